@@ -1,0 +1,82 @@
+"""The errors this project raises, each with a name.
+
+They are raised where the fact is known and become HTTP answers in one place
+(:mod:`jupyter_axon_notebooks.handlers.responses`), so nothing below the handlers
+knows a status code.
+"""
+
+from __future__ import annotations
+
+
+class AxonError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class NotFound(AxonError):
+    """A record, cell, checkpoint, version or run that is not there.
+
+    Parameters
+    ----------
+    kind : str
+        What was looked for, in one word: ``notebook``, ``cell``, ``checkpoint``, …
+    id : str
+        The id that named it.
+    """
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"{kind} {id} not found")
+        self.kind = kind
+        self.id = id
+
+
+class InvalidData(AxonError):
+    """A value that breaks the data model; names the field it stands in.
+
+    Parameters
+    ----------
+    path : str
+        Where the value stands, as a JSON path from the document's root (``$.cells[3].source``).
+    reason : str
+        What is wrong with it, with what was expected.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class Conflict(AxonError):
+    """A change that clashes with what is already stored."""
+
+
+class Stale(AxonError):
+    """A change meant for a version that is no longer the current one."""
+
+
+class Forbidden(AxonError):
+    """Something that exists and is not the acting user's to see or change."""
+
+
+class TooLarge(AxonError):
+    """A body over the configured limit."""
+
+
+class NoSpace(AxonError):
+    """No room left on the disk that was to be written."""
+
+
+class StoreError(AxonError):
+    """The store cannot be opened, read or written; the message says why and what helps."""
+
+
+class StoreBusy(StoreError):
+    """Another process kept the store locked for longer than the busy timeout."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version of this package."""
+
+
+class StateCorrupt(AxonError):
+    """A state file whose content does not match its recorded digest."""

@@ -1,0 +1,140 @@
+"""Names and values inside a checkpoint's ``metrics``, which may hold any JSON.
+
+A metric's *name* is its path of keys joined with dots: in ``{"val": {"loss": 0.1}}`` the value
+is named ``val.loss``. Keys may themselves hold dots, so one name can fit several places;
+:func:`resolve` decides which is meant, and everything that ranks or indexes metrics asks it.
+
+Non-finite floats have no JSON form. On the wire they are the strings ``"NaN"``, ``"Infinity"`` and
+``"-Infinity"``, told from ordinary strings by the names that stand beside them (``nonfinite``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from typing import Any
+
+_SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_MISSING = object()
+
+_Path = tuple[str, ...]
+
+
+def resolve(metrics: Any, name: str) -> Any:
+    """The value that ``name`` stands for, or None where there is none.
+
+    An exact key wins over a path, and a longer literal key over a shorter one: with
+    ``{"a.b": 1, "a": {"b": 2}}`` the name ``a.b`` is 1. Paths lead through objects only,
+    never into lists.
+    """
+    found = _resolve(metrics, name)
+    return None if found is _MISSING else found
+
+
+def _resolve(metrics: Any, name: str) -> Any:
+    if not isinstance(metrics, dict):
+        return _MISSING
+    if name in metrics:
+        return metrics[name]
+    end = name.rfind(".")
+    while end != -1:
+        head = metrics.get(name[:end], _MISSING)
+        if isinstance(head, dict):
+            found = _resolve(head, name[end + 1 :])
+            if found is not _MISSING:
+                return found
+        end = name.rfind(".", 0, end)
+    return _MISSING
+
+
+def rankable(value: Any) -> float | None:
+    """``value`` as a finite float, or None for what no ranking takes.
+
+    Left out are NaN, infinities, booleans, strings, nulls, containers, and integers too large for a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def rankable_metrics(metrics: Any) -> dict[str, float]:
+    """Every name in ``metrics`` that resolves to a rankable number, with that number."""
+    if not isinstance(metrics, dict):
+        return {}
+    ranked: dict[str, float] = {}
+    for path, _ in _leaves(metrics, into_lists=False):
+        name = ".".join(path)
+        value = rankable(resolve(metrics, name))
+        if value is not None:
+            ranked[name] = value
+    return ranked
+
+
+def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
+    """``metrics`` with non-finite floats as strings, and the names of those floats.
+
+    Two leaves can share a dotted name, one a float, the other really a string spelled alike; then the
+    float is named by its JSON Pointer (RFC 6901) instead, so that :func:`restore_nonfinite` finds the right one.
+    """
+    paths = [path for path, value in _leaves(metrics) if _is_nonfinite(value)]
+    if not paths:
+        return metrics, []
+    genuine = {
+        ".".join(path) for path, value in _leaves(metrics) if isinstance(value, str) and value in _SPELLED
+    }
+    names = [_pointer(path) if (name := ".".join(path)) in genuine else name for path in paths]
+    return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
+
+
+def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
+    """The inverse of :func:`spell_nonfinite`; names that fit no such string are ignored."""
+    wanted = frozenset(names)
+    if not wanted:
+        return metrics
+
+    def restored(path: _Path, value: Any) -> Any:
+        spelled = isinstance(value, str) and value in _SPELLED
+        if spelled and (".".join(path) in wanted or _pointer(path) in wanted):
+            return _SPELLED[value]
+        return value
+
+    return _map_leaves(metrics, (), restored)
+
+
+def _is_nonfinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _spell(value: Any) -> Any:
+    if not _is_nonfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _pointer(path: _Path) -> str:
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def _leaves(value: Any, path: _Path = (), *, into_lists: bool = True) -> Iterator[tuple[_Path, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key), into_lists=into_lists)
+    elif into_lists and isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, (*path, str(index)), into_lists=into_lists)
+    else:
+        yield path, value
+
+
+def _map_leaves(value: Any, path: _Path, change: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _map_leaves(inner, (*path, key), change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_map_leaves(inner, (*path, str(i)), change) for i, inner in enumerate(value)]
+    return change(path, value)

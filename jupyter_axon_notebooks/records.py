@@ -1,0 +1,365 @@
+"""The data model: notebooks, cells, outputs, versions, checkpoints and runs.
+
+Field names, types, defaults and JSON form are those of the upstream's document store, so either side reads
+what the other wrote. In JSON only ``None`` is left out, enum values are lower case, and times are RFC 3339
+in UTC with microseconds and ``Z``. Fields that upstream lacks are optional and follow a ``# additions`` mark.
+
+Records are plain data. They know nothing of stores, files or HTTP.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import uuid
+from datetime import datetime, timezone
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from .errors import InvalidData
+from .metrics import restore_nonfinite, spell_nonfinite
+
+#: A whole number upstream keeps in 32 bits: epochs, steps, execution counts.
+U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+#: A moment; naive times are refused, other offsets are turned into UTC.
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+T = TypeVar("T", bound="Record")
+
+
+class CellType(str, enum.Enum):
+    """What a cell holds; a raw cell is ``markdown`` with ``nbformat_type: "raw"``."""
+
+    CODE = "code"
+    MARKDOWN = "markdown"
+
+
+class CellStatus(str, enum.Enum):
+    """How a cell's last execution went."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    ERROR = "error"
+
+
+class NotebookStatus(str, enum.Enum):
+    """Where a notebook's training stands."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class RunStatus(str, enum.Enum):
+    """Where one training run stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+def new_id() -> str:
+    """A random id: a version 4 UUID in its usual 36 characters."""
+    return str(uuid.uuid4())
+
+
+def now() -> datetime:
+    """The current moment, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def format_time(moment: datetime) -> str:
+    """``moment`` as RFC 3339 in UTC with microseconds: ``2026-04-16T23:15:00.000000Z``.
+
+    Of fixed width, so texts sort as the moments do.
+    """
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What all records share: their JSON form, both ways."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if type(value) is datetime and value.tzinfo is not timezone.utc:
+                setattr(self, name, value.astimezone(timezone.utc))
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form. Fields that are None are left out; nulls inside free-form values stay.
+
+        Free-form values (``metadata``, ``data``, ``extra``) are handed out as they are, not copied.
+        """
+        return {
+            name: _plain(value)
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) is not None
+        }
+
+    @classmethod
+    def from_json(cls: type[T], value: Any) -> T:
+        """The record that ``value``, parsed JSON, describes; unknown fields are ignored.
+
+        Raises
+        ------
+        InvalidData
+            Naming the field, for a missing field, a wrong type or a number out of range.
+        """
+        try:
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error)) from None
+
+
+_MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?\Z")
+_MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
+
+
+def _invalid(message: str) -> InvalidData:
+    match = _MESSAGE.match(message)
+    assert match is not None  # the pattern matches every text
+    reason, path = match[1], match[2] or "$"
+    if missing := _MISSING_FIELD.fullmatch(reason):
+        return InvalidData(f"{path}.{missing[1]}", "required, but missing")
+    return InvalidData(path, reason[:1].lower() + reason[1:].replace("`", ""))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, list) and value and isinstance(value[0], Record):
+        return [item.to_json() for item in value]
+    return value
+
+
+class CellOutput(Record, kw_only=True):
+    """One output of a code cell, in upstream's flat form.
+
+    ``text`` is a stream's text, ``data`` a MIME bundle, the ``error_*`` fields and ``traceback`` an exception.
+    """
+
+    output_type: str
+    text: str | None = None
+    data: Any = None
+    execution_count: U32 | None = None
+    error_name: str | None = None
+    error_value: str | None = None
+    traceback: list[str] | None = None
+    # additions
+    name: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class NotebookCell(Record, kw_only=True):
+    """A cell with its outputs."""
+
+    id: str = msgspec.field(default_factory=new_id)
+    cell_type: CellType = CellType.CODE
+    source: str
+    outputs: list[CellOutput] = []
+    status: CellStatus = CellStatus.IDLE
+    execution_count: U32 | None = None
+    metadata: dict[str, Any] = {}
+    # additions
+    attachments: dict[str, Any] | None = None
+    nbformat_type: str | None = None
+
+
+class NotebookMetadata(Record, kw_only=True):
+    """What a notebook says of itself.
+
+    ``extra["nbformat"]`` holds what rebuilds the file, ``extra["axon"]`` what this project notes about it.
+    """
+
+    kernel: str | None = None
+    language: str | None = None
+    framework: str | None = None
+    tags: list[str] = []
+    extra: dict[str, Any] = {}
+
+
+class NotebookHeader(Record, kw_only=True):
+    """The fields of a notebook record without its cells."""
+
+    id: str
+    user_id: str
+    name: str
+    description: str | None = None
+    metadata: NotebookMetadata = msgspec.field(default_factory=NotebookMetadata)
+    model_id: str | None = None
+    dataset_id: str | None = None
+    status: NotebookStatus = NotebookStatus.DRAFT
+    created_at: Moment
+    updated_at: Moment
+    # additions
+    path: str | None = None
+    origin: str | None = None
+    synced_at: Moment | None = None
+    version_id: str | None = None
+
+
+class TrainingNotebook(NotebookHeader, kw_only=True):
+    """A notebook record, whole."""
+
+    cells: list[NotebookCell]
+
+
+class NotebookSummary(NotebookHeader, kw_only=True):
+    """A notebook record as lists show it: the number of its cells in place of the cells."""
+
+    cell_count: int
+
+
+class VersionSummary(Record, kw_only=True):
+    """One version of a notebook as lists show it."""
+
+    id: str
+    notebook_id: str
+    created_at: Moment
+    cell_count: int
+
+
+class NotebookVersion(VersionSummary, kw_only=True):
+    """The cells and metadata of a notebook at one moment."""
+
+    cells: list[NotebookCell]
+    metadata: NotebookMetadata = msgspec.field(default_factory=NotebookMetadata)
+
+
+class CellChange(Record, kw_only=True):
+    """One cell that differs between two versions.
+
+    ``change`` is ``added``, ``removed``, ``changed`` or ``moved``; ``before`` and ``after`` are its sources.
+    """
+
+    cell_id: str
+    change: str
+    before: str | None = None
+    after: str | None = None
+
+
+class _Metrics(Record, kw_only=True):
+    """The handling of non-finite metrics that checkpoints and new checkpoints share.
+
+    In Python ``metrics`` holds floats; in JSON non-finite ones are strings whose names stand in ``nonfinite``.
+    """
+
+    metrics: Any
+    nonfinite: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nonfinite:
+            self.metrics = restore_nonfinite(self.metrics, self.nonfinite)
+        self.nonfinite = spell_nonfinite(self.metrics)[1] or None
+
+    def to_json(self) -> dict[str, Any]:
+        document = super().to_json()
+        document["metrics"], names = spell_nonfinite(self.metrics)
+        document.pop("nonfinite", None)
+        if names:
+            document["nonfinite"] = names
+        return document
+
+
+class NotebookCheckpoint(_Metrics, kw_only=True):
+    """A saved point of a training: where it stood, how well it did, and where its state files are.
+
+    ``digests`` and ``sizes`` are by state file name (``model``, ``optimizer``): SHA-256 in hex, and bytes.
+    A checkpoint whose state is not there (yet, or pruned) has ``model_state_path`` ``""``.
+    """
+
+    id: str
+    notebook_id: str
+    epoch: U32
+    step: U32
+    model_state_path: str
+    optimizer_state_path: str | None = None
+    created_at: Moment
+    # additions
+    run_id: str | None = None
+    version_id: str | None = None
+    digests: dict[str, str] | None = None
+    sizes: dict[str, int] | None = None
+    format: str | None = None
+    provenance_id: str | None = None
+    tags: list[str] = []
+    pinned: bool = False
+    pruned_at: Moment | None = None
+
+
+class TrainingRun(Record, kw_only=True):
+    """One attempt at training in one kernel: a line of checkpoints and where it branched off."""
+
+    id: str
+    notebook_id: str
+    parent_checkpoint_id: str | None = None
+    status: RunStatus = RunStatus.RUNNING
+    started_at: Moment
+    ended_at: Moment | None = None
+
+
+class NewNotebook(Record, kw_only=True):
+    """What it takes to create a notebook record."""
+
+    user_id: str
+    name: str
+    description: str | None = None
+    cells: list[NotebookCell] = []
+    model_id: str | None = None
+    dataset_id: str | None = None
+    # additions
+    id: str | None = None
+    metadata: NotebookMetadata | None = None
+    status: NotebookStatus | None = None
+    path: str | None = None
+    origin: str | None = None
+
+
+class NewCheckpoint(_Metrics, kw_only=True):
+    """What it takes to create a checkpoint."""
+
+    notebook_id: str
+    epoch: U32
+    step: U32
+    model_state_path: str = ""
+    optimizer_state_path: str | None = None
+    # additions
+    id: str | None = None
+    run_id: str | None = None
+    version_id: str | None = None
+    digests: dict[str, str] | None = None
+    sizes: dict[str, int] | None = None
+    format: str | None = None
+    provenance_id: str | None = None
+    tags: list[str] = []
+    pinned: bool = False
+
+
+class UpdateNotebook(Record, kw_only=True):
+    """A change to a notebook record; a field that is None stays as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    cells: list[NotebookCell] | None = None
+    model_id: str | None = None
+    dataset_id: str | None = None
+    status: NotebookStatus | None = None
+    # additions
+    tags: list[str] | None = None
+
+
+class UpdateCheckpoint(Record, kw_only=True):
+    """A change to a checkpoint's labels; a field that is None stays as it is."""
+
+    tags: list[str] | None = None
+    pinned: bool | None = None
