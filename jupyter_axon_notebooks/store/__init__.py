@@ -1,0 +1,171 @@
+"""The store: TinyDB documents as rows of a SQL database.
+
+:func:`open_store` opens one; :class:`Store` is what is open. Everything about documents goes through TinyDB tables
+(:class:`~.tables.DocumentTable`), everything about commits through :meth:`Store.transaction`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import cast
+
+import sqlalchemy as sa
+from tinydb import TinyDB, where
+from tinydb.table import Document
+
+from ..errors import StoreTooNew
+from .database import Database
+from .ranking import INDEXED_NAME_LENGTH, best_of
+from .schema import (
+    CHECKPOINTS,
+    COLLECTIONS,
+    CONTENTS,
+    NOTEBOOKS,
+    PROVENANCE,
+    RUNS,
+    SCHEMA_VERSION,
+    VERSIONS,
+    Collection,
+    Schema,
+)
+from .tables import DocumentTable, SqlStorage
+
+__all__ = ["Document", "DocumentTable", "Store", "default_url", "open_store"]
+
+
+class DocumentDB(TinyDB):
+    """TinyDB with the tables of a :class:`~.tables.SqlStorage`."""
+
+    table_class = DocumentTable  # type: ignore[assignment]  # its ids are texts, which TinyDB's annotations leave out
+
+
+class Store:
+    """An open store.
+
+    Safe to use from any number of threads; a forked child may go on using its copy.
+
+    Attributes
+    ----------
+    url : str
+        What it was opened with.
+    notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
+        Its tables.
+    """
+
+    def __init__(self, url: str, collections: tuple[Collection, ...] = COLLECTIONS) -> None:
+        self.url = url
+        self._schema = Schema(collections)
+        self._database = Database(url)
+        self._prepare()
+        self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
+
+    def _prepare(self) -> None:
+        properties = self._schema.properties
+        with self._database.reading() as connection:
+            if self._version(connection) == SCHEMA_VERSION:
+                return
+        with self._database.transaction() as connection:
+            version = self._version(connection)
+            if version is not None and version > SCHEMA_VERSION:
+                raise StoreTooNew(
+                    f"the store {self.url} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
+                    "upgrade jupyter-axon-notebooks"
+                )
+            self._schema.metadata.create_all(connection)
+            if version is None:
+                connection.execute(
+                    sa.insert(properties).values(name="schema_version", value=str(SCHEMA_VERSION))
+                )
+
+    def _version(self, connection: sa.Connection) -> int | None:
+        properties = self._schema.properties
+        if not sa.inspect(connection).has_table(properties.name):
+            return None
+        named = sa.select(properties.c.value).where(properties.c.name == "schema_version")
+        value = connection.scalar(named)
+        return None if value is None else int(value)
+
+    def table(self, name: str) -> DocumentTable:
+        """The table of that name; KeyError where the store has none."""
+        return cast(DocumentTable, self.documents.table(name))
+
+    @property
+    def notebooks(self) -> DocumentTable:
+        """Notebook records, without their cells."""
+        return self.table(NOTEBOOKS.name)
+
+    @property
+    def checkpoints(self) -> DocumentTable:
+        """Checkpoints."""
+        return self.table(CHECKPOINTS.name)
+
+    @property
+    def runs(self) -> DocumentTable:
+        """Training runs."""
+        return self.table(RUNS.name)
+
+    @property
+    def versions(self) -> DocumentTable:
+        """Versions of notebooks: lists of references to contents."""
+        return self.table(VERSIONS.name)
+
+    @property
+    def contents(self) -> DocumentTable:
+        """Sources and outputs of cells, each stored once per notebook."""
+        return self.table(CONTENTS.name)
+
+    @property
+    def provenance(self) -> DocumentTable:
+        """Where checkpoints came from."""
+        return self.table(PROVENANCE.name)
+
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
+        """A unit of work, joined by every table operation inside it; see :meth:`.database.Database.transaction`."""
+        return self._database.transaction()
+
+    def snapshot(self) -> AbstractContextManager[sa.Connection]:
+        """Several reads at one and the same moment."""
+        return self._database.snapshot()
+
+    def best(self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1) -> list[Document]:
+        """The checkpoints of a notebook with the best value of a metric, best first.
+
+        Equal values are ranked oldest first (``created_at``, then id). Index look-ups, however many checkpoints
+        there are; only a metric whose name is too long to be indexed is looked for in the documents.
+        """
+        index = self._schema.tables[CHECKPOINTS.name].metric_index
+        assert index is not None  # checkpoints are a ranked collection
+        if len(name) > INDEXED_NAME_LENGTH:
+            of_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
+            return best_of(of_notebook, name, minimize=minimize)[:limit]
+        with self._database.snapshot() as connection:
+            ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
+            found = {document["id"]: document for document in self.checkpoints.get(doc_ids=ids)}
+        return [found[checkpoint_id] for checkpoint_id in ids]
+
+    def close(self) -> None:
+        """Close its connections. What was acknowledged is on disk already."""
+        self.documents.close()
+
+
+def open_store(url: str | None = None) -> Store:
+    """Open the store at ``url``, made if missing.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``sqlite:///<absolute path>`` or ``memory://``; by default :func:`default_url`.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be opened; :class:`StoreTooNew` when a newer version of this package wrote it.
+    """
+    return Store(url or default_url())
+
+
+def default_url() -> str:
+    """SQLite in Jupyter's data folder: ``axon_notebooks/axon.db``."""
+    from jupyter_core.paths import jupyter_data_dir
+
+    return f"sqlite:///{jupyter_data_dir()}/axon_notebooks/axon.db"

@@ -1,0 +1,46 @@
+"""From an engine's complaint to an error that names what is wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from ..errors import AxonError, Conflict, NoSpace, StoreBusy, StoreError
+
+# What SQLite says, the error it becomes, and what helps.
+_SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
+    ("UNIQUE constraint failed", Conflict, "is already there"),
+    ("database is locked", StoreBusy, "another process kept it locked; try again"),
+    ("database or disk is full", NoSpace, "the disk is full; free some space and try again"),
+    ("readonly database", StoreError, "it is read-only; check the permissions of its file and folder"),
+    ("unable to open database file", StoreError, "it cannot be opened; check that its folder exists"),
+    ("disk I/O error", StoreError, "the disk reports an I/O error"),
+    ("malformed", StoreError, "it is damaged; move it aside and restore a backup"),
+    ("file is not a database", StoreError, "the file is not a database; move it aside"),
+)
+
+
+@contextmanager
+def named_failures(url: str) -> Iterator[None]:
+    """Turn what the engine raises inside into this project's errors, with the store's URL."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise _named(url, error.orig or error) from error
+    except sqlite3.Error as error:  # raised by a connection that is only just being set up
+        raise _named(url, error) from error
+    except sa.exc.TimeoutError as error:
+        raise StoreBusy(f"the store {url}: no connection became free in time") from error
+
+
+def _named(url: str, error: BaseException) -> AxonError:
+    said = str(error)
+    for phrase, kind, advice in _SQLITE:
+        if phrase in said:
+            if kind is Conflict:
+                return Conflict(f"{said.removeprefix('UNIQUE constraint failed: ')} {advice}")
+            return kind(f"the store {url}: {advice} ({said})")
+    return StoreError(f"the store {url} failed: {said}")

@@ -1,0 +1,289 @@
+"""A collection's rows as mappings: the shape in which TinyDB meets its tables.
+
+TinyDB thinks of a table as a dict of documents by id. :class:`Rows` is such a dict, read from SQL as far as it is
+looked at; :class:`Changes` is one that can be changed, and knows in the end which rows to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from .codec import column_text, decode, encode, plain_text
+from .database import Database
+from .schema import CollectionTable
+
+Document = dict[str, Any]
+
+#: The most values bound in one statement; engines limit it, SQLite to 32,766.
+_BATCH = 500
+#: Rows fetched at once in a scan: few at first, since a search may stop at its first hit.
+_PAGES = (32, 256, 2048)
+
+
+class Rows(Mapping[str, Document]):
+    """The documents of a collection, or those that a clause admits, in the order they were inserted.
+
+    Nothing is read before it is asked for. A scan reads page by page and holds no connection in between, so the
+    table may be changed while it is iterated: what is inserted behind the current place is seen, as in a file.
+    """
+
+    def __init__(
+        self, database: Database, table: CollectionTable, clause: sa.ColumnElement[bool] | None = None
+    ) -> None:
+        self.database = database
+        self.table = table
+        self._c = table.sql.c
+        self._clause = clause
+
+    def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        statement = sa.select(*columns)
+        return statement if self._clause is None else statement.where(self._clause)
+
+    def text(self, doc_id: object, *, lock: bool = False) -> str | None:
+        """The stored form of one document; ``lock`` keeps it for the open transaction."""
+        statement = self._select(self._c.document).where(self._c.id == column_text(str(doc_id)))
+        if lock:
+            statement = statement.with_for_update()
+        with self.database.reading() as connection:
+            found: str | None = connection.scalar(statement)
+        return found
+
+    def __getitem__(self, doc_id: str) -> Document:
+        text = self.text(doc_id)
+        if text is None:
+            raise KeyError(doc_id)
+        document: Document = decode(text)
+        return document
+
+    def __contains__(self, doc_id: object) -> bool:
+        statement = self._select(sa.literal(1)).where(self._c.id == column_text(str(doc_id)))
+        with self.database.reading() as connection:
+            return connection.scalar(statement) is not None
+
+    def __len__(self) -> int:
+        with self.database.reading() as connection:
+            return int(connection.scalar(self._select(sa.func.count(self._c.seq))) or 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return (doc_id for doc_id, _ in self._scan(self._c.id, self._c.id))
+
+    def items(self) -> Any:
+        """Pairs of id and document. An iterator, not a view: a second pass asks again."""
+        return ((doc_id, decode(text)) for doc_id, text in self.texts())
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Pairs of id and stored form."""
+        return self._scan(self._c.id, self._c.document)
+
+    def _scan(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
+        seq = self._c.seq
+        after = -1
+        for size in _page_sizes():
+            page = self._select(seq, first, second).where(seq > after).order_by(seq).limit(size)
+            with self.database.reading() as connection:
+                rows = connection.execute(page).all()
+            for after, one, other in rows:  # noqa: B007 - the last `after` is where the next page begins
+                yield plain_text(one), other
+            if len(rows) < size:
+                return
+
+    def some(self, doc_ids: Iterable[object]) -> list[tuple[str, str]]:
+        """Pairs of id and stored form of those of ``doc_ids`` that are there, in the order of insertion."""
+        found = sorted(self._batched(doc_ids, self._c.seq, self._c.id, self._c.document))
+        return [(plain_text(doc_id), text) for _, doc_id, text in found]
+
+    def present(self, doc_ids: Iterable[object]) -> set[str]:
+        """Which of ``doc_ids`` are there; no document is read."""
+        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self._c.id)}
+
+    def _batched(self, doc_ids: Iterable[object], *columns: sa.ColumnElement[Any]) -> list[Any]:
+        ids = iter(dict.fromkeys(column_text(str(doc_id)) for doc_id in doc_ids))
+        found: list[Any] = []
+        with self.database.reading() as connection:
+            while batch := list(islice(ids, _BATCH)):
+                found.extend(connection.execute(self._select(*columns).where(self._c.id.in_(batch))))
+        return found
+
+    def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
+        """Pairs of id and stored form, ordered by promoted fields (``-`` before a name: descending)."""
+        statement = self._select(self._c.id, self._c.document)
+        statement = statement.order_by(*(self._ordering(name) for name in sort))
+        if limit is not None or skip:
+            statement = statement.limit(-1 if limit is None else limit).offset(skip)
+        with self.database.reading() as connection:
+            return [(plain_text(one), text) for one, text in connection.execute(statement)]
+
+    def _ordering(self, name: str) -> sa.UnaryExpression[Any]:
+        plain = name.removeprefix("-")
+        if plain not in self._c or plain == "document":
+            raise ValueError(f"cannot sort {self.table.collection.name} by {plain!r}: not a promoted field")
+        # Engines disagree on where NULL sorts; that it is the smallest is what SQLite does by itself.
+        return self._c[plain].desc().nulls_last() if name != plain else self._c[plain].asc().nulls_first()
+
+
+def _page_sizes() -> Iterator[int]:
+    yield from _PAGES
+    while True:
+        yield _PAGES[-1]
+
+
+class Changes(MutableMapping[str, Document]):
+    """Rows that can be changed in place; :meth:`flush` writes those whose stored form came out different.
+
+    Lives inside one transaction. Documents handed out are remembered, since the caller may change them.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._loaded: dict[str, tuple[str | None, Document]] = {}
+        self._absent: set[str] = set()
+        self._removed: dict[str, Document] = {}
+        self._everything_loaded = False
+        self._cleared = False
+
+    def expect(self, doc_ids: Collection[str]) -> None:
+        """Read the documents of ``doc_ids`` in few statements, ahead of their use."""
+        self._absent.update(doc_ids)
+        if self._absent:
+            for doc_id, text in self._rows.some(self._absent):
+                self._absent.discard(doc_id)
+                self._loaded[doc_id] = (text, decode(text))
+
+    def _load_all(self) -> None:
+        if self._everything_loaded:
+            return
+        self._everything_loaded = True
+        for doc_id, text in self._rows.texts():
+            if doc_id not in self._removed and doc_id not in self._loaded:
+                self._loaded[doc_id] = (text, decode(text))
+
+    def __getitem__(self, doc_id: str) -> Document:
+        doc_id = str(doc_id)
+        if doc_id in self._loaded:
+            return self._loaded[doc_id][1]
+        if self._everything_loaded or doc_id in self._absent or doc_id in self._removed:
+            raise KeyError(doc_id)
+        text = self._rows.text(doc_id)
+        if text is None:
+            self._absent.add(doc_id)
+            raise KeyError(doc_id)
+        self._loaded[doc_id] = (text, decode(text))
+        return self._loaded[doc_id][1]
+
+    def __contains__(self, doc_id: object) -> bool:
+        try:
+            self[str(doc_id)]
+        except KeyError:
+            return False
+        return True
+
+    def __setitem__(self, doc_id: str, document: Document) -> None:
+        doc_id = str(doc_id)
+        stored = self._loaded[doc_id][0] if doc_id in self else None
+        self._loaded[doc_id] = (stored, document)
+        self._absent.discard(doc_id)
+
+    def __delitem__(self, doc_id: str) -> None:
+        doc_id = str(doc_id)
+        document = self[doc_id]
+        stored, _ = self._loaded.pop(doc_id)
+        self._absent.add(doc_id)
+        if stored is not None:
+            # What the index holds is what was stored, whatever the document has been changed to since.
+            self._removed[doc_id] = decode(stored) if self._rows.table.metric_index else document
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_all()
+        return iter(list(self._loaded))
+
+    def __len__(self) -> int:
+        self._load_all()
+        return len(self._loaded)
+
+    def clear(self) -> None:
+        """Remove every row, without reading any."""
+        self._loaded.clear()
+        self._removed.clear()
+        self._cleared = self._everything_loaded = True
+
+    def flush(self, connection: sa.Connection) -> None:
+        """Send what changed to the engine."""
+        writer = _Writer(connection, self._rows)
+        if self._cleared:
+            writer.clear()
+        writer.delete(self._removed)
+        inserted, updated = {}, {}
+        for doc_id, (stored, document) in self._loaded.items():
+            text = encode(document)
+            if stored is None:
+                inserted[doc_id] = (document, text)
+            elif text != stored:
+                updated[doc_id] = (document, text, stored)
+        writer.update(updated)
+        writer.insert(inserted)
+
+
+class _Writer:
+    """The statements that change a collection's rows and, with them, its metric index."""
+
+    def __init__(self, connection: sa.Connection, rows: Rows) -> None:
+        self._connection = connection
+        self._database = rows.database
+        self._table = rows.table
+        self._sql = rows.table.sql
+        self._index = rows.table.metric_index
+
+    def _execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> None:
+        if rows is None or rows:
+            self._database.wrote()
+            self._connection.execute(statement, rows)
+
+    def clear(self) -> None:
+        self._execute(sa.delete(self._sql))
+        if self._index is not None:
+            self._execute(sa.delete(self._index.sql))
+
+    def insert(self, documents: Mapping[str, tuple[Document, str]]) -> None:
+        rows = [self._table.row(doc_id, document, text) for doc_id, (document, text) in documents.items()]
+        self._execute(sa.insert(self._sql), rows)
+        self._add_ranks((doc_id, document) for doc_id, (document, _) in documents.items())
+
+    def update(self, documents: Mapping[str, tuple[Document, str, str]]) -> None:
+        rows = []
+        for doc_id, (document, text, _) in documents.items():
+            row = self._table.row(doc_id, document, text)
+            row["row_id"] = row.pop("id")
+            rows.append(row)
+        changed: dict[str, Any] = {
+            c.name: sa.bindparam(c.name) for c in self._sql.c if c.name not in ("seq", "id")
+        }
+        self._execute(
+            sa.update(self._sql).where(self._sql.c.id == sa.bindparam("row_id")).values(changed), rows
+        )
+        if self._index is not None:
+            self._drop_ranks((doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items())
+            self._add_ranks((doc_id, document) for doc_id, (document, _, _) in documents.items())
+
+    def delete(self, documents: Mapping[str, Document]) -> None:
+        rows = [{"row_id": column_text(doc_id)} for doc_id in documents]
+        self._execute(sa.delete(self._sql).where(self._sql.c.id == sa.bindparam("row_id")), rows)
+        self._drop_ranks(documents.items())
+
+    def _add_ranks(self, documents: Iterable[tuple[str, Document]]) -> None:
+        if self._index is not None:
+            rows = [row for doc_id, document in documents for row in self._index.rows(doc_id, document)]
+            self._execute(sa.insert(self._index.sql), rows)
+
+    def _drop_ranks(self, documents: Iterable[tuple[str, Document]]) -> None:
+        if self._index is not None:
+            rows = [
+                {f"row_{name}": value for name, value in row.items()}
+                for doc_id, document in documents
+                for row in self._index.rows(doc_id, document)
+            ]
+            here = sa.and_(*(column == sa.bindparam(f"row_{column.name}") for column in self._index.sql.c))
+            self._execute(sa.delete(self._index.sql).where(here), rows)

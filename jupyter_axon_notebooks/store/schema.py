@@ -1,0 +1,168 @@
+"""Which documents the store keeps, and which of their fields SQL may see.
+
+A :class:`Collection` is one TinyDB table: documents of one kind, with the *promoted* fields that are copied into
+columns of their own so that SQL can index them. The documents stay the truth; columns are derived from them on
+every write and only ever narrow a search.
+
+To add a promoted field, name it here and raise :data:`SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from .codec import column_text
+from .ranking import MetricIndex
+
+#: Raised whenever a column or an index is added, removed or changes its meaning.
+SCHEMA_VERSION = 1
+
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A top-level field of a document that has a column of its own."""
+
+    name: str
+    kind: Literal["text", "integer"] = "text"
+
+    def column_value(self, document: Mapping[str, Any]) -> str | int | None:
+        """What the column holds for ``document``; None where its value is of another kind."""
+        value = document.get(self.name)
+        if self.kind == "text":
+            return column_text(value) if isinstance(value, str) else None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 2.0 == 2, so equality must find it
+        return int(value) if isinstance(value, int) and value in _INT64 else None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One kind of documents.
+
+    Parameters
+    ----------
+    name : str
+        The table's name, in TinyDB and in SQL.
+    fields : tuple of Field
+        The promoted fields.
+    indexes, unique : tuple of tuple of str
+        Each a list of promoted fields (or ``id``). A unique one binds only rows that have all its fields.
+    ranked : bool
+        Whether the documents' ``metrics`` are indexed for :meth:`MetricIndex.best`.
+    """
+
+    name: str
+    fields: tuple[Field, ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
+    ranked: bool = False
+
+
+NOTEBOOKS = Collection(
+    "axonml_notebooks",
+    fields=(
+        Field("user_id"),
+        Field("status"),
+        Field("created_at"),
+        Field("updated_at"),
+        Field("origin"),
+        Field("path"),
+        Field("embedded_id"),
+    ),
+    indexes=(("user_id", "updated_at", "id"), ("updated_at", "id"), ("embedded_id",)),
+    unique=(("origin", "path"),),
+)
+CHECKPOINTS = Collection(
+    "axonml_checkpoints",
+    fields=(
+        Field("notebook_id"),
+        Field("created_at"),
+        Field("run_id"),
+        Field("epoch", "integer"),
+        Field("step", "integer"),
+        Field("version_id"),
+    ),
+    indexes=(("notebook_id", "created_at", "id"), ("version_id",)),
+    unique=(("notebook_id", "run_id", "epoch", "step"),),
+    ranked=True,
+)
+RUNS = Collection(
+    "axonml_runs",
+    fields=(Field("notebook_id"), Field("started_at"), Field("status")),
+    indexes=(("notebook_id", "started_at", "id"),),
+)
+VERSIONS = Collection(
+    "axonml_versions",
+    fields=(Field("notebook_id"), Field("ordinal", "integer")),
+    unique=(("notebook_id", "ordinal"),),
+)
+CONTENTS = Collection(
+    "axonml_contents",
+    fields=(Field("notebook_id"), Field("ordinal", "integer")),
+    indexes=(("notebook_id", "ordinal"),),
+)
+PROVENANCE = Collection(
+    "axonml_provenance",
+    fields=(Field("notebook_id"),),
+    indexes=(("notebook_id",),),
+)
+COLLECTIONS = (NOTEBOOKS, CHECKPOINTS, RUNS, VERSIONS, CONTENTS, PROVENANCE)
+
+
+class CollectionTable:
+    """A collection's SQL table: ``seq`` (insertion order), ``id``, ``document``, and the promoted columns."""
+
+    def __init__(self, collection: Collection, metadata: sa.MetaData) -> None:
+        self.collection = collection
+        columns: list[sa.Column[Any]] = [
+            sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+            sa.Column("id", _text(), nullable=False, unique=True),
+            sa.Column("document", sa.Text, nullable=False),
+        ]
+        columns += (
+            sa.Column(field.name, _text() if field.kind == "text" else sa.BigInteger)
+            for field in collection.fields
+        )
+        self.sql = sa.Table(collection.name, metadata, *columns)
+        for unique, index in [
+            *((False, index) for index in collection.indexes),
+            *((True, index) for index in collection.unique),
+        ]:
+            sa.Index(
+                "_".join(("uq" if unique else "ix", collection.name, *index)),
+                *(self.sql.c[name] for name in index),
+                unique=unique,
+            )
+        self.metric_index = MetricIndex(metadata, _text()) if collection.ranked else None
+
+    def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
+        """The row of a document whose encoded form is ``text``."""
+        row: dict[str, Any] = {"id": column_text(doc_id), "document": text}
+        for field in self.collection.fields:
+            row[field.name] = field.column_value(document)
+        return row
+
+
+def _text() -> sa.types.TypeEngine[str]:
+    # Compared by code point on every engine: a database's own collation would order ids its own way.
+    return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+class Schema:
+    """The SQL tables of a set of collections."""
+
+    def __init__(self, collections: tuple[Collection, ...] = COLLECTIONS) -> None:
+        self.metadata = sa.MetaData()
+        self.tables = {c.name: CollectionTable(c, self.metadata) for c in collections}
+        self.properties = sa.Table(
+            "axon_properties",
+            self.metadata,
+            sa.Column("name", sa.Text, primary_key=True),
+            sa.Column("value", sa.Text, nullable=False),
+        )

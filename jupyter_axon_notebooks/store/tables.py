@@ -1,0 +1,257 @@
+"""TinyDB's storage and table, on SQL rows.
+
+TinyDB does all it does by reading a table as a mapping (``_read_table``) or by letting a function change one
+(``_update_table``). Those two are what is replaced here. The methods that take a condition run TinyDB's own code
+too, on a view of the table that SQL has already narrowed to candidates.
+
+Both hooks and the description inside a query are private to TinyDB: that is why the dependency is pinned below
+the next major version, and why one test suite runs the whole table API on TinyDB's storage and on this one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, false, or_
+from tinydb.queries import QueryLike
+from tinydb.storages import Storage
+from tinydb.table import Document, Table
+from tinydb.utils import LRUCache
+
+from ..records import new_id
+from .codec import decode
+from .database import Database
+from .pushdown import narrow
+from .rows import Changes, Rows
+from .schema import Schema
+
+
+def change(rows: Rows, updater: Callable[[Changes], None], expected: Collection[str] = ()) -> None:
+    """Let ``updater`` change ``rows`` as a mapping, in one transaction; ``expected`` ids are read ahead."""
+    with rows.database.transaction() as connection:
+        changes = Changes(rows)
+        changes.expect(expected)
+        updater(changes)
+        changes.flush(connection)
+
+
+class SqlStorage(Storage):
+    """A TinyDB storage whose tables are the collections of a schema.
+
+    Plain TinyDB tables work on it as well, though as slowly as on a file: they rewrite a table whole.
+    """
+
+    def __init__(self, database: Database, schema: Schema) -> None:
+        self.database = database
+        self.schema = schema
+
+    def rows(self, name: str) -> Rows:
+        """The rows of one collection.
+
+        Raises
+        ------
+        KeyError
+            For a name that is not a collection's, naming those there are.
+        """
+        if name not in self.schema.tables:
+            known = ", ".join(self.schema.tables)
+            raise KeyError(f"the store has no table {name!r}; it has {known}")
+        return Rows(self.database, self.schema.tables[name])
+
+    def read(self) -> Any:
+        """The tables that hold documents, as a mapping; what is set or deleted in it takes effect at once."""
+        return _Tables(self)
+
+    def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
+        """Make ``data`` the whole content. For what :meth:`read` gave there is nothing left to do."""
+        if isinstance(data, _Tables):
+            return
+        with self.database.transaction():
+            tables = _Tables(self)
+            for name in set(self.schema.tables) - set(data):
+                del tables[name]
+            for name, documents in data.items():
+                tables[name] = documents
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
+
+class _Tables(MutableMapping[str, Any]):
+    def __init__(self, storage: SqlStorage) -> None:
+        self._storage = storage
+
+    def __getitem__(self, name: str) -> Rows:
+        return self._storage.rows(name)
+
+    def __setitem__(self, name: str, documents: Mapping[str, Any]) -> None:
+        replacement = {doc_id: dict(document) for doc_id, document in documents.items()}
+
+        def replace(table: Changes) -> None:
+            table.clear()
+            table.update(replacement)
+
+        change(self._storage.rows(name), replace)
+
+    def __delitem__(self, name: str) -> None:
+        change(self._storage.rows(name), Changes.clear)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._storage.schema.tables if any(True for _ in self._storage.rows(name)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _NoCache(LRUCache[Any, Any]):
+    """A query cache that keeps nothing."""
+
+    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ARG002 - the name is TinyDB's
+        return default
+
+    def set(self, key: Any, value: Any) -> None:
+        pass
+
+
+def _document(pair: tuple[str, str]) -> Document:
+    doc_id, text = pair
+    return Document(decode(text), doc_id)  # type: ignore[arg-type]  # TinyDB annotates ids as int, whatever their class
+
+
+class DocumentTable(Table):
+    """A TinyDB table with text ids, on a :class:`SqlStorage`.
+
+    Everything TinyDB's tables do, with the same results. In addition :meth:`search` sorts, limits and skips, and
+    :meth:`locked` reads for update.
+    """
+
+    document_id_class = str  # type: ignore[assignment]  # TinyDB documents this variable as the place to say so
+    query_cache_class = _NoCache  # another process may write between two searches
+
+    def __init__(self, storage: SqlStorage, name: str, **options: Any) -> None:
+        self._rows = storage.rows(name)
+        self._expected: tuple[str, ...] = ()
+        super().__init__(storage, name, **options)
+
+    # What TinyDB builds everything on.
+
+    def _read_table(self) -> Any:
+        return self._rows
+
+    def _update_table(self, updater: Callable[[Any], None]) -> None:
+        change(self._rows, updater, self._expected)
+
+    def _get_next_id(self) -> Any:
+        return new_id()
+
+    # Views, on which TinyDB's own methods run and find little to do.
+
+    def _view(self, clause: ColumnElement[bool] | None) -> DocumentTable:
+        view = copy.copy(self)
+        view._rows = Rows(self._rows.database, self._rows.table, clause)
+        return view
+
+    def _narrowed(self, *conditions: QueryLike) -> DocumentTable:
+        """This table as far as any of ``conditions`` could match."""
+        clauses = [narrow(condition, self._rows.table).clause for condition in conditions]
+        known = [clause for clause in clauses if clause is not None]
+        if len(known) < len(clauses):
+            return self
+        return self._view(or_(false(), *known) if len(known) != 1 else known[0])
+
+    def _expecting(self, doc_ids: Iterable[str]) -> DocumentTable:
+        """This table, about to be asked for ``doc_ids``: they are read together, ahead."""
+        view = copy.copy(self)
+        view._expected = tuple(doc_ids)
+        return view
+
+    def search(
+        self, cond: QueryLike, *, sort: Sequence[str] = (), limit: int | None = None, skip: int = 0
+    ) -> list[Document]:
+        """The documents that match ``cond``.
+
+        Parameters
+        ----------
+        cond : QueryLike
+            A TinyDB condition.
+        sort : sequence of str
+            Promoted fields (or ``id``) to order by, the first first; ``-`` before a name is descending. Without any,
+            the order of insertion.
+        limit, skip : int
+            At most this many, after leaving out this many.
+
+        Raises
+        ------
+        ValueError
+            For a field that is not promoted.
+        """
+        if not sort and limit is None and not skip:
+            return Table.search(self._narrowed(cond), cond)
+        narrowing = narrow(cond, self._rows.table)
+        candidates = self._view(narrowing.clause)._rows
+        order = (*sort, "seq")
+        if narrowing.exact:
+            found = map(_document, candidates.page(order, limit=limit, skip=skip))
+            return [document for document in found if cond(document)]
+        matching = [d for d in map(_document, candidates.page(order, limit=None, skip=0)) if cond(d)]
+        return matching[skip : None if limit is None else skip + limit]
+
+    def get(self, cond: QueryLike | None = None, doc_id: Any = None, doc_ids: Any = None) -> Any:
+        """As TinyDB's ``get``; ids are looked up, conditions narrowed."""
+        if doc_id is None and doc_ids is not None:
+            return [_document(found) for found in self._rows.some(doc_ids)]
+        if doc_id is None and cond is not None:
+            return Table.get(self._narrowed(cond), cond)
+        return Table.get(self, cond, doc_id)
+
+    def locked(self, doc_id: str) -> Document | None:
+        """One document, kept from other writers until the open transaction ends; None where there is none."""
+        text = self._rows.text(doc_id, lock=True)
+        return None if text is None else _document((doc_id, text))
+
+    def present(self, doc_ids: Iterable[str]) -> set[str]:
+        """Which of ``doc_ids`` the table has, without reading the documents."""
+        return self._rows.present(doc_ids)
+
+    def count(self, cond: QueryLike) -> int:
+        """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""
+        narrowing = narrow(cond, self._rows.table)
+        return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
+
+    def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
+        """As TinyDB's ``insert_multiple``; whether the ids are free is asked once, not one by one."""
+        known = list(documents)
+        ids = [str(d.doc_id) for d in known if isinstance(d, self.document_class)]
+        return Table.insert_multiple(self._expecting(ids), known)
+
+    def update(
+        self,
+        fields: Mapping[Any, Any] | Callable[[MutableMapping[Any, Any]], None],
+        cond: QueryLike | None = None,
+        doc_ids: Iterable[Any] | None = None,
+    ) -> list[Any]:
+        """As TinyDB's ``update``; reads and writes only what can be concerned."""
+        if doc_ids is not None:
+            doc_ids = [str(doc_id) for doc_id in doc_ids]
+            return Table.update(self._expecting(doc_ids), fields, None, doc_ids)
+        return Table.update(self._narrowed(cond) if cond is not None else self, fields, cond)
+
+    def update_multiple(self, updates: Iterable[tuple[Any, QueryLike]]) -> list[Any]:
+        """As TinyDB's ``update_multiple``, in one transaction."""
+        known = list(updates)
+        return Table.update_multiple(self._narrowed(*(cond for _, cond in known)), known)
+
+    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[Any] | None = None) -> list[Any]:
+        """As TinyDB's ``remove``; reads and removes only what can be concerned."""
+        if doc_ids is not None:
+            doc_ids = [str(doc_id) for doc_id in doc_ids]
+            return Table.remove(self._expecting(doc_ids), None, doc_ids)
+        return Table.remove(self._narrowed(cond) if cond is not None else self, cond)
+
+    def upsert(self, document: Mapping[str, Any], cond: QueryLike | None = None) -> list[Any]:
+        """As TinyDB's ``upsert``, in one transaction: no one else's insert comes between."""
+        with self._rows.database.transaction():
+            return super().upsert(document, cond)
