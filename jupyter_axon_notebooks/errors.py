@@ -80,3 +80,7 @@ class StoreTooNew(StoreError):
 
 class StateCorrupt(AxonError):
     """A state file whose content does not match its recorded digest."""
+
+
+class StateError(AxonError):
+    """State files cannot be written, read or removed; the message says why and what helps."""

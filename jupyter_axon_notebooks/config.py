@@ -1,0 +1,122 @@
+"""What can be configured, under ``c.AxonNotebooks``; read by the server extension and the command line alike."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+from jupyter_core.paths import jupyter_data_dir
+from traitlets import Bool, Dict, Enum, Int, List, TraitError, Unicode, default, validate
+from traitlets.config import Configurable
+
+from .repository import STARTER_CELLS
+from .store import default_url
+
+#: Bytes in a mebibyte.
+_MIB = 1024 * 1024
+
+
+class AxonNotebooks(Configurable):
+    """The configuration of jupyter-axon-notebooks."""
+
+    store_url = Unicode(
+        help="""
+        Where records are kept: sqlite:///<absolute path>, or memory:// to forget them when the server stops.
+
+        By default axon_notebooks/axon.db in Jupyter's data folder.
+        """
+    ).tag(config=True)
+
+    user_id = Unicode(
+        help="""
+        Who acts: the owner of the records that are made.
+
+        By default the JupyterHub user, else the name of the operating system's login.
+        """
+    ).tag(config=True)
+
+    identity_from_request = Bool(
+        False,
+        help="""
+        Take the acting user from each request's identity instead of user_id.
+
+        For a server that several users share, with an identity provider that knows them. With token authentication
+        leave it off: a token's user name is random.
+        """,
+    ).tag(config=True)
+
+    admin_users = List(Unicode(), help="Users who may see and change the records of everybody.", config=True)
+
+    states_root = Unicode(
+        help="""
+        The folder of the state files of checkpoints. By default axon_notebooks/states in Jupyter's data folder.
+        """
+    ).tag(config=True)
+
+    extra_states_roots = List(
+        Unicode(),
+        help="""
+        Further folders in which a client may name state files that are there already.
+
+        They are read from there, never written and never removed.
+        """,
+        config=True,
+    )
+
+    embed_notebook_id = Bool(
+        True,
+        help="""
+        Put the record's id into a notebook's metadata (axon.notebook_id) when it is saved.
+
+        It is how a notebook that was moved outside Jupyter is known again.
+        """,
+    ).tag(config=True)
+
+    starter_cells = List(
+        Dict(per_key_traits={"cell_type": Enum(["code", "markdown"]), "source": Unicode()}),
+        help="""
+        The cells of a notebook that is created without any, each {"cell_type": "code" or "markdown", "source": …}.
+        """,
+        config=True,
+    )
+
+    max_body_size = Int(
+        64 * _MIB,
+        min=1024,
+        help="The largest JSON body that is read, in bytes. State files are streamed and have no such limit.",
+    ).tag(config=True)
+
+    @default("store_url")
+    def _default_store_url(self) -> str:
+        return default_url()
+
+    @default("user_id")
+    def _default_user_id(self) -> str:
+        return os.environ.get("JUPYTERHUB_USER") or _login()
+
+    @default("states_root")
+    def _default_states_root(self) -> str:
+        return str(Path(jupyter_data_dir(), "axon_notebooks", "states"))
+
+    @default("starter_cells")
+    def _default_starter_cells(self) -> list[dict[str, str]]:
+        return [{"cell_type": kind, "source": source} for kind, source in STARTER_CELLS]
+
+    @validate("states_root")
+    def _absolute(self, proposal: dict[str, str]) -> str:
+        path = Path(proposal["value"]).expanduser()
+        if not path.is_absolute():
+            raise TraitError(f"AxonNotebooks.states_root is {proposal['value']!r}; expected an absolute path")
+        return str(path)
+
+    def starter_templates(self) -> list[tuple[str, str]]:
+        """Type and source of each starter cell."""
+        return [(cell.get("cell_type", "code"), cell.get("source", "")) for cell in self.starter_cells]
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "user"

@@ -1,0 +1,370 @@
+"""The operations on records: what this project does, told without Jupyter, HTTP or file formats.
+
+:class:`NotebookRepository` is the whole of it. The modules beside it hold its halves: :mod:`.notebooks`,
+:mod:`.checkpoints`, and how cells are kept, :mod:`.versions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from tinydb import where
+
+from ..errors import Conflict, NotFound
+from ..records import (
+    CellChange,
+    NewCheckpoint,
+    NewNotebook,
+    NotebookCell,
+    NotebookCheckpoint,
+    NotebookStatus,
+    NotebookSummary,
+    NotebookVersion,
+    RunStatus,
+    TrainingNotebook,
+    TrainingRun,
+    UpdateCheckpoint,
+    UpdateNotebook,
+    VersionSummary,
+    new_id,
+    now,
+)
+from ..store import Store
+from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
+from .notebooks import Notebooks, SavedNotebook, matching
+from .starter import STARTER_CELLS
+from .states import NoStates, States
+from .versions import Versions, diff
+
+__all__ = ["STARTER_CELLS", "NoStates", "NotebookRepository", "SavedNotebook", "StatePart", "States"]
+
+
+class NotebookRepository:
+    """Every operation on notebook records, checkpoints, versions and runs.
+
+    Synchronous; safe to call from any thread. Each operation that changes something is one transaction, so two
+    processes never lose each other's change, and what has returned is on disk.
+
+    Parameters
+    ----------
+    store : Store
+        Where records are kept.
+    states : States, optional
+        Where state files are kept: it is asked to remove them when their checkpoint or notebook is deleted.
+    starter_cells : sequence of (str, str)
+        Type and source of the cells that a notebook created without any begins with.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        states: States | None = None,
+        starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
+    ) -> None:
+        states = states or NoStates()
+        self._notebooks = Notebooks(store, states, starter_cells)
+        self._checkpoints = Checkpoints(store, states)
+        self._versions = Versions(store)
+
+    # Notebooks
+
+    def create(self, new: NewNotebook) -> TrainingNotebook:
+        """Create a record. Without cells it gets the starter cells, without metadata upstream's kernel.
+
+        Raises
+        ------
+        Conflict
+            When its id, or the file it is bound to, belongs to another record.
+        InvalidData
+            When two of its cells share an id.
+        """
+        return self._notebooks.create(new)
+
+    def create_saved(self, new: NewNotebook, saved: SavedNotebook) -> TrainingNotebook:
+        """Create the record of a file that was saved; raises as :meth:`create`."""
+        return self._notebooks.create(new, saved)
+
+    def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
+        """Bring a record up to date with its file.
+
+        Its name, description, links and the tags that were set on the record stay. ``updated_at`` moves only when
+        the save changed something.
+
+        Raises
+        ------
+        NotFound
+            When there is no such record.
+        """
+        return self._notebooks.save(id, saved)
+
+    def find_by_id(self, id: str) -> TrainingNotebook | None:
+        """A record with its cells; None where there is none."""
+        return self._notebooks.find(id=id)
+
+    def find_by_path(self, origin: str, path: str) -> NotebookSummary | None:
+        """The record that is bound to a file; None where none is."""
+        return self._notebooks.summary((where("origin") == origin) & (where("path") == path))
+
+    def find_summary(self, id: str) -> NotebookSummary | None:
+        """A record without its cells; None where there is none. One look-up, however large the notebook."""
+        return self._notebooks.summary(id=id)
+
+    def list_by_user(
+        self,
+        user_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        status: NotebookStatus | None = None,
+        tag: str | None = None,
+        path: str | None = None,
+        text: str | None = None,
+    ) -> list[NotebookSummary]:
+        """A user's records, newest ``updated_at`` first; ``text`` is looked for in names and descriptions."""
+        return self._notebooks.page(
+            matching(user_id, status=status, tag=tag, path=path, text=text), limit, offset
+        )
+
+    def list_all(
+        self,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        status: NotebookStatus | None = None,
+        tag: str | None = None,
+        path: str | None = None,
+        text: str | None = None,
+    ) -> list[NotebookSummary]:
+        """Everybody's records, newest ``updated_at`` first."""
+        return self._notebooks.page(matching(status=status, tag=tag, path=path, text=text), limit, offset)
+
+    def count_notebooks(
+        self,
+        user_id: str | None = None,
+        *,
+        status: NotebookStatus | None = None,
+        tag: str | None = None,
+        path: str | None = None,
+        text: str | None = None,
+    ) -> int:
+        """How many records a list would have in all; ``user_id`` None counts everybody's."""
+        return self._notebooks.count(matching(user_id, status=status, tag=tag, path=path, text=text))
+
+    def update(
+        self, id: str, updates: UpdateNotebook, *, expected_version: str | None = None
+    ) -> TrainingNotebook:
+        """Change the given fields of a record; the rest stays.
+
+        Raises
+        ------
+        NotFound
+            When there is no such record.
+        Stale
+            When ``expected_version`` is given and is not the current one.
+        InvalidData
+            When two of its cells would share an id.
+        """
+        return self._notebooks.update(id, updates, expected_version)
+
+    def update_status(self, id: str, status: NotebookStatus) -> TrainingNotebook:
+        """Change a record's status; raises NotFound."""
+        return self.update(id, UpdateNotebook(status=status))
+
+    def update_cell(
+        self, notebook_id: str, cell: NotebookCell, *, expected_version: str | None = None
+    ) -> TrainingNotebook:
+        """Replace the cell that has ``cell``'s id. Raises NotFound naming the notebook or the cell, and Stale."""
+
+        def place(ids: list[str]) -> int:
+            return _index(ids, cell.id)
+
+        return self._notebooks.edit_cells(notebook_id, place, cell, expected_version)
+
+    def add_cell(
+        self,
+        notebook_id: str,
+        cell: NotebookCell,
+        position: int | None = None,
+        *,
+        expected_version: str | None = None,
+    ) -> TrainingNotebook:
+        """Insert a cell before the one at ``position``, or append it where there is none.
+
+        Raises NotFound and Stale, and Conflict when the notebook has a cell of that id.
+        """
+
+        def place(ids: list[str]) -> int:
+            if cell.id in ids:
+                raise Conflict(f"notebook {notebook_id} has a cell {cell.id} already")
+            return position if position is not None and 0 <= position < len(ids) else len(ids)
+
+        return self._notebooks.edit_cells(notebook_id, place, cell, expected_version)
+
+    def delete_cell(
+        self, notebook_id: str, cell_id: str, *, expected_version: str | None = None
+    ) -> TrainingNotebook:
+        """Remove a cell. Raises NotFound naming the notebook or the cell, and Stale."""
+
+        def place(ids: list[str]) -> int:
+            return _index(ids, cell_id)
+
+        return self._notebooks.edit_cells(notebook_id, place, None, expected_version)
+
+    def delete(self, id: str) -> None:
+        """Remove a record with its checkpoints, versions, runs and state files; raises NotFound."""
+        self._notebooks.delete(id)
+
+    # Versions
+
+    def list_versions(
+        self, notebook_id: str, limit: int | None = None, offset: int = 0
+    ) -> list[VersionSummary]:
+        """The versions of a notebook, newest first."""
+        return self._versions.summaries(notebook_id, limit, offset)
+
+    def count_versions(self, notebook_id: str) -> int:
+        """How many versions of a notebook are kept."""
+        return self._versions.count(notebook_id)
+
+    def get_version(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
+        """A version of a notebook with its cells; None where it has no such version."""
+        return self._versions.get(notebook_id, version_id)
+
+    def diff_versions(self, notebook_id: str, before: str, after: str) -> list[CellChange]:
+        """What changed in the sources between two versions; raises NotFound naming a missing one."""
+        versions = []
+        for version_id in (before, after):
+            version = self.get_version(notebook_id, version_id)
+            if version is None:
+                raise NotFound("version", version_id)
+            versions.append(version.cells)
+        return diff(*versions)
+
+    # Checkpoints
+
+    def create_checkpoint(self, new: NewCheckpoint) -> NotebookCheckpoint:
+        """Store a checkpoint, tied to the notebook's current version unless it names another.
+
+        A run that is not known yet begins with it. Within a run (epoch, step) is unique; without a run nothing is.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook.
+        Conflict
+            When the run has a checkpoint at this epoch and step, or belongs to another notebook.
+        InvalidData
+            When the notebook has no such version.
+        """
+        return self._checkpoints.create(new)
+
+    def get_checkpoint(self, id: str) -> NotebookCheckpoint | None:
+        """A checkpoint; None where there is none."""
+        return self._checkpoints.get(id)
+
+    def list_checkpoints(
+        self,
+        notebook_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        since: datetime | None = None,
+        run_id: str | None = None,
+    ) -> list[NotebookCheckpoint]:
+        """The checkpoints of a notebook, newest ``created_at`` first; ``since`` leaves out what is not newer."""
+        return self._checkpoints.page(checkpoints_of(notebook_id, since=since, run_id=run_id), limit, offset)
+
+    def count_checkpoints(
+        self, notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
+    ) -> int:
+        """How many checkpoints a list would have in all."""
+        return self._checkpoints.count(checkpoints_of(notebook_id, since=since, run_id=run_id))
+
+    def latest_checkpoint(self, notebook_id: str, *, run_id: str | None = None) -> NotebookCheckpoint | None:
+        """The newest checkpoint of a notebook, or of one of its runs."""
+        return next(iter(self.list_checkpoints(notebook_id, limit=1, run_id=run_id)), None)
+
+    def get_best_checkpoint(
+        self, notebook_id: str, metric_key: str, minimize: bool
+    ) -> NotebookCheckpoint | None:
+        """The checkpoint with the best value of a metric; None where none has a finite number there.
+
+        Equal values go to the earliest (``created_at``, then id). ``metric_key`` may be dotted;
+        :func:`jupyter_axon_notebooks.metrics.resolve` says what it then means.
+        """
+        return next(iter(self.get_best_checkpoints(notebook_id, metric_key, minimize, 1)), None)
+
+    def get_best_checkpoints(
+        self, notebook_id: str, metric_key: str, minimize: bool, limit: int
+    ) -> list[NotebookCheckpoint]:
+        """The ``limit`` best checkpoints by a metric, best first; ranked as :meth:`get_best_checkpoint` does."""
+        return self._checkpoints.best(notebook_id, metric_key, minimize=minimize, limit=limit)
+
+    def update_checkpoint(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
+        """Change a checkpoint's tags or pin; raises NotFound."""
+        return self._checkpoints.update(id, updates)
+
+    def attach_state(
+        self, id: str, part: StatePart, commit: Callable[[], StoredState], digest: str
+    ) -> NotebookCheckpoint:
+        """Give a checkpoint a state file.
+
+        ``commit`` puts the file in its place and is called inside the transaction, after all checks: two uploads at
+        once cannot overwrite one another. It should be quick. A state with the same ``digest`` that is there already
+        is left as it is and ``commit`` not called.
+
+        Raises
+        ------
+        NotFound
+            When there is no such checkpoint.
+        Conflict
+            When it has another state in this place: states are written once.
+        """
+        return self._checkpoints.attach_state(id, part, commit, digest)
+
+    def delete_checkpoint(self, id: str) -> None:
+        """Remove a checkpoint and its state files; raises NotFound."""
+        self._checkpoints.delete(id)
+
+    # Runs
+
+    def create_run(
+        self, notebook_id: str, *, parent_checkpoint_id: str | None = None, id: str | None = None
+    ) -> TrainingRun:
+        """Begin a run, from scratch or from a checkpoint of the same notebook.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook, or it has no such checkpoint.
+        Conflict
+            When the id is taken.
+        """
+        run = TrainingRun(
+            id=id or new_id(),
+            notebook_id=notebook_id,
+            parent_checkpoint_id=parent_checkpoint_id,
+            started_at=now(),
+        )
+        return self._checkpoints.create_run(run)
+
+    def get_run(self, id: str) -> TrainingRun | None:
+        """A run; None where there is none."""
+        return self._checkpoints.get_run(id)
+
+    def list_runs(self, notebook_id: str, limit: int | None = None, offset: int = 0) -> list[TrainingRun]:
+        """The runs of a notebook, newest first."""
+        return self._checkpoints.runs(notebook_id, limit, offset)
+
+    def update_run_status(self, id: str, status: RunStatus) -> TrainingRun:
+        """Move a run on: any status but ``running`` ends it, ``running`` reopens it. Raises NotFound."""
+        return self._checkpoints.set_run_status(id, status)
+
+
+def _index(ids: list[str], cell_id: str) -> int:
+    try:
+        return ids.index(cell_id)
+    except ValueError:
+        raise NotFound("cell", cell_id) from None

@@ -1,0 +1,325 @@
+"""Notebook records: creating, finding, listing, changing and deleting them, and their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from tinydb import Query, where
+from tinydb.queries import QueryInstance
+
+from ..errors import Conflict, InvalidData, NotFound, Stale, StoreError
+from ..records import (
+    NewNotebook,
+    NotebookCell,
+    NotebookHeader,
+    NotebookMetadata,
+    NotebookStatus,
+    NotebookSummary,
+    Record,
+    TrainingNotebook,
+    UpdateNotebook,
+    new_id,
+    now,
+)
+from ..store import Document, Store, document
+from .starter import starter_cells, starter_metadata
+from .states import States
+from .versions import Parts, Versions, take_apart
+
+_HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
+_R = TypeVar("_R", bound=Record)
+_UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
+
+
+class SavedNotebook(msgspec.Struct, kw_only=True):
+    """What a save of a notebook file says of its record.
+
+    Attributes
+    ----------
+    embedded_id : str or None
+        The record id that the file carries in its own metadata.
+    file : dict
+        What tells that the file is still the one that was read: ``size`` in bytes and ``mtime`` in nanoseconds.
+    """
+
+    cells: list[NotebookCell]
+    metadata: NotebookMetadata
+    status: NotebookStatus
+    synced_at: datetime
+    embedded_id: str | None = None
+    file: dict[str, int] = {}
+
+
+class Notebooks:
+    """The notebook half of the repository; :class:`.NotebookRepository` says what each operation promises."""
+
+    def __init__(self, store: Store, states: States, templates: Sequence[tuple[str, str]]) -> None:
+        self._store = store
+        self._states = states
+        self._templates = templates
+        self._versions = Versions(store)
+
+    def create(self, new: NewNotebook, saved: SavedNotebook | None = None) -> TrainingNotebook:
+        """Store a new record; ``saved`` is the file it stands for, if one does."""
+        moment = now()
+        notebook = TrainingNotebook(
+            id=new.id or new_id(),
+            user_id=new.user_id,
+            name=new.name,
+            description=new.description,
+            cells=new.cells or starter_cells(self._templates),
+            metadata=new.metadata or starter_metadata(),
+            model_id=new.model_id,
+            dataset_id=new.dataset_id,
+            status=new.status or NotebookStatus.DRAFT,
+            created_at=moment,
+            updated_at=moment,
+            path=new.path,
+            origin=new.origin,
+        )
+        fields: dict[str, Any] = {}
+        if saved is not None:
+            notebook.cells, notebook.metadata, notebook.status = saved.cells, saved.metadata, saved.status
+            notebook.synced_at = saved.synced_at
+            fields = _file_fields(saved)
+        parts = take_apart(notebook.cells, notebook.metadata)
+        self._versions.write_ahead(notebook.id, parts)
+        with self._store.transaction():
+            if self._store.notebooks.contains(doc_id=notebook.id):
+                raise Conflict(f"notebook {notebook.id} exists already")
+            if new.path is not None:
+                self._check_unbound(new.origin, new.path)
+            stored = {**_plain(notebook), **fields}
+            self._set_version(stored, parts)
+            self._store.notebooks.insert(document(notebook.id, stored))
+        notebook.version_id = stored["version_id"]
+        return notebook
+
+    def _check_unbound(self, origin: str | None, path: str) -> None:
+        bound = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
+        if bound is not None:
+            raise Conflict(f"the file {path} belongs to notebook {bound['id']} already")
+
+    def find(
+        self, condition: QueryInstance | None = None, *, id: str | None = None
+    ) -> TrainingNotebook | None:
+        """A whole record, by id or condition."""
+        with self._store.snapshot():
+            stored = self._store.notebooks.get(condition, doc_id=id)
+            return None if stored is None else self._whole(stored)
+
+    def _whole(self, stored: Document) -> TrainingNotebook:
+        cells, metadata = self._versions.read(stored["version_id"])
+        for cell in cells:
+            if cell.id in stored["cell_statuses"]:
+                cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
+        notebook = _record(TrainingNotebook, {**stored, "cells": []})
+        notebook.cells = cells
+        if "nbformat" in metadata.extra:
+            notebook.metadata.extra["nbformat"] = metadata.extra["nbformat"]
+        return notebook
+
+    def existing(self, id: str) -> TrainingNotebook:
+        """A whole record that has to be there."""
+        notebook = self.find(id=id)
+        if notebook is None:
+            raise NotFound("notebook", id)
+        return notebook
+
+    def summary(
+        self, condition: QueryInstance | None = None, *, id: str | None = None
+    ) -> NotebookSummary | None:
+        """A record without its cells, by id or condition."""
+        stored = self._store.notebooks.get(condition, doc_id=id)
+        return None if stored is None else _record(NotebookSummary, stored)
+
+    def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookSummary]:
+        """The records that match, newest first."""
+        order = ["-updated_at", "-id"]
+        found = self._store.notebooks.search(matching, sort=order, limit=limit, skip=offset)
+        return [_record(NotebookSummary, stored) for stored in found]
+
+    def count(self, matching: QueryInstance) -> int:
+        """How many records match."""
+        return self._store.notebooks.count(matching)
+
+    def update(self, id: str, updates: UpdateNotebook, expected: str | None) -> TrainingNotebook:
+        """Change the given fields."""
+        changed = {name: value for name in _UPDATABLE if (value := getattr(updates, name)) is not None}
+        cells = None if updates.cells is None else take_apart(updates.cells, NotebookMetadata())
+        if cells is not None:
+            self._write_ahead(id, cells)
+
+        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            for name, value in changed.items():
+                setattr(header, name, value)
+            if updates.tags is not None:
+                header.metadata.tags = updates.tags
+            if cells is not None:
+                metadata = self._versions.parts(stored["version_id"]).metadata
+                self._set_version(stored, cells._replace(metadata=metadata))
+            return True
+
+        self._change(id, apply, expected)
+        return self.existing(id)
+
+    def edit_cells(
+        self, id: str, edit: Callable[[list[str]], int], cell: NotebookCell | None, expected: str | None
+    ) -> TrainingNotebook:
+        """Put ``cell`` where ``edit`` says, or take out what is there.
+
+        ``edit`` is given the ids of the cells and returns a place among them. A cell of the same id at that place is
+        replaced, otherwise ``cell`` is inserted before it; where ``cell`` is None, the one at that place is removed.
+        No other cell is read or written.
+        """
+        given = take_apart([cell] if cell is not None else [], NotebookMetadata())
+
+        def apply(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            parts = self._versions.parts(stored["version_id"])
+            entries, statuses = parts.entries, dict(stored["cell_statuses"])
+            place = edit([entry.cell_id for entry in entries])
+            there = entries[place : place + 1]
+            if cell is None or (there and there[0].cell_id == cell.id):
+                statuses.pop(entries[place].cell_id, None)
+                del entries[place]
+            entries[place:place] = given.entries
+            statuses.update(given.statuses)
+            self._set_version(stored, Parts(entries, parts.metadata, given.contents, statuses))
+            return True
+
+        self._change(id, apply, expected)
+        return self.existing(id)
+
+    def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
+        """Bring a record up to date with its file. ``updated_at`` moves only if anything but the time did."""
+        parts = take_apart(saved.cells, saved.metadata)
+        self._write_ahead(id, parts)
+
+        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            before = _summed_up(header, stored)
+            header.metadata = _merged(header.metadata, saved.metadata, stored.get("file_tags", []))
+            header.status = saved.status
+            header.synced_at = saved.synced_at
+            stored.update(_file_fields(saved))
+            self._set_version(stored, parts)
+            return bool(_summed_up(header, stored) != before)
+
+        return _record(NotebookSummary, self._change(id, apply))
+
+    def delete(self, id: str) -> None:
+        """Remove a record and all that belongs to it."""
+        store, belonging = self._store, where("notebook_id") == id
+        with store.transaction():
+            self._locked(id)
+            for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
+                table.remove(belonging)
+            store.notebooks.remove(doc_ids=[id])
+        self._states.remove_notebook(id)
+
+    def _locked(self, id: str) -> Document:
+        stored = self._store.notebooks.locked(id)
+        if stored is None:
+            raise NotFound("notebook", id)
+        return stored
+
+    def _change(
+        self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool], expected: str | None = None
+    ) -> dict[str, Any]:
+        """Let ``apply`` change a record's header and the rest of its stored form, in one transaction; that form then.
+
+        ``apply`` tells whether what it did is a change that a user would call one, which moves ``updated_at``.
+        """
+        with self._store.transaction():
+            stored: dict[str, Any] = dict(self._locked(id))
+            if expected is not None and expected != stored["version_id"]:
+                raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
+            header = _record(NotebookHeader, stored)
+            if apply(header, stored):
+                header.updated_at = now()
+            header.version_id = stored["version_id"]
+            changed = {name: value for name, value in stored.items() if name not in _HEADER} | _plain(header)
+
+            def replace(current: Any) -> None:
+                current.clear()
+                current.update(changed)
+
+            self._store.notebooks.update(replace, doc_ids=[id])
+        return changed
+
+    def _write_ahead(self, id: str, parts: Parts) -> None:
+        if not self._store.notebooks.contains(doc_id=id):
+            raise NotFound("notebook", id)
+        self._versions.write_ahead(id, parts)
+
+    def _set_version(self, stored: dict[str, Any], parts: Parts) -> None:
+        stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)
+        stored["cell_count"] = len(parts.entries)
+        stored["cell_statuses"] = parts.statuses
+
+
+def matching(
+    user_id: str | None = None,
+    *,
+    status: NotebookStatus | None = None,
+    tag: str | None = None,
+    path: str | None = None,
+    text: str | None = None,
+) -> QueryInstance:
+    """The condition that a list is asked for; ``text`` is looked for in names and descriptions, in any case."""
+    condition: QueryInstance = Query().noop()
+    if user_id is not None:
+        condition &= where("user_id") == user_id
+    if status is not None:
+        condition &= where("status") == status.value
+    if path is not None:
+        condition &= where("path") == path
+    if tag is not None:
+        condition &= Query().metadata.tags.any([tag])
+    if text is not None:
+        wanted = text.casefold()
+
+        def holds(value: Any) -> bool:
+            return isinstance(value, str) and wanted in value.casefold()
+
+        condition &= where("name").test(holds) | where("description").test(holds)
+    return condition
+
+
+def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
+    try:
+        return kind.from_json(stored)
+    except InvalidData as error:
+        raise StoreError(f"the stored stored of {stored.get('id')} is damaged: {error}") from error
+
+
+def _plain(header: NotebookHeader) -> dict[str, Any]:
+    """A header's stored form. What rebuilds the file is left to the version, since it may be large."""
+    stored = header.to_json()
+    stored.pop("cells", None)
+    extra = {name: value for name, value in header.metadata.extra.items() if name != "nbformat"}
+    stored["metadata"] = {**stored["metadata"], "extra": extra}
+    return stored
+
+
+def _file_fields(saved: SavedNotebook) -> dict[str, Any]:
+    fields: dict[str, Any] = {"file": saved.file, "file_tags": saved.metadata.tags}
+    if saved.embedded_id is not None:
+        fields["embedded_id"] = saved.embedded_id
+    return fields
+
+
+def _merged(ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]) -> NotebookMetadata:
+    """The file's metadata, with the tags that were set on the record and not by the file."""
+    own = [tag for tag in ours.tags if tag not in file_tags and tag not in file.tags]
+    merged = msgspec.structs.replace(file, tags=[*file.tags, *own])
+    if "axon" in ours.extra:
+        kept = {name: value for name, value in ours.extra["axon"].items() if name != "notes"}
+        merged.extra = {**file.extra, "axon": {**kept, **file.extra.get("axon", {})}}
+    return merged
+
+
+def _summed_up(header: NotebookHeader, stored: dict[str, Any]) -> Any:
+    return stored["version_id"], stored["cell_statuses"], _plain(header)["metadata"], header.status

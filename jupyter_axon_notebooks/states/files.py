@@ -1,0 +1,287 @@
+"""The home of state files: writing, reading, removing, measuring, and what may be reached from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import BinaryIO, Final
+
+from ..errors import AxonError, InvalidData, NotFound
+from .folders import Folder, explained, free_bytes, make_folders, no_space
+from .layout import Part, check_id, is_path_text, state_name
+from .sweep import SweepReport, sweep
+from .writer import StateWriter, drop_if_empty, mark
+
+#: Bytes left free beside a state file: the store, perhaps on the same disk, must be able to record it.
+RESERVE: Final = 16 << 20
+
+#: How often a writer begins again when another process removes its folder as empty between two steps.
+_TRIES: Final = 100
+
+
+class StateFiles:
+    """State files at ``<root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<ext>``.
+
+    Safe to use from many threads and processes at once.
+
+    Parameters
+    ----------
+    root : Path
+        Where state files are written; made with the first one. Links on the way to it are followed, links
+        below it never are.
+    other_roots : sequence of Path
+        Further folders whose files a client may register. Only read.
+    store_id : str
+        What tells the store that records these checkpoints from others. A sweep removes only folders written
+        under the same one, so pointing the server at another store never costs the weights of the first.
+    """
+
+    def __init__(self, root: Path, *, other_roots: Sequence[Path] = (), store_id: str = "") -> None:
+        self._root = os.path.abspath(root)
+        self._other_roots = [os.path.abspath(other) for other in other_roots]
+        self._store_id = store_id
+
+    def writer(
+        self,
+        notebook_id: str,
+        checkpoint_id: str,
+        part: Part,
+        *,
+        format: str | None = None,
+        expected_size: int | None = None,
+    ) -> StateWriter:
+        """A writer of one state file.
+
+        Parameters
+        ----------
+        format : str, optional
+            ``safetensors``, ``torch``, ``keras``, ``skops``, …; gives the file its extension. Any text will do:
+            an unknown format is ``bin``.
+        expected_size : int, optional
+            Bytes that will come, where that is known.
+
+        Raises
+        ------
+        InvalidData
+            If an id cannot name a folder.
+        NoSpace
+            If there is no room for ``expected_size`` bytes and a small reserve.
+        StateError
+            If the folder cannot be written.
+        """
+        check_id(notebook_id, "$.notebook_id")
+        check_id(checkpoint_id, "$.checkpoint_id")
+        state_name(part, format)
+        with explained("write", self._root):
+            make_folders(self._root)
+            needed = (expected_size or 0) + RESERVE
+            free = free_bytes(self._root)
+            if free is not None and free < needed:
+                raise no_space(self._root, needed, free)
+            for _ in range(_TRIES):
+                with contextlib.suppress(FileNotFoundError):
+                    return self._writer(notebook_id, checkpoint_id, part, format, expected_size or 0)
+            raise OSError(errno.EAGAIN, "another process keeps removing the folder")
+
+    def _writer(
+        self, notebook_id: str, checkpoint_id: str, part: Part, format: str | None, expected: int
+    ) -> StateWriter:
+        with contextlib.ExitStack() as opened:
+            root = opened.enter_context(Folder(self._root))
+            home = opened.enter_context(root.make(notebook_id))
+            folder = opened.enter_context(home.make(checkpoint_id))
+            try:
+                with folder.locked():
+                    mark(folder, self._store_id)
+                    writer = StateWriter(root, folder, part, format, expected)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    drop_if_empty(root, notebook_id, checkpoint_id)
+                raise
+            opened.pop_all()  # from here on the writer closes the folders
+        with home:
+            try:
+                # Even those that were there: whoever made them a moment ago may not have come to it yet.
+                home.sync()
+                root.sync()
+            except OSError:
+                writer.abort()
+                raise
+        return writer
+
+    def admit(self, path: str, notebook_id: str, *, field: str = "$.model_state_path") -> str:
+        """The real path of a state file that a client names, if the record of ``notebook_id`` may point there.
+
+        It must be an absolute path to a regular file inside a configured root, after all links are followed;
+        inside ``root``, in the folder of this very notebook, or one could register another's weights.
+
+        Raises
+        ------
+        InvalidData
+            At ``field``, naming the rule that is broken.
+        """
+        if not is_path_text(path):
+            raise InvalidData(field, "expected a path, got text that cannot be one")
+        if not os.path.isabs(path):
+            raise InvalidData(field, f"expected an absolute path, got {path!r}")
+        resolved = os.path.realpath(path)
+        if os.path.basename(resolved).startswith(".") and self._is_own(resolved):
+            raise InvalidData(field, "names a file of the server's own, not a state file")
+        try:
+            self.open(resolved, notebook_id, field=field).close()
+        except NotFound:
+            raise InvalidData(field, f"there is no file {path}") from None
+        except InvalidData:
+            raise
+        except AxonError as error:
+            raise InvalidData(field, str(error)) from error
+        return resolved
+
+    def open(self, path: str, notebook_id: str, *, field: str = "$.model_state_path") -> BinaryIO:
+        """The state file at ``path``, which a record of ``notebook_id`` gives, open for reading.
+
+        Whatever was checked when the path was recorded holds now: no link is followed below the root, and what
+        is read is what was checked.
+
+        Raises
+        ------
+        NotFound
+            If it is gone.
+        InvalidData
+            At ``field``, if the path leads out of the roots or to another notebook's folder.
+        StateError
+            If it cannot be read.
+        """
+        check_id(notebook_id, "$.notebook_id")
+        if not path:
+            raise NotFound("state file", "(none recorded)")
+        if not is_path_text(path):
+            raise InvalidData(field, "expected a path, got text that cannot be one")
+        start, names = self._beneath(path, field)
+        try:
+            with explained("read", os.path.dirname(path)):
+                return os.fdopen(self._descend(start, names, notebook_id, field), "rb")
+        except AxonError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise NotFound("state file", path) from None
+            if isinstance(error.__cause__, OSError) and (
+                reason := _BROKEN_RULE.get(error.__cause__.errno or 0)
+            ):
+                raise InvalidData(field, reason) from None
+            raise
+
+    def _beneath(self, path: str, field: str) -> tuple[str, tuple[str, ...]]:
+        """The real root that ``path`` lies in, by its text, and the names from there to it; ours before others."""
+        own = os.path.realpath(self._root)
+        for root in (self._root, *self._other_roots):
+            real = os.path.realpath(root)
+            for form in (root, real):
+                names = _names_below(path, form)
+                if names is None:
+                    continue
+                if ".." in names:
+                    raise InvalidData(field, "must not contain `..`")
+                inside = _names_below(os.path.join(real, *names), own)
+                return (real, names) if inside is None else (own, inside)
+        roots = ", ".join((self._root, *self._other_roots))
+        raise InvalidData(field, f"must lie inside one of the configured folders ({roots})")
+
+    def _descend(self, start: str, names: tuple[str, ...], notebook_id: str, field: str) -> int:
+        """A descriptor of the file ``names`` lead to. Every folder on the way is held open, none is a link."""
+        try:
+            own = os.stat(self._root)
+        except OSError:
+            own = None
+        with contextlib.ExitStack() as opened:
+            folder = opened.enter_context(Folder(start))
+            for name in names[:-1]:
+                # By identity: on a disk that ignores case, a root's path has more than one spelling.
+                if own is not None and os.path.samestat(folder.stat(), own) and name != notebook_id:
+                    raise InvalidData(field, "lies in the folder of another notebook")
+                folder = opened.enter_context(folder.enter(name))
+            if own is not None and os.path.samestat(folder.stat(), own):
+                raise InvalidData(field, "lies in no notebook's folder")
+            return folder.open(names[-1])
+
+    def _is_own(self, resolved: str) -> bool:
+        return _names_below(resolved, os.path.realpath(self._root)) is not None
+
+    def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
+        """Remove all state files of a checkpoint; none is fine. What lies behind a link stays.
+
+        Raises
+        ------
+        InvalidData
+            If an id cannot name a folder.
+        StateError
+            If they cannot be removed.
+        """
+        check_id(notebook_id, "$.notebook_id")
+        check_id(checkpoint_id, "$.checkpoint_id")
+        with (
+            explained("remove", self._root),
+            contextlib.suppress(FileNotFoundError),
+            Folder(self._root) as root,
+            contextlib.suppress(NotADirectoryError),
+            root.enter(notebook_id) as home,
+        ):
+            home.remove_tree(checkpoint_id)
+            root.rmdir(notebook_id)
+
+    def remove_notebook(self, notebook_id: str) -> None:
+        """Remove all state files of all checkpoints of a notebook, as :meth:`remove_checkpoint` does."""
+        check_id(notebook_id, "$.notebook_id")
+        with (
+            explained("remove", self._root),
+            contextlib.suppress(FileNotFoundError),
+            Folder(self._root) as root,
+        ):
+            root.remove_tree(notebook_id)
+
+    def sweep(
+        self,
+        known: Callable[[str, str], bool],
+        *,
+        older_than: float = 3600.0,
+        progress: Callable[[int], None] | None = None,
+    ) -> SweepReport:
+        """Remove what killed processes left behind: see :func:`.sweep.sweep`."""
+        return sweep(self._root, known, store_id=self._store_id, older_than=older_than, progress=progress)
+
+    def used(self) -> int:
+        """Bytes in all files under the root, unfinished ones too; links count nothing.
+
+        Looks at every file: some seconds for 100,000 checkpoints.
+        """
+        return sum(_sizes(self._root))
+
+
+def _names_below(path: str, root: str) -> tuple[str, ...] | None:
+    try:
+        return PurePath(path).relative_to(root).parts or None
+    except ValueError:
+        return None
+
+
+def _sizes(folder: str) -> Iterator[int]:
+    pending = [folder]
+    while pending:
+        # What goes, or cannot be read, while we look does not count.
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield entry.stat(follow_symlinks=False).st_size
+
+
+_BROKEN_RULE: Final = {
+    errno.ELOOP: "leads through a symbolic link",
+    errno.ENOTDIR: "leads through something that is no folder, or a symbolic link",
+    errno.EISDIR: "expected a regular file, found something else",
+    errno.ENAMETOOLONG: "is too long",
+}

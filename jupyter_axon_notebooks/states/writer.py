@@ -1,0 +1,254 @@
+"""How a state file comes to be: whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from ..errors import NotFound
+from .folders import Folder, explained, flush, lock
+from .layout import MARK, Part, other_names, state_name, temporary_name
+
+#: Bytes from which hashing in a second thread beside the writing is worth starting one.
+_SIDE_BY_SIDE: Final = 1 << 20
+#: Bytes given to the system at once, so that an interrupt is heard in the middle of a large tensor.
+_PIECE: Final = 16 << 20
+#: Bytes after which the disk is set to work on them while more come, so that the wait at the end is short.
+_BEHIND: Final = 64 << 20
+
+
+class StoredState(NamedTuple):
+    """A state file that is whole and durable.
+
+    ``path`` is absolute, ``digest`` the SHA-256 in hex, ``size`` in bytes.
+    """
+
+    path: str
+    digest: str
+    size: int
+
+
+class StateWriter:
+    """Writes one state file; made by :meth:`StateFiles.writer`.
+
+    The bytes go to a temporary name that no other writer has, in the folder they will stay in::
+
+        with files.writer(notebook_id, checkpoint_id, "model", format="safetensors") as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            writer.prepare()  # slow: waits for the disk
+            with store.transaction():
+                state = writer.commit()  # quick: a rename
+                ...
+
+    Leaving the block without :meth:`commit` removes what was written. One thread at a time may use it. After an
+    error of its own it is closed and has cleaned up.
+    """
+
+    def __init__(self, root: Folder, folder: Folder, part: Part, format: str | None, expected: int) -> None:
+        self._root = root
+        self._folder = folder
+        self._name = state_name(part, format)
+        self._temporary = temporary_name(part)
+        self._expected = expected
+        self._size = 0
+        self._hash = hashlib.sha256()
+        self._prepared = False
+        self._unsynced = 0
+        self._syncing: threading.Thread | None = None
+        self._sync_error: OSError | None = None
+        self._stored: StoredState | None = None
+        self._fd: int | None = folder.create(self._temporary)
+        # Held as long as this process lives and writes: how the sweep tells a slow writer from a dead one.
+        lock(self._fd, wait=False)
+
+    def __enter__(self) -> StateWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what was written so far, in hex."""
+        return self._hash.hexdigest()
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Append ``chunk``, a contiguous buffer, which may be reused at once.
+
+        Raises
+        ------
+        NoSpace
+            If the disk is full.
+        StateError
+            If it cannot be written for another reason.
+        """
+        fd = self._open_fd()
+        view = memoryview(chunk)
+        if not view.nbytes:
+            return
+        self._prepared = False
+        with view.cast("B") as octets, self._aborting(max(self._expected - self._size, view.nbytes)):
+            if view.nbytes < _SIDE_BY_SIDE:
+                self._hash.update(octets)
+                self._write_all(fd, octets)
+            else:
+                # Both let go of the interpreter, so that the digest costs next to nothing beside the disk.
+                hashing = threading.Thread(target=self._hash.update, args=(octets,), name="axon-state-digest")
+                hashing.start()
+                try:
+                    self._write_all(fd, octets)
+                finally:
+                    hashing.join()
+        self._size += view.nbytes
+
+    def prepare(self) -> None:
+        """Return when all that was written is on the disk: the slow part, for outside any transaction.
+
+        Raises as :meth:`write` does: some file systems find out only here that they are full.
+        """
+        fd = self._open_fd()
+        if not self._prepared:
+            with self._aborting(self._size):
+                self._wait_for_sync()
+                if self._sync_error is not None:  # the system tells of a failure once only
+                    raise self._sync_error
+                flush(fd)
+            self._prepared = True
+
+    def commit(self) -> StoredState:
+        """Give the file its name, durably, in place of any earlier one of its part, in whatever format.
+
+        A second call returns what the first did.
+
+        Raises
+        ------
+        NotFound
+            If the checkpoint's folder was removed meanwhile.
+        NoSpace, StateError
+            As :meth:`write` does.
+        """
+        if self._stored is not None:
+            return self._stored
+        self.prepare()
+        with self._aborting(0):
+            self._close_fd()  # Windows renames no open file
+            try:
+                # Locked, or two writers of different formats could each remove the other's file.
+                with self._folder.locked():
+                    self._folder.replace(self._temporary, self._name)
+                    present = set(self._folder.names())
+                    for name in other_names(self._name):
+                        if name in present:
+                            self._folder.unlink(name)
+            except FileNotFoundError:
+                raise NotFound("checkpoint", os.path.basename(self._folder.path)) from None
+            self._folder.sync()
+        self._stored = StoredState(os.path.join(self._folder.path, self._name), self.digest, self._size)
+        self._close()
+        return self._stored
+
+    def abort(self) -> None:
+        """Remove what was written, and the folder if that leaves it empty. Nothing to do after a commit."""
+        if self._stored is not None or self._folder.closed:
+            return
+        # What stays because it cannot be removed now, the sweep takes; it must not hide why we are here.
+        try:
+            self._close_fd()
+            with contextlib.suppress(OSError):
+                self._folder.unlink(self._temporary)
+            with contextlib.suppress(OSError):
+                notebook_path, checkpoint_id = os.path.split(self._folder.path)
+                drop_if_empty(self._root, os.path.basename(notebook_path), checkpoint_id)
+        finally:
+            self._close()
+
+    @contextlib.contextmanager
+    def _aborting(self, needed: int) -> Iterator[None]:
+        try:
+            with explained("write", self._folder.path, needed=needed):
+                yield
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open_fd(self) -> int:
+        if self._fd is None:
+            raise ValueError("this state file was already committed or aborted")
+        return self._fd
+
+    def _write_all(self, fd: int, octets: memoryview) -> None:
+        at = 0
+        while at < len(octets):
+            count = os.write(fd, octets[at : at + _PIECE])
+            at += count
+            self._unsynced += count
+            if self._unsynced >= _BEHIND and (self._syncing is None or not self._syncing.is_alive()):
+                self._unsynced = 0
+                self._syncing = threading.Thread(target=self._sync, args=(fd,), name="axon-state-sync")
+                self._syncing.start()
+
+    def _sync(self, fd: int) -> None:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            self._sync_error = error
+
+    def _wait_for_sync(self) -> None:
+        if self._syncing is not None:
+            self._syncing.join()
+
+    def _close_fd(self) -> None:
+        self._wait_for_sync()  # or it might sync another file that gets this number
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _close(self) -> None:
+        self._close_fd()
+        self._folder.close()
+        self._root.close()
+
+
+def mark(folder: Folder, store_id: str) -> None:
+    """Note in a new folder whose it is; one that has something in it already stays as it is.
+
+    Not synced: a mark that power loss takes leaves a folder that no sweep removes, which is the safe side.
+    """
+    if folder.names():
+        return
+    with contextlib.suppress(FileExistsError), os.fdopen(folder.create(MARK), "wb") as file:
+        file.write(f"{store_id}\n".encode())
+
+
+def read_mark(folder: Folder) -> str:
+    """The store a folder was written under, as :func:`mark` notes it; of any other text, that text."""
+    with os.fdopen(folder.open(MARK), "rb") as file:
+        return file.read(4096).decode(errors="replace").removesuffix("\n")
+
+
+def drop_if_empty(root: Folder, notebook_id: str, checkpoint_id: str) -> bool:
+    """Remove a checkpoint's folder that holds nothing but its mark, and its notebook's after it; whether it went.
+
+    Locked, as :func:`mark` must be, so that no writer finds itself in a folder that loses its mark.
+    """
+    with root.enter(notebook_id) as home:
+        with home.enter(checkpoint_id) as folder, folder.locked():
+            if not set(folder.names()) <= {MARK}:
+                return False
+            folder.unlink(MARK)
+            gone = home.rmdir(checkpoint_id)
+        root.rmdir(notebook_id)
+        return gone
