@@ -1,0 +1,162 @@
+"""Claims about the save hooks: they embed an id, hand over what was saved, and never raise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.sync.hooks import EmbeddedIds, SaveHooks
+
+LOG = logging.getLogger("test")
+Handed = list[tuple[str, Any]]
+
+
+def notebook(**metadata: Any) -> dict[str, Any]:
+    content = {"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return {"type": "notebook", "format": "json", "content": content}
+
+
+@pytest.fixture
+def handed() -> Handed:
+    return []
+
+
+@pytest.fixture
+def hooks(handed: Handed) -> SaveHooks:
+    return SaveHooks(lambda path, content: handed.append((path, content)), EmbeddedIds(), LOG)
+
+
+def embedded(model: dict[str, Any]) -> Any:
+    return model["content"]["metadata"].get("axon", {}).get("notebook_id")
+
+
+def test_a_notebook_without_an_id_gets_one(hooks: SaveHooks) -> None:
+    model = notebook()
+    hooks.pre_save(path="a.ipynb", model=model)
+    assert isinstance(embedded(model), str)
+
+
+def test_an_open_notebook_gets_the_same_id_on_every_save(hooks: SaveHooks) -> None:
+    first, second = notebook(), notebook()
+    hooks.pre_save(path="a.ipynb", model=first)
+    hooks.pre_save(path="/a.ipynb", model=second)
+    assert embedded(first) == embedded(second)
+
+
+def test_two_notebooks_get_two_ids(hooks: SaveHooks) -> None:
+    first, second = notebook(), notebook()
+    hooks.pre_save(path="a.ipynb", model=first)
+    hooks.pre_save(path="b.ipynb", model=second)
+    assert embedded(first) != embedded(second)
+
+
+def test_an_id_that_is_there_is_never_rewritten_and_is_known_from_then_on(hooks: SaveHooks) -> None:
+    model, later = notebook(axon={"notebook_id": "mine", "other": 1}), notebook()
+    hooks.pre_save(path="a.ipynb", model=model)
+    hooks.pre_save(path="a.ipynb", model=later)
+    assert model["content"]["metadata"]["axon"] == {"notebook_id": "mine", "other": 1}
+    assert embedded(later) == "mine"
+
+
+def test_other_keys_beside_the_id_stay(hooks: SaveHooks) -> None:
+    model = notebook(axon={"other": 1}, title="x")
+    hooks.pre_save(path="a.ipynb", model=model)
+    assert model["content"]["metadata"]["axon"]["other"] == 1
+    assert model["content"]["metadata"]["title"] == "x"
+
+
+def test_embedding_can_be_switched_off(handed: Handed) -> None:
+    hooks = SaveHooks(lambda path, content: handed.append((path, content)), None, LOG)
+    model = notebook()
+    hooks.pre_save(path="a.ipynb", model=model)
+    hooks.post_save(os_path="/a.ipynb", model={"path": "a.ipynb"})
+    assert model == notebook()
+    assert handed == [("/a.ipynb", notebook()["content"])]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        None,
+        {},
+        {"type": "file", "content": "x"},
+        {"type": "notebook"},
+        {"type": "notebook", "content": None},
+        {"type": "notebook", "content": "text"},
+        {"type": "notebook", "content": {"metadata": []}},
+        {"type": "notebook", "content": {"metadata": {"axon": "somebody else's"}}},
+        {"type": "notebook", "content": {"metadata": {"axon": {"notebook_id": 5}}}},
+    ],
+)
+def test_what_is_not_a_notebook_is_left_alone(hooks: SaveHooks, model: Any) -> None:
+    before = repr(model)
+    hooks.pre_save(path="a.ipynb", model=model)
+    assert repr(model) == before
+
+
+def test_what_later_hooks_make_of_the_content_is_what_is_handed_over(
+    hooks: SaveHooks, handed: Handed
+) -> None:
+    model = notebook()
+    hooks.pre_save(path="a.ipynb", model=model)
+    model["content"] = {"stripped": True}
+    hooks.post_save(os_path="/a.ipynb", model={"path": "a.ipynb"})
+    assert handed == [("/a.ipynb", {"stripped": True})]
+
+
+def test_the_content_of_one_save_is_never_handed_over_for_another(hooks: SaveHooks, handed: Handed) -> None:
+    hooks.pre_save(path="a.ipynb", model=notebook())  # this save fails: no post-save hook
+    hooks.post_save(os_path="/b.ipynb", model={"type": "notebook", "path": "b.ipynb"})
+    assert handed == [("/b.ipynb", None)]
+
+
+def test_saves_that_interleave_keep_their_contents_apart(hooks: SaveHooks, handed: Handed) -> None:
+    async def one_save(name: str, before: asyncio.Event, after: asyncio.Event) -> None:
+        hooks.pre_save(path=f"{name}.ipynb", model=notebook(name=name))
+        after.set()
+        await before.wait()
+        hooks.post_save(os_path=f"/{name}.ipynb", model={"path": f"{name}.ipynb"})
+
+    async def both() -> None:
+        first, second = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(one_save("a", second, first), one_save("b", first, second))
+
+    asyncio.run(both())
+    assert {path: content["metadata"]["name"] for path, content in handed} == {
+        "/a.ipynb": "a",
+        "/b.ipynb": "b",
+    }
+
+
+def test_only_notebooks_are_handed_over(hooks: SaveHooks, handed: Handed) -> None:
+    hooks.pre_save(path="a.py", model={"type": "file", "content": "x"})
+    hooks.post_save(os_path="/a.py", model={"type": "file"})
+    assert handed == []
+
+
+def test_a_notebook_that_was_uploaded_as_a_file_is_handed_over_to_be_read(
+    hooks: SaveHooks, handed: Handed
+) -> None:
+    hooks.pre_save(path="a.ipynb", model={"type": "file", "content": "{}", "chunk": -1})
+    hooks.post_save(os_path="/a.ipynb", model={"type": "file", "path": "a.ipynb"})
+    assert handed == [("/a.ipynb", None)]
+
+
+def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptureFixture) -> None:
+    class NoIds(EmbeddedIds):
+        def of(self, path: str) -> str:
+            raise RuntimeError("no ids today")
+
+    def refuse(path: str, content: Any) -> None:
+        raise MemoryError("no room in the queue")
+
+    hooks = SaveHooks(refuse, NoIds(), LOG)
+    context = contextvars.copy_context()
+    context.run(hooks.pre_save, path="a.ipynb", model=notebook())
+    context.run(hooks.post_save, os_path="/a.ipynb", model={"path": "a.ipynb"})
+    assert "no ids today" in caplog.text
+    assert "no room in the queue" in caplog.text

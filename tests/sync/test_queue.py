@@ -1,0 +1,112 @@
+"""Claims about the queue between the save hooks and the worker."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.sync.queue import Save, SaveQueue
+
+
+def save(path: str, mark: int = 0, done: list[Future[Any]] | None = None) -> Save:
+    return Save(path, "ada", {"mark": mark}, done=done or [])
+
+
+def test_saves_are_taken_in_the_order_in_which_their_files_came() -> None:
+    queue = SaveQueue()
+    for path in ("b", "a", "c"):
+        queue.put(save(path))
+    queue.close()
+    assert [taken.path for taken in iter(queue.take, None)] == ["b", "a", "c"]
+
+
+def test_only_the_latest_save_of_a_file_is_kept() -> None:
+    queue = SaveQueue()
+    for mark in range(100):
+        queue.put(save("a", mark))
+    queue.close()
+    assert [taken.content for taken in iter(queue.take, None)] == [{"mark": 99}]
+
+
+def test_who_waits_for_a_save_that_was_overtaken_waits_for_the_newer_one() -> None:
+    queue = SaveQueue()
+    first: Future[Any] = Future()
+    second: Future[Any] = Future()
+    queue.put(save("a", 1, [first]))
+    queue.put(save("a", 2, [second]))
+    taken = queue.take()
+    assert taken is not None
+    taken.resolve("the record")  # type: ignore[arg-type]
+    assert first.result(0) == second.result(0) == "the record"
+
+
+def test_a_save_that_comes_while_its_file_is_worked_on_is_taken_next() -> None:
+    queue = SaveQueue()
+    queue.put(save("a", 1))
+    assert queue.take() is not None
+    queue.put(save("a", 2))
+    queue.close()
+    taken = queue.take()
+    assert taken is not None
+    assert taken.content == {"mark": 2}
+
+
+def test_a_save_that_is_put_back_does_not_undo_a_newer_one() -> None:
+    queue = SaveQueue()
+    queue.put(save("a", 1))
+    old = queue.take()
+    assert old is not None
+    queue.put(save("a", 2))
+    queue.put_back(old, delay=0)
+    queue.close()
+    assert [taken.content for taken in iter(queue.take, None)] == [{"mark": 2}]
+
+
+def test_a_save_that_is_put_back_is_taken_again_before_the_others() -> None:
+    queue = SaveQueue()
+    queue.put(save("a"))
+    queue.put(save("b"))
+    failed = queue.take()
+    assert failed is not None
+    queue.put_back(failed, delay=0.01)
+    assert [taken.path for taken in (queue.take(), queue.take()) if taken] == ["a", "b"]
+
+
+def test_settling_waits_for_the_save_being_worked_on() -> None:
+    queue = SaveQueue()
+    queue.put(save("a"))
+    assert queue.take() is not None
+    assert not queue.settle(timeout=0.01)
+    waiter = threading.Thread(target=queue.take)
+    waiter.start()
+    assert queue.settle(timeout=10)
+    queue.close()
+    waiter.join()
+
+
+def test_settling_does_not_wait_out_a_pause_after_a_failure() -> None:
+    queue = SaveQueue()
+    queue.put(save("a"))
+    failed = queue.take()
+    assert failed is not None
+    queue.put_back(failed, delay=3600)
+    waiter = threading.Thread(target=queue.take)
+    waiter.start()
+    assert queue.settle(timeout=10)
+    queue.close()
+    waiter.join()
+
+
+@pytest.mark.parametrize("pause", [0, 3600])
+def test_a_closed_queue_gives_what_it_has_without_pausing_and_then_nothing(pause: float) -> None:
+    queue = SaveQueue()
+    queue.put(save("a"))
+    failed = queue.take()
+    assert failed is not None
+    queue.put_back(failed, delay=pause)
+    queue.close()
+    assert queue.take() is failed
+    assert queue.take() is None

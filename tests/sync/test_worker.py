@@ -1,0 +1,228 @@
+"""Claims about the worker: what is saved becomes a record, and what cannot be stored yet is tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy
+from jupyter_axon_notebooks.records import NotebookStatus
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.sync import NotebookSync
+
+LOG = logging.getLogger("test")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[NotebookRepository]:
+    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    yield NotebookRepository(store)
+    store.close()
+
+
+@pytest.fixture
+def sync(repository: NotebookRepository) -> Iterator[NotebookSync]:
+    sync = NotebookSync(repository, "this machine", LOG)
+    sync.start()
+    yield sync
+    sync.stop()
+
+
+def notebook(*sources: str, **metadata: Any) -> dict[str, Any]:
+    cells = [new_code_cell(source, id=f"cell-{index}") for index, source in enumerate(sources)]
+    return json.loads(json.dumps(new_notebook(cells=cells, metadata=metadata)))  # type: ignore[no-any-return]
+
+
+def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def sources(repository: NotebookRepository, origin: str, path: Path) -> list[str]:
+    summary = repository.find_by_path(origin, os.path.realpath(path))
+    assert summary is not None
+    notebook = repository.find_by_id(summary.id)
+    assert notebook is not None
+    return [cell.source for cell in notebook.cells]
+
+
+def test_a_saved_notebook_is_a_record(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    content = notebook("import torch", kernelspec={"name": "python3", "display_name": "Python 3"})
+    path = write(tmp_path / "train.ipynb", content)
+    sync.saved(str(path), "ada", content)
+    sync.settle()
+    [record] = repository.list_all()
+    assert (record.name, record.user_id, record.path) == ("train", "ada", os.path.realpath(path))
+    assert (record.metadata.kernel, record.metadata.framework) == ("python3", "pytorch")
+    assert (record.cell_count, record.status) == (1, NotebookStatus.DRAFT)
+    assert record.synced_at is not None
+    assert sources(repository, sync.origin, path) == ["import torch"]
+
+
+def test_the_next_save_brings_the_same_record_up_to_date(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "train.ipynb", notebook("1"))
+    first = sync.sync_file(str(path), "ada")
+    content = notebook("1", "2")
+    content["cells"][1]["execution_count"] = 1
+    content["cells"][1]["outputs"] = [new_output("error", ename="E", evalue="v", traceback=[])]
+    sync.saved(str(write(path, content)), "somebody else", content)
+    sync.settle()
+    [record] = repository.list_all()
+    assert (record.id, record.user_id, record.status) == (first.id, "ada", NotebookStatus.FAILED)
+    assert sources(repository, sync.origin, path) == ["1", "2"]
+
+
+def test_of_a_hundred_saves_at_once_the_last_one_is_recorded(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "train.ipynb", notebook("last"))
+    for number in range(99):
+        sync.saved(str(path), "ada", notebook(str(number)))
+    sync.saved(str(path), "ada", notebook("last"))
+    sync.settle()
+    assert sources(repository, sync.origin, path) == ["last"]
+
+
+def test_the_embedded_id_becomes_the_records_where_it_is_free(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    content = notebook("1", axon={"notebook_id": "minted"})
+    original = sync.sync_file(str(write(tmp_path / "a.ipynb", content)), "ada")
+    copy = sync.sync_file(str(write(tmp_path / "b.ipynb", content)), "ada")
+    assert original.id == "minted"
+    assert copy.id != "minted"
+    assert copy.metadata.extra["axon"]["copied_from"] == "minted"
+    assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").id == "minted"
+
+
+def test_a_notebook_reached_by_two_names_has_one_record(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "real" / "train.ipynb", notebook("1"))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert (
+        sync.sync_file(str(path), "ada").id
+        == sync.sync_file(str(tmp_path / "link" / "train.ipynb"), "ada").id
+    )
+
+
+def test_cells_without_ids_keep_the_ids_they_were_given(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    def content(*sources: str) -> dict[str, Any]:
+        made = notebook(*sources)
+        for cell in made["cells"]:
+            del cell["id"]
+        return {**made, "nbformat_minor": 4}
+
+    path = write(tmp_path / "old.ipynb", content("a", "b"))
+    first = repository.find_by_id(sync.sync_file(str(path), "ada").id)
+    write(path, content("new", "a", "b"))
+    second = repository.find_by_id(sync.sync_file(str(path), "ada").id)
+    assert first is not None
+    assert second is not None
+    assert [cell.id for cell in second.cells[1:]] == [cell.id for cell in first.cells]
+
+
+def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
+    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    content = notebook("a", "b")
+    del content["cells"][1]["id"]
+    repaired = notebook("a", "b")
+    repaired["cells"][1]["id"] = "repaired"
+    path = write(tmp_path / "a.ipynb", repaired)
+    sync.saved(str(path), "ada", content)
+    sync.settle()
+    record = repository.find_by_path(sync.origin, os.path.realpath(path))
+    assert record is not None
+    whole = repository.find_by_id(record.id)
+    assert whole is not None
+    assert [cell.id for cell in whole.cells] == ["cell-0", "repaired"]
+
+
+def test_a_file_that_is_still_being_written_is_read_again(sync: NotebookSync, tmp_path: Path) -> None:
+    fifo = tmp_path / "slow.ipynb"
+    os.mkfifo(fifo)
+    text = json.dumps(notebook("whole"))
+
+    def write_twice() -> None:
+        fifo.write_text(text[:20])
+        with contextlib.suppress(OSError):  # no longer opened for reading: the half was read
+            while True:
+                os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        fifo.write_text(text)
+
+    writer = threading.Thread(target=write_twice)
+    writer.start()
+    assert sync.sync_file(str(fifo), "ada").cell_count == 1
+    writer.join()
+
+
+def test_what_is_not_a_notebook_is_said_to_be_none(sync: NotebookSync, tmp_path: Path) -> None:
+    with pytest.raises(InvalidData):
+        sync.sync_file(str(write(tmp_path / "a.ipynb", "not json")), "ada")
+    with pytest.raises(NotFound, match=r"gone\.ipynb"):
+        sync.sync_file(str(tmp_path / "gone.ipynb"), "ada")
+    assert sync.sync_file(str(write(tmp_path / "b.ipynb", notebook("1"))), "ada").cell_count == 1
+
+
+def test_two_servers_that_see_a_new_file_at_once_make_one_record(
+    repository: NotebookRepository, tmp_path: Path
+) -> None:
+    servers = [NotebookSync(repository, "this machine", LOG) for _ in range(2)]
+    paths = [write(tmp_path / f"{number}.ipynb", notebook("1")) for number in range(20)]
+    for path in paths:
+        for server in servers:
+            server.saved(str(path), "ada", notebook("1"))
+    for server in servers:
+        server.start()
+    for server in servers:
+        assert server.stop()
+    assert (
+        len({record.path for record in repository.list_all()}) == repository.count_notebooks() == len(paths)
+    )
+
+
+def test_stopping_finishes_what_was_handed_over(repository: NotebookRepository, tmp_path: Path) -> None:
+    sync = NotebookSync(repository, "this machine", LOG)
+    for number in range(10):
+        sync.saved(str(write(tmp_path / f"{number}.ipynb", notebook("1"))), "ada", notebook("1"))
+    sync.start()
+    assert sync.stop()
+    assert repository.count_notebooks() == 10
+
+
+def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/store/axon.db", busy_timeout=0.05)
+    sync = NotebookSync(NotebookRepository(store), "this machine", LOG)
+    path = write(tmp_path / "a.ipynb", notebook("1"))
+    other = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    with other.transaction():
+        sync.start()
+        with pytest.raises(StoreBusy):
+            sync.sync_file(str(path), "ada")
+    done = sync.sync_file(str(path), "ada")
+    assert sources(NotebookRepository(other), sync.origin, path) == ["1"]
+    assert done.cell_count == 1
+    assert "waits for the store" in caplog.text
+    sync.stop()
+    other.close()
+    store.close()
