@@ -79,30 +79,38 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
 
     Two leaves can share a dotted name, one a float, the other really a string spelled alike; then the
     float is named by its JSON Pointer (RFC 6901) instead, so that :func:`restore_nonfinite` finds the right one.
+    So it is where its dotted name looks like the pointer of another.
     """
     paths = [path for path, value in _leaves(metrics) if _is_nonfinite(value)]
     if not paths:
         return metrics, []
-    genuine = {
-        ".".join(path) for path, value in _leaves(metrics) if isinstance(value, str) and value in _SPELLED
-    }
-    names = [_pointer(path) if (name := ".".join(path)) in genuine else name for path in paths]
+    genuine = [path for path, value in _leaves(metrics) if _is_spelled(value)]
+    ambiguous = {".".join(path) for path in genuine} | {_pointer(path) for path in (*genuine, *paths)}
+    names = [_pointer(path) if (name := ".".join(path)) in ambiguous else name for path in paths]
     return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
 
 
 def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
-    """The inverse of :func:`spell_nonfinite`; names that fit no such string are ignored."""
+    """The inverse of :func:`spell_nonfinite`; names that fit no such string are ignored.
+
+    A name that is the JSON Pointer of such a string means that one alone.
+    """
     wanted = frozenset(names)
     if not wanted:
         return metrics
+    pointers = wanted & {_pointer(path) for path, value in _leaves(metrics) if _is_spelled(value)}
+    dotted = wanted - pointers
 
     def restored(path: _Path, value: Any) -> Any:
-        spelled = isinstance(value, str) and value in _SPELLED
-        if spelled and (".".join(path) in wanted or _pointer(path) in wanted):
+        if _is_spelled(value) and (".".join(path) in dotted or _pointer(path) in pointers):
             return _SPELLED[value]
         return value
 
     return _map_leaves(metrics, (), restored)
+
+
+def _is_spelled(value: Any) -> bool:
+    return isinstance(value, str) and value in _SPELLED
 
 
 def _is_nonfinite(value: Any) -> bool:

@@ -88,6 +88,8 @@ class Record(msgspec.Struct, kw_only=True):
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if type(value) is datetime and value.tzinfo is not timezone.utc:
+                if value.tzinfo is None:
+                    raise InvalidData(f"$.{name}", "a time without a time zone")
                 setattr(self, name, value.astimezone(timezone.utc))
 
     def to_json(self) -> dict[str, Any]:
@@ -114,16 +116,21 @@ class Record(msgspec.Struct, kw_only=True):
             return msgspec.convert(value, cls)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from None
+        except UnicodeEncodeError:
+            raise InvalidData("$", "half a surrogate pair in a field's name, a time or a status") from None
+        except OverflowError:
+            raise InvalidData("$", "a time outside the years 1 to 9999 in UTC") from None
+        except RecursionError:
+            raise InvalidData("$", "nested too deeply") from None
 
 
-_MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?\Z")
+_MESSAGE = re.compile(r"(?s)(.*) - at (?:`key` in )?`(.*)`\Z")
 _MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
 
 
 def _invalid(message: str) -> InvalidData:
     match = _MESSAGE.match(message)
-    assert match is not None  # the pattern matches every text
-    reason, path = match[1], match[2] or "$"
+    reason, path = match.groups() if match else (message, "$")
     if missing := _MISSING_FIELD.fullmatch(reason):
         return InvalidData(f"{path}.{missing[1]}", "required, but missing")
     return InvalidData(path, reason[:1].lower() + reason[1:].replace("`", ""))

@@ -1,0 +1,25 @@
+"""Notebooks (nbformat) to records, and back.
+
+Pure: functions of their input, which they never change. A valid version 4 notebook comes back from
+its record exactly as nbformat's reader sees it. Where the data model has no place for something
+(an unknown output type, an unknown key), the original is kept word for word in
+``metadata.extra["nbformat"]``, and is used again on export as long as the record still says the same.
+"""
+
+from __future__ import annotations
+
+from .files import notebook_name, read_notebook
+from .framework import detect_framework
+from .notebook import MappedNotebook, export_notebook, map_notebook
+from .status import cell_status, notebook_status
+
+__all__ = [
+    "MappedNotebook",
+    "cell_status",
+    "detect_framework",
+    "export_notebook",
+    "map_notebook",
+    "notebook_name",
+    "notebook_status",
+    "read_notebook",
+]

@@ -1,0 +1,198 @@
+"""A notebook file's text as version 4 content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import nbformat
+from nbformat.validator import get_validator
+
+from ..errors import InvalidData
+from .content import MAX_DEPTH, canonical, copied
+from .identity import derived_id
+
+_NEWEST = 4
+#: Where a validator quotes the value it refuses, which may be megabytes long.
+_LONGEST_REASON = 200
+
+
+def notebook_name(path: str) -> str:
+    """The name a notebook gets from its file: the stem."""
+    return PurePath(path).stem
+
+
+def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
+    """The version 4 content of a notebook file; older versions are upgraded, minor versions of 4 kept.
+
+    An upgraded notebook's cells get ids derived from type and source, the same ones each time.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The file's text.
+    strict : bool
+        Take valid notebooks only: nothing is repaired, and no text holds NUL or half a surrogate pair.
+
+    Raises
+    ------
+    InvalidData
+        If ``text`` is not JSON, not a notebook at all, or an old one that cannot be upgraded; if ``strict``,
+        for anything that is not a valid notebook. The error names the place.
+    """
+    try:
+        content: Any = json.loads(text)
+    except RecursionError:
+        raise InvalidData("$", "nested too deeply to be read") from None
+    except ValueError as error:
+        raise InvalidData("$", f"not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InvalidData("$", f"expected a notebook, an object, got {_json_kind(content)}")
+    if not content.keys() & {"cells", "worksheets", "nbformat"}:
+        raise InvalidData("$", "not a notebook: it has neither cells nor a format version")
+    if strict:
+        _check_texts(content)
+    # Without any version it is a version 1 notebook, which had no metadata, or a damaged newer one.
+    if "nbformat" in content or not content.keys() & {"metadata", "nbformat_minor"}:
+        major = content.get("nbformat", 1)
+        if type(major) is int and 1 <= major < _NEWEST:
+            content = _upgraded(content if strict else _filled(content), major)
+    if strict:
+        content = canonical(content)[0]
+        _check_ids(content)
+        _check_schema(content)
+    return dict(content)
+
+
+def _filled(content: dict[str, Any]) -> dict[str, Any]:
+    """An old notebook with all that nbformat cannot upgrade it without."""
+    sheets = content.get("worksheets")
+    sheets = sheets if isinstance(sheets, list) else []
+    filled = [{"cells": [], **sheet} for sheet in sheets if isinstance(sheet, dict)]
+    minor = content.get("nbformat_minor")
+    return {
+        "metadata": {},
+        **content,
+        "nbformat_minor": minor if type(minor) is int else 0,
+        "worksheets": filled,
+    }
+
+
+def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
+    minor = content.get("nbformat_minor", 0)
+    if type(minor) is not int:
+        raise InvalidData("$.nbformat_minor", "expected a whole number")
+    if major == 1 and not _has_known_cells(content):
+        raise InvalidData("$.cells", "cannot be upgraded from version 1: a cell is neither code nor text")
+    try:
+        notebook = nbformat.versions[major].to_notebook_json(content, minor=minor)
+        upgraded: dict[str, Any] = copied(nbformat.convert(notebook, _NEWEST))  # type: ignore[no-untyped-call]
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        nbformat.ValidationError,
+    ) as error:
+        reason = f"cannot be upgraded from version {major}: {error or type(error).__name__}"
+        raise InvalidData("$", reason[:_LONGEST_REASON]) from None
+    taken: set[str] = set()
+    for cell in upgraded["cells"]:
+        # nbformat's are random, and would make each reading another notebook.
+        cell["id"] = derived_id(taken, str(cell.get("cell_type")), str(cell.get("source")))
+        taken.add(cell["id"])
+    return upgraded
+
+
+def _has_known_cells(content: dict[str, Any]) -> bool:
+    """Whether nbformat can upgrade these version 1 cells; in place of an unknown one it repeats the one before."""
+    cells = content.get("cells")
+    return isinstance(cells, list) and all(
+        isinstance(cell, dict) and cell.get("cell_type") in ("code", "text") for cell in cells
+    )
+
+
+def _check_texts(content: dict[str, Any]) -> None:
+    """Refuse what JSON can spell and stores and encoders cannot carry."""
+    waiting: list[tuple[Any, str, int]] = [(content, "$", 1)]
+    while waiting:
+        value, place, depth = waiting.pop()
+        if isinstance(value, str):
+            if "\0" in value:
+                raise InvalidData(place, "holds a NUL character")
+            if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+                raise InvalidData(place, "holds half a surrogate pair")
+        elif isinstance(value, (dict, list)):
+            if depth > MAX_DEPTH:
+                raise InvalidData(place[:_LONGEST_REASON], f"nested deeper than {MAX_DEPTH} levels")
+            waiting.extend(_inside(value, place, depth + 1))
+
+
+def _inside(value: dict[str, Any] | list[Any], place: str, depth: int) -> Iterator[tuple[Any, str, int]]:
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield inner, f"{place}[{index}]", depth
+    else:
+        for key, inner in value.items():
+            yield key, f"{place} (a key)", depth
+            yield inner, f"{place}.{key}", depth
+
+
+def _check_ids(content: dict[str, Any]) -> None:
+    """Refuse missing and repeated ids, which nbformat's own validation repairs in place."""
+    version = content.get("nbformat"), content.get("nbformat_minor")
+    if version[0] != _NEWEST or type(version[1]) is not int or version[1] < 5:
+        return
+    cells = content.get("cells")
+    seen: dict[str, int] = {}
+    for index, cell in enumerate(cells if isinstance(cells, list) else []):
+        if not isinstance(cell, dict):
+            continue  # the schema's to refuse
+        if "id" not in cell:
+            raise InvalidData(f"$.cells[{index}].id", "required, but missing")
+        cell_id = cell["id"]
+        if isinstance(cell_id, str) and seen.setdefault(cell_id, index) != index:
+            reason = f"{cell_id[:80]!r} is already the id of cell {seen[cell_id]}"
+            raise InvalidData(f"$.cells[{index}].id", reason)
+
+
+def _check_schema(content: dict[str, Any]) -> None:
+    major, minor = content.get("nbformat"), content.get("nbformat_minor")
+    if type(major) is not int or major != _NEWEST:
+        raise InvalidData("$.nbformat", f"expected a whole number from 1 to {_NEWEST}")
+    if type(minor) is not int or minor < 0:
+        raise InvalidData("$.nbformat_minor", "expected a whole number of at least 0")
+    try:
+        get_validator(major, minor).validate(content)  # type: ignore[no-untyped-call]
+    except nbformat.ValidationError:
+        raise _located(content, minor) from None
+
+
+def _located(content: dict[str, Any], minor: int) -> InvalidData:
+    """What the first error of an invalid notebook says, and where; the fast validator tells neither well."""
+    validator = get_validator(_NEWEST, minor, name="jsonschema")  # type: ignore[no-untyped-call]
+    error: Any = next(validator.iter_errors(content), None)
+    if error is None:
+        return InvalidData("$", "not a valid notebook")
+    while error.validator == "oneOf" and error.context:
+        error = _intended(error.context)
+    place = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
+    return InvalidData(place[:_LONGEST_REASON], error.message[:_LONGEST_REASON])
+
+
+def _intended(errors: list[Any]) -> Any:
+    """Of the errors of several alternatives, one of the alternative that the value's type names."""
+    others = {
+        error.schema_path[0]
+        for error in errors
+        if error.path and error.path[-1] in ("cell_type", "output_type")
+    }
+    return next((error for error in errors if error.schema_path[0] not in others), errors[0])
+
+
+def _json_kind(value: Any) -> str:
+    kinds = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")

@@ -1,0 +1,860 @@
+"""Notebooks become records and come back as they were."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from typing import Any
+
+import nbformat
+import pytest
+from corpus import notebook as corpus_text
+from corpus import notebooks as corpus
+from generated import broken_notebooks, exactly, objects, texts, valid_notebooks, values
+from hypothesis import given
+from hypothesis import strategies as st
+from nbformat.validator import iter_validate
+
+from jupyter_axon_notebooks.errors import InvalidData
+from jupyter_axon_notebooks.mapping import (
+    MappedNotebook,
+    cell_status,
+    detect_framework,
+    export_notebook,
+    map_notebook,
+    notebook_name,
+    notebook_status,
+    read_notebook,
+)
+from jupyter_axon_notebooks.records import (
+    CellOutput,
+    CellStatus,
+    CellType,
+    NotebookCell,
+    NotebookMetadata,
+    NotebookStatus,
+)
+
+
+def code(source: str = "x = 1", **fields: Any) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+        **fields,
+    }
+
+
+def markdown(source: str = "text", **fields: Any) -> dict[str, Any]:
+    return {"cell_type": "markdown", "source": source, "metadata": {}, **fields}
+
+
+def notebook(*cells: Any, minor: Any = 5, **fields: Any) -> dict[str, Any]:
+    return {"nbformat": 4, "nbformat_minor": minor, "metadata": {}, "cells": list(cells), **fields}
+
+
+def stream(text: str = "hello\n", **fields: Any) -> dict[str, Any]:
+    return {"output_type": "stream", "name": "stdout", "text": text, **fields}
+
+
+def error() -> dict[str, Any]:
+    return {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": ["a", "b"]}
+
+
+def round_trip(content: Any) -> dict[str, Any]:
+    return exported(map_notebook(content))
+
+
+def exported(mapped: MappedNotebook) -> dict[str, Any]:
+    return export_notebook(mapped.cells, mapped.metadata)
+
+
+def ids(mapped: MappedNotebook) -> list[str]:
+    return [cell.id for cell in mapped.cells]
+
+
+def is_valid(content: dict[str, Any]) -> bool:
+    cell_ids = [cell["id"] for cell in content["cells"] if "id" in cell]
+    return len(set(cell_ids)) == len(cell_ids) and not list(iter_validate(content))
+
+
+def through_json(mapped: MappedNotebook) -> tuple[list[NotebookCell], NotebookMetadata]:
+    cells, metadata = json.loads(
+        json.dumps([[cell.to_json() for cell in mapped.cells], mapped.metadata.to_json()])
+    )
+    return [NotebookCell.from_json(cell) for cell in cells], NotebookMetadata.from_json(metadata)
+
+
+# Round trips
+
+
+@given(valid_notebooks())
+def test_a_valid_notebook_comes_back_as_nbformat_reads_it(content: dict[str, Any]) -> None:
+    assert is_valid(content)
+    read = nbformat.reads(json.dumps(content), as_version=nbformat.NO_CONVERT)
+    mapped = map_notebook(content)
+    assert exactly(exported(mapped)) == exactly(read)
+    assert exactly(export_notebook(*through_json(mapped))) == exactly(read)
+
+
+@given(valid_notebooks())
+def test_a_notebook_maps_the_same_from_a_file_and_from_a_contents_model(content: dict[str, Any]) -> None:
+    model = nbformat.reads(json.dumps(content), as_version=nbformat.NO_CONVERT)
+    from_model, from_file = map_notebook(model), map_notebook(content)
+    assert exactly([cell.to_json() for cell in from_model.cells]) == exactly(
+        [cell.to_json() for cell in from_file.cells]
+    )
+    assert exactly(from_model.metadata.to_json()) == exactly(from_file.metadata.to_json())
+
+
+@given(valid_notebooks() | broken_notebooks)
+def test_mapping_changes_nothing_in_its_input_and_shares_nothing_with_it(content: dict[str, Any]) -> None:
+    before = copy.deepcopy(content)
+    mapped = map_notebook(content)
+    for cell in mapped.cells:
+        cell.metadata["new"] = 1
+        if cell.attachments is not None:
+            cell.attachments["new"] = {}
+        for output in cell.outputs:
+            if isinstance(output.data, dict):
+                output.data["new"] = ""
+    mapped.metadata.extra["nbformat"].setdefault("metadata", {})
+    if isinstance(mapped.metadata.extra["nbformat"]["metadata"], dict):
+        mapped.metadata.extra["nbformat"]["metadata"]["new"] = 1
+    assert exactly(content) == exactly(before)
+
+
+def test_an_export_shares_nothing_with_the_record() -> None:
+    mapped = map_notebook(notebook(markdown(id="a"), metadata={"axon": {}}))
+    content = exported(mapped)
+    content["metadata"]["axon"]["notebook_id"] = "n"
+    content["cells"][0]["metadata"]["new"] = 1
+    assert exported(mapped) == notebook(markdown(id="a"), metadata={"axon": {}})
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_every_version_4_notebook_of_the_corpus_comes_back_as_nbformat_reads_it(name: str) -> None:
+    text = corpus()[name].read_text(encoding="utf-8")
+    content = read_notebook(text)
+    if json.loads(text)["nbformat"] == 4:
+        assert exactly(round_trip(content)) == exactly(nbformat.reader.reads(text))
+    else:
+        assert is_valid(round_trip(content))
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_a_notebook_is_taken_strictly_if_it_is_valid(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    text = corpus()[name].read_text(encoding="utf-8")
+    invalid = {
+        "invalid.ipynb",
+        "invalid_cell_id.ipynb",
+        "invalid_unique_cell_id.ipynb",
+        "no_min_version.ipynb",
+        "test3_no_metadata.ipynb",
+        "test3_no_worksheets.ipynb",
+        "test3_worksheet_with_no_cells.ipynb",
+        "v4_5_invalid_metadata.ipynb",
+        "v4_5_no_cell_id.ipynb",
+    }
+    if corpus()[name].name in invalid:
+        with pytest.raises(InvalidData):
+            read_notebook(text, strict=True)
+    else:
+        assert is_valid(read_notebook(text, strict=True))
+
+
+# What a record says
+
+
+def test_a_code_cell_becomes_a_record_with_its_outputs() -> None:
+    mapped = map_notebook(
+        notebook(
+            code(
+                ["import torch\n", "torch.ones(1)"],
+                id="a",
+                execution_count=3,
+                metadata={"tags": ["x"], "trusted": True},
+                outputs=[
+                    stream(["hel", "lo"], name="stderr"),
+                    {
+                        "output_type": "execute_result",
+                        "data": {"text/plain": ["1"], "application/json": ["a", "b"]},
+                        "metadata": {"w": 1},
+                        "execution_count": 3,
+                    },
+                    error(),
+                ],
+            )
+        )
+    )
+    assert mapped.cells == [
+        NotebookCell(
+            id="a",
+            cell_type=CellType.CODE,
+            source="import torch\ntorch.ones(1)",
+            status=CellStatus.ERROR,
+            execution_count=3,
+            metadata={"tags": ["x"]},
+            outputs=[
+                CellOutput(output_type="stream", name="stderr", text="hello"),
+                CellOutput(
+                    output_type="execute_result",
+                    data={"text/plain": "1", "application/json": ["a", "b"]},
+                    metadata={"w": 1},
+                    execution_count=3,
+                ),
+                CellOutput(
+                    output_type="error", error_name="ValueError", error_value="no", traceback=["a", "b"]
+                ),
+            ],
+        )
+    ]
+    assert mapped.notes == []
+    assert mapped.status is NotebookStatus.FAILED
+
+
+def test_a_notebooks_metadata_name_kernel_language_framework_and_tags() -> None:
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3"},
+        "language_info": {"name": "python", "version": "3.12"},
+        "tags": ["vision"],
+    }
+    mapped = map_notebook(notebook(code("import keras", id="a"), metadata=metadata))
+    assert (mapped.metadata.kernel, mapped.metadata.language) == ("python3", "python")
+    assert (mapped.metadata.framework, mapped.metadata.tags) == ("keras", ["vision"])
+    assert mapped.metadata.extra == {"nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata}}
+
+
+@pytest.mark.parametrize("tags", [["a", 1], "a", {"a": 1}, None])
+def test_tags_that_are_no_list_of_texts_are_no_tags_and_stay_in_the_file(tags: Any) -> None:
+    content = notebook(metadata={"tags": tags})
+    assert map_notebook(content).metadata.tags == []
+    assert round_trip(content) == content
+
+
+def test_a_raw_cell_is_markdown_that_remembers_and_comes_back_as_raw() -> None:
+    content = notebook({"cell_type": "raw", "source": "a", "metadata": {"format": "text/html"}, "id": "r"})
+    cell = map_notebook(content).cells[0]
+    assert (cell.cell_type, cell.nbformat_type) == (CellType.MARKDOWN, "raw")
+    assert round_trip(content) == content
+
+
+def test_an_unknown_cell_type_is_markdown_that_remembers_and_comes_back() -> None:
+    content = notebook({"cell_type": "sql", "source": "a", "metadata": {}, "id": "r", "db": 1}, minor=6)
+    cell = map_notebook(content).cells[0]
+    assert (cell.cell_type, cell.nbformat_type, cell.source) == (CellType.MARKDOWN, "sql", "a")
+    assert round_trip(content) == content
+    assert map_notebook(content).notes == []
+
+
+def test_an_unknown_output_is_read_as_far_as_it_can_be() -> None:
+    output = {"output_type": "new", "text": "t", "data": [1], "execution_count": -1, "traceback": [1]}
+    content = notebook(code(id="a", outputs=[output]), minor=6)
+    assert map_notebook(content).cells[0].outputs == [CellOutput(output_type="new", text="t", data=[1])]
+    assert round_trip(content) == content
+
+
+def test_an_execution_count_over_32_bits_is_left_out_noted_and_comes_back() -> None:
+    content = notebook(code(id="a", execution_count=2**32))
+    mapped = map_notebook(content)
+    assert mapped.cells[0].execution_count is None
+    assert mapped.cells[0].status is CellStatus.COMPLETED
+    assert mapped.notes == ["$.cells[0].execution_count: not a whole number from 0 to 4294967295; left out"]
+    assert round_trip(content) == content
+
+
+@pytest.mark.parametrize("count", [1.0, True])
+def test_an_execution_count_that_only_equals_a_whole_number_comes_back_as_it_was(count: Any) -> None:
+    content = notebook(code(id="a", execution_count=count))
+    assert map_notebook(content).cells[0].execution_count is None
+    assert exactly(round_trip(content)) == exactly(content)
+
+
+def test_only_what_the_model_cannot_express_is_kept_word_for_word() -> None:
+    content = notebook(code(id="a"), markdown(id="b", new=1), code(id="c", outputs=[stream(), stream(x=1)]))
+    kept = map_notebook(content).metadata.extra["nbformat"]
+    assert kept["cells"] == {"b": markdown(id="b", new=1)}
+    assert kept["outputs"] == {"c": {"1": stream(x=1)}}
+
+
+# Edits win
+
+
+@pytest.fixture
+def odd() -> MappedNotebook:
+    return map_notebook(
+        notebook(
+            markdown(id="a", new=1),
+            code(id="b", new=1, outputs=[stream(x=1), stream(x=2)]),
+            metadata={
+                "kernelspec": {"name": "python3", "display_name": "Python 3"},
+                "language_info": {"name": "python", "file_extension": ".py"},
+                "tags": ["a"],
+                "title": "T",
+            },
+        )
+    )
+
+
+def test_an_edited_cell_wins_over_the_file(odd: MappedNotebook) -> None:
+    odd.cells[0].source = "edited"
+    assert exported(odd)["cells"][0] == markdown("edited", id="a")
+
+
+def test_an_edited_output_wins_over_the_file_and_its_neighbour_stays(odd: MappedNotebook) -> None:
+    odd.cells[1].outputs[0].text = "edited"
+    assert exported(odd)["cells"][1]["outputs"] == [stream("edited"), stream(x=2)]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1.0), (1, True), (0, False), (0.0, -0.0)])
+def test_an_edit_that_only_changes_a_numbers_type_or_sign_wins(before: Any, after: Any) -> None:
+    mapped = map_notebook(notebook(markdown(id="a", new=1, metadata={"x": before})))
+    mapped.cells[0].metadata["x"] = after
+    assert exactly(exported(mapped)["cells"][0]["metadata"]) == exactly({"x": after})
+
+
+def test_nan_read_again_is_no_edit() -> None:
+    content = notebook(markdown(id="a", new=1, metadata={"x": [float("nan"), -0.0]}))
+    assert exactly(export_notebook(*through_json(map_notebook(content)))) == exactly(content)
+
+
+def test_a_cells_status_is_no_edit_of_the_cell(odd: MappedNotebook) -> None:
+    before = exported(odd)
+    odd.cells[1].status = CellStatus.RUNNING
+    assert exported(odd) == before
+
+
+def test_cleared_outputs_stay_cleared(odd: MappedNotebook) -> None:
+    odd.cells[1].outputs = []
+    assert exported(odd)["cells"][1] == code(id="b", new=1)
+
+
+def test_moved_and_added_cells_are_exported_in_the_records_order(odd: MappedNotebook) -> None:
+    before = exported(odd)["cells"]
+    odd.cells.reverse()
+    odd.cells.insert(1, NotebookCell(id="new", source="y"))
+    assert exported(odd)["cells"] == [before[1], code("y", id="new"), before[0]]
+
+
+def test_an_edited_kernel_language_and_tags_reach_the_file(odd: MappedNotebook) -> None:
+    odd.metadata.kernel = "axonml"
+    odd.metadata.language = "rust"
+    odd.metadata.tags = []
+    assert exported(odd)["metadata"] == {
+        "kernelspec": {"name": "axonml", "display_name": "axonml"},
+        "language_info": {"name": "rust"},
+        "title": "T",
+    }
+
+
+def test_a_removed_kernel_leaves_the_file(odd: MappedNotebook) -> None:
+    odd.metadata.kernel = odd.metadata.language = None
+    assert exported(odd)["metadata"] == {"tags": ["a"], "title": "T"}
+
+
+# Records made through the API alone
+
+
+def test_a_record_made_through_the_api_gives_a_valid_notebook() -> None:
+    cells = [
+        NotebookCell(cell_type=CellType.MARKDOWN, source="# Training"),
+        NotebookCell(
+            id="cell 1/ä",
+            source="import axonml",
+            execution_count=1,
+            outputs=[
+                CellOutput(output_type="stream", text="a"),
+                CellOutput(output_type="execute_result", text="b"),
+                CellOutput(output_type="text", data={"text/plain": ["c", "d"], "image/png": 5}),
+                CellOutput(output_type="error", error_name="E"),
+            ],
+        ),
+    ]
+    metadata = NotebookMetadata(kernel="axonml", language="rust", framework="axonml", tags=["t"])
+    content = export_notebook(cells, metadata)
+    assert is_valid(content)
+    assert (content["nbformat"], content["nbformat_minor"]) == (4, 5)
+    assert content["metadata"] == {
+        "kernelspec": {"name": "axonml", "display_name": "axonml"},
+        "language_info": {"name": "rust"},
+        "tags": ["t"],
+    }
+    assert content["cells"][0]["id"] == cells[0].id
+    assert content["cells"][1]["outputs"] == [
+        stream("a"),
+        {
+            "output_type": "execute_result",
+            "data": {"text/plain": "b"},
+            "metadata": {},
+            "execution_count": None,
+        },
+        {"output_type": "display_data", "data": {"text/plain": "cd", "image/png": "5"}, "metadata": {}},
+        {"output_type": "error", "ename": "E", "evalue": "", "traceback": []},
+    ]
+    assert content == export_notebook(cells, metadata)
+
+
+_counts = st.none() | st.integers(0, 2**32 - 1)
+_api_outputs = st.builds(
+    CellOutput,
+    output_type=st.sampled_from(["stream", "error", "display_data", "execute_result", "new"]) | texts,
+    text=st.none() | texts,
+    data=values | st.dictionaries(st.sampled_from(["text/plain", "application/json"]), values),
+    execution_count=_counts,
+    error_name=st.none() | texts,
+    error_value=st.none() | texts,
+    traceback=st.none() | st.lists(texts, max_size=2),
+    name=st.none() | texts,
+    metadata=st.none() | objects,
+)
+_restricted = ["name", "tags", "jupyter", "collapsed", "scrolled", "format", "execution"]
+_api_cells = st.builds(
+    NotebookCell,
+    id=texts | st.sampled_from(["a", "b c", ""]),
+    cell_type=st.sampled_from(CellType),
+    source=texts,
+    outputs=st.lists(_api_outputs, max_size=3),
+    execution_count=_counts,
+    metadata=objects | st.dictionaries(st.sampled_from(_restricted), values, max_size=3),
+    attachments=st.none() | st.dictionaries(texts, values, max_size=2),
+    nbformat_type=st.none() | st.sampled_from(["raw", "code", "sql", ""]),
+)
+
+
+@given(st.lists(_api_cells, max_size=4), st.none() | texts, st.none() | texts, st.lists(texts, max_size=2))
+def test_whatever_the_api_takes_gives_a_valid_notebook(
+    cells: list[NotebookCell], kernel: str | None, language: str | None, tags: list[str]
+) -> None:
+    content = export_notebook(cells, NotebookMetadata(kernel=kernel, language=language, tags=tags))
+    assert is_valid(content)
+    assert [cell["source"] for cell in content["cells"]] == [cell.source for cell in cells]
+    assert exactly(round_trip(content)) == exactly(content)
+
+
+@given(
+    objects | st.fixed_dictionaries({"nbformat": values | broken_notebooks}), st.lists(_api_cells, max_size=2)
+)
+def test_no_extra_metadata_break_an_export(extra: dict[str, Any], cells: list[NotebookCell]) -> None:
+    json.dumps(export_notebook(cells, NotebookMetadata(extra=extra)))
+
+
+# Ids
+
+
+def test_cells_without_ids_get_the_same_valid_ids_each_time_and_are_exported_without() -> None:
+    content = notebook(code(), code(), markdown(), code("y"), minor=4)
+    mapped = map_notebook(content)
+    assert ids(mapped) == ids(map_notebook(content))
+    assert len(set(ids(mapped))) == 4
+    assert mapped.notes == []
+    assert round_trip(content) == content
+    assert is_valid(export_notebook(mapped.cells, NotebookMetadata()))
+
+
+def sources(*texts: str) -> dict[str, Any]:
+    return notebook(*(markdown(text[1:]) if text[0] == "#" else code(text) for text in texts), minor=4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "carried"),
+    [
+        ("a b c", "a b c", "0 1 2"),
+        ("a b c", "a x b c", "0 - 1 2"),
+        ("a b c", "a c", "0 2"),
+        ("a b c", "a x c", "0 1 2"),
+        ("a b c", "x b y", "0 1 2"),
+        ("a b c", "a #x y c", "0 - 1 2"),
+        ("a b c", "a #x c", "0 1 2"),
+        ("a a a", "a a", "0 1"),
+        ("a b", "x y b z", "0 - 1 -"),
+        ("a b c d", "a x y d", "0 1 2 3"),
+        ("", "a", "-"),
+        ("a b", "", ""),
+    ],
+)
+def test_cells_without_ids_keep_the_ones_they_had(before: str, after: str, carried: str) -> None:
+    previous = map_notebook(sources(*before.split())).cells
+    now = ids(map_notebook(sources(*after.split()), previous=previous))
+    known = {cell.id: str(index) for index, cell in enumerate(previous)}
+    assert [known.get(cell_id, "-") for cell_id in now] == carried.split()
+
+
+def test_an_id_carried_over_survives_any_number_of_edits() -> None:
+    mapped = map_notebook(sources("a", "b"))
+    first = ids(mapped)
+    for edit in range(5):
+        mapped = map_notebook(sources("a", f"b{edit}"), previous=mapped.cells)
+    assert ids(mapped) == first
+
+
+def test_a_cell_put_back_after_its_id_went_to_another_gets_a_new_one() -> None:
+    edited = map_notebook(sources("x", "b"), previous=map_notebook(sources("a", "b")).cells)
+    both = map_notebook(sources("x", "b", "a"), previous=edited.cells)
+    assert ids(both)[:2] == ids(edited)
+    assert len(set(ids(both))) == 3
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "#c", "d"]), max_size=12),
+    st.lists(st.sampled_from(["a", "b", "#c", "e"]), max_size=12),
+)
+def test_carried_ids_are_unique_and_an_unchanged_notebook_keeps_all(
+    before: list[str], after: list[str]
+) -> None:
+    previous = map_notebook(sources(*before))
+    now = map_notebook(sources(*after), previous=previous.cells)
+    assert len(set(ids(now))) == len(after)
+    assert ids(map_notebook(sources(*after), previous=now.cells)) == ids(now)
+
+
+def test_a_missing_id_is_noted_and_comes_back_missing() -> None:
+    content = notebook(code(id="a"), code(), code("y"))
+    mapped = map_notebook(content)
+    assert ids(mapped)[0] == "a"
+    assert len(set(ids(mapped))) == 3
+    assert mapped.notes == ["$.cells: no id in cell 1, 2; recorded with made ids"]
+    assert mapped.metadata.extra["axon"] == {"notes": mapped.notes}
+    assert round_trip(content) == content
+
+
+def test_a_thousand_missing_ids_make_one_short_note() -> None:
+    assert map_notebook(notebook(*[code()] * 1000)).notes == [
+        "$.cells: no id in cell 0, 1, 2, 3, 4 and 995 more; recorded with made ids"
+    ]
+
+
+def test_the_first_of_two_cells_with_one_id_keeps_it() -> None:
+    content = notebook(code("x", id="a"), code("y", id="a"))
+    mapped = map_notebook(content)
+    assert ids(mapped)[0] == "a"
+    assert ids(mapped)[1] != "a"
+    assert mapped.notes == [f"$.cells[1].id: 'a' is already the id of cell 0; recorded as {ids(mapped)[1]!r}"]
+    again = map_notebook(notebook(code("x", id="a"), code("z", id="a")), previous=mapped.cells)
+    assert ids(again) == ids(mapped)
+    assert round_trip(content) == content
+
+
+def test_an_id_that_nbformat_refuses_is_replaced_in_the_record_and_comes_back() -> None:
+    content = notebook(code(id="not/one"))
+    mapped = map_notebook(content)
+    assert mapped.notes == [
+        f"$.cells[0].id: 'not/one' is not a valid cell id; recorded as {ids(mapped)[0]!r}"
+    ]
+    assert round_trip(content) == content
+
+
+def test_an_id_in_a_minor_version_without_ids_is_used_and_comes_back() -> None:
+    content = notebook(code(id="a"), code(), minor=2)
+    mapped = map_notebook(content)
+    assert ids(mapped)[0] == "a"
+    assert mapped.notes == []
+    assert round_trip(content) == content
+
+
+# Invalid notebooks
+
+
+@given(broken_notebooks)
+def test_any_notebook_however_invalid_is_recorded(content: dict[str, Any]) -> None:
+    mapped = map_notebook(content, previous=[NotebookCell(id="p", source="")])
+    assert len(set(ids(mapped))) == len(mapped.cells)
+    cells, metadata = through_json(mapped)
+    assert exactly(export_notebook(cells, metadata)) == exactly(exported(mapped))
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (notebook("text"), "$.cells[0]: not an object; recorded as a raw cell"),
+        (
+            notebook({"source": "", "metadata": {}}),
+            "$.cells[0].cell_type: not a text; recorded as a raw cell",
+        ),
+        (notebook(markdown(["a", 1])), "$.cells[0].source: not a text; recorded as empty"),
+        (notebook(markdown(metadata=[])), "$.cells[0].metadata: not an object; recorded as empty"),
+        (notebook(markdown(attachments=[])), "$.cells[0].attachments: not an object; left out"),
+        (notebook(code(outputs={})), "$.cells[0].outputs: not a list; recorded as empty"),
+        (
+            notebook(code(outputs=["a"])),
+            "$.cells[0].outputs[0]: not an object; recorded as an output of unknown type",
+        ),
+        (notebook(code(outputs=[{}])), "$.cells[0].outputs[0].output_type: not a text; recorded as unknown"),
+        (notebook(metadata=None), "$.metadata: not an object; recorded as empty"),
+        (notebook(minor=None), "$.nbformat_minor: not a number; cells are taken to have no ids"),
+        ({**notebook(), "nbformat": 3}, "$.nbformat: not 4; read as if it were"),
+        ({**notebook(), "cells": {"a": 1}}, "$.cells: not a list; recorded as empty"),
+    ],
+)
+def test_what_cannot_be_read_is_noted_and_comes_back(content: dict[str, Any], note: str) -> None:
+    mapped = map_notebook(content)
+    assert note in mapped.notes
+    assert mapped.metadata.extra["axon"]["notes"] == mapped.notes
+    assert round_trip(content) == content
+
+
+def test_what_is_no_object_at_all_is_recorded_as_an_empty_notebook() -> None:
+    mapped = map_notebook(["a"])  # type: ignore[arg-type]
+    assert mapped.cells == []
+    assert mapped.notes[0] == "$: not an object; recorded as an empty notebook"
+
+
+def test_a_text_where_a_cell_should_be_is_its_source() -> None:
+    cell = map_notebook(notebook("text")).cells[0]
+    assert (cell.cell_type, cell.nbformat_type, cell.source) == (CellType.MARKDOWN, "raw", "text")
+
+
+def nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+def test_nesting_beyond_all_reason_is_cut_and_noted() -> None:
+    lists: Any = []
+    for _ in range(100_000):
+        lists = [lists]
+    for deep in (nested(100_000), lists):
+        mapped = map_notebook(notebook(metadata={"deep": deep}))
+        assert mapped.notes == ["$: what is nested deeper than 200 levels is recorded as null"]
+    deep = notebook(metadata={"deep": nested(198)})
+    assert map_notebook(deep).notes == []
+    assert round_trip(deep) == deep
+
+
+# Reading files
+
+
+def test_a_file_is_read_from_text_and_from_bytes() -> None:
+    text = json.dumps(notebook(markdown("ä\ud800\0", id="a")))
+    assert read_notebook(text) == read_notebook(text.encode()) == json.loads(text)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not JSON: Expecting value"),
+        ('{"cells": [', "not JSON"),
+        (b'{"cells": "\xff"}', "not JSON"),
+        ("[]", "expected a notebook, an object, got an array"),
+        ("null", "expected a notebook, an object, got null"),
+        ("5", "expected a notebook, an object, got a number"),
+        ('{"a": 1}', "not a notebook: it has neither cells nor a format version"),
+        ("[" * 100_000, "nested too deeply to be read"),
+        ('{"cells": [], "nbformat": ' + "1" * 5000 + "}", "not JSON"),
+    ],
+)
+def test_what_is_no_notebook_at_all_is_refused(text: str | bytes, reason: str, strict: bool) -> None:
+    with pytest.raises(InvalidData) as refusal:
+        read_notebook(text, strict=strict)
+    assert refusal.value.path == "$"
+    assert refusal.value.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "reason"),
+    [
+        (notebook(code(id="a"), code()), "$.cells[1].id", "required, but missing"),
+        (notebook(code(id="a"), code(id="a")), "$.cells[1].id", "'a' is already the id of cell 0"),
+        (notebook(code(id="a/b")), "$.cells[0].id", "does not match"),
+        (notebook(code(id=5)), "$.cells[0].id", "5 is not of type 'string'"),
+        (notebook(markdown(id="a\ud800")), "$.cells[0].id", "holds half a surrogate pair"),
+        (notebook(markdown("\0", id="a")), "$.cells[0].source", "holds a NUL character"),
+        (notebook(metadata={"a": ["\0"]}), "$.metadata.a[0]", "holds a NUL character"),
+        (notebook(metadata={"\ud800": 1}), "$.metadata (a key)", "holds half a surrogate pair"),
+        (notebook(5), "$.cells[0]", "5 is not of type 'object'"),
+        (notebook(code(id="a", source=5)), "$.cells[0].source", "5 is not"),
+        (
+            notebook(code(id="a", execution_count=-1)),
+            "$.cells[0].execution_count",
+            "-1 is less than the minimum",
+        ),
+        (notebook(code(id="a", outputs=[stream(name=1)])), "$.cells[0].outputs[0].name", "1 is not of type"),
+        (notebook(markdown(id="a", new=1)), "$.cells[0]", "Additional properties are not allowed"),
+        (notebook(code(id="a", outputs=[{"output_type": "new"}])), "$.cells[0].outputs[0]", ""),
+        (notebook(metadata=[]), "$.metadata", "[] is not of type 'object'"),
+        (notebook(minor="5"), "$.nbformat_minor", "expected a whole number"),
+        (notebook(minor=-1), "$.nbformat_minor", "expected a whole number"),
+        ({**notebook(), "nbformat": 5}, "$.nbformat", "expected a whole number from 1 to 4"),
+        ({**notebook(), "nbformat": True}, "$.nbformat", "expected a whole number from 1 to 4"),
+        ({"nbformat": 4, "nbformat_minor": 5, "metadata": {}}, "$", "'cells' is a required property"),
+        ({**notebook(), "cells": None}, "$.cells", "None is not of type 'array'"),
+        (notebook(metadata={"deep": nested(250)}), None, "nested deeper than 200 levels"),
+    ],
+)
+def test_strict_reading_refuses_what_is_invalid_and_says_where(content: Any, path: str, reason: str) -> None:
+    with pytest.raises(InvalidData) as refusal:
+        read_notebook(json.dumps(content), strict=True)
+    if path is not None:
+        assert refusal.value.path == path
+    assert reason in refusal.value.reason
+    assert len(str(refusal.value)) < 500
+    assert isinstance(map_notebook(read_notebook(json.dumps(content))), MappedNotebook)
+
+
+@given(broken_notebooks | valid_notebooks())
+def test_strict_reading_takes_only_what_nbformat_validates_and_reads_it_alike(
+    content: dict[str, Any],
+) -> None:
+    text = json.dumps(content)
+    try:
+        read = read_notebook(text, strict=True)
+    except InvalidData:
+        return
+    assert is_valid(read)
+    if content.get("nbformat") == 4:
+        assert exactly(read) == exactly(nbformat.reads(text, as_version=4))
+
+
+@given(valid_notebooks(newest=5))
+def test_strict_reading_takes_every_valid_notebook_of_plain_text(content: dict[str, Any]) -> None:
+    text = json.dumps(content)
+    if "\\u0000" not in text and "\\ud" not in text:
+        read_notebook(text, strict=True)
+
+
+@pytest.mark.parametrize("name", ["test2", "test3", "test3_no_min_version"])
+def test_an_old_notebook_is_upgraded_the_same_way_each_time(name: str) -> None:
+    text = corpus_text(f"nbformat/{name}.ipynb")
+    content = read_notebook(text)
+    assert content == read_notebook(text, strict=True) | {"metadata": content["metadata"]}
+    assert is_valid(content)
+    reference = nbformat.reads(text, as_version=4)
+    for cell, upgraded in zip(content["cells"], reference["cells"], strict=True):
+        assert {**cell, "id": ""} == {**upgraded, "id": ""}
+
+
+def test_a_damaged_old_notebook_is_read_as_far_as_it_can_be() -> None:
+    assert len(read_notebook(corpus_text("nbformat/test3_no_metadata.ipynb"))["cells"]) == 9
+    assert read_notebook(corpus_text("nbformat/test3_no_worksheets.ipynb"))["cells"] == []
+    assert read_notebook(corpus_text("nbformat/test3_worksheet_with_no_cells.ipynb"))["cells"] == []
+
+
+@pytest.mark.parametrize("cell", ["5", '{"cell_type": "code", "outputs": [5]}', '{"cell_type": []}'])
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_old_notebook_beyond_upgrading_is_refused_with_the_reason(cell: str, version: int) -> None:
+    with pytest.raises(InvalidData, match=f"cannot be upgraded from version {version}"):
+        read_notebook(f'{{"nbformat": {version}, "worksheets": [{{"cells": [{cell}]}}]}}')
+
+
+def test_a_version_1_notebook_with_an_unknown_cell_is_refused_with_the_reason() -> None:
+    with pytest.raises(InvalidData, match="cannot be upgraded from version 1"):
+        read_notebook('{"cells": [{"cell_type": "new"}]}')
+
+
+def test_a_version_1_notebook_is_upgraded() -> None:
+    cells = [{"cell_type": "code", "code": "x", "prompt_number": 1}, {"cell_type": "text", "text": "y"}]
+    mapped = map_notebook(read_notebook(json.dumps({"cells": cells})))
+    assert [(cell.cell_type, cell.source) for cell in mapped.cells] == [
+        (CellType.CODE, "x"),
+        (CellType.MARKDOWN, "y"),
+    ]
+
+
+@given(broken_notebooks, st.integers(1, 3), st.booleans())
+def test_an_old_notebook_is_upgraded_or_refused(content: dict[str, Any], version: int, strict: bool) -> None:
+    cells = content.get("cells")
+    text = json.dumps({**content, "nbformat": version, "worksheets": [{"cells": cells}]})
+    try:
+        read = read_notebook(text, strict=strict)
+    except InvalidData:
+        return
+    assert isinstance(map_notebook(read), MappedNotebook)
+
+
+def test_a_notebook_without_its_version_is_taken_for_a_new_one_if_it_looks_like_one() -> None:
+    content = {"cells": [markdown()], "metadata": {}}
+    assert read_notebook(json.dumps(content)) == content
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/b/My model.v2.ipynb", "My model.v2"), ("x.ipynb", "x"), ("folder.d/plain", "plain")],
+)
+def test_a_notebook_is_named_after_its_file(path: str, name: str) -> None:
+    assert notebook_name(path) == name
+
+
+# Status
+
+
+@pytest.mark.parametrize(
+    ("cells", "status"),
+    [
+        ([], NotebookStatus.DRAFT),
+        ([markdown()], NotebookStatus.DRAFT),
+        ([code(), code()], NotebookStatus.DRAFT),
+        ([code(outputs=[stream()])], NotebookStatus.DRAFT),
+        ([code(execution_count=1), code()], NotebookStatus.DRAFT),
+        ([code(execution_count=1), code(" \n")], NotebookStatus.COMPLETED),
+        ([code(execution_count=1), markdown(), code(execution_count=2)], NotebookStatus.COMPLETED),
+        ([code(execution_count=1), code(execution_count=2, outputs=[error()])], NotebookStatus.FAILED),
+        ([code(outputs=[stream(), error()]), code()], NotebookStatus.FAILED),
+    ],
+)
+def test_a_notebooks_status_follows_from_its_cells(cells: list[Any], status: NotebookStatus) -> None:
+    mapped = map_notebook(notebook(*cells, minor=4))
+    assert mapped.status is status
+    assert notebook_status(mapped.cells) is status
+
+
+@pytest.mark.parametrize(
+    ("types", "executed", "status"),
+    [
+        ([], False, CellStatus.IDLE),
+        (["stream"], False, CellStatus.IDLE),
+        ([], True, CellStatus.COMPLETED),
+        (["stream", "error"], True, CellStatus.ERROR),
+        (["error"], False, CellStatus.ERROR),
+    ],
+)
+def test_a_cells_status_follows_from_its_outputs_and_count(
+    types: list[str], executed: bool, status: CellStatus
+) -> None:
+    assert cell_status([CellOutput(output_type=kind) for kind in types], executed=executed) is status
+
+
+# Framework
+
+
+@pytest.mark.parametrize(
+    ("source", "framework"),
+    [
+        ("import torch", "pytorch"),
+        ("import torch.nn as nn", "pytorch"),
+        ("from torch.utils.data import DataLoader", "pytorch"),
+        ("import numpy as np, tensorflow as tf", "tensorflow"),
+        ("from tensorflow import keras", "tensorflow"),
+        ("import keras", "keras"),
+        ("import jax.numpy as jnp", "jax"),
+        ("from sklearn.svm import SVC", "scikit-learn"),
+        ("import xgboost as xgb\nimport torch", "xgboost"),
+        ("import lightgbm", "lightgbm"),
+        ("from transformers import (\n    Trainer,\n)", "transformers"),
+        ("# Import AxonML\nimport axonml\nfrom axonml import nn, optim, data", "axonml"),
+        ("use axonml::prelude::*;", "axonml"),
+        ("%matplotlib inline\n!pip install keras\nif True:\n    import torch\n)) broken", "pytorch"),
+        ("import os; import torch", "pytorch"),
+        ("%%time\nimport catboost", "catboost"),
+        ("import torchlike\nfrom .torch import x\n# import keras\nprint('import jax')", None),
+        ("import numpy", None),
+        ("important = torch", None),
+        ("import", None),
+        ("", None),
+    ],
+)
+def test_the_framework_is_that_of_the_first_known_import(source: str, framework: str | None) -> None:
+    assert detect_framework([NotebookCell(source="x = 1"), NotebookCell(source=source)]) == framework
+
+
+def test_a_text_cell_imports_nothing() -> None:
+    cells = [
+        NotebookCell(cell_type=CellType.MARKDOWN, source="import torch"),
+        NotebookCell(source="import jax"),
+    ]
+    assert detect_framework(cells) == "jax"

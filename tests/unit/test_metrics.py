@@ -1,0 +1,153 @@
+"""A metric's name means one place, only finite numbers rank, and non-finite ones survive JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from generated import exactly
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jupyter_axon_notebooks.metrics import (
+    rankable,
+    rankable_metrics,
+    resolve,
+    restore_nonfinite,
+    spell_nonfinite,
+)
+
+# Keys that look like one another's paths and pointers.
+keys = st.sampled_from(["a", "b", "a.b", "", ".", "0", "/a", "/a/b", "~1a", "/", "~", "a/b", "a.0", "NaN"])
+leaves = st.sampled_from(
+    [math.nan, math.inf, -math.inf, "NaN", "Infinity", "-Infinity", "nan", 1.5, None, True]
+)
+metrics_with_alike_keys = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "name", "value"),
+    [
+        ({"loss": 1}, "loss", 1),
+        ({"val": {"loss": 1}}, "val.loss", 1),
+        ({"a.b": 1, "a": {"b": 2}}, "a.b", 1),
+        ({"a": {"b.c": 1}, "a.b": {"c": 2}}, "a.b.c", 2),
+        ({"a": {"b.c": 1, "b": {"c": 2}}}, "a.b.c", 1),
+        ({"a.b": {"x": 1}, "a": {"b": {"c": 2}}}, "a.b.c", 2),
+        ({"a.b": 5, "a": {"b": {"c": 2}}}, "a.b.c", 2),
+        ({"a": {"": 1}}, "a.", 1),
+        ({"": {"a": 1}}, ".a", 1),
+        ({"": 1}, "", 1),
+        ({"a": [1, 2]}, "a.0", None),
+        ({"a": None}, "a", None),
+        ({"a": 1}, "b", None),
+        ({"a": 1}, "a.b", None),
+        ([1], "0", None),
+        (5, "", None),
+        (None, "a", None),
+    ],
+)
+def test_a_name_means_the_longest_literal_key_that_leads_somewhere(
+    metrics: Any, name: str, value: Any
+) -> None:
+    assert resolve(metrics, name) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1, 1.0),
+        (0.5, 0.5),
+        (-0.0, -0.0),
+        (2**53 + 1, float(2**53)),
+        (5e-324, 5e-324),
+        (True, None),
+        (False, None),
+        (math.nan, None),
+        (math.inf, None),
+        (-math.inf, None),
+        (10**400, None),
+        ("1", None),
+        ("NaN", None),
+        (None, None),
+        ([1], None),
+        ({"a": 1}, None),
+    ],
+)
+def test_only_finite_numbers_rank(value: Any, number: float | None) -> None:
+    assert exactly(rankable(value)) == exactly(number)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "ranked"),
+    [
+        ({"loss": 1, "val": {"loss": 2, "ok": True}}, {"loss": 1.0, "val.loss": 2.0}),
+        ({"a.b": 1, "a": {"b": 2}}, {"a.b": 1.0}),
+        ({"a.b": "text", "a": {"b": 2}}, {}),
+        ({"curve": [1, 2], "nan": math.nan, "none": None}, {}),
+        ([1, 2], {}),
+        (5, {}),
+        (None, {}),
+    ],
+)
+def test_the_metrics_that_rank_are_those_their_names_resolve_to(
+    metrics: Any, ranked: dict[str, float]
+) -> None:
+    assert rankable_metrics(metrics) == ranked
+
+
+@given(metrics_with_alike_keys)
+def test_every_ranked_name_resolves_to_its_number(metrics: Any) -> None:
+    for name, number in rankable_metrics(metrics).items():
+        assert rankable(resolve(metrics, name)) == number
+
+
+@given(metrics_with_alike_keys)
+def test_nonfinite_metrics_survive_json(metrics: Any) -> None:
+    spelled, names = spell_nonfinite(metrics)
+    wire = json.loads(json.dumps(spelled, allow_nan=False))
+    assert exactly(restore_nonfinite(wire, json.loads(json.dumps(names)))) == exactly(metrics)
+
+
+@given(metrics_with_alike_keys)
+def test_spelling_changes_nothing_in_place(metrics: Any) -> None:
+    before = exactly(metrics)
+    spell_nonfinite(metrics)
+    assert exactly(metrics) == before
+
+
+def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
+    metrics = {"loss": math.nan, "val": {"loss": math.inf, "curve": [1.0, -math.inf]}}
+    assert spell_nonfinite(metrics) == (
+        {"loss": "NaN", "val": {"loss": "Infinity", "curve": [1.0, "-Infinity"]}},
+        ["loss", "val.loss", "val.curve.1"],
+    )
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"a.b": math.nan, "a": {"b": "NaN"}},
+        {"/a": math.nan, "a": "NaN"},
+        {"a.b": math.nan, "a": {"b": "NaN"}, "/a.b": "NaN"},
+    ],
+)
+def test_a_string_spelled_like_a_float_stays_a_string_whatever_the_names(metrics: dict[str, Any]) -> None:
+    assert exactly(restore_nonfinite(*spell_nonfinite(metrics))) == exactly(metrics)
+
+
+def test_names_that_fit_nothing_are_ignored() -> None:
+    metrics = {"loss": 1.0, "text": "NaN", "other": "nan"}
+    assert restore_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
+    assert restore_nonfinite(metrics, []) is metrics
+
+
+def test_finite_metrics_are_spelled_as_they_are() -> None:
+    metrics = {"loss": 1.0, "text": "NaN"}
+    assert spell_nonfinite(metrics) == (metrics, [])

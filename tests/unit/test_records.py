@@ -1,0 +1,375 @@
+"""Records have upstream's JSON form, both ways, and refuse what breaks it by the field's name."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from generated import exactly, objects, values
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jupyter_axon_notebooks.errors import InvalidData
+from jupyter_axon_notebooks.records import (
+    CellOutput,
+    CellType,
+    NewCheckpoint,
+    NewNotebook,
+    NotebookCell,
+    NotebookCheckpoint,
+    NotebookMetadata,
+    NotebookStatus,
+    NotebookSummary,
+    Record,
+    RunStatus,
+    TrainingNotebook,
+    TrainingRun,
+    UpdateNotebook,
+    format_time,
+    new_id,
+    now,
+)
+
+MOMENT = "2026-04-16T23:15:00.000000Z"
+
+NOTEBOOK: dict[str, Any] = {
+    "id": "nb-123",
+    "user_id": "user-456",
+    "name": "Test Notebook",
+    "cells": [],
+    "metadata": {"tags": [], "extra": {}},
+    "status": "draft",
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+}
+CHECKPOINT: dict[str, Any] = {
+    "id": "cp-123",
+    "notebook_id": "nb-456",
+    "epoch": 10,
+    "step": 1000,
+    "metrics": {"loss": 0.234},
+    "model_state_path": "/checkpoints/cp-123/model.bin",
+    "created_at": MOMENT,
+}
+
+
+# Upstream's own tests
+
+
+def test_notebook_serialization() -> None:
+    notebook = TrainingNotebook(
+        id="nb-123",
+        user_id="user-456",
+        name="Test Notebook",
+        description="A test notebook",
+        cells=[NotebookCell(id="cell-1", cell_type=CellType.MARKDOWN, source="# Hello")],
+        created_at=now(),
+        updated_at=now(),
+    )
+    text = json.dumps(notebook.to_json(), separators=(",", ":"))
+    assert "nb-123" in text
+    assert '"status":"draft"' in text
+
+
+def test_checkpoint_serialization() -> None:
+    checkpoint = NotebookCheckpoint(
+        id="cp-123",
+        notebook_id="nb-456",
+        epoch=10,
+        step=1000,
+        metrics={"loss": 0.234, "accuracy": 0.89},
+        model_state_path="/checkpoints/cp-123/model.bin",
+        optimizer_state_path="/checkpoints/cp-123/optimizer.bin",
+        created_at=now(),
+    )
+    text = json.dumps(checkpoint.to_json())
+    assert "cp-123" in text
+    assert "0.234" in text
+
+
+# The JSON form
+
+
+@pytest.mark.parametrize(
+    ("record", "document"),
+    [
+        (CellOutput(output_type="stream"), {"output_type": "stream"}),
+        (
+            CellOutput(
+                output_type="error",
+                text="",
+                data={"a": None},
+                execution_count=0,
+                error_name="E",
+                error_value="",
+                traceback=[],
+                name="",
+                metadata={},
+            ),
+            {
+                "output_type": "error",
+                "text": "",
+                "data": {"a": None},
+                "execution_count": 0,
+                "error_name": "E",
+                "error_value": "",
+                "traceback": [],
+                "name": "",
+                "metadata": {},
+            },
+        ),
+        (
+            NotebookCell(id="c", source=""),
+            {"id": "c", "cell_type": "code", "source": "", "outputs": [], "status": "idle", "metadata": {}},
+        ),
+        (
+            NotebookCell(id="c", source="", outputs=[CellOutput(output_type="x")], nbformat_type="raw"),
+            {
+                "id": "c",
+                "cell_type": "code",
+                "source": "",
+                "outputs": [{"output_type": "x"}],
+                "status": "idle",
+                "metadata": {},
+                "nbformat_type": "raw",
+            },
+        ),
+        (NotebookMetadata(), {"tags": [], "extra": {}}),
+        (NotebookMetadata(extra={"a": None}), {"tags": [], "extra": {"a": None}}),
+        (UpdateNotebook(), {}),
+        (UpdateNotebook(cells=[], status=NotebookStatus.STOPPED), {"cells": [], "status": "stopped"}),
+        (
+            NewNotebook(user_id="u", name="n"),
+            {"user_id": "u", "name": "n", "cells": []},
+        ),
+        (
+            NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=None),
+            {"notebook_id": "n", "epoch": 0, "step": 0, "model_state_path": "", "tags": [], "pinned": False},
+        ),
+    ],
+)
+def test_only_none_is_left_out_of_the_json_form(record: Record, document: dict[str, Any]) -> None:
+    given_back = record.to_json()
+    if isinstance(record, NewCheckpoint):
+        assert given_back.pop("metrics") is None
+    assert given_back == document
+
+
+def test_upstreams_documents_are_read_and_written_as_they_are() -> None:
+    cell = {
+        "id": "c",
+        "cell_type": "markdown",
+        "source": "#",
+        "outputs": [],
+        "status": "completed",
+        "metadata": {"a": None},
+    }
+    notebook = {**NOTEBOOK, "cells": [cell]}
+    assert TrainingNotebook.from_json(notebook).to_json() == notebook
+    assert NotebookCheckpoint.from_json(CHECKPOINT).to_json() == {**CHECKPOINT, "tags": [], "pinned": False}
+
+
+def test_fields_with_defaults_may_be_missing_as_upstream_allows() -> None:
+    required = {key: NOTEBOOK[key] for key in ("id", "user_id", "name", "cells", "created_at", "updated_at")}
+    assert TrainingNotebook.from_json(required).to_json() == NOTEBOOK
+    cell = NotebookCell.from_json({"id": "c", "source": ""})
+    assert cell == NotebookCell(id="c", source="")
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert TrainingNotebook.from_json({**NOTEBOOK, "later": {"a": 1}}).to_json() == NOTEBOOK
+
+
+def test_a_list_item_tells_the_number_of_cells_in_place_of_the_cells() -> None:
+    header = {key: value for key, value in NOTEBOOK.items() if key != "cells"}
+    document = {**header, "cell_count": 3}
+    assert NotebookSummary.from_json(document).to_json() == document
+
+
+@given(objects, values, objects)
+def test_free_form_values_survive_exactly(metadata: dict[str, Any], data: Any, extra: dict[str, Any]) -> None:
+    cell = NotebookCell(
+        id="c", source="\ud800\0", metadata=metadata, outputs=[CellOutput(output_type="x", data=data)]
+    )
+    assert exactly(NotebookCell.from_json(cell.to_json()).to_json()) == exactly(cell.to_json())
+    assert exactly(cell.to_json()["metadata"]) == exactly(metadata)
+    record = NotebookMetadata(extra=extra)
+    assert exactly(NotebookMetadata.from_json(record.to_json()).extra) == exactly(extra)
+
+
+@given(st.dictionaries(st.text(max_size=3), values, max_size=3))
+def test_metrics_survive_exactly_and_as_standard_json(metrics: dict[str, Any]) -> None:
+    checkpoint = NotebookCheckpoint.from_json({**CHECKPOINT, "metrics": metrics})
+    wire = json.loads(json.dumps(checkpoint.to_json(), allow_nan=False))
+    assert exactly(NotebookCheckpoint.from_json(wire).metrics) == exactly(metrics)
+
+
+def test_nonfinite_metrics_are_strings_in_json_and_floats_in_python() -> None:
+    metrics = {"loss": math.inf, "text": "NaN"}
+    document = NewCheckpoint(notebook_id="n", epoch=1, step=1, metrics=metrics).to_json()
+    assert document["metrics"] == {"loss": "Infinity", "text": "NaN"}
+    assert document["nonfinite"] == ["loss"]
+    checkpoint = NewCheckpoint.from_json(document)
+    assert checkpoint.metrics == metrics
+    assert checkpoint.nonfinite == ["loss"]
+
+
+def test_a_claim_of_nonfinite_metrics_that_are_none_is_dropped() -> None:
+    checkpoint = NewCheckpoint(notebook_id="n", epoch=1, step=1, metrics={"a": 1}, nonfinite=["a", "b"])
+    assert checkpoint.nonfinite is None
+    assert "nonfinite" not in checkpoint.to_json()
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("2026-04-16T23:15:00Z", MOMENT),
+        ("2026-04-16t23:15:00z", MOMENT),
+        ("2026-04-16T23:15:00+00:00", MOMENT),
+        ("2026-04-17T01:15:00.5+02:00", "2026-04-16T23:15:00.500000Z"),
+        ("2026-04-16T23:15:00.123Z", "2026-04-16T23:15:00.123000Z"),
+        ("2026-04-16T23:15:00.123456Z", "2026-04-16T23:15:00.123456Z"),
+        ("2026-04-16T23:15:00.123456789Z", "2026-04-16T23:15:00.123457Z"),
+        ("2026-04-16T23:15:59.9999999Z", "2026-04-16T23:16:00.000000Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+    ],
+)
+def test_a_time_of_any_precision_and_offset_becomes_microseconds_in_utc(text: str, normalised: str) -> None:
+    notebook = TrainingNotebook.from_json({**NOTEBOOK, "created_at": text})
+    assert notebook.created_at.tzinfo is timezone.utc
+    assert notebook.to_json()["created_at"] == normalised
+
+
+def test_a_time_given_in_python_with_an_offset_becomes_utc() -> None:
+    east = timezone(timedelta(hours=2))
+    run = TrainingRun(id="r", notebook_id="n", started_at=datetime(2026, 4, 17, 1, 15, tzinfo=east))
+    assert run.started_at.tzinfo is timezone.utc
+    assert run.to_json() == {"id": "r", "notebook_id": "n", "status": "running", "started_at": MOMENT}
+    assert run.status is RunStatus.RUNNING
+
+
+@given(
+    st.lists(
+        st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.timezones()),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_times_as_text_sort_as_the_moments_do(moments: list[datetime]) -> None:
+    utc = [moment.astimezone(timezone.utc) for moment in moments]
+    assert (format_time(moments[0]) < format_time(moments[1])) == (utc[0] < utc[1])
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-04-16T23:15:00", "yesterday", "", 5, 5.5, None, "2026-13-01T00:00:00Z"]
+)
+def test_what_is_no_moment_is_refused_by_the_fields_name(text: Any) -> None:
+    with pytest.raises(InvalidData) as refusal:
+        TrainingNotebook.from_json({**NOTEBOOK, "updated_at": text})
+    assert refusal.value.path == "$.updated_at"
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_that_utc_has_no_year_for_is_refused(text: str) -> None:
+    with pytest.raises(InvalidData, match="a time outside the years 1 to 9999"):
+        TrainingNotebook.from_json({**NOTEBOOK, "updated_at": text})
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("field", ["epoch", "step"])
+@pytest.mark.parametrize("number", [0, 1, 2**32 - 1])
+def test_epoch_and_step_take_every_32_bit_number(field: str, number: int) -> None:
+    assert NotebookCheckpoint.from_json({**CHECKPOINT, field: number}).to_json()[field] == number
+
+
+@pytest.mark.parametrize("field", ["epoch", "step"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (-1, "expected int >= 0"),
+        (2**32, "expected int <= 4294967295"),
+        (10**30, "expected int <= 4294967295"),
+        (1.0, "expected int, got float"),
+        (math.nan, "expected int, got float"),
+        (True, "expected int, got bool"),
+        ("1", "expected int, got str"),
+        (None, "expected int, got null"),
+    ],
+)
+def test_epoch_and_step_refuse_anything_else(field: str, value: Any, reason: str) -> None:
+    with pytest.raises(InvalidData) as refusal:
+        NotebookCheckpoint.from_json({**CHECKPOINT, field: value})
+    assert str(refusal.value) == f"$.{field}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 5}, "$.name: expected str, got int"),
+        ({"status": "done"}, "$.status: invalid enum value 'done'"),
+        ({"status": "Draft"}, "$.status: invalid enum value 'Draft'"),
+        ({"status": "a - at `$.name`"}, "$.status: invalid enum value 'a - at $.name'"),
+        ({"cells": {}}, "$.cells: expected array, got object"),
+        ({"cells": [{"id": "c"}]}, "$.cells[0].source: required, but missing"),
+        ({"cells": [{"source": "", "cell_type": "raw"}]}, "$.cells[0].cell_type: invalid enum value 'raw'"),
+        (
+            {"cells": [{"source": "", "outputs": [{}]}]},
+            "$.cells[0].outputs[0].output_type: required, but missing",
+        ),
+        (
+            {"cells": [{"source": "", "outputs": [{"output_type": "error", "traceback": ["a", 1]}]}]},
+            "$.cells[0].outputs[0].traceback[1]: expected str, got int",
+        ),
+        ({"metadata": None}, "$.metadata: expected object, got null"),
+        ({"metadata": {"tags": "a"}}, "$.metadata.tags: expected array, got str"),
+        ({"metadata": {"extra": {1: 2}}}, "$.metadata.extra: expected str, got int"),
+    ],
+)
+def test_what_breaks_the_model_is_refused_with_the_place_and_the_reason(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidData) as refusal:
+        TrainingNotebook.from_json({**NOTEBOOK, **change})
+    assert str(refusal.value) == message
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(InvalidData, match=r"\$\.notebook_id: required, but missing"):
+        NewCheckpoint.from_json({"epoch": 1, "step": 1, "metrics": {}})
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 5])
+def test_what_is_no_object_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidData, match=r"^\$: expected object"):
+        TrainingNotebook.from_json(value)
+
+
+@pytest.mark.parametrize("change", [{"status": "\ud800"}, {"created_at": "\ud800"}, {"\ud800": 1}])
+def test_half_a_surrogate_pair_where_there_is_no_free_text_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidData, match="surrogate"):
+        TrainingNotebook.from_json({**NOTEBOOK, **change})
+
+
+def test_metrics_nested_beyond_all_reason_are_refused() -> None:
+    metrics: dict[str, Any] = {}
+    for _ in range(100_000):
+        metrics = {"a": metrics}
+    with pytest.raises(InvalidData, match="nested too deeply"):
+        NotebookCheckpoint.from_json({**CHECKPOINT, "metrics": metrics})
+
+
+def test_new_ids_differ() -> None:
+    assert len({new_id() for _ in range(100)}) == 100
+
+
+def test_a_time_without_a_zone_is_refused_in_python_too() -> None:
+    with pytest.raises(InvalidData, match=r"\$\.started_at"):
+        TrainingRun(id="r", notebook_id="n", started_at=datetime(2026, 1, 1))
