@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import cast
 
@@ -14,7 +15,8 @@ from tinydb import TinyDB, where
 from tinydb.table import Document
 
 from ..errors import StoreTooNew
-from .database import Database
+from ..records import new_id
+from .database import BUSY_TIMEOUT, Database
 from .ranking import INDEXED_NAME_LENGTH, best_of
 from .schema import (
     CHECKPOINTS,
@@ -28,9 +30,9 @@ from .schema import (
     Collection,
     Schema,
 )
-from .tables import DocumentTable, SqlStorage
+from .tables import DocumentTable, SqlStorage, document
 
-__all__ = ["Document", "DocumentTable", "Store", "default_url", "open_store"]
+__all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store"]
 
 
 class DocumentDB(TinyDB):
@@ -42,48 +44,66 @@ class DocumentDB(TinyDB):
 class Store:
     """An open store.
 
-    Safe to use from any number of threads; a forked child may go on using its copy.
+    Safe to use from any number of threads. A forked child may go on using its copy, unless the fork happened in the
+    middle of a transaction.
 
     Attributes
     ----------
     url : str
         What it was opened with.
+    id : str
+        The store's own random id, made with it: what lies outside the store can tell whose it is.
     notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
         Its tables.
     """
 
-    def __init__(self, url: str, collections: tuple[Collection, ...] = COLLECTIONS) -> None:
+    def __init__(
+        self,
+        url: str,
+        collections: tuple[Collection, ...] = COLLECTIONS,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT,
+    ) -> None:
         self.url = url
         self._schema = Schema(collections)
-        self._database = Database(url)
-        self._prepare()
+        self._database = Database(url, busy_timeout)
+        try:
+            self.id = self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
 
-    def _prepare(self) -> None:
-        properties = self._schema.properties
+    def _prepare(self) -> str:
+        """Make the tables where they are missing; the store's id."""
         with self._database.reading() as connection:
-            if self._version(connection) == SCHEMA_VERSION:
-                return
-        with self._database.transaction() as connection:
-            version = self._version(connection)
-            if version is not None and version > SCHEMA_VERSION:
-                raise StoreTooNew(
-                    f"the store {self.url} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
-                    "upgrade jupyter-axon-notebooks"
-                )
-            self._schema.metadata.create_all(connection)
-            if version is None:
-                connection.execute(
-                    sa.insert(properties).values(name="schema_version", value=str(SCHEMA_VERSION))
-                )
+            known = self._properties(connection)
+        if known.get("schema_version") != str(SCHEMA_VERSION):
+            with self._database.transaction() as connection:
+                known = self._properties(connection)
+                self._check_version(known)
+                self._schema.metadata.create_all(connection)
+                made = {"schema_version": str(SCHEMA_VERSION), "store_id": new_id()}
+                missing = {name: value for name, value in made.items() if name not in known}
+                if missing:
+                    rows = [{"name": name, "value": value} for name, value in missing.items()]
+                    connection.execute(sa.insert(self._schema.properties), rows)
+                known = {**known, **missing}
+        return known["store_id"]
 
-    def _version(self, connection: sa.Connection) -> int | None:
+    def _check_version(self, known: Mapping[str, str]) -> None:
+        version = known.get("schema_version", "0")
+        if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+            raise StoreTooNew(
+                f"the store {self.url} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
+                "upgrade jupyter-axon-notebooks"
+            )
+
+    def _properties(self, connection: sa.Connection) -> dict[str, str]:
         properties = self._schema.properties
         if not sa.inspect(connection).has_table(properties.name):
-            return None
-        named = sa.select(properties.c.value).where(properties.c.name == "schema_version")
-        value = connection.scalar(named)
-        return None if value is None else int(value)
+            return {}
+        return dict(connection.execute(sa.select(properties)).tuples().all())
 
     def table(self, name: str) -> DocumentTable:
         """The table of that name; KeyError where the store has none."""
@@ -140,11 +160,11 @@ class Store:
             return best_of(of_notebook, name, minimize=minimize)[:limit]
         with self._database.snapshot() as connection:
             ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
-            found = {document["id"]: document for document in self.checkpoints.get(doc_ids=ids)}
+            found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
 
     def close(self) -> None:
-        """Close its connections. What was acknowledged is on disk already."""
+        """Close its connections. What was acknowledged is on disk already; what was in memory is gone."""
         self.documents.close()
 
 

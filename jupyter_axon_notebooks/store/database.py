@@ -16,10 +16,16 @@ import sqlalchemy as sa
 
 from ..errors import StoreBusy, StoreError
 from . import sqlite
-from .failures import named_failures
+from .failures import name_failures
+from .forks import tell_of_forks
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
+#: Seconds a fork waits for what other threads have open. Transactions are short; a fork must not hang on one that is not.
+FORK_PATIENCE = 1.0
+
+# What a child inherited in the middle of a transaction. Collecting it would close connections that are the parent's.
+_abandoned: list[object] = []
 
 
 class _Work(threading.local):
@@ -38,46 +44,110 @@ class Database:
     ----------
     url : str
         ``sqlite:///<absolute path>`` or ``memory://``.
+    busy_timeout : float
+        Seconds to wait for another writer before giving up.
 
     Raises
     ------
     StoreError
-        For a URL of another kind, naming the kinds there are.
+        For a URL of another kind, naming the kinds there are; for a folder that cannot be made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self.url = url
         self.path: Path | None = None
         if url.startswith("sqlite:///") and url != "sqlite:///":
-            self.path = Path(url.removeprefix("sqlite:///"))
+            self.path = Path(url.removeprefix("sqlite:///")).absolute()
         elif url != "memory://":
             scheme = url.split(":", 1)[0]
             raise StoreError(
                 f"store_url starts with {scheme!r}; expected sqlite:///<path to a file> or memory://"
             )
-        self._work = _Work()
-        self._start()
+        self._busy_timeout = busy_timeout
+        self._engine = sqlite.create_engine(self.path, busy_timeout)
+        name_failures(self._engine, url)
+        self._enter_process()
+        tell_of_forks(self)
 
-    def _start(self) -> None:
+    def _enter_process(self) -> None:
         self._pid = os.getpid()
-        self._engine = sqlite.create_engine(self.path, BUSY_TIMEOUT)
         # SQLite admits one writer at a time. Queueing the threads of this process here is fair and quick, where its
         # own waiting is a sleep that grows. A store in memory has a single connection, so readers queue as well.
         self._writers = threading.RLock()
         self._work = _Work()
+        self._quiet = threading.Condition()
+        self._in_use = 0
+        self._forking = False
 
     @property
     def engine(self) -> sa.Engine:
-        """The engine of the current process; a forked child gets one of its own."""
-        if os.getpid() != self._pid:
-            # The parent's connections must not be closed from here: closing would drop its locks.
-            self._engine.dispose(close=False)
-            self._start()
+        """The engine of the current process.
+
+        Raises
+        ------
+        StoreError
+            In a child that was forked in the middle of a transaction: SQLite cannot be used there.
+        """
+        self._check_process()
         return self._engine
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"the store {self.url} was in use when this process was forked, so it cannot be used here; "
+                "fork outside of transactions"
+            )
+
     def close(self) -> None:
-        """Close every connection; the database can be used again afterwards."""
-        self._engine.dispose()
+        """Close every connection; what is in a file can be used again afterwards, what is in memory is gone."""
+        if os.getpid() == self._pid:
+            self._engine.dispose()
+
+    def before_fork(self) -> None:
+        """Close every connection, having waited for other threads to be done with theirs."""
+        mine = 0 if self._work.connection is None else 1
+        with self._quiet:
+            self._forking = True
+            self._quiet.wait_for(lambda: self._in_use <= mine, FORK_PATIENCE)
+        if self._in_use == 0 and self.path is not None:
+            self._engine.dispose()
+
+    def after_fork_in_parent(self) -> None:
+        """Let connections be opened again."""
+        with self._quiet:
+            self._forking = False
+            self._quiet.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, unless a connection was inherited in mid-use."""
+        if self._in_use == 0:
+            self._enter_process()
+        else:
+            _abandoned.append((self._engine, self._work.connection))
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._forking)
+            self._in_use += 1
+        try:
+            connection = self._connect()
+            try:
+                yield connection
+            finally:
+                if os.getpid() == self._pid:  # else it is the parent's
+                    connection.close()
+        finally:
+            if os.getpid() == self._pid:
+                with self._quiet:
+                    self._in_use -= 1
+                    self._quiet.notify_all()
+
+    def _connect(self) -> sa.Connection:
+        try:
+            return self._engine.connect()
+        except sa.exc.TimeoutError as error:
+            raise StoreBusy(f"the store {self.url}: no connection became free in time") from error
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -86,26 +156,28 @@ class Database:
         Raises
         ------
         StoreBusy
-            When other writers kept the database locked for :data:`BUSY_TIMEOUT` seconds.
+            When other writers kept the database locked for the busy timeout.
         StoreError
             When an inner unit failed after it had written and the outer one tries to commit regardless.
         """
-        engine = self.engine
+        self._check_process()
         work = self._work
         if work.connection is not None:
             with self._joined():
                 yield work.connection
             return
-        with self._turn(), named_failures(self.url), engine.connect() as connection:
+        with self._turn(), self._connected() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             work.connection, work.writable, work.writes, work.doomed = connection, True, 0, False
             try:
                 yield connection
+                self._check_process()
                 if work.doomed:
                     raise StoreError("a part of this transaction failed, so none of it can be committed")
                 connection.commit()
             except BaseException:
-                connection.rollback()
+                if os.getpid() == self._pid:
+                    connection.rollback()
                 raise
             finally:
                 work.connection, work.writable = None, False
@@ -125,28 +197,29 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """Several reads that see the database at one and the same moment."""
-        engine = self.engine
+        self._check_process()
         work = self._work
         if work.connection is not None:
             yield work.connection
             return
-        with self._reader(), named_failures(self.url), engine.connect() as connection:
+        with self._reader(), self._connected() as connection:
             connection.exec_driver_sql("BEGIN")
             work.connection = connection
             try:
                 yield connection
             finally:
                 work.connection = None
-                connection.rollback()
+                if os.getpid() == self._pid:
+                    connection.rollback()
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection for one read: the open unit's, or one of its own."""
-        engine = self.engine
+        self._check_process()
         if self._work.connection is not None:
             yield self._work.connection
             return
-        with self._reader(), named_failures(self.url), engine.connect() as connection:
+        with self._reader(), self._connected() as connection:
             yield connection
 
     def wrote(self) -> None:
@@ -155,12 +228,13 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._writers.acquire(timeout=BUSY_TIMEOUT):
-            raise StoreBusy(f"other threads kept the store locked for {BUSY_TIMEOUT:.0f} s")
+        writers = self._writers
+        if not writers.acquire(timeout=self._busy_timeout):
+            raise StoreBusy(f"other threads kept the store {self.url} locked for {self._busy_timeout:g} s")
         try:
             yield
         finally:
-            self._writers.release()
+            writers.release()
 
     @contextmanager
     def _reader(self) -> Iterator[None]:

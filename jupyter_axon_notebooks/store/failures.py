@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import sqlalchemy as sa
 
 from ..errors import AxonError, Conflict, NoSpace, StoreBusy, StoreError
@@ -23,17 +19,17 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
 )
 
 
-@contextmanager
-def named_failures(url: str) -> Iterator[None]:
-    """Turn what the engine raises inside into this project's errors, with the store's URL."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        raise _named(url, error.orig or error) from error
-    except sqlite3.Error as error:  # raised by a connection that is only just being set up
-        raise _named(url, error) from error
-    except sa.exc.TimeoutError as error:
-        raise StoreBusy(f"the store {url}: no connection became free in time") from error
+def name_failures(engine: sa.Engine, url: str) -> None:
+    """Have ``engine`` raise this project's errors, with the store's URL, at the statement that failed.
+
+    What else is raised between two statements, another database's errors included, is none of its business.
+    """
+
+    @sa.event.listens_for(engine, "handle_error")
+    def _name(context: sa.engine.ExceptionContext) -> AxonError | None:
+        if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
+            return None
+        return _named(url, context.original_exception)
 
 
 def _named(url: str, error: BaseException) -> AxonError:

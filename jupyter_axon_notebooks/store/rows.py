@@ -113,9 +113,19 @@ class Rows(Mapping[str, Document]):
         statement = self._select(self._c.id, self._c.document)
         statement = statement.order_by(*(self._ordering(name) for name in sort))
         if limit is not None or skip:
-            statement = statement.limit(-1 if limit is None else limit).offset(skip)
+            statement = statement.limit(limit).offset(skip)
         with self.database.reading() as connection:
             return [(plain_text(one), text) for one, text in connection.execute(statement)]
+
+    def discard(self) -> list[str]:
+        """Remove these rows without reading their documents; their ids. Not for a collection with a metric index."""
+        assert self.table.metric_index is None  # its rows can only be told from the documents
+        with self.database.transaction() as connection:
+            removed = list(self)
+            delete = sa.delete(self.table.sql)
+            self.database.wrote()
+            connection.execute(delete if self._clause is None else delete.where(self._clause))
+        return removed
 
     def _ordering(self, name: str) -> sa.UnaryExpression[Any]:
         plain = name.removeprefix("-")
@@ -212,19 +222,27 @@ class Changes(MutableMapping[str, Document]):
 
     def flush(self, connection: sa.Connection) -> None:
         """Send what changed to the engine."""
+        inserted, updated = {}, {}
+        for doc_id, (stored, document) in self._loaded.items():  # all encoded before any is sent: it can fail
+            text = encode(document)
+            if stored is None:
+                inserted[doc_id] = (self._as_read(document, text), text)
+            elif text != stored:
+                updated[doc_id] = (self._as_read(document, text), text, stored)
         writer = _Writer(connection, self._rows)
         if self._cleared:
             writer.clear()
         writer.delete(self._removed)
-        inserted, updated = {}, {}
-        for doc_id, (stored, document) in self._loaded.items():
-            text = encode(document)
-            if stored is None:
-                inserted[doc_id] = (document, text)
-            elif text != stored:
-                updated[doc_id] = (document, text, stored)
         writer.update(updated)
         writer.insert(inserted)
+
+    def _as_read(self, document: Document, text: str) -> Document:
+        """``document`` as ``text`` will be read back, which is what columns and index rows are derived from.
+
+        JSON makes keys texts, and one character of two surrogates. Decoding is spared where neither can matter: the
+        names of promoted fields are texts, and surrogates are escaped.
+        """
+        return decode(text) if self._rows.table.metric_index or "\\ud" in text else document
 
 
 class _Writer:

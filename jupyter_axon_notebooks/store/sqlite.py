@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sqlite3
 import time
 import warnings
@@ -11,11 +13,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..errors import NoSpace, StoreError
+
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 )
+
+#: Bytes; no database is smaller.
+_SMALLEST_PAGE = 512
 
 
 def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
@@ -27,13 +34,13 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     Raises
     ------
     StoreError
-        When the folder cannot be made.
+        When the folder or the file cannot be made.
     """
     arguments: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout}
     if path is None:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    network = file_system(path.parent) in _NETWORK_FILE_SYSTEMS
+    _make(path)
+    network = file_system(path) in _NETWORK_FILE_SYSTEMS
     if network:
         warnings.warn(
             f"the store {path} lies on a network file system: it works, but slowly, and one process at a time. "
@@ -41,9 +48,6 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
             RuntimeWarning,
             stacklevel=2,
         )
-    if not path.exists():
-        # Created here rather than by SQLite, so that nobody else on the machine can read it.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args=arguments,
@@ -56,10 +60,31 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-        _set_journal(connection, journal, busy_timeout)
-        connection.execute("PRAGMA synchronous=FULL")
+        try:
+            _set_journal(connection, journal, busy_timeout)
+            # Without a log, the commit is the removal of the journal: EXTRA makes that durable as well.
+            connection.execute(f"PRAGMA synchronous={'FULL' if journal == 'wal' else 'EXTRA'}")
+            connection.execute("PRAGMA fullfsync=ON")  # macOS: otherwise a sync stops at the disk's own cache
+        except BaseException:
+            connection.close()
+            raise
 
     return engine
+
+
+def _make(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            # Created here rather than by SQLite, so that nobody else on the machine can read it.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        size = path.stat().st_size
+    except OSError as error:
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+        raise kind(f"the store {path} cannot be made: {error.strerror}: {error.filename}") from error
+    if 0 < size < _SMALLEST_PAGE:
+        # SQLite itself would take so short a file for an empty one, and write over it.
+        raise StoreError(f"the store {path}: the file is not a database; move it aside")
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:
@@ -67,24 +92,30 @@ def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: flo
     deadline = time.monotonic() + busy_timeout
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != journal:
         try:
-            connection.execute(f"PRAGMA journal_mode={journal}")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+            # Where the mode cannot be had, SQLite keeps the one it has, which is as safe.
+            connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
-def file_system(folder: Path) -> str:
-    """The type of the file system that ``folder`` is on (``ext4``, ``nfs4``, …); ``""`` where it cannot be told."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
-    inside = os.path.realpath(folder)
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """The type of the file system that ``path`` is on (``ext4``, ``nfs4``, …); ``""`` where it cannot be told.
+
+    ``mounts`` is the text of ``/proc/self/mountinfo``, by default this process's.
+    """
+    if mounts is None:
+        try:
+            mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+        except OSError:
+            return ""
+    inside = os.path.realpath(path)
     best, kind = "", ""
-    for line in mounts.splitlines():
+    for line in filter(None, mounts.split("\n")):
         left, _, right = line.partition(" - ")
-        point = left.split(" ")[4].encode("latin-1", "replace").decode("unicode_escape")
+        point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), left.split(" ")[4])
         within = point == "/" or inside == point or inside.startswith(point + "/")
         if within and len(point) >= len(best):
             best, kind = point, right.split(" ")[0]

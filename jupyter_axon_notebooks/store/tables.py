@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, or_
+from sqlalchemy import ColumnElement
 from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
@@ -23,7 +23,7 @@ from tinydb.utils import LRUCache
 from ..records import new_id
 from .codec import decode
 from .database import Database
-from .pushdown import narrow
+from .pushdown import narrow, narrow_any
 from .rows import Changes, Rows
 from .schema import Schema
 
@@ -116,9 +116,14 @@ class _NoCache(LRUCache[Any, Any]):
         pass
 
 
+def document(doc_id: str, fields: Mapping[str, Any]) -> Document:
+    """A TinyDB document with a text id."""
+    return Document(fields, doc_id)  # type: ignore[arg-type]  # annotated as int, whatever a table's ids are
+
+
 def _document(pair: tuple[str, str]) -> Document:
     doc_id, text = pair
-    return Document(decode(text), doc_id)  # type: ignore[arg-type]  # TinyDB annotates ids as int, whatever their class
+    return document(doc_id, decode(text))
 
 
 class DocumentTable(Table):
@@ -156,11 +161,8 @@ class DocumentTable(Table):
 
     def _narrowed(self, *conditions: QueryLike) -> DocumentTable:
         """This table as far as any of ``conditions`` could match."""
-        clauses = [narrow(condition, self._rows.table).clause for condition in conditions]
-        known = [clause for clause in clauses if clause is not None]
-        if len(known) < len(clauses):
-            return self
-        return self._view(or_(false(), *known) if len(known) != 1 else known[0])
+        clause = narrow_any(conditions, self._rows.table).clause
+        return self if clause is None else self._view(clause)
 
     def _expecting(self, doc_ids: Iterable[str]) -> DocumentTable:
         """This table, about to be asked for ``doc_ids``: they are read together, ahead."""
@@ -186,13 +188,16 @@ class DocumentTable(Table):
         Raises
         ------
         ValueError
-            For a field that is not promoted.
+            For a field that is not promoted, or a limit or skip below zero.
         """
+        if skip < 0 or (limit is not None and limit < 0):
+            raise ValueError(f"limit and skip count documents, so {limit} and {skip} cannot be meant")
         if not sort and limit is None and not skip:
             return Table.search(self._narrowed(cond), cond)
         narrowing = narrow(cond, self._rows.table)
         candidates = self._view(narrowing.clause)._rows
-        order = (*sort, "seq")
+        # Ids are unique: whoever sorts by id needs nothing after it, and an index ends there.
+        order = sort if {"id", "-id"} & set(sort) else (*sort, "seq")
         if narrowing.exact:
             found = map(_document, candidates.page(order, limit=limit, skip=skip))
             return [document for document in found if cond(document)]
@@ -207,10 +212,21 @@ class DocumentTable(Table):
             return Table.get(self._narrowed(cond), cond)
         return Table.get(self, cond, doc_id)
 
+    def contains(self, cond: QueryLike | None = None, doc_id: Any = None) -> bool:
+        """As TinyDB's ``contains``."""
+        return super().contains(cond, doc_id)
+
     def locked(self, doc_id: str) -> Document | None:
         """One document, kept from other writers until the open transaction ends; None where there is none."""
         text = self._rows.text(doc_id, lock=True)
         return None if text is None else _document((doc_id, text))
+
+    def ids(self, cond: QueryLike) -> set[str]:
+        """The ids of the documents that match ``cond``; no document is read where SQL can answer for the condition."""
+        narrowing = narrow(cond, self._rows.table)
+        if narrowing.exact:
+            return set(self._view(narrowing.clause)._rows)
+        return {str(document.doc_id) for document in self.search(cond)}
 
     def present(self, doc_ids: Iterable[str]) -> set[str]:
         """Which of ``doc_ids`` the table has, without reading the documents."""
@@ -223,13 +239,18 @@ class DocumentTable(Table):
 
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
         """As TinyDB's ``insert_multiple``; whether the ids are free is asked once, not one by one."""
-        known = list(documents)
+        known = [self._with_id(document) for document in documents]
         ids = [str(d.doc_id) for d in known if isinstance(d, self.document_class)]
         return Table.insert_multiple(self._expecting(ids), known)
 
+    def _with_id(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        if isinstance(document, self.document_class) or not isinstance(document, Mapping):
+            return document  # TinyDB refuses what is not a mapping
+        return self.document_class(document, self._get_next_id())
+
     def update(
         self,
-        fields: Mapping[Any, Any] | Callable[[MutableMapping[Any, Any]], None],
+        fields: Mapping[Any, Any] | Callable[[Any], None],
         cond: QueryLike | None = None,
         doc_ids: Iterable[Any] | None = None,
     ) -> list[Any]:
@@ -249,6 +270,10 @@ class DocumentTable(Table):
         if doc_ids is not None:
             doc_ids = [str(doc_id) for doc_id in doc_ids]
             return Table.remove(self._expecting(doc_ids), None, doc_ids)
+        if cond is not None and self._rows.table.metric_index is None:
+            narrowing = narrow(cond, self._rows.table)
+            if narrowing.exact:
+                return self._view(narrowing.clause)._rows.discard()
         return Table.remove(self._narrowed(cond) if cond is not None else self, cond)
 
     def upsert(self, document: Mapping[str, Any], cond: QueryLike | None = None) -> list[Any]:

@@ -1,0 +1,180 @@
+"""The best checkpoints, as an index finds them, are those that a look at every document would find."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jupyter_axon_notebooks.metrics import rankable, resolve
+from jupyter_axon_notebooks.store import Document, Store
+
+numbers = st.sampled_from(
+    [
+        0,
+        1,
+        1.0,
+        -1,
+        0.5,
+        -0.0,
+        2**53,
+        2**53 + 1,
+        10**30,
+        10**400,
+        math.nan,
+        math.inf,
+        -math.inf,
+        5e-324,
+        -1e308,
+    ]
+)
+leaves = st.one_of(numbers, st.booleans(), st.none(), st.sampled_from(["0.1", "NaN", ""]), st.just([1]))
+keys = st.sampled_from(
+    ["loss", "val", "val.loss", "a", "a.b", "b", "", ".", "\ud800", "\x00", "x" * 200, "x" * 201]
+)
+metrics = st.recursive(
+    st.dictionaries(keys, leaves, max_size=4),
+    lambda inner: st.dictionaries(keys, st.one_of(leaves, inner), max_size=4),
+    max_leaves=8,
+)
+any_metrics = st.one_of(metrics, metrics, metrics, leaves)
+NAMES = [
+    "loss",
+    "val",
+    "val.loss",
+    "a.b",
+    "a.b.b",
+    "",
+    ".",
+    "..",
+    "\ud800",
+    "\x00",
+    "x" * 200,
+    "x" * 201,
+    "absent",
+]
+
+checkpoints = st.lists(
+    st.tuples(st.sampled_from(["n1", "n2"]), any_metrics, st.sampled_from(["2026-01", "2026-02", "2026-03"])),
+    max_size=12,
+)
+
+
+def document(
+    number: int, notebook_id: str, metrics: Any, created_at: str = "2026-01", **fields: Any
+) -> Document:
+    # Ids run against the order of insertion, so that a tie tells the two apart.
+    doc_id = f"c{99 - number:02}"
+    return Document(
+        {"id": doc_id, "notebook_id": notebook_id, "metrics": metrics, "created_at": created_at, **fields},
+        doc_id,
+    )
+
+
+def by_hand(store: Store, notebook_id: str, name: str, *, minimize: bool) -> list[str]:
+    ranked = []
+    for checkpoint in store.checkpoints:
+        value = rankable(resolve(checkpoint["metrics"], name))
+        if checkpoint["notebook_id"] == notebook_id and value is not None:
+            ranked.append((value if minimize else -value, checkpoint["created_at"], checkpoint["id"]))
+    return [doc_id for _, _, doc_id in sorted(ranked)]
+
+
+def assert_as_by_hand(store: Store) -> None:
+    for name in NAMES:
+        for notebook_id in ("n1", "n2"):
+            for minimize in (True, False):
+                expected = by_hand(store, notebook_id, name, minimize=minimize)
+                for limit in (1, 3, 99):
+                    found = store.best(notebook_id, name, minimize=minimize, limit=limit)
+                    assert [d.doc_id for d in found] == expected[:limit], (name, notebook_id, minimize, limit)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(checkpoints, checkpoints, st.sets(st.integers(0, 11)))
+def test_best_equals_a_look_at_every_document(
+    things_store: Store, first: list[Any], later: list[Any], gone: set[int]
+) -> None:
+    store = things_store
+    store.checkpoints.truncate()
+    store.checkpoints.insert_multiple([document(i, *fields) for i, fields in enumerate(first)])
+    assert_as_by_hand(store)
+    # As training goes on, metrics are corrected and checkpoints removed.
+    for i, (_, changed, created_at) in enumerate(later):
+        store.checkpoints.update({"metrics": changed, "created_at": created_at}, doc_ids=[f"c{99 - i:02}"])
+    store.checkpoints.remove(doc_ids=[f"c{99 - i:02}" for i in gone])
+    assert_as_by_hand(store)
+
+
+def best_ids(store: Store, name: str, *, minimize: bool = True, limit: int = 10) -> list[Any]:
+    return [d.doc_id for d in store.best("n1", name, minimize=minimize, limit=limit)]
+
+
+def test_a_tie_goes_to_the_earliest_then_to_the_smallest_id(store: Store) -> None:
+    store.checkpoints.insert_multiple(
+        [
+            document(1, "n1", {"acc": 0.9}, "2026-02"),
+            document(2, "n1", {"acc": 0.9}, "2026-01"),
+            document(3, "n1", {"acc": 0.9}, "2026-01"),
+            document(4, "n1", {"acc": 0.1}, "2026-01"),
+        ]
+    )
+    assert best_ids(store, "acc", minimize=False) == ["c96", "c97", "c98", "c95"]
+    assert best_ids(store, "acc", minimize=True) == ["c95", "c96", "c97", "c98"]
+
+
+def test_a_name_that_fits_two_places_is_ranked_once(store: Store) -> None:
+    store.checkpoints.insert(document(1, "n1", {"a.b": 1, "a": {"b": 2}}))
+    store.checkpoints.insert(document(2, "n1", {"a": {"b": 1.5}}))
+    assert best_ids(store, "a.b") == ["c98", "c97"]
+    assert best_ids(store, "a.b", minimize=False) == ["c97", "c98"]
+
+
+def test_a_changed_metric_leaves_no_old_rank(store: Store) -> None:
+    store.checkpoints.insert(document(1, "n1", {"loss": 1}))
+    store.checkpoints.insert(document(2, "n1", {"loss": 2}))
+    store.checkpoints.update({"metrics": {"loss": 3}}, doc_ids=["c98"])
+    assert best_ids(store, "loss") == ["c97", "c98"]
+    store.checkpoints.update({"notebook_id": "n2"}, doc_ids=["c97"])
+    assert best_ids(store, "loss") == ["c98"]
+
+
+def test_removed_and_truncated_checkpoints_are_not_ranked(store: Store) -> None:
+    store.checkpoints.insert_multiple([document(i, "n1", {"loss": i}) for i in range(3)])
+    store.checkpoints.remove(doc_ids=["c99"])
+    assert best_ids(store, "loss") == ["c98", "c97"]
+    store.checkpoints.truncate()
+    assert best_ids(store, "loss") == []
+    store.checkpoints.insert(document(0, "n1", {"loss": 7}))
+    assert best_ids(store, "loss") == ["c99"]
+
+
+def test_ranks_are_dropped_with_their_transaction(store: Store) -> None:
+    store.checkpoints.insert(document(1, "n1", {"loss": 1}))
+    with pytest.raises(ZeroDivisionError), store.transaction():  # noqa: PT012 - the block is what fails
+        store.checkpoints.insert(document(2, "n1", {"loss": 0}))
+        store.checkpoints.remove(doc_ids=["c98"])
+        assert best_ids(store, "loss") == ["c97"]
+        _ = 1 / 0
+    assert best_ids(store, "loss") == ["c98"]
+
+
+def test_names_and_keys_are_ranked_as_they_will_be_read_back(store: Store) -> None:
+    # JSON makes one character of a surrogate pair, and a text of every key.
+    store.checkpoints.insert(document(1, "n1", {"\ud83d\ude00": 1, 7: 2.0}))
+    assert best_ids(store, "😀") == best_ids(store, "7") == ["c98"]
+    store.checkpoints.update({"metrics": {}}, doc_ids=["c98"])
+    assert best_ids(store, "😀") == best_ids(store, "7") == []
+
+
+@pytest.mark.parametrize("minimize", [True, False])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, True, "0.1", None, 10**400, [0.1], {"x": 1}]
+)
+def test_only_finite_numbers_are_ranked(store: Store, value: Any, minimize: bool) -> None:
+    store.checkpoints.insert(document(1, "n1", {"loss": value}))
+    store.checkpoints.insert(document(2, "n1", {"loss": 5}))
+    assert best_ids(store, "loss", minimize=minimize) == ["c97"]
