@@ -103,7 +103,7 @@ class Store:
         properties = self._schema.properties
         if not sa.inspect(connection).has_table(properties.name):
             return {}
-        return dict(connection.execute(sa.select(properties)).tuples().all())
+        return {row.name: row.value for row in connection.execute(sa.select(properties))}
 
     def table(self, name: str) -> DocumentTable:
         """The table of that name; KeyError where the store has none."""
