@@ -110,6 +110,10 @@ class AxonNotebooks(Configurable):
             raise TraitError(f"AxonNotebooks.states_root is {proposal['value']!r}; expected an absolute path")
         return str(path)
 
+    def acting_user(self, username: str | None) -> str:
+        """Who acts in a request: ``username`` is the request's own identity, if it has one."""
+        return username if self.identity_from_request and username else self.user_id
+
     def starter_templates(self) -> list[tuple[str, str]]:
         """Type and source of each starter cell."""
         return [(cell.get("cell_type", "code"), cell.get("source", "")) for cell in self.starter_cells]

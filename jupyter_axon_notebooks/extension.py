@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.base.call_context import CallContext
 from jupyter_server.extension.application import ExtensionApp
-from jupyter_server.utils import ensure_async
 
 from .config import AxonNotebooks
 from .handlers import SETTING, Services, routes
 from .repository import NotebookRepository
 from .states import StateFiles
+from .states.tidy import tidy
 from .store import open_store
 from .sync import NotebookSync, SaveHooks, read_origin
 from .sync.hooks import EmbeddedIds
@@ -46,6 +47,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._sync = NotebookSync(repository, read_origin(data), self.log)
         self._sync.start()
         self._register_hooks()
+        self._executor.submit(tidy, self._states, repository, self.log)
         self.settings[SETTING] = Services(
             config=self,
             repository=repository,
@@ -57,16 +59,20 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def _register_hooks(self) -> None:
         """Follow the saves of the contents manager, beside whatever hooks the user has."""
-        contents_manager = self.serverapp.contents_manager
+        assert self.serverapp is not None  # it is the server that initialises its extensions
+        contents_manager: Any = self.serverapp.contents_manager
         if not hasattr(contents_manager, "register_post_save_hook"):
             self.log.warning("%s has no save hooks: saves are not recorded", type(contents_manager).__name__)
             return
         ids = EmbeddedIds() if self.embed_notebook_id else None
-        hooks = SaveHooks(
-            lambda path, content: self._sync.saved(path, self.acting_user(), content), ids, self.log
-        )
+        hooks = SaveHooks(self._saved, ids, self.log)
         contents_manager.register_pre_save_hook(hooks.pre_save)
         contents_manager.register_post_save_hook(hooks.post_save)
+
+    def _saved(self, path: str, content: dict[str, Any] | None) -> None:
+        handler = CallContext.get(CallContext.JUPYTER_HANDLER)
+        username = getattr(getattr(handler, "current_user", None), "username", None)
+        self._sync.saved(path, self.acting_user(username), content)
 
     def initialize_handlers(self) -> None:
         """Add the REST routes."""

@@ -44,6 +44,11 @@ class StateFiles:
         self._other_roots = [os.path.abspath(other) for other in other_roots]
         self._store_id = store_id
 
+    @property
+    def root(self) -> str:
+        """The folder it all lies in."""
+        return self._root
+
     def writer(
         self,
         notebook_id: str,

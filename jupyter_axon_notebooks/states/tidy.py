@@ -1,0 +1,38 @@
+"""What is done about state files when a server starts."""
+
+from __future__ import annotations
+
+import logging
+
+from ..errors import AxonError
+from ..repository import NotebookRepository
+from .files import StateFiles
+from .folders import size_text
+
+#: Bytes of state files from which on the user is told how to get rid of some.
+_MUCH = 10 * 1000**3
+
+
+def tidy(states: StateFiles, repository: NotebookRepository, log: logging.Logger) -> None:
+    """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed."""
+
+    def known(notebook_id: str, checkpoint_id: str) -> bool:
+        checkpoint = repository.get_checkpoint(checkpoint_id)
+        return checkpoint is not None and checkpoint.notebook_id == notebook_id
+
+    try:
+        report = states.sweep(known)
+        used = states.used()
+    except AxonError as error:
+        log.warning("axon: state files were not looked at: %s", error)
+        return
+    for problem in report.problems:
+        log.warning("axon: a leftover of an interrupted write stays: %s", problem)
+    if report.freed:
+        log.info("axon: removed %s that interrupted writes left behind", size_text(report.freed))
+    if used > _MUCH:
+        log.warning(
+            "axon: state files take up %s in %s; delete checkpoints that are no longer needed",
+            size_text(used),
+            states.root,
+        )
