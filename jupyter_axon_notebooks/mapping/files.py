@@ -1,4 +1,8 @@
-"""A notebook file's text as version 4 content."""
+"""A notebook file's text as version 4 content.
+
+nbformat is imported where it is used: with its JSON schema machinery it takes over a second, and most who map
+notebooks need neither an upgrade nor a validation.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,6 @@ import json
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
-
-import nbformat
-from nbformat.validator import get_validator
 
 from ..errors import InvalidData
 from .content import MAX_DEPTH, canonical, copied
@@ -81,6 +82,8 @@ def _filled(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
+    import nbformat
+
     minor = content.get("nbformat_minor", 0)
     if type(minor) is not int:
         raise InvalidData("$.nbformat_minor", "expected a whole number")
@@ -160,6 +163,8 @@ def _check_ids(content: dict[str, Any]) -> None:
 
 
 def _check_schema(content: dict[str, Any]) -> None:
+    from nbformat.validator import ValidationError, get_validator
+
     major, minor = content.get("nbformat"), content.get("nbformat_minor")
     if type(major) is not int or major != _NEWEST:
         raise InvalidData("$.nbformat", f"expected a whole number from 1 to {_NEWEST}")
@@ -167,12 +172,14 @@ def _check_schema(content: dict[str, Any]) -> None:
         raise InvalidData("$.nbformat_minor", "expected a whole number of at least 0")
     try:
         get_validator(major, minor).validate(content)  # type: ignore[no-untyped-call]
-    except nbformat.ValidationError:
+    except ValidationError:
         raise _located(content, minor) from None
 
 
 def _located(content: dict[str, Any], minor: int) -> InvalidData:
     """What the first error of an invalid notebook says, and where; the fast validator tells neither well."""
+    from nbformat.validator import get_validator
+
     validator = get_validator(_NEWEST, minor, name="jsonschema")  # type: ignore[no-untyped-call]
     error: Any = next(validator.iter_errors(content), None)
     if error is None:

@@ -31,13 +31,22 @@ from ..records import (
     now,
 )
 from ..store import Store
+from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
 from .notebooks import Notebooks, SavedNotebook, matching
 from .starter import STARTER_CELLS
 from .states import NoStates, States
 from .versions import Versions, diff
 
-__all__ = ["STARTER_CELLS", "NoStates", "NotebookRepository", "SavedNotebook", "StatePart", "States"]
+__all__ = [
+    "STARTER_CELLS",
+    "Binding",
+    "NoStates",
+    "NotebookRepository",
+    "SavedNotebook",
+    "StatePart",
+    "States",
+]
 
 
 class NotebookRepository:
@@ -67,6 +76,7 @@ class NotebookRepository:
         self._notebooks = Notebooks(store, states, starter_cells)
         self._checkpoints = Checkpoints(store, states)
         self._versions = Versions(store)
+        self._bindings = Bindings(store, self._notebooks)
 
     # Notebooks
 
@@ -182,6 +192,21 @@ class NotebookRepository:
 
         return self._notebooks.edit_cells(notebook_id, place, cell, expected_version)
 
+    def change_cell(
+        self,
+        notebook_id: str,
+        cell_id: str,
+        change: Callable[[NotebookCell], NotebookCell],
+        *,
+        expected_version: str | None = None,
+    ) -> TrainingNotebook:
+        """Replace a cell by what ``change`` makes of it; its id stays.
+
+        ``change`` is called inside the transaction, so that no other change of the cell is lost. It should be quick.
+        Raises NotFound naming the notebook or the cell, and Stale.
+        """
+        return self._notebooks.change_cell(notebook_id, cell_id, change, expected_version)
+
     def add_cell(
         self,
         notebook_id: str,
@@ -215,6 +240,35 @@ class NotebookRepository:
     def delete(self, id: str) -> None:
         """Remove a record with its checkpoints, versions, runs and state files; raises NotFound."""
         self._notebooks.delete(id)
+
+    # Bindings
+
+    def binding_at(self, origin: str, path: str) -> Binding | None:
+        """Who is bound to a file; None where nobody is."""
+        return self._bindings.at(origin, path)
+
+    def bindings_carrying(self, embedded_id: str) -> list[Binding]:
+        """The records whose file carries an id, and the record of that id itself."""
+        return self._bindings.carrying(embedded_id)
+
+    def bindings_formerly_at(self, origin: str, path: str) -> list[Binding]:
+        """Who was bound to a file before. Reads every record of the origin: for rare questions."""
+        return self._bindings.formerly_at(origin, path)
+
+    def list_bindings(self, origin: str, folder: str | None = None) -> list[Binding]:
+        """The records of an origin that are bound to a file; with ``folder``, to one beneath it."""
+        return self._bindings.all(origin, folder)
+
+    def bind(self, id: str, path: str) -> NotebookSummary:
+        """Bind a record to another file; whoever was bound there is released. Raises NotFound."""
+        return self._bindings.bind(id, path, now())
+
+    def release(self, id: str) -> NotebookSummary:
+        """Bind a record to no file any more, since its file was deleted: ``extra.axon.deleted_at`` says when.
+
+        Its checkpoints stay. Raises NotFound.
+        """
+        return self._bindings.release(id, now())
 
     # Versions
 

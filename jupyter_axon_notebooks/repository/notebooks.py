@@ -70,7 +70,7 @@ class Notebooks:
             user_id=new.user_id,
             name=new.name,
             description=new.description,
-            cells=new.cells or starter_cells(self._templates),
+            cells=new.cells or ([] if _is_from_file(new) else starter_cells(self._templates)),
             metadata=new.metadata or starter_metadata(),
             model_id=new.model_id,
             dataset_id=new.dataset_id,
@@ -86,22 +86,32 @@ class Notebooks:
             notebook.synced_at = saved.synced_at
             fields = _file_fields(saved)
         parts = take_apart(notebook.cells, notebook.metadata)
-        self._versions.write_ahead(notebook.id, parts)
-        with self._store.transaction():
-            if self._store.notebooks.contains(doc_id=notebook.id):
-                raise Conflict(f"notebook {notebook.id} exists already")
-            if new.path is not None:
-                self._check_unbound(new.origin, new.path)
-            stored = {**_plain(notebook), **fields}
-            self._set_version(stored, parts)
-            self._store.notebooks.insert(document(notebook.id, stored))
+        stored = {**_plain(notebook), **fields}
+        try:
+            self._versions.write_ahead(notebook.id, parts, lambda: self._check_free(notebook))
+            with self._store.transaction():
+                self._check_free(notebook)
+                self._set_version(stored, parts)
+                self._store.notebooks.insert(document(notebook.id, stored))
+        except Conflict:
+            self._forget(notebook.id)
+            raise
         notebook.version_id = stored["version_id"]
         return notebook
 
-    def _check_unbound(self, origin: str | None, path: str) -> None:
-        bound = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
-        if bound is not None:
-            raise Conflict(f"the file {path} belongs to notebook {bound['id']} already")
+    def _check_free(self, notebook: TrainingNotebook) -> None:
+        if self._store.notebooks.contains(doc_id=notebook.id):
+            raise Conflict(f"notebook {notebook.id} exists already")
+        if notebook.path is not None:
+            here = (where("origin") == notebook.origin) & (where("path") == notebook.path)
+            bound = self._store.notebooks.get(here)
+            if bound is not None:
+                raise Conflict(f"the file {notebook.path} belongs to notebook {bound['id']} already")
+
+    def _forget(self, id: str) -> None:
+        with self._store.transaction():
+            if not self._store.notebooks.contains(doc_id=id):
+                self._versions.forget(id)
 
     def find(
         self, condition: QueryInstance | None = None, *, id: str | None = None
@@ -151,7 +161,7 @@ class Notebooks:
         changed = {name: value for name in _UPDATABLE if (value := getattr(updates, name)) is not None}
         cells = None if updates.cells is None else take_apart(updates.cells, NotebookMetadata())
         if cells is not None:
-            self._write_ahead(id, cells)
+            self._write_ahead(id, cells, expected)
 
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
             for name, value in changed.items():
@@ -163,7 +173,7 @@ class Notebooks:
                 self._set_version(stored, cells._replace(metadata=metadata))
             return True
 
-        self._change(id, apply, expected)
+        self.change(id, apply, expected)
         return self.existing(id)
 
     def edit_cells(
@@ -190,7 +200,31 @@ class Notebooks:
             self._set_version(stored, Parts(entries, parts.metadata, given.contents, statuses))
             return True
 
-        self._change(id, apply, expected)
+        self.change(id, apply, expected)
+        return self.existing(id)
+
+    def change_cell(
+        self, id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell], expected: str | None
+    ) -> TrainingNotebook:
+        """Replace a cell by what ``change`` makes of it. No other cell is read or written."""
+
+        def apply(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            parts = self._versions.parts(stored["version_id"])
+            place = next((at for at, entry in enumerate(parts.entries) if entry.cell_id == cell_id), None)
+            if place is None:
+                raise NotFound("cell", cell_id)
+            cell = self._versions.cell(id, parts.entries[place])
+            if cell_id in stored["cell_statuses"]:
+                cell.status = type(cell.status)(stored["cell_statuses"][cell_id])
+            changed = msgspec.structs.replace(change(cell), id=cell_id)
+            given = take_apart([changed], NotebookMetadata())
+            parts.entries[place : place + 1] = given.entries
+            others = {other: status for other, status in stored["cell_statuses"].items() if other != cell_id}
+            statuses = {**others, **given.statuses}
+            self._set_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses))
+            return True
+
+        self.change(id, apply, expected)
         return self.existing(id)
 
     def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
@@ -207,7 +241,7 @@ class Notebooks:
             self._set_version(stored, parts)
             return bool(_summed_up(header, stored) != before)
 
-        return _record(NotebookSummary, self._change(id, apply))
+        return self.changed_summary(id, apply)
 
     def delete(self, id: str) -> None:
         """Remove a record and all that belongs to it."""
@@ -219,13 +253,15 @@ class Notebooks:
             store.notebooks.remove(doc_ids=[id])
         self._states.remove_notebook(id)
 
-    def _locked(self, id: str) -> Document:
+    def _locked(self, id: str, expected: str | None = None) -> Document:
         stored = self._store.notebooks.locked(id)
         if stored is None:
             raise NotFound("notebook", id)
+        if expected is not None and expected != stored["version_id"]:
+            raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
         return stored
 
-    def _change(
+    def change(
         self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool], expected: str | None = None
     ) -> dict[str, Any]:
         """Let ``apply`` change a record's header and the rest of its stored form, in one transaction; that form then.
@@ -233,9 +269,7 @@ class Notebooks:
         ``apply`` tells whether what it did is a change that a user would call one, which moves ``updated_at``.
         """
         with self._store.transaction():
-            stored: dict[str, Any] = dict(self._locked(id))
-            if expected is not None and expected != stored["version_id"]:
-                raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
+            stored: dict[str, Any] = dict(self._locked(id, expected))
             header = _record(NotebookHeader, stored)
             if apply(header, stored):
                 header.updated_at = now()
@@ -249,10 +283,14 @@ class Notebooks:
             self._store.notebooks.update(replace, doc_ids=[id])
         return changed
 
-    def _write_ahead(self, id: str, parts: Parts) -> None:
-        if not self._store.notebooks.contains(doc_id=id):
-            raise NotFound("notebook", id)
-        self._versions.write_ahead(id, parts)
+    def changed_summary(
+        self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool]
+    ) -> NotebookSummary:
+        """As :meth:`change`; the record then, without its cells."""
+        return _record(NotebookSummary, self.change(id, apply))
+
+    def _write_ahead(self, id: str, parts: Parts, expected: str | None = None) -> None:
+        self._versions.write_ahead(id, parts, lambda: str(self._locked(id, expected)["version_id"]))
 
     def _set_version(self, stored: dict[str, Any], parts: Parts) -> None:
         stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)
@@ -292,7 +330,7 @@ def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
     try:
         return kind.from_json(stored)
     except InvalidData as error:
-        raise StoreError(f"the stored stored of {stored.get('id')} is damaged: {error}") from error
+        raise StoreError(f"the stored document of notebook {stored.get('id')} is damaged: {error}") from error
 
 
 def _plain(header: NotebookHeader) -> dict[str, Any]:
@@ -302,6 +340,11 @@ def _plain(header: NotebookHeader) -> dict[str, Any]:
     extra = {name: value for name, value in header.metadata.extra.items() if name != "nbformat"}
     stored["metadata"] = {**stored["metadata"], "extra": extra}
     return stored
+
+
+def _is_from_file(new: NewNotebook) -> bool:
+    """Whether a file's content describes the new record: if that has no cells, the record has none."""
+    return new.metadata is not None and "nbformat" in new.metadata.extra
 
 
 def _file_fields(saved: SavedNotebook) -> dict[str, Any]:
@@ -317,7 +360,8 @@ def _merged(ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
     merged = msgspec.structs.replace(file, tags=[*file.tags, *own])
     if "axon" in ours.extra:
         kept = {name: value for name, value in ours.extra["axon"].items() if name != "notes"}
-        merged.extra = {**file.extra, "axon": {**kept, **file.extra.get("axon", {})}}
+        if ours_and_theirs := {**kept, **file.extra.get("axon", {})}:
+            merged.extra = {**file.extra, "axon": ours_and_theirs}
     return merged
 
 

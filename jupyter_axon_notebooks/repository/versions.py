@@ -7,13 +7,14 @@ outputs: re-running a notebook that prints the same stores nothing but the list.
 
 Versions of a notebook are numbered (``ordinal``), and a content carries the number of the version that first had it.
 A save that changes outputs alone replaces the newest version under the same number; the contents that bear this number
-and are no longer listed belong to nobody else, and go with it.
+and are no longer listed belong to nobody else, and go with it. So no version lists a content of a higher number than
+its own, and what bears a number that no version has (yet) was written ahead of one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from ..mapping import cell_status
 from ..records import (
     CellChange,
     CellOutput,
+    CellStatus,
+    CellType,
     NotebookCell,
     NotebookMetadata,
     NotebookVersion,
@@ -38,8 +41,21 @@ from ..store.codec import encode
 
 #: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
 _FILE_KEY = "nbformat"
+_SOURCE_FIELDS = [
+    name
+    for name in NotebookCell.__struct_fields__
+    if name not in ("id", "outputs", "status", "execution_count")
+]
 #: Characters of content in one transaction; what a save has beyond that is written ahead of it.
 _BATCH_LENGTH = 4_000_000
+#: Characters from which a text is hashed as it is. Shorter ones are hashed within the JSON they are part of.
+_LONG = 1024
+#: What stands in that JSON for a text that is hashed as it is, before its hash.
+_HASHED = "sha256:"
+#: How deep long texts are looked for: the values of MIME bundles lie this deep in an outputs part.
+_DEPTH = 4
+#: Hexadecimal digits of a content's hash: 160 bits.
+_DIGEST_LENGTH = 40
 
 
 class Entry(NamedTuple):
@@ -107,21 +123,40 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
 
 
 def _put(contents: dict[str, Content], part: dict[str, Any]) -> str:
-    text = encode(part)
-    digest = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
-    contents[digest] = Content(part, len(text))
+    lengths: list[int] = []
+    text = encode(_abridged(part, _DEPTH, lengths))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
+    contents[digest] = Content(part, len(text) + sum(lengths))
     return digest
 
 
-def _derived_status(cell: NotebookCell) -> Any:
+def _abridged(value: Any, depth: int, lengths: list[int]) -> Any:
+    """``value`` with its long texts replaced by their hashes, one to one; ``lengths`` gets theirs.
+
+    Images and logs are most of a large notebook. As JSON they take several times as long as their hash does, and
+    hold the interpreter meanwhile.
+    """
+    if type(value) is str:
+        if len(value) < _LONG and not value.startswith(_HASHED):
+            return value
+        lengths.append(len(value))
+        return _HASHED + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    if depth and type(value) is dict:
+        return {name: _abridged(inner, depth - 1, lengths) for name, inner in value.items()}
+    if depth and type(value) is list:
+        return [_abridged(inner, depth - 1, lengths) for inner in value]
+    return value
+
+
+def _derived_status(cell: NotebookCell) -> CellStatus:
+    if cell.cell_type is not CellType.CODE:
+        return CellStatus.IDLE
     return cell_status(cell.outputs, executed=cell.execution_count is not None)
 
 
 def _source_part(cell: NotebookCell) -> dict[str, Any]:
-    part = cell.to_json()
-    for name in ("id", "outputs", "status", "execution_count"):
-        part.pop(name, None)
-    return part
+    part = {name: value for name in _SOURCE_FIELDS if (value := getattr(cell, name)) is not None}
+    return {**part, "cell_type": cell.cell_type.value}
 
 
 def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
@@ -142,23 +177,23 @@ class Versions:
 
     # Writing
 
-    def write_ahead(self, notebook_id: str, parts: Parts) -> None:
+    def write_ahead(self, notebook_id: str, parts: Parts, lock: Callable[[], str | None]) -> None:
         """Store the bulk of a large notebook's new contents, so that the transaction to come is a short one.
 
-        Until a version lists them nobody sees them; should none ever do, they go with the notebook.
+        Until a version lists them nobody sees them; should none ever do, the next version to begin removes them.
+
+        Parameters
+        ----------
+        lock : callable
+            Locks the notebook for one transaction and returns its current version's id, None where there is none yet.
+            What it raises ends the writing.
         """
         if sum(content.length for content in parts.contents.values()) <= _BATCH_LENGTH:
             return
-        # Numbered as the newest version is, never higher: a number must not promise that no older version lists it.
-        ordinal = self._newest_ordinal(notebook_id)
-        batch: list[str] = []
-        length = 0
-        for digest in self._missing(notebook_id, parts):
-            batch.append(digest)
-            length += parts.contents[digest].length
-            if length > _BATCH_LENGTH:
-                self._insert(notebook_id, parts, batch, ordinal)
-                batch, length = [], 0
+        for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
+            with self._store.transaction():
+                ordinal, _ = self._place(self._current(lock()), parts)
+                self._insert(notebook_id, parts, self._missing(notebook_id, batch), ordinal)
 
     def write(self, notebook_id: str, current_id: str | None, parts: Parts) -> str:
         """Make ``parts`` the newest version, inside the caller's transaction; its id.
@@ -167,19 +202,19 @@ class Versions:
         outputs, counts or metadata did and no checkpoint refers to it. Otherwise a new one begins.
         """
         entries = [list(entry) for entry in parts.entries]
-        current = self._store.versions.get(doc_id=current_id) if current_id is not None else None
-        ordinal = 0
+        current = self._current(current_id)
+        known: set[str] = set()
         if current is not None:
-            ordinal = current["ordinal"]
             if current["cells"] == entries and encode(current["metadata"]) == encode(parts.metadata):
                 return str(current["id"])
-            same_sources = [e[:2] for e in current["cells"]] == [e[:2] for e in entries]
-            if same_sources and not self._store.checkpoints.count(where("version_id") == current_id):
-                self._store.versions.remove(doc_ids=[current_id])
-                self._drop_unlisted(notebook_id, ordinal, parts)
-            else:
-                ordinal += 1
-        self._insert(notebook_id, parts, self._missing(notebook_id, parts), ordinal)
+            known = _parts(current).listed()
+        ordinal, replaces = self._place(current, parts)
+        if replaces:
+            self._store.versions.remove(doc_ids=[current_id])
+            # Written ahead of a version that did not begin after all. Of that number none may be left.
+            self._drop(notebook_id, ordinal + 1)
+        self._drop(notebook_id, ordinal, except_for=parts.listed())
+        self._insert(notebook_id, parts, self._missing(notebook_id, parts.contents.keys() - known), ordinal)
         version_id = new_id()
         version = {
             "id": version_id,
@@ -192,8 +227,24 @@ class Versions:
         self._store.versions.insert(document(version_id, version))
         return version_id
 
-    def _missing(self, notebook_id: str, parts: Parts) -> list[str]:
-        ids = {_content_id(notebook_id, digest): digest for digest in parts.contents}
+    def forget(self, notebook_id: str) -> None:
+        """Remove what was written ahead of a notebook that did not come to be, inside the caller's transaction."""
+        self._store.contents.remove(where("notebook_id") == notebook_id)
+
+    def _current(self, version_id: str | None) -> Document | None:
+        return None if version_id is None else self._version(version_id)
+
+    def _place(self, current: Document | None, parts: Parts) -> tuple[int, bool]:
+        """The number of the version to come, and whether it replaces the current one."""
+        if current is None:
+            return 0, False
+        same_sources = [e[:2] for e in current["cells"]] == [[e.cell_id, e.source] for e in parts.entries]
+        if same_sources and not self._store.checkpoints.count(where("version_id") == current["id"]):
+            return int(current["ordinal"]), True
+        return int(current["ordinal"]) + 1, False
+
+    def _missing(self, notebook_id: str, digests: Iterable[str]) -> list[str]:
+        ids = {_content_id(notebook_id, digest): digest for digest in digests}
         present = self._store.contents.present(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
 
@@ -207,15 +258,12 @@ class Versions:
         )
         self._store.contents.insert_multiple(documents)
 
-    def _newest_ordinal(self, notebook_id: str) -> int:
-        newest = self._store.versions.search(where("notebook_id") == notebook_id, sort=["-ordinal"], limit=1)
-        return int(newest[0]["ordinal"]) if newest else 0
-
-    def _drop_unlisted(self, notebook_id: str, ordinal: int, parts: Parts) -> None:
-        listed = {_content_id(notebook_id, digest) for digest in parts.listed()}
+    def _drop(self, notebook_id: str, ordinal: int, *, except_for: Iterable[str] = ()) -> None:
+        kept = {_content_id(notebook_id, digest) for digest in except_for}
         bearing = (where("notebook_id") == notebook_id) & (where("ordinal") == ordinal)
-        unlisted = self._store.contents.ids(bearing) - listed
-        self._store.contents.remove(doc_ids=unlisted)
+        unlisted = self._store.contents.ids(bearing) - kept
+        if unlisted:
+            self._store.contents.remove(doc_ids=unlisted)
 
     # Reading
 
@@ -238,6 +286,11 @@ class Versions:
             When the version, or a content it lists, is missing from the store.
         """
         return self._put_together(self._version(version_id))
+
+    def cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
+        """One cell of a version; raises as :meth:`read` does."""
+        digests = {digest for digest in (entry.source, entry.outputs) if digest}
+        return _cell(entry, self._contents(notebook_id, digests))
 
     def _version(self, version_id: str) -> Document:
         version: Document | None = self._store.versions.get(doc_id=version_id)
@@ -267,10 +320,11 @@ class Versions:
 
     def get(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
         """A version of a notebook, whole; None where it has no such version."""
-        version = self._store.versions.get(doc_id=version_id)
-        if version is None or version["notebook_id"] != notebook_id:
-            return None
-        cells, metadata = self._put_together(version)
+        with self._store.snapshot():
+            version = self._store.versions.get(doc_id=version_id)
+            if version is None or version["notebook_id"] != notebook_id:
+                return None
+            cells, metadata = self._put_together(version)
         return NotebookVersion(**msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata)
 
     def count(self, notebook_id: str) -> int:
@@ -282,6 +336,18 @@ class Versions:
         of_notebook = where("notebook_id") == notebook_id
         found = self._store.versions.search(of_notebook, sort=["-ordinal"], limit=limit, skip=offset)
         return [_summary(version) for version in found]
+
+
+def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
+    """``digests`` in full batches; what would be less than one at the end is left out."""
+    batch: list[str] = []
+    length = 0
+    for digest in digests:
+        batch.append(digest)
+        length += parts.contents[digest].length
+        if length > _BATCH_LENGTH:
+            yield batch
+            batch, length = [], 0
 
 
 def _parts(version: Document) -> Parts:

@@ -1,0 +1,130 @@
+"""Bindings: which file a record stands for, now and before.
+
+A binding is (origin, path), unique in the store. A record remembers the paths it was bound to, and the id that its file
+carries in its own metadata.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from tinydb import where
+
+from ..records import NotebookHeader, NotebookSummary, format_time
+from ..store import Document, Store
+from .notebooks import Notebooks
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
+    """What identity goes by, of one record.
+
+    Attributes
+    ----------
+    path : str or None
+        The file it is bound to; None when it is bound to none.
+    former_paths : tuple of str
+        The files it was bound to before.
+    file : dict
+        ``size`` and ``mtime`` of the file when it was last read, if it was.
+    """
+
+    id: str
+    user_id: str
+    origin: str | None = None
+    path: str | None = None
+    former_paths: tuple[str, ...] = ()
+    embedded_id: str | None = None
+    synced_at: str | None = None
+    file: dict[str, int] = {}
+
+
+class Bindings:
+    """The bindings of the records in a store; :class:`.NotebookRepository` says what each operation promises."""
+
+    def __init__(self, store: Store, notebooks: Notebooks) -> None:
+        self._store = store
+        self._notebooks = notebooks
+
+    def at(self, origin: str, path: str) -> Binding | None:
+        """Who is bound to a file."""
+        found = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
+        return None if found is None else _binding(found)
+
+    def of(self, id: str) -> Binding | None:
+        """The binding of a record."""
+        found = self._store.notebooks.get(doc_id=id)
+        return None if found is None else _binding(found)
+
+    def carrying(self, embedded_id: str) -> list[Binding]:
+        """The records whose file carries an id, and the record of that id itself."""
+        found = {
+            b.id: b for b in map(_binding, self._store.notebooks.search(where("embedded_id") == embedded_id))
+        }
+        own = self.of(embedded_id)
+        return list(found.values()) if own is None or own.id in found else [own, *found.values()]
+
+    def formerly_at(self, origin: str, path: str) -> list[Binding]:
+        """Who was bound to a file before. Reads every record of the origin, so it is for rare questions."""
+        was = (where("origin") == origin) & where("former_paths").any([path])
+        return [_binding(found) for found in self._store.notebooks.search(was)]
+
+    def all(self, origin: str, folder: str | None = None) -> list[Binding]:
+        """The records of an origin that are bound to a file, beneath ``folder`` if one is given."""
+        bound = (where("origin") == origin) & (where("path") >= "")
+        if folder is not None:
+            below = folder.rstrip("/") + "/"
+            bound = (where("origin") == origin) & (where("path") > below) & (where("path") < below[:-1] + "0")
+        return [_binding(found) for found in self._store.notebooks.search(bound)]
+
+    def bind(self, id: str, path: str, moment: datetime) -> NotebookSummary:
+        """Bind a record to another file; whoever was bound there is released."""
+
+        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            _remember(header, stored)
+            header.path = path
+            axon = {
+                name: value
+                for name, value in header.metadata.extra.get("axon", {}).items()
+                if name != "deleted_at"
+            }
+            _set_axon(header, axon)
+            return True
+
+        with self._store.transaction():
+            there = self._of_origin(id, path)
+            if there is not None and there.id != id:
+                self.release(there.id, moment)
+            return self._notebooks.changed_summary(id, apply)
+
+    def _of_origin(self, id: str, path: str) -> Binding | None:
+        binding = self.of(id)
+        return None if binding is None or binding.origin is None else self.at(binding.origin, path)
+
+    def release(self, id: str, moment: datetime) -> NotebookSummary:
+        """Bind a record to no file any more, and note since when."""
+
+        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            _remember(header, stored)
+            header.path = None
+            stored.pop("path", None)
+            _set_axon(header, {**header.metadata.extra.get("axon", {}), "deleted_at": format_time(moment)})
+            return True
+
+        return self._notebooks.changed_summary(id, apply)
+
+
+def _remember(header: NotebookHeader, stored: dict[str, Any]) -> None:
+    if header.path is not None:
+        former = [path for path in stored.get("former_paths", []) if path != header.path]
+        stored["former_paths"] = [*former, header.path]
+
+
+def _set_axon(header: NotebookHeader, axon: dict[str, Any]) -> None:
+    extra = {name: value for name, value in header.metadata.extra.items() if name != "axon"}
+    header.metadata.extra = {**extra, "axon": axon} if axon else extra
+
+
+def _binding(found: Document) -> Binding:
+    return msgspec.convert(found, Binding)

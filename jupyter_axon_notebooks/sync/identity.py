@@ -1,0 +1,137 @@
+"""Which record does a notebook file belong to?
+
+A file is told by four things: the *origin* (which data folder, so which person and machine, sees it), its *path*
+(absolute, with links resolved), the *id embedded* in its metadata, and what happened to it, if Jupyter said so. The
+answer is never a guess that could join two notebooks: where two records would claim a file, it gets one of its own.
+
+============================================================ ======================================================
+what is seen                                                 whose it is
+============================================================ ======================================================
+1. Jupyter renamed the file, or a folder above it            the record's that was bound to the old path
+2. a record of this origin is bound to the path              that record's, whatever id the file carries: a branch
+                                                             was switched, or somebody else's version put there
+3. the embedded id is that of a record of this origin and    that record's, and it moves here: the file was moved
+   owner, whose file is gone, and no other record was ever   outside Jupyter, or is back after it was deleted
+   bound to the path
+4. as 3, but the record's file is still there                a new record's: this one is a copy
+5. as 3, but the record has another origin                   a new record's: the notebook came with a clone
+6. as 3, but the record belongs to somebody else             a new record's
+7. as 3, but another record was bound to the path before     a new record's: the name was used before
+8. as 3, but "still there" is the same file by another name  the record's (a link, or a file system that ignores case)
+9. as 3, for several records whose files are gone            the one whose file had this size and time when it was
+                                                             last read; else the one whose own id it is; else the
+                                                             one read last
+10. the embedded id is nobody's                              a new record's, which takes that id
+11. no id is embedded                                        a new record's
+============================================================ ======================================================
+
+A new record of a file whose embedded id is another's notes it as ``copied_from``. An embedded id, once present, is
+never rewritten: it is lineage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..repository import Binding
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A notebook file, as it was seen.
+
+    Attributes
+    ----------
+    path : str
+        Absolute, with links resolved; for contents that are not files, the contents API's path.
+    owner : str
+        Who owns the record, should it be a new one.
+    file : dict
+        ``size`` in bytes and ``mtime`` in nanoseconds.
+    """
+
+    origin: str
+    path: str
+    owner: str
+    embedded_id: str | None = None
+    file: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The file belongs to the record ``id``; ``moved``: which has to be bound to it first."""
+
+    id: str
+    moved: bool = False
+
+
+@dataclass(frozen=True)
+class New:
+    """The file gets a record of its own, under ``id`` where one is free, and notes whose copy it is."""
+
+    id: str | None = None
+    copied_from: str | None = None
+
+
+class KnownBindings(Protocol):
+    """What identity asks of the store; :class:`.NotebookRepository` answers it."""
+
+    def binding_at(self, origin: str, path: str) -> Binding | None:
+        """Who is bound to a file."""
+
+    def bindings_carrying(self, embedded_id: str) -> Sequence[Binding]:
+        """The records whose file carries an id, and the record of that id itself."""
+
+    def bindings_formerly_at(self, origin: str, path: str) -> Sequence[Binding]:
+        """Who was bound to a file before."""
+
+
+def identify(
+    seen: Sighting, known: KnownBindings, is_gone: Callable[[str, str], bool] | None = None
+) -> Known | New:
+    """The record that a file belongs to; the cases are in the module's docstring.
+
+    Parameters
+    ----------
+    is_gone : callable
+        Whether what was at the first path is no longer there, or is what is seen at the second.
+    """
+    bound = known.binding_at(seen.origin, seen.path)
+    if bound is not None:
+        return Known(bound.id)
+    if seen.embedded_id is None:
+        return New()
+    carrying = known.bindings_carrying(seen.embedded_id)
+    if not carrying:
+        return New(id=seen.embedded_id)
+    movable = [binding for binding in carrying if _could_be_here(binding, seen, is_gone or file_is_gone)]
+    if movable:
+        others = {b.id for b in known.bindings_formerly_at(seen.origin, seen.path)}
+        movable = [binding for binding in movable if others <= {binding.id}]
+    if movable:
+        return Known(max(movable, key=lambda binding: _likeness(binding, seen)).id, moved=True)
+    return New(copied_from=seen.embedded_id)
+
+
+def _could_be_here(binding: Binding, seen: Sighting, is_gone: Callable[[str, str], bool]) -> bool:
+    if (binding.origin, binding.user_id) != (seen.origin, seen.owner):
+        return False
+    return binding.path is None or is_gone(binding.path, seen.path)
+
+
+def _likeness(binding: Binding, seen: Sighting) -> tuple[bool, bool, str]:
+    same_file = bool(seen.file) and binding.file == seen.file
+    return same_file, binding.id == seen.embedded_id, binding.synced_at or ""
+
+
+def file_is_gone(path: str, seen_path: str) -> bool:
+    """Whether no file is at ``path`` any more, or only the one that is at ``seen_path`` too."""
+    try:
+        return os.path.samefile(path, seen_path)
+    except FileNotFoundError:
+        return not os.path.exists(path)
+    except OSError:
+        return False  # it cannot be told; a copy is never wrong

@@ -1,0 +1,393 @@
+"""Checkpoints and runs: stored with the version they came from, found, ranked, labelled and removed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+from made import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows
+
+from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
+from jupyter_axon_notebooks.records import (
+    NotebookCheckpoint,
+    RunStatus,
+    UpdateCheckpoint,
+)
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store
+
+
+class Stored(NamedTuple):
+    path: str
+    digest: str
+    size: int
+
+
+@pytest.fixture
+def notebook_id(repository: NotebookRepository) -> str:
+    return repository.create(new_notebook(code("a", "1"), id="nb")).id
+
+
+def ids(checkpoints: list[NotebookCheckpoint]) -> list[str]:
+    return [checkpoint.id for checkpoint in checkpoints]
+
+
+def create(repository: NotebookRepository, id: str, metrics: Any = None, **fields: Any) -> NotebookCheckpoint:
+    return repository.create_checkpoint(new_checkpoint("nb", metrics, id=id, **fields))
+
+
+# Creating
+
+
+def test_a_checkpoint_is_found_as_it_was_returned(repository: NotebookRepository, notebook_id: str) -> None:
+    created = create(
+        repository,
+        "cp",
+        {"loss": 0.5, "nested": {"null": None, "list": [1, "a"]}},
+        epoch=2**32 - 1,
+        step=7,
+        model_state_path="/m",
+        optimizer_state_path="/o",
+        digests={"model": "ab"},
+        sizes={"model": 5},
+        format="safetensors",
+        tags=["t"],
+        pinned=True,
+        run_id="r",
+    )
+    assert repository.get_checkpoint("cp") == created
+    assert (created.epoch, created.step, created.pinned, created.tags) == (2**32 - 1, 7, True, ["t"])
+    assert repository.get_checkpoint("nowhere") is None
+
+
+@pytest.mark.parametrize("metrics", [None, [], "text", 5, {}, [{"loss": float("nan")}], float("-inf")])
+def test_metrics_may_be_any_json(repository: NotebookRepository, notebook_id: str, metrics: Any) -> None:
+    new = new_checkpoint("nb", id="cp")
+    new.metrics = metrics
+    repository.create_checkpoint(new)
+    found = repository.get_checkpoint("cp")
+    assert found is not None
+    assert repr(found.metrics) == repr(metrics)
+
+
+def test_nonfinite_metrics_come_back_as_floats(repository: NotebookRepository, notebook_id: str) -> None:
+    metrics = {"a": math.nan, "b": math.inf, "c": {"d": -math.inf}, "e": "NaN", "f": 1}
+    create(repository, "cp", metrics)
+    found = repository.get_checkpoint("cp")
+    assert found is not None
+    assert repr(found.metrics) == repr(metrics)
+    assert found.nonfinite == ["a", "b", "c.d"]
+    assert found.to_json()["metrics"]["c"] == {"d": "-Infinity"}
+    assert repr(repository.list_checkpoints("nb")[0].metrics) == repr(metrics)
+
+
+def test_a_checkpoint_is_tied_to_the_current_version(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    before = create(repository, "1")
+    edited = repository.add_cell("nb", code("b"))
+    after = create(repository, "2")
+    assert before.version_id != after.version_id == edited.version_id
+
+
+def test_a_checkpoint_names_a_version_of_its_notebook_only(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    first = create(repository, "1").version_id
+    repository.add_cell("nb", code("b"))
+    assert create(repository, "2", version_id=first).version_id == first
+    foreign = repository.create(new_notebook()).version_id
+    for version_id in (foreign, "none", ""):
+        with pytest.raises(InvalidData, match="version") as refused:
+            create(repository, "3", version_id=version_id, run_id="begun")
+        assert refused.value.path == "$.version_id"
+    assert repository.get_checkpoint("3") is None
+    assert repository.get_run("begun") is None
+
+
+def test_an_unknown_notebook_has_no_checkpoints(repository: NotebookRepository, store: Store) -> None:
+    with pytest.raises(NotFound, match="notebook nb not found"):
+        create(repository, "cp", run_id="r")
+    assert not any(rows(store).values())
+    assert repository.list_checkpoints("nb") == []
+
+
+def test_a_checkpoint_id_that_is_taken_is_a_conflict(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    created = create(repository, "cp", {"loss": 1})
+    with pytest.raises(Conflict, match="cp"):
+        create(repository, "cp", {"loss": 0}, run_id="begun")
+    assert repository.get_checkpoint("cp") == created
+    assert repository.get_run("begun") is None
+
+
+def test_epoch_and_step_are_unique_within_a_run(repository: NotebookRepository, notebook_id: str) -> None:
+    create(repository, "1", epoch=1, step=1, run_id="r")
+    with pytest.raises(Conflict, match=r"run r .*epoch 1, step 1"):
+        create(repository, "2", epoch=1, step=1, run_id="r")
+    create(repository, "3", epoch=1, step=2, run_id="r")
+    create(repository, "4", epoch=2, step=1, run_id="r")
+    create(repository, "5", epoch=1, step=1, run_id="other")
+    assert repository.count_checkpoints("nb") == 4
+    repository.delete_checkpoint("1")
+    create(repository, "6", epoch=1, step=1, run_id="r")
+
+
+def test_without_a_run_nothing_is_unique(repository: NotebookRepository, notebook_id: str) -> None:
+    for id in "abc":
+        create(repository, id, epoch=1, step=1)
+    assert repository.count_checkpoints("nb") == 3
+
+
+# Listing
+
+
+def test_checkpoints_are_listed_newest_first_and_in_pages(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    create_ids(repository, "other")
+    repository.create_checkpoint(new_checkpoint("other", id="foreign"))
+    made = [create(repository, id, epoch=9 - n, run_id="r" if n % 2 else "s") for n, id in enumerate("zabcy")]
+    assert ids(repository.list_checkpoints("nb")) == list("ycbaz")
+    assert ids(repository.list_checkpoints("nb", 2, 1)) == ["c", "b"]
+    assert ids(repository.list_checkpoints("nb", offset=3)) == ["a", "z"]
+    assert repository.list_checkpoints("nb", 0) == []
+    assert ids(repository.list_checkpoints("nb", since=made[2].created_at)) == ["y", "c"]
+    assert repository.list_checkpoints("nb", since=made[-1].created_at) == []
+    assert ids(repository.list_checkpoints("nb", run_id="r")) == ["c", "a"]
+    assert ids(repository.list_checkpoints("nb", 1, since=made[0].created_at, run_id="s")) == ["y"]
+    assert repository.count_checkpoints("nb") == 5
+    assert repository.count_checkpoints("nb", since=made[0].created_at, run_id="s") == 2
+
+
+def test_the_latest_checkpoint_is_of_the_notebook_or_of_a_run(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    assert repository.latest_checkpoint("nb") is None
+    create(repository, "1", epoch=5, run_id="r")
+    create(repository, "2", epoch=1, run_id="s")
+    for run_id, expected in ((None, "2"), ("r", "1"), ("s", "2")):
+        latest = repository.latest_checkpoint("nb", run_id=run_id)
+        assert latest is not None
+        assert latest.id == expected
+    assert repository.latest_checkpoint("nb", run_id="t") is None
+
+
+# Ranking
+
+
+def best(repository: NotebookRepository, key: str, minimize: bool) -> str | None:
+    found = repository.get_best_checkpoint("nb", key, minimize)
+    return None if found is None else found.id
+
+
+def test_the_best_has_the_smallest_or_the_largest_value(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    create_ids(repository, "other")
+    repository.create_checkpoint(new_checkpoint("other", {"loss": -100, "acc": 100}))
+    for id, loss in (("a", 0.5), ("b", -1), ("c", 2.0)):
+        create(repository, id, {"loss": loss})
+    assert best(repository, "loss", True) == "b"
+    assert best(repository, "loss", False) == "c"
+    assert best(repository, "acc", False) is None
+
+
+@pytest.mark.parametrize("minimize", [True, False])
+def test_a_tie_goes_to_the_earliest(repository: NotebookRepository, notebook_id: str, minimize: bool) -> None:
+    for id in ("z", "m", "a"):
+        create(repository, id, {"loss": 1 if id == "m" else 1.0})
+    assert best(repository, "loss", minimize) == "z"
+    assert ids(repository.get_best_checkpoints("nb", "loss", minimize, 5)) == ["z", "m", "a"]
+    repository.delete_checkpoint("z")
+    assert best(repository, "loss", minimize) == "m"
+
+
+@pytest.mark.parametrize("minimize", [True, False])
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, True, False, "1", None, [1], {"a": 1}, 10**400, -(10**400), "NaN"],
+)
+def test_only_finite_numbers_are_ranked(
+    repository: NotebookRepository, notebook_id: str, value: Any, minimize: bool
+) -> None:
+    create(repository, "odd", {"loss": value})
+    assert best(repository, "loss", minimize) is None
+    create(repository, "even", {"loss": 3})
+    assert best(repository, "loss", minimize) == "even"
+
+
+def test_a_dotted_key_reaches_inside_and_an_exact_key_wins(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    create(repository, "path", {"val": {"loss": 2, "top": {"k": 5}}})
+    assert best(repository, "val.loss", True) == "path"
+    assert best(repository, "val.top.k", True) == "path"
+    assert best(repository, "val", True) is None
+    create(repository, "exact", {"val.loss": 3, "val": {"loss": 0}})
+    create(repository, "longer", {"val.top": {"k": 6}, "val": {"top.k": 1, "top": {"k": 0}}})
+    create(repository, "hidden", {"val.loss": "text", "val": {"loss": -9}})
+    assert best(repository, "val.loss", True) == "path"
+    assert best(repository, "val.loss", False) == "exact"
+    assert best(repository, "val.top.k", False) == "longer"
+
+
+def test_a_key_too_long_to_be_indexed_is_ranked_as_well(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    key = "k" * 5000
+    create(repository, "a", {key: 2})
+    create(repository, "b", {key: 1})
+    assert (best(repository, key, True), best(repository, key, False)) == ("b", "a")
+
+
+def test_the_k_best_come_best_first(repository: NotebookRepository, notebook_id: str) -> None:
+    for id, loss in zip("abcdef", [3, 1, 2, 1, math.nan, 3], strict=True):
+        create(repository, id, {"loss": loss})
+    assert ids(repository.get_best_checkpoints("nb", "loss", True, 3)) == ["b", "d", "c"]
+    assert ids(repository.get_best_checkpoints("nb", "loss", False, 3)) == ["a", "f", "c"]
+    assert ids(repository.get_best_checkpoints("nb", "loss", True, 99)) == ["b", "d", "c", "a", "f"]
+    assert repository.get_best_checkpoints("nb", "loss", True, 0) == []
+
+
+# Labels and states
+
+
+def test_labels_change_as_given(repository: NotebookRepository, notebook_id: str) -> None:
+    created = create(repository, "cp", {"loss": 1}, tags=["a"])
+    assert repository.update_checkpoint("cp", UpdateCheckpoint()) == created
+    pinned = repository.update_checkpoint("cp", UpdateCheckpoint(pinned=True))
+    assert (pinned.pinned, pinned.tags) == (True, ["a"])
+    tagged = repository.update_checkpoint("cp", UpdateCheckpoint(tags=[]))
+    assert (tagged.pinned, tagged.tags) == (True, [])
+    assert repository.update_checkpoint("cp", UpdateCheckpoint(pinned=False)).pinned is False
+    assert best(repository, "loss", True) == "cp"
+    with pytest.raises(NotFound, match="checkpoint x not found"):
+        repository.update_checkpoint("x", UpdateCheckpoint(pinned=True))
+
+
+def test_states_are_attached_one_by_one(repository: NotebookRepository, notebook_id: str) -> None:
+    create(repository, "cp")
+    repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
+    both = repository.attach_state("cp", "optimizer", lambda: Stored("/o", "bb", 4), "bb")
+    assert (both.model_state_path, both.optimizer_state_path) == ("/m", "/o")
+    assert both.digests == {"model": "aa", "optimizer": "bb"}
+    assert both.sizes == {"model": 3, "optimizer": 4}
+    assert repository.get_checkpoint("cp") == both
+
+
+def test_another_state_in_the_same_place_is_a_conflict(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    create(repository, "cp")
+    create(repository, "given", model_state_path="/theirs")
+    attached = repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
+    for id in ("cp", "given"):
+        with pytest.raises(Conflict, match=f"{id} has a model state"):
+            repository.attach_state(id, "model", _never, "bb")
+    assert repository.get_checkpoint("cp") == attached
+
+
+def test_the_same_state_again_is_left_as_it_is(repository: NotebookRepository, notebook_id: str) -> None:
+    create(repository, "cp")
+    attached = repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
+    assert repository.attach_state("cp", "model", _never, "aa") == attached
+
+
+def test_a_state_that_cannot_be_put_in_place_leaves_the_record(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    def fail() -> Stored:
+        raise OSError("no space")
+
+    created = create(repository, "cp")
+    with pytest.raises(OSError, match="no space"):
+        repository.attach_state("cp", "model", fail, "aa")
+    assert repository.get_checkpoint("cp") == created
+    with pytest.raises(NotFound, match="checkpoint x not found"):
+        repository.attach_state("x", "model", _never, "aa")
+
+
+def _never() -> Stored:
+    raise AssertionError("nothing is to be put in place")
+
+
+def test_a_deleted_checkpoint_leaves_nothing_behind(
+    repository: NotebookRepository, store: Store, states: RecordedStates, notebook_id: str
+) -> None:
+    create(repository, "kept", {"loss": 1})
+    before = rows(store)
+    create(repository, "gone", {"loss": 0, "a": {"b": 2}, "nan": math.nan})
+    repository.delete_checkpoint("gone")
+    assert rows(store) == before
+    assert states.removed == [("nb", "gone")]
+    assert best(repository, "loss", True) == "kept"
+    with pytest.raises(NotFound, match="checkpoint gone not found"):
+        repository.delete_checkpoint("gone")
+    assert len(states.removed) == 1
+
+
+# Runs
+
+
+def test_a_run_begins_with_its_first_checkpoint(repository: NotebookRepository, notebook_id: str) -> None:
+    create(repository, "1", run_id="r")
+    run = repository.get_run("r")
+    assert run is not None
+    assert (run.notebook_id, run.status, run.parent_checkpoint_id, run.ended_at) == (
+        "nb",
+        RunStatus.RUNNING,
+        None,
+        None,
+    )
+    create(repository, "2", epoch=1, run_id="r")
+    assert repository.get_run("r") == run
+    assert repository.list_runs("nb") == [run]
+
+
+def test_a_run_belongs_to_one_notebook(repository: NotebookRepository, notebook_id: str) -> None:
+    create_ids(repository, "other")
+    run = repository.create_run("other", id="r")
+    with pytest.raises(Conflict, match="another notebook"):
+        create(repository, "cp", run_id="r")
+    with pytest.raises(Conflict, match="run r exists"):
+        repository.create_run("nb", id="r")
+    assert repository.get_run("r") == run
+    assert repository.list_checkpoints("nb") == repository.list_runs("nb") == []
+
+
+def test_a_run_branches_off_a_checkpoint_of_its_notebook(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    create_ids(repository, "other")
+    create(repository, "parent")
+    run = repository.create_run("nb", parent_checkpoint_id="parent")
+    assert run.parent_checkpoint_id == "parent"
+    for id, parent in (("other", "parent"), ("nb", "none")):
+        with pytest.raises(NotFound, match=f"checkpoint {parent} not found"):
+            repository.create_run(id, parent_checkpoint_id=parent)
+    with pytest.raises(NotFound, match="notebook x not found"):
+        repository.create_run("x")
+    assert repository.get_run("none") is None
+
+
+def test_runs_are_listed_newest_first(repository: NotebookRepository, notebook_id: str) -> None:
+    made = [repository.create_run("nb") for _ in range(4)]
+    assert repository.list_runs("nb") == made[::-1]
+    assert repository.list_runs("nb", 2, 1) == made[2:0:-1]
+    assert repository.list_runs("x") == []
+
+
+def test_a_run_ends_and_is_reopened(repository: NotebookRepository, notebook_id: str) -> None:
+    run = repository.create_run("nb", id="r")
+    for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED):
+        ended = repository.update_run_status("r", status)
+        assert ended.status is status
+        assert ended.ended_at is not None
+        assert ended.ended_at >= run.started_at
+        assert repository.get_run("r") == ended
+    assert repository.update_run_status("r", RunStatus.RUNNING) == run
+    with pytest.raises(NotFound, match="run x not found"):
+        repository.update_run_status("x", RunStatus.FAILED)

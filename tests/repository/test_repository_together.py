@@ -1,0 +1,232 @@
+"""Several threads, or several processes, at once on one store: nobody's change is lost, and a race has one winner."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import check_contents, code, new_checkpoint, new_notebook, saved
+
+from jupyter_axon_notebooks.errors import Conflict, Stale
+from jupyter_axon_notebooks.records import NotebookStatus, TrainingNotebook, UpdateNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store, open_store
+
+WORKERS = 4
+TIMES = 25
+
+
+def work(repository: NotebookRepository, name: str, times: int = TIMES) -> dict[str, Any]:
+    """One worker's share of what all do at once; what it won."""
+    won: dict[str, Any] = {"checkpoints": [], "created": [], "counted": 0}
+    for n in range(times):
+        repository.add_cell("nb", code(f"{name}-{n}", f"{n}"))
+        repository.update_cell("nb", code(name, f"{n}", f"{n}\n", count=n))
+        try:
+            repository.create_checkpoint(new_checkpoint("nb", {"loss": n}, epoch=n, run_id="r"))
+            won["checkpoints"].append(n)
+        except Conflict:
+            pass
+        try:
+            repository.create(new_notebook(code("c", name), origin="o", path=f"/{n}.ipynb", user_id=name))
+            won["created"].append(n)
+        except Conflict:
+            pass
+        won["counted"] += count_one(repository)
+    return won
+
+
+def count_one(repository: NotebookRepository) -> int:
+    """Raise the number in the cell ``count`` by one; 0 if someone else was quicker."""
+    notebook = repository.find_by_id("nb")
+    assert notebook is not None
+    (number,) = [int(cell.source) for cell in notebook.cells if cell.id == "count"]
+    try:
+        repository.update_cell("nb", code("count", str(number + 1)), expected_version=notebook.version_id)
+    except Stale:
+        return 0
+    return 1
+
+
+def prepare(repository: NotebookRepository) -> list[str]:
+    names = [f"w{n}" for n in range(WORKERS)]
+    repository.create(new_notebook(code("count", "0"), *(code(name) for name in names), id="nb"))
+    return names
+
+
+def check(
+    repository: NotebookRepository, names: list[str], won: list[dict[str, Any]], times: int = TIMES
+) -> None:
+    notebook = repository.find_by_id("nb")
+    assert notebook is not None
+    cells = {cell.id: cell for cell in notebook.cells}
+    assert len(cells) == 1 + len(names) + len(names) * times
+    for name in names:
+        assert cells[name] == code(name, f"{times - 1}", f"{times - 1}\n", count=times - 1)
+        added = [cell.source for cell in notebook.cells if cell.id.startswith(f"{name}-")]
+        assert added == [str(n) for n in range(times)]
+    assert cells["count"].source == str(sum(one["counted"] for one in won))
+    assert sorted(n for one in won for n in one["checkpoints"]) == list(range(times))
+    assert sorted(n for one in won for n in one["created"]) == list(range(times))
+    assert repository.count_checkpoints("nb", run_id="r") == times
+    assert repository.count_notebooks() == 1 + times
+    for name, one in zip(names, won, strict=True):
+        assert {found.path for found in repository.list_by_user(name)} == {
+            f"/{n}.ipynb" for n in one["created"]
+        }
+    for checkpoint in repository.list_checkpoints("nb"):
+        assert repository.get_version("nb", checkpoint.version_id or "") is not None
+    assert repository.list_runs("nb") == [repository.get_run("r")]
+
+
+_WORKER = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from test_repository_together import work
+store = open_store(sys.argv[2])
+repository = NotebookRepository(store)
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps(work(repository, sys.argv[3])))
+store.close()
+"""
+
+
+def test_processes_at_once_lose_nothing_and_each_race_has_one_winner(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    names = prepare(repository)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(Path(__file__).parent), url, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        won = [json.loads(output) for output in _let_go(workers)]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    check(repository, names, won)
+    check_contents(store)
+    store.close()
+
+
+def _let_go(workers: list[subprocess.Popen[str]]) -> list[str]:
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    return [worker.communicate()[0] for worker in workers]
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    barrier = threading.Barrier(len(calls))
+
+    def started(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(started, calls))
+
+
+def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(repository: NotebookRepository) -> None:
+    names = prepare(repository)
+    won = at_once(*(lambda name=name: work(repository, name, 8) for name in names))
+    check(repository, names, won, 8)
+
+
+def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -> None:
+    first = repository.create_saved(new_notebook(id="nb"), saved(code("a", "0", "0")))
+    done = threading.Event()
+
+    def write() -> None:
+        try:
+            for n in range(1, 60):
+                repository.save("nb", saved(code("a", str(n // 5), str(n))))
+        finally:
+            done.set()
+
+    def read() -> None:
+        seen = -1
+        version_id = first.version_id or ""
+        while not done.is_set():
+            notebook = repository.find_by_id("nb")
+            assert notebook is not None
+            number = int(notebook.cells[0].outputs[0].text or "")
+            assert number >= seen
+            assert notebook.cells[0].source == str(number // 5)
+            seen = number
+            version = repository.get_version("nb", version_id)
+            assert version is None or version.cells[0].source in {str(number // 5), str(number // 5 - 1), "0"}
+            version_id = notebook.version_id or ""
+
+    at_once(write, read, read)
+
+
+def test_a_save_and_an_edit_at_once_both_take_effect(repository: NotebookRepository) -> None:
+    repository.create_saved(new_notebook(id="nb"), saved(code("a", "0")))
+
+    def save() -> None:
+        for n in range(20):
+            repository.save("nb", saved(code("a", str(n)), tags=["file"]))
+
+    def edit() -> TrainingNotebook:
+        for n in range(20):
+            repository.update("nb", UpdateNotebook(description=str(n), tags=["file", f"mine{n}"]))
+        return repository.update_status("nb", NotebookStatus.STOPPED)
+
+    at_once(save, edit)
+    notebook = repository.find_by_id("nb")
+    assert notebook is not None
+    assert (notebook.description, notebook.cells) == ("19", [code("a", "19")])
+    assert notebook.metadata.tags == ["file", "mine19"]
+
+
+@pytest.mark.parametrize("size", [10, 500_000])
+def test_threads_that_save_the_same_file_at_once_agree(
+    repository: NotebookRepository, store: Store, size: int
+) -> None:
+    cells = [code(f"c{n}", "x" * n, f"{n}" * size, count=n) for n in range(11)]
+    repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+    summaries = at_once(*(lambda: repository.save("nb", saved(*cells)) for _ in range(3)))
+    assert len({summary.version_id for summary in summaries}) == 1
+    notebook = repository.find_by_id("nb")
+    assert notebook is not None
+    assert notebook.cells == cells
+
+
+def test_a_notebook_that_is_deleted_while_it_is_saved_leaves_nothing(
+    repository: NotebookRepository, store: Store
+) -> None:
+    from jupyter_axon_notebooks.errors import NotFound
+
+    repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+
+    def save() -> None:
+        for n in range(50):
+            try:
+                repository.save("nb", saved(code("a", str(n))))
+            except NotFound:
+                return
+
+    at_once(save, save, lambda: repository.delete("nb"))
+    assert store.contents.all() == store.versions.all() == []
