@@ -247,6 +247,10 @@ class NotebookRepository:
         """Who is bound to a file; None where nobody is."""
         return self._bindings.at(origin, path)
 
+    def binding_of(self, id: str) -> Binding | None:
+        """What a record is bound to; None where there is no such record."""
+        return self._bindings.of(id)
+
     def bindings_carrying(self, embedded_id: str) -> list[Binding]:
         """The records whose file carries an id, and the record of that id itself."""
         return self._bindings.carrying(embedded_id)

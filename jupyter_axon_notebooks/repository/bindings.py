@@ -7,6 +7,7 @@ carries in its own metadata.
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -83,6 +84,8 @@ class Bindings:
 
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
             _remember(header, stored)
+            if header.path is not None and header.name == PurePath(header.path).stem:
+                header.name = PurePath(path).stem  # it was the file's, so it stays the file's
             header.path = path
             axon = {
                 name: value

@@ -1,14 +1,16 @@
 """From a save to a record.
 
-Jupyter runs save hooks inside its event loop. The hooks here (:mod:`.hooks`) only note what was saved and return; the
-work is done by one thread (:mod:`.worker`), which maps the notebook and writes one transaction. What it is handed waits
-in a queue (:mod:`.queue`) that keeps the latest save of each file.
+Jupyter runs save hooks inside its event loop. The hooks here (:mod:`.hooks`) only note what was saved and return, and so
+does the listener for renames and deletions (:mod:`.events`). The work is done by one thread (:mod:`.worker`), which
+decides whose the notebook is (:mod:`.identity`), maps it and writes one transaction. What it is handed waits in a queue
+(:mod:`.queue`) that keeps the order, and of the saves of a file the latest.
 """
 
 from __future__ import annotations
 
-from .hooks import SaveHooks
+from .events import CONTENTS_SCHEMA, ContentsEvents
+from .hooks import EmbeddedIds, SaveHooks
 from .origin import read_origin
 from .worker import NotebookSync
 
-__all__ = ["NotebookSync", "SaveHooks", "read_origin"]
+__all__ = ["CONTENTS_SCHEMA", "ContentsEvents", "EmbeddedIds", "NotebookSync", "SaveHooks", "read_origin"]

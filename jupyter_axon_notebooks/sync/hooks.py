@@ -34,6 +34,21 @@ class EmbeddedIds:
         with self._lock:
             self._ids[path] = id
 
+    def move(self, old_path: str, new_path: str) -> None:
+        """A file, or a folder with all beneath it, was renamed."""
+        with self._lock:
+            for path in self._beneath(old_path):
+                self._ids[new_path + path[len(old_path) :]] = self._ids.pop(path)
+
+    def forget(self, path: str) -> None:
+        """A file, or a folder with all beneath it, was deleted: what is saved there next is another notebook."""
+        with self._lock:
+            for gone in self._beneath(path):
+                del self._ids[gone]
+
+    def _beneath(self, path: str) -> list[str]:
+        return [known for known in self._ids if known == path or known.startswith(path + "/")]
+
     def of(self, path: str) -> str:
         """The id for the file at ``path``: the one it is known to carry, or a new one."""
         with self._lock:

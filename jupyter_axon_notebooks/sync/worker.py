@@ -1,26 +1,27 @@
-"""The thread that turns saves into records."""
+"""The thread that turns what happened to notebook files into records."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, StoreError
-from ..mapping import MappedNotebook, map_notebook, notebook_name, read_notebook
+from ..mapping import map_notebook, notebook_name, read_notebook
 from ..records import NewNotebook, NotebookSummary, now
-from ..repository import NotebookRepository, SavedNotebook
-from .queue import Save, SaveQueue
+from ..repository import Binding, NotebookRepository, SavedNotebook
+from .identity import Known, New, Sighting, identify
+from .queue import Delete, Event, EventQueue, Rename, Save
 
 #: Seconds a REST request waits for saves that are on their way.
 SETTLE_TIMEOUT = 30.0
 #: Seconds between attempts to read a file that is being written by somebody else.
 _REREAD = (0.05, 0.2, 0.5)
-#: Seconds before a save that the store did not take is tried again; the last one for good.
+#: Seconds before what the store did not take is tried again; the last one for good.
 _RETRY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -33,18 +34,27 @@ class NotebookSync:
         Where records are kept.
     origin : str
         The id of this Jupyter data folder; records are bound to (origin, real path).
+    embedded : callable, optional
+        Told the path of each file and the id that it is seen to carry; called from the worker's thread.
     """
 
-    def __init__(self, repository: NotebookRepository, origin: str, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        repository: NotebookRepository,
+        origin: str,
+        log: logging.Logger,
+        embedded: Callable[[str, str], None] = lambda _path, _id: None,
+    ) -> None:
         self.origin = origin
         self._repository = repository
         self._log = log
-        self._queue = SaveQueue()
+        self._embedded = embedded
+        self._queue = EventQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="axon-sync", daemon=True)
 
     def start(self) -> None:
-        """Start working."""
+        """Start working; first with what happened to the known files while nobody looked."""
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
@@ -57,12 +67,24 @@ class NotebookSync:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    # What happened. These return at once.
+
     def saved(self, path: str, owner: str, content: Mapping[str, Any] | None) -> None:
-        """Hand over a file that was saved, with its content where that is at hand. Returns at once."""
-        self._queue.put(Save(path, owner, content))
+        """A file was saved, with this content where it is at hand."""
+        self._queue.put(Save(path, owner, content, _fingerprint(path)))
+
+    def renamed(self, old_path: str, new_path: str) -> None:
+        """A file, or a folder, was renamed."""
+        self._queue.put(Rename(old_path, new_path))
+
+    def deleted(self, path: str) -> None:
+        """A file, or a folder, was deleted."""
+        self._queue.put(Delete(path))
+
+    # What is asked. These wait.
 
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
-        """Wait until the saves handed over so far are in the store, or have failed to get there."""
+        """Wait until what happened so far is in the store, or has failed to get there."""
         if not self._queue.settle(timeout):
             self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)
 
@@ -82,80 +104,121 @@ class NotebookSync:
         self._queue.put(Save(path, owner, done=[done]))
         return done.result(SETTLE_TIMEOUT * 2)
 
+    def freshen(self, ids: Iterable[str]) -> bool:
+        """Sync the files of those records that were changed by somebody else than Jupyter; whether there were any."""
+        waiting = []
+        for binding in filter(None, map(self._repository.binding_of, ids)):
+            if binding.origin == self.origin and _was_changed(binding):
+                done: Future[NotebookSummary] = Future()
+                self._queue.put(Save(str(binding.path), binding.user_id, done=[done]))
+                waiting.append(done)
+        for done in waiting:
+            error = done.exception(SETTLE_TIMEOUT)
+            if error is not None:
+                self._log.debug("axon: a record is shown as it was when its file was last read: %s", error)
+        return bool(waiting)
+
+    # The thread.
+
     def _work(self) -> None:
-        while (save := self._queue.take()) is not None:
+        self._attempt(self._catch_up)
+        while (event := self._queue.take()) is not None:
             try:
-                save.resolve(self._sync(save))
+                self._handle(event)
             except (StoreError, NoSpace) as error:
-                self._try_again(save, error)
+                self._try_again(event, error)
             except AxonError as error:
-                self._log.warning("axon: %s has no up-to-date record: %s", save.path, error)
-                save.fail(error)
+                self._log.warning("axon: %s has no up-to-date record: %s", event.path, error)
+                event.fail(error)
             except Exception as error:  # noqa: BLE001 - one notebook's trouble must not end the thread
-                self._log.error("axon: the record of %s could not be made", save.path, exc_info=True)
-                save.fail(error)
+                self._log.error("axon: the record of %s could not be made", event.path, exc_info=True)
+                event.fail(error)
 
-    def _try_again(self, save: Save, error: AxonError) -> None:
-        save.fail(error)
-        if self._stopping.is_set():
-            self._log.error("axon: the last save of %s is not in the store: %s", save.path, error)
-            return
-        delay = _RETRY[min(save.failures, len(_RETRY) - 1)]
-        if save.failures == 0:
-            self._log.warning("axon: the save of %s waits for the store: %s", save.path, error)
-        save.failures += 1
-        self._queue.put_back(save, delay)
-
-    def _sync(self, save: Save) -> NotebookSummary:
-        path = os.path.realpath(save.path)
-        bound = self._repository.find_by_path(self.origin, path)
-        content = save.content
-        if content is None or not _is_plain(content):
-            content = self._read(save.path)
-        mapped = self._map(content, bound)
-        embedded_id = _embedded_id(content)
-        saved = SavedNotebook(
-            cells=mapped.cells,
-            metadata=mapped.metadata,
-            status=mapped.status,
-            synced_at=now(),
-            embedded_id=embedded_id,
-            file=_fingerprint(save.path),
-        )
-        if bound is not None:
-            return self._repository.save(bound.id, saved)
-        return self._create(path, save.owner, embedded_id, saved)
-
-    def _create(
-        self, path: str, owner: str, embedded_id: str | None, saved: SavedNotebook
-    ) -> NotebookSummary:
-        new = NewNotebook(user_id=owner, name=notebook_name(path), path=path, origin=self.origin)
-        if embedded_id is not None:
-            if self._repository.find_summary(embedded_id) is None:
-                new.id = embedded_id
-            else:
-                axon = {**saved.metadata.extra.get("axon", {}), "copied_from": embedded_id}
-                saved.metadata.extra = {**saved.metadata.extra, "axon": axon}
+    def _attempt(self, work: Callable[[], None]) -> None:
         try:
-            id = self._repository.create_saved(new, saved).id
+            work()
+        except AxonError as error:
+            self._log.warning("axon: what changed while no server ran is found later: %s", error)
+
+    def _catch_up(self) -> None:
+        for binding in self._repository.list_bindings(self.origin):
+            path = str(binding.path)
+            if binding.embedded_id is not None:
+                self._embedded(path, binding.embedded_id)
+            if _was_changed(binding):
+                self._queue.put(Save(path, binding.user_id))
+
+    def _try_again(self, event: Event, error: AxonError) -> None:
+        event.fail(error)
+        if self._stopping.is_set():
+            self._log.error("axon: what last happened to %s is not in the store: %s", event.path, error)
+            return
+        delay = _RETRY[min(event.failures, len(_RETRY) - 1)]
+        if event.failures == 0:
+            self._log.warning("axon: what happened to %s waits for the store: %s", event.path, error)
+        event.failures += 1
+        self._queue.put_back(event, delay)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Save():
+                event.resolve(self._save(event))
+            case Rename():
+                self._rename(_resolved(event.path), _resolved(event.new_path))
+            case Delete():
+                for binding in self._bound(_resolved(event.path)):
+                    self._repository.release(binding.id)
+
+    def _bound(self, path: str) -> list[Binding]:
+        """Who is bound to a file, or to files beneath a folder."""
+        exactly = self._repository.binding_at(self.origin, path)
+        beneath = self._repository.list_bindings(self.origin, folder=path)
+        return beneath if exactly is None else [exactly, *beneath]
+
+    def _rename(self, old_path: str, new_path: str) -> None:
+        for binding in self._bound(old_path):
+            self._repository.bind(binding.id, new_path + str(binding.path)[len(old_path) :])
+
+    def _save(self, save: Save) -> NotebookSummary:
+        path = _resolved(save.path)
+        content, file = save.content, save.file
+        if content is None or not _is_plain(content):
+            file = _fingerprint(path)  # before reading: what is written meanwhile is then noticed
+            content = self._read(save.path)
+        seen = Sighting(self.origin, path, save.owner, _embedded_id(content), file)
+        if seen.embedded_id is not None:
+            self._embedded(path, seen.embedded_id)
+        found = identify(seen, self._repository)
+        if isinstance(found, Known):
+            return self._update(found, seen, content)
+        try:
+            return self._create(found, seen, content)
         except Conflict:
             # Another server of this user was quicker, with the file or with the id.
-            bound = self._repository.find_by_path(self.origin, path)
-            if bound is None:
-                new.id = None
-                id = self._repository.create_saved(new, saved).id
-            else:
-                return self._repository.save(bound.id, saved)
-        summary = self._repository.find_summary(id)
-        if summary is None:
-            raise NotFound("notebook", id)
-        return summary
+            found = identify(seen, self._repository)
+            if isinstance(found, Known):
+                return self._update(found, seen, content)
+            return self._create(found, seen, content)
 
-    def _map(self, content: Mapping[str, Any], bound: NotebookSummary | None) -> MappedNotebook:
-        if bound is None or _has_ids(content):
-            return map_notebook(content)
-        previous = self._repository.find_by_id(bound.id)
-        return map_notebook(content, previous=previous.cells if previous is not None else ())
+    def _update(self, found: Known, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:
+        if found.moved:
+            self._repository.bind(found.id, seen.path)
+        previous = None if _has_ids(content) else self._repository.find_by_id(found.id)
+        mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
+        return self._repository.save(found.id, _saved(mapped, seen))
+
+    def _create(self, found: New, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:
+        saved = _saved(map_notebook(content), seen)
+        if found.copied_from is not None:
+            axon = {**saved.metadata.extra.get("axon", {}), "copied_from": found.copied_from}
+            saved.metadata.extra = {**saved.metadata.extra, "axon": axon}
+        name = notebook_name(seen.path)
+        new = NewNotebook(id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin)
+        created = self._repository.create_saved(new, saved)
+        summary = self._repository.find_summary(created.id)
+        if summary is None:
+            raise NotFound("notebook", created.id)
+        return summary
 
     def _read(self, path: str) -> Mapping[str, Any]:
         for delay in (*_REREAD, None):
@@ -171,6 +234,17 @@ class NotebookSync:
                     raise
                 self._stopping.wait(delay)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _saved(mapped: Any, seen: Sighting) -> SavedNotebook:
+    return SavedNotebook(
+        cells=mapped.cells,
+        metadata=mapped.metadata,
+        status=mapped.status,
+        synced_at=now(),
+        embedded_id=seen.embedded_id,
+        file=seen.file,
+    )
 
 
 def _is_plain(content: Mapping[str, Any]) -> bool:
@@ -198,9 +272,22 @@ def _embedded_id(content: Mapping[str, Any]) -> str | None:
     return id if isinstance(id, str) and id else None
 
 
+def _resolved(path: str) -> str:
+    """A file's real path; what is no absolute path is not a file's, and stays."""
+    return os.path.realpath(path) if os.path.isabs(path) else path
+
+
 def _fingerprint(path: str) -> dict[str, int]:
     try:
         found = os.stat(path)
     except OSError:
         return {}
     return {"size": found.st_size, "mtime": found.st_mtime_ns}
+
+
+def _was_changed(binding: Binding) -> bool:
+    """Whether the file a record is bound to is there and not as it was when it was last read."""
+    if binding.path is None or not os.path.isabs(binding.path):
+        return False
+    found = _fingerprint(binding.path)
+    return bool(found) and found != binding.file

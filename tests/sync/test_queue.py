@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from jupyter_axon_notebooks.sync.queue import Save, SaveQueue
+from jupyter_axon_notebooks.sync.queue import Delete, Event, EventQueue, Rename, Save
 
 
 def save(path: str, mark: int = 0, done: list[Future[Any]] | None = None) -> Save:
     return Save(path, "ada", {"mark": mark}, done=done or [])
 
 
+def contents(queue: EventQueue) -> list[Any]:
+    return [event.content for event in iter(queue.take, None) if isinstance(event, Save)]
+
+
 def test_saves_are_taken_in_the_order_in_which_their_files_came() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     for path in ("b", "a", "c"):
         queue.put(save(path))
     queue.close()
@@ -24,49 +28,58 @@ def test_saves_are_taken_in_the_order_in_which_their_files_came() -> None:
 
 
 def test_only_the_latest_save_of_a_file_is_kept() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     for mark in range(100):
         queue.put(save("a", mark))
     queue.close()
-    assert [taken.content for taken in iter(queue.take, None)] == [{"mark": 99}]
+    assert contents(queue) == [{"mark": 99}]
 
 
 def test_who_waits_for_a_save_that_was_overtaken_waits_for_the_newer_one() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     first: Future[Any] = Future()
     second: Future[Any] = Future()
     queue.put(save("a", 1, [first]))
     queue.put(save("a", 2, [second]))
     taken = queue.take()
-    assert taken is not None
+    assert isinstance(taken, Save)
     taken.resolve("the record")  # type: ignore[arg-type]
     assert first.result(0) == second.result(0) == "the record"
 
 
 def test_a_save_that_comes_while_its_file_is_worked_on_is_taken_next() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     queue.put(save("a", 1))
     assert queue.take() is not None
     queue.put(save("a", 2))
     queue.close()
-    taken = queue.take()
-    assert taken is not None
-    assert taken.content == {"mark": 2}
+    assert contents(queue) == [{"mark": 2}]
 
 
-def test_a_save_that_is_put_back_does_not_undo_a_newer_one() -> None:
-    queue = SaveQueue()
+def test_a_save_that_is_put_back_comes_before_a_newer_one() -> None:
+    queue = EventQueue()
     queue.put(save("a", 1))
     old = queue.take()
     assert old is not None
     queue.put(save("a", 2))
     queue.put_back(old, delay=0)
     queue.close()
-    assert [taken.content for taken in iter(queue.take, None)] == [{"mark": 2}]
+    assert contents(queue) == [{"mark": 1}, {"mark": 2}]
+
+
+@pytest.mark.parametrize("between", [Delete("a"), Rename("a", "b"), Delete("folder")])
+def test_a_save_never_overtakes_what_happened_before_it(between: Event) -> None:
+    queue = EventQueue()
+    queue.put(save("a", 1))
+    queue.put(between)
+    queue.put(save("a", 2))
+    queue.put(save("a", 3))
+    queue.close()
+    assert [type(event) for event in iter(queue.take, None)] == [Save, type(between), Save]
 
 
 def test_a_save_that_is_put_back_is_taken_again_before_the_others() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     queue.put(save("a"))
     queue.put(save("b"))
     failed = queue.take()
@@ -76,7 +89,7 @@ def test_a_save_that_is_put_back_is_taken_again_before_the_others() -> None:
 
 
 def test_settling_waits_for_the_save_being_worked_on() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     queue.put(save("a"))
     assert queue.take() is not None
     assert not queue.settle(timeout=0.01)
@@ -87,8 +100,21 @@ def test_settling_waits_for_the_save_being_worked_on() -> None:
     waiter.join()
 
 
+def test_settling_waits_for_nothing_that_came_later() -> None:
+    queue = EventQueue()
+    queue.put(save("a"))
+    assert queue.take() is not None
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(queue.settle, 10)
+        while not queue._changed._waiters:  # type: ignore[attr-defined]
+            pass
+        queue.put(save("b"))
+        assert queue.take() is not None
+        assert outcome.result(10)
+
+
 def test_settling_does_not_wait_out_a_pause_after_a_failure() -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     queue.put(save("a"))
     failed = queue.take()
     assert failed is not None
@@ -102,7 +128,7 @@ def test_settling_does_not_wait_out_a_pause_after_a_failure() -> None:
 
 @pytest.mark.parametrize("pause", [0, 3600])
 def test_a_closed_queue_gives_what_it_has_without_pausing_and_then_nothing(pause: float) -> None:
-    queue = SaveQueue()
+    queue = EventQueue()
     queue.put(save("a"))
     failed = queue.take()
     assert failed is not None

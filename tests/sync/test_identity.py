@@ -1,0 +1,141 @@
+"""One test for each row of the table in :mod:`jupyter_axon_notebooks.sync.identity`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.repository import Binding
+from jupyter_axon_notebooks.sync.identity import Known, New, Sighting, file_is_gone, identify
+
+
+@dataclass
+class Records:
+    """The records that there are; the identity's whole view of the store."""
+
+    bindings: list[Binding] = field(default_factory=list)
+
+    def binding_at(self, origin: str, path: str) -> Binding | None:
+        return next((b for b in self.bindings if (b.origin, b.path) == (origin, path)), None)
+
+    def bindings_carrying(self, embedded_id: str) -> list[Binding]:
+        return [b for b in self.bindings if embedded_id in (b.id, b.embedded_id)]
+
+    def bindings_formerly_at(self, origin: str, path: str) -> list[Binding]:
+        return [b for b in self.bindings if b.origin == origin and path in b.former_paths]
+
+
+HERE = Sighting(
+    origin="laptop", path="/nb/b.ipynb", owner="ada", embedded_id="one", file={"size": 5, "mtime": 7}
+)
+ONE = Binding(
+    id="one", user_id="ada", origin="laptop", path="/nb/a.ipynb", embedded_id="one", synced_at="2026-01-01"
+)
+
+
+def decide(seen: Sighting, *records: Binding, gone: tuple[str, ...] = ()) -> Known | New:
+    return identify(seen, Records(list(records)), lambda path, _seen: path in gone)
+
+
+def changed(binding: Binding, **fields: object) -> Binding:
+    import msgspec
+
+    return msgspec.structs.replace(binding, **fields)
+
+
+def test_row_1_a_rename_by_jupyter_binds_the_record_to_the_new_path() -> None:
+    renamed = changed(ONE, path=HERE.path, former_paths=(ONE.path,))
+    assert decide(HERE, renamed) == Known("one")
+
+
+def test_row_2_the_record_bound_to_the_path_has_it_whatever_id_the_file_carries() -> None:
+    bound = changed(ONE, id="two", path=HERE.path, embedded_id="two")
+    assert decide(HERE, ONE, bound, gone=("/nb/a.ipynb",)) == Known("two")
+
+
+def test_row_3_a_file_that_was_moved_outside_jupyter_takes_its_record_along() -> None:
+    assert decide(HERE, ONE, gone=("/nb/a.ipynb",)) == Known("one", moved=True)
+
+
+def test_row_3_a_file_that_is_back_after_it_was_deleted_gets_its_record_back() -> None:
+    deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",))
+    assert decide(HERE, deleted) == Known("one", moved=True)
+
+
+def test_row_3_a_copy_that_is_moved_is_known_by_the_id_in_its_file() -> None:
+    copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
+    assert decide(HERE, ONE, copy, gone=("/nb/copy.ipynb",)) == Known("copy", moved=True)
+
+
+def test_row_4_a_copy_gets_its_own_record() -> None:
+    assert decide(HERE, ONE) == New(copied_from="one")
+
+
+def test_row_5_a_clone_of_another_origin_gets_its_own_record() -> None:
+    assert decide(dataclasses.replace(HERE, origin="desktop"), ONE, gone=("/nb/a.ipynb",)) == New(
+        copied_from="one"
+    )
+
+
+def test_row_6_a_record_never_changes_hands() -> None:
+    assert decide(dataclasses.replace(HERE, owner="bob"), ONE, gone=("/nb/a.ipynb",)) == New(
+        copied_from="one"
+    )
+
+
+def test_row_7_a_path_that_was_anothers_takes_no_record_along() -> None:
+    other = changed(ONE, id="other", embedded_id="other", path=None, former_paths=("/nb/b.ipynb",))
+    assert decide(HERE, ONE, other, gone=("/nb/a.ipynb",)) == New(copied_from="one")
+
+
+def test_row_8_the_same_file_by_another_name_is_the_same_notebook(tmp_path: Path) -> None:
+    (tmp_path / "a.ipynb").write_text("{}")
+    os.link(tmp_path / "a.ipynb", tmp_path / "b.ipynb")
+    (tmp_path / "c.ipynb").write_text("{}")
+    bound = changed(ONE, path=str(tmp_path / "a.ipynb"))
+    linked = dataclasses.replace(HERE, path=str(tmp_path / "b.ipynb"))
+    apart = dataclasses.replace(HERE, path=str(tmp_path / "c.ipynb"))
+    assert identify(linked, Records([bound])) == Known("one", moved=True)
+    assert identify(apart, Records([bound])) == New(copied_from="one")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"file": {"size": 5, "mtime": 7}, "synced_at": "2025-01-01"}, "copy"),
+        ({"synced_at": "2026-02-02"}, "one"),
+    ],
+)
+def test_row_9_of_several_records_the_likeliest_has_it(fields: dict[str, object], expected: str) -> None:
+    copy = changed(ONE, id="copy", path="/nb/copy.ipynb", **fields)
+    decided = decide(HERE, copy, ONE, gone=("/nb/a.ipynb", "/nb/copy.ipynb"))
+    assert decided == Known(expected, moved=True)
+
+
+def test_row_9_else_the_one_read_last() -> None:
+    copies = [
+        changed(ONE, id=f"copy-{n}", path=f"/nb/{n}.ipynb", synced_at=f"2026-01-0{n}") for n in (1, 3, 2)
+    ]
+    decided = decide(HERE, *copies, gone=tuple(f"/nb/{n}.ipynb" for n in (1, 2, 3)))
+    assert decided == Known("copy-3", moved=True)
+
+
+def test_row_10_a_new_record_takes_an_id_that_is_free() -> None:
+    assert decide(HERE) == New(id="one")
+
+
+def test_row_11_a_file_without_an_id_gets_a_record_of_its_own() -> None:
+    assert decide(dataclasses.replace(HERE, embedded_id=None), ONE, gone=("/nb/a.ipynb",)) == New()
+
+
+def test_a_file_is_gone_when_nothing_or_only_the_same_file_is_there(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    assert file_is_gone(str(tmp_path / "missing"), str(tmp_path / "a"))
+    assert file_is_gone(str(tmp_path / "missing"), str(tmp_path / "missing too"))
+    assert not file_is_gone(str(tmp_path / "b"), str(tmp_path / "a"))
+    assert not file_is_gone(str(tmp_path / "b"), str(tmp_path / "missing"))
