@@ -111,8 +111,8 @@ class AxonNotebooks(Configurable):
         return str(path)
 
     def acting_user(self, username: str | None) -> str:
-        """Who acts in a request: ``username`` is the request's own identity, if it has one."""
-        return username if self.identity_from_request and username else self.user_id
+        """Who acts in a request with the identity ``username``; None: outside of any request."""
+        return username if self.identity_from_request and username is not None else self.user_id
 
     def starter_templates(self) -> list[tuple[str, str]]:
         """Type and source of each starter cell."""

@@ -65,6 +65,8 @@ def rankable_metrics(metrics: Any) -> dict[str, float]:
     """Every name in ``metrics`` that resolves to a rankable number, with that number."""
     if not isinstance(metrics, dict):
         return {}
+    if _is_ordinary(metrics):
+        return {name: float(value) for name, value in metrics.items()}
     ranked: dict[str, float] = {}
     for path, _ in _leaves(metrics, into_lists=False):
         name = ".".join(path)
@@ -81,6 +83,8 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     float is named by its JSON Pointer (RFC 6901) instead, so that :func:`restore_nonfinite` finds the right one.
     So it is where its dotted name looks like the pointer of another.
     """
+    if _is_ordinary(metrics):
+        return metrics, []
     paths = [path for path, value in _leaves(metrics) if _is_nonfinite(value)]
     if not paths:
         return metrics, []
@@ -107,6 +111,13 @@ def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
         return value
 
     return _map_leaves(metrics, (), restored)
+
+
+def _is_ordinary(metrics: Any) -> bool:
+    """Whether ``metrics`` is what it nearly always is, an object of finite numbers: nothing in it needs a closer look."""
+    return isinstance(metrics, dict) and all(
+        type(value) is float and math.isfinite(value) for value in metrics.values()
+    )
 
 
 def _is_spelled(value: Any) -> bool:

@@ -69,11 +69,19 @@ class Checkpoints:
                 self._check_version(new.notebook_id, new.version_id)
             if new.run_id is not None:
                 self._begin_if_new(new.notebook_id, new.run_id)
-                self._check_free(checkpoint)
+            stored = document(checkpoint.id, checkpoint.to_json())
             try:
-                self._store.checkpoints.insert(document(checkpoint.id, checkpoint.to_json()))
+                if new.id is None:
+                    self._store.checkpoints.insert_new(stored)
+                else:
+                    self._store.checkpoints.insert(stored)
             except ValueError:
                 raise Conflict(f"checkpoint {checkpoint.id} exists already") from None
+            except Conflict:  # the index that holds (run, epoch, step) unique
+                raise Conflict(
+                    f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, "
+                    f"step {checkpoint.step} already"
+                ) from None
         return checkpoint
 
     def _check_version(self, notebook_id: str, version_id: str) -> None:
@@ -87,18 +95,6 @@ class Checkpoints:
             self.create_run(TrainingRun(id=run_id, notebook_id=notebook_id, started_at=now()))
         elif run["notebook_id"] != notebook_id:
             raise Conflict(f"run {run_id} belongs to another notebook")
-
-    def _check_free(self, checkpoint: NotebookCheckpoint) -> None:
-        same = (
-            (where("notebook_id") == checkpoint.notebook_id)
-            & (where("run_id") == checkpoint.run_id)
-            & (where("epoch") == checkpoint.epoch)
-            & (where("step") == checkpoint.step)
-        )
-        if self._store.checkpoints.count(same):
-            raise Conflict(
-                f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, step {checkpoint.step} already"
-            )
 
     def get(self, id: str) -> NotebookCheckpoint | None:
         """A checkpoint by id."""

@@ -160,6 +160,8 @@ class Store:
             return best_of(of_notebook, name, minimize=minimize)[:limit]
         with self._database.snapshot() as connection:
             ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
+            if len(ids) == 1:
+                return [self.checkpoints.get(doc_id=ids[0])]
             found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
 

@@ -47,6 +47,24 @@ class MetricIndex:
             *(sa.Column(name, kind, primary_key=True) for name, kind in columns.items()),
             sqlite_with_rowid=False,
         )
+        c = self.sql.c
+        # Built once, as a collection's are.
+        self.insert_row = sa.insert(self.sql)
+        self.delete_row = sa.delete(self.sql).where(
+            *(column == sa.bindparam(f"row_{column.name}") for column in c)
+        )
+        here = sa.and_(c.notebook_id == sa.bindparam("of"), c.name == sa.bindparam("named"))
+        limit = sa.bindparam("most", type_=sa.Integer)
+        oldest_first = c.created_at, c.checkpoint_id
+        self._lowest = sa.select(c.checkpoint_id).where(here).order_by(c.value, *oldest_first).limit(limit)
+        self._highest = sa.select(sa.func.max(c.value)).where(here)
+        self._next_highest = self._highest.where(c.value < sa.bindparam("below"))
+        self._tied = (
+            sa.select(c.checkpoint_id)
+            .where(here, c.value == sa.bindparam("value"))
+            .order_by(*oldest_first)
+            .limit(limit)
+        )
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The index rows of one checkpoint document."""
@@ -74,20 +92,15 @@ class MetricIndex:
         Ascending, the index order is the answer. Descending it is not, since equal values go oldest first all
         the same: there each distinct value is one look-up and its checkpoints another.
         """
-        c = self.sql.c
-        here = sa.and_(c.notebook_id == column_text(notebook_id), c.name == column_text(name))
+        given: dict[str, Any] = {"of": column_text(notebook_id), "named": column_text(name), "most": limit}
         if minimize:
-            ascending = sa.select(c.checkpoint_id).where(here)
-            ascending = ascending.order_by(c.value, c.created_at, c.checkpoint_id).limit(limit)
-            return [plain_text(found) for found in connection.scalars(ascending)]
+            return [plain_text(found) for found in connection.scalars(self._lowest, given)]
         found: list[str] = []
-        below: sa.ColumnElement[bool] = sa.true()
-        while len(found) < limit:
-            value = connection.scalar(sa.select(sa.func.max(c.value)).where(here, below))
-            if value is None:
+        value = connection.scalar(self._highest, given)
+        while value is not None:
+            tied = connection.scalars(self._tied, {**given, "value": value, "most": limit - len(found)})
+            found.extend(plain_text(checkpoint_id) for checkpoint_id in tied)
+            if len(found) >= limit:
                 break
-            tied = sa.select(c.checkpoint_id).where(here, c.value == value)
-            tied = tied.order_by(c.created_at, c.checkpoint_id).limit(limit - len(found))
-            found.extend(plain_text(checkpoint_id) for checkpoint_id in connection.scalars(tied))
-            below = c.value < value
+            value = connection.scalar(self._next_highest, {**given, "below": value})
         return found

@@ -40,17 +40,17 @@ class Rows(Mapping[str, Document]):
         self._clause = clause
 
     def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        statement = sa.select(*columns)
-        return statement if self._clause is None else statement.where(self._clause)
+        return self._admitted(sa.select(*columns))
 
     def text(self, doc_id: object, *, lock: bool = False) -> str | None:
         """The stored form of one document; ``lock`` keeps it for the open transaction."""
-        statement = self._select(self._c.document).where(self._c.id == column_text(str(doc_id)))
-        if lock:
-            statement = statement.with_for_update()
+        statement = self._admitted(self.table.select_locked if lock else self.table.select_text)
         with self.database.reading() as connection:
-            found: str | None = connection.scalar(statement)
+            found: str | None = connection.scalar(statement, {"row_id": column_text(str(doc_id))})
         return found
+
+    def _admitted(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return statement if self._clause is None else statement.where(self._clause)
 
     def __getitem__(self, doc_id: str) -> Document:
         text = self.text(doc_id)
@@ -60,9 +60,9 @@ class Rows(Mapping[str, Document]):
         return document
 
     def __contains__(self, doc_id: object) -> bool:
-        statement = self._select(sa.literal(1)).where(self._c.id == column_text(str(doc_id)))
+        statement = self._admitted(self.table.select_one)
         with self.database.reading() as connection:
-            return connection.scalar(statement) is not None
+            return connection.scalar(statement, {"row_id": column_text(str(doc_id))}) is not None
 
     def __len__(self) -> int:
         with self.database.reading() as connection:
@@ -162,6 +162,10 @@ class Changes(MutableMapping[str, Document]):
             for doc_id, text in self._rows.some(self._absent):
                 self._absent.discard(doc_id)
                 self._loaded[doc_id] = (text, decode(text))
+
+    def assume_absent(self, doc_id: str) -> None:
+        """Spare the look-up of a document that cannot be there."""
+        self._absent.add(doc_id)
 
     def _load_all(self) -> None:
         if self._everything_loaded:
@@ -267,7 +271,7 @@ class _Writer:
 
     def insert(self, documents: Mapping[str, tuple[Document, str]]) -> None:
         rows = [self._table.row(doc_id, document, text) for doc_id, (document, text) in documents.items()]
-        self._execute(sa.insert(self._sql), rows)
+        self._execute(self._table.insert_row, rows)
         self._add_ranks((doc_id, document) for doc_id, (document, _) in documents.items())
 
     def update(self, documents: Mapping[str, tuple[Document, str, str]]) -> None:
@@ -276,25 +280,20 @@ class _Writer:
             row = self._table.row(doc_id, document, text)
             row["row_id"] = row.pop("id")
             rows.append(row)
-        changed: dict[str, Any] = {
-            c.name: sa.bindparam(c.name) for c in self._sql.c if c.name not in ("seq", "id")
-        }
-        self._execute(
-            sa.update(self._sql).where(self._sql.c.id == sa.bindparam("row_id")).values(changed), rows
-        )
+        self._execute(self._table.update_row, rows)
         if self._index is not None:
             self._drop_ranks((doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items())
             self._add_ranks((doc_id, document) for doc_id, (document, _, _) in documents.items())
 
     def delete(self, documents: Mapping[str, Document]) -> None:
         rows = [{"row_id": column_text(doc_id)} for doc_id in documents]
-        self._execute(sa.delete(self._sql).where(self._sql.c.id == sa.bindparam("row_id")), rows)
+        self._execute(self._table.delete_row, rows)
         self._drop_ranks(documents.items())
 
     def _add_ranks(self, documents: Iterable[tuple[str, Document]]) -> None:
         if self._index is not None:
             rows = [row for doc_id, document in documents for row in self._index.rows(doc_id, document)]
-            self._execute(sa.insert(self._index.sql), rows)
+            self._execute(self._index.insert_row, rows)
 
     def _drop_ranks(self, documents: Iterable[tuple[str, Document]]) -> None:
         if self._index is not None:
@@ -303,5 +302,4 @@ class _Writer:
                 for doc_id, document in documents
                 for row in self._index.rows(doc_id, document)
             ]
-            here = sa.and_(*(column == sa.bindparam(f"row_{column.name}") for column in self._index.sql.c))
-            self._execute(sa.delete(self._index.sql).where(here), rows)
+            self._execute(self._index.delete_row, rows)

@@ -140,6 +140,16 @@ class CollectionTable:
                 unique=unique,
             )
         self.metric_index = MetricIndex(metadata, _text()) if collection.ranked else None
+        # Built once: to build a statement costs several times what SQLite needs to run it.
+        c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
+        columns_changed = [column.name for column in c if column.name not in ("seq", "id")]
+        changed: dict[str, Any] = {name: sa.bindparam(name) for name in columns_changed}
+        self.select_text = sa.select(c.document).where(here)
+        self.select_locked = self.select_text.with_for_update()
+        self.select_one = sa.select(sa.literal(1)).where(here)
+        self.insert_row = sa.insert(self.sql)
+        self.update_row = sa.update(self.sql).where(here).values(changed)
+        self.delete_row = sa.delete(self.sql).where(here)
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """The row of a document whose encoded form is ``text``."""

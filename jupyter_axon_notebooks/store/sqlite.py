@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ..errors import NoSpace, StoreError
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
-_NETWORK_FILE_SYSTEMS = frozenset(
+NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 )
@@ -40,7 +40,7 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     if path is None:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
     _make(path)
-    network = file_system(path) in _NETWORK_FILE_SYSTEMS
+    network = file_system(path) in NETWORK_FILE_SYSTEMS
     if network:
         warnings.warn(
             f"the store {path} lies on a network file system: it works, but slowly, and one process at a time. "

@@ -237,6 +237,21 @@ class DocumentTable(Table):
         narrowing = narrow(cond, self._rows.table)
         return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
 
+    def insert_new(self, document: Document) -> None:
+        """Insert a document under an id that was just made: whether it is free is left to the engine.
+
+        Raises
+        ------
+        Conflict
+            When the id, or another field that has to be unique, is taken.
+        """
+
+        def add(changes: Changes) -> None:
+            changes.assume_absent(str(document.doc_id))
+            changes[str(document.doc_id)] = dict(document)
+
+        change(self._rows, add)
+
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
         """As TinyDB's ``insert_multiple``; whether the ids are free is asked once, not one by one."""
         known = [self._with_id(document) for document in documents]

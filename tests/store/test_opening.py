@@ -306,7 +306,7 @@ def test_the_file_system_here_can_be_told(tmp_path: Path) -> None:
 def test_on_a_network_file_system_there_is_a_warning_and_no_log(
     file_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_NETWORK_FILE_SYSTEMS", {engine.file_system(path_of(file_url))})
+    monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {engine.file_system(path_of(file_url))})
     with pytest.warns(RuntimeWarning, match="lies on a network file system"):
         store = Store(file_url)
     store.runs.insert({})

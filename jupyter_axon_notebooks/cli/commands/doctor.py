@@ -1,0 +1,60 @@
+"""``jupyter axon doctor``: is everything in order?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from ...states.folders import size_text
+from ..diagnosis import Problem, diagnose
+from ..group import FAILED
+from ..output import fields, progress, shown, write, write_json
+from ..session import Session, with_session
+
+_BYTES = ("size", "log size", "used", "free")
+
+
+@click.command()
+@with_session
+@click.option("--json", "as_json", is_flag=True, help="Facts and problems as a JSON object.")
+def command(session: Session, as_json: bool) -> None:
+    """Look for what is wrong with the installation, the store and the state files.
+
+    Changes nothing. The exit code is 1 if there is a problem.
+    """
+    with progress("Looking") as bar:
+        task = bar.add_task("", total=None)
+        found = diagnose(session, lambda: bar.advance(task))
+    if as_json:
+        write_json({"facts": found.facts, "problems": [problem._asdict() for problem in found.problems]})
+    else:
+        for section, facts in found.facts.items():
+            pairs = ((f"  {name}", _readable(name, value)) for name, value in facts.items())
+            write(Text(section, style="bold"), fields(pairs))
+        _write_problems(found.problems)
+    if found.problems:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _readable(name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in _BYTES and isinstance(value, int):
+        return size_text(value)
+    if isinstance(value, list):
+        return "; ".join(value) if name == "integrity" else len(value)
+    return value
+
+
+def _write_problems(problems: list[Problem]) -> None:
+    if not problems:
+        write("", Text("No problems found.", style="green"))
+        return
+    for problem in problems:
+        write(
+            "",
+            Text(f"Problem: {shown(problem.what)}", style="bold red"),
+            fields([("  means", problem.means), ("  do", problem.do)]),
+        )

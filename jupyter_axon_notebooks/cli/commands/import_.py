@@ -1,0 +1,69 @@
+"""``jupyter axon import``: notebook files as records of their own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...errors import AxonError
+from ...mapping import map_notebook, notebook_name, read_notebook
+from ...records import NewNotebook
+from ...repository import NotebookRepository
+from ..group import FAILED
+from ..output import note, progress, write_json
+from ..session import Session, with_session
+
+
+@click.command()
+@with_session
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--name", help="The record's name; by default the file's. For a single file only.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of {file, id} or {file, error}.")
+def command(session: Session, files: tuple[str, ...], name: str | None, as_json: bool) -> None:
+    """Make a record of each notebook file, outputs and all, and print its id.
+
+    The records are not bound to the files: later changes of a file do not reach them. A file that is no valid
+    notebook is reported, and the others are imported.
+    """
+    if name is not None and len(files) > 1:
+        raise click.UsageError("--name is for a single file")
+    results: list[dict[str, Any]] = []
+    with session.writing() as repository, progress("Importing") as bar:
+        for file in bar.track(files):
+            try:
+                results.append({"file": file, "id": _import(repository, session, file, name)})
+            except (AxonError, OSError) as error:
+                results.append({"file": file, "error": _reason(error)})
+    failed = [result for result in results if "error" in result]
+    if as_json:
+        write_json(results)
+    else:
+        for result in results:
+            if "id" in result:
+                line = result["id"] if len(files) == 1 else f"{result['id']}  {result['file']}"
+                click.echo(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+    for result in failed:
+        note(f"{result['file']}: {result['error']}")
+    if failed:
+        if len(files) > 1:
+            note(f"{len(failed)} of {len(files)} files were not imported.")
+        raise click.exceptions.Exit(FAILED)
+
+
+def _import(repository: NotebookRepository, session: Session, file: str, name: str | None) -> str:
+    mapped = map_notebook(read_notebook(Path(file).read_bytes(), strict=True))
+    new = NewNotebook(
+        user_id=session.config.user_id,
+        name=name if name is not None else notebook_name(file),
+        cells=mapped.cells,
+        metadata=mapped.metadata,
+        status=mapped.status,
+    )
+    return repository.create(new).id
+
+
+def _reason(error: AxonError | OSError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

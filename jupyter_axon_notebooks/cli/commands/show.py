@@ -1,0 +1,141 @@
+"""``jupyter axon show``: one record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+from rich.text import Text
+
+from ...metrics import resolve
+from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNotebook
+from ...repository import NotebookRepository
+from ..output import Column, fields, first_line, local_time, short_ids, status_text, table, write, write_json
+from ..session import Session, with_session
+from ..which import find_notebook
+
+_NEWEST = 5
+_RANKED_BY = "loss"
+
+
+@click.command()
+@with_session
+@click.argument("which")
+@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON, cells and outputs included.")
+def command(session: Session, which: str, as_json: bool) -> None:
+    """Show one record.
+
+    WHICH is its id, the beginning of its id, or the path of its notebook file.
+    """
+    with session.reading() as repository:
+        notebook = find_notebook(repository, which)
+        if as_json:
+            write_json(notebook.to_json())
+            return
+        newest = repository.list_checkpoints(notebook.id, _NEWEST)
+        best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
+        write(fields(_header(notebook, repository)))
+    if notebook.cells:
+        write("", _cells(notebook.cells))
+    if newest:
+        write("", _checkpoints(newest, best))
+
+
+def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Iterator[tuple[str, Any]]:
+    metadata = notebook.metadata
+    noted = metadata.extra.get("axon")
+    noted = noted if isinstance(noted, dict) else {}
+    yield "name", Text(notebook.name, style="bold")
+    yield "id", notebook.id
+    yield "status", status_text(notebook.status.value)
+    yield "owner", notebook.user_id
+    yield "description", notebook.description
+    yield "kernel", metadata.kernel
+    yield "language", metadata.language
+    yield "framework", metadata.framework
+    yield "tags", ", ".join(metadata.tags)
+    yield "model", notebook.model_id
+    yield "dataset", notebook.dataset_id
+    yield "path", notebook.path
+    yield "created", local_time(notebook.created_at)
+    yield "updated", local_time(notebook.updated_at)
+    yield "last sync", local_time(notebook.synced_at)
+    yield "copied from", noted.get("copied_from")
+    yield "file deleted", noted.get("deleted_at")
+    yield "versions", repository.count_versions(notebook.id)
+    yield "checkpoints", repository.count_checkpoints(notebook.id)
+    for remark in noted.get("notes", []):
+        yield "note", remark
+
+
+def _cells(cells: Sequence[NotebookCell]) -> Any:
+    columns: list[Column] = [
+        ("cell", {"justify": "right"}),
+        "type",
+        ("status", {"no_wrap": True}),
+        ("run", {"justify": "right"}),
+        ("source", {"overflow": "ellipsis", "no_wrap": True}),
+        "outputs",
+    ]
+    rows = [
+        [
+            number,
+            cell.nbformat_type or cell.cell_type.value,
+            status_text(cell.status.value) if cell.cell_type is CellType.CODE else "",
+            "" if cell.execution_count is None else cell.execution_count,
+            first_line(cell.source),
+            outputs_summary(cell),
+        ]
+        for number, cell in enumerate(cells, 1)
+    ]
+    return table(columns, rows)
+
+
+def outputs_summary(cell: NotebookCell) -> str:
+    """What a cell put out, in a few words: ``2 stream, image/png, ValueError``."""
+    kinds: Counter[str] = Counter()
+    for output in cell.outputs:
+        if output.output_type == "error":
+            kinds[output.error_name or "error"] += 1
+        elif isinstance(output.data, dict) and output.data:
+            kinds[_richest(output.data)] += 1
+        else:
+            kinds[output.name or output.output_type] += 1
+    return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in kinds.items())
+
+
+def _richest(bundle: dict[str, Any]) -> str:
+    return next((kind for kind in bundle if not kind.startswith("text/plain")), "text/plain")
+
+
+def _checkpoints(newest: Sequence[NotebookCheckpoint], best: NotebookCheckpoint | None) -> Any:
+    labelled = [("newest" if index == 0 else "", one) for index, one in enumerate(newest)]
+    if best is not None:
+        labelled.append((f"best {_RANKED_BY}", best))
+    short = short_ids([one.id for _, one in labelled])
+    columns: list[Column] = [
+        ("checkpoint", {"no_wrap": True}),
+        ("epoch", {"justify": "right", "no_wrap": True}),
+        ("step", {"justify": "right", "no_wrap": True}),
+        "metrics",
+        ("created", {"no_wrap": True}),
+        ("id", {"no_wrap": True}),
+    ]
+    rows = [
+        [label, one.epoch, one.step, _metrics(one.metrics), local_time(one.created_at), short[one.id]]
+        for label, one in labelled
+    ]
+    return table(columns, rows)
+
+
+def _metrics(metrics: Any, most: int = 4) -> str:
+    if not isinstance(metrics, dict):
+        return ""
+    numbers = [
+        f"{name}={value:.6g}"
+        for name in metrics
+        if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
+    ]
+    return " ".join(numbers[:most]) + (" …" if len(numbers) > most else "")

@@ -1,0 +1,50 @@
+"""REST, under ``<base_url>/axon``; ``openapi.yaml`` beside this file describes it.
+
+A handler decodes, calls and encodes. What it calls is a function of a :class:`.call.Call`, run in a worker thread, which
+knows no web server:
+
+* :mod:`.handler`: what all handlers share: identity, bodies, the way to the worker threads and back
+* :mod:`.call`, :mod:`.bodies`, :mod:`.queries`, :mod:`.paths`: a request as the worker threads see it
+* :mod:`.responses`: answers, and the one place where errors become status codes
+* :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.checkpoints`, :mod:`.states`: the routes
+* :mod:`.writethrough`: edits that must reach a notebook's file
+"""
+
+from __future__ import annotations
+
+from tornado.web import RequestHandler
+
+from .cells import CellHandler, CellsHandler
+from .checkpoints import BestCheckpointHandler, CheckpointHandler, CheckpointsHandler
+from .exchange import ExportHandler, ImportHandler, SyncHandler
+from .handler import NowhereHandler
+from .notebooks import NotebookHandler, NotebooksHandler
+from .services import SETTING, Services
+from .states import StateHandler
+from .versions import DiffHandler, VersionHandler, VersionsHandler
+
+__all__ = ["SETTING", "Services", "routes"]
+
+_NOTEBOOK = r"/axon/notebooks/([^/]+)"
+_CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"
+
+
+def routes() -> list[tuple[str, type[RequestHandler]]]:
+    """Patterns of paths below the base URL, and who answers there; the first that matches does."""
+    return [
+        (r"/axon/notebooks", NotebooksHandler),
+        (r"/axon/notebooks/import", ImportHandler),
+        (r"/axon/notebooks/sync", SyncHandler),
+        (_NOTEBOOK, NotebookHandler),
+        (rf"{_NOTEBOOK}/export", ExportHandler),
+        (rf"{_NOTEBOOK}/cells", CellsHandler),
+        (rf"{_NOTEBOOK}/cells/([^/]+)", CellHandler),
+        (rf"{_NOTEBOOK}/versions", VersionsHandler),
+        (rf"{_NOTEBOOK}/versions/([^/]+)", VersionHandler),
+        (rf"{_NOTEBOOK}/diff", DiffHandler),
+        (rf"{_NOTEBOOK}/checkpoints", CheckpointsHandler),
+        (rf"{_NOTEBOOK}/checkpoints/best", BestCheckpointHandler),
+        (_CHECKPOINT, CheckpointHandler),
+        (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
+        (r"/axon(?:/.*)?", NowhereHandler),
+    ]

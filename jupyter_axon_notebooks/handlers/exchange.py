@@ -1,0 +1,135 @@
+"""Notebooks in and out: import, export, and bringing a file's record up to date."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from typing import Any, Final
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.utils import ensure_async
+from tornado import web
+
+from ..errors import InvalidData, NotFound
+from ..mapping import export_notebook, map_notebook, read_notebook
+from ..records import NewNotebook, TrainingNotebook
+from .call import Call
+from .handler import AxonHandler
+from .notebooks import created_answer, notebook_answer
+from .paths import check_path
+from .responses import Answer
+
+_FORMAT: Final = "ipynb"
+_UNTITLED: Final = "Untitled"
+_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
+#: Characters of a name that become a file's name.
+_LONGEST_STEM: Final = 100
+
+
+class ImportHandler(AxonHandler):
+    """Records from the text of a notebook file."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Create one, outputs and all."""
+        await self.respond(_import)
+
+
+class SyncHandler(AxonHandler):
+    """Records from notebook files."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Bring the record of a file up to date, or make it."""
+        call = self.call
+        path = await self.run(lambda: check_path(_required(call.body(), "path")))
+        manager = self.contents
+        if not manager.allow_hidden and await ensure_async(manager.is_hidden(path)):
+            raise NotFound("file", path)
+        if not await ensure_async(manager.file_exists(path)):
+            raise NotFound("file", path)
+        await self.respond(partial(_sync, path))
+
+
+class ExportHandler(AxonHandler):
+    """Records as notebook files."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, notebook_id: str) -> None:
+        """Give the file's text in JSON, or with ``download=1`` the file."""
+        call = self.call
+        download = await self.run(lambda: call.query.flag("download", default=False))
+        if not download:
+            await self.respond(partial(_export, notebook_id))
+            return
+        exported = await self.run(lambda: _export(notebook_id, call).body, settle=True)
+        self.set_attachment_header(exported["filename"])
+        self.finish(exported["content"].encode(), set_content_type="application/x-ipynb+json")
+
+
+def _import(call: Call) -> Answer:
+    body = call.body()
+    format = body.get("format", _FORMAT)
+    if format != _FORMAT:
+        raise InvalidData("$.format", f"expected {_FORMAT!r}")
+    content = _required(body, "content")
+    name = body.get("name") or _UNTITLED
+    if not isinstance(content, str) or not isinstance(name, str):
+        raise InvalidData("$.content" if not isinstance(content, str) else "$.name", "expected str")
+    try:
+        mapped = map_notebook(read_notebook(content, strict=True))
+    except InvalidData as error:
+        raise InvalidData("$.content", f"not a valid notebook: {error}") from None
+    new = NewNotebook(
+        user_id=call.actor.user_id,
+        name=name,
+        cells=mapped.cells,
+        metadata=mapped.metadata,
+        status=mapped.status,
+    )
+    return created_answer(call, call.repository.create(new))
+
+
+def _sync(path: str, call: Call) -> Answer:
+    bound = call.repository.find_by_path(call.services.sync.origin, call.paths.stored(path))
+    if bound is not None:
+        call.actor.check(bound)
+    try:
+        summary = call.services.sync.sync_file(call.paths.os_path(path), call.actor.user_id)
+    except InvalidData as error:
+        raise InvalidData("$.path", f"the file is not a notebook: {error}") from None
+    return notebook_answer(call, call.notebook(summary.id))
+
+
+def _export(notebook_id: str, call: Call) -> Answer:
+    format = call.query.text("format") or _FORMAT
+    if format != _FORMAT:
+        raise InvalidData("format", f"expected {_FORMAT}, got {format[:80]!r}")
+    notebook = call.notebook(notebook_id)
+    return Answer({"content": _text(notebook), "format": _FORMAT, "filename": _filename(notebook.name)})
+
+
+def _text(notebook: TrainingNotebook) -> str:
+    """The text of the notebook's file."""
+    content = export_notebook(notebook.cells, notebook.metadata)
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can only spell
+        return json.dumps(content, indent=1) + "\n"
+    return text
+
+
+def _filename(name: str) -> str:
+    stem = _UNSAFE.sub("_", name.encode(errors="replace").decode())[:_LONGEST_STEM].strip(". ")
+    return f"{stem or _UNTITLED}.{_FORMAT}"
+
+
+def _required(body: dict[str, Any], name: str) -> Any:
+    if name not in body:
+        raise InvalidData(f"$.{name}", "required, but missing")
+    return body[name]

@@ -1,0 +1,232 @@
+"""What all handlers share: identity, bodies, and the way to the worker threads and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+from tornado.http1connection import HTTP1Connection
+
+from ..errors import AxonError, TooLarge
+from .call import Actor, Call
+from .paths import NotebookPaths
+from .queries import Query
+from .responses import Answer, encode, error_answer
+from .services import SETTING, Services
+
+T = TypeVar("T")
+
+#: A body of up to so many times the limit is read and thrown away before it is refused: a client that is still
+#: sending when the connection closes would see a broken pipe instead of the answer.
+_THROWN_AWAY: Final = 8
+
+
+@web.stream_request_body
+class AxonHandler(APIHandler):
+    """Base of the handlers. A verb decodes, then hands a function of its :attr:`call` to :meth:`respond`.
+
+    Bodies come in pieces, so that whoever may not send one, or sends too much, is refused before it is in memory.
+    """
+
+    auth_resource = "axon"
+
+    def initialize(self) -> None:
+        """Begin with an empty body."""
+        self._body: list[bytes] = []
+        self._body_size = 0
+
+    def set_default_headers(self) -> None:
+        """Add that answers are nobody's to keep: they change with every save."""
+        super().set_default_headers()
+        self.set_header("Cache-Control", "no-store")
+
+    @property
+    def services(self) -> Services:
+        """What the extension made."""
+        return cast(Services, self.settings[SETTING])
+
+    @property
+    def contents(self) -> Any:
+        """The contents manager; its methods may be coroutines, so that calls need ``ensure_async``."""
+        return self.contents_manager
+
+    @property
+    def call(self) -> Call:
+        """This request, for the worker threads."""
+        services = self.services
+        user_id = services.config.acting_user(self.current_user.username)
+        return Call(
+            services=services,
+            actor=Actor(user_id, user_id in services.config.admin_users),
+            paths=NotebookPaths(self.contents_manager),
+            query=Query(self.request.query_arguments),
+            read_body=self._read_body,
+            if_match=self.request.headers.get("If-Match"),
+        )
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Refuse, before a byte of the body is taken, whom the server does not know."""
+        await super().prepare()
+        if self.request.method == "OPTIONS":
+            return
+        if not self.current_user:
+            raise web.HTTPError(HTTPStatus.FORBIDDEN)
+        await self.prepare_body()
+
+    async def prepare_body(self) -> None:
+        """Refuse a body that says it is far too large; one that is a little too large is thrown away and refused."""
+        limit = self.services.config.max_body_size
+        most = limit * _THROWN_AWAY
+        declared = self.declared_size()
+        if (
+            declared is not None
+            and declared > limit
+            and (declared > most or "Expect" in self.request.headers)
+        ):
+            self.take_at_most(declared)  # the answer is given; the server must not add one of its own
+            self._body_size = declared
+            self._read_body()
+        self.take_at_most(most)
+
+    def declared_size(self) -> int | None:
+        """The bytes that the body will have, if the client says."""
+        text = self.request.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    def take_at_most(self, size: int) -> None:
+        """Let this request have a body of ``size`` bytes."""
+        cast(HTTP1Connection, self.request.connection).set_max_body_size(size)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Keep a piece of the body, as long as it stays under the limit."""
+        self._body_size += len(chunk)
+        if self._body_size > self.services.config.max_body_size:
+            self._body.clear()
+        else:
+            self._body.append(chunk)
+        return None
+
+    def _read_body(self) -> bytes:
+        limit = self.services.config.max_body_size
+        if self._body_size > limit:
+            raise TooLarge(f"the body has more than {limit} bytes (AxonNotebooks.max_body_size)")
+        return b"".join(self._body)
+
+    async def run(self, work: Callable[[], T], *, settle: bool = False) -> T:
+        """What ``work`` returns, done in a worker thread; ``settle``: once the saves on their way are stored."""
+        services = self.services
+
+        def settled() -> T:
+            services.sync.settle()
+            return work()
+
+        hop = settled if settle else work
+        return await asyncio.get_running_loop().run_in_executor(services.executor, hop)
+
+    async def respond(self, work: Callable[[Call], Answer]) -> None:
+        """Answer with what ``work`` returns: done and encoded in a worker thread, after the saves on their way."""
+        call = self.call
+
+        def worked() -> tuple[Answer, bytes]:
+            answer = work(call)
+            return answer, encode(answer.body)
+
+        self.send(*await self.run(worked, settle=True))
+
+    async def answer(self, answer: Answer) -> None:
+        """Send an answer, encoded in a worker thread."""
+        self.send(answer, await self.run(partial(encode, answer.body)))
+
+    def send(self, answer: Answer, body: bytes) -> None:
+        """Send an answer whose body is encoded."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self.finish(None if answer.status == HTTPStatus.NO_CONTENT else body)
+
+    def compute_etag(self) -> None:
+        """Give no tag that would have to be computed from the whole answer, in the event loop."""
+
+    def check_etag_header(self) -> bool:
+        """Never say "not modified": a record's tag is its version, and more than that can change."""
+        return False
+
+    def update_api_activity(self) -> None:
+        """Note the request; an argument that is no text must not spoil the answer."""
+        with suppress(web.HTTPError):
+            super().update_api_activity()
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Log what the server is to blame for; what the client is, the answer says."""
+        if not isinstance(value, AxonError):
+            super().log_exception(typ, value, tb)
+        elif error_answer(value, 500).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log.error("axon: %s %s: %s", self.request.method, self.request.path, value)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer an error in JSON."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        answer = error_answer(error, status_code)
+        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self._verbs()))
+        self.send(answer, encode(answer.body))
+
+    def _verbs(self) -> list[str]:
+        missing = web.RequestHandler._unimplemented_method
+        return [verb for verb in self.SUPPORTED_METHODS if getattr(type(self), verb.lower()) is not missing]
+
+
+class NowhereHandler(AxonHandler):
+    """Answers where there is nothing, in JSON."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Nothing is here."""
+        self._refuse()
+
+    @web.authenticated
+    @authorized
+    async def head(self) -> None:
+        """Nothing is here."""
+        self._refuse()
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Nothing is here."""
+        self._refuse()
+
+    @web.authenticated
+    @authorized
+    async def put(self) -> None:
+        """Nothing is here."""
+        self._refuse()
+
+    @web.authenticated
+    @authorized
+    async def patch(self) -> None:
+        """Nothing is here."""
+        self._refuse()
+
+    @web.authenticated
+    @authorized
+    async def delete(self) -> None:
+        """Nothing is here."""
+        self._refuse()
+
+    def _refuse(self) -> None:
+        raise web.HTTPError(HTTPStatus.NOT_FOUND, f"there is nothing at {self.request.path}")

@@ -1,0 +1,142 @@
+"""Notebook records: listing, creating, reading, changing, deleting."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from ..errors import Forbidden, InvalidData
+from ..mapping import notebook_name
+from ..records import NewNotebook, NotebookStatus, TrainingNotebook, UpdateNotebook
+from .call import Call
+from .handler import AxonHandler
+from .paths import check_path
+from .responses import NO_CONTENT, Answer
+from .writethrough import create_with_file, write_through
+
+#: What the server decides, whatever a body says.
+_OURS = ("id", "origin", "path", "user_id")
+
+
+class NotebooksHandler(AxonHandler):
+    """All records that one may see."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """List them, newest ``updated_at`` first."""
+        await self.respond(_list)
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Create one; with ``path``, its file too."""
+        call = self.call
+        new, path = await self.run(partial(_decode_new, call))
+        if path is None:
+            created = await self.run(partial(_create, call, new))
+        else:
+            created = await create_with_file(self, path, new)
+        await self.answer(created_answer(call, created))
+
+
+class NotebookHandler(AxonHandler):
+    """One record."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, notebook_id: str) -> None:
+        """Give it, whole."""
+        await self.respond(partial(_get, notebook_id))
+
+    @web.authenticated
+    @authorized
+    async def put(self, notebook_id: str) -> None:
+        """Change the given fields; cells of a bound record in its file as well."""
+        call = self.call
+        updates = await self.run(lambda: UpdateNotebook.from_json(call.body()))
+        change = partial(_update, call, notebook_id, updates)
+        if updates.cells is None:
+            updated = await self.run(change, settle=True)
+        else:
+            updated = await write_through(self, notebook_id, change)
+            if updates.status is not None and updated.status is not updates.status:
+                # The file was saved, which gave the record the status that its outputs tell.
+                restate = partial(call.repository.update_status, notebook_id, updates.status)
+                updated = await self.run(restate)
+        await self.answer(notebook_answer(call, updated))
+
+    @web.authenticated
+    @authorized
+    async def delete(self, notebook_id: str) -> None:
+        """Delete it with its checkpoints; its file stays."""
+        await self.respond(partial(_delete, notebook_id))
+
+
+def notebook_answer(call: Call, notebook: TrainingNotebook, status: int = HTTPStatus.OK) -> Answer:
+    """A whole record; its tag is its version, which If-Match takes."""
+    return Answer(call.shown(notebook), status, {"ETag": f'"{notebook.version_id}"'})
+
+
+def created_answer(call: Call, notebook: TrainingNotebook) -> Answer:
+    """A record that was created."""
+    return notebook_answer(call, notebook, HTTPStatus.CREATED)
+
+
+def _list(call: Call) -> Answer:
+    query, actor = call.query, call.actor
+    page = query.page()
+    path = query.text("path")
+    narrowed: dict[str, Any] = {
+        "status": query.choice("status", NotebookStatus),
+        "tag": query.text("tag"),
+        "path": None if path is None else call.paths.stored(check_path(path, "path")),
+        "text": query.text("q"),
+    }
+    if actor.is_admin:
+        found = call.repository.list_all(page.limit, page.offset, **narrowed)
+    else:
+        found = call.repository.list_by_user(actor.user_id, page.limit, page.offset, **narrowed)
+    total = call.repository.count_notebooks(None if actor.is_admin else actor.user_id, **narrowed)
+    return Answer([call.shown(summary) for summary in found], headers={"X-Total-Count": str(total)})
+
+
+def _decode_new(call: Call) -> tuple[NewNotebook, str | None]:
+    """What to create, and the path of the file to create with it."""
+    body = call.body()
+    path = None if body.get("path") is None else check_path(body["path"])
+    owner = body.get("user_id") or call.actor.user_id
+    if not isinstance(owner, str):
+        raise InvalidData("$.user_id", "expected str")
+    if owner != call.actor.user_id:
+        if not call.actor.is_admin:
+            raise Forbidden("only an administrator may create a record for another user")
+        if path is not None:
+            raise InvalidData("$.user_id", "a file that is made here belongs to whom makes it")
+    given = {name: value for name, value in body.items() if name not in _OURS and value is not None}
+    if path is not None:
+        given.setdefault("name", notebook_name(path))
+    return NewNotebook.from_json({**given, "user_id": owner}), path
+
+
+def _create(call: Call, new: NewNotebook) -> TrainingNotebook:
+    return call.repository.create(new)
+
+
+def _get(notebook_id: str, call: Call) -> Answer:
+    return notebook_answer(call, call.notebook(notebook_id))
+
+
+def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:
+    call.summary(notebook_id)
+    return call.repository.update(notebook_id, updates, expected_version=call.expected_version())
+
+
+def _delete(notebook_id: str, call: Call) -> Answer:
+    call.summary(notebook_id)
+    call.repository.delete(notebook_id)
+    return NO_CONTENT

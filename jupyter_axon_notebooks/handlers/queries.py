@@ -1,0 +1,106 @@
+"""Query arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Final, NamedTuple, TypeVar
+
+from ..errors import InvalidData
+from ..records import Moment, Record
+from .bodies import text_fault
+
+_E = TypeVar("_E", bound=Enum)
+
+_DEFAULT_LIMIT: Final = 100
+_LARGEST_LIMIT: Final = 1000
+_LARGEST_OFFSET: Final = 2**63 - 1
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+_DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+
+
+class Page(NamedTuple):
+    """Which part of a list is asked for."""
+
+    limit: int
+    offset: int
+
+
+class _Since(Record):
+    since: Moment
+
+
+class Query:
+    """The query arguments of a request, each checked when it is asked for; of repeated ones the last counts.
+
+    Every method raises :class:`.InvalidData`, naming the argument, for a value that is none.
+    """
+
+    def __init__(self, arguments: Mapping[str, Sequence[bytes]]) -> None:
+        self._arguments = arguments
+
+    def text(self, name: str) -> str | None:
+        """An argument as it stands; None where it is not given."""
+        values = self._arguments.get(name)
+        if not values:
+            return None
+        try:
+            text = values[-1].decode()
+        except UnicodeDecodeError:
+            raise InvalidData(name, "expected UTF-8") from None
+        if reason := text_fault(text):
+            raise InvalidData(name, reason)
+        return text
+
+    def required(self, name: str) -> str:
+        """An argument that has to be given."""
+        text = self.text(name)
+        if text is None:
+            raise InvalidData(name, "required, but missing")
+        return text
+
+    def page(self) -> Page:
+        """``limit`` and ``offset``."""
+        limit = self._number("limit", _DEFAULT_LIMIT, 1, _LARGEST_LIMIT)
+        return Page(limit, self._number("offset", 0, 0, _LARGEST_OFFSET))
+
+    def _number(self, name: str, default: int, least: int, most: int) -> int:
+        text = self.text(name)
+        if text is None:
+            return default
+        if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
+            raise InvalidData(name, f"expected a whole number from {least} to {most}, got {text[:80]!r}")
+        return int(text)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """``true``, ``1``, ``false`` or ``0``."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if text not in _FLAGS:
+            raise InvalidData(name, f"expected true, false, 1 or 0, got {text[:80]!r}")
+        return _FLAGS[text]
+
+    def choice(self, name: str, kind: type[_E]) -> _E | None:
+        """One of an enumeration's values; None where it is not given."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            return kind(text)
+        except ValueError:
+            allowed = ", ".join(str(member.value) for member in kind)
+            raise InvalidData(name, f"expected one of {allowed}, got {text[:80]!r}") from None
+
+    def since(self) -> datetime | None:
+        """``since``, a moment as RFC 3339 writes it; None where it is not given."""
+        text = self.text("since")
+        if text is None:
+            return None
+        try:
+            return _Since.from_json({"since": text}).since
+        except InvalidData:
+            reason = f"expected a moment such as 2026-04-16T23:15:00Z, got {text[:80]!r}"
+            raise InvalidData("since", reason) from None

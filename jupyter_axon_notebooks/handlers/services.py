@@ -1,0 +1,42 @@
+"""What the handlers work with."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final
+from weakref import WeakValueDictionary
+
+from ..config import AxonNotebooks
+from ..repository import NotebookRepository
+from ..states import StateFiles
+from ..sync import NotebookSync
+
+#: The key of :class:`Services` in the server's settings.
+SETTING: Final = "axon_services"
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the extension puts into the server's settings under :data:`SETTING`.
+
+    Attributes
+    ----------
+    executor : Executor
+        Worker threads: whatever touches the store or the disk happens there.
+    """
+
+    config: AxonNotebooks
+    repository: NotebookRepository
+    states: StateFiles
+    sync: NotebookSync
+    executor: Executor
+    _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
+
+    def editing(self, file: str) -> asyncio.Lock:
+        """The lock of those who write to one notebook file; for the event loop's thread only."""
+        lock = self._editing.get(file)
+        if lock is None:
+            lock = self._editing[file] = asyncio.Lock()
+        return lock

@@ -1,0 +1,189 @@
+"""What can be said of a store without opening it for work.
+
+Nothing here makes, migrates or changes anything: a store that a running server has open can be looked at, and so can
+one that is damaged, too new, or not there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from .codec import decode, plain_text
+from .schema import CHECKPOINTS, COLLECTIONS
+from .sqlite import NETWORK_FILE_SYSTEMS, file_system
+
+#: What of a URL is never shown; also as parameters after the question mark.
+_SECRETS = ("password", "passwd", "sslpassword")
+_HIDDEN = "***"
+
+
+def shown_url(url: str) -> str:
+    """``url`` without the password that may be in it."""
+    try:
+        parsed = sa.engine.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        return f"{url.split(':', 1)[0]}:{_HIDDEN}" if "@" in url else url
+    secrets = {name: _HIDDEN for name in parsed.query if name.lower() in _SECRETS}
+    if parsed.password is None and not secrets:
+        return url
+    return parsed.update_query_dict(secrets).render_as_string(hide_password=True)
+
+
+def file_of(url: str) -> Path | None:
+    """The file that a store at ``url`` is kept in; None for another kind of store."""
+    path = url.removeprefix("sqlite:///")
+    return Path(path).absolute() if path and path != url else None
+
+
+@dataclass
+class FileHealth:
+    """How the file of a store is doing.
+
+    Attributes
+    ----------
+    exists : bool
+        Whether there is one; nothing else is set where there is not.
+    size, wal_size : int
+        Bytes in the file, and in the write-ahead log beside it.
+    mode, folder_mode : int
+        Permission bits of the file and of its folder.
+    file_system : str
+        Its type; ``""`` where it cannot be told.
+    schema_version : int or None
+        None for an empty file, and for a database that is no store.
+    counts : dict
+        Documents by collection (``notebooks``, ``checkpoints``, …).
+    faults : list of str
+        What SQLite's integrity check found, or why it could not be made.
+    """
+
+    path: Path
+    exists: bool = False
+    size: int = 0
+    wal_size: int = 0
+    mode: int = 0
+    folder_mode: int = 0
+    readable: bool = False
+    writable: bool = False
+    file_system: str = ""
+    network: bool = False
+    journal: str | None = None
+    schema_version: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def examine(path: Path) -> FileHealth:
+    """The health of the store in the file ``path``. Reads all of it, which takes a while for gigabytes."""
+    health = FileHealth(path)
+    health.file_system = file_system(path)
+    health.network = health.file_system in NETWORK_FILE_SYSTEMS
+    try:
+        found = path.stat()
+        health.folder_mode = path.parent.stat().st_mode & 0o777
+    except OSError:
+        return health
+    health.exists = True
+    health.size, health.mode = found.st_size, found.st_mode & 0o777
+    health.wal_size = _size(_beside(path, "-wal"))
+    health.readable = os.access(path, os.R_OK)
+    health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    if not health.readable:
+        return health
+    try:
+        with looking(path) as connection:
+            _examine_content(connection, health)
+    except sqlite3.Error as error:
+        health.faults.append(str(error))
+    return health
+
+
+def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None:
+    health.journal = _journal(health.path)
+    health.faults = [line for (line,) in connection.execute("PRAGMA quick_check") if line != "ok"]
+    health.schema_version = _schema_version(connection)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for collection in COLLECTIONS:
+        if collection.name in tables:
+            count = connection.execute(f'SELECT count(*) FROM "{collection.name}"')  # noqa: S608
+            health.counts[collection.name.removeprefix("axonml_")] = count.fetchone()[0]
+
+
+def schema_version(path: Path) -> int | None:
+    """The schema version of the store in the file ``path``; None for a database that is no store.
+
+    Raises
+    ------
+    sqlite3.Error
+        When the file cannot be read, or is no database.
+    """
+    with looking(path) as connection:
+        return _schema_version(connection)
+
+
+def _schema_version(connection: sqlite3.Connection) -> int | None:
+    try:
+        row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()
+    except sqlite3.OperationalError:  # no such table
+        return None
+    return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
+
+
+def checkpoint_states(path: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Notebook id, id and state files (by part; none for a checkpoint without any) of every checkpoint.
+
+    Raises
+    ------
+    sqlite3.Error
+        When the store cannot be read.
+    """
+    with looking(path) as connection:
+        named = f'SELECT id, document FROM "{CHECKPOINTS.name}"'  # noqa: S608
+        for checkpoint_id, text in connection.execute(named):
+            document = decode(text)
+            paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
+            present = {part: value for part, value in paths.items() if value and isinstance(value, str)}
+            yield str(document.get("notebook_id")), plain_text(checkpoint_id), present
+
+
+@contextmanager
+def looking(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to the database in the file ``path`` that can only read, and leaves no file behind.
+
+    Raises
+    ------
+    sqlite3.Error
+        When it cannot be opened.
+    """
+    # A database with a log is read through its shared index, which even a reader makes where it is missing. Without a
+    # log nobody has the database open, so it can be taken for what it is: a file that nobody changes.
+    unused = not (_beside(path, "-wal").exists() or _beside(path, "-journal").exists())
+    how = "immutable=1" if unused else "mode=ro"
+    with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5)) as connection:
+        yield connection
+
+
+def _journal(path: Path) -> str:
+    # As the file's header says: a connection to a file taken for immutable always answers "delete".
+    with path.open("rb") as file:
+        header: Any = file.read(20)
+    return "wal" if header[18:20] == b"\x02\x02" else "delete"
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,114 @@
+"""Which store a command works on, and what happens when it cannot."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.records import NewNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+from .conftest import USER, Axon, repository, tree
+
+
+def store_named(folder: Path, name: str) -> str:
+    """The URL of a store with one notebook of that name."""
+    with repository(folder / f"{name}.db") as records:
+        records.create(NewNotebook(user_id=USER, name=name))
+    return f"sqlite:///{folder}/{name}.db"
+
+
+def listed(axon: Axon, *options: str) -> str:
+    return axon("list", "--json", *options).json[0]["name"]
+
+
+def test_a_store_is_chosen_by_option_then_environment_then_configuration(
+    axon: Axon, jupyter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {name: store_named(tmp_path, name) for name in ("base", "json", "py", "environment", "option")}
+    config = jupyter / "config"
+    (config / "jupyter_config.json").write_text(json.dumps({"AxonNotebooks": {"store_url": urls["base"]}}))
+    assert listed(axon) == "base"
+    (config / "jupyter_server_config.json").write_text(
+        json.dumps({"AxonNotebooks": {"store_url": urls["json"]}})
+    )
+    assert listed(axon) == "json"
+    (config / "jupyter_server_config.json").unlink()
+    (config / "jupyter_server_config.py").write_text(f"c.AxonNotebooks.store_url = {urls['py']!r}\n")
+    assert listed(axon) == "py"
+    monkeypatch.setenv("AXON_STORE_URL", urls["environment"])
+    assert listed(axon) == "environment"
+    assert listed(axon, "--store-url", urls["option"]) == "option"
+
+
+def test_the_configured_user_is_whose_records_are_listed(
+    axon: Axon, jupyter: Path, records: NotebookRepository
+) -> None:
+    records.create(NewNotebook(user_id="grace", name="hers"))
+    (jupyter / "config" / "jupyter_server_config.py").write_text("c.AxonNotebooks.user_id = 'grace'\n")
+    assert listed(axon) == "hers"
+
+
+@pytest.mark.parametrize(
+    "line", ["c.AxonNotebooks.store_url = 3", "c.AxonNotebooks.states_root = 'x'", "1/0", "(("]
+)
+def test_a_wrong_configuration_is_a_message(axon: Axon, jupyter: Path, line: str) -> None:
+    (jupyter / "config" / "jupyter_server_config.py").write_text(line + "\n")
+    ran = axon("list")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "onfiguration" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "mysql://ada:hunter2@db/axon",
+        "postgresql+nonsense://db/axon?password=hunter2",
+        "nonsense",
+    ],
+)
+def test_a_store_that_cannot_be_used_is_a_message_without_its_password(axon: Axon, url: str) -> None:
+    for command in (["list"], ["import", "a.ipynb"]):
+        ran = axon(*command, "--store-url", url)
+        assert ran.exit_code == 4
+        assert ran.stderr.startswith("Error: ")
+        assert ran.stderr.count("\n") == 1
+        assert "hunter2" not in ran.stderr + ran.stdout
+
+
+def test_somebody_elses_database_is_left_alone(axon: Axon, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    (tmp_path / "text.db").write_text("no database at all, but long enough to look into")
+    (tmp_path / "empty.db").touch()
+    before = tree(tmp_path)
+    for name, code in (("other.db", 4), ("text.db", 4), ("empty.db", 3)):
+        ran = axon("list", "--store-url", f"sqlite:///{tmp_path}/{name}")
+        assert (ran.exit_code, ran.stderr.count("\n")) == (code, 1)
+    assert tree(tmp_path) == before
+
+
+def test_a_store_of_a_newer_version_is_refused(axon: Axon, records: NotebookRepository, db: Path) -> None:
+    with sqlite3.connect(db) as connection:
+        connection.execute("UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
+    connection.close()
+    ran = axon("list")
+    assert ran.exit_code == 4
+    assert "upgrade jupyter-axon-notebooks" in ran.stderr
+
+
+def test_a_damaged_store_is_called_damaged(axon: Axon, db: Path) -> None:
+    with repository(db) as records:
+        records.create(NewNotebook(user_id=USER, name="a"))
+    content = bytearray(db.read_bytes())
+    content[100:4096] = b"\xa5" * 3996
+    db.write_bytes(content)
+    ran = axon("list")
+    assert ran.exit_code == 4
+    assert "it is damaged" in ran.stderr

@@ -1,0 +1,198 @@
+"""`doctor`: finds what is wrong, says what to do, changes nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store.health import examine, shown_url
+
+from .conftest import USER, Axon, enable, repository, tree
+
+
+@pytest.fixture
+def root(jupyter: Path) -> Path:
+    return jupyter / "data" / "axon_notebooks" / "states"
+
+
+def problems(axon: Axon) -> dict[str, dict[str, str]]:
+    ran = axon("doctor", "--json")
+    assert ran.exit_code == (1 if ran.json["problems"] else 0)
+    return {problem["code"]: problem for problem in ran.json["problems"]}
+
+
+def facts(axon: Axon, section: str) -> dict[str, Any]:
+    return axon("doctor", "--json").json["facts"][section]
+
+
+def checkpoint_with_state(records: NotebookRepository, root: Path, content: bytes = b"weights") -> str:
+    notebook = records.create(NewNotebook(user_id=USER, name="train"))
+    with StateFiles(root).writer(notebook.id, "c1", "model", format="torch") as writer:
+        writer.write(content)
+        writer.prepare()
+        state = writer.commit()
+    records.create_checkpoint(
+        NewCheckpoint(
+            id="c1", notebook_id=notebook.id, epoch=0, step=0, metrics={}, model_state_path=state.path
+        )
+    )
+    return state.path
+
+
+def test_where_nothing_was_recorded_yet_all_is_fine(process: Axon, jupyter: Path) -> None:
+    before = tree(jupyter)
+    ran = process("doctor")
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert "No problems found." in ran.stdout
+    assert tree(jupyter) == before
+
+
+def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> None:
+    with repository(db) as records:
+        checkpoint_with_state(records, root)
+    (jupyter / "data" / "axon_notebooks" / "origin").write_text("0123\n")
+    before = tree(jupyter)
+    report = axon("doctor", "--json").json
+    assert report["problems"] == []
+    assert report["facts"]["versions"].keys() >= {
+        "python",
+        "sqlite",
+        "tinydb",
+        "sqlalchemy",
+        "jupyter_server",
+    }
+    assert report["facts"]["server extension"] == {"enabled": True}
+    store = report["facts"]["store"]
+    assert (store["url"], store["engine"], store["origin"], store["user"]) == (
+        f"sqlite:///{db}",
+        "sqlite",
+        "0123",
+        USER,
+    )
+    assert (store["schema version"], store["integrity"], store["permissions"]) == (1, "ok", "0600")
+    assert [store[name] for name in ("notebooks", "checkpoints", "versions", "runs")] == [1, 1, 1, 0]
+    assert store["size"] == db.stat().st_size
+    states = report["facts"]["state files"]
+    assert (states["root"], states["checkpoint folders"], states["missing files"]) == (str(root), 1, [])
+    assert states["used"] >= len(b"weights")
+    assert states["free"] > 0
+    assert "1" in axon("doctor").stdout
+    assert tree(jupyter) == before
+
+
+def test_a_store_in_use_is_looked_at_with_what_is_only_in_its_log(
+    axon: Axon, records: NotebookRepository, db: Path
+) -> None:
+    records.create(NewNotebook(user_id=USER, name="train"))
+    before = tree(db.parent)
+    store = facts(axon, "store")
+    assert store["notebooks"] == 1
+    assert store["log size"] > 0
+    # A reader marks its place in the shared index, which is no part of the data.
+    after = tree(db.parent)
+    assert {name for name in before if before[name] != after[name]} <= {"axon.db-shm"}
+    assert before.keys() == after.keys()
+
+
+def test_damage_is_found(axon: Axon, db: Path) -> None:
+    with repository(db) as records:
+        for number in range(50):
+            records.create(NewNotebook(user_id=USER, name=f"train{number}"))
+    content = bytearray(db.read_bytes())
+    content[8192:20480] = b"\xa5" * 12288
+    db.write_bytes(content)
+    before = tree(db.parent)
+    assert "restore a backup" in problems(axon)["damaged"]["do"]
+    assert tree(db.parent) == before
+    assert "Problem: the store is damaged" in axon("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("UPDATE axon_properties SET value = '999'", "too-new"),
+        ("DROP TABLE axon_properties", "no-store"),
+    ],
+)
+def test_a_store_of_another_kind_is_told(axon: Axon, db: Path, change: str, code: str) -> None:
+    with repository(db):
+        pass
+    with sqlite3.connect(db) as connection:
+        connection.execute(change)
+    connection.close()
+    assert list(problems(axon)) == [code]
+
+
+def test_a_file_that_is_no_database_is_told(axon: Axon, db: Path) -> None:
+    db.parent.mkdir()
+    db.write_text("no database at all, but long enough to look into" * 10)
+    db.chmod(0o600)
+    assert "not a database" in problems(axon)["damaged"]["what"]
+
+
+def test_a_store_that_others_can_read_is_told(axon: Axon, db: Path) -> None:
+    with repository(db):
+        pass
+    db.chmod(0o644)
+    assert problems(axon) == {}  # its folder lets nobody in
+    db.parent.chmod(0o755)
+    assert f"chmod 600 {db}" in problems(axon)["readable-by-others"]["do"]
+
+
+def test_a_record_without_its_state_file_is_told(axon: Axon, records: NotebookRepository, root: Path) -> None:
+    path = checkpoint_with_state(records, root)
+    os.unlink(path)
+    assert path in problems(axon)["missing-state-files"]["what"]
+    (missing,) = facts(axon, "state files")["missing files"]
+    assert (missing["checkpoint_id"], missing["path"]) == ("c1", path)
+
+
+def test_a_folder_without_a_record_is_told_once_it_is_old(
+    axon: Axon, records: NotebookRepository, root: Path
+) -> None:
+    path = Path(checkpoint_with_state(records, root))
+    records.delete_checkpoint("c1")
+    assert problems(axon) == {}
+    assert facts(axon, "state files")["folders being written"] == [str(path.parent)]
+    for old in [path.parent, *path.parent.iterdir()]:
+        os.utime(old, (0, 0))
+    assert str(path.parent) in problems(axon)["folders-without-record"]["what"]
+
+
+def test_an_extension_that_is_not_enabled_is_told(axon: Axon, jupyter: Path) -> None:
+    enable(jupyter, False)
+    assert "jupyter server extension enable" in problems(axon)["extension-not-enabled"]["do"]
+    config = jupyter / "config" / "jupyter_server_config.py"
+    config.write_text("c.ServerApp.jpserver_extensions = {'jupyter_axon_notebooks': True}\n")
+    assert problems(axon) == {}
+
+
+def test_a_password_is_never_shown(axon: Axon) -> None:
+    for url in ("postgresql+psycopg://ada:hunter2@db/axon", "postgresql+psycopg://db/axon?password=hunter2"):
+        for options in ([], ["--json"]):
+            ran = axon("doctor", "--store-url", url, *options)
+            assert "hunter2" not in ran.stdout + ran.stderr
+            assert "db/axon" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////data/axon.db", "memory://", "postgresql+psycopg://ada@db:5432/axon"]
+)
+def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert shown_url(url) == url
+
+
+def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:
+    with repository(db) as records:
+        records.create(NewNotebook(user_id=USER, name="train"))
+    assert sorted(path.name for path in db.parent.iterdir()) == ["axon.db"]
+    health = examine(db)
+    assert (health.counts["notebooks"], health.journal, health.faults) == (1, "wal", [])
+    assert sorted(path.name for path in db.parent.iterdir()) == ["axon.db"]

@@ -1,0 +1,121 @@
+"""`import` and `export`: from a notebook file to a record and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+from .conftest import CORPUS, USER, Axon
+
+EMPTY = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def write(path: Path, **changes: object) -> Path:
+    path.write_text(json.dumps({**EMPTY, **changes}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["test4.ipynb", "test4.5.ipynb", "test4custom.ipynb", "many_tracebacks.ipynb"]
+)
+def test_an_imported_notebook_is_exported_as_it_was(axon: Axon, name: str) -> None:
+    file = CORPUS / "nbformat" / name
+    notebook_id = axon("import", file).stdout.strip()
+    assert axon("export", notebook_id, "-o", "back.ipynb").exit_code == 0
+    assert nbformat.read("back.ipynb", nbformat.NO_CONVERT) == nbformat.read(file, nbformat.NO_CONVERT)
+    text = Path("back.ipynb").read_text(encoding="utf-8")
+    assert axon("export", notebook_id, "-o", "-").stdout == text
+    assert text.startswith('{\n "cells": [\n')
+
+
+def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(axon: Axon, tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / "a.ipynb"),
+        tmp_path / "bad.ipynb",
+        tmp_path / "none.ipynb",
+        write(tmp_path / "b.ipynb"),
+    ]
+    files[1].write_text("not a notebook")
+    ran = axon("import", *files)
+    assert ran.exit_code == 1
+    assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [str(files[0]), str(files[3])]
+    assert f"{files[1]}: $: not JSON" in ran.stderr
+    assert f"{files[2]}: No such file or directory\n2 of 4 files were not imported." in ran.stderr
+    assert {one["name"] for one in axon("list", "--json").json} == {"a", "b"}
+
+
+def test_an_invalid_notebook_is_refused_with_the_place_of_the_fault(axon: Axon, tmp_path: Path) -> None:
+    cells = [{"cell_type": "code", "metadata": {}, "source": "", "outputs": [], "execution_count": None}]
+    ran = axon("import", write(tmp_path / "a.ipynb", cells=cells), "--json")
+    assert ran.exit_code == 1
+    assert ran.json == [{"file": str(tmp_path / "a.ipynb"), "error": "$.cells[0].id: required, but missing"}]
+
+
+def test_an_import_belongs_to_whoever_imports_and_is_bound_to_no_file(axon: Axon, tmp_path: Path) -> None:
+    notebook_id = axon("import", write(tmp_path / "a.ipynb"), "--name", "spirals").stdout.strip()
+    record = axon("show", notebook_id, "--json").json
+    assert (record["name"], record["user_id"], record["cells"]) == ("spirals", USER, [])
+    assert not record.keys() & {"path", "origin", "synced_at"}
+    assert axon("import", "a", "b", "--name", "x").exit_code == 2
+
+
+def test_an_export_replaces_a_file_only_by_force(axon: Axon, records: NotebookRepository) -> None:
+    notebook_id = records.create(NewNotebook(user_id=USER, name="a/b: c")).id
+    ran = axon("export", notebook_id)
+    assert ran.stdout == "a_b_ c.ipynb\n"
+    written = Path("a_b_ c.ipynb")
+    written.write_text("precious")
+    refused = axon("export", notebook_id)
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: a_b_ c.ipynb is there already; --force replaces it\n",
+    )
+    assert written.read_text() == "precious"
+    written.chmod(0o640)
+    assert axon("export", notebook_id, "--force").exit_code == 0
+    assert nbformat.read(written, 4).cells
+    assert written.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in Path().iterdir()] == ["a_b_ c.ipynb"]
+
+
+def test_an_export_by_force_through_a_link_replaces_what_it_leads_to(
+    axon: Axon, records: NotebookRepository
+) -> None:
+    notebook_id = records.create(NewNotebook(user_id=USER, name="a")).id
+    Path("real.ipynb").write_text("old")
+    Path("link.ipynb").symlink_to("real.ipynb")
+    assert axon("export", notebook_id, "-o", "link.ipynb").exit_code == 1
+    assert axon("export", notebook_id, "-o", "link.ipynb", "--force").exit_code == 0
+    assert Path("link.ipynb").is_symlink()
+    assert nbformat.read("real.ipynb", 4).cells
+
+
+def test_an_export_to_where_there_is_no_folder_says_so(axon: Axon, records: NotebookRepository) -> None:
+    notebook_id = records.create(NewNotebook(user_id=USER, name="a")).id
+    ran = axon("export", notebook_id, "-o", "nowhere/a.ipynb")
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith("Error: No such file or directory: ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_an_older_version_is_exported(axon: Axon, records: NotebookRepository) -> None:
+    old = records.create(NewNotebook(user_id=USER, name="a", cells=[NotebookCell(source="old")]))
+    new = records.update(old.id, UpdateNotebook(cells=[NotebookCell(source="new")]))
+    exported = json.loads(axon("export", old.id, "-o", "-", "--version", old.version_id).stdout)
+    assert exported["cells"][0]["source"] == ["old"]
+    assert '"new"' in axon("export", old.id, "-o", "-", "--version", new.version_id[:8]).stdout
+    missing = axon("export", old.id, "-o", "-", "--version", "none")
+    assert (missing.exit_code, missing.stderr) == (3, "Error: version none not found\n")
+
+
+def test_half_a_surrogate_pair_is_exported_as_an_escape(axon: Axon, records: NotebookRepository) -> None:
+    cells = [NotebookCell(source="x = '\ud83d'")]
+    notebook_id = records.create(NewNotebook(user_id=USER, name="a", cells=cells)).id
+    exported = json.loads(axon("export", notebook_id, "-o", "-").stdout)
+    assert exported["cells"][0]["source"] == "x = '\ud83d'"

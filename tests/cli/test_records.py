@@ -1,0 +1,165 @@
+"""`list` and `show`: what is recorded, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.records import (
+    CellOutput,
+    CellType,
+    NewCheckpoint,
+    NewNotebook,
+    NotebookCell,
+    NotebookStatus,
+    UpdateNotebook,
+)
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+from .conftest import USER, Axon
+
+
+def make(records: NotebookRepository, name: str = "train", **fields: object) -> str:
+    return records.create(NewNotebook(**{"user_id": USER, "name": name, **fields})).id
+
+
+def names(printed: str) -> list[str]:
+    return [line.split()[0] for line in printed.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "abc"), ("export", "abc")])
+def test_a_store_that_is_not_there_is_said_so_and_not_made(axon: Axon, db: Path, command: tuple[str]) -> None:
+    ran = axon(*command)
+    assert (ran.exit_code, ran.stdout) == (3, "")
+    assert ran.stderr.count("\n") == 1
+    assert f"there is no store at sqlite:///{db} yet" in ran.stderr
+    assert not db.parent.exists()
+
+
+def test_records_are_listed_the_last_changed_first(axon: Axon, records: NotebookRepository) -> None:
+    first, _ = make(records, "first"), make(records, "second")
+    assert names(axon("list").stdout) == ["second", "first"]
+    records.update(first, UpdateNotebook(description="changed"))
+    assert names(axon("list").stdout) == ["first", "second"]
+
+
+def test_one_sees_ones_own_records_unless_asked_for_more(axon: Axon, records: NotebookRepository) -> None:
+    make(records, "mine")
+    make(records, "hers", user_id="grace")
+    assert names(axon("list").stdout) == ["mine"]
+    assert names(axon("list", "--user", "grace").stdout) == ["hers"]
+    everybody = axon("list", "--all-users")
+    assert names(everybody.stdout) == ["hers", "mine"]
+    assert "grace" in everybody.stdout
+    assert axon("list", "--all-users", "--user", "grace").exit_code == 2
+
+
+def test_status_tag_and_search_narrow_the_list(axon: Axon, records: NotebookRepository) -> None:
+    make(records, "Spirals", status=NotebookStatus.FAILED)
+    tagged = make(records, "other", description="two spirals")
+    records.update(tagged, UpdateNotebook(tags=["keep"]))
+    make(records, "third")
+    assert names(axon("list", "--status", "failed").stdout) == ["Spirals"]
+    assert names(axon("list", "--tag", "keep").stdout) == ["other"]
+    assert names(axon("list", "--search", "SPIRALS").stdout) == ["other", "Spirals"]
+    assert axon("list", "--status", "great").exit_code == 2
+
+
+def test_a_limited_list_says_what_it_leaves_out(axon: Axon, records: NotebookRepository) -> None:
+    for number in range(3):
+        make(records, f"n{number}")
+    ran = axon("list", "--limit", 2)
+    assert names(ran.stdout) == ["n2", "n1"]
+    assert ran.stderr == "2 of 3; --limit shows more.\n"
+    assert axon("list", "--limit", 3).stderr == ""
+    assert axon("list", "--limit", 0).exit_code == 2
+
+
+def test_a_list_in_json_holds_the_summaries(axon: Axon, records: NotebookRepository) -> None:
+    assert axon("list", "--json").json == []
+    notebook_id = make(records, cells=[NotebookCell(source="1"), NotebookCell(source="2")])
+    (listed,) = axon("list", "--json").json
+    assert listed == records.find_summary(notebook_id).to_json()
+    assert listed["cell_count"] == 2
+
+
+def test_a_record_is_shown_by_id_by_its_beginning_and_by_its_file(
+    axon: Axon, records: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "work" / "train.ipynb"
+    file.touch()
+    notebook_id = make(records, origin="here", path=str(file))
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "work")
+    ways = [notebook_id, notebook_id[:6], file, "train.ipynb", os.path.join("..", "elsewhere", "train.ipynb")]
+    for which in ways:
+        assert axon("show", which, "--json").json["id"] == notebook_id
+
+
+def test_what_names_no_record_or_several_is_not_found(axon: Axon, records: NotebookRepository) -> None:
+    make(records, id="abc-1")
+    make(records, id="abc-2")
+    assert axon("show", "xyz").stderr == "Error: notebook xyz not found\n"
+    several = axon("show", "abc")
+    assert several.exit_code == 3
+    assert "could be any of 2 notebooks: abc-" in several.stderr
+    assert axon("show", "abc-2").exit_code == 0
+    unbound = axon("show", "other.ipynb")
+    assert unbound.exit_code == 3
+    assert "no record is bound to the file" in unbound.stderr
+    assert axon("show", "").exit_code == 3
+
+
+def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
+    axon: Axon, records: NotebookRepository
+) -> None:
+    cell = NotebookCell(
+        source="\n  fit(model)\nmore",
+        execution_count=7,
+        outputs=[
+            CellOutput(output_type="stream", name="stdout", text="a"),
+            CellOutput(output_type="stream", name="stdout", text="b"),
+            CellOutput(output_type="display_data", data={"text/plain": "x", "image/png": "aGk="}),
+            CellOutput(output_type="error", error_name="ValueError"),
+        ],
+    )
+    notebook_id = make(records, cells=[NotebookCell(source="# Title", cell_type=CellType.MARKDOWN), cell])
+    for epoch in range(9):
+        metrics = {"loss": abs(epoch - 1.5), "note": "x"}
+        records.create_checkpoint(
+            NewCheckpoint(notebook_id=notebook_id, epoch=epoch, step=epoch, metrics=metrics)
+        )
+    shown = axon("show", notebook_id).stdout
+    assert "checkpoints  9" in shown
+    assert "versions     1" in shown
+    (line,) = (line for line in shown.splitlines() if "fit(model)" in line)
+    assert line.split() == [
+        "2",
+        "code",
+        "idle",
+        "7",
+        "fit(model)",
+        "2",
+        "stdout,",
+        "image/png,",
+        "ValueError",
+    ]
+    epochs = [line.split("loss=")[0].split()[-2:] for line in shown.splitlines() if "loss=" in line]
+    assert [epoch for epoch, _ in epochs] == ["8", "7", "6", "5", "4", "1"]
+    assert next(line for line in shown.splitlines() if line.startswith("best loss")).split()[2:5] == [
+        "1",
+        "1",
+        "loss=0.5",
+    ]
+    assert json.loads(axon("show", notebook_id, "--json").stdout) == records.find_by_id(notebook_id).to_json()
+
+
+def test_what_others_wrote_cannot_move_the_cursor(axon: Axon, records: NotebookRepository) -> None:
+    notebook_id = make(records, "a\x1b[31m[red]b\x07\ud800", cells=[NotebookCell(source="\x1b]0;title\x07")])
+    for ran in (axon("list"), axon("show", notebook_id)):
+        assert "\x1b" not in ran.stdout
+        assert "\x07" not in ran.stdout
+        assert "[red]" in ran.stdout
+    assert axon("show", notebook_id, "--json").json["name"] == "a\x1b[31m[red]b\x07\ud800"

@@ -1,0 +1,50 @@
+"""Claims about the server's authorizer: it decides on the resource ``axon``, before a body is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from jupyter_server.auth import Authorizer
+from served import Client
+from test_rest_access import WRITES, body_of
+
+
+class ReadOnly(Authorizer):
+    """Lets everybody read, and write whatever is not ours."""
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return action == "read" or resource != "axon"
+
+
+@pytest.fixture
+def jp_server_config() -> dict[str, Any]:
+    return {
+        "ServerApp": {
+            "jpserver_extensions": {"jupyter_axon_notebooks": True},
+            "authorizer_class": ReadOnly,
+        },
+    }
+
+
+async def test_who_may_only_read_writes_nothing(axon: Client, stored: Callable[[], list[str]]) -> None:
+    before = stored()
+    for verb, path in WRITES:
+        reply = await axon(verb, path, body=body_of(verb))
+        assert (reply.status, "not authorized" in reply.message) == (403, True), (verb, path)
+    assert (await axon.get("/notebooks")).json == []
+    assert stored() == before
+
+
+async def test_an_upload_is_refused_before_a_byte_of_it_is_taken(
+    axon: Client, jp_http_port: int, jp_base_url: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+    writer.write(
+        f"PUT {jp_base_url}axon/notebooks/n/checkpoints/c/states/model HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: 1000\r\n\r\n".encode()
+    )
+    assert b"403" in await reader.readline()
+    writer.close()

@@ -1,0 +1,230 @@
+"""Claims about cells: single fields change, nothing of others is lost, and edits of a bound record reach its file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from served import Client
+from tornado.web import HTTPError
+
+Write = Callable[..., Path]
+Sources = Callable[[Path], list[str]]
+
+
+async def made(axon: Client, *sources: str) -> tuple[str, list[str]]:
+    """The path of a new unbound record, and the ids of its cells."""
+    cells = [{"source": source} for source in sources]
+    notebook = await axon.created("/notebooks", {"name": "n", "cells": cells})
+    return f"/notebooks/{notebook['id']}", [cell["id"] for cell in notebook["cells"]]
+
+
+async def sources(axon: Client, path: str) -> list[str]:
+    return [cell["source"] for cell in (await axon.get(path)).json["cells"]]
+
+
+async def test_a_cell_is_added_at_its_position_or_at_the_end(axon: Client) -> None:
+    path, _ = await made(axon, "a", "b")
+    added = await axon.created(f"{path}/cells", {"source": "first", "position": 0, "cell_type": "markdown"})
+    assert (added["cell_type"], added["status"], added["outputs"]) == ("markdown", "idle", [])
+    await axon.created(f"{path}/cells", {"source": "last", "metadata": {"k": None}})
+    await axon.created(f"{path}/cells", {"source": "beyond", "position": 99})
+    assert await sources(axon, path) == ["first", "a", "b", "last", "beyond"]
+
+
+async def test_only_the_given_fields_of_a_cell_change(axon: Client) -> None:
+    path, (cell, _) = await made(axon, "a", "b")
+    output = {
+        "output_type": "execute_result",
+        "data": {"text/plain": "1"},
+        "execution_count": 3,
+        "metadata": {},
+    }
+    ran = {"outputs": [output], "execution_count": 3, "status": "completed"}
+    assert (await axon.put(f"{path}/cells/{cell}", ran)).json == {
+        "id": cell,
+        "cell_type": "code",
+        "source": "a",
+        "metadata": {},
+        **ran,
+    }
+    changed = (await axon.put(f"{path}/cells/{cell}", {"source": "c", "id": "other"})).json
+    assert (changed["id"], changed["source"], changed["outputs"]) == (cell, "c", [output])
+    cleared = (await axon.put(f"{path}/cells/{cell}", {"outputs": [], "execution_count": None})).json
+    assert "execution_count" not in cleared
+    assert await sources(axon, path) == ["c", "b"]
+
+
+async def test_changes_of_one_cell_at_once_lose_nothing(axon: Client) -> None:
+    path, (cell,) = await made(axon, "a")
+    fields = [{"source": "new"}, {"metadata": {"k": 1}}, {"status": "running"}, {"execution_count": 7}]
+    replies = await asyncio.gather(*(axon.put(f"{path}/cells/{cell}", field) for field in fields))
+    assert [reply.status for reply in replies] == [200] * 4
+    (after,) = (await axon.get(path)).json["cells"]
+    assert {name: after[name] for field in fields for name in field} == {
+        k: v for f in fields for k, v in f.items()
+    }
+
+
+async def test_a_deleted_cell_is_gone(axon: Client) -> None:
+    path, (one, _) = await made(axon, "a", "b")
+    assert (await axon.delete(f"{path}/cells/{one}")).status == 204
+    assert await sources(axon, path) == ["b"]
+    assert (await axon.delete(f"{path}/cells/{one}")).message == f"cell {one} not found"
+
+
+async def test_a_cell_of_a_known_id_is_a_conflict(axon: Client) -> None:
+    path, (cell,) = await made(axon, "a")
+    assert (await axon.post(f"{path}/cells", {"source": "b", "id": cell})).status == 409
+
+
+async def test_edits_meant_for_another_version_are_refused(axon: Client) -> None:
+    path, (cell,) = await made(axon, "a")
+    version = (await axon.get(path)).headers["ETag"]
+    changed = await axon.put(f"{path}/cells/{cell}", {"source": "b"}, headers={"If-Match": version})
+    assert changed.status == 200
+    assert changed.headers["ETag"] != version
+    stale = {"If-Match": version}
+    assert (await axon.put(f"{path}/cells/{cell}", {"source": "c"}, headers=stale)).status == 412
+    assert (await axon.post(f"{path}/cells", {"source": "c"}, headers=stale)).status == 412
+    assert (await axon.delete(f"{path}/cells/{cell}", headers=stale)).status == 412
+    assert await sources(axon, path) == ["b"]
+
+
+async def test_a_raw_cell_that_becomes_code_is_no_longer_raw(axon: Client) -> None:
+    content = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_raw_cell("x")]))
+    notebook = await axon.created("/notebooks/import", {"content": content})
+    (cell,) = notebook["cells"]
+    assert cell["nbformat_type"] == "raw"
+    changed = await axon.put(f"/notebooks/{notebook['id']}/cells/{cell['id']}", {"cell_type": "code"})
+    assert "nbformat_type" not in changed.json
+
+
+async def test_edits_of_a_bound_record_reach_its_file(
+    axon: Client, write_notebook: Write, read_sources: Sources
+) -> None:
+    file = write_notebook("bound.ipynb", "one", "two")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    path, (one, two) = f"/notebooks/{notebook['id']}", [cell["id"] for cell in notebook["cells"]]
+
+    added = await axon.created(f"{path}/cells", {"source": "zero", "position": 0})
+    assert read_sources(file) == ["zero", "one", "two"]
+    assert (await axon.put(f"{path}/cells/{one}", {"source": "uno"})).json["source"] == "uno"
+    assert read_sources(file) == ["zero", "uno", "two"]
+    assert (await axon.delete(f"{path}/cells/{two}")).status == 204
+    assert read_sources(file) == ["zero", "uno"]
+    replaced = (await axon.put(path, {"cells": [{"source": "all new"}]})).json
+    assert read_sources(file) == ["all new"]
+
+    nbformat.validate(nbformat.read(file, as_version=4))
+    assert [cell["source"] for cell in replaced["cells"]] == ["all new"]
+    assert added["id"] not in {cell["id"] for cell in replaced["cells"]}
+    assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
+
+
+async def test_a_status_given_with_cells_outlives_the_save(axon: Client, write_notebook: Write) -> None:
+    write_notebook("bound.ipynb", "one")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+    given = {"cells": [{"source": "two"}], "status": "running", "name": "renamed"}
+    changed = (await axon.put(path, given)).json
+    assert (changed["status"], changed["name"]) == ("running", "renamed")
+    assert (await axon.get(path)).json == changed
+
+
+async def test_an_edit_takes_in_first_what_was_changed_on_disk(
+    axon: Client, write_notebook: Write, read_sources: Sources
+) -> None:
+    write_notebook("bound.ipynb", "one")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+    file = write_notebook("bound.ipynb", "by git")
+    await axon.created(f"{path}/cells", {"source": "by REST"})
+    assert read_sources(file) == ["by git", "by REST"]
+    file = write_notebook("bound.ipynb", "by git again")
+    seen = {"If-Match": notebook["version_id"]}
+    assert (await axon.post(f"{path}/cells", {"source": "late"}, headers=seen)).status == 412
+    assert read_sources(file) == ["by git again"]
+    assert await sources(axon, path) == ["by git again"]
+
+
+async def test_edits_of_a_bound_record_at_once_lose_nothing(
+    axon: Client, write_notebook: Write, read_sources: Sources
+) -> None:
+    file = write_notebook("bound.ipynb", "0")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+    await asyncio.gather(*(axon.created(f"{path}/cells", {"source": str(n)}) for n in range(1, 9)))
+    assert sorted(read_sources(file)) == [str(n) for n in range(9)]
+    assert sorted(await sources(axon, path)) == [str(n) for n in range(9)]
+
+
+async def test_name_status_and_tags_never_touch_the_file(axon: Client, write_notebook: Write) -> None:
+    file = write_notebook("bound.ipynb", "one")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    notebook |= {"name": "renamed", "status": "stopped", "tags": ["t"]}
+    assert (await axon.put(f"/notebooks/{notebook['id']}", notebook)).json["name"] == "renamed"
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+
+
+async def test_the_cells_of_a_record_whose_file_is_gone_stay_as_they_are(
+    axon: Client, write_notebook: Write
+) -> None:
+    file = write_notebook("bound.ipynb", "one")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+    file.unlink()
+    refused = await axon.post(f"{path}/cells", {"source": "two"})
+    assert (refused.status, "is gone" in refused.message) == (409, True)
+    file.write_text("{}")
+    assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
+    assert await sources(axon, path) == ["one"]
+    assert not (await axon.get("/notebooks?path=other.ipynb")).json
+
+
+async def test_a_file_outside_the_root_is_not_written_and_its_path_not_told(
+    axon: Client, write_notebook: Write, jp_root_dir: Path
+) -> None:
+    outside = write_notebook("n.ipynb", "one").rename(jp_root_dir.parent / "outside.ipynb")
+    (jp_root_dir / "link.ipynb").symlink_to(outside)
+    before = outside.read_bytes()
+    notebook = (await axon.post("/notebooks/sync", {"path": "link.ipynb"})).json
+    assert "path" not in notebook
+    assert (await axon.post(f"/notebooks/{notebook['id']}/cells", {"source": "two"})).status == 409
+    assert outside.read_bytes() == before
+
+
+async def test_a_save_that_fails_changes_neither_the_file_nor_the_record(
+    axon: Client, write_notebook: Write, read_sources: Sources, jp_serverapp: Any
+) -> None:
+    file = write_notebook("bound.ipynb", "one")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+
+    def refuse(**_: Any) -> None:
+        raise HTTPError(403, "this folder is frozen")
+
+    jp_serverapp.contents_manager.register_pre_save_hook(refuse)
+    refused = await axon.post(f"{path}/cells", {"source": "two"})
+    assert (refused.status, refused.message) == (403, "this folder is frozen")
+    assert read_sources(file) == ["one"]
+    assert await sources(axon, path) == ["one"]
+
+
+async def test_a_notebook_without_cell_ids_is_edited_too(
+    axon: Client, jp_root_dir: Path, read_sources: Sources
+) -> None:
+    cell = {"cell_type": "code", "source": "one", "metadata": {}, "outputs": [], "execution_count": None}
+    file = jp_root_dir / "old.ipynb"
+    file.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    notebook = (await axon.post("/notebooks/sync", {"path": "old.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+    added = await axon.created(f"{path}/cells", {"source": "two"})
+    assert (await axon.put(f"{path}/cells/{added['id']}", {"source": "2"})).json["source"] == "2"
+    assert json.loads(file.read_text())["nbformat_minor"] == 4
+    assert read_sources(file) == ["one", "2"]

@@ -1,0 +1,361 @@
+"""Claims about bad input: it is refused with a message that names the field or the limit, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Client
+
+DEEP = "[" * 101 + "]" * 101
+TOO_DEEP_FOR_PYTHON = "[" * 200_000
+LONE = '"\\ud800"'
+CHECKPOINT = '{"epoch": 0, "step": 0, "metrics": {}'
+
+
+def checkpoint(rest: str) -> str:
+    return f"{CHECKPOINT}, {rest}}}"
+
+
+#: Verb and path, body, message's beginning. {n}, {c} and {k} are a notebook, its first cell and a checkpoint.
+BODIES: list[tuple[str, str | bytes, str]] = [
+    ("POST /notebooks", "", "$: expected object, got an empty body"),
+    ("POST /notebooks", "{", "$: not JSON: Expecting property name"),
+    ("POST /notebooks", '{"name": "n",}', "$: not JSON: "),
+    ("POST /notebooks", b'{"name": "\xff"}', "$: not UTF-8: byte 10"),
+    ("POST /notebooks", b'\xef\xbb\xbf{"name": "n"}', "$: not JSON: "),
+    ("POST /notebooks", "[]", "$: expected object, got array"),
+    ("POST /notebooks", "null", "$: expected object, got null"),
+    ("POST /notebooks", '"text"', "$: expected object, got str"),
+    ("POST /notebooks", '{"name": "a", "name": "b"}', "$: the name 'name' stands twice"),
+    ("POST /notebooks", "{}", "$.name: required, but missing"),
+    ("POST /notebooks", '{"name": 1}', "$.name: expected str, got int"),
+    ("POST /notebooks", '{"name": "a\\u0000"}', "$.name: holds a NUL character"),
+    ("POST /notebooks", f'{{"name": {LONE}}}', "$.name: holds half a surrogate pair"),
+    ("POST /notebooks", f'{{"name": "n", "x": [{{{LONE}: 1}}]}}', "$.x[0]: the name of a field holds half"),
+    ("POST /notebooks", f'{{"name": "n", "x": {DEEP}}}', "$.x[0][0]"),
+    ("POST /notebooks", f'{{"x": {TOO_DEEP_FOR_PYTHON}', "$: nested deeper than 100 levels"),
+    ("POST /notebooks", '{"name": "n", "x": NaN}', "$.x: expected a finite number"),
+    ("POST /notebooks", '{"name": "n", "x": [1e999]}', "$.x[0]: expected a finite number"),
+    ("POST /notebooks", '{"x": ' + "1" * 5000 + "}", "$: holds a whole number of more than 4300 digits"),
+    ("POST /notebooks", '{"name": "n", "cells": {}}', "$.cells: expected array, got object"),
+    ("POST /notebooks", '{"name": "n", "cells": [{}]}', "$.cells[0].source: required, but missing"),
+    (
+        "POST /notebooks",
+        '{"name": "n", "cells": [{"source": "", "cell_type": "raw"}]}',
+        "$.cells[0].cell_type",
+    ),
+    (
+        "POST /notebooks",
+        '{"name": "n", "cells": [{"source": "", "id": "a"}, {"source": "", "id": "a"}]}',
+        "$.cells[1].id: a is the id of cell 0",
+    ),
+    (
+        "POST /notebooks",
+        '{"name": "n", "cells": [{"source": "", "execution_count": 4294967296}]}',
+        "$.cells[0].execution_count",
+    ),
+    ("POST /notebooks", '{"name": "n", "status": "gone"}', "$.status: invalid enum value"),
+    ("POST /notebooks", '{"name": "n", "user_id": ["ada"]}', "$.user_id: expected str"),
+    ("POST /notebooks", '{"path": 1}', "$.path: expected str"),
+    ("POST /notebooks", '{"path": ""}', "$.path: is empty"),
+    ("POST /notebooks", '{"path": "a.txt"}', "$.path: expected the path of a notebook"),
+    ("POST /notebooks", '{"path": "../a.ipynb"}', "$.path: must be relative"),
+    ("POST /notebooks", '{"path": "sub/../../a.ipynb"}', "$.path: must be relative"),
+    ("POST /notebooks", '{"path": "a//b.ipynb"}', "$.path: must be relative"),
+    ("POST /notebooks", '{"path": "missing/a.ipynb"}', "$.path: there is no folder missing"),
+    ("POST /notebooks", '{"path": ".hidden.ipynb"}', "$.path: a hidden file"),
+    ("POST /notebooks", '{"path": "a\\u0000.ipynb"}', "$.path: holds a NUL"),
+    ("POST /notebooks", '{"path": "' + "a" * 300 + '.ipynb"}', "$.path: is too long"),
+    ("POST /notebooks", '{"path": "' + "a/" * 3000 + 'a.ipynb"}', "$.path: is too long"),
+    ("POST /notebooks/import", "{}", "$.content: required, but missing"),
+    ("POST /notebooks/import", '{"content": {}}', "$.content: expected str"),
+    ("POST /notebooks/import", '{"content": "x"}', "$.content: not a valid notebook: $: not JSON"),
+    ("POST /notebooks/import", '{"content": "[]"}', "$.content: not a valid notebook: $: expected"),
+    ("POST /notebooks/import", '{"content": "{}"}', "$.content: not a valid notebook: "),
+    ("POST /notebooks/import", '{"content": "{}", "format": "py"}', "$.format: expected 'ipynb'"),
+    ("POST /notebooks/import", '{"content": "{}", "name": 1}', "$.name: expected str"),
+    (
+        "POST /notebooks/import",
+        json.dumps({"content": '{"cells": [{}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}),
+        "$.content: not a valid notebook: $.cells[0].id: required",
+    ),
+    (
+        "POST /notebooks/import",
+        json.dumps(
+            {"content": '{"cells": [], "metadata": {"a": "\\ud800"}, "nbformat": 4, "nbformat_minor": 5}'}
+        ),
+        "$.content: not a valid notebook: $.metadata.a: holds half",
+    ),
+    ("POST /notebooks/sync", "{}", "$.path: required, but missing"),
+    ("POST /notebooks/sync", '{"path": null}', "$.path: expected str"),
+    ("POST /notebooks/sync", '{"path": "../../etc/passwd.ipynb"}', "$.path: must be relative"),
+    ("POST /notebooks/sync", '{"path": "/../a.ipynb"}', "$.path: must be relative"),
+    ("PUT /notebooks/{n}", '{"status": "gone"}', "$.status"),
+    ("PUT /notebooks/{n}", '{"tags": [1]}', "$.tags[0]: expected str, got int"),
+    ("PUT /notebooks/{n}", '{"cells": [{"source": 1}]}', "$.cells[0].source: expected str, got int"),
+    ("POST /notebooks/{n}/cells", "{}", "$.source: required, but missing"),
+    ("POST /notebooks/{n}/cells", '{"source": "", "position": -1}', "$.position: expected int >= 0"),
+    ("POST /notebooks/{n}/cells", '{"source": "", "position": 1.5}', "$.position: expected int"),
+    ("POST /notebooks/{n}/cells", '{"source": "", "id": "a b"}', "$.id: expected 1 to 64 letters"),
+    ("POST /notebooks/{n}/cells", '{"source": "", "metadata": []}', "$.metadata: expected object, got array"),
+    ("PUT /notebooks/{n}/cells/{c}", '{"source": null}', "$.source: expected str, got null"),
+    ("PUT /notebooks/{n}/cells/{c}", '{"status": "lost"}', "$.status"),
+    ("PUT /notebooks/{n}/cells/{c}", '{"execution_count": -1}', "$.execution_count"),
+    ("PUT /notebooks/{n}/cells/{c}", '{"outputs": [{"text": 1}]}', "$.outputs[0]"),
+    ("POST /notebooks/{n}/checkpoints", "{}", "$.metrics: required, but missing"),
+    ("POST /notebooks/{n}/checkpoints", '{"metrics": 1, "step": 0}', "$.epoch: required, but missing"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": "1", "step": 0, "metrics": {}}',
+        "$.epoch: expected int, got str",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": -1, "step": 0, "metrics": {}}',
+        "$.epoch: expected int >= 0",
+    ),
+    ("POST /notebooks/{n}/checkpoints", '{"epoch": 4294967296, "step": 0, "metrics": {}}', "$.epoch"),
+    ("POST /notebooks/{n}/checkpoints", '{"epoch": 1e30, "step": 0, "metrics": {}}', "$.epoch"),
+    ("POST /notebooks/{n}/checkpoints", '{"epoch": ' + "9" * 400 + ', "step": 0, "metrics": {}}', "$.epoch"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": 0, "step": true, "metrics": {}}',
+        "$.step: expected int, got bool",
+    ),
+    ("POST /notebooks/{n}/checkpoints", '{"epoch": 0, "step": 0}', "$.metrics: required, but missing"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": NaN, "step": 0, "metrics": {}}',
+        "$.epoch: expected a finite",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": 0, "step": 0, "metrics": {"a\\u0000": 1}}',
+        "$.metrics: the name",
+    ),
+    ("POST /notebooks/{n}/checkpoints", '{"epoch": 0, "step": 0, "metrics": ' + DEEP + "}", "$.metrics[0]"),
+    ("POST /notebooks/{n}/checkpoints", checkpoint('"tags": "a"'), "$.tags: expected array, got str"),
+    ("POST /notebooks/{n}/checkpoints", checkpoint('"pinned": 1'), "$.pinned: expected bool, got int"),
+    ("POST /notebooks/{n}/checkpoints", checkpoint('"run_id": 1'), "$.run_id: expected str"),
+    ("POST /notebooks/{n}/checkpoints", checkpoint('"version_id": "v"'), "$.version_id"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"model_state_base64": 1'),
+        "$.model_state_base64: expected str",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"model_state_base64": "AAA"'),
+        "$.model_state_base64: not base64",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"model_state_base64": "AA A"'),
+        "$.model_state_base64: not",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"optimizer_state_base64": "ä==="'),
+        "$.optimizer_state_base64",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"model_state_base64": "AAAA", "model_state_path": "/a"'),
+        "$.model_state_base64: there is a model_state_path already",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"model_state_path": "a.pt"'),
+        "$.model_state_path: expected an abs",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"model_state_path": "/etc/passwd"'),
+        "$.model_state_path: must lie",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"optimizer_state_path": "/etc/passwd", "model_state_base64": "AAAA"'),
+        "$.optimizer_state_path: must lie",
+    ),
+    ("PUT /notebooks/{n}/checkpoints/{k}", '{"tags": {}}', "$.tags: expected array"),
+    ("PUT /notebooks/{n}/checkpoints/{k}", '{"pinned": "yes"}', "$.pinned: expected bool"),
+]
+
+#: Path with its arguments, message's beginning.
+ARGUMENTS: list[tuple[str, str]] = [
+    ("/notebooks?limit=0", "limit: expected a whole number from 1 to 1000, got '0'"),
+    ("/notebooks?limit=1001", "limit"),
+    ("/notebooks?limit=", "limit"),
+    ("/notebooks?limit=ten", "limit"),
+    ("/notebooks?limit=%D9%A1", "limit"),
+    ("/notebooks?limit=1e2", "limit"),
+    ("/notebooks?offset=-1", "offset: expected a whole number from 0"),
+    ("/notebooks?offset=9223372036854775808", "offset"),
+    ("/notebooks?offset=" + "9" * 5000, "offset"),
+    (
+        "/notebooks?status=gone",
+        "status: expected one of draft, running, completed, failed, stopped, got 'gone'",
+    ),
+    ("/notebooks?tag=%ff", "tag: expected UTF-8"),
+    ("/notebooks?q=%00", "q: holds a NUL character"),
+    ("/notebooks?q=%ed%a0%80", "q: expected UTF-8"),
+    ("/notebooks?path=..%2Fa.ipynb", "path: must be relative"),
+    ("/notebooks?path=a%00.ipynb", "path: holds a NUL"),
+    ("/notebooks/{n}/export?format=py", "format: expected ipynb"),
+    ("/notebooks/{n}/export?download=yes", "download: expected true, false, 1 or 0, got 'yes'"),
+    ("/notebooks/{n}/diff", "from: required, but missing"),
+    ("/notebooks/{n}/versions?limit=-1", "limit"),
+    ("/notebooks/{n}/checkpoints?limit=0", "limit"),
+    ("/notebooks/{n}/checkpoints?since=yesterday", "since: expected a moment"),
+    ("/notebooks/{n}/checkpoints?since=2026-01-01T00:00:00", "since: expected a moment"),
+    ("/notebooks/{n}/checkpoints?since=0001-01-01T00:00:00%2B05:00", "since: expected a moment"),
+    ("/notebooks/{n}/checkpoints?since=2026-02-30T00:00:00Z", "since: expected a moment"),
+    ("/notebooks/{n}/checkpoints?run_id=%00", "run_id: holds a NUL"),
+    ("/notebooks/{n}/checkpoints/best?minimize=maybe", "minimize: expected true, false, 1 or 0, got 'maybe'"),
+    ("/notebooks/{n}/checkpoints/best?metric=%fe", "metric: expected UTF-8"),
+]
+
+IDS = [
+    "unknown",
+    "%2e%2e",
+    "..%2f..%2fetc%2fpasswd",
+    "%00",
+    "%0A",
+    "%ff",
+    "%ed%a0%80",
+    "a" * 3000,
+    "%F0%9F%98%80",
+    "'",
+    "%25",
+]
+
+
+async def known(axon: Client) -> dict[str, str]:
+    notebook = await axon.created("/notebooks", {"name": "n"})
+    made = await axon.created(f"/notebooks/{notebook['id']}/checkpoints", json.loads(CHECKPOINT + "}"))
+    return {"{n}": notebook["id"], "{c}": notebook["cells"][0]["id"], "{k}": made["id"]}
+
+
+def named(path: str, ids: dict[str, str]) -> str:
+    for mark, id in ids.items():
+        path = path.replace(mark, id)
+    return path
+
+
+async def test_a_bad_body_is_refused_at_its_field(axon: Client, stored: Callable[[], list[str]]) -> None:
+    ids = await known(axon)
+    before = stored()
+    for route, body, message in BODIES:
+        verb, _, path = named(route, ids).partition(" ")
+        reply = await axon(verb, path, body=body)
+        assert reply.status == 400, (route, body[:200], reply)
+        assert reply.message.startswith(message), (route, body[:200], reply.message)
+    assert stored() == before
+
+
+async def test_a_bad_argument_is_refused_by_its_name(axon: Client, stored: Callable[[], list[str]]) -> None:
+    ids = await known(axon)
+    before = stored()
+    for path, message in ARGUMENTS:
+        reply = await axon.get(named(path, ids))
+        assert (reply.status, reply.message[: len(message)]) == (400, message), path
+    assert stored() == before
+
+
+@pytest.mark.parametrize("id", IDS)
+async def test_an_unknown_id_is_not_found(id: str, axon: Client, stored: Callable[[], list[str]]) -> None:
+    ids = await known(axon)
+    before = stored()
+    for route, body in [
+        ("GET /notebooks/X", None),
+        ("PUT /notebooks/X", '{"name": "n"}'),
+        ("PUT /notebooks/X", '{"cells": []}'),
+        ("DELETE /notebooks/X", None),
+        ("GET /notebooks/X/export", None),
+        ("POST /notebooks/X/cells", '{"source": ""}'),
+        ("PUT /notebooks/{n}/cells/X", '{"source": ""}'),
+        ("DELETE /notebooks/{n}/cells/X", None),
+        ("GET /notebooks/X/versions", None),
+        ("GET /notebooks/{n}/versions/X", None),
+        ("GET /notebooks/{n}/diff?from=X&to=X", None),
+        ("GET /notebooks/X/checkpoints", None),
+        ("POST /notebooks/X/checkpoints", CHECKPOINT + ', "model_state_base64": "AAAA"}'),
+        ("GET /notebooks/X/checkpoints/best", None),
+        ("GET /notebooks/{n}/checkpoints/X", None),
+        ("PUT /notebooks/{n}/checkpoints/X", "{}"),
+        ("DELETE /notebooks/{n}/checkpoints/X", None),
+        ("GET /notebooks/{n}/checkpoints/X/states/model", None),
+        ("PUT /notebooks/{n}/checkpoints/X/states/model", "weights"),
+        ("PUT /notebooks/X/checkpoints/{k}/states/model", "weights"),
+    ]:
+        verb, _, path = named(route, ids).partition(" ")
+        reply = await axon(verb, path.replace("X", id), body=body)
+        assert reply.status in ((400,) if id in ("%ff", "%ed%a0%80") else (404, 400)), (route, reply)
+        if id == "unknown":
+            assert (reply.status, "unknown not found" in reply.message) == (404, True), (route, reply)
+    assert stored() == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "%2e%2e/secret.ipynb",
+        "../secret.ipynb",
+        "sub/%2e%2e/%2e%2e/secret.ipynb",
+        "..%2fsecret.ipynb",
+        "..\\secret.ipynb",
+    ],
+)
+async def test_nothing_outside_the_root_is_read(
+    path: str, axon: Client, jp_root_dir: Path, stored: Callable[[], list[str]]
+) -> None:
+    (jp_root_dir / "sub").mkdir()
+    secret = jp_root_dir.parent / "secret.ipynb"
+    secret.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    before = stored()
+    reply = await axon.post("/notebooks/sync", {"path": path})
+    assert reply.status in (400, 404)
+    assert stored() == before
+
+
+async def test_hidden_files_are_the_contents_managers_to_allow(
+    axon: Client, write_notebook: Callable[..., Path], jp_serverapp: Any
+) -> None:
+    write_notebook(".hidden/n.ipynb", "one")
+    assert (await axon.post("/notebooks/sync", {"path": ".hidden/n.ipynb"})).status == 404
+    jp_serverapp.contents_manager.allow_hidden = True
+    assert (await axon.post("/notebooks/sync", {"path": ".hidden/n.ipynb"})).status == 200
+
+
+async def test_files_that_are_no_notebooks_are_not_synced(axon: Client, jp_root_dir: Path) -> None:
+    (jp_root_dir / "text.ipynb").write_text("hello")
+    (jp_root_dir / "folder.ipynb").mkdir()
+    refused = await axon.post("/notebooks/sync", {"path": "text.ipynb"})
+    assert (refused.status, refused.message.partition(":")[0]) == (400, "$.path")
+    assert (await axon.post("/notebooks/sync", {"path": "folder.ipynb"})).status == 404
+    assert (await axon.post("/notebooks/sync", {"path": "missing.ipynb"})).status == 404
+
+
+async def test_an_argument_of_jupyters_own_that_is_no_text_spoils_nothing(axon: Client) -> None:
+    assert (await axon.get("/notebooks?no_track_activity=%ff")).status == 200
+    assert (await axon.get("/notebooks/unknown?no_track_activity=%ff")).status == 404
+
+
+async def test_whatever_a_file_holds_is_valid_json_in_the_answer(axon: Client, jp_root_dir: Path) -> None:
+    text = (
+        '{"cells": [{"cell_type": "raw", "id": "a", "metadata": {"x": NaN, "b": 1%s}, "source": "\\ud800\\u0000\\u2028"}],'
+        ' "metadata": {"deep": %s}, "nbformat": 4, "nbformat_minor": 5}'
+    )
+    (jp_root_dir / "odd.ipynb").write_text(text % ("0" * 40, "[" * 150 + "]" * 150))
+    synced = await axon.post("/notebooks/sync", {"path": "odd.ipynb"})
+    shown = json.loads(synced.body, parse_constant=lambda name: pytest.fail(name))
+    (cell,) = shown["cells"]
+    assert cell["source"] == "\ud800\0\u2028"
+    assert cell["metadata"] == {"x": None, "b": 10**40}
+    assert (await axon.get(f"/notebooks/{shown['id']}/export")).status == 200
+    assert (await axon.get(f"/notebooks/{shown['id']}/export?download=1")).status == 200

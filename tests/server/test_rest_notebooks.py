@@ -1,0 +1,232 @@
+"""Claims about the notebook routes: records are made, listed, changed, deleted, imported, exported and synced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from served import Client
+
+
+async def test_a_record_made_with_a_name_alone_has_the_starter_cells(axon: Client) -> None:
+    reply = await axon.post("/notebooks", {"name": "MNIST"})
+    made = reply.json
+    assert reply.status == 201
+    assert reply.headers["ETag"] == f'"{made["version_id"]}"'
+    assert (made["name"], made["user_id"], made["status"]) == ("MNIST", "ada", "draft")
+    assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code"]
+    assert (await axon.get(f"/notebooks/{made['id']}")).json == made
+
+
+async def test_what_the_server_decides_is_not_taken_from_the_body(axon: Client) -> None:
+    given = {"name": "n", "id": "mine", "origin": "elsewhere", "created_at": "x", "unknown": [1]}
+    made = await axon.created("/notebooks", given)
+    assert made["id"] != "mine"
+    assert "origin" not in made
+
+
+async def test_cells_and_metadata_of_a_new_record_are_kept(axon: Client) -> None:
+    output = {"output_type": "stream", "name": "stdout", "text": "hi\n"}
+    cell = {"source": "print('hi')", "outputs": [output], "execution_count": 1, "status": "completed"}
+    made = await axon.created(
+        "/notebooks",
+        {"name": "n", "cells": [cell], "metadata": {"kernel": "python3", "tags": ["t"]}, "model_id": "m"},
+    )
+    assert made["cells"][0] == {**cell, "id": made["cells"][0]["id"], "cell_type": "code", "metadata": {}}
+    assert (made["metadata"]["kernel"], made["metadata"]["tags"], made["model_id"]) == ("python3", ["t"], "m")
+
+
+async def test_lists_are_newest_first_paged_and_counted(axon: Client) -> None:
+    ids = [(await axon.created("/notebooks", {"name": f"n{i}"}))["id"] for i in range(3)]
+    everything = await axon.get("/notebooks")
+    assert [item["id"] for item in everything.json] == ids[::-1]
+    assert "cells" not in everything.json[0]
+    page = await axon.get("/notebooks?limit=1&offset=1")
+    assert ([item["id"] for item in page.json], page.headers["X-Total-Count"]) == ([ids[1]], "3")
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("status=running", ["two"]),
+        ("tag=red", ["one"]),
+        ("q=TWO", ["two"]),
+        ("q=the%20first", ["one"]),
+        ("path=nowhere.ipynb", []),
+        ("status=failed", []),
+    ],
+)
+async def test_lists_are_narrowed_by(query: str, names: list[str], axon: Client) -> None:
+    await axon.created(
+        "/notebooks", {"name": "one", "description": "The first", "metadata": {"tags": ["red"]}}
+    )
+    await axon.created("/notebooks", {"name": "two", "status": "running"})
+    found = await axon.get(f"/notebooks?{query}")
+    assert [item["name"] for item in found.json] == names
+    assert found.headers["X-Total-Count"] == str(len(names))
+
+
+async def test_a_change_touches_the_given_fields_only(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"name": "n", "description": "d", "dataset_id": "s"})
+    path = f"/notebooks/{made['id']}"
+    changed = (await axon.put(path, {"status": "completed", "tags": ["a"], "description": None})).json
+    assert (changed["status"], changed["metadata"]["tags"], changed["description"]) == (
+        "completed",
+        ["a"],
+        "d",
+    )
+    assert {**changed, "status": "draft"}["cells"] == made["cells"]
+    assert (await axon.get(path)).json == changed
+
+
+async def test_what_was_read_can_be_changed_and_sent_back(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"name": "n"})
+    made["cells"][1]["source"] = "changed"
+    made["name"] = "renamed"
+    changed = (await axon.put(f"/notebooks/{made['id']}", made)).json
+    assert (changed["name"], changed["cells"]) == ("renamed", made["cells"])
+    assert changed["version_id"] != made["version_id"]
+
+
+async def test_a_change_meant_for_another_version_is_refused(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"name": "n"})
+    path, tag = f"/notebooks/{made['id']}", {"If-Match": f'"{made["version_id"]}"'}
+    cells = [{"source": "one"}]
+    assert (await axon.put(path, {"cells": cells}, headers=tag)).status == 200
+    stale = await axon.put(path, {"cells": [{"source": "two"}]}, headers=tag)
+    assert stale.status == 412
+    assert (await axon.get(path)).json["cells"][0]["source"] == "one"
+    assert (await axon.put(path, {"name": "x"}, headers={"If-Match": "*"})).status == 200
+    assert (await axon.put(path, {"name": "x"}, headers={"If-Match": '"a", "b"'})).status == 400
+
+
+async def test_a_record_that_changed_under_the_same_version_is_sent_again(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"name": "n"})
+    path = f"/notebooks/{made['id']}"
+    tag = (await axon.get(path)).headers["ETag"]
+    await axon.put(path, {"name": "renamed"})
+    again = await axon.get(path, headers={"If-None-Match": tag})
+    assert (again.status, again.json["name"], again.headers["ETag"]) == (200, "renamed", tag)
+
+
+async def test_a_deleted_record_is_gone_with_its_checkpoints(axon: Client, data: Path) -> None:
+    made = await axon.created("/notebooks", {"name": "n"})
+    path = f"/notebooks/{made['id']}"
+    state = {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"}
+    checkpoint = await axon.created(f"{path}/checkpoints", state)
+    assert Path(checkpoint["model_state_path"]).is_relative_to(data)
+    gone = await axon.delete(path)
+    assert (gone.status, gone.body) == (204, b"")
+    assert (await axon.get(path)).status == 404
+    assert not Path(checkpoint["model_state_path"]).parent.exists()
+    assert (await axon.delete(path)).message == f"notebook {made['id']} not found"
+
+
+async def test_a_record_made_with_a_path_has_a_file_and_is_the_only_one(
+    axon: Client, jp_root_dir: Path
+) -> None:
+    (jp_root_dir / "sub folder").mkdir()
+    given = {
+        "path": "sub folder/päth %.ipynb",
+        "name": "Named",
+        "description": "d",
+        "cells": [{"source": "import torch"}, {"source": "# hi", "cell_type": "markdown"}],
+    }
+    made = await axon.created("/notebooks", given)
+    assert (made["path"], made["name"], made["description"]) == (given["path"], "Named", "d")
+    file = nbformat.read(jp_root_dir / given["path"], as_version=4)
+    nbformat.validate(file)
+    assert [(cell.id, cell.source) for cell in file.cells] == [
+        (cell["id"], cell["source"]) for cell in made["cells"]
+    ]
+    listed = await axon.get("/notebooks")
+    assert [item["id"] for item in listed.json] == [made["id"]]
+    by_path = await axon.get("/notebooks?path=sub%20folder/p%C3%A4th%20%25.ipynb")
+    assert [item["id"] for item in by_path.json] == [made["id"]]
+
+
+async def test_a_path_alone_gives_the_name_and_the_starter_cells(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"path": "/experiment.ipynb"})
+    assert (made["name"], made["path"]) == ("experiment", "experiment.ipynb")
+    assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code"]
+    assert made["metadata"]["kernel"] == "axonml"
+
+
+async def test_a_file_that_exists_is_not_overwritten(
+    axon: Client, write_notebook: Callable[..., Path], stored: Callable[[], list[str]]
+) -> None:
+    write_notebook("there.ipynb", "mine")
+    before = stored()
+    assert (await axon.post("/notebooks", {"path": "there.ipynb"})).status == 409
+    assert stored() == before
+
+
+async def test_an_imported_notebook_comes_back_as_it_was(axon: Client) -> None:
+    content = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("1/0", outputs=[nbformat.v4.new_output("stream", text="x")]),
+            nbformat.v4.new_raw_cell("raw"),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "own": {"a": None}},
+    )
+    text = nbformat.writes(content)
+    made = await axon.created("/notebooks/import", {"content": text, "format": "ipynb", "name": "In"})
+    assert (made["name"], made["metadata"]["kernel"]) == ("In", "python3")
+    assert made["cells"][0]["outputs"][0]["text"] == "x"
+    exported = (await axon.get(f"/notebooks/{made['id']}/export?format=ipynb")).json
+    assert (exported["format"], exported["filename"]) == ("ipynb", "In.ipynb")
+    assert nbformat.reads(exported["content"], as_version=4) == nbformat.reads(text, as_version=4)
+
+
+async def test_an_imported_notebook_without_cells_has_none(axon: Client) -> None:
+    made = await axon.created("/notebooks/import", {"content": nbformat.writes(nbformat.v4.new_notebook())})
+    assert (made["cells"], made["name"]) == ([], "Untitled")
+
+
+async def test_a_download_is_the_file_under_a_safe_name(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"name": '../a"b\r\n:c'})
+    reply = await axon.get(f"/notebooks/{made['id']}/export?download=1")
+    assert reply.headers["Content-Type"] == "application/x-ipynb+json"
+    assert reply.headers["Content-Disposition"] == "attachment; filename*=utf-8''_a_b_c.ipynb"
+    nbformat.validate(nbformat.reads(reply.body.decode(), as_version=4))
+
+
+async def test_a_sync_makes_a_record_of_a_file_and_brings_it_up_to_date(
+    axon: Client, write_notebook: Callable[..., Path]
+) -> None:
+    write_notebook("sub/file.ipynb", "one")
+    made = (await axon.post("/notebooks/sync", {"path": "sub/file.ipynb"})).json
+    assert (made["path"], made["name"], made["user_id"]) == ("sub/file.ipynb", "file", "ada")
+    write_notebook("sub/file.ipynb", "one", "two")
+    synced = (await axon.post("/notebooks/sync", {"path": "sub/file.ipynb"})).json
+    assert synced["id"] == made["id"]
+    assert [cell["source"] for cell in synced["cells"]] == ["one", "two"]
+
+
+async def test_a_save_through_jupyter_is_there_in_the_next_answer(axon: Client) -> None:
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("saved")])
+    model = json.dumps({"type": "notebook", "format": "json", "content": content})
+    assert (await axon.raw("PUT", "/api/contents/saved.ipynb", body=model)).status == 201
+    listed = (await axon.get("/notebooks")).json
+    assert [(item["path"], item["cell_count"]) for item in listed] == [("saved.ipynb", 1)]
+
+
+async def test_versions_are_listed_read_and_compared(axon: Client) -> None:
+    made = await axon.created("/notebooks", {"name": "n", "cells": [{"source": "a"}, {"source": "b"}]})
+    path = f"/notebooks/{made['id']}"
+    cell = made["cells"][1]["id"]
+    await axon.put(f"{path}/cells/{cell}", {"source": "c"})
+    versions = await axon.get(f"{path}/versions")
+    newest, oldest = versions.json
+    assert (oldest["id"], versions.headers["X-Total-Count"]) == (made["version_id"], "2")
+    whole = (await axon.get(f"{path}/versions/{oldest['id']}")).json
+    assert [c["source"] for c in whole["cells"]] == ["a", "b"]
+    compared = (await axon.get(f"{path}/diff?from={oldest['id']}&to={newest['id']}")).json
+    assert compared["changes"] == [{"cell_id": cell, "change": "changed", "before": "b", "after": "c"}]
+    assert (
+        await axon.get(f"{path}/diff?from={oldest['id']}&to=nothing")
+    ).message == "version nothing not found"
+    assert (await axon.get(f"{path}/diff?from={oldest['id']}")).message == "to: required, but missing"

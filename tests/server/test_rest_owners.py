@@ -1,0 +1,123 @@
+"""Claims about owners, on a server that several users share: one sees and changes one's own, administrators all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_server.auth import IdentityProvider, User
+from served import Client
+
+
+class FromHeader(IdentityProvider):
+    """Takes the user from a header, as a proxy in front of the server would set it."""
+
+    def get_user(self, handler: Any) -> User | None:
+        name = handler.request.headers.get("X-User")
+        handler._token_authenticated = True
+        return User(name) if name else None
+
+
+@pytest.fixture
+def jp_server_config() -> dict[str, Any]:
+    return {
+        "ServerApp": {
+            "jpserver_extensions": {"jupyter_axon_notebooks": True},
+            "identity_provider_class": FromHeader,
+        },
+        "AxonNotebooks": {"identity_from_request": True, "admin_users": ["root"], "user_id": "nobody"},
+    }
+
+
+@pytest.fixture
+def ada(axon: Client) -> Client:
+    return axon.acting_as(**{"X-User": "ada"})
+
+
+@pytest.fixture
+def bob(axon: Client) -> Client:
+    return axon.acting_as(**{"X-User": "bob"})
+
+
+@pytest.fixture
+def root(axon: Client) -> Client:
+    return axon.acting_as(**{"X-User": "root"})
+
+
+async def test_anothers_record_is_neither_seen_nor_changed(
+    ada: Client, bob: Client, stored: Callable[[], list[str]]
+) -> None:
+    notebook = await ada.created("/notebooks", {"name": "hers"})
+    assert notebook["user_id"] == "ada"
+    path = f"/notebooks/{notebook['id']}"
+    state = {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"}
+    checkpoint = f"{path}/checkpoints/{(await ada.created(f'{path}/checkpoints', state))['id']}"
+    cell = f"{path}/cells/{notebook['cells'][0]['id']}"
+    version = notebook["version_id"]
+    before = stored()
+    for verb, url, body in [
+        ("GET", path, None),
+        ("PUT", path, b"{}"),
+        ("DELETE", path, None),
+        ("GET", f"{path}/export", None),
+        ("GET", f"{path}/export?download=1", None),
+        ("POST", f"{path}/cells", b'{"source": ""}'),
+        ("PUT", cell, b"{}"),
+        ("DELETE", cell, None),
+        ("GET", f"{path}/versions", None),
+        ("GET", f"{path}/versions/{version}", None),
+        ("GET", f"{path}/diff?from={version}&to={version}", None),
+        ("GET", f"{path}/checkpoints", None),
+        ("POST", f"{path}/checkpoints", b'{"epoch": 0, "step": 0, "metrics": {}}'),
+        ("GET", f"{path}/checkpoints/best", None),
+        ("GET", checkpoint, None),
+        ("PUT", checkpoint, b"{}"),
+        ("DELETE", checkpoint, None),
+        ("GET", f"{checkpoint}/states/model", None),
+        ("PUT", f"{checkpoint}/states/optimizer", b"x"),
+    ]:
+        reply = await bob(verb, url, body=body)
+        assert (reply.status, reply.message) == (403, f"notebook {notebook['id']} belongs to another user")
+    assert (await bob("HEAD", f"{checkpoint}/states/model")).status == 403
+    assert stored() == before
+
+
+async def test_lists_show_what_one_may_see(ada: Client, bob: Client, root: Client) -> None:
+    await ada.created("/notebooks", {"name": "hers"})
+    await bob.created("/notebooks", {"name": "his"})
+    for who, names in [(ada, ["hers"]), (bob, ["his"]), (root, ["his", "hers"])]:
+        listed = await who.get("/notebooks")
+        assert [item["name"] for item in listed.json] == names
+        assert listed.headers["X-Total-Count"] == str(len(names))
+
+
+async def test_an_administrator_sees_and_changes_everything(ada: Client, root: Client) -> None:
+    path = f"/notebooks/{(await ada.created('/notebooks', {'name': 'hers'}))['id']}"
+    changed = (await root.put(path, {"name": "ours"})).json
+    assert (changed["name"], changed["user_id"]) == ("ours", "ada")
+    assert (await root.delete(path)).status == 204
+
+
+async def test_a_file_made_here_belongs_to_who_made_it(ada: Client, bob: Client) -> None:
+    made = await ada.created("/notebooks", {"path": "hers.ipynb"})
+    assert made["user_id"] == "ada"
+    assert (await bob.post("/notebooks", {"path": "hers.ipynb"})).status == 409
+    assert (await bob.post(f"/notebooks/{made['id']}/cells", {"source": ""})).status == 403
+
+
+async def test_only_an_administrator_names_another_owner(ada: Client, root: Client) -> None:
+    given = {"name": "n", "user_id": "bob"}
+    assert (await ada.post("/notebooks", given)).status == 403
+    assert (await ada.created("/notebooks", {**given, "user_id": "ada"}))["user_id"] == "ada"
+    assert (await root.created("/notebooks", given))["user_id"] == "bob"
+    assert (await root.post("/notebooks", {**given, "path": "n.ipynb"})).status == 400
+
+
+async def test_anothers_file_is_not_synced(
+    ada: Client, bob: Client, write_notebook: Callable[..., Path]
+) -> None:
+    write_notebook("shared.ipynb", "one")
+    assert (await ada.post("/notebooks/sync", {"path": "shared.ipynb"})).json["user_id"] == "ada"
+    assert (await bob.post("/notebooks/sync", {"path": "shared.ipynb"})).status == 403

@@ -1,0 +1,67 @@
+"""Claims about errors: each becomes one status code, with Jupyter's form and a message that says what it is."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from served import Client
+from tornado.web import HTTPError
+
+from jupyter_axon_notebooks import errors
+from jupyter_axon_notebooks.handlers.responses import encode, error_answer
+
+STATUSES = [
+    (errors.NotFound("notebook", "x"), 404, "notebook x not found"),
+    (errors.InvalidData("$.epoch", "expected int, got str"), 400, "$.epoch: expected int, got str"),
+    (errors.Conflict("clash"), 409, "clash"),
+    (errors.Stale("stale"), 412, "stale"),
+    (errors.Forbidden("not yours"), 403, "not yours"),
+    (errors.TooLarge("too large"), 413, "too large"),
+    (errors.NoSpace("full"), 507, "full"),
+    (errors.StoreBusy("busy"), 503, "busy"),
+    (errors.StoreTooNew("too new"), 503, "too new"),
+    (errors.StoreError("broken"), 503, "broken"),
+    (errors.StateError("unreadable"), 503, "unreadable"),
+    (errors.StateCorrupt("corrupt"), 500, "corrupt"),
+    (HTTPError(418, "100%% of %s", "tea"), 418, "100% of tea"),
+    (HTTPError(404, "no file 100%"), 404, "no file 100%"),
+    (HTTPError(403), 403, "Forbidden"),
+    (RuntimeError("secret"), 500, "Unhandled error; the server's log has the details"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "message"), STATUSES, ids=lambda value: type(value).__name__)
+def test_an_error_has_one_status(error: Exception, status: int, message: str) -> None:
+    answer = error_answer(error, 500)
+    assert (answer.status, answer.body["message"]) == (status, message)
+    assert answer.body["reason"]
+    assert ("Retry-After" in answer.headers) == isinstance(error, errors.StoreBusy)
+
+
+def test_every_error_of_ours_has_a_status_of_its_own() -> None:
+    ours = {kind for kind in vars(errors).values() if isinstance(kind, type)} - {errors.AxonError}
+    assert ours == {type(error) for error, _, _ in STATUSES if isinstance(error, errors.AxonError)}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": float("nan"), "b": [float("-inf")]}, b'{"a":null,"b":[null]}'),
+        (["\ud800", float("inf")], b'["\\ud800", null]'),
+        ([2**70], b"[1180591620717411303424]"),
+        (None, b"null"),
+    ],
+)
+def test_every_value_becomes_valid_json(value: Any, text: bytes) -> None:
+    assert encode(value) == text
+
+
+async def test_what_nobody_expected_is_logged_and_still_answered_in_json(
+    axon: Client, jp_serverapp: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    jp_serverapp.web_app.settings["axon_services"].executor.shutdown()
+    reply = await axon.get("/notebooks")
+    assert (reply.status, reply.json["reason"]) == (500, "Internal Server Error")
+    assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]

@@ -1,0 +1,49 @@
+"""Claims about the specification: it describes the routes, all of them and nothing else, and Jupyter's checks agree."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+from served import SPEC
+from tornado.web import RequestHandler
+
+from jupyter_axon_notebooks.handlers import routes
+
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+def test_the_specification_is_valid() -> None:
+    validate(SPEC)
+
+
+def test_routes_and_specification_say_the_same() -> None:
+    *described, (everything_else, nowhere) = routes()
+    assert re.fullmatch(everything_else, "/axon/anything/else")
+    assert nowhere.__name__ == "NowhereHandler"
+    specified = set()
+    for path, item in SPEC["paths"].items():
+        url = "/axon" + path.replace("{part}", "model")
+        handler = next(handler for pattern, handler in routes() if re.fullmatch(pattern, url))
+        specified |= {(handler, verb.upper()) for verb in item if verb != "parameters"}
+    served = {
+        (handler, verb)
+        for _, handler in described
+        for verb in VERBS
+        if getattr(handler, verb.lower()) is not RequestHandler._unimplemented_method
+    }
+    assert specified == served
+
+
+@pytest.mark.parametrize("jp_argv", [["--ServerApp.allow_unauthenticated_access=False"]])
+def test_jupyter_finds_every_verb_authenticated(
+    jp_argv: list[str], caplog: pytest.LogCaptureFixture, jp_serverapp: Any
+) -> None:
+    assert jp_serverapp.web_app.settings["allow_unauthenticated_access"] is False
+    warned = [
+        record.getMessage() for record in caplog.get_records("setup") if record.levelno >= logging.WARNING
+    ]
+    assert not [message for message in warned if "without" in message]

@@ -1,0 +1,154 @@
+"""Claims about state files: streamed bit for bit in bounded memory, written once, refused before a byte is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Client
+from tornado.httpclient import HTTPRequest
+
+MIB = 1 << 20
+
+
+async def checkpoint_path(axon: Client, **given: Any) -> str:
+    notebook = await axon.created("/notebooks", {"name": "n"})
+    body = {"epoch": 0, "step": 0, "metrics": {}, **given}
+    checkpoint = await axon.created(f"/notebooks/{notebook['id']}/checkpoints", body)
+    return f"/notebooks/{notebook['id']}/checkpoints/{checkpoint['id']}"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the server work until something holds; the test's time limit is the limit."""
+    while not holds():
+        await asyncio.sleep(0)
+
+
+async def test_fifty_megabytes_come_back_bit_for_bit_in_bounded_memory(
+    axon: Client, http_server_client: Any, jp_base_url: str
+) -> None:
+    path = await checkpoint_path(axon, format="safetensors")
+    piece = bytes(range(256)) * (MIB // 256)
+    count, sent, got = 50, hashlib.sha256(), hashlib.sha256()
+
+    async def pieces(write: Callable[[bytes], Any]) -> None:
+        for number in range(count):
+            chunk = number.to_bytes(4, "big") + piece[4:]
+            sent.update(chunk)
+            await write(chunk)
+
+    def request(method: str, **given: Any) -> HTTPRequest:
+        url = http_server_client.get_url(f"{jp_base_url}axon{path}/states/model")
+        return HTTPRequest(
+            url, method, headers=given.pop("headers", axon.headers), request_timeout=120, **given
+        )
+
+    fetch = super(type(http_server_client), http_server_client).fetch
+    tracemalloc.start()
+    try:
+        length = {**axon.headers, "Content-Length": str(count * MIB)}
+        put = await fetch(request("PUT", headers=length, body_producer=pieces))
+        get = await fetch(request("GET", streaming_callback=got.update))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert put.code == 201
+    assert got.hexdigest() == sent.hexdigest()
+    assert get.headers["ETag"] == put.headers["ETag"] == f'"{sent.hexdigest()}"'
+    assert get.headers["Content-Length"] == str(count * MIB)
+    assert get.headers["Content-Type"] == "application/octet-stream"
+    assert peak < 20 * MIB
+    record = (await axon.get(path)).json
+    assert record["sizes"] == {"model": count * MIB}
+    assert record["model_state_path"].endswith("/model.safetensors")
+
+
+async def test_a_state_is_written_once(axon: Client) -> None:
+    path = await checkpoint_path(axon)
+    url = f"{path}/states/optimizer"
+    assert (await axon.get(url)).status == 404
+    first = await axon.put(url, body=b"one")
+    assert (first.status, first.json["sizes"]) == (201, {"optimizer": 3})
+    again = await axon.put(url, body=b"one")
+    assert (again.status, again.json) == (200, first.json)
+    assert (await axon.put(url, body=b"two")).status == 409
+    assert (await axon.get(url)).body == b"one"
+    assert [file.name for file in Path(first.json["optimizer_state_path"]).parent.glob("*optimizer*")] == [
+        "optimizer.bin"
+    ]
+
+
+async def test_what_the_client_has_already_is_not_sent_again(axon: Client) -> None:
+    path = f"{await checkpoint_path(axon, model_state_base64='AAAA')}/states/model"
+    reply = await axon.get(path)
+    assert (reply.status, reply.body) == (200, b"\0\0\0")
+    assert reply.headers["Content-Disposition"].startswith("attachment;")
+    unchanged = await axon.get(path, headers={"If-None-Match": reply.headers["ETag"]})
+    assert (unchanged.status, unchanged.body) == (304, b"")
+    assert (await axon.get(path, headers={"If-None-Match": '"other"'})).status == 200
+    head = await axon("HEAD", path)
+    assert (head.headers["Content-Length"], head.headers["ETag"]) == ("3", reply.headers["ETag"])
+
+
+async def test_states_of_the_same_part_at_once_become_one(axon: Client) -> None:
+    url = f"{await checkpoint_path(axon)}/states/model"
+    replies = await asyncio.gather(*(axon.put(url, body=bytes([n])) for n in range(5)))
+    assert sorted(reply.status for reply in replies) == [201, 409, 409, 409, 409]
+    winner = next(n for n, reply in enumerate(replies) if reply.status == 201)
+    assert (await axon.get(url)).body == bytes([winner])
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_an_upload_that_breaks_off_leaves_nothing(
+    chunked: bool, axon: Client, jp_http_port: int, jp_base_url: str, data: Path
+) -> None:
+    path = await checkpoint_path(axon)
+    _, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {4 * MIB}"
+    writer.write(
+        f"PUT {jp_base_url}axon{path}/states/model HTTP/1.1\r\nHost: 127.0.0.1:{jp_http_port}\r\n"
+        f"Authorization: {axon.headers['Authorization']}\r\n{framing}\r\n\r\n".encode()
+    )
+    octets = bytes(MIB)
+    writer.write(b"%x\r\n%b\r\n" % (len(octets), octets) if chunked else octets)
+    await writer.drain()
+    folder = data / "axon_notebooks" / "states" / path.split("/")[2]
+    await until(lambda: bool(list(folder.rglob("*.tmp"))))
+    writer.transport.abort()
+    await until(lambda: not folder.exists())
+    assert (await axon.get(path)).json["model_state_path"] == ""
+
+
+async def test_no_room_on_the_disk_is_said_before_a_byte_is_taken(
+    axon: Client, jp_http_port: int, jp_base_url: str, stored: Callable[[], list[str]]
+) -> None:
+    path = await checkpoint_path(axon)
+    before = stored()
+    reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+    writer.write(
+        f"PUT {jp_base_url}axon{path}/states/model HTTP/1.1\r\nHost: 127.0.0.1:{jp_http_port}\r\n"
+        f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {2**60}\r\n\r\n".encode()
+    )
+    answer = await reader.readline()
+    writer.close()
+    assert b"507" in answer
+    assert stored() == before
+
+
+async def test_a_state_file_that_changed_its_size_is_not_sent(axon: Client) -> None:
+    path = await checkpoint_path(axon, model_state_base64="AAAA")
+    file = Path((await axon.get(path)).json["model_state_path"])
+    file.write_bytes(b"not the weights")
+    assert "15 bytes, not the 3" in (await axon.get(f"{path}/states/model")).message
+    file.unlink()
+    assert (await axon.get(f"{path}/states/model")).status == 404
+
+
+async def test_only_models_and_optimizers_have_states(axon: Client) -> None:
+    path = await checkpoint_path(axon)
+    assert (await axon.get(f"{path}/states/scheduler")).status == 404
