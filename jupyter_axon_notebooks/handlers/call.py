@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +66,21 @@ class Call:
         return tag.strip('"')
 
     def summary(self, notebook_id: str) -> NotebookSummary:
-        """A record without its cells; raises NotFound and Forbidden."""
+        """A record without its cells, as its file is now; raises NotFound and Forbidden."""
+        found = self._summary(notebook_id)
+        self.actor.check(found)
+        return self._summary(notebook_id) if self.freshen([found]) else found
+
+    def _summary(self, notebook_id: str) -> NotebookSummary:
         found = self.repository.find_summary(notebook_id)
         if found is None:
             raise NotFound("notebook", notebook_id)
-        self.actor.check(found)
         return found
+
+    def freshen(self, records: Iterable[NotebookSummary]) -> bool:
+        """Bring records up to date with files that were changed outside Jupyter; whether there were any."""
+        ids = [record.id for record in records if record.path is not None]
+        return bool(ids) and self.services.sync.freshen(ids)
 
     def notebook(self, notebook_id: str) -> TrainingNotebook:
         """A whole record; raises NotFound and Forbidden."""

@@ -11,7 +11,7 @@ from tornado import web
 
 from ..errors import Forbidden, InvalidData
 from ..mapping import notebook_name
-from ..records import NewNotebook, NotebookStatus, TrainingNotebook, UpdateNotebook
+from ..records import NewNotebook, NotebookStatus, NotebookSummary, TrainingNotebook, UpdateNotebook
 from .call import Call
 from .handler import AxonHandler
 from .paths import check_path
@@ -97,10 +97,15 @@ def _list(call: Call) -> Answer:
         "path": None if path is None else call.paths.stored(check_path(path, "path")),
         "text": query.text("q"),
     }
-    if actor.is_admin:
-        found = call.repository.list_all(page.limit, page.offset, **narrowed)
-    else:
-        found = call.repository.list_by_user(actor.user_id, page.limit, page.offset, **narrowed)
+
+    def listed() -> list[NotebookSummary]:
+        if actor.is_admin:
+            return call.repository.list_all(page.limit, page.offset, **narrowed)
+        return call.repository.list_by_user(actor.user_id, page.limit, page.offset, **narrowed)
+
+    found = listed()
+    if call.freshen(found):
+        found = listed()
     total = call.repository.count_notebooks(None if actor.is_admin else actor.user_id, **narrowed)
     return Answer([call.shown(summary) for summary in found], headers={"X-Total-Count": str(total)})
 

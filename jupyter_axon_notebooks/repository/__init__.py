@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from tinydb import where
@@ -247,9 +247,9 @@ class NotebookRepository:
         """Who is bound to a file; None where nobody is."""
         return self._bindings.at(origin, path)
 
-    def binding_of(self, id: str) -> Binding | None:
-        """What a record is bound to; None where there is no such record."""
-        return self._bindings.of(id)
+    def bindings_of(self, ids: Iterable[str]) -> list[Binding]:
+        """What the records of these ids are bound to; those that there are."""
+        return self._bindings.of_all(ids)
 
     def bindings_carrying(self, embedded_id: str) -> list[Binding]:
         """The records whose file carries an id, and the record of that id itself."""

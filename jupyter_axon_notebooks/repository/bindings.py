@@ -6,6 +6,7 @@ carries in its own metadata.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -57,6 +58,10 @@ class Bindings:
         """The binding of a record."""
         found = self._store.notebooks.get(doc_id=id)
         return None if found is None else _binding(found)
+
+    def of_all(self, ids: Iterable[str]) -> list[Binding]:
+        """The bindings of those records that there are."""
+        return [_binding(found) for found in self._store.notebooks.get(doc_ids=list(ids))]
 
     def carrying(self, embedded_id: str) -> list[Binding]:
         """The records whose file carries an id, and the record of that id itself."""

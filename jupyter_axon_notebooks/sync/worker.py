@@ -105,9 +105,15 @@ class NotebookSync:
         return done.result(SETTLE_TIMEOUT * 2)
 
     def freshen(self, ids: Iterable[str]) -> bool:
-        """Sync the files of those records that were changed by somebody else than Jupyter; whether there were any."""
+        """Sync the files of those records that somebody else than Jupyter changed; whether there were any.
+
+        Raises
+        ------
+        StoreError
+            When the store cannot be read. A file that cannot be read leaves its record as it was.
+        """
         waiting = []
-        for binding in filter(None, map(self._repository.binding_of, ids)):
+        for binding in self._repository.bindings_of(ids):
             if binding.origin == self.origin and _was_changed(binding):
                 done: Future[NotebookSummary] = Future()
                 self._queue.put(Save(str(binding.path), binding.user_id, done=[done]))
