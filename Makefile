@@ -3,16 +3,27 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_MIN := .venv-min
+VENV_COLLABORATION := .venv-collaboration
 LAB := .lab
 SAMPLE := train_spirals.ipynb
+# What meets the packages we depend on; the fuzzer needs newer ones than the oldest that are supported.
+MIN_TESTS := tests/unit tests/store tests/repository tests/sync tests/server tests/cli/test_process.py \
+	--ignore tests/server/test_rest_fuzz.py
+# What the oldest packages are warned of by newer ones: nbformat, jupyter_core, jupyter_server.
+MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
+	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \
+	-W ignore::jupyter_events.utils.JupyterEventsVersionWarning
 # JupyterLab refuses to run as root unless told that this is meant.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab install test lint format bench clean
+.PHONY: help lab install test test-min test-collaboration lint format bench clean
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
 	@echo "make test    install what the tests need and run all of them"
+	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
+	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make lint    formatting, linting, types and import layers"
 	@echo "make format  apply the formatter"
 	@echo "make bench   measure what the README's tables report"
@@ -38,6 +49,25 @@ lab: install
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --cov --cov-report=term $(TEST_ARGS)
 
+$(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
+	$(PYTHON) -m venv --clear $(VENV_MIN)
+	$(VENV_MIN)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint tests/min-constraints.txt --editable '.[test-min]'
+	@touch $@
+
+# Python may be as old as pyproject.toml says, but not newer than what was there to build those packages for: 3.10, 3.11.
+test-min: $(VENV_MIN)/.installed
+	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
+
+# An environment of its own: where jupyter-collaboration is installed, every server loads it, that of `make lab` too.
+$(VENV_COLLABORATION)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV_COLLABORATION)
+	$(VENV_COLLABORATION)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-collaboration]'
+	@touch $@
+
+test-collaboration: $(VENV_COLLABORATION)/.installed
+	$(VENV_COLLABORATION)/bin/python -m pytest $(or $(TEST_ARGS),tests/collaboration)
+
 lint: $(VENV)/.installed-lint $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -52,4 +82,4 @@ bench: $(VENV)/.installed-test
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

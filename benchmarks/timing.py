@@ -144,12 +144,12 @@ def report(where: dict[str, Any], baseline: str, rows: Sequence[Row], *, as_json
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     for r in rows:
         times = [r.ours.median, r.ours.p95, r.baseline.median, r.baseline.p95]
-        print(f"| {r.what} | {' | '.join(map(_milliseconds, times))} | {r.ratio:.2f} | {r.goal} |")
+        print(f"| {r.what} | {' | '.join(map(milliseconds, times))} | {r.ratio:.2f} | {r.goal} |")
     print(
         f"\nPython {where['python']}, SQLite {where['sqlite']}, {where['cores']} cores, {where['file_system']}; "
-        f"4 kB write and fsync {_milliseconds(where['fsync'])}."
+        f"4 kB write and fsync {milliseconds(where['fsync'])}."
     )
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.3g} ms"

@@ -46,7 +46,9 @@ class AxonNotebooks(Configurable):
         """,
     ).tag(config=True)
 
-    admin_users = List(Unicode(), help="Users who may see and change the records of everybody.", config=True)
+    admin_users = List(Unicode(), help="Users who may see and change the records of everybody.").tag(
+        config=True
+    )
 
     states_root = Unicode(
         help="""
@@ -61,8 +63,7 @@ class AxonNotebooks(Configurable):
 
         They are read from there, never written and never removed.
         """,
-        config=True,
-    )
+    ).tag(config=True)
 
     embed_notebook_id = Bool(
         True,
@@ -78,8 +79,7 @@ class AxonNotebooks(Configurable):
         help="""
         The cells of a notebook that is created without any, each {"cell_type": "code" or "markdown", "source": …}.
         """,
-        config=True,
-    )
+    ).tag(config=True)
 
     max_body_size = Int(
         64 * _MIB,
@@ -103,12 +103,28 @@ class AxonNotebooks(Configurable):
     def _default_starter_cells(self) -> list[dict[str, str]]:
         return [{"cell_type": kind, "source": source} for kind, source in STARTER_CELLS]
 
+    @validate("store_url")
+    def _absolute_file(self, proposal: dict[str, str]) -> str:
+        url = proposal["value"]
+        file = url.removeprefix("sqlite:///")
+        if file != url and not Path(file).is_absolute():
+            raise TraitError(f"AxonNotebooks.store_url is {url!r}; expected sqlite:/// and an absolute path")
+        return url
+
+    @validate("starter_cells")
+    def _whole_cells(self, proposal: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+        for cell in proposal["value"]:
+            if cell.keys() != {"cell_type", "source"}:
+                raise TraitError(f"AxonNotebooks.starter_cells has {cell!r}; expected cell_type and source")
+        return proposal["value"]
+
     @validate("states_root")
-    def _absolute(self, proposal: dict[str, str]) -> str:
-        path = Path(proposal["value"]).expanduser()
-        if not path.is_absolute():
-            raise TraitError(f"AxonNotebooks.states_root is {proposal['value']!r}; expected an absolute path")
-        return str(path)
+    def _one_absolute(self, proposal: dict[str, str]) -> str:
+        return _absolute("states_root", proposal["value"])
+
+    @validate("extra_states_roots")
+    def _all_absolute(self, proposal: dict[str, list[str]]) -> list[str]:
+        return [_absolute("extra_states_roots", root) for root in proposal["value"]]
 
     def acting_user(self, username: str | None) -> str:
         """Who acts in a request with the identity ``username``; None: outside of any request."""
@@ -116,7 +132,14 @@ class AxonNotebooks(Configurable):
 
     def starter_templates(self) -> list[tuple[str, str]]:
         """Type and source of each starter cell."""
-        return [(cell.get("cell_type", "code"), cell.get("source", "")) for cell in self.starter_cells]
+        return [(cell["cell_type"], cell["source"]) for cell in self.starter_cells]
+
+
+def _absolute(trait: str, root: str) -> str:
+    path = Path(root).expanduser()
+    if not path.is_absolute():
+        raise TraitError(f"AxonNotebooks.{trait} has {root!r}; expected an absolute path")
+    return str(path)
 
 
 def _login() -> str:

@@ -74,6 +74,10 @@ class StoreBusy(StoreError):
     """Another process kept the store locked for longer than the busy timeout."""
 
 
+class RecordDamaged(StoreError):
+    """One record in the store cannot be read or written; the others can."""
+
+
 class StoreTooNew(StoreError):
     """The store was written by a newer version of this package."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Overdue
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +15,23 @@ from jupyter_server.base.call_context import CallContext
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.services.contents.fileio import FileManagerMixin
 from jupyter_server.utils import ensure_async
+from tornado.web import HTTPError
 
 from .config import AxonNotebooks
-from .handlers import SETTING, Services, routes
+from .errors import InvalidData, NotFound
+from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
 from .repository import NotebookRepository
 from .states import StateFiles
 from .states.tidy import tidy
 from .store import open_store
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
+from .sync.files import read_file
 
 #: Worker threads: what a request does to the store or the disk happens in one of them.
 _WORKERS = 8
+#: Seconds that the contents manager is given to get a notebook.
+_FETCH_TIMEOUT = 30.0
 
 
 class AxonExtension(AxonNotebooks, ExtensionApp):
@@ -34,64 +42,91 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
     load_other_extensions = True
 
     def initialize_settings(self) -> None:
-        """Open the store, start the worker and hand both to the handlers."""
-        data = Path(jupyter_data_dir(), "axon_notebooks")
-        self._store = open_store(self.store_url)
-        self._states = StateFiles(
-            Path(self.states_root),
-            other_roots=[Path(root) for root in self.extra_states_roots],
-            store_id=self._store.id,
-        )
-        repository = NotebookRepository(
-            self._store, states=self._states, starter_cells=self.starter_templates()
-        )
+        """Start the worker, which opens the store, and hand it to the handlers."""
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="axon")
-        self._ids = EmbeddedIds()
-        self._paths = NotebookPaths(self._contents)
-        self._sync = NotebookSync(repository, read_origin(data), self.log, self._note_embedded)
-        self._sync.start()
+        self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
+        self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)
+        self._followed: Any = None
         self._follow_contents()
-        self._executor.submit(tidy, self._states, repository, self.log)
-        self.settings[SETTING] = Services(
-            config=self,
-            repository=repository,
-            states=self._states,
-            sync=self._sync,
-            executor=self._executor,
-        )
-        self.log.info("Training notebooks are recorded in %s", self._store.url)
+        self.settings[SETTING] = Services(self, self._sync, self._executor)
+        self._sync.start()
+        self._sync.settle()  # so that the first save finds the store open, if it can be
+        # Another extension may yet put a contents manager of its own in this one's place.
+        self._server.io_loop.add_callback(self._follow_contents)
+
+    def _open(self) -> Home:
+        """Open the store and what stands on it; called by the worker."""
+        origin = read_origin(Path(jupyter_data_dir(), "axon_notebooks"))
+        store = open_store(self.store_url)
+        roots = [Path(root) for root in self.extra_states_roots]
+        states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.id)
+        repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
+        self._executor.submit(tidy, states, repository, self.log)
+        return Home(store, repository, states, origin)
 
     @property
-    def _contents(self) -> Any:
+    def _server(self) -> Any:
         assert self.serverapp is not None  # it is the server that initialises its extensions
-        return self.serverapp.contents_manager
+        return self.serverapp
 
     def _follow_contents(self) -> None:
-        """Follow the contents manager, beside whatever hooks and listeners the user has."""
-        contents = self._contents
+        """Follow the server's contents manager, beside whatever hooks and listeners the user has."""
+        contents = self._server.contents_manager
+        if contents is self._followed:
+            return
+        hears = self._followed is not None and contents.event_logger is self._followed.event_logger
+        self._followed = contents
+        self._paths = NotebookPaths(contents)
         hooks = SaveHooks(self._saved, self._ids if self.embed_notebook_id else None, self.log)
         contents.register_pre_save_hook(hooks.pre_save)
         contents.register_post_save_hook(hooks.post_save)
-        # Only contents that are files have a post-save hook run for them.
-        fetch = None if isinstance(contents, FileManagerMixin) else self._fetch
-        events = ContentsEvents(self._sync, self._ids, self._paths.os_path, fetch, self._owner, self.log)
-        contents.event_logger.add_listener(schema_id=CONTENTS_SCHEMA, listener=events)
+        if not hears:
+            events = ContentsEvents(
+                self._ids,
+                self.log,
+                saved=self._saved_elsewhere,
+                renamed=lambda old, new: self._sync.renamed(
+                    self._paths.os_path(old), self._paths.os_path(new)
+                ),
+                deleted=lambda path: self._sync.deleted(self._paths.os_path(path)),
+            )
+            contents.event_logger.add_listener(schema_id=CONTENTS_SCHEMA, listener=events)
 
-    def _saved(self, path: str, content: dict[str, Any] | None) -> None:
+    @property
+    def _has_files(self) -> bool:
+        """Whether contents are files, for which post-save hooks run."""
+        return isinstance(self._followed, FileManagerMixin)
+
+    def _saved(self, path: str, content: Mapping[str, Any] | None) -> None:
         self._sync.saved(path, self._owner(), content)
+
+    def _saved_elsewhere(self, path: str) -> None:
+        if not self._has_files:
+            self._saved(path, None)
 
     def _owner(self) -> str:
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
         return self.acting_user(getattr(getattr(handler, "current_user", None), "username", None))
 
-    async def _fetch(self, path: str) -> dict[str, Any]:
-        model = await ensure_async(self._contents.get(path, content=True, type="notebook"))
-        return dict(model["content"])
+    def _read(self, path: str) -> Mapping[str, Any]:
+        """A notebook by its stored path; called by the worker."""
+        if self._has_files:
+            return read_file(path)
+        fetching = asyncio.run_coroutine_threadsafe(self._fetch(path), self._server.io_loop.asyncio_loop)
+        try:
+            return fetching.result(_FETCH_TIMEOUT)
+        except Overdue:
+            fetching.cancel()
+            raise InvalidData("$", f"{path} could not be had within {_FETCH_TIMEOUT:g} s") from None
 
-    def _note_embedded(self, path: str, id: str) -> None:
-        shown = self._paths.shown(path)
-        if shown is not None:
-            self._ids.note(shown, id)
+    async def _fetch(self, path: str) -> Mapping[str, Any]:
+        try:
+            model = await ensure_async(self._followed.get(path, content=True, type="notebook"))
+        except HTTPError as error:
+            if error.status_code == HTTPStatus.NOT_FOUND:
+                raise NotFound("file", path) from None
+            raise InvalidData("$", f"{path} cannot be read: {error}") from error
+        return dict(model["content"])
 
     def initialize_handlers(self) -> None:
         """Add the REST routes."""
@@ -99,7 +134,6 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Finish the saves on their way, then close the store."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._sync.stop)
+        await asyncio.get_running_loop().run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self._store.close()
+        self._sync.close()

@@ -68,6 +68,14 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+_RECORD_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_record_id(text: str) -> bool:
+    """Whether ``text`` has the form of :func:`new_id`'s: it can then be a folder's name, and a part of a URL."""
+    return _RECORD_ID.fullmatch(text) is not None
+
+
 def now() -> datetime:
     """The current moment, in UTC."""
     return datetime.now(timezone.utc)

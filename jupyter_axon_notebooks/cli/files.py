@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from ..errors import Conflict
-
-
-def notebook_text(content: dict[str, Any]) -> str:
-    """A notebook file's text, laid out as Jupyter does. Of what is no valid notebook, plain JSON."""
-    import nbformat
-
-    try:
-        text: str = nbformat.v4.writes_json(nbformat.from_dict(content)) + "\n"  # type: ignore[no-untyped-call]
-        text.encode()
-    except (AttributeError, KeyError, TypeError, ValueError):  # containers missing, half a surrogate pair
-        text = json.dumps(content, indent=1) + "\n"
-    return text
 
 
 def write_file(path: Path, content: bytes, *, force: bool) -> None:

@@ -123,8 +123,9 @@ def note(text: str) -> None:
 def progress(description: str) -> Progress:
     """A progress bar on standard error; silent where that is no terminal."""
     console = _console(sys.stderr)
+    console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True)
 
 
 def _console(file: Any) -> Console:

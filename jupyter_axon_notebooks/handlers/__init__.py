@@ -19,11 +19,11 @@ from .checkpoints import BestCheckpointHandler, CheckpointHandler, CheckpointsHa
 from .exchange import ExportHandler, ImportHandler, SyncHandler
 from .handler import NowhereHandler
 from .notebooks import NotebookHandler, NotebooksHandler
-from .services import SETTING, Services
+from .services import SETTING, Home, Services
 from .states import StateHandler
 from .versions import DiffHandler, VersionHandler, VersionsHandler
 
-__all__ = ["SETTING", "Services", "routes"]
+__all__ = ["SETTING", "Home", "Services", "routes"]
 
 _NOTEBOOK = r"/axon/notebooks/([^/]+)"
 _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"

@@ -135,6 +135,8 @@ def _create(notebook_id: str, call: Call) -> Answer:
         if sent:
             call.services.states.remove_checkpoint(notebook_id, new.id)
         raise
+    if sent:
+        call.services.states.recorded(notebook_id, new.id)
     return Answer(created.to_json(), HTTPStatus.CREATED)
 
 

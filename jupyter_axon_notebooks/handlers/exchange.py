@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from functools import partial
 from typing import Any, Final
 
@@ -12,8 +10,8 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import InvalidData, NotFound
-from ..mapping import export_notebook, map_notebook, read_notebook
-from ..records import NewNotebook, TrainingNotebook
+from ..mapping import export_notebook, map_notebook, notebook_file_name, notebook_text, read_notebook
+from ..records import NewNotebook
 from .call import Call
 from .handler import AxonHandler
 from .notebooks import created_answer, notebook_answer
@@ -22,9 +20,6 @@ from .responses import Answer
 
 _FORMAT: Final = "ipynb"
 _UNTITLED: Final = "Untitled"
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
-#: Characters of a name that become a file's name.
-_LONGEST_STEM: Final = 100
 
 
 class ImportHandler(AxonHandler):
@@ -44,6 +39,7 @@ class SyncHandler(AxonHandler):
     @authorized
     async def post(self) -> None:
         """Bring the record of a file up to date, or make it."""
+        await self.check_contents("read")
         call = self.call
         path = await self.run(lambda: check_path(_required(call.body(), "path")))
         manager = self.contents
@@ -110,23 +106,8 @@ def _export(notebook_id: str, call: Call) -> Answer:
     if format != _FORMAT:
         raise InvalidData("format", f"expected {_FORMAT}, got {format[:80]!r}")
     notebook = call.notebook(notebook_id)
-    return Answer({"content": _text(notebook), "format": _FORMAT, "filename": _filename(notebook.name)})
-
-
-def _text(notebook: TrainingNotebook) -> str:
-    """The text of the notebook's file."""
-    content = export_notebook(notebook.cells, notebook.metadata)
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can only spell
-        return json.dumps(content, indent=1) + "\n"
-    return text
-
-
-def _filename(name: str) -> str:
-    stem = _UNSAFE.sub("_", name.encode(errors="replace").decode())[:_LONGEST_STEM].strip(". ")
-    return f"{stem or _UNTITLED}.{_FORMAT}"
+    content = notebook_text(export_notebook(notebook.cells, notebook.metadata))
+    return Answer({"content": content, "format": _FORMAT, "filename": notebook_file_name(notebook.name)})
 
 
 def _required(body: dict[str, Any], name: str) -> Any:

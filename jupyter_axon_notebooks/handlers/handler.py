@@ -12,10 +12,11 @@ from typing import Any, Final, TypeVar, cast
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.http1connection import HTTP1Connection
 
-from ..errors import AxonError, TooLarge
+from ..errors import AxonError, Forbidden, TooLarge
 from .call import Actor, Call
 from .paths import NotebookPaths
 from .queries import Query
@@ -58,6 +59,19 @@ class AxonHandler(APIHandler):
         """The contents manager; its methods may be coroutines, so that calls need ``ensure_async``."""
         return self.contents_manager
 
+    async def check_contents(self, action: str) -> None:
+        """See that the authorizer lets the user ``read`` or ``write`` contents: whoever may use records may not, by
+        that alone, touch files.
+
+        Raises
+        ------
+        Forbidden
+            When it does not.
+        """
+        allowed = self.authorizer.is_authorized(self, self.current_user, action, "contents")
+        if not await ensure_async(allowed):
+            raise Forbidden(f"not authorized to {action} on resource: contents")
+
     @property
     def call(self) -> Call:
         """This request, for the worker threads."""
@@ -79,6 +93,10 @@ class AxonHandler(APIHandler):
             return
         if not self.current_user:
             raise web.HTTPError(HTTPStatus.FORBIDDEN)
+        sync = self.services.sync
+        if not sync.is_open:
+            await self.run(sync.settle)  # tries again
+        _ = sync.opened  # or says why not
         await self.prepare_body()
 
     async def prepare_body(self) -> None:

@@ -11,10 +11,30 @@ from weakref import WeakValueDictionary
 from ..config import AxonNotebooks
 from ..repository import NotebookRepository
 from ..states import StateFiles
+from ..store import Store
 from ..sync import NotebookSync
 
 #: The key of :class:`Services` in the server's settings.
 SETTING: Final = "axon_services"
+
+
+@dataclass(frozen=True)
+class Home:
+    """What stands on an open store."""
+
+    store: Store
+    repository: NotebookRepository
+    states: StateFiles
+    origin: str
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the store's file was removed or replaced."""
+        return self.store.is_lost
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
 
 
 @dataclass(frozen=True)
@@ -28,11 +48,19 @@ class Services:
     """
 
     config: AxonNotebooks
-    repository: NotebookRepository
-    states: StateFiles
-    sync: NotebookSync
+    sync: NotebookSync[Home]
     executor: Executor
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
+
+    @property
+    def repository(self) -> NotebookRepository:
+        """The operations on records; raises StoreError as long as the store cannot be opened."""
+        return self.sync.opened.repository
+
+    @property
+    def states(self) -> StateFiles:
+        """The home of state files; raises as :attr:`repository` does."""
+        return self.sync.opened.states
 
     def editing(self, file: str) -> asyncio.Lock:
         """The lock of those who write to one notebook file; for the event loop's thread only."""

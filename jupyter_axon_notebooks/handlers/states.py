@@ -90,11 +90,11 @@ class StateHandler(AxonHandler):
 
     @web.authenticated
     @authorized
-    async def put(self, _notebook_id: str, checkpoint_id: str, part: str) -> None:
+    async def put(self, notebook_id: str, checkpoint_id: str, part: str) -> None:
         """Attach the state that came: 201, or 200 when this very state is there already."""
         upload, self._upload = self._upload, None
         assert upload is not None  # made in prepare
-        await self.answer(await upload.finish(self.call, checkpoint_id, cast(Part, part)))
+        await self.answer(await upload.finish(self.call, notebook_id, checkpoint_id, cast(Part, part)))
 
     async def _send(self, notebook_id: str, checkpoint_id: str, part: Part) -> None:
         state = await self.run(partial(_open_state, self.call, notebook_id, checkpoint_id, part))
@@ -174,7 +174,7 @@ class Upload:
             self._error = self._error or StreamClosedError()
             await self._handler.run(self._writer.abort)
 
-    async def finish(self, call: Call, checkpoint_id: str, part: Part) -> Answer:
+    async def finish(self, call: Call, notebook_id: str, checkpoint_id: str, part: Part) -> Answer:
         """Attach what has come to its checkpoint."""
         async with self._lock:
             if self._error is None:
@@ -182,7 +182,9 @@ class Upload:
             if self._error is not None:
                 await self._handler.run(self._writer.abort)
                 raise self._error
-            return await self._handler.run(partial(_attach, call, checkpoint_id, part, self._writer))
+            return await self._handler.run(
+                partial(_attach, call, notebook_id, checkpoint_id, part, self._writer)
+            )
 
 
 def _open_upload(
@@ -194,7 +196,7 @@ def _open_upload(
     )
 
 
-def _attach(call: Call, checkpoint_id: str, part: Part, writer: StateWriter) -> Answer:
+def _attach(call: Call, notebook_id: str, checkpoint_id: str, part: Part, writer: StateWriter) -> Answer:
     committed = False
 
     def commit() -> StoredState:
@@ -205,7 +207,11 @@ def _attach(call: Call, checkpoint_id: str, part: Part, writer: StateWriter) -> 
     with writer:
         writer.prepare()
         digest = writer.digest
-        checkpoint = call.repository.attach_state(checkpoint_id, part, commit, digest)
+        states = call.services.states
+        checkpoint = call.repository.attach_state(
+            checkpoint_id, part, commit, digest, lambda path: states.holds(path, notebook_id)
+        )
+        states.recorded(notebook_id, checkpoint_id)
     status = HTTPStatus.CREATED if committed else HTTPStatus.OK
     return Answer(checkpoint.to_json(), status, {"ETag": f'"{digest}"'})
 

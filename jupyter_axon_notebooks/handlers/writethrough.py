@@ -2,26 +2,30 @@
 
 The file is the truth of a bound record: what it says is in the record after every save. So an edit of such a record's
 cells first takes in what is on disk, then changes the record, then saves the notebook through the contents manager as a
-user's save would. One edit of a file at a time; a save by somebody else in between wins, as it does in Jupyter.
+user's save would. One edit of a file at a time; when somebody else saved in between, theirs stays and the edit is refused.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
 from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound
-from ..mapping import export_notebook
+from ..mapping import export_notebook, read_notebook
 from ..records import NewNotebook, NotebookSummary, TrainingNotebook, UpdateNotebook
 from ..repository.starter import starter_cells, starter_metadata
+from ..sync.files import fingerprint
 from .call import Call
 from .handler import AxonHandler
+from .rooms import check_no_room
 
 #: What the operating system says of a path that no file can have.
 _BAD_PATHS: Final = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOENT, errno.ENOTDIR})
@@ -35,19 +39,26 @@ async def write_through(
     Raises
     ------
     Conflict
-        When the file is gone, is no notebook, or is out of this server's reach.
+        When the file is gone, is no valid notebook, is out of this server's reach, was saved meanwhile, or is open
+        in a collaboration room.
+    Forbidden
+        When the user may not write contents.
     """
     call = handler.call
     record = await handler.run(partial(call.summary, notebook_id), settle=True)
     if record.path is None:
         return await handler.run(change)
+    await handler.check_contents("write")
     async with handler.services.editing(record.path):
-        path = await handler.run(partial(_take_in, call, record))
-        before = await handler.run(partial(call.summary, notebook_id))
+        check_no_room(handler, record.path)
+        path, before = await handler.run(partial(_take_in, call, record))
+        file = await handler.run(partial(_file_as_read, call, before))
         after, content = await handler.run(lambda: _exported(change()))
         if after.version_id == before.version_id:
             return after  # nothing that the file says
         try:
+            await handler.run(partial(_check_untouched, before, file), settle=True)
+            check_no_room(handler, record.path)  # somebody may have opened it meanwhile
             await _save(handler, path, content)
         except BaseException:
             with suppress(AxonError):  # the file is as it was, and so must be its record
@@ -64,8 +75,9 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
     Conflict
         When there is such a file already.
     InvalidData
-        When its folder is missing or it would be hidden.
+        When its folder is missing, it would be hidden, or what is given makes no valid notebook.
     """
+    await handler.check_contents("write")
     call = handler.call
     manager = handler.contents
     if not manager.allow_hidden and await _is_hidden(handler, path):
@@ -76,10 +88,7 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
     async with handler.services.editing(path):
         if await ensure_async(manager.file_exists(path)) or await ensure_async(manager.dir_exists(path)):
             raise Conflict(f"the file {path} exists already")
-        templates = call.services.config.starter_templates()
-        content = await handler.run(
-            lambda: export_notebook(new.cells or starter_cells(templates), new.metadata or starter_metadata())
-        )
+        content = await handler.run(partial(_new_content, call, new))
         await _save(handler, path, content)
         return await handler.run(partial(_described, call, path, new), settle=True)
 
@@ -99,11 +108,46 @@ async def _save(handler: AxonHandler, path: str, content: dict[str, Any]) -> Non
             raise NoSpace(f"no room left on the disk to save {path}") from error
         if code in _BAD_PATHS:
             raise InvalidData("$.path", f"no file can be saved at {path}") from error
+        if error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+            fault = await handler.run(partial(_fault, content))
+            if fault is not None:
+                raise Conflict(f"{path} is no valid notebook, so it cannot be saved: {fault}") from error
         raise
 
 
-def _take_in(call: Call, record: NotebookSummary) -> str:
-    """Bring a bound record up to date with its file; the file's path in the contents API."""
+def _fault(content: dict[str, Any]) -> str | None:
+    """What keeps ``content`` from being a valid notebook; None where it is one."""
+    try:
+        read_notebook(json.dumps(content), strict=True)
+    except InvalidData as error:
+        return str(error)
+    return None
+
+
+def _new_content(call: Call, new: NewNotebook) -> dict[str, Any]:
+    """What the file of a new notebook holds."""
+    templates = call.services.config.starter_templates()
+    content = export_notebook(new.cells or starter_cells(templates), new.metadata or starter_metadata())
+    fault = _fault(content)
+    if fault is not None:
+        raise InvalidData("$.metadata.extra.nbformat", f"makes no valid notebook: {fault}")
+    return content
+
+
+def _file_as_read(call: Call, record: NotebookSummary) -> dict[str, int]:
+    """What told the file when it was last read."""
+    return next((binding.file for binding in call.repository.bindings_of([record.id])), {})
+
+
+def _check_untouched(before: NotebookSummary, file: dict[str, int]) -> None:
+    """See that nobody saved the file since it was taken in: what they saved would be overwritten."""
+    assert before.path is not None  # bound
+    if fingerprint(before.path) != file:
+        raise Conflict(f"the file of notebook {before.id} was saved by somebody else meanwhile; try again")
+
+
+def _take_in(call: Call, record: NotebookSummary) -> tuple[str, NotebookSummary]:
+    """Bring a bound record up to date with its file; the file's path in the contents API, and the record then."""
     assert record.path is not None  # bound
     path = call.paths.shown(record.path)
     if record.origin != call.services.sync.origin or path is None:
@@ -118,7 +162,7 @@ def _take_in(call: Call, record: NotebookSummary) -> str:
         raise Conflict(f"the file {path} of notebook {record.id} is no notebook now: {error}") from None
     if synced.id != record.id:
         raise Conflict(f"the file {path} belongs to notebook {synced.id} now")
-    return path
+    return path, synced
 
 
 def _exported(notebook: TrainingNotebook) -> tuple[TrainingNotebook, dict[str, Any]]:

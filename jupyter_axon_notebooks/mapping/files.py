@@ -7,6 +7,7 @@ notebooks need neither an upgrade nor a validation.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
@@ -18,6 +19,27 @@ from .identity import derived_id
 _NEWEST = 4
 #: Where a validator quotes the value it refuses, which may be megabytes long.
 _LONGEST_REASON = 200
+#: Characters in a file's name before its suffix; no file system takes more than 255 bytes in all.
+_LONGEST_STEM = 60
+_NO_FILE_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]+')
+
+
+def notebook_text(content: dict[str, Any]) -> str:
+    """A notebook file's text, laid out as Jupyter does; of what is no valid notebook, plain JSON."""
+    import nbformat
+
+    try:
+        text: str = nbformat.v4.writes_json(nbformat.from_dict(content)) + "\n"  # type: ignore[no-untyped-call]
+        text.encode()
+    except (AttributeError, KeyError, TypeError, ValueError):  # containers missing, half a surrogate pair
+        text = json.dumps(content, indent=1) + "\n"
+    return text
+
+
+def notebook_file_name(name: str) -> str:
+    """The file name for a notebook of that name, on any system."""
+    stem = _NO_FILE_NAME.sub("_", name).strip(". ").removesuffix(".ipynb")
+    return f"{stem[:_LONGEST_STEM].strip('. ') or 'notebook'}.ipynb"
 
 
 def notebook_name(path: str) -> str:

@@ -238,7 +238,15 @@ class NotebookRepository:
         return self._notebooks.edit_cells(notebook_id, place, None, expected_version)
 
     def delete(self, id: str) -> None:
-        """Remove a record with its checkpoints, versions, runs and state files; raises NotFound."""
+        """Remove a record with its checkpoints, versions, runs and state files.
+
+        Raises
+        ------
+        NotFound
+            When there is no such record.
+        StateError
+            When it is removed, but its state files could not be.
+        """
         self._notebooks.delete(id)
 
     # Bindings
@@ -365,13 +373,18 @@ class NotebookRepository:
         return self._checkpoints.update(id, updates)
 
     def attach_state(
-        self, id: str, part: StatePart, commit: Callable[[], StoredState], digest: str
+        self,
+        id: str,
+        part: StatePart,
+        commit: Callable[[], StoredState],
+        digest: str,
+        is_there: Callable[[str], bool] = lambda _path: True,
     ) -> NotebookCheckpoint:
         """Give a checkpoint a state file.
 
         ``commit`` puts the file in its place and is called inside the transaction, after all checks: two uploads at
-        once cannot overwrite one another. It should be quick. A state with the same ``digest`` that is there already
-        is left as it is and ``commit`` not called.
+        once cannot overwrite one another. It should be quick. A state with the same ``digest`` whose file is there, as
+        ``is_there`` tells of its path, is left as it is and ``commit`` not called.
 
         Raises
         ------
@@ -380,10 +393,10 @@ class NotebookRepository:
         Conflict
             When it has another state in this place: states are written once.
         """
-        return self._checkpoints.attach_state(id, part, commit, digest)
+        return self._checkpoints.attach_state(id, part, commit, digest, is_there)
 
     def delete_checkpoint(self, id: str) -> None:
-        """Remove a checkpoint and its state files; raises NotFound."""
+        """Remove a checkpoint and its state files; raises as :meth:`delete`."""
         self._checkpoints.delete(id)
 
     # Runs

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from tinydb import where
 from tinydb.queries import QueryInstance
 
-from ..errors import Conflict, InvalidData, NotFound, StoreError
+from ..errors import Conflict, InvalidData, NotFound, RecordDamaged
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -21,7 +21,7 @@ from ..records import (
     now,
 )
 from ..store import Store, document
-from .states import States
+from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
 
@@ -126,15 +126,22 @@ class Checkpoints:
         return self._change(id, lambda checkpoint: checkpoint.update(changes))
 
     def attach_state(
-        self, id: str, part: StatePart, commit: Callable[[], StoredState], digest: str
+        self,
+        id: str,
+        part: StatePart,
+        commit: Callable[[], StoredState],
+        digest: str,
+        is_there: Callable[[str], bool],
     ) -> NotebookCheckpoint:
         """Record a state file that ``commit`` puts in its place."""
 
         def attach(checkpoint: dict[str, Any]) -> None:
-            if checkpoint.get(f"{part}_state_path"):
-                if checkpoint.get("digests", {}).get(part) == digest:
+            path = checkpoint.get(f"{part}_state_path")
+            if path:
+                if checkpoint.get("digests", {}).get(part) != digest:
+                    raise Conflict(f"checkpoint {id} has a {part} state already; states are written once")
+                if is_there(path):
                     return
-                raise Conflict(f"checkpoint {id} has a {part} state already; states are written once")
             stored = commit()
             checkpoint[f"{part}_state_path"] = stored.path
             checkpoint["digests"] = {**checkpoint.get("digests", {}), part: stored.digest}
@@ -156,7 +163,8 @@ class Checkpoints:
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
-        self._states.remove_checkpoint(found["notebook_id"], id)
+        with files_remain(f"checkpoint {id}"):
+            self._states.remove_checkpoint(found["notebook_id"], id)
 
     # Runs
 
@@ -222,6 +230,6 @@ def _checkpoint(document: dict[str, Any]) -> NotebookCheckpoint:
     try:
         return NotebookCheckpoint.from_json(document)
     except InvalidData as error:
-        raise StoreError(
+        raise RecordDamaged(
             f"the stored document of checkpoint {document.get('id')} is damaged: {error}"
         ) from error

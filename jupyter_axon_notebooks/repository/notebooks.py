@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import msgspec
 from tinydb import Query, where
 from tinydb.queries import QueryInstance
 
-from ..errors import Conflict, InvalidData, NotFound, Stale, StoreError
+from ..errors import AxonError, Conflict, InvalidData, NotFound, RecordDamaged, Stale
 from ..records import (
     NewNotebook,
     NotebookCell,
@@ -26,7 +27,7 @@ from ..records import (
 )
 from ..store import Document, Store, document
 from .starter import starter_cells, starter_metadata
-from .states import States
+from .states import States, files_remain
 from .versions import Parts, Versions, take_apart
 
 _HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
@@ -93,8 +94,9 @@ class Notebooks:
                 self._check_free(notebook)
                 self._set_version(stored, parts)
                 self._store.notebooks.insert(document(notebook.id, stored))
-        except Conflict:
-            self._forget(notebook.id)
+        except BaseException:
+            with suppress(AxonError):  # why there is no record matters more
+                self._forget(notebook.id)
             raise
         notebook.version_id = stored["version_id"]
         return notebook
@@ -109,6 +111,7 @@ class Notebooks:
                 raise Conflict(f"the file {notebook.path} belongs to notebook {bound['id']} already")
 
     def _forget(self, id: str) -> None:
+        """Leave nothing that was written ahead, unless it has become the record of somebody who was quicker."""
         with self._store.transaction():
             if not self._store.notebooks.contains(doc_id=id):
                 self._versions.forget(id)
@@ -170,7 +173,7 @@ class Notebooks:
                 header.metadata.tags = updates.tags
             if cells is not None:
                 metadata = self._versions.parts(stored["version_id"]).metadata
-                self._set_version(stored, cells._replace(metadata=metadata))
+                self._edit_version(stored, cells._replace(metadata=metadata))
             return True
 
         self.change(id, apply, expected)
@@ -197,7 +200,7 @@ class Notebooks:
                 del entries[place]
             entries[place:place] = given.entries
             statuses.update(given.statuses)
-            self._set_version(stored, Parts(entries, parts.metadata, given.contents, statuses))
+            self._edit_version(stored, Parts(entries, parts.metadata, given.contents, statuses))
             return True
 
         self.change(id, apply, expected)
@@ -221,7 +224,7 @@ class Notebooks:
             parts.entries[place : place + 1] = given.entries
             others = {other: status for other, status in stored["cell_statuses"].items() if other != cell_id}
             statuses = {**others, **given.statuses}
-            self._set_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses))
+            self._edit_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses))
             return True
 
         self.change(id, apply, expected)
@@ -251,7 +254,8 @@ class Notebooks:
             for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
                 table.remove(belonging)
             store.notebooks.remove(doc_ids=[id])
-        self._states.remove_notebook(id)
+        with files_remain(f"notebook {id}"):
+            self._states.remove_notebook(id)
 
     def _locked(self, id: str, expected: str | None = None) -> Document:
         stored = self._store.notebooks.locked(id)
@@ -275,12 +279,7 @@ class Notebooks:
                 header.updated_at = now()
             header.version_id = stored["version_id"]
             changed = {name: value for name, value in stored.items() if name not in _HEADER} | _plain(header)
-
-            def replace(current: Any) -> None:
-                current.clear()
-                current.update(changed)
-
-            self._store.notebooks.update(replace, doc_ids=[id])
+            self._store.notebooks.replace(document(id, changed))
         return changed
 
     def changed_summary(
@@ -291,6 +290,12 @@ class Notebooks:
 
     def _write_ahead(self, id: str, parts: Parts, expected: str | None = None) -> None:
         self._versions.write_ahead(id, parts, lambda: str(self._locked(id, expected)["version_id"]))
+
+    def _edit_version(self, stored: dict[str, Any], parts: Parts) -> None:
+        """Set a version that the file, if there is one, does not have yet: unless it is saved, it is read again."""
+        if "file" in stored:
+            stored["file"] = {}
+        self._set_version(stored, parts)
 
     def _set_version(self, stored: dict[str, Any], parts: Parts) -> None:
         stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)
@@ -330,7 +335,9 @@ def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
     try:
         return kind.from_json(stored)
     except InvalidData as error:
-        raise StoreError(f"the stored document of notebook {stored.get('id')} is damaged: {error}") from error
+        raise RecordDamaged(
+            f"the stored document of notebook {stored.get('id')} is damaged: {error}"
+        ) from error
 
 
 def _plain(header: NotebookHeader) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+from ..errors import AxonError, StateError
 
 
 class States(Protocol):
@@ -13,6 +17,15 @@ class States(Protocol):
 
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove the state files of all checkpoints of a notebook."""
+
+
+@contextmanager
+def files_remain(what: str) -> Iterator[None]:
+    """Say of an error inside that ``what`` is deleted all the same: only its state files are still there."""
+    try:
+        yield
+    except AxonError as error:
+        raise StateError(f"{what} is deleted, but state files of it remain: {error}") from error
 
 
 class NoStates:

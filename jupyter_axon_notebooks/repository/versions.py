@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 from tinydb import where
 
-from ..errors import InvalidData, StoreError
+from ..errors import InvalidData, RecordDamaged
 from ..mapping import cell_status
 from ..records import (
     CellChange,
@@ -210,7 +210,7 @@ class Versions:
             known = _parts(current).listed()
         ordinal, replaces = self._place(current, parts)
         if replaces:
-            self._store.versions.remove(doc_ids=[current_id])
+            self._store.versions.discard([str(current_id)])
             # Written ahead of a version that did not begin after all. Of that number none may be left.
             self._drop(notebook_id, ordinal + 1)
         self._drop(notebook_id, ordinal, except_for=parts.listed())
@@ -224,7 +224,7 @@ class Versions:
             "cells": entries,
             "metadata": parts.metadata,
         }
-        self._store.versions.insert(document(version_id, version))
+        self._store.versions.insert_new(document(version_id, version))
         return version_id
 
     def forget(self, notebook_id: str) -> None:
@@ -256,14 +256,14 @@ class Versions:
             )
             for digest in digests
         )
-        self._store.contents.insert_multiple(documents)
+        self._store.contents.insert_new(*documents)
 
     def _drop(self, notebook_id: str, ordinal: int, *, except_for: Iterable[str] = ()) -> None:
         kept = {_content_id(notebook_id, digest) for digest in except_for}
         bearing = (where("notebook_id") == notebook_id) & (where("ordinal") == ordinal)
         unlisted = self._store.contents.ids(bearing) - kept
         if unlisted:
-            self._store.contents.remove(doc_ids=unlisted)
+            self._store.contents.discard(unlisted)
 
     # Reading
 
@@ -272,7 +272,7 @@ class Versions:
 
         Raises
         ------
-        StoreError
+        RecordDamaged
             When the store has no such version.
         """
         return _parts(self._version(version_id))
@@ -282,7 +282,7 @@ class Versions:
 
         Raises
         ------
-        StoreError
+        RecordDamaged
             When the version, or a content it lists, is missing from the store.
         """
         return self._put_together(self._version(version_id))
@@ -295,7 +295,7 @@ class Versions:
     def _version(self, version_id: str) -> Document:
         version: Document | None = self._store.versions.get(doc_id=version_id)
         if version is None:
-            raise StoreError(f"version {version_id} is missing from the store")
+            raise RecordDamaged(f"version {version_id} is missing from the store")
         return version
 
     def _put_together(self, version: Document) -> tuple[list[NotebookCell], NotebookMetadata]:
@@ -313,7 +313,7 @@ class Versions:
             for content in self._store.contents.get(doc_ids=list(ids))
         }
         if missing := digests - set(found):
-            raise StoreError(
+            raise RecordDamaged(
                 f"contents of notebook {notebook_id} are missing from the store: {sorted(missing)}"
             )
         return found

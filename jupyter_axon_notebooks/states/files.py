@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from ..errors import AxonError, InvalidData, NotFound
 from .folders import Folder, explained, free_bytes, make_folders, no_space
-from .layout import Part, check_id, is_path_text, state_name
+from .layout import MARK, Part, check_id, is_path_text, state_name
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
@@ -213,6 +213,29 @@ class StateFiles:
 
     def _is_own(self, resolved: str) -> bool:
         return _names_below(resolved, os.path.realpath(self._root)) is not None
+
+    def holds(self, path: str, notebook_id: str) -> bool:
+        """Whether the state file at ``path``, which a record of ``notebook_id`` gives, can be read."""
+        try:
+            self.open(path, notebook_id).close()
+        except AxonError:
+            return False
+        return True
+
+    def recorded(self, notebook_id: str, checkpoint_id: str) -> None:
+        """Note that the record of a checkpoint is stored: no sweep removes its files from now on.
+
+        Not even should the store be set back to an older state, from a backup, that does not know the checkpoint.
+        Where it cannot be noted, nothing is lost: the record still vouches for the files.
+        """
+        with (
+            contextlib.suppress(OSError),
+            Folder(self._root) as root,
+            root.enter(check_id(notebook_id, "$.notebook_id")) as home,
+            home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder,
+            folder.locked(),
+        ):
+            folder.unlink(MARK)
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         """Remove all state files of a checkpoint; none is fine. What lies behind a link stays.

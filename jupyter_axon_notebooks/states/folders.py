@@ -284,7 +284,7 @@ def size_text(size: int) -> str:
 
 
 _REMEDY: Final = (
-    "Free some space, remove old checkpoints with `jupyter axon prune`, "
+    "Free some space, delete checkpoints that are no longer needed, "
     "or set c.AxonNotebooks.states_root to a folder on another disk."
 )
 

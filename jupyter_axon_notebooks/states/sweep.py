@@ -48,7 +48,7 @@ def sweep(
 
     A temporary file goes if nobody wrote to it for ``older_than`` seconds and its writer no longer lives. A folder
     goes if nothing in it changed for as long, it was written under ``store_id``, and it holds nothing but
-    state files: one with anything else in it waits for `jupyter axon recover`, or is not ours.
+    state files: one with anything else in it is not ours to judge.
 
     Parameters
     ----------

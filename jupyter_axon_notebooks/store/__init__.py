@@ -165,6 +165,11 @@ class Store:
             found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its file was removed or replaced: what is written would be lost, so open the store again."""
+        return self._database.is_lost
+
     def close(self) -> None:
         """Close its connections. What was acknowledged is on disk already; what was in memory is gone."""
         self.documents.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..errors import AxonError, Conflict, NoSpace, StoreBusy, StoreError
+from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
 
 # What SQLite says, the error it becomes, and what helps.
 _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
@@ -14,6 +14,7 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ("readonly database", StoreError, "it is read-only; check the permissions of its file and folder"),
     ("unable to open database file", StoreError, "it cannot be opened; check that its folder exists"),
     ("disk I/O error", StoreError, "the disk reports an I/O error"),
+    ("string or blob too big", RecordDamaged, "something in it is larger than SQLite takes"),
     ("malformed", StoreError, "it is damaged; move it aside and restore a backup"),
     ("file is not a database", StoreError, "the file is not a database; move it aside"),
 )

@@ -127,6 +127,19 @@ class Rows(Mapping[str, Document]):
             connection.execute(delete if self._clause is None else delete.where(self._clause))
         return removed
 
+    def discard_some(self, doc_ids: Iterable[str]) -> None:
+        """As :meth:`discard`, those of ``doc_ids`` that are there."""
+        assert self.table.metric_index is None
+        with self.database.transaction() as connection:
+            _Writer(connection, self).delete({doc_id: {} for doc_id in doc_ids})
+
+    def replace(self, doc_id: str, document: Document) -> None:
+        """Write a document that is there. Not for a collection with a metric index, as :meth:`discard`."""
+        assert self.table.metric_index is None
+        text = encode(document)
+        with self.database.transaction() as connection:
+            _Writer(connection, self).update({doc_id: (_as_read(document, text, self.table), text, "")})
+
     def _ordering(self, name: str) -> sa.UnaryExpression[Any]:
         plain = name.removeprefix("-")
         if plain not in self._c or plain == "document":
@@ -230,9 +243,9 @@ class Changes(MutableMapping[str, Document]):
         for doc_id, (stored, document) in self._loaded.items():  # all encoded before any is sent: it can fail
             text = encode(document)
             if stored is None:
-                inserted[doc_id] = (self._as_read(document, text), text)
+                inserted[doc_id] = (_as_read(document, text, self._rows.table), text)
             elif text != stored:
-                updated[doc_id] = (self._as_read(document, text), text, stored)
+                updated[doc_id] = (_as_read(document, text, self._rows.table), text, stored)
         writer = _Writer(connection, self._rows)
         if self._cleared:
             writer.clear()
@@ -240,13 +253,14 @@ class Changes(MutableMapping[str, Document]):
         writer.update(updated)
         writer.insert(inserted)
 
-    def _as_read(self, document: Document, text: str) -> Document:
-        """``document`` as ``text`` will be read back, which is what columns and index rows are derived from.
 
-        JSON makes keys texts, and one character of two surrogates. Decoding is spared where neither can matter: the
-        names of promoted fields are texts, and surrogates are escaped.
-        """
-        return decode(text) if self._rows.table.metric_index or "\\ud" in text else document
+def _as_read(document: Document, text: str, table: CollectionTable) -> Document:
+    """``document`` as ``text`` will be read back, which is what columns and index rows are derived from.
+
+    JSON makes keys texts, and one character of two surrogates. Decoding is spared where neither can matter: the
+    names of promoted fields are texts, and surrogates are escaped.
+    """
+    return decode(text) if table.metric_index or "\\ud" in text else document
 
 
 class _Writer:

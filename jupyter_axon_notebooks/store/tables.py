@@ -237,20 +237,29 @@ class DocumentTable(Table):
         narrowing = narrow(cond, self._rows.table)
         return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
 
-    def insert_new(self, document: Document) -> None:
-        """Insert a document under an id that was just made: whether it is free is left to the engine.
+    def insert_new(self, *documents: Document) -> None:
+        """Insert documents under ids that were just made: whether they are free is left to the engine.
 
         Raises
         ------
         Conflict
-            When the id, or another field that has to be unique, is taken.
+            When an id, or another field that has to be unique, is taken.
         """
 
         def add(changes: Changes) -> None:
-            changes.assume_absent(str(document.doc_id))
-            changes[str(document.doc_id)] = dict(document)
+            for document in documents:
+                changes.assume_absent(str(document.doc_id))
+                changes[str(document.doc_id)] = dict(document)
 
         change(self._rows, add)
+
+    def replace(self, document: Document) -> None:
+        """Store a document in place of the one that :meth:`locked` keeps, which is not read again."""
+        self._rows.replace(str(document.doc_id), dict(document))
+
+    def discard(self, doc_ids: Iterable[str]) -> None:
+        """Remove those documents of ``doc_ids`` that are there, without reading them."""
+        self._rows.discard_some(doc_ids)
 
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
         """As TinyDB's ``insert_multiple``; whether the ids are free is asked once, not one by one."""

@@ -1,16 +1,25 @@
 """From a save to a record.
 
 Jupyter runs save hooks inside its event loop. The hooks here (:mod:`.hooks`) only note what was saved and return, and so
-does the listener for renames and deletions (:mod:`.events`). The work is done by one thread (:mod:`.worker`), which
-decides whose the notebook is (:mod:`.identity`), maps it and writes one transaction. What it is handed waits in a queue
-(:mod:`.queue`) that keeps the order, and of the saves of a file the latest.
+does the listener for renames and deletions (:mod:`.events`); what they have to know meanwhile is in memory
+(:mod:`.embedded`). The work is done by one thread (:mod:`.worker`), which decides whose the notebook is
+(:mod:`.identity`), maps it and writes one transaction; what it asks files is in :mod:`.files`. What it is handed waits in
+a queue (:mod:`.queue`) that keeps the order, and of the saves of a file the latest.
 """
 
 from __future__ import annotations
 
+from .embedded import EmbeddedIds
 from .events import CONTENTS_SCHEMA, ContentsEvents
-from .hooks import EmbeddedIds, SaveHooks
+from .hooks import SaveHooks
 from .origin import read_origin
 from .worker import NotebookSync
 
-__all__ = ["CONTENTS_SCHEMA", "ContentsEvents", "EmbeddedIds", "NotebookSync", "SaveHooks", "read_origin"]
+__all__ = [
+    "CONTENTS_SCHEMA",
+    "ContentsEvents",
+    "EmbeddedIds",
+    "NotebookSync",
+    "SaveHooks",
+    "read_origin",
+]

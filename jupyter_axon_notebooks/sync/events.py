@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from .hooks import EmbeddedIds
-from .worker import NotebookSync
+from .embedded import EmbeddedIds
 
 #: The schema under which Jupyter Server announces what happened to contents.
 CONTENTS_SCHEMA = "https://events.jupyter.org/jupyter_server/contents_service/v1"
@@ -18,29 +17,24 @@ class ContentsEvents:
 
     Parameters
     ----------
-    to_file : callable
-        The file that a contents path stands for; the path itself where contents are no files.
-    fetch : callable or None
-        Gets the content of a notebook by its contents path, for a contents manager that runs no post-save hook.
-    owner : callable
-        Who acts in the current request.
+    saved, renamed, deleted : callable
+        Called with contents paths; must not block. ``saved`` is None where a hook tells of saves.
     """
 
     def __init__(
         self,
-        sync: NotebookSync,
         ids: EmbeddedIds,
-        to_file: Callable[[str], str],
-        fetch: Callable[[str], Awaitable[dict[str, Any]]] | None,
-        owner: Callable[[], str],
         log: logging.Logger,
+        *,
+        saved: Callable[[str], None] | None,
+        renamed: Callable[[str, str], None],
+        deleted: Callable[[str], None],
     ) -> None:
-        self._sync = sync
         self._ids = ids
-        self._to_file = to_file
-        self._fetch = fetch
-        self._owner = owner
         self._log = log
+        self._saved = saved
+        self._renamed = renamed
+        self._deleted = deleted
 
     async def __call__(self, *, data: dict[str, Any], **_: Any) -> None:
         """Take note of one event; never raises, since Jupyter would stop listening."""
@@ -50,11 +44,11 @@ class ContentsEvents:
                 case "rename":
                     old_path = data["source_path"].strip("/")
                     self._ids.move(old_path, path)
-                    self._sync.renamed(self._to_file(old_path), self._to_file(path))
+                    self._renamed(old_path, path)
                 case "delete":
                     self._ids.forget(path)
-                    self._sync.deleted(self._to_file(path))
-                case "save" | "upload" if self._fetch is not None and path.endswith(".ipynb"):
-                    self._sync.saved(self._to_file(path), self._owner(), await self._fetch(path))
+                    self._deleted(path)
+                case "save" | "upload" if self._saved is not None and path.endswith(".ipynb"):
+                    self._saved(path)
         except Exception:  # noqa: BLE001 - whatever it is, the contents manager has done its work
             self._log.warning("axon: not recorded: %s", data, exc_info=True)

@@ -128,10 +128,15 @@ def _likeness(binding: Binding, seen: Sighting) -> tuple[bool, bool, str]:
 
 
 def file_is_gone(path: str, seen_path: str) -> bool:
-    """Whether no file is at ``path`` any more, or only the one that is at ``seen_path`` too."""
+    """Whether no file is at ``path`` any more, or only the one that is at ``seen_path`` too.
+
+    Of contents that are not files it cannot be told, and a copy is never wrong.
+    """
+    if not os.path.isabs(path):
+        return False
     try:
         return os.path.samefile(path, seen_path)
     except FileNotFoundError:
         return not os.path.exists(path)
     except OSError:
-        return False  # it cannot be told; a copy is never wrong
+        return False  # it cannot be told

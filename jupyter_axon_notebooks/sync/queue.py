@@ -10,16 +10,28 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import StoreError
 from ..records import NotebookSummary
 
 
 @dataclass
 class Event:
-    """Something that happened to a file or, where it says so, to a folder."""
+    """Something that happened to a file or, where it says so, to a folder.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the order.
+    failures : int
+        How often it was worked on in vain.
+    due : float
+        When it is worked on, by the monotonic clock.
+    """
 
     path: str
     number: int = field(default=0, kw_only=True)
     failures: int = field(default=0, kw_only=True)
+    due: float = field(default=0.0, kw_only=True)
 
     def fail(self, error: BaseException) -> None:
         """Tell everybody who waits for the outcome that there will be none for now."""
@@ -49,8 +61,8 @@ class Save(Event):
     done: list[Future[NotebookSummary]] = field(default_factory=list)
 
     def overtake(self, newer: Save) -> None:
-        """Become ``newer``; who waits for this save gets what comes of that one."""
-        self.owner, self.content, self.file = newer.owner, newer.content, newer.file
+        """Become ``newer``; who waits for this save gets what comes of that one. The owner is who saved first."""
+        self.content, self.file = newer.content, newer.file
         self.done += newer.done
 
     def resolve(self, summary: NotebookSummary) -> None:
@@ -77,42 +89,78 @@ class Delete(Event):
     """A file, or a folder with all beneath it, that was deleted."""
 
 
+@dataclass
+class Opening(Event):
+    """The store at ``path`` that is to be opened before anything else can be done."""
+
+
 class EventQueue:
     """A queue with one consumer. Putting never waits for the consumer.
 
     Real-time collaboration saves about once a second; of several saves of one file only the last one matters, so it
     takes the place of the one before, unless something was renamed or deleted in between.
+
+    After a failure the consumer pauses, and whoever waits for it ends the pause: what was in the way may be gone. As
+    long as it fails, contents are let go, since the files have them.
+
+    Parameters
+    ----------
+    rest : float
+        Seconds that a save stays here, unless somebody waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rest: float = 0.0) -> None:
+        self._rest = rest
         self._events: deque[Event] = deque()
         self._latest: dict[str, Save] = {}
         self._changed = threading.Condition()
         self._last_number = 0
         self._working_on: Event | None = None
         self._resume_at = 0.0
+        self._wanted = 0
         self._closed = False
 
     def put(self, event: Event) -> None:
         """Add an event, or let a save take the place of an older one of the same file."""
         with self._changed:
-            if isinstance(event, Save):
-                waiting = self._latest.setdefault(event.path, event)
-                if waiting is not event:
-                    waiting.overtake(event)
-                    return
+            if self._closed:
+                event.fail(StoreError("the server is stopping"))
+            elif isinstance(event, Save):
+                self._put_save(event)
             else:
                 self._latest.clear()
-            self._last_number += 1
-            event.number = self._last_number
-            self._events.append(event)
-            self._changed.notify_all()
+                self._append(event)
 
-    def put_back(self, event: Event, delay: float) -> None:
-        """Return an event that failed, to be the next one again, in ``delay`` seconds."""
+    def _put_save(self, save: Save) -> None:
+        if self._is_failing():
+            save.content = None
+        is_wanted = bool(save.done)
+        waiting = self._latest.setdefault(save.path, save)
+        if waiting is save:
+            save.due = time.monotonic() + self._rest
+            self._append(save)
+        else:
+            waiting.overtake(save)
+        if is_wanted:
+            self._want(waiting.number)
+
+    def _append(self, event: Event) -> None:
+        self._last_number += 1
+        event.number = self._last_number
+        self._events.append(event)
+        self._changed.notify_all()
+
+    def put_back(self, event: Event, delay: float, error: BaseException) -> None:
+        """Return an event that failed, to be the next one again, in ``delay`` seconds; who waits for any is told."""
         with self._changed:
-            self._resume_at = time.monotonic() + delay
+            event.failures += 1
             self._events.appendleft(event)
+            for waiting in self._events:
+                waiting.fail(error)
+                if isinstance(waiting, Save):
+                    waiting.content = None
+            self._working_on = None
+            self._resume_at = time.monotonic() + delay
             self._changed.notify_all()
 
     def take(self) -> Event | None:
@@ -120,14 +168,23 @@ class EventQueue:
         with self._changed:
             self._working_on = None
             self._changed.notify_all()
-            while True:
-                pause = 0.0 if self._closed else self._resume_at - time.monotonic()
-                if self._events and pause <= 0:
+            while not (self._closed and not self._events):
+                pause = self._pause()
+                if pause is not None and pause <= 0:
                     self._working_on = self._next()
                     return self._working_on
-                if self._closed and not self._events:
-                    return None
-                self._changed.wait(pause if self._events else None)
+                self._changed.wait(pause)
+            return None
+
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do; None: nobody knows."""
+        if not self._events:
+            return None
+        if self._closed:
+            return 0.0
+        head = self._events[0]
+        due = 0.0 if head.number <= self._wanted else head.due
+        return max(due, self._resume_at) - time.monotonic()
 
     def _next(self) -> Event:
         event = self._events.popleft()
@@ -135,20 +192,55 @@ class EventQueue:
             del self._latest[event.path]
         return event
 
-    def settle(self, timeout: float) -> bool:
-        """Wait until everything put before this call has been worked on; False after ``timeout`` seconds.
+    def settle(self, timeout: float, patience: float) -> bool:
+        """Wait until everything put before this call has been worked on, or has failed once more.
 
-        While the consumer pauses after a failure there is nothing to wait for: what is stored is all there is.
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait at most.
+        patience : float
+            Seconds to wait at most for what has failed before.
+
+        Returns
+        -------
+        bool
+            False when time ran out while nothing had failed.
         """
         with self._changed:
-            last = self._last_number
-            return self._changed.wait_for(lambda: self._is_done(last), timeout)
+            last, began = self._last_number, time.monotonic()
+            failed = self._failures()
+            self._want(last)
+            while not self._is_done(last):
+                failing = self._is_failing()
+                left = began + (patience if failing else timeout) - time.monotonic()
+                if left <= 0 or (failing and self._failures() != failed):
+                    return failing
+                self._changed.wait(left)
+            return True
 
     def _is_done(self, number: int) -> bool:
-        if self._working_on is not None and self._working_on.number <= number:
-            return False
-        pausing = self._resume_at > time.monotonic()
-        return pausing or not self._events or self._events[0].number > number
+        head = self._head()
+        return head is None or head.number > number
+
+    def _head(self) -> Event | None:
+        """What is worked on, or will be next."""
+        if self._working_on is not None:
+            return self._working_on
+        return self._events[0] if self._events else None
+
+    def _failures(self) -> tuple[int, int]:
+        head = self._head()
+        return (0, 0) if head is None else (head.number, head.failures)
+
+    def _is_failing(self) -> bool:
+        return self._failures()[1] > 0
+
+    def _want(self, number: int) -> None:
+        """Let the consumer go on with what was put up to ``number``."""
+        self._wanted = max(self._wanted, number)
+        self._resume_at = 0.0
+        self._changed.notify_all()
 
     def close(self) -> None:
         """Let the consumer finish what is here and then stop."""

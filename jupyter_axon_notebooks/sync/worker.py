@@ -3,58 +3,105 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from pathlib import Path
-from typing import Any
+from concurrent.futures import TimeoutError as Overdue
+from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, StoreError
-from ..mapping import map_notebook, notebook_name, read_notebook
+from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, RecordDamaged, StoreBusy, StoreError
+from ..mapping import map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
+from .embedded import EmbeddedIds
+from .files import (
+    embedded_id,
+    fingerprint,
+    has_ids,
+    is_as_saved,
+    is_notebook_file,
+    read_file,
+    resolved,
+    was_changed,
+)
 from .identity import Known, New, Sighting, identify
-from .queue import Delete, Event, EventQueue, Rename, Save
+from .queue import Delete, Event, EventQueue, Opening, Rename, Save
 
 #: Seconds a REST request waits for saves that are on their way.
 SETTLE_TIMEOUT = 30.0
+#: Seconds it waits for what has failed before.
+PATIENCE = 2.0
+#: Seconds after a save before it is worked on, unless somebody asks for the record.
+_REST = 0.2
 #: Seconds between attempts to read a file that is being written by somebody else.
 _REREAD = (0.05, 0.2, 0.5)
 #: Seconds before what the store did not take is tried again; the last one for good.
 _RETRY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: Attempts at a record that somebody else makes, binds or removes at the same time.
+_ATTEMPTS = 3
 
 
-class NotebookSync:
+class Opened(Protocol):
+    """What the worker needs of an open store."""
+
+    @property
+    def repository(self) -> NotebookRepository:
+        """Where records are kept."""
+
+    @property
+    def origin(self) -> str:
+        """The id of this Jupyter data folder; records are bound to (origin, real path)."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the store's file was removed or replaced, so that it has to be opened again."""
+
+    def close(self) -> None:
+        """Close the store."""
+
+
+_Opened = TypeVar("_Opened", bound=Opened)
+
+
+class NotebookSync(Generic[_Opened]):
     """Keeps the records of notebook files up to date.
+
+    What happens is noted from the start; the store is opened by the worker, and again and again until it can be.
 
     Parameters
     ----------
-    repository : NotebookRepository
-        Where records are kept.
-    origin : str
-        The id of this Jupyter data folder; records are bound to (origin, real path).
-    embedded : callable, optional
-        Told the path of each file and the id that it is seen to carry; called from the worker's thread.
+    url : str
+        The store's, for messages.
+    open : callable
+        Opens the store; raises AxonError. Called from the worker's thread.
+    ids : EmbeddedIds, optional
+        Told which ids files carry.
+    read : callable
+        Reads a notebook by its path, and raises as :func:`.files.read_file` does. Called from the worker's thread.
     """
 
     def __init__(
         self,
-        repository: NotebookRepository,
-        origin: str,
+        url: str,
+        open: Callable[[], _Opened],
         log: logging.Logger,
-        embedded: Callable[[str, str], None] = lambda _path, _id: None,
+        ids: EmbeddedIds | None = None,
+        read: Callable[[str], Mapping[str, Any]] = read_file,
     ) -> None:
-        self.origin = origin
-        self._repository = repository
+        self._url = url
+        self._open = open
         self._log = log
-        self._embedded = embedded
-        self._queue = EventQueue()
+        self._ids = EmbeddedIds() if ids is None else ids
+        self._read = read
+        self._opened: _Opened | None = None
+        self._trouble: Exception = StoreBusy(f"the store {url} is still being opened")
+        self._queue = EventQueue(_REST)
+        self._queue.put(Opening(url))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="axon-sync", daemon=True)
 
     def start(self) -> None:
-        """Start working; first with what happened to the known files while nobody looked."""
+        """Start working; first open the store, and look for what happened to the known files while nobody looked."""
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
@@ -67,25 +114,64 @@ class NotebookSync:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def close(self) -> None:
+        """Close the store, once the worker is stopped."""
+        if self._opened is not None:
+            self._opened.close()
+
+    # What stands on the store.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store could be opened, and is still where it was."""
+        return self._opened is not None and not self._opened.is_lost
+
+    @property
+    def opened(self) -> _Opened:
+        """What opening the store gave.
+
+        Raises
+        ------
+        StoreError
+            As long as it cannot be opened; the message says why.
+        """
+        if self._opened is None:
+            raise self._trouble.with_traceback(None)
+        return self._opened
+
+    @property
+    def origin(self) -> str:
+        """The id of this Jupyter data folder; raises as :attr:`opened` does."""
+        return self.opened.origin
+
+    @property
+    def _repository(self) -> NotebookRepository:
+        return self.opened.repository
+
     # What happened. These return at once.
 
     def saved(self, path: str, owner: str, content: Mapping[str, Any] | None) -> None:
         """A file was saved, with this content where it is at hand."""
-        self._queue.put(Save(path, owner, content, _fingerprint(path)))
+        path = resolved(path)  # now: what links lead to may be another file when the worker looks
+        self._queue.put(Save(path, owner, content, fingerprint(path)))
 
     def renamed(self, old_path: str, new_path: str) -> None:
         """A file, or a folder, was renamed."""
-        self._queue.put(Rename(old_path, new_path))
+        self._queue.put(Rename(resolved(old_path), resolved(new_path)))
 
     def deleted(self, path: str) -> None:
         """A file, or a folder, was deleted."""
-        self._queue.put(Delete(path))
+        self._queue.put(Delete(resolved(path)))
 
     # What is asked. These wait.
 
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
-        """Wait until what happened so far is in the store, or has failed to get there."""
-        if not self._queue.settle(timeout):
+        """Wait until what happened so far is in the store, or has failed to get there once more."""
+        if not self.is_open:
+            timeout = min(timeout, PATIENCE)
+            if self._opened is not None:
+                self._queue.put(Opening(self._url))
+        if not self._queue.settle(timeout, min(timeout, PATIENCE)):
             self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)
 
     def sync_file(self, path: str, owner: str) -> NotebookSummary:
@@ -101,8 +187,11 @@ class NotebookSync:
             When the store does not take it.
         """
         done: Future[NotebookSummary] = Future()
-        self._queue.put(Save(path, owner, done=[done]))
-        return done.result(SETTLE_TIMEOUT * 2)
+        self._queue.put(Save(resolved(path), owner, done=[done]))
+        try:
+            return done.result(SETTLE_TIMEOUT)
+        except Overdue:
+            raise StoreBusy(f"the record of {path} is still on its way to the store") from None
 
     def freshen(self, ids: Iterable[str]) -> bool:
         """Sync the files of those records that somebody else than Jupyter changed; whether there were any.
@@ -114,12 +203,15 @@ class NotebookSync:
         """
         waiting = []
         for binding in self._repository.bindings_of(ids):
-            if binding.origin == self.origin and _was_changed(binding):
+            if binding.origin == self.origin and was_changed(binding):
                 done: Future[NotebookSummary] = Future()
                 self._queue.put(Save(str(binding.path), binding.user_id, done=[done]))
                 waiting.append(done)
         for done in waiting:
-            error = done.exception(SETTLE_TIMEOUT)
+            try:
+                error = done.exception(SETTLE_TIMEOUT)
+            except Overdue as overdue:
+                error = overdue
             if error is not None:
                 self._log.debug("axon: a record is shown as it was when its file was last read: %s", error)
         return bool(waiting)
@@ -127,53 +219,68 @@ class NotebookSync:
     # The thread.
 
     def _work(self) -> None:
-        self._attempt(self._catch_up)
         while (event := self._queue.take()) is not None:
             try:
                 self._handle(event)
+            except RecordDamaged as error:  # which no other record has to wait for
+                self._give_up(event, error)
             except (StoreError, NoSpace) as error:
                 self._try_again(event, error)
             except AxonError as error:
-                self._log.warning("axon: %s has no up-to-date record: %s", event.path, error)
-                event.fail(error)
+                self._give_up(event, error)
             except Exception as error:  # noqa: BLE001 - one notebook's trouble must not end the thread
                 self._log.error("axon: the record of %s could not be made", event.path, exc_info=True)
                 event.fail(error)
 
-    def _attempt(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except AxonError as error:
-            self._log.warning("axon: what changed while no server ran is found later: %s", error)
-
-    def _catch_up(self) -> None:
-        for binding in self._repository.list_bindings(self.origin):
-            path = str(binding.path)
-            if binding.embedded_id is not None:
-                self._embedded(path, binding.embedded_id)
-            if _was_changed(binding):
-                self._queue.put(Save(path, binding.user_id))
+    def _give_up(self, event: Event, error: AxonError) -> None:
+        self._log.warning("axon: %s has no up-to-date record: %s", event.path, error)
+        event.fail(error)
 
     def _try_again(self, event: Event, error: AxonError) -> None:
-        event.fail(error)
         if self._stopping.is_set():
+            event.fail(error)
             self._log.error("axon: what last happened to %s is not in the store: %s", event.path, error)
             return
-        delay = _RETRY[min(event.failures, len(_RETRY) - 1)]
         if event.failures == 0:
-            self._log.warning("axon: what happened to %s waits for the store: %s", event.path, error)
-        event.failures += 1
-        self._queue.put_back(event, delay)
+            self._log.error("axon: notebooks are saved, but their records have to wait: %s", error)
+        self._queue.put_back(event, _RETRY[min(event.failures, len(_RETRY) - 1)], error)
 
     def _handle(self, event: Event) -> None:
+        if not self.is_open:
+            self._begin()
         match event:
             case Save():
                 event.resolve(self._save(event))
             case Rename():
-                self._rename(_resolved(event.path), _resolved(event.new_path))
+                self._rename(event.path, event.new_path)
             case Delete():
-                for binding in self._bound(_resolved(event.path)):
-                    self._repository.release(binding.id)
+                self._delete(event.path)
+        if event.failures:
+            self._log.info("axon: the store takes records again")
+
+    def _begin(self) -> None:
+        """Open the store, and look for what happened to the known files while nobody looked."""
+        try:
+            self.close()
+            self._opened = None
+            opened = self._open()
+        except Exception as error:
+            named = isinstance(error, AxonError)
+            self._trouble = error if named else StoreError(f"the store {self._url}: {error}")
+            raise self._trouble from error
+        bindings = self._known(opened)
+        self._ids.learn({str(b.path): b.embedded_id for b in bindings if b.embedded_id is not None})
+        self._opened = opened
+        self._log.info("axon: training notebooks are recorded in %s", self._url)
+        for binding in filter(was_changed, bindings):
+            self._queue.put(Save(str(binding.path), binding.user_id))
+
+    def _known(self, opened: _Opened) -> list[Binding]:
+        try:
+            return opened.repository.list_bindings(opened.origin)
+        except Exception as error:  # noqa: BLE001 - the store can be used, whatever is wrong with some of it
+            self._log.error("axon: what changed while no server ran is found later: %s", error)
+            return []
 
     def _bound(self, path: str) -> list[Binding]:
         """Who is bound to a file, or to files beneath a folder."""
@@ -184,32 +291,53 @@ class NotebookSync:
     def _rename(self, old_path: str, new_path: str) -> None:
         for binding in self._bound(old_path):
             self._repository.bind(binding.id, new_path + str(binding.path)[len(old_path) :])
+            self._look_again(binding)
+
+    def _delete(self, path: str) -> None:
+        for binding in self._bound(path):
+            self._repository.release(binding.id)
+            self._look_again(binding)
+
+    def _look_again(self, binding: Binding) -> None:
+        """Make a record of what has been saved where a record's file was, if that was before we heard of its going."""
+        path = str(binding.path)
+        if is_notebook_file(path):
+            self._queue.put(Save(path, binding.user_id))
 
     def _save(self, save: Save) -> NotebookSummary:
-        path = _resolved(save.path)
         content, file = save.content, save.file
-        if content is None or not _is_plain(content):
-            file = _fingerprint(path)  # before reading: what is written meanwhile is then noticed
-            content = self._read(save.path)
-        seen = Sighting(self.origin, path, save.owner, _embedded_id(content), file)
-        if seen.embedded_id is not None:
-            self._embedded(path, seen.embedded_id)
-        found = identify(seen, self._repository)
-        if isinstance(found, Known):
-            return self._update(found, seen, content)
-        try:
-            return self._create(found, seen, content)
-        except Conflict:
-            # Another server of this user was quicker, with the file or with the id.
+        if content is None or not is_as_saved(content) or self._is_recorded(save.path, file):
+            file = fingerprint(save.path)  # before reading: what is written meanwhile is then noticed
+            content = self._read_whole(save.path)
+            self._note_embedded(save.path, content, file)
+        seen = Sighting(self.origin, save.path, save.owner, embedded_id(content), file)
+        for attempt in range(1, _ATTEMPTS + 1):
             found = identify(seen, self._repository)
-            if isinstance(found, Known):
-                return self._update(found, seen, content)
-            return self._create(found, seen, content)
+            try:
+                if isinstance(found, Known):
+                    return self._update(found, seen, content)
+                return self._create(found, seen, content)
+            except (Conflict, NotFound):
+                # Somebody else was quicker: with the file, with the id, or with removing the record.
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _is_recorded(self, path: str, file: dict[str, int]) -> bool:
+        """Whether the file as it is has been recorded already: two servers wrote it at once, and one was later."""
+        bound = self._repository.binding_at(self.origin, path)
+        return bound is not None and bool(file) and bound.file == file
+
+    def _note_embedded(self, path: str, content: Mapping[str, Any], file: dict[str, int]) -> None:
+        # Not of a file that has gone since: its name may be another notebook's next.
+        id = embedded_id(content)
+        if id is not None and fingerprint(path) == file:
+            self._ids.read(path, id)
 
     def _update(self, found: Known, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
-        previous = None if _has_ids(content) else self._repository.find_by_id(found.id)
+        previous = None if has_ids(content) else self._repository.find_by_id(found.id)
         mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
         return self._repository.save(found.id, _saved(mapped, seen))
 
@@ -226,20 +354,13 @@ class NotebookSync:
             raise NotFound("notebook", created.id)
         return summary
 
-    def _read(self, path: str) -> Mapping[str, Any]:
-        for delay in (*_REREAD, None):
+    def _read_whole(self, path: str) -> Mapping[str, Any]:
+        for delay in _REREAD:
             try:
-                return read_notebook(Path(path).read_bytes())
-            except FileNotFoundError:
-                raise NotFound("file", path) from None
-            except OSError as error:
-                raise InvalidData("$", f"{path} cannot be read: {error.strerror}") from error
+                return self._read(path)
             except InvalidData:
-                # It may be half-written.
-                if delay is None:
-                    raise
-                self._stopping.wait(delay)
-        raise AssertionError("the last attempt returns or raises")
+                self._stopping.wait(delay)  # it may be half-written
+        return self._read(path)
 
 
 def _saved(mapped: Any, seen: Sighting) -> SavedNotebook:
@@ -251,49 +372,3 @@ def _saved(mapped: Any, seen: Sighting) -> SavedNotebook:
         embedded_id=seen.embedded_id,
         file=seen.file,
     )
-
-
-def _is_plain(content: Mapping[str, Any]) -> bool:
-    """Whether a saved content is what the file holds: Jupyter repairs what is not v4 or lacks ids as it writes."""
-    return content.get("nbformat") == 4 and (_has_ids(content) or not _needs_ids(content))
-
-
-def _needs_ids(content: Mapping[str, Any]) -> bool:
-    minor = content.get("nbformat_minor")
-    return not isinstance(minor, int) or minor >= 5
-
-
-def _has_ids(content: Mapping[str, Any]) -> bool:
-    cells = content.get("cells")
-    if not isinstance(cells, list) or not _needs_ids(content):
-        return False
-    ids = [cell.get("id") if isinstance(cell, dict) else None for cell in cells]
-    return all(isinstance(id, str) for id in ids) and len(set(ids)) == len(ids)
-
-
-def _embedded_id(content: Mapping[str, Any]) -> str | None:
-    metadata = content.get("metadata")
-    axon = metadata.get("axon") if isinstance(metadata, dict) else None
-    id = axon.get("notebook_id") if isinstance(axon, dict) else None
-    return id if isinstance(id, str) and id else None
-
-
-def _resolved(path: str) -> str:
-    """A file's real path; what is no absolute path is not a file's, and stays."""
-    return os.path.realpath(path) if os.path.isabs(path) else path
-
-
-def _fingerprint(path: str) -> dict[str, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return {}
-    return {"size": found.st_size, "mtime": found.st_mtime_ns}
-
-
-def _was_changed(binding: Binding) -> bool:
-    """Whether the file a record is bound to is there and not as it was when it was last read."""
-    if binding.path is None or not os.path.isabs(binding.path):
-        return False
-    found = _fingerprint(binding.path)
-    return bool(found) and found != binding.file

@@ -27,6 +27,17 @@ def test_a_benchmark_runs_and_leaves_nothing_behind(script: str, rows: int, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_saves_are_measured_in_a_server_of_their_own(tmp_path: Path) -> None:
+    measured = json.loads(run("saves", "--sizes", "20", "60", "--json", folder=tmp_path))
+    assert list(measured["sizes"]) == ["20", "60"]
+    for size, seen in measured["sizes"].items():
+        assert seen["bytes"] >= int(size) * 1000
+        assert seen["save"]["rounds"] == 2
+        assert min(seen[name]["median"] for name in ("hooks", "emit", "listener", "worker")) > 0
+    assert 1 <= measured["storm"]["written"] <= measured["storm"]["saves"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_table_is_markdown(tmp_path: Path) -> None:
     lines = run("best", "--sizes", "10", folder=tmp_path).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1

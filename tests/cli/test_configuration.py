@@ -53,7 +53,14 @@ def test_the_configured_user_is_whose_records_are_listed(
 
 
 @pytest.mark.parametrize(
-    "line", ["c.AxonNotebooks.store_url = 3", "c.AxonNotebooks.states_root = 'x'", "1/0", "(("]
+    "line",
+    [
+        "c.AxonNotebooks.store_url = 3",
+        "c.AxonNotebooks.states_root = 'x'",
+        "c.AxonNotebooks.extra_states_roots = ['/x', '']",
+        "1/0",
+        "((",
+    ],
 )
 def test_a_wrong_configuration_is_a_message(axon: Axon, jupyter: Path, line: str) -> None:
     (jupyter / "config" / "jupyter_server_config.py").write_text(line + "\n")

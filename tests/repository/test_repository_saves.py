@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from pathlib import Path
 from typing import Any
 
+import corpus
 import nbformat
 import pytest
 from made import check_contents, code, contents, new_checkpoint, new_notebook, plain, rows, saved, saved_file
@@ -25,16 +24,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository, SavedNotebook
 from jupyter_axon_notebooks.repository import versions as repository_versions
 from jupyter_axon_notebooks.store import Store
 
-_REPOSITORY = Path(__file__).parents[2]
-_FOLDERS = (
-    _REPOSITORY / "tests" / "data" / "corpus",
-    Path(os.environ.get("AXON_CORPUS", _REPOSITORY.parent / "shared" / "corpus")),
-)
-CORPUS = {
-    f"{path.parent.name}/{path.name}": path
-    for folder in _FOLDERS
-    for path in sorted(folder.glob("**/*.ipynb"))
-}
+CORPUS = corpus.notebooks()
 
 
 def found(repository: NotebookRepository, id: str = "nb") -> TrainingNotebook:
@@ -284,6 +274,16 @@ def test_a_large_notebook_that_cannot_be_created_leaves_nothing(
     check_contents(store)
 
 
+def test_a_large_notebook_whose_creation_fails_in_the_middle_leaves_nothing(
+    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
+    unstorable = NotebookMetadata(extra={"handle": object()})
+    with pytest.raises(TypeError):
+        repository.create(new_notebook(*large(100), metadata=unstorable))
+    assert not any(rows(store).values())
+
+
 def test_what_was_written_ahead_in_vain_goes_with_the_next_version(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,3 +322,21 @@ def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(store_url: st
         check_contents(store)
     finally:
         store.close()
+
+
+def test_an_edit_that_never_reaches_the_file_is_noticed_by_the_next_who_looks(
+    repository: NotebookRepository,
+) -> None:
+    made = repository.create_saved(
+        new_notebook(path="/nb/a.ipynb", origin="here"), saved(code("a", "1"), file=FILE)
+    )
+    repository.update_status(made.id, NotebookStatus.RUNNING)
+    assert [binding.file for binding in repository.bindings_of([made.id])] == [FILE]
+    repository.update_cell(made.id, code("a", "2"))
+    assert [binding.file for binding in repository.bindings_of([made.id])] == [{}]
+    repository.save(made.id, saved(code("a", "1"), file=FILE))
+    repository.delete_cell(made.id, "a")
+    assert [binding.file for binding in repository.bindings_of([made.id])] == [{}]
+
+
+FILE = {"size": 10, "mtime": 20}

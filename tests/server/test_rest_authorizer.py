@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jupyter_server.auth import Authorizer
 from served import Client
-from test_rest_access import WRITES, body_of
+from test_rest_access import OPERATIONS, WRITES, body_of
 
 
 class ReadOnly(Authorizer):
@@ -19,14 +19,41 @@ class ReadOnly(Authorizer):
         return action == "read" or resource != "axon"
 
 
+class NotOurs(Authorizer):
+    """Lets everybody do whatever is not ours."""
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return resource != "axon"
+
+
+class NoFiles(Authorizer):
+    """Lets everybody do everything but touch files."""
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return resource != "contents"
+
+
 @pytest.fixture
-def jp_server_config() -> dict[str, Any]:
+def authorizer() -> type[Authorizer]:
+    return ReadOnly
+
+
+@pytest.fixture
+def jp_server_config(authorizer: type[Authorizer]) -> dict[str, Any]:
     return {
         "ServerApp": {
             "jpserver_extensions": {"jupyter_axon_notebooks": True},
-            "authorizer_class": ReadOnly,
+            "authorizer_class": authorizer,
         },
     }
+
+
+@pytest.mark.parametrize("authorizer", [NotOurs])
+async def test_who_may_not_even_read_is_told_nothing(axon: Client) -> None:
+    for verb, path in OPERATIONS:
+        reply = await axon(verb, path, body=body_of(verb))
+        assert reply.status == 403, (verb, path)
+        assert verb == "HEAD" or "not authorized" in reply.message, (verb, path)
 
 
 async def test_who_may_only_read_writes_nothing(axon: Client, stored: Callable[[], list[str]]) -> None:
@@ -48,3 +75,20 @@ async def test_an_upload_is_refused_before_a_byte_of_it_is_taken(
     )
     assert b"403" in await reader.readline()
     writer.close()
+
+
+@pytest.mark.parametrize("authorizer", [NoFiles])
+async def test_who_may_not_touch_files_does_not_reach_them_through_records(
+    axon: Client,
+    write_notebook: Callable[..., Any],
+    read_sources: Callable[[Any], list[str]],
+    jp_root_dir: Any,
+) -> None:
+    file = write_notebook("a.ipynb", "1")
+    synced = await axon.post("/notebooks/sync", {"path": "a.ipynb"})
+    made = await axon.post("/notebooks", {"name": "b", "path": "b.ipynb"})
+    assert (synced.status, made.status) == (403, 403)
+    assert "contents" in synced.message
+    assert not (jp_root_dir / "b.ipynb").exists()
+    assert read_sources(file) == ["1"]
+    assert (await axon.post("/notebooks", {"name": "without a file"})).status == 201

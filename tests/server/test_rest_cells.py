@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 from served import Client
 from tornado.web import HTTPError
+
+from jupyter_axon_notebooks.records import TrainingNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
 
 Write = Callable[..., Path]
 Sources = Callable[[Path], list[str]]
@@ -214,6 +218,52 @@ async def test_a_save_that_fails_changes_neither_the_file_nor_the_record(
     assert (refused.status, refused.message) == (403, "this folder is frozen")
     assert read_sources(file) == ["one"]
     assert await sources(axon, path) == ["one"]
+
+
+async def test_what_somebody_else_saved_in_the_middle_of_an_edit_is_not_overwritten(
+    axon: Client, write_notebook: Write, read_sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_notebook("bound.ipynb", "one")
+    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
+    add_cell = NotebookRepository.add_cell
+
+    def add_while_somebody_saves(*given: Any, **options: Any) -> TrainingNotebook:
+        added = add_cell(*given, **options)
+        write_notebook("bound.ipynb", "one", "hours of work")
+        return added
+
+    monkeypatch.setattr(NotebookRepository, "add_cell", add_while_somebody_saves)
+    path = f"/notebooks/{notebook['id']}"
+    refused = await axon.post(f"{path}/cells", {"source": "two"})
+    assert (refused.status, "saved by somebody else" in refused.message) == (409, True)
+    assert read_sources(file) == await sources(axon, path) == ["one", "hours of work"]
+    monkeypatch.undo()
+    assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 201
+    assert read_sources(file) == await sources(axon, path) == ["one", "hours of work", "two"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"metadata": "text"},
+        {"nbformat_minor": "x"},
+        {"nbformat": 5},
+        {"cells": [{"cell_type": "code", "id": "a"}]},
+        {"cells": [5]},
+    ],
+)
+async def test_a_file_that_is_no_valid_notebook_is_not_edited(
+    axon: Client, jp_root_dir: Path, damage: dict[str, Any]
+) -> None:
+    file = jp_root_dir / "bad.ipynb"
+    file.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **damage}))
+    before = file.read_bytes()
+    notebook = (await axon.post("/notebooks/sync", {"path": "bad.ipynb"})).json
+    path = f"/notebooks/{notebook['id']}"
+    refused = await axon.post(f"{path}/cells", {"source": "two"})
+    assert (refused.status, "is no valid notebook" in refused.message) == (409, True)
+    assert file.read_bytes() == before
+    assert (await axon.get(path)).json["cells"] == notebook["cells"]
 
 
 async def test_a_notebook_without_cell_ids_is_edited_too(

@@ -71,6 +71,19 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", '{"path": "a\\u0000.ipynb"}', "$.path: holds a NUL"),
     ("POST /notebooks", '{"path": "' + "a" * 300 + '.ipynb"}', "$.path: is too long"),
     ("POST /notebooks", '{"path": "' + "a/" * 3000 + 'a.ipynb"}', "$.path: is too long"),
+    *(
+        (
+            "POST /notebooks",
+            json.dumps({"path": "a.ipynb", "metadata": {"extra": {"nbformat": kept}}}),
+            "$.metadata.extra.nbformat: makes no valid notebook: ",
+        )
+        for kept in (
+            {"nbformat": 3, "nbformat_minor": 0},
+            {"nbformat": "x", "nbformat_minor": "y"},
+            {"nbformat": 4, "nbformat_minor": 5, "metadata": "text"},
+            {"nbformat": 4, "nbformat_minor": 5, "other": {"worksheets": []}},
+        )
+    ),
     ("POST /notebooks/import", "{}", "$.content: required, but missing"),
     ("POST /notebooks/import", '{"content": {}}', "$.content: expected str"),
     ("POST /notebooks/import", '{"content": "x"}', "$.content: not a valid notebook: $: not JSON"),
@@ -256,6 +269,13 @@ async def test_a_bad_body_is_refused_at_its_field(axon: Client, stored: Callable
         assert reply.status == 400, (route, body[:200], reply)
         assert reply.message.startswith(message), (route, body[:200], reply.message)
     assert stored() == before
+
+
+@pytest.mark.timeout(30)
+async def test_a_large_object_with_a_name_twice_does_not_hold_up_the_server(axon: Client) -> None:
+    names = [f'"{number}": 0' for number in range(200_000)]
+    reply = await axon.post("/notebooks", body=f"{{{', '.join([*names, names[-1]])}}}")
+    assert (reply.status, reply.message) == (400, "$: the name '199999' stands twice in one object")
 
 
 async def test_a_bad_argument_is_refused_by_its_name(axon: Client, stored: Callable[[], list[str]]) -> None:

@@ -152,3 +152,12 @@ async def test_a_state_file_that_changed_its_size_is_not_sent(axon: Client) -> N
 async def test_only_models_and_optimizers_have_states(axon: Client) -> None:
     path = await checkpoint_path(axon)
     assert (await axon.get(f"{path}/states/scheduler")).status == 404
+
+
+async def test_a_state_whose_file_was_lost_can_be_put_again(axon: Client) -> None:
+    url = f"{await checkpoint_path(axon)}/states/model"
+    stored = await axon.put(url, body=b"weights")
+    Path(stored.json["model_state_path"]).unlink()
+    assert (await axon.get(url)).status == 404
+    assert (await axon.put(url, body=b"weights")).status == 201
+    assert (await axon.get(url)).body == b"weights"

@@ -88,6 +88,10 @@ POINTS: dict[str, tuple[Callable[[Store], Any], int]] = {
     "present": (lambda s: s.checkpoints.present([f"c{i:06}" for i in range(100)]), 1),
     "locked": (lambda s: s.checkpoints.locked("c000500"), 1),
     "insert": (lambda s: s.runs.insert({"notebook_id": "n"}), 3),
+    "insert 100 under new ids": (
+        lambda s: s.runs.insert_new(*(Document({"i": i}, f"r{next(ROUNDS)}") for i in range(100))), 2),
+    "replace": (lambda s: s.notebooks.replace(Document({"tags": [next(ROUNDS)]}, "nowhere")), 2),
+    "discard": (lambda s: s.notebooks.discard([f"nowhere{i}" for i in range(100)]), 2),
     "insert with metrics": (lambda s: s.checkpoints.insert(new_ids(1)[0]), 4),
     "insert 100": (lambda s: s.runs.insert_multiple({"notebook_id": "n", "i": i} for i in range(100)), 3),
     "insert 100 with metrics, remove them": (inserted_and_removed, 8),

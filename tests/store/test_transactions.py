@@ -120,6 +120,21 @@ def test_what_is_unique_is_a_conflict_where_it_happens_and_rolls_back(store: Sto
     assert store.checkpoints.count(where("step") == 4) == 1
 
 
+def test_a_document_that_was_replaced_is_found_by_what_it_says_now(store: Store) -> None:
+    store.runs.insert_new(run("a", status="running"), run("b", status="running"))
+    with store.transaction():
+        assert store.runs.locked("a") is not None
+        store.runs.replace(run("a", status="completed"))
+    assert store.runs.search(where("status") == "completed") == [run("a", status="completed")]
+    assert store.runs.search(where("status") == "running") == [run("b", status="running")]
+
+
+def test_discarding_takes_what_is_there(store: Store) -> None:
+    store.runs.insert_new(run("a"), run("b"), run("c"))
+    store.runs.discard(["a", "nowhere", "c"])
+    assert ids(store) == ["b"]
+
+
 def test_an_error_of_the_user_passes_as_it_is(store: Store) -> None:
     # Even one that another database raised: it says nothing about this store.
     for block in (store.transaction, store.snapshot):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jupyter_axon_notebooks.sync.hooks import EmbeddedIds, SaveHooks
+from jupyter_axon_notebooks.sync import EmbeddedIds, SaveHooks
 
 LOG = logging.getLogger("test")
 Handed = list[tuple[str, Any]]
@@ -27,7 +27,9 @@ def handed() -> Handed:
 
 @pytest.fixture
 def hooks(handed: Handed) -> SaveHooks:
-    return SaveHooks(lambda path, content: handed.append((path, content)), EmbeddedIds(), LOG)
+    ids = EmbeddedIds()
+    ids.learn({})
+    return SaveHooks(lambda path, content: handed.append((path, content)), ids, LOG)
 
 
 def embedded(model: dict[str, Any]) -> Any:
@@ -132,6 +134,29 @@ def test_saves_that_interleave_keep_their_contents_apart(hooks: SaveHooks, hande
     }
 
 
+def test_of_two_saves_of_one_file_at_a_time_nobody_says_which_came_last(
+    hooks: SaveHooks, handed: Handed
+) -> None:
+    def begin() -> contextvars.Context:
+        context = contextvars.copy_context()
+        context.run(hooks.pre_save, path="a.ipynb", model=notebook())
+        return context
+
+    def end(context: contextvars.Context) -> None:
+        context.run(hooks.post_save, os_path="/a.ipynb", model={"path": "a.ipynb"})
+
+    first, second = begin(), begin()
+    end(second)
+    third = begin()
+    end(third)
+    end(first)
+    assert handed == [("/a.ipynb", None)] * 3
+    failed = begin()
+    del failed, first, second, third
+    end(begin())
+    assert handed[3][1] is not None
+
+
 def test_only_notebooks_are_handed_over(hooks: SaveHooks, handed: Handed) -> None:
     hooks.pre_save(path="a.py", model={"type": "file", "content": "x"})
     hooks.post_save(os_path="/a.py", model={"type": "file"})
@@ -160,3 +185,17 @@ def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptu
     context.run(hooks.post_save, os_path="/a.ipynb", model={"path": "a.ipynb"})
     assert "no ids today" in caplog.text
     assert "no room in the queue" in caplog.text
+
+
+def test_no_id_is_minted_before_the_known_ones_are_learnt() -> None:
+    ids = EmbeddedIds(
+        to_path=lambda stored: stored.removeprefix("/root/") if stored.startswith("/root/") else None
+    )
+    hooks = SaveHooks(lambda path, content: None, ids, LOG)
+    early, late = notebook(), notebook()
+    hooks.pre_save(path="a.ipynb", model=early)
+    hooks.pre_save(path="b.ipynb", model=notebook(axon={"notebook_id": "new"}))
+    ids.learn({"/root/a.ipynb": "known", "/root/b.ipynb": "old", "/elsewhere/c.ipynb": "another"})
+    hooks.pre_save(path="a.ipynb", model=late)
+    assert (embedded(early), embedded(late), ids.of("b.ipynb")) == (None, "known", "new")
+    assert ids.of("c.ipynb") not in (None, "another")

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.sync.queue import Delete, Event, EventQueue, Rename, Save
+
+TROUBLE = StoreError("the store is not there")
 
 
 def save(path: str, mark: int = 0, done: list[Future[Any]] | None = None) -> Save:
@@ -60,11 +63,46 @@ def test_a_save_that_is_put_back_comes_before_a_newer_one() -> None:
     queue = EventQueue()
     queue.put(save("a", 1))
     old = queue.take()
+    queue.put(newer := save("a", 2))
     assert old is not None
-    queue.put(save("a", 2))
-    queue.put_back(old, delay=0)
+    queue.put_back(old, delay=0, error=TROUBLE)
     queue.close()
-    assert contents(queue) == [{"mark": 1}, {"mark": 2}]
+    assert list(iter(queue.take, None)) == [old, newer]
+
+
+def test_after_a_failure_contents_are_let_go_and_who_waits_is_told() -> None:
+    queue = EventQueue()
+    queue.put(save("a", 1))
+    failed = queue.take()
+    waiting: Future[Any] = Future()
+    queue.put(save("b", 2, [waiting]))
+    assert failed is not None
+    queue.put_back(failed, delay=0, error=TROUBLE)
+    assert waiting.exception(0) is TROUBLE
+    queue.put(save("c", 3))
+    queue.close()
+    assert contents(queue) == [None, None, None]
+
+
+def test_a_save_rests_until_somebody_waits_for_it() -> None:
+    queue = EventQueue(rest=3600)
+    queue.put(save("a", 1))
+    queue.put(save("a", 2))
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(queue.take)
+        queue.settle(0.01, 0.01)
+        saved = taken.result(10)
+    assert isinstance(saved, Save)
+    assert saved.content == {"mark": 2}
+
+
+def test_a_closed_queue_takes_nothing_more() -> None:
+    queue = EventQueue()
+    queue.close()
+    waiting: Future[Any] = Future()
+    queue.put(save("a", done=[waiting]))
+    assert isinstance(waiting.exception(0), StoreError)
+    assert queue.take() is None
 
 
 @pytest.mark.parametrize("between", [Delete("a"), Rename("a", "b"), Delete("folder")])
@@ -84,7 +122,7 @@ def test_a_save_that_is_put_back_is_taken_again_before_the_others() -> None:
     queue.put(save("b"))
     failed = queue.take()
     assert failed is not None
-    queue.put_back(failed, delay=0.01)
+    queue.put_back(failed, delay=0.01, error=TROUBLE)
     assert [taken.path for taken in (queue.take(), queue.take()) if taken] == ["a", "b"]
 
 
@@ -92,10 +130,10 @@ def test_settling_waits_for_the_save_being_worked_on() -> None:
     queue = EventQueue()
     queue.put(save("a"))
     assert queue.take() is not None
-    assert not queue.settle(timeout=0.01)
+    assert not queue.settle(0.01, 0.01)
     waiter = threading.Thread(target=queue.take)
     waiter.start()
-    assert queue.settle(timeout=10)
+    assert queue.settle(10, 10)
     queue.close()
     waiter.join()
 
@@ -105,7 +143,7 @@ def test_settling_waits_for_nothing_that_came_later() -> None:
     queue.put(save("a"))
     assert queue.take() is not None
     with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(queue.settle, 10)
+        outcome = pool.submit(queue.settle, 10, 10)
         while not queue._changed._waiters:  # type: ignore[attr-defined]
             pass
         queue.put(save("b"))
@@ -113,17 +151,22 @@ def test_settling_waits_for_nothing_that_came_later() -> None:
         assert outcome.result(10)
 
 
-def test_settling_does_not_wait_out_a_pause_after_a_failure() -> None:
+def test_settling_ends_a_pause_after_a_failure_and_gives_up_at_the_next_one() -> None:
     queue = EventQueue()
     queue.put(save("a"))
     failed = queue.take()
     assert failed is not None
-    queue.put_back(failed, delay=3600)
-    waiter = threading.Thread(target=queue.take)
-    waiter.start()
-    assert queue.settle(timeout=10)
-    queue.close()
-    waiter.join()
+    queue.put_back(failed, delay=3600, error=TROUBLE)
+
+    def fail_again() -> None:
+        again = queue.take()
+        assert again is not None
+        queue.put_back(again, delay=3600, error=TROUBLE)
+
+    consumer = threading.Thread(target=fail_again)
+    consumer.start()
+    assert queue.settle(3600, 3600)
+    consumer.join()
 
 
 @pytest.mark.parametrize("pause", [0, 3600])
@@ -132,7 +175,7 @@ def test_a_closed_queue_gives_what_it_has_without_pausing_and_then_nothing(pause
     queue.put(save("a"))
     failed = queue.take()
     assert failed is not None
-    queue.put_back(failed, delay=pause)
+    queue.put_back(failed, delay=pause, error=TROUBLE)
     queue.close()
     assert queue.take() is failed
     assert queue.take() is None

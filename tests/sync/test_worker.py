@@ -8,13 +8,14 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -30,10 +31,25 @@ def repository(tmp_path: Path) -> Iterator[NotebookRepository]:
     store.close()
 
 
+@dataclass(frozen=True)
+class Home:
+    repository: NotebookRepository
+    origin: str = "this machine"
+    is_lost: bool = False
+
+    def close(self) -> None:
+        """The store is the test's."""
+
+
+def syncing(repository: NotebookRepository) -> NotebookSync[Home]:
+    return NotebookSync("the store", lambda: Home(repository), LOG)
+
+
 @pytest.fixture
-def sync(repository: NotebookRepository) -> Iterator[NotebookSync]:
-    sync = NotebookSync(repository, "this machine", LOG)
+def sync(repository: NotebookRepository) -> Iterator[NotebookSync[Home]]:
+    sync = syncing(repository)
     sync.start()
+    sync.settle()
     yield sync
     sync.stop()
 
@@ -58,7 +74,7 @@ def sources(repository: NotebookRepository, origin: str, path: Path) -> list[str
 
 
 def test_a_saved_notebook_is_a_record(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     content = notebook("import torch", kernelspec={"name": "python3", "display_name": "Python 3"})
     path = write(tmp_path / "train.ipynb", content)
@@ -73,7 +89,7 @@ def test_a_saved_notebook_is_a_record(
 
 
 def test_the_next_save_brings_the_same_record_up_to_date(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "train.ipynb", notebook("1"))
     first = sync.sync_file(str(path), "ada")
@@ -88,7 +104,7 @@ def test_the_next_save_brings_the_same_record_up_to_date(
 
 
 def test_of_a_hundred_saves_at_once_the_last_one_is_recorded(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "train.ipynb", notebook("last"))
     for number in range(99):
@@ -99,7 +115,7 @@ def test_of_a_hundred_saves_at_once_the_last_one_is_recorded(
 
 
 def test_the_embedded_id_becomes_the_records_where_it_is_free(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     content = notebook("1", axon={"notebook_id": "minted"})
     original = sync.sync_file(str(write(tmp_path / "a.ipynb", content)), "ada")
@@ -111,7 +127,7 @@ def test_the_embedded_id_becomes_the_records_where_it_is_free(
 
 
 def test_a_notebook_reached_by_two_names_has_one_record(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "real" / "train.ipynb", notebook("1"))
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -122,7 +138,7 @@ def test_a_notebook_reached_by_two_names_has_one_record(
 
 
 def test_cells_without_ids_keep_the_ids_they_were_given(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     def content(*sources: str) -> dict[str, Any]:
         made = notebook(*sources)
@@ -140,7 +156,7 @@ def test_cells_without_ids_keep_the_ids_they_were_given(
 
 
 def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
-    sync: NotebookSync, repository: NotebookRepository, tmp_path: Path
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     content = notebook("a", "b")
     del content["cells"][1]["id"]
@@ -156,7 +172,7 @@ def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
     assert [cell.id for cell in whole.cells] == ["cell-0", "repaired"]
 
 
-def test_a_file_that_is_still_being_written_is_read_again(sync: NotebookSync, tmp_path: Path) -> None:
+def test_a_file_that_is_still_being_written_is_read_again(sync: NotebookSync[Home], tmp_path: Path) -> None:
     fifo = tmp_path / "slow.ipynb"
     os.mkfifo(fifo)
     text = json.dumps(notebook("whole"))
@@ -174,7 +190,7 @@ def test_a_file_that_is_still_being_written_is_read_again(sync: NotebookSync, tm
     writer.join()
 
 
-def test_what_is_not_a_notebook_is_said_to_be_none(sync: NotebookSync, tmp_path: Path) -> None:
+def test_what_is_not_a_notebook_is_said_to_be_none(sync: NotebookSync[Home], tmp_path: Path) -> None:
     with pytest.raises(InvalidData):
         sync.sync_file(str(write(tmp_path / "a.ipynb", "not json")), "ada")
     with pytest.raises(NotFound, match=r"gone\.ipynb"):
@@ -185,7 +201,7 @@ def test_what_is_not_a_notebook_is_said_to_be_none(sync: NotebookSync, tmp_path:
 def test_two_servers_that_see_a_new_file_at_once_make_one_record(
     repository: NotebookRepository, tmp_path: Path
 ) -> None:
-    servers = [NotebookSync(repository, "this machine", LOG) for _ in range(2)]
+    servers = [syncing(repository) for _ in range(2)]
     paths = [write(tmp_path / f"{number}.ipynb", notebook("1")) for number in range(20)]
     for path in paths:
         for server in servers:
@@ -200,7 +216,7 @@ def test_two_servers_that_see_a_new_file_at_once_make_one_record(
 
 
 def test_stopping_finishes_what_was_handed_over(repository: NotebookRepository, tmp_path: Path) -> None:
-    sync = NotebookSync(repository, "this machine", LOG)
+    sync = syncing(repository)
     for number in range(10):
         sync.saved(str(write(tmp_path / f"{number}.ipynb", notebook("1"))), "ada", notebook("1"))
     sync.start()
@@ -212,7 +228,7 @@ def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store(f"sqlite:///{tmp_path}/store/axon.db", busy_timeout=0.05)
-    sync = NotebookSync(NotebookRepository(store), "this machine", LOG)
+    sync = syncing(NotebookRepository(store))
     path = write(tmp_path / "a.ipynb", notebook("1"))
     other = open_store(f"sqlite:///{tmp_path}/store/axon.db")
     with other.transaction():
@@ -222,7 +238,100 @@ def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
     done = sync.sync_file(str(path), "ada")
     assert sources(NotebookRepository(other), sync.origin, path) == ["1"]
     assert done.cell_count == 1
-    assert "waits for the store" in caplog.text
+    assert "records have to wait" in caplog.text
     sync.stop()
     other.close()
     store.close()
+
+
+def test_the_owner_is_who_saved_first_however_soon_somebody_else_does(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.ipynb", notebook("2"))
+    sync.saved(str(path), "ada", notebook("1"))
+    sync.saved(str(path), "bob", notebook("2"))
+    sync.settle()
+    [record] = repository.list_all()
+    assert record.user_id == "ada"
+
+
+def test_a_file_saved_before_its_names_deletion_was_heard_of_gets_its_record(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.ipynb", notebook("old"))
+    old = sync.sync_file(str(path), "ada").id
+    sync.saved(str(write(path, notebook("new"))), "ada", notebook("new"))
+    sync.deleted(str(path))
+    sync.settle()
+    sync.settle()  # what is found in the first pass is looked at in the second
+    found = repository.find_by_path(sync.origin, os.path.realpath(path))
+    assert found is not None
+    assert found.id != old
+    assert sources(repository, sync.origin, path) == ["new"]
+
+
+def test_a_file_saved_under_the_old_name_during_a_rename_gets_its_record(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.ipynb", notebook("renamed"))
+    renamed = sync.sync_file(str(path), "ada").id
+    path.rename(tmp_path / "b.ipynb")
+    sync.saved(str(write(path, notebook("saved"))), "ada", notebook("saved"))
+    sync.renamed(str(path), str(tmp_path / "b.ipynb"))
+    sync.settle()
+    sync.settle()
+    sync.freshen([renamed])
+    assert sources(repository, sync.origin, path) == ["saved"]
+    assert sources(repository, sync.origin, tmp_path / "b.ipynb") == ["renamed"]
+
+
+def test_a_record_deleted_while_its_file_is_saved_is_made_again(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.ipynb", notebook("1"))
+    first = sync.sync_file(str(path), "ada").id
+    save = repository.save
+
+    def delete_first(id: str, *rest: Any) -> Any:
+        if repository.find_summary(id) is not None:
+            repository.delete(id)
+        return save(id, *rest)
+
+    monkeypatch.setattr(repository, "save", delete_first)
+    assert sync.sync_file(str(path), "ada").id != first
+
+
+def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/folder/axon.db"
+    (tmp_path / "folder").write_text("a file in the way")
+    stores: list[Store] = []
+
+    def open_home() -> Home:
+        stores.append(open_store(url))
+        return Home(NotebookRepository(stores[-1]))
+
+    sync = NotebookSync(url, open_home, LOG)
+    with pytest.raises(StoreError, match="still being opened"):
+        _ = sync.opened
+    sync.start()
+    sync.settle()
+    assert not sync.is_open
+    with pytest.raises(StoreError, match="cannot be made"):
+        sync.sync_file(str(write(tmp_path / "a.ipynb", notebook("1"))), "ada")
+    (tmp_path / "folder").unlink()
+    sync.settle()
+    assert sync.is_open
+    assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").cell_count == 1
+    assert sync.stop()
+    stores[0].close()
+
+
+def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_looks_at_it(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.ipynb", notebook("written last"))
+    sync.saved(str(path), "ada", notebook("written last"))
+    sync.settle()
+    sync.saved(str(path), "ada", notebook("written before that"))
+    sync.settle()
+    assert sources(repository, sync.origin, path) == ["written last"]

@@ -540,7 +540,7 @@ def test_a_disk_without_room_is_refused_before_a_byte_is_written(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "no room for a state file in" in done.stdout
     assert "needed" in done.stdout
-    assert "jupyter axon prune" in done.stdout
+    assert "delete checkpoints" in done.stdout
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_said_so_and_cleaned_up(tmp_path):
@@ -961,3 +961,21 @@ def test_free_space_is_unknown_where_there_is_nothing_to_ask(tmp_path):
 def test_a_folder_can_be_closed_twice(tmp_path):
     with Folder(str(tmp_path)) as folder:
         folder.close()
+
+
+def test_a_sweep_never_takes_what_was_once_recorded_whatever_the_store_says_later(files, root):
+    stored = put(files, b"weights")
+    files.recorded("n", "c")
+    for path in (Path(stored.path), Path(stored.path).parent):
+        os.utime(path, (0, 0))
+    report = files.sweep(lambda _notebook, _checkpoint: False)
+    assert report.folders == []
+    assert read(files, stored.path) == b"weights"
+
+
+def test_a_state_that_is_lost_is_not_held(files):
+    stored = put(files, b"weights")
+    assert files.holds(stored.path, "n")
+    assert not files.holds(stored.path, "other")
+    Path(stored.path).unlink()
+    assert not files.holds(stored.path, "n")

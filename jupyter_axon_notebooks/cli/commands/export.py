@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import click
 
 from ...errors import NotFound
-from ...mapping import export_notebook
+from ...mapping import export_notebook, notebook_file_name, notebook_text
 from ...records import NotebookVersion, TrainingNotebook
 from ...repository import NotebookRepository
-from ..files import notebook_text, write_file
+from ..files import write_file
 from ..session import Session, with_session
 from ..which import find_notebook, the_only
-
-_NO_FILE_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
 @click.command()
@@ -41,7 +38,7 @@ def command(session: Session, which: str, output: str | None, version: str | Non
     if output == "-":
         click.echo(text.encode(), nl=False)
         return
-    path = Path(output) if output is not None else Path(file_name(notebook.name))
+    path = Path(output) if output is not None else Path(notebook_file_name(notebook.name))
     write_file(path, text.encode(), force=force)
     click.echo(str(path).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
@@ -54,9 +51,3 @@ def find_version(repository: NotebookRepository, notebook_id: str, version: str)
     if found is None:  # gone meanwhile
         raise NotFound("version", version)
     return found
-
-
-def file_name(name: str) -> str:
-    """The file name for a notebook of that name, on any system."""
-    stem = _NO_FILE_NAME.sub("_", name).strip(". ").removesuffix(".ipynb")[:200] or "notebook"
-    return f"{stem}.ipynb"

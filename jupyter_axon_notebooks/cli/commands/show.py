@@ -66,7 +66,8 @@ def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Itera
     yield "file deleted", noted.get("deleted_at")
     yield "versions", repository.count_versions(notebook.id)
     yield "checkpoints", repository.count_checkpoints(notebook.id)
-    for remark in noted.get("notes", []):
+    notes = noted.get("notes")
+    for remark in notes if isinstance(notes, list) else []:
         yield "note", remark
 
 

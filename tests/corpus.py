@@ -1,15 +1,12 @@
-"""The notebooks that tests read: those in tests/data/corpus, and more where there are more."""
+"""The notebooks that tests read: those in tests/data/corpus, and those in the folder that AXON_CORPUS names."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-_REPOSITORY = Path(__file__).parents[2]
-_FOLDERS = [
-    _REPOSITORY / "tests" / "data" / "corpus",
-    Path(os.environ.get("AXON_CORPUS", _REPOSITORY.parent / "shared" / "corpus")),
-]
+_OURS = Path(__file__).parent / "data" / "corpus"
+_FOLDERS = [_OURS, *(Path(more) for more in [os.environ.get("AXON_CORPUS")] if more)]
 
 
 def notebooks() -> dict[str, Path]:
@@ -23,4 +20,4 @@ def notebooks() -> dict[str, Path]:
 
 def notebook(name: str) -> str:
     """The text of one of the notebooks in tests/data/corpus."""
-    return (_FOLDERS[0] / name).read_text(encoding="utf-8")
+    return (_OURS / name).read_text(encoding="utf-8")

@@ -1,0 +1,365 @@
+"""How long Jupyter takes to save a notebook with the hooks and without, in one server, and what the hooks cost it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from notebooks import TrainingNotebook
+from timing import machine, milliseconds, workplace
+
+#: Kilobytes of a notebook times rounds that are not exceeded: the large ones are saved less often.
+_LARGEST_ROUNDS = 1_000_000
+#: Kilobytes of the notebook that is saved in a storm, its saves, and the seconds they come in.
+_STORM, _STORM_SAVES, _STORM_SECONDS = 1_000, 100, 1.0
+#: Connections a browser keeps to a server.
+_CONNECTIONS = 6
+#: Saves in a row that leave the worker no time in between.
+_ROW = 4
+
+
+def main() -> None:
+    chosen = options()
+    with workplace(chosen.folder) as folder, served(folder) as server:
+        where = machine(folder)
+        sizes = {}
+        for size in chosen.sizes:
+            rounds = max(1, min(chosen.rounds, _LARGEST_ROUNDS // size))
+            sizes[size] = measure(server, size, rounds)
+        storms = storm(server, max(1, chosen.rounds // 20))
+    if chosen.json:
+        print(json.dumps({"machine": where, "sizes": sizes, "storm": storms}, indent=2))
+    else:
+        print_tables(where, sizes, storms)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[50, 1_000, 10_000, 50_000],
+        metavar="KB",
+        help="notebooks, in kilobytes",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=200, help="saves timed of each kind; fewer of large ones"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the server keeps its files; has to be on a real disk"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, in seconds, instead of tables")
+    return parser.parse_args()
+
+
+class Server:
+    """A client of the server, with one connection kept open."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
+        self._headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
+        self._connection = self.connected()
+
+    def connected(self) -> HTTPConnection:
+        """Another connection."""
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def ask(self, method: str, url: str, body: bytes, connection: HTTPConnection | None = None) -> bytes:
+        """The answer to a request; ends the script if it is a failure."""
+        connection = connection or self._connection
+        connection.request(method, url, body, self._headers)
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status not in (200, 201):
+            sys.exit(f"{method} {url}: {response.status} {answer[:500]!r}")
+        return answer
+
+    def save(self, body: bytes, connection: HTTPConnection | None = None) -> float:
+        """Save a notebook; the seconds it took."""
+        began = time.perf_counter()
+        self.ask("PUT", "/api/contents/train.ipynb", body, connection)
+        return time.perf_counter() - began
+
+    def switch(self, **wanted: Any) -> dict[str, list[float]]:
+        """Wait until everything is settled, and switch; what was seen since the last time."""
+        seen: dict[str, list[float]] = json.loads(self.ask("POST", "/benchmark", json.dumps(wanted).encode()))
+        return seen
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Server]:
+    """A Jupyter server with the extension, the switch and nothing else, whose every file is in ``folder``."""
+    (folder / "root").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex()
+    extensions = {"jpserver_extensions": {"jupyter_axon_notebooks": True, "switching": True}}
+    settings = {
+        "ServerApp": {
+            **extensions,
+            "open_browser": False,
+            "allow_root": True,
+            "root_dir": str(folder / "root"),
+        },
+        "IdentityProvider": {"token": token},
+    }
+    configuration = folder / "configuration.json"
+    configuration.write_text(json.dumps(settings))
+    environment = {
+        **os.environ,
+        "HOME": str(folder),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTER_NO_CONFIG": "1",  # whatever else is installed here
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-m", "jupyter_server", f"--config={configuration}", f"--port={port}"]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield Server(_answering(port, process, folder / "server.log"), token)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _answering(port: int, process: subprocess.Popen[bytes], log: Path) -> int:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return port
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"the server did not start:\n{log.read_text()[-4000:]}")
+
+
+class Compared(NamedTuple):
+    """Two ways in turn, in seconds a save, and how far the ratio of their medians can be trusted."""
+
+    on: float
+    off: float
+    on_p95: float
+    off_p95: float
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+
+def compared(on: Sequence[float], off: Sequence[float]) -> Compared:
+    """``low`` and ``high``: between them lie 95 of 100 ratios when the rounds are drawn anew (a bootstrap)."""
+    draw = random.Random(0)
+    pairs = list(zip(on, off, strict=True))
+    ratios = []
+    for _ in range(1000):
+        drawn = draw.choices(pairs, k=len(pairs))
+        ratios.append(statistics.median(a for a, _ in drawn) / statistics.median(b for _, b in drawn))
+    medians = statistics.median(on), statistics.median(off)
+    return Compared(
+        *medians,
+        p95(on),
+        p95(off),
+        medians[0] / medians[1],
+        quantile(ratios, 0.025),
+        quantile(ratios, 0.975),
+        len(on),
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+def p95(values: Sequence[float]) -> float:
+    return quantile(values, 0.95)
+
+
+def measure(server: Server, size: int, rounds: int) -> dict[str, Any]:
+    """What saving a notebook of ``size`` kilobytes takes, with the hooks on and off in turn."""
+    notebook = TrainingNotebook(size * 1000)
+    seen = _in_turn(server, notebook, rounds)
+    beside = _in_turn(server, notebook, rounds, subscriber=True)
+    few = max(1, rounds // 4)
+    row = _in_turn(server, notebook, few, saves=_ROW)
+    hooks = _watched(server, notebook, few, {}, "hooks")
+    bare_emit = _watched(server, notebook, few, {"listener": False}, "hooks")["emit"]
+    steps = _watched(server, notebook, few, {}, "steps")["step"]
+    per_save = [pre + post for pre, post in zip(hooks["hooks"][::2], hooks["hooks"][1::2], strict=True)]
+    off = statistics.median(seen["off"])
+    return {
+        "bytes": len(notebook.body()),
+        "save": compared(seen["on"], seen["off"])._asdict(),
+        "beside_lab": compared(beside["on"], beside["off"])._asdict(),
+        "row": compared(row["on"], row["off"])._asdict(),
+        "hooks": _told(per_save),
+        "emit": _told(hooks["emit"]),
+        "bare_emit": _told(bare_emit),
+        "listener": _told(hooks["listener"]),
+        "worker": _told(seen["worker"]),
+        "worker_cpu": _told(seen["worker_cpu"]),
+        "worker_share": statistics.median(seen["worker_cpu"]) / off,
+        "step": _told(steps),
+    }
+
+
+def _told(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "p95": p95(values), "rounds": len(values)}
+
+
+def _in_turn(
+    server: Server, notebook: TrainingNotebook, rounds: int, *, saves: int = 1, subscriber: bool = False
+) -> dict[str, list[float]]:
+    """Seconds a save takes with the hooks (``"on"``) and without, and what the worker needs for one.
+
+    ``saves`` follow each other without a pause, and the worker is awaited before the next turn.
+    """
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number in range(-min(3, rounds), rounds):
+        for way in ("on", "off") if number % 2 else ("off", "on"):
+            bodies = [notebook.body() for _ in range(saves)]
+            server.switch(hooks=way == "on", subscriber=subscriber)
+            seconds = [server.save(body) for body in bodies]
+            seen = server.switch(subscriber=subscriber)
+            if number < 0:
+                continue
+            taken[way].append(statistics.mean(seconds))
+            if way == "on":
+                taken["worker"] += seen["worker"]
+                taken["worker_cpu"] += seen["worker_cpu"]
+    return taken
+
+
+def _watched(
+    server: Server, notebook: TrainingNotebook, rounds: int, wanted: dict[str, Any], watch: str
+) -> dict[str, list[float]]:
+    """What is seen while a notebook is saved some times."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number in range(-1, rounds):
+        body = notebook.body()
+        server.switch(**wanted, watch=watch)
+        server.save(body)
+        if number >= 0:
+            for name, values in server.switch().items():
+                taken[name] += values
+    return taken
+
+
+def storm(server: Server, rounds: int) -> dict[str, Any]:
+    """What saves take, and how late the event loop is at worst, while many come in a second."""
+    notebook = TrainingNotebook(_STORM * 1000)
+    bodies = [notebook.body() for _ in range(20)]
+    save: dict[bool, list[float]] = {True: [], False: []}
+    late: dict[bool, list[float]] = {True: [], False: []}
+    written = []
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        connections = [server.connected() for _ in range(_CONNECTIONS)]
+        for number in range(rounds):
+            for on in (True, False) if number % 2 else (False, True):
+                server.switch(hooks=on, watch="loop")
+                save[on] += _stormed(threads, server, connections, bodies)
+                seen = server.switch()
+                late[on] += seen["late"]
+                if on:
+                    written.append(len(seen["worker"]))
+    return {
+        "save": compared(save[True], save[False])._asdict(),
+        "late": compared(late[True], late[False])._asdict(),
+        "saves": _STORM_SAVES,
+        "written": statistics.median(written),
+    }
+
+
+def _stormed(
+    threads: ThreadPoolExecutor, server: Server, connections: list[HTTPConnection], bodies: list[bytes]
+) -> list[float]:
+    began = time.perf_counter()
+
+    def one_after_the_other(first: int) -> list[float]:
+        taken = []
+        for number in range(first, _STORM_SAVES, len(connections)):
+            time.sleep(max(0.0, began + number * _STORM_SECONDS / _STORM_SAVES - time.perf_counter()))
+            taken.append(server.save(bodies[number % len(bodies)], connections[first]))
+        return taken
+
+    return [
+        seconds for taken in threads.map(one_after_the_other, range(len(connections))) for seconds in taken
+    ]
+
+
+def print_tables(where: dict[str, Any], sizes: dict[int, dict[str, Any]], storms: dict[str, Any]) -> None:
+    """Three Markdown tables: the saves, what the hooks cost the event loop, what the worker does."""
+    print(
+        "| a save | hooks on, median | p95 | off, median | p95 | ratio | 95 % within | ratio of p95 | goal |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+    for size, seen in sizes.items():
+        _print_compared(_kilobytes(size), seen["save"], "≤ 1.02")
+        _print_compared(f"{_kilobytes(size)}, JupyterLab listening", seen["beside_lab"], "≤ 1.02")
+        _print_compared(f"{_kilobytes(size)}, {_ROW} in a row", seen["row"], "")
+    saves = storms["saves"]
+    _print_compared(f"storm: {saves} of {_kilobytes(_STORM)} in a second", storms["save"], "")
+    _print_compared("storm: the event loop's worst delay", storms["late"], "")
+    print("\n| in the event loop | hooks | p95 | goal | event, with listener | without | listener | p95 |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    for size, seen in sizes.items():
+        times = [seen["emit"]["median"], seen["bare_emit"]["median"], *_both(seen["listener"])]
+        print(f"| {_kilobytes(size)} | {_cells(_both(seen['hooks']))} | < 0.1 ms | {_cells(times)} |")
+    print("\n| the worker | elapsed | p95 | at work | p95 | of the save | goal | longest step | p95 | goal |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |")
+    for size, seen in sizes.items():
+        times = _cells([*_both(seen["worker"]), *_both(seen["worker_cpu"])])
+        goal = "≤ 5 ms" if size <= 10_000 else ""
+        share = f"{100 * seen['worker_share']:.0f} % | ≤ 20 %"
+        print(f"| {_kilobytes(size)} | {times} | {share} | {_cells(_both(seen['step']))} | {goal} |")
+    print(f"\nOf a storm's {saves} saves the worker wrote {storms['written']:.0f}, the last one among them.")
+    print(
+        f"Python {where['python']}, SQLite {where['sqlite']}, {where['cores']} cores, {where['file_system']}; "
+        f"4 kB write and fsync {milliseconds(where['fsync'])}."
+    )
+
+
+def _print_compared(what: str, seen: dict[str, float], goal: str) -> None:
+    times = _cells([seen["on"], seen["on_p95"], seen["off"], seen["off_p95"]])
+    within = f"{seen['low']:.3f} – {seen['high']:.3f}"
+    by_p95 = seen["on_p95"] / seen["off_p95"]
+    print(f"| {what} | {times} | {seen['ratio']:.3f} | {within} | {by_p95:.2f} | {goal} |")
+
+
+def _both(told: dict[str, float]) -> list[float]:
+    return [told["median"], told["p95"]]
+
+
+def _cells(seconds: Sequence[float]) -> str:
+    return " | ".join(map(milliseconds, seconds))
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:g} MB" if size >= 1000 else f"{size} KB"
+
+
+if __name__ == "__main__":
+    main()

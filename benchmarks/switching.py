@@ -1,0 +1,215 @@
+"""A server extension for ``saves.py``: switches this project's hooks off and on again, and watches them.
+
+What it takes away is what was registered, so a server that is switched off is a bare one. What it watches it wraps, so
+nothing is watched while saves are timed, apart from the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.serverapp import ServerApp
+from jupyter_server.utils import url_path_join
+from tornado import web
+
+from jupyter_axon_notebooks.handlers import SETTING
+from jupyter_axon_notebooks.sync import CONTENTS_SCHEMA
+
+#: Where the switch is asked for, and the key of it in the server's settings.
+URL = "benchmark"
+#: Seconds between two beats of a heartbeat.
+BEAT = 0.0005
+#: Seconds after which the interpreter is handed over while its longest steps are looked for. With the five
+#: milliseconds it usually takes, those up to that length would all look alike.
+QUICK_HANDOVER = 0.00005
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "switching"}]
+
+
+def _load_jupyter_server_extension(server: ServerApp) -> None:
+    assert server.web_app is not None
+    url = url_path_join(server.web_app.settings["base_url"], URL)
+    server.web_app.add_handlers(".*$", [(url, SwitchHandler, {"switch": Switch(server)})])
+
+
+class SwitchHandler(JupyterHandler):
+    """Settles what is on its way, gives what was seen since the last time, and switches."""
+
+    def initialize(self, switch: Switch) -> None:  # type: ignore[override]
+        """Take the switch."""
+        self._switch = switch
+
+    def check_xsrf_cookie(self) -> None:
+        """There is none: a token asks."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Switch as the body says."""
+        asked = json.loads(self.request.body)
+        await asyncio.get_running_loop().run_in_executor(None, self._switch.settle)
+        seen = self._switch.seen()
+        self._switch.set(**asked)
+        self.finish(json.dumps(seen))
+
+
+class Switch:
+    """What is registered, and what is seen of it.
+
+    :meth:`set` takes ``hooks`` and ``listener``: whether ours are registered; ``subscriber``: whether somebody else
+    listens to contents events, as an open JupyterLab does; ``watch``: what is watched, ``"hooks"``
+    (the time they take in the event loop), ``"loop"`` (how late it is for what is due), ``"steps"`` (how long
+    the interpreter is held at a time while the worker works) or nothing.
+    """
+
+    def __init__(self, server: ServerApp) -> None:
+        self._contents = server.contents_manager
+        self._pre = list(self._contents._pre_save_hooks)
+        self._post = list(self._contents._post_save_hooks)
+        self._events = server.event_logger._modified_listeners
+        self._listeners = set(self._events.get(CONTENTS_SCHEMA, ()))
+        if not (len(self._pre) == len(self._post) == len(self._listeners) == 1):
+            raise RuntimeError("there are other hooks or listeners than those to be switched")
+        self._emit = self._contents.emit
+        self._sync = server.web_app.settings[SETTING].sync
+        self._works = Stopwatch(self._sync._handle)
+        self._sync._handle = self._works
+        self._watched: dict[str, list[float]] = {}
+        self._heart: LoopHeart | StepHeart | None = None
+        self._handover = sys.getswitchinterval()
+
+    def settle(self) -> None:
+        """Wait for the worker."""
+        self._sync.settle()
+
+    def set(
+        self, *, hooks: bool = True, listener: bool = True, subscriber: bool = False, watch: str = ""
+    ) -> None:
+        """Register what is wanted, as it was or watched."""
+        self._watched = {}
+        self._heart = None
+        sys.setswitchinterval(self._handover)
+        pre, post = (self._pre, self._post) if hooks else ([], [])
+        listeners = set(self._listeners) if hooks and listener else set()
+        emit = self._emit
+        if watch == "hooks":
+            pre, post = [self._timed(h, "hooks") for h in pre], [self._timed(h, "hooks") for h in post]
+            listeners = {self._timed_listener(heard) for heard in listeners}
+            emit = self._timed(emit, "emit")
+        elif watch == "loop":
+            self._heart = LoopHeart()
+        elif watch == "steps":
+            sys.setswitchinterval(QUICK_HANDOVER)
+            self._heart = StepHeart()
+        self._contents._pre_save_hooks, self._contents._post_save_hooks = list(pre), list(post)
+        self._events[CONTENTS_SCHEMA] = listeners | {_subscribed} if subscriber else listeners
+        self._contents.emit = emit
+        self._works.laps.clear()
+
+    def seen(self) -> dict[str, Any]:
+        """Seconds, by what was seen: every call of what is watched, and of the worker's from start to end."""
+        works = [(lap.end - lap.start, lap.cpu) for lap in self._works.laps]
+        heart = None if self._heart is None else self._heart.stop()
+        seen = {**self._watched, "worker": [w for w, _ in works], "worker_cpu": [c for _, c in works]}
+        if isinstance(self._heart, LoopHeart):
+            seen["late"] = [max((late for _, late in heart or ()), default=0.0)]
+        elif isinstance(self._heart, StepHeart):
+            seen["step"] = [
+                max((late for due, late in heart or () if lap.start <= due <= lap.end), default=0.0)
+                for lap in self._works.laps
+            ]
+        return seen
+
+    def _timed(self, hook: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def timed(*args: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return hook(*args, **named)
+            finally:
+                self._watched.setdefault(name, []).append(time.perf_counter() - began)
+
+        return timed
+
+    def _timed_listener(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        async def timed(**named: Any) -> None:
+            began = time.perf_counter()
+            await listener(**named)
+            self._watched.setdefault("listener", []).append(time.perf_counter() - began)
+
+        return timed
+
+
+async def _subscribed(**_: Any) -> None:
+    """What JupyterLab's stream of events would send."""
+
+
+class Lap:
+    """One call: when it was, and how long the thread was at work in it."""
+
+    def __init__(self, start: float, end: float, cpu: float) -> None:
+        self.start, self.end, self.cpu = start, end, cpu
+
+
+class Stopwatch:
+    """Times the calls of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.laps: list[Lap] = []
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it."""
+        start, cpu = time.perf_counter(), time.thread_time()
+        try:
+            return self._function(*args)
+        finally:
+            self.laps.append(Lap(start, time.perf_counter(), time.thread_time() - cpu))
+
+
+class LoopHeart:
+    """A task of the event loop that finds out how late it is woken."""
+
+    def __init__(self) -> None:
+        self._beats: list[tuple[float, float]] = []
+        self._task = asyncio.get_running_loop().create_task(self._beat())
+
+    async def _beat(self) -> None:
+        while True:
+            due = time.perf_counter() + BEAT
+            await asyncio.sleep(BEAT)
+            self._beats.append((due, time.perf_counter() - due))
+
+    def stop(self) -> list[tuple[float, float]]:
+        """When it was due to wake, and how late it woke."""
+        self._task.cancel()
+        return self._beats
+
+
+class StepHeart:
+    """A thread that finds out how late it is woken."""
+
+    def __init__(self) -> None:
+        self._beats: list[tuple[float, float]] = []
+        self._stopped = False
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stopped:
+            due = time.perf_counter() + BEAT
+            time.sleep(BEAT)
+            self._beats.append((due, time.perf_counter() - due))
+
+    def stop(self) -> list[tuple[float, float]]:
+        """When it was due to wake, and how late it woke."""
+        self._stopped = True
+        self._thread.join()
+        return self._beats

@@ -1,0 +1,89 @@
+"""Notebook files as the worker meets them: where they really are, whether they changed, and what is in them.
+
+A path that is not absolute is one of a contents manager without files. Nothing on the disk is asked about it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidData, NotFound
+from ..mapping import read_notebook
+from ..repository import Binding
+
+
+def resolved(path: str) -> str:
+    """A file's real path."""
+    return os.path.realpath(path) if os.path.isabs(path) else path
+
+
+def fingerprint(path: str) -> dict[str, int]:
+    """What tells a file from what it was before: ``size`` in bytes and ``mtime`` in nanoseconds; empty for none."""
+    if not os.path.isabs(path):
+        return {}
+    try:
+        found = os.stat(path)
+    except OSError:
+        return {}
+    return {"size": found.st_size, "mtime": found.st_mtime_ns}
+
+
+def was_changed(binding: Binding) -> bool:
+    """Whether the file a record is bound to is there and not as it was when it was last read."""
+    if binding.path is None:
+        return False
+    found = fingerprint(binding.path)
+    return bool(found) and found != binding.file
+
+
+def is_notebook_file(path: str) -> bool:
+    """Whether a file with the name of a notebook is there."""
+    return path.endswith(".ipynb") and os.path.isabs(path) and os.path.isfile(path)
+
+
+def read_file(path: str) -> Mapping[str, Any]:
+    """The notebook in a file.
+
+    Raises
+    ------
+    NotFound
+        When there is no such file.
+    InvalidData
+        When it cannot be read, or is not a notebook; it may be half-written.
+    """
+    try:
+        return read_notebook(Path(path).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound("file", path) from None
+    except OSError as error:
+        raise InvalidData("$", f"{path} cannot be read: {error.strerror}") from error
+
+
+def is_as_saved(content: Mapping[str, Any]) -> bool:
+    """Whether a saved content is what the file holds: Jupyter repairs what is not v4 or lacks ids as it writes."""
+    return content.get("nbformat") == 4 and (has_ids(content) or not _needs_ids(content))
+
+
+def has_ids(content: Mapping[str, Any]) -> bool:
+    """Whether every cell has an id of its own, as a notebook of 4.5 or later must."""
+    cells = content.get("cells")
+    if not isinstance(cells, list) or not _needs_ids(content):
+        return False
+    ids = [cell.get("id") if isinstance(cell, dict) else None for cell in cells]
+    return all(isinstance(id, str) for id in ids) and len(set(ids)) == len(ids)
+
+
+def _needs_ids(content: Mapping[str, Any]) -> bool:
+    minor = content.get("nbformat_minor")
+    return not isinstance(minor, int) or minor >= 5
+
+
+def embedded_id(content: Mapping[str, Any]) -> str | None:
+    """The id that a notebook carries."""
+    metadata = content.get("metadata")
+    axon = metadata.get("axon") if isinstance(metadata, dict) else None
+    id = axon.get("notebook_id") if isinstance(axon, dict) else None
+    return id if isinstance(id, str) and id else None

@@ -1,0 +1,51 @@
+"""Claims about records that are damaged in the store: they are told apart, and leave the others alone."""
+
+from __future__ import annotations
+
+import pytest
+from made import code, new_checkpoint, new_notebook
+
+from jupyter_axon_notebooks.errors import RecordDamaged, StateError
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store
+
+
+@pytest.mark.parametrize("table", ["axonml_versions", "axonml_contents"])
+def test_a_record_whose_cells_are_lost_is_damaged_and_the_others_are_not(store: Store, table: str) -> None:
+    repository = NotebookRepository(store)
+    damaged = repository.create(new_notebook(code("a", "1")))
+    lost = store.table(table)
+    lost.remove(doc_ids=[document.doc_id for document in lost.all()])
+    sound = repository.create(new_notebook(code("a", "1")))
+    with pytest.raises(RecordDamaged, match="missing from the store"):
+        repository.find_by_id(damaged.id)
+    assert repository.find_by_id(sound.id) == sound
+
+
+def test_a_record_that_says_nonsense_is_named(store: Store) -> None:
+    repository = NotebookRepository(store)
+    damaged = repository.create(new_notebook())
+    store.notebooks.update({"status": "sleeping"}, doc_ids=[damaged.id])
+    with pytest.raises(RecordDamaged, match=damaged.id):
+        repository.find_summary(damaged.id)
+
+
+def test_state_files_that_cannot_be_removed_do_not_hide_that_the_record_is(store: Store) -> None:
+    class Stuck:
+        def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
+            raise StateError("the disk says no")
+
+        def remove_notebook(self, notebook_id: str) -> None:
+            raise StateError("the disk says no")
+
+    repository = NotebookRepository(store, states=Stuck())
+    notebook = repository.create(new_notebook())
+    checkpoint = repository.create_checkpoint(new_checkpoint(notebook.id))
+    with pytest.raises(
+        StateError, match=r"checkpoint .* is deleted, but state files of it remain: the disk says no"
+    ):
+        repository.delete_checkpoint(checkpoint.id)
+    assert repository.get_checkpoint(checkpoint.id) is None
+    with pytest.raises(StateError, match=r"notebook .* is deleted, but"):
+        repository.delete(notebook.id)
+    assert repository.find_summary(notebook.id) is None

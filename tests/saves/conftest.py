@@ -1,0 +1,86 @@
+"""Servers for the claims about saves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Answer, Server
+
+#: What differs between two saves of the same notebook, or because of the id that is put into it.
+_OWN = frozenset({"created", "last_modified", "size", "hash", "id"})
+
+
+@pytest.fixture(scope="session")
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    with (
+        Server(tmp_path_factory.mktemp("ours")).running() as ours,
+        Server(tmp_path_factory.mktemp("bare"), extensions=()).running() as bare,
+    ):
+        yield ours, bare
+
+
+@pytest.fixture
+def server(_servers: tuple[Server, Server], folder: str) -> Server:
+    """A server with the extension, shared by many tests: each keeps to its folder."""
+    return _servers[0]
+
+
+@pytest.fixture
+def bare(_servers: tuple[Server, Server], folder: str) -> Server:
+    """A server without the extension."""
+    return _servers[1]
+
+
+@pytest.fixture
+def folder(_servers: tuple[Server, Server], request: pytest.FixtureRequest) -> str:
+    """This test's folder below the root of the shared servers."""
+    name = request.node.name.translate(str.maketrans("[]/", "---"))[:100]
+    for server in _servers:
+        (server.root / name).mkdir()
+    return str(name)
+
+
+@pytest.fixture
+def both(server: Server, bare: Server) -> Callable[[Callable[[Server], Answer]], Answer]:
+    """Does the same on a server with the extension and one without, and holds their answers to be the same."""
+
+    def do(act: Callable[[Server], Answer]) -> Answer:
+        ours, theirs = act(server), act(bare)
+        assert (ours.status, told(ours, server)) == (theirs.status, told(theirs, bare))
+        return ours
+
+    return do
+
+
+def told(answer: Answer, server: Server) -> Any:
+    """What an answer says, without what is its server's own."""
+    if not answer.body:
+        return None
+    said = json.loads(answer.body.decode().replace(str(server.root), "<root>"))
+    if isinstance(said, dict):
+        said.pop("traceback", None)
+    return _common(said)
+
+
+def _common(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _common(inner) for name, inner in value.items() if name not in _OWN}
+    return [_common(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers of a test's own, and stops those that still run at its end."""
+    started: list[Server] = []
+
+    def start(name: str = "server", **given: Any) -> Server:
+        started.append(Server(tmp_path / name, **given).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
