@@ -21,7 +21,8 @@ what is seen                                                 whose it is
 9. as 3, for several records whose files are gone            the one whose file had this size and time when it was
                                                              last read; else the one whose own id it is; else the
                                                              one read last
-10. the embedded id is nobody's                              a new record's, which takes that id
+10. the embedded id is nobody's                              a new record's, which takes that id if it has the
+                                                             form of ours
 11. no id is embedded                                        a new record's
 ============================================================ ======================================================
 
@@ -36,6 +37,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..records import is_record_id
 from ..repository import Binding
 
 
@@ -106,7 +108,9 @@ def identify(
         return New()
     carrying = known.bindings_carrying(seen.embedded_id)
     if not carrying:
-        return New(id=seen.embedded_id)
+        # A notebook from elsewhere may carry any text; an id has to be a folder's name, and a part of a URL.
+        is_ours = is_record_id(seen.embedded_id)
+        return New(id=seen.embedded_id) if is_ours else New(copied_from=seen.embedded_id)
     movable = [binding for binding in carrying if _could_be_here(binding, seen, is_gone or file_is_gone)]
     if movable:
         others = {b.id for b in known.bindings_formerly_at(seen.origin, seen.path)}

@@ -23,6 +23,7 @@ STATUSES = [
     (errors.StoreBusy("busy"), 503, "busy"),
     (errors.StoreTooNew("too new"), 503, "too new"),
     (errors.StoreError("broken"), 503, "broken"),
+    (errors.RecordDamaged("damaged"), 500, "damaged"),
     (errors.StateError("unreadable"), 503, "unreadable"),
     (errors.StateCorrupt("corrupt"), 500, "corrupt"),
     (HTTPError(418, "100%% of %s", "tea"), 418, "100% of tea"),

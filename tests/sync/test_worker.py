@@ -117,13 +117,13 @@ def test_of_a_hundred_saves_at_once_the_last_one_is_recorded(
 def test_the_embedded_id_becomes_the_records_where_it_is_free(
     sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
-    content = notebook("1", axon={"notebook_id": "minted"})
+    content = notebook("1", axon={"notebook_id": "0d1991cb-4986-4fd7-958e-684f68b23ece"})
     original = sync.sync_file(str(write(tmp_path / "a.ipynb", content)), "ada")
     copy = sync.sync_file(str(write(tmp_path / "b.ipynb", content)), "ada")
-    assert original.id == "minted"
-    assert copy.id != "minted"
-    assert copy.metadata.extra["axon"]["copied_from"] == "minted"
-    assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").id == "minted"
+    assert original.id == "0d1991cb-4986-4fd7-958e-684f68b23ece"
+    assert copy.id != "0d1991cb-4986-4fd7-958e-684f68b23ece"
+    assert copy.metadata.extra["axon"]["copied_from"] == "0d1991cb-4986-4fd7-958e-684f68b23ece"
+    assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").id == "0d1991cb-4986-4fd7-958e-684f68b23ece"
 
 
 def test_a_notebook_reached_by_two_names_has_one_record(
