@@ -35,6 +35,7 @@ $(BIN)/python:
 
 # One stamp for each set of extras, so that a second run starts at once.
 $(VENV)/.installed-%: pyproject.toml $(BIN)/python
+	@echo "Installing into $(VENV) what '$*' needs; this takes about a minute."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
@@ -47,7 +48,7 @@ lab: install
 	$(BIN)/jupyter lab $(ROOT) --ServerApp.root_dir=$(abspath $(LAB)) $(LAB_ARGS) $(LAB)/$(SAMPLE)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --cov --cov-report=term $(TEST_ARGS)
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
 
 $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	$(PYTHON) -m venv --clear $(VENV_MIN)

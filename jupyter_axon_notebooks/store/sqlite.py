@@ -44,7 +44,7 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     if network:
         warnings.warn(
             f"the store {path} lies on a network file system: it works, but slowly, and one process at a time. "
-            "Set AxonNotebooks.store_url to a local file, or to PostgreSQL",
+            "Set AxonNotebooks.store_url to a local file",
             RuntimeWarning,
             stacklevel=2,
         )

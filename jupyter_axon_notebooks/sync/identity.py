@@ -18,12 +18,14 @@ what is seen                                                 whose it is
 6. as 3, but the record belongs to somebody else             a new record's
 7. as 3, but another record was bound to the path before     a new record's: the name was used before
 8. as 3, but "still there" is the same file by another name  the record's (a link, or a file system that ignores case)
-9. as 3, for several records whose files are gone            the one whose file had this size and time when it was
-                                                             last read; else the one whose own id it is; else the
-                                                             one read last
+9. as 3, for several records whose files are gone            the one's whose file had this size and time when it was
+                                                             last read, else the one's whose file had this name; a
+                                                             new record's where neither tells one from the others
 10. the embedded id is nobody's                              a new record's, which takes that id if it has the
                                                              form of ours
 11. no id is embedded                                        a new record's
+12. as 3, but the record's file was deleted in Jupyter, and  a new record's, unless the file has the size and time
+    another record's file carries the id as well             that the deleted one had: it may be a copy of that other
 ============================================================ ======================================================
 
 A new record of a file whose embedded id is another's notes it as ``copied_from``. An embedded id, once present, is
@@ -111,24 +113,37 @@ def identify(
         # A notebook from elsewhere may carry any text; an id has to be a folder's name, and a part of a URL.
         is_ours = is_record_id(seen.embedded_id)
         return New(id=seen.embedded_id) if is_ours else New(copied_from=seen.embedded_id)
-    movable = [binding for binding in carrying if _could_be_here(binding, seen, is_gone or file_is_gone)]
+    movable = [
+        binding
+        for binding in carrying
+        if (binding.origin, binding.user_id) == (seen.origin, seen.owner)
+        and _could_be_here(binding, seen, is_gone or file_is_gone, alone=len(carrying) == 1)
+    ]
     if movable:
         others = {b.id for b in known.bindings_formerly_at(seen.origin, seen.path)}
         movable = [binding for binding in movable if others <= {binding.id}]
-    if movable:
-        return Known(max(movable, key=lambda binding: _likeness(binding, seen)).id, moved=True)
-    return New(copied_from=seen.embedded_id)
+    moved = _the_one(movable, seen)
+    return New(copied_from=seen.embedded_id) if moved is None else Known(moved.id, moved=True)
 
 
-def _could_be_here(binding: Binding, seen: Sighting, is_gone: Callable[[str, str], bool]) -> bool:
-    if (binding.origin, binding.user_id) != (seen.origin, seen.owner):
-        return False
-    return binding.path is None or is_gone(binding.path, seen.path)
+def _could_be_here(
+    binding: Binding, seen: Sighting, is_gone: Callable[[str, str], bool], *, alone: bool
+) -> bool:
+    if binding.path is None:
+        return alone or _is_same_file(binding, seen)
+    return is_gone(binding.path, seen.path)
 
 
-def _likeness(binding: Binding, seen: Sighting) -> tuple[bool, bool, str]:
-    same_file = bool(seen.file) and binding.file == seen.file
-    return same_file, binding.id == seen.embedded_id, binding.synced_at or ""
+def _the_one(movable: Sequence[Binding], seen: Sighting) -> Binding | None:
+    """The record that a file was moved away from, if that can be told."""
+    name = os.path.basename(seen.path)
+    same_file = [binding for binding in movable if _is_same_file(binding, seen)]
+    same_name = [binding for binding in movable if os.path.basename(binding.path or "") == name]
+    return next((found[0] for found in (movable, same_file, same_name) if len(found) == 1), None)
+
+
+def _is_same_file(binding: Binding, seen: Sighting) -> bool:
+    return bool(seen.file) and binding.file == seen.file
 
 
 def file_is_gone(path: str, seen_path: str) -> bool:

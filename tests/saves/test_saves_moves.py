@@ -190,3 +190,15 @@ def test_a_link_renamed_after_a_save_leaves_the_record_with_the_file(server: Ser
     server.save(f"{folder}/link.ipynb", notebook("2"))
     server.rename(f"{folder}/link.ipynb", f"{folder}/other.ipynb")
     assert server.assert_recorded(f"{folder}/real.ipynb")["id"] == record["id"]
+
+
+def test_a_copy_of_a_copy_never_gets_the_record_of_the_deleted_original(server: Server, folder: str) -> None:
+    original = saved(server, f"{folder}/orig.ipynb", "1")
+    assert server.contents("POST", folder, {"copy_from": f"{folder}/orig.ipynb"}).status == 201
+    copy = saved(server, f"{folder}/orig-Copy1.ipynb", "1", "2")
+    assert server.contents("DELETE", f"{folder}/orig.ipynb").status == 204
+    assert server.contents("POST", folder, {"copy_from": f"{folder}/orig-Copy1.ipynb"}).status == 201
+    [again] = {path.name for path in (server.root / folder).glob("*.ipynb")} - {"orig-Copy1.ipynb"}
+    record = server.assert_recorded(f"{folder}/{again}")
+    assert record["id"] not in (original["id"], copy["id"])
+    assert record["metadata"]["extra"]["axon"]["copied_from"] == original["id"]

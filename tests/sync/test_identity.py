@@ -103,25 +103,42 @@ def test_row_8_the_same_file_by_another_name_is_the_same_notebook(tmp_path: Path
     assert identify(apart, Records([bound])) == New(copied_from="one")
 
 
+GONE = ("/nb/a.ipynb", "/nb/copy.ipynb", "/old/b.ipynb")
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"file": {"size": 5, "mtime": 7}, "synced_at": "2025-01-01"}, "copy"),
-        ({"synced_at": "2026-02-02"}, "one"),
+        ({"file": {"size": 5, "mtime": 7}}, Known("copy", moved=True)),
+        ({"path": "/old/b.ipynb"}, Known("copy", moved=True)),
+        ({"synced_at": "2026-02-02"}, New(copied_from="one")),
     ],
 )
-def test_row_9_of_several_records_the_likeliest_has_it(fields: dict[str, object], expected: str) -> None:
-    copy = changed(ONE, id="copy", path="/nb/copy.ipynb", **fields)
-    decided = decide(HERE, copy, ONE, gone=("/nb/a.ipynb", "/nb/copy.ipynb"))
-    assert decided == Known(expected, moved=True)
+def test_row_9_of_several_records_only_one_that_can_be_told_has_it(
+    fields: dict[str, object], expected: Known | New
+) -> None:
+    copy = changed(ONE, **{"id": "copy", "path": "/nb/copy.ipynb", **fields})
+    assert decide(HERE, copy, ONE, gone=GONE) == expected
 
 
-def test_row_9_else_the_one_read_last() -> None:
-    copies = [
-        changed(ONE, id=f"copy-{n}", path=f"/nb/{n}.ipynb", synced_at=f"2026-01-0{n}") for n in (1, 3, 2)
-    ]
-    decided = decide(HERE, *copies, gone=tuple(f"/nb/{n}.ipynb" for n in (1, 2, 3)))
-    assert decided == Known("copy-3", moved=True)
+@pytest.mark.parametrize("copied", ["/nb/a-Copy1.ipynb", "/nb/b.ipynb"])
+def test_row_12_a_copy_of_a_copy_never_gets_the_record_of_a_deleted_original(copied: str) -> None:
+    deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",))
+    copy = changed(ONE, id="copy", path="/nb/experiment.ipynb")
+    seen = dataclasses.replace(HERE, path=copied)
+    assert decide(seen, deleted, copy) == New(copied_from="one")
+
+
+def test_row_12_a_copy_that_was_moved_is_not_taken_for_the_deleted_original() -> None:
+    deleted = changed(ONE, path=None, former_paths=("/nb/a.ipynb",))
+    copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
+    assert decide(HERE, deleted, copy, gone=("/nb/copy.ipynb",)) == Known("copy", moved=True)
+
+
+def test_row_12_a_deleted_file_that_is_put_back_as_it_was_has_its_record_beside_a_copy() -> None:
+    deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",), file={"size": 5, "mtime": 7})
+    copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
+    assert decide(HERE, deleted, copy) == Known("one", moved=True)
 
 
 def test_row_10_a_new_record_takes_an_id_that_is_free() -> None:

@@ -22,7 +22,12 @@ from ..which import find_notebook, the_only
 @click.option(
     "-o", "--output", metavar="FILE", help="Where to; - is standard output. By default NAME.ipynb, here."
 )
-@click.option("--version", "version", metavar="VERSION_ID", help="This version in place of the newest.")
+@click.option(
+    "--version",
+    "version",
+    metavar="VERSION_ID",
+    help="This version in place of the newest; `jupyter axon show` lists them.",
+)
 @click.option("--force", is_flag=True, help="Replace the file if there is one.")
 def command(session: Session, which: str, output: str | None, version: str | None, force: bool) -> None:
     """Write a record as a notebook file, and print the file's name.

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from ...metrics import resolve
-from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNotebook
+from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNotebook, VersionSummary
 from ...repository import NotebookRepository
 from ..output import Column, fields, first_line, local_time, short_ids, status_text, table, write, write_json
 from ..session import Session, with_session
@@ -23,7 +23,7 @@ _RANKED_BY = "loss"
 @click.command()
 @with_session
 @click.argument("which")
-@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON, cells and outputs included.")
+@click.option("--json", "as_json", is_flag=True, help="The record as JSON, cells and outputs included.")
 def command(session: Session, which: str, as_json: bool) -> None:
     """Show one record.
 
@@ -36,11 +36,29 @@ def command(session: Session, which: str, as_json: bool) -> None:
             return
         newest = repository.list_checkpoints(notebook.id, _NEWEST)
         best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
+        versions = repository.list_versions(notebook.id, _NEWEST)
         write(fields(_header(notebook, repository)))
     if notebook.cells:
         write("", _cells(notebook.cells))
+    if len(versions) > 1:
+        write("", _versions(versions))
     if newest:
         write("", _checkpoints(newest, best))
+
+
+def _versions(newest: Sequence[VersionSummary]) -> Any:
+    short = short_ids([one.id for one in newest])
+    columns: list[Column] = [
+        ("version", {"no_wrap": True}),
+        ("cells", {"justify": "right", "no_wrap": True}),
+        ("created", {"no_wrap": True}),
+        ("id", {"no_wrap": True}),
+    ]
+    rows = [
+        ["newest" if index == 0 else "", one.cell_count, local_time(one.created_at), short[one.id]]
+        for index, one in enumerate(newest)
+    ]
+    return table(columns, rows)
 
 
 def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Iterator[tuple[str, Any]]:
