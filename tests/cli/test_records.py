@@ -163,3 +163,13 @@ def test_what_others_wrote_cannot_move_the_cursor(axon: Axon, records: NotebookR
         assert "\x07" not in ran.stdout
         assert "[red]" in ran.stdout
     assert axon("show", notebook_id, "--json").json["name"] == "a\x1b[31m[red]b\x07\ud800"
+
+
+def test_older_versions_are_listed_by_ids_that_export_takes(axon: Axon, records: NotebookRepository) -> None:
+    id = make(records, cells=[NotebookCell(source="as it was")])
+    assert "version " not in axon("show", id).stdout
+    records.update(id, UpdateNotebook(cells=[NotebookCell(source="as it is")]))
+    shown = axon("show", id).stdout
+    [newest, older] = [one.id for one in records.list_versions(id)]
+    assert shown.index(newest) < shown.index(older)
+    assert "as it was" in axon("export", id, "--version", older, "-o", "-").stdout
