@@ -189,13 +189,13 @@ def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptu
 
 def test_no_id_is_minted_before_the_known_ones_are_learnt() -> None:
     ids = EmbeddedIds(
-        to_path=lambda stored: stored.removeprefix("/root/") if stored.startswith("/root/") else None
+        to_path=lambda stored: stored.removeprefix("/top/") if stored.startswith("/top/") else None
     )
     hooks = SaveHooks(lambda path, content: None, ids, LOG)
     early, late = notebook(), notebook()
     hooks.pre_save(path="a.ipynb", model=early)
     hooks.pre_save(path="b.ipynb", model=notebook(axon={"notebook_id": "new"}))
-    ids.learn({"/root/a.ipynb": "known", "/root/b.ipynb": "old", "/elsewhere/c.ipynb": "another"})
+    ids.learn({"/top/a.ipynb": "known", "/top/b.ipynb": "old", "/elsewhere/c.ipynb": "another"})
     hooks.pre_save(path="a.ipynb", model=late)
     assert (embedded(early), embedded(late), ids.of("b.ipynb")) == (None, "known", "new")
     assert ids.of("c.ipynb") not in (None, "another")
