@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat.sign import MemorySignatureStore
 from pytest_jupyter.jupyter_server import *  # noqa: F403 - its fixtures, and its way of running coroutines
 from room import Rooms
 from served import Client
@@ -19,6 +20,7 @@ def jp_server_config(tmp_path: Path) -> dict[str, Any]:
     return {
         "ServerApp": {"jpserver_extensions": dict.fromkeys(extensions, True)},
         "AxonNotebooks": {"user_id": "ada"},
+        "NotebookNotary": {"store_factory": MemorySignatureStore},  # the other one leaves its database open
         "BaseFileIdManager": {"db_path": str(tmp_path / "file_ids.db")},
         "SQLiteYStore": {"db_path": str(tmp_path / "rooms.db")},
         # As ever, only quicker: a room is gone with its last client, and saves and looks at the disk more often.

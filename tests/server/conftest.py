@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat.sign import MemorySignatureStore
 from pytest_jupyter.jupyter_server import *  # noqa: F403 - its fixtures, and its way of running coroutines
 from served import Client, dump
 
@@ -17,6 +18,7 @@ def jp_server_config() -> dict[str, Any]:
     return {
         "ServerApp": {"jpserver_extensions": {"jupyter_axon_notebooks": True}},
         "AxonNotebooks": {"user_id": "ada"},
+        "NotebookNotary": {"store_factory": MemorySignatureStore},  # the other one leaves its database open
     }
 
 
