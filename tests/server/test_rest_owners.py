@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jupyter_server.auth import IdentityProvider, User
+from nbformat.sign import MemorySignatureStore
 from served import Client
 
 
@@ -28,6 +29,7 @@ def jp_server_config() -> dict[str, Any]:
             "identity_provider_class": FromHeader,
         },
         "AxonNotebooks": {"identity_from_request": True, "admin_users": ["root"], "user_id": "nobody"},
+        "NotebookNotary": {"store_factory": MemorySignatureStore},  # the other one leaves its database open
     }
 
 
