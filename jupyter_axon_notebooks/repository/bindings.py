@@ -51,8 +51,8 @@ class Bindings:
 
     def at(self, origin: str, path: str) -> Binding | None:
         """Who is bound to a file."""
-        found = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
-        return None if found is None else _binding(found)
+        found = self._store.notebooks.having(origin=origin, path=path)
+        return _binding(found[0]) if found else None
 
     def of(self, id: str) -> Binding | None:
         """The binding of a record."""

@@ -239,7 +239,7 @@ class Versions:
         if current is None:
             return 0, False
         same_sources = [e[:2] for e in current["cells"]] == [[e.cell_id, e.source] for e in parts.entries]
-        if same_sources and not self._store.checkpoints.count(where("version_id") == current["id"]):
+        if same_sources and not self._store.checkpoints.ids_having(version_id=current["id"]):
             return int(current["ordinal"]), True
         return int(current["ordinal"]) + 1, False
 
@@ -260,8 +260,7 @@ class Versions:
 
     def _drop(self, notebook_id: str, ordinal: int, *, except_for: Iterable[str] = ()) -> None:
         kept = {_content_id(notebook_id, digest) for digest in except_for}
-        bearing = (where("notebook_id") == notebook_id) & (where("ordinal") == ordinal)
-        unlisted = self._store.contents.ids(bearing) - kept
+        unlisted = self._store.contents.ids_having(notebook_id=notebook_id, ordinal=ordinal) - kept
         if unlisted:
             self._store.contents.discard(unlisted)
 

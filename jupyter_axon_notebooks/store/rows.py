@@ -93,20 +93,28 @@ class Rows(Mapping[str, Document]):
 
     def some(self, doc_ids: Iterable[object]) -> list[tuple[str, str]]:
         """Pairs of id and stored form of those of ``doc_ids`` that are there, in the order of insertion."""
-        found = sorted(self._batched(doc_ids, self._c.seq, self._c.id, self._c.document))
+        found = sorted(self._batched(doc_ids, self.table.select_some))
         return [(plain_text(doc_id), text) for _, doc_id, text in found]
 
     def present(self, doc_ids: Iterable[object]) -> set[str]:
         """Which of ``doc_ids`` are there; no document is read."""
-        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self._c.id)}
+        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self.table.select_ids)}
 
-    def _batched(self, doc_ids: Iterable[object], *columns: sa.ColumnElement[Any]) -> list[Any]:
+    def _batched(self, doc_ids: Iterable[object], statement: sa.Select[Any]) -> list[Any]:
         ids = iter(dict.fromkeys(column_text(str(doc_id)) for doc_id in doc_ids))
+        statement = self._admitted(statement)
         found: list[Any] = []
         with self.database.reading() as connection:
             while batch := list(islice(ids, _BATCH)):
-                found.extend(connection.execute(self._select(*columns).where(self._c.id.in_(batch))))
+                found.extend(connection.execute(statement, {"row_ids": batch}))
         return found
+
+    def having(self, fields: Mapping[str, str | int], *columns: str) -> list[Any]:
+        """Those columns of the rows whose promoted fields have these values, in the order of insertion."""
+        assert self._clause is None  # the statement is the whole table's
+        values = {n: column_text(value) if isinstance(value, str) else value for n, value in fields.items()}
+        with self.database.reading() as connection:
+            return list(connection.execute(self.table.looking_up(columns, tuple(fields)), values))
 
     def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
         """Pairs of id and stored form, ordered by promoted fields (``-`` before a name: descending)."""

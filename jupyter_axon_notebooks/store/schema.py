@@ -147,9 +147,23 @@ class CollectionTable:
         self.select_text = sa.select(c.document).where(here)
         self.select_locked = self.select_text.with_for_update()
         self.select_one = sa.select(sa.literal(1)).where(here)
+        of_these = c.id.in_(sa.bindparam("row_ids", expanding=True))
+        self.select_ids = sa.select(c.id).where(of_these)
+        self.select_some = sa.select(c.seq, c.id, c.document).where(of_these)
         self.insert_row = sa.insert(self.sql)
         self.update_row = sa.update(self.sql).where(here).values(changed)
         self.delete_row = sa.delete(self.sql).where(here)
+        self._looking_up: dict[tuple[tuple[str, ...], tuple[str, ...]], sa.Select[Any]] = {}
+
+    def looking_up(self, columns: tuple[str, ...], names: tuple[str, ...]) -> sa.Select[Any]:
+        """Select columns of the rows whose fields ``names`` have the values bound under those names; built once."""
+        statement = self._looking_up.get((columns, names))
+        if statement is None:
+            c = self.sql.c
+            here = (c[name] == sa.bindparam(name) for name in names)
+            statement = sa.select(*(c[column] for column in columns)).where(*here).order_by(c.seq)
+            self._looking_up[columns, names] = statement
+        return statement
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """The row of a document whose encoded form is ``text``."""

@@ -21,7 +21,7 @@ from tinydb.table import Document, Table
 from tinydb.utils import LRUCache
 
 from ..records import new_id
-from .codec import decode
+from .codec import decode, plain_text
 from .database import Database
 from .pushdown import narrow, narrow_any
 from .rows import Changes, Rows
@@ -220,6 +220,16 @@ class DocumentTable(Table):
         """One document, kept from other writers until the open transaction ends; None where there is none."""
         text = self._rows.text(doc_id, lock=True)
         return None if text is None else _document((doc_id, text))
+
+    def having(self, **fields: str | int) -> list[Document]:
+        """The documents whose promoted fields have these values: a search for them, by a statement built once."""
+        return [
+            _document((plain_text(one), text)) for one, text in self._rows.having(fields, "id", "document")
+        ]
+
+    def ids_having(self, **fields: str | int) -> set[str]:
+        """The ids of the documents whose promoted fields have these values; no document is read."""
+        return {plain_text(one) for (one,) in self._rows.having(fields, "id")}
 
     def ids(self, cond: QueryLike) -> set[str]:
         """The ids of the documents that match ``cond``; no document is read where SQL can answer for the condition."""

@@ -6,9 +6,10 @@ A path that is not absolute is one of a contents manager without files. Nothing 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import InvalidData, NotFound
 from ..mapping import read_notebook
@@ -28,7 +29,62 @@ def fingerprint(path: str) -> dict[str, int]:
         found = os.stat(path)
     except OSError:
         return {}
+    return _fingerprint(found)
+
+
+def _fingerprint(found: os.stat_result) -> dict[str, int]:
     return {"size": found.st_size, "mtime": found.st_mtime_ns}
+
+
+class Sight(NamedTuple):
+    """A file as a hook sees it.
+
+    Attributes
+    ----------
+    path : str
+        Its real path.
+    file : dict
+        Its :func:`fingerprint`.
+    folder : str or None
+        The folder it was named in, where what is known of that was only remembered; None where the disk was asked.
+    """
+
+    path: str
+    file: dict[str, int]
+    folder: str | None
+
+
+class RealFolders:
+    """Where folders really are, remembered: to ask the disk about each step on the way down is most of a hook's time.
+
+    A symbolic link that is changed behind Jupyter's back outdates what is remembered. Whoever has the time finds out.
+    """
+
+    def __init__(self) -> None:
+        self._real: dict[str, str] = {}
+
+    def look_at(self, path: str) -> Sight:
+        """A file, for one question to the disk."""
+        if not os.path.isabs(path):
+            return Sight(path, {}, None)
+        folder, name = os.path.split(path)
+        try:
+            found = os.lstat(path)
+        except OSError:
+            return Sight(resolved(path), {}, None)
+        if stat.S_ISLNK(found.st_mode):
+            return Sight(resolved(path), fingerprint(path), None)
+        real = self._real.get(folder) or self.look_up(folder)
+        return Sight(os.path.join(real, name), _fingerprint(found), folder)
+
+    def look_up(self, folder: str) -> str:
+        """Where a folder really is by now."""
+        self._real[folder] = os.path.realpath(folder)
+        return self._real[folder]
+
+    def forget(self) -> None:
+        """Folders were moved."""
+        self._real.clear()
 
 
 def was_changed(binding: Binding) -> bool:

@@ -1,7 +1,7 @@
 """The save hooks: they note what is saved and hand it over.
 
 A hook that raises would turn the user's save into an error, and one that takes its time would hold up everybody on the
-server. So these catch everything and do next to nothing: no store, no disk, no mapping.
+server. So these catch everything and do next to nothing: no store, no mapping, one look at the disk.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ class Save(Event):
         The notebook as it was saved, parsed. None: the file has to be read.
     file : dict
         ``size`` and ``mtime`` of the file that holds ``content``.
+    folder : str or None
+        The folder that the file was named in, should ``path`` have to be looked up again.
     done : list of Future
         Those who wait for the record.
     """
@@ -58,11 +60,12 @@ class Save(Event):
     owner: str
     content: Mapping[str, Any] | None = None
     file: dict[str, int] = field(default_factory=dict)
+    folder: str | None = None
     done: list[Future[NotebookSummary]] = field(default_factory=list)
 
     def overtake(self, newer: Save) -> None:
         """Become ``newer``; who waits for this save gets what comes of that one. The owner is who saved first."""
-        self.content, self.file = newer.content, newer.file
+        self.content, self.file, self.folder = newer.content, newer.file, newer.folder
         self.done += newer.done
 
     def resolve(self, summary: NotebookSummary) -> None:

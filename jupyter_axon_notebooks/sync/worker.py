@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -10,11 +11,12 @@ from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, RecordDamaged, StoreBusy, StoreError
-from ..mapping import map_notebook, notebook_name
+from ..mapping import MappedNotebook, map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
 from .embedded import EmbeddedIds
 from .files import (
+    RealFolders,
     embedded_id,
     fingerprint,
     has_ids,
@@ -97,6 +99,7 @@ class NotebookSync(Generic[_Opened]):
         self._trouble: Exception = StoreBusy(f"the store {url} is still being opened")
         self._queue = EventQueue(_REST)
         self._queue.put(Opening(url))
+        self._folders = RealFolders()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="axon-sync", daemon=True)
 
@@ -152,15 +155,19 @@ class NotebookSync(Generic[_Opened]):
 
     def saved(self, path: str, owner: str, content: Mapping[str, Any] | None) -> None:
         """A file was saved, with this content where it is at hand."""
-        path = resolved(path)  # now: what links lead to may be another file when the worker looks
-        self._queue.put(Save(path, owner, content, fingerprint(path)))
+        seen = self._folders.look_at(
+            path
+        )  # now: what links lead to may be another file when the worker looks
+        self._queue.put(Save(seen.path, owner, content, seen.file, seen.folder))
 
     def renamed(self, old_path: str, new_path: str) -> None:
         """A file, or a folder, was renamed."""
+        self._folders.forget()
         self._queue.put(Rename(resolved(old_path), resolved(new_path)))
 
     def deleted(self, path: str) -> None:
         """A file, or a folder, was deleted."""
+        self._folders.forget()
         self._queue.put(Delete(resolved(path)))
 
     # What is asked. These wait.
@@ -305,12 +312,12 @@ class NotebookSync(Generic[_Opened]):
             self._queue.put(Save(path, binding.user_id))
 
     def _save(self, save: Save) -> NotebookSummary:
-        content, file = save.content, save.file
-        if content is None or not is_as_saved(content) or self._is_recorded(save.path, file):
-            file = fingerprint(save.path)  # before reading: what is written meanwhile is then noticed
-            content = self._read_whole(save.path)
-            self._note_embedded(save.path, content, file)
-        seen = Sighting(self.origin, save.path, save.owner, embedded_id(content), file)
+        path, content, file = self._place(save), save.content, save.file
+        if content is None or path != save.path or not is_as_saved(content) or self._is_recorded(path, file):
+            file = fingerprint(path)  # before reading: what is written meanwhile is then noticed
+            content = self._read_whole(path)
+            self._note_embedded(path, content, file)
+        seen = Sighting(self.origin, path, save.owner, embedded_id(content), file)
         for attempt in range(1, _ATTEMPTS + 1):
             found = identify(seen, self._repository)
             try:
@@ -322,6 +329,12 @@ class NotebookSync(Generic[_Opened]):
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")
+
+    def _place(self, save: Save) -> str:
+        """The real path of what was saved: as the hook knew it, unless its folder turns out to be elsewhere."""
+        if save.folder is None or fingerprint(save.path) == save.file:
+            return save.path
+        return os.path.join(self._folders.look_up(save.folder), os.path.basename(save.path))
 
     def _is_recorded(self, path: str, file: dict[str, int]) -> bool:
         """Whether the file as it is has been recorded already: two servers wrote it at once, and one was later."""
@@ -363,7 +376,7 @@ class NotebookSync(Generic[_Opened]):
         return self._read(path)
 
 
-def _saved(mapped: Any, seen: Sighting) -> SavedNotebook:
+def _saved(mapped: MappedNotebook, seen: Sighting) -> SavedNotebook:
     return SavedNotebook(
         cells=mapped.cells,
         metadata=mapped.metadata,

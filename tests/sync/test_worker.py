@@ -137,6 +137,43 @@ def test_a_notebook_reached_by_two_names_has_one_record(
     )
 
 
+def test_a_folder_link_that_leads_elsewhere_since_the_last_save_takes_no_record_along(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / place)
+        content = notebook(f"in {place}")
+        sync.saved(str(write(link / "train.ipynb", content)), "ada", content)
+        sync.settle()
+    assert {record.path for record in repository.list_all()} == {
+        os.path.realpath(tmp_path / place / "train.ipynb") for place in ("one", "other")
+    }
+    for place in ("one", "other"):
+        assert sources(repository, sync.origin, tmp_path / place / "train.ipynb") == [f"in {place}"]
+
+
+def test_a_save_is_of_the_file_that_its_folder_led_to_then(
+    repository: NotebookRepository, tmp_path: Path
+) -> None:
+    sync = syncing(repository)  # which does not work yet
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    saved = notebook("saved")
+    sync.saved(str(write(tmp_path / "link" / "train.ipynb", saved)), "ada", saved)
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    write(tmp_path / "link" / "train.ipynb", notebook("somebody else's"))
+    sync.start()
+    sync.settle()
+    assert sources(repository, sync.origin, tmp_path / "one" / "train.ipynb") == ["saved"]
+    assert sync.stop()
+    assert len(repository.list_all()) == 1
+
+
 def test_cells_without_ids_keep_the_ids_they_were_given(
     sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
