@@ -85,6 +85,7 @@ class Switch:
         self._watched: dict[str, list[float]] = {}
         self._heart: LoopHeart | StepHeart | None = None
         self._handover = sys.getswitchinterval()
+        self._began = time.thread_time()
 
     def settle(self) -> None:
         """Wait for the worker."""
@@ -113,12 +114,22 @@ class Switch:
         self._events[CONTENTS_SCHEMA] = listeners | {_subscribed} if subscriber else listeners
         self._contents.emit = emit
         self._works.laps.clear()
+        self._began = time.thread_time()
 
     def seen(self) -> dict[str, Any]:
-        """Seconds, by what was seen: every call of what is watched, and of the worker's from start to end."""
+        """Seconds, by what was seen: every call of what is watched, and of the worker's from start to end.
+
+        ``loop`` is what the event loop's thread was at work since the switch was set.
+        """
+        loop = time.thread_time() - self._began
         works = [(lap.end - lap.start, lap.cpu) for lap in self._works.laps]
         heart = None if self._heart is None else self._heart.stop()
-        seen = {**self._watched, "worker": [w for w, _ in works], "worker_cpu": [c for _, c in works]}
+        seen = {
+            **self._watched,
+            "loop": [loop],
+            "worker": [w for w, _ in works],
+            "worker_cpu": [c for _, c in works],
+        }
         if isinstance(self._heart, LoopHeart):
             seen["late"] = [max((late for _, late in heart or ()), default=0.0)]
         elif isinstance(self._heart, StepHeart):

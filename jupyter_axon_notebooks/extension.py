@@ -105,6 +105,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             self._saved(path, None)
 
     def _owner(self) -> str:
+        if not self.identity_from_request:
+            return self.user_id
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
         return self.acting_user(getattr(getattr(handler, "current_user", None), "username", None))
 
