@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
-from ..errors import StoreTooNew
+from ..errors import StoreError, StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
@@ -32,6 +32,9 @@ from .schema import (
     Schema,
 )
 from .tables import DocumentTable, SqlStorage, document
+
+if TYPE_CHECKING:
+    from .roles import Role, Separation
 
 __all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store", "retried"]
 
@@ -196,6 +199,25 @@ class Store:
                 return [self.checkpoints.get(doc_id=ids[0])]
             found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
+
+    def separate_users(self, roles: Sequence[Role], passwords: Mapping[str, str] | None = None) -> Separation:
+        """Have the database show each role its own user's records only; see :func:`.roles.separate`.
+
+        Raises
+        ------
+        StoreError
+            When the store is not on PostgreSQL, or not opened by the owner of its tables.
+        InvalidData
+            For a role that could not be held back.
+        """
+        if not self._database.locks_rows:
+            raise StoreError(
+                f"the store {self} belongs to whoever its file belongs to; roles are PostgreSQL's"
+            )
+        from .roles import separate  # its driver is an extra
+
+        with self.transaction() as connection:
+            return separate(connection, self._schema, roles, passwords or {})
 
     @property
     def is_lost(self) -> bool:

@@ -35,7 +35,8 @@ _PAUSE = 0.1
 _FORGET_MARKS = f"DELETE FROM {MARKS} WHERE made_at < now() - interval '1 day'"  # noqa: S608
 _MAKE_MARKS = (
     f"CREATE TABLE IF NOT EXISTS {MARKS} "
-    "(connection text PRIMARY KEY, unit text NOT NULL, made_at timestamptz NOT NULL)"
+    "(connection text PRIMARY KEY, unit text NOT NULL, made_at timestamptz NOT NULL, "
+    "role name NOT NULL DEFAULT current_user)"
 )
 # Both are made here and hold nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
 _COMMIT_WITH_MARK = (
