@@ -15,8 +15,8 @@ from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
 
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine
-from ..store.urls import file_of, shown_url
 from ..store.schema import SCHEMA_VERSION
+from ..store.urls import file_of, shown_url
 from .session import Session
 from .survey import Known, States, survey
 

@@ -91,6 +91,7 @@ class PostgresqlEngine:
             engine = sa.create_engine(
                 url,
                 isolation_level="AUTOCOMMIT",
+                use_native_hstore=False,  # would be looked for on every connection
                 connect_args=_connect_arguments(url, self._busy_timeout),
                 poolclass=sa.QueuePool,
                 pool_size=_POOL,
