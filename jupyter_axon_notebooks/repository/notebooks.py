@@ -87,18 +87,20 @@ class Notebooks:
             notebook.synced_at = saved.synced_at
             fields = _file_fields(saved)
         parts = take_apart(notebook.cells, notebook.metadata)
+        notebook.version_id = new_id()
         stored = {**_plain(notebook), **fields}
+        _describe(stored, parts)
         try:
             self._versions.write_ahead(notebook.id, parts, lambda: self._check_free(notebook))
             with self._store.transaction():
                 self._check_free(notebook)
-                self._set_version(stored, parts)
+                # First, since a database that keeps users apart lets nobody add to a notebook that is not his.
                 self._store.notebooks.insert(document(notebook.id, stored))
+                self._versions.write(notebook.id, None, parts, stored["version_id"])
         except BaseException:
             with suppress(AxonError):  # why there is no record matters more
                 self._forget(notebook.id)
             raise
-        notebook.version_id = stored["version_id"]
         return notebook
 
     def _check_free(self, notebook: TrainingNotebook) -> None:
@@ -299,8 +301,12 @@ class Notebooks:
 
     def _set_version(self, stored: dict[str, Any], parts: Parts) -> None:
         stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)
-        stored["cell_count"] = len(parts.entries)
-        stored["cell_statuses"] = parts.statuses
+        _describe(stored, parts)
+
+
+def _describe(stored: dict[str, Any], parts: Parts) -> None:
+    stored["cell_count"] = len(parts.entries)
+    stored["cell_statuses"] = parts.statuses
 
 
 def matching(

@@ -86,6 +86,11 @@ class Parts(NamedTuple):
     contents: dict[str, Content]
     statuses: dict[str, str]
 
+    @property
+    def length(self) -> int:
+        """How long all contents are, in characters of JSON."""
+        return sum(content.length for content in self.contents.values())
+
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
         digests = {digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest}
@@ -188,15 +193,17 @@ class Versions:
             Locks the notebook for one transaction and returns its current version's id, None where there is none yet.
             What it raises ends the writing.
         """
-        if sum(content.length for content in parts.contents.values()) <= _BATCH_LENGTH:
-            return
+        if not self._store.admits_one_writer or parts.length <= _BATCH_LENGTH:
+            return  # a transaction that holds up nobody may take its time
         for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
             with self._store.transaction():
                 ordinal, _ = self._place(self._current(lock()), parts)
                 self._insert(notebook_id, parts, self._missing(notebook_id, batch), ordinal)
 
-    def write(self, notebook_id: str, current_id: str | None, parts: Parts) -> str:
-        """Make ``parts`` the newest version, inside the caller's transaction; its id.
+    def write(
+        self, notebook_id: str, current_id: str | None, parts: Parts, version_id: str | None = None
+    ) -> str:
+        """Make ``parts`` the newest version, inside the caller's transaction; its id, which may be given.
 
         ``current_id`` is the version the record has now. It stays when nothing changed. It is replaced when only
         outputs, counts or metadata did and no checkpoint refers to it. Otherwise a new one begins.
@@ -215,7 +222,7 @@ class Versions:
             self._drop(notebook_id, ordinal + 1)
         self._drop(notebook_id, ordinal, except_for=parts.listed())
         self._insert(notebook_id, parts, self._missing(notebook_id, parts.contents.keys() - known), ordinal)
-        version_id = new_id()
+        version_id = version_id or new_id()
         version = {
             "id": version_id,
             "notebook_id": notebook_id,

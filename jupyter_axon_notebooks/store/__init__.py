@@ -220,6 +220,11 @@ class Store:
             return separate(connection, self._schema, roles, passwords or {})
 
     @property
+    def admits_one_writer(self) -> bool:
+        """Whether one transaction holds up all others that write, so that it has to be a short one."""
+        return not self._database.locks_rows
+
+    @property
     def is_lost(self) -> bool:
         """Whether its file was removed or replaced: what is written would be lost, so open the store again."""
         return self._database.is_lost
