@@ -36,7 +36,7 @@ from ..records import (
     new_id,
     now,
 )
-from ..store import Document, Store, document
+from ..store import Document, Store, document, retried
 from ..store.codec import encode
 
 #: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
@@ -196,9 +196,15 @@ class Versions:
         if not self._store.admits_one_writer or parts.length <= _BATCH_LENGTH:
             return  # a transaction that holds up nobody may take its time
         for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
-            with self._store.transaction():
-                ordinal, _ = self._place(self._current(lock()), parts)
-                self._insert(notebook_id, parts, self._missing(notebook_id, batch), ordinal)
+            self._write_batch(notebook_id, parts, batch, lock)
+
+    @retried
+    def _write_batch(
+        self, notebook_id: str, parts: Parts, digests: list[str], lock: Callable[[], str | None]
+    ) -> None:
+        with self._store.transaction():
+            ordinal, _ = self._place(self._current(lock()), parts)
+            self._insert(notebook_id, parts, self._missing(notebook_id, digests), ordinal)
 
     def write(
         self, notebook_id: str, current_id: str | None, parts: Parts, version_id: str | None = None
@@ -325,6 +331,7 @@ class Versions:
             )
         return found
 
+    @retried
     def get(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
         """A version of a notebook, whole; None where it has no such version."""
         with self._store.snapshot():

@@ -98,7 +98,7 @@ def pass_line(url: sa.URL, role: str, password: str) -> str:
 
 def _check_name(name: str) -> None:
     if not name or "\x00" in name or len(name.encode(errors="surrogatepass")) > _LONGEST_NAME:
-        raise InvalidData("$", f"a role cannot be called {name!r}: names have 1 to {_LONGEST_NAME} bytes")
+        raise InvalidData(f"role {name!r}", f"the name of a role has 1 to {_LONGEST_NAME} bytes")
 
 
 def _make_roles(connection: sa.Connection, names: Iterable[str]) -> list[str]:
@@ -122,11 +122,11 @@ def _check_is_held_back(connection: sa.Connection, name: str) -> None:
     unbound, is_owner = connection.execute(of_role, {"name": name}).one()
     if unbound:
         raise InvalidData(
-            "$", f"the role {name!r} is a superuser, or bypasses row-level security: it sees everything"
+            f"role {name!r}", "is a superuser or bypasses row-level security: it would see everything"
         )
     if is_owner:
         raise InvalidData(
-            "$", f"the role {name!r} may act as the owner of the store's tables: it sees everything"
+            f"role {name!r}", "may act as the owner of the store's tables: it would see everything"
         )
 
 

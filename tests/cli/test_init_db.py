@@ -78,7 +78,7 @@ def test_what_it_refuses_changes_nothing(axon: Axon, url: str, tmp_path: Path) -
         "init-db", "--store-url", url, "--user", "hugo", "--user", "x=postgres", "--passfiles", folder
     )
     assert refused.exit_code == 1
-    assert "'postgres' is a superuser" in refused.stderr
+    assert "role 'postgres': is a superuser" in refused.stderr
     assert list(folder.iterdir()) == []
     assert axon("init-db", "--store-url", url, "--json").json == []
 
