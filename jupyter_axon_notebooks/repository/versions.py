@@ -36,7 +36,7 @@ from ..records import (
     new_id,
     now,
 )
-from ..store import Document, Store, document
+from ..store import Document, Store, document, retried
 from ..store.codec import encode
 
 #: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
@@ -85,6 +85,11 @@ class Parts(NamedTuple):
     metadata: dict[str, Any]
     contents: dict[str, Content]
     statuses: dict[str, str]
+
+    @property
+    def length(self) -> int:
+        """How long all contents are, in characters of JSON."""
+        return sum(content.length for content in self.contents.values())
 
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
@@ -188,15 +193,23 @@ class Versions:
             Locks the notebook for one transaction and returns its current version's id, None where there is none yet.
             What it raises ends the writing.
         """
-        if sum(content.length for content in parts.contents.values()) <= _BATCH_LENGTH:
-            return
+        if not self._store.admits_one_writer or parts.length <= _BATCH_LENGTH:
+            return  # a transaction that holds up nobody may take its time
         for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
-            with self._store.transaction():
-                ordinal, _ = self._place(self._current(lock()), parts)
-                self._insert(notebook_id, parts, self._missing(notebook_id, batch), ordinal)
+            self._write_batch(notebook_id, parts, batch, lock)
 
-    def write(self, notebook_id: str, current_id: str | None, parts: Parts) -> str:
-        """Make ``parts`` the newest version, inside the caller's transaction; its id.
+    @retried
+    def _write_batch(
+        self, notebook_id: str, parts: Parts, digests: list[str], lock: Callable[[], str | None]
+    ) -> None:
+        with self._store.transaction():
+            ordinal, _ = self._place(self._current(lock()), parts)
+            self._insert(notebook_id, parts, self._missing(notebook_id, digests), ordinal)
+
+    def write(
+        self, notebook_id: str, current_id: str | None, parts: Parts, version_id: str | None = None
+    ) -> str:
+        """Make ``parts`` the newest version, inside the caller's transaction; its id, which may be given.
 
         ``current_id`` is the version the record has now. It stays when nothing changed. It is replaced when only
         outputs, counts or metadata did and no checkpoint refers to it. Otherwise a new one begins.
@@ -215,7 +228,7 @@ class Versions:
             self._drop(notebook_id, ordinal + 1)
         self._drop(notebook_id, ordinal, except_for=parts.listed())
         self._insert(notebook_id, parts, self._missing(notebook_id, parts.contents.keys() - known), ordinal)
-        version_id = new_id()
+        version_id = version_id or new_id()
         version = {
             "id": version_id,
             "notebook_id": notebook_id,
@@ -317,6 +330,7 @@ class Versions:
             )
         return found
 
+    @retried
     def get(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
         """A version of a notebook, whole; None where it has no such version."""
         with self._store.snapshot():

@@ -320,6 +320,9 @@ class NotebookSync(Generic[_Opened]):
         seen = Sighting(self.origin, path, save.owner, embedded_id(content), file)
         for attempt in range(1, _ATTEMPTS + 1):
             found = identify(seen, self._repository)
+            if attempt == _ATTEMPTS and isinstance(found, New) and found.id is not None:
+                # Taken, though by nobody who can be seen: a record of another user, whom the database keeps apart.
+                found = New(copied_from=found.id)
             try:
                 if isinstance(found, Known):
                     return self._update(found, seen, content)
