@@ -231,7 +231,7 @@ class Wire:
     def _to_server(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                if self.armed and b"COMMIT" in data:
+                if self.armed and b"; COMMIT" in data:
                     self.armed = False
                     self.cuts += 1
                     cut.set()
@@ -301,7 +301,7 @@ def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
         with store.transaction():
             attempts.append(1)
             store.runs.insert(run("a"))
-            wire._listener.close()  # no way back
+            _shut(wire._listener)  # no way back
             wire.armed = True
 
     with pytest.raises(StoreError, match="whether the last change was stored could not be found out"):
