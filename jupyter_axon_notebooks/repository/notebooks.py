@@ -26,6 +26,7 @@ from ..records import (
     now,
 )
 from ..store import Document, Store, document
+from .damage import damage_named
 from .starter import starter_cells, starter_metadata
 from .states import States, files_remain
 from .versions import Parts, Versions, take_apart
@@ -125,10 +126,11 @@ class Notebooks:
             return None if stored is None else self._whole(stored)
 
     def _whole(self, stored: Document) -> TrainingNotebook:
-        cells, metadata = self._versions.read(stored["version_id"])
-        for cell in cells:
-            if cell.id in stored["cell_statuses"]:
-                cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
+        with damage_named(f"notebook {stored.doc_id}"):
+            cells, metadata = self._versions.read(stored["version_id"])
+            for cell in cells:
+                if cell.id in stored["cell_statuses"]:
+                    cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
         notebook = _record(TrainingNotebook, {**stored, "cells": []})
         notebook.cells = cells
         if "nbformat" in metadata.extra:
@@ -261,6 +263,8 @@ class Notebooks:
         stored = self._store.notebooks.locked(id)
         if stored is None:
             raise NotFound("notebook", id)
+        with damage_named(f"notebook {id}"):
+            _ = stored["version_id"], dict(stored["cell_statuses"])
         if expected is not None and expected != stored["version_id"]:
             raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
         return stored

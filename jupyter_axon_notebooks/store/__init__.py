@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
-from ..errors import StoreTooNew
+from ..errors import RecordDamaged, StoreDamaged, StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
 from .ranking import INDEXED_NAME_LENGTH, best_of
@@ -89,6 +89,8 @@ class Store:
                     rows = [{"name": name, "value": value} for name, value in missing.items()]
                     connection.execute(sa.insert(self._schema.properties), rows)
                 known = {**known, **missing}
+        if "store_id" not in known:
+            raise StoreDamaged(f"the store {self.url}: it is damaged; it has lost its own id")
         return known["store_id"]
 
     def _check_version(self, known: Mapping[str, str]) -> None:
@@ -161,13 +163,18 @@ class Store:
         with self._database.snapshot() as connection:
             ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
             if len(ids) == 1:
-                return [self.checkpoints.get(doc_id=ids[0])]
-            found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
+                alone = self.checkpoints.get(doc_id=ids[0])
+                found = {} if alone is None else {ids[0]: alone}
+            else:
+                found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
+        for checkpoint_id in ids:
+            if checkpoint_id not in found:
+                raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")
         return [found[checkpoint_id] for checkpoint_id in ids]
 
     @property
     def is_lost(self) -> bool:
-        """Whether its file was removed or replaced: what is written would be lost, so open the store again."""
+        """Whether its files were removed or replaced: what is written may be lost, so open the store again."""
         return self._database.is_lost
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from ..errors import StoreBusy, StoreError
 from . import sqlite
 from .failures import name_failures
 from .forks import tell_of_forks
+from .presence import OpenFiles
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
@@ -66,7 +67,7 @@ class Database:
         self._busy_timeout = busy_timeout
         self._engine = sqlite.create_engine(self.path, busy_timeout)
         name_failures(self._engine, url)
-        self._file = self._file_now()
+        self._files = None if self.path is None else OpenFiles(self._engine, self.path)
         self._enter_process()
         tell_of_forks(self)
 
@@ -80,18 +81,10 @@ class Database:
         self._in_use = 0
         self._forking = False
 
-    def _file_now(self) -> tuple[int, int] | None:
-        """What tells the file at the path from any other; None where there is none."""
-        try:
-            found = os.stat(self.path) if self.path is not None else None
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
-
     @property
     def is_lost(self) -> bool:
-        """Whether the file was removed or replaced, so that what is committed now would be gone with it."""
-        return self._file_now() != self._file
+        """Whether its files were removed or replaced, so that what is committed now may be gone with them."""
+        return self._files is not None and self._files.are_lost
 
     @property
     def engine(self) -> sa.Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
+from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
 
 # What SQLite says, the error it becomes, and what helps.
 _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
@@ -15,8 +15,8 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ("unable to open database file", StoreError, "it cannot be opened; check that its folder exists"),
     ("disk I/O error", StoreError, "the disk reports an I/O error"),
     ("string or blob too big", RecordDamaged, "something in it is larger than SQLite takes"),
-    ("malformed", StoreError, "it is damaged; move it aside and restore a backup"),
-    ("file is not a database", StoreError, "the file is not a database; move it aside"),
+    ("malformed", StoreDamaged, "it is damaged; `jupyter axon doctor` says how far"),
+    ("file is not a database", StoreDamaged, "the file is not a database; move it aside"),
 )
 
 
@@ -28,6 +28,8 @@ def name_failures(engine: sa.Engine, url: str) -> None:
 
     @sa.event.listens_for(engine, "handle_error")
     def _name(context: sa.engine.ExceptionContext) -> AxonError | None:
+        if isinstance(context.original_exception, UnicodeDecodeError):  # the driver's, of what SQLite quotes
+            return StoreDamaged(f"the store {url}: it is damaged; `jupyter axon doctor` says how far")
         if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
             return None
         return _named(url, context.original_exception)

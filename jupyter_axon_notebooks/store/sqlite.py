@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import NoSpace, StoreError
+from ..errors import NoSpace, StoreDamaged, StoreError
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -49,7 +49,8 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
             stacklevel=2,
         )
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
+        # Never made by a connection: the file may be gone by then, and the next to open the store makes it anew.
+        sa.URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"}),
         connect_args=arguments,
         poolclass=sa.QueuePool,
         pool_size=8,
@@ -75,6 +76,11 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
 def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _is_empty(path) and not _is_empty(path.with_name(f"{path.name}-wal")):
+            # SQLite would remove the log of a file that is not there any more, and with it what was stored last.
+            raise StoreDamaged(
+                f"the store {path}: the file is missing or empty, but {path.name}-wal beside it is not; move that aside"
+            )
         if not path.exists():
             # Created here rather than by SQLite, so that nobody else on the machine can read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -84,7 +90,14 @@ def _make(path: Path) -> None:
         raise kind(f"the store {path} cannot be made: {error.strerror}: {error.filename}") from error
     if 0 < size < _SMALLEST_PAGE:
         # SQLite itself would take so short a file for an empty one, and write over it.
-        raise StoreError(f"the store {path}: the file is not a database; move it aside")
+        raise StoreDamaged(f"the store {path}: the file is not a database; move it aside")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:

@@ -20,6 +20,7 @@ from tinydb.storages import Storage
 from tinydb.table import Document, Table
 from tinydb.utils import LRUCache
 
+from ..errors import RecordDamaged
 from ..records import new_id
 from .codec import decode
 from .database import Database
@@ -123,7 +124,10 @@ def document(doc_id: str, fields: Mapping[str, Any]) -> Document:
 
 def _document(pair: tuple[str, str]) -> Document:
     doc_id, text = pair
-    return document(doc_id, decode(text))
+    fields = decode(text)
+    if not isinstance(fields, dict):
+        raise RecordDamaged(f"the stored document {doc_id} is damaged: it has no fields")
+    return document(doc_id, fields)
 
 
 class DocumentTable(Table):
