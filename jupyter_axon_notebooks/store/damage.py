@@ -111,6 +111,8 @@ def open_for_work(url: str) -> tuple[Store, SetAside | None]:
                     raise
                 continue  # it was moved away just now
         if url != default_url() and not _was_ours(path):
+            if identity(path) != seen:
+                continue
             raise StoreDamaged(f"the store {url}: {fault}; {_REFUSED}")
         aside = _move_aside(path, seen, fault) or aside
     return open_store(url), aside

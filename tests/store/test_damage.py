@@ -338,8 +338,8 @@ def use(store: Store) -> None:
             partial(repository.get_best_checkpoint, metric_key="loss", minimize=True),
         )
         changing = (
-            lambda id: repository.create_checkpoint(
-                NewCheckpoint(notebook_id=id, epoch=99, step=0, metrics={"loss": 1})
+            lambda at: repository.create_checkpoint(
+                NewCheckpoint(notebook_id=at, epoch=99, step=0, metrics={"loss": 1})
             ),
             partial(repository.add_cell, cell=NotebookCell(id="new", source="1")),
             lambda _id: repository.create(NewNotebook(user_id="ada", name="m")),
