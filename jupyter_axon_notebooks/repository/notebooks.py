@@ -24,6 +24,7 @@ from ..records import (
     UpdateNotebook,
     new_id,
     now,
+    now_after,
 )
 from ..store import Document, Store, document
 from .damage import damage_named
@@ -280,7 +281,7 @@ class Notebooks:
             stored: dict[str, Any] = dict(self._locked(id, expected))
             header = _record(NotebookHeader, stored)
             if apply(header, stored):
-                header.updated_at = now()
+                header.updated_at = now_after(header.updated_at)
             header.version_id = stored["version_id"]
             changed = {name: value for name, value in stored.items() if name not in _HEADER} | _plain(header)
             self._store.notebooks.replace(document(id, changed))

@@ -150,6 +150,16 @@ class CollectionTable:
         self.insert_row = sa.insert(self.sql)
         self.update_row = sa.update(self.sql).where(here).values(changed)
         self.delete_row = sa.delete(self.sql).where(here)
+        self._select_highest: dict[tuple[str, str], sa.Select[Any]] = {}
+
+    def select_highest(self, name: str, of: str) -> sa.Select[Any]:
+        """The greatest value of a promoted field among the rows whose field ``of`` is the parameter ``value``."""
+        found = self._select_highest.get((name, of))
+        if found is None:
+            c = self.sql.c
+            found = sa.select(sa.func.max(c[name])).where(c[of] == sa.bindparam("value"))
+            self._select_highest[name, of] = found
+        return found
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """The row of a document whose encoded form is ``text``."""

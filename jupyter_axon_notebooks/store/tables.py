@@ -241,6 +241,13 @@ class DocumentTable(Table):
         narrowing = narrow(cond, self._rows.table)
         return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
 
+    def highest(self, name: str, *, of: str, value: str) -> Any:
+        """The greatest value of a promoted field among the documents whose promoted text field ``of`` is ``value``.
+
+        None where there are none. One look-up where an index begins with the two fields.
+        """
+        return self._rows.highest(name, of, value)
+
     def insert_new(self, *documents: Document) -> None:
         """Insert documents under ids that were just made: whether they are free is left to the engine.
 
