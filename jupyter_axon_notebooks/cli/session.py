@@ -63,7 +63,7 @@ class Session:
             if not path.exists() or path.stat().st_size == 0:
                 raise _NoStore(shown_url(self.url))
             self._check_is_store(path)
-        with self.writing() as repository:
+        with self._open(read_only=path is not None and not _can_be_written(path)) as repository:
             yield repository
 
     def _check_is_store(self, path: Path) -> None:
@@ -78,10 +78,15 @@ class Session:
     @contextmanager
     def writing(self) -> Iterator[NotebookRepository]:
         """The records, of a store that is made if missing; raises StoreError."""
+        with self._open() as repository:
+            yield repository
+
+    @contextmanager
+    def _open(self, *, read_only: bool = False) -> Iterator[NotebookRepository]:
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
         with self._without_password():
-            store = open_store(self.url)
+            store = open_store(self.url, read_only=read_only)
             try:
                 # An import of a notebook without cells is to stay without them.
                 yield NotebookRepository(store, starter_cells=())
@@ -98,6 +103,11 @@ class Session:
                 for arg in error.args
             )
             raise
+
+
+def _can_be_written(path: Path) -> bool:
+    # The folder as well: SQLite keeps its log there.
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 class _NoStore(NotFound):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
-from ..errors import RecordDamaged, StoreDamaged, StoreTooNew
+from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
 from .ranking import INDEXED_NAME_LENGTH, best_of
@@ -63,22 +63,29 @@ class Store:
         collections: tuple[Collection, ...] = COLLECTIONS,
         *,
         busy_timeout: float = BUSY_TIMEOUT,
+        read_only: bool = False,
     ) -> None:
         self.url = url
         self._schema = Schema(collections)
-        self._database = Database(url, busy_timeout)
+        self._database = Database(url, busy_timeout, read_only=read_only)
         try:
-            self.id = self._prepare()
+            self.id = self._prepare(read_only)
         except BaseException:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
 
-    def _prepare(self) -> str:
+    def _prepare(self, read_only: bool) -> str:
         """Make the tables where they are missing; the store's id."""
         with self._database.reading() as connection:
             known = self._properties(connection)
         if known.get("schema_version") != str(SCHEMA_VERSION):
+            self._check_version(known)
+            if read_only:
+                raise StoreError(
+                    f"the store {self.url} was written by an older version of this package, which this one cannot "
+                    "read before it has written to it: copy it to where it can be written"
+                )
             with self._database.transaction() as connection:
                 known = self._properties(connection)
                 self._check_version(known)
@@ -182,20 +189,22 @@ class Store:
         self.documents.close()
 
 
-def open_store(url: str | None = None) -> Store:
+def open_store(url: str | None = None, *, read_only: bool = False) -> Store:
     """Open the store at ``url``, made if missing.
 
     Parameters
     ----------
     url : str, optional
         ``sqlite:///<absolute path>`` or ``memory://``; by default :func:`default_url`.
+    read_only : bool
+        Only read a store that is there, in a place that may be written to by nobody.
 
     Raises
     ------
     StoreError
         When it cannot be opened; :class:`StoreTooNew` when a newer version of this package wrote it.
     """
-    return Store(url or default_url())
+    return Store(url or default_url(), read_only=read_only)
 
 
 def default_url() -> str:

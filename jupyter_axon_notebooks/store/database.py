@@ -47,6 +47,8 @@ class Database:
         ``sqlite:///<absolute path>`` or ``memory://``.
     busy_timeout : float
         Seconds to wait for another writer before giving up.
+    read_only : bool
+        Whether to make and change nothing, so that it can be read where it cannot be written.
 
     Raises
     ------
@@ -54,8 +56,9 @@ class Database:
         For a URL of another kind, naming the kinds there are; for a folder that cannot be made.
     """
 
-    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT, *, read_only: bool = False) -> None:
         self.url = url
+        self._read_only = read_only
         self.path: Path | None = None
         if url.startswith("sqlite:///") and url != "sqlite:///":
             self.path = Path(url.removeprefix("sqlite:///")).absolute()
@@ -65,7 +68,10 @@ class Database:
                 f"store_url starts with {scheme!r}; expected sqlite:///<path to a file> or memory://"
             )
         self._busy_timeout = busy_timeout
-        self._engine = sqlite.create_engine(self.path, busy_timeout)
+        if read_only and self.path is not None:
+            self._engine = sqlite.create_reader(self.path, busy_timeout)
+        else:
+            self._engine = sqlite.create_engine(self.path, busy_timeout)
         name_failures(self._engine, url)
         self._files = None if self.path is None else OpenFiles(self._engine, self.path)
         self._enter_process()
@@ -168,6 +174,8 @@ class Database:
             When an inner unit failed after it had written and the outer one tries to commit regardless.
         """
         self._check_process()
+        if self._read_only:
+            raise StoreError(f"the store {self.url} is only read here")
         work = self._work
         if work.connection is not None:
             with self._joined():

@@ -132,7 +132,9 @@ def schema_version(path: Path) -> int | None:
 def _schema_version(connection: sqlite3.Connection) -> int | None:
     try:
         row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()
-    except sqlite3.OperationalError:  # no such table
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
         return None
     return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 

@@ -73,6 +73,31 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     return engine
 
 
+def create_reader(path: Path, busy_timeout: float) -> sa.Engine:
+    """An engine that can only read the file at ``path``, in a place that cannot be written to.
+
+    Raises
+    ------
+    StoreError
+        When there is no such file, or its log can only be read where it can be written.
+    """
+    if not path.is_file():
+        raise StoreError(f"the store {path}: there is no such file")
+    how = {"mode": "ro"}
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    if log.exists() and not index.exists():
+        raise StoreError(
+            f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
+            "copy both to a folder that can be"
+        )
+    if not log.exists() and not path.with_name(path.name + "-journal").exists():
+        how = {"immutable": "1"}  # else even a reader would have to make the log
+    return sa.create_engine(
+        sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout},
+    )
+
+
 def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
