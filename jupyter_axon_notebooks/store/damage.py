@@ -73,6 +73,7 @@ class SetAside:
         found: dict[str, str] = {}
         select = f'SELECT document FROM "{NOTEBOOKS.name}" WHERE origin = ? AND path IS NOT NULL'  # noqa: S608
         with suppress(sqlite3.Error), _looking(self.file) as connection:
+            connection.execute("PRAGMA writable_schema=ON")  # what of the tables can be parsed is enough
             for (text,) in connection.execute(select, [origin]):
                 with suppress(StoreError, KeyError, TypeError):
                     document = decode(text)
