@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import sqlite3
+import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -41,6 +43,12 @@ def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
     _make(path)
     network = file_system(path) in NETWORK_FILE_SYSTEMS
+    if network and not _has_locks(path.parent):
+        # SQLite would wait for the lock as long as it may, and then blame another process.
+        raise StoreError(
+            f"the store {path}: the network file system that it lies on has no locks; "
+            "set AxonNotebooks.store_url to a local file"
+        )
     if network:
         warnings.warn(
             f"the store {path} lies on a network file system: it works, but slowly, and one process at a time. "
@@ -116,6 +124,20 @@ def _make(path: Path) -> None:
     if 0 < size < _SMALLEST_PAGE:
         # SQLite itself would take so short a file for an empty one, and write over it.
         raise StoreDamaged(f"the store {path}: the file is not a database; move it aside")
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether a file in ``folder`` can be locked; tried on one of its own, since closing a file gives up all locks of it."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+    return True
 
 
 def _is_empty(path: Path) -> bool:
