@@ -17,7 +17,8 @@ from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookC
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import Store, damage, default_url, open_store
-from jupyter_axon_notebooks.store.damage import find_fault, open_for_work
+from jupyter_axon_notebooks.store.brokenlog import passed_over
+from jupyter_axon_notebooks.store.damage import LogKept, SetAside, find_fault, open_for_work
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import Script, finished
@@ -175,6 +176,44 @@ def test_a_log_without_its_file_is_kept(folder: Path, sound: dict[str, dict[str,
     assert Path(f"{aside.file}-wal").read_bytes() == log
     assert store.notebooks.all() == []
     store.close()
+
+
+@pytest.mark.parametrize("place", [3, 17, 25, 32 + 9, 32 + 20, -1])
+def test_a_log_that_is_broken_is_kept_before_the_rest_of_it_is_passed_over(
+    folder: Path, sound: dict[str, dict[str, bytes]], place: int
+) -> None:
+    log = bytearray(sound["killed"]["axon.db-wal"])
+    log[place if place >= 0 else len(log) // 2] ^= 1
+    put(folder, {**sound["killed"], "axon.db-wal": bytes(log), "axon.db-shm": b""})
+    store, kept = open_for_work(default_url())
+    store.close()
+    assert isinstance(kept, LogKept)
+    assert kept.count > 1
+    assert kept.file.read_bytes() == bytes(log)
+    assert kept.file.name.startswith("axon.db-wal.damaged-20")
+    assert str(kept.file) in str(kept)
+    again, nothing = open_for_work(default_url())
+    again.close()
+    assert nothing is None
+
+
+def test_a_log_as_a_crash_leaves_it_is_sound(tmp_path: Path, sound: dict[str, dict[str, bytes]]) -> None:
+    log = sound["killed"]["axon.db-wal"]
+    frame = 24 + PAGE
+    for cut in (
+        log,
+        log[:-1],
+        log[: len(log) // 2],
+        log[: 32 + 3 * frame],
+        log + bytes(3 * frame),
+        b"",
+        b"x" * 40,
+    ):
+        path = put(tmp_path, {"axon.db-wal": cut}).with_name("axon.db-wal")
+        assert passed_over(path) == 0
+    torn = bytearray(log)
+    torn[-frame + 100] ^= 1  # in the last frame
+    assert passed_over(put(tmp_path, {"axon.db-wal": bytes(torn)}).with_name("axon.db-wal")) == 0
 
 
 # What is not.
@@ -366,12 +405,11 @@ def test_whatever_is_damaged_fails_by_name_and_no_byte_is_lost(
     content = damaged(sound[state], random.Random(seed))
     put(anew, content)
     store, aside = open_for_work(default_url())
-    if aside is not None:
+    if isinstance(aside, SetAside):
         for name in ("axon.db", "axon.db-wal"):
             if name in content:
-                assert (
-                    Path(str(aside.path.with_name(name)).replace("axon.db", aside.file.name)).read_bytes()
-                    == (content[name])
-                )
+                assert anew.joinpath(name.replace("axon.db", aside.file.name)).read_bytes() == content[name]
+    elif aside is not None:
+        assert aside.file.read_bytes() == content["axon.db-wal"]
     use(store)
     store.close()
