@@ -74,6 +74,10 @@ class StoreBusy(StoreError):
     """Another process kept the store locked for longer than the busy timeout."""
 
 
+class StoreDamaged(StoreError):
+    """The file of the store is damaged, or is no store."""
+
+
 class RecordDamaged(StoreError):
     """One record in the store cannot be read or written; the others can."""
 

@@ -24,7 +24,7 @@ from .handlers.paths import NotebookPaths
 from .repository import NotebookRepository
 from .states import StateFiles
 from .states.tidy import tidy
-from .store import open_store
+from .store.damage import open_for_work
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
 from .sync.files import read_file
 
@@ -57,7 +57,10 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
     def _open(self) -> Home:
         """Open the store and what stands on it; called by the worker."""
         origin = read_origin(Path(jupyter_data_dir(), "axon_notebooks"))
-        store = open_store(self.store_url)
+        store, aside = open_for_work(self.store_url)
+        if aside is not None:
+            self.log.error("axon: %s", aside)
+            self._sync.remember(aside.files(origin))
         roots = [Path(root) for root in self.extra_states_roots]
         states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import re
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -79,6 +79,33 @@ def is_record_id(text: str) -> bool:
 def now() -> datetime:
     """The current moment, in UTC."""
     return datetime.now(timezone.utc)
+
+
+def now_after(previous: datetime | str | None) -> datetime:
+    """The current moment; where the clock has not come past ``previous``, a microsecond after that.
+
+    Clocks are set back, and differ between machines. What is ordered by time has its order from this.
+
+    Parameters
+    ----------
+    previous : datetime, str or None
+        As a record has it, or its JSON form; what is no time counts as none.
+    """
+    moment = now()
+    if isinstance(previous, str):
+        try:
+            previous = datetime.fromisoformat(previous.replace("Z", "+00:00"))
+        except ValueError:
+            return moment
+    if previous is None or previous.tzinfo is None or moment > previous:
+        return moment
+    try:
+        return previous + _TICK
+    except OverflowError:  # the last moment there is
+        return previous
+
+
+_TICK = timedelta(microseconds=1)
 
 
 def format_time(moment: datetime) -> str:

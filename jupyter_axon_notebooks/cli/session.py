@@ -66,7 +66,7 @@ class Session:
             self._check_is_store(path)
         elif self.url != "memory://" and not has_tables(self.url):
             raise _NoStore(shown_url(self.url))
-        with self.writing() as repository:
+        with self._open(read_only=path is not None and not _can_be_written(path)) as repository:
             yield repository
 
     def _check_is_store(self, path: Path) -> None:
@@ -81,14 +81,24 @@ class Session:
     @contextmanager
     def writing(self) -> Iterator[NotebookRepository]:
         """The records, of a store that is made if missing; raises StoreError."""
+        with self._open() as repository:
+            yield repository
+
+    @contextmanager
+    def _open(self, *, read_only: bool = False) -> Iterator[NotebookRepository]:
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
-        store = open_store(self.url)
+        store = open_store(self.url, read_only=read_only)
         try:
             # An import of a notebook without cells is to stay without them.
             yield NotebookRepository(store, starter_cells=())
         finally:
             store.close()
+
+
+def _can_be_written(path: Path) -> bool:
+    # The folder as well: SQLite keeps its log there.
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 class _NoStore(NotFound):

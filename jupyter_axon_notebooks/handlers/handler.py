@@ -16,7 +16,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.http1connection import HTTP1Connection
 
-from ..errors import AxonError, Forbidden, TooLarge
+from ..errors import AxonError, Forbidden, StoreDamaged, TooLarge
 from .call import Actor, Call
 from .paths import NotebookPaths
 from .queries import Query
@@ -192,6 +192,8 @@ class AxonHandler(APIHandler):
         if not isinstance(value, AxonError):
             super().log_exception(typ, value, tb)
         elif error_answer(value, 500).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if isinstance(value, StoreDamaged):
+                self.services.sync.doubt()
             self.log.error("axon: %s %s: %s", self.request.method, self.request.path, value)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

@@ -23,6 +23,7 @@ from ..errors import (
     StateCorrupt,
     StateError,
     StoreBusy,
+    StoreDamaged,
     StoreError,
     TooLarge,
 )
@@ -36,6 +37,7 @@ _STATUSES: Final[dict[type, HTTPStatus]] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NoSpace: HTTPStatus.INSUFFICIENT_STORAGE,
     StoreBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    StoreDamaged: HTTPStatus.SERVICE_UNAVAILABLE,
     RecordDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     StateError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -55,6 +55,10 @@ class NotebookRepository:
     Synchronous; safe to call from any thread. Each operation that changes something is one transaction, so two
     processes never lose each other's change, and what has returned is on disk.
 
+    Times never go back, whatever the clock does: a notebook's checkpoints and runs are each later than those that were
+    there before, and each change of a record later than the last. So newest first is last committed first, and who asks
+    for the checkpoints since the newest one that it saw gets all that were added after.
+
     Parameters
     ----------
     store : Store

@@ -16,6 +16,7 @@ from tinydb import where
 
 from ..records import NotebookHeader, NotebookSummary, format_time
 from ..store import Document, Store, retried
+from .damage import damage_named
 from .notebooks import Notebooks, binding_lock
 
 
@@ -145,4 +146,5 @@ def _set_axon(header: NotebookHeader, axon: dict[str, Any]) -> None:
 
 
 def _binding(found: Document) -> Binding:
-    return msgspec.convert(found, Binding)
+    with damage_named(f"notebook {found.doc_id}"):
+        return msgspec.convert(found, Binding)

@@ -19,8 +19,9 @@ from ..records import (
     format_time,
     new_id,
     now,
+    now_after,
 )
-from ..store import Store, document, retried
+from ..store import DocumentTable, Store, document, retried
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
@@ -64,7 +65,7 @@ class Checkpoints:
                 },
                 id=new.id or new_id(),
                 version_id=new.version_id or notebook["version_id"],
-                created_at=now(),
+                created_at=now_after(self._newest(self._store.checkpoints, "created_at", new.notebook_id)),
             )
             if new.version_id is not None:
                 self._check_version(new.notebook_id, new.version_id)
@@ -86,6 +87,12 @@ class Checkpoints:
                     f"step {checkpoint.step} already"
                 ) from None
         return checkpoint
+
+    @staticmethod
+    def _newest(table: DocumentTable, time: str, notebook_id: str) -> str | None:
+        """When the newest of a notebook's documents is from; under the notebook's lock, for the next one's time."""
+        found: str | None = table.highest(time, of="notebook_id", value=notebook_id)
+        return found
 
     def _check_version(self, notebook_id: str, version_id: str) -> None:
         version = self._store.versions.get(doc_id=version_id)
@@ -184,6 +191,7 @@ class Checkpoints:
         with self._store.transaction():
             if self._store.notebooks.locked(run.notebook_id) is None:
                 raise NotFound("notebook", run.notebook_id)
+            run.started_at = now_after(self._newest(self._store.runs, "started_at", run.notebook_id))
             if run.parent_checkpoint_id is not None:
                 parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
                 if parent is None or parent["notebook_id"] != run.notebook_id:
@@ -215,7 +223,7 @@ class Checkpoints:
                 raise NotFound("run", id)
             run = TrainingRun.from_json(found)
             run.status = status
-            run.ended_at = None if status is RunStatus.RUNNING else now()
+            run.ended_at = None if status is RunStatus.RUNNING else now_after(run.started_at)
             changed = run.to_json()
 
             def replace(stored: Any) -> None:

@@ -24,8 +24,10 @@ from ..records import (
     UpdateNotebook,
     new_id,
     now,
+    now_after,
 )
 from ..store import Document, Store, document, retried
+from .damage import damage_named
 from .starter import starter_cells, starter_metadata
 from .states import States, files_remain
 from .versions import Parts, Versions, take_apart
@@ -137,10 +139,11 @@ class Notebooks:
             return None if stored is None else self._whole(stored)
 
     def _whole(self, stored: Document) -> TrainingNotebook:
-        cells, metadata = self._versions.read(stored["version_id"])
-        for cell in cells:
-            if cell.id in stored["cell_statuses"]:
-                cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
+        with damage_named(f"notebook {stored.doc_id}"):
+            cells, metadata = self._versions.read(stored["version_id"])
+            for cell in cells:
+                if cell.id in stored["cell_statuses"]:
+                    cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
         notebook = _record(TrainingNotebook, {**stored, "cells": []})
         notebook.cells = cells
         if "nbformat" in metadata.extra:
@@ -277,6 +280,8 @@ class Notebooks:
         stored = self._store.notebooks.locked(id)
         if stored is None:
             raise NotFound("notebook", id)
+        with damage_named(f"notebook {id}"):
+            _ = stored["version_id"], dict(stored["cell_statuses"])
         if expected is not None and expected != stored["version_id"]:
             raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
         return stored
@@ -294,7 +299,7 @@ class Notebooks:
             stored: dict[str, Any] = dict(self._locked(id, expected))
             header = _record(NotebookHeader, stored)
             if apply(header, stored):
-                header.updated_at = now()
+                header.updated_at = now_after(header.updated_at)
             header.version_id = stored["version_id"]
             changed = {name: value for name, value in stored.items() if name not in _HEADER} | _plain(header)
             self._store.notebooks.replace(document(id, changed))

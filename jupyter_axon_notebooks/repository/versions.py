@@ -38,6 +38,7 @@ from ..records import (
 )
 from ..store import Document, Store, document, retried
 from ..store.codec import encode
+from .damage import damage_named
 
 #: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
 _FILE_KEY = "nbformat"
@@ -297,12 +298,15 @@ class Versions:
         RecordDamaged
             When the version, or a content it lists, is missing from the store.
         """
-        return self._put_together(self._version(version_id))
+        version = self._version(version_id)
+        with damage_named(f"version {version_id}"):
+            return self._put_together(version)
 
     def cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
         """One cell of a version; raises as :meth:`read` does."""
         digests = {digest for digest in (entry.source, entry.outputs) if digest}
-        return _cell(entry, self._contents(notebook_id, digests))
+        with damage_named(f"cell {entry.cell_id} of notebook {notebook_id}"):
+            return _cell(entry, self._contents(notebook_id, digests))
 
     def _version(self, version_id: str) -> Document:
         version: Document | None = self._store.versions.get(doc_id=version_id)
@@ -337,7 +341,8 @@ class Versions:
             version = self._store.versions.get(doc_id=version_id)
             if version is None or version["notebook_id"] != notebook_id:
                 return None
-            cells, metadata = self._put_together(version)
+            with damage_named(f"version {version_id}"):
+                cells, metadata = self._put_together(version)
         return NotebookVersion(**msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata)
 
     def count(self, notebook_id: str) -> int:
@@ -364,7 +369,8 @@ def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _parts(version: Document) -> Parts:
-    return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
+    with damage_named(f"version {version.doc_id}"):
+        return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
 
 
 def _content_id(notebook_id: str, digest: str) -> str:
@@ -384,7 +390,8 @@ def _cell(entry: Entry, contents: dict[str, Any]) -> NotebookCell:
 
 
 def _summary(version: Document) -> VersionSummary:
-    return VersionSummary.from_json({**version, "cell_count": len(version["cells"])})
+    with damage_named(f"version {version.doc_id}"):
+        return VersionSummary.from_json({**version, "cell_count": len(version["cells"])})
 
 
 def diff(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellChange]:

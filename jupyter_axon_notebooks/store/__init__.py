@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
-from ..errors import StoreError, StoreTooNew
+from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
@@ -81,22 +81,29 @@ class Store:
         collections: tuple[Collection, ...] = COLLECTIONS,
         *,
         busy_timeout: float = BUSY_TIMEOUT,
+        read_only: bool = False,
     ) -> None:
         self.url = url
         self._schema = Schema(collections)
-        self._database = Database(url, busy_timeout)
+        self._database = Database(url, busy_timeout, read_only=read_only)
         try:
-            self.id = self._prepare()
+            self.id = self._prepare(read_only)
         except BaseException:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
 
-    def _prepare(self) -> str:
+    def _prepare(self, read_only: bool) -> str:
         """Make the tables where they are missing; the store's id."""
         with self._database.reading() as connection:
             known = self._properties(connection)
         if known.get("schema_version") != str(SCHEMA_VERSION):
+            self._check_version(known)
+            if read_only:
+                raise StoreError(
+                    f"the store {self.url} was written by an older version of this package, which this one cannot "
+                    "read before it has written to it: copy it to where it can be written"
+                )
             with self._database.transaction() as connection:
                 self._database.prepare()
                 known = self._properties(connection)
@@ -108,6 +115,8 @@ class Store:
                     rows = [{"name": name, "value": value} for name, value in missing.items()]
                     connection.execute(sa.insert(self._schema.properties), rows)
                 known = {**known, **missing}
+        if "store_id" not in known:
+            raise StoreDamaged(f"the store {self.url}: it is damaged; it has lost its own id")
         return known["store_id"]
 
     def _check_version(self, known: Mapping[str, str]) -> None:
@@ -205,8 +214,13 @@ class Store:
         with self._database.snapshot() as connection:
             ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
             if len(ids) == 1:
-                return [self.checkpoints.get(doc_id=ids[0])]
-            found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
+                alone = self.checkpoints.get(doc_id=ids[0])
+                found = {} if alone is None else {ids[0]: alone}
+            else:
+                found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
+        for checkpoint_id in ids:
+            if checkpoint_id not in found:
+                raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")
         return [found[checkpoint_id] for checkpoint_id in ids]
 
     def separate_users(self, roles: Sequence[Role], passwords: Mapping[str, str] | None = None) -> Separation:
@@ -235,7 +249,7 @@ class Store:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its file was removed or replaced: what is written would be lost, so open the store again."""
+        """Whether its files were removed or replaced: what is written may be lost, so open the store again."""
         return self._database.is_lost
 
     def close(self) -> None:
@@ -260,7 +274,7 @@ def retried(unit: Callable[Concatenate[_K, _P], _T]) -> Callable[Concatenate[_K,
     return attempted
 
 
-def open_store(url: str | None = None) -> Store:
+def open_store(url: str | None = None, *, read_only: bool = False) -> Store:
     """Open the store at ``url``, made if missing.
 
     Parameters
@@ -268,13 +282,15 @@ def open_store(url: str | None = None) -> Store:
     url : str, optional
         ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` (without a password: that
         belongs into a passfile) or ``memory://``; by default :func:`default_url`.
+    read_only : bool
+        Only read a store that is there, in a file that may not be written to.
 
     Raises
     ------
     StoreError
         When it cannot be opened; :class:`StoreTooNew` when a newer version of this package wrote it.
     """
-    return Store(url or default_url())
+    return Store(url or default_url(), read_only=read_only)
 
 
 def has_tables(url: str) -> bool:

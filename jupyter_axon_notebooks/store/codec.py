@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any
 
+from ..errors import RecordDamaged
+
 _encode_unicode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
@@ -33,8 +35,17 @@ def encode(document: Any) -> str:
 
 
 def decode(text: str) -> Any:
-    """The document that :func:`encode` made ``text`` of."""
-    return json.loads(text)
+    """The document that :func:`encode` made ``text`` of.
+
+    Raises
+    ------
+    RecordDamaged
+        When it made ``text`` of none.
+    """
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise RecordDamaged(f"a stored document is damaged: {error}") from error
 
 
 _UNSTORABLE = re.compile("[\x00\x01\ud7ff\ud800-\udfff]")
@@ -65,8 +76,11 @@ _STORED = re.compile("\x01[\x01\x02]|\ud7ff(?:\x02|\x03[0-9a-f]{4})")
 
 
 def plain_text(text: str) -> str:
-    """The text that :func:`column_text` made ``text`` of."""
-    return _STORED.sub(_unescaped, text)
+    """The text that :func:`column_text` made ``text`` of; raises RecordDamaged for what is no text."""
+    try:
+        return _STORED.sub(_unescaped, text)
+    except TypeError as error:
+        raise RecordDamaged(f"a stored id is damaged: {text!r}") from error
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -48,11 +48,12 @@ class _Work(threading.local):
     deadline: float | None = None
 
 
-def _engine_for(url: str, busy_timeout: float) -> Engine:
+def _engine_for(url: str, busy_timeout: float, *, read_only: bool) -> Engine:
     if url == "memory://":
         return SqliteEngine(None, busy_timeout)
     if url.startswith("sqlite:///") and url != "sqlite:///":
-        return SqliteEngine(Path(url.removeprefix("sqlite:///")).absolute(), busy_timeout)
+        path = Path(url.removeprefix("sqlite:///")).absolute()
+        return SqliteEngine(path, busy_timeout, read_only=read_only)
     scheme = url.split(":", 1)[0]
     if scheme in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
@@ -73,6 +74,8 @@ class Database:
         ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` or ``memory://``.
     busy_timeout : float
         Seconds to wait for another writer, or for a server that is being restarted, before giving up.
+    read_only : bool
+        Whether to make and change nothing, so that a file can be read where it cannot be written.
 
     Raises
     ------
@@ -81,10 +84,11 @@ class Database:
         cannot be reached.
     """
 
-    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT, *, read_only: bool = False) -> None:
         self.url = shown_url(url)
+        self._read_only = read_only
         self._busy_timeout = busy_timeout
-        self._engine = _engine_for(url, busy_timeout)
+        self._engine = _engine_for(url, busy_timeout, read_only=read_only)
         self._enter_process()
         try:
             self._engine.check()
@@ -103,7 +107,7 @@ class Database:
 
     @property
     def is_lost(self) -> bool:
-        """Whether what is committed from now on would be lost: a file that was removed or replaced."""
+        """Whether what is committed from now on may be lost: with files that were removed or replaced."""
         return self._engine.is_lost
 
     @property
@@ -235,6 +239,8 @@ class Database:
             When an inner unit failed after it had written and the outer one tries to commit regardless.
         """
         self._check_process()
+        if self._read_only:
+            raise StoreError(f"the store {self.url} is only read here")
         work = self._work
         if work.connection is not None:
             with self._joined():

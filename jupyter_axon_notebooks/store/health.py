@@ -69,7 +69,7 @@ def examine(path: Path) -> FileHealth:
         return health
     health.exists = True
     health.size, health.mode = found.st_size, found.st_mode & 0o777
-    health.wal_size = _size(_beside(path, "-wal"))
+    health.wal_size = _size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
@@ -108,7 +108,9 @@ def schema_version(path: Path) -> int | None:
 def _schema_version(connection: sqlite3.Connection) -> int | None:
     try:
         row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()
-    except sqlite3.OperationalError:  # no such table
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
         return None
     return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 
@@ -141,7 +143,7 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
     """
     # A database with a log is read through its shared index, which even a reader makes where it is missing. Without a
     # log nobody has the database open, so it can be taken for what it is: a file that nobody changes.
-    unused = not (_beside(path, "-wal").exists() or _beside(path, "-journal").exists())
+    unused = not (beside(path, "-wal").exists() or beside(path, "-journal").exists())
     how = "immutable=1" if unused else "mode=ro"
     with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5)) as connection:
         yield connection
@@ -154,7 +156,8 @@ def _journal(path: Path) -> str:
     return "wal" if header[18:20] == b"\x02\x02" else "delete"
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def beside(path: Path, suffix: str) -> Path:
+    """The file that SQLite keeps beside ``path``: ``-wal``, ``-shm`` or ``-journal``."""
     return path.with_name(path.name + suffix)
 
 

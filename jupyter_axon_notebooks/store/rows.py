@@ -155,6 +155,11 @@ class Rows(Mapping[str, Document]):
         found = self._read(lambda c: c.execute(statement).all())
         return [(plain_text(one), text) for one, text in found]
 
+    def highest(self, name: str, of: str, value: str) -> Any:
+        """The greatest value of a promoted field among the rows whose field ``of`` is ``value``; None without any."""
+        statement = self.table.select_highest(name, of)
+        return self._read(lambda c: c.scalar(statement, {"value": column_text(value)}))
+
     def discard(self) -> list[str]:
         """Remove these rows without reading their documents; their ids. Not for a collection with a metric index."""
         assert self.table.metric_index is None  # its rows can only be told from the documents

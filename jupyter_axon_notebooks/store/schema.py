@@ -154,6 +154,7 @@ class CollectionTable:
         self.update_row = sa.update(self.sql).where(here).values(changed)
         self.delete_row = sa.delete(self.sql).where(here)
         self._looking_up: dict[tuple[tuple[str, ...], tuple[str, ...]], sa.Select[Any]] = {}
+        self._select_highest: dict[tuple[str, str], sa.Select[Any]] = {}
 
     def looking_up(self, columns: tuple[str, ...], names: tuple[str, ...]) -> sa.Select[Any]:
         """Select columns of the rows whose fields ``names`` have the values bound under those names; built once."""
@@ -185,6 +186,15 @@ class CollectionTable:
         # The bytes of a text, in the one way that PostgreSQL takes for immutable; md5() of a text fails under FIPS.
         escaped = sa.func.replace(column, sa.literal_column(r"'\'"), sa.literal_column(r"'\\'"))
         return sa.func.sha256(sa.func.decode(escaped, sa.literal_column("'escape'")))
+
+    def select_highest(self, name: str, of: str) -> sa.Select[Any]:
+        """The greatest value of a promoted field among the rows whose field ``of`` is the parameter ``value``."""
+        found = self._select_highest.get((name, of))
+        if found is None:
+            c = self.sql.c
+            found = sa.select(sa.func.max(c[name])).where(c[of] == sa.bindparam("value"))
+            self._select_highest[name, of] = found
+        return found
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """The row of a document whose encoded form is ``text``."""

@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import sqlite3
+import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import NoSpace, StoreError
+from ..errors import NoSpace, StoreDamaged, StoreError
 from .failures import name_failures
+from .presence import OpenFiles
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -33,31 +36,28 @@ class SqliteEngine:
     ----------
     path : Path or None
         The file, made with its folder if missing; None is a database in memory.
+    read_only : bool
+        Whether the file is only to be read, in a place that cannot be written to.
     """
 
     one_writer = True
     narrows_first = False
     survives_forks = False  # forks.py tells why
 
-    def __init__(self, path: Path | None, busy_timeout: float) -> None:
+    def __init__(self, path: Path | None, busy_timeout: float, *, read_only: bool = False) -> None:
         self.path = path
         self.one_connection = path is None
-        self.sql = _create_engine(path, busy_timeout)
+        if read_only and path is not None:
+            self.sql = _create_reader(path, busy_timeout)
+        else:
+            self.sql = _create_engine(path, busy_timeout)
         name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
-        self._file = self._file_now()
-
-    def _file_now(self) -> tuple[int, int] | None:
-        """What tells the file at the path from any other; None where there is none."""
-        try:
-            found = os.stat(self.path) if self.path is not None else None
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
+        self._files = None if path is None else OpenFiles(self.sql, path)
 
     @property
     def is_lost(self) -> bool:
-        """Whether the file was removed or replaced, so that what is committed now would be gone with it."""
-        return self._file_now() != self._file
+        """Whether its files were removed or replaced, so that what is committed now may be gone with them."""
+        return self._files is not None and self._files.are_lost
 
     def check(self) -> None:
         """Nothing to look at: the first statement tells."""
@@ -108,6 +108,12 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
     _make(path)
     network = file_system(path) in NETWORK_FILE_SYSTEMS
+    if network and not _has_locks(path.parent):
+        # SQLite would wait for the lock as long as it may, and then blame another process.
+        raise StoreError(
+            f"the store {path}: the network file system that it lies on has no locks; "
+            "set AxonNotebooks.store_url to a local file"
+        )
     if network:
         warnings.warn(
             f"the store {path} lies on a network file system: it works, but slowly, and one process at a time. "
@@ -116,7 +122,8 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
             stacklevel=2,
         )
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
+        # Never made by a connection: the file may be gone by then, and the next to open the store makes it anew.
+        sa.URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"}),
         connect_args=arguments,
         poolclass=sa.QueuePool,
         pool_size=8,
@@ -139,9 +146,39 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     return engine
 
 
+def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
+    """An engine that can only read the file at ``path``, in a place that cannot be written to.
+
+    Raises
+    ------
+    StoreError
+        When there is no such file, or its log can only be read where it can be written.
+    """
+    if not path.is_file():
+        raise StoreError(f"the store {path}: there is no such file")
+    how = {"mode": "ro"}
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    if log.exists() and not index.exists():
+        raise StoreError(
+            f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
+            "copy both to a folder that can be"
+        )
+    if not log.exists() and not path.with_name(path.name + "-journal").exists():
+        how = {"immutable": "1"}  # else even a reader would have to make the log
+    return sa.create_engine(
+        sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout},
+    )
+
+
 def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _is_empty(path) and not _is_empty(path.with_name(f"{path.name}-wal")):
+            # SQLite would remove the log of a file that is not there any more, and with it what was stored last.
+            raise StoreDamaged(
+                f"the store {path}: the file is missing or empty, but {path.name}-wal beside it is not; move that aside"
+            )
         if not path.exists():
             # Created here rather than by SQLite, so that nobody else on the machine can read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -151,7 +188,28 @@ def _make(path: Path) -> None:
         raise kind(f"the store {path} cannot be made: {error.strerror}: {error.filename}") from error
     if 0 < size < _SMALLEST_PAGE:
         # SQLite itself would take so short a file for an empty one, and write over it.
-        raise StoreError(f"the store {path}: the file is not a database; move it aside")
+        raise StoreDamaged(f"the store {path}: the file is not a database; move it aside")
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether a file in ``folder`` can be locked; tried on one of its own, since closing a file gives up all locks of it."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+    return True
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:

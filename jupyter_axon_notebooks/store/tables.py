@@ -20,6 +20,7 @@ from tinydb.storages import Storage
 from tinydb.table import Document, Table
 from tinydb.utils import LRUCache
 
+from ..errors import RecordDamaged
 from ..records import new_id
 from .codec import decode, plain_text
 from .database import Database
@@ -125,7 +126,10 @@ def document(doc_id: str, fields: Mapping[str, Any]) -> Document:
 
 def _document(pair: tuple[str, str]) -> Document:
     doc_id, text = pair
-    return document(doc_id, decode(text))
+    fields = decode(text)
+    if not isinstance(fields, dict):
+        raise RecordDamaged(f"the stored document {doc_id} is damaged: it has no fields")
+    return document(doc_id, fields)
 
 
 class DocumentTable(Table):
@@ -255,6 +259,13 @@ class DocumentTable(Table):
         """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""
         narrowing = narrow(cond, self._rows.table)
         return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
+
+    def highest(self, name: str, *, of: str, value: str) -> Any:
+        """The greatest value of a promoted field among the documents whose promoted text field ``of`` is ``value``.
+
+        None where there are none. One look-up where an index begins with the two fields.
+        """
+        return self._rows.highest(name, of, value)
 
     def insert_new(self, *documents: Document) -> None:
         """Insert documents under ids that were just made: whether they are free is left to the engine.

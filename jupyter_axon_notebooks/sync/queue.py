@@ -94,7 +94,9 @@ class Delete(Event):
 
 @dataclass
 class Opening(Event):
-    """The store at ``path`` that is to be opened before anything else can be done."""
+    """The store at ``path`` that is to be opened before anything else can be done; ``anew``: even if it is open."""
+
+    anew: bool = False
 
 
 class EventQueue:

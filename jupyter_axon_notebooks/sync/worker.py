@@ -10,7 +10,17 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, RecordDamaged, StoreBusy, StoreError
+from ..errors import (
+    AxonError,
+    Conflict,
+    InvalidData,
+    NoSpace,
+    NotFound,
+    RecordDamaged,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+)
 from ..mapping import MappedNotebook, map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
@@ -101,6 +111,9 @@ class NotebookSync(Generic[_Opened]):
         self._queue = EventQueue(_REST)
         self._queue.put(Opening(self._url))
         self._folders = RealFolders()
+        self._files: dict[str, str] = {}
+        self._replaced = False
+        self._doubted = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="axon-sync", daemon=True)
 
@@ -122,6 +135,14 @@ class NotebookSync(Generic[_Opened]):
         """Close the store, once the worker is stopped."""
         if self._opened is not None:
             self._opened.close()
+
+    def remember(self, files: Mapping[str, str]) -> None:
+        """Notebook files by path, each with its owner, that had a record once; called by ``open``, in the worker's thread.
+
+        Those that the store does not know are recorded again, as are those of a store that is gone.
+        """
+        self._files |= files
+        self._replaced = True
 
     # What stands on the store.
 
@@ -173,12 +194,19 @@ class NotebookSync(Generic[_Opened]):
 
     # What is asked. These wait.
 
+    def doubt(self) -> None:
+        """Have a store that was found damaged opened again, once: whoever opens it may find that it cannot be used."""
+        if not self._doubted:
+            self._doubted = True
+            self._queue.put(Opening(self._url, anew=True))
+
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
         """Wait until what happened so far is in the store, or has failed to get there once more."""
         if not self.is_open:
             timeout = min(timeout, PATIENCE)
             if self._opened is not None:
                 self._queue.put(Opening(self._url))
+                self._queue.settle(timeout, timeout)  # there may be more to do then
         if not self._queue.settle(timeout, min(timeout, PATIENCE)):
             self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)
 
@@ -232,6 +260,14 @@ class NotebookSync(Generic[_Opened]):
                 self._handle(event)
             except RecordDamaged as error:  # which no other record has to wait for
                 self._give_up(event, error)
+            except StoreDamaged as error:
+                if self._opened is not None and self._doubted:
+                    self._give_up(event, error)  # opened again, it passed: others may get along with it
+                    continue
+                if self._opened is not None:
+                    self._doubted = True
+                    self._leave()
+                self._try_again(event, error)
             except (StoreError, NoSpace) as error:
                 self._try_again(event, error)
             except AxonError as error:
@@ -254,7 +290,7 @@ class NotebookSync(Generic[_Opened]):
         self._queue.put_back(event, _RETRY[min(event.failures, len(_RETRY) - 1)], error)
 
     def _handle(self, event: Event) -> None:
-        if not self.is_open:
+        if not self.is_open or (isinstance(event, Opening) and event.anew):
             self._begin()
         match event:
             case Save():
@@ -268,9 +304,9 @@ class NotebookSync(Generic[_Opened]):
 
     def _begin(self) -> None:
         """Open the store, and look for what happened to the known files while nobody looked."""
+        self._replaced = self._replaced or (self._opened is not None and self._opened.is_lost)
         try:
-            self.close()
-            self._opened = None
+            self._leave()
             opened = self._open()
         except Exception as error:
             named = isinstance(error, AxonError)
@@ -282,6 +318,17 @@ class NotebookSync(Generic[_Opened]):
         self._log.info("axon: training notebooks are recorded in %s", self._url)
         for binding in filter(was_changed, bindings):
             self._queue.put(Save(str(binding.path), binding.user_id))
+        known = {str(binding.path): binding.user_id for binding in bindings}
+        if self._replaced:
+            for path, owner in self._files.items():
+                if path not in known and is_notebook_file(path):
+                    self._queue.put(Save(path, owner))
+            self._replaced = self._doubted = False
+        self._files |= known
+
+    def _leave(self) -> None:
+        self.close()
+        self._opened = None
 
     def _known(self, opened: _Opened) -> list[Binding]:
         try:
@@ -298,13 +345,20 @@ class NotebookSync(Generic[_Opened]):
 
     def _rename(self, old_path: str, new_path: str) -> None:
         for binding in self._bound(old_path):
-            self._repository.bind(binding.id, new_path + str(binding.path)[len(old_path) :])
+            path = new_path + str(binding.path)[len(old_path) :]
+            self._repository.bind(binding.id, path)
+            self._forget(binding)
+            self._files[path] = binding.user_id
             self._look_again(binding)
 
     def _delete(self, path: str) -> None:
         for binding in self._bound(path):
             self._repository.release(binding.id)
+            self._forget(binding)
             self._look_again(binding)
+
+    def _forget(self, binding: Binding) -> None:
+        self._files.pop(str(binding.path), None)
 
     def _look_again(self, binding: Binding) -> None:
         """Make a record of what has been saved where a record's file was, if that was before we heard of its going."""
@@ -314,6 +368,7 @@ class NotebookSync(Generic[_Opened]):
 
     def _save(self, save: Save) -> NotebookSummary:
         path, content, file = self._place(save), save.content, save.file
+        self._files.setdefault(path, save.owner)
         if content is None or path != save.path or not is_as_saved(content) or self._is_recorded(path, file):
             file = fingerprint(path)  # before reading: what is written meanwhile is then noticed
             content = self._read_whole(path)

@@ -107,7 +107,7 @@ class Server:
             "JUPYTER_DATA_DIR": str(self.data),
             "JUPYTER_CONFIG_DIR": str(self.home / "config"),
             "JUPYTER_RUNTIME_DIR": str(self.home / "runtime"),
-            "PYTHONPATH": str(self.home),
+            "PYTHONPATH": os.pathsep.join([str(self.home), *filter(None, [os.environ.get("PYTHONPATH")])]),
             **self._environment,
         }
         self._process = subprocess.Popen(

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
 from processes import Server, notebook
+
+from jupyter_axon_notebooks.store import open_store
 
 Servers = Callable[..., Server]
 
 #: A disk of its own for a server and its children, which nobody else sees.
 _DISK = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
+
+#: A folder that a server and its children cannot write to.
+_READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
 
 
 def with_disk(folder: Path, size: str) -> list[str]:
@@ -146,14 +153,12 @@ def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(servers: S
     assert server.record("a.ipynb")["id"] == id
 
 
-def test_a_server_starts_on_a_corrupt_store_and_needs_no_restart_once_it_is_moved_aside(
-    servers: Servers,
+def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_is_gone(
+    servers: Servers, tmp_path: Path
 ) -> None:
-    server = servers()
-    server.stop()
-    good = store(server).read_bytes()
-    store(server).write_bytes(b"no database at all" * 1000)
-    server.start()
+    mistaken = tmp_path / "model.bin"
+    mistaken.write_bytes(b"no database at all" * 1000)
+    server = servers(config={"AxonNotebooks": {"store_url": f"sqlite:///{mistaken}"}})
     assert server.save("a.ipynb", notebook("1")).status == 201
     for method, path in (
         ("GET", "/notebooks"),
@@ -163,17 +168,88 @@ def test_a_server_starts_on_a_corrupt_store_and_needs_no_restart_once_it_is_move
     ):
         answer = server.axon(method, path)
         assert answer.status == 503
-        assert answer.json["message"].startswith(
-            f"the store sqlite:///{store(server)}: the file is not a database"
-        )
+        assert answer.json["message"].startswith(f"the store sqlite:///{mistaken}: file is not a database")
     assert server.ask("GET", "/axon/notebooks", headers={}).status == 403
-    store(server).write_bytes(good)
+    assert mistaken.read_bytes() == b"no database at all" * 1000
+    mistaken.unlink()
     hold_to_sources(server, "a.ipynb", "1")
     server.save("b.ipynb", notebook("2"))
     assert server.assert_recorded("b.ipynb")["id"] == server.embedded("b.ipynb")
     server.stop()
     assert server.log.count("records have to wait") == 1
     assert "Traceback" not in server.log
+
+
+def moved_aside(server: Server) -> list[Path]:
+    return [path for path in store(server).parent.glob("axon.db.damaged-*") if path.name.endswith("Z")]
+
+
+def test_a_store_that_was_damaged_while_no_server_ran_is_moved_aside_and_its_notebooks_recorded_anew(
+    servers: Servers,
+) -> None:
+    server = servers()
+    ids = {}
+    for name in "abc":
+        server.save(f"{name}.ipynb", notebook(name))
+        ids[name] = server.record(f"{name}.ipynb")["id"]
+    server.stop()
+    with closing(sqlite3.connect(store(server))) as connection:
+        named = "SELECT rootpage FROM sqlite_master WHERE name = 'axonml_metrics'"
+        (page,) = connection.execute(named).fetchone()
+    broken = bytearray(store(server).read_bytes())
+    broken[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
+    store(server).write_bytes(broken)
+    server.start()
+    [aside] = moved_aside(server)
+    assert aside.read_bytes() == broken
+    for name in "abc":
+        hold_to_sources(server, f"{name}.ipynb", name)
+        assert server.record(f"{name}.ipynb")["id"] == ids[name]
+    server.stop()
+    assert server.log.count("was damaged (") == 1
+    assert str(aside) in server.log
+    assert ".recover" in server.log
+    server.start()
+    assert len(server.records()) == 3
+    assert moved_aside(server) == [aside]
+
+
+def test_a_store_that_is_damaged_under_a_running_server_is_moved_aside_once_it_is_met(
+    servers: Servers,
+) -> None:
+    server = servers()
+    for name in "ab":
+        server.save(f"{name}.ipynb", notebook(name))
+        server.record(f"{name}.ipynb")
+    with closing(sqlite3.connect(store(server))) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with store(server).open("r+b") as file:
+        file.write(b"\xa5" * store(server).stat().st_size)
+    answer = server.axon("GET", "/notebooks")
+    assert (answer.status, str(store(server)) in answer.json["message"]) == (503, True)
+    hold_to_sources(server, "a.ipynb", "a")
+    hold_to_sources(server, "b.ipynb", "b")
+    assert server.save("a.ipynb", notebook("c")).status == 200
+    hold_to_sources(server, "a.ipynb", "c")
+    assert len(moved_aside(server)) == 1
+    server.stop()
+    assert "Traceback" not in server.log
+
+
+def test_two_servers_on_a_damaged_store_move_it_once_and_go_on_together(
+    servers: Servers, tmp_path: Path
+) -> None:
+    shared = tmp_path / "data"
+    one, other = (servers(name, data=shared) for name in ("one", "other"))
+    for server in (one, other):
+        server.stop()
+    store(one).write_bytes(b"\xa5" * 9000)
+    for server in (one, other):
+        server.start()
+        assert server.save(f"{server.home.name}.ipynb", notebook("1")).status == 201
+        hold_to_sources(server, f"{server.home.name}.ipynb", "1")
+    assert len(one.records()) == len(other.records()) == 2
+    assert len(moved_aside(one)) == 1
 
 
 def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(servers: Servers, tmp_path: Path) -> None:
@@ -195,12 +271,80 @@ def test_a_store_whose_folder_is_removed_is_made_anew_and_saves_go_on(servers: S
     hold_to_sources(server, "a.ipynb", "2")
     assert server.record("a.ipynb")["id"] == id
     shutil.rmtree(server.data / "axon_notebooks")
-    assert server.records() == []
+    assert [record["id"] for record in server.records()] == [id]  # by looking alone
+    shutil.rmtree(server.data / "axon_notebooks")
     server.stop()
     server.start()
+    assert server.records() == []
     assert server.save("a.ipynb", server.contents("GET", "a.ipynb").json["content"]).status == 200
     hold_to_sources(server, "a.ipynb", "2")
     assert server.record("a.ipynb")["id"] == id
+
+
+def remove_file(path: Path) -> None:
+    path.unlink()
+
+
+def remove_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+def remove_index(path: Path) -> None:
+    path.with_name(f"{path.name}-shm").unlink()
+
+
+def put_another_in_its_place(path: Path) -> None:
+    for old in path.parent.glob("axon.db*"):
+        old.unlink()
+    open_store(f"sqlite:///{path}").close()
+
+
+def put_a_link_in_the_folders_place(path: Path) -> None:
+    elsewhere = path.parent.with_name("elsewhere")
+    elsewhere.mkdir()
+    shutil.copy(path.parent / "origin", elsewhere)
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [remove_file, remove_log, remove_index, put_another_in_its_place, put_a_link_in_the_folders_place],
+)
+def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_recorded_is_missed(
+    servers: Servers, act: Callable[[Path], None]
+) -> None:
+    server = servers()
+    ids = {}
+    for name in "ab":
+        server.save(f"{name}.ipynb", notebook(name))
+        ids[name] = server.record(f"{name}.ipynb")["id"]
+    act(store(server))
+    for name in "ab":  # by looking alone
+        hold_to_sources(server, f"{name}.ipynb", name)
+    server.save("c.ipynb", notebook("c"))
+    server.record("c.ipynb")
+    server.stop(signal.SIGKILL)  # what is only in a file without a name is gone now
+    with closing(open_store(f"sqlite:///{store(server)}")) as opened:
+        kept = {notebook["path"].rpartition("/")[2]: notebook["id"] for notebook in opened.notebooks.all()}
+    assert kept.keys() == {"a.ipynb", "b.ipynb", "c.ipynb"}
+    assert {name: kept[f"{name}.ipynb"] for name in "ab"} == ids
+
+
+def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_can(
+    servers: Servers, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    config = {"AxonNotebooks": {"store_url": f"sqlite:///{folder}/axon.db"}}
+    open_store(f"sqlite:///{folder}/axon.db").close()
+    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    server = servers(config=config, inside=[*own, "sh", "-c", _READ_ONLY, "sh", str(folder)])
+    assert server.save("a.ipynb", notebook("1")).status == 201
+    answer = server.axon("GET", "/notebooks")
+    assert (answer.status, str(folder) in answer.json["message"]) == (503, True)
+    assert "written" in answer.json["message"] or "read-only" in answer.json["message"]
+    remount(server, folder, "rw,bind")
+    hold_to_sources(server, "a.ipynb", "1")
 
 
 def test_a_store_that_is_put_back_is_used_again(servers: Servers) -> None:

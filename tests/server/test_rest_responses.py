@@ -22,6 +22,7 @@ STATUSES = [
     (errors.NoSpace("full"), 507, "full"),
     (errors.StoreBusy("busy"), 503, "busy"),
     (errors.StoreTooNew("too new"), 503, "too new"),
+    (errors.StoreDamaged("malformed"), 503, "malformed"),
     (errors.StoreError("broken"), 503, "broken"),
     (errors.RecordDamaged("damaged"), 500, "damaged"),
     (errors.StateError("unreadable"), 503, "unreadable"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -301,6 +302,18 @@ def test_the_file_system_of_a_path_is_that_of_its_mount(path: str, kind: str) ->
 
 def test_the_file_system_here_can_be_told(tmp_path: Path) -> None:
     assert engine.file_system(tmp_path) == engine.file_system(tmp_path / "not" / "there")
+
+
+def test_a_network_file_system_without_locks_is_named_at_once(
+    file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {engine.file_system(path_of(file_url))})
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(StoreError, match=r"has no locks; set AxonNotebooks\.store_url to a local file"):
+        Store(file_url)
 
 
 def test_on_a_network_file_system_there_is_a_warning_and_no_log(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreError
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreDamaged, StoreError
 from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -372,3 +372,40 @@ def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_look
     sync.saved(str(path), "ada", notebook("written before that"))
     sync.settle()
     assert sources(repository, sync.origin, path) == ["written last"]
+
+
+def test_a_store_that_is_damaged_in_places_is_opened_again_once_and_the_rest_goes_on(
+    repository: NotebookRepository, tmp_path: Path
+) -> None:
+    class Damaged(NotebookRepository):
+        def __init__(self, store: Store) -> None:
+            super().__init__(store)
+
+        def binding_at(self, origin: str, path: str) -> Any:
+            if path.endswith("bad.ipynb"):
+                raise StoreDamaged("a page is malformed")
+            return super().binding_at(origin, path)
+
+    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    opened: list[Home] = []
+
+    def open_again() -> Home:
+        opened.append(Home(Damaged(store)))
+        return opened[-1]
+
+    sync = NotebookSync("the store", open_again, LOG)
+    sync.start()
+    for _ in range(3):
+        for name in ("bad", "good"):
+            path = write(tmp_path / f"{name}.ipynb", notebook(name))
+            sync.saved(str(path), "ada", None)
+        sync.settle()  # until the first failure
+        sync.settle()
+        assert sources(repository, "this machine", tmp_path / "good.ipynb") == ["good"]
+    sync.doubt()
+    sync.settle()
+    assert len(opened) == 2
+    with pytest.raises(StoreDamaged):
+        sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
+    sync.stop()
+    store.close()

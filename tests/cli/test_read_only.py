@@ -1,0 +1,92 @@
+"""Where nothing can be written, what is recorded can still be looked at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+from .conftest import EXECUTABLE, USER, Ran, repository, tree
+
+#: Runs a command that sees a folder as one that cannot be written to; everybody else sees it as ever.
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+
+ReadOnly = Callable[..., Ran]
+
+
+@pytest.fixture
+def read_only(db: Path) -> ReadOnly:
+    def run(*arguments: str) -> Ran:
+        own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+        ended = subprocess.run(
+            [*own, "sh", "-c", READ_ONLY, "sh", str(db.parent), EXECUTABLE, "axon", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+def record(records: NotebookRepository) -> str:
+    cells = [NotebookCell(id="c", source="train()")]
+    notebook = records.create(NewNotebook(user_id=USER, name="train", cells=cells))
+    records.create_checkpoint(NewCheckpoint(notebook_id=notebook.id, epoch=3, step=0, metrics={"loss": 0.5}))
+    return notebook.id
+
+
+def assert_is_shown(read_only: ReadOnly, id: str) -> None:
+    listed = read_only("list", "--json")
+    assert (listed.exit_code, listed.stderr) == (0, "")
+    assert [one["id"] for one in listed.json] == [id]
+    assert "0.5" in read_only("show", id).stdout
+    assert "train()" in read_only("export", id, "-o", "-").stdout
+
+
+def test_a_store_that_cannot_be_written_is_read(db: Path, read_only: ReadOnly) -> None:
+    with repository(db) as records:
+        id = record(records)
+    before = tree(db.parent)
+    assert_is_shown(read_only, id)
+    assert tree(db.parent) == before
+
+
+def test_a_store_that_somebody_else_writes_is_read_with_its_log(
+    records: NotebookRepository, read_only: ReadOnly
+) -> None:
+    assert_is_shown(read_only, record(records))
+
+
+def test_writing_says_what_is_in_the_way(
+    db: Path, read_only: ReadOnly, tmp_path: Path, records: NotebookRepository
+) -> None:
+    record(records)
+    notebook = tmp_path / "a.ipynb"
+    notebook.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    ran = read_only("import", str(notebook))
+    assert ran.exit_code == 1
+    assert ran.stderr.count("\n") == 1
+    assert str(db) in ran.stderr
+    assert "read-only" in ran.stderr or "cannot be opened" in ran.stderr
+
+
+def test_a_log_that_nobody_can_read_there_is_named(
+    db: Path, read_only: ReadOnly, records: NotebookRepository
+) -> None:
+    record(records)
+    left_behind = {path: path.read_bytes() for path in db.parent.iterdir() if not path.name.endswith("-shm")}
+    copied = db.parent / "copy"
+    copied.mkdir()
+    for path, content in left_behind.items():
+        (copied / path.name).write_bytes(content)
+    ran = read_only("list", "--store-url", f"sqlite:///{copied}/axon.db")
+    assert ran.exit_code == 4
+    assert "its log, axon.db-wal, cannot be read where nothing can be written" in ran.stderr

@@ -1,0 +1,122 @@
+"""The order of what happened is kept whatever the clock does. No real clock is turned back for this: it is everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from made import create_ids, new_checkpoint
+
+from jupyter_axon_notebooks import records
+from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, UpdateNotebook, now_after
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Document, Store
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+TICK = timedelta(microseconds=1)
+#: As time goes by; as two computers differ; as a battery runs out, and the year is 1970 until the network answers.
+CLOCKS = {
+    "goes on": [NOON, NOON + DAY, NOON + 2 * DAY],
+    "stands still": [NOON] * 6,
+    "goes back": [NOON, NOON - DAY, NOON - 2 * DAY, NOON - DAY, NOON + DAY],
+    "was years ahead": [NOON, NOON + 4000 * DAY, NOON, NOON + DAY],
+    "was years behind": [NOON, datetime(1970, 1, 1, tzinfo=timezone.utc), NOON],
+}
+
+SetClock = Callable[[datetime], None]
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    shown = [NOON]
+    monkeypatch.setattr(records, "now", lambda: shown[0])
+    return lambda moment: shown.__setitem__(0, moment)
+
+
+@pytest.fixture(params=CLOCKS)
+def clock(request: pytest.FixtureRequest) -> list[datetime]:
+    return CLOCKS[request.param]
+
+
+def test_the_newest_checkpoint_is_the_last_one_made(
+    repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
+) -> None:
+    create_ids(repository, "nb", "other")
+    made = []
+    for moment in clock:
+        set_clock(moment)
+        made.insert(
+            0, repository.create_checkpoint(new_checkpoint("nb", {"loss": 1}, run_id="r", epoch=len(made)))
+        )
+        assert repository.latest_checkpoint("nb") == made[0]
+        assert repository.latest_checkpoint("nb", run_id="r") == made[0]
+    assert repository.list_checkpoints("nb") == made
+    assert repository.get_best_checkpoint("nb", "loss", minimize=True) == made[-1]  # of equals the first
+    times = [checkpoint.created_at for checkpoint in reversed(made)]
+    assert times == sorted(set(times))
+    assert all(kept >= shown for kept, shown in zip(times, clock, strict=True))
+    set_clock(NOON)
+    assert repository.create_checkpoint(new_checkpoint("other")).created_at == NOON  # a notebook of its own
+
+
+def test_who_asks_for_what_is_new_since_the_last_time_misses_nothing(
+    repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
+) -> None:
+    create_ids(repository, "nb")
+    made, seen = [], []
+    for moment in clock:
+        set_clock(moment)
+        made += [repository.create_checkpoint(new_checkpoint("nb")) for _ in range(2)]
+        new = repository.list_checkpoints("nb", since=seen[-1].created_at if seen else None)
+        seen += reversed(new)
+        assert seen == made
+
+
+def test_runs_are_in_the_order_in_which_they_began_and_end_after_it(
+    repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
+) -> None:
+    create_ids(repository, "nb")
+    made = []
+    for moment in clock:
+        set_clock(moment)
+        made.insert(0, repository.create_run("nb"))
+    assert repository.list_runs("nb") == made
+    set_clock(NOON - 365 * DAY)
+    ended = repository.update_run_status(made[0].id, RunStatus.COMPLETED)
+    assert ended.ended_at is not None
+    assert ended.ended_at > ended.started_at
+
+
+def test_a_record_is_never_updated_before_it_was(
+    repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
+) -> None:
+    create_ids(repository, "nb")
+    last = NOON - TICK
+    for moment in clock:
+        set_clock(moment)
+        updated = repository.update("nb", UpdateNotebook(status=NotebookStatus.RUNNING)).updated_at
+        assert updated >= moment
+        assert updated > last
+        last = updated
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "yesterday", "9999-12-31T23:59:59.999999Z", "2026-01-01T00:00:00", None]
+)
+def test_a_time_that_cannot_be_followed_stops_nobody(
+    repository: NotebookRepository, store: Store, kept: str | None
+) -> None:
+    create_ids(repository, "nb")
+    store.checkpoints.insert(Document({"notebook_id": "nb", "created_at": kept}, "c"))
+    made = repository.create_checkpoint(new_checkpoint("nb"))
+    assert repository.get_checkpoint(made.id) == made
+    store.checkpoints.remove(doc_ids=["c"])
+
+
+def test_the_clock_is_believed_where_it_went_on(set_clock: SetClock) -> None:
+    assert now_after(None) == NOON
+    assert now_after(NOON - TICK) == NOON
+    assert now_after(NOON) == NOON + TICK
+    assert now_after("2026-11-23T12:00:00.000000Z") == NOON + TICK

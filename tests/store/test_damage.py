@@ -1,0 +1,415 @@
+"""A damaged store is moved aside whole, or refused by name; a sound one, or one that cannot be read, is never moved."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.errors import AxonError, StoreBusy, StoreDamaged, StoreError, StoreTooNew
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import Store, damage, default_url, open_store
+from jupyter_axon_notebooks.store.brokenlog import passed_over
+from jupyter_axon_notebooks.store.damage import LogKept, SetAside, find_fault, open_for_work
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+
+from .conftest import Script, finished
+
+PAGE = 4096
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the default store."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    made = tmp_path / "data" / "axon_notebooks"
+    made.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """The files of a store with some records in it: ``closed``, and ``killed``, with all that is in the log."""
+    folder = tmp_path_factory.mktemp("sound")
+    store = open_store(f"sqlite:///{folder}/axon.db")
+    repository = NotebookRepository(store)
+    for number in range(12):
+        cells = [NotebookCell(id=f"c{at}", source=f"print({at})" * 40) for at in range(6)]
+        new = NewNotebook(
+            id=f"n{number}", user_id="ada", name="n", origin="here", path=f"/n{number}.ipynb", cells=cells
+        )
+        repository.create(new)
+        run = repository.create_run(new.id or "")
+        for epoch in range(8):
+            metrics = {"loss": epoch / 3}
+            repository.create_checkpoint(
+                NewCheckpoint(notebook_id=f"n{number}", run_id=run.id, epoch=epoch, step=0, metrics=metrics)
+            )
+    killed = files(folder)
+    store.close()
+    return {"killed": killed, "closed": files(folder)}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def put(folder: Path, content: dict[str, bytes]) -> Path:
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    return folder / "axon.db"
+
+
+def with_marks(sound: dict[str, dict[str, bytes]]) -> bytes:
+    """A store whose first page is gone."""
+    return bytes(PAGE) + sound["closed"]["axon.db"][PAGE:]
+
+
+# What is moved.
+
+
+def test_a_damaged_store_is_moved_aside_whole_and_another_begun(
+    folder: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    damaged = {**sound["killed"], "axon.db": bytes(PAGE // 2), "axon.db-wal": b"\0" * 32}
+    put(folder, damaged)
+    store, aside = open_for_work(default_url())
+    assert aside is not None
+    assert aside.path == folder / "axon.db"
+    assert aside.file.name.startswith("axon.db.damaged-20")
+    assert aside.file.name.endswith("Z")
+    moved = {name.replace(aside.file.name, "axon.db"): data for name, data in files(folder).items()}
+    assert {aside.file.read_bytes(), Path(f"{aside.file}-wal").read_bytes()} == {
+        damaged["axon.db"],
+        damaged["axon.db-wal"],
+    }
+    assert moved.keys() == {"axon.db", "axon.db-wal", "axon.db-shm"}
+    assert store.notebooks.all() == []
+    store.notebooks.insert({"id": "a"})
+    for part in (str(aside.path), str(aside.file), "not a database", ".recover", "--store-url"):
+        assert part in str(aside)
+    store.close()
+    again, untouched = open_for_work(default_url())
+    assert (len(again.notebooks), untouched) == (1, None)
+    again.close()
+
+
+def test_what_was_moved_aside_is_never_overwritten(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, sound: dict[str, dict[str, bytes]]
+) -> None:
+    moment = damage.now()
+    monkeypatch.setattr(damage, "now", lambda: moment)
+    asides = []
+    for number in range(3):
+        content = bytes([number]) * 5000
+        put(folder, {"axon.db": content})
+        store, aside = open_for_work(default_url())
+        store.close()
+        assert aside is not None
+        asides.append((aside.file, content))
+    assert [file.name.partition("Z")[2] for file, _ in asides] == ["", "-2", "-3"]
+    assert all(file.read_bytes() == content for file, content in asides)
+
+
+def test_where_no_links_can_be_made_files_are_renamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_given: object, **_named: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(damage.os, "link", refuse)  # as on FAT
+    put(folder, {"axon.db": b"\1" * 5000, "axon.db-wal": b"\2" * 100})
+    store, aside = open_for_work(default_url())
+    assert aside is not None
+    assert aside.file.read_bytes() == b"\1" * 5000
+    assert Path(f"{aside.file}-wal").read_bytes() == b"\2" * 100
+    store.close()
+
+
+def test_the_notebooks_of_a_damaged_store_are_known_as_far_as_they_can_be_read(
+    folder: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    path = put(folder, sound["closed"])
+    with closing(sqlite3.connect(path)) as connection:
+        named = "SELECT rootpage FROM sqlite_master WHERE name = 'axonml_metrics'"
+        (page,) = connection.execute(named).fetchone()
+    content = bytearray(sound["closed"]["axon.db"])
+    content[(page - 1) * PAGE : page * PAGE] = b"\xa5" * PAGE
+    put(folder, {"axon.db": bytes(content)})
+    store, aside = open_for_work(default_url())
+    store.close()
+    assert aside is not None
+    assert aside.files("here") == {f"/n{number}.ipynb": "ada" for number in range(12)}
+    assert aside.files("elsewhere") == {}
+
+
+def test_a_fresh_store_leaves_the_state_files_of_the_old_one(folder: Path, tmp_path: Path) -> None:
+    store = open_store(default_url())
+    old = StateFiles(tmp_path / "states", store_id=store.id)
+    with old.writer("n", "c", "model", format="torch") as writer:
+        writer.write(b"weights")
+        writer.prepare()
+        state = writer.commit()
+    store.close()
+    put(folder, {"axon.db": b"\1" * 5000})
+    fresh, aside = open_for_work(default_url())
+    assert aside is not None
+    report = StateFiles(tmp_path / "states", store_id=fresh.id).sweep(lambda *_: False, older_than=-60)
+    assert (report.folders, report.temporaries) == ([], [])
+    assert Path(state.path).read_bytes() == b"weights"
+    fresh.close()
+
+
+def test_a_log_without_its_file_is_kept(folder: Path, sound: dict[str, dict[str, bytes]]) -> None:
+    log = sound["killed"]["axon.db-wal"]
+    put(folder, {"axon.db-wal": log})
+    with pytest.raises(StoreDamaged, match=r"axon\.db-wal beside it is not"):
+        open_store(default_url())
+    store, aside = open_for_work(default_url())
+    assert aside is not None
+    assert Path(f"{aside.file}-wal").read_bytes() == log
+    assert store.notebooks.all() == []
+    store.close()
+
+
+@pytest.mark.parametrize("place", [3, 17, 25, 32 + 9, 32 + 20, -1])
+def test_a_log_that_is_broken_is_kept_before_the_rest_of_it_is_passed_over(
+    folder: Path, sound: dict[str, dict[str, bytes]], place: int
+) -> None:
+    log = bytearray(sound["killed"]["axon.db-wal"])
+    log[place if place >= 0 else len(log) // 2] ^= 1
+    put(folder, {**sound["killed"], "axon.db-wal": bytes(log), "axon.db-shm": b""})
+    store, kept = open_for_work(default_url())
+    store.close()
+    assert isinstance(kept, LogKept)
+    assert kept.count > 1
+    assert kept.file.read_bytes() == bytes(log)
+    assert kept.file.name.startswith("axon.db-wal.damaged-20")
+    assert str(kept.file) in str(kept)
+    again, nothing = open_for_work(default_url())
+    again.close()
+    assert nothing is None
+
+
+def test_a_log_as_a_crash_leaves_it_is_sound(tmp_path: Path, sound: dict[str, dict[str, bytes]]) -> None:
+    log = sound["killed"]["axon.db-wal"]
+    frame = 24 + PAGE
+    for cut in (
+        log,
+        log[:-1],
+        log[: len(log) // 2],
+        log[: 32 + 3 * frame],
+        log + bytes(3 * frame),
+        b"",
+        b"x" * 40,
+    ):
+        path = put(tmp_path, {"axon.db-wal": cut}).with_name("axon.db-wal")
+        assert passed_over(path) == 0
+    torn = bytearray(log)
+    torn[-frame + 100] ^= 1  # in the last frame
+    assert passed_over(put(tmp_path, {"axon.db-wal": bytes(torn)}).with_name("axon.db-wal")) == 0
+
+
+# What is not.
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"cells": ["CREATE TABLE axon_properties"]}' * 200, b"\x89PNG\0" * 2000]
+)
+def test_a_file_that_was_never_a_store_is_refused_and_stays(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "train.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(StoreDamaged, match=r"not a database; it does not look like a store.*store_url"):
+        open_for_work(f"sqlite:///{path}")
+    assert files(tmp_path) == {"train.ipynb": content}
+
+
+def test_a_store_of_ours_is_moved_aside_wherever_it_is(
+    tmp_path: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    path = tmp_path / "mine.db"
+    path.write_bytes(with_marks(sound))
+    store, aside = open_for_work(f"sqlite:///{path}")
+    assert aside is not None
+    assert aside.file.read_bytes() == with_marks(sound)
+    store.close()
+
+
+def test_opening_without_a_server_moves_nothing(folder: Path) -> None:
+    put(folder, {"axon.db": b"\1" * 5000})
+    with pytest.raises(StoreDamaged, match="not a database"):
+        open_store(default_url())
+    assert files(folder) == {"axon.db": b"\1" * 5000}
+
+
+def test_a_newer_store_is_not_a_damaged_one(folder: Path, sound: dict[str, dict[str, bytes]]) -> None:
+    path = put(folder, sound["closed"])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE axon_properties SET value = '{SCHEMA_VERSION + 1}'")
+        # As a table of a newer SQLite looks to an older one.
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'")
+    with pytest.raises(StoreError) as caught:
+        open_for_work(default_url())
+    assert isinstance(caught.value, StoreTooNew | StoreDamaged)
+    assert [path.name for path in folder.iterdir() if "damaged" in path.name] == []
+
+
+def test_a_locked_store_is_not_a_damaged_one(
+    folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(folder, sound["closed"])
+    monkeypatch.setattr(damage, "_PATIENCE", 0.01)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert find_fault(path) is None
+        with pytest.raises(StoreBusy):
+            Store(default_url(), busy_timeout=0.01)
+
+
+def test_an_empty_file_and_none_at_all_are_no_damage(folder: Path) -> None:
+    assert find_fault(folder / "axon.db") is None
+    (folder / "axon.db").touch()
+    assert find_fault(folder / "axon.db") is None
+
+
+def test_of_a_large_store_only_what_opening_reads_is_looked_at(
+    folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytearray(sound["closed"]["axon.db"])
+    content[-PAGE:] = b"\xa5" * PAGE
+    path = put(folder, {"axon.db": bytes(content)})
+    assert find_fault(path) is not None
+    monkeypatch.setattr(damage, "CHECKED_WHOLE", PAGE)
+    assert find_fault(path) is None
+    store, aside = open_for_work(default_url())
+    assert aside is None
+    store.close()
+
+
+# Several servers.
+
+OPENING = """
+import sys
+from jupyter_axon_notebooks.store import Document
+from jupyter_axon_notebooks.store.damage import open_for_work
+print("ready", flush=True)
+sys.stdin.readline()
+store, aside = open_for_work(sys.argv[1])
+store.runs.insert(Document({}, sys.argv[2]))
+print("moved" if aside else "opened", flush=True)
+sys.stdin.readline()
+store.close()
+"""
+
+
+def test_servers_that_find_the_same_damage_move_it_once(tmp_path: Path, process: Script) -> None:
+    for attempt in range(4):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        content = b"CREATE TABLE axon_properties\0" * 300
+        path = put(folder, {"axon.db": content})
+        url = f"sqlite:///{path}"
+        with (
+            process(OPENING, url, "a") as a,
+            process(OPENING, url, "b") as b,
+            process(OPENING, url, "c") as c,
+        ):
+            for expected in ("ready\n", None):
+                said = [one.stdout.readline() for one in (a, b, c)]
+                for one in (a, b, c):
+                    one.stdin.write("\n")
+                    one.stdin.flush()
+                assert expected is None or said == [expected] * 3
+            assert sorted(said) == ["moved\n", "opened\n", "opened\n"]
+            for one in (a, b, c):
+                finished(one)
+        assert [file.read_bytes() for file in folder.glob("*Z")] == [content]
+        assert not (folder / "axon.db.moving").exists()
+        store = open_store(url)
+        assert sorted(str(found.doc_id) for found in store.runs) == ["a", "b", "c"]
+        store.close()
+
+
+# Any damage.
+
+
+def damaged(content: dict[str, bytes], rng: random.Random) -> dict[str, bytes]:
+    """``content`` with some damage to one of its files."""
+    name = rng.choice([name for name in content if not name.endswith("-shm")])
+    data = bytearray(content[name])
+    page = PAGE * rng.randrange(len(data) // PAGE)
+    pages = PAGE * rng.choice((1, 1, 3))
+    match rng.choice(("bits", "zeros", "noise", "cut", "header", "swap")):
+        case "bits":
+            for _ in range(rng.choice((1, 40))):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        case "zeros":
+            data[page : page + pages] = bytes(len(data[page : page + pages]))
+        case "noise":
+            data[page : page + pages] = rng.randbytes(len(data[page : page + pages]))
+        case "cut":
+            del data[rng.randrange(len(data)) :]
+        case "header":
+            for _ in range(3):
+                data[rng.randrange(100)] = rng.randrange(256)
+        case "swap":
+            data[page : page + PAGE], data[:PAGE] = data[:PAGE], data[page : page + PAGE]
+    return {**content, name: bytes(data)}
+
+
+def use(store: Store) -> None:
+    """Do a bit of everything; what fails must fail by name."""
+    repository = NotebookRepository(store)
+    for of in ("n0", "n5", "n11"):
+        reading = (
+            repository.find_by_id,
+            repository.list_checkpoints,
+            repository.list_versions,
+            repository.list_runs,
+            partial(repository.get_best_checkpoint, metric_key="loss", minimize=True),
+        )
+        changing = (
+            lambda at: repository.create_checkpoint(
+                NewCheckpoint(notebook_id=at, epoch=99, step=0, metrics={"loss": 1})
+            ),
+            partial(repository.add_cell, cell=NotebookCell(id="new", source="1")),
+            lambda _id: repository.create(NewNotebook(user_id="ada", name="m")),
+            repository.delete,
+        )
+        for act in (*reading, lambda _id: repository.list_all(), repository.list_bindings, *changing):
+            try:
+                act(of)
+            except AxonError:
+                continue
+
+
+@pytest.fixture
+def anew(folder: Path) -> Iterator[Path]:
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("state", ["closed", "killed"])
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_damaged_fails_by_name_and_no_byte_is_lost(
+    anew: Path, sound: dict[str, dict[str, bytes]], state: str, seed: int
+) -> None:
+    content = damaged(sound[state], random.Random(seed))
+    put(anew, content)
+    store, aside = open_for_work(default_url())
+    if isinstance(aside, SetAside):
+        for name in ("axon.db", "axon.db-wal"):
+            if name in content:
+                assert anew.joinpath(name.replace("axon.db", aside.file.name)).read_bytes() == content[name]
+    elif aside is not None:
+        assert aside.file.read_bytes() == content["axon.db-wal"]
+    use(store)
+    store.close()
