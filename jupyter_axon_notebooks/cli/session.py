@@ -18,7 +18,7 @@ from traitlets.config import Config
 from ..config import AxonNotebooks
 from ..errors import AxonError, NotFound, StoreError
 from ..repository import NotebookRepository
-from ..store import open_store
+from ..store import Store, open_store
 from ..store.health import file_of, schema_version, shown_url
 
 
@@ -49,7 +49,19 @@ class Session:
 
     @contextmanager
     def reading(self) -> Iterator[NotebookRepository]:
-        """The records, of a store that is there.
+        """The records, of a store that is there; raises as :meth:`existing_store`."""
+        with self.existing_store() as store:
+            yield repository_of(store)
+
+    @contextmanager
+    def writing(self) -> Iterator[NotebookRepository]:
+        """The records, of a store that is made if missing; raises StoreError."""
+        with self.store() as store:
+            yield repository_of(store)
+
+    @contextmanager
+    def existing_store(self) -> Iterator[Store]:
+        """A store that is there.
 
         Raises
         ------
@@ -63,8 +75,8 @@ class Session:
             if not path.exists() or path.stat().st_size == 0:
                 raise _NoStore(shown_url(self.url))
             self._check_is_store(path)
-        with self.writing() as repository:
-            yield repository
+        with self.store() as store:
+            yield store
 
     def _check_is_store(self, path: Path) -> None:
         # Opening makes the tables, which somebody else's database must not be given.
@@ -76,15 +88,14 @@ class Session:
             raise StoreError(f"{path} is a database, but not a store of jupyter-axon-notebooks")
 
     @contextmanager
-    def writing(self) -> Iterator[NotebookRepository]:
-        """The records, of a store that is made if missing; raises StoreError."""
+    def store(self) -> Iterator[Store]:
+        """The store, made if missing; raises StoreError."""
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
         with self._without_password():
             store = open_store(self.url)
             try:
-                # An import of a notebook without cells is to stay without them.
-                yield NotebookRepository(store, starter_cells=())
+                yield store
             finally:
                 store.close()
 
@@ -98,6 +109,12 @@ class Session:
                 for arg in error.args
             )
             raise
+
+
+def repository_of(store: Store) -> NotebookRepository:
+    """The records in ``store``."""
+    # An import of a notebook without cells is to stay without them.
+    return NotebookRepository(store, starter_cells=())
 
 
 class _NoStore(NotFound):

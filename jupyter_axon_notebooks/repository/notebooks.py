@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -87,7 +87,7 @@ class Notebooks:
             notebook.synced_at = saved.synced_at
             fields = _file_fields(saved)
         parts = take_apart(notebook.cells, notebook.metadata)
-        stored = {**_plain(notebook), **fields}
+        stored = {**header_document(notebook), **fields}
         try:
             self._versions.write_ahead(notebook.id, parts, lambda: self._check_free(notebook))
             with self._store.transaction():
@@ -122,9 +122,10 @@ class Notebooks:
         """A whole record, by id or condition."""
         with self._store.snapshot():
             stored = self._store.notebooks.get(condition, doc_id=id)
-            return None if stored is None else self._whole(stored)
+            return None if stored is None else self.whole(stored)
 
-    def _whole(self, stored: Document) -> TrainingNotebook:
+    def whole(self, stored: Mapping[str, Any]) -> TrainingNotebook:
+        """The record that a stored document describes, with its cells; raises RecordDamaged."""
         cells, metadata = self._versions.read(stored["version_id"])
         for cell in cells:
             if cell.id in stored["cell_statuses"]:
@@ -278,7 +279,9 @@ class Notebooks:
             if apply(header, stored):
                 header.updated_at = now()
             header.version_id = stored["version_id"]
-            changed = {name: value for name, value in stored.items() if name not in _HEADER} | _plain(header)
+            changed = {
+                name: value for name, value in stored.items() if name not in _HEADER
+            } | header_document(header)
             self._store.notebooks.replace(document(id, changed))
         return changed
 
@@ -331,7 +334,7 @@ def matching(
     return condition
 
 
-def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
+def _record(kind: type[_R], stored: Mapping[str, Any]) -> _R:
     try:
         return kind.from_json(stored)
     except InvalidData as error:
@@ -340,7 +343,7 @@ def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
         ) from error
 
 
-def _plain(header: NotebookHeader) -> dict[str, Any]:
+def header_document(header: NotebookHeader) -> dict[str, Any]:
     """A header's stored form. What rebuilds the file is left to the version, since it may be large."""
     stored = header.to_json()
     stored.pop("cells", None)
@@ -373,4 +376,4 @@ def _merged(ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
 
 
 def _summed_up(header: NotebookHeader, stored: dict[str, Any]) -> Any:
-    return stored["version_id"], stored["cell_statuses"], _plain(header)["metadata"], header.status
+    return stored["version_id"], stored["cell_statuses"], header_document(header)["metadata"], header.status

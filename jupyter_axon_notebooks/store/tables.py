@@ -232,6 +232,18 @@ class DocumentTable(Table):
         """Which of ``doc_ids`` the table has, without reading the documents."""
         return self._rows.present(doc_ids)
 
+    def texts(
+        self, cond: QueryLike | None = None, *, doc_ids: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """Ids and stored forms, read page by page: of all documents, or of those that SQL admits for ``cond``.
+
+        With ``doc_ids``, of those that there are.
+        """
+        if doc_ids is not None:
+            return iter(self._rows.some(doc_ids))
+        view = self if cond is None else self._narrowed(cond)
+        return view._rows.texts()
+
     def count(self, cond: QueryLike) -> int:
         """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""
         narrowing = narrow(cond, self._rows.table)
