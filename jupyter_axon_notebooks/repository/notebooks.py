@@ -156,6 +156,10 @@ class Notebooks:
         found = self._store.notebooks.search(matching, sort=order, limit=limit, skip=offset)
         return [_record(NotebookSummary, stored) for stored in found]
 
+    def ids_beginning(self, prefix: str) -> list[str]:
+        """The ids that begin with ``prefix``."""
+        return self._store.notebooks.ids_beginning(prefix)
+
     def count(self, matching: QueryInstance) -> int:
         """How many records match."""
         return self._store.notebooks.count(matching)
@@ -332,6 +336,15 @@ def matching(
 
         condition &= where("name").test(holds) | where("description").test(holds)
     return condition
+
+
+def deleted_from(path: str) -> QueryInstance:
+    """The condition that finds whose file was at ``path`` when it was deleted."""
+
+    def last_was(paths: Any) -> bool:
+        return isinstance(paths, list) and paths[-1:] == [path]
+
+    return where("former_paths").test(last_was) & ~where("path").exists()
 
 
 def _record(kind: type[_R], stored: Mapping[str, Any]) -> _R:
