@@ -126,9 +126,9 @@ class _Loading:
         """Load what belongs together, or nothing of it."""
         try:
             try:
-                return self._in_transaction(notebook_id, group)
-            except Conflict:  # somebody else may have loaded it meanwhile; then it is there now
-                return self._in_transaction(notebook_id, group)
+                return self._store.attempt(lambda: self._in_transaction(notebook_id, group))
+            except Conflict:  # somebody else may have stored it meanwhile; then it is there now
+                return self._store.attempt(lambda: self._in_transaction(notebook_id, group))
         except Conflict as error:
             refused = _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, str(error))])
         except _Refused as error:
@@ -141,6 +141,7 @@ class _Loading:
                 return self._belonging(notebook_id, group)
         notebook = self._prepared(notebook_id, group, group.notebook)
         with self._store.transaction():
+            self._store.lock(f"notebook {notebook_id}")
             stored = self._store.notebooks.locked(notebook_id)
             if stored is not None and canonical(stored) != canonical(notebook.stored):
                 if not self._overwrite:
