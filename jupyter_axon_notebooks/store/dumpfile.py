@@ -230,5 +230,7 @@ def _parsed(line: bytes) -> tuple[str, Any]:
     text = line[begins.end() :].rstrip(b"\r\n").removesuffix(b",")
     try:
         return begins[1].decode(), json.loads(text.decode())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} in column {begins.end() + error.colno}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
