@@ -44,7 +44,7 @@ def test_a_store_is_dumped_and_loaded_elsewhere(
         ["axonml_notebooks", "1"],
         ["axonml_checkpoints", "1"],
     ]
-    assert ran.stderr == "Not in the dump: the 1 state files that its checkpoints name.\n"
+    assert ran.stderr == "State files that its checkpoints name, and which are not in it: 1.\n"
     assert Path("all.json").stat().st_mode & 0o777 == 0o600
     loaded = axon("load", "all.json", "--store-url", elsewhere(tmp_path))
     assert (loaded.exit_code, loaded.stderr) == (0, "")
@@ -88,7 +88,7 @@ def test_a_dump_on_standard_output_is_nothing_but_the_dump(
     make(records)
     ran = process("dump", "-")
     assert ran.json["axonml_dump"]["1"]["format"] == 1
-    assert ran.stderr == "Not in the dump: the 1 state files that its checkpoints name.\n"
+    assert ran.stderr == "State files that its checkpoints name, and which are not in it: 1.\n"
     assert process("dump", "-", "--json").exit_code == 2
 
 

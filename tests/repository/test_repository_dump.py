@@ -60,7 +60,7 @@ def test_a_loaded_dump_is_the_same_store_on_every_engine(store: Store, other: St
             assert best[0](notebook_id, name, True) == best[1](notebook_id, name, True)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(metrics=VALUES, extra=st.dictionaries(st.text(), VALUES, max_size=3), sources=st.lists(st.text()))
 def test_whatever_documents_hold_survives(
     file: Path, metrics: object, extra: dict[str, object], sources: list[str]
