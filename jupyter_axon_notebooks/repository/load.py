@@ -21,7 +21,7 @@ from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, V
 from .dump import Fault, Progress, whole_document
 from .incoming import IncomingNotebook, incoming, incoming_notebook, listed
 from .loaded import Loaded
-from .notebooks import Notebooks
+from .notebooks import Notebooks, binding_lock
 from .states import NoStates
 
 #: In this order: what refers to another follows it.
@@ -230,6 +230,7 @@ class _Loading:
     def _check_path(self, notebook: IncomingNotebook) -> None:
         origin, path = notebook.stored.get("origin"), notebook.stored.get("path")
         if origin is not None and path is not None:
+            self._store.lock(binding_lock(origin, path))
             bound = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
             if bound is not None:
                 raise Conflict(f"its file {path} belongs to notebook {bound.doc_id} in the store")
