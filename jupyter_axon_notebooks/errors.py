@@ -86,6 +86,10 @@ class StoreTooNew(StoreError):
     """The store was written by a newer version of this package."""
 
 
+class DumpRefused(AxonError):
+    """A file that is no dump, or not a whole one; the message says what is wrong with it, and where."""
+
+
 class StateCorrupt(AxonError):
     """A state file whose content does not match its recorded digest."""
 

@@ -1,17 +1,34 @@
-"""Notebook files as commands write them."""
+"""Files as commands write them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ..errors import Conflict
+from ..states.folders import flush
 
 
 def write_file(path: Path, content: bytes, *, force: bool) -> None:
-    """Put ``content`` into the file ``path``, whole or not at all.
+    """Put ``content`` into the file ``path``, whole or not at all; raises as :func:`new_file` does."""
+    with new_file(path, force=force) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the name ``path`` when it is whole and on the disk; else nothing is left of it.
+
+    Parameters
+    ----------
+    mode : int, optional
+        Its permissions; by default those of the file that was there, else what is usual.
 
     Raises
     ------
@@ -24,17 +41,36 @@ def write_file(path: Path, content: bytes, *, force: bool) -> None:
         path = path.resolve()
     if os.path.lexists(path) and not force:
         raise _exists(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path.parent)  # the temporary name says nothing to anybody
+        raise
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(_mode(path))
+            flush(file.fileno())
+        temporary.chmod(_mode(path) if mode is None else mode)
         _publish(temporary, path, force)
     finally:
         temporary.unlink(missing_ok=True)
+    if os.name == "posix":
+        _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can
+            flush(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _mode(path: Path) -> int:

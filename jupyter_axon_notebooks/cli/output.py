@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from rich.text import Text
 #: Columns where the output is no terminal: as many as a row takes.
 _UNLIMITED = 100_000
 _SHORTEST_ID = 8
+#: How often a counter is drawn anew: drawing takes longer than reading a document.
+_STEP = 100
 # What would move the cursor, change colours or have no UTF-8 form. Records hold what others wrote.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -126,6 +128,17 @@ def progress(description: str) -> Progress:
     console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, console=console, transient=True)
+
+
+def counter(bar: Progress) -> Callable[[int, int | None], None]:
+    """A new line of ``bar`` as a function, to be told how many are done of how many (None: nobody knows)."""
+    task = bar.add_task("", total=None)
+
+    def count(done: int, total: int | None) -> None:
+        if done % _STEP == 0 or done == total:
+            bar.update(task, completed=done, total=total)
+
+    return count
 
 
 def _console(file: Any) -> Console:

@@ -18,7 +18,7 @@ from traitlets.config import Config
 from ..config import AxonNotebooks
 from ..errors import NotFound, StoreError
 from ..repository import NotebookRepository
-from ..store import has_tables, open_store
+from ..store import Store, has_tables, open_store
 from ..store.health import schema_version
 from ..store.urls import file_of, shown_url
 
@@ -50,7 +50,19 @@ class Session:
 
     @contextmanager
     def reading(self) -> Iterator[NotebookRepository]:
-        """The records, of a store that is there.
+        """The records, of a store that is there; raises as :meth:`existing_store`."""
+        with self.existing_store() as store:
+            yield repository_of(store)
+
+    @contextmanager
+    def writing(self) -> Iterator[NotebookRepository]:
+        """The records, of a store that is made if missing; raises StoreError."""
+        with self.store() as store:
+            yield repository_of(store)
+
+    @contextmanager
+    def existing_store(self) -> Iterator[Store]:
+        """A store that is there.
 
         Raises
         ------
@@ -66,8 +78,8 @@ class Session:
             self._check_is_store(path)
         elif self.url != "memory://" and not has_tables(self.url):
             raise _NoStore(shown_url(self.url))
-        with self._open(read_only=path is not None and not _can_be_written(path)) as repository:
-            yield repository
+        with self.store(read_only=path is not None and not _can_be_written(path)) as store:
+            yield store
 
     def _check_is_store(self, path: Path) -> None:
         # Opening makes the tables, which somebody else's database must not be given.
@@ -79,19 +91,13 @@ class Session:
             raise StoreError(f"{path} is a database, but not a store of jupyter-axon-notebooks")
 
     @contextmanager
-    def writing(self) -> Iterator[NotebookRepository]:
-        """The records, of a store that is made if missing; raises StoreError."""
-        with self._open() as repository:
-            yield repository
-
-    @contextmanager
-    def _open(self, *, read_only: bool = False) -> Iterator[NotebookRepository]:
+    def store(self, *, read_only: bool = False) -> Iterator[Store]:
+        """The store, made if missing unless it is only to be read; raises StoreError."""
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
         store = open_store(self.url, read_only=read_only)
         try:
-            # An import of a notebook without cells is to stay without them.
-            yield NotebookRepository(store, starter_cells=())
+            yield store
         finally:
             store.close()
 
@@ -99,6 +105,12 @@ class Session:
 def _can_be_written(path: Path) -> bool:
     # The folder as well: SQLite keeps its log there.
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def repository_of(store: Store) -> NotebookRepository:
+    """The records in ``store``."""
+    # An import of a notebook without cells is to stay without them.
+    return NotebookRepository(store, starter_cells=())
 
 
 class _NoStore(NotFound):

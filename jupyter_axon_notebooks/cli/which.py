@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import NotFound
-from ..records import NotebookSummary, TrainingNotebook
+from ..records import NotebookHeader, TrainingNotebook
 from ..repository import NotebookRepository
+from .output import note
 
 _CANDIDATES_SHOWN = 5
 
@@ -30,24 +32,41 @@ def find_notebook(repository: NotebookRepository, which: str) -> TrainingNoteboo
     NotFound
         When there is none; :class:`Ambiguous` when there are several.
     """
+    if not which:
+        raise _NoRecord(
+            "an empty text names no record; give an id, the beginning of one, or a notebook's path"
+        )
     if (notebook := repository.find_by_id(which)) is not None:
         return notebook
-    if _is_path(which):
-        path = os.path.realpath(which)
-        ids = [summary.id for summary in repository.list_all(path=path)]
-        if not ids:
-            raise _NoRecord(path)
-    else:
-        ids = matching_ids(which, repository.list_all())
+    ids = _ids_at(repository, which) if _is_path(which) else repository.ids_beginning(which)
+    if not ids and Path(which).is_dir():
+        raise _NoRecord(f"{which} is a folder, not a notebook")
     notebook = repository.find_by_id(the_only(ids, "notebook", which))
     if notebook is None:  # deleted meanwhile
         raise NotFound("notebook", which)
     return notebook
 
 
-def matching_ids(prefix: str, items: Sequence[NotebookSummary]) -> list[str]:
-    """The ids that begin with ``prefix``."""
-    return [item.id for item in items if prefix and item.id.startswith(prefix)]
+def deletion(notebook: NotebookHeader) -> datetime | None:
+    """When a record's file was deleted; None where it was not, or nobody noted when."""
+    noted = notebook.metadata.extra.get("axon")
+    moment = noted.get("deleted_at") if isinstance(noted, dict) else None
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00")) if isinstance(moment, str) else None
+    except ValueError:
+        return None
+
+
+def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
+    path = os.path.realpath(which)
+    if bound := repository.list_all(path=path):
+        return [summary.id for summary in bound]
+    deleted = repository.list_deleted(path)
+    if not deleted and not Path(path).is_dir():
+        raise _NoRecord(f"no record is bound to the file {path}")
+    if len(deleted) == 1:
+        note(f"The file {path} was deleted. This is its record.")
+    return [summary.id for summary in deleted]
 
 
 def the_only(ids: Sequence[str], kind: str, name: str) -> str:
@@ -65,6 +84,6 @@ def _is_path(which: str) -> bool:
 
 
 class _NoRecord(NotFound):
-    def __init__(self, path: str) -> None:
-        super().__init__("notebook", path)
-        self.args = (f"no record is bound to the file {path}",)
+    def __init__(self, why: str) -> None:
+        super().__init__("notebook", "")
+        self.args = (why,)

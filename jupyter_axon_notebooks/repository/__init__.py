@@ -33,7 +33,7 @@ from ..records import (
 from ..store import Store
 from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
-from .notebooks import Notebooks, SavedNotebook, matching
+from .notebooks import Notebooks, SavedNotebook, deleted_from, matching
 from .starter import STARTER_CELLS
 from .states import NoStates, States
 from .versions import Versions, diff
@@ -124,6 +124,14 @@ class NotebookRepository:
     def find_summary(self, id: str) -> NotebookSummary | None:
         """A record without its cells; None where there is none. One look-up, however large the notebook."""
         return self._notebooks.summary(id=id)
+
+    def ids_beginning(self, prefix: str) -> list[str]:
+        """The ids of the records whose ids begin with ``prefix``."""
+        return self._notebooks.ids_beginning(prefix)
+
+    def list_deleted(self, path: str) -> list[NotebookSummary]:
+        """The records whose file was ``path`` until it was deleted. Reads every record: for rare questions."""
+        return self._notebooks.page(deleted_from(path), None, 0)
 
     def list_by_user(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -90,7 +90,7 @@ class Notebooks:
             fields = _file_fields(saved)
         parts = take_apart(notebook.cells, notebook.metadata)
         notebook.version_id = new_id()
-        stored = {**_plain(notebook), **fields}
+        stored = {**header_document(notebook), **fields}
         _describe(stored, parts)
         try:
             self._versions.write_ahead(notebook.id, parts, lambda: self._check_free(notebook))
@@ -136,10 +136,11 @@ class Notebooks:
         """A whole record, by id or condition."""
         with self._store.snapshot():
             stored = self._store.notebooks.get(condition, doc_id=id)
-            return None if stored is None else self._whole(stored)
+            return None if stored is None else self.whole(stored)
 
-    def _whole(self, stored: Document) -> TrainingNotebook:
-        with damage_named(f"notebook {stored.doc_id}"):
+    def whole(self, stored: Mapping[str, Any]) -> TrainingNotebook:
+        """The record that a stored document describes, with its cells; raises RecordDamaged."""
+        with damage_named(f"notebook {stored['id']}"):
             cells, metadata = self._versions.read(stored["version_id"])
             for cell in cells:
                 if cell.id in stored["cell_statuses"]:
@@ -169,6 +170,10 @@ class Notebooks:
         order = ["-updated_at", "-id"]
         found = self._store.notebooks.search(matching, sort=order, limit=limit, skip=offset)
         return [_record(NotebookSummary, stored) for stored in found]
+
+    def ids_beginning(self, prefix: str) -> list[str]:
+        """The ids that begin with ``prefix``."""
+        return self._store.notebooks.ids_beginning(prefix)
 
     def count(self, matching: QueryInstance) -> int:
         """How many records match."""
@@ -301,7 +306,9 @@ class Notebooks:
             if apply(header, stored):
                 header.updated_at = now_after(header.updated_at)
             header.version_id = stored["version_id"]
-            changed = {name: value for name, value in stored.items() if name not in _HEADER} | _plain(header)
+            changed = {
+                name: value for name, value in stored.items() if name not in _HEADER
+            } | header_document(header)
             self._store.notebooks.replace(document(id, changed))
         return changed
 
@@ -363,7 +370,16 @@ def matching(
     return condition
 
 
-def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
+def deleted_from(path: str) -> QueryInstance:
+    """The condition that finds whose file was at ``path`` when it was deleted."""
+
+    def last_was(paths: Any) -> bool:
+        return isinstance(paths, list) and paths[-1:] == [path]
+
+    return where("former_paths").test(last_was) & ~where("path").exists()
+
+
+def _record(kind: type[_R], stored: Mapping[str, Any]) -> _R:
     try:
         return kind.from_json(stored)
     except InvalidData as error:
@@ -372,7 +388,7 @@ def _record(kind: type[_R], stored: dict[str, Any]) -> _R:
         ) from error
 
 
-def _plain(header: NotebookHeader) -> dict[str, Any]:
+def header_document(header: NotebookHeader) -> dict[str, Any]:
     """A header's stored form. What rebuilds the file is left to the version, since it may be large."""
     stored = header.to_json()
     stored.pop("cells", None)
@@ -405,4 +421,4 @@ def _merged(ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
 
 
 def _summed_up(header: NotebookHeader, stored: dict[str, Any]) -> Any:
-    return stored["version_id"], stored["cell_statuses"], _plain(header)["metadata"], header.status
+    return stored["version_id"], stored["cell_statuses"], header_document(header)["metadata"], header.status

@@ -41,7 +41,7 @@ from ..store.codec import encode
 from .damage import damage_named
 
 #: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
-_FILE_KEY = "nbformat"
+FILE_KEY = "nbformat"
 _SOURCE_FIELDS = [
     name
     for name in NotebookCell.__struct_fields__
@@ -95,8 +95,8 @@ class Parts(NamedTuple):
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
         digests = {digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest}
-        if _FILE_KEY in self.metadata["extra"]:
-            digests.add(self.metadata["extra"][_FILE_KEY])
+        if FILE_KEY in self.metadata["extra"]:
+            digests.add(self.metadata["extra"][FILE_KEY])
         return digests
 
 
@@ -122,8 +122,8 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
         entries.append(Entry(cell.id, _put(contents, _source_part(cell)), outputs, cell.execution_count))
     described = metadata.to_json()
     extra = dict(metadata.extra)
-    if _FILE_KEY in extra:
-        extra[_FILE_KEY] = _put(contents, {_FILE_KEY: extra[_FILE_KEY]})
+    if FILE_KEY in extra:
+        extra[FILE_KEY] = _put(contents, {FILE_KEY: extra[FILE_KEY]})
     described["extra"] = extra
     return Parts(entries, described, contents, statuses)
 
@@ -230,15 +230,8 @@ class Versions:
         self._drop(notebook_id, ordinal, except_for=parts.listed())
         self._insert(notebook_id, parts, self._missing(notebook_id, parts.contents.keys() - known), ordinal)
         version_id = version_id or new_id()
-        version = {
-            "id": version_id,
-            "notebook_id": notebook_id,
-            "created_at": format_time(now()),
-            "ordinal": ordinal,
-            "cells": entries,
-            "metadata": parts.metadata,
-        }
-        self._store.versions.insert_new(document(version_id, version))
+        version = version_document(version_id, notebook_id, parts, ordinal, format_time(now()))
+        self._store.versions.insert_new(version)
         return version_id
 
     def forget(self, notebook_id: str) -> None:
@@ -258,22 +251,18 @@ class Versions:
         return int(current["ordinal"]) + 1, False
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> list[str]:
-        ids = {_content_id(notebook_id, digest): digest for digest in digests}
+        ids = {content_id(notebook_id, digest): digest for digest in digests}
         present = self._store.contents.present(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
 
     def _insert(self, notebook_id: str, parts: Parts, digests: Iterable[str], ordinal: int) -> None:
         documents = (
-            document(
-                _content_id(notebook_id, digest),
-                {"notebook_id": notebook_id, "ordinal": ordinal, "content": parts.contents[digest].document},
-            )
-            for digest in digests
+            content_document(notebook_id, digest, parts.contents[digest], ordinal) for digest in digests
         )
         self._store.contents.insert_new(*documents)
 
     def _drop(self, notebook_id: str, ordinal: int, *, except_for: Iterable[str] = ()) -> None:
-        kept = {_content_id(notebook_id, digest) for digest in except_for}
+        kept = {content_id(notebook_id, digest) for digest in except_for}
         unlisted = self._store.contents.ids_having(notebook_id=notebook_id, ordinal=ordinal) - kept
         if unlisted:
             self._store.contents.discard(unlisted)
@@ -318,12 +307,12 @@ class Versions:
         parts = _parts(version)
         contents = self._contents(version["notebook_id"], parts.listed())
         metadata = NotebookMetadata.from_json(parts.metadata)
-        if _FILE_KEY in metadata.extra:
-            metadata.extra[_FILE_KEY] = contents[metadata.extra[_FILE_KEY]][_FILE_KEY]
+        if FILE_KEY in metadata.extra:
+            metadata.extra[FILE_KEY] = contents[metadata.extra[FILE_KEY]][FILE_KEY]
         return [_cell(entry, contents) for entry in parts.entries], metadata
 
     def _contents(self, notebook_id: str, digests: set[str]) -> dict[str, Any]:
-        ids = {_content_id(notebook_id, digest): digest for digest in digests}
+        ids = {content_id(notebook_id, digest): digest for digest in digests}
         found = {
             ids[str(content.doc_id)]: content["content"]
             for content in self._store.contents.get(doc_ids=list(ids))
@@ -373,7 +362,27 @@ def _parts(version: Document) -> Parts:
         return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
 
 
-def _content_id(notebook_id: str, digest: str) -> str:
+def version_document(id: str, notebook_id: str, parts: Parts, ordinal: int, created_at: str) -> Document:
+    """The stored form of a version."""
+    fields = {
+        "id": id,
+        "notebook_id": notebook_id,
+        "created_at": created_at,
+        "ordinal": ordinal,
+        "cells": [list(entry) for entry in parts.entries],
+        "metadata": parts.metadata,
+    }
+    return document(id, fields)
+
+
+def content_document(notebook_id: str, digest: str, content: Content, ordinal: int) -> Document:
+    """The stored form of a content that the version of number ``ordinal`` is the first to list."""
+    fields = {"notebook_id": notebook_id, "ordinal": ordinal, "content": content.document}
+    return document(content_id(notebook_id, digest), fields)
+
+
+def content_id(notebook_id: str, digest: str) -> str:
+    """The id of a content's document."""
     return f"{notebook_id}/{digest}"
 
 

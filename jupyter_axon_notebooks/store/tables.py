@@ -11,6 +11,7 @@ the next major version, and why one test suite runs the whole table API on TinyD
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from tinydb.utils import LRUCache
 
 from ..errors import RecordDamaged
 from ..records import new_id
-from .codec import decode, plain_text
+from .codec import column_text, decode, plain_text
 from .database import Database
 from .pushdown import narrow, narrow_any
 from .rows import Changes, Rows
@@ -251,9 +252,30 @@ class DocumentTable(Table):
             return set(self._view(narrowing.clause)._rows)
         return {str(document.doc_id) for document in self.search(cond)}
 
+    def ids_beginning(self, prefix: str) -> list[str]:
+        """The ids that begin with ``prefix``, in their order."""
+        column, last = self._rows.table.sql.c.id, ord(prefix[-1:] or "\0")
+        clause = column >= column_text(prefix)
+        if prefix and last < sys.maxunicode:
+            clause &= column < column_text(prefix[:-1] + chr(last + 1))
+        found = (doc_id for doc_id, _ in self._view(clause)._rows.page(["id"], limit=None, skip=0))
+        return [doc_id for doc_id in found if doc_id.startswith(prefix)]
+
     def present(self, doc_ids: Iterable[str]) -> set[str]:
         """Which of ``doc_ids`` the table has, without reading the documents."""
         return self._rows.present(doc_ids)
+
+    def texts(
+        self, cond: QueryLike | None = None, *, doc_ids: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """Ids and stored forms, read page by page: of all documents, or of those that SQL admits for ``cond``.
+
+        With ``doc_ids``, of those that there are.
+        """
+        if doc_ids is not None:
+            return iter(self._rows.some(doc_ids))
+        view = self if cond is None else self._narrowed(cond)
+        return view._rows.texts()
 
     def count(self, cond: QueryLike) -> int:
         """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""

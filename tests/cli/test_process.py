@@ -74,7 +74,7 @@ def test_import_and_export_from_a_shell(process: Axon, tmp_path: Path) -> None:
     Path("b.ipynb").write_text("")
     ran = process("import", "a.ipynb", "b.ipynb")
     assert ran.exit_code == 1
-    assert ran.stderr.startswith("b.ipynb: $: not JSON")
+    assert ran.stderr.startswith("b.ipynb: not a valid notebook: not JSON")
     exported = process("export", ran.stdout.split()[0], "-o", "c.ipynb")
     assert (exported.exit_code, exported.stdout) == (0, "c.ipynb\n")
 

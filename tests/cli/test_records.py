@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_axon_notebooks.cli.output import local_time
+from jupyter_axon_notebooks.cli.which import deletion
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellType,
@@ -109,7 +111,38 @@ def test_what_names_no_record_or_several_is_not_found(axon: Axon, records: Noteb
     unbound = axon("show", "other.ipynb")
     assert unbound.exit_code == 3
     assert "no record is bound to the file" in unbound.stderr
-    assert axon("show", "").exit_code == 3
+    empty = axon("show", "")
+    assert (empty.exit_code, empty.stderr) == (
+        3,
+        "Error: an empty text names no record; give an id, the beginning of one, or a notebook's path\n",
+    )
+    Path("folder").mkdir()
+    for folder in ("folder", "./folder"):
+        ran = axon("show", folder)
+        assert (ran.exit_code, ran.stderr) == (3, f"Error: {folder} is a folder, not a notebook\n")
+
+
+def test_a_deleted_file_still_names_its_record(axon: Axon, records: NotebookRepository) -> None:
+    path = str(Path("gone.ipynb").absolute())
+    notebook_id = make(records, "gone", origin="here", path=path)
+    assert records.ids_beginning(notebook_id[:4]) == [notebook_id]
+    deleted = records.release(notebook_id)
+    ran = axon("show", "gone.ipynb")
+    assert ran.stderr == f"The file {path} was deleted. This is its record.\n"
+    moment = local_time(deletion(deleted))
+    assert f"file deleted  {moment}\n" in ran.stdout
+    assert axon("list").stdout.splitlines()[2].endswith(f"deleted {moment}")
+    records.bind(make(records, "new", origin="here"), path)
+    assert "new" in axon("show", "gone.ipynb").stdout
+
+
+def test_an_empty_list_says_of_what_there_is_none(axon: Axon, records: NotebookRepository) -> None:
+    assert axon("list").stderr == f"No records of {USER}.\n"
+    assert axon("list", "--all-users").stderr == "No records.\n"
+    make(records)
+    assert axon("list", "--tag", "zzz").stderr == f"No record of {USER} has the tag zzz.\n"
+    ran = axon("list", "--all-users", "--status", "failed", "--search", "x")
+    assert ran.stderr == "No record has the status failed and 'x' in its name or description.\n"
 
 
 def test_a_record_is_shown_with_cells_outputs_and_checkpoints(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ...errors import AxonError
+from ...errors import AxonError, InvalidData
 from ...mapping import map_notebook, notebook_name, read_notebook
 from ...records import NewNotebook
 from ...repository import NotebookRepository
@@ -66,4 +66,7 @@ def _import(repository: NotebookRepository, session: Session, file: str, name: s
 
 
 def _reason(error: AxonError | OSError) -> str:
+    if isinstance(error, InvalidData):
+        what = error.reason if error.path == "$" else str(error)
+        return f"not a valid notebook: {what.removeprefix('not a notebook: ')}"
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

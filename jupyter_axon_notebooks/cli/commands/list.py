@@ -9,6 +9,7 @@ import click
 from ...records import NotebookStatus, NotebookSummary
 from ..output import Column, local_time, note, short_ids, status_text, table, write, write_json
 from ..session import Session, with_session
+from ..which import deletion
 
 
 @click.command()
@@ -47,9 +48,24 @@ def command(
     elif found:
         _write_table(found, all_users)
     else:
-        note("No records." if owner is None else f"No records of {owner}.")
+        note(_none(owner, status, tag, search))
     if total > len(found):
         note(f"{len(found)} of {total}; --limit shows more.")
+
+
+def _none(owner: str | None, status: str | None, tag: str | None, search: str | None) -> str:
+    wanted = [
+        *([f"the status {status}"] if status is not None else []),
+        *([f"the tag {tag}"] if tag is not None else []),
+        *([f"{search!r} in its name or description"] if search is not None else []),
+    ]
+    of = "" if owner is None else f" of {owner}"
+    return f"No record{of} has {' and '.join(wanted)}." if wanted else f"No records{of}."
+
+
+def _place(summary: NotebookSummary) -> str:
+    deleted = deletion(summary)
+    return summary.path or (f"deleted {local_time(deleted)}" if deleted is not None else "")
 
 
 def _write_table(found: Sequence[NotebookSummary], with_owner: bool) -> None:
@@ -71,7 +87,7 @@ def _write_table(found: Sequence[NotebookSummary], with_owner: bool) -> None:
             summary.cell_count,
             local_time(summary.updated_at),
             short[summary.id],
-            summary.path or "",
+            _place(summary),
         ]
         for summary in found
     ]

@@ -14,7 +14,7 @@ from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNoteb
 from ...repository import NotebookRepository
 from ..output import Column, fields, first_line, local_time, short_ids, status_text, table, write, write_json
 from ..session import Session, with_session
-from ..which import find_notebook
+from ..which import deletion, find_notebook
 
 _NEWEST = 5
 _RANKED_BY = "loss"
@@ -81,7 +81,7 @@ def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Itera
     yield "updated", local_time(notebook.updated_at)
     yield "last sync", local_time(notebook.synced_at)
     yield "copied from", noted.get("copied_from")
-    yield "file deleted", noted.get("deleted_at")
+    yield "file deleted", local_time(deletion(notebook))
     yield "versions", repository.count_versions(notebook.id)
     yield "checkpoints", repository.count_checkpoints(notebook.id)
     notes = noted.get("notes")

@@ -1,0 +1,198 @@
+"""What the documents of a file become in a store. Pure.
+
+What a verified dump has was stored before, and is stored again to the letter. What anybody else wrote, upstream or a
+person, is read as over REST and stored as if it had been written here; a notebook's cells then become a version. All
+that is made up for it follows from the document, so that loading a file twice makes the same of it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from ..errors import InvalidData
+from ..records import (
+    U32,
+    Moment,
+    NotebookCheckpoint,
+    NotebookHeader,
+    NotebookMetadata,
+    Record,
+    TrainingNotebook,
+    TrainingRun,
+)
+from ..store import Document
+from ..store.codec import encode
+from ..store.dumpformat import undumped
+from ..store.schema import CHECKPOINTS, CONTENTS, PROVENANCE, RUNS, VERSIONS
+from .bindings import Binding
+from .dump import bare_document
+from .notebooks import header_document
+from .versions import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
+
+_MADE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
+_Ordinal = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Version(Record, kw_only=True):
+    id: str
+    notebook_id: str
+    created_at: Moment
+    ordinal: _Ordinal
+    cells: list[tuple[str, str, str | None, U32 | None]]
+    metadata: NotebookMetadata
+
+
+class _Content(Record, kw_only=True):
+    notebook_id: str
+    ordinal: _Ordinal
+    content: dict[str, Any]
+
+
+class _Provenance(Record, kw_only=True):
+    notebook_id: str
+
+
+_KINDS: dict[str, type[Record]] = {
+    CHECKPOINTS.name: NotebookCheckpoint,
+    RUNS.name: TrainingRun,
+    VERSIONS.name: _Version,
+    CONTENTS.name: _Content,
+    PROVENANCE.name: _Provenance,
+}
+_UPSTREAMS = (NotebookCheckpoint, TrainingRun)
+
+
+class IncomingNotebook(NamedTuple):
+    """A notebook to be stored.
+
+    Attributes
+    ----------
+    stored : dict
+        Its document.
+    dumped : dict or None
+        What a dump of it has to look like; None where that is not known.
+    made : dict
+        What its cells make beside what the file has, by table: contents, and a version of them.
+    """
+
+    id: str
+    stored: dict[str, Any]
+    dumped: dict[str, Any] | None
+    made: dict[str, list[Document]]
+
+
+def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[str, Any]]:
+    """Id and stored form of what belongs to a notebook; raises InvalidData."""
+    doc_id, own = undumped(_object(document))
+    kind = _KINDS[table]
+    record = kind.from_json(own)
+    if verbatim or kind not in _UPSTREAMS:
+        return doc_id, own
+    return doc_id, {**_beside(own, kind), **record.to_json()}
+
+
+def incoming_notebook(
+    document: Any,
+    *,
+    verbatim: bool,
+    versions: Mapping[str, Mapping[str, Any]],
+    contents: Collection[str],
+) -> IncomingNotebook:
+    """A notebook, given the versions that the file has of it and the ids of the contents; raises InvalidData."""
+    doc_id, own = undumped(_object(document))
+    bare = bare_document(own)
+    header = NotebookHeader.from_json(bare)
+    _check_binding(own)
+    if verbatim:
+        return IncomingNotebook(doc_id, bare, own, {})
+    if "cells" not in own and header.version_id in versions:
+        stored = {**_beside(bare, NotebookHeader), **header_document(header)}
+        return IncomingNotebook(doc_id, stored, None, {})
+    notebook = TrainingNotebook.from_json({**own, "cells": _named(doc_id, own.get("cells"))})
+    parts = take_apart(notebook.cells, notebook.metadata)
+    version_id, ordinal, is_new = _place(doc_id, header.version_id, parts, versions)
+    stored = {
+        **_beside(bare, NotebookHeader),
+        **header_document(notebook),
+        "version_id": version_id,
+        "cell_count": len(parts.entries),
+        "cell_statuses": parts.statuses,
+    }
+    version = version_document(version_id, doc_id, parts, ordinal, stored["updated_at"])
+    return IncomingNotebook(
+        doc_id,
+        stored,
+        {
+            **stored,
+            "cells": [cell.to_json() for cell in notebook.cells],
+            "metadata": notebook.metadata.to_json(),
+        },
+        {
+            VERSIONS.name: [version] if is_new else [],
+            CONTENTS.name: [
+                content_document(doc_id, digest, content, ordinal)
+                for digest, content in parts.contents.items()
+                if content_id(doc_id, digest) not in contents
+            ],
+        },
+    )
+
+
+def listed(version: Mapping[str, Any]) -> set[str]:
+    """The ids of the contents that a version consists of."""
+    digests = {digest for _, *both, _ in version["cells"] for digest in both if digest}
+    if FILE_KEY in (extra := version["metadata"].get("extra", {})):
+        digests.add(extra[FILE_KEY])
+    return {content_id(version["notebook_id"], digest) for digest in digests}
+
+
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise InvalidData("$", "expected an object")
+    return document
+
+
+def _beside(document: Mapping[str, Any], kind: type[Record]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in kind.__struct_fields__}
+
+
+def _check_binding(document: Mapping[str, Any]) -> None:
+    # What no record has a field for, and the rest of the project relies on.
+    try:
+        msgspec.convert(document, Binding)
+        if "cell_statuses" in document:
+            msgspec.convert(document["cell_statuses"], dict[str, str])
+    except msgspec.ValidationError as error:
+        raise InvalidData("$", str(error).replace("`", "")) from None
+
+
+def _named(notebook_id: str, cells: Any) -> Any:
+    """``cells``, those without an id with one that is the same each time."""
+    if not isinstance(cells, list):
+        return cells
+    return [
+        {**cell, "id": str(uuid.uuid5(_MADE, encode([notebook_id, at])))}
+        if isinstance(cell, dict) and "id" not in cell
+        else cell
+        for at, cell in enumerate(cells)
+    ]
+
+
+def _place(
+    notebook_id: str, given: str | None, parts: Parts, versions: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, int, bool]:
+    """Id and number of the version that has ``parts``, and whether the file lacks it."""
+    known = versions.get(given) if given is not None else None
+    entries = [list(entry) for entry in parts.entries]
+    if known is not None:
+        same_file = known["metadata"].get("extra", {}).get(FILE_KEY) == parts.metadata["extra"].get(FILE_KEY)
+        if known["cells"] == entries and same_file:
+            return str(given), int(known["ordinal"]), False
+    ordinal = max((int(version["ordinal"]) for version in versions.values()), default=-1) + 1
+    if given is not None and known is None:
+        return given, ordinal, True
+    return str(uuid.uuid5(_MADE, encode([notebook_id, entries, parts.metadata]))), ordinal, True

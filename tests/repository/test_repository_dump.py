@@ -1,0 +1,280 @@
+"""A store is dumped as JSON that plain TinyDB opens, and loaded as the same store."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import corpus
+import pytest
+import tinydb
+from dumps import counts, dump, everything, fill, is_clean, load, sums
+from engines import ENGINES, new_url
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved, saved_file
+
+from jupyter_axon_notebooks.mapping import read_notebook
+from jupyter_axon_notebooks.metrics import spell_nonfinite
+from jupyter_axon_notebooks.records import TrainingNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store, open_store
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(params=ENGINES)
+def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Another store, to load into."""
+    (tmp_path / "other").mkdir()
+    opened = open_store(new_url(request.param, tmp_path / "other"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "dump.json"
+
+
+def test_a_loaded_dump_is_the_same_store_on_every_engine(store: Store, other: Store, file: Path) -> None:
+    fill(store)
+    dumped = dump(store, file)
+    loaded = load(other, file)
+    assert is_clean(loaded)
+    assert everything(other) == everything(store)
+    check_contents(other)
+    assert sums(dump(other, file.with_name("again.json"))) == sums(dumped)
+    best = [NotebookRepository(one).get_best_checkpoint for one in (store, other)]
+    for notebook_id in store.notebooks.ids(tinydb.Query().noop()):
+        for name in ("loss", "val.loss"):
+            assert best[0](notebook_id, name, True) == best[1](notebook_id, name, True)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(metrics=VALUES, extra=st.dictionaries(st.text(), VALUES, max_size=3), sources=st.lists(st.text()))
+def test_whatever_documents_hold_survives(
+    file: Path, metrics: object, extra: dict[str, object], sources: list[str]
+) -> None:
+    store, other = open_store("memory://"), open_store("memory://")
+    cells = [code(f"c{at}", source, source, metadata=extra, count=at) for at, source in enumerate(sources)]
+    notebook = NotebookRepository(store).create(new_notebook(*cells, description=str(metrics)))
+    NotebookRepository(store).create_checkpoint(new_checkpoint(notebook.id, spell_nonfinite(metrics)[0]))
+    dump(store, file)
+    assert is_clean(load(other, file))
+    assert everything(other) == everything(store)
+
+
+@pytest.mark.parametrize("name", corpus.notebooks())
+def test_real_notebooks_survive(name: str, file: Path) -> None:
+    store, other = open_store("memory://"), open_store("memory://")
+    saved = saved_file(read_notebook(corpus.notebooks()[name].read_bytes()))
+    id = NotebookRepository(store).create_saved(new_notebook(path=f"/{name}", origin="here"), saved).id
+    dump(store, file)
+    assert is_clean(load(other, file))
+    assert everything(other) == everything(store)
+    ours, theirs = (NotebookRepository(one).find_by_id(id) for one in (store, other))
+    assert ours is not None
+    assert ours == theirs
+
+
+def test_plain_tinydb_opens_searches_and_fills_a_dump(store: Store, file: Path) -> None:
+    ids = fill(store)
+    dump(store, file)
+    with tinydb.TinyDB(file) as database:
+        notebooks = database.table("axonml_notebooks")
+        assert len(notebooks) == len(ids)
+        for id in ids:
+            found = notebooks.get(tinydb.where("id") == id)
+            assert TrainingNotebook.from_json(found) == NotebookRepository(store).find_by_id(id)
+        of_notebook = tinydb.where("notebook_id") == ids[0]
+        assert len(database.table("axonml_checkpoints").search(of_notebook)) == 3
+        assert notebooks.insert({"id": "new"}) == len(ids) + 1
+        assert notebooks.get(tinydb.where("id") == "new").doc_id == len(ids) + 1
+
+
+def test_what_tinydb_wrote_anew_is_still_the_dump(store: Store, file: Path) -> None:
+    fill(store)
+    dump(store, file)
+    with tinydb.TinyDB(file) as database:
+        database.insert({"mine": "a note"})
+    other = open_store("memory://")
+    loaded = load(other, file)
+    assert loaded.about is not None
+    assert is_clean(loaded)
+    assert everything(other) == everything(store)
+
+
+def test_some_notebooks_are_dumped_with_all_that_belongs_to_them(store: Store, file: Path) -> None:
+    _, bound, _ = fill(store)
+    dumped = dump(store, file, [bound])
+    assert dumped.about.notebooks == [bound]
+    assert dumped.state_files == 1
+    other = open_store("memory://")
+    assert is_clean(load(other, file))
+    owners = {"axonml_notebooks": "id"}
+    assert everything(other) == {
+        name: {
+            id: text
+            for id, text in documents.items()
+            if json.loads(text)[owners.get(name, "notebook_id")] == bound
+        }
+        for name, documents in everything(store).items()
+    }
+
+
+def test_loading_again_changes_nothing(store: Store, file: Path) -> None:
+    fill(store)
+    dump(store, file)
+    before = everything(store)
+    again = load(store, file)
+    assert is_clean(again)
+    assert all(added == replaced == 0 for added, _, replaced in counts(again).values())
+    assert everything(store) == before
+
+
+def test_a_dump_is_of_one_moment_while_others_write(store: Store, file: Path) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, *(f"n{number}" for number in range(20)))
+    writing, enough = threading.Event(), threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not enough.is_set():
+            number += 1
+            for id in ("n0", "n19"):  # the first that is dumped, and the last
+                repository.save(id, saved(code("c", str(number), str(number), count=1)))
+            repository.create_checkpoint(new_checkpoint("n19", {"loss": number}))
+            writing.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert writing.wait(30)
+        for _ in range(3):
+            dumped = dump(store, file)
+            other = open_store("memory://")
+            assert not dumped.damaged
+            assert is_clean(load(other, file))
+            check_contents(other)
+    finally:
+        enough.set()
+        writer.join()
+
+
+def test_a_notebook_that_cannot_be_read_is_dumped_without_its_cells_and_named(
+    store: Store, file: Path
+) -> None:
+    first, second = fill(store)[:2]
+    version = store.notebooks.get(doc_id=first)["version_id"]
+    store.versions.remove(doc_ids=[version])
+    dumped = dump(store, file)
+    (fault,) = dumped.damaged
+    assert (fault.table, fault.id) == ("axonml_notebooks", first)
+    assert f"version {version} is missing" in fault.reason
+    other = open_store("memory://")
+    loaded = load(other, file)
+    assert [one.id for one in loaded.damaged] == [first]
+    assert not other.notebooks.contains(doc_id=first)
+    assert NotebookRepository(other).find_by_id(second) is not None
+    assert not other.checkpoints.count(tinydb.where("notebook_id") == first)
+
+
+def test_what_belongs_to_no_record_is_left_out(store: Store, file: Path) -> None:
+    fill(store)
+    store.contents.insert_new(tinydb.table.Document({"notebook_id": "gone", "ordinal": 0}, "gone/1"))
+    dumped = dump(store, file)
+    assert (dumped.orphans, dumped.damaged) == (1, [])
+    assert is_clean(load(open_store("memory://"), file))
+
+
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "memory"])
+def test_two_loads_at_once_load_everything_once(engine: str, tmp_path: Path, file: Path) -> None:
+    source = open_store("memory://")
+    create_ids(NotebookRepository(source), *(f"n{number}" for number in range(30)))
+    fill(source)
+    dump(source, file)
+    url = new_url(engine, tmp_path)
+    stores = [open_store(url), open_store(url)]
+    together = threading.Barrier(2)
+    results = []
+
+    def load_it(store: Store) -> None:
+        together.wait()
+        results.append(load(store, file))
+
+    threads = [threading.Thread(target=load_it, args=[store]) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2
+    assert all(map(is_clean, results))
+    notebooks = [result.tables["axonml_notebooks"] for result in results]
+    assert sum(one.added for one in notebooks) == sum(one.unchanged for one in notebooks) == 33
+    assert everything(stores[0]) == everything(source)
+    for store in stores:
+        store.close()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import sqlalchemy as sa
+from jupyter_axon_notebooks.repository.load import load_dump, sort_dump
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.store.dumpfile import DumpFile
+
+url, file, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+store = open_store(url)
+sent = 0
+
+@sa.event.listens_for(sa.Engine, "after_cursor_execute")
+def count(*_):
+    global sent
+    sent += 1
+    if sent == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with DumpFile(file) as dump:
+    load_dump(store, sort_dump(dump))
+print(sent)
+"""
+
+
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "memory"])
+def test_a_load_that_was_killed_anywhere_is_run_again_and_ends_right(
+    engine: str, tmp_path: Path, file: Path
+) -> None:
+    source = open_store("memory://")
+    fill(source)
+    dump(source, file)
+
+    def run(url: str, last: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _KILLED, url, str(file), str(last)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    whole = run(new_url(engine, tmp_path), 0)
+    assert whole.returncode == 0, whole.stderr
+    statements = int(whole.stdout)
+    for number, last in enumerate(range(2, statements + 1, statements // 6)):
+        (tmp_path / str(number)).mkdir()
+        url = new_url(engine, tmp_path / str(number))
+        assert run(url, last).returncode == -signal.SIGKILL
+        store = open_store(url)
+        for notebook_id in store.notebooks.ids(tinydb.Query().noop()):  # whoever is there is whole
+            of_notebook = tinydb.where("notebook_id") == notebook_id
+            assert store.checkpoints.count(of_notebook) == source.checkpoints.count(of_notebook)
+            assert NotebookRepository(store).find_by_id(notebook_id) is not None
+        assert is_clean(load(store, file))
+        assert everything(store) == everything(source)
+        store.close()
