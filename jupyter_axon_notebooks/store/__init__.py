@@ -17,6 +17,7 @@ from tinydb.table import Document
 from ..errors import StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
+from .leftovers import Leftovers
 from .ranking import INDEXED_NAME_LENGTH, best_of
 from .schema import (
     CHECKPOINTS,
@@ -55,6 +56,8 @@ class Store:
         The store's own random id, made with it: what lies outside the store can tell whose it is.
     notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
         Its tables.
+    leftovers : Leftovers
+        What it could do without.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Store:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
+        self.leftovers = Leftovers(self._database, self._schema)
 
     def _prepare(self) -> str:
         """Make the tables where they are missing; the store's id."""

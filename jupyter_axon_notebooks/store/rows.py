@@ -96,16 +96,22 @@ class Rows(Mapping[str, Document]):
         found = sorted(self._batched(doc_ids, self._c.seq, self._c.id, self._c.document))
         return [(plain_text(doc_id), text) for _, doc_id, text in found]
 
-    def present(self, doc_ids: Iterable[object]) -> set[str]:
-        """Which of ``doc_ids`` are there; no document is read."""
-        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self._c.id)}
+    def present(self, doc_ids: Iterable[object], *, lock: bool = False) -> set[str]:
+        """Which of ``doc_ids`` are there; no document is read. ``lock`` keeps them for the open transaction."""
+        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self._c.id, lock=lock)}
 
-    def _batched(self, doc_ids: Iterable[object], *columns: sa.ColumnElement[Any]) -> list[Any]:
-        ids = iter(dict.fromkeys(column_text(str(doc_id)) for doc_id in doc_ids))
+    def _batched(
+        self, doc_ids: Iterable[object], *columns: sa.ColumnElement[Any], lock: bool = False
+    ) -> list[Any]:
+        unique = dict.fromkeys(column_text(str(doc_id)) for doc_id in doc_ids)
+        ids = iter(sorted(unique) if lock else unique)  # in one order, so that no two wait for each other
         found: list[Any] = []
         with self.database.reading() as connection:
             while batch := list(islice(ids, _BATCH)):
-                found.extend(connection.execute(self._select(*columns).where(self._c.id.in_(batch))))
+                statement = self._select(*columns).where(self._c.id.in_(batch))
+                if lock:
+                    statement = statement.order_by(self._c.id).with_for_update()
+                found.extend(connection.execute(statement))
         return found
 
     def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:

@@ -228,9 +228,9 @@ class DocumentTable(Table):
             return set(self._view(narrowing.clause)._rows)
         return {str(document.doc_id) for document in self.search(cond)}
 
-    def present(self, doc_ids: Iterable[str]) -> set[str]:
-        """Which of ``doc_ids`` the table has, without reading the documents."""
-        return self._rows.present(doc_ids)
+    def present(self, doc_ids: Iterable[str], *, lock: bool = False) -> set[str]:
+        """Which of ``doc_ids`` the table has, without reading the documents; ``lock`` as :meth:`locked` does."""
+        return self._rows.present(doc_ids, lock=lock)
 
     def count(self, cond: QueryLike) -> int:
         """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""
