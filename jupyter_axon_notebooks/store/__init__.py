@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import cast
 
@@ -32,6 +32,7 @@ from .schema import (
     Schema,
 )
 from .tables import DocumentTable, SqlStorage, document
+from .vacuum import reclaim
 
 __all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store"]
 
@@ -168,6 +169,10 @@ class Store:
                 return [self.checkpoints.get(doc_id=ids[0])]
             found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
+
+    def reclaim(self) -> Iterator[int]:
+        """Give the disk back what a file no longer needs; the bytes that each short step gave back."""
+        return reclaim(self._database)
 
     @property
     def is_lost(self) -> bool:
