@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,13 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENGINES, new_url
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import check_contents, code, contents, listed, new_checkpoint, new_notebook, rows, saved
+from made import (
+    check_contents,
+    code,
+    contents,
+    edit,
+    history,
+    killed_in_a_save,
+    listed,
+    new_checkpoint,
+    new_notebook,
+    rows,
+    saved,
+)
 
 from jupyter_axon_notebooks.errors import NotFound
-from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
 from jupyter_axon_notebooks.repository import versions as repository_versions
 from jupyter_axon_notebooks.store import Store, open_store
@@ -31,19 +38,6 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps as small as they can be."""
     monkeypatch.setattr(housekeeping, "_TURN", 0.0)
     monkeypatch.setattr(housekeeping, "_PAGE", 2)
-
-
-def edit(repository: NotebookRepository, *cells: NotebookCell, id: str = "nb") -> str:
-    return repository.update(id, UpdateNotebook(cells=list(cells))).version_id or ""
-
-
-def history(repository: NotebookRepository, length: int, id: str = "nb") -> list[str]:
-    """A notebook of so many versions, oldest first; one cell stays, the other changes."""
-    first = repository.create(new_notebook(code("a", "same"), code("b", "0", "0"), id=id)).version_id or ""
-    return [
-        first,
-        *(edit(repository, code("a", "same"), code("b", f"{n}", f"{n}"), id=id) for n in range(1, length)),
-    ]
 
 
 def kept(repository: NotebookRepository, id: str = "nb") -> list[str]:
@@ -275,40 +269,9 @@ def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
         repository.delete("nb")
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-from made import code, new_notebook, saved
-from jupyter_axon_notebooks.repository import NotebookRepository, versions
-from jupyter_axon_notebooks.store import open_store
-versions._BATCH_LENGTH = 150
-written = versions.Versions.write_ahead
-def and_die(*arguments):
-    written(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-versions.Versions.write_ahead = and_die
-repository = NotebookRepository(open_store(sys.argv[2]))
-cells = [code(f"c{n}", "1", f"{n}q" * 20, count=1) for n in range(5)]
-if repository.find_summary("nb") is None:
-    repository.create_saved(new_notebook(id="nb"), saved(*cells))
-else:
-    repository.save("nb", saved(*cells))
-"""
-
-
-def killed_in_a_save(url: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parent), url],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-        timeout=60,
-    )
-    assert ended.returncode == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("recorded", [False, True])
 def test_what_a_killed_save_wrote_ahead_is_found_and_goes(tmp_path: Path, recorded: bool) -> None:
-    url = new_url("sqlite", tmp_path)
+    url = f"sqlite:///{tmp_path}/axon.db"
     store = open_store(url)
     repository = NotebookRepository(store)
     if recorded:
@@ -325,7 +288,7 @@ def test_what_a_killed_save_wrote_ahead_is_found_and_goes(tmp_path: Path, record
 
 
 def test_what_a_killed_save_wrote_ahead_serves_the_next_one(tmp_path: Path) -> None:
-    url = new_url("sqlite", tmp_path)
+    url = f"sqlite:///{tmp_path}/axon.db"
     killed_in_a_save(url)
     store = open_store(url)
     repository = NotebookRepository(store)
@@ -412,25 +375,21 @@ class Life:
                 assert self.repository.get_version(notebook.id, checkpoint.version_id or "") is not None
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=st.lists(OPERATIONS, max_size=25))
-def test_whatever_happens_what_is_left_is_whole(
-    tmp_path_factory: pytest.TempPathFactory, engine: str, operations: list[tuple[str, str, Any]]
-) -> None:
-    store = open_store(new_url(engine, tmp_path_factory.mktemp("life")))
-    try:
-        life = Life(store)
-        for operation in operations:
-            life.do(*operation)
-        life.check()
-        for notebook in life.repository.list_all():
-            before = kept(life.repository, notebook.id)
-            referred = {made.version_id for made in life.repository.list_checkpoints(notebook.id)}
-            deque(life.repository.tidy_notebook(notebook.id, 2))
-            expected = [version for version in before if version in {*before[-2:], *referred}]
-            assert kept(life.repository, notebook.id) == expected
-        life.check()
-        check_contents(store)
-    finally:
-        store.close()
+def test_whatever_happens_what_is_left_is_whole(store: Store, operations: list[tuple[str, str, Any]]) -> None:
+    life = Life(store)
+    for operation in operations:
+        life.do(*operation)
+    life.check()
+    for notebook in life.repository.list_all():
+        before = kept(life.repository, notebook.id)
+        referred = {made.version_id for made in life.repository.list_checkpoints(notebook.id)}
+        deque(life.repository.tidy_notebook(notebook.id, 2))
+        expected = [version for version in before if version in {*before[-2:], *referred}]
+        assert kept(life.repository, notebook.id) == expected
+    life.check()
+    check_contents(store)
+    for notebook in life.repository.list_all():
+        life.repository.delete(notebook.id)
+    assert not any(rows(store).values())
