@@ -100,15 +100,15 @@ class Housekeeping:
 
     def _drop_ahead(self, id: str) -> Tidied:
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
-            waiting = self._versions.ahead(id, self._versions.newest(id))
-            # Where there is no record there is nothing to lock but the contents. Whoever makes the record locks them
-            # too: if that was done just now, the record is there; if it is yet to come, it will find them gone.
-            held = self._store.contents.present(islice(waiting, _PAGE), lock=True)
-            if record is None and self._store.notebooks.contains(doc_id=id):
-                return Tidied()
-            self._store.contents.discard(held)
-        return Tidied(contents=len(held))
+            if self._store.notebooks.locked(id) is None:
+                self._store.lock(
+                    f"notebook {id}"
+                )  # as whoever makes the record does, who may be done just now
+                if self._store.notebooks.contains(doc_id=id):
+                    return Tidied()
+            waiting = list(islice(self._versions.ahead(id, self._versions.newest(id)), _PAGE))
+            self._store.contents.discard(waiting)
+        return Tidied(contents=len(waiting))
 
 
 class _Lists:

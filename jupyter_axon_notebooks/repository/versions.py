@@ -217,8 +217,8 @@ class Versions:
             self._drop(self.ahead(notebook_id, ordinal))
         listed = {_content_id(notebook_id, digest) for digest in parts.listed()}
         self._drop(self._store.leftovers.unshared(notebook_id, ordinal) - listed)
-        # Those written ahead as well: a sweep may have taken them, and from now on it must not.
-        missing = self._missing(notebook_id, parts.contents.keys() - known, lock=True)
+        # Those written ahead as well: a sweep may have taken them.
+        missing = self._missing(notebook_id, parts.contents.keys() - known)
         self._insert(notebook_id, parts, missing, ordinal)
         version_id = new_id()
         version = {
@@ -248,9 +248,9 @@ class Versions:
             return int(current["ordinal"]), True
         return int(current["ordinal"]) + 1, False
 
-    def _missing(self, notebook_id: str, digests: Iterable[str], *, lock: bool = False) -> list[str]:
+    def _missing(self, notebook_id: str, digests: Iterable[str]) -> list[str]:
         ids = {_content_id(notebook_id, digest): digest for digest in digests}
-        present = self._store.contents.present(ids, lock=lock)
+        present = self._store.contents.present(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
 
     def _insert(self, notebook_id: str, parts: Parts, digests: Iterable[str], ordinal: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from .database import Database
 
@@ -24,16 +25,14 @@ _INCREMENTAL = 2
 _TURN = 0.02
 
 
-def reclaim(database: Database) -> Iterator[int]:
-    """Shorten the file and its log, as far as nobody is in the way. Yields the bytes that each step gave back.
+def reclaim(database: Database, path: Path) -> Iterator[int]:
+    """Shorten the file at ``path`` and its log, as far as nobody is in the way. Yields the bytes that each step gave back.
 
     A file that was made without ``auto_vacuum`` cannot be shortened in steps, and keeps its length.
     """
-    if database.path is None:
-        return
     while freed := _shorten_file(database):
         yield freed
-    if freed := _shorten_log(database):
+    if freed := _shorten_log(database, path):
         yield freed
 
 
@@ -51,8 +50,8 @@ def _shorten_file(database: Database) -> int:
         return (before - _ask(database, "page_count")) * _ask(database, "page_size")
 
 
-def _shorten_log(database: Database) -> int:
-    before = _log_size(database)
+def _shorten_log(database: Database, path: Path) -> int:
+    before = _log_size(path)
     if before <= LONG_LOG:
         return 0
     with database.reading() as connection:
@@ -67,13 +66,13 @@ def _shorten_log(database: Database) -> int:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
-    return before - _log_size(database)
+    return before - _log_size(path)
 
 
-def _log_size(database: Database) -> int:
+def _log_size(path: Path) -> int:
     """Bytes in the write-ahead log."""
     try:
-        return os.stat(f"{database.path}-wal").st_size
+        return os.stat(f"{path}-wal").st_size
     except OSError:
         return 0
 
