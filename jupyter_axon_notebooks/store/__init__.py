@@ -19,6 +19,7 @@ from ..errors import StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
 from .leftovers import Leftovers
+from .migrations import migrate
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
 from .schema import (
     CHECKPOINTS,
@@ -88,30 +89,31 @@ class Store:
         self.leftovers = Leftovers(self._database, self._schema)
 
     def _prepare(self) -> str:
-        """Make the tables where they are missing; the store's id."""
+        """Make a new store's tables, or bring an older store up to date; the store's id."""
         with self._database.reading() as connection:
             known = self._properties(connection)
         if known.get("schema_version") != str(SCHEMA_VERSION):
             with self._database.transaction() as connection:
                 self._database.prepare()
                 known = self._properties(connection)
-                self._check_version(known)
+                if known:
+                    migrate(connection, self._version(known), SCHEMA_VERSION)
                 self._schema.metadata.create_all(connection)
-                made = {"schema_version": str(SCHEMA_VERSION), "store_id": new_id()}
-                missing = {name: value for name, value in made.items() if name not in known}
-                if missing:
-                    rows = [{"name": name, "value": value} for name, value in missing.items()]
-                    connection.execute(sa.insert(self._schema.properties), rows)
-                known = {**known, **missing}
+                known = {"store_id": new_id(), **known, "schema_version": str(SCHEMA_VERSION)}
+                connection.execute(sa.delete(self._schema.properties))
+                rows = [{"name": name, "value": value} for name, value in known.items()]
+                connection.execute(sa.insert(self._schema.properties), rows)
         return known["store_id"]
 
-    def _check_version(self, known: Mapping[str, str]) -> None:
-        version = known.get("schema_version", "0")
-        if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+    def _version(self, known: Mapping[str, str]) -> int:
+        """The schema version of a store with these properties, if it can be used."""
+        version = known.get("schema_version", "")
+        if not version.isdecimal() or not 1 <= int(version) <= SCHEMA_VERSION:
             raise StoreTooNew(
                 f"the store {self} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
                 "upgrade jupyter-axon-notebooks"
             )
+        return int(version)
 
     def _properties(self, connection: sa.Connection) -> dict[str, str]:
         properties = self._schema.properties
