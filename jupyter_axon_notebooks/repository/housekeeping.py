@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tinydb import where
 
-from ..store import Store
+from ..store import Store, retried
 from .versions import Versions
 
 #: Seconds after which a transaction takes up nothing more.
@@ -60,6 +60,7 @@ class Housekeeping:
         for page in _pages(lists.unlisted()):
             yield self._remove_contents(id, lists, page)
 
+    @retried
     def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Tidied:
         """Remove the oldest versions beyond the limit, as many as a short transaction takes."""
         versions = contents = 0
@@ -80,6 +81,7 @@ class Housekeeping:
                     break
         return Tidied(versions, contents)
 
+    @retried
     def _remove_contents(self, id: str, lists: _Lists, content_ids: Sequence[str]) -> Tidied:
         with self._store.transaction():
             if self._store.notebooks.locked(id) is None:
@@ -98,6 +100,7 @@ class Housekeeping:
         while (done := self._drop_ahead(id)).contents:
             yield done
 
+    @retried
     def _drop_ahead(self, id: str) -> Tidied:
         with self._store.transaction():
             if self._store.notebooks.locked(id) is None:

@@ -16,7 +16,7 @@ newer than every version before that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -289,9 +289,7 @@ class Versions:
     def listed(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
         """The ids of the contents that each of these versions lists; of those versions that there are."""
         return {
-            str(version.doc_id): {
-                _content_id(version["notebook_id"], digest) for digest in _parts(version).listed()
-            }
+            str(version.doc_id): listed_contents(version)
             for version in self._store.versions.get(doc_ids=list(version_ids))
         }
 
@@ -367,6 +365,11 @@ class Versions:
         return [_summary(version) for version in found]
 
 
+def listed_contents(version: Mapping[str, Any]) -> set[str]:
+    """The ids of the contents that a version's document lists."""
+    return {_content_id(version["notebook_id"], digest) for digest in _parts(version).listed()}
+
+
 def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
     """``digests`` in full batches; what would be less than one at the end is left out."""
     batch: list[str] = []
@@ -379,7 +382,7 @@ def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
             batch, length = [], 0
 
 
-def _parts(version: Document) -> Parts:
+def _parts(version: Mapping[str, Any]) -> Parts:
     return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
 
 
