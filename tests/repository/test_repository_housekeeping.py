@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -267,6 +269,46 @@ def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
         assert notebook.cells == cells
         check_contents(store)
         repository.delete("nb")
+
+
+def test_saves_and_sweeps_at_once_lose_nothing(
+    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, one_by_one: None
+) -> None:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 150)
+    done = threading.Event()
+
+    def keep_sweeping() -> int:
+        turns = 0
+        while not done.is_set():
+            deque(sweep(repository, "nb"))
+            turns += 1
+        return turns
+
+    def save(n: int) -> None:
+        cells = bulky(f"{n}", f"{n // 2}")
+        if repository.find_summary("nb") is None:
+            repository.create_saved(new_notebook(id="nb"), saved(*cells))
+        else:
+            repository.save("nb", saved(*cells))
+        if n % 5 == 0:
+            repository.create_checkpoint(new_checkpoint("nb"))
+        notebook = repository.find_by_id("nb")
+        assert notebook is not None
+        assert notebook.cells == cells
+        if n % 8 == 7:
+            repository.delete("nb")
+
+    with ThreadPoolExecutor(2) as threads:
+        sweeps = [threads.submit(keep_sweeping) for _ in range(2)]
+        try:
+            for n in range(30):
+                save(n)
+        finally:
+            done.set()
+        assert all(sweeping.result() > 1 for sweeping in sweeps)
+    deque(sweep(repository, "nb"))
+    for checkpoint in repository.list_checkpoints("nb"):
+        assert repository.get_version("nb", checkpoint.version_id or "") is not None
 
 
 @pytest.mark.parametrize("recorded", [False, True])
