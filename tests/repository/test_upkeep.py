@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from made import check_contents, code, contents, edit, history, killed_in_a_save
 from jupyter_axon_notebooks import upkeep
 from jupyter_axon_notebooks.repository import NotebookRepository, housekeeping
 from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states.tidy import tidy
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.upkeep import Upkeep
 
@@ -138,3 +140,24 @@ def test_two_servers_may_look_after_one_store(tmp_path: Path) -> None:
     check_contents(stores[0])
     for store in stores:
         store.close()
+
+
+def test_the_sweep_of_state_files_ends_with_the_server_as_well(
+    repository: NotebookRepository, store: Store, tmp_path: Path
+) -> None:
+    states = StateFiles(tmp_path, store_id=store.id)
+    for checkpoint_id in ("c1", "c2", "c3"):
+        with states.writer("nb", checkpoint_id, "model", format="torch") as writer:
+            writer.write(b"weights")
+            writer.prepare()
+            writer.commit()
+    folders = list((tmp_path / "nb").iterdir())
+    for path in [*folders, *(file for folder in folders for file in folder.iterdir())]:
+        os.utime(path, (0, 0))
+    stopping = threading.Event()
+    stopping.set()
+    tidy(states, repository, LOG, stopping)
+    assert sum(folder.exists() for folder in folders) == 2
+    stopping.clear()
+    tidy(states, repository, LOG, stopping)
+    assert not any(folder.exists() for folder in folders)
