@@ -40,7 +40,7 @@ class PostgresqlServer:
     """
 
     def __init__(self, **settings: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="axon-pg-"))
+        self.folder = self.new_folder()
         self._server = pgserver.get_server(self.folder / "data", cleanup_mode=None, start=False)
         self._server.ensure_pgdata_inited()
         common = {"max_connections": "200", "shared_buffers": "64MB", "autovacuum": "off", "timezone": "UTC"}
@@ -48,6 +48,13 @@ class PostgresqlServer:
             file.writelines(f"{name} = '{value}'\n" for name, value in {**common, **settings}.items())
         self.start()
         self._numbers = itertools.count()
+
+    @staticmethod
+    def new_folder() -> Path:
+        """A folder that the user whom a server runs as can read: root's server runs as somebody else."""
+        folder = Path(tempfile.mkdtemp(prefix="axon-pg-"))
+        folder.chmod(0o755)
+        return folder
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""

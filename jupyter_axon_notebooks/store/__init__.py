@@ -37,7 +37,16 @@ from .tables import DocumentTable, SqlStorage, document
 from .urls import file_of
 from .vacuum import reclaim
 
-__all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store", "retried"]
+__all__ = [
+    "Document",
+    "DocumentTable",
+    "Store",
+    "default_url",
+    "document",
+    "has_tables",
+    "open_store",
+    "retried",
+]
 
 
 _T = TypeVar("_T")
@@ -252,6 +261,22 @@ def open_store(url: str | None = None) -> Store:
         When it cannot be opened; :class:`StoreTooNew` when a newer version of this package wrote it.
     """
     return Store(url or default_url())
+
+
+def has_tables(url: str) -> bool:
+    """Whether there is a store in the database at ``url``; none is made. For databases that are no file.
+
+    Raises
+    ------
+    StoreError
+        When the database cannot be reached.
+    """
+    database = Database(url)
+    try:
+        with database.reading() as connection:
+            return sa.inspect(connection).has_table(Schema().properties.name)
+    finally:
+        database.close()
 
 
 def default_url() -> str:

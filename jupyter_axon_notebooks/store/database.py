@@ -112,6 +112,11 @@ class Database:
         return not self._engine.one_writer
 
     @property
+    def narrows_first(self) -> bool:
+        """Whether the rows that a clause admits are better read at once than page by page."""
+        return self._engine.narrows_first
+
+    @property
     def engine(self) -> sa.Engine:
         """The engine of the current process.
 

@@ -19,6 +19,9 @@ class Engine(Protocol):
         it, which is fair and quick, and no row has to be locked.
     one_connection : bool
         Whether there is a single connection, for which readers queue up as well.
+    narrows_first : bool
+        Whether what a clause admits is better read at once. For a page in the order of insertion, a planner that goes
+        by estimates may walk the table in that order, hoping that the page is soon full.
     survives_forks : bool
         Whether connections may be open, and in use, while the process forks.
     """
@@ -26,6 +29,7 @@ class Engine(Protocol):
     sql: sa.Engine
     one_writer: bool
     one_connection: bool
+    narrows_first: bool
     survives_forks: bool
 
     @property

@@ -65,6 +65,7 @@ class PostgresqlEngine:
 
     one_writer = False
     one_connection = False
+    narrows_first = True
     survives_forks = True  # a connection is a socket, and what the child does not touch it does not disturb
     is_lost = False
 

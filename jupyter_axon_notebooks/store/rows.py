@@ -89,6 +89,11 @@ class Rows(Mapping[str, Document]):
 
     def _scan(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
         seq = self._c.seq
+        if self._clause is not None and self.database.narrows_first:
+            statement = self._select(seq, first, second)
+            for _, one, other in sorted(self._read(lambda c: c.execute(statement).all())):
+                yield plain_text(one), other
+            return
         after = -1
         for size in _page_sizes():
             page = self._select(seq, first, second).where(seq > after).order_by(seq).limit(size)

@@ -36,6 +36,7 @@ class SqliteEngine:
     """
 
     one_writer = True
+    narrows_first = False
     survives_forks = False  # forks.py tells why
 
     def __init__(self, path: Path | None, busy_timeout: float) -> None:
