@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from ..errors import AxonError
 from ..repository import NotebookRepository
@@ -13,16 +14,31 @@ from .folders import size_text
 _MUCH = 10 * 1000**3
 
 
-def tidy(states: StateFiles, repository: NotebookRepository, log: logging.Logger) -> None:
-    """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed."""
+class _Stopped(Exception):
+    """There is no more time."""
+
+
+def tidy(
+    states: StateFiles, repository: NotebookRepository, log: logging.Logger, stopping: threading.Event
+) -> None:
+    """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed.
+
+    Ends early once ``stopping`` is set: what is left then is found the next time.
+    """
+
+    def go_on(_seen: int) -> None:
+        if stopping.is_set():
+            raise _Stopped
 
     def known(notebook_id: str, checkpoint_id: str) -> bool:
         checkpoint = repository.get_checkpoint(checkpoint_id)
         return checkpoint is not None and checkpoint.notebook_id == notebook_id
 
     try:
-        report = states.sweep(known)
-        used = states.used()
+        report = states.sweep(known, progress=go_on)
+        used = states.used(progress=go_on)
+    except _Stopped:
+        return
     except AxonError as error:
         log.warning("axon: state files were not looked at: %s", error)
         return

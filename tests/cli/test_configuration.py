@@ -119,3 +119,14 @@ def test_a_damaged_store_is_called_damaged(axon: Axon, db: Path) -> None:
     ran = axon("list")
     assert ran.exit_code == 4
     assert "it is damaged" in ran.stderr
+
+
+@pytest.mark.parametrize(("limit", "accepted"), [("1", True), ("None", True), ("0", False), ("'all'", False)])
+def test_history_is_limited_to_at_least_one_version_or_not_at_all(
+    axon: Axon, jupyter: Path, limit: str, accepted: bool
+) -> None:
+    config = jupyter / "config" / "jupyter_server_config.py"
+    config.write_text(f"c.AxonNotebooks.history_limit = {limit}\n")
+    ran = axon("doctor")
+    assert ran.exit_code == (0 if accepted else 2)
+    assert ("history_limit" in ran.stderr) is not accepted
