@@ -185,7 +185,11 @@ class Store:
         return self.table(PROVENANCE.name)
 
     def transaction(self) -> AbstractContextManager[sa.Connection]:
-        """A unit of work, joined by every table operation inside it; see :meth:`.database.Database.transaction`."""
+        """A unit of work, joined by every table operation inside it; see :meth:`.database.Database.transaction`.
+
+        Other writers may be at work at the same time: read what you decide on with :meth:`.DocumentTable.locked`, or
+        lock the record that it belongs to.
+        """
         return self._database.transaction()
 
     def snapshot(self) -> AbstractContextManager[sa.Connection]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -396,45 +397,43 @@ def test_a_document_of_50_mb_is_kept(store: Store) -> None:
 # Locales
 
 
-def language(folder: Path) -> None:
-    """A locale whose order is not that of code points, compiled where a server finds it."""
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
+    """A server that knows a locale whose order is not that of code points: American English."""
+    folder = PostgresqlServer.new_folder()
     made = subprocess.run(["localedef", "-i", "en_US", "-f", "UTF-8", folder / "en_US.UTF-8"], check=False)
     assert made.returncode == 0, (
         "no source of a locale is installed (Debian and Ubuntu: apt-get install locales)"
     )
-
-
-def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    locales = PostgresqlServer.new_folder()
-    language(locales)
-    monkeypatch.setenv("LOCPATH", str(locales))
+    monkeypatch.setenv("LOCPATH", str(folder))
     server = PostgresqlServer()
-    try:
-        with contextlib.closing(server.connect()) as connection:
-            connection.execute(
-                "CREATE DATABASE words LOCALE 'en_US.UTF-8' LOCALE_PROVIDER libc TEMPLATE template0"
-            )
-        with contextlib.closing(server.connect("words")) as connection:
-            assert connection.execute("SELECT 'a' < 'B', 'a' < 'B' COLLATE \"C\"").fetchone() == (True, False)
-        store = Store(server.url("words"))
-        ids = ["B", "a", "_", "Z", "é", "e", "😀", "\uffff", "-", "ab", "a b"]
-        store.notebooks.insert_multiple(
-            Document({"user_id": "u", "updated_at": id, "origin": "o", "path": id}, id) for id in ids
+    yield server
+    server.close()
+    shutil.rmtree(folder)
+
+
+def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(words: PostgresqlServer) -> None:
+    with contextlib.closing(words.connect()) as connection:
+        connection.execute(
+            "CREATE DATABASE words LOCALE 'en_US.UTF-8' LOCALE_PROVIDER libc TEMPLATE template0"
         )
-        found = store.notebooks.search(where("user_id") == "u", sort=["updated_at", "id"])
-        assert [d.doc_id for d in found] == sorted(ids)
-        for bound in ids:
-            smaller = store.notebooks.search(where("path") < bound)
-            assert {d.doc_id for d in smaller} == {id for id in ids if id < bound}
-        store.checkpoints.insert_multiple(
-            Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id) for id in ids
-        )
-        assert [d.doc_id for d in store.best("n", "loss", minimize=True, limit=99)] == sorted(ids)
-        store.close()
-    finally:
-        server.close()
+    with contextlib.closing(words.connect("words")) as connection:
+        assert connection.execute("SELECT 'a' < 'B', 'a' < 'B' COLLATE \"C\"").fetchone() == (True, False)
+    store = Store(words.url("words"))
+    ids = ["B", "a", "_", "Z", "é", "e", "😀", "\uffff", "-", "ab", "a b"]
+    store.notebooks.insert_multiple(
+        Document({"user_id": "u", "updated_at": id, "origin": "o", "path": id}, id) for id in ids
+    )
+    found = store.notebooks.search(where("user_id") == "u", sort=["updated_at", "id"])
+    assert [d.doc_id for d in found] == sorted(ids)
+    for bound in ids:
+        smaller = store.notebooks.search(where("path") < bound)
+        assert {d.doc_id for d in smaller} == {id for id in ids if id < bound}
+    store.checkpoints.insert_multiple(
+        Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id) for id in ids
+    )
+    assert [d.doc_id for d in store.best("n", "loss", minimize=True, limit=99)] == sorted(ids)
+    store.close()
 
 
 # Forks

@@ -1,0 +1,106 @@
+"""Several processes on one PostgreSQL database meet where there is no row yet that could be locked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import new_url
+from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved
+
+from jupyter_axon_notebooks.errors import Conflict, NotFound
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store
+
+PROCESSES = 4
+
+
+@pytest.fixture
+def repositories(tmp_path: Path) -> Iterator[list[NotebookRepository]]:
+    """As many as there are processes, each with connections of its own."""
+    url = new_url("postgresql", tmp_path, empty=False)
+    stores = [Store(url) for _ in range(PROCESSES)]
+    yield [NotebookRepository(store) for store in stores]
+    check_contents(stores[0])
+    for store in stores:
+        store.close()
+
+
+def at_once(
+    repositories: list[NotebookRepository], act: Callable[[NotebookRepository, int], Any]
+) -> list[Any]:
+    """What each gave or raised."""
+    start = threading.Barrier(PROCESSES)
+
+    def one(number: int) -> Any:
+        start.wait()
+        try:
+            return act(repositories[number], number)
+        except (Conflict, NotFound) as error:
+            return error
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        return list(pool.map(one, range(PROCESSES)))
+
+
+LARGE = [code(f"c{i}", "x" * 1_500_000 + str(i)) for i in range(4)]  # written ahead of the record
+
+
+@pytest.mark.parametrize("cells", [[code("c", "1")], LARGE], ids=["small", "large"])
+def test_an_id_is_taken_by_one(repositories: list[NotebookRepository], cells: list[Any]) -> None:
+    for round in range(5):
+        id = f"n{round}"
+        given = at_once(repositories, lambda r, _, made=id: r.create(new_notebook(*cells, id=made)))
+        refused = [one for one in given if isinstance(one, Conflict)]
+        assert len(refused) == PROCESSES - 1
+        assert {str(one) for one in refused} == {f"notebook {id} exists already"}
+        assert [cell.source for cell in repositories[0].find_by_id(id).cells] == [c.source for c in cells]
+
+
+def test_a_file_is_bound_to_one(repositories: list[NotebookRepository]) -> None:
+    for round in range(5):
+        path = f"/{round}.ipynb"
+        given = at_once(
+            repositories, lambda r, _, path=path: r.create(new_notebook(code("c"), origin="o", path=path))
+        )
+        refused = [one for one in given if isinstance(one, Conflict)]
+        assert len(refused) == PROCESSES - 1
+        assert all(str(one).startswith(f"the file {path} belongs to notebook") for one in refused)
+
+
+def test_who_is_bound_last_has_the_file_and_the_others_are_released(
+    repositories: list[NotebookRepository],
+) -> None:
+    ids = [f"n{number}" for number in range(PROCESSES)]
+    create_ids(repositories[0], *ids, origin="o")
+    for round in range(5):
+        path = f"/{round}.ipynb"
+        at_once(repositories, lambda r, number, path=path: r.bind(ids[number], path))
+        bound = repositories[0].list_bindings("o")
+        assert len(bound) == 1
+        assert bound[0].path == path
+
+
+def test_what_is_saved_while_a_notebook_is_deleted_leaves_nothing(
+    repositories: list[NotebookRepository],
+) -> None:
+    for round in range(5):
+        id = f"n{round}"
+        create_ids(repositories[0], id)
+
+        def act(repository: NotebookRepository, number: int, id: str = id) -> Any:
+            if number == 0:
+                return repository.delete(id)
+            if number == 1:
+                return repository.create_checkpoint(new_checkpoint(id, {"loss": 1}, run_id=f"r{id}"))
+            return repository.save(id, saved(*LARGE) if number == 2 else saved(code("c", "2")))
+
+        at_once(repositories, act)
+        assert repositories[0].find_by_id(id) is None
+        assert repositories[0].list_checkpoints(id) == []
+        assert repositories[0].list_versions(id) == []
+        assert repositories[0].list_runs(id) == []
