@@ -1,0 +1,182 @@
+"""One kill, and everything that is claimed of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_axon_notebooks.records import Record
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import Store, open_store
+
+from .hands import Hands
+from .model import Key, Model
+from .nursery import RETURNED, Death, Life, Nursery
+from .observed import difference, integrity, observe, unlisted_contents
+from .plans import Operation, Plan
+from .points import Kill
+
+#: Operations that may write contents ahead of the version that lists them.
+_WRITING_AHEAD = ("create", "create_saved", "save", "update")
+_KINDS = {
+    "TrainingNotebook": "notebook",
+    "NotebookSummary": "notebook",
+    "NotebookCheckpoint": "checkpoint",
+    "TrainingRun": "run",
+}
+
+
+@dataclass
+class Place:
+    """Where trials are held: a store that goes through all of them, and its state files."""
+
+    url: str
+    states_root: Path
+
+    @contextmanager
+    def opened(self) -> Iterator[Opened]:
+        """The store, opened anew; what a server does at its start is done."""
+        store = open_store(self.url)
+        try:
+            states = StateFiles(self.states_root, store_id=store.id)
+            opened = Opened(store, NotebookRepository(store, states=states), states)
+            opened.sweep()
+            yield opened
+        finally:
+            store.close()
+
+
+@dataclass
+class Opened:
+    """A store in use."""
+
+    store: Store
+    repository: NotebookRepository
+    states: StateFiles
+
+    def sweep(self) -> None:
+        """Remove what killed processes left, as :func:`jupyter_axon_notebooks.states.tidy.tidy` does, but at once."""
+
+        def known(notebook_id: str, checkpoint_id: str) -> bool:
+            checkpoint = self.repository.get_checkpoint(checkpoint_id)
+            return checkpoint is not None and checkpoint.notebook_id == notebook_id
+
+        report = self.states.sweep(known, older_than=-1)
+        assert not report.problems, report.problems
+
+    def follow(self, plan: Sequence[Operation], model: Model) -> None:
+        """Do what a plan says, and note it."""
+        hands = Hands(self.repository, self.states)
+        for operation in plan:
+            hands.do(operation)
+            model.apply(operation)
+
+    def observe(self) -> dict[str, Any]:
+        return observe(self.store, self.repository, Path(self.states.root))
+
+    def assert_like(self, *possible: Model) -> Model:
+        """Hold the store to what there must be, or to one of two things where either may be; that one."""
+        faults = integrity(self.store)
+        assert faults == ["ok"], faults
+        seen = self.observe()
+        differences = []
+        for model in possible:
+            differences.append(difference(model.plain(), seen))
+            if not differences[-1]:
+                return model
+        raise AssertionError(f"nearest to it:\n{min(differences, key=len)}")
+
+
+    def assert_whole(self, model: Model) -> None:
+        """Hold the store to what there must be when nobody was killed: no content is left over either."""
+        self.assert_like(model)
+        assert unlisted_contents(self.store) == set()
+
+
+class Acknowledged:
+    """What operations returned, of each record the latest; none of one that was changed since."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Key, tuple[str, Any]] = {}
+
+    def note(self, changed: set[Key], kind: str | None = None, value: Any = None) -> None:
+        for key in changed:
+            self._latest.pop(key, None)
+        if kind is not None:
+            self._latest[_KINDS[kind], value["id"]] = (kind, value)
+
+    def check(self, repository: NotebookRepository) -> None:
+        """Every one of them is in the store exactly as it was acknowledged, times and all."""
+        for (_, id), (kind, value) in self._latest.items():
+            found: Record | None = {
+                "TrainingNotebook": repository.find_by_id,
+                "NotebookSummary": repository.find_summary,
+                "NotebookCheckpoint": repository.get_checkpoint,
+                "TrainingRun": repository.get_run,
+            }[kind](id)
+            assert found is not None, f"{kind} {id} was acknowledged and is gone"
+            assert found.to_json() == value, difference(value, found.to_json())
+
+
+def trial(
+    place: Place,
+    nursery: Nursery,
+    plan: Plan,
+    kill: Kill,
+    *,
+    setup: Sequence[Operation] = (),
+    new: bool = False,
+) -> Death:
+    """Have a process follow ``plan`` and be killed, see what is left, and go on to the plan's end.
+
+    ``setup`` is done before, by nobody who is killed; with ``new`` nobody so much as opened the store before. In the end
+    everything is deleted again, and nothing may be left.
+    """
+    model = Model()
+    if not new:
+        with place.opened() as before:
+            before.follow(setup, model)
+    death = nursery.live(Life(place.url, str(place.states_root), plan, kill))
+    try:
+        with place.opened() as after:
+            done, model = _judge(after, model, plan, death)
+            after.follow(plan[done:], model)
+            after.assert_whole(model)
+            for id in list(model.notebooks):
+                after.repository.delete(id)
+            after.assert_whole(Model())
+            assert list(place.states_root.glob("*")) == []
+    except AssertionError as failure:
+        raise AssertionError(f"{_story(plan, kill, death)}\n{failure}") from failure
+    return death
+
+
+def _judge(after: Opened, model: Model, plan: Plan, death: Death) -> tuple[int, Model]:
+    """How many operations took effect, and the model that holds then."""
+    acknowledged = Acknowledged()
+    for operation, result in zip(plan, death.results, strict=False):
+        acknowledged.note(model.apply(operation), *(result or ()))
+    possible, ahead = [model], set()
+    if death.begun > death.returned:
+        unfinished = plan[death.returned]
+        done = copy.deepcopy(model)
+        acknowledged.note(done.apply(unfinished))
+        possible = [done] if death.at == RETURNED else [model, done]
+        if unfinished.name in _WRITING_AHEAD:
+            ahead = {unfinished.arguments["id"]}
+    found = after.assert_like(*possible)
+    acknowledged.check(after.repository)
+    # What was written ahead of a version that did not begin. The next version to begin removes it, but where the
+    # record itself did not come to be, there is none. With a sweep of contents at the start this is to be `set()`.
+    assert unlisted_contents(after.store) <= ahead
+    return death.returned + (found is not model), found
+
+
+def _story(plan: Plan, kill: Kill, death: Death) -> str:
+    unfinished = plan[death.returned] if death.begun > death.returned else "between two operations"
+    return f"{kill}, before {death.at}; {death.returned} operations had returned, then {unfinished}"
