@@ -163,6 +163,7 @@ class Checkpoints:
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
+            self._states.abandon(found["notebook_id"], id)
         with files_remain(f"checkpoint {id}"):
             self._states.remove_checkpoint(found["notebook_id"], id)
 

@@ -254,6 +254,7 @@ class Notebooks:
             for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
                 table.remove(belonging)
             store.notebooks.remove(doc_ids=[id])
+            self._states.abandon(id)
         with files_remain(f"notebook {id}"):
             self._states.remove_notebook(id)
 

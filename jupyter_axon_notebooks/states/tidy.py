@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from functools import partial
 
 from ..errors import AxonError
 from ..repository import NotebookRepository
@@ -16,12 +18,8 @@ _MUCH = 10 * 1000**3
 def tidy(states: StateFiles, repository: NotebookRepository, log: logging.Logger) -> None:
     """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed."""
 
-    def known(notebook_id: str, checkpoint_id: str) -> bool:
-        checkpoint = repository.get_checkpoint(checkpoint_id)
-        return checkpoint is not None and checkpoint.notebook_id == notebook_id
-
     try:
-        report = states.sweep(known)
+        report = states.sweep(partial(named_files, repository))
         used = states.used()
     except AxonError as error:
         log.warning("axon: state files were not looked at: %s", error)
@@ -36,3 +34,12 @@ def tidy(states: StateFiles, repository: NotebookRepository, log: logging.Logger
             size_text(used),
             states.root,
         )
+
+
+def named_files(repository: NotebookRepository, notebook_id: str, checkpoint_id: str) -> set[str] | None:
+    """The names of the state files that a checkpoint's record gives; None where there is no such record."""
+    checkpoint = repository.get_checkpoint(checkpoint_id)
+    if checkpoint is None or checkpoint.notebook_id != notebook_id:
+        return None
+    paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
+    return {os.path.basename(path) for path in paths if path}

@@ -80,9 +80,7 @@ class Hands:
     def create_checkpoint(self, id: str, notebook_id: str, **fields: Any) -> Record:
         return self._repository.create_checkpoint(new_checkpoint(notebook_id, id=id, **fields))
 
-    def record_checkpoint(
-        self, id: str, notebook_id: str, states: dict[str, bytes], **fields: Any
-    ) -> Record:
+    def record_checkpoint(self, id: str, notebook_id: str, states: dict[str, bytes], **fields: Any) -> Record:
         """The files first and then the record, as a kernel does."""
         stored = {}
         for part, content in states.items():

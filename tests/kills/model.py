@@ -260,7 +260,9 @@ def _plain_notebook(notebook: Notebook) -> dict[str, Any]:
 
 
 def _finite(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if isinstance(value, float) and math.isfinite(value)}
+    return {
+        name: value for name, value in metrics.items() if isinstance(value, float) and math.isfinite(value)
+    }
 
 
 def _digest(content: bytes) -> str:

@@ -28,6 +28,7 @@ from .points import Kill, Points
 #: The point between an operation's return and its acknowledgement.
 RETURNED = "the answer"
 
+
 @dataclass(frozen=True)
 class Life:
     """What a process is to do, and when it is killed."""

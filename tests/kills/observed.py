@@ -12,7 +12,7 @@ from repository.made import contents, listed, rows
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states.layout import MARK
+from jupyter_axon_notebooks.states.layout import MARKS
 from jupyter_axon_notebooks.store import Store
 
 
@@ -43,7 +43,7 @@ def observe(store: Store, repository: NotebookRepository, states_root: Path) -> 
         "files": {
             str(file.relative_to(states_root)): hashlib.sha256(file.read_bytes()).hexdigest()
             for file in sorted(states_root.rglob("*"))
-            if file.is_file() and file.name != MARK
+            if file.is_file() and file.name not in MARKS
         },
     }
     _assert_reachable(store, seen)
@@ -81,9 +81,7 @@ def integrity(store: Store) -> list[str]:
 
 def difference(expected: dict[str, Any], seen: dict[str, Any]) -> str:
     """Line by line, what is there and should not be, and the other way round; ``""`` where there is none."""
-    texts = [
-        json.dumps(one, indent=1, sort_keys=True, default=repr).splitlines() for one in (expected, seen)
-    ]
+    texts = [json.dumps(one, indent=1, sort_keys=True, default=repr).splitlines() for one in (expected, seen)]
     return "\n".join(difflib.unified_diff(*texts, "expected", "seen", lineterm="", n=4))
 
 

@@ -97,7 +97,10 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
     "checkpoint": (_CREATED, _checkpoint("cp")),
     "checkpoint that begins a run": (_CREATED, _checkpoint("cp", run_id="run")),
     "checkpoint after its files": (_CREATED, _RECORDED[1]),
-    "attach a state": ([*_CREATED, _checkpoint("cp")], op("attach_state", "cp", part="model", content=b"w" * 300)),
+    "attach a state": (
+        [*_CREATED, _checkpoint("cp")],
+        op("attach_state", "cp", part="model", content=b"w" * 300),
+    ),
     "attach a second state": (
         [*_CREATED, _checkpoint("cp"), op("attach_state", "cp", part="model", content=b"w" * 300)],
         op("attach_state", "cp", part="optimizer", content=b"m" * 300),
@@ -252,9 +255,7 @@ class _Author:
         return None if id is None else op("delete", id)
 
 
-def _edits(
-    id: str, cell_id: str | None, made: NotebookCell, new_id: str, count: int
-) -> Iterator[Operation]:
+def _edits(id: str, cell_id: str | None, made: NotebookCell, new_id: str, count: int) -> Iterator[Operation]:
     yield op("add_cell", id, cell=code(new_id, "pass"), position=count // 2)
     if cell_id is not None:
         yield op("update_cell", id, cell=made)

@@ -6,12 +6,14 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .hands import Hands
@@ -60,13 +62,8 @@ class Opened:
     states: StateFiles
 
     def sweep(self) -> None:
-        """Remove what killed processes left, as :func:`jupyter_axon_notebooks.states.tidy.tidy` does, but at once."""
-
-        def known(notebook_id: str, checkpoint_id: str) -> bool:
-            checkpoint = self.repository.get_checkpoint(checkpoint_id)
-            return checkpoint is not None and checkpoint.notebook_id == notebook_id
-
-        report = self.states.sweep(known, older_than=-1)
+        """Remove what killed processes left, as a server does at its start, but however young it is."""
+        report = self.states.sweep(partial(named_files, self.repository), older_than=-1)
         assert not report.problems, report.problems
 
     def follow(self, plan: Sequence[Operation], model: Model) -> None:
@@ -90,7 +87,6 @@ class Opened:
             if not differences[-1]:
                 return model
         raise AssertionError(f"nearest to it:\n{min(differences, key=len)}")
-
 
     def assert_whole(self, model: Model) -> None:
         """Hold the store to what there must be when nobody was killed: no content is left over either."""
@@ -150,7 +146,7 @@ def trial(
             for id in list(model.notebooks):
                 after.repository.delete(id)
             after.assert_whole(Model())
-            assert list(place.states_root.glob("*")) == []
+            assert [file for file in place.states_root.rglob("*") if file.is_file()] == []
     except AssertionError as failure:
         raise AssertionError(f"{_story(plan, kill, death)}\n{failure}") from failure
     return death

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .ledger import Ledger
@@ -153,7 +155,9 @@ class Worker:
 
     def _own(self) -> list[str]:
         """Its checkpoints that may be deleted again: not those of the run, which are counted."""
-        return [id for id in self.ledger.losses if (self._repository.get_checkpoint(id) or _GONE).run_id is None]
+        return [
+            id for id in self.ledger.losses if (self._repository.get_checkpoint(id) or _GONE).run_id is None
+        ]
 
     def _state(self) -> None:
         ids = [id for id in self._own() if id not in self.ledger.digests]
@@ -248,14 +252,9 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
 
 def sweep(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
     """Sweep again and again, as a server does at its start."""
-    repository = NotebookRepository(store, states=states)
-
-    def known(notebook_id: str, checkpoint_id: str) -> bool:
-        found = repository.get_checkpoint(checkpoint_id)
-        return found is not None and found.notebook_id == notebook_id
-
+    named = partial(named_files, NotebookRepository(store, states=states))
     while not until():
-        report = states.sweep(known)
+        report = states.sweep(named)
         assert report.problems == [], report.problems
         ledger.operations += 1
 
