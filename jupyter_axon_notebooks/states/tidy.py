@@ -17,7 +17,6 @@ _MUCH = 10 * 1000**3
 
 def tidy(states: StateFiles, repository: NotebookRepository, log: logging.Logger) -> None:
     """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed."""
-
     try:
         report = states.sweep(partial(named_files, repository))
         used = states.used()

@@ -36,7 +36,7 @@ class Life:
     url: str
     states_root: str
     plan: Plan
-    kill: Kill = Kill()
+    kill: Kill
 
 
 @dataclass
@@ -184,7 +184,7 @@ def _live(life: Life, pipe: int) -> None:
         store.close()
         say(points=points.passed)
         os._exit(0)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the parent is told
         say(error=traceback.format_exc())
         os._exit(1)
 

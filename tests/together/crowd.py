@@ -40,7 +40,7 @@ def crowd(place: Place, *, workers: int, times: int, seed: str) -> dict[str, Led
         check(place, [ledgers[name] for name in names])
         assert [error for ledger in ledgers.values() for error in ledger.errors] == []
         assert all(ledgers[name].operations == times for name in names)
-        assert ledgers["reader"].operations and ledgers["sweeper"].operations
+        assert min(ledgers[role].operations for role in ("reader", "sweeper")) > 0
     except AssertionError as failure:
         raise AssertionError(f"seed {seed}: {failure}") from failure
     return ledgers
@@ -135,7 +135,7 @@ def _check_checkpoints(after: Opened, ledgers: Sequence[Ledger]) -> None:
         assert after.repository.get_version(SHARED, checkpoint.version_id or "") is not None
     won = [epoch for ledger in ledgers for epoch in ledger.won]
     assert len(won) == len(set(won)), "two checkpoints were taken at one place of a run"
-    ranked = sorted(losses, key=lambda id: losses[id])
+    ranked = sorted(losses, key=losses.__getitem__)
     for minimize, order in ((True, ranked), (False, ranked[::-1])):
         best = after.repository.get_best_checkpoints(SHARED, "loss", minimize, 10)
         assert [checkpoint.id for checkpoint in best] == order[:10]

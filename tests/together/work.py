@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from repository.made import code, new_checkpoint, new_notebook, saved
 
-from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
+from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
@@ -97,7 +97,7 @@ class Worker:
         began = time.perf_counter()
         try:
             yield
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the ledger is where it is looked for
             self.ledger.errors.append(f"{self._name}, {what}: {traceback.format_exc()}")
         self.ledger.operations += 1
         self.ledger.longest = max(self.ledger.longest, time.perf_counter() - began)
@@ -235,7 +235,7 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
             notebook = repository.find_by_id(id)
             assert notebook is not None
             stamps = {output.text for cell in notebook.cells for output in cell.outputs}
-            assert len(stamps) == 1 and len(notebook.cells) == 5, notebook
+            assert (len(stamps), len(notebook.cells)) == (1, 5), notebook
             assert {cell.source for cell in notebook.cells} in ({""}, stamps), notebook
         shared = repository.find_by_id(SHARED)
         assert shared is not None
@@ -279,7 +279,7 @@ def fork_and_count(store: Store, times: int, children: int) -> Ledger:
             try:
                 count()
                 os._exit(0)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - the parent is told
                 traceback.print_exc()
                 os._exit(1)
         pids.append(pid)
@@ -306,7 +306,7 @@ def _main() -> None:
         ledger = Ledger()
         try:
             {"reader": read, "sweeper": sweep}[task["role"]](store, states, _told_to_stop, ledger)
-        except Exception:
+        except Exception:  # noqa: BLE001
             ledger.errors.append(f"{task['role']}: {traceback.format_exc()}")
     store.close()
     print(msgspec.json.encode(ledger).decode(), flush=True)
