@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
 
 from ..states.folders import free_bytes, size_text
-from ..store.health import FileHealth, checkpoint_states, examine, file_of, shown_url
+from ..store.health import FileHealth, checkpoint_states, examine
 from ..store.schema import SCHEMA_VERSION
+from ..store.urls import file_of, shown_url
 from .session import Session
 from .survey import Known, States, survey
 

@@ -19,7 +19,8 @@ from ..config import AxonNotebooks
 from ..errors import AxonError, NotFound, StoreError
 from ..repository import NotebookRepository
 from ..store import open_store
-from ..store.health import file_of, schema_version, shown_url
+from ..store.health import schema_version
+from ..store.urls import file_of, shown_url
 
 
 class Session:

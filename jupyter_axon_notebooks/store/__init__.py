@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from tinydb import TinyDB, where
@@ -17,7 +18,7 @@ from tinydb.table import Document
 from ..errors import StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
-from .ranking import INDEXED_NAME_LENGTH, best_of
+from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
 from .schema import (
     CHECKPOINTS,
     COLLECTIONS,
@@ -32,7 +33,12 @@ from .schema import (
 )
 from .tables import DocumentTable, SqlStorage, document
 
-__all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store"]
+__all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store", "retried"]
+
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+_K = TypeVar("_K", bound="_Keeping")
 
 
 class DocumentDB(TinyDB):
@@ -80,6 +86,7 @@ class Store:
             known = self._properties(connection)
         if known.get("schema_version") != str(SCHEMA_VERSION):
             with self._database.transaction() as connection:
+                self._database.prepare()
                 known = self._properties(connection)
                 self._check_version(known)
                 self._schema.metadata.create_all(connection)
@@ -95,7 +102,7 @@ class Store:
         version = known.get("schema_version", "0")
         if not version.isdecimal() or int(version) > SCHEMA_VERSION:
             raise StoreTooNew(
-                f"the store {self.url} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
+                f"the store {self} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
                 "upgrade jupyter-axon-notebooks"
             )
 
@@ -104,6 +111,13 @@ class Store:
         if not sa.inspect(connection).has_table(properties.name):
             return {}
         return {row.name: row.value for row in connection.execute(sa.select(properties))}
+
+    def __str__(self) -> str:
+        """Its URL, as it may be shown to anybody."""
+        return self._database.url
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
 
     def table(self, name: str) -> DocumentTable:
         """The table of that name; KeyError where the store has none."""
@@ -147,6 +161,19 @@ class Store:
         """Several reads at one and the same moment."""
         return self._database.snapshot()
 
+    def attempt(self, work: Callable[[], _T]) -> _T:
+        """What ``work`` gives, done again from its start when the database breaks it off.
+
+        Around one unit of work, which it opens and ends with: a deadlock, a lost connection and a restart of the
+        database are got over that way. Anything ``work`` does besides has to bear being done twice. Within a unit of
+        work it is done once. See :func:`retried`.
+        """
+        return self._database.attempt(work)
+
+    def lock(self, name: str) -> None:
+        """Keep ``name`` from others until the open transaction ends: for what has no row yet that could be locked."""
+        self._database.lock(name)
+
     def best(self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1) -> list[Document]:
         """The checkpoints of a notebook with the best value of a metric, best first.
 
@@ -158,6 +185,11 @@ class Store:
         if len(name) > INDEXED_NAME_LENGTH:
             of_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
             return best_of(of_notebook, name, minimize=minimize)[:limit]
+        return self.attempt(lambda: self._best(index, notebook_id, name, minimize=minimize, limit=limit))
+
+    def _best(
+        self, index: MetricIndex, notebook_id: str, name: str, *, minimize: bool, limit: int
+    ) -> list[Document]:
         with self._database.snapshot() as connection:
             ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
             if len(ids) == 1:
@@ -175,13 +207,31 @@ class Store:
         self.documents.close()
 
 
+class _Keeping(Protocol):
+    _store: Store
+
+
+def retried(unit: Callable[Concatenate[_K, _P], _T]) -> Callable[Concatenate[_K, _P], _T]:
+    """A method that is one unit of work of its object's ``_store``, attempted as :meth:`Store.attempt` does.
+
+    The commit has to be the last thing it does: what fails after it would have it done twice.
+    """
+
+    @functools.wraps(unit)
+    def attempted(self: _K, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self._store.attempt(lambda: unit(self, *args, **kwargs))
+
+    return attempted
+
+
 def open_store(url: str | None = None) -> Store:
     """Open the store at ``url``, made if missing.
 
     Parameters
     ----------
     url : str, optional
-        ``sqlite:///<absolute path>`` or ``memory://``; by default :func:`default_url`.
+        ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` (without a password: that
+        belongs into a passfile) or ``memory://``; by default :func:`default_url`.
 
     Raises
     ------

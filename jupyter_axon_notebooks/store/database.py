@@ -6,23 +6,33 @@ between joins it, nested transactions included. Outside one, each read is a tran
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from ..errors import StoreBusy, StoreError
-from . import sqlite
-from .failures import name_failures
+from .engine import Engine
+from .failures import Interrupted
 from .forks import tell_of_forks
+from .sqlite import SqliteEngine
+from .urls import shown_url
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
 #: Seconds a fork waits for what other threads have open. Transactions are short; a fork must not hang on one that is not.
 FORK_PATIENCE = 1.0
+#: Seconds between two attempts: the first pause, and the longest.
+_PAUSES = (0.01, 0.5)
+
+_T = TypeVar("_T")
 
 # What a child inherited in the middle of a transaction. Collecting it would close connections that are the parent's.
 _abandoned: list[object] = []
@@ -35,6 +45,23 @@ class _Work(threading.local):
     writable = False
     writes = 0
     doomed = False
+    deadline: float | None = None
+
+
+def _engine_for(url: str, busy_timeout: float) -> Engine:
+    if url == "memory://":
+        return SqliteEngine(None, busy_timeout)
+    if url.startswith("sqlite:///") and url != "sqlite:///":
+        return SqliteEngine(Path(url.removeprefix("sqlite:///")).absolute(), busy_timeout)
+    scheme = url.split(":", 1)[0]
+    if scheme in ("postgresql", "postgresql+psycopg"):
+        from .postgresql import PostgresqlEngine  # its driver is an extra
+
+        return PostgresqlEngine(url, busy_timeout)
+    raise StoreError(
+        f"store_url starts with {scheme!r}; expected sqlite:///<path to a file>, "
+        "postgresql+psycopg://<user>@<host>/<database> or memory://"
+    )
 
 
 class Database:
@@ -43,55 +70,46 @@ class Database:
     Parameters
     ----------
     url : str
-        ``sqlite:///<absolute path>`` or ``memory://``.
+        ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` or ``memory://``.
     busy_timeout : float
-        Seconds to wait for another writer before giving up.
+        Seconds to wait for another writer, or for a server that is being restarted, before giving up.
 
     Raises
     ------
     StoreError
-        For a URL of another kind, naming the kinds there are; for a folder that cannot be made.
+        For a URL of another kind, naming the kinds there are; for a folder that cannot be made; for a server that
+        cannot be reached.
     """
 
     def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        self.url = url
-        self.path: Path | None = None
-        if url.startswith("sqlite:///") and url != "sqlite:///":
-            self.path = Path(url.removeprefix("sqlite:///")).absolute()
-        elif url != "memory://":
-            scheme = url.split(":", 1)[0]
-            raise StoreError(
-                f"store_url starts with {scheme!r}; expected sqlite:///<path to a file> or memory://"
-            )
+        self.url = shown_url(url)
         self._busy_timeout = busy_timeout
-        self._engine = sqlite.create_engine(self.path, busy_timeout)
-        name_failures(self._engine, url)
-        self._file = self._file_now()
+        self._engine = _engine_for(url, busy_timeout)
         self._enter_process()
+        try:
+            self._engine.check()
+        except BaseException:
+            self._engine.sql.dispose()
+            raise
         tell_of_forks(self)
 
     def _enter_process(self) -> None:
         self._pid = os.getpid()
-        # SQLite admits one writer at a time. Queueing the threads of this process here is fair and quick, where its
-        # own waiting is a sleep that grows. A store in memory has a single connection, so readers queue as well.
         self._writers = threading.RLock()
         self._work = _Work()
         self._quiet = threading.Condition()
         self._in_use = 0
         self._forking = False
 
-    def _file_now(self) -> tuple[int, int] | None:
-        """What tells the file at the path from any other; None where there is none."""
-        try:
-            found = os.stat(self.path) if self.path is not None else None
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
-
     @property
     def is_lost(self) -> bool:
-        """Whether the file was removed or replaced, so that what is committed now would be gone with it."""
-        return self._file_now() != self._file
+        """Whether what is committed from now on would be lost: a file that was removed or replaced."""
+        return self._engine.is_lost
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether writers meet at rows; otherwise a transaction has the whole database to itself."""
+        return not self._engine.one_writer
 
     @property
     def engine(self) -> sa.Engine:
@@ -100,10 +118,10 @@ class Database:
         Raises
         ------
         StoreError
-            In a child that was forked in the middle of a transaction: SQLite cannot be used there.
+            In a child that was forked in the middle of a transaction: the store cannot be used there.
         """
         self._check_process()
-        return self._engine
+        return self._engine.sql
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -115,16 +133,18 @@ class Database:
     def close(self) -> None:
         """Close every connection; what is in a file can be used again afterwards, what is in memory is gone."""
         if os.getpid() == self._pid:
-            self._engine.dispose()
+            self._engine.sql.dispose()
 
     def before_fork(self) -> None:
-        """Close every connection, having waited for other threads to be done with theirs."""
+        """Close what the child must not inherit, having waited for other threads to be done with theirs."""
+        if self._engine.survives_forks:
+            return
         mine = 0 if self._work.connection is None else 1
         with self._quiet:
             self._forking = True
             self._quiet.wait_for(lambda: self._in_use <= mine, FORK_PATIENCE)
-        if self._in_use == 0 and self.path is not None:
-            self._engine.dispose()
+        if self._in_use == 0:
+            self._engine.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Let connections be opened again."""
@@ -134,18 +154,46 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """Begin anew, unless a connection was inherited in mid-use."""
-        if self._in_use == 0:
+        inherited = self._work.connection
+        if inherited is None and (self._in_use == 0 or self._engine.survives_forks):
+            self._engine.after_fork_in_child()
             self._enter_process()
         else:
-            _abandoned.append((self._engine, self._work.connection))
+            _abandoned.append((self._engine.sql, inherited))
+
+    def attempt(self, work: Callable[[], _T]) -> _T:
+        """What ``work`` gives, done again from its start when the database breaks it off.
+
+        For as long as another writer would be waited for: a deadlock, a lost connection and a restart of the server
+        are got over. Within a unit of work it is done once, since only the whole unit can be done again. ``work`` must
+        not have committed anything when it fails.
+        """
+        state = self._work
+        if state.connection is not None:
+            return work()
+        outer = state.deadline
+        state.deadline = deadline = outer or time.monotonic() + self._busy_timeout
+        pause, longest = _PAUSES
+        try:
+            while True:
+                try:
+                    return work()
+                except Interrupted:
+                    wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - so that two do not meet again
+                    if time.monotonic() + wait > deadline:
+                        raise
+                    time.sleep(wait)
+                    pause = min(2 * pause, longest)
+        finally:
+            state.deadline = outer
 
     @contextmanager
-    def _connected(self) -> Iterator[sa.Connection]:
+    def _connected(self, begin: Callable[[sa.Connection], None]) -> Iterator[sa.Connection]:
         with self._quiet:
             self._quiet.wait_for(lambda: not self._forking)
             self._in_use += 1
         try:
-            connection = self._connect()
+            connection = self.attempt(lambda: self._connect(begin))
             try:
                 yield connection
             finally:
@@ -157,11 +205,17 @@ class Database:
                     self._in_use -= 1
                     self._quiet.notify_all()
 
-    def _connect(self) -> sa.Connection:
+    def _connect(self, begin: Callable[[sa.Connection], None]) -> sa.Connection:
         try:
-            return self._engine.connect()
+            connection = self._engine.sql.connect()
         except sa.exc.TimeoutError as error:
             raise StoreBusy(f"the store {self.url}: no connection became free in time") from error
+        try:
+            begin(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -170,7 +224,8 @@ class Database:
         Raises
         ------
         StoreBusy
-            When other writers kept the database locked for the busy timeout.
+            When other writers kept the database locked for the busy timeout; as :class:`.failures.Interrupted` when
+            the database broke the unit off, which :meth:`attempt` gets over.
         StoreError
             When an inner unit failed after it had written and the outer one tries to commit regardless.
         """
@@ -180,21 +235,24 @@ class Database:
             with self._joined():
                 yield work.connection
             return
-        with self._turn(), self._connected() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._turn(), self._connected(self._engine.begin) as connection:
             work.connection, work.writable, work.writes, work.doomed = connection, True, 0, False
             try:
                 yield connection
                 self._check_process()
                 if work.doomed:
                     raise StoreError("a part of this transaction failed, so none of it can be committed")
-                connection.commit()
+                self._engine.commit(connection, wrote=work.writes > 0)
             except BaseException:
-                if os.getpid() == self._pid:
-                    connection.rollback()
+                self._roll_back(connection)
                 raise
             finally:
                 work.connection, work.writable = None, False
+
+    def _roll_back(self, connection: sa.Connection) -> None:
+        if os.getpid() == self._pid:
+            with contextlib.suppress(Interrupted):  # the server has done it
+                connection.rollback()
 
     @contextmanager
     def _joined(self) -> Iterator[None]:
@@ -216,15 +274,13 @@ class Database:
         if work.connection is not None:
             yield work.connection
             return
-        with self._reader(), self._connected() as connection:
-            connection.exec_driver_sql("BEGIN")
+        with self._reader(), self._connected(self._engine.begin_snapshot) as connection:
             work.connection = connection
             try:
                 yield connection
             finally:
                 work.connection = None
-                if os.getpid() == self._pid:
-                    connection.rollback()
+                self._roll_back(connection)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -233,8 +289,24 @@ class Database:
         if self._work.connection is not None:
             yield self._work.connection
             return
-        with self._reader(), self._connected() as connection:
+        with self._reader(), self._connected(lambda _: None) as connection:
             yield connection
+
+    def prepare(self) -> None:
+        """Make what the engine itself keeps in the store; one process at a time gets to do so."""
+        with self.transaction() as connection:
+            self._engine.lock(connection, "schema")
+            self._engine.prepare(connection)
+
+    def lock(self, name: str) -> None:
+        """Keep ``name``, which stands for something that has no row yet, from others until the transaction ends."""
+        with self.transaction() as connection:
+            self._engine.lock(connection, name)
+
+    def lock_table(self, table: sa.Table) -> None:
+        """Keep a whole table from other writers until the transaction ends."""
+        with self.transaction() as connection:
+            self._engine.lock_table(connection, table)
 
     def wrote(self) -> None:
         """Note that the open transaction has sent a change to the engine."""
@@ -242,6 +314,9 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
+        if not self._engine.one_writer:
+            yield
+            return
         writers = self._writers
         if not writers.acquire(timeout=self._busy_timeout):
             raise StoreBusy(f"other threads kept the store {self.url} locked for {self._busy_timeout:g} s")
@@ -252,7 +327,7 @@ class Database:
 
     @contextmanager
     def _reader(self) -> Iterator[None]:
-        if self.path is not None:
+        if not self._engine.one_connection:
             yield
             return
         with self._turn():

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+
 import sqlalchemy as sa
 
 from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
+from .urls import shown_url
+
+
+class Interrupted(StoreBusy):
+    """The database broke a unit of work off. Nothing of it was stored, so it can be done again from its start."""
+
 
 # What SQLite says, the error it becomes, and what helps.
 _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
@@ -19,21 +28,70 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ("file is not a database", StoreError, "the file is not a database; move it aside"),
 )
 
+_REFUSED = (
+    "the database refuses the login; check the user, and the password in the passfile "
+    "(~/.pgpass, PGPASSFILE, or ?passfile=/path in store_url)"
+)
+_NO_DATABASE = "there is no such database; create it first"
+_NO_ROOM = "the database has no connection to spare; try again"
+_LOST = "the connection to the database was lost; try again"
+
+# The beginnings of PostgreSQL's SQLSTATEs, the error each becomes, and what helps.
+_POSTGRESQL: tuple[tuple[str, type[AxonError], str], ...] = (
+    ("23505", Conflict, "is already there"),
+    ("40001", Interrupted, "others changed the same at the same time; try again"),
+    ("40P01", Interrupted, "two writers waited for one another; try again"),
+    ("55P03", StoreBusy, "another process kept it locked; try again"),
+    ("57014", StoreBusy, "a statement took longer than the database allows; try again"),
+    ("25P03", Interrupted, "the database closed a connection that was idle for too long; try again"),
+    ("53300", Interrupted, _NO_ROOM),
+    ("53100", NoSpace, "the database's disk is full; free some space and try again"),
+    (
+        "25006",
+        StoreError,
+        "it is read-only: the database is a standby, or default_transaction_read_only is on",
+    ),
+    (
+        "42501",
+        StoreError,
+        "the database role lacks rights; have its owner grant them, or run `jupyter axon init-db` as the owner",
+    ),
+    ("42P01", StoreError, "its tables are gone; open the store again, or restore a backup"),
+    ("54000", RecordDamaged, "something in it is longer than PostgreSQL takes"),
+    ("28", StoreError, _REFUSED),
+    ("3D000", StoreError, _NO_DATABASE),
+    ("57P", Interrupted, "the database is being shut down or started; try again"),
+    ("08", Interrupted, _LOST),
+)
+
+# What libpq says where there is no SQLSTATE: the server was not reached, or let nobody in.
+_UNCONNECTED: tuple[tuple[str, type[AxonError], str], ...] = (
+    (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", StoreError, _REFUSED),
+    (r"database .* does not exist", StoreError, _NO_DATABASE),
+    (r"too many (clients|connections)|remaining connection slots", Interrupted, _NO_ROOM),
+    (r"certificate|SSL|root\.crt", StoreError, "no encrypted connection to the database could be made"),
+    (r"invalid (connection option|.* value|integer)", StoreError, "a parameter in store_url is wrong"),
+)
+
 
 def name_failures(engine: sa.Engine, url: str) -> None:
     """Have ``engine`` raise this project's errors, with the store's URL, at the statement that failed.
 
     What else is raised between two statements, another database's errors included, is none of its business.
     """
+    shown = shown_url(url)
 
     @sa.event.listens_for(engine, "handle_error")
     def _name(context: sa.engine.ExceptionContext) -> AxonError | None:
         if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
             return None
-        return _named(url, context.original_exception)
+        error = context.original_exception
+        if isinstance(error, sqlite3.Error):
+            return _named_sqlite(shown, error)
+        return _named_postgresql(shown, error, connected=context.connection is not None)
 
 
-def _named(url: str, error: BaseException) -> AxonError:
+def _named_sqlite(url: str, error: BaseException) -> AxonError:
     said = str(error)
     for phrase, kind, advice in _SQLITE:
         if phrase in said:
@@ -41,3 +99,43 @@ def _named(url: str, error: BaseException) -> AxonError:
                 return Conflict(f"{said.removeprefix('UNIQUE constraint failed: ')} {advice}")
             return kind(f"the store {url}: {advice} ({said})")
     return StoreError(f"the store {url} failed: {said}")
+
+
+def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> AxonError:
+    state = getattr(error, "sqlstate", None) or ""
+    said = _in_a_line(str(error))
+    for beginning, kind, advice in _POSTGRESQL:
+        if state.startswith(beginning) and state:
+            if kind is Conflict:
+                return Conflict(f"{_clashing(error)} {advice}")
+            return kind(f"the store {url}: {advice} ({said})")
+    if state:
+        return StoreError(f"the store {url} failed: {said}")
+    if connected:
+        # libpq has no code for a connection that broke; what else has none is the driver's.
+        lost = type(error).__name__ == "OperationalError"
+        return (
+            Interrupted(f"the store {url}: {_LOST} ({said})")
+            if lost
+            else StoreError(f"the store {url} failed: {said}")
+        )
+    for pattern, kind, advice in _UNCONNECTED:
+        if re.search(pattern, said):
+            return kind(f"the store {url}: {advice} ({said})")
+    return Interrupted(f"the store {url}: the database cannot be reached ({said})")
+
+
+def _in_a_line(said: str) -> str:
+    return " ".join(said.split())
+
+
+def _clashing(error: BaseException) -> str:
+    """``table.column, table.column`` of what has to be unique, as SQLite names it."""
+    diagnosis = getattr(error, "diag", None)
+    table = getattr(diagnosis, "table_name", None) or "the store"
+    detail = getattr(diagnosis, "message_detail", None) or ""
+    # As in: Key (origin, lower(path))=(…) already exists. Of each expression, the column in it.
+    found = re.search(r"\((.*?)\)=\(", detail, re.DOTALL)
+    expressions = re.split(r",\s*(?![^(]*\))", found[1]) if found else []
+    columns = [name[0] for text in expressions if (name := re.search(r"\b[a-z_]+\b(?!\()", text))]
+    return ", ".join(f"{table}.{column}" for column in columns) or str(table)

@@ -14,33 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from .codec import decode, plain_text
 from .schema import CHECKPOINTS, COLLECTIONS
 from .sqlite import NETWORK_FILE_SYSTEMS, file_system
-
-#: What of a URL is never shown; also as parameters after the question mark.
-_SECRETS = ("password", "passwd", "sslpassword")
-_HIDDEN = "***"
-
-
-def shown_url(url: str) -> str:
-    """``url`` without the password that may be in it."""
-    try:
-        parsed = sa.engine.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        return f"{url.split(':', 1)[0]}:{_HIDDEN}" if "@" in url else url
-    secrets = {name: _HIDDEN for name in parsed.query if name.lower() in _SECRETS}
-    if parsed.password is None and not secrets:
-        return url
-    return parsed.update_query_dict(secrets).render_as_string(hide_password=True)
-
-
-def file_of(url: str) -> Path | None:
-    """The file that a store at ``url`` is kept in; None for another kind of store."""
-    path = url.removeprefix("sqlite:///")
-    return Path(path).absolute() if path and path != url else None
 
 
 @dataclass

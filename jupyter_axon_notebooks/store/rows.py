@@ -6,9 +6,8 @@ looked at; :class:`Changes` is one that can be changed, and knows in the end whi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -17,6 +16,7 @@ from .database import Database
 from .schema import CollectionTable
 
 Document = dict[str, Any]
+_T = TypeVar("_T")
 
 #: The most values bound in one statement; engines limit it, SQLite to 32,766.
 _BATCH = 500
@@ -42,15 +42,25 @@ class Rows(Mapping[str, Document]):
     def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         return self._admitted(sa.select(*columns))
 
+    def _read(self, read: Callable[[sa.Connection], _T]) -> _T:
+        def once() -> _T:
+            with self.database.reading() as connection:
+                return read(connection)
+
+        return self.database.attempt(once)
+
     def text(self, doc_id: object, *, lock: bool = False) -> str | None:
         """The stored form of one document; ``lock`` keeps it for the open transaction."""
         statement = self._admitted(self.table.select_locked if lock else self.table.select_text)
-        with self.database.reading() as connection:
-            found: str | None = connection.scalar(statement, {"row_id": column_text(str(doc_id))})
+        found: str | None = self._read(lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))}))
         return found
 
     def _admitted(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         return statement if self._clause is None else statement.where(self._clause)
+
+    def _locked(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        # In the same order whoever locks, so that two never wait for one another.
+        return statement.order_by(self._c.id).with_for_update() if self.database.locks_rows else statement
 
     def __getitem__(self, doc_id: str) -> Document:
         text = self.text(doc_id)
@@ -61,12 +71,10 @@ class Rows(Mapping[str, Document]):
 
     def __contains__(self, doc_id: object) -> bool:
         statement = self._admitted(self.table.select_one)
-        with self.database.reading() as connection:
-            return connection.scalar(statement, {"row_id": column_text(str(doc_id))}) is not None
+        return self._read(lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))})) is not None
 
     def __len__(self) -> int:
-        with self.database.reading() as connection:
-            return int(connection.scalar(self._select(sa.func.count(self._c.seq))) or 0)
+        return int(self._read(lambda c: c.scalar(self._select(sa.func.count(self._c.seq)))) or 0)
 
     def __iter__(self) -> Iterator[str]:
         return (doc_id for doc_id, _ in self._scan(self._c.id, self._c.id))
@@ -84,29 +92,47 @@ class Rows(Mapping[str, Document]):
         after = -1
         for size in _page_sizes():
             page = self._select(seq, first, second).where(seq > after).order_by(seq).limit(size)
-            with self.database.reading() as connection:
-                rows = connection.execute(page).all()
+            rows = self._read(lambda c, page=page: c.execute(page).all())  # type: ignore[misc]
             for after, one, other in rows:  # noqa: B007 - the last `after` is where the next page begins
                 yield plain_text(one), other
             if len(rows) < size:
                 return
 
-    def some(self, doc_ids: Iterable[object]) -> list[tuple[str, str]]:
-        """Pairs of id and stored form of those of ``doc_ids`` that are there, in the order of insertion."""
-        found = sorted(self._batched(doc_ids, self._c.seq, self._c.id, self._c.document))
+    def locked_texts(self) -> list[tuple[str, str]]:
+        """Pairs of id and stored form of all rows, kept for the open transaction."""
+        if not self.database.locks_rows:
+            return list(self.texts())
+        # At once: a row that is gone when its turn comes would make a page look like the last.
+        statement = self._locked(self._select(self._c.seq, self._c.id, self._c.document))
+        found = sorted(self._read(lambda c: c.execute(statement).all()))
         return [(plain_text(doc_id), text) for _, doc_id, text in found]
+
+    def some(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
+        """Pairs of id and stored form of those of ``doc_ids`` that are there, in the order of insertion.
+
+        ``lock`` keeps them for the open transaction.
+        """
+        found = self._batched(doc_ids, self._c.seq, self._c.id, self._c.document, lock=lock)
+        return [(plain_text(doc_id), text) for _, doc_id, text in sorted(found)]
 
     def present(self, doc_ids: Iterable[object]) -> set[str]:
         """Which of ``doc_ids`` are there; no document is read."""
         return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self._c.id)}
 
-    def _batched(self, doc_ids: Iterable[object], *columns: sa.ColumnElement[Any]) -> list[Any]:
-        ids = iter(dict.fromkeys(column_text(str(doc_id)) for doc_id in doc_ids))
-        found: list[Any] = []
-        with self.database.reading() as connection:
-            while batch := list(islice(ids, _BATCH)):
-                found.extend(connection.execute(self._select(*columns).where(self._c.id.in_(batch))))
-        return found
+    def _batched(
+        self, doc_ids: Iterable[object], *columns: sa.ColumnElement[Any], lock: bool = False
+    ) -> list[Any]:
+        ids = sorted({column_text(str(doc_id)) for doc_id in doc_ids})
+        select = self._locked(self._select(*columns)) if lock else self._select(*columns)
+
+        def read(connection: sa.Connection) -> list[Any]:
+            found: list[Any] = []
+            for start in range(0, len(ids), _BATCH):
+                batch = ids[start : start + _BATCH]
+                found.extend(connection.execute(select.where(self._c.id.in_(batch))))
+            return found
+
+        return self._read(read)
 
     def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
         """Pairs of id and stored form, ordered by promoted fields (``-`` before a name: descending)."""
@@ -114,18 +140,24 @@ class Rows(Mapping[str, Document]):
         statement = statement.order_by(*(self._ordering(name) for name in sort))
         if limit is not None or skip:
             statement = statement.limit(limit).offset(skip)
-        with self.database.reading() as connection:
-            return [(plain_text(one), text) for one, text in connection.execute(statement)]
+        found = self._read(lambda c: c.execute(statement).all())
+        return [(plain_text(one), text) for one, text in found]
 
     def discard(self) -> list[str]:
         """Remove these rows without reading their documents; their ids. Not for a collection with a metric index."""
         assert self.table.metric_index is None  # its rows can only be told from the documents
         with self.database.transaction() as connection:
-            removed = list(self)
+            removed = self._locked_ids()
             delete = sa.delete(self.table.sql)
             self.database.wrote()
             connection.execute(delete if self._clause is None else delete.where(self._clause))
         return removed
+
+    def _locked_ids(self) -> list[str]:
+        if not self.database.locks_rows:
+            return list(self)
+        statement = self._locked(self._select(self._c.seq, self._c.id))
+        return [plain_text(doc_id) for _, doc_id in sorted(self._read(lambda c: c.execute(statement).all()))]
 
     def discard_some(self, doc_ids: Iterable[str]) -> None:
         """As :meth:`discard`, those of ``doc_ids`` that are there."""
@@ -157,7 +189,7 @@ def _page_sizes() -> Iterator[int]:
 class Changes(MutableMapping[str, Document]):
     """Rows that can be changed in place; :meth:`flush` writes those whose stored form came out different.
 
-    Lives inside one transaction. Documents handed out are remembered, since the caller may change them.
+    Lives inside one transaction, which keeps from others whatever is read here. Documents handed out are remembered, since the caller may change them.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -172,7 +204,7 @@ class Changes(MutableMapping[str, Document]):
         """Read the documents of ``doc_ids`` in few statements, ahead of their use."""
         self._absent.update(doc_ids)
         if self._absent:
-            for doc_id, text in self._rows.some(self._absent):
+            for doc_id, text in self._rows.some(self._absent, lock=True):
                 self._absent.discard(doc_id)
                 self._loaded[doc_id] = (text, decode(text))
 
@@ -184,7 +216,7 @@ class Changes(MutableMapping[str, Document]):
         if self._everything_loaded:
             return
         self._everything_loaded = True
-        for doc_id, text in self._rows.texts():
+        for doc_id, text in self._rows.locked_texts():
             if doc_id not in self._removed and doc_id not in self._loaded:
                 self._loaded[doc_id] = (text, decode(text))
 
@@ -194,7 +226,7 @@ class Changes(MutableMapping[str, Document]):
             return self._loaded[doc_id][1]
         if self._everything_loaded or doc_id in self._absent or doc_id in self._removed:
             raise KeyError(doc_id)
-        text = self._rows.text(doc_id)
+        text = self._rows.text(doc_id, lock=True)
         if text is None:
             self._absent.add(doc_id)
             raise KeyError(doc_id)
@@ -279,6 +311,9 @@ class _Writer:
             self._connection.execute(statement, rows)
 
     def clear(self) -> None:
+        self._database.lock_table(
+            self._sql
+        )  # or the index would lose the rows of what others insert meanwhile
         self._execute(sa.delete(self._sql))
         if self._index is not None:
             self._execute(sa.delete(self._index.sql))

@@ -26,10 +26,14 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class Field:
-    """A top-level field of a document that has a column of its own."""
+    """A top-level field of a document that has a column of its own.
+
+    ``long`` tells that its texts may be longer than an entry of PostgreSQL's ordinary indexes, some 2,700 bytes.
+    """
 
     name: str
     kind: Literal["text", "integer"] = "text"
+    long: bool = False
 
     def column_value(self, document: Mapping[str, Any]) -> str | int | None:
         """What the column holds for ``document``; None where its value is of another kind."""
@@ -72,7 +76,7 @@ NOTEBOOKS = Collection(
         Field("created_at"),
         Field("updated_at"),
         Field("origin"),
-        Field("path"),
+        Field("path", long=True),
         Field("embedded_id"),
     ),
     indexes=(("user_id", "updated_at", "id"), ("updated_at", "id"), ("embedded_id",)),
@@ -130,15 +134,11 @@ class CollectionTable:
             for field in collection.fields
         )
         self.sql = sa.Table(collection.name, metadata, *columns)
-        for unique, index in [
-            *((False, index) for index in collection.indexes),
-            *((True, index) for index in collection.unique),
+        for unique, names in [
+            *((False, names) for names in collection.indexes),
+            *((True, names) for names in collection.unique),
         ]:
-            sa.Index(
-                "_".join(("uq" if unique else "ix", collection.name, *index)),
-                *(self.sql.c[name] for name in index),
-                unique=unique,
-            )
+            self._index(names, unique=unique)
         self.metric_index = MetricIndex(metadata, _text()) if collection.ranked else None
         # Built once: to build a statement costs several times what SQLite needs to run it.
         c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
@@ -150,6 +150,27 @@ class CollectionTable:
         self.insert_row = sa.insert(self.sql)
         self.update_row = sa.update(self.sql).where(here).values(changed)
         self.delete_row = sa.delete(self.sql).where(here)
+
+    def _index(self, names: tuple[str, ...], *, unique: bool) -> None:
+        label = "_".join(("uq" if unique else "ix", self.collection.name, *names))
+        columns = [self.sql.c[name] for name in names]
+        long = [field.name for field in self.collection.fields if field.long]
+        # Lists sort NULL as the smallest, which is not how PostgreSQL's indexes have it unless told.
+        ordered = [self._hashed(c) if c.name in long else c.asc().nulls_first() for c in columns]
+        sa.Index(label, *columns, unique=unique).ddl_if(dialect="sqlite")
+        sa.Index(label, *ordered, unique=unique).ddl_if(dialect="postgresql")
+        for column in columns:
+            if column.name in long:
+                # A tree of prefixes takes texts of any length, and answers for equality and for ranges.
+                sa.Index(
+                    f"px_{self.collection.name}_{column.name}", column, postgresql_using="spgist"
+                ).ddl_if(dialect="postgresql")
+
+    @staticmethod
+    def _hashed(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+        # The bytes of a text, in the one way that PostgreSQL takes for immutable; md5() of a text fails under FIPS.
+        escaped = sa.func.replace(column, sa.literal_column(r"'\'"), sa.literal_column(r"'\\'"))
+        return sa.func.sha256(sa.func.decode(escaped, sa.literal_column("'escape'")))
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """The row of a document whose encoded form is ``text``."""

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreError
+from .failures import name_failures
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -25,7 +26,72 @@ NETWORK_FILE_SYSTEMS = frozenset(
 _SMALLEST_PAGE = 512
 
 
-def create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
+class SqliteEngine:
+    """SQLite behind the seam that :class:`.engine.Engine` is.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file, made with its folder if missing; None is a database in memory.
+    """
+
+    one_writer = True
+    survives_forks = False  # forks.py tells why
+
+    def __init__(self, path: Path | None, busy_timeout: float) -> None:
+        self.path = path
+        self.one_connection = path is None
+        self.sql = _create_engine(path, busy_timeout)
+        name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
+        self._file = self._file_now()
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """What tells the file at the path from any other; None where there is none."""
+        try:
+            found = os.stat(self.path) if self.path is not None else None
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file was removed or replaced, so that what is committed now would be gone with it."""
+        return self._file_now() != self._file
+
+    def check(self) -> None:
+        """Nothing to look at: the first statement tells."""
+
+    def prepare(self, connection: sa.Connection) -> None:
+        """Nothing is kept but the collections."""
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Begin as the one writer, so that what is read cannot change before it is written."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def begin_snapshot(self, connection: sa.Connection) -> None:
+        """Begin as a reader."""
+        connection.exec_driver_sql("BEGIN")
+
+    def commit(self, connection: sa.Connection, *, wrote: bool) -> None:  # noqa: ARG002 - a commit is a commit here
+        """Commit; there is no doubt about the outcome."""
+        connection.commit()
+
+    def lock(self, connection: sa.Connection, name: str) -> None:
+        """Nothing to do: there is no other writer."""
+
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Nothing to do: there is no other writer."""
+
+    def before_fork(self) -> None:
+        """Close every connection to a file; what is in memory is inherited as a copy."""
+        if self.path is not None:
+            self.sql.dispose()
+
+    def after_fork_in_child(self) -> None:
+        """Nothing to do: the child makes connections of its own."""
+
+
+def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     """An engine for the file at ``path``, made with its folder if missing; None is a database in memory.
 
     The driver is left in autocommit, so the only transactions are the ones begun in so many words: with its

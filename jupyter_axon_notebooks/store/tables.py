@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement
 from tinydb.queries import QueryLike
@@ -26,6 +26,8 @@ from .database import Database
 from .pushdown import narrow, narrow_any
 from .rows import Changes, Rows
 from .schema import Schema
+
+_T = TypeVar("_T")
 
 
 def change(rows: Rows, updater: Callable[[Changes], None], expected: Collection[str] = ()) -> None:
@@ -146,6 +148,9 @@ class DocumentTable(Table):
     def _read_table(self) -> Any:
         return self._rows
 
+    def _attempt(self, work: Callable[[], _T]) -> _T:
+        return self._rows.database.attempt(work)
+
     def _update_table(self, updater: Callable[[Any], None]) -> None:
         change(self._rows, updater, self._expected)
 
@@ -221,6 +226,10 @@ class DocumentTable(Table):
         text = self._rows.text(doc_id, lock=True)
         return None if text is None else _document((doc_id, text))
 
+    def locked_some(self, doc_ids: Iterable[str]) -> list[Document]:
+        """As :meth:`locked`, those of ``doc_ids`` that are there."""
+        return [_document(found) for found in self._rows.some(doc_ids, lock=True)]
+
     def ids(self, cond: QueryLike) -> set[str]:
         """The ids of the documents that match ``cond``; no document is read where SQL can answer for the condition."""
         narrowing = narrow(cond, self._rows.table)
@@ -251,21 +260,27 @@ class DocumentTable(Table):
                 changes.assume_absent(str(document.doc_id))
                 changes[str(document.doc_id)] = dict(document)
 
-        change(self._rows, add)
+        self._attempt(lambda: change(self._rows, add))
 
     def replace(self, document: Document) -> None:
         """Store a document in place of the one that :meth:`locked` keeps, which is not read again."""
-        self._rows.replace(str(document.doc_id), dict(document))
+        self._attempt(lambda: self._rows.replace(str(document.doc_id), dict(document)))
 
     def discard(self, doc_ids: Iterable[str]) -> None:
         """Remove those documents of ``doc_ids`` that are there, without reading them."""
-        self._rows.discard_some(doc_ids)
+        known = list(doc_ids)
+        self._attempt(lambda: self._rows.discard_some(known))
+
+    def insert(self, document: Mapping[str, Any]) -> Any:
+        """As TinyDB's ``insert``."""
+        known = self._with_id(document)
+        return self._attempt(lambda: Table.insert(self, known))
 
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
         """As TinyDB's ``insert_multiple``; whether the ids are free is asked once, not one by one."""
         known = [self._with_id(document) for document in documents]
         ids = [str(d.doc_id) for d in known if isinstance(d, self.document_class)]
-        return Table.insert_multiple(self._expecting(ids), known)
+        return self._attempt(lambda: Table.insert_multiple(self._expecting(ids), known))
 
     def _with_id(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(document, self.document_class) or not isinstance(document, Mapping):
@@ -280,27 +295,39 @@ class DocumentTable(Table):
     ) -> list[Any]:
         """As TinyDB's ``update``; reads and writes only what can be concerned."""
         if doc_ids is not None:
-            doc_ids = [str(doc_id) for doc_id in doc_ids]
-            return Table.update(self._expecting(doc_ids), fields, None, doc_ids)
-        return Table.update(self._narrowed(cond) if cond is not None else self, fields, cond)
+            ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
+            return self._attempt(lambda: Table.update(self._expecting(ids), fields, None, ids))
+        table = self._narrowed(cond) if cond is not None else self
+        return self._attempt(lambda: Table.update(table, fields, cond))
 
     def update_multiple(self, updates: Iterable[tuple[Any, QueryLike]]) -> list[Any]:
         """As TinyDB's ``update_multiple``, in one transaction."""
         known = list(updates)
-        return Table.update_multiple(self._narrowed(*(cond for _, cond in known)), known)
+        table = self._narrowed(*(cond for _, cond in known))
+        return self._attempt(lambda: Table.update_multiple(table, known))
 
     def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[Any] | None = None) -> list[Any]:
         """As TinyDB's ``remove``; reads and removes only what can be concerned."""
         if doc_ids is not None:
-            doc_ids = [str(doc_id) for doc_id in doc_ids]
-            return Table.remove(self._expecting(doc_ids), None, doc_ids)
+            ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
+            return self._attempt(lambda: Table.remove(self._expecting(ids), None, ids))
         if cond is not None and self._rows.table.metric_index is None:
             narrowing = narrow(cond, self._rows.table)
             if narrowing.exact:
-                return self._view(narrowing.clause)._rows.discard()
-        return Table.remove(self._narrowed(cond) if cond is not None else self, cond)
+                return self._attempt(self._view(narrowing.clause)._rows.discard)
+        table = self._narrowed(cond) if cond is not None else self
+        return self._attempt(lambda: Table.remove(table, cond))
+
+    def truncate(self) -> None:
+        """As TinyDB's ``truncate``."""
+        self._attempt(super().truncate)
 
     def upsert(self, document: Mapping[str, Any], cond: QueryLike | None = None) -> list[Any]:
         """As TinyDB's ``upsert``, in one transaction: no one else's insert comes between."""
-        with self._rows.database.transaction():
-            return super().upsert(document, cond)
+
+        def once() -> list[Any]:
+            with self._rows.database.transaction():
+                self._rows.database.lock_table(self._rows.table.sql)
+                return Table.upsert(self, document, cond)
+
+        return self._attempt(once)

@@ -12,7 +12,8 @@ import pytest
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
-from jupyter_axon_notebooks.store.health import examine, shown_url
+from jupyter_axon_notebooks.store.health import examine
+from jupyter_axon_notebooks.store.urls import shown_url
 
 from .conftest import USER, Axon, enable, repository, tree
 

@@ -1,8 +1,4 @@
-"""Stores to test, one per engine.
-
-:func:`new_url` is the only place that knows how an engine is had; a test that takes ``store`` or ``store_url`` runs
-on all of :data:`ENGINES`, one that takes ``file_store`` is about files.
-"""
+"""Stores to test, one per engine, and what can be asked of them behind their back."""
 
 from __future__ import annotations
 
@@ -15,11 +11,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from engines import ENGINES, new_url, store, store_url
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.schema import COLLECTIONS, Collection, Field
 
-ENGINES = ("sqlite", "memory")
+__all__ = ["store", "store_url"]  # fixtures
 
 THINGS = Collection(
     "things",
@@ -27,23 +24,6 @@ THINGS = Collection(
     indexes=(("t",), ("n",)),
 )
 OTHERS = Collection("others")
-
-
-def new_url(engine: str, folder: Path) -> str:
-    """The URL of a store that does not exist yet."""
-    return "memory://" if engine == "memory" else f"sqlite:///{folder}/axon.db"
-
-
-@pytest.fixture(params=ENGINES)
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_url(request.param, tmp_path)
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    opened = Store(store_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="session", params=ENGINES)

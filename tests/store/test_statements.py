@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from engines import new_url
 from tinydb import Query, where
 
 from jupyter_axon_notebooks.store import Document, Store
 
-from .conftest import new_url, statements
+from .conftest import statements
 
 SMALL, LARGE = 1_000, 10_000
 
@@ -189,11 +190,11 @@ def test_a_point_operation_takes_as_long_in_a_larger_table(stores: dict[int, Sto
     assert 0 < large <= 1.2 * small + 50, (small, large)
 
 
-def test_checkpoints_of_a_notebook_are_found_without_reading_others(store: Store) -> None:
-    store.checkpoints.insert_multiple(checkpoint(i) for i in range(2_000))
+def test_checkpoints_of_a_notebook_are_found_without_reading_others(file_store: Store) -> None:
+    file_store.checkpoints.insert_multiple(checkpoint(i) for i in range(2_000))
     few, many = (
-        steps_of(store, lambda s: s.checkpoints.search(where("notebook_id") == asked))  # noqa: B023 - called at once
+        steps_of(file_store, lambda s: s.checkpoints.search(where("notebook_id") == asked))  # noqa: B023 - called at once
         for asked in ("absent", "n7")
     )
     assert few < many / 5
-    assert len(store.checkpoints.search(where("notebook_id") == "n7")) == 100
+    assert len(file_store.checkpoints.search(where("notebook_id") == "n7")) == 100

@@ -206,7 +206,7 @@ def test_threads_never_lose_each_others_change(store: Store) -> None:
         try:
             for _ in range(25):
                 with store.transaction():
-                    found = store.runs.get(doc_id="counter")
+                    found = store.runs.locked("counter")
                     store.runs.update({"n": found["n"] + 1}, doc_ids=["counter"])
                 assert store.runs.search(where("notebook_id") == "n")
         except BaseException as error:  # noqa: BLE001 - shown below

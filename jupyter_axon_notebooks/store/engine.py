@@ -1,0 +1,66 @@
+"""What differs between engines, and nothing else: the seam behind :class:`~.database.Database`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import sqlalchemy as sa
+
+
+class Engine(Protocol):
+    """One database as one process reaches it. Its driver is in autocommit: what is to be one unit is begun in words.
+
+    Attributes
+    ----------
+    sql : sqlalchemy.Engine
+        Makes the connections.
+    one_writer : bool
+        Whether the database admits one writer at a time. Then the writers of this process queue up before they reach
+        it, which is fair and quick, and no row has to be locked.
+    one_connection : bool
+        Whether there is a single connection, for which readers queue up as well.
+    survives_forks : bool
+        Whether connections may be open, and in use, while the process forks.
+    """
+
+    sql: sa.Engine
+    one_writer: bool
+    one_connection: bool
+    survives_forks: bool
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what is committed from now on would be lost."""
+
+    def check(self) -> None:
+        """Look whether the database can be used; raises StoreError where it cannot."""
+
+    def prepare(self, connection: sa.Connection) -> None:
+        """Make what the engine itself keeps in the store, where it is missing; within a unit of work."""
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Begin a unit of work."""
+
+    def begin_snapshot(self, connection: sa.Connection) -> None:
+        """Begin several reads of one and the same moment."""
+
+    def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
+        """Commit the open unit, which ``wrote`` something or did not; what returns is on disk, once.
+
+        Raises
+        ------
+        Interrupted
+            When it is known that nothing was stored.
+        """
+
+    def lock(self, connection: sa.Connection, name: str) -> None:
+        """Keep ``name``, which stands for something that has no row yet, from others until the unit ends."""
+
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Keep a whole table from other writers until the unit ends."""
+
+    def before_fork(self) -> None:
+        """Close what a child must not inherit. Nobody uses a connection at that moment, unless that is survived."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, leaving alone what is the parent's."""

