@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engines import ENGINES, new_url
 
 from .model import Model
 from .nursery import Nursery, nursery
 from .plans import SCENARIOS, random_plan
 from .points import Kill
 from .trial import Place, trial
+
+ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +25,9 @@ def born() -> Iterator[Nursery]:
         yield opened
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(f"sqlite:///{tmp_path}/axon.db", tmp_path / "states")
+@pytest.fixture(params=ON_DISK)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -62,8 +65,9 @@ def test_a_process_killed_in_the_midst_of_a_write_loses_nothing_acknowledged(
         assert death.signal in (None, signal.SIGXFSZ)
 
 
+@pytest.mark.parametrize("engine", ON_DISK)
 def test_a_store_that_is_being_made_when_its_maker_is_killed_is_made_by_the_next(
-    tmp_path: Path, born: Nursery
+    engine: str, tmp_path: Path, born: Nursery
 ) -> None:
     setup, operation = SCENARIOS["create"]
     assert not setup
@@ -71,6 +75,6 @@ def test_a_store_that_is_being_made_when_its_maker_is_killed_is_made_by_the_next
     while death is None or death.signal is not None:
         number += 1
         folder = tmp_path / str(number)
-        place = Place(f"sqlite:///{folder}/axon.db", folder / "states")
+        place = Place(new_url(engine, folder), folder / "states")
         death = trial(place, born, [operation], Kill(call=number), new=True)
     assert sum(point.startswith("CREATE") for point in death.points) > 10

@@ -42,8 +42,10 @@ class Place:
 
     @contextmanager
     def opened(self) -> Iterator[Opened]:
-        """The store, opened anew; what a server does at its start is done."""
+        """The store, opened anew when nobody has it open any more; what a server does at its start is done."""
         store = open_store(self.url)
+        if self.url.startswith("postgresql"):
+            _wait_for_others(store)
         try:
             states = StateFiles(self.states_root, store_id=store.id)
             opened = Opened(store, NotebookRepository(store, states=states), states)
@@ -51,6 +53,17 @@ class Place:
             yield opened
         finally:
             store.close()
+
+
+def _wait_for_others(store: Store) -> None:
+    """Return when the database has noticed that whoever was killed is gone, and ended what it was about."""
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    with store._database.engine.connect() as connection:
+        while connection.exec_driver_sql(others).scalar_one():
+            connection.exec_driver_sql("SELECT pg_sleep(0.001)")
 
 
 @dataclass

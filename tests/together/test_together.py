@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engines import ENGINES, new_url
 from kills.trial import Place
 
 from .crowd import at_once, check, crowd
 from .work import prepare
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(f"sqlite:///{tmp_path}/axon.db", tmp_path / "states")
+@pytest.fixture(params=[engine for engine in ENGINES if engine != "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
 
 
 @pytest.mark.parametrize("seed", ["one", "another"])
