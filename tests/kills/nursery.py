@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
+from jupyter_axon_notebooks.errors import AxonError
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import open_store
@@ -31,12 +34,17 @@ RETURNED = "the answer"
 
 @dataclass(frozen=True)
 class Life:
-    """What a process is to do, and when it is killed."""
+    """What a process is to do, and when it is killed.
+
+    Where it is the server that is to be killed, ``crash`` is a named pipe: what is written to it has that done, and when
+    the server has been started again it can be read to its end.
+    """
 
     url: str
     states_root: str
     plan: Plan
     kill: Kill
+    crash: Path | None = None
 
 
 @dataclass
@@ -52,9 +60,13 @@ class Death:
     results : list
         What the operations returned, as JSON with the kind of the record.
     at : str or None
-        The call before which it was killed, if it was killed at a counted one.
+        The call before which it or the server was killed, if that was at a counted one.
     points : list of str
         The calls it counted, if it was not killed.
+    refused : str or None
+        The error of ours that an operation ended with, if one did. The process does nothing more then.
+    took_effect : bool or None
+        Whether the operation that had begun and not returned is there; None if there was no such. Known afterwards.
     seconds : float
         From its birth to its death.
     """
@@ -65,6 +77,8 @@ class Death:
     results: list[Any] = field(default_factory=list)
     at: str | None = None
     points: list[str] = field(default_factory=list)
+    refused: str | None = None
+    took_effect: bool | None = None
     error: str | None = None
 
     @property
@@ -94,6 +108,7 @@ class Nursery:
         death = Death(os.WTERMSIG(status) if os.WIFSIGNALED(status) else None, seconds)
         _read(log, death)
         assert death.error is None, death.error
+        assert death.refused is None or life.kill.server, death.refused
         assert death.signal is not None or status == 0, f"ended with status {status}"
         return death
 
@@ -124,6 +139,8 @@ def _read(log: bytes, death: Death) -> None:
 
 
 def _main() -> None:
+    for url in ("sqlite://", "postgresql+psycopg://"):
+        sa.create_engine(url)  # which imports what it takes, and connects to nothing
     versions._BATCH_LENGTH = AHEAD  # so that what is written ahead of a large save is so of a small one
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
@@ -143,7 +160,8 @@ def _raise(life: Life) -> tuple[int, float, bytes]:
         os.close(ours)
         _live(life, theirs)
     os.close(theirs)
-    log = b"".join(_heard(ours, pid, None if life.kill.after is None else began + life.kill.after))
+    after = None if life.kill.server else life.kill.after
+    log = b"".join(_heard(ours, pid, None if after is None else began + after))
     os.close(ours)
     _, status = os.waitpid(pid, 0)
     return status, time.monotonic() - began, log
@@ -171,8 +189,14 @@ def _live(life: Life, pipe: int) -> None:
         while line:
             line = line[write(pipe, line) :]
 
+    def end(what: str) -> None:
+        say(at=what)
+        if life.crash is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        have_crashed(life.crash)
+
     try:
-        points = Points(life.kill, lambda what: say(at=what))
+        points = Points(life.kill, end)
         store = open_store(life.url)
         states = StateFiles(Path(life.states_root), store_id=store.id)
         hands = Hands(NotebookRepository(store, states=states), states)
@@ -184,9 +208,18 @@ def _live(life: Life, pipe: int) -> None:
         store.close()
         say(points=points.passed)
         os._exit(0)
+    except AxonError as error:
+        say(refused=f"{type(error).__name__}: {error}")
+        os._exit(0)
     except BaseException:  # noqa: BLE001 - the parent is told
         say(error=traceback.format_exc())
         os._exit(1)
+
+
+def have_crashed(pipe: Path) -> None:
+    """Have the server killed; returns when it runs again."""
+    pipe.write_bytes(b"now")
+    pipe.read_bytes()
 
 
 if __name__ == "__main__":

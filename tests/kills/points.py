@@ -22,12 +22,24 @@ _CALLS = ("fsync", "mkdir", "open", "rename", "replace", "rmdir", "unlink", "wri
 
 @dataclass(frozen=True)
 class Kill:
-    """When a process is killed: before the ``call``-th counted call, ``after`` so many seconds from outside, or in
-    the midst of the write that makes any file longer than ``beyond`` bytes. Without any of these, not at all."""
+    """When a process is killed, if at all.
+
+    Attributes
+    ----------
+    call : int or None
+        Before which of the counted calls.
+    after : float or None
+        From outside, after so many seconds.
+    beyond : int or None
+        In the midst of the write that makes any file longer than so many bytes.
+    server : bool
+        Instead of the process, the database server is, and started again; the process goes on.
+    """
 
     call: int | None = None
     after: float | None = None
     beyond: int | None = None
+    server: bool = False
 
 
 class Points:
@@ -37,14 +49,14 @@ class Points:
     ----------
     kill : Kill
         When to end the process.
-    last_words : callable
-        Told what is about to be called, before the process ends.
+    end : callable
+        Given what is about to be called, ends the process, or the server.
     """
 
-    def __init__(self, kill: Kill, last_words: Callable[[str], None]) -> None:
+    def __init__(self, kill: Kill, end: Callable[[str], None]) -> None:
         self.passed: list[str] = []
         self._fatal = kill.call
-        self._last_words = last_words
+        self._end = end
         if kill.beyond is not None:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (kill.beyond, resource.RLIM_INFINITY))
@@ -58,8 +70,7 @@ class Points:
         """Count a call that comes next, or do not live to see it."""
         self.passed.append(what)
         if len(self.passed) == self._fatal:
-            self._last_words(what)
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._end(what)
 
     def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)

@@ -14,9 +14,12 @@ from .model import Model
 from .nursery import Nursery, nursery
 from .plans import SCENARIOS, random_plan
 from .points import Kill
+from .servers import MortalServer, mortal_server
 from .trial import Place, trial
 
 ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
+#: Scenarios in which an operation takes more than one transaction, or files.
+IN_STEPS = ("create, written ahead", "save, written ahead", "delete", "checkpoint after its files", "attach a state")
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +28,19 @@ def born() -> Iterator[Nursery]:
         yield opened
 
 
-@pytest.fixture(params=ON_DISK)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
+def new_place(engine: str, folder: Path) -> Place:
+    return Place(new_url(engine, folder, empty=False), folder / "states")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_an_operation_killed_anywhere_is_done_or_not(name: str, place: Place, born: Nursery) -> None:
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    # For PostgreSQL a client that is killed is one that went away: one of each kind will do.
+    [("sqlite", name) for name in SCENARIOS] + [("postgresql", name) for name in IN_STEPS],
+)
+def test_an_operation_killed_anywhere_is_done_or_not(
+    engine: str, name: str, tmp_path: Path, born: Nursery
+) -> None:
+    place = new_place(engine, tmp_path)
     setup, operation = SCENARIOS[name]
     number, death = 1, trial(place, born, [operation], Kill(call=1), setup=setup)
     while death.signal is not None:
@@ -40,10 +49,14 @@ def test_an_operation_killed_anywhere_is_done_or_not(name: str, place: Place, bo
     assert len(death.points) == number - 1 > 2
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [("sqlite", number) for number in range(12)] + [("postgresql", number) for number in range(4)],
+)
 def test_a_process_killed_at_any_instant_loses_nothing_acknowledged(
-    number: int, place: Place, born: Nursery
+    engine: str, number: int, tmp_path: Path, born: Nursery
 ) -> None:
+    place = new_place(engine, tmp_path)
     seed = f"instant {number}"
     dice = random.Random(seed)
     unhurt = trial(place, born, random_plan(Model(), seed, 30), Kill())
@@ -55,8 +68,9 @@ def test_a_process_killed_at_any_instant_loses_nothing_acknowledged(
 
 @pytest.mark.parametrize("number", range(6))
 def test_a_process_killed_in_the_midst_of_a_write_loses_nothing_acknowledged(
-    number: int, place: Place, born: Nursery
+    number: int, tmp_path: Path, born: Nursery
 ) -> None:
+    place = new_place("sqlite", tmp_path)
     seed = f"write {number}"
     dice = random.Random(seed)
     for again in range(3):
@@ -78,3 +92,22 @@ def test_a_store_that_is_being_made_when_its_maker_is_killed_is_made_by_the_next
         place = Place(new_url(engine, folder), folder / "states")
         death = trial(place, born, [operation], Kill(call=number), new=True)
     assert sum(point.startswith("CREATE") for point in death.points) > 10
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MortalServer]:
+    with mortal_server() as started:
+        yield started
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_database_server_killed_in_an_operation_loses_nothing_acknowledged(
+    number: int, tmp_path: Path, born: Nursery, server: MortalServer
+) -> None:
+    place = Place(server.url(server.new_database()), tmp_path / "states", server)
+    seed = f"server {number}"
+    dice = random.Random(seed)
+    plan = random_plan(Model(), seed, 12)
+    unhurt = trial(place, born, plan, Kill())
+    trial(place, born, plan, Kill(call=dice.randint(1, len(unhurt.points)), server=True))
+    trial(place, born, plan, Kill(after=dice.uniform(0, unhurt.seconds), server=True))

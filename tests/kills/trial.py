@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -33,12 +35,26 @@ _KINDS = {
 }
 
 
+class Server(Protocol):
+    """A database server that can be killed."""
+
+    def crash(self) -> None:
+        """Kill it."""
+
+    def start(self) -> None:
+        """Start it again; returns when it takes connections."""
+
+
 @dataclass
 class Place:
-    """Where trials are held: a store that goes through all of them, and its state files."""
+    """Where trials are held: a store that goes through all of them, and its state files.
+
+    ``server`` is that of the store's database, where it can be killed.
+    """
 
     url: str
     states_root: Path
+    server: Server | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Opened]:
@@ -150,7 +166,8 @@ def trial(
     if not new:
         with place.opened() as before:
             before.follow(setup, model)
-    death = nursery.live(Life(place.url, str(place.states_root), plan, kill))
+    with _crashing(place, kill) as pipe:
+        death = nursery.live(Life(place.url, str(place.states_root), plan, kill, pipe))
     try:
         with place.opened() as after:
             done, model = _judge(after, model, plan, death)
@@ -165,6 +182,42 @@ def trial(
     return death
 
 
+@contextmanager
+def _crashing(place: Place, kill: Kill) -> Iterator[Path | None]:
+    """Have the server killed and started again, when the named pipe says so or ``kill`` does."""
+    if not kill.server:
+        yield None
+        return
+    server, pipe = place.server, place.states_root.with_name("crash")
+    assert server is not None
+    os.mkfifo(pipe)
+
+    def obey() -> None:
+        if pipe.read_bytes():
+            server.crash()
+            server.start()
+            pipe.write_bytes(b"")
+
+    def crash() -> None:
+        server.crash()
+        server.start()
+
+    obeying = threading.Thread(target=obey)
+    obeying.start()
+    timer = threading.Timer(kill.after, crash) if kill.after is not None else None
+    if timer is not None:
+        timer.start()
+    try:
+        yield pipe
+    finally:
+        if timer is not None:
+            timer.join()
+        if obeying.is_alive():
+            pipe.write_bytes(b"")  # it did not come to that
+        obeying.join()
+        pipe.unlink()
+
+
 def _judge(after: Opened, model: Model, plan: Plan, death: Death) -> tuple[int, Model]:
     """How many operations took effect, and the model that holds then."""
     acknowledged = Acknowledged()
@@ -175,11 +228,13 @@ def _judge(after: Opened, model: Model, plan: Plan, death: Death) -> tuple[int, 
         unfinished = plan[death.returned]
         done = copy.deepcopy(model)
         acknowledged.note(done.apply(unfinished))
-        possible = [done] if death.at == RETURNED else [model, done]
+        possible = [done] if death.at == RETURNED and death.signal else [model, done]
         if unfinished.name in _WRITING_AHEAD:
             ahead = {unfinished.arguments["id"]}
     found = after.assert_like(*possible)
     acknowledged.check(after.repository)
+    if death.begun > death.returned:
+        death.took_effect = found is not model
     # What was written ahead of a version that did not begin. The next version to begin removes it, but where the
     # record itself did not come to be, there is none. With a sweep of contents at the start this is to be `set()`.
     assert unlisted_contents(after.store) <= ahead
@@ -188,4 +243,5 @@ def _judge(after: Opened, model: Model, plan: Plan, death: Death) -> tuple[int, 
 
 def _story(plan: Plan, kill: Kill, death: Death) -> str:
     unfinished = plan[death.returned] if death.begun > death.returned else "between two operations"
-    return f"{kill}, before {death.at}; {death.returned} operations had returned, then {unfinished}"
+    ended = f"refused with {death.refused}" if death.refused else f"ended before {death.at}"
+    return f"{kill}: {ended}; {death.returned} operations had returned, then {unfinished}"
