@@ -22,7 +22,12 @@ class AxonNotebooks(Configurable):
 
     store_url = Unicode(
         help="""
-        Where records are kept: sqlite:///<absolute path>, or memory:// to forget them when the server stops.
+        Where records are kept: sqlite:///<absolute path>; postgresql+psycopg://<user>@<host>/<database>, which many
+        servers may share, as on a hub; or memory:// to forget them when the server stops.
+
+        A URL with a password in it is refused, since every kernel is given it. PostgreSQL's client takes passwords from
+        a passfile, ~/.pgpass or the one that PGPASSFILE or ?passfile=/path in the URL names; other settings of libpq,
+        as ?sslmode=verify-full, go into the URL as well.
 
         By default axon_notebooks/axon.db in Jupyter's data folder.
         """

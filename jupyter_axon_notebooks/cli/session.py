@@ -16,9 +16,9 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from ..config import AxonNotebooks
-from ..errors import AxonError, NotFound, StoreError
+from ..errors import NotFound, StoreError
 from ..repository import NotebookRepository
-from ..store import open_store
+from ..store import has_tables, open_store
 from ..store.health import schema_version
 from ..store.urls import file_of, shown_url
 
@@ -45,7 +45,7 @@ class Session:
 
     @property
     def url(self) -> str:
-        """The store's URL, which may hold a password."""
+        """The store's URL, as it was given: not for showing."""
         return self.config.store_url
 
     @contextmanager
@@ -64,6 +64,8 @@ class Session:
             if not path.exists() or path.stat().st_size == 0:
                 raise _NoStore(shown_url(self.url))
             self._check_is_store(path)
+        elif self.url != "memory://" and not has_tables(self.url):
+            raise _NoStore(shown_url(self.url))
         with self.writing() as repository:
             yield repository
 
@@ -81,24 +83,12 @@ class Session:
         """The records, of a store that is made if missing; raises StoreError."""
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
-        with self._without_password():
-            store = open_store(self.url)
-            try:
-                # An import of a notebook without cells is to stay without them.
-                yield NotebookRepository(store, starter_cells=())
-            finally:
-                store.close()
-
-    @contextmanager
-    def _without_password(self) -> Iterator[None]:
+        store = open_store(self.url)
         try:
-            yield
-        except AxonError as error:
-            error.args = tuple(
-                arg.replace(self.url, shown_url(self.url)) if isinstance(arg, str) else arg
-                for arg in error.args
-            )
-            raise
+            # An import of a notebook without cells is to stay without them.
+            yield NotebookRepository(store, starter_cells=())
+        finally:
+            store.close()
 
 
 class _NoStore(NotFound):

@@ -383,7 +383,8 @@ class NotebookRepository:
         """Give a checkpoint a state file.
 
         ``commit`` puts the file in its place and is called inside the transaction, after all checks: two uploads at
-        once cannot overwrite one another. It should be quick. A state with the same ``digest`` whose file is there, as
+        once cannot overwrite one another. It should be quick, and may be called again: should the database break the
+        transaction off, the next attempt has to be given the same state. A state with the same ``digest`` whose file is there, as
         ``is_there`` tells of its path, is left as it is and ``commit`` not called.
 
         Raises

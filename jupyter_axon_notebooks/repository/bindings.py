@@ -15,8 +15,8 @@ import msgspec
 from tinydb import where
 
 from ..records import NotebookHeader, NotebookSummary, format_time
-from ..store import Document, Store
-from .notebooks import Notebooks
+from ..store import Document, Store, retried
+from .notebooks import Notebooks, binding_lock
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +84,7 @@ class Bindings:
             bound = (where("origin") == origin) & (where("path") > below) & (where("path") < below[:-1] + "0")
         return [_binding(found) for found in self._store.notebooks.search(bound)]
 
+    @retried
     def bind(self, id: str, path: str, moment: datetime) -> NotebookSummary:
         """Bind a record to another file; whoever was bound there is released."""
 
@@ -101,14 +102,23 @@ class Bindings:
             return True
 
         with self._store.transaction():
-            there = self._of_origin(id, path)
-            if there is not None and there.id != id:
+            there = self._held_at(id, path)
+            if there is not None:
                 self.release(there.id, moment)
             return self._notebooks.changed_summary(id, apply)
 
-    def _of_origin(self, id: str, path: str) -> Binding | None:
+    def _held_at(self, id: str, path: str) -> Binding | None:
+        """Who else is bound to a file of the origin of ``id``; both records and the file are locked then."""
         binding = self.of(id)
-        return None if binding is None or binding.origin is None else self.at(binding.origin, path)
+        if binding is None or binding.origin is None:
+            return None
+        self._store.lock(binding_lock(binding.origin, path))
+        there = self.at(binding.origin, path)
+        if there is None or there.id == id:
+            return None
+        locked = [_binding(found) for found in self._store.notebooks.locked_some([id, there.id])]
+        # It may have moved before it was locked.
+        return next((one for one in locked if one.id != id and one.path == path), None)
 
     def release(self, id: str, moment: datetime) -> NotebookSummary:
         """Bind a record to no file any more, and note since when."""

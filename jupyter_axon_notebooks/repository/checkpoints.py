@@ -20,7 +20,7 @@ from ..records import (
     new_id,
     now,
 )
-from ..store import Store, document
+from ..store import Store, document, retried
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
@@ -49,6 +49,7 @@ class Checkpoints:
         self._store = store
         self._states = states
 
+    @retried
     def create(self, new: NewCheckpoint) -> NotebookCheckpoint:
         """Store a new checkpoint."""
         with self._store.transaction():
@@ -77,7 +78,9 @@ class Checkpoints:
                     self._store.checkpoints.insert(stored)
             except ValueError:
                 raise Conflict(f"checkpoint {checkpoint.id} exists already") from None
-            except Conflict:  # the index that holds (run, epoch, step) unique
+            except Conflict as error:
+                if ".run_id" not in str(error):  # not the index that holds (run, epoch, step) unique
+                    raise
                 raise Conflict(
                     f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, "
                     f"step {checkpoint.step} already"
@@ -149,6 +152,7 @@ class Checkpoints:
 
         return self._change(id, attach)
 
+    @retried
     def _change(self, id: str, apply: Callable[[dict[str, Any]], None]) -> NotebookCheckpoint:
         with self._store.transaction():
             if self._store.checkpoints.locked(id) is None:
@@ -158,17 +162,24 @@ class Checkpoints:
 
     def delete(self, id: str) -> None:
         """Remove a checkpoint and its state files."""
+        notebook_id = self._remove(id)
+        with files_remain(f"checkpoint {id}"):
+            self._states.remove_checkpoint(notebook_id, id)
+
+    @retried
+    def _remove(self, id: str) -> str:
+        """Remove a checkpoint; the id of its notebook."""
         with self._store.transaction():
             found = self._store.checkpoints.locked(id)
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
             self._states.abandon(found["notebook_id"], id)
-        with files_remain(f"checkpoint {id}"):
-            self._states.remove_checkpoint(found["notebook_id"], id)
+        return str(found["notebook_id"])
 
     # Runs
 
+    @retried
     def create_run(self, run: TrainingRun) -> TrainingRun:
         """Store a new run."""
         with self._store.transaction():
@@ -196,6 +207,7 @@ class Checkpoints:
         found = self._store.runs.search(of_notebook, sort=order, limit=limit, skip=offset)
         return [TrainingRun.from_json(stored) for stored in found]
 
+    @retried
     def set_run_status(self, id: str, status: RunStatus) -> TrainingRun:
         """Move a run on, or end it."""
         with self._store.transaction():

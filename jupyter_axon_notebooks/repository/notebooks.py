@@ -25,7 +25,7 @@ from ..records import (
     new_id,
     now,
 )
-from ..store import Document, Store, document
+from ..store import Document, Store, document, retried
 from .starter import starter_cells, starter_metadata
 from .states import States, files_remain
 from .versions import Parts, Versions, take_apart
@@ -90,18 +90,27 @@ class Notebooks:
         stored = {**_plain(notebook), **fields}
         try:
             self._versions.write_ahead(notebook.id, parts, lambda: self._check_free(notebook))
-            with self._store.transaction():
-                self._check_free(notebook)
-                self._set_version(stored, parts)
-                self._store.notebooks.insert(document(notebook.id, stored))
+            notebook.version_id = self._insert(notebook, stored, parts)
         except BaseException:
             with suppress(AxonError):  # why there is no record matters more
                 self._forget(notebook.id)
             raise
-        notebook.version_id = stored["version_id"]
         return notebook
 
+    @retried
+    def _insert(self, notebook: TrainingNotebook, fields: dict[str, Any], parts: Parts) -> str:
+        """Store a record with its first version; the version's id."""
+        stored = dict(fields)
+        with self._store.transaction():
+            self._check_free(notebook)
+            self._set_version(stored, parts)
+            self._store.notebooks.insert(document(notebook.id, stored))
+        return str(stored["version_id"])
+
     def _check_free(self, notebook: TrainingNotebook) -> None:
+        self._store.lock(f"notebook {notebook.id}")
+        if notebook.path is not None:
+            self._store.lock(binding_lock(notebook.origin, notebook.path))
         if self._store.notebooks.contains(doc_id=notebook.id):
             raise Conflict(f"notebook {notebook.id} exists already")
         if notebook.path is not None:
@@ -110,12 +119,15 @@ class Notebooks:
             if bound is not None:
                 raise Conflict(f"the file {notebook.path} belongs to notebook {bound['id']} already")
 
+    @retried
     def _forget(self, id: str) -> None:
         """Leave nothing that was written ahead, unless it has become the record of somebody who was quicker."""
         with self._store.transaction():
+            self._store.lock(f"notebook {id}")
             if not self._store.notebooks.contains(doc_id=id):
                 self._versions.forget(id)
 
+    @retried
     def find(
         self, condition: QueryInstance | None = None, *, id: str | None = None
     ) -> TrainingNotebook | None:
@@ -248,6 +260,12 @@ class Notebooks:
 
     def delete(self, id: str) -> None:
         """Remove a record and all that belongs to it."""
+        self._remove(id)
+        with files_remain(f"notebook {id}"):
+            self._states.remove_notebook(id)
+
+    @retried
+    def _remove(self, id: str) -> None:
         store, belonging = self._store, where("notebook_id") == id
         with store.transaction():
             self._locked(id)
@@ -255,8 +273,6 @@ class Notebooks:
                 table.remove(belonging)
             store.notebooks.remove(doc_ids=[id])
             self._states.abandon(id)
-        with files_remain(f"notebook {id}"):
-            self._states.remove_notebook(id)
 
     def _locked(self, id: str, expected: str | None = None) -> Document:
         stored = self._store.notebooks.locked(id)
@@ -266,12 +282,14 @@ class Notebooks:
             raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
         return stored
 
+    @retried
     def change(
         self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool], expected: str | None = None
     ) -> dict[str, Any]:
         """Let ``apply`` change a record's header and the rest of its stored form, in one transaction; that form then.
 
-        ``apply`` tells whether what it did is a change that a user would call one, which moves ``updated_at``.
+        ``apply`` tells whether what it did is a change that a user would call one, which moves ``updated_at``. It may
+        be called again, with the form as it is then.
         """
         with self._store.transaction():
             stored: dict[str, Any] = dict(self._locked(id, expected))
@@ -302,6 +320,11 @@ class Notebooks:
         stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)
         stored["cell_count"] = len(parts.entries)
         stored["cell_statuses"] = parts.statuses
+
+
+def binding_lock(origin: str | None, path: str) -> str:
+    """What stands for a file that a record may be bound to, whether one is or not; for :meth:`.Store.lock`."""
+    return f"file {origin} {path}"
 
 
 def matching(

@@ -36,7 +36,7 @@ from ..records import (
     new_id,
     now,
 )
-from ..store import Document, Store, document
+from ..store import Document, Store, document, retried
 from ..store.codec import encode
 
 #: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
@@ -191,9 +191,15 @@ class Versions:
         if sum(content.length for content in parts.contents.values()) <= _BATCH_LENGTH:
             return
         for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
-            with self._store.transaction():
-                ordinal, _ = self._place(self._current(lock()), parts)
-                self._insert(notebook_id, parts, self._missing(notebook_id, batch), ordinal)
+            self._write_batch(notebook_id, parts, batch, lock)
+
+    @retried
+    def _write_batch(
+        self, notebook_id: str, parts: Parts, digests: list[str], lock: Callable[[], str | None]
+    ) -> None:
+        with self._store.transaction():
+            ordinal, _ = self._place(self._current(lock()), parts)
+            self._insert(notebook_id, parts, self._missing(notebook_id, digests), ordinal)
 
     def write(self, notebook_id: str, current_id: str | None, parts: Parts) -> str:
         """Make ``parts`` the newest version, inside the caller's transaction; its id.
@@ -318,6 +324,7 @@ class Versions:
             )
         return found
 
+    @retried
     def get(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
         """A version of a notebook, whole; None where it has no such version."""
         with self._store.snapshot():

@@ -33,7 +33,16 @@ from .schema import (
 )
 from .tables import DocumentTable, SqlStorage, document
 
-__all__ = ["Document", "DocumentTable", "Store", "default_url", "document", "open_store", "retried"]
+__all__ = [
+    "Document",
+    "DocumentTable",
+    "Store",
+    "default_url",
+    "document",
+    "has_tables",
+    "open_store",
+    "retried",
+]
 
 
 _T = TypeVar("_T")
@@ -239,6 +248,22 @@ def open_store(url: str | None = None) -> Store:
         When it cannot be opened; :class:`StoreTooNew` when a newer version of this package wrote it.
     """
     return Store(url or default_url())
+
+
+def has_tables(url: str) -> bool:
+    """Whether there is a store in the database at ``url``; none is made. For databases that are no file.
+
+    Raises
+    ------
+    StoreError
+        When the database cannot be reached.
+    """
+    database = Database(url)
+    try:
+        with database.reading() as connection:
+            return sa.inspect(connection).has_table(Schema().properties.name)
+    finally:
+        database.close()
 
 
 def default_url() -> str:

@@ -13,6 +13,7 @@ from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, Record
 from ..mapping import map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
+from ..store.urls import shown_url
 from .embedded import EmbeddedIds
 from .files import (
     embedded_id,
@@ -88,15 +89,15 @@ class NotebookSync(Generic[_Opened]):
         ids: EmbeddedIds | None = None,
         read: Callable[[str], Mapping[str, Any]] = read_file,
     ) -> None:
-        self._url = url
+        self._url = shown_url(url)
         self._open = open
         self._log = log
         self._ids = EmbeddedIds() if ids is None else ids
         self._read = read
         self._opened: _Opened | None = None
-        self._trouble: Exception = StoreBusy(f"the store {url} is still being opened")
+        self._trouble: Exception = StoreBusy(f"the store {self._url} is still being opened")
         self._queue = EventQueue(_REST)
-        self._queue.put(Opening(url))
+        self._queue.put(Opening(self._url))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="axon-sync", daemon=True)
 
