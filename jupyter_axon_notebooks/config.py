@@ -79,6 +79,17 @@ class AxonNotebooks(Configurable):
         """,
     ).tag(config=True)
 
+    history_limit = Int(
+        100,
+        min=1,
+        allow_none=True,
+        help="""
+        How many versions of a notebook are kept, besides those that its checkpoints refer to. None keeps all.
+
+        Older ones are removed in the background.
+        """,
+    ).tag(config=True)
+
     starter_cells = List(
         Dict(per_key_traits={"cell_type": Enum(["code", "markdown"]), "source": Unicode()}),
         help="""

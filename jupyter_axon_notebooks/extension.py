@@ -23,10 +23,10 @@ from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
 from .repository import NotebookRepository
 from .states import StateFiles
-from .states.tidy import tidy
 from .store import open_store
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
 from .sync.files import read_file
+from .upkeep import Upkeep
 
 #: Worker threads: what a request does to the store or the disk happens in one of them.
 _WORKERS = 8
@@ -61,8 +61,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         roots = [Path(root) for root in self.extra_states_roots]
         states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
-        self._executor.submit(tidy, states, repository, self.log)
-        return Home(store, repository, states, origin)
+        upkeep = Upkeep(store, repository, states, self.history_limit, self.log)
+        upkeep.start()
+        return Home(store, repository, states, origin, upkeep)
 
     @property
     def _server(self) -> Any:
@@ -134,6 +135,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Finish the saves on their way, then close the store."""
-        await asyncio.get_running_loop().run_in_executor(None, self._sync.stop)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self._sync.close()
+        await loop.run_in_executor(None, self._sync.close)

@@ -13,6 +13,7 @@ from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..store import Store
 from ..sync import NotebookSync
+from ..upkeep import Upkeep
 
 #: The key of :class:`Services` in the server's settings.
 SETTING: Final = "axon_services"
@@ -26,6 +27,7 @@ class Home:
     repository: NotebookRepository
     states: StateFiles
     origin: str
+    upkeep: Upkeep
 
     @property
     def is_lost(self) -> bool:
@@ -33,7 +35,8 @@ class Home:
         return self.store.is_lost
 
     def close(self) -> None:
-        """Close the store."""
+        """Stop looking after the store, then close it."""
+        self.upkeep.stop()
         self.store.close()
 
 

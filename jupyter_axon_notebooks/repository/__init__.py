@@ -1,12 +1,12 @@
 """The operations on records: what this project does, told without Jupyter, HTTP or file formats.
 
 :class:`NotebookRepository` is the whole of it. The modules beside it hold its halves: :mod:`.notebooks`,
-:mod:`.checkpoints`, and how cells are kept, :mod:`.versions`.
+:mod:`.checkpoints`, and how cells are kept, :mod:`.versions`, and for how long, :mod:`.housekeeping`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from tinydb import where
@@ -33,6 +33,7 @@ from ..records import (
 from ..store import Store
 from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
+from .housekeeping import Housekeeping, Tidied
 from .notebooks import Notebooks, SavedNotebook, matching
 from .starter import STARTER_CELLS
 from .states import NoStates, States
@@ -46,6 +47,7 @@ __all__ = [
     "SavedNotebook",
     "StatePart",
     "States",
+    "Tidied",
 ]
 
 
@@ -77,6 +79,7 @@ class NotebookRepository:
         self._checkpoints = Checkpoints(store, states)
         self._versions = Versions(store)
         self._bindings = Bindings(store, self._notebooks)
+        self._housekeeping = Housekeeping(store, self._versions)
 
     # Notebooks
 
@@ -433,6 +436,31 @@ class NotebookRepository:
     def update_run_status(self, id: str, status: RunStatus) -> TrainingRun:
         """Move a run on: any status but ``running`` ends it, ``running`` reopens it. Raises NotFound."""
         return self._checkpoints.set_run_status(id, status)
+
+    # Housekeeping, in steps: each is a short transaction, and between two the caller may wait, or stop for good
+
+    def notebooks_to_tidy(self, keep: int) -> list[str]:
+        """The notebooks of which :meth:`tidy_notebook` with ``keep`` would remove versions."""
+        return self._housekeeping.crowded(keep)
+
+    def tidy_notebook(self, id: str, keep: int) -> Iterator[Tidied]:
+        """Remove the versions of a notebook that are not its newest ``keep`` and that no checkpoint refers to.
+
+        With them go the contents that no other version lists, and such as no version lists at all. Yields what each
+        step removed, which may be nothing.
+        """
+        return self._housekeeping.tidy(id, keep)
+
+    def notebooks_written_ahead(self) -> set[str]:
+        """The ids, of notebooks or of none, under which contents wait for a version to list them.
+
+        Either a large save is under way, or one was killed in the middle.
+        """
+        return self._housekeeping.ahead()
+
+    def drop_written_ahead(self, id: str) -> Iterator[Tidied]:
+        """Remove contents that wait for a version to list them, in steps; a save under way writes them once more."""
+        return self._housekeeping.drop_ahead(id)
 
 
 def _index(ids: list[str], cell_id: str) -> int:

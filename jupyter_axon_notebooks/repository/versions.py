@@ -8,13 +8,15 @@ outputs: re-running a notebook that prints the same stores nothing but the list.
 Versions of a notebook are numbered (``ordinal``), and a content carries the number of the version that first had it.
 A save that changes outputs alone replaces the newest version under the same number; the contents that bear this number
 and are no longer listed belong to nobody else, and go with it. So no version lists a content of a higher number than
-its own, and what bears a number that no version has (yet) was written ahead of one.
+its own, and what bears a number that no version has (yet) was written ahead of one. Old versions go one day
+(:mod:`.housekeeping`), and what is still listed then keeps its number: a content belongs to one version alone if it is
+newer than every version before that.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -218,9 +220,12 @@ class Versions:
         if replaces:
             self._store.versions.discard([str(current_id)])
             # Written ahead of a version that did not begin after all. Of that number none may be left.
-            self._drop(notebook_id, ordinal + 1)
-        self._drop(notebook_id, ordinal, except_for=parts.listed())
-        self._insert(notebook_id, parts, self._missing(notebook_id, parts.contents.keys() - known), ordinal)
+            self._drop(self.ahead(notebook_id, ordinal))
+        listed = {_content_id(notebook_id, digest) for digest in parts.listed()}
+        self._drop(self._store.leftovers.unshared(notebook_id, ordinal) - listed)
+        # Those written ahead as well: a sweep may have taken them.
+        missing = self._missing(notebook_id, parts.contents.keys() - known)
+        self._insert(notebook_id, parts, missing, ordinal)
         version_id = new_id()
         version = {
             "id": version_id,
@@ -264,14 +269,29 @@ class Versions:
         )
         self._store.contents.insert_new(*documents)
 
-    def _drop(self, notebook_id: str, ordinal: int, *, except_for: Iterable[str] = ()) -> None:
-        kept = {_content_id(notebook_id, digest) for digest in except_for}
-        bearing = (where("notebook_id") == notebook_id) & (where("ordinal") == ordinal)
-        unlisted = self._store.contents.ids(bearing) - kept
-        if unlisted:
-            self._store.contents.discard(unlisted)
+    def _drop(self, content_ids: set[str]) -> None:
+        if content_ids:
+            self._store.contents.discard(content_ids)
 
     # Reading
+
+    def ahead(self, notebook_id: str, newest: int) -> set[str]:
+        """The ids of contents that were written ahead of the version after the ``newest`` one; -1: there is none."""
+        following = where("ordinal") == newest + 1
+        return self._store.contents.ids((where("notebook_id") == notebook_id) & following)
+
+    def newest(self, notebook_id: str) -> int:
+        """The number of a notebook's newest version; -1 where it has none."""
+        of_notebook = where("notebook_id") == notebook_id
+        found = self._store.versions.search(of_notebook, sort=["-ordinal"], limit=1)
+        return int(found[0]["ordinal"]) if found else -1
+
+    def listed(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
+        """The ids of the contents that each of these versions lists; of those versions that there are."""
+        return {
+            str(version.doc_id): listed_contents(version)
+            for version in self._store.versions.get(doc_ids=list(version_ids))
+        }
 
     def parts(self, version_id: str) -> Parts:
         """A version's parts without the contents, which are in the store already.
@@ -345,6 +365,11 @@ class Versions:
         return [_summary(version) for version in found]
 
 
+def listed_contents(version: Mapping[str, Any]) -> set[str]:
+    """The ids of the contents that a version's document lists."""
+    return {_content_id(version["notebook_id"], digest) for digest in _parts(version).listed()}
+
+
 def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
     """``digests`` in full batches; what would be less than one at the end is left out."""
     batch: list[str] = []
@@ -357,7 +382,7 @@ def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
             batch, length = [], 0
 
 
-def _parts(version: Document) -> Parts:
+def _parts(version: Mapping[str, Any]) -> Parts:
     return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
 
 

@@ -298,12 +298,17 @@ class StateFiles:
         """Remove what killed processes left behind: see :func:`.sweep.sweep`."""
         return sweep(self._root, named, store_id=self._store_id, older_than=older_than, progress=progress)
 
-    def used(self) -> int:
+    def used(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
         """Bytes in all files under the root, unfinished ones too; links count nothing.
 
-        Looks at every file: some seconds for 100,000 checkpoints.
+        Looks at every file: some seconds for 100,000 checkpoints. ``progress`` is given the number of files looked at
+        so far, after each; what it raises ends the look.
         """
-        return sum(_sizes(self._root))
+        used = 0
+        for seen, size in enumerate(_sizes(self._root), 1):
+            used += size
+            progress(seen)
+        return used
 
 
 def _names_below(path: str, root: str) -> tuple[str, ...] | None:

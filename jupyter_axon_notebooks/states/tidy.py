@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from functools import partial
 
 from ..errors import AxonError
@@ -15,11 +16,27 @@ from .folders import size_text
 _MUCH = 10 * 1000**3
 
 
-def tidy(states: StateFiles, repository: NotebookRepository, log: logging.Logger) -> None:
-    """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed."""
+class _Stopped(Exception):
+    """There is no more time."""
+
+
+def tidy(
+    states: StateFiles, repository: NotebookRepository, log: logging.Logger, stopping: threading.Event
+) -> None:
+    """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed.
+
+    Ends early once ``stopping`` is set: what is left then is found the next time.
+    """
+
+    def go_on(_seen: int) -> None:
+        if stopping.is_set():
+            raise _Stopped
+
     try:
-        report = states.sweep(partial(named_files, repository))
-        used = states.used()
+        report = states.sweep(partial(named_files, repository), progress=go_on)
+        used = states.used(progress=go_on)
+    except _Stopped:
+        return
     except AxonError as error:
         log.warning("axon: state files were not looked at: %s", error)
         return

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -18,6 +18,8 @@ from tinydb.table import Document
 from ..errors import StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
+from .leftovers import Leftovers
+from .migrations import migrate
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
 from .schema import (
     CHECKPOINTS,
@@ -32,6 +34,8 @@ from .schema import (
     Schema,
 )
 from .tables import DocumentTable, SqlStorage, document
+from .urls import file_of
+from .vacuum import reclaim
 
 __all__ = [
     "Document",
@@ -70,6 +74,8 @@ class Store:
         The store's own random id, made with it: what lies outside the store can tell whose it is.
     notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
         Its tables.
+    leftovers : Leftovers
+        What it could do without.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Store:
     ) -> None:
         self.url = url
         self._schema = Schema(collections)
+        self._file = file_of(url)
         self._database = Database(url, busy_timeout)
         try:
             self.id = self._prepare()
@@ -88,32 +95,34 @@ class Store:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
+        self.leftovers = Leftovers(self._database, self._schema)
 
     def _prepare(self) -> str:
-        """Make the tables where they are missing; the store's id."""
+        """Make a new store's tables, or bring an older store up to date; the store's id."""
         with self._database.reading() as connection:
             known = self._properties(connection)
         if known.get("schema_version") != str(SCHEMA_VERSION):
             with self._database.transaction() as connection:
                 self._database.prepare()
                 known = self._properties(connection)
-                self._check_version(known)
+                if known:
+                    migrate(connection, self._version(known), SCHEMA_VERSION)
                 self._schema.metadata.create_all(connection)
-                made = {"schema_version": str(SCHEMA_VERSION), "store_id": new_id()}
-                missing = {name: value for name, value in made.items() if name not in known}
-                if missing:
-                    rows = [{"name": name, "value": value} for name, value in missing.items()]
-                    connection.execute(sa.insert(self._schema.properties), rows)
-                known = {**known, **missing}
+                known = {"store_id": new_id(), **known, "schema_version": str(SCHEMA_VERSION)}
+                connection.execute(sa.delete(self._schema.properties))
+                rows = [{"name": name, "value": value} for name, value in known.items()]
+                connection.execute(sa.insert(self._schema.properties), rows)
         return known["store_id"]
 
-    def _check_version(self, known: Mapping[str, str]) -> None:
-        version = known.get("schema_version", "0")
-        if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+    def _version(self, known: Mapping[str, str]) -> int:
+        """The schema version of a store with these properties, if it can be used."""
+        version = known.get("schema_version", "")
+        if not version.isdecimal() or not 1 <= int(version) <= SCHEMA_VERSION:
             raise StoreTooNew(
                 f"the store {self} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
                 "upgrade jupyter-axon-notebooks"
             )
+        return int(version)
 
     def _properties(self, connection: sa.Connection) -> dict[str, str]:
         properties = self._schema.properties
@@ -205,6 +214,10 @@ class Store:
                 return [self.checkpoints.get(doc_id=ids[0])]
             found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
+
+    def reclaim(self) -> Iterator[int]:
+        """Give the disk back what a file no longer needs; the bytes that each short step gave back."""
+        return iter(()) if self._file is None else reclaim(self._database, self._file)
 
     @property
     def is_lost(self) -> bool:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
 
 from .codec import decode, plain_text
 from .schema import CHECKPOINTS, COLLECTIONS
@@ -37,6 +39,12 @@ class FileHealth:
         None for an empty file, and for a database that is no store.
     counts : dict
         Documents by collection (``notebooks``, ``checkpoints``, …).
+    sizes : dict
+        Bytes by table, indexes included; empty where this SQLite cannot tell.
+    free : int
+        Bytes in the file that nothing is kept in.
+    shrinks : bool
+        Whether such room can be given back while the store is in use.
     faults : list of str
         What SQLite's integrity check found, or why it could not be made.
     """
@@ -54,6 +62,9 @@ class FileHealth:
     journal: str | None = None
     schema_version: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    free: int = 0
+    shrinks: bool = False
     faults: list[str] = field(default_factory=list)
 
 
@@ -91,6 +102,20 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
         if collection.name in tables:
             count = connection.execute(f'SELECT count(*) FROM "{collection.name}"')  # noqa: S608
             health.counts[collection.name.removeprefix("axonml_")] = count.fetchone()[0]
+    free, page, shrinks = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("freelist_count", "page_size", "auto_vacuum")
+    )
+    health.free, health.shrinks = free * page, shrinks == _INCREMENTAL
+    with suppress(sqlite3.OperationalError):  # not every build has the table of pages
+        health.sizes = {name.removeprefix("axonml_"): size for name, size in connection.execute(_SIZES)}
+
+
+_INCREMENTAL = 2
+_SIZES = """
+    SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_master USING (name)
+    WHERE aggregate = TRUE AND tbl_name LIKE 'axonml_%' GROUP BY tbl_name
+"""
 
 
 def schema_version(path: Path) -> int | None:
@@ -145,6 +170,15 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
     how = "immutable=1" if unused else "mode=ro"
     with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5)) as connection:
         yield connection
+
+
+@contextmanager
+def examining(path: Path) -> Iterator[sa.Connection]:
+    """As :func:`looking`, for SQLAlchemy."""
+    with looking(path) as raw:
+        engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
+        with engine.connect() as connection:
+            yield connection
 
 
 def _journal(path: Path) -> str:

@@ -127,7 +127,12 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         try:
+            if not connection.execute("PRAGMA page_count").fetchone()[0]:
+                # While it is empty: a file that others write to cannot be given the means to shrink in steps.
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             _set_journal(connection, journal, busy_timeout)
+            # Some builds of SQLite write zeros over all they delete. To remove 50 MB then takes half a second.
+            connection.execute("PRAGMA secure_delete=FAST")
             # Without a log, the commit is the removal of the journal: EXTRA makes that durable as well.
             connection.execute(f"PRAGMA synchronous={'FULL' if journal == 'wal' else 'EXTRA'}")
             connection.execute("PRAGMA fullfsync=ON")  # macOS: otherwise a sync stops at the disk's own cache

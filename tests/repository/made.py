@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from jupyter_axon_notebooks.mapping import map_notebook
@@ -15,6 +20,7 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
+    UpdateNotebook,
     now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository, SavedNotebook
@@ -63,6 +69,19 @@ def saved_file(content: dict[str, Any]) -> SavedNotebook:
 def create_ids(repository: NotebookRepository, *ids: str, **fields: Any) -> None:
     for id in ids:
         repository.create(new_notebook(code("c"), id=id, **fields))
+
+
+def edit(repository: NotebookRepository, *cells: NotebookCell, id: str = "nb") -> str:
+    return repository.update(id, UpdateNotebook(cells=list(cells))).version_id or ""
+
+
+def history(repository: NotebookRepository, length: int, id: str = "nb") -> list[str]:
+    """A notebook of so many versions, oldest first; one cell stays, the other changes."""
+    first = repository.create(new_notebook(code("a", "same"), code("b", "0", "0"), id=id)).version_id or ""
+    return [
+        first,
+        *(edit(repository, code("a", "same"), code("b", f"{n}", f"{n}"), id=id) for n in range(1, length)),
+    ]
 
 
 def sources(cells: list[NotebookCell]) -> list[str]:
@@ -138,3 +157,35 @@ class RecordedStates:
     def _note(self, *what: str) -> None:
         assert self._store._database._work.connection is None, "state files are removed after the commit"
         self.removed.append(what)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from made import code, new_notebook, saved
+from jupyter_axon_notebooks.repository import NotebookRepository, versions
+from jupyter_axon_notebooks.store import open_store
+versions._BATCH_LENGTH = 150
+written = versions.Versions.write_ahead
+def and_die(*arguments):
+    written(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+versions.Versions.write_ahead = and_die
+repository = NotebookRepository(open_store(sys.argv[2]))
+cells = [code(f"c{n}", "1", f"{n}q" * 20, count=1) for n in range(5)]
+if repository.find_summary("nb") is None:
+    repository.create_saved(new_notebook(id="nb"), saved(*cells))
+else:
+    repository.save("nb", saved(*cells))
+"""
+
+
+def killed_in_a_save(url: str) -> None:
+    """Have a process killed between what it writes ahead of a large save and the save itself."""
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent), url],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGKILL

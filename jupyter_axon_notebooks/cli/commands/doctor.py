@@ -8,12 +8,13 @@ import click
 from rich.text import Text
 
 from ...states.folders import size_text
-from ..diagnosis import Problem, diagnose
+from ..diagnosis import diagnose
+from ..findings import Problem
 from ..group import FAILED
 from ..output import fields, progress, shown, write, write_json
 from ..session import Session, with_session
 
-_BYTES = ("size", "log size", "used", "free")
+_BYTES = ("size", "log size", "unused", "used", "free", "largest notebook")
 
 
 @click.command()
@@ -31,17 +32,17 @@ def command(session: Session, as_json: bool) -> None:
         write_json({"facts": found.facts, "problems": [problem._asdict() for problem in found.problems]})
     else:
         for section, facts in found.facts.items():
-            pairs = ((f"  {name}", _readable(name, value)) for name, value in facts.items())
+            pairs = ((f"  {name}", _readable(section, name, value)) for name, value in facts.items())
             write(Text(section, style="bold"), fields(pairs))
         _write_problems(found.problems)
     if found.problems:
         raise click.exceptions.Exit(FAILED)
 
 
-def _readable(name: str, value: Any) -> Any:
+def _readable(section: str, name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name in _BYTES and isinstance(value, int):
+    if (name in _BYTES or section == "sizes") and isinstance(value, int):
         return size_text(value)
     if isinstance(value, list):
         return "; ".join(value) if name == "integrity" else len(value)

@@ -1,0 +1,121 @@
+"""What is in a store's tables, and what in them does not belong together. Reads only, on any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from ..repository.versions import listed_contents
+from ..store.codec import decode, plain_text
+from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS, Schema
+
+_SCHEMA = Schema()
+_NOTEBOOKS, _CHECKPOINTS, _VERSIONS, _CONTENTS = (
+    _SCHEMA.tables[collection.name].sql for collection in (NOTEBOOKS, CHECKPOINTS, VERSIONS, CONTENTS)
+)
+
+
+class Crowd(NamedTuple):
+    """A notebook, how many versions of it there are, and the characters in its sources and outputs."""
+
+    notebook_id: str
+    versions: int
+    size: int
+
+
+@dataclass
+class Census:
+    """What was counted.
+
+    Attributes
+    ----------
+    unlisted : int
+        Contents that no version lists.
+    unlisted_size : int
+        Characters in them.
+    unreadable : list of str
+        Versions that list contents that are not there.
+    strays : dict
+        By table, rows of notebooks that are not there; contents are not counted, which may come before their notebook.
+    without_version : list of str
+        Notebooks and checkpoints that refer to a version that is not there.
+    missing_indexes : list of str
+        The SQL that would make each.
+    most_versions, largest : Crowd or None
+        The notebooks with the most versions and with the largest contents.
+    """
+
+    unlisted: int = 0
+    unlisted_size: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    strays: dict[str, int] = field(default_factory=dict)
+    without_version: list[str] = field(default_factory=list)
+    missing_indexes: list[str] = field(default_factory=list)
+    most_versions: Crowd | None = None
+    largest: Crowd | None = None
+
+
+def take(connection: sa.Connection, progress: Callable[[], None] = lambda: None) -> Census:
+    """Count what there is in a store of the present schema version. ``progress`` is called for each notebook."""
+    census = Census(missing_indexes=list(_missing_indexes(connection)))
+    for notebook_id in _notebook_ids(connection):
+        _count_contents(connection, census, notebook_id)
+        progress()
+    for collection in (CHECKPOINTS, RUNS, VERSIONS, PROVENANCE):
+        column = _SCHEMA.tables[collection.name].sql.c.notebook_id
+        stray = sa.select(sa.func.count()).where(~sa.exists().where(_NOTEBOOKS.c.id == column))
+        if count := connection.scalar(stray.select_from(column.table)):
+            census.strays[collection.name.removeprefix("axonml_")] = count
+    census.without_version = sorted(_without_version(connection))
+    return census
+
+
+def _notebook_ids(connection: sa.Connection) -> list[str]:
+    ids = sa.union(sa.select(_VERSIONS.c.notebook_id), sa.select(_CONTENTS.c.notebook_id))
+    return [found for found in connection.scalars(ids) if found is not None]
+
+
+def _count_contents(connection: sa.Connection, census: Census, notebook_id: str) -> None:
+    of_notebook = sa.select(_VERSIONS.c.id, _VERSIONS.c.document).where(
+        _VERSIONS.c.notebook_id == notebook_id
+    )
+    lists = {
+        plain_text(version_id): listed_contents(decode(text))
+        for version_id, text in connection.execute(of_notebook)
+    }
+    c = _CONTENTS.c
+    sized = sa.select(c.id, sa.func.length(c.document)).where(c.notebook_id == notebook_id)
+    sizes = {plain_text(content_id): size for content_id, size in connection.execute(sized)}
+    listed: set[str] = set().union(*lists.values())
+    unlisted = sizes.keys() - listed
+    census.unlisted += len(unlisted)
+    census.unlisted_size += sum(sizes[content_id] for content_id in unlisted)
+    if listed - sizes.keys():
+        census.unreadable += (id for id, contents in lists.items() if not contents <= sizes.keys())
+    this = Crowd(plain_text(notebook_id), len(lists), sum(sizes.values()))
+    census.most_versions = max(census.most_versions or this, this, key=lambda crowd: crowd.versions)
+    census.largest = max(census.largest or this, this, key=lambda crowd: crowd.size)
+
+
+def _without_version(connection: sa.Connection) -> Iterator[str]:
+    known = sa.exists().where(_VERSIONS.c.id == _CHECKPOINTS.c.version_id)
+    referring = sa.select(_CHECKPOINTS.c.id).where(_CHECKPOINTS.c.version_id.is_not(None), ~known)
+    yield from map(plain_text, connection.scalars(referring))
+    versions = set(connection.scalars(sa.select(_VERSIONS.c.id)))
+    for notebook_id, text in connection.execute(sa.select(_NOTEBOOKS.c.id, _NOTEBOOKS.c.document)):
+        if decode(text).get("version_id") not in versions:
+            yield plain_text(notebook_id)
+
+
+def _missing_indexes(connection: sa.Connection) -> Iterator[str]:
+    statements: list[Any] = []
+    pretended = sa.create_mock_engine(connection.engine.url, lambda sql, *_, **__: statements.append(sql))
+    _SCHEMA.metadata.create_all(pretended, checkfirst=False)  # which knows what of it is this engine's
+    inspector = sa.inspect(connection)
+    there = {index["name"] for table in _SCHEMA.tables for index in inspector.get_indexes(table)}
+    for made in statements:
+        if isinstance(made, sa.schema.CreateIndex) and made.element.name not in there:
+            yield " ".join(str(made.compile(dialect=connection.dialect)).split())

@@ -1,0 +1,168 @@
+"""Housekeeping: history goes down to its limit, and what interrupted writes left behind goes.
+
+Everything here happens in steps, each at most one short transaction under the notebook's lock; between two the caller
+may wait as long as it likes, or stop for good. What a step leaves is always a whole store: versions go together with
+the contents that no other version lists.
+
+Saves go on meanwhile, in this process and others. What a save has written ahead of its version is listed by nobody,
+and yet a sweep that takes it does no harm: under the lock, the save looks once more for every content that its version
+is going to list (:meth:`.Versions.write`), and writes those that are missing. So no age and no clock decides about
+what may go. That the sweep leaves alone what may belong to a save under way only keeps that save's last transaction
+a short one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from tinydb import where
+
+from ..store import Store, retried
+from .versions import Versions
+
+#: Seconds after which a transaction takes up nothing more.
+_TURN = 0.03
+#: Versions that are looked at together, and contents that are removed together.
+_PAGE = 200
+
+
+class Tidied(NamedTuple):
+    """How much a step removed."""
+
+    versions: int = 0
+    contents: int = 0
+
+
+class Housekeeping:
+    """The housekeeping of a store; :class:`.NotebookRepository` says what each operation promises."""
+
+    def __init__(self, store: Store, versions: Versions) -> None:
+        self._store = store
+        self._versions = versions
+
+    def crowded(self, keep: int) -> list[str]:
+        """The notebooks of which :meth:`tidy` with ``keep`` would remove versions."""
+        leftovers = self._store.leftovers
+        return [id for id in leftovers.crowded(keep) if leftovers.superseded(id, keep, limit=1)]
+
+    def tidy(self, id: str, keep: int) -> Iterator[Tidied]:
+        """Bring the history of a notebook down to its limit, then remove contents that nobody lists."""
+        lists = _Lists(self._store, self._versions, id)
+        for page in _pages(lists.unknown()):
+            lists.learn(page)
+            yield Tidied()
+        while (done := self._remove_versions(id, keep, lists)).versions:
+            yield done
+        for page in _pages(lists.unlisted()):
+            yield self._remove_contents(id, lists, page)
+
+    @retried
+    def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Tidied:
+        """Remove the oldest versions beyond the limit, as many as a short transaction takes."""
+        versions = contents = 0
+        ends = time.monotonic() + _TURN
+        with self._store.transaction():
+            record = self._store.notebooks.locked(id)
+            if record is None:
+                return Tidied()
+            lists.catch_up()
+            for version_id in self._store.leftovers.superseded(id, keep, limit=_PAGE):
+                if version_id == record["version_id"]:
+                    continue
+                unlisted = lists.forget(version_id)
+                self._store.versions.discard([version_id])
+                self._store.contents.discard(unlisted)
+                versions, contents = versions + 1, contents + len(unlisted)
+                if time.monotonic() >= ends:
+                    break
+        return Tidied(versions, contents)
+
+    @retried
+    def _remove_contents(self, id: str, lists: _Lists, content_ids: Sequence[str]) -> Tidied:
+        with self._store.transaction():
+            if self._store.notebooks.locked(id) is None:
+                return Tidied()
+            lists.catch_up()
+            unlisted = set(content_ids) & lists.unlisted()
+            self._store.contents.discard(unlisted)
+        return Tidied(contents=len(unlisted))
+
+    def ahead(self) -> set[str]:
+        """The ids under which contents wait for a version to list them."""
+        return self._store.leftovers.ahead()
+
+    def drop_ahead(self, id: str) -> Iterator[Tidied]:
+        """Remove what was written ahead of a notebook's next version, or of a notebook."""
+        while (done := self._drop_ahead(id)).contents:
+            yield done
+
+    @retried
+    def _drop_ahead(self, id: str) -> Tidied:
+        with self._store.transaction():
+            if self._store.notebooks.locked(id) is None:
+                self._store.lock(
+                    f"notebook {id}"
+                )  # as whoever makes the record does, who may be done just now
+                if self._store.notebooks.contains(doc_id=id):
+                    return Tidied()
+            waiting = list(islice(self._versions.ahead(id, self._versions.newest(id)), _PAGE))
+            self._store.contents.discard(waiting)
+        return Tidied(contents=len(waiting))
+
+
+class _Lists:
+    """Which contents the versions of a notebook list, told exactly after each :meth:`catch_up`."""
+
+    def __init__(self, store: Store, versions: Versions, notebook_id: str) -> None:
+        self._store = store
+        self._versions = versions
+        self._id = notebook_id
+        self._lists: dict[str, tuple[str, ...]] = {}
+        self._uses: Counter[str] = Counter()
+        self._one: dict[str, str] = {}  # of equal texts, the one that is kept
+
+    def unknown(self) -> set[str]:
+        """The ids of the versions that are there and not known here."""
+        return self._present() - self._lists.keys()
+
+    def _present(self) -> set[str]:
+        return self._store.versions.ids(where("notebook_id") == self._id)
+
+    def learn(self, version_ids: Iterable[str]) -> None:
+        """Get to know versions."""
+        for version_id, listed in self._versions.listed(version_ids).items():
+            self._lists[version_id] = tuple(self._one.setdefault(id, id) for id in listed)
+            self._uses.update(self._lists[version_id])
+
+    def catch_up(self) -> None:
+        """Get to know what has happened since: under the notebook's lock, to be exact until it ends."""
+        present = self._present()
+        for version_id in self._lists.keys() - present:
+            self.forget(version_id)
+        self.learn(present - self._lists.keys())
+
+    def forget(self, version_id: str) -> list[str]:
+        """Take a version for gone; the contents that nobody lists any more."""
+        listed = self._lists.pop(version_id)
+        self._uses.subtract(listed)
+        return [id for id in listed if not self._uses[id]]
+
+    def unlisted(self) -> set[str]:
+        """The contents that no version lists, but for those that a save may have written ahead."""
+        newest = self._versions.newest(self._id)
+        contents, of_notebook = self._store.contents, where("notebook_id") == self._id
+        unlisted = {id for id in contents.ids(of_notebook) if not self._uses[id]}
+        if unlisted:
+            for ordinal in (newest, newest + 1):
+                unlisted -= contents.ids(of_notebook & (where("ordinal") == ordinal))
+        return unlisted
+
+
+def _pages(ids: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(ids)
+    while page := list(islice(left, _PAGE)):
+        yield page

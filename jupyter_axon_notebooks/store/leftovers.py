@@ -1,0 +1,73 @@
+"""What a store could do without, asked of SQL: index look-ups that read no document."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from .codec import column_text, plain_text
+from .database import Database
+from .schema import CHECKPOINTS, CONTENTS, VERSIONS, Schema
+
+
+class Leftovers:
+    """Versions that history has passed by, and contents that came before their version.
+
+    Found outside of a transaction, an answer may be out of date by the time it is used; inside one that holds the
+    notebook's lock it is not.
+    """
+
+    def __init__(self, database: Database, schema: Schema) -> None:
+        self._database = database
+        v = schema.tables[VERSIONS.name].sql.c
+        c = schema.tables[CONTENTS.name].sql.c
+        referring = schema.tables[CHECKPOINTS.name].sql.c.version_id
+        of_notebook = v.notebook_id == sa.bindparam("of")
+        keep = sa.bindparam("keep", type_=sa.Integer)
+        ordinals = sa.select(v.ordinal).where(of_notebook).order_by(v.ordinal.desc())
+        self._superseded = (
+            sa.select(v.id)
+            .where(
+                of_notebook,
+                v.ordinal < ordinals.limit(1).offset(keep - 1).scalar_subquery(),
+                ~sa.exists().where(referring == v.id),
+            )
+            .order_by(v.ordinal)
+            .limit(sa.bindparam("most", type_=sa.Integer))
+        )
+        self._crowded = sa.select(v.notebook_id).group_by(v.notebook_id).having(sa.func.count() > keep)
+        newest = sa.select(sa.func.max(v.ordinal)).where(v.notebook_id == c.notebook_id).scalar_subquery()
+        before = sa.select(sa.func.max(v.ordinal)).where(of_notebook, v.ordinal < sa.bindparam("ordinal"))
+        self._unshared = sa.select(c.id).where(
+            c.notebook_id == sa.bindparam("of"),
+            c.ordinal > sa.func.coalesce(before.scalar_subquery(), -1),
+        )
+        self._ahead = (
+            sa.select(c.notebook_id)
+            .group_by(c.notebook_id)
+            .having(sa.func.max(c.ordinal) > sa.func.coalesce(newest, -1))
+        )
+
+    def superseded(self, notebook_id: str, keep: int, *, limit: int) -> list[str]:
+        """The ids of a notebook's versions that are not among its newest ``keep`` and that no checkpoint refers to.
+
+        The oldest first, ``limit`` of them at most.
+        """
+        given = {"of": column_text(notebook_id), "keep": keep, "most": limit}
+        with self._database.reading() as connection:
+            return [plain_text(found) for found in connection.scalars(self._superseded, given)]
+
+    def unshared(self, notebook_id: str, ordinal: int) -> set[str]:
+        """The contents of a notebook that no version numbered below ``ordinal`` can list, being newer."""
+        given = {"of": column_text(notebook_id), "ordinal": ordinal}
+        with self._database.reading() as connection:
+            return {plain_text(found) for found in connection.scalars(self._unshared, given)}
+
+    def crowded(self, keep: int) -> list[str]:
+        """The notebooks that have more than ``keep`` versions, whether or not checkpoints refer to them."""
+        with self._database.reading() as connection:
+            return [plain_text(found) for found in connection.scalars(self._crowded, {"keep": keep})]
+
+    def ahead(self) -> set[str]:
+        """The notebooks, and the ids that are no notebook's (yet), with contents newer than any of their versions."""
+        with self._database.reading() as connection:
+            return {plain_text(found) for found in connection.scalars(self._ahead)}

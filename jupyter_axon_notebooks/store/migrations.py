@@ -1,0 +1,32 @@
+"""From a store that an earlier version of this package made to one as it is today: step by step, in one transaction.
+
+A step takes a store from the schema version that it is filed under to the next. It runs when the store is opened, in
+the transaction that then notes the new version: a step that fails, or is killed, leaves the store as it was, and of two
+processes that open the store at once one finds the work done. When all steps are through, missing tables are made;
+columns and indexes of tables that are there are the steps' to make.
+
+To write one: raise :data:`.schema.SCHEMA_VERSION`, file the step under the number it was, and keep a small store of
+that version in ``tests/data/stores``. A step speaks the SQL of its day, for both engines, and leaves :mod:`.schema`
+alone, which goes on changing while the step has to stay as it is.
+
+Alembic is not used. A schema here is a handful of columns that are derived from JSON documents; what changes in the
+documents themselves it could not see. Its revisions, its configuration and its own notion of a transaction would come
+to more than the loop below, which every process runs on opening, with nobody at a command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import sqlalchemy as sa
+
+Step = Callable[[sa.Connection], None]
+
+#: By the schema version that a step begins at.
+STEPS: Mapping[int, Step] = {}
+
+
+def migrate(connection: sa.Connection, version: int, target: int) -> None:
+    """Take the store from schema ``version`` to ``target``, inside the caller's transaction."""
+    for number in range(version, target):
+        STEPS[number](connection)

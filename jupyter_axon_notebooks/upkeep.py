@@ -1,0 +1,124 @@
+"""What a server does in the background to keep its store in shape: never in a save, and never for long at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from .errors import AxonError
+from .repository import NotebookRepository
+from .states import StateFiles
+from .states.folders import size_text
+from .states.tidy import tidy
+from .store import Store
+
+#: Seconds between two looks.
+_INTERVAL = 3600.0
+#: After each step, rest this many times as long as it took: a tenth of the time is work at most.
+_REST = 9
+#: Seconds to rest at most.
+_LONGEST_REST = 5.0
+
+_T = TypeVar("_T")
+
+
+class Upkeep:
+    """A thread that sweeps leftovers when it starts, and looks after the store then and every hour.
+
+    Several servers may do so on one store at once.
+
+    What was written ahead of a version goes if it is there at two looks in a row: by then, no save is under way that
+    would have to write it once more.
+
+    Parameters
+    ----------
+    history_limit : int or None
+        How many versions of a notebook are kept, besides those that checkpoints refer to; None: all.
+    interval : float
+        Seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        repository: NotebookRepository,
+        states: StateFiles,
+        history_limit: int | None,
+        log: logging.Logger,
+        interval: float = _INTERVAL,
+    ) -> None:
+        self._store = store
+        self._repository = repository
+        self._states = states
+        self._keep = history_limit
+        self._log = log
+        self._interval = interval
+        self._waiting: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="axon-upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Stop after the step that is being done; False when ``timeout`` seconds were not enough."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        with self._trouble_told("the state files"):
+            tidy(self._states, self._repository, self._log, self._stopping)
+        while not self._stopping.is_set():
+            with self._trouble_told("the store"):
+                self.look()
+            self._stopping.wait(self._interval)
+
+    @contextmanager
+    def _trouble_told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except AxonError as error:
+            self._log.warning("axon: %s could not be looked after: %s", what, error)
+        except Exception:  # noqa: BLE001 - what is wrong now may be right in an hour
+            self._log.error("axon: %s could not be looked after", what, exc_info=True)
+
+    def look(self) -> None:
+        """Do what there is to do, until told to stop."""
+        repository, removed = self._repository, Counter[str]()
+        before, self._waiting = self._waiting, repository.notebooks_written_ahead()
+        sweeps = [(id, repository.drop_written_ahead(id)) for id in before & self._waiting]
+        if self._keep is not None:
+            crowded = repository.notebooks_to_tidy(self._keep)
+            sweeps += ((id, repository.tidy_notebook(id, self._keep)) for id in crowded)
+        for id, steps in sweeps:
+            with self._trouble_told(f"notebook {id}"):  # which others do not have to wait for
+                for done in self._paced(steps):
+                    removed.update(done._asdict())
+        given_back = sum(self._paced(self._store.reclaim()))
+        if removed.total():
+            self._log.info(
+                "axon: removed %d old versions of notebooks, and %d sources and outputs that no other version lists",
+                removed["versions"],
+                removed["contents"],
+            )
+        if given_back:
+            self._log.info("axon: the store is %s smaller", size_text(given_back))
+
+    def _paced(self, steps: Iterator[_T]) -> Iterator[_T]:
+        """The steps, with rests between them, until told to stop."""
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                done = next(steps)
+            except StopIteration:
+                return
+            yield done
+            self._stopping.wait(min((time.monotonic() - began) * _REST, _LONGEST_REST))

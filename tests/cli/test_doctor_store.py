@@ -1,0 +1,247 @@
+"""`doctor` on what is in a store: what does not belong together, what is slow, what takes up space."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import ENGINES, PostgresqlServer, new_url, postgresql
+from tinydb import where
+
+from jupyter_axon_notebooks.cli import storecheck
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store, open_store
+
+from .conftest import USER, Axon
+
+OUTSIDE = [engine for engine in ENGINES if engine != "memory"]  # where another process can look
+
+
+@pytest.fixture(params=OUTSIDE)
+def store(request: pytest.FixtureRequest, db: Path) -> Iterator[Store]:
+    db.parent.mkdir(mode=0o700)
+    opened = open_store(new_url(request.param, db.parent))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def records(store: Store) -> NotebookRepository:
+    return NotebookRepository(store)
+
+
+def report(axon: Axon, store: Store) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    ran = axon("doctor", "--json", "--store-url", store.url)
+    assert ran.exit_code == (1 if ran.json["problems"] else 0)
+    assert axon("doctor", "--store-url", store.url).exit_code == ran.exit_code
+    return ran.json["facts"], {problem["code"]: problem for problem in ran.json["problems"]}
+
+
+def history(records: NotebookRepository, length: int = 3, id: str = "nb") -> None:
+    records.create(NewNotebook(id=id, user_id=USER, name="train"))
+    for n in range(1, length):
+        records.update(id, UpdateNotebook(cells=[NotebookCell(id="a", source=f"{n}" * 100)]))
+
+
+def test_a_sound_store_has_its_facts_and_no_problems(
+    axon: Axon, store: Store, records: NotebookRepository
+) -> None:
+    history(records)
+    records.create_checkpoint(NewCheckpoint(notebook_id="nb", epoch=0, step=0, metrics={"loss": 1}))
+    facts, problems = report(axon, store)
+    assert problems == {}
+    told = facts["store"]
+    assert (told["exists"], told["notebooks"], told["versions"], told["checkpoints"]) == (True, 1, 3, 1)
+    assert facts["contents"]["listed by no version"] == 0
+    assert facts["contents"]["most versions of a notebook"] == 3
+    assert facts["contents"]["largest notebook"] > 200
+    tables = {name.removeprefix("axonml_") for name in (*store._schema.tables, "axonml_metrics")}
+    assert set(facts.get("sizes", {})) == (tables if tells_sizes(store) else set())
+    assert all(size > 0 for size in facts.get("sizes", {}).values())
+    assert told["size"] + told.get("log size", 0) >= sum(facts.get("sizes", {}).values())
+
+
+def tells_sizes(store: Store) -> bool:
+    """Whether the engine knows what each table takes up, which some builds of SQLite do not."""
+    if not store.url.startswith("sqlite"):
+        return True
+    with store.snapshot() as connection:
+        return "ENABLE_DBSTAT_VTAB" in connection.exec_driver_sql("PRAGMA compile_options").scalars()
+
+
+def test_contents_that_nobody_lists_are_counted_and_told_when_they_are_many(
+    axon: Axon, store: Store, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history(records)
+    store.contents.insert({"notebook_id": "nb", "ordinal": 7, "content": {"source": "x" * 1000}})
+    store.contents.insert({"notebook_id": "nobody", "ordinal": 0, "content": {}})
+    facts, problems = report(axon, store)
+    assert (facts["contents"]["listed by no version"], problems) == (2, {})
+    monkeypatch.setattr(storecheck, "_MUCH", 1000)
+    told = report(axon, store)[1]["unlisted-contents"]
+    assert "2 sources and outputs, 1.1 kB" in told["what"]
+    assert "it removes them" in told["do"]
+
+
+def test_a_version_that_cannot_be_put_together_is_told(
+    axon: Axon, store: Store, records: NotebookRepository
+) -> None:
+    history(records)
+    [newest, *_] = records.list_versions("nb")
+    store.contents.discard([min(store.contents.ids(where("notebook_id") == "nb"))])
+    assert "missing-contents" in report(axon, store)[1]
+    store.versions.discard([newest.id])
+    assert "refer to what is not there" in report(axon, store)[1]["missing-contents"]["what"]
+
+
+def test_rows_of_a_notebook_that_is_not_there_are_told(
+    axon: Axon, store: Store, records: NotebookRepository
+) -> None:
+    history(records)
+    store.runs.insert({"notebook_id": "nobody"})
+    store.checkpoints.insert({"notebook_id": "nobody", "metrics": {}})
+    told = report(axon, store)[1]["rows-without-notebook"]["what"]
+    assert "1 checkpoints, 1 runs of notebooks" in told
+
+
+def test_a_missing_index_is_told_with_what_makes_it(
+    axon: Axon, store: Store, records: NotebookRepository
+) -> None:
+    with store.transaction() as connection:
+        connection.exec_driver_sql("DROP INDEX ix_axonml_checkpoints_version_id")
+    told = report(axon, store)[1]["missing-indexes"]["do"]
+    statement = told.partition("in it: ")[2]
+    with store.transaction() as connection:
+        connection.exec_driver_sql(statement)
+    assert report(axon, store)[1] == {}
+
+
+def test_what_makes_things_slow_is_told(
+    axon: Axon, store: Store, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history(records, 5, "nb1")
+    history(records, 2, "nb2")
+    monkeypatch.setattr(storecheck, "_MANY_VERSIONS", 4)
+    monkeypatch.setattr(storecheck, "_LARGE", 100)
+    problems = report(axon, store)[1]
+    assert "nb1 has 5 versions" in problems["many-versions"]["what"]
+    assert "notebook nb1" in problems["large-notebook"]["what"]
+
+
+def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookRepository) -> None:
+    history(records)
+    with store.transaction() as connection:
+        connection.exec_driver_sql("UPDATE axonml_versions SET document = 'no document'")
+    assert "cannot be read" in report(axon, store)[1]["unreadable-records"]["what"]
+
+
+# Files
+
+
+def test_where_there_is_no_store_doctor_says_what_makes_one(axon: Axon, db: Path) -> None:
+    ran = axon("doctor")
+    assert ran.exit_code == 0
+    assert "there is no store there yet; a Jupyter server with the extension makes it" in ran.stdout
+    assert not db.exists()
+
+
+def test_space_that_is_not_used_is_told(axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storecheck, "_MUCH", 1_000_000)
+    store = open_store(f"sqlite:///{db}")
+    store.runs.insert({"notes": "x" * 4_000_000})
+    store.runs.truncate()
+    facts, problems = report(axon, store)
+    assert facts["store"]["unused"] > 3_000_000
+    assert "start a server" in problems["unused-space"]["do"]
+    assert "MB" in problems["long-log"]["what"]
+    store.close()
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("PRAGMA auto_vacuum=NONE")
+        connection.execute("VACUUM")
+        connection.execute("CREATE TABLE filler (a)")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(4000000))")
+        connection.commit()
+        connection.execute("DROP TABLE filler")
+    db.chmod(0o600)
+    assert "VACUUM" in report(axon, store)[1]["unused-space"]["do"]
+
+
+def test_a_disk_that_is_nearly_full_is_told(axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_store(f"sqlite:///{db}").close()
+    monkeypatch.setattr(storecheck, "LITTLE_SPACE", 1 << 62)
+    ran = axon("doctor", "--json")
+    assert "little-space-for-store" in {problem["code"] for problem in ran.json["problems"]}
+
+
+# Servers
+
+
+@pytest.fixture
+def server() -> PostgresqlServer:
+    return postgresql()
+
+
+def doctored(axon: Axon, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    ran = axon("doctor", "--json", "--store-url", url)
+    return ran.json["facts"]["store"], {problem["code"]: problem for problem in ran.json["problems"]}
+
+
+def test_the_server_and_the_role_are_told(axon: Axon, server: PostgresqlServer) -> None:
+    database = server.new_database()
+    told, problems = doctored(axon, server.url(database))
+    assert problems == {}
+    assert (told["database"], told["role"], told["schema version"]) == (database, "postgres", 1)
+    assert (told["exists"], told["may read"], told["may write"]) == (True, True, True)
+    assert told["server"].split(".")[0].isdecimal()
+
+
+def test_a_database_without_a_store_is_told_and_left_alone(axon: Axon, server: PostgresqlServer) -> None:
+    database = server.new_database(empty=True)
+    told, problems = doctored(axon, server.url(database))
+    assert (told["exists"], told["may write"], problems) == (False, True, {})
+    assert "there is no store there yet" in told["nothing yet"]
+    with closing(server.connect(database)) as connection:
+        assert connection.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchone() == (0,)
+
+
+GRANTS = {
+    "nothing": ([], (False, False)),
+    "reading": (["GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"], (True, False)),
+    "tables only": (["GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"], (True, False)),
+    "everything": (
+        [
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+            "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        ],
+        (True, True),
+    ),
+}
+
+
+@pytest.mark.parametrize("granted", list(GRANTS))
+def test_what_the_role_may_do_is_told(axon: Axon, server: PostgresqlServer, granted: str) -> None:
+    database = server.new_database()
+    role = f"role_of_{database}"
+    grants, expected = GRANTS[granted]
+    with closing(server.connect(database)) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+        for grant in grants:
+            connection.execute(grant.format(role=role))
+    told, problems = doctored(axon, server.url(database, role))
+    assert (told["may read"], told["may write"]) == expected
+    assert list(problems) == ([] if all(expected) else ["no-permission"])
+    assert told["role"] == role
+
+
+def test_a_server_that_is_not_there_is_told(axon: Axon, tmp_path: Path) -> None:
+    told, problems = doctored(axon, f"postgresql+psycopg://ada@/axon?host={tmp_path}")
+    assert list(problems) == ["store-out-of-reach"]
+    assert json.dumps(told)

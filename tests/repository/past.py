@@ -1,0 +1,98 @@
+"""Stores of the past: how one is put down for tests to come, and what can be found in one.
+
+``python tests/repository/past.py`` writes a small store of the present schema version to ``tests/data/stores``, as SQL
+and, in JSON, what the repository finds in it. Do so, and read what was written, before the version is raised.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from made import code, markdown, new_checkpoint, new_notebook, saved
+
+from jupyter_axon_notebooks.records import NotebookMetadata, RunStatus, UpdateCheckpoint, UpdateNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+
+STORES = Path(__file__).parents[1] / "data" / "stores"
+
+
+def everything(repository: NotebookRepository) -> dict[str, Any]:
+    """All that a repository finds, as JSON: records by list, cells by version, and the best checkpoints."""
+    notebooks = []
+    for summary in repository.list_all():
+        found = repository.find_by_id(summary.id)
+        assert found is not None
+        versions = [
+            repository.get_version(found.id, version.id) for version in repository.list_versions(found.id)
+        ]
+        checkpoints = repository.list_checkpoints(found.id)
+        best = repository.get_best_checkpoint(found.id, "val.loss", minimize=True)
+        notebooks.append(
+            {
+                "notebook": found.to_json(),
+                "versions": [version.to_json() for version in versions if version is not None],
+                "checkpoints": [checkpoint.to_json() for checkpoint in checkpoints],
+                "runs": [run.to_json() for run in repository.list_runs(found.id)],
+                "best": None if best is None else best.id,
+            }
+        )
+    bindings = sorted(binding.id for binding in repository.list_bindings("0123456789abcdef"))
+    return {"notebooks": notebooks, "bound": bindings}
+
+
+def fill(repository: NotebookRepository) -> None:
+    """Put in some of everything there is."""
+    file = {"metadata": {"kernelspec": {"name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+    metadata = NotebookMetadata(
+        kernel="python3", language="python", tags=["vision"], extra={"nbformat": file}
+    )
+    new = new_notebook(id="bound", origin="0123456789abcdef", path="/home/ada/train.ipynb", name="train")
+    first = [markdown("title", "# Grüße \ud800"), code("import", "import torch", count=1)]
+    repository.create_saved(
+        new, saved(*first, metadata=metadata, embedded_id="bound", file={"size": 10, "mtime": 20})
+    )
+    repository.create_run("bound", id="run-1")
+    step = {"run_id": "run-1", "tags": ["warm-up"]}
+    repository.create_checkpoint(
+        new_checkpoint(
+            "bound", {"loss": 0.5, "val": {"loss": 0.75}}, id="c1", model_state_path="/states/m", **step
+        )
+    )
+    repository.create_checkpoint(
+        new_checkpoint(
+            "bound", {"loss": float("nan"), "val": {"loss": 0.25}, "big": 2**70}, id="c2", epoch=1, **step
+        )
+    )
+    repository.update_checkpoint("c2", UpdateCheckpoint(pinned=True))
+    repository.update_run_status("run-1", RunStatus.COMPLETED)
+    repository.create_run("bound", id="run-2", parent_checkpoint_id="c2")
+    repository.save(
+        "bound", saved(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={})
+    )
+    repository.create(new_notebook(code("a", "1 + 1"), id="unbound", description="by hand"))
+    repository.update("unbound", UpdateNotebook(cells=[code("a", "2 + 2")], tags=["mine"]))
+
+
+def write(folder: Path = STORES) -> None:
+    """Put a store of the present schema version down in ``folder``."""
+    with tempfile.TemporaryDirectory() as temporary:
+        store = open_store(f"sqlite:///{temporary}/axon.db")
+        repository = NotebookRepository(store)
+        fill(repository)
+        found = json.dumps(everything(repository), indent=1)
+        store.close()
+        with closing(sqlite3.connect(f"{temporary}/axon.db")) as connection:
+            statements = "\n".join(connection.iterdump())
+    (folder / f"version{SCHEMA_VERSION}.sql").write_text(statements + "\n", encoding="utf-8")
+    (folder / f"version{SCHEMA_VERSION}.json").write_text(found + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,395 @@
+"""Housekeeping: history goes down to its limit, and takes nothing with it that anybody needs."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import (
+    check_contents,
+    code,
+    contents,
+    edit,
+    history,
+    killed_in_a_save,
+    listed,
+    new_checkpoint,
+    new_notebook,
+    rows,
+    saved,
+)
+
+from jupyter_axon_notebooks.errors import NotFound
+from jupyter_axon_notebooks.records import NotebookCell
+from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
+from jupyter_axon_notebooks.repository import versions as repository_versions
+from jupyter_axon_notebooks.store import Store, open_store
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps as small as they can be."""
+    monkeypatch.setattr(housekeeping, "_TURN", 0.0)
+    monkeypatch.setattr(housekeeping, "_PAGE", 2)
+
+
+def kept(repository: NotebookRepository, id: str = "nb") -> list[str]:
+    return [version.id for version in reversed(repository.list_versions(id))]
+
+
+def tidied(repository: NotebookRepository, keep: int, id: str = "nb") -> Tidied:
+    done = list(repository.tidy_notebook(id, keep))
+    return Tidied(sum(step.versions for step in done), sum(step.contents for step in done))
+
+
+# What stays
+
+
+def test_the_newest_versions_are_kept(repository: NotebookRepository) -> None:
+    versions = history(repository, 5)
+    assert repository.notebooks_to_tidy(4) == ["nb"]
+    assert tidied(repository, 2) == Tidied(versions=3, contents=6)
+    assert kept(repository) == versions[3:]
+    assert repository.notebooks_to_tidy(2) == []
+    assert tidied(repository, 2) == Tidied()
+
+
+def test_a_history_within_its_limit_stays_as_it_is(repository: NotebookRepository) -> None:
+    versions = history(repository, 3)
+    assert repository.notebooks_to_tidy(3) == []
+    assert tidied(repository, 3) == Tidied()
+    assert kept(repository) == versions
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_version_that_a_checkpoint_refers_to_is_kept(
+    repository: NotebookRepository, store: Store, pruned: bool
+) -> None:
+    versions = history(repository, 3)
+    repository.create_checkpoint(new_checkpoint("nb", id="cp", version_id=versions[0]))
+    if pruned:
+        gone = {"model_state_path": "", "pruned_at": "2026-01-01T00:00:00.000000Z"}
+        store.checkpoints.update(gone, doc_ids=["cp"])
+    assert repository.notebooks_to_tidy(1) == ["nb"]
+    assert tidied(repository, 1).versions == 1
+    assert kept(repository) == [versions[0], versions[2]]
+    assert repository.notebooks_to_tidy(1) == []
+    repository.delete_checkpoint("cp")
+    assert repository.notebooks_to_tidy(1) == ["nb"]
+    assert tidied(repository, 1).versions == 1
+    assert kept(repository) == versions[2:]
+
+
+def test_a_content_stays_as_long_as_any_version_lists_it(repository: NotebookRepository) -> None:
+    history(repository, 1)
+    edit(repository, code("a", "other"))
+    edit(repository, code("a", "same"), code("b", "0", "0"))
+    assert tidied(repository, 1) == Tidied(versions=2, contents=1)
+    notebook = repository.find_by_id("nb")
+    assert notebook is not None
+    assert notebook.cells == [code("a", "same"), code("b", "0", "0")]
+
+
+def test_what_outlived_the_version_it_came_with_goes_with_the_last_that_lists_it(
+    repository: NotebookRepository, store: Store
+) -> None:
+    history(repository, 2)
+    edit(repository, code("a", "same"), code("b", "2", "0"), code("c", "", "0"))
+    tidied(repository, 1)
+    edit(repository, code("a", "same"), code("b", "2", "1"), code("c", "", "1"))
+    check_contents(store)
+    edit(repository, code("a", "new"))
+    tidied(repository, 1)
+    assert len(contents(store)) == 1
+
+
+def test_other_notebooks_stay_as_they_are(repository: NotebookRepository) -> None:
+    history(repository, 3)
+    others = history(repository, 3, id="nb/1")
+    tidied(repository, 1)
+    assert kept(repository, "nb/1") == others
+    assert repository.notebooks_to_tidy(1) == ["nb/1"]
+
+
+def test_a_notebook_that_is_not_there_is_tidy(repository: NotebookRepository) -> None:
+    assert tidied(repository, 1, "none") == Tidied()
+    assert list(repository.drop_written_ahead("none")) == []
+
+
+# Steps
+
+
+def test_after_each_step_the_store_is_whole(
+    repository: NotebookRepository, store: Store, one_by_one: None
+) -> None:
+    history(repository, 5)
+    left = []
+    for _ in repository.tidy_notebook("nb", 1):
+        check_contents(store)
+        left.append(repository.count_versions("nb"))
+    assert sorted(set(left), reverse=True) == [5, 4, 3, 2, 1]
+
+
+def test_a_notebook_may_be_deleted_in_the_middle(
+    repository: NotebookRepository, store: Store, one_by_one: None
+) -> None:
+    for after in range(8):
+        history(repository, 4)
+        steps = repository.tidy_notebook("nb", 1)
+        list(itertools.islice(steps, after))
+        repository.delete("nb")
+        assert not any(step.versions or step.contents for step in steps)
+        assert not any(rows(store).values())
+
+
+def test_two_sweeps_at_once_leave_what_one_does(
+    repository: NotebookRepository, store: Store, one_by_one: None
+) -> None:
+    for number, turns in enumerate(itertools.product([0, 1], repeat=6)):
+        id = f"nb{number}"
+        history(repository, 2, id)
+        edit(repository, code("a", "same"), code("b", "0", "0"), code("c", "0", "0"), id=id)
+        edit(repository, code("z"), id=id)
+        sweeps = [repository.tidy_notebook(id, 1), repository.tidy_notebook(id, 1)]
+        for turn in turns:
+            next(sweeps[turn], None)
+        for sweep in sweeps:
+            deque(sweep)
+        assert repository.count_versions(id) == 1
+    check_contents(store)
+
+
+def test_a_checkpoint_made_in_the_middle_keeps_its_version(
+    repository: NotebookRepository, store: Store, one_by_one: None
+) -> None:
+    for after in range(6):
+        id = f"nb{after}"
+        versions = history(repository, 4, id)
+        steps = repository.tidy_notebook(id, 1)
+        list(itertools.islice(steps, after))
+        oldest = kept(repository, id)[0]
+        repository.create_checkpoint(new_checkpoint(id, version_id=oldest))
+        deque(steps)
+        assert kept(repository, id) == sorted({oldest, versions[-1]}, key=versions.index)
+    check_contents(store)
+
+
+# Large saves, which write contents ahead of the version that lists them
+
+
+class Between:
+    """Does steps of a sweep before each unit of work of what is done inside: ``times[n]`` before the n-th."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+        self._transaction = store.transaction
+        self._times: Iterator[int] = iter(())
+        self._steps: Iterator[Tidied] | None = None
+        self.units = 0
+        monkeypatch.setattr(store, "transaction", self._begin)
+
+    def _begin(self) -> AbstractContextManager[Any]:
+        steps, self._steps = self._steps, None  # a step's own units are not stepped between
+        if steps is not None:
+            self.units += 1
+            deque(itertools.islice(steps, next(self._times, 0)))
+        self._steps = steps
+        return self._transaction()
+
+    def run(
+        self, steps: Iterator[Tidied], times: tuple[int, ...], work: Callable[..., Any], *given: Any
+    ) -> None:
+        """Do ``work``, then the steps that are left."""
+        self._steps, self._times, self.units = steps, iter(times), 0
+        work(*given)
+        self._steps = None
+        deque(steps)
+
+
+def sweep(repository: NotebookRepository, id: str) -> Iterator[Tidied]:
+    """All there is, with no regard to whether a save is under way."""
+    yield from repository.drop_written_ahead(id)
+    yield from repository.tidy_notebook(id, 1)
+    yield from repository.drop_written_ahead(id)
+
+
+def ways(steps: int, places: int) -> Iterator[tuple[int, ...]]:
+    """All ways to do at most ``steps`` steps in ``places`` places."""
+    return (way for way in itertools.product(range(steps + 1), repeat=places) if sum(way) <= steps)
+
+
+def bulky(text: str, source: str = "1") -> list[NotebookCell]:
+    return [code(f"c{n}", source, f"{n}{text}" * 20, count=1) for n in range(5)]
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch, store: Store, one_by_one: None) -> Between:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 150)
+    return Between(monkeypatch, store)
+
+
+@pytest.mark.parametrize("source", ["1", "2"])
+def test_a_sweep_takes_nothing_from_a_large_save_whenever_it_comes(
+    repository: NotebookRepository, store: Store, between: Between, source: str
+) -> None:
+    cells = bulky("q", source)
+    for times in ways(3, 4):
+        repository.create_saved(new_notebook(id="nb"), saved(code("z", "z")))
+        repository.save("nb", saved(*bulky("p")))
+        between.run(sweep(repository, "nb"), times, repository.save, "nb", saved(*cells))
+        assert between.units >= 3
+        notebook = repository.find_by_id("nb")
+        assert notebook is not None
+        assert notebook.cells == cells
+        for version in repository.list_versions("nb"):
+            assert repository.get_version("nb", version.id) is not None
+        deque(sweep(repository, "nb"))
+        check_contents(store)
+        repository.delete("nb")
+
+
+def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
+    repository: NotebookRepository, store: Store, between: Between
+) -> None:
+    cells = bulky("q")
+    for times in ways(3, 4):
+        steps = itertools.chain.from_iterable(repository.drop_written_ahead("nb") for _ in range(4))
+        between.run(steps, times, repository.create_saved, new_notebook(id="nb"), saved(*cells))
+        assert between.units >= 3
+        notebook = repository.find_by_id("nb")
+        assert notebook is not None
+        assert notebook.cells == cells
+        check_contents(store)
+        repository.delete("nb")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_a_killed_save_wrote_ahead_is_found_and_goes(tmp_path: Path, recorded: bool) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    if recorded:
+        repository.create(new_notebook(code("a"), id="nb"))
+    killed_in_a_save(url)
+    assert len(contents(store)) > 1
+    assert repository.notebooks_written_ahead() == {"nb"}
+    assert repository.notebooks_to_tidy(1) == []
+    deque(repository.drop_written_ahead("nb"))
+    assert repository.notebooks_written_ahead() == set()
+    check_contents(store)
+    assert repository.count_notebooks() == (1 if recorded else 0)
+    store.close()
+
+
+def test_what_a_killed_save_wrote_ahead_serves_the_next_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    killed_in_a_save(url)
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    made = repository.create_saved(new_notebook(id="nb"), saved(*bulky("q")))
+    assert repository.find_by_id("nb") == made
+    assert repository.notebooks_written_ahead() == set()
+    check_contents(store)
+    store.close()
+
+
+def test_leftovers_of_earlier_numbers_go_with_the_next_old_version(
+    repository: NotebookRepository, store: Store
+) -> None:
+    history(repository, 2)
+    of_killed = {"notebook_id": "nb", "ordinal": 0, "content": {}}
+    store.contents.insert(of_killed)
+    edit(repository, code("a", "same"), code("b", "2"))
+    tidied(repository, 1)
+    check_contents(store)
+
+
+# At random
+
+IDS = st.sampled_from(["nb", "nc"])
+WORDS = st.text("xy", max_size=1)
+CELLS = st.lists(st.tuples(st.sampled_from("abc"), WORDS, WORDS), max_size=3, unique_by=lambda cell: cell[0])
+OPERATIONS = st.one_of(
+    st.tuples(st.just("save"), IDS, CELLS),
+    st.tuples(st.just("checkpoint"), IDS, st.integers(0, 3)),
+    st.tuples(st.just("forget checkpoint"), IDS, st.integers(0, 3)),
+    st.tuples(st.just("delete"), IDS, st.none()),
+    st.tuples(st.just("tidy"), IDS, st.integers(1, 3)),
+    st.tuples(st.just("begin to tidy"), IDS, st.integers(1, 3)),
+    st.tuples(st.just("drop ahead"), IDS, st.none()),
+)
+
+
+class Life:
+    """What happens to a store, and what its versions have to say in the end."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.repository = NotebookRepository(store)
+        self.cells: dict[str, list[NotebookCell]] = {}
+
+    def do(self, what: str, id: str, how: Any) -> None:
+        repository = self.repository
+        match what:
+            case "save":
+                self._save(id, [code(cell, source, output) for cell, source, output in how])
+            case "checkpoint" if versions := repository.list_versions(id):
+                version = versions[how % len(versions)].id
+                repository.create_checkpoint(new_checkpoint(id, version_id=version))
+            case "forget checkpoint" if made := repository.list_checkpoints(id):
+                repository.delete_checkpoint(made[how % len(made)].id)
+            case "delete" if repository.find_summary(id) is not None:
+                repository.delete(id)
+            case "tidy":
+                deque(repository.tidy_notebook(id, how))
+            case "begin to tidy":
+                deque(itertools.islice(repository.tidy_notebook(id, how), 2))
+            case "drop ahead":
+                deque(repository.drop_written_ahead(id))
+
+    def _save(self, id: str, cells: list[NotebookCell]) -> None:
+        try:
+            version_id = self.repository.save(id, saved(*cells)).version_id
+        except NotFound:
+            version_id = self.repository.create_saved(new_notebook(id=id), saved(*cells)).version_id
+        self.cells[version_id or ""] = cells
+
+    def check(self) -> None:
+        """Everything that is there reads back as it was saved."""
+        assert listed(self.store) <= contents(self.store).keys()
+        for notebook in self.repository.list_all():
+            found = self.repository.find_by_id(notebook.id)
+            assert found is not None
+            assert found.cells == self.cells[found.version_id or ""]
+            for version in self.repository.list_versions(notebook.id):
+                read = self.repository.get_version(notebook.id, version.id)
+                assert read is not None
+                assert read.cells == self.cells[version.id]
+            for checkpoint in self.repository.list_checkpoints(notebook.id):
+                assert self.repository.get_version(notebook.id, checkpoint.version_id or "") is not None
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=st.lists(OPERATIONS, max_size=25))
+def test_whatever_happens_what_is_left_is_whole(store: Store, operations: list[tuple[str, str, Any]]) -> None:
+    life = Life(store)
+    for operation in operations:
+        life.do(*operation)
+    life.check()
+    for notebook in life.repository.list_all():
+        before = kept(life.repository, notebook.id)
+        referred = {made.version_id for made in life.repository.list_checkpoints(notebook.id)}
+        deque(life.repository.tidy_notebook(notebook.id, 2))
+        expected = [version for version in before if version in {*before[-2:], *referred}]
+        assert kept(life.repository, notebook.id) == expected
+    life.check()
+    check_contents(store)
+    for notebook in life.repository.list_all():
+        life.repository.delete(notebook.id)
+    assert not any(rows(store).values())

@@ -1,0 +1,140 @@
+"""The store is looked after in the background, at rest most of the time, and until the server stops."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import check_contents, code, contents, edit, history, killed_in_a_save, new_notebook, rows
+
+from jupyter_axon_notebooks import upkeep
+from jupyter_axon_notebooks.repository import NotebookRepository, housekeeping
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.upkeep import Upkeep
+
+LOG = logging.getLogger("test_upkeep")
+
+
+@contextmanager
+def upkeep_of(
+    store: Store, root: Path, keep: int | None, interval: float = 0.01, **options: Any
+) -> Iterator[Upkeep]:
+    states = StateFiles(root / "states", store_id=store.id)
+    running = Upkeep(store, NotebookRepository(store), states, keep, LOG, interval, **options)
+    running.start()
+    try:
+        yield running
+    finally:
+        assert running.stop()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    moment = threading.Event()
+    for _ in range(1500):
+        if happened():
+            return
+        moment.wait(0.02)
+    raise AssertionError("it did not happen within 30 s")
+
+
+def test_history_goes_down_to_its_limit_and_stays_there(
+    repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    history(repository, 6)
+    with upkeep_of(store, tmp_path, 3):
+        wait_until(lambda: repository.count_versions("nb") == 3)
+        for n in range(5):
+            edit(repository, code("a", f"new {n}"))
+        wait_until(lambda: repository.count_versions("nb") == 3)
+    found = re.findall(r"removed (\d+) old versions of notebooks, and (\d+) ", caplog.text)
+    assert sum(int(versions) for versions, _ in found) == 8
+    assert sum(int(contents) for _, contents in found) == 15
+    check_contents(store)
+
+
+def test_without_a_limit_all_versions_stay(
+    repository: NotebookRepository, store: Store, tmp_path: Path
+) -> None:
+    history(repository, 6)
+    Upkeep(store, repository, StateFiles(tmp_path), None, LOG).look()
+    assert repository.count_versions("nb") == 6
+
+
+def test_what_was_written_ahead_goes_at_the_second_look(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    killed_in_a_save(url)
+    store = open_store(url)
+    keeping = Upkeep(store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, LOG)
+    before = contents(store)
+    keeping.look()
+    assert contents(store) == before
+    keeping.look()
+    assert not any(rows(store).values())
+    store.close()
+
+
+def test_a_file_is_shorter_in_the_end(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/axon.db")
+    repository = NotebookRepository(store)
+    repository.create(new_notebook(code("a", "0"), id="nb"))
+    for n in range(1, 9):
+        edit(repository, code("a", f"{n}" * 1_000_000))
+    store.close()
+    before = (tmp_path / "axon.db").stat().st_size
+    Upkeep(store, repository, StateFiles(tmp_path / "states"), 1, LOG).look()
+    store.close()
+    assert (tmp_path / "axon.db").stat().st_size < before / 2
+
+
+def test_it_stops_after_the_step_it_is_at(
+    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_TURN", 0.0)
+    monkeypatch.setattr(upkeep, "_REST", 1e9)
+    monkeypatch.setattr(upkeep, "_LONGEST_REST", 0.05)
+    history(repository, 30)
+    with upkeep_of(store, tmp_path, 1) as running:
+        wait_until(lambda: repository.count_versions("nb") < 30)
+        monkeypatch.setattr(upkeep, "_LONGEST_REST", 1e6)
+        assert running.stop()
+        assert 1 < repository.count_versions("nb") < 30
+    check_contents(store)
+
+
+def test_one_that_was_never_started_is_stopped_already(store: Store, tmp_path: Path) -> None:
+    assert Upkeep(store, NotebookRepository(store), StateFiles(tmp_path), 100, LOG).stop()
+
+
+def test_trouble_with_one_notebook_is_told_and_in_the_way_of_no_other(
+    repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = history(repository, 3, "na")[1]
+    whole = store.versions.get(doc_id=damaged)
+    history(repository, 3, "nb")
+    store.versions.update({"cells": None}, doc_ids=[damaged])
+    with upkeep_of(store, tmp_path, 1):
+        wait_until(lambda: repository.count_versions("nb") == 1)
+        wait_until(lambda: "notebook na could not be looked after" in caplog.text)
+        assert repository.count_versions("na") == 3
+        store.versions.update(whole, doc_ids=[damaged])
+        wait_until(lambda: repository.count_versions("na") == 1)
+
+
+def test_two_servers_may_look_after_one_store(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    stores = [open_store(url), open_store(url)]
+    repository = NotebookRepository(stores[0])
+    with upkeep_of(stores[0], tmp_path, 2), upkeep_of(stores[1], tmp_path, 2):
+        history(repository, 40)
+        wait_until(lambda: repository.count_versions("nb") == 2)
+    check_contents(stores[0])
+    for store in stores:
+        store.close()
