@@ -34,6 +34,7 @@ class Tally:
     seconds: float = 0.0
 
     def count(self, death: Death, seconds: float) -> None:
+        """Add a kill."""
         self.kills += 1
         self.acknowledged += death.returned
         self.took_effect += death.took_effect is True
@@ -152,7 +153,14 @@ def _report(chosen: argparse.Namespace, kinds: dict[str, Kind]) -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, kind in kinds.items():
         tally = kind.tally
-        counts = [tally.kills, tally.acknowledged, tally.took_effect, tally.undone, tally.refused, tally.failures]
+        counts = [
+            tally.kills,
+            tally.acknowledged,
+            tally.took_effect,
+            tally.undone,
+            tally.refused,
+            tally.failures,
+        ]
         each = tally.seconds / max(1, tally.kills)
         print(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | {each:.2f} |")
     print(f"\n{chosen.url}, seed {chosen.seed}, plans of {_LENGTH} operations.")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from engines import new_url  # noqa: E402
-from kills.model import Model  # noqa: E402
-from kills.nursery import Death, Nursery, nursery  # noqa: E402
-from kills.plans import random_plan  # noqa: E402
-from kills.points import Kill  # noqa: E402
-from kills.servers import MortalServer, mortal_server  # noqa: E402
-from kills.trial import Place, trial  # noqa: E402
-from together.crowd import crowd  # noqa: E402
-from together.ledger import Ledger  # noqa: E402
+from engines import new_url
+from kills.model import Model
+from kills.nursery import Death, Nursery, nursery
+from kills.plans import random_plan
+from kills.points import Kill
+from kills.servers import MortalServer, mortal_server
+from kills.trial import Place, trial
+from together.crowd import crowd
+from together.ledger import Ledger
 
 __all__ = [
     "Death",

@@ -77,6 +77,10 @@ class Hands:
     def delete(self, id: str) -> None:
         self._repository.delete(id)
 
+    def tidy(self, id: str, keep: int) -> None:
+        for _ in self._repository.tidy_notebook(id, keep):
+            pass
+
     def create_checkpoint(self, id: str, notebook_id: str, **fields: Any) -> Record:
         return self._repository.create_checkpoint(new_checkpoint(notebook_id, id=id, **fields))
 

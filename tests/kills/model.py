@@ -184,6 +184,12 @@ class Model:
         gone = {("checkpoint", other) for other in of_notebook} | {("run", other) for other in runs}
         return {("notebook", id), *gone}
 
+    def tidy(self, id: str, keep: int) -> set[Key]:
+        versions = self.notebooks[id].versions
+        referred = {found.version for found in self.checkpoints.values()}
+        versions[:-keep] = [version for version in versions[:-keep] if version in referred]
+        return set()
+
     def _edit(self, id: str, cells: list[NotebookCell]) -> set[Key]:
         self.notebooks[id].cells = cells
         self._set_version(self.notebooks[id])

@@ -105,6 +105,10 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
         [*_CREATED, _checkpoint("cp"), op("attach_state", "cp", part="model", content=b"w" * 300)],
         op("attach_state", "cp", part="optimizer", content=b"m" * 300),
     ),
+    "remove old versions": (
+        [*_RECORDED, _REPLACED, *(op("save", "nb", cells=trained(n)[n % 2 :]) for n in range(6))],
+        op("tidy", "nb", keep=2),
+    ),
     "label a checkpoint": (_RECORDED, op("update_checkpoint", "cp", tags=["kept"], pinned=True)),
     "delete a checkpoint": (_RECORDED, op("delete_checkpoint", "cp")),
     "begin a run": (_CREATED, op("create_run", "run", notebook_id="nb")),
@@ -144,6 +148,7 @@ class _Author:
             (1, self._run),
             (2, self._delete_checkpoint),
             (1, self._delete),
+            (1, self._tidy),
         ]
         weights, makers = zip(*kinds, strict=True)
         return self._dice.choices(makers, weights)[0]()
@@ -249,6 +254,10 @@ class _Author:
     def _delete_checkpoint(self) -> Operation | None:
         id = self._any(self._model.checkpoints)
         return None if id is None else op("delete_checkpoint", id)
+
+    def _tidy(self) -> Operation | None:
+        id = self._notebook()
+        return None if id is None else op("tidy", id, keep=self._dice.randrange(1, 4))
 
     def _delete(self) -> Operation | None:
         id = self._notebook()

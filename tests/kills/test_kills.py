@@ -19,7 +19,13 @@ from .trial import Place, trial
 
 ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
 #: Scenarios in which an operation takes more than one transaction, or files.
-IN_STEPS = ("create, written ahead", "save, written ahead", "delete", "checkpoint after its files", "attach a state")
+IN_STEPS = (
+    "create, written ahead",
+    "save, written ahead",
+    "delete",
+    "checkpoint after its files",
+    "attach a state",
+)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ ORIGIN = "an origin"
 PATHS = [f"/{number}.ipynb" for number in range(8)]
 #: Cells of its own that a worker keeps in the shared notebook; checkpoints it keeps; notebooks it keeps.
 _KEPT = 4
+#: Versions of each notebook that the sweeper keeps.
+_VERSIONS = 5
 
 
 def prepare(repository: NotebookRepository) -> None:
@@ -251,11 +254,15 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
 
 
 def sweep(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
-    """Sweep again and again, as a server does at its start."""
-    named = partial(named_files, NotebookRepository(store, states=states))
+    """Sweep again and again, as a server does at its start and every hour."""
+    repository = NotebookRepository(store, states=states)
     while not until():
-        report = states.sweep(named)
+        report = states.sweep(partial(named_files, repository))
         assert report.problems == [], report.problems
+        steps = [repository.drop_written_ahead(id) for id in repository.notebooks_written_ahead()]
+        steps += [repository.tidy_notebook(id, _VERSIONS) for id in repository.notebooks_to_tidy(_VERSIONS)]
+        for _ in chain.from_iterable(steps):
+            pass
         ledger.operations += 1
 
 
