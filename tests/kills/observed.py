@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from repository.made import rows
+from repository.made import contents, listed, rows
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -62,6 +62,13 @@ def _assert_reachable(store: Store, seen: dict[str, Any]) -> None:
     }
     there = {name: counted[name] for name in reached}
     assert there == reached, f"rows in the tables: {there}; reached from records: {reached}"
+
+
+def unlisted_contents(store: Store) -> set[str]:
+    """The notebooks of which a content is kept that no version lists; asserts that no listed one is missing."""
+    there, wanted = contents(store).keys(), listed(store)
+    assert wanted <= there, f"contents are missing: {sorted(wanted - there)}"
+    return {id.rpartition("/")[0] for id in there - wanted}
 
 
 def integrity(store: Store) -> list[str]:

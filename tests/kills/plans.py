@@ -82,6 +82,10 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
     "save of new sources": (_CREATED, op("save", "nb", cells=trained(2)[1:])),
     "save of new outputs, a checkpoint refers to the old": (_RECORDED, op("save", "nb", cells=trained(2))),
     "save, written ahead": (_RECORDED, op("save", "nb", cells=_large(2))),
+    "save of new outputs, written ahead": (
+        [*_CREATED, op("save", "nb", cells=_large(1))],
+        op("save", "nb", cells=_large(2)),
+    ),
     "update": (_CREATED, op("update", "nb", description="spirals", tags=["best"], model_id="m")),
     "update of cells, written ahead": (_CREATED, op("update", "nb", cells=_large(2))),
     "add a cell": (_CREATED, op("add_cell", "nb", cell=code("new", "pass"), position=1)),

@@ -12,7 +12,7 @@ from engines import ENGINES, new_url
 
 from .model import Model
 from .nursery import Nursery, nursery
-from .plans import SCENARIOS, random_plan
+from .plans import SCENARIOS, op, random_plan, trained
 from .points import Kill
 from .servers import MortalServer, mortal_server
 from .trial import Place, trial
@@ -53,6 +53,18 @@ def test_an_operation_killed_anywhere_is_done_or_not(
         number += 1
         death = trial(place, born, [operation], Kill(call=number), setup=setup)
     assert len(death.points) == number - 1 > 2
+
+
+def test_what_was_written_ahead_of_new_outputs_goes_when_the_next_version_begins(
+    tmp_path: Path, born: Nursery
+) -> None:
+    place = new_place("sqlite", tmp_path)
+    setup, operation = SCENARIOS["save of new outputs, written ahead"]
+    sources = op("save", "nb", cells=trained(1)[1:])
+    number, death = 1, None
+    while death is None or death.signal is not None:
+        death = trial(place, born, [operation], Kill(call=number), setup=setup, instead=sources)
+        number += 1
 
 
 @pytest.mark.parametrize(
