@@ -181,6 +181,7 @@ class Checkpoints:
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
+            self._states.abandon(found["notebook_id"], id)
         return str(found["notebook_id"])
 
     # Runs

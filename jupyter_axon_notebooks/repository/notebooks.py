@@ -280,6 +280,7 @@ class Notebooks:
             for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
                 table.remove(belonging)
             store.notebooks.remove(doc_ids=[id])
+            self._states.abandon(id)
 
     def _locked(self, id: str, expected: str | None = None) -> Document:
         stored = self._store.notebooks.locked(id)

@@ -12,6 +12,13 @@ from ..errors import AxonError, StateError
 class States(Protocol):
     """Removes the state files of what the repository deletes. Missing files are no error."""
 
+    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+        """Note that the record of a checkpoint, or of a whole notebook, is about to be removed.
+
+        Called inside the transaction: should the process be killed after the commit, the files must be known to be
+        nobody's. Quick, and raises nothing.
+        """
+
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         """Remove the state files of one checkpoint."""
 
@@ -30,6 +37,9 @@ def files_remain(what: str) -> Iterator[None]:
 
 class NoStates:
     """For a store whose state files are kept by nobody: there is nothing to remove."""
+
+    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+        """Do nothing."""
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         """Do nothing."""

@@ -229,6 +229,12 @@ class Versions:
             self._store.versions.discard([str(current_id)])
             # Written ahead of a version that did not begin after all. Of that number none may be left.
             self._drop(self.ahead(notebook_id, ordinal))
+        elif current is not None:
+            # Written ahead of a replacement of the current version that did not come to be. Of the numbers up to the
+            # current one nobody else can list them, and from now on nobody would look there.
+            own = self._store.leftovers.unshared(notebook_id, ordinal - 1)
+            newer = self._store.leftovers.unshared(notebook_id, ordinal)
+            self._drop(own - newer - {content_id(notebook_id, digest) for digest in known})
         listed = {content_id(notebook_id, digest) for digest in parts.listed()}
         self._drop(self._store.leftovers.unshared(notebook_id, ordinal) - listed)
         # Those written ahead as well: a sweep may have taken them.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
 from ..errors import AxonError, InvalidData, NotFound
 from .folders import Folder, explained, free_bytes, make_folders, no_space
-from .layout import MARK, Part, check_id, is_path_text, state_name
+from .layout import MARKS, Part, check_id, is_path_text, state_name
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
@@ -100,8 +100,9 @@ class StateFiles:
             folder = opened.enter_context(home.make(checkpoint_id))
             try:
                 with folder.locked():
-                    mark(folder, self._store_id)
-                    writer = StateWriter(root, folder, part, format, expected)
+                    if not folder.names():
+                        mark(folder, self._store_id)
+                    writer = StateWriter(root, folder, part, format, expected, self._store_id)
             except OSError:
                 with contextlib.suppress(OSError):
                     drop_if_empty(root, notebook_id, checkpoint_id)
@@ -235,7 +236,25 @@ class StateFiles:
             home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder,
             folder.locked(),
         ):
-            folder.unlink(MARK)
+            for name in MARKS.intersection(folder.names()):
+                folder.unlink(name)
+
+    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+        """Note that the record of a checkpoint, or of a notebook with all of its own, is about to be removed.
+
+        Whoever is to remove the files afterwards may be killed before: then a sweep does it, once it finds no record.
+        Where it cannot be noted, they would stay.
+        """
+        with (
+            contextlib.suppress(OSError),
+            Folder(self._root) as root,
+            root.enter(check_id(notebook_id, "$.notebook_id")) as home,
+        ):
+            if checkpoint_id is None:
+                mark(home, self._store_id)
+                return
+            with home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder, folder.locked():
+                mark(folder, self._store_id)
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         """Remove all state files of a checkpoint; none is fine. What lies behind a link stays.
@@ -271,13 +290,13 @@ class StateFiles:
 
     def sweep(
         self,
-        known: Callable[[str, str], bool],
+        named: Callable[[str, str], Collection[str] | None],
         *,
         older_than: float = 3600.0,
         progress: Callable[[int], None] | None = None,
     ) -> SweepReport:
         """Remove what killed processes left behind: see :func:`.sweep.sweep`."""
-        return sweep(self._root, known, store_id=self._store_id, older_than=older_than, progress=progress)
+        return sweep(self._root, named, store_id=self._store_id, older_than=older_than, progress=progress)
 
     def used(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
         """Bytes in all files under the root, unfinished ones too; links count nothing.

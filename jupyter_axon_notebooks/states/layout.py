@@ -32,8 +32,12 @@ STATE_NAMES: Final = frozenset(
     f"{part}.{extension}" for part in PARTS for extension in (*_EXTENSIONS.values(), _UNKNOWN)
 )
 
-#: In a checkpoint's folder, says which store's it is: only that store may sweep it.
+#: In a checkpoint's folder, or a notebook's: no record vouches for what is below. Says which store's would: only that
+#: store may sweep it.
 MARK: Final = ".store"
+#: The same of the state file of one part, where it does not hold of the whole folder.
+PART_MARKS: Final = {part: f".{part}.store" for part in PARTS}
+MARKS: Final = frozenset({MARK, *PART_MARKS.values()})
 
 _TEMPORARY = re.compile(rf"\.(?:{'|'.join(PARTS)})\.[0-9a-f]{{32}}\.tmp")
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')

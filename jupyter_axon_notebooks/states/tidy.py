@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from functools import partial
 
 from ..errors import AxonError
 from ..repository import NotebookRepository
@@ -30,12 +32,8 @@ def tidy(
         if stopping.is_set():
             raise _Stopped
 
-    def known(notebook_id: str, checkpoint_id: str) -> bool:
-        checkpoint = repository.get_checkpoint(checkpoint_id)
-        return checkpoint is not None and checkpoint.notebook_id == notebook_id
-
     try:
-        report = states.sweep(known, progress=go_on)
+        report = states.sweep(partial(named_files, repository), progress=go_on)
         used = states.used(progress=go_on)
     except _Stopped:
         return
@@ -52,3 +50,12 @@ def tidy(
             size_text(used),
             states.root,
         )
+
+
+def named_files(repository: NotebookRepository, notebook_id: str, checkpoint_id: str) -> set[str] | None:
+    """The names of the state files that a checkpoint's record gives; None where there is no such record."""
+    checkpoint = repository.get_checkpoint(checkpoint_id)
+    if checkpoint is None or checkpoint.notebook_id != notebook_id:
+        return None
+    paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
+    return {os.path.basename(path) for path in paths if path}

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from ..errors import NotFound
 from .folders import Folder, explained, flush, lock
-from .layout import MARK, Part, other_names, state_name, temporary_name
+from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name, temporary_name
 
 #: Bytes from which hashing in a second thread beside the writing is worth starting one.
 _SIDE_BY_SIDE: Final = 1 << 20
@@ -50,9 +50,13 @@ class StateWriter:
     error of its own it is closed and has cleaned up.
     """
 
-    def __init__(self, root: Folder, folder: Folder, part: Part, format: str | None, expected: int) -> None:
+    def __init__(
+        self, root: Folder, folder: Folder, part: Part, format: str | None, expected: int, store_id: str
+    ) -> None:
         self._root = root
         self._folder = folder
+        self._mark = PART_MARKS[part]
+        self._store_id = store_id
         self._name = state_name(part, format)
         self._temporary = temporary_name(part)
         self._expected = expected
@@ -148,8 +152,10 @@ class StateWriter:
             try:
                 # Locked, or two writers of different formats could each remove the other's file.
                 with self._folder.locked():
-                    self._folder.replace(self._temporary, self._name)
                     present = set(self._folder.names())
+                    if present.isdisjoint((MARK, self._name, *other_names(self._name))):
+                        mark(self._folder, self._store_id, self._mark)
+                    self._folder.replace(self._temporary, self._name)
                     for name in other_names(self._name):
                         if name in present:
                             self._folder.unlink(name)
@@ -222,33 +228,33 @@ class StateWriter:
         self._root.close()
 
 
-def mark(folder: Folder, store_id: str) -> None:
-    """Note in a new folder whose it is; one that has something in it already stays as it is.
+def mark(folder: Folder, store_id: str, name: str = MARK) -> None:
+    """Note in a folder that no record vouches for what is in it, and whose would; what is noted already stays.
 
-    Not synced: a mark that power loss takes leaves a folder that no sweep removes, which is the safe side.
+    Not synced: a mark that power loss takes leaves files that no sweep removes, which is the safe side.
     """
-    if folder.names():
-        return
-    with contextlib.suppress(FileExistsError), os.fdopen(folder.create(MARK), "wb") as file:
+    with contextlib.suppress(FileExistsError), os.fdopen(folder.create(name), "wb") as file:
         file.write(f"{store_id}\n".encode())
 
 
-def read_mark(folder: Folder) -> str:
+def read_mark(folder: Folder, name: str = MARK) -> str:
     """The store a folder was written under, as :func:`mark` notes it; of any other text, that text."""
-    with os.fdopen(folder.open(MARK), "rb") as file:
+    with os.fdopen(folder.open(name), "rb") as file:
         return file.read(4096).decode(errors="replace").removesuffix("\n")
 
 
 def drop_if_empty(root: Folder, notebook_id: str, checkpoint_id: str) -> bool:
-    """Remove a checkpoint's folder that holds nothing but its mark, and its notebook's after it; whether it went.
+    """Remove a checkpoint's folder that holds nothing but marks, and its notebook's after it; whether it went.
 
     Locked, as :func:`mark` must be, so that no writer finds itself in a folder that loses its mark.
     """
     with root.enter(notebook_id) as home:
         with home.enter(checkpoint_id) as folder, folder.locked():
-            if not set(folder.names()) <= {MARK}:
+            present = set(folder.names())
+            if not present <= MARKS:
                 return False
-            folder.unlink(MARK)
+            for name in present:
+                folder.unlink(name)
             gone = home.rmdir(checkpoint_id)
         root.rmdir(notebook_id)
         return gone

@@ -42,3 +42,22 @@ def test_the_table_is_markdown(tmp_path: Path) -> None:
     lines = run("best", "--sizes", "10", folder=tmp_path).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1
     assert lines[1].startswith("| --- |")
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "lines"),
+    [
+        ("crash", ["--kills", "4"], 4),
+        ("concurrency", ["--processes", "2", "--operations", "10", "--engines", "sqlite"], 1),
+    ],
+)
+def test_a_suite_is_run_for_longer_and_leaves_nothing_behind(
+    script: str, options: list[str], lines: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, BENCHMARKS / f"{script}.py", "--folder", tmp_path, *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    table = [line for line in ended.stdout.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + lines
+    assert len({line.count("|") for line in table}) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -138,12 +138,19 @@ class RecordedStates:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.removed: list[tuple[str, ...]] = []
+        self._abandoned: tuple[str, str | None] | None = None
+
+    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+        assert self._store._database._work.connection is not None, "noted before the commit"
+        self._abandoned = notebook_id, checkpoint_id
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
+        assert self._abandoned == (notebook_id, checkpoint_id)
         assert not self._store.checkpoints.contains(doc_id=checkpoint_id)
         self._note(notebook_id, checkpoint_id)
 
     def remove_notebook(self, notebook_id: str) -> None:
+        assert self._abandoned == (notebook_id, None)
         assert not self._store.notebooks.contains(doc_id=notebook_id)
         self._note(notebook_id)
 

@@ -6,7 +6,7 @@ import pytest
 from made import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import RecordDamaged, StateError
-from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
 
@@ -31,7 +31,7 @@ def test_a_record_that_says_nonsense_is_named(store: Store) -> None:
 
 
 def test_state_files_that_cannot_be_removed_do_not_hide_that_the_record_is(store: Store) -> None:
-    class Stuck:
+    class Stuck(NoStates):
         def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
             raise StateError("the disk says no")
 

@@ -1,0 +1,131 @@
+"""A process may be killed anywhere: what was acknowledged is there, what was not is there whole or not at all."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engines import ENGINES, new_url
+
+from .model import Model
+from .nursery import Nursery, nursery
+from .plans import SCENARIOS, op, random_plan, trained
+from .points import Kill
+from .servers import MortalServer, mortal_server
+from .trial import Place, trial
+
+ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
+#: Scenarios in which an operation takes more than one transaction, or files.
+IN_STEPS = (
+    "create, written ahead",
+    "save, written ahead",
+    "delete",
+    "checkpoint after its files",
+    "attach a state",
+)
+
+
+@pytest.fixture(scope="module")
+def born() -> Iterator[Nursery]:
+    with nursery() as opened:
+        yield opened
+
+
+def new_place(engine: str, folder: Path) -> Place:
+    return Place(new_url(engine, folder, empty=False), folder / "states")
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    # For PostgreSQL a client that is killed is one that went away: one of each kind will do.
+    [("sqlite", name) for name in SCENARIOS] + [("postgresql", name) for name in IN_STEPS],
+)
+def test_an_operation_killed_anywhere_is_done_or_not(
+    engine: str, name: str, tmp_path: Path, born: Nursery
+) -> None:
+    place = new_place(engine, tmp_path)
+    setup, operation = SCENARIOS[name]
+    number, death = 1, trial(place, born, [operation], Kill(call=1), setup=setup)
+    while death.signal is not None:
+        number += 1
+        death = trial(place, born, [operation], Kill(call=number), setup=setup)
+    assert len(death.points) == number - 1 > 2
+
+
+def test_what_was_written_ahead_of_new_outputs_goes_when_the_next_version_begins(
+    tmp_path: Path, born: Nursery
+) -> None:
+    place = new_place("sqlite", tmp_path)
+    setup, operation = SCENARIOS["save of new outputs, written ahead"]
+    sources = op("save", "nb", cells=trained(1)[1:])
+    number, death = 1, None
+    while death is None or death.signal is not None:
+        death = trial(place, born, [operation], Kill(call=number), setup=setup, instead=sources)
+        number += 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [("sqlite", number) for number in range(12)] + [("postgresql", number) for number in range(4)],
+)
+def test_a_process_killed_at_any_instant_loses_nothing_acknowledged(
+    engine: str, number: int, tmp_path: Path, born: Nursery
+) -> None:
+    place = new_place(engine, tmp_path)
+    seed = f"instant {number}"
+    dice = random.Random(seed)
+    unhurt = trial(place, born, random_plan(Model(), seed, 30), Kill())
+    assert unhurt.signal is None
+    for again in range(2):
+        plan = random_plan(Model(), f"{seed}.{again}", 30)
+        trial(place, born, plan, Kill(after=dice.uniform(0, unhurt.seconds)))
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_process_killed_in_the_midst_of_a_write_loses_nothing_acknowledged(
+    number: int, tmp_path: Path, born: Nursery
+) -> None:
+    place = new_place("sqlite", tmp_path)
+    seed = f"write {number}"
+    dice = random.Random(seed)
+    for again in range(3):
+        plan = random_plan(Model(), f"{seed}.{again}", 30)
+        death = trial(place, born, plan, Kill(beyond=int(10 ** dice.uniform(4.5, 6))))
+        assert death.signal in (None, signal.SIGXFSZ)
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_a_store_that_is_being_made_when_its_maker_is_killed_is_made_by_the_next(
+    engine: str, tmp_path: Path, born: Nursery
+) -> None:
+    setup, operation = SCENARIOS["create"]
+    assert not setup
+    number, death = 0, None
+    while death is None or death.signal is not None:
+        number += 1
+        folder = tmp_path / str(number)
+        place = Place(new_url(engine, folder), folder / "states")
+        death = trial(place, born, [operation], Kill(call=number), new=True)
+    assert sum(point.startswith("CREATE") for point in death.points) > 10
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MortalServer]:
+    with mortal_server() as started:
+        yield started
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_database_server_killed_in_an_operation_loses_nothing_acknowledged(
+    number: int, tmp_path: Path, born: Nursery, server: MortalServer
+) -> None:
+    place = Place(server.url(server.new_database()), tmp_path / "states", server)
+    seed = f"server {number}"
+    dice = random.Random(seed)
+    plan = random_plan(Model(), seed, 12)
+    unhurt = trial(place, born, plan, Kill())
+    trial(place, born, plan, Kill(call=dice.randint(1, len(unhurt.points)), server=True))
+    trial(place, born, plan, Kill(after=dice.uniform(0, unhurt.seconds), server=True))

@@ -1,0 +1,32 @@
+"""Processes at once on one store: nobody's change is lost, nobody waits for ever, and nobody sees half of anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engines import ENGINES, new_url
+from kills.trial import Place
+
+from .crowd import at_once, check, crowd
+from .work import prepare
+
+
+@pytest.fixture(params=[engine for engine in ENGINES if engine != "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
+
+
+@pytest.mark.parametrize("seed", ["one", "another"])
+def test_processes_at_once_lose_nothing_and_leave_nothing(seed: str, place: Place) -> None:
+    ledgers = crowd(place, workers=4, times=100, seed=seed)
+    assert max(ledger.longest for ledger in ledgers.values()) < 30
+
+
+def test_processes_that_fork_while_their_threads_write_lose_nothing(place: Place) -> None:
+    with place.opened() as before:
+        prepare(before.repository)
+    task = {"role": "forker", "times": 30, "children": 3}
+    ledgers = at_once(place, {"one": task, "other": task})
+    assert [ledger.errors for ledger in ledgers.values()] == [[], []]
+    check(place, list(ledgers.values()))
