@@ -44,7 +44,7 @@ def _load_jupyter_server_extension(server: ServerApp) -> None:
 class SwitchHandler(JupyterHandler):
     """Settles what is on its way, gives what was seen since the last time, and switches."""
 
-    def initialize(self, switch: Switch) -> None:  # type: ignore[override]
+    def initialize(self, switch: Switch) -> None:  # type: ignore[override]  # what the route is given
         """Take the switch."""
         self._switch = switch
 

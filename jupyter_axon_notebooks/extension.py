@@ -109,7 +109,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             self._saved(path, None)
 
     def _owner(self) -> str:
-        if not self.identity_from_request:
+        if not self.identity_from_request:  # asked on each save, in the event loop
             return self.user_id
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
         return self.acting_user(getattr(getattr(handler, "current_user", None), "username", None))

@@ -54,7 +54,7 @@ def _look_at_extension(found: Diagnosis, session: Session) -> None:
 
     manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
     listed = {
-        **manager.get_jpserver_extensions(),  # type: ignore[no-untyped-call]
+        **manager.get_jpserver_extensions(),
         **session.files.ServerApp.get("jpserver_extensions", {}),
     }
     enabled = bool(listed.get(_EXTENSION, False))

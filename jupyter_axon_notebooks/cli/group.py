@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
 import warnings
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from .._version import __version__
 from ..errors import AxonError, NotFound, StoreError
 from . import commands as _commands
-from .output import shown
+from .output import note, shown
 
 FAILED, WRONG_USAGE, NOT_FOUND, NO_STORE, INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -27,7 +26,7 @@ class _Failure(click.ClickException):
 class Commands(click.Group):
     """A group whose commands are the modules of a package, imported when they are asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of all commands, sorted."""
         return sorted(_command_name(module.name) for module in pkgutil.iter_modules(_commands.__path__))
 
@@ -68,16 +67,9 @@ def _command_name(module: str) -> str:
     return module.removesuffix("_").replace("_", "-")
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,  # noqa: ARG001
-    lineno: int,  # noqa: ARG001
-    file: IO[str] | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
-) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if not issubclass(category, (DeprecationWarning, PendingDeprecationWarning)):
-        print(f"Warning: {shown(str(message))}", file=sys.stderr)  # noqa: T201
+        note(f"Warning: {message}")
 
 
 _EXIT_CODES = (

@@ -86,7 +86,7 @@ class AxonHandler(APIHandler):
             if_match=self.request.headers.get("If-Match"),
         )
 
-    async def prepare(self) -> None:  # type: ignore[override]
+    async def prepare(self) -> None:  # type: ignore[override]  # tornado awaits it
         """Refuse, before a byte of the body is taken, whom the server does not know."""
         await super().prepare()
         if self.request.method == "OPTIONS":

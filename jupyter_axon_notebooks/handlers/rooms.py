@@ -33,7 +33,8 @@ def check_no_room(handler: AxonHandler, file: str) -> None:
 def _open_paths(handler: AxonHandler) -> list[str]:
     """The contents API's paths of what is open in rooms; none where there are no rooms that we understand."""
     try:
-        apps: dict[str, Any] = handler.serverapp.extension_manager.extension_apps  # type: ignore[union-attr]
+        assert handler.serverapp is not None  # who answers is a server
+        apps: dict[str, Any] = handler.serverapp.extension_manager.extension_apps
         rooms = [
             name
             for extension in _EXTENSIONS

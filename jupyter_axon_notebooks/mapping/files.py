@@ -29,7 +29,7 @@ def notebook_text(content: dict[str, Any]) -> str:
     import nbformat
 
     try:
-        text: str = nbformat.v4.writes_json(nbformat.from_dict(content)) + "\n"  # type: ignore[no-untyped-call]
+        text: str = nbformat.v4.writes_json(nbformat.from_dict(content)) + "\n"
         text.encode()
     except (AttributeError, KeyError, TypeError, ValueError):  # containers missing, half a surrogate pair
         text = json.dumps(content, indent=1) + "\n"
@@ -113,7 +113,7 @@ def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
         raise InvalidData("$.cells", "cannot be upgraded from version 1: a cell is neither code nor text")
     try:
         notebook = nbformat.versions[major].to_notebook_json(content, minor=minor)
-        upgraded: dict[str, Any] = copied(nbformat.convert(notebook, _NEWEST))  # type: ignore[no-untyped-call]
+        upgraded: dict[str, Any] = copied(nbformat.convert(notebook, _NEWEST))
     except (
         AttributeError,
         KeyError,
@@ -193,7 +193,7 @@ def _check_schema(content: dict[str, Any]) -> None:
     if type(minor) is not int or minor < 0:
         raise InvalidData("$.nbformat_minor", "expected a whole number of at least 0")
     try:
-        get_validator(major, minor).validate(content)  # type: ignore[no-untyped-call]
+        get_validator(major, minor).validate(content)
     except ValidationError:
         raise _located(content, minor) from None
 
@@ -202,7 +202,7 @@ def _located(content: dict[str, Any], minor: int) -> InvalidData:
     """What the first error of an invalid notebook says, and where; the fast validator tells neither well."""
     from nbformat.validator import get_validator
 
-    validator = get_validator(_NEWEST, minor, name="jsonschema")  # type: ignore[no-untyped-call]
+    validator = get_validator(_NEWEST, minor, name="jsonschema")
     error: Any = next(validator.iter_errors(content), None)
     if error is None:
         return InvalidData("$", "not a valid notebook")

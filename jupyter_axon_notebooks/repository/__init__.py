@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tinydb import where
 
@@ -33,11 +34,15 @@ from ..records import (
 from ..store import Store
 from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
+from .diff import diff
 from .housekeeping import Housekeeping, Tidied
-from .notebooks import Notebooks, SavedNotebook, deleted_from, matching
+from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, matching
 from .starter import STARTER_CELLS
 from .states import NoStates, States
-from .versions import Versions, diff
+from .versions import Versions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "STARTER_CELLS",
@@ -141,41 +146,27 @@ class NotebookRepository:
         user_id: str,
         limit: int | None = None,
         offset: int = 0,
-        *,
-        status: NotebookStatus | None = None,
-        tag: str | None = None,
-        path: str | None = None,
-        text: str | None = None,
+        **filters: Unpack[NotebookFilters],
     ) -> list[NotebookSummary]:
-        """A user's records, newest ``updated_at`` first; ``text`` is looked for in names and descriptions."""
-        return self._notebooks.page(
-            matching(user_id, status=status, tag=tag, path=path, text=text), limit, offset
-        )
+        """A user's records, newest ``updated_at`` first."""
+        return self._notebooks.page(matching(user_id, **filters), limit, offset)
 
     def list_all(
         self,
         limit: int | None = None,
         offset: int = 0,
-        *,
-        status: NotebookStatus | None = None,
-        tag: str | None = None,
-        path: str | None = None,
-        text: str | None = None,
+        **filters: Unpack[NotebookFilters],
     ) -> list[NotebookSummary]:
         """Everybody's records, newest ``updated_at`` first."""
-        return self._notebooks.page(matching(status=status, tag=tag, path=path, text=text), limit, offset)
+        return self._notebooks.page(matching(**filters), limit, offset)
 
     def count_notebooks(
         self,
         user_id: str | None = None,
-        *,
-        status: NotebookStatus | None = None,
-        tag: str | None = None,
-        path: str | None = None,
-        text: str | None = None,
+        **filters: Unpack[NotebookFilters],
     ) -> int:
         """How many records a list would have in all; ``user_id`` None counts everybody's."""
-        return self._notebooks.count(matching(user_id, status=status, tag=tag, path=path, text=text))
+        return self._notebooks.count(matching(user_id, **filters))
 
     def update(
         self, id: str, updates: UpdateNotebook, *, expected_version: str | None = None

@@ -52,8 +52,8 @@ class Bindings:
 
     def at(self, origin: str, path: str) -> Binding | None:
         """Who is bound to a file."""
-        found = self._store.notebooks.having(origin=origin, path=path)
-        return _binding(found[0]) if found else None
+        found = self._store.notebooks.one_having(origin=origin, path=path)
+        return None if found is None else _binding(found)
 
     def of(self, id: str) -> Binding | None:
         """The binding of a record."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 from tinydb import Query, where
@@ -343,6 +343,15 @@ def binding_lock(origin: str | None, path: str) -> str:
     return f"file {origin} {path}"
 
 
+class NotebookFilters(TypedDict, total=False):
+    """What a list of records may be narrowed by; ``text`` is looked for in names and descriptions, in any case."""
+
+    status: NotebookStatus | None
+    tag: str | None
+    path: str | None
+    text: str | None
+
+
 def matching(
     user_id: str | None = None,
     *,
@@ -351,7 +360,7 @@ def matching(
     path: str | None = None,
     text: str | None = None,
 ) -> QueryInstance:
-    """The condition that a list is asked for; ``text`` is looked for in names and descriptions, in any case."""
+    """The condition that a list is asked for; ``user_id`` None is everybody."""
     condition: QueryInstance = Query().noop()
     if user_id is not None:
         condition &= where("user_id") == user_id

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,7 +25,6 @@ from tinydb import where
 from ..errors import InvalidData, RecordDamaged
 from ..mapping import cell_status
 from ..records import (
-    CellChange,
     CellOutput,
     CellStatus,
     CellType,
@@ -257,7 +255,7 @@ class Versions:
         if current is None:
             return 0, False
         same_sources = [e[:2] for e in current["cells"]] == [[e.cell_id, e.source] for e in parts.entries]
-        if same_sources and not self._store.checkpoints.ids_having(version_id=current["id"]):
+        if same_sources and not self._store.checkpoints.has(version_id=current["id"]):
             return int(current["ordinal"]), True
         return int(current["ordinal"]) + 1, False
 
@@ -433,37 +431,3 @@ def _cell(entry: Entry, contents: dict[str, Any]) -> NotebookCell:
 def _summary(version: Document) -> VersionSummary:
     with damage_named(f"version {version.doc_id}"):
         return VersionSummary.from_json({**version, "cell_count": len(version["cells"])})
-
-
-def diff(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellChange]:
-    """What changed in the sources from one version to another: cells removed first, then in the order of ``after``.
-
-    A cell whose source stayed but whose place among the others did not is ``moved``.
-    """
-    old = {cell.id: cell for cell in before}
-    new = {cell.id: cell for cell in after}
-    removed = [
-        CellChange(cell_id=cell.id, change="removed", before=cell.source)
-        for cell in before
-        if cell.id not in new
-    ]
-    staying = _in_place([i for i in old if i in new], [i for i in new if i in old])
-    return removed + list(_changes(old, new, staying))
-
-
-def _changes(
-    old: dict[str, NotebookCell], new: dict[str, NotebookCell], staying: set[str]
-) -> Iterator[CellChange]:
-    for cell_id, cell in new.items():
-        was = old.get(cell_id)
-        if was is None:
-            yield CellChange(cell_id=cell_id, change="added", after=cell.source)
-        elif (was.source, was.cell_type) != (cell.source, cell.cell_type):
-            yield CellChange(cell_id=cell_id, change="changed", before=was.source, after=cell.source)
-        elif cell_id not in staying:
-            yield CellChange(cell_id=cell_id, change="moved", before=was.source, after=cell.source)
-
-
-def _in_place(before: list[str], after: list[str]) -> set[str]:
-    blocks: Iterable[Any] = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-    return {cell_id for block in blocks for cell_id in before[block.a : block.a + block.size]}

@@ -32,7 +32,7 @@ _IS_LINK: Final = (errno.ELOOP, errno.EMLINK)
 
 if sys.platform == "win32":
 
-    def lock(fd: int, *, wait: bool) -> bool:  # noqa: ARG001
+    def lock(fd: int, *, wait: bool) -> bool:  # noqa: ARG001 - as on the other systems
         """No locks here: the age of a file alone tells whether its writer is gone."""
         return True
 

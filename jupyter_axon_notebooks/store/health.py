@@ -100,7 +100,7 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     for collection in COLLECTIONS:
         if collection.name in tables:
-            count = connection.execute(f'SELECT count(*) FROM "{collection.name}"')  # noqa: S608
+            count = connection.execute(f'SELECT count(*) FROM "{collection.name}"')  # noqa: S608 - the name is ours
             health.counts[collection.name.removeprefix("axonml_")] = count.fetchone()[0]
     free, page, shrinks = (
         connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -149,7 +149,7 @@ def checkpoint_states(path: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
         When the store cannot be read.
     """
     with looking(path) as connection:
-        named = f'SELECT id, document FROM "{CHECKPOINTS.name}"'  # noqa: S608
+        named = f'SELECT id, document FROM "{CHECKPOINTS.name}"'  # noqa: S608 - the name is ours
         for checkpoint_id, text in connection.execute(named):
             document = decode(text)
             paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}

@@ -139,11 +139,11 @@ class Rows(Mapping[str, Document]):
 
         return self._read(read)
 
-    def having(self, fields: Mapping[str, str | int], *columns: str) -> list[Any]:
-        """Those columns of the rows whose promoted fields have these values, in the order of insertion."""
+    def having(self, fields: Mapping[str, str | int], *columns: str, limit: int | None = None) -> list[Any]:
+        """Those columns of the rows whose promoted fields have these values; of ``limit`` rows at most, in any order."""
         assert self._clause is None  # the statement is the whole table's
+        statement = self.table.looking_up(columns, tuple(fields), limit)
         values = {n: column_text(value) if isinstance(value, str) else value for n, value in fields.items()}
-        statement = self.table.looking_up(columns, tuple(fields))
         return self._read(lambda c: list(c.execute(statement, values)))
 
     def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:

@@ -153,17 +153,19 @@ class CollectionTable:
         self.insert_row = sa.insert(self.sql)
         self.update_row = sa.update(self.sql).where(here).values(changed)
         self.delete_row = sa.delete(self.sql).where(here)
-        self._looking_up: dict[tuple[tuple[str, ...], tuple[str, ...]], sa.Select[Any]] = {}
+        self._looking_up: dict[tuple[tuple[str, ...], tuple[str, ...], int | None], sa.Select[Any]] = {}
         self._select_highest: dict[tuple[str, str], sa.Select[Any]] = {}
 
-    def looking_up(self, columns: tuple[str, ...], names: tuple[str, ...]) -> sa.Select[Any]:
+    def looking_up(
+        self, columns: tuple[str, ...], names: tuple[str, ...], limit: int | None
+    ) -> sa.Select[Any]:
         """Select columns of the rows whose fields ``names`` have the values bound under those names; built once."""
-        statement = self._looking_up.get((columns, names))
+        statement = self._looking_up.get((columns, names, limit))
         if statement is None:
             c = self.sql.c
             here = (c[name] == sa.bindparam(name) for name in names)
-            statement = sa.select(*(c[column] for column in columns)).where(*here).order_by(c.seq)
-            self._looking_up[columns, names] = statement
+            statement = sa.select(*(c[column] for column in columns)).where(*here).limit(limit)
+            self._looking_up[columns, names, limit] = statement
         return statement
 
     def _index(self, names: tuple[str, ...], *, unique: bool) -> None:

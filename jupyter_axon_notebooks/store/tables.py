@@ -235,11 +235,16 @@ class DocumentTable(Table):
         """As :meth:`locked`, those of ``doc_ids`` that are there."""
         return [_document(found) for found in self._rows.some(doc_ids, lock=True)]
 
-    def having(self, **fields: str | int) -> list[Document]:
-        """The documents whose promoted fields have these values: a search for them, by a statement built once."""
-        return [
-            _document((plain_text(one), text)) for one, text in self._rows.having(fields, "id", "document")
-        ]
+    # What every save asks. A condition would find the same; to translate it takes longer than the look-up.
+
+    def one_having(self, **fields: str | int) -> Document | None:
+        """A document whose promoted fields have these values; None where there is none."""
+        found = self._rows.having(fields, "id", "document", limit=1)
+        return _document((plain_text(found[0][0]), found[0][1])) if found else None
+
+    def has(self, **fields: str | int) -> bool:
+        """Whether any document's promoted fields have these values; none is read."""
+        return bool(self._rows.having(fields, "id", limit=1))
 
     def ids_having(self, **fields: str | int) -> set[str]:
         """The ids of the documents whose promoted fields have these values; no document is read."""

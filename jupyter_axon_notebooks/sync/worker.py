@@ -177,9 +177,8 @@ class NotebookSync(Generic[_Opened]):
 
     def saved(self, path: str, owner: str, content: Mapping[str, Any] | None) -> None:
         """A file was saved, with this content where it is at hand."""
-        seen = self._folders.look_at(
-            path
-        )  # now: what links lead to may be another file when the worker looks
+        # Now: what links lead to may be another file when the worker looks.
+        seen = self._folders.look_at(path)
         self._queue.put(Save(seen.path, owner, content, seen.file, seen.folder))
 
     def renamed(self, old_path: str, new_path: str) -> None:

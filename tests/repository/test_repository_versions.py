@@ -17,7 +17,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.versions import diff
+from jupyter_axon_notebooks.repository.diff import diff
 from jupyter_axon_notebooks.store import Store
 
 CELLS = [markdown("m", "# t", metadata={"k": 1}), code("a", "1", "one\n", count=1), code("b", "2")]

@@ -365,6 +365,21 @@ def test_ids_are_those_of_the_documents_found(both: Both) -> None:
         assert both.table.ids(condition) == {d.doc_id for d in both.reference.search(condition)}
 
 
+@pytest.mark.parametrize(
+    "fields", [{"t": "a"}, {"t": "\x00"}, {"t": "\ud800"}, {"t": "a", "n": 1}, {"n": 2}, {"t": "no"}]
+)
+def test_values_of_promoted_fields_find_what_the_condition_finds(both: Both, fields: dict[str, Any]) -> None:
+    both.fill(DOCUMENTS)
+    both.fill(
+        [Document({"t": text, "n": n}, f"{text!a} {n}") for text in ("a", "\x00", "\ud800") for n in (1, 2)]
+    )
+    expected = {d.doc_id for d in both.reference.search(Q.fragment(fields))}
+    assert both.table.ids_having(**fields) == expected
+    assert both.table.has(**fields) == bool(expected)
+    found = both.table.one_having(**fields)
+    assert (found is None and not expected) or both.reference.get(doc_id=found.doc_id) == found
+
+
 def test_more_ids_than_sql_can_bind(both: Both) -> None:
     ids = [f"i{i:05}" for i in range(33_000)]
     both.table.insert_multiple(Document({"n": i}, ids[i]) for i in range(len(ids)))
