@@ -17,6 +17,7 @@ from tinydb.table import Document
 
 from ..errors import StoreError, StoreTooNew
 from ..records import new_id
+from .codec import decode
 from .database import BUSY_TIMEOUT, Database
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
 from .schema import (
@@ -193,11 +194,13 @@ class Store:
     def _best(
         self, index: MetricIndex, notebook_id: str, name: str, *, minimize: bool, limit: int
     ) -> list[Document]:
+        if limit == 1:
+            with self._database.reading() as connection:
+                best = index.stored_best(connection, notebook_id, name, minimize=minimize)
+            return [] if best is None else [document(best[0], decode(best[1]))]
         with self._database.snapshot() as connection:
             ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
-            if len(ids) == 1:
-                return [self.checkpoints.get(doc_id=ids[0])]
-            found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
+            found = {stored.doc_id: stored for stored in self.checkpoints.get(doc_ids=ids)}
         return [found[checkpoint_id] for checkpoint_id in ids]
 
     def separate_users(self, roles: Sequence[Role], passwords: Mapping[str, str] | None = None) -> Separation:

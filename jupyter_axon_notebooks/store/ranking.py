@@ -31,9 +31,9 @@ def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> lis
 
 
 class MetricIndex:
-    """The SQL table ``axonml_metrics`` and the questions it answers."""
+    """The SQL table ``axonml_metrics`` and the questions it answers about ``documents``, the table it is the index of."""
 
-    def __init__(self, metadata: sa.MetaData, text: sa.types.TypeEngine[str]) -> None:
+    def __init__(self, metadata: sa.MetaData, text: sa.types.TypeEngine[str], documents: sa.Table) -> None:
         columns = {
             "notebook_id": text,
             "name": text,
@@ -65,6 +65,13 @@ class MetricIndex:
             .order_by(*oldest_first)
             .limit(limit)
         )
+        highest = sa.select(sa.func.max(c.value)).where(here).correlate(None).scalar_subquery()
+        first = sa.select(c.checkpoint_id).limit(1).correlate(None)
+        lowest_first = first.where(here).order_by(c.value, *oldest_first)
+        highest_first = first.where(here, c.value == highest).order_by(*oldest_first)
+        stored = sa.select(documents.c.id, documents.c.document)
+        self._lowest_stored = stored.where(documents.c.id == lowest_first.scalar_subquery())
+        self._highest_stored = stored.where(documents.c.id == highest_first.scalar_subquery())
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The index rows of one checkpoint document."""
@@ -83,6 +90,15 @@ class MetricIndex:
             for name, value in metrics.items()
             if len(name) <= INDEXED_NAME_LENGTH
         ]
+
+    def stored_best(
+        self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool
+    ) -> tuple[str, str] | None:
+        """Id and stored form of the best checkpoint, asked in one statement; None where there is none."""
+        given = {"of": column_text(notebook_id), "named": column_text(name)}
+        statement = self._lowest_stored if minimize else self._highest_stored
+        found = connection.execute(statement, given).first()
+        return None if found is None else (plain_text(found[0]), found[1])
 
     def best(
         self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool, limit: int
