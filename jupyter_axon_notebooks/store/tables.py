@@ -209,6 +209,13 @@ class DocumentTable(Table):
         matching = [d for d in map(_document, candidates.page(order, limit=None, skip=0)) if cond(d)]
         return matching[skip : None if limit is None else skip + limit]
 
+    def each(self, cond: QueryLike) -> Iterator[Document]:
+        """The documents that match ``cond``, in the order of insertion, of which few are in memory at a time.
+
+        Read page by page, so others may write in between.
+        """
+        return (found for found in map(_document, self._narrowed(cond)._rows.texts()) if cond(found))
+
     def get(self, cond: QueryLike | None = None, doc_id: Any = None, doc_ids: Any = None) -> Any:
         """As TinyDB's ``get``; ids are looked up, conditions narrowed."""
         if doc_id is None and doc_ids is not None:

@@ -365,6 +365,12 @@ def test_ids_are_those_of_the_documents_found(both: Both) -> None:
         assert both.table.ids(condition) == {d.doc_id for d in both.reference.search(condition)}
 
 
+def test_each_gives_one_after_the_other_what_search_gives(both: Both) -> None:
+    both.fill(DOCUMENTS)
+    for condition in (Q.t == "a", Q.t.matches("a"), Q.noop(), Q.t == "nothing"):
+        assert list(both.table.each(condition)) == both.reference.search(condition)
+
+
 def test_more_ids_than_sql_can_bind(both: Both) -> None:
     ids = [f"i{i:05}" for i in range(33_000)]
     both.table.insert_multiple(Document({"n": i}, ids[i]) for i in range(len(ids)))
