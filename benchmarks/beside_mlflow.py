@@ -82,9 +82,7 @@ def told(timed: dict[Way, Timed], engines: list[str], size: int) -> list[Row]:
         others = {
             other.by: t for other, t in timed.items() if other[:2] == way[:2] and other.by not in engines
         }
-        goal = {("register", "HTTP"): Goal(seconds=0.006), ("best", "in-process"): Goal(seconds=0.0005)}.get(
-            way[:2]
-        )
+        goal = Goal(seconds=0.006) if way[:2] == ("register", "HTTP") else None
         for beside, baseline in (others or {"": None}).items():
             rows.append(Row(f"{way.what}, {way.over}", size, way.by, ours, beside, baseline, goal))
     order = [row.what for row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from databases import databases
 from notebooks import TrainingNotebook
-from reporting import parser, place
+from reporting import parser, place, plain, written
 from servers import Client, jupyter_server
 from stores import ORIGIN, USER, new_store_of_notebooks
 from timing import machine, workplace
@@ -39,13 +38,9 @@ def main() -> None:
                 keep_origin(home)
                 seen = [observed(home, url) for _ in range(chosen.rounds)]
                 rows += [compared(moment, size, one.engine, seen, bare) for moment in seen[0]]
-    if chosen.json is not None:
-        text = json.dumps({"machine": where, "rows": [row._asdict() for row in rows]}, indent=2)
-        if chosen.json == "-":
-            print(text)
-            return
-        Path(chosen.json).write_text(text + "\n")
-    print_table(where, rows)
+    result = {"machine": where, "rows": [plain(row) for row in rows]}
+    if not written(result, json_to=chosen.json):
+        print_table(where, rows)
 
 
 class Memory(NamedTuple):

@@ -15,7 +15,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-#: What is drawn in each panel: the rows of these names.
+#: What is drawn in each panel: our times from the rows of the first name, those beside them from the rows of the second.
 _PANELS = {
     "register a checkpoint, durably": ("register a checkpoint", "register, in-process"),
     "find the best checkpoint": ("best checkpoint, lowest", "best, in-process"),
@@ -36,9 +36,7 @@ _Points = dict[str, dict[int, float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "results", nargs="+", type=Path, help="files that --json wrote; the first wins where two tell"
-    )
+    parser.add_argument("results", nargs="+", type=Path, help="files that --json wrote")
     parser.add_argument("--output", type=Path, default=Path("docs/growth.svg"))
     chosen = parser.parse_args()
     rows = [row for file in chosen.results for row in json.loads(file.read_text())["rows"]]
@@ -46,20 +44,20 @@ def main() -> None:
     with mpl.rc_context({**style, "text.color": _GRAY, "axes.labelcolor": _GRAY, "axes.edgecolor": _GRAY}):
         figure, panels = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
         for panel, (title, names) in zip(panels, _PANELS.items(), strict=True):
-            draw(panel, title, points(rows, names))
+            draw(panel, title, points(rows, *names))
         panels[0].set_ylabel("milliseconds, median")
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(chosen.output, transparent=True, metadata={"Date": None})
 
 
-def points(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> _Points:
-    """Median seconds by number of checkpoints, of each line: ours, and MLflow's beside it."""
+def points(rows: Iterable[dict[str, Any]], ours: str, beside: str) -> _Points:
+    """Median seconds by number of checkpoints, of each line."""
     found: _Points = defaultdict(dict)
     for row in rows:
-        if row["what"] in names:
-            found[_NAMES[row["engine"]]].setdefault(row["size"], row["ours"]["median"])
-            if row["beside"] in _LINES:
-                found[row["beside"]].setdefault(row["size"], row["baseline"]["median"])
+        if row["what"] == ours:
+            found[_NAMES[row["engine"]]][row["size"]] = row["ours"]["median"]
+        elif row["what"] == beside and row["beside"] in _LINES:
+            found[row["beside"]][row["size"]] = row["baseline"]["median"]
     return found
 
 
@@ -73,6 +71,7 @@ def draw(panel: Axes, title: str, lines: _Points) -> None:
     panel.set(xscale="log", yscale="log", title=title, xlabel="checkpoints of the notebook")
     panel.xaxis.set_major_formatter(lambda size, _place: f"{size:,.0f}")
     panel.yaxis.set_major_formatter(lambda milliseconds, _place: f"{milliseconds:g}")
+    panel.minorticks_off()
     panel.tick_params(which="both", colors=_GRAY)
     panel.grid(color=_GRAY, alpha=0.25, linewidth=0.5)
     panel.legend(frameon=False, fontsize=8, labelcolor=_GRAY)

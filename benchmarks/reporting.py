@@ -79,13 +79,9 @@ class Row(NamedTuple):
 
 def report(where: dict[str, Any], rows: Sequence[Row], *, json_to: str | None) -> None:
     """Print the result as a Markdown table, and where it was taken; or as JSON, see :func:`parser`."""
-    if json_to is not None:
-        lines = [{**_plain(row), "ratio": row.ratio, "is_met": row.is_met} for row in rows]
-        text = json.dumps({"machine": where, "rows": lines}, indent=2)
-        if json_to == "-":
-            print(text)
-            return
-        Path(json_to).write_text(text + "\n")
+    lines = [{**plain(row), "ratio": row.ratio, "is_met": row.is_met} for row in rows]
+    if written({"machine": where, "rows": lines}, json_to=json_to):
+        return
     print("| | there | engine | median | p95 | beside | median | p95 | ratio | goal |")
     print("| --- | ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |")
     for row in rows:
@@ -93,10 +89,20 @@ def report(where: dict[str, Any], rows: Sequence[Row], *, json_to: str | None) -
     print(f"\n{place(where)}")
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def written(result: Any, *, json_to: str | None) -> bool:
+    """Write ``result`` as :func:`parser` says; whether it is printed, so that nothing else is to be."""
+    text = json.dumps(result, indent=2)
+    if json_to == "-":
+        print(text)
+    elif json_to is not None:
+        Path(json_to).write_text(text + "\n")
+    return json_to == "-"
+
+
+def plain(row: Any) -> dict[str, Any]:
+    """A named tuple, and those within, as JSON has it."""
     return {
-        name: value._asdict() if isinstance(value, (Timed, Goal)) else value
-        for name, value in row._asdict().items()
+        name: plain(value) if hasattr(value, "_asdict") else value for name, value in row._asdict().items()
     }
 
 
