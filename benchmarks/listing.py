@@ -1,88 +1,105 @@
-"""How long it takes to list 100 of many notebooks, newest first, beside the plain SQL query of the same documents."""
+"""How long it takes to list 100 of many notebooks, newest first, beside the plain SQL query, and to open their store."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing
+from typing import NamedTuple
 
-from stores import new_notebook, new_store
-from timing import Row, machine, options, report, side_by_side, workplace
+from databases import Databases, databases
+from reporting import Goal, Row, parser, report
+from stores import USER, new_store_of_notebooks, opened
+from timing import machine, side_by_side, workplace
 
-from jupyter_axon_notebooks.records import NotebookStatus, format_time, now
+from jupyter_axon_notebooks.records import NotebookStatus, NotebookSummary
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import document
 
 _LIMIT = 100
-_USERS = 10
+_GOAL = Goal(seconds=0.005)
 
 
 def main() -> None:
-    chosen = options(str(__doc__), sizes=(10_000,), rounds=200)
+    chosen = parser(str(__doc__), sizes=(10_000,), rounds=200, records="notebooks").parse_args()
     rows = []
-    with workplace(chosen.folder) as folder:
-        where = machine(folder)
-        for size in chosen.sizes:
-            rows += measure(folder / str(size), size, chosen.rounds)
-    report(where, "plain SQL", rows, as_json=chosen.json)
+    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+        where = machine(folder, [one.version for one in measured])
+        for one in measured:
+            for size in chosen.sizes:
+                url = new_store_of_notebooks(one, size)
+                rows += list_pages(one, url, size, chosen.rounds)
+                rows.append(open_it(one, url, size, chosen.rounds))
+    report(where, rows, json_to=chosen.json)
 
 
-def measure(folder: Path, size: int, rounds: int) -> list[Row]:
+class Question(NamedTuple):
+    """A page of notebooks, asked of the repository and in SQL."""
+
+    what: str
+    ours: Callable[[], list[NotebookSummary]]
+    field: str = ""
+    value: str = ""
+    skip: int = 0
+
+
+def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[Row]:
     """Times of the first page, of a user's, of those in one state, and of a page in the middle."""
-    folder.mkdir()
-    path = folder / "axon.db"
-    with new_store(path) as store:
+    rows = []
+    middle = size // 2
+    with opened(url) as store, closing(databases.connect(url)) as raw:
         repository = NotebookRepository(store)
-        template = store.notebooks.get(doc_id=new_notebook(repository))
-        store.notebooks.insert_multiple(
-            document(f"notebook-{number:07}", _copy(template, number)) for number in range(size - 1)
-        )
-        raw = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-        middle = size // 2
-        questions: list[tuple[str, Any, str, tuple[Any, ...]]] = [
-            ("list 100", lambda: repository.list_all(_LIMIT), "", ()),
-            (
-                "list 100 of a user",
-                lambda: repository.list_by_user("user-3", _LIMIT),
-                "WHERE user_id = ?",
-                ("user-3",),
-            ),
-            (
+        failed = NotebookStatus.FAILED
+        for question in (
+            Question("list 100", lambda: repository.list_all(_LIMIT)),
+            Question("list 100 of a user", lambda: repository.list_by_user(USER, _LIMIT), "user_id", USER),
+            Question(
                 "list 100 that failed",
-                lambda: repository.list_all(_LIMIT, status=NotebookStatus.FAILED),
-                "WHERE status = ?",
-                ("failed",),
+                lambda: repository.list_all(_LIMIT, status=failed),
+                "status",
+                failed.value,
             ),
-            (f"list 100 from the {middle:,}th", lambda: repository.list_all(_LIMIT, middle), "", ()),
-        ]
-        rows = []
-        for what, ours, where, values in questions:
-            skip = middle if "from" in what else 0
-            query = f'SELECT document FROM "axonml_notebooks" {where} ORDER BY updated_at DESC, id DESC LIMIT ? OFFSET ?'
+            Question("list 100 from the middle", lambda: repository.list_all(_LIMIT, middle), skip=middle),
+        ):
 
-            def plain(query: str = query, values: tuple[Any, ...] = values, skip: int = skip) -> list[Any]:
-                return [json.loads(text) for (text,) in raw.execute(query, (*values, _LIMIT, skip))]
+            def ours(_round: int, question: Question = question) -> list[str]:
+                return [notebook.id for notebook in question.ours()]
 
-            if [notebook.id for notebook in ours()] != [stored["id"] for stored in plain()]:
-                sys.exit(f"{what}: the two do not agree")
-            ways = {"ours": lambda _round, ours=ours: ours(), "plain": lambda _round, plain=plain: plain()}
-            timed = side_by_side(ways, rounds)
-            rows.append(Row(f"{what}, of {size:,}", timed["ours"], timed["plain"], "< 5 ms"))
-        raw.close()
+            def plain(_round: int, question: Question = question) -> list[str]:
+                where = f"WHERE {question.field} = {databases.mark}" if question.field else ""
+                query = (
+                    f'SELECT document FROM "axonml_notebooks" {where} ORDER BY updated_at DESC NULLS LAST, '
+                    f"id DESC NULLS LAST LIMIT {_LIMIT} OFFSET {question.skip}"
+                )
+                found = raw.execute(query, (question.value,) if question.field else ())
+                return [json.loads(text)["id"] for (text,) in found]
+
+            if ours(0) != plain(0):
+                sys.exit(f"{question.what}: the two do not agree")
+            timed = side_by_side({"ours": ours, "plain": plain}, rounds)
+            rows.append(
+                Row(question.what, size, databases.engine, timed["ours"], "plain SQL", timed["plain"], _GOAL)
+            )
     return rows
 
 
-def _copy(template: dict[str, Any], number: int) -> dict[str, Any]:
-    return {
-        **template,
-        "id": f"notebook-{number:07}",
-        "name": f"train-{number}",
-        "user_id": f"user-{number % _USERS}",
-        "status": list(NotebookStatus)[number % len(NotebookStatus)].value,
-        "updated_at": format_time(now()),
-    }
+def open_it(databases: Databases, url: str, size: int, rounds: int) -> Row:
+    """Times of opening the store and reading one record."""
+
+    def ours(_round: int) -> int:
+        with opened(url) as store:
+            return len(NotebookRepository(store).list_all(1))
+
+    def plain(_round: int) -> int:
+        with closing(databases.connect(url)) as raw:
+            return len(raw.execute('SELECT document FROM "axonml_notebooks" LIMIT 1').fetchall())
+
+    if ours(0) != plain(0):
+        sys.exit("opening it: the two do not agree")
+    timed = side_by_side({"ours": ours, "plain": plain}, max(1, rounds // 4))
+    return Row(
+        "open the store, read one", size, databases.engine, timed["ours"], databases.driver, timed["plain"]
+    )
 
 
 if __name__ == "__main__":

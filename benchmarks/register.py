@@ -1,27 +1,40 @@
-"""How long it takes to register a checkpoint, durably, beside a bare SQLite transaction of the same rows."""
+"""How long it takes to register a checkpoint, durably, beside a bare transaction of the same rows."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from stores import RawCopy, add_checkpoints, metrics, new_notebook, new_store
-from timing import Row, machine, options, report, side_by_side, workplace
+from databases import Databases, databases
+from reporting import Goal, Row, parser, report
+from stores import RUN, RawCopy, metrics, new_store_of_checkpoints, opened, state_path
+from timing import machine, side_by_side, workplace
 
 from jupyter_axon_notebooks.records import NewCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-_RUN = "7d0c8f0e-1b57-4f5e-9d7e-0c9c1d8a5b10"
+_CHECKPOINTS, _METRICS = "axonml_checkpoints", "axonml_metrics"
 
 
 def main() -> None:
-    chosen = options(str(__doc__), sizes=(1_000, 100_000), rounds=300)
-    with workplace(chosen.folder) as folder, ExitStack() as opened:
-        where = machine(folder)
-        pairs = {size: opened.enter_context(Pair.made(folder / str(size), size)) for size in chosen.sizes}
+    options = parser(str(__doc__), sizes=(1_000, 100_000, 1_000_000), rounds=300, records="checkpoints")
+    chosen = options.parse_args()
+    rows = []
+    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+        where = machine(folder, [one.version for one in measured])
+        for one in measured:
+            rows += measure(one, chosen.sizes, chosen.rounds)
+    report(where, rows, json_to=chosen.json)
+
+
+def measure(databases: Databases, sizes: list[int], rounds: int) -> list[Row]:
+    """Times of registering in stores of ``sizes``, and of the largest beside the smallest."""
+    with ExitStack() as made:
+        pairs = {size: made.enter_context(Pair.made(databases, size)) for size in sizes}
+        os.sync()  # what was filled is not to be written while something else is timed
 
         def prepare(_round: int) -> None:
             for pair in pairs.values():
@@ -31,18 +44,19 @@ def main() -> None:
         for size, pair in pairs.items():
             ways |= {(size, "ours"): pair.register, (size, "raw"): pair.write_raw}
         # All sizes in turn too: what they have to do with each other is a question of its own.
-        timed = side_by_side(ways, chosen.rounds, warm_up=20, prepare=prepare)
+        timed = side_by_side(ways, rounds, warm_up=20, prepare=prepare)
         for pair in pairs.values():
             pair.check()
+    engine, what, goal = databases.engine, "register a checkpoint", Goal(ratio=2.5)
     rows = [
-        Row(f"register a checkpoint, {size:,} there", timed[size, "ours"], timed[size, "raw"], "≤ 2.5")
-        for size in pairs
+        Row(what, size, engine, timed[size, "ours"], databases.driver, timed[size, "raw"], goal)
+        for size in sizes
     ]
-    smallest, largest = min(pairs), max(pairs)
+    smallest, largest = min(sizes), max(sizes)
     if smallest != largest:
-        what = f"the same, {largest:,} there, beside {smallest:,} there"
-        rows.append(Row(what, timed[largest, "ours"], timed[smallest, "ours"], "≤ 1.5"))
-    report(where, "raw sqlite3", rows, as_json=chosen.json)
+        few, many = timed[smallest, "ours"], timed[largest, "ours"]
+        rows.append(Row(what, largest, engine, many, f"the same, {smallest:,} there", few, Goal(ratio=1.5)))
+    return rows
 
 
 class Pair:
@@ -59,17 +73,11 @@ class Pair:
 
     @classmethod
     @contextmanager
-    def made(cls, folder: Path, size: int) -> Iterator[Pair]:
+    def made(cls, databases: Databases, size: int) -> Iterator[Pair]:
         """A pair with ``size`` checkpoints each."""
-        folder.mkdir()
-        with new_store(folder / "axon.db") as store:
-            repository = NotebookRepository(store)
-            notebook_id = new_notebook(repository)
-            repository.create_run(notebook_id, id=_RUN)
-            add_checkpoints(store, notebook_id, size, run_id=_RUN)
-            raw = RawCopy(folder / "axon.db", folder / "raw.db")
-            yield cls(repository, notebook_id, raw, size)
-            raw.close()
+        url, notebook_id = new_store_of_checkpoints(databases, size)
+        with closing(RawCopy(databases, url)) as raw, opened(url) as store:
+            yield cls(NotebookRepository(store), notebook_id, raw, size)
 
     def register(self, _round: int = 0) -> None:
         """Register a checkpoint."""
@@ -77,20 +85,24 @@ class Pair:
         registered = self._repository.create_checkpoint(
             NewCheckpoint(
                 notebook_id=self._notebook_id,
-                run_id=_RUN,
+                run_id=RUN,
                 epoch=self._epoch,
                 step=self._epoch * 100,
                 metrics=metrics(self._epoch),
-                model_state_path=f"/states/{self._notebook_id}/{self._epoch}/model.safetensors",
+                model_state_path=state_path(self._notebook_id, self._epoch),
             )
         )
         self._written = registered.id
 
     def look_up(self) -> None:
         """Read the rows that the repository wrote last, for :meth:`write_raw`."""
+        ranks = [
+            {"notebook_id": self._notebook_id, "name": name, "value": value, "checkpoint_id": self._written}
+            for name, value in metrics(self._epoch).items()
+        ]
         self._inserts = [
-            self._raw.replay("axonml_checkpoints", "id", self._written),
-            self._raw.replay("axonml_metrics", "checkpoint_id", self._written),
+            self._raw.replay(_CHECKPOINTS, {"id": self._written}),
+            self._raw.replay(_METRICS, *ranks),
         ]
 
     def write_raw(self, _round: int = 0) -> None:
@@ -101,7 +113,7 @@ class Pair:
         """Exit if the two databases do not hold the same numbers of rows."""
         self.look_up()
         self.write_raw()
-        if difference := self._raw.difference():
+        if difference := self._raw.difference([_CHECKPOINTS, _METRICS]):
             sys.exit(f"not the same rows were written: {difference}")
 
 

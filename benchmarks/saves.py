@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import secrets
-import socket
+import sqlite3
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from notebooks import TrainingNotebook
-from timing import machine, milliseconds, workplace
+from reporting import milliseconds, place
+from servers import Client, jupyter_server
+from timing import machine, workplace
 
 #: Kilobytes of a notebook times rounds that are not exceeded: the large ones are saved less often.
 _LARGEST_ROUNDS = 1_000_000
@@ -35,8 +32,10 @@ _ROW = 4
 
 def main() -> None:
     chosen = options()
-    with workplace(chosen.folder) as folder, served(folder) as server:
-        where = machine(folder)
+    extensions = ["jupyter_axon_notebooks", "switching"]
+    with workplace(chosen.folder) as folder, jupyter_server(folder / "server", extensions) as client:
+        server = Server(client)
+        where = machine(folder, [f"SQLite {sqlite3.sqlite_version}"])
         sizes = {}
         for size in chosen.sizes:
             rounds = max(1, min(chosen.rounds, _LARGEST_ROUNDS // size))
@@ -69,92 +68,22 @@ def options() -> argparse.Namespace:
 
 
 class Server:
-    """A client of the server, with one connection kept open."""
+    """The server whose hooks are switched."""
 
-    def __init__(self, port: int, token: str) -> None:
-        self._port = port
-        self._headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
-        self._connection = self.connected()
-
-    def connected(self) -> HTTPConnection:
-        """Another connection."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
-        connection.connect()
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
-    def ask(self, method: str, url: str, body: bytes, connection: HTTPConnection | None = None) -> bytes:
-        """The answer to a request; ends the script if it is a failure."""
-        connection = connection or self._connection
-        connection.request(method, url, body, self._headers)
-        response = connection.getresponse()
-        answer = response.read()
-        if response.status not in (200, 201):
-            sys.exit(f"{method} {url}: {response.status} {answer[:500]!r}")
-        return answer
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.connected = client.connected
 
     def save(self, body: bytes, connection: HTTPConnection | None = None) -> float:
         """Save a notebook; the seconds it took."""
         began = time.perf_counter()
-        self.ask("PUT", "/api/contents/train.ipynb", body, connection)
+        self._client.ask("PUT", "/api/contents/train.ipynb", body, connection)
         return time.perf_counter() - began
 
     def switch(self, **wanted: Any) -> dict[str, list[float]]:
         """Wait until everything is settled, and switch; what was seen since the last time."""
-        seen: dict[str, list[float]] = json.loads(self.ask("POST", "/benchmark", json.dumps(wanted).encode()))
+        seen: dict[str, list[float]] = self._client.say("POST", "/benchmark", wanted)
         return seen
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[Server]:
-    """A Jupyter server with the extension, the switch and nothing else, whose every file is in ``folder``."""
-    (folder / "root").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex()
-    extensions = {"jpserver_extensions": {"jupyter_axon_notebooks": True, "switching": True}}
-    settings = {
-        "ServerApp": {
-            **extensions,
-            "open_browser": False,
-            "allow_root": True,
-            "root_dir": str(folder / "root"),
-        },
-        "IdentityProvider": {"token": token},
-    }
-    configuration = folder / "configuration.json"
-    configuration.write_text(json.dumps(settings))
-    environment = {
-        **os.environ,
-        "HOME": str(folder),
-        "JUPYTER_DATA_DIR": str(folder / "data"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-        "JUPYTER_NO_CONFIG": "1",  # whatever else is installed here
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, "-m", "jupyter_server", f"--config={configuration}", f"--port={port}"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        yield Server(_answering(port, process, folder / "server.log"), token)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _answering(port: int, process: subprocess.Popen[bytes], log: Path) -> int:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return port
-        except OSError:
-            time.sleep(0.1)
-    sys.exit(f"the server did not start:\n{log.read_text()[-4000:]}")
 
 
 class Compared(NamedTuple):
@@ -348,10 +277,7 @@ def print_tables(where: dict[str, Any], sizes: dict[int, dict[str, Any]], storms
         share = f"{100 * seen['worker_share']:.0f} % | ≤ 20 %"
         print(f"| {_kilobytes(size)} | {times} | {share} | {_cells(_both(seen['step']))} | {goal} |")
     print(f"\nOf a storm's {saves} saves the worker wrote {storms['written']:.0f}, the last one among them.")
-    print(
-        f"Python {where['python']}, SQLite {where['sqlite']}, {where['cores']} cores, {where['file_system']}; "
-        f"4 kB write and fsync {milliseconds(where['fsync'])}."
-    )
+    print(place(where))
 
 
 def _print_compared(what: str, seen: dict[str, float], goal: str) -> None:

@@ -1,37 +1,54 @@
-"""Stores of a given size, and the bare SQLite database that is the baseline beside one."""
+"""Stores of a given size, and the bare database that is the baseline beside one."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, NotebookCheckpoint, new_id
+import sqlalchemy as sa
+from databases import Databases, insertion
+
+from jupyter_axon_notebooks.records import (
+    NewNotebook,
+    NotebookCell,
+    NotebookCheckpoint,
+    NotebookStatus,
+    format_time,
+    new_id,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
+from jupyter_axon_notebooks.store.codec import encode
+from jupyter_axon_notebooks.store.schema import CHECKPOINTS, CollectionTable
+
+#: Who has the notebooks.
+USER = "ada"
+#: The run of the checkpoints.
+RUN = "7d0c8f0e-1b57-4f5e-9d7e-0c9c1d8a5b10"
+#: The Jupyter data folder that their files belong to.
+ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
+#: Users that many notebooks are spread over.
+USERS = 10
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
-_BATCH = 10_000
+_BATCH = 50_000
 
 
 @contextmanager
-def new_store(path: Path) -> Iterator[Store]:
-    """An empty store in the file ``path``."""
-    store = open_store(f"sqlite:///{path}")
-    try:
+def opened(url: str) -> Iterator[Store]:
+    """The store at ``url``, made if missing."""
+    with closing(open_store(url)) as store:
         yield store
-    finally:
-        store.close()
 
 
 def new_notebook(repository: NotebookRepository) -> str:
     """A notebook record with a few cells; its id."""
     cells = [NotebookCell(source=f"model.fit(x, y, epochs={number})") for number in range(10)]
-    return repository.create(NewNotebook(user_id="ada", name="train", cells=cells)).id
+    return repository.create(NewNotebook(user_id=USER, name="train", cells=cells)).id
 
 
 def metrics(epoch: int, *, tied: bool = False) -> dict[str, float]:
@@ -40,80 +57,129 @@ def metrics(epoch: int, *, tied: bool = False) -> dict[str, float]:
     return {"loss": loss, "val_loss": loss * 1.1, "accuracy": 1 - loss / 2, "learning_rate": 1e-3}
 
 
-def add_checkpoints(store: Store, notebook_id: str, count: int, *, run_id: str, tied: bool = False) -> None:
-    """Fill a store with ``count`` checkpoints of one notebook."""
-    version_id = store.notebooks.get(doc_id=notebook_id)["version_id"]
+def state_path(notebook_id: str, epoch: int) -> str:
+    """Where the state of a checkpoint would be."""
+    return f"/states/{notebook_id}/{epoch}/model.safetensors"
 
-    def documents() -> Iterator[Any]:
-        for epoch in range(count):
-            checkpoint = NotebookCheckpoint(
-                id=new_id(),
-                notebook_id=notebook_id,
-                run_id=run_id,
-                version_id=version_id,
-                epoch=epoch,
-                step=epoch * 100,
-                metrics=metrics(epoch, tied=tied),
-                model_state_path=f"/states/{notebook_id}/{epoch}/model.safetensors",
-                created_at=_EPOCH + timedelta(seconds=epoch),
-            )
-            yield document(checkpoint.id, checkpoint.to_json())
 
-    made = documents()
-    while batch := list(islice(made, _BATCH)):
-        store.checkpoints.insert_multiple(batch)
+def new_store_of_checkpoints(databases: Databases, count: int, *, tied: bool = False) -> tuple[str, str]:
+    """A store with ``count`` checkpoints of one run of one notebook: its URL, and the notebook's id."""
+    url = databases.new_url()
+    with opened(url) as store:
+        repository = NotebookRepository(store)
+        notebook_id = new_notebook(repository)
+        repository.create_run(notebook_id, id=RUN)
+        version_id = store.notebooks.get(doc_id=notebook_id)["version_id"]
+    _load_checkpoints(databases, url, notebook_id, version_id, count, tied=tied)
+    databases.settle(url)
+    return url, notebook_id
+
+
+def _load_checkpoints(
+    databases: Databases, url: str, notebook_id: str, version_id: str, count: int, *, tied: bool
+) -> None:
+    """Write the rows that the store would write, as it derives them, but many at once."""
+    table = CollectionTable(CHECKPOINTS, sa.MetaData())
+    index = table.metric_index
+    assert index is not None
+
+    def made(epoch: int) -> tuple[str, dict[str, Any]]:
+        checkpoint = NotebookCheckpoint(
+            id=new_id(),
+            notebook_id=notebook_id,
+            run_id=RUN,
+            version_id=version_id,
+            epoch=epoch,
+            step=epoch * 100,
+            metrics=metrics(epoch, tied=tied),
+            model_state_path=state_path(notebook_id, epoch),
+            created_at=_EPOCH + timedelta(seconds=epoch),
+        )
+        return checkpoint.id, checkpoint.to_json()
+
+    epochs = iter(range(count))
+    while batch := [made(epoch) for epoch in islice(epochs, _BATCH)]:
+        rows = [table.row(doc_id, fields, encode(fields)) for doc_id, fields in batch]
+        ranks = [rank for doc_id, fields in batch for rank in index.rows(doc_id, fields)]
+        for name, many in ((table.sql.name, rows), (index.sql.name, ranks)):
+            databases.load(url, name, list(many[0]), (tuple(row.values()) for row in many))
+
+
+def new_store_of_notebooks(
+    databases: Databases, count: int, *, users: int = USERS, root: Path = Path("/home/ada")
+) -> str:
+    """The URL of a store with ``count`` notebooks of files below ``root``, of as many users, :data:`USER` among them."""
+    url = databases.new_url()
+    with opened(url) as store:
+        template = store.notebooks.get(doc_id=new_notebook(NotebookRepository(store)))
+        store.notebooks.remove(doc_ids=[template["id"]])
+        notebooks = (_copy(template, number, users, root) for number in range(count))
+        store.notebooks.insert_multiple(document(fields["id"], fields) for fields in notebooks)
+    databases.settle(url)
+    return url
+
+
+def _copy(template: dict[str, Any], number: int, users: int, root: Path) -> dict[str, Any]:
+    notebook_id = new_id()
+    return {
+        **template,
+        "id": notebook_id,
+        "name": f"train-{number}",
+        "user_id": f"user-{number % users}" if number % users else USER,
+        "status": list(NotebookStatus)[number % len(NotebookStatus)].value,
+        "updated_at": format_time(_EPOCH + timedelta(seconds=number)),
+        "origin": ORIGIN,
+        "path": str(root / f"project-{number // 100}" / f"train-{number}.ipynb"),
+        "embedded_id": notebook_id,
+    }
 
 
 class RawCopy:
-    """A bare SQLite database with all that a store has in it, and as durable: same rows, same tables, same indexes.
+    """A bare database with all that a store has in it, and as durable: same rows, same tables, same indexes.
 
     Its tables are the store's own, so it follows every change of the schema.
     """
 
-    def __init__(self, store_path: Path, path: Path) -> None:
-        self._store = sqlite3.connect(f"{store_path.as_uri()}?mode=ro", uri=True)
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        self._store.backup(self.connection)
-        self.connection.execute("PRAGMA journal_mode=WAL")
-        self.connection.execute("PRAGMA synchronous=FULL")
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._tables = self._all_tables()
+    def __init__(self, databases: Databases, url: str) -> None:
+        copied = databases.copy(url)
+        databases.settle(copied)
+        self._mark = databases.mark
+        self._store = databases.connect(url)
+        self._connection = databases.connect(copied)
+        self._cursor = self._connection.cursor()
 
-    def _all_tables(self) -> list[str]:
-        named = (
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
-        )
-        return [name for (name,) in self._store.execute(named)]
-
-    def replay(self, table: str, where: str, value: str) -> tuple[str, list[tuple[Any, ...]]]:
-        """The statement, and its rows, that write here what the store has in ``table`` where a column has a value."""
-        rows = self._store.execute(f'SELECT * FROM "{table}" WHERE "{where}" = ?', (value,)).fetchall()
-        marks = ", ".join("?" * len(rows[0])) if rows else ""
-        return f'INSERT INTO "{table}" VALUES ({marks})', rows
+    def replay(self, table: str, *keys: Mapping[str, Any]) -> tuple[str, list[tuple[Any, ...]]]:
+        """The statement, and its rows, that write here what the store has in ``table`` under ``keys``."""
+        rows: list[tuple[Any, ...]] = []
+        for key in keys:
+            where = " AND ".join(f'"{name}" = {self._mark}' for name in key)
+            found = self._store.execute(f'SELECT * FROM "{table}" WHERE {where}', tuple(key.values()))
+            rows += found.fetchall()
+        return insertion(table, [column[0] for column in found.description], self._mark), rows
 
     def write(self, inserts: Sequence[tuple[str, list[tuple[Any, ...]]]]) -> None:
         """Write rows in one durable transaction."""
-        execute: Callable[..., Any] = self.connection.execute
-        execute("BEGIN IMMEDIATE")
+        execute = self._cursor.execute
+        execute("BEGIN IMMEDIATE" if self._mark == "?" else "BEGIN")
         for statement, rows in inserts:
             if len(rows) == 1:
                 execute(statement, rows[0])
             else:
-                self.connection.executemany(statement, rows)
+                self._cursor.executemany(statement, rows)
         execute("COMMIT")
 
-    def difference(self) -> dict[str, tuple[int, int]]:
-        """Rows in the store and here, of the tables where these are not as many."""
+    def difference(self, tables: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Rows in the store and here, of those of ``tables`` where these are not as many."""
         counts = {
             table: tuple(
                 connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
-                for connection in (self._store, self.connection)
+                for connection in (self._store, self._connection)
             )
-            for table in self._tables
+            for table in tables
         }
         return {table: (ours, raw) for table, (ours, raw) in counts.items() if ours != raw}
 
     def close(self) -> None:
         """Close both databases."""
         self._store.close()
-        self.connection.close()
+        self._connection.close()

@@ -1,14 +1,14 @@
-"""Timing two or more ways of doing the same, side by side, and telling the result."""
+"""Timing two or more ways of doing the same, side by side, and the place to do so."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import math
 import os
 import platform
 import random
-import sqlite3
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -43,14 +43,18 @@ def side_by_side(
 ) -> dict[_Name, Timed]:
     """Time ``ways``, one request of each in turn, so that what else the machine does meets them alike.
 
-    In every second round they go in the opposite order. Each is called with the number of the round; ``prepare``
+    Each round begins with another of them, and every second one goes in the opposite order, since what precedes a
+    request decides what it finds in the processor's caches. Each is called with the number of the round; ``prepare``
     likewise, before each round, and is not timed. Of ``repeat`` requests in a row the last is timed: where one way
     goes through so much memory that the processor's caches are empty afterwards, the other is not to pay for it.
     """
     taken: dict[_Name, list[float]] = {name: [] for name in ways}
+    names = list(ways)
     for number in range(-warm_up, rounds):
         prepare(number)
-        for name in ways if number % 2 else reversed(list(ways)):
+        first = (number // 2) % len(names)
+        turns = names[first:] + names[:first]
+        for name in turns if number % 2 else reversed(turns):
             for _ in range(repeat):
                 began = time.perf_counter()
                 ways[name](number)
@@ -62,24 +66,13 @@ def side_by_side(
 
 def _summed_up(times: list[float]) -> Timed:
     ordered = sorted(times)
-    return Timed(statistics.median(ordered), ordered[int(0.95 * (len(ordered) - 1))], len(ordered))
-
-
-def options(description: str, *, sizes: Sequence[int], rounds: int) -> argparse.Namespace:
-    """The options every benchmark takes: sizes, rounds, folder, json."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", default=list(sizes), metavar="N", help="records in the store"
-    )
-    parser.add_argument("--rounds", type=int, default=rounds, help="requests timed, of each kind")
-    parser.add_argument("--folder", type=Path, help="where the stores are made; has to be on a real disk")
-    parser.add_argument("--json", action="store_true", help="print JSON, in seconds, instead of a table")
-    return parser.parse_args()
+    return Timed(statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], len(ordered))
 
 
 @contextmanager
 def workplace(folder: Path | None) -> Iterator[Path]:
-    """An empty folder on a disk, removed at the end."""
+    """An empty folder on a disk, removed at the end, also when that is a SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if folder is None:
         places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path.cwd()]
         folder = next((place for place in places if place.is_dir() and not in_memory(place)), places[-1])
@@ -92,8 +85,12 @@ def in_memory(folder: Path) -> bool:
     return file_system(folder) in _IN_MEMORY
 
 
-def machine(folder: Path) -> dict[str, Any]:
-    """What the numbers were taken on; ``fsync`` is the median of a bare 4 kB write and fsync."""
+def machine(folder: Path, versions: Sequence[str] = ()) -> dict[str, Any]:
+    """What the numbers were taken on.
+
+    ``fsync`` is the median of a bare 4 kB write and fsync, ``load`` how many processes wanted to run in the last minute,
+    ``versions`` what was measured.
+    """
     taken = []
     with (folder / "probe").open("wb") as probe:
         for _ in range(50):
@@ -104,52 +101,9 @@ def machine(folder: Path) -> dict[str, Any]:
             taken.append(time.perf_counter() - began)
     return {
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "versions": [*versions],
         "cores": os.cpu_count(),
         "file_system": file_system(folder),
         "fsync": statistics.median(taken),
+        "load": os.getloadavg()[0],
     }
-
-
-class Row(NamedTuple):
-    """A line of the result: what was measured, our times, the baseline's, and the measure it is held to."""
-
-    what: str
-    ours: Timed
-    baseline: Timed
-    goal: str
-
-    @property
-    def ratio(self) -> float:
-        """Our median by the baseline's."""
-        return self.ours.median / self.baseline.median
-
-
-def report(where: dict[str, Any], baseline: str, rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print the result: a Markdown table, or JSON."""
-    if as_json:
-        lines = [
-            {
-                "what": r.what,
-                "ours": r.ours._asdict(),
-                "baseline": r.baseline._asdict(),
-                "ratio": r.ratio,
-                "goal": r.goal,
-            }
-            for r in rows
-        ]
-        print(json.dumps({"machine": where, "baseline": baseline, "rows": lines}, indent=2))
-        return
-    print(f"| | median | p95 | {baseline}, median | p95 | ratio | goal |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
-    for r in rows:
-        times = [r.ours.median, r.ours.p95, r.baseline.median, r.baseline.p95]
-        print(f"| {r.what} | {' | '.join(map(milliseconds, times))} | {r.ratio:.2f} | {r.goal} |")
-    print(
-        f"\nPython {where['python']}, SQLite {where['sqlite']}, {where['cores']} cores, {where['file_system']}; "
-        f"4 kB write and fsync {milliseconds(where['fsync'])}."
-    )
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms"

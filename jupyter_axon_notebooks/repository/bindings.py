@@ -83,7 +83,8 @@ class Bindings:
         if folder is not None:
             below = folder.rstrip("/") + "/"
             bound = (where("origin") == origin) & (where("path") > below) & (where("path") < below[:-1] + "0")
-        return [_binding(found) for found in self._store.notebooks.search(bound)]
+        # A server asks when it starts: what the documents take would stay with the process.
+        return [_binding(found) for found in self._store.notebooks.each(bound)]
 
     @retried
     def bind(self, id: str, path: str, moment: datetime) -> NotebookSummary:

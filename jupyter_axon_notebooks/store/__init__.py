@@ -33,7 +33,7 @@ from .schema import (
     Collection,
     Schema,
 )
-from .tables import DocumentTable, SqlStorage, document
+from .tables import DocumentTable, SqlStorage, document, stored_document
 from .urls import file_of
 from .vacuum import reclaim
 
@@ -225,13 +225,15 @@ class Store:
     def _best(
         self, index: MetricIndex, notebook_id: str, name: str, *, minimize: bool, limit: int
     ) -> list[Document]:
-        with self._database.snapshot() as connection:
-            ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
-            if len(ids) == 1:
-                alone = self.checkpoints.get(doc_id=ids[0])
-                found = {} if alone is None else {ids[0]: alone}
-            else:
-                found = {document.doc_id: document for document in self.checkpoints.get(doc_ids=ids)}
+        if limit == 1:  # what is asked most; on PostgreSQL each statement more is a round trip
+            with self._database.reading() as connection:
+                best = index.stored_best(connection, notebook_id, name, minimize=minimize)
+            ids = list(best)
+            found = {id: stored_document((id, stored)) for id, stored in best.items() if stored is not None}
+        else:
+            with self._database.snapshot() as connection:
+                ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
+                found = {stored.doc_id: stored for stored in self.checkpoints.get(doc_ids=ids)}
         for checkpoint_id in ids:
             if checkpoint_id not in found:
                 raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")

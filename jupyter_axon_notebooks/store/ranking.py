@@ -31,9 +31,9 @@ def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> lis
 
 
 class MetricIndex:
-    """The SQL table ``axonml_metrics`` and the questions it answers."""
+    """The SQL table ``axonml_metrics`` and the questions it answers about ``documents``, the table it is the index of."""
 
-    def __init__(self, metadata: sa.MetaData, text: sa.types.TypeEngine[str]) -> None:
+    def __init__(self, metadata: sa.MetaData, text: sa.types.TypeEngine[str], documents: sa.Table) -> None:
         columns = {
             "notebook_id": text,
             "name": text,
@@ -65,6 +65,12 @@ class MetricIndex:
             .order_by(*oldest_first)
             .limit(limit)
         )
+        stored = sa.select(c.checkpoint_id, documents.c.document).outerjoin_from(
+            self.sql, documents, documents.c.id == c.checkpoint_id
+        )
+        highest = sa.select(sa.func.max(c.value)).where(here).correlate(None).scalar_subquery()
+        self._lowest_stored = stored.where(here).order_by(c.value, *oldest_first).limit(1)
+        self._highest_stored = stored.where(here, c.value == highest).order_by(*oldest_first).limit(1)
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The index rows of one checkpoint document."""
@@ -83,6 +89,17 @@ class MetricIndex:
             for name, value in metrics.items()
             if len(name) <= INDEXED_NAME_LENGTH
         ]
+
+    def stored_best(
+        self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool
+    ) -> dict[str, str | None]:
+        """The best checkpoint's stored form by its id, asked in one statement; empty where no checkpoint is ranked.
+
+        None for the form of a checkpoint that is ranked but not there.
+        """
+        given = {"of": column_text(notebook_id), "named": column_text(name)}
+        statement = self._lowest_stored if minimize else self._highest_stored
+        return {plain_text(row[0]): row[1] for row in connection.execute(statement, given)}
 
     def best(
         self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool, limit: int

@@ -139,7 +139,7 @@ class CollectionTable:
             *((True, names) for names in collection.unique),
         ]:
             self._index(names, unique=unique)
-        self.metric_index = MetricIndex(metadata, _text()) if collection.ranked else None
+        self.metric_index = MetricIndex(metadata, _text(), self.sql) if collection.ranked else None
         # Built once: to build a statement costs several times what SQLite needs to run it.
         c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
         columns_changed = [column.name for column in c if column.name not in ("seq", "id")]

@@ -125,7 +125,8 @@ def document(doc_id: str, fields: Mapping[str, Any]) -> Document:
     return Document(fields, doc_id)  # type: ignore[arg-type]  # annotated as int, whatever a table's ids are
 
 
-def _document(pair: tuple[str, str]) -> Document:
+def stored_document(pair: tuple[str, str]) -> Document:
+    """The document of an id and a stored form, as queries give them; raises RecordDamaged where it is none."""
     doc_id, text = pair
     fields = decode(text)
     if not isinstance(fields, dict):
@@ -209,15 +210,22 @@ class DocumentTable(Table):
         # Ids are unique: whoever sorts by id needs nothing after it, and an index ends there.
         order = sort if {"id", "-id"} & set(sort) else (*sort, "seq")
         if narrowing.exact:
-            found = map(_document, candidates.page(order, limit=limit, skip=skip))
+            found = map(stored_document, candidates.page(order, limit=limit, skip=skip))
             return [document for document in found if cond(document)]
-        matching = [d for d in map(_document, candidates.page(order, limit=None, skip=0)) if cond(d)]
+        matching = [d for d in map(stored_document, candidates.page(order, limit=None, skip=0)) if cond(d)]
         return matching[skip : None if limit is None else skip + limit]
+
+    def each(self, cond: QueryLike) -> Iterator[Document]:
+        """The documents that match ``cond``, in the order of insertion, of which few are in memory at a time.
+
+        Read page by page, so others may write in between.
+        """
+        return (found for found in map(stored_document, self._narrowed(cond)._rows.texts()) if cond(found))
 
     def get(self, cond: QueryLike | None = None, doc_id: Any = None, doc_ids: Any = None) -> Any:
         """As TinyDB's ``get``; ids are looked up, conditions narrowed."""
         if doc_id is None and doc_ids is not None:
-            return [_document(found) for found in self._rows.some(doc_ids)]
+            return [stored_document(found) for found in self._rows.some(doc_ids)]
         if doc_id is None and cond is not None:
             return Table.get(self._narrowed(cond), cond)
         return Table.get(self, cond, doc_id)
@@ -229,18 +237,18 @@ class DocumentTable(Table):
     def locked(self, doc_id: str) -> Document | None:
         """One document, kept from other writers until the open transaction ends; None where there is none."""
         text = self._rows.text(doc_id, lock=True)
-        return None if text is None else _document((doc_id, text))
+        return None if text is None else stored_document((doc_id, text))
 
     def locked_some(self, doc_ids: Iterable[str]) -> list[Document]:
         """As :meth:`locked`, those of ``doc_ids`` that are there."""
-        return [_document(found) for found in self._rows.some(doc_ids, lock=True)]
+        return [stored_document(found) for found in self._rows.some(doc_ids, lock=True)]
 
     # What every save asks. A condition would find the same; to translate it takes longer than the look-up.
 
     def one_having(self, **fields: str | int) -> Document | None:
         """A document whose promoted fields have these values; None where there is none."""
         found = self._rows.having(fields, "id", "document", limit=1)
-        return _document((plain_text(found[0][0]), found[0][1])) if found else None
+        return stored_document((plain_text(found[0][0]), found[0][1])) if found else None
 
     def has(self, **fields: str | int) -> bool:
         """Whether any document's promoted fields have these values; none is read."""

@@ -5,43 +5,103 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from engines import postgresql
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def run(script: str, *options: str, folder: Path) -> str:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where a PostgreSQL server of its own user can reach its data, which is not so below ``tmp_path``."""
+    with tempfile.TemporaryDirectory(prefix="axon-benchmarks-") as made:
+        yield Path(made)
+
+
+def run(script: str, *options: str | Path, folder: Path) -> str:
     command = [sys.executable, BENCHMARKS / f"{script}.py", "--rounds", "2", "--folder", folder, *options]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
-@pytest.mark.parametrize(("script", "rows"), [("register", 3), ("best", 8), ("listing", 8)])
-def test_a_benchmark_runs_and_leaves_nothing_behind(script: str, rows: int, tmp_path: Path) -> None:
-    measured = json.loads(run(script, "--sizes", "20", "30", "--json", folder=tmp_path))
-    assert len(measured["rows"]) == rows
-    assert all(row["ours"]["rounds"] == 2 and row["ratio"] > 0 for row in measured["rows"])
-    assert list(tmp_path.iterdir()) == []
+def on_both(script: str, *options: str | Path, folder: Path) -> Any:
+    """What it prints as JSON, measured on both engines."""
+    url = postgresql().url("postgres")
+    return json.loads(run(script, "--url", url, "--json", *options, folder=folder))
 
 
-def test_saves_are_measured_in_a_server_of_their_own(tmp_path: Path) -> None:
-    measured = json.loads(run("saves", "--sizes", "20", "60", "--json", folder=tmp_path))
+def databases_there() -> list[str]:
+    with closing(postgresql().connect()) as connection:
+        return [name for (name,) in connection.execute("SELECT datname FROM pg_database ORDER BY datname")]
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "rows"),
+    [
+        ("register", (), 3),
+        ("best", (), 8),
+        ("listing", (), 10),
+        ("beside_mlflow", ("--without-mlflow",), 8),
+    ],
+)
+def test_a_benchmark_measures_both_engines_and_leaves_nothing_behind(
+    script: str, options: tuple[str, ...], rows: int, folder: Path
+) -> None:
+    before = databases_there()
+    measured = on_both(script, "--sizes", "20", "30", *options, folder=folder)["rows"]
+    assert [row["engine"] for row in measured].count("sqlite") == rows
+    assert [row["engine"] for row in measured].count("postgresql") == rows
+    assert all(row["ours"]["rounds"] >= 1 and row["ours"]["median"] > 0 for row in measured)
+    assert list(folder.iterdir()) == []
+    assert databases_there() == before
+
+
+def test_postgresql_is_started_durable_where_no_server_is_named(folder: Path) -> None:
+    durable = "import sys, databases as d; from pathlib import Path\n"
+    durable += "with d.databases(['postgresql'], Path(sys.argv[1])) as [one]:\n"
+    durable += "    found = one.connect(one.new_url()).execute('SELECT name, setting FROM pg_settings')\n"
+    durable += (
+        "    print(*(s for n, s in found if n in ('fsync', 'full_page_writes', 'synchronous_commit')))\n"
+    )
+    command = [sys.executable, "-c", durable, folder]
+    ended = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False, timeout=150)
+    assert ended.stdout.split() == ["on", "on", "on"], ended.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
+def test_memory_is_that_of_a_server_beside_one_without_the_extension(folder: Path) -> None:
+    measured = on_both("memory", "--sizes", "20", folder=folder)["rows"]
+    assert len(measured) == 6
+    assert all(row["ours"]["pss"] > row["bare"]["pss"] > 0 for row in measured)
+    assert all(row["more"] == row["ours"]["pss"] - row["bare"]["pss"] for row in measured)
+
+
+def test_saves_are_measured_in_a_server_of_their_own(folder: Path) -> None:
+    measured = json.loads(run("saves", "--sizes", "20", "60", "--json", folder=folder))
     assert list(measured["sizes"]) == ["20", "60"]
     for size, seen in measured["sizes"].items():
         assert seen["bytes"] >= int(size) * 1000
         assert seen["save"]["rounds"] == 2
         assert min(seen[name]["median"] for name in ("hooks", "emit", "listener", "worker")) > 0
     assert 1 <= measured["storm"]["written"] <= measured["storm"]["saves"]
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_the_table_is_markdown(tmp_path: Path) -> None:
-    lines = run("best", "--sizes", "10", folder=tmp_path).splitlines()
+def test_the_table_is_markdown_and_its_figures_go_into_a_file_as_well(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "best.json"
+    lines = run(
+        "best", "--engine", "sqlite", "--sizes", "10", "--json", str(file), folder=folder
+    ).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1
     assert lines[1].startswith("| --- |")
+    assert len(json.loads(file.read_text())["rows"]) == 4
 
 
 @pytest.mark.parametrize(

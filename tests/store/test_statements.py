@@ -106,9 +106,11 @@ POINTS: dict[str, tuple[Callable[[Store], Any], int]] = {
     "update by promoted fields": (
         lambda s: s.notebooks.update(
             {"tags": [next(ROUNDS)]}, (where("origin") == "o") & (where("path") == "/70.ipynb")), 3),
-    "best, smallest": (lambda s: s.best("n7", "loss", minimize=True), 3),
-    "best, largest, tied": (lambda s: s.best("n7", "acc.val", minimize=False), 4),
-    "best of nothing": (lambda s: s.best("n7", "nothing", minimize=False), 2),
+    "best, smallest": (lambda s: s.best("n7", "loss", minimize=True), 1),
+    "best, largest, tied": (lambda s: s.best("n7", "acc.val", minimize=False), 1),
+    "best of nothing": (lambda s: s.best("n7", "nothing", minimize=False), 1),
+    "best three, smallest": (lambda s: s.best("n7", "loss", minimize=True, limit=3), 3),
+    "best two, largest, tied": (lambda s: s.best("n7", "acc.val", minimize=False, limit=2), 4),
     "newest notebooks of a user": (
         lambda s: s.notebooks.search(where("user_id") == "u3", sort=["-updated_at", "-id"], limit=20), 1),
     "newest notebooks": (

@@ -380,6 +380,12 @@ def test_values_of_promoted_fields_find_what_the_condition_finds(both: Both, fie
     assert (found is None and not expected) or both.reference.get(doc_id=found.doc_id) == found
 
 
+def test_each_gives_one_after_the_other_what_search_gives(both: Both) -> None:
+    both.fill(DOCUMENTS)
+    for condition in (Q.t == "a", Q.t.matches("a"), Q.noop(), Q.t == "nothing"):
+        assert list(both.table.each(condition)) == both.reference.search(condition)
+
+
 def test_more_ids_than_sql_can_bind(both: Both) -> None:
     ids = [f"i{i:05}" for i in range(33_000)]
     both.table.insert_multiple(Document({"n": i}, ids[i]) for i in range(len(ids)))
