@@ -21,6 +21,9 @@ MEASURED := build/benchmarks
 # JupyterLab refuses to run as root unless told that this is meant.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# A locale that orders texts otherwise than by code point, for the tests of PostgreSQL. Containers come without it.
+LOCALE := /usr/share/i18n/locales/en_US
+
 .PHONY: help lab install test test-min test-collaboration lint format bench clean
 
 help:
@@ -51,8 +54,13 @@ lab: install
 	@test -e $(LAB)/$(SAMPLE) || cp examples/$(SAMPLE) $(LAB)/$(SAMPLE)
 	$(BIN)/jupyter lab $(ROOT) --ServerApp.root_dir=$(abspath $(LAB)) $(LAB_ARGS) $(LAB)/$(SAMPLE)
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test | $(LOCALE)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
+
+$(LOCALE):
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y locales; \
+	else echo "The tests need the sources of locales: sudo apt-get install locales" >&2; exit 1; fi
 
 $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	$(PYTHON) -m venv --clear $(VENV_MIN)
@@ -61,7 +69,7 @@ $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	@touch $@
 
 # Python may be as old as pyproject.toml says, but not newer than what was there to build those packages for: 3.10, 3.11.
-test-min: $(VENV_MIN)/.installed
+test-min: $(VENV_MIN)/.installed | $(LOCALE)
 	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
 
 # An environment of its own: where jupyter-collaboration is installed, every server loads it, that of `make lab` too.
