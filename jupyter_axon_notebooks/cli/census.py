@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from ..errors import RecordDamaged
 from ..repository.versions import listed_contents
 from ..store.codec import decode, plain_text
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS, Schema
@@ -33,9 +35,11 @@ class Census:
     Attributes
     ----------
     unlisted : int
-        Contents that no version lists.
+        Contents that no version lists; not counted where a version is damaged.
     unlisted_size : int
         Characters in them.
+    damaged : list of str
+        Versions and notebooks whose stored form is not what was stored.
     unreadable : list of str
         Versions that list contents that are not there.
     strays : dict
@@ -50,6 +54,7 @@ class Census:
 
     unlisted: int = 0
     unlisted_size: int = 0
+    damaged: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     strays: dict[str, int] = field(default_factory=dict)
     without_version: list[str] = field(default_factory=list)
@@ -69,7 +74,7 @@ def take(connection: sa.Connection, progress: Callable[[], None] = lambda: None)
         stray = sa.select(sa.func.count()).where(~sa.exists().where(_NOTEBOOKS.c.id == column))
         if count := connection.scalar(stray.select_from(column.table)):
             census.strays[collection.name.removeprefix("axonml_")] = count
-    census.without_version = sorted(_without_version(connection))
+    census.without_version = sorted(_without_version(connection, census))
     return census
 
 
@@ -82,15 +87,16 @@ def _count_contents(connection: sa.Connection, census: Census, notebook_id: str)
     of_notebook = sa.select(_VERSIONS.c.id, _VERSIONS.c.document).where(
         _VERSIONS.c.notebook_id == notebook_id
     )
-    lists = {
-        plain_text(version_id): listed_contents(decode(text))
-        for version_id, text in connection.execute(of_notebook)
-    }
+    lists: dict[str, set[str]] = {}
+    damaged = len(census.damaged)
+    for version_id, text in connection.execute(of_notebook):
+        with _noting_damage(census, f"version {plain_text(version_id)}"):
+            lists[plain_text(version_id)] = listed_contents(decode(text))
     c = _CONTENTS.c
     sized = sa.select(c.id, sa.func.length(c.document)).where(c.notebook_id == notebook_id)
     sizes = {plain_text(content_id): size for content_id, size in connection.execute(sized)}
     listed: set[str] = set().union(*lists.values())
-    unlisted = sizes.keys() - listed
+    unlisted = sizes.keys() - listed if len(census.damaged) == damaged else set()
     census.unlisted += len(unlisted)
     census.unlisted_size += sum(sizes[content_id] for content_id in unlisted)
     if listed - sizes.keys():
@@ -100,14 +106,23 @@ def _count_contents(connection: sa.Connection, census: Census, notebook_id: str)
     census.largest = max(census.largest or this, this, key=lambda crowd: crowd.size)
 
 
-def _without_version(connection: sa.Connection) -> Iterator[str]:
+@contextmanager
+def _noting_damage(census: Census, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (RecordDamaged, AttributeError, LookupError, TypeError, ValueError):
+        census.damaged.append(what)
+
+
+def _without_version(connection: sa.Connection, census: Census) -> Iterator[str]:
     known = sa.exists().where(_VERSIONS.c.id == _CHECKPOINTS.c.version_id)
     referring = sa.select(_CHECKPOINTS.c.id).where(_CHECKPOINTS.c.version_id.is_not(None), ~known)
     yield from map(plain_text, connection.scalars(referring))
     versions = set(connection.scalars(sa.select(_VERSIONS.c.id)))
     for notebook_id, text in connection.execute(sa.select(_NOTEBOOKS.c.id, _NOTEBOOKS.c.document)):
-        if decode(text).get("version_id") not in versions:
-            yield plain_text(notebook_id)
+        with _noting_damage(census, f"notebook {plain_text(notebook_id)}"):
+            if decode(text)["version_id"] not in versions:
+                yield plain_text(notebook_id)
 
 
 def _missing_indexes(connection: sa.Connection) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
 
-from ..errors import StoreError
+from ..errors import RecordDamaged, StoreError
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, examining
 from ..store.schema import SCHEMA_VERSION
@@ -23,6 +23,10 @@ _MUCH = 100 * 1000**2
 #: Versions of one notebook, and characters in its contents, from which on it is told that they make things slow.
 _MANY_VERSIONS = 10_000
 _LARGE = 1000**3
+
+
+# What reading a damaged table raises, where no single record can be named.
+_UNREADABLE = (RecordDamaged, sa.exc.SQLAlchemyError, ValueError, KeyError, TypeError)
 
 
 def look_at_file(found: Diagnosis, health: FileHealth, progress: Callable[[], None]) -> None:
@@ -50,7 +54,7 @@ def look_at_file(found: Diagnosis, health: FileHealth, progress: Callable[[], No
         try:
             with examining(health.path) as connection:
                 _look_inside(found, connection, progress)
-        except (sqlite3.Error, sa.exc.SQLAlchemyError, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, *_UNREADABLE) as error:
             found.problems.append(_unreadable(error))
 
 
@@ -77,6 +81,8 @@ def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> 
             found.problems += _server_problems(health)
             if health.may_read and health.schema_version == SCHEMA_VERSION:
                 _look_inside(found, connection, progress)
+    except _UNREADABLE as error:
+        found.problems.append(_unreadable(error))
     except StoreError as error:
         found.problems.append(
             Problem(
@@ -86,8 +92,6 @@ def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> 
                 "check c.AxonNotebooks.store_url, and that its server runs and lets this user in",
             )
         )
-    except (sa.exc.SQLAlchemyError, ValueError, KeyError, TypeError) as error:
-        found.problems.append(_unreadable(error))
 
 
 _NOTHING_YET = (
@@ -210,6 +214,13 @@ def _too_new(version: int | None) -> Problem:
 
 
 def _content_problems(census: Census) -> Iterator[Problem]:
+    if census.damaged:
+        yield Problem(
+            "damaged-records",
+            f"{len(census.damaged)} records are damaged; the first: {census.damaged[0]}",
+            "they cannot be read; the others are not affected",
+            "`jupyter axon dump` saves the others; restore a backup of the store for these",
+        )
     if census.unreadable or census.without_version:
         broken = [*census.unreadable, *census.without_version]
         yield Problem(

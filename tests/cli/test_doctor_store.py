@@ -135,10 +135,16 @@ def test_what_makes_things_slow_is_told(
 
 
 def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookRepository) -> None:
-    history(records)
+    history(records, 2)
+    version = min(found.doc_id for found in store.versions)
     with store.transaction() as connection:
-        connection.exec_driver_sql("UPDATE axonml_versions SET document = 'no document'")
-    assert "cannot be read" in report(axon, store)[1]["unreadable-records"]["what"]
+        connection.exec_driver_sql(
+            f"UPDATE axonml_versions SET document = 'no document' WHERE id = '{version}'"
+        )
+    facts, problems = report(axon, store)
+    assert problems.keys() == {"damaged-records"}
+    assert f"1 records are damaged; the first: version {version}" in problems["damaged-records"]["what"]
+    assert facts["contents"]["listed by no version"] == 0
 
 
 # Files
