@@ -245,7 +245,7 @@ def test_a_sweep_takes_nothing_from_a_large_save_whenever_it_comes(
         repository.create_saved(new_notebook(id="nb"), saved(code("z", "z")))
         repository.save("nb", saved(*bulky("p")))
         between.run(sweep(repository, "nb"), times, repository.save, "nb", saved(*cells))
-        assert between.units >= 3
+        assert between.units >= (3 if store.admits_one_writer else 1)
         notebook = repository.find_by_id("nb")
         assert notebook is not None
         assert notebook.cells == cells
@@ -263,7 +263,7 @@ def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
     for times in ways(3, 4):
         steps = itertools.chain.from_iterable(repository.drop_written_ahead("nb") for _ in range(4))
         between.run(steps, times, repository.create_saved, new_notebook(id="nb"), saved(*cells))
-        assert between.units >= 3
+        assert between.units >= (3 if store.admits_one_writer else 1)
         notebook = repository.find_by_id("nb")
         assert notebook is not None
         assert notebook.cells == cells
