@@ -7,10 +7,12 @@ import os
 import re
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
 from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
+from .schema import COLLECTIONS
 from .urls import shown_url
 
 
@@ -146,11 +148,21 @@ def _in_a_line(said: str) -> str:
     return " ".join(said.split())
 
 
+# The columns of each constraint that a document can break, by the name that PostgreSQL has for it.
+_UNIQUE: Mapping[str, tuple[str, ...]] = {
+    **{"_".join(("uq", c.name, *names)): names for c in COLLECTIONS for names in c.unique},
+    **{f"{c.name}_id_key": ("id",) for c in COLLECTIONS},
+}
+
+
 def _clashing(error: BaseException) -> str:
     """``table.column, table.column`` of what has to be unique, as SQLite names it."""
     diagnosis = getattr(error, "diag", None)
     table = getattr(diagnosis, "table_name", None) or "the store"
     detail = getattr(diagnosis, "message_detail", None) or ""
+    if not detail:  # as where row-level security applies: a row that clashes might be another user's
+        broken = _UNIQUE.get(getattr(diagnosis, "constraint_name", None) or "", ())
+        return ", ".join(f"{table}.{column}" for column in broken) or str(table)
     # As in: Key (origin, lower(path))=(…) already exists. Of each expression, the column in it.
     found = re.search(r"\((.*?)\)=\(", detail, re.DOTALL)
     expressions = re.split(r",\s*(?![^(]*\))", found[1]) if found else []
