@@ -74,6 +74,10 @@ class StoreBusy(StoreError):
     """Another process kept the store locked for longer than the busy timeout."""
 
 
+class OutcomeUnknown(StoreError):
+    """The database vanished in the middle of a commit, and whether it had stored the change could not be found out."""
+
+
 class StoreDamaged(StoreError):
     """The file of the store is damaged, or is no store."""
 

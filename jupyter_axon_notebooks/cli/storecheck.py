@@ -190,15 +190,22 @@ def _server_problems(health: ServerHealth) -> Iterator[Problem]:
             "no-permission",
             f"the role {health.role} may not read the tables of the store",
             "nothing is recorded there, and nothing is shown",
-            f"have their owner grant SELECT, INSERT, UPDATE and DELETE on them to {health.role}",
+            f"have their owner run `jupyter axon init-db` for {health.role}",
         )
     elif not health.may_write:
-        grant = "SELECT, INSERT, UPDATE and DELETE on the tables" if health.exists else "CREATE on the schema"
+        who, does = (
+            ("the owner of the tables", f"run `jupyter axon init-db` for {health.role}")
+            if health.exists
+            else (
+                "the owner of the database",
+                f"grant CREATE on the schema to {health.role}, or run `jupyter axon init-db`",
+            )
+        )
         yield Problem(
             "no-permission",
             f"the role {health.role} may not {'write to' if health.exists else 'make'} the tables of the store",
             "nothing is recorded there",
-            f"have the owner of the database grant {grant} to {health.role}",
+            f"have {who} {does}",
         )
     if (health.schema_version or 0) > SCHEMA_VERSION:
         yield _too_new(health.schema_version)

@@ -245,7 +245,8 @@ class Store:
         Raises
         ------
         StoreError
-            When the store is not on PostgreSQL, or not opened by the owner of its tables.
+            When the store is not on PostgreSQL, or not opened by the owner of its tables; :class:`OutcomeUnknown` when
+            nobody knows whether it was done.
         InvalidData
             For a role that could not be held back.
         """
@@ -255,8 +256,30 @@ class Store:
             )
         from .roles import separate  # its driver is an extra
 
-        with self.transaction() as connection:
-            return separate(connection, self._schema, roles, passwords or {})
+        def once() -> Separation:
+            with self.transaction() as connection:
+                self.lock("schema")
+                self._database.wrote()
+                return separate(connection, self._schema, roles, passwords or {})
+
+        return self.attempt(once)
+
+    @property
+    def mark_id(self) -> str:
+        """What tells whose records it shows: its id, and the user where a database keeps users apart.
+
+        For marks on what no record is found of: whoever is shown other records must not take it for abandoned.
+        """
+        if not self._database.locks_rows:
+            return self.id
+        from .roles import shown_user  # its driver is an extra
+
+        def asked() -> str | None:
+            with self._database.reading() as connection:
+                return shown_user(connection)
+
+        user = self.attempt(asked)
+        return self.id if user is None else f"{self.id} {user}"
 
     @property
     def admits_one_writer(self) -> bool:

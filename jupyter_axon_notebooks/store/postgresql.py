@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import AxonError, StoreError
+from ..errors import AxonError, OutcomeUnknown, StoreError
 from ..records import new_id
 from .failures import Interrupted, name_failures
 from .urls import has_secret, shown_url
@@ -170,7 +170,7 @@ class PostgresqlEngine:
                     return bool(connection.exec_driver_sql(_READ_MARK, (mark,)).scalar_one() == unit)
             except AxonError as error:
                 if not isinstance(error, Interrupted) or time.monotonic() + _PAUSE > deadline:
-                    raise StoreError(
+                    raise OutcomeUnknown(
                         f"the store {self._shown}: the connection was lost in the middle of a commit, and whether the "
                         f"last change was stored could not be found out ({error})"
                     ) from lost

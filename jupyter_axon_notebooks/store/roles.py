@@ -4,12 +4,14 @@ A kernel reaches the database itself, as the role its server logs in with, so wh
 forbidden there as well. Each user has a role of his own, and to a role the database shows nothing but its user's
 records (row-level security). Whom a role stands for is in a table that only the owner of the store's tables changes.
 
-A notebook is the user's whom its column names; everything else is whose notebook it is of. The owner of the tables sees
-everything, as do superusers: servers and kernels log in as neither.
+A notebook is the user's whom its column names; everything else is whose notebook it is of, and goes with it, so that
+nobody who makes a notebook of the same id later finds something in it. The owner of the tables sees everything, as do
+superusers: servers and kernels log in as neither.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
@@ -17,13 +19,11 @@ from typing import NamedTuple, cast
 import psycopg
 import sqlalchemy as sa
 
-from ..errors import InvalidData
+from ..errors import InvalidData, StoreError
 from .codec import column_text, plain_text
 from .postgresql import MARKS
-from .schema import NOTEBOOKS, Schema
+from .schema import CONTENTS, NOTEBOOKS, Schema
 
-#: The role that all others are members of: what it is granted, they may do to what they are shown.
-MEMBERS = "axon_users"
 #: Which user a role stands for.
 ROLES = "axon_roles"
 
@@ -34,6 +34,10 @@ _MINE = f"FROM {ROLES} WHERE {ROLES}.role = current_user"
 _IS_MINE = f"user_id = (SELECT {ROLES}.user_id {_MINE}) OR (SELECT {ROLES}.admin {_MINE})"
 # A subquery in a policy is held to policies itself: what it finds is the role's own.
 _OF_MINE = f"EXISTS (SELECT 1 FROM {NOTEBOOKS.name} WHERE {NOTEBOOKS.name}.id = notebook_id)"  # noqa: S608 - the name is ours
+# The ids of contents can be foretold: whoever may take one in advance keeps another's notebook from being saved.
+_UNDER_MINE = f"{_OF_MINE} AND starts_with(id, notebook_id || '/')"
+
+_EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
 
 
 class Role(NamedTuple):
@@ -56,6 +60,8 @@ def separate(
 ) -> Separation:
     """Have the database show each of ``roles`` its own user's records only; roles that are missing are made.
 
+    What is in place already is left alone, so that to add a user holds up nobody.
+
     Parameters
     ----------
     connection : Connection
@@ -68,20 +74,45 @@ def separate(
     Raises
     ------
     InvalidData
-        For a role that could not be held back: a superuser, or one that may act as the owner of the tables.
+        For a role, one that was added earlier included, that could not be held back: see :func:`_check_held_back`.
     StoreError
         When the connection's role may not do this.
     """
+    members = members_role(connection)
     for role in roles:
-        _check_name(role.name)
-    made = _make_roles(connection, [role.name for role in roles])
-    for role in roles:
-        _check_is_held_back(connection, role.name)
-    _protect(connection, schema)
+        _check_name(role.name, members)
+    made = _make_roles(connection, members, [role.name for role in roles])
+    _Fence(connection, members).put_up(schema)
     _enter(connection, roles)
+    _check_held_back(connection)
+    _check_schema(connection, members)
     for name, password in passwords.items():
         _set_password(connection, name, password)
     return Separation(_entered(connection), made)
+
+
+def shown_user(connection: sa.Connection) -> str | None:
+    """The user whose records alone the connection's role is shown, as the column has it; None: it is shown everybody's."""
+    if connection.scalar(sa.text(f"SELECT to_regclass('{ROLES}')")) is None:
+        return None
+    if not connection.scalar(sa.text(f"SELECT row_security_active('{NOTEBOOKS.name}')")):
+        return None
+    found = connection.execute(sa.text(f"SELECT user_id, admin {_MINE}")).one_or_none()
+    if found is None:
+        return ""
+    return None if found.admin else str(found.user_id)
+
+
+def members_role(connection: sa.Connection) -> str:
+    """The role that all others are members of: what it is granted, they may do to what they are shown.
+
+    One for each database, since roles belong to the server, whose other databases may have other owners.
+    """
+    database = str(connection.scalar(sa.text("SELECT current_database()")))
+    name = f"axon_users_{database}"
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return f"axon_users_{hashlib.sha256(database.encode()).hexdigest()[:32]}"
 
 
 def new_password() -> str:
@@ -89,83 +120,204 @@ def new_password() -> str:
     return secrets.token_urlsafe(32)
 
 
-def pass_line(url: sa.URL, role: str, password: str) -> str:
-    """The line of a passfile that lets ``role`` into the database at ``url``, and into no other."""
-    host = url.query.get("host") or url.host or "*"
-    fields = [str(host), str(url.port or "*"), url.database or "*", role, password]
-    return ":".join(field.replace("\\", "\\\\").replace(":", "\\:") for field in fields) + "\n"
+def pass_lines(url: sa.URL, role: str, password: str) -> str:
+    """The lines of a passfile that let ``role`` into the database at ``url``, and into no other."""
+    given = url.set(drivername="postgresql+psycopg").get_dialect()().create_connect_args(url)[1]
+    hosts = str(given.get("host") or given.get("hostaddr") or "*").split(",")
+    ports = str(given.get("port") or "," * (len(hosts) - 1)).split(",")
+    places: dict[tuple[str, str], None] = {}
+    for host, port in zip(hosts, ports, strict=True):
+        places[host or "localhost", port or "*"] = None
+        if host.startswith(("/", "@")):  # the folder of a socket: libpq calls its default one localhost
+            places["localhost", port or "*"] = None
+    lines = ([host, port, url.database or "*", role, password] for host, port in places)
+    return "".join(":".join(map(_pass_field, fields)) + "\n" for fields in lines)
 
 
-def _check_name(name: str) -> None:
-    if not name or "\x00" in name or len(name.encode(errors="surrogatepass")) > _LONGEST_NAME:
-        raise InvalidData(f"role {name!r}", f"the name of a role has 1 to {_LONGEST_NAME} bytes")
+def _pass_field(field: str) -> str:
+    return field.replace("\\", "\\\\").replace(":", "\\:")
 
 
-def _make_roles(connection: sa.Connection, names: Iterable[str]) -> list[str]:
+def _check_name(name: str, members: str) -> None:
+    # A line of a passfile holds no line break, and no column a lone surrogate.
+    if not name.isprintable() or not 1 <= len(name.encode()) <= _LONGEST_NAME:
+        raise InvalidData(
+            f"role {name!r}", f"the name of a role has 1 to {_LONGEST_NAME} bytes of printable text"
+        )
+    if name == members:
+        raise InvalidData(f"role {name!r}", "is the role that all users' roles are members of")
+
+
+def _make_roles(connection: sa.Connection, members: str, names: Iterable[str]) -> list[str]:
     wanted = list(dict.fromkeys(names))
     there = set(connection.scalars(sa.text("SELECT rolname::text FROM pg_roles")))
-    if MEMBERS not in there:
-        connection.exec_driver_sql(f"CREATE ROLE {MEMBERS} NOLOGIN")
+    group = _quoted(connection, members)
+    if members not in there:
+        connection.exec_driver_sql(f"CREATE ROLE {group} NOLOGIN")
     made = [name for name in wanted if name not in there]
     for name in made:
         connection.exec_driver_sql(f"CREATE ROLE {_quoted(connection, name)} LOGIN")
     for name in wanted:
-        connection.exec_driver_sql(f"GRANT {MEMBERS} TO {_quoted(connection, name)}")
+        connection.exec_driver_sql(f"GRANT {group} TO {_quoted(connection, name)}")
     return made
 
 
-def _check_is_held_back(connection: sa.Connection, name: str) -> None:
-    of_role = sa.text(
-        "SELECT rolsuper OR rolbypassrls, pg_has_role(rolname, current_user, 'MEMBER') "
-        "FROM pg_roles WHERE rolname = :name"
+# What a role may be or become by SET ROLE, and why that would let it past its policies.
+_UNBOUND = sa.text(
+    f"""
+    WITH owners(oid, what) AS (
+        SELECT relowner, 'the tables of the store' FROM pg_class WHERE oid = '{NOTEBOOKS.name}'::regclass
+        UNION ALL SELECT nspowner, 'their schema' FROM pg_namespace WHERE nspname = current_schema()
+        UNION ALL SELECT datdba, 'the database' FROM pg_database WHERE datname = current_database()
+    ), found AS (
+        SELECT mine.role::text AS role, other.rolname::text AS other, other.rolsuper AS unlimited, CASE
+            WHEN other.rolsuper THEN 'is a superuser'
+            WHEN other.rolbypassrls THEN 'bypasses row-level security'
+            WHEN other.rolcreaterole THEN 'may make roles and grant them (CREATEROLE)'
+            WHEN other.rolreplication THEN 'may copy the whole database (REPLICATION)'
+            WHEN other.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+                THEN 'reaches the files of the server'
+            WHEN owners.what IS NOT NULL THEN 'owns ' || owners.what
+            WHEN NOT mine.admin AND (theirs.admin OR theirs.user_id <> mine.user_id)
+                THEN 'stands for another user'
+            END AS why
+        FROM {ROLES} mine
+        JOIN pg_roles self ON self.rolname = mine.role
+        JOIN pg_roles other ON pg_has_role(self.oid, other.oid, 'MEMBER')
+        LEFT JOIN owners ON owners.oid = other.oid
+        LEFT JOIN {ROLES} theirs ON theirs.role = other.rolname AND theirs.role <> mine.role
     )
-    unbound, is_owner = connection.execute(of_role, {"name": name}).one()
-    if unbound:
-        raise InvalidData(
-            f"role {name!r}", "is a superuser or bypasses row-level security: it would see everything"
+    SELECT role, other, why FROM found WHERE why IS NOT NULL ORDER BY role, role <> other, NOT unlimited, other, why
+    LIMIT 1
+    """  # noqa: S608 - the names are ours
+)
+
+
+def _check_held_back(connection: sa.Connection) -> None:
+    """Raise InvalidData for a role that is, or may act as, one that is bound by no policy, or by another user's."""
+    found = connection.execute(_UNBOUND).one_or_none()
+    if found is not None:
+        why = found.why if found.role == found.other else f"may act as {found.other}, which {found.why}"
+        raise InvalidData(f"role {found.role!r}", f"{why}: it could see what is not its user's")
+
+
+def _check_schema(connection: sa.Connection, members: str) -> None:
+    """Raise StoreError where rights that only the owner of the schema gives and takes are not as they have to be."""
+    home, owner, me, usable = connection.execute(
+        sa.text(
+            "SELECT nspname::text, pg_get_userbyid(nspowner)::text, current_user::text, "
+            "has_schema_privilege(:members, oid, 'USAGE') FROM pg_namespace WHERE nspname = current_schema()"
+        ),
+        {"members": members},
+    ).one()
+    creators = connection.scalars(
+        sa.text(
+            "SELECT rolname::text FROM pg_roles WHERE has_schema_privilege(oid, current_schema(), 'CREATE') "  # noqa: S608
+            f"AND (rolname = :members OR rolname IN (SELECT role FROM {ROLES})) ORDER BY 1"
+        ),
+        {"members": members},
+    ).all()
+    home = _quoted(connection, home)
+    needed = []
+    if not usable:
+        needed.append(f"GRANT USAGE ON SCHEMA {home} TO {_quoted(connection, me)} WITH GRANT OPTION")
+    if creators:
+        whom = "PUBLIC" if members in creators else ", ".join(_quoted(connection, name) for name in creators)
+        needed.append(f"REVOKE CREATE ON SCHEMA {home} FROM {whom}")
+    if needed:
+        raise StoreError(
+            f"the schema {home} belongs to {owner}, who has to run first: {'; '.join(needed)} "
+            "(who may make functions beside the tables could have others call them)"
         )
-    if is_owner:
-        raise InvalidData(
-            f"role {name!r}", "may act as the owner of the store's tables: it would see everything"
+
+
+class _Fence:
+    """What has the database show a role its user's records only."""
+
+    def __init__(self, connection: sa.Connection, members: str) -> None:
+        self._connection = connection
+        self._execute = connection.exec_driver_sql
+        self._members = _quoted(connection, members)
+
+    def put_up(self, schema: Schema) -> None:
+        """Make the table of roles, and let members do to every table what they are shown of it."""
+        execute, members = self._execute, self._members
+        execute(
+            f"CREATE TABLE IF NOT EXISTS {ROLES} "
+            '(role name PRIMARY KEY, user_id text COLLATE "C" NOT NULL, admin boolean NOT NULL)'
         )
+        home = _quoted(self._connection, str(self._connection.scalar(sa.text("SELECT current_schema()"))))
+        # Who could put a function of his own beside the tables could have others call it.
+        execute(f"REVOKE CREATE ON SCHEMA {home} FROM PUBLIC")
+        execute(f"GRANT USAGE ON SCHEMA {home} TO {members}")
+        execute(f"GRANT SELECT ON {schema.properties.name} TO {members}")
+        self._hold(ROLES, "role = current_user", "SELECT")
+        # In the order in which units of work come to them: the notebook first, the mark last.
+        for table in schema.tables.values():
+            name = table.sql.name
+            if table.collection is NOTEBOOKS:
+                self._hold(name, _IS_MINE, _EVERYTHING)
+            else:
+                self._hold(
+                    name, _OF_MINE, _EVERYTHING, _UNDER_MINE if table.collection is CONTENTS else _OF_MINE
+                )
+                self._bind(name)
+            sequence = self._connection.scalar(
+                sa.text("SELECT pg_get_serial_sequence(:table, 'seq')"), {"table": name}
+            )
+            execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {members}")
+            if table.metric_index is not None:
+                self._hold(table.metric_index.sql.name, _OF_MINE, _EVERYTHING)
+                self._bind(table.metric_index.sql.name)
+        self._hold(MARKS, "role = current_user", _EVERYTHING)
 
+    def _hold(self, table: str, shown: str, rights: str, written: str | None = None) -> None:
+        execute = self._execute
+        policy = f"ON {table} TO {self._members} USING ({shown}) WITH CHECK ({written or shown})"
+        if self._noted(table) != self._note(table, policy):
+            execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+            execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
+            execute(f"CREATE POLICY {_POLICY} {policy}")
+            execute(f"COMMENT ON POLICY {_POLICY} ON {table} IS '{self._note(table, policy)}'")
+        execute(f"REVOKE ALL ON {table} FROM PUBLIC")
+        execute(f"GRANT {rights} ON {table} TO {self._members}")
 
-def _protect(connection: sa.Connection, schema: Schema) -> None:
-    """Make the table of roles, and let members do to every table what they are shown of it."""
-    execute = connection.exec_driver_sql
-    execute(
-        f"CREATE TABLE IF NOT EXISTS {ROLES} "
-        '(role name PRIMARY KEY, user_id text COLLATE "C" NOT NULL, admin boolean NOT NULL)'
-    )
-    home = _quoted(connection, str(connection.scalar(sa.text("SELECT current_schema()"))))
-    # Who could put a function of his own beside the tables could have others call it.
-    execute(f"REVOKE CREATE ON SCHEMA {home} FROM PUBLIC")
-    execute(f"GRANT USAGE ON SCHEMA {home} TO {MEMBERS}")
-    execute(f"GRANT SELECT ON {schema.properties.name} TO {MEMBERS}")
-    _hold(connection, ROLES, "role = current_user", "SELECT")
-    _hold(connection, MARKS, "role = current_user", _EVERYTHING)
-    for table in schema.tables.values():
-        _hold(
-            connection, table.sql.name, _IS_MINE if table.collection is NOTEBOOKS else _OF_MINE, _EVERYTHING
+    def _noted(self, table: str) -> str | None:
+        found: str | None = self._connection.scalar(
+            sa.text(
+                "SELECT obj_description(oid, 'pg_policy') FROM pg_policy "
+                "WHERE polrelid = CAST(:table AS regclass) AND polname = :policy"
+            ),
+            {"table": table, "policy": _POLICY},
         )
-        sequence = connection.scalar(
-            sa.text("SELECT pg_get_serial_sequence(:table, 'seq')"), {"table": table.sql.name}
+        return found
+
+    def _note(self, table: str, policy: str) -> str:
+        """What tells that a policy is in place: a digest of how it was made, and of how the database has it."""
+        there = self._connection.execute(
+            sa.text(
+                "SELECT c.relrowsecurity, p.permissive, p.roles::text, p.cmd, p.qual, p.with_check "
+                "FROM pg_class c LEFT JOIN pg_policies p ON p.schemaname = c.relnamespace::regnamespace::text "
+                "AND p.tablename = c.relname AND p.policyname = :policy WHERE c.oid = CAST(:table AS regclass)"
+            ),
+            {"table": table, "policy": _POLICY},
+        ).one()
+        return hashlib.sha256(repr((policy, tuple(there))).encode()).hexdigest()
+
+    def _bind(self, table: str) -> None:
+        """Have a table's rows go with their notebook.
+
+        They may come before it, in the same transaction. What is there already is not looked through.
+        """
+        name = f"{table}_of_notebook"
+        there = sa.text(
+            "SELECT 1 FROM pg_constraint WHERE conrelid = CAST(:table AS regclass) AND conname = :name"
         )
-        execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {MEMBERS}")
-        if table.metric_index is not None:
-            _hold(connection, table.metric_index.sql.name, _OF_MINE, _EVERYTHING)
-
-
-_EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
-
-
-def _hold(connection: sa.Connection, table: str, shown: str, rights: str) -> None:
-    execute = connection.exec_driver_sql
-    execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
-    execute(f"CREATE POLICY {_POLICY} ON {table} TO {MEMBERS} USING ({shown}) WITH CHECK ({shown})")
-    execute(f"REVOKE ALL ON {table} FROM PUBLIC")
-    execute(f"GRANT {rights} ON {table} TO {MEMBERS}")
+        if self._connection.scalar(there, {"table": table, "name": name}) is None:
+            self._execute(
+                f"ALTER TABLE {table} ADD CONSTRAINT {name} FOREIGN KEY (notebook_id) REFERENCES {NOTEBOOKS.name} (id) "
+                "ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID"
+            )
 
 
 def _enter(connection: sa.Connection, roles: Iterable[Role]) -> None:
