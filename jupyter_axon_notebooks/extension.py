@@ -62,7 +62,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             self.log.error("axon: %s", aside)
             self._sync.remember(aside.files(origin))
         roots = [Path(root) for root in self.extra_states_roots]
-        states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.id)
+        states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.mark_id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
         upkeep = Upkeep(store, repository, states, self.history_limit, self.log)
         upkeep.start()

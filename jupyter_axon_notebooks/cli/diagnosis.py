@@ -120,8 +120,8 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
         yield Problem(
             "folders-without-record",
             f"{count} of state files belong to no record here; the first: {states.unknown[0]}",
-            "they take up space: checkpoints whose recording failed, or those of another store",
-            "keep them if another store uses this root, otherwise they can be removed",
+            "they take up space: checkpoints whose recording failed, or those of another store or user",
+            "keep them if another store, or another user's server, uses this root, otherwise they can be removed",
         )
     if os.path.isdir(root) and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         yield Problem(

@@ -35,8 +35,9 @@ class StateFiles:
     other_roots : sequence of Path
         Further folders whose files a client may register. Only read.
     store_id : str
-        What tells the store that records these checkpoints from others. A sweep removes only folders written
-        under the same one, so pointing the server at another store never costs the weights of the first.
+        What tells the store that records these checkpoints, and whose records it shows, from others: its
+        ``mark_id``. A sweep removes only folders written under the same one, so pointing the server at another store
+        never costs the weights of the first, nor does sharing the root with users whose records one is not shown.
     """
 
     def __init__(self, root: Path, *, other_roots: Sequence[Path] = (), store_id: str = "") -> None:
