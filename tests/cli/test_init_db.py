@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import new_url
+from engines import new_url, postgresql
 from sqlalchemy import make_url
+from wire import Wire
 
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -103,3 +106,55 @@ def test_a_role_of_the_database_that_is_there_already_is_told_apart_from_one_tha
     again = axon("init-db", "--store-url", url, "--user", "ida", "--json")
     assert [found["made"] for found in again.json] == [False]
     assert again.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--user", "gus", "--user", "heidi=gus"),
+        ("--user", "gus", "--admin", "gus"),
+        ("--admin", "admin=gus", "--user", "gus"),
+    ],
+)
+def test_a_role_of_two_users_is_a_usage_error(axon: Axon, url: str, given: tuple[str, ...]) -> None:
+    refused = axon("init-db", "--store-url", url, *given)
+    assert refused.exit_code == 2
+    assert "gus is given more than once" in " ".join(refused.stderr.split())
+    assert axon("init-db", "--store-url", url, "--json").json == []
+
+
+@pytest.fixture
+def wire(url: str) -> Iterator[Wire]:
+    """The way to the database of a role that is gone once the answer to its COMMIT is lost."""
+    server = postgresql()
+    database = make_url(url).database
+    deployer = f"deployer_{database}"
+
+    def rename() -> None:
+        with closing(server.connect()) as owner:
+            owner.execute(f"ALTER ROLE {deployer} RENAME TO gone_{database}")
+
+    with closing(server.connect()) as owner:
+        owner.execute(f"CREATE ROLE {deployer} LOGIN SUPERUSER")
+    wire = Wire(f"{url.split('host=')[1]}/.s.PGSQL.5432", delivered=True, at_cut=rename)
+    yield wire
+    wire.close()
+
+
+def test_passfiles_stay_where_nobody_knows_whether_the_database_has_the_passwords(
+    axon: Axon, url: str, wire: Wire, tmp_path: Path
+) -> None:
+    database = make_url(url).database
+    through = f"postgresql+psycopg://deployer_{database}@127.0.0.1:{wire.port}/{database}"
+    axon("init-db", "--store-url", url)
+    wire.armed = True
+    ran = axon("init-db", "--store-url", through, "--user", "olga", "--passfiles", tmp_path)
+    assert ran.exit_code == 4
+    said = " ".join(ran.stderr.split())
+    assert "whether the last change was stored could not be found out" in said
+    file = tmp_path / "olga.pgpass"
+    assert f"{file} was kept" in said
+    with closing(postgresql().connect()) as owner:
+        kept = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'olga'").fetchone()
+        assert kept is not None
+        assert kept[0].startswith("SCRAM-SHA-256$")

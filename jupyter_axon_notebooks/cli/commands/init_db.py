@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import click
 from sqlalchemy import make_url
 
-from ...errors import StoreError
+from ...errors import AxonError, OutcomeUnknown, StoreError
 from ...store import open_store
 from ...store.urls import shown_url
 from ..output import note, table, write, write_json
@@ -61,20 +62,25 @@ def command(
         raise StoreError(
             f"init-db is for PostgreSQL; the store {shown_url(session.url)} is for whoever may read its file"
         )
-    from ...store.roles import new_password, pass_line  # their driver is an extra
+    from ...store.roles import new_password, pass_lines  # their driver is an extra
 
     roles = [*_roles(users, admin=False), *_roles(admins, admin=True)]
+    if repeated := sorted(name for name, count in Counter(role.name for role in roles).items() if count > 1):
+        raise click.UsageError(f"a role stands for one user: {', '.join(repeated)} is given more than once")
     files = {} if passfiles is None else _files_to_write(passfiles, [role.name for role in roles])
     passwords = {name: new_password() for name in files}
     store = open_store(session.url)
     try:
         # Before the database has them: a password that is set and known to nobody would be worse than a useless file.
         for name, file in files.items():
-            _write_private(file, pass_line(make_url(session.url), name, passwords[name]))
+            _write_private(file, pass_lines(make_url(session.url), name, passwords[name]))
         separation = store.separate_users(roles, passwords)
-    except BaseException:
-        for file in files.values():
-            file.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, AxonError | OSError) and not isinstance(error, OutcomeUnknown):
+            for file in files.values():
+                file.unlink(missing_ok=True)
+        else:  # the database may have them by now
+            _tell_of_kept(files)
         raise
     finally:
         store.close()
@@ -106,6 +112,12 @@ def _write_private(file: Path, text: str) -> None:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def _tell_of_kept(files: Mapping[str, Path]) -> None:
+    for name, file in files.items():
+        if file.exists():
+            note(f"{file} was kept: if it does not let {name} in, remove it and run init-db again.")
 
 
 def _tell(separation: Separation, files: dict[str, Path], as_json: bool) -> None:
