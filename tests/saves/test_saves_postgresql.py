@@ -1,26 +1,39 @@
-"""Several people's servers on one PostgreSQL database, as on a hub."""
+"""Several people's servers on one PostgreSQL database, as on a hub: each logs in as a role of its own."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-from engines import new_url
+import pytest
+from engines import new_url, postgresql
 from processes import Server, notebook
+from sqlalchemy import make_url
+
+from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store.roles import Role, pass_lines
 
 PEOPLE = ("ada", "bob", "eve")
+_COMMAND = "from jupyter_axon_notebooks.cli import main; main()"
 PATHS = [f"{number}.ipynb" for number in range(4)]
 
 
 def test_three_people_write_at_once_and_each_sees_their_own(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
-    # Nobody has made the tables yet: the servers meet in that as well.
     url = new_url("postgresql", tmp_path)
+    with closing(Store(url)) as store:
+        store.separate_users(
+            [*(Role(f"hub {user}", user) for user in PEOPLE), Role("hub root", "root", admin=True)]
+        )
 
     def started(user: str) -> Server:
-        config = {"AxonNotebooks": {"store_url": url, "user_id": user, "admin_users": ["root"]}}
+        own = make_url(url).set(username=f"hub {user}").render_as_string()
+        config = {"AxonNotebooks": {"store_url": own, "user_id": user, "admin_users": ["root"]}}
         return servers(user, config=config)
 
     def work(server: Server) -> set[str]:
@@ -41,11 +54,53 @@ def test_three_people_write_at_once_and_each_sees_their_own(
     for server, own in zip(running, ids, strict=True):
         assert {listed["id"] for listed in server.axon("GET", "/notebooks").json} == own
         for others in set().union(*ids) - own:
-            assert server.axon("GET", f"/notebooks/{others}").status == 403
+            assert (
+                server.axon("GET", f"/notebooks/{others}").status == 404
+            )  # the server is not shown it either
         for id in own:
             assert len(server.axon("GET", f"/notebooks/{id}/checkpoints").json) == 5
             best = server.axon("GET", f"/notebooks/{id}/checkpoints/best").json
             assert best["epoch"] == 4
-    listed = started("root").axon("GET", "/notebooks").json
+    root = started("root")
+    listed = root.axon("GET", "/notebooks").json
     assert {record["id"] for record in listed} == set().union(*ids)
     assert {record["user_id"] for record in listed} == set(PEOPLE)
+    for others in set().union(*ids):
+        assert root.axon("GET", f"/notebooks/{others}").status == 200
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> str:
+    """The URL of a role whose passfile has another password than the database."""
+    url = make_url(new_url("postgresql", tmp_path))
+    role = f"refused_{url.database}"
+    with closing(Store(url.render_as_string())) as store:
+        store.separate_users([Role(role, "ada")], {role: "the right one"})
+    hba = postgresql().folder / "data/pg_hba.conf"
+    hba.write_text(f"local all {role} scram-sha-256\n" + hba.read_text())
+    with closing(postgresql().connect()) as owner:
+        owner.execute("SELECT pg_reload_conf()")
+    passfile = tmp_path / "passfile"
+    passfile.write_text(pass_lines(url, role, "the-wrong-one"))
+    passfile.chmod(0o600)
+    own = url.set(username=role).update_query_dict({"passfile": str(passfile)})
+    return own.render_as_string()
+
+
+def test_a_password_that_is_refused_shows_up_nowhere(servers: Callable[..., Server], refused: str) -> None:
+    server = servers(config={"AxonNotebooks": {"store_url": refused}})
+    assert server.save("a.ipynb", notebook("a")).status == 201
+    answer = server.axon("GET", "/notebooks")
+    assert answer.status == 503
+    assert b"refuses the login" in answer.body
+    server.stop()
+    doctor = subprocess.run(
+        [sys.executable, "-c", _COMMAND, "doctor", "--json", "--store-url", refused],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "store-out-of-reach" in doctor.stdout
+    assert "refuses the login" in server.log
+    for said in (answer.body.decode(), server.log, doctor.stdout, doctor.stderr):
+        assert "the-wrong-one" not in said
