@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -13,18 +15,27 @@ class Wire:
 
     Parameters
     ----------
-    target : str
-        The server's socket.
     delivered : bool
         Whether the server still gets the COMMIT that the cut is made at.
+    stopped : bool
+        Whether the server's end, the process :attr:`backend`, is stopped first, so that it gets it when it goes on.
     at_cut : callable, optional
-        What happens then, before the COMMIT is passed on.
+        What happens at the cut, before anything is passed on.
     """
 
-    def __init__(self, target: str, *, delivered: bool, at_cut: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        delivered: bool,
+        stopped: bool = False,
+        at_cut: Callable[[], object] = lambda: None,
+    ) -> None:
         self._target = target
-        self._at_cut = at_cut
         self._delivered = delivered
+        self._stopped = stopped
+        self._at_cut = at_cut
+        self.backend = 0
         self.armed = False
         self.cuts = 0
         self._sockets: list[socket.socket] = []
@@ -53,6 +64,11 @@ class Wire:
                     self._at_cut()
                     if not self._delivered:
                         break
+                    if self._stopped:
+                        os.kill(self.backend, signal.SIGSTOP)
+                        server.sendall(data)
+                        _shut(client)
+                        break
                 server.sendall(data)
         if not self._delivered or not cut.is_set():
             _shut(server, client)
@@ -64,10 +80,6 @@ class Wire:
                     break
                 client.sendall(data)
         _shut(server, client)
-
-    def admit_nobody(self) -> None:
-        """From now on there is no way to the server any more."""
-        _shut(self._listener)
 
     def close(self) -> None:
         _shut(self._listener, *self._sockets)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,11 @@ from typing import Any
 
 import pytest
 from engines import PostgresqlServer, new_url, postgresql
-from wire import Wire
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Document, Store
-from jupyter_axon_notebooks.store.roles import Role
 
 
 @pytest.fixture
@@ -199,6 +198,69 @@ def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
 # The answer to a COMMIT that never comes.
 
 
+class Wire:
+    """A relay to the server, which can be cut at the next COMMIT.
+
+    Parameters
+    ----------
+    delivered : bool
+        Whether the server still gets the COMMIT that the cut is made at.
+    """
+
+    def __init__(self, target: str, *, delivered: bool) -> None:
+        self._target = target
+        self._delivered = delivered
+        self.armed = False
+        self.cuts = 0
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._target)
+                self._sockets += [client, server]
+                cut = threading.Event()
+                threading.Thread(target=self._to_server, args=(client, server, cut), daemon=True).start()
+                threading.Thread(target=self._to_client, args=(server, client, cut), daemon=True).start()
+
+    def _to_server(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                if self.armed and b"; COMMIT" in data:
+                    self.armed = False
+                    self.cuts += 1
+                    cut.set()
+                    if not self._delivered:
+                        break
+                server.sendall(data)
+        if not self._delivered or not cut.is_set():
+            _shut(server, client)
+
+    def _to_client(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if cut.is_set():  # the server has answered, so it is done
+                    break
+                client.sendall(data)
+        _shut(server, client)
+
+    def close(self) -> None:
+        _shut(self._listener, *self._sockets)
+        for one in (self._listener, *self._sockets):
+            one.close()
+
+
+def _shut(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
 @pytest.fixture(params=[True, False], ids=["delivered", "not delivered"])
 def wire(request: pytest.FixtureRequest, url: str) -> Iterator[Wire]:
     folder = url.split("host=")[1]
@@ -239,7 +301,7 @@ def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
         with store.transaction():
             attempts.append(1)
             store.runs.insert(run("a"))
-            wire.admit_nobody()
+            _shut(wire._listener)  # no way back
             wire.armed = True
 
     with pytest.raises(StoreError, match="whether the last change was stored could not be found out"):
@@ -247,20 +309,6 @@ def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
     assert attempts == [1]
     store.close()
     wire.close()
-
-
-def test_users_are_set_apart_once_though_the_answer_is_lost(url: str, wire: Wire) -> None:
-    store = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}")
-    wire.armed = True
-    separation = store.separate_users(
-        [Role(f"paula {wire.port}", "paula")], {f"paula {wire.port}": "a secret"}
-    )
-    assert wire.cuts == 1
-    assert separation.roles == [Role(f"paula {wire.port}", "paula")]
-    with contextlib.closing(postgresql().connect()) as owner:
-        has_password = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s"
-        assert owner.execute(has_password, [f"paula {wire.port}"]).fetchone() == (True,)
-    store.close()
 
 
 def test_a_connection_from_another_process_that_still_commits_is_waited_for(store: Store, url: str) -> None:

@@ -20,6 +20,7 @@ import pytest
 from engines import FORGETFUL, PostgresqlServer
 from nbformat.v4 import new_code_cell, new_notebook
 from sqlalchemy import make_url
+from wire import Wire
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StoreError
 from jupyter_axon_notebooks.records import (
@@ -535,6 +536,22 @@ def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> 
             assert separated.result(20).roles == [Role("alice", "alice")]
     with closing(Store(server.url(name, "alice"))) as store:
         assert NotebookRepository(store).count_checkpoints(notebook_id) == 2
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_users_are_set_apart_once_though_the_answer_is_lost(
+    server: PostgresqlServer, shared: Shared, delivered: bool
+) -> None:
+    name = f"paula_{shared.name}"
+    wire = Wire(f"{shared.url('postgres').split('host=')[1]}/.s.PGSQL.5432", delivered=delivered)
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{shared.name}"
+    with closing(wire), closing(Store(url)) as store, closing(server.connect()) as owner:
+        wire.armed = True
+        separation = store.separate_users([Role(name, "paula")], {name: "a secret"})
+        assert wire.cuts == 1
+        assert Role(name, "paula") in separation.roles
+        set_password = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s"
+        assert owner.execute(set_password, [name]).fetchone() == (True,)
 
 
 def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: Opener) -> None:
