@@ -11,8 +11,9 @@ import functools
 import itertools
 import shutil
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -97,6 +98,14 @@ class PostgresqlServer:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
         Store(self.url(_TEMPLATE)).close()
         return _TEMPLATE
+
+
+def eventually(holds: Callable[[], bool], within: float = 30.0) -> None:
+    """Return when ``holds`` does: for what a server can be asked about, but does not announce."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"it did not come to be within {within:g} s"
+        time.sleep(0.005)
 
 
 @functools.cache

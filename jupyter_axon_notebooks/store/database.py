@@ -58,7 +58,7 @@ def _engine_for(url: str, busy_timeout: float, *, read_only: bool) -> Engine:
     if scheme in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 
-        return PostgresqlEngine(url, busy_timeout)
+        return PostgresqlEngine(url, busy_timeout, read_only=read_only)
     raise StoreError(
         f"store_url starts with {scheme!r}; expected sqlite:///<path to a file>, "
         "postgresql+psycopg://<user>@<host>/<database> or memory://"
@@ -75,7 +75,7 @@ class Database:
     busy_timeout : float
         Seconds to wait for another writer, or for a server that is being restarted, before giving up.
     read_only : bool
-        Whether to make and change nothing, so that a file can be read where it cannot be written.
+        Whether to make and change nothing, so that a store can be read where it cannot be written.
 
     Raises
     ------

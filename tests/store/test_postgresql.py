@@ -169,14 +169,51 @@ def test_a_newer_store_is_refused(url: str) -> None:
         Store(url)
 
 
-def test_every_session_waits_for_the_disk_and_not_for_ever_for_a_lock(url: str) -> None:
-    for default, expected in (("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")):
-        sql(url, f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {default}")
-        store = Store(url, busy_timeout=7)
+SETTINGS = "SELECT " + ", ".join(
+    f"current_setting('{name}')"
+    for name in ("synchronous_commit", "idle_in_transaction_session_timeout", "lock_timeout")
+)
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")]
+)
+def test_every_unit_waits_for_the_disk_and_not_for_ever_for_a_lock(
+    url: str, default: str, expected: str
+) -> None:
+    sql(url, f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {default}")
+    store = Store(url, busy_timeout=7)
+    with store.transaction() as connection:
+        assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
+    with store.snapshot() as connection:
+        connection.exec_driver_sql("RESET ALL")
+    for _ in range(10):  # as behind a pooler, where a session is not what it was when it was connected to
         with store.transaction() as connection:
-            asked = "SELECT current_setting('synchronous_commit'), current_setting('lock_timeout')"
-            assert tuple(connection.exec_driver_sql(asked).one()) == (expected, "7s")
-        store.close()
+            assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
+    store.close()
+
+
+def test_a_unit_that_does_nothing_for_too_long_lets_go_of_what_it_locked(store: Store, url: str) -> None:
+    store.runs.insert(run("a"))
+    stopped = Store(f"{url}&options=-cidle_in_transaction_session_timeout%3D50ms")
+    with pytest.raises(StoreBusy, match="idle for too long"), stopped.transaction():
+        stopped.runs.locked("a")
+        store.runs.update({"n": 1}, doc_ids=["a"])  # waits, and then
+        assert store.runs.all() == [run("a", n=1)]
+        stopped.runs.locked("a")
+    stopped.close()
+
+
+def test_who_only_reads_changes_nothing(store: Store, url: str) -> None:
+    store.runs.insert(run("a"))
+    sql(url, "UPDATE axon_commits SET made_at = now() - interval '2 days'")
+    marks = "SELECT count(*) FROM axon_commits"
+    for read_only, left in ((True, 1), (False, 0)):
+        reader = Store(url, read_only=read_only)
+        assert reader.runs.all() == [run("a")]
+        with store.snapshot() as connection:
+            assert connection.exec_driver_sql(marks).scalar_one() == left
+        reader.close()
 
 
 def test_two_that_make_the_same_store_at_once_make_one(tmp_path: Path) -> None:

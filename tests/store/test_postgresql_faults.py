@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import PostgresqlServer, new_url, postgresql
+from engines import PostgresqlServer, eventually, new_url, postgresql
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
@@ -35,6 +37,10 @@ def store(url: str) -> Iterator[Store]:
 
 def database_of(url: str) -> str:
     return url.split("/")[3].split("?")[0]
+
+
+def folder_of(url: str) -> str:
+    return url.split("host=")[1]
 
 
 def run(id: str, **fields: Any) -> Document:
@@ -205,11 +211,15 @@ class Wire:
     ----------
     delivered : bool
         Whether the server still gets the COMMIT that the cut is made at.
+    stopped : bool
+        Whether the server's end, the process :attr:`backend`, is stopped first, so that it gets it when it goes on.
     """
 
-    def __init__(self, target: str, *, delivered: bool) -> None:
+    def __init__(self, target: str, *, delivered: bool, stopped: bool = False) -> None:
         self._target = target
         self._delivered = delivered
+        self._stopped = stopped
+        self.backend = 0
         self.armed = False
         self.cuts = 0
         self._sockets: list[socket.socket] = []
@@ -237,6 +247,11 @@ class Wire:
                     cut.set()
                     if not self._delivered:
                         break
+                    if self._stopped:
+                        os.kill(self.backend, signal.SIGSTOP)
+                        server.sendall(data)
+                        _shut(client)
+                        break
                 server.sendall(data)
         if not self._delivered or not cut.is_set():
             _shut(server, client)
@@ -263,8 +278,7 @@ def _shut(*sockets: socket.socket) -> None:
 
 @pytest.fixture(params=[True, False], ids=["delivered", "not delivered"])
 def wire(request: pytest.FixtureRequest, url: str) -> Iterator[Wire]:
-    folder = url.split("host=")[1]
-    wire = Wire(f"{folder}/.s.PGSQL.5432", delivered=request.param)
+    wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=request.param)
     yield wire
     wire.close()
 
@@ -291,9 +305,34 @@ def test_a_commit_whose_answer_is_lost_is_done_once(url: str, wire: Wire) -> Non
     store.close()
 
 
+def test_a_commit_that_reaches_the_server_late_comes_to_nothing(store: Store, url: str) -> None:
+    wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=True, stopped=True)
+    relayed = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}")
+    attempts = []
+
+    def unit() -> None:
+        with relayed.transaction() as connection:
+            attempts.append(backend(connection))
+            relayed.runs.insert({"n": len(attempts)})
+            if len(attempts) == 1:
+                wire.backend, wire.armed = attempts[0], True
+
+    try:
+        relayed.attempt(unit)
+        assert [d["n"] for d in store.runs] == [2]
+    finally:
+        os.kill(wire.backend, signal.SIGCONT)
+    with contextlib.closing(postgresql().connect()) as observer:
+        alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        eventually(lambda: observer.execute(alive, [wire.backend]).fetchone() == (0,))
+    assert len(attempts) == 2
+    assert [d["n"] for d in store.runs] == [2]
+    relayed.close()
+    wire.close()
+
+
 def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
-    folder = url.split("host=")[1]
-    wire = Wire(f"{folder}/.s.PGSQL.5432", delivered=True)
+    wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=True)
     store = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}", busy_timeout=0.3)
     attempts = []
 
@@ -311,11 +350,22 @@ def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
     wire.close()
 
 
+def test_what_no_connection_is_free_to_find_out_is_said(url: str) -> None:
+    store = Store(url, busy_timeout=0.1)
+    engine: Any = store._database._engine
+    with contextlib.ExitStack() as in_use:
+        for _ in range(16):
+            in_use.enter_context(engine.sql.connect())
+        with pytest.raises(StoreError, match="whether the last change was stored could not be found out"):
+            engine._is_committed("mark", "unit", StoreBusy())
+    store.close()
+
+
 def test_a_connection_from_another_process_that_still_commits_is_waited_for(store: Store, url: str) -> None:
     # The row with the mark is what the unit in doubt holds, if it is still under way.
     with contextlib.closing(postgresql().connect(database_of(url))) as other:
         other.execute("BEGIN")
-        other.execute("INSERT INTO axon_commits VALUES ('mark', 'unit', now())")
+        other.execute("INSERT INTO axon_commits (connection, unit, made_at) VALUES ('mark', 'unit', now())")
         asked: list[bool] = []
         engine: Any = store._database._engine
         asking = threading.Thread(
@@ -324,16 +374,8 @@ def test_a_connection_from_another_process_that_still_commits_is_waited_for(stor
         asking.start()
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         with contextlib.closing(postgresql().connect(database_of(url))) as observer:
-            _until(lambda: observer.execute(waiting).fetchone() == (1,))
+            eventually(lambda: observer.execute(waiting).fetchone() == (1,))
         assert asked == []
         other.execute("COMMIT")
         asking.join(10)
     assert asked == [True]
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    for _ in range(2_000):
-        if holds():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("it never came to be")
