@@ -117,7 +117,7 @@ class Database:
 
     @property
     def narrows_first(self) -> bool:
-        """Whether the rows that a clause admits are better read at once than page by page."""
+        """Whether the rows that a clause admits are better narrowed down before they are put in order."""
         return self._engine.narrows_first
 
     @property

@@ -20,8 +20,8 @@ class Engine(Protocol):
     one_connection : bool
         Whether there is a single connection, for which readers queue up as well.
     narrows_first : bool
-        Whether what a clause admits is better read at once. For a page in the order of insertion, a planner that goes
-        by estimates may walk the table in that order, hoping that the page is soon full.
+        Whether what a clause admits is better found before it is put in order. For a page in the order of insertion, a
+        planner that goes by estimates may walk the table in that order, hoping that the page is soon full.
     survives_forks : bool
         Whether connections may be open, and in use, while the process forks.
     """

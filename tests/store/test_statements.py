@@ -7,6 +7,7 @@ machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from engines import new_url
 from tinydb import Query, where
+from tinydb.queries import QueryLike
 
 from jupyter_axon_notebooks.store import Document, Store
 
@@ -200,3 +202,42 @@ def test_checkpoints_of_a_notebook_are_found_without_reading_others(file_store: 
     )
     assert few < many / 5
     assert len(file_store.checkpoints.search(where("notebook_id") == "n7")) == 100
+
+
+@contextmanager
+def fetched(store: Store) -> Iterator[list[int]]:
+    """How many rows PostgreSQL answered each statement inside with."""
+    counts: list[int] = []
+
+    def note(_connection: Any, cursor: Any, *_: Any) -> None:
+        counts.append(cursor.rowcount)
+
+    engine = store._database.engine
+    sa.event.listen(engine, "after_cursor_execute", note)
+    try:
+        yield counts
+    finally:
+        sa.event.remove(engine, "after_cursor_execute", note)
+
+
+@pytest.mark.parametrize("condition", [OF_ONE, Query().noop()], ids=["narrowed", "all"])
+def test_whoever_reads_one_after_the_other_has_a_page_in_memory(tmp_path: Path, condition: QueryLike) -> None:
+    store = Store(new_url("postgresql", tmp_path, empty=False))
+    store.checkpoints.insert_multiple(
+        Document({"notebook_id": "n7", "n": i}, f"c{1_000 - i:04}") for i in range(1_000)
+    )
+    expected = [d.doc_id for d in store.checkpoints.all()]
+    for read in (
+        lambda: (d.doc_id for d in store.checkpoints.each(condition)),
+        lambda: (doc_id for doc_id, _ in store.checkpoints.texts(condition)),
+    ):
+        with fetched(store) as pages:
+            found = read()
+            first = next(found)
+            assert pages == [32]
+            assert [first, *found] == expected
+        assert pages == [32, 256, 1_000 - 32 - 256]
+    with fetched(store) as pages:
+        assert [d.doc_id for d in store.checkpoints.search(condition)] == expected
+    assert pages[:1] == [1_000] or condition is not OF_ONE  # whoever keeps them all asks once
+    store.close()
