@@ -94,7 +94,7 @@ class Store:
         self._file = file_of(url)
         self._database = Database(url, busy_timeout, read_only=read_only)
         try:
-            self.id = self._prepare(read_only)
+            self.id = self._database.attempt(lambda: self._prepare(read_only))
         except BaseException:
             self._database.close()
             raise

@@ -5,46 +5,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from engines import PostgresqlServer, eventually, new_url, postgresql
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Document, Store
+from jupyter_axon_notebooks.store import Store
 
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return new_url("postgresql", tmp_path, empty=False)
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    opened = Store(url)
-    yield opened
-    opened.close()
-
-
-def database_of(url: str) -> str:
-    return url.split("/")[3].split("?")[0]
-
-
-def folder_of(url: str) -> str:
-    return url.split("host=")[1]
-
-
-def run(id: str, **fields: Any) -> Document:
-    return Document({"id": id, "notebook_id": "n", **fields}, id)
+from .asked import database_of, folder_of, run
 
 
 def backend(connection: Any) -> int:
@@ -109,6 +89,41 @@ def test_a_restart_in_mid_use_is_survived() -> None:
         store.close()
     finally:
         server.close()
+
+
+@pytest.mark.parametrize(("empty", "step"), [(False, 1), (True, 9)], ids=["a store", "a new one"])
+def test_a_connection_lost_while_a_store_is_opened_is_got_over(
+    tmp_path: Path, empty: bool, step: int
+) -> None:
+    lost = 0
+    for fatal in itertools.count(1, step):
+        countdown = itertools.count(-fatal)
+
+        def lose(
+            connection: Any, _cursor: Any, statement: str, *_: Any, countdown: Iterator[int] = countdown
+        ) -> None:
+            looked_at = statement.startswith("SHOW") or "to_regclass" in statement  # before it is opened
+            if not looked_at and next(countdown) == -1:
+                terminate(connection.connection.dbapi_connection.info.backend_pid)
+
+        with listening(lose):
+            store = Store(new_url("postgresql", tmp_path, empty=empty))
+        store.runs.insert(run("a"))
+        assert store.runs.all() == [run("a")]
+        store.close()
+        if next(countdown) < 0:
+            break
+        lost += 1
+    assert lost >= 2
+
+
+@contextlib.contextmanager
+def listening(note: Callable[..., None]) -> Iterator[None]:
+    sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
 
 
 def test_a_connection_that_was_closed_while_idle_is_replaced(store: Store) -> None:
