@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
+import os
 import shutil
 import tempfile
 import time
@@ -29,6 +30,8 @@ with warnings.catch_warnings():
 
 ENGINES = ("sqlite", "memory", "postgresql")
 
+#: The variable that names the folder of another installation's programs, such as ``/usr/lib/postgresql/15/bin``.
+PROGRAMS = "AXON_POSTGRESQL_BIN"
 #: What makes a server quick and forgetful, for tests that are not about what outlives it.
 FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 _TEMPLATE = "axon_template"
@@ -37,12 +40,14 @@ _TEMPLATE = "axon_template"
 class PostgresqlServer:
     """A PostgreSQL server with its data below the system's temporary folder.
 
-    Its default for ``synchronous_commit`` may be off: the store is to see to that by itself.
+    Its default for ``synchronous_commit`` may be off: the store is to see to that by itself. It is the one that comes with
+    the tests, or that of :data:`PROGRAMS`.
     """
 
     def __init__(self, **settings: str) -> None:
         self.folder = self.new_folder()
         self._server = pgserver.get_server(self.folder / "data", cleanup_mode=None, start=False)
+        self._server.bin_path = Path(os.environ.get(PROGRAMS, self._server.bin_path))
         self._server.ensure_pgdata_inited()
         common = {"max_connections": "200", "shared_buffers": "64MB", "autovacuum": "off", "timezone": "UTC"}
         with (self.folder / "data/postgresql.conf").open("a") as file:

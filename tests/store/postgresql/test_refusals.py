@@ -10,7 +10,7 @@ import pytest
 from engines import new_url
 
 from jupyter_axon_notebooks.errors import Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
-from jupyter_axon_notebooks.store import Document, Store
+from jupyter_axon_notebooks.store import Document, Store, postgresql
 
 from .asked import database_of, run, sql
 
@@ -64,3 +64,9 @@ def test_a_failure_of_the_server_has_a_name(store: Store, state: str, kind: type
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
     with pytest.raises(kind, match=said), store.transaction() as connection:
         connection.exec_driver_sql(raising)
+
+
+def test_a_server_that_is_too_old_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "_OLDEST", 99)
+    with pytest.raises(StoreError, match=r"is on PostgreSQL \d\d; 99 or newer is needed"):
+        Store(url)
