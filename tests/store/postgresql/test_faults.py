@@ -177,6 +177,22 @@ def test_a_snapshot_that_loses_its_connection_is_read_again(store: Store) -> Non
     assert len(attempts) == 2
 
 
+@pytest.mark.parametrize("state", ["40001", "40P01", "53300", "57P01", "57P03", "08006"])
+def test_a_unit_that_the_server_breaks_off_is_done_again(store: Store, state: str) -> None:
+    attempts = []
+
+    def unit() -> None:
+        with store.transaction() as connection:
+            attempts.append(1)
+            store.runs.insert(run(f"a{len(attempts)}"))
+            if len(attempts) == 1:
+                raising = f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
+                connection.exec_driver_sql(raising)
+
+    store.attempt(unit)
+    assert store.runs.all() == [run("a2")]
+
+
 def test_a_deadlock_is_got_over(store: Store) -> None:
     store.runs.insert_multiple([run("a", n=0), run("b", n=0)])
     both_hold = threading.Barrier(2)
