@@ -30,3 +30,15 @@ def sql(url: str, *commands: str) -> None:
 def run(id: str, **fields: Any) -> Document:
     """A document for the table of runs."""
     return Document({"id": id, "notebook_id": "n", **fields}, id)
+
+
+def backend(connection: Any) -> int:
+    """The server's process for a connection."""
+    return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+
+def terminate(*pids: int) -> None:
+    """Have processes of the server ended; returns when they are."""
+    with contextlib.closing(postgresql().connect()) as other:
+        for pid in pids:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
