@@ -97,6 +97,14 @@ class PostgresqlServer:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return name
 
+    def dump(self, database: str) -> str:
+        """A database as SQL that any version takes."""
+        options = ("--no-owner", "--no-privileges", "--inserts", "--username", "postgres")
+        host = ("--host", str(self._server.get_postmaster_info().socket_dir))
+        said = pgexec("pg_dump", (*options, *host, database), bin_path=self._server.bin_path)
+        of_one_version = ("--", "\\", "SET ", "SELECT pg_catalog.set_config(")
+        return "\n".join(line for line in said.splitlines() if line and not line.startswith(of_one_version))
+
     @functools.cached_property
     def _template(self) -> str:
         with closing(self.connect()) as connection:

@@ -6,7 +6,7 @@ processes that open the store at once one finds the work done. When all steps ar
 columns and indexes of tables that are there are the steps' to make.
 
 To write one: raise :data:`.schema.SCHEMA_VERSION`, file the step under the number it was, and keep a small store of
-that version in ``tests/data/stores``. A step speaks the SQL of its day, for both engines, and leaves :mod:`.schema`
+that version in ``tests/data/stores``, for each engine. A step speaks the SQL of its day, for both engines, and leaves :mod:`.schema`
 alone, which goes on changing while the step has to stay as it is.
 
 Alembic is not used. A schema here is a handful of columns that are derived from JSON documents; what changes in the
