@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from ..errors import AxonError, StoreError
 from ..records import new_id
 from .failures import Interrupted, name_failures
+from .schema import SCHEMA_VERSION
 from .urls import has_secret, shown_url
 
 #: Where connections leave their marks; made beside the collections.
@@ -42,7 +43,8 @@ _FORGET_MARKS = (
 _MAKE_MARKS = (
     f"CREATE TABLE IF NOT EXISTS {MARKS} "
     "(connection text PRIMARY KEY, unit text NOT NULL, made_at timestamptz NOT NULL, "
-    "role name NOT NULL DEFAULT current_user, fenced boolean NOT NULL DEFAULT false)"
+    "role name NOT NULL DEFAULT current_user, fenced boolean NOT NULL DEFAULT false, "
+    "schema_version integer NOT NULL)"
 )
 # Reads that wait for a lock do not wait for ever either.
 _ON_CONNECT = (
@@ -56,16 +58,22 @@ _BEGIN = (
     "SET LOCAL synchronous_commit = '{synchronous_commit}'; "
     "SET LOCAL idle_in_transaction_session_timeout = '{idle_timeout}'"
 )
-# Both are made here and hold nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
+_OUTDATE = (
+    f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
+    "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
+)
+# What is filled in is made here and holds nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
 _COMMIT_WITH_MARK = (
-    f"INSERT INTO {MARKS} (connection, unit, made_at) VALUES ('{{connection}}', '{{unit}}', now()) "  # noqa: S608
+    f"INSERT INTO {MARKS} (connection, unit, made_at, schema_version) "  # noqa: S608
+    "VALUES ('{connection}', '{unit}', now(), {version}) "
     f"ON CONFLICT (connection) DO UPDATE SET unit = CASE WHEN {MARKS}.fenced THEN NULL ELSE excluded.unit END, "
-    "made_at = excluded.made_at; COMMIT"
+    "made_at = excluded.made_at, schema_version = excluded.schema_version; COMMIT"
 )
 # A unit that is still being committed holds the row, so this waits for it. One whose message the server has not read yet
 # comes to a fence: there is no mark it could leave (NOT NULL), so it is not committed either.
 _READ_MARK = (
-    f"INSERT INTO {MARKS} (connection, unit, made_at, fenced) VALUES (%s, '', now(), true) "  # noqa: S608
+    f"INSERT INTO {MARKS} (connection, unit, made_at, fenced, schema_version) "  # noqa: S608
+    "VALUES (%s, '', now(), true, %s) "
     "ON CONFLICT (connection) DO UPDATE SET made_at = now(), fenced = true RETURNING unit"
 )
 
@@ -77,6 +85,10 @@ class PostgresqlEngine:
     ----------
     url : str
         ``postgresql+psycopg://<user>@<host>:<port>/<database>``; what follows a ``?`` is given to libpq.
+    version : int
+        The schema version that is written here.
+    read_only : bool
+        Whether to change nothing on opening.
 
     Raises
     ------
@@ -90,10 +102,13 @@ class PostgresqlEngine:
     survives_forks = True  # a connection is a socket, and what the child does not touch it does not disturb
     is_lost = False
 
-    def __init__(self, url: str, busy_timeout: float, *, read_only: bool = False) -> None:
+    def __init__(
+        self, url: str, busy_timeout: float, *, version: int = SCHEMA_VERSION, read_only: bool = False
+    ) -> None:
         self._given = url
         self._shown = shown_url(url)
         self._busy_timeout = busy_timeout
+        self._version = version
         self._read_only = read_only
         self.sql = self._create_engine()
 
@@ -164,6 +179,10 @@ class PostgresqlEngine:
         """Make the table of marks."""
         connection.exec_driver_sql(_MAKE_MARKS)
 
+    def outdate(self, connection: sa.Connection, version: int) -> None:
+        """Refuse the marks of older processes: without one nothing is committed, whenever it was begun."""
+        connection.exec_driver_sql(_OUTDATE.format(version=version))
+
     def begin(self, connection: sa.Connection) -> None:
         """Begin a unit of work."""
         connection.exec_driver_sql(connection.info["begin"])
@@ -179,7 +198,9 @@ class PostgresqlEngine:
             return
         mine, unit = str(connection.info["mark"]), new_id()
         try:
-            connection.exec_driver_sql(_COMMIT_WITH_MARK.format(connection=mine, unit=unit))
+            connection.exec_driver_sql(
+                _COMMIT_WITH_MARK.format(connection=mine, unit=unit, version=self._version)
+            )
         except Interrupted as error:
             if not connection.invalidated or not self._is_committed(mine, unit, error):
                 raise
@@ -194,7 +215,7 @@ class PostgresqlEngine:
             try:
                 with self.sql.connect() as connection:
                     self.begin(connection)
-                    found = connection.exec_driver_sql(_READ_MARK, (mark,)).scalar_one()
+                    found = connection.exec_driver_sql(_READ_MARK, (mark, self._version)).scalar_one()
                     connection.commit()
                     return bool(found == unit)
             except (AxonError, sa.exc.TimeoutError) as error:

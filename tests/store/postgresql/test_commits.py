@@ -180,7 +180,9 @@ def test_a_connection_from_another_process_that_still_commits_is_waited_for(stor
     # The row with the mark is what the unit in doubt holds, if it is still under way.
     with contextlib.closing(postgresql().connect(database_of(url))) as other:
         other.execute("BEGIN")
-        other.execute("INSERT INTO axon_commits (connection, unit, made_at) VALUES ('mark', 'unit', now())")
+        other.execute(
+            "INSERT INTO axon_commits (connection, unit, made_at, schema_version) VALUES ('mark', 'unit', now(), 1)"
+        )
         asked: list[bool] = []
         engine: Any = store._database._engine
         asking = threading.Thread(
