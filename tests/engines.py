@@ -9,10 +9,12 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
+import os
 import shutil
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +30,8 @@ with warnings.catch_warnings():
 
 ENGINES = ("sqlite", "memory", "postgresql")
 
+#: The variable that names the folder of another installation's programs, such as ``/usr/lib/postgresql/15/bin``.
+PROGRAMS = "AXON_POSTGRESQL_BIN"
 #: What makes a server quick and forgetful, for tests that are not about what outlives it.
 FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 _TEMPLATE = "axon_template"
@@ -36,12 +40,14 @@ _TEMPLATE = "axon_template"
 class PostgresqlServer:
     """A PostgreSQL server with its data below the system's temporary folder.
 
-    Its default for ``synchronous_commit`` may be off: the store is to see to that by itself.
+    Its default for ``synchronous_commit`` may be off: the store is to see to that by itself. It is the one that comes with
+    the tests, or that of :data:`PROGRAMS`.
     """
 
     def __init__(self, **settings: str) -> None:
         self.folder = self.new_folder()
         self._server = pgserver.get_server(self.folder / "data", cleanup_mode=None, start=False)
+        self._server.bin_path = Path(os.environ.get(PROGRAMS, self._server.bin_path))
         self._server.ensure_pgdata_inited()
         common = {"max_connections": "200", "shared_buffers": "64MB", "autovacuum": "off", "timezone": "UTC"}
         with (self.folder / "data/postgresql.conf").open("a") as file:
@@ -91,12 +97,28 @@ class PostgresqlServer:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return name
 
+    def dump(self, database: str) -> str:
+        """A database as SQL that any version takes."""
+        options = ("--no-owner", "--no-privileges", "--inserts", "--username", "postgres")
+        host = ("--host", str(self._server.get_postmaster_info().socket_dir))
+        said = pgexec("pg_dump", (*options, *host, database), bin_path=self._server.bin_path)
+        of_one_version = ("--", "\\", "SET ", "SELECT pg_catalog.set_config(")
+        return "\n".join(line for line in said.splitlines() if line and not line.startswith(of_one_version))
+
     @functools.cached_property
     def _template(self) -> str:
         with closing(self.connect()) as connection:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
         Store(self.url(_TEMPLATE)).close()
         return _TEMPLATE
+
+
+def eventually(holds: Callable[[], bool], within: float = 30.0) -> None:
+    """Return when ``holds`` does: for what a server can be asked about, but does not announce."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"it did not come to be within {within:g} s"
+        time.sleep(0.005)
 
 
 @functools.cache

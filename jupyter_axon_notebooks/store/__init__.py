@@ -92,9 +92,9 @@ class Store:
         self.url = url
         self._schema = Schema(collections)
         self._file = file_of(url)
-        self._database = Database(url, busy_timeout, read_only=read_only)
+        self._database = Database(url, busy_timeout, version=SCHEMA_VERSION, read_only=read_only)
         try:
-            self.id = self._prepare(read_only)
+            self.id = self._database.attempt(lambda: self._prepare(read_only))
         except BaseException:
             self._database.close()
             raise
@@ -118,6 +118,7 @@ class Store:
                 known = self._properties(connection)
                 if known:
                     migrate(connection, self._version(known), SCHEMA_VERSION)
+                    self._database.outdate(SCHEMA_VERSION)
                 self._schema.metadata.create_all(connection)
                 known = {"store_id": new_id(), **known, "schema_version": str(SCHEMA_VERSION)}
                 connection.execute(sa.delete(self._schema.properties))

@@ -22,6 +22,7 @@ from ..errors import StoreBusy, StoreError
 from .engine import Engine
 from .failures import Interrupted
 from .forks import tell_of_forks
+from .schema import SCHEMA_VERSION
 from .sqlite import SqliteEngine
 from .urls import shown_url
 
@@ -48,17 +49,17 @@ class _Work(threading.local):
     deadline: float | None = None
 
 
-def _engine_for(url: str, busy_timeout: float, *, read_only: bool) -> Engine:
+def _engine_for(url: str, busy_timeout: float, *, version: int, read_only: bool) -> Engine:
     if url == "memory://":
-        return SqliteEngine(None, busy_timeout)
+        return SqliteEngine(None, busy_timeout, version=version)
     if url.startswith("sqlite:///") and url != "sqlite:///":
         path = Path(url.removeprefix("sqlite:///")).absolute()
-        return SqliteEngine(path, busy_timeout, read_only=read_only)
+        return SqliteEngine(path, busy_timeout, version=version, read_only=read_only)
     scheme = url.split(":", 1)[0]
     if scheme in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 
-        return PostgresqlEngine(url, busy_timeout)
+        return PostgresqlEngine(url, busy_timeout, version=version, read_only=read_only)
     raise StoreError(
         f"store_url starts with {scheme!r}; expected sqlite:///<path to a file>, "
         "postgresql+psycopg://<user>@<host>/<database> or memory://"
@@ -74,8 +75,10 @@ class Database:
         ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` or ``memory://``.
     busy_timeout : float
         Seconds to wait for another writer, or for a server that is being restarted, before giving up.
+    version : int
+        The schema version that is written here.
     read_only : bool
-        Whether to make and change nothing, so that a file can be read where it cannot be written.
+        Whether to make and change nothing, so that a store can be read where it cannot be written.
 
     Raises
     ------
@@ -84,11 +87,18 @@ class Database:
         cannot be reached.
     """
 
-    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        busy_timeout: float = BUSY_TIMEOUT,
+        *,
+        version: int = SCHEMA_VERSION,
+        read_only: bool = False,
+    ) -> None:
         self.url = shown_url(url)
         self._read_only = read_only
         self._busy_timeout = busy_timeout
-        self._engine = _engine_for(url, busy_timeout, read_only=read_only)
+        self._engine = _engine_for(url, busy_timeout, version=version, read_only=read_only)
         self._enter_process()
         try:
             self._engine.check()
@@ -117,7 +127,7 @@ class Database:
 
     @property
     def narrows_first(self) -> bool:
-        """Whether the rows that a clause admits are better read at once than page by page."""
+        """Whether the rows that a clause admits are better narrowed down before they are put in order."""
         return self._engine.narrows_first
 
     @property
@@ -235,6 +245,8 @@ class Database:
         StoreBusy
             When other writers kept the database locked for the busy timeout; as :class:`.failures.Interrupted` when
             the database broke the unit off, which :meth:`attempt` gets over.
+        StoreTooNew
+            When a newer version of this package has migrated the store since it was opened.
         StoreError
             When an inner unit failed after it had written and the outer one tries to commit regardless.
         """
@@ -308,6 +320,11 @@ class Database:
         with self.transaction() as connection:
             self._engine.lock(connection, "schema")
             self._engine.prepare(connection)
+
+    def outdate(self, version: int) -> None:
+        """Have those who know the schema only before ``version`` write no more; see :meth:`.engine.Engine.outdate`."""
+        with self.transaction() as connection:
+            self._engine.outdate(connection, version)
 
     def lock(self, name: str) -> None:
         """Keep ``name``, which stands for something that has no row yet, from others until the transaction ends."""

@@ -20,8 +20,8 @@ class Engine(Protocol):
     one_connection : bool
         Whether there is a single connection, for which readers queue up as well.
     narrows_first : bool
-        Whether what a clause admits is better read at once. For a page in the order of insertion, a planner that goes
-        by estimates may walk the table in that order, hoping that the page is soon full.
+        Whether what a clause admits is better found before it is put in order. For a page in the order of insertion, a
+        planner that goes by estimates may walk the table in that order, hoping that the page is soon full.
     survives_forks : bool
         Whether connections may be open, and in use, while the process forks.
     """
@@ -42,6 +42,12 @@ class Engine(Protocol):
     def prepare(self, connection: sa.Connection) -> None:
         """Make what the engine itself keeps in the store, where it is missing; within a unit of work."""
 
+    def outdate(self, connection: sa.Connection, version: int) -> None:
+        """Refuse, from this unit's commit on, those processes as writers that know the schema only before ``version``.
+
+        They had the store open when it was migrated, and would leave out what the migration added.
+        """
+
     def begin(self, connection: sa.Connection) -> None:
         """Begin a unit of work."""
 
@@ -55,6 +61,8 @@ class Engine(Protocol):
         ------
         Interrupted
             When it is known that nothing was stored.
+        StoreTooNew
+            Here or on beginning, once this process is outdated.
         """
 
     def lock(self, connection: sa.Connection, name: str) -> None:

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
+from ..errors import (
+    AxonError,
+    Conflict,
+    NoSpace,
+    RecordDamaged,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreTooNew,
+)
 from .schema import COLLECTIONS
 from .urls import shown_url
 
@@ -37,6 +46,8 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ("file is not a database", StoreDamaged, "the file is not a database; move it aside"),
 )
 
+#: What is said to a process that had a store open when a newer one migrated it.
+OUTDATED = "a newer version of this package has changed its tables meanwhile; upgrade jupyter-axon-notebooks and start again"
 _REFUSED = (
     "the database refuses the login; check the user, and the password in the passfile "
     "(~/.pgpass, PGPASSFILE, or ?passfile=/path in store_url)"
@@ -48,6 +59,7 @@ _LOST = "the connection to the database was lost; try again"
 # The beginnings of PostgreSQL's SQLSTATEs, the error each becomes, and what helps.
 _POSTGRESQL: tuple[tuple[str, type[AxonError], str], ...] = (
     ("23505", Conflict, "is already there"),
+    ("23514", StoreTooNew, OUTDATED),  # the only check there is
     ("40001", Interrupted, "others changed the same at the same time; try again"),
     ("40P01", Interrupted, "two writers waited for one another; try again"),
     ("55P03", StoreBusy, "another process kept it locked; try again"),

@@ -3,10 +3,11 @@
 A step takes a store from the schema version that it is filed under to the next. It runs when the store is opened, in
 the transaction that then notes the new version: a step that fails, or is killed, leaves the store as it was, and of two
 processes that open the store at once one finds the work done. When all steps are through, missing tables are made;
-columns and indexes of tables that are there are the steps' to make.
+columns and indexes of tables that are there are the steps' to make. Processes that have the store open from before can
+write to it no more (StoreTooNew): they know nothing of new columns.
 
 To write one: raise :data:`.schema.SCHEMA_VERSION`, file the step under the number it was, and keep a small store of
-that version in ``tests/data/stores``. A step speaks the SQL of its day, for both engines, and leaves :mod:`.schema`
+that version in ``tests/data/stores``, for each engine. A step speaks the SQL of its day, for both engines, and leaves :mod:`.schema`
 alone, which goes on changing while the step has to stay as it is.
 
 Alembic is not used. A schema here is a handful of columns that are derived from JSON documents; what changes in the

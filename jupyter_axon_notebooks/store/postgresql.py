@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from ..errors import AxonError, OutcomeUnknown, StoreError
 from ..records import new_id
 from .failures import Interrupted, name_failures
+from .schema import SCHEMA_VERSION
 from .urls import has_secret, shown_url
 
 #: Where connections leave their marks; made beside the collections.
@@ -31,22 +32,49 @@ _POOL = 4
 _OVERFLOW = 12
 #: Seconds between two attempts to learn what became of a commit.
 _PAUSE = 0.1
-# Abandoned marks go after this long; a unit of work takes less than a second.
-_FORGET_MARKS = f"DELETE FROM {MARKS} WHERE made_at < now() - interval '1 day'"  # noqa: S608
+# How long a unit of work may do nothing, where the database has no limit of its own: a kernel that was stopped in the
+# middle of one keeps what it locked from everybody else. A unit takes less than a second.
+_IDLE = "60s"
+# Abandoned marks go after this long. One that is just being written is not waited for.
+_FORGET_MARKS = (
+    f"DELETE FROM {MARKS} WHERE connection IN (SELECT connection FROM {MARKS} "  # noqa: S608
+    "WHERE made_at < now() - interval '1 day' FOR UPDATE SKIP LOCKED)"
+)
 _MAKE_MARKS = (
     f"CREATE TABLE IF NOT EXISTS {MARKS} "
     "(connection text PRIMARY KEY, unit text NOT NULL, made_at timestamptz NOT NULL, "
-    "role name NOT NULL DEFAULT current_user)"
+    "role name NOT NULL DEFAULT current_user, fenced boolean NOT NULL DEFAULT false, "
+    "schema_version integer NOT NULL)"
 )
-# Both are made here and hold nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
+# Reads that wait for a lock do not wait for ever either.
+_ON_CONNECT = (
+    "SELECT set_config('lock_timeout', %s, false), current_setting('synchronous_commit'), "
+    "current_setting('idle_in_transaction_session_timeout')"
+)
+# What a unit depends on goes with it, not with the connection: behind a pooler the next unit may be in another session of
+# the server. One message, which costs hardly more than a bare BEGIN.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {lock_timeout}; "
+    "SET LOCAL synchronous_commit = '{synchronous_commit}'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '{idle_timeout}'"
+)
+_OUTDATE = (
+    f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
+    "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
+)
+# What is filled in is made here and holds nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
 _COMMIT_WITH_MARK = (
-    f"INSERT INTO {MARKS} VALUES ('{{connection}}', '{{unit}}', now()) "  # noqa: S608
-    "ON CONFLICT (connection) DO UPDATE SET unit = excluded.unit, made_at = excluded.made_at; COMMIT"
+    f"INSERT INTO {MARKS} (connection, unit, made_at, schema_version) "  # noqa: S608
+    "VALUES ('{connection}', '{unit}', now(), {version}) "
+    f"ON CONFLICT (connection) DO UPDATE SET unit = CASE WHEN {MARKS}.fenced THEN NULL ELSE excluded.unit END, "
+    "made_at = excluded.made_at, schema_version = excluded.schema_version; COMMIT"
 )
-# A unit that is still being committed holds the row, so this waits for it.
+# A unit that is still being committed holds the row, so this waits for it. One whose message the server has not read yet
+# comes to a fence: there is no mark it could leave (NOT NULL), so it is not committed either.
 _READ_MARK = (
-    f"INSERT INTO {MARKS} VALUES (%s, '', now()) "  # noqa: S608
-    "ON CONFLICT (connection) DO UPDATE SET made_at = now() RETURNING unit"
+    f"INSERT INTO {MARKS} (connection, unit, made_at, fenced, schema_version) "  # noqa: S608
+    "VALUES (%s, '', now(), true, %s) "
+    "ON CONFLICT (connection) DO UPDATE SET made_at = now(), fenced = true RETURNING unit"
 )
 
 
@@ -57,6 +85,10 @@ class PostgresqlEngine:
     ----------
     url : str
         ``postgresql+psycopg://<user>@<host>:<port>/<database>``; what follows a ``?`` is given to libpq.
+    version : int
+        The schema version that is written here.
+    read_only : bool
+        Whether to change nothing on opening.
 
     Raises
     ------
@@ -70,10 +102,14 @@ class PostgresqlEngine:
     survives_forks = True  # a connection is a socket, and what the child does not touch it does not disturb
     is_lost = False
 
-    def __init__(self, url: str, busy_timeout: float) -> None:
+    def __init__(
+        self, url: str, busy_timeout: float, *, version: int = SCHEMA_VERSION, read_only: bool = False
+    ) -> None:
         self._given = url
         self._shown = shown_url(url)
         self._busy_timeout = busy_timeout
+        self._version = version
+        self._read_only = read_only
         self.sql = self._create_engine()
 
     def _create_engine(self) -> sa.Engine:
@@ -105,16 +141,17 @@ class PostgresqlEngine:
                 f"the store {self._shown} needs psycopg: pip install 'jupyter-axon-notebooks[postgresql]' ({error})"
             ) from error
         name_failures(engine, self._shown)
-        lock_timeout = max(1, int(self._busy_timeout * 1000))
 
         @sa.event.listens_for(engine, "connect")
         def _prepare(connection: Any, record: Any) -> None:
+            lock_timeout = str(max(1, int(self._busy_timeout * 1000)))
+            _, durable, idle = connection.execute(_ON_CONNECT, [lock_timeout]).fetchone()
             record.info["mark"] = new_id()
-            # Acknowledged means durable, whatever the database's default; a stronger one stays.
-            connection.execute(
-                "SELECT set_config('lock_timeout', %s, false), set_config('synchronous_commit', "
-                "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)",
-                [str(lock_timeout)],
+            record.info["begin"] = _BEGIN.format(
+                lock_timeout=lock_timeout,
+                # Acknowledged means durable, whatever the database's default; a stronger one stays.
+                synchronous_commit=durable if durable == "remote_apply" else "on",
+                idle_timeout=_IDLE if idle == "0" else idle,
             )
 
         return engine
@@ -132,7 +169,8 @@ class PostgresqlEngine:
                 raise StoreError(
                     f"the database of the store {self._shown} is in {encoding}; create one with ENCODING 'UTF8'"
                 )
-
+            if self._read_only:
+                return
             with suppress(StoreError):  # whoever may only read may open the store as well
                 if connection.exec_driver_sql(f"SELECT to_regclass('{MARKS}')").scalar_one() is not None:
                     connection.exec_driver_sql(_FORGET_MARKS)
@@ -141,9 +179,13 @@ class PostgresqlEngine:
         """Make the table of marks."""
         connection.exec_driver_sql(_MAKE_MARKS)
 
+    def outdate(self, connection: sa.Connection, version: int) -> None:
+        """Refuse the marks of older processes: without one nothing is committed, whenever it was begun."""
+        connection.exec_driver_sql(_OUTDATE.format(version=version))
+
     def begin(self, connection: sa.Connection) -> None:
         """Begin a unit of work."""
-        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        connection.exec_driver_sql(connection.info["begin"])
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin several reads of one and the same moment."""
@@ -156,19 +198,27 @@ class PostgresqlEngine:
             return
         mine, unit = str(connection.info["mark"]), new_id()
         try:
-            connection.exec_driver_sql(_COMMIT_WITH_MARK.format(connection=mine, unit=unit))
+            connection.exec_driver_sql(
+                _COMMIT_WITH_MARK.format(connection=mine, unit=unit, version=self._version)
+            )
         except Interrupted as error:
             if not connection.invalidated or not self._is_committed(mine, unit, error):
                 raise
 
     def _is_committed(self, mark: str, unit: str, lost: Interrupted) -> bool:
-        """Whether the unit whose answer was lost is there, asked as soon as the server can be."""
+        """Whether the unit whose answer was lost is there, asked as soon as the server can be.
+
+        If it is not, it will not be.
+        """
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
                 with self.sql.connect() as connection:
-                    return bool(connection.exec_driver_sql(_READ_MARK, (mark,)).scalar_one() == unit)
-            except AxonError as error:
+                    self.begin(connection)
+                    found = connection.exec_driver_sql(_READ_MARK, (mark, self._version)).scalar_one()
+                    connection.commit()
+                    return bool(found == unit)
+            except (AxonError, sa.exc.TimeoutError) as error:
                 if not isinstance(error, Interrupted) or time.monotonic() + _PAUSE > deadline:
                     raise OutcomeUnknown(
                         f"the store {self._shown}: the connection was lost in the middle of a commit, and whether the "

@@ -77,26 +77,36 @@ class Rows(Mapping[str, Document]):
         return int(self._read(lambda c: c.scalar(self._select(sa.func.count(self._c.seq)))) or 0)
 
     def __iter__(self) -> Iterator[str]:
-        return (doc_id for doc_id, _ in self._scan(self._c.id, self._c.id))
+        return (doc_id for doc_id, _ in self._all(self._c.id, self._c.id))
 
     def items(self) -> Any:
         """Pairs of id and document. An iterator, not a view: a second pass asks again."""
-        return ((doc_id, decode(text)) for doc_id, text in self.texts())
+        return ((doc_id, decode(text)) for doc_id, text in self._all(self._c.id, self._c.document))
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Pairs of id and stored form."""
+        """Pairs of id and stored form, of which a page at a time is in memory."""
         return self._scan(self._c.id, self._c.document)
 
-    def _scan(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
-        seq = self._c.seq
-        if self._clause is not None and self.database.narrows_first:
-            statement = self._select(seq, first, second)
-            for _, one, other in sorted(self._read(lambda c: c.execute(statement).all())):
-                yield plain_text(one), other
+    @property
+    def _narrows_first(self) -> bool:
+        return self._clause is not None and self.database.narrows_first
+
+    def _all(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
+        """As :meth:`_scan`, for who keeps them all: at once, where pages would take longer."""
+        if not self._narrows_first:
+            yield from self._scan(first, second)
             return
+        statement = self._select(self._c.seq, first, second)
+        for _, one, other in sorted(self._read(lambda c: c.execute(statement).all())):
+            yield plain_text(one), other
+
+    def _scan(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
         after = -1
         for size in _page_sizes():
-            page = self._select(seq, first, second).where(seq > after).order_by(seq).limit(size)
+            page = self._select(self._c.seq, first, second).where(self._c.seq > after)
+            if self._narrows_first:  # OFFSET has what is admitted planned apart from the order and the limit
+                page = sa.select(page.offset(0).subquery())
+            page = page.order_by(sa.literal_column("seq")).limit(size)
             rows = self._read(lambda c, page=page: c.execute(page).all())  # type: ignore[misc]
             for after, one, other in rows:  # noqa: B007 - the last `after` is where the next page begins
                 yield plain_text(one), other
@@ -139,7 +149,7 @@ class Rows(Mapping[str, Document]):
 
         return self._read(read)
 
-    def having(self, fields: Mapping[str, str | int], *columns: str, limit: int | None = None) -> list[Any]:
+    def having(self, fields: Mapping[str, str | int], *columns: str, limit: int) -> list[Any]:
         """Those columns of the rows whose promoted fields have these values; of ``limit`` rows at most, in any order."""
         assert self._clause is None  # the statement is the whole table's
         statement = self.table.looking_up(columns, tuple(fields), limit)

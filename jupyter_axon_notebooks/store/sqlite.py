@@ -15,8 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import NoSpace, StoreDamaged, StoreError
-from .failures import name_failures
+from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
+from .failures import OUTDATED, name_failures
 from .presence import OpenFiles
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
@@ -36,6 +36,8 @@ class SqliteEngine:
     ----------
     path : Path or None
         The file, made with its folder if missing; None is a database in memory.
+    version : int
+        The schema version that is written here.
     read_only : bool
         Whether the file is only to be read, in a place that cannot be written to.
     """
@@ -44,8 +46,11 @@ class SqliteEngine:
     narrows_first = False
     survives_forks = False  # forks.py tells why
 
-    def __init__(self, path: Path | None, busy_timeout: float, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path | None, busy_timeout: float, *, version: int, read_only: bool = False
+    ) -> None:
         self.path = path
+        self._version = version
         self.one_connection = path is None
         if read_only and path is not None:
             self.sql = _create_reader(path, busy_timeout)
@@ -65,9 +70,17 @@ class SqliteEngine:
     def prepare(self, connection: sa.Connection) -> None:
         """Nothing is kept but the collections."""
 
+    def outdate(self, connection: sa.Connection, version: int) -> None:
+        """Note the version in the file's header, where every writer looks."""
+        connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+
     def begin(self, connection: sa.Connection) -> None:
         """Begin as the one writer, so that what is read cannot change before it is written."""
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection
+        [found] = driver.execute("PRAGMA user_version").fetchone()  # of the page that BEGIN has just read
+        if found > self._version:
+            raise StoreTooNew(f"the store sqlite:///{self.path}: {OUTDATED}")
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin as a reader."""

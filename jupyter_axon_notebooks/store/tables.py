@@ -231,7 +231,7 @@ class DocumentTable(Table):
         return Table.get(self, cond, doc_id)
 
     def contains(self, cond: QueryLike | None = None, doc_id: Any = None) -> bool:
-        """As TinyDB's ``contains``."""
+        """As TinyDB's ``contains``, whose annotations take an id for a number."""
         return super().contains(cond, doc_id)
 
     def locked(self, doc_id: str) -> Document | None:
@@ -253,10 +253,6 @@ class DocumentTable(Table):
     def has(self, **fields: str | int) -> bool:
         """Whether any document's promoted fields have these values; none is read."""
         return bool(self._rows.having(fields, "id", limit=1))
-
-    def ids_having(self, **fields: str | int) -> set[str]:
-        """The ids of the documents whose promoted fields have these values; no document is read."""
-        return {plain_text(one) for (one,) in self._rows.having(fields, "id")}
 
     def ids(self, cond: QueryLike) -> set[str]:
         """The ids of the documents that match ``cond``; no document is read where SQL can answer for the condition."""

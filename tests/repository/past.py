@@ -1,7 +1,8 @@
 """Stores of the past: how one is put down for tests to come, and what can be found in one.
 
-``python tests/repository/past.py`` writes a small store of the present schema version to ``tests/data/stores``, as SQL
-and, in JSON, what the repository finds in it. Do so, and read what was written, before the version is raised.
+``PYTHONPATH=tests python tests/repository/past.py`` writes a small store of the present schema version, one per engine, to
+``tests/data/stores``, as SQL and, in JSON, what is found in it. Do so, and read what was written, before the version is
+raised.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from engines import new_url, postgresql
 from made import code, markdown, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import NotebookMetadata, RunStatus, UpdateCheckpoint, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
+#: What is in memory has no past.
+ENGINES = ("sqlite", "postgresql")
 STORES = Path(__file__).parents[1] / "data" / "stores"
 
 
-def everything(repository: NotebookRepository) -> dict[str, Any]:
-    """All that a repository finds, as JSON: records by list, cells by version, and the best checkpoints."""
+def everything(store: Store) -> dict[str, Any]:
+    """All that is found in a store, as JSON: records by list, cells by version, and the best checkpoints."""
+    repository = NotebookRepository(store)
     notebooks = []
     for summary in repository.list_all():
         found = repository.find_by_id(summary.id)
@@ -44,11 +50,13 @@ def everything(repository: NotebookRepository) -> dict[str, Any]:
             }
         )
     bindings = sorted(binding.id for binding in repository.list_bindings("0123456789abcdef"))
-    return {"notebooks": notebooks, "bound": bindings}
+    provenance = [{"id": found.doc_id, **found} for found in store.provenance]
+    return {"notebooks": notebooks, "bound": bindings, "provenance": provenance}
 
 
-def fill(repository: NotebookRepository) -> None:
+def fill(store: Store) -> None:
     """Put in some of everything there is."""
+    repository = NotebookRepository(store)
     file = {"metadata": {"kernelspec": {"name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
     metadata = NotebookMetadata(
         kernel="python3", language="python", tags=["vision"], extra={"nbformat": file}
@@ -67,9 +75,15 @@ def fill(repository: NotebookRepository) -> None:
     )
     repository.create_checkpoint(
         new_checkpoint(
-            "bound", {"loss": float("nan"), "val": {"loss": 0.25}, "big": 2**70}, id="c2", epoch=1, **step
+            "bound",
+            {"loss": float("nan"), "val": {"loss": 0.25}, "big": 2**70},
+            id="c2",
+            epoch=1,
+            provenance_id="p1",
+            **step,
         )
     )
+    store.provenance.insert(document("p1", {"notebook_id": "bound", "executed": ["import torch", "fit()"]}))
     repository.update_checkpoint("c2", UpdateCheckpoint(pinned=True))
     repository.update_run_status("run-1", RunStatus.COMPLETED)
     repository.create_run("bound", id="run-2", parent_checkpoint_id="c2")
@@ -81,17 +95,26 @@ def fill(repository: NotebookRepository) -> None:
 
 
 def write(folder: Path = STORES) -> None:
-    """Put a store of the present schema version down in ``folder``."""
-    with tempfile.TemporaryDirectory() as temporary:
-        store = open_store(f"sqlite:///{temporary}/axon.db")
-        repository = NotebookRepository(store)
-        fill(repository)
-        found = json.dumps(everything(repository), indent=1)
-        store.close()
-        with closing(sqlite3.connect(f"{temporary}/axon.db")) as connection:
-            statements = "\n".join(connection.iterdump())
-    (folder / f"version{SCHEMA_VERSION}.sql").write_text(statements + "\n", encoding="utf-8")
-    (folder / f"version{SCHEMA_VERSION}.json").write_text(found + "\n", encoding="utf-8")
+    """Put a store of the present schema version down in ``folder``, for each engine."""
+    for engine in ENGINES:
+        with tempfile.TemporaryDirectory() as temporary:
+            store = open_store(new_url(engine, Path(temporary)))
+            fill(store)
+            found = json.dumps(everything(store), indent=1)
+            store.close()
+            (folder / f"version{SCHEMA_VERSION}.{engine}.sql").write_text(
+                as_sql(store.url) + "\n", encoding="utf-8"
+            )
+            (folder / f"version{SCHEMA_VERSION}.{engine}.json").write_text(found + "\n", encoding="utf-8")
+
+
+def as_sql(url: str) -> str:
+    """A store that nobody has open, as SQL."""
+    engine, name = sa.make_url(url).get_backend_name(), str(sa.make_url(url).database)
+    if engine == "postgresql":
+        return postgresql().dump(name)
+    with closing(sqlite3.connect(name)) as connection:
+        return "\n".join(connection.iterdump())
 
 
 if __name__ == "__main__":

@@ -11,81 +11,97 @@ from typing import Any
 
 import past
 import pytest
+import sqlalchemy as sa
+from engines import new_url, postgresql
 from made import check_contents, code, saved
 
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.store.migrations import STEPS
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 VERSIONS = range(1, SCHEMA_VERSION + 1)
+PAST = [(version, engine) for version in VERSIONS for engine in past.ENGINES]
 
 
-def build(version: int, path: Path) -> str:
+def build(version: int, engine: str, folder: Path) -> str:
     """The URL of a store of a past version, made from what was put down then."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((past.STORES / f"version{version}.sql").read_text(encoding="utf-8"))
-    return f"sqlite:///{path}"
+    url = new_url(engine, folder)
+    name = str(sa.make_url(url).database)
+    written = (past.STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
+    if engine == "postgresql":
+        with closing(postgresql().connect(name)) as connection:
+            connection.execute(written.encode())
+    else:
+        with closing(sqlite3.connect(name)) as connection:
+            connection.executescript(written)
+    return url
 
 
-def expected(version: int) -> Any:
-    return json.loads((past.STORES / f"version{version}.json").read_text(encoding="utf-8"))
+def expected(version: int, engine: str) -> Any:
+    return json.loads((past.STORES / f"version{version}.{engine}.json").read_text(encoding="utf-8"))
 
 
 def plain(found: Any) -> Any:
     return json.loads(json.dumps(found))
 
 
-def schema(path: Path) -> set[tuple[str, str]]:
+ON_SQLITE = """
+SELECT type, name, sql FROM sqlite_master WHERE type != 'table' AND sql IS NOT NULL
+UNION ALL
+SELECT t.name, c.name, c.type || ' ' || c."notnull" || ' ' || ifnull(c.dflt_value, '') || ' ' || c.pk
+FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'
+"""
+ON_POSTGRESQL = """
+SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL
+SELECT table_name, column_name, concat_ws(' ', data_type, collation_name, is_nullable, column_default)
+FROM information_schema.columns WHERE table_schema = 'public'
+"""
+
+
+def schema(store: Store) -> set[tuple[str, ...]]:
     """Columns and indexes, whatever the order they were made in."""
-    with closing(sqlite3.connect(path)) as connection:
-        names = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
-        columns = {
-            (name, str(column[1:]))
-            for name in names
-            for column in connection.execute(f"PRAGMA table_info({name})")
-        }
-        indexes = connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-        )
-        return columns | set(indexes)
+    with store.snapshot() as connection:
+        asked = ON_POSTGRESQL if connection.dialect.name == "postgresql" else ON_SQLITE
+        return {tuple(row) for row in connection.exec_driver_sql(asked)}
 
 
 def test_a_store_of_every_version_was_put_down() -> None:
     assert {file.name for file in past.STORES.iterdir()} >= {
-        f"version{version}.{kind}" for version in VERSIONS for kind in ("sql", "json")
+        f"version{version}.{engine}.{kind}" for version, engine in PAST for kind in ("sql", "json")
     }
     assert set(STEPS) == set(range(1, SCHEMA_VERSION))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_everything_in_a_store_of_the_past_is_found(tmp_path: Path, version: int) -> None:
-    store = open_store(build(version, tmp_path / "axon.db"))
-    repository = NotebookRepository(store)
-    assert plain(past.everything(repository)) == expected(version)
+@pytest.mark.parametrize(("version", "engine"), PAST)
+def test_everything_in_a_store_of_the_past_is_found(tmp_path: Path, version: int, engine: str) -> None:
+    store = open_store(build(version, engine, tmp_path))
+    assert plain(past.everything(store)) == expected(version, engine)
     check_contents(store)
     store.close()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_store_of_the_past_has_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
-    open_store(build(version, tmp_path / "axon.db")).close()
-    open_store(f"sqlite:///{tmp_path}/new.db").close()
-    assert schema(tmp_path / "axon.db") == schema(tmp_path / "new.db")
+@pytest.mark.parametrize(("version", "engine"), PAST)
+def test_a_store_of_the_past_has_the_tables_of_a_new_one(tmp_path: Path, version: int, engine: str) -> None:
+    old = open_store(build(version, engine, tmp_path))
+    new = open_store(new_url(engine, tmp_path / "new"))
+    assert schema(old) == schema(new)
+    assert len(schema(old)) > 30
+    old.close()
+    new.close()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int) -> None:
-    store = open_store(build(version, tmp_path / "axon.db"))
+@pytest.mark.parametrize(("version", "engine"), PAST)
+def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, engine: str) -> None:
+    store = open_store(build(version, engine, tmp_path))
     repository = NotebookRepository(store)
-    before = expected(version)
+    before = expected(version, engine)
     [bound] = [one for one in before["notebooks"] if one["notebook"]["id"] == "bound"]
     repository.save("bound", saved(code("new", "1")))
     deque(repository.tidy_notebook("bound", 1))
     repository.delete("unbound")
-    [after] = plain(past.everything(repository))["notebooks"]
+    [after] = plain(past.everything(store))["notebooks"]
     newest, *older = after["versions"]
     assert [cell["source"] for cell in newest["cells"]] == ["1"]
     referred = {checkpoint["version_id"] for checkpoint in bound["checkpoints"]}
@@ -99,11 +115,10 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int) -> 
 
 def test_what_is_put_down_for_tests_to_come_is_all_there_is(tmp_path: Path) -> None:
     past.write(tmp_path)
-    kinds = [
-        json.loads((folder / f"version{SCHEMA_VERSION}.json").read_text())
-        for folder in (tmp_path, past.STORES)
-    ]
-    assert len({str(shape(kind)) for kind in kinds}) == 1
+    for engine in past.ENGINES:
+        name = f"version{SCHEMA_VERSION}.{engine}.json"
+        now, then = (json.loads((folder / name).read_text()) for folder in (tmp_path, past.STORES))
+        assert shape(now) == shape(then)
 
 
 def shape(value: Any) -> Any:

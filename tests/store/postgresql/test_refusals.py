@@ -1,0 +1,72 @@
+"""What PostgreSQL refuses has a name."""
+
+# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engines import new_url
+
+from jupyter_axon_notebooks.errors import Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
+from jupyter_axon_notebooks.store import Document, Store, postgresql
+
+from .asked import database_of, run, sql
+
+
+def test_what_is_unique_is_named_as_on_any_engine(store: Store) -> None:
+    one = Document({"origin": "o", "path": "/a.ipynb"}, "one")
+    store.notebooks.insert(one)
+    with pytest.raises(
+        Conflict, match=r"^axonml_notebooks\.origin, axonml_notebooks\.path is already there$"
+    ):
+        store.notebooks.insert(Document(dict(one), "other"))
+    with pytest.raises(Conflict, match=r"^axonml_notebooks\.id is already there$"):
+        store.notebooks.insert_new(Document({}, "one"))
+
+
+def test_a_role_without_rights_is_told_so(url: str) -> None:
+    role = f"reader_{database_of(url)}"
+    sql(url, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    store = Store(url.replace("postgres@", f"{role}@"))
+    assert store.runs.all() == []
+    with pytest.raises(StoreError, match=r"lacks rights.*jupyter axon init-db"):
+        store.runs.insert(run("a"))
+    store.close()
+
+
+def test_a_role_that_may_not_make_tables_is_told_so(tmp_path: Path) -> None:
+    url = new_url("postgresql", tmp_path)
+    role = f"guest_{database_of(url)}"
+    sql(url, f"CREATE ROLE {role} LOGIN")
+    with pytest.raises(StoreError, match=r"lacks rights.*jupyter axon init-db"):
+        Store(url.replace("postgres@", f"{role}@"))
+
+
+def test_a_database_that_only_reads_is_named(url: str) -> None:
+    store = Store(url)
+    with pytest.raises(StoreError, match="it is read-only"), store.transaction() as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        store.runs.insert(run("a"))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "said"),
+    [
+        ("53100", NoSpace, "disk is full"),
+        ("57014", StoreBusy, "longer than the database allows"),
+        ("54000", RecordDamaged, "longer than PostgreSQL takes"),
+    ],
+)
+def test_a_failure_of_the_server_has_a_name(store: Store, state: str, kind: type, said: str) -> None:
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
+    with pytest.raises(kind, match=said), store.transaction() as connection:
+        connection.exec_driver_sql(raising)
+
+
+def test_a_server_that_is_too_old_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "_OLDEST", 99)
+    with pytest.raises(StoreError, match=r"is on PostgreSQL \d\d; 99 or newer is needed"):
+        Store(url)

@@ -1,0 +1,97 @@
+"""Long texts, texts of any character, and their order, whatever the database's locale."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from engines import PostgresqlServer
+from tinydb import where
+
+from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
+from jupyter_axon_notebooks.store import Document, Store
+
+from .asked import run
+
+LONG_PATH = "/" + "ä/é😀" * 490  # about 4,000 bytes, as long as a path may be
+
+
+def test_a_path_may_be_as_long_as_the_system_allows(store: Store) -> None:
+    hashed = os.urandom(1980).hex()  # nothing that could be compressed
+    for number, path in enumerate((LONG_PATH, f"{LONG_PATH}x", f"/{hashed}")):
+        store.notebooks.insert(Document({"origin": "o", "path": path}, f"n{number}"))
+        assert store.notebooks.search(where("path") == path) == [
+            Document({"origin": "o", "path": path}, f"n{number}")
+        ]
+        with pytest.raises(Conflict, match=r"axonml_notebooks\.origin, axonml_notebooks\.path"):
+            store.notebooks.insert(Document({"origin": "o", "path": path}, "other"))
+        store.notebooks.insert(Document({"origin": "another", "path": path}, f"m{number}"))
+    assert store.notebooks.count((where("path") > "/ä/") & (where("path") < "/ä0")) == 4
+
+
+def test_a_path_with_any_character_is_itself_alone(store: Store) -> None:
+    paths = ["\\", "\\\\", "\\x41", "A", "\\101", "\x00", "\ud800", "%", "a'b", "", "é"]
+    for number, path in enumerate(paths):
+        store.notebooks.insert(Document({"origin": "o", "path": path}, f"n{number}"))
+    for number, path in enumerate(paths):
+        assert [d.doc_id for d in store.notebooks.search(where("path") == path)] == [f"n{number}"]
+
+
+def test_ids_and_metric_names_may_be_long(store: Store) -> None:
+    id, name = "😀" * 200, "é" * 200
+    store.checkpoints.insert(
+        Document({"notebook_id": id, "created_at": "2026", "metrics": {name: 1.0}}, f"c{id}")
+    )
+    assert store.best(id, name, minimize=True) == store.checkpoints.all()
+    with pytest.raises(RecordDamaged, match="longer than PostgreSQL takes"):
+        store.checkpoints.insert(Document({}, os.urandom(4000).hex()))
+    assert len(store.checkpoints) == 1
+
+
+def test_a_document_of_50_mb_is_kept(store: Store) -> None:
+    document = run("a", text="é\x00\ud800" * 3_500_000, n=10**400)
+    store.runs.insert(document)
+    assert store.runs.get(doc_id="a") == document
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
+    """A server that knows a locale whose order is not that of code points: American English."""
+    folder = PostgresqlServer.new_folder()
+    made = subprocess.run(["localedef", "-i", "en_US", "-f", "UTF-8", folder / "en_US.UTF-8"], check=False)
+    assert made.returncode == 0, (
+        "no source of a locale is installed (Debian and Ubuntu: apt-get install locales)"
+    )
+    monkeypatch.setenv("LOCPATH", str(folder))
+    server = PostgresqlServer()
+    yield server
+    server.close()
+    shutil.rmtree(folder)
+
+
+def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(words: PostgresqlServer) -> None:
+    with contextlib.closing(words.connect()) as connection:
+        connection.execute(
+            "CREATE DATABASE words LOCALE 'en_US.UTF-8' LOCALE_PROVIDER libc TEMPLATE template0"
+        )
+    with contextlib.closing(words.connect("words")) as connection:
+        assert connection.execute("SELECT 'a' < 'B', 'a' < 'B' COLLATE \"C\"").fetchone() == (True, False)
+    store = Store(words.url("words"))
+    ids = ["B", "a", "_", "Z", "é", "e", "😀", "\uffff", "-", "ab", "a b"]
+    store.notebooks.insert_multiple(
+        Document({"user_id": "u", "updated_at": id, "origin": "o", "path": id}, id) for id in ids
+    )
+    found = store.notebooks.search(where("user_id") == "u", sort=["updated_at", "id"])
+    assert [d.doc_id for d in found] == sorted(ids)
+    for bound in ids:
+        smaller = store.notebooks.search(where("path") < bound)
+        assert {d.doc_id for d in smaller} == {id for id in ids if id < bound}
+    store.checkpoints.insert_multiple(
+        Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id) for id in ids
+    )
+    assert [d.doc_id for d in store.best("n", "loss", minimize=True, limit=99)] == sorted(ids)
+    store.close()
