@@ -17,8 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from .codec import decode, plain_text
+from .files import beside, size
 from .schema import CHECKPOINTS, COLLECTIONS
-from .sqlite import NETWORK_FILE_SYSTEMS, file_system
+from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
 
 
 @dataclass
@@ -80,7 +81,7 @@ def examine(path: Path) -> FileHealth:
         return health
     health.exists = True
     health.size, health.mode = found.st_size, found.st_mode & 0o777
-    health.wal_size = _size(beside(path, "-wal"))
+    health.wal_size = size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
@@ -106,12 +107,11 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("freelist_count", "page_size", "auto_vacuum")
     )
-    health.free, health.shrinks = free * page, shrinks == _INCREMENTAL
+    health.free, health.shrinks = free * page, shrinks == INCREMENTAL
     with suppress(sqlite3.OperationalError):  # not every build has the table of pages
-        health.sizes = {name.removeprefix("axonml_"): size for name, size in connection.execute(_SIZES)}
+        health.sizes = {name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)}
 
 
-_INCREMENTAL = 2
 _SIZES = """
     SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_master USING (name)
     WHERE aggregate = TRUE AND tbl_name LIKE 'axonml_%' GROUP BY tbl_name
@@ -188,15 +188,3 @@ def _journal(path: Path) -> str:
     with path.open("rb") as file:
         header: Any = file.read(20)
     return "wal" if header[18:20] == b"\x02\x02" else "delete"
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """The file that SQLite keeps beside ``path``: ``-wal``, ``-shm`` or ``-journal``."""
-    return path.with_name(path.name + suffix)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

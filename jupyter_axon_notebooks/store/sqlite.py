@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreDamaged, StoreError
 from .failures import name_failures
+from .files import beside
 from .presence import OpenFiles
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
@@ -25,6 +26,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 )
 
+#: What the pragma ``auto_vacuum`` answers for a file that can be shortened in steps.
+INCREMENTAL = 2
 #: Bytes; no database is smaller.
 _SMALLEST_PAGE = 512
 
@@ -137,7 +140,7 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
         try:
             if not connection.execute("PRAGMA page_count").fetchone()[0]:
                 # While it is empty: a file that others write to cannot be given the means to shrink in steps.
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
             _set_journal(connection, journal, busy_timeout)
             # Some builds of SQLite write zeros over all they delete. To remove 50 MB then takes half a second.
             connection.execute("PRAGMA secure_delete=FAST")
@@ -162,13 +165,13 @@ def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
     how = {"mode": "ro"}
-    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    log, index = beside(path, "-wal"), beside(path, "-shm")
     if log.exists() and not index.exists():
         raise StoreError(
             f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
             "copy both to a folder that can be"
         )
-    if not log.exists() and not path.with_name(path.name + "-journal").exists():
+    if not log.exists() and not beside(path, "-journal").exists():
         how = {"immutable": "1"}  # else even a reader would have to make the log
     return sa.create_engine(
         sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
@@ -179,7 +182,7 @@ def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
 def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _is_empty(path) and not _is_empty(path.with_name(f"{path.name}-wal")):
+        if _is_empty(path) and not _is_empty(beside(path, "-wal")):
             # SQLite would remove the log of a file that is not there any more, and with it what was stored last.
             raise StoreDamaged(
                 f"the store {path}: the file is missing or empty, but {path.name}-wal beside it is not; move that aside"

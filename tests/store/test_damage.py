@@ -16,9 +16,10 @@ from jupyter_axon_notebooks.errors import AxonError, StoreBusy, StoreDamaged, St
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
-from jupyter_axon_notebooks.store import Store, damage, default_url, open_store
+from jupyter_axon_notebooks.store import Store, damage, default_url, faults, open_store
 from jupyter_axon_notebooks.store.brokenlog import passed_over
-from jupyter_axon_notebooks.store.damage import LogKept, SetAside, find_fault, open_for_work
+from jupyter_axon_notebooks.store.damage import LogKept, SetAside, open_for_work
+from jupyter_axon_notebooks.store.faults import find_fault
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import Script, finished
@@ -265,7 +266,7 @@ def test_a_locked_store_is_not_a_damaged_one(
     folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(folder, sound["closed"])
-    monkeypatch.setattr(damage, "_PATIENCE", 0.01)
+    monkeypatch.setattr(faults, "_PATIENCE", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
@@ -287,7 +288,7 @@ def test_of_a_large_store_only_what_opening_reads_is_looked_at(
     content[-PAGE:] = b"\xa5" * PAGE
     path = put(folder, {"axon.db": bytes(content)})
     assert find_fault(path) is not None
-    monkeypatch.setattr(damage, "CHECKED_WHOLE", PAGE)
+    monkeypatch.setattr(faults, "CHECKED_WHOLE", PAGE)
     assert find_fault(path) is None
     store, aside = open_for_work(default_url())
     assert aside is None
