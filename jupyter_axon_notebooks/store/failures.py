@@ -31,6 +31,11 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ),
     ("disk I/O error", StoreError, "the disk reports an I/O error"),
     ("string or blob too big", RecordDamaged, "something in it is larger than SQLite takes"),
+    (
+        "malformed database schema",
+        StoreDamaged,
+        f"SQLite {sqlite3.sqlite_version} cannot read a definition in it, being too old for it, or because it is damaged",
+    ),
     ("malformed", StoreDamaged, "it is damaged; `jupyter axon doctor` says how far"),
     ("file is not a database", StoreDamaged, "the file is not a database; move it aside"),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -273,6 +275,99 @@ def test_a_locked_store_is_not_a_damaged_one(
         assert find_fault(path) is None
         with pytest.raises(StoreBusy):
             Store(default_url(), busy_timeout=0.01)
+
+
+ON_A_BAD_DISK = """
+import os, sys
+from pathlib import Path
+from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.store.damage import open_for_work
+from jupyter_axon_notebooks.store.faults import find_fault
+path, page = Path(sys.argv[1]), int(sys.argv[2])
+os.environ["UNREADABLE"] = str(path)
+for at in range(0, path.stat().st_size, page):
+    os.environ["UNREADABLE_AT"] = str(at + page // 2)
+    fault = find_fault(path)
+    assert fault is None, (at, fault)
+    try:
+        store, aside = open_for_work(f"sqlite:///{path}")
+    except StoreError as error:
+        print(error)
+    else:
+        assert aside is None, (at, aside)
+        store.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bad disks are made by Linux's dynamic linker")
+def test_a_page_that_cannot_be_read_is_no_damage(
+    tmp_path: Path, folder: Path, sound: dict[str, dict[str, bytes]], process: Script
+) -> None:
+    path = put(folder, sound["closed"])
+    bad_disk = tmp_path / "unreadable.so"
+    source = Path(__file__).with_name("unreadable.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", bad_disk, source, "-ldl"], check=True)
+    with process(ON_A_BAD_DISK, str(path), str(PAGE), command=["env", f"LD_PRELOAD={bad_disk}"]) as opening:
+        assert any("I/O error" in line for line in finished(opening))
+    assert [file.name for file in folder.iterdir() if "damaged" in file.name] == []
+    assert path.read_bytes()[PAGE:] == sound["closed"]["axon.db"][PAGE:]
+
+
+FOREIGN = {
+    "a row that its table does not admit": (
+        "CREATE TABLE mine (a); INSERT INTO mine VALUES (NULL)",
+        "CREATE TABLE mine (a NOT NULL)",
+    ),
+    "a view that only a newer SQLite can read": (
+        "CREATE VIEW mine AS SELECT id FROM axonml_runs",
+        "CREATE VIEW mine AS SELECT id ->>> 1 FROM axonml_runs",
+    ),
+    "an index that only a newer SQLite can read": (
+        "CREATE INDEX mine ON axonml_runs (id)",
+        "CREATE INDEX mine ON axonml_runs (id) NEWER",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(FOREIGN))
+def test_what_somebody_else_has_put_there_is_no_damage(
+    folder: Path, sound: dict[str, dict[str, bytes]], what: str
+) -> None:
+    path = put(folder, sound["closed"])
+    made, then = FOREIGN[what]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(made)
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'mine'", [then])
+        connection.commit()
+    assert find_fault(path) is None
+    if "NOT NULL" in then:
+        open_for_work(default_url())[0].close()
+    else:
+        with pytest.raises(StoreDamaged, match=r"cannot read a definition in it.*\(mine\)"):
+            open_for_work(default_url())
+    assert list(files(folder)) == ["axon.db"]
+
+
+@pytest.mark.parametrize(
+    ("done", "fault"),
+    [
+        ("UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'", "axonml_runs"),
+        (
+            "ALTER TABLE axonml_runs ADD COLUMN more; "
+            "UPDATE sqlite_master SET sql = replace(sql, 'more', 'more NOT NULL') WHERE name = 'axonml_runs'",
+            "NULL value in axonml_runs.more",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_ours_is_damage(
+    folder: Path, sound: dict[str, dict[str, bytes]], done: str, fault: str
+) -> None:
+    path = put(folder, sound["closed"])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.executescript(done)
+    assert fault in (find_fault(path) or "")
 
 
 def test_an_empty_file_and_none_at_all_are_no_damage(folder: Path) -> None:
