@@ -4,7 +4,9 @@ Only :func:`open_for_work`, the way in of what records without being watched, mo
 does. What is moved keeps every byte, under a name that says what happened, with its log beside it.
 
 What counts as damage, :mod:`.faults` says; here it has to say so twice, on a connection of its own, while no other server
-can be moving the same store.
+can be moving the same store, and the files have to stay as they are meanwhile: a copy that is still being put there, by
+somebody who restores a backup, looks damaged until it is whole. On a network file system nothing is moved, since what a
+computer there sees of a file may be old.
 
 What is moved. The file at the default path, which is in a folder of this project's own, whatever it is by now. At a path
 that somebody configured only a file, or a log, that still has the definition of one of our tables in it: else it may be
@@ -16,6 +18,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,10 +30,13 @@ from . import Store, default_url, open_store
 from .brokenlog import passed_over
 from .codec import decode
 from .faults import LOGS, find_fault, looking, was_ours
-from .files import Identity, beside, identity
+from .files import Identity, beside, identity, size
 from .schema import NOTEBOOKS
+from .sqlite import NETWORK_FILE_SYSTEMS, file_system
 from .urls import file_of
 
+#: Seconds for which the files have to stay as they are.
+_STILL = 1.0
 #: How often to look again when another server moves the store at the same time.
 _ATTEMPTS = 5
 _BESIDE = (*LOGS, "-shm")
@@ -105,7 +111,10 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
     Raises
     ------
     StoreDamaged
-        When it is damaged and stays where it is, since nothing shows that it has ever been a store of ours.
+        When it is damaged and stays where it is: nothing shows that it has ever been a store of ours, or it is on a
+        network file system.
+    StoreBusy
+        When it looks damaged while somebody writes to it.
     StoreError
         As :func:`.open_store` does.
     """
@@ -134,14 +143,16 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
             if identity(path) != seen:
                 continue
             raise StoreDamaged(f"the store {url}: {fault}; {_REFUSED}")
+        if (kind := file_system(path)) in NETWORK_FILE_SYSTEMS:
+            raise StoreDamaged(
+                f"the store {url}: {fault}; it is on a network file system ({kind}), so {_STAYS}"
+            )
         aside = _move_aside(path, seen, fault) or aside
     return open_store(url), aside
 
 
-_REFUSED = (
-    "it does not look like a store that was damaged, so it stays where it is: move it aside yourself, "
-    "or set AxonNotebooks.store_url to another file"
-)
+_STAYS = "it stays where it is: move it aside yourself, or set AxonNotebooks.store_url to another file"
+_REFUSED = f"it does not look like a store that was damaged, so {_STAYS}"
 
 
 def _move_aside(path: Path, seen: Identity | None, fault: str) -> SetAside | None:
@@ -151,17 +162,34 @@ def _move_aside(path: Path, seen: Identity | None, fault: str) -> SetAside | Non
     ------
     StoreDamaged
         When it cannot be moved.
+    StoreBusy
+        When it is being written to.
     """
     try:
         with _alone(path):
             if identity(path) != seen:
                 return None
+            before = _stamps(path)
             confirmed = find_fault(path)
-            return None if confirmed is None else SetAside(path, _rename(path), confirmed)
+            if confirmed is None:
+                return None
+            time.sleep(_STILL)
+            if _stamps(path) != before:
+                raise StoreBusy(
+                    f"the store {path} looks damaged ({fault}), but is being written to just now; try again"
+                )
+            return SetAside(path, _rename(path), confirmed)
     except OSError as error:
         raise StoreDamaged(
             f"the store {path} is damaged ({fault}) and cannot be moved aside: {error.strerror}: {error.filename}"
         ) from error
+
+
+def _stamps(path: Path) -> list[tuple[int, int, int] | None]:
+    """What changes whenever the file or one of its logs does. An empty log is none: SQLite makes one to read."""
+    found = (beside(path, suffix) for suffix in ("", *LOGS))
+    stats = [file.stat() if size(file) else None for file in found]
+    return [None if stat is None else (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def _rename(path: Path) -> Path:

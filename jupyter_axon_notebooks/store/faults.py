@@ -91,16 +91,16 @@ def _fault(connection: sqlite3.Connection, length: int) -> str | None:
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if length > CHECKED_WHOLE:
         return None
-    found = [" ".join(line.split()) for (line,) in connection.execute("PRAGMA quick_check")]
-    return next((line for line in found if _is_damage(line)), None)
+    reports = [report for (report,) in connection.execute("PRAGMA quick_check") if _is_damage(report)]
+    return " ".join(" ".join(reports[0].splitlines()[:2]).split()) if reports else None
 
 
-def _is_damage(line: str) -> bool:
-    """Whether a line of SQLite's own check says that the file, or a table of ours, is not what was written."""
+def _is_damage(report: str) -> bool:
+    """Whether SQLite's own check says that the file, or a table of ours, is not what was written."""
     # Where a page could not be had the check goes on and reports that; what it then finds missing may be there.
-    if any(int(code) & 0xFF not in _WRONG_CONTENT for code in re.findall(r"error code[ =](\d+)", line)):
+    if any(int(code) & 0xFF not in _WRONG_CONTENT for code in re.findall(r"error code[ =](\d+)", report)):
         return False
-    return line.startswith("*** in database") or _OF_OURS.search(line) is not None
+    return report.startswith("*** in database") or _OF_OURS.search(report) is not None
 
 
 def _as_damage(error: sqlite3.Error) -> str | None:

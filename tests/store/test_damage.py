@@ -7,7 +7,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from jupyter_axon_notebooks.store.brokenlog import passed_over
 from jupyter_axon_notebooks.store.damage import LogKept, SetAside, open_for_work
 from jupyter_axon_notebooks.store.faults import find_fault
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+from jupyter_axon_notebooks.store.sqlite import file_system
 
 from .conftest import Script, finished
 
@@ -36,6 +39,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "data" / "axon_notebooks"
     made.mkdir(parents=True)
     return made
+
+
+@pytest.fixture(autouse=True)
+def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests need not wait for a copy to go on; one takes this back."""
+    monkeypatch.setattr(damage, "_STILL", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +284,46 @@ def test_a_locked_store_is_not_a_damaged_one(
         assert find_fault(path) is None
         with pytest.raises(StoreBusy):
             Store(default_url(), busy_timeout=0.01)
+
+
+def test_a_store_that_is_being_put_back_is_not_a_damaged_one(
+    folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "_STILL", 0.5)
+    content = sound["closed"]["axon.db"]
+    path = put(folder, {"axon.db": content[: len(content) // 2]})
+    stop = threading.Event()
+
+    def copy() -> None:
+        with path.open("ab") as file:
+            for at in range(len(content) // 2, len(content) - PAGE, 8):
+                file.write(content[at : at + 8])
+                file.flush()
+                if stop.wait(0.01):
+                    break
+            file.write(content[file.tell() :])
+
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy)
+        try:
+            with pytest.raises(StoreBusy, match="is being written to just now; try again"):
+                open_for_work(default_url())
+        finally:
+            stop.set()
+        copying.result()
+    store, aside = open_for_work(default_url())
+    assert (aside, len(store.notebooks)) == (None, 12)
+    store.close()
+
+
+def test_on_a_network_file_system_a_store_that_looks_damaged_stays(
+    folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "NETWORK_FILE_SYSTEMS", {file_system(folder)})
+    put(folder, {"axon.db": with_marks(sound)})
+    with pytest.raises(StoreDamaged, match=r"network file system \(.+\), so it stays where it is"):
+        open_for_work(default_url())
+    assert files(folder) == {"axon.db": with_marks(sound)}
 
 
 ON_A_BAD_DISK = """
