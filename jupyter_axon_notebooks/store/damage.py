@@ -33,7 +33,7 @@ from .faults import LOGS, find_fault, looking, was_ours
 from .files import Identity, beside, identity, size
 from .schema import NOTEBOOKS
 from .sqlite import NETWORK_FILE_SYSTEMS, file_system
-from .urls import file_of
+from .urls import file_of, named_file
 
 #: Seconds for which the files have to stay as they are.
 _STILL = 1.0
@@ -139,7 +139,7 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
                 if identity(path) == seen is not None:
                     raise
                 continue  # it was moved away just now
-        if url != default_url() and not was_ours(path):
+        if not _is_in_our_folder(path, url) and not was_ours(path):
             if identity(path) != seen:
                 continue
             raise StoreDamaged(f"the store {url}: {fault}; {_REFUSED}")
@@ -149,6 +149,11 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
             )
         aside = _move_aside(path, seen, fault) or aside
     return open_store(url), aside
+
+
+def _is_in_our_folder(path: Path, url: str) -> bool:
+    named = named_file(default_url())
+    return url == default_url() and named is not None and path.parent == Path(os.path.realpath(named.parent))
 
 
 _STAYS = "it stays where it is: move it aside yourself, or set AxonNotebooks.store_url to another file"

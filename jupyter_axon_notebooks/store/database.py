@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -23,7 +22,7 @@ from .engine import Engine
 from .failures import Interrupted
 from .forks import tell_of_forks
 from .sqlite import SqliteEngine
-from .urls import shown_url
+from .urls import named_file, shown_url
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
@@ -51,10 +50,9 @@ class _Work(threading.local):
 def _engine_for(url: str, busy_timeout: float, *, read_only: bool) -> Engine:
     if url == "memory://":
         return SqliteEngine(None, busy_timeout)
-    if url.startswith("sqlite:///") and url != "sqlite:///":
-        path = Path(url.removeprefix("sqlite:///")).absolute()
+    if (path := named_file(url)) is not None:
         return SqliteEngine(path, busy_timeout, read_only=read_only)
-    scheme = url.split(":", 1)[0]
+    scheme = shown_url(url).split(":", 1)[0]
     if scheme in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 

@@ -11,7 +11,7 @@ import tempfile
 import sqlalchemy as sa
 
 from ..errors import AxonError, Conflict, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
-from .urls import shown_url
+from .urls import file_of, shown_url
 
 
 class Interrupted(StoreBusy):
@@ -102,7 +102,7 @@ def name_failures(engine: sa.Engine, url: str) -> None:
     @sa.event.listens_for(engine, "handle_error")
     def _name(context: sa.engine.ExceptionContext) -> AxonError | None:
         if isinstance(context.original_exception, UnicodeDecodeError):  # the driver's, of what SQLite quotes
-            return StoreDamaged(f"the store {url}: it is damaged; `jupyter axon doctor` says how far")
+            return StoreDamaged(f"the store {shown}: it is damaged; `jupyter axon doctor` says how far")
         if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
             return None
         error = context.original_exception
@@ -127,7 +127,7 @@ def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> Axo
     state = getattr(error, "sqlstate", None) or ""
     said = _in_a_line(str(error))
     for beginning, kind, advice in _POSTGRESQL:
-        if state.startswith(beginning) and state:
+        if state.startswith(beginning):
             if kind is Conflict:
                 return Conflict(f"{_clashing(error)} {advice}")
             return kind(f"the store {url}: {advice} ({said})")
@@ -165,11 +165,11 @@ def _clashing(error: BaseException) -> str:
 
 def _is_full(url: str) -> bool:
     """Whether the folder of a store takes no more, which is tried out: quotas are known to nobody else."""
-    path = url.removeprefix("sqlite:///")
-    if path == url:
+    path = file_of(url)
+    if path is None:
         return False
     try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))) as probe:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
             probe.write(bytes(_ROOM))
             probe.flush()
             os.fsync(probe.fileno())

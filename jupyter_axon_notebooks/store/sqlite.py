@@ -38,7 +38,7 @@ class SqliteEngine:
     Parameters
     ----------
     path : Path or None
-        The file, made with its folder if missing; None is a database in memory.
+        The file, or a link to it, made with its folder if missing; None is a database in memory.
     read_only : bool
         Whether the file is only to be read, in a place that cannot be written to.
     """
@@ -48,6 +48,7 @@ class SqliteEngine:
     survives_forks = False  # forks.py tells why
 
     def __init__(self, path: Path | None, busy_timeout: float, *, read_only: bool = False) -> None:
+        named, path = path, None if path is None else Path(os.path.realpath(path))
         self.path = path
         self.one_connection = path is None
         if read_only and path is not None:
@@ -55,7 +56,7 @@ class SqliteEngine:
         else:
             self.sql = _create_engine(path, busy_timeout)
         name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
-        self._files = None if path is None else OpenFiles(self.sql, path)
+        self._files = None if named is None else OpenFiles(self.sql, named)
 
     @property
     def is_lost(self) -> bool:

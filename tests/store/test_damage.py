@@ -558,3 +558,60 @@ def test_whatever_is_damaged_fails_by_name_and_no_byte_is_lost(
         assert aside.file.read_bytes() == content["axon.db-wal"]
     use(store)
     store.close()
+
+
+# Links.
+
+
+@pytest.fixture
+def linked(folder: Path, tmp_path: Path) -> Path:
+    """The folder that the default store lies in, the default path being a link to it."""
+    real = tmp_path / "large disk"
+    real.mkdir()
+    (folder / "axon.db").symlink_to(real / "axon.db")
+    return real
+
+
+def test_through_a_link_a_log_without_its_file_is_kept(
+    folder: Path, linked: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    log = sound["killed"]["axon.db-wal"]
+    put(linked, {"axon.db-wal": log})
+    with pytest.raises(StoreDamaged, match=r"axon\.db-wal beside it is not"):
+        open_store(default_url())
+    store, aside = open_for_work(default_url())
+    assert isinstance(aside, SetAside)
+    assert Path(f"{aside.file}-wal").read_bytes() == log
+    assert (linked / "axon.db").exists()
+    assert (folder / "axon.db").is_symlink()
+    store.close()
+
+
+def test_through_a_link_a_damaged_store_is_moved_with_its_log(
+    linked: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    content = {**sound["killed"], "axon.db": with_marks(sound), "axon.db-wal": b"\0" * 32}
+    put(linked, content)
+    store, aside = open_for_work(default_url())
+    assert isinstance(aside, SetAside)
+    assert aside.file.parent == linked
+    assert aside.file.read_bytes() == content["axon.db"]
+    assert Path(f"{aside.file}-wal").read_bytes() == content["axon.db-wal"]
+    store.close()
+
+
+def test_through_a_link_nothing_is_moved_that_was_never_a_store(linked: Path) -> None:
+    put(linked, {"axon.db": b"\1" * 5000})
+    with pytest.raises(StoreDamaged, match="does not look like a store"):
+        open_for_work(default_url())
+    assert files(linked) == {"axon.db": b"\1" * 5000}
+
+
+def test_a_link_that_leads_elsewhere_by_now_is_noticed(folder: Path, linked: Path) -> None:
+    store = open_store(default_url())
+    assert not store.is_lost
+    (folder / "axon.db").unlink()
+    open_store(f"sqlite:///{linked}/other.db").close()
+    (folder / "axon.db").symlink_to(linked / "other.db")
+    assert store.is_lost
+    store.close()
