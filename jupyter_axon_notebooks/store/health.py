@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -88,6 +87,7 @@ def examine(path: Path) -> FileHealth:
         return health
     try:
         with looking(path) as connection:
+            connection.execute("BEGIN")  # so that all of it is of one moment
             _examine_content(connection, health)
     except sqlite3.Error as error:
         health.faults.append(str(error))
@@ -166,9 +166,10 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
     sqlite3.Error
         When it cannot be opened.
     """
-    # A database with a log is read through its shared index, which even a reader makes where it is missing. Without a
-    # log nobody has the database open, so it can be taken for what it is: a file that nobody changes.
-    unused = not (beside(path, "-wal").exists() or beside(path, "-journal").exists())
+    # A database with a log is read through its shared index, which even a reader makes where it is missing. While there
+    # is no log nobody has it open, so it can be taken for what it is: a file that nobody changes. Of one that is written
+    # without a log that cannot be told, but to read it nothing has to be made.
+    unused = _journal(path) == "wal" and not beside(path, "-wal").exists()
     how = "immutable=1" if unused else "mode=ro"
     with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5)) as connection:
         yield connection
@@ -176,15 +177,19 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def examining(path: Path) -> Iterator[sa.Connection]:
-    """As :func:`looking`, for SQLAlchemy."""
+    """As :func:`looking`, for SQLAlchemy; all that is read is of one and the same moment, whoever writes meanwhile."""
     with looking(path) as raw:
         engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
         with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
             yield connection
 
 
 def _journal(path: Path) -> str:
     # As the file's header says: a connection to a file taken for immutable always answers "delete".
-    with path.open("rb") as file:
-        header: Any = file.read(20)
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:  # which opening it tells
+        return "delete"
     return "wal" if header[18:20] == b"\x02\x02" else "delete"
