@@ -118,18 +118,6 @@ _SIZES = """
 """
 
 
-def schema_version(path: Path) -> int | None:
-    """The schema version of the store in the file ``path``; None for a database that is no store.
-
-    Raises
-    ------
-    sqlite3.Error
-        When the file cannot be read, or is no database.
-    """
-    with looking(path) as connection:
-        return _schema_version(connection)
-
-
 def _schema_version(connection: sqlite3.Connection) -> int | None:
     try:
         row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()

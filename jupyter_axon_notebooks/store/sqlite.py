@@ -142,6 +142,7 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
             if not connection.execute("PRAGMA page_count").fetchone()[0]:
                 # While it is empty: a file that others write to cannot be given the means to shrink in steps.
                 connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+            _refuse_others(connection, path)
             _set_journal(connection, journal, busy_timeout)
             # Some builds of SQLite write zeros over all they delete. To remove 50 MB then takes half a second.
             connection.execute("PRAGMA secure_delete=FAST")
@@ -174,10 +175,28 @@ def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
         )
     if not log.exists() and not beside(path, "-journal").exists():
         how = {"immutable": "1"}  # else even a reader would have to make the log
-    return sa.create_engine(
+    engine = sa.create_engine(
         sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout},
     )
+
+    @sa.event.listens_for(engine, "connect")
+    def _look(connection: sqlite3.Connection, _record: object) -> None:
+        try:
+            _refuse_others(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+
+    return engine
+
+
+def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
+    # Before anything is changed: even a log is not everybody's.
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+    names = [name for (name,) in connection.execute(tables)]
+    if names and not any(name.startswith(("axon_", "axonml_")) for name in names):
+        raise StoreError(f"{path} is a database, but not a store of jupyter-axon-notebooks")
 
 
 def _make(path: Path) -> None:
