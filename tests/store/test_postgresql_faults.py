@@ -117,6 +117,23 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(store: Store) -> No
     assert store.runs.all() == [run("a")]
 
 
+def test_what_could_be_done_without_is_found_after_a_restart(store: Store) -> None:
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: store.leftovers.superseded("n", 1, limit=10),
+        lambda: store.leftovers.unshared("n", 0),
+        lambda: store.leftovers.crowded(1),
+        store.leftovers.ahead,
+    )
+    store.contents.insert(Document({"notebook_id": "n", "ordinal": 1}, "c"))
+    expected = [look() for look in looks]
+    assert expected == [[], {"c"}, [], {"n"}]
+    for look, answer in zip(looks, expected, strict=True):
+        with store.snapshot() as connection:
+            idle = backend(connection)
+        terminate(idle)
+        assert look() == answer
+
+
 def test_a_unit_that_loses_its_connection_is_done_again_as_a_whole(store: Store) -> None:
     attempts = []
 
