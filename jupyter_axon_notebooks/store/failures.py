@@ -81,10 +81,17 @@ _UNCONNECTED: tuple[tuple[str, type[AxonError], str], ...] = (
     (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", StoreError, _REFUSED),
     (r"database .* does not exist", StoreError, _NO_DATABASE),
     (r"too many (clients|connections)|remaining connection slots", Interrupted, _NO_ROOM),
-    (r"certificate|SSL|root\.crt", StoreError, "no encrypted connection to the database could be made"),
+    (
+        # A server that breaks off while it shakes hands is one that is being restarted.
+        r"certificate|private key|does not support SSL|SSL error: (?!unexpected eof)",
+        StoreError,
+        "no encrypted connection to the database could be made",
+    ),
     (r"invalid (connection option|.* value|integer)", StoreError, "a parameter in store_url is wrong"),
 )
 
+#: What such a complaint quotes: hosts, users, databases and files may be called anything.
+_NAMES = re.compile(r"\"[^\"]*\"|host:? '[^']*'")
 
 #: What SQLite also says where there is no room: for its log or the log's index, or by a quota.
 _VAGUE = ("unable to open database file", "disk I/O error")
@@ -141,8 +148,9 @@ def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> Axo
             if lost
             else StoreError(f"the store {url} failed: {said}")
         )
+    reason = _NAMES.sub("", said)
     for pattern, kind, advice in _UNCONNECTED:
-        if re.search(pattern, said):
+        if re.search(pattern, reason):
             return kind(f"the store {url}: {advice} ({said})")
     return Interrupted(f"the store {url}: the database cannot be reached ({said})")
 

@@ -212,6 +212,46 @@ def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
     store.close()
 
 
+# Connecting.
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (b"S", StoreBusy, "the database cannot be reached"),  # and then nothing: it is being restarted
+        (b"", StoreBusy, "the database cannot be reached"),
+        (b"N", StoreError, "no encrypted connection to the database could be made"),
+    ],
+)
+def test_only_what_a_server_says_of_encryption_is_final(
+    answer: bytes, kind: type[StoreError], said: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answering() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        client.recv(8)
+                        client.sendall(answer)
+
+        threading.Thread(target=answering, daemon=True).start()
+        port = server.getsockname()[1]
+        with pytest.raises(StoreError, match=said) as caught:
+            Store(f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1)
+        assert isinstance(caught.value, StoreBusy) == (kind is StoreBusy)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("name", ["password", "certificate", "no pg_hba.conf entry"])
+def test_a_host_and_a_database_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreBusy, match="the database cannot be reached"):
+        Store(f"postgresql+psycopg://ada@/axon?host={tmp_path}/{name}", busy_timeout=0.1)
+    with pytest.raises(StoreError, match="there is no such database"):
+        Store(postgresql().url(name))
+
+
 # The answer to a COMMIT that never comes.
 
 
