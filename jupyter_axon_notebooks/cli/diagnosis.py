@@ -35,7 +35,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
     _look_at_extension(found, session)
     found.facts["store"] = {
         "url": shown_url(session.url),
-        "engine": session.url.split(":", 1)[0].split("+", 1)[0],
+        "engine": shown_url(session.url).split(":", 1)[0].split("+", 1)[0],
         "user": session.config.user_id,
         "origin": _first_line(Path(jupyter_data_dir(), "axon_notebooks", "origin")),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..config import AxonNotebooks
 from ..errors import NotFound, StoreError
 from ..repository import NotebookRepository
 from ..store import Store, has_tables, open_store
-from ..store.health import schema_version
+from ..store.files import size
 from ..store.urls import file_of, shown_url
 
 
@@ -72,23 +71,13 @@ class Session:
             When it cannot be used.
         """
         path = file_of(self.url)
-        if path is not None:
-            if not path.exists() or path.stat().st_size == 0:
-                raise _NoStore(shown_url(self.url))
-            self._check_is_store(path)
-        elif self.url != "memory://" and not has_tables(self.url):
+        if path is not None and size(path) == 0:
             raise _NoStore(shown_url(self.url))
-        with self.store(read_only=path is not None and not _can_be_written(path)) as store:
+        read_only = path is not None and not _can_be_written(path)
+        if self.url != "memory://" and not has_tables(self.url, read_only=read_only):
+            raise _NoStore(shown_url(self.url))
+        with self.store(read_only=read_only) as store:
             yield store
-
-    def _check_is_store(self, path: Path) -> None:
-        # Opening makes the tables, which somebody else's database must not be given.
-        try:
-            found = schema_version(path)
-        except sqlite3.Error:  # opening it will say why
-            return
-        if found is None:
-            raise StoreError(f"{path} is a database, but not a store of jupyter-axon-notebooks")
 
     @contextmanager
     def store(self, *, read_only: bool = False) -> Iterator[Store]:

@@ -119,6 +119,8 @@ class Store:
                 if known:
                     migrate(connection, self._version(known), SCHEMA_VERSION)
                     self._database.outdate(SCHEMA_VERSION)
+                elif self._schema.tables.keys() & sa.inspect(connection).get_table_names():
+                    raise StoreDamaged(f"the store {self}: it is damaged; it has lost its properties")
                 self._schema.metadata.create_all(connection)
                 known = {"store_id": new_id(), **known, "schema_version": str(SCHEMA_VERSION)}
                 connection.execute(sa.delete(self._schema.properties))
@@ -131,7 +133,11 @@ class Store:
     def _version(self, known: Mapping[str, str]) -> int:
         """The schema version of a store with these properties, if it can be used."""
         version = known.get("schema_version", "")
-        if not version.isdecimal() or not 1 <= int(version) <= SCHEMA_VERSION:
+        if not version.isdecimal() or int(version) < 1:
+            raise StoreDamaged(
+                f"the store {self}: it is damaged; its schema version is {version or 'missing'}"
+            )
+        if int(version) > SCHEMA_VERSION:
             raise StoreTooNew(
                 f"the store {self} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
                 "upgrade jupyter-axon-notebooks"
@@ -337,15 +343,15 @@ def open_store(url: str | None = None, *, read_only: bool = False) -> Store:
     return Store(url or default_url(), read_only=read_only)
 
 
-def has_tables(url: str) -> bool:
-    """Whether there is a store in the database at ``url``; none is made. For databases that are no file.
+def has_tables(url: str, *, read_only: bool = False) -> bool:
+    """Whether there is a store in the database at ``url``, which has to be there; none is made.
 
     Raises
     ------
     StoreError
-        When the database cannot be reached.
+        When the database cannot be reached, or is a file of somebody else's.
     """
-    database = Database(url)
+    database = Database(url, read_only=read_only)
     try:
         with database.reading() as connection:
             return sa.inspect(connection).has_table(Schema().properties.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 #: Bytes of a log that is looked at: SQLite keeps it at about 4 MiB, and each takes 0.03 s.
 _LOOKED_AT = 16 * 1024 * 1024
@@ -18,23 +19,45 @@ _MAGIC = (0x377F0682, 0x377F0683)
 
 def passed_over(log: Path) -> int:
     """How many transactions SQLite would not find in a log, since a frame before them is broken; 0 for a sound one."""
+    found = _look(log)
+    # Another process may have written to the log, or begun it anew, while it was read. Then a second look differs.
+    if found is None or (again := _look(log)) is None or again[:2] != found[:2]:
+        return 0
+    return again.passed_over
+
+
+class _Break(NamedTuple):
+    """Where a log is broken."""
+
+    header: bytes
+    at: int
+    passed_over: int
+
+
+def _look(log: Path) -> _Break | None:
     try:
-        if not _HEADER < log.stat().st_size <= _LOOKED_AT:
-            return 0
+        if log.stat().st_size > _LOOKED_AT:
+            return None
         content = log.read_bytes()
     except OSError:
-        return 0
+        return None
+    return _find_break(content) if len(content) > _HEADER else None
+
+
+def _find_break(content: bytes) -> _Break | None:
     magic, _, page_size = struct.unpack_from(">3I", content)
     if not 512 <= page_size <= 65536:
-        return 0
+        return None
     words = f"{'>' if magic & 1 else '<'}%dI"
     sums = _checksum(struct.unpack_from(words % 6, content), 0, 0)
     broken = magic not in _MAGIC or sums != struct.unpack_from(">2I", content, 24)
     # Frames of the log that was here before have other salts. Those of a header that is broken may be wrong.
     first = _HEADER + 8 if broken else 16
     salts = content[first : first + 8]
-    length, commits = _FRAME + page_size, 0
+    length, commits, place = _FRAME + page_size, 0, _HEADER
     for at in range(_HEADER, len(content) - length + 1, length):
+        if not broken:
+            place = at
         if content[at + 8 : at + 16] != salts:
             broken = True
         elif not broken:
@@ -45,7 +68,7 @@ def passed_over(log: Path) -> int:
         elif struct.unpack_from(">I", content, at + 4)[0]:
             commits += 1
     # The last one may have been cut short by a crash, and then nobody was told that it was kept.
-    return max(commits - 1, 0)
+    return _Break(content[:_HEADER], place, commits - 1) if commits > 1 else None
 
 
 def _checksum(words: tuple[int, ...], one: int, two: int) -> tuple[int, int]:

@@ -1,12 +1,12 @@
-"""A damaged store: how a server tells one, moves it aside, and begins afresh.
+"""A damaged store: how a server moves it aside and begins afresh.
 
 Only :func:`open_for_work`, the way in of what records without being watched, moves anything; :func:`.open_store` never
 does. What is moved keeps every byte, under a name that says what happened, with its log beside it.
 
-What counts as damage. SQLite says of the file that it is malformed or no database, or its own check finds a fault; and
-says so again on a connection of its own, while no other server can be moving the same store. A lock, a permission, an
-I/O error, a schema that is too new: none of them is damage. Up to :data:`CHECKED_WHOLE` bytes the whole file is looked
-at on every opening; of a larger one only what opening reads, and what is broken elsewhere is named when it is met.
+What counts as damage, :mod:`.faults` says; here it has to say so twice, on a connection of its own, while no other server
+can be moving the same store, and the files have to stay as they are meanwhile: a copy that is still being put there, by
+somebody who restores a backup, looks damaged until it is whole. On a network file system nothing is moved, since what a
+computer there sees of a file may be old.
 
 What is moved. The file at the default path, which is in a folder of this project's own, whatever it is by now. At a path
 that somebody configured only a file, or a log, that still has the definition of one of our tables in it: else it may be
@@ -15,12 +15,12 @@ somebody's notebook, named by mistake, and is refused.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,22 +29,17 @@ from ..records import now
 from . import Store, default_url, open_store
 from .brokenlog import passed_over
 from .codec import decode
-from .health import beside
-from .presence import Identity, identity
-from .schema import NOTEBOOKS, SCHEMA_VERSION
-from .urls import file_of
+from .faults import LOGS, find_fault, looking, was_ours
+from .files import Identity, beside, identity, size
+from .schema import NOTEBOOKS
+from .sqlite import NETWORK_FILE_SYSTEMS, file_system
+from .urls import file_of, named_file
 
-#: Bytes up to which a file is checked whole when it is opened: 1 ms a MiB where it is in memory.
-CHECKED_WHOLE = 64 * 1024 * 1024
+#: Seconds for which the files have to stay as they are.
+_STILL = 1.0
 #: How often to look again when another server moves the store at the same time.
 _ATTEMPTS = 5
-#: What stands in every store's table of tables, and in no text file along with a NUL.
-_MARKS = (b"CREATE TABLE axon_properties", b"CREATE TABLE axonml_", b"INDEX ix_axonml_", b"INDEX uq_axonml_")
-_PIECE = 1024 * 1024
-_LOGS = ("-wal", "-journal")
-_BESIDE = (*_LOGS, "-shm")
-#: Seconds to wait for those who have the file to themselves.
-_PATIENCE = 5.0
+_BESIDE = (*LOGS, "-shm")
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class SetAside:
         """The notebook files that it had records of, as far as that can be read, each with its owner."""
         found: dict[str, str] = {}
         select = f'SELECT document FROM "{NOTEBOOKS.name}" WHERE origin = ? AND path IS NOT NULL'  # noqa: S608
-        with suppress(sqlite3.Error), _looking(self.file) as connection:
+        with suppress(sqlite3.Error), looking(self.file) as connection:
             connection.execute("PRAGMA writable_schema=ON")  # what of the tables can be parsed is enough
             for (text,) in connection.execute(select, [origin]):
                 with suppress(StoreError, KeyError, TypeError):
@@ -116,7 +111,10 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
     Raises
     ------
     StoreDamaged
-        When it is damaged and stays where it is, since nothing shows that it has ever been a store of ours.
+        When it is damaged and stays where it is: nothing shows that it has ever been a store of ours, or it is on a
+        network file system.
+    StoreBusy
+        When it looks damaged while somebody writes to it.
     StoreError
         As :func:`.open_store` does.
     """
@@ -141,106 +139,25 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
                 if identity(path) == seen is not None:
                     raise
                 continue  # it was moved away just now
-        if url != default_url() and not _was_ours(path):
+        if not _is_in_our_folder(path, url) and not was_ours(path):
             if identity(path) != seen:
                 continue
             raise StoreDamaged(f"the store {url}: {fault}; {_REFUSED}")
+        if (kind := file_system(path)) in NETWORK_FILE_SYSTEMS:
+            raise StoreDamaged(
+                f"the store {url}: {fault}; it is on a network file system ({kind}), so {_STAYS}"
+            )
         aside = _move_aside(path, seen, fault) or aside
     return open_store(url), aside
 
 
-_REFUSED = (
-    "it does not look like a store that was damaged, so it stays where it is: move it aside yourself, "
-    "or set AxonNotebooks.store_url to another file"
-)
+def _is_in_our_folder(path: Path, url: str) -> bool:
+    named = named_file(default_url())
+    return url == default_url() and named is not None and path.parent == Path(os.path.realpath(named.parent))
 
 
-def find_fault(path: Path) -> str | None:
-    """What is wrong with the store in the file ``path``; None for a sound one, for none, and where it cannot be told."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        size = 0 if error.errno == errno.ENOENT else -1
-    if size == 0 and _size(beside(path, "-wal")) > 0:
-        return "the file is missing or empty, while the log beside it is not"
-    if size <= 0:
-        return None
-    if size < 512:
-        return "the file is not a database"
-    try:
-        with _looking(path) as connection:
-            return _fault(connection, size)
-    except UnicodeDecodeError:  # in a message that quotes the schema
-        return "malformed database schema"
-    except sqlite3.Error as error:
-        return _as_damage(error)
-
-
-def _fault(connection: sqlite3.Connection, size: int) -> str | None:
-    # A schema that this SQLite cannot parse may be a newer package's; then at least the version can be read.
-    connection.execute("PRAGMA writable_schema=ON")
-    unreadable = None
-    try:
-        row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()
-        if row is not None and str(row[0]).isdecimal() and int(row[0]) > SCHEMA_VERSION:
-            return None
-    except sqlite3.Error as error:
-        unreadable = _as_damage(error)
-    if unreadable is not None:
-        return unreadable
-    connection.execute("PRAGMA writable_schema=RESET")
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if size > CHECKED_WHOLE:
-        return None
-    found = [line for (line,) in connection.execute("PRAGMA quick_check(1)") if line != "ok"]
-    return " ".join(found[0].split()) if found else None
-
-
-def _as_damage(error: sqlite3.Error) -> str | None:
-    """What SQLite says, if it says that the content is wrong; None for what only keeps it from reading."""
-    said = str(error)
-    return said if "malformed" in said or "file is not a database" in said else None
-
-
-@contextmanager
-def _looking(path: Path) -> Iterator[sqlite3.Connection]:
-    # Not taken for unchanging, as `health.looking` does: another server may be at work on it.
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)
-    connection.text_factory = _lenient
-    with closing(connection):
-        yield connection
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode(errors="replace")
-
-
-def _was_ours(path: Path) -> bool:
-    """Whether the file, or a log beside it, has the definition of one of our tables in it, and is no text."""
-    return any(_has_marks(file) for file in (path, *(beside(path, suffix) for suffix in _LOGS)))
-
-
-def _has_marks(path: Path) -> bool:
-    marked = binary = False
-    overlap = max(map(len, _MARKS))
-    try:
-        with path.open("rb") as file:
-            piece = file.read(_PIECE)
-            while len(piece) > 0 and not (marked and binary):
-                marked = marked or any(mark in piece for mark in _MARKS)
-                binary = binary or b"\0" in piece
-                more = file.read(_PIECE)
-                piece = piece[-overlap:] + more if more else b""
-    except OSError:
-        return False
-    return marked and binary
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+_STAYS = "it stays where it is: move it aside yourself, or set AxonNotebooks.store_url to another file"
+_REFUSED = f"it does not look like a store that was damaged, so {_STAYS}"
 
 
 def _move_aside(path: Path, seen: Identity | None, fault: str) -> SetAside | None:
@@ -250,17 +167,34 @@ def _move_aside(path: Path, seen: Identity | None, fault: str) -> SetAside | Non
     ------
     StoreDamaged
         When it cannot be moved.
+    StoreBusy
+        When it is being written to.
     """
     try:
         with _alone(path):
             if identity(path) != seen:
                 return None
+            before = _stamps(path)
             confirmed = find_fault(path)
-            return None if confirmed is None else SetAside(path, _rename(path), confirmed)
+            if confirmed is None:
+                return None
+            time.sleep(_STILL)
+            if _stamps(path) != before:
+                raise StoreBusy(
+                    f"the store {path} looks damaged ({fault}), but is being written to just now; try again"
+                )
+            return SetAside(path, _rename(path), confirmed)
     except OSError as error:
         raise StoreDamaged(
             f"the store {path} is damaged ({fault}) and cannot be moved aside: {error.strerror}: {error.filename}"
         ) from error
+
+
+def _stamps(path: Path) -> list[tuple[int, int, int] | None]:
+    """What changes whenever the file or one of its logs does. An empty log is none: SQLite makes one to read."""
+    found = (beside(path, suffix) for suffix in ("", *LOGS))
+    stats = [file.stat() if size(file) else None for file in found]
+    return [None if stat is None else (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def _rename(path: Path) -> Path:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -24,7 +23,7 @@ from .failures import Interrupted
 from .forks import tell_of_forks
 from .schema import SCHEMA_VERSION
 from .sqlite import SqliteEngine
-from .urls import shown_url
+from .urls import named_file, shown_url
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
@@ -52,10 +51,9 @@ class _Work(threading.local):
 def _engine_for(url: str, busy_timeout: float, *, version: int, read_only: bool) -> Engine:
     if url == "memory://":
         return SqliteEngine(None, busy_timeout, version=version)
-    if url.startswith("sqlite:///") and url != "sqlite:///":
-        path = Path(url.removeprefix("sqlite:///")).absolute()
+    if (path := named_file(url)) is not None:
         return SqliteEngine(path, busy_timeout, version=version, read_only=read_only)
-    scheme = url.split(":", 1)[0]
+    scheme = shown_url(url).split(":", 1)[0]
     if scheme in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 

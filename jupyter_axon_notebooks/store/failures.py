@@ -22,7 +22,7 @@ from ..errors import (
     StoreTooNew,
 )
 from .schema import COLLECTIONS
-from .urls import shown_url
+from .urls import file_of, shown_url
 
 
 class Interrupted(StoreBusy):
@@ -42,6 +42,11 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ),
     ("disk I/O error", StoreError, "the disk reports an I/O error"),
     ("string or blob too big", RecordDamaged, "something in it is larger than SQLite takes"),
+    (
+        "malformed database schema",
+        StoreDamaged,
+        f"SQLite {sqlite3.sqlite_version} cannot read a definition in it, being too old for it, or because it is damaged",
+    ),
     ("malformed", StoreDamaged, "it is damaged; `jupyter axon doctor` says how far"),
     ("file is not a database", StoreDamaged, "the file is not a database; move it aside"),
 )
@@ -90,10 +95,17 @@ _UNCONNECTED: tuple[tuple[str, type[AxonError], str], ...] = (
     (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", StoreError, _REFUSED),
     (r"database .* does not exist", StoreError, _NO_DATABASE),
     (r"too many (clients|connections)|remaining connection slots", Interrupted, _NO_ROOM),
-    (r"certificate|SSL|root\.crt", StoreError, "no encrypted connection to the database could be made"),
+    (
+        # A server that breaks off while it shakes hands is one that is being restarted.
+        r"certificate|private key|does not support SSL|SSL error: (?!unexpected eof)",
+        StoreError,
+        "no encrypted connection to the database could be made",
+    ),
     (r"invalid (connection option|.* value|integer)", StoreError, "a parameter in store_url is wrong"),
 )
 
+#: What such a complaint quotes: hosts, users, databases and files may be called anything.
+_NAMES = re.compile(r"\"[^\"]*\"|host:? '[^']*'")
 
 #: What SQLite also says where there is no room: for its log or the log's index, or by a quota.
 _VAGUE = ("unable to open database file", "disk I/O error")
@@ -111,7 +123,7 @@ def name_failures(engine: sa.Engine, url: str) -> None:
     @sa.event.listens_for(engine, "handle_error")
     def _name(context: sa.engine.ExceptionContext) -> AxonError | None:
         if isinstance(context.original_exception, UnicodeDecodeError):  # the driver's, of what SQLite quotes
-            return StoreDamaged(f"the store {url}: it is damaged; `jupyter axon doctor` says how far")
+            return StoreDamaged(f"the store {shown}: it is damaged; `jupyter axon doctor` says how far")
         if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
             return None
         error = context.original_exception
@@ -136,7 +148,7 @@ def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> Axo
     state = getattr(error, "sqlstate", None) or ""
     said = _in_a_line(str(error))
     for beginning, kind, advice in _POSTGRESQL:
-        if state.startswith(beginning) and state:
+        if state.startswith(beginning):
             if kind is Conflict:
                 return Conflict(f"{_clashing(error)} {advice}")
             return kind(f"the store {url}: {advice} ({said})")
@@ -150,8 +162,9 @@ def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> Axo
             if lost
             else StoreError(f"the store {url} failed: {said}")
         )
+    reason = _NAMES.sub("", said)
     for pattern, kind, advice in _UNCONNECTED:
-        if re.search(pattern, said):
+        if re.search(pattern, reason):
             return kind(f"the store {url}: {advice} ({said})")
     return Interrupted(f"the store {url}: the database cannot be reached ({said})")
 
@@ -184,11 +197,11 @@ def _clashing(error: BaseException) -> str:
 
 def _is_full(url: str) -> bool:
     """Whether the folder of a store takes no more, which is tried out: quotas are known to nobody else."""
-    path = url.removeprefix("sqlite:///")
-    if path == url:
+    path = file_of(url)
+    if path is None:
         return False
     try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))) as probe:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
             probe.write(bytes(_ROOM))
             probe.flush()
             os.fsync(probe.fileno())

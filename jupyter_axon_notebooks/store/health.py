@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 from .codec import decode, plain_text
+from .files import beside, size
 from .schema import CHECKPOINTS, COLLECTIONS
-from .sqlite import NETWORK_FILE_SYSTEMS, file_system
+from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
 
 
 @dataclass
@@ -80,13 +80,14 @@ def examine(path: Path) -> FileHealth:
         return health
     health.exists = True
     health.size, health.mode = found.st_size, found.st_mode & 0o777
-    health.wal_size = _size(beside(path, "-wal"))
+    health.wal_size = size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
         return health
     try:
         with looking(path) as connection:
+            connection.execute("BEGIN")  # so that all of it is of one moment
             _examine_content(connection, health)
     except sqlite3.Error as error:
         health.faults.append(str(error))
@@ -106,28 +107,15 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("freelist_count", "page_size", "auto_vacuum")
     )
-    health.free, health.shrinks = free * page, shrinks == _INCREMENTAL
+    health.free, health.shrinks = free * page, shrinks == INCREMENTAL
     with suppress(sqlite3.OperationalError):  # not every build has the table of pages
-        health.sizes = {name.removeprefix("axonml_"): size for name, size in connection.execute(_SIZES)}
+        health.sizes = {name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)}
 
 
-_INCREMENTAL = 2
 _SIZES = """
     SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_master USING (name)
     WHERE aggregate = TRUE AND tbl_name LIKE 'axonml_%' GROUP BY tbl_name
 """
-
-
-def schema_version(path: Path) -> int | None:
-    """The schema version of the store in the file ``path``; None for a database that is no store.
-
-    Raises
-    ------
-    sqlite3.Error
-        When the file cannot be read, or is no database.
-    """
-    with looking(path) as connection:
-        return _schema_version(connection)
 
 
 def _schema_version(connection: sqlite3.Connection) -> int | None:
@@ -166,9 +154,10 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
     sqlite3.Error
         When it cannot be opened.
     """
-    # A database with a log is read through its shared index, which even a reader makes where it is missing. Without a
-    # log nobody has the database open, so it can be taken for what it is: a file that nobody changes.
-    unused = not (beside(path, "-wal").exists() or beside(path, "-journal").exists())
+    # A database with a log is read through its shared index, which even a reader makes where it is missing. While there
+    # is no log nobody has it open, so it can be taken for what it is: a file that nobody changes. Of one that is written
+    # without a log that cannot be told, but to read it nothing has to be made.
+    unused = _journal(path) == "wal" and not beside(path, "-wal").exists()
     how = "immutable=1" if unused else "mode=ro"
     with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5)) as connection:
         yield connection
@@ -176,27 +165,19 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def examining(path: Path) -> Iterator[sa.Connection]:
-    """As :func:`looking`, for SQLAlchemy."""
+    """As :func:`looking`, for SQLAlchemy; all that is read is of one and the same moment, whoever writes meanwhile."""
     with looking(path) as raw:
         engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
         with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
             yield connection
 
 
 def _journal(path: Path) -> str:
     # As the file's header says: a connection to a file taken for immutable always answers "delete".
-    with path.open("rb") as file:
-        header: Any = file.read(20)
-    return "wal" if header[18:20] == b"\x02\x02" else "delete"
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """The file that SQLite keeps beside ``path``: ``-wal``, ``-shm`` or ``-journal``."""
-    return path.with_name(path.name + suffix)
-
-
-def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:  # which opening it tells
+        return "delete"
+    return "wal" if header[18:20] == b"\x02\x02" else "delete"

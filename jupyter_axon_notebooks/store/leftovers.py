@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
 from .codec import column_text, plain_text
@@ -53,21 +56,24 @@ class Leftovers:
         The oldest first, ``limit`` of them at most.
         """
         given = {"of": column_text(notebook_id), "keep": keep, "most": limit}
-        with self._database.reading() as connection:
-            return [plain_text(found) for found in connection.scalars(self._superseded, given)]
+        return self._read(self._superseded, given)
 
     def unshared(self, notebook_id: str, ordinal: int) -> set[str]:
         """The contents of a notebook that no version numbered below ``ordinal`` can list, being newer."""
         given = {"of": column_text(notebook_id), "ordinal": ordinal}
-        with self._database.reading() as connection:
-            return {plain_text(found) for found in connection.scalars(self._unshared, given)}
+        return set(self._read(self._unshared, given))
 
     def crowded(self, keep: int) -> list[str]:
         """The notebooks that have more than ``keep`` versions, whether or not checkpoints refer to them."""
-        with self._database.reading() as connection:
-            return [plain_text(found) for found in connection.scalars(self._crowded, {"keep": keep})]
+        return self._read(self._crowded, {"keep": keep})
 
     def ahead(self) -> set[str]:
         """The notebooks, and the ids that are no notebook's (yet), with contents newer than any of their versions."""
-        with self._database.reading() as connection:
-            return {plain_text(found) for found in connection.scalars(self._ahead)}
+        return set(self._read(self._ahead, {}))
+
+    def _read(self, statement: sa.Select[Any], given: Mapping[str, object]) -> list[str]:
+        def once() -> list[str]:
+            with self._database.reading() as connection:
+                return [plain_text(found) for found in connection.scalars(statement, given)]
+
+        return self._database.attempt(once)

@@ -12,16 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-Identity = tuple[int, int]
-
-
-def identity(path: Path | str) -> Identity | None:
-    """What tells the file at ``path`` from any other; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+from .files import Identity, identity
 
 
 class OpenFiles:

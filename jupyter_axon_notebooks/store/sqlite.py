@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from .failures import OUTDATED, name_failures
+from .files import beside
 from .presence import OpenFiles
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
@@ -25,6 +26,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 )
 
+#: What the pragma ``auto_vacuum`` answers for a file that can be shortened in steps.
+INCREMENTAL = 2
 #: Bytes; no database is smaller.
 _SMALLEST_PAGE = 512
 
@@ -35,7 +38,7 @@ class SqliteEngine:
     Parameters
     ----------
     path : Path or None
-        The file, made with its folder if missing; None is a database in memory.
+        The file, or a link to it, made with its folder if missing; None is a database in memory.
     version : int
         The schema version that is written here.
     read_only : bool
@@ -49,6 +52,7 @@ class SqliteEngine:
     def __init__(
         self, path: Path | None, busy_timeout: float, *, version: int, read_only: bool = False
     ) -> None:
+        named, path = path, None if path is None else Path(os.path.realpath(path))
         self.path = path
         self._version = version
         self.one_connection = path is None
@@ -57,7 +61,7 @@ class SqliteEngine:
         else:
             self.sql = _create_engine(path, busy_timeout)
         name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
-        self._files = None if path is None else OpenFiles(self.sql, path)
+        self._files = None if named is None else OpenFiles(self.sql, named)
 
     @property
     def is_lost(self) -> bool:
@@ -150,7 +154,8 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
         try:
             if not connection.execute("PRAGMA page_count").fetchone()[0]:
                 # While it is empty: a file that others write to cannot be given the means to shrink in steps.
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+            _refuse_others(connection, path)
             _set_journal(connection, journal, busy_timeout)
             # Some builds of SQLite write zeros over all they delete. To remove 50 MB then takes half a second.
             connection.execute("PRAGMA secure_delete=FAST")
@@ -175,24 +180,42 @@ def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
     how = {"mode": "ro"}
-    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    log, index = beside(path, "-wal"), beside(path, "-shm")
     if log.exists() and not index.exists():
         raise StoreError(
             f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
             "copy both to a folder that can be"
         )
-    if not log.exists() and not path.with_name(path.name + "-journal").exists():
+    if not log.exists() and not beside(path, "-journal").exists():
         how = {"immutable": "1"}  # else even a reader would have to make the log
-    return sa.create_engine(
+    engine = sa.create_engine(
         sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout},
     )
+
+    @sa.event.listens_for(engine, "connect")
+    def _look(connection: sqlite3.Connection, _record: object) -> None:
+        try:
+            _refuse_others(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+
+    return engine
+
+
+def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
+    # Before anything is changed: even a log is not everybody's.
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+    names = [name for (name,) in connection.execute(tables)]
+    if names and not any(name.startswith(("axon_", "axonml_")) for name in names):
+        raise StoreError(f"{path} is a database, but not a store of jupyter-axon-notebooks")
 
 
 def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _is_empty(path) and not _is_empty(path.with_name(f"{path.name}-wal")):
+        if _is_empty(path) and not _is_empty(beside(path, "-wal")):
             # SQLite would remove the log of a file that is not there any more, and with it what was stored last.
             raise StoreDamaged(
                 f"the store {path}: the file is missing or empty, but {path.name}-wal beside it is not; move that aside"

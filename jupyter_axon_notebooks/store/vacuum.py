@@ -8,19 +8,18 @@ could only talk SQLite out of it, and would where one notebook has most of the c
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .database import Database
+from .files import beside, size
+from .sqlite import INCREMENTAL
 
 #: Free pages that are left to the writes to come.
 _SPARE_PAGES = 256
 #: Bytes from which on a log is long; SQLite begins a log anew at about 4 MB, if no reader is in the way.
 LONG_LOG = 16 * 1024 * 1024
-#: What the pragma ``auto_vacuum`` answers for a file that can be shortened in steps.
-_INCREMENTAL = 2
 #: Seconds after which a step takes up nothing more.
 _TURN = 0.02
 
@@ -37,7 +36,7 @@ def reclaim(database: Database, path: Path) -> Iterator[int]:
 
 
 def _shorten_file(database: Database) -> int:
-    if _ask(database, "auto_vacuum") != _INCREMENTAL or _ask(database, "freelist_count") <= _SPARE_PAGES:
+    if _ask(database, "auto_vacuum") != INCREMENTAL or _ask(database, "freelist_count") <= _SPARE_PAGES:
         return 0
     ends = time.monotonic() + _TURN
     with database.transaction() as connection:
@@ -51,7 +50,8 @@ def _shorten_file(database: Database) -> int:
 
 
 def _shorten_log(database: Database, path: Path) -> int:
-    before = _log_size(path)
+    log = beside(path, "-wal")
+    before = size(log)
     if before <= LONG_LOG:
         return 0
     with database.reading() as connection:
@@ -66,15 +66,7 @@ def _shorten_log(database: Database, path: Path) -> int:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
-    return before - _log_size(path)
-
-
-def _log_size(path: Path) -> int:
-    """Bytes in the write-ahead log."""
-    try:
-        return os.stat(f"{path}-wal").st_size
-    except OSError:
-        return 0
+    return before - size(log)
 
 
 def _ask(database: Database, pragma: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import USER, Axon, repository, tree
+from .conftest import CORPUS, USER, Axon, repository, tree
 
 
 def store_named(folder: Path, name: str) -> str:
@@ -94,10 +94,15 @@ def test_somebody_elses_database_is_left_alone(axon: Axon, tmp_path: Path) -> No
     connection.close()
     (tmp_path / "text.db").write_text("no database at all, but long enough to look into")
     (tmp_path / "empty.db").touch()
+    (tmp_path / "dump.json").write_text('{"axonml_notebooks": {}, "axonml_checkpoints": {}}')
     before = tree(tmp_path)
     for name, code in (("other.db", 4), ("text.db", 4), ("empty.db", 3)):
         ran = axon("list", "--store-url", f"sqlite:///{tmp_path}/{name}")
         assert (ran.exit_code, ran.stderr.count("\n")) == (code, 1)
+    for command in (["load", tmp_path / "dump.json"], ["import", CORPUS / "nbformat" / "test2.ipynb"]):
+        ran = axon(*command, "--store-url", f"sqlite:///{tmp_path}/other.db")
+        assert (ran.exit_code, ran.stderr.count("\n")) == (4, 1)
+        assert "is a database, but not a store of jupyter-axon-notebooks" in ran.stderr
     assert tree(tmp_path) == before
 
 

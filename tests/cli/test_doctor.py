@@ -184,10 +184,33 @@ def test_a_password_is_never_shown(axon: Axon) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:////data/axon.db", "memory://", "postgresql+psycopg://ada@db:5432/axon"]
+    "url",
+    [
+        "sqlite:////data/axon.db",
+        "sqlite:////a@b:c/what?",
+        "memory://",
+        "postgresql+psycopg://ada@db:5432/axon",
+    ],
 )
 def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert shown_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db:54x32/axon?password=hunter2",
+        "postgresql://ada:hunter2@db:54x32/axon",
+        "db/axon?password=hunter2",
+        "ada@db:hunter2",
+        "postgresql+psycopg://db/axon?oauth_client_secret=hunter2",
+        "postgresql+psycopg://db/axon?scram_client_key=hunter2&SCRAM_SERVER_KEY=hunter2",
+    ],
+)
+def test_a_secret_is_shown_nowhere_even_where_the_url_cannot_be_read(axon: Axon, url: str) -> None:
+    for command in (["doctor"], ["list"], ["import", "a.ipynb"]):
+        ran = axon(*command, "--store-url", url)
+        assert "hunter2" not in ran.stdout + ran.stderr
 
 
 def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from engines import ENGINES, PostgresqlServer, new_url, postgresql
 from tinydb import where
 
 from jupyter_axon_notebooks.cli import storecheck
+from jupyter_axon_notebooks.cli.census import take
+from jupyter_axon_notebooks.errors import StoreBusy
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store import Store, open_store, sqlite
+from jupyter_axon_notebooks.store.health import examining
+from jupyter_axon_notebooks.store.server import reaching
+from jupyter_axon_notebooks.store.urls import file_of
 
 from .conftest import USER, Axon
 
@@ -145,6 +151,37 @@ def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookR
     assert problems.keys() == {"damaged-records"}
     assert f"1 records are damaged; the first: version {version}" in problems["damaged-records"]["what"]
     assert facts["contents"]["listed by no version"] == 0
+
+
+@pytest.fixture(params=["with a log", "without one"])
+def journal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    if request.param == "without one":  # as on a network file system
+        monkeypatch.setattr(sqlite, "NETWORK_FILE_SYSTEMS", {sqlite.file_system(tmp_path)})
+    return str(request.param)
+
+
+@pytest.mark.filterwarnings("ignore:the store .* lies on a network file system")
+def test_a_store_that_is_saved_to_meanwhile_is_seen_at_one_moment(
+    journal: str, store: Store, records: NotebookRepository
+) -> None:
+    history(records)
+    path = file_of(store.url)
+    saves = iter(range(1000))
+
+    def save(*_: object) -> None:
+        cells = [NotebookCell(id="a", source=f"again {next(saves)}")]
+        if journal == "with a log" or path is None:
+            records.update("nb", UpdateNotebook(cells=cells))
+        else:  # a reader keeps writers waiting, so nothing changes
+            with pytest.raises(StoreBusy):
+                Store(store.url, busy_timeout=0).notebooks.insert({})
+
+    with examining(path) if path is not None else reaching(store.url) as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM axonml_notebooks")) == 1
+        sa.event.listen(connection, "before_cursor_execute", save)
+        census = take(connection)
+    assert next(saves) > 5
+    assert (census.unreadable, census.without_version, census.damaged, census.unlisted) == ([], [], [], 0)
 
 
 # Files

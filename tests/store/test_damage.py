@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,10 +20,12 @@ from jupyter_axon_notebooks.errors import AxonError, StoreBusy, StoreDamaged, St
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
-from jupyter_axon_notebooks.store import Store, damage, default_url, open_store
+from jupyter_axon_notebooks.store import Store, damage, default_url, faults, open_store
 from jupyter_axon_notebooks.store.brokenlog import passed_over
-from jupyter_axon_notebooks.store.damage import LogKept, SetAside, find_fault, open_for_work
+from jupyter_axon_notebooks.store.damage import LogKept, SetAside, open_for_work
+from jupyter_axon_notebooks.store.faults import find_fault
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+from jupyter_axon_notebooks.store.sqlite import file_system
 
 from .conftest import Script, finished
 
@@ -33,6 +39,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "data" / "axon_notebooks"
     made.mkdir(parents=True)
     return made
+
+
+@pytest.fixture(autouse=True)
+def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests need not wait for a copy to go on; one takes this back."""
+    monkeypatch.setattr(damage, "_STILL", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +228,34 @@ def test_a_log_as_a_crash_leaves_it_is_sound(tmp_path: Path, sound: dict[str, di
     assert passed_over(put(tmp_path, {"axon.db-wal": bytes(torn)}).with_name("axon.db-wal")) == 0
 
 
+class Changing(type(Path())):  # type: ignore[misc]
+    """A file that another process writes to, between two looks or in the middle of one."""
+
+    contents: Iterator[bytes]
+
+    def read_bytes(self) -> bytes:
+        return next(self.contents)
+
+
+def test_a_log_that_changes_while_it_is_read_is_sound(
+    tmp_path: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    log = sound["killed"]["axon.db-wal"]
+    torn = bytearray(log)  # the header was read before the log was begun anew, the first frame after
+    torn[32 + 8] ^= 1
+    path = Changing(put(tmp_path, {"axon.db-wal": bytes(torn)}).with_name("axon.db-wal"))
+    broken = bytearray(log)
+    broken[32 + 20] ^= 1
+    elsewhere = bytearray(log)
+    elsewhere[len(log) // 2] ^= 1
+    for one, other in ((torn, log), (torn, b""), (torn, log[:20]), (log[:20], log), (broken, elsewhere)):
+        path.contents = iter([bytes(one), bytes(other)])
+        assert passed_over(path) == 0
+    for content in (torn, broken, elsewhere):
+        path.contents = iter([bytes(content)] * 2)
+        assert passed_over(path) > 1
+
+
 # What is not.
 
 
@@ -265,13 +305,146 @@ def test_a_locked_store_is_not_a_damaged_one(
     folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(folder, sound["closed"])
-    monkeypatch.setattr(damage, "_PATIENCE", 0.01)
+    monkeypatch.setattr(faults, "_PATIENCE", 0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         assert find_fault(path) is None
         with pytest.raises(StoreBusy):
             Store(default_url(), busy_timeout=0.01)
+
+
+def test_a_store_that_is_being_put_back_is_not_a_damaged_one(
+    folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "_STILL", 0.5)
+    content = sound["closed"]["axon.db"]
+    path = put(folder, {"axon.db": content[: len(content) // 2]})
+    stop = threading.Event()
+
+    def copy() -> None:
+        with path.open("ab") as file:
+            for at in range(len(content) // 2, len(content) - PAGE, 8):
+                file.write(content[at : at + 8])
+                file.flush()
+                if stop.wait(0.01):
+                    break
+            file.write(content[file.tell() :])
+
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy)
+        try:
+            with pytest.raises(StoreBusy, match="is being written to just now; try again"):
+                open_for_work(default_url())
+        finally:
+            stop.set()
+        copying.result()
+    store, aside = open_for_work(default_url())
+    assert (aside, len(store.notebooks)) == (None, 12)
+    store.close()
+
+
+def test_on_a_network_file_system_a_store_that_looks_damaged_stays(
+    folder: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "NETWORK_FILE_SYSTEMS", {file_system(folder)})
+    put(folder, {"axon.db": with_marks(sound)})
+    with pytest.raises(StoreDamaged, match=r"network file system \(.+\), so it stays where it is"):
+        open_for_work(default_url())
+    assert files(folder) == {"axon.db": with_marks(sound)}
+
+
+ON_A_BAD_DISK = """
+import os, sys
+from pathlib import Path
+from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.store.damage import open_for_work
+from jupyter_axon_notebooks.store.faults import find_fault
+path, page = Path(sys.argv[1]), int(sys.argv[2])
+os.environ["UNREADABLE"] = str(path)
+for at in range(0, path.stat().st_size, page):
+    os.environ["UNREADABLE_AT"] = str(at + page // 2)
+    fault = find_fault(path)
+    assert fault is None, (at, fault)
+    try:
+        store, aside = open_for_work(f"sqlite:///{path}")
+    except StoreError as error:
+        print(error)
+    else:
+        assert aside is None, (at, aside)
+        store.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bad disks are made by Linux's dynamic linker")
+def test_a_page_that_cannot_be_read_is_no_damage(
+    tmp_path: Path, folder: Path, sound: dict[str, dict[str, bytes]], process: Script
+) -> None:
+    path = put(folder, sound["closed"])
+    bad_disk = tmp_path / "unreadable.so"
+    source = Path(__file__).with_name("unreadable.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", bad_disk, source, "-ldl"], check=True)
+    with process(ON_A_BAD_DISK, str(path), str(PAGE), command=["env", f"LD_PRELOAD={bad_disk}"]) as opening:
+        assert any("I/O error" in line for line in finished(opening))
+    assert [file.name for file in folder.iterdir() if "damaged" in file.name] == []
+    assert path.read_bytes()[PAGE:] == sound["closed"]["axon.db"][PAGE:]
+
+
+FOREIGN = {
+    "a row that its table does not admit": (
+        "CREATE TABLE mine (a); INSERT INTO mine VALUES (NULL)",
+        "CREATE TABLE mine (a NOT NULL)",
+    ),
+    "a view that only a newer SQLite can read": (
+        "CREATE VIEW mine AS SELECT id FROM axonml_runs",
+        "CREATE VIEW mine AS SELECT id ->>> 1 FROM axonml_runs",
+    ),
+    "an index that only a newer SQLite can read": (
+        "CREATE INDEX mine ON axonml_runs (id)",
+        "CREATE INDEX mine ON axonml_runs (id) NEWER",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(FOREIGN))
+def test_what_somebody_else_has_put_there_is_no_damage(
+    folder: Path, sound: dict[str, dict[str, bytes]], what: str
+) -> None:
+    path = put(folder, sound["closed"])
+    made, then = FOREIGN[what]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(made)
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'mine'", [then])
+        connection.commit()
+    assert find_fault(path) is None
+    if "NOT NULL" in then:
+        open_for_work(default_url())[0].close()
+    else:
+        with pytest.raises(StoreDamaged, match=r"cannot read a definition in it.*\(mine\)"):
+            open_for_work(default_url())
+    assert list(files(folder)) == ["axon.db"]
+
+
+@pytest.mark.parametrize(
+    ("done", "fault"),
+    [
+        ("UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'", "axonml_runs"),
+        (
+            "ALTER TABLE axonml_runs ADD COLUMN more; "
+            "UPDATE sqlite_master SET sql = replace(sql, 'more', 'more NOT NULL') WHERE name = 'axonml_runs'",
+            "NULL value in axonml_runs.more",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_ours_is_damage(
+    folder: Path, sound: dict[str, dict[str, bytes]], done: str, fault: str
+) -> None:
+    path = put(folder, sound["closed"])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.executescript(done)
+    assert fault in (find_fault(path) or "")
 
 
 def test_an_empty_file_and_none_at_all_are_no_damage(folder: Path) -> None:
@@ -287,7 +460,7 @@ def test_of_a_large_store_only_what_opening_reads_is_looked_at(
     content[-PAGE:] = b"\xa5" * PAGE
     path = put(folder, {"axon.db": bytes(content)})
     assert find_fault(path) is not None
-    monkeypatch.setattr(damage, "CHECKED_WHOLE", PAGE)
+    monkeypatch.setattr(faults, "CHECKED_WHOLE", PAGE)
     assert find_fault(path) is None
     store, aside = open_for_work(default_url())
     assert aside is None
@@ -412,4 +585,61 @@ def test_whatever_is_damaged_fails_by_name_and_no_byte_is_lost(
     elif aside is not None:
         assert aside.file.read_bytes() == content["axon.db-wal"]
     use(store)
+    store.close()
+
+
+# Links.
+
+
+@pytest.fixture
+def linked(folder: Path, tmp_path: Path) -> Path:
+    """The folder that the default store lies in, the default path being a link to it."""
+    real = tmp_path / "large disk"
+    real.mkdir()
+    (folder / "axon.db").symlink_to(real / "axon.db")
+    return real
+
+
+def test_through_a_link_a_log_without_its_file_is_kept(
+    folder: Path, linked: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    log = sound["killed"]["axon.db-wal"]
+    put(linked, {"axon.db-wal": log})
+    with pytest.raises(StoreDamaged, match=r"axon\.db-wal beside it is not"):
+        open_store(default_url())
+    store, aside = open_for_work(default_url())
+    assert isinstance(aside, SetAside)
+    assert Path(f"{aside.file}-wal").read_bytes() == log
+    assert (linked / "axon.db").exists()
+    assert (folder / "axon.db").is_symlink()
+    store.close()
+
+
+def test_through_a_link_a_damaged_store_is_moved_with_its_log(
+    linked: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
+    content = {**sound["killed"], "axon.db": with_marks(sound), "axon.db-wal": b"\0" * 32}
+    put(linked, content)
+    store, aside = open_for_work(default_url())
+    assert isinstance(aside, SetAside)
+    assert aside.file.parent == linked
+    assert aside.file.read_bytes() == content["axon.db"]
+    assert Path(f"{aside.file}-wal").read_bytes() == content["axon.db-wal"]
+    store.close()
+
+
+def test_through_a_link_nothing_is_moved_that_was_never_a_store(linked: Path) -> None:
+    put(linked, {"axon.db": b"\1" * 5000})
+    with pytest.raises(StoreDamaged, match="does not look like a store"):
+        open_for_work(default_url())
+    assert files(linked) == {"axon.db": b"\1" * 5000}
+
+
+def test_a_link_that_leads_elsewhere_by_now_is_noticed(folder: Path, linked: Path) -> None:
+    store = open_store(default_url())
+    assert not store.is_lost
+    (folder / "axon.db").unlink()
+    open_store(f"sqlite:///{linked}/other.db").close()
+    (folder / "axon.db").symlink_to(linked / "other.db")
+    assert store.is_lost
     store.close()

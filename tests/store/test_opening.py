@@ -11,13 +11,16 @@ import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from engines import new_url
 
-from jupyter_axon_notebooks.errors import NoSpace, StoreBusy, StoreError, StoreTooNew
-from jupyter_axon_notebooks.store import Document, Store, default_url, open_store
+from jupyter_axon_notebooks.errors import NoSpace, StoreBusy, StoreDamaged, StoreError, StoreTooNew
+from jupyter_axon_notebooks.store import Document, Store, default_url, has_tables, open_store
 from jupyter_axon_notebooks.store import sqlite as engine
+from jupyter_axon_notebooks.store.damage import open_for_work
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import Script, finished
@@ -123,6 +126,44 @@ def test_a_file_that_is_not_a_database_is_left_alone(file_url: str, content: byt
     with pytest.raises(StoreError, match=r"not a database|damaged"):
         Store(file_url)
     assert path_of(file_url).read_bytes() == content
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_a_database_of_somebody_else_is_left_alone(file_url: str, journal: str) -> None:
+    path = path_of(file_url)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode={journal}")
+        connection.executescript("CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+    before = path.read_bytes()
+    for opening in (Store, open_for_work, partial(open_store, read_only=True), has_tables):
+        with pytest.raises(StoreError, match="is a database, but not a store of jupyter-axon-notebooks"):
+            opening(file_url)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["axon.db"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "what"),
+    [
+        ("DELETE FROM axon_properties WHERE name = 'schema_version'", "its schema version is missing"),
+        ("UPDATE axon_properties SET value = 'x' WHERE name = 'schema_version'", "its schema version is x"),
+        ("UPDATE axon_properties SET value = '0' WHERE name = 'schema_version'", "its schema version is 0"),
+        ("DELETE FROM axon_properties WHERE name = 'store_id'", "it has lost its own id"),
+        ("DROP TABLE axon_properties", "it has lost its properties"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_store_that_has_lost_what_it_is_is_damaged(
+    tmp_path: Path, engine: str, lost: str, what: str
+) -> None:
+    url = new_url(engine, tmp_path, empty=False)
+    store = Store(url)
+    with store.transaction() as connection:
+        connection.exec_driver_sql(lost)
+    store.close()
+    for _ in range(2):
+        with pytest.raises(StoreDamaged, match=what):
+            Store(url)
 
 
 def test_an_empty_file_becomes_a_store(file_url: str) -> None:

@@ -65,7 +65,7 @@ def test_a_little_room_is_left_for_the_writes_to_come(file_store: Store) -> None
 
 def test_a_file_made_without_the_means_keeps_its_length(file_url: str) -> None:
     with contextlib.closing(sqlite3.connect(path_of(file_url))) as connection:
-        connection.execute("CREATE TABLE t (a)")
+        connection.executescript("CREATE TABLE t (a); DROP TABLE t")
     store = Store(file_url)
     fill(store, 4)
     store.runs.truncate()

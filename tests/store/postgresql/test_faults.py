@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 from engines import PostgresqlServer, new_url, postgresql
 
-from jupyter_axon_notebooks.errors import StoreBusy
+from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store import Document, Store
 
 from .asked import backend, database_of, run, terminate
 
@@ -125,6 +126,23 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(store: Store) -> No
     assert store.runs.all() == [run("a")]
 
 
+def test_what_could_be_done_without_is_found_after_a_restart(store: Store) -> None:
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: store.leftovers.superseded("n", 1, limit=10),
+        lambda: store.leftovers.unshared("n", 0),
+        lambda: store.leftovers.crowded(1),
+        store.leftovers.ahead,
+    )
+    store.contents.insert(Document({"notebook_id": "n", "ordinal": 1}, "c"))
+    expected = [look() for look in looks]
+    assert expected == [[], {"c"}, [], {"n"}]
+    for look, answer in zip(looks, expected, strict=True):
+        with store.snapshot() as connection:
+            idle = backend(connection)
+        terminate(idle)
+        assert look() == answer
+
+
 def test_a_unit_that_loses_its_connection_is_done_again_as_a_whole(store: Store) -> None:
     attempts = []
 
@@ -217,3 +235,43 @@ def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
         assert store.runs.all() == [run("a")]  # reading goes on
     store.runs.update({"v": 1}, doc_ids=["a"])
     store.close()
+
+
+# Connecting.
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (b"S", StoreBusy, "the database cannot be reached"),  # and then nothing: it is being restarted
+        (b"", StoreBusy, "the database cannot be reached"),
+        (b"N", StoreError, "no encrypted connection to the database could be made"),
+    ],
+)
+def test_only_what_a_server_says_of_encryption_is_final(
+    answer: bytes, kind: type[StoreError], said: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answering() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        client.recv(8)
+                        client.sendall(answer)
+
+        threading.Thread(target=answering, daemon=True).start()
+        port = server.getsockname()[1]
+        with pytest.raises(StoreError, match=said) as caught:
+            Store(f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1)
+        assert isinstance(caught.value, StoreBusy) == (kind is StoreBusy)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("name", ["password", "certificate", "no pg_hba.conf entry"])
+def test_a_host_and_a_database_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreBusy, match="the database cannot be reached"):
+        Store(f"postgresql+psycopg://ada@/axon?host={tmp_path}/{name}", busy_timeout=0.1)
+    with pytest.raises(StoreError, match="there is no such database"):
+        Store(postgresql().url(name))
