@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from repository.made import check_contents
+from made import check_contents
 
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -57,15 +57,16 @@ class Place:
     server: Server | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
-        """The store, opened anew when nobody has it open any more; what a server does at its start is done."""
+    def opened(self, *, swept: bool = True) -> Iterator[Opened]:
+        """The store, opened anew when nobody has it open any more; ``swept``: what a server does at its start is done."""
         store = open_store(self.url)
         if self.url.startswith("postgresql"):
             _wait_for_others(store)
         try:
             states = StateFiles(self.states_root, store_id=store.id)
             opened = Opened(store, NotebookRepository(store, states=states), states)
-            opened.sweep()
+            if swept:
+                opened.sweep()
             yield opened
         finally:
             store.close()

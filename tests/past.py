@@ -1,6 +1,6 @@
 """Stores of the past: how one is put down for tests to come, and what can be found in one.
 
-``python tests/repository/past.py`` writes a small store of the present schema version to ``tests/data/stores``, as SQL
+``python tests/past.py`` writes a small store of the present schema version to ``tests/data/stores``, as SQL
 and, in JSON, what the repository finds in it. Do so, and read what was written, before the version is raised.
 """
 
@@ -20,7 +20,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
-STORES = Path(__file__).parents[1] / "data" / "stores"
+STORES = Path(__file__).parent / "data" / "stores"
 
 
 def everything(repository: NotebookRepository) -> dict[str, Any]:
