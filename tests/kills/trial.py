@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _KINDS = {
     "NotebookCheckpoint": "checkpoint",
     "TrainingRun": "run",
 }
+#: Seconds in which a database server notices that a client was killed.
+_PATIENCE = 60
 
 
 class Server(Protocol):
@@ -75,11 +78,13 @@ class Place:
 def _wait_for_others(store: Store) -> None:
     """Return when the database has noticed that whoever was killed is gone, and ended what it was about."""
     others = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "SELECT query FROM pg_stat_activity WHERE datname = current_database() "
         "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
+    ends = time.monotonic() + _PATIENCE
     with store._database.engine.connect() as connection:
-        while connection.exec_driver_sql(others).scalar_one():
+        while busy := connection.exec_driver_sql(others).scalars().all():
+            assert time.monotonic() < ends, f"somebody still has the store open: {busy}"
             connection.exec_driver_sql("SELECT pg_sleep(0.001)")
 
 
