@@ -17,6 +17,7 @@ from jupyter_axon_notebooks.cli import storecheck
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import USER, Axon
 
@@ -202,7 +203,7 @@ def test_the_server_and_the_role_are_told(axon: Axon, server: PostgresqlServer) 
     database = server.new_database()
     told, problems = doctored(axon, server.url(database))
     assert problems == {}
-    assert (told["database"], told["role"], told["schema version"]) == (database, "postgres", 1)
+    assert (told["database"], told["role"], told["schema version"]) == (database, "postgres", SCHEMA_VERSION)
     assert (told["exists"], told["may read"], told["may write"]) == (True, True, True)
     assert told["server"].split(".")[0].isdecimal()
 
