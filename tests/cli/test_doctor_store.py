@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import ENGINES, PostgresqlServer, new_url, postgresql
+from engines import ON_DISK, PostgresqlServer, new_url, postgresql
 from tinydb import where
 
 from jupyter_axon_notebooks.cli import storecheck
@@ -21,10 +21,8 @@ from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import USER, Axon
 
-OUTSIDE = [engine for engine in ENGINES if engine != "memory"]  # where another process can look
 
-
-@pytest.fixture(params=OUTSIDE)
+@pytest.fixture(params=ON_DISK)
 def store(request: pytest.FixtureRequest, db: Path) -> Iterator[Store]:
     db.parent.mkdir(mode=0o700)
     opened = open_store(new_url(request.param, db.parent))

@@ -9,7 +9,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
-from engines import ENGINES, new_url
+from engines import ON_DISK, new_url
 
 from .model import Model
 from .nursery import Death, Nursery, nursery
@@ -18,7 +18,6 @@ from .points import Kill
 from .servers import MortalServer, mortal_server
 from .trial import Place, trial
 
-ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
 #: Scenarios in which an operation takes more than one transaction, or files, also where nothing is written ahead; and a save.
 IN_STEPS = (
     "save of new sources",

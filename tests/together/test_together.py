@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from engines import ENGINES, new_url
+from engines import ON_DISK, new_url
 from kills.trial import Place
 
 from .crowd import at_once, check, crowd
 from .work import prepare
 
 
-@pytest.fixture(params=[engine for engine in ENGINES if engine != "memory"])
+@pytest.fixture(params=ON_DISK)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
 
