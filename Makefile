@@ -33,7 +33,7 @@ help:
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make lint    formatting, linting, types and import layers"
 	@echo "make format  apply the formatter"
-	@echo "make bench   measure what the README's tables report, with MLflow beside; takes about 20 minutes"
+	@echo "make bench   measure what the README's tables report, with MLflow beside; takes over half an hour"
 	@echo "make clean   remove everything that was installed or built here"
 
 $(BIN)/python:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from suites import Ledger, Place, crowd, new_url
+from suites import OTHERS, Ledger, Place, crowd, new_url
 from timing import workplace
 
 
@@ -46,7 +46,7 @@ def _options() -> argparse.Namespace:
 
 
 def _line(engine: str, ledgers: dict[str, Ledger]) -> str:
-    workers = [ledger for name, ledger in ledgers.items() if name not in ("reader", "sweeper")]
+    workers = [ledger for name, ledger in ledgers.items() if name not in OTHERS]
     operations = sum(ledger.operations for ledger in workers)
     slowest = max(ledger.seconds for ledger in workers)
     cells = [

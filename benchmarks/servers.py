@@ -77,6 +77,7 @@ def jupyter_server(
         "ServerApp": {
             "jpserver_extensions": dict.fromkeys(extensions, True),
             "open_browser": False,
+            "port_retries": 0,  # or the client would meet a stranger where somebody took the port
             "allow_root": True,
             "root_dir": str(folder / "root"),
         },

@@ -14,10 +14,11 @@ from kills.plans import random_plan
 from kills.points import Kill
 from kills.servers import MortalServer, mortal_server
 from kills.trial import Place, trial
-from together.crowd import crowd
+from together.crowd import OTHERS, crowd
 from together.ledger import Ledger
 
 __all__ = [
+    "OTHERS",
     "Death",
     "Kill",
     "Ledger",

@@ -34,6 +34,8 @@ ENGINES = ("sqlite", "memory", "postgresql")
 PROGRAMS = "AXON_POSTGRESQL_BIN"
 #: What makes a server quick and forgetful, for tests that are not about what outlives it.
 FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+#: The engines whose stores are more than one process's.
+ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
 _TEMPLATE = "axon_template"
 
 

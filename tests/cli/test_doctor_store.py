@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import ENGINES, PostgresqlServer, new_url, postgresql
+from engines import ON_DISK, PostgresqlServer, new_url, postgresql
 from tinydb import where
 
 from jupyter_axon_notebooks.cli import storecheck
@@ -21,15 +21,14 @@ from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookC
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store, sqlite
 from jupyter_axon_notebooks.store.health import examining
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.server import reaching
 from jupyter_axon_notebooks.store.urls import file_of
 
 from .conftest import USER, Axon
 
-OUTSIDE = [engine for engine in ENGINES if engine != "memory"]  # where another process can look
 
-
-@pytest.fixture(params=OUTSIDE)
+@pytest.fixture(params=ON_DISK)
 def store(request: pytest.FixtureRequest, db: Path) -> Iterator[Store]:
     db.parent.mkdir(mode=0o700)
     opened = open_store(new_url(request.param, db.parent))
@@ -239,7 +238,7 @@ def test_the_server_and_the_role_are_told(axon: Axon, server: PostgresqlServer) 
     database = server.new_database()
     told, problems = doctored(axon, server.url(database))
     assert problems == {}
-    assert (told["database"], told["role"], told["schema version"]) == (database, "postgres", 1)
+    assert (told["database"], told["role"], told["schema version"]) == (database, "postgres", SCHEMA_VERSION)
     assert (told["exists"], told["may read"], told["may write"]) == (True, True, True)
     assert told["server"].split(".")[0].isdecimal()
 

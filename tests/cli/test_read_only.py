@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import disks
 import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
@@ -14,18 +14,14 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 
 from .conftest import EXECUTABLE, USER, Ran, repository, tree
 
-#: Runs a command that sees a folder as one that cannot be written to; everybody else sees it as ever.
-READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
-
 ReadOnly = Callable[..., Ran]
 
 
 @pytest.fixture
 def read_only(db: Path) -> ReadOnly:
     def run(*arguments: str) -> Ran:
-        own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
         ended = subprocess.run(
-            [*own, "sh", "-c", READ_ONLY, "sh", str(db.parent), EXECUTABLE, "axon", *arguments],
+            [*disks.read_only(db.parent), EXECUTABLE, "axon", *arguments],
             capture_output=True,
             text=True,
             check=False,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from repository.made import new_checkpoint, new_notebook, saved
+from made import new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import (
     NotebookCell,

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from repository.made import contents, listed, rows
+from made import contents, listed, rows
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository

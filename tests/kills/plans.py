@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from repository.made import code, markdown
+from made import code, markdown
 
 from jupyter_axon_notebooks.records import CellStatus, NotebookCell
 

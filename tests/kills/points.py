@@ -1,8 +1,8 @@
 """Where a process is killed.
 
 Between two of the calls that are counted here a process changes nothing outside itself, so to kill it before each of them
-in turn is to kill it everywhere. What happens *inside* a call is left to chance (:attr:`Kill.after`), and to the
-system, which ends a process in the midst of a write that makes a file too long (:attr:`Kill.beyond`).
+in turn is to kill it everywhere. What happens *inside* a call, a commit with its writes and its ``fsync`` above all, is left
+to chance (:attr:`Kill.after`), and to the system, which ends a process in the midst of a write that makes a file too long (:attr:`Kill.beyond`).
 """
 
 from __future__ import annotations

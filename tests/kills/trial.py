@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from repository.made import check_contents
+from made import check_contents
 
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -33,6 +34,8 @@ _KINDS = {
     "NotebookCheckpoint": "checkpoint",
     "TrainingRun": "run",
 }
+#: Seconds in which a database server notices that a client was killed.
+_PATIENCE = 60
 
 
 class Server(Protocol):
@@ -57,15 +60,16 @@ class Place:
     server: Server | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
-        """The store, opened anew when nobody has it open any more; what a server does at its start is done."""
+    def opened(self, *, swept: bool = True) -> Iterator[Opened]:
+        """The store, opened anew when nobody has it open any more; ``swept``: what a server does at its start is done."""
         store = open_store(self.url)
         if self.url.startswith("postgresql"):
             _wait_for_others(store)
         try:
             states = StateFiles(self.states_root, store_id=store.id)
             opened = Opened(store, NotebookRepository(store, states=states), states)
-            opened.sweep()
+            if swept:
+                opened.sweep()
             yield opened
         finally:
             store.close()
@@ -74,11 +78,13 @@ class Place:
 def _wait_for_others(store: Store) -> None:
     """Return when the database has noticed that whoever was killed is gone, and ended what it was about."""
     others = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "SELECT query FROM pg_stat_activity WHERE datname = current_database() "
         "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
+    ends = time.monotonic() + _PATIENCE
     with store._database.engine.connect() as connection:
-        while connection.exec_driver_sql(others).scalar_one():
+        while busy := connection.exec_driver_sql(others).scalars().all():
+            assert time.monotonic() < ends, f"somebody still has the store open: {busy}"
             connection.exec_driver_sql("SELECT pg_sleep(0.001)")
 
 

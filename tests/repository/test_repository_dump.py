@@ -14,7 +14,7 @@ import corpus
 import pytest
 import tinydb
 from dumps import counts, dump, everything, fill, is_clean, load, sums
-from engines import ENGINES, new_url
+from engines import ENGINES, ON_DISK, new_url
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved, saved_file
@@ -197,7 +197,7 @@ def test_what_belongs_to_no_record_is_left_out(store: Store, file: Path) -> None
     assert is_clean(load(open_store("memory://"), file))
 
 
-@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "memory"])
+@pytest.mark.parametrize("engine", ON_DISK)
 def test_two_loads_at_once_load_everything_once(engine: str, tmp_path: Path, file: Path) -> None:
     source = open_store("memory://")
     create_ids(NotebookRepository(source), *(f"n{number}" for number in range(30)))
@@ -251,7 +251,7 @@ print(sent)
 """
 
 
-@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "memory"])
+@pytest.mark.parametrize("engine", ON_DISK)
 def test_a_load_that_was_killed_anywhere_is_run_again_and_ends_right(
     engine: str, tmp_path: Path, file: Path
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import past
 import pytest
 import sqlalchemy as sa
-from engines import new_url, postgresql
+from engines import ON_DISK, new_url, postgresql
 from made import check_contents, code, saved
 
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -21,7 +21,7 @@ from jupyter_axon_notebooks.store.migrations import STEPS
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 VERSIONS = range(1, SCHEMA_VERSION + 1)
-PAST = [(version, engine) for version in VERSIONS for engine in past.ENGINES]
+PAST = [(version, engine) for version in VERSIONS for engine in ON_DISK]
 
 
 def build(version: int, engine: str, folder: Path) -> str:
@@ -115,7 +115,7 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, eng
 
 def test_what_is_put_down_for_tests_to_come_is_all_there_is(tmp_path: Path) -> None:
     past.write(tmp_path)
-    for engine in past.ENGINES:
+    for engine in ON_DISK:
         name = f"version{SCHEMA_VERSION}.{engine}.json"
         now, then = (json.loads((folder / name).read_text()) for folder in (tmp_path, past.STORES))
         assert shape(now) == shape(then)

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import disks
 import pytest
 from processes import Server, notebook
 
 from jupyter_axon_notebooks.store import open_store
 
 Servers = Callable[..., Server]
-
-#: A disk of its own for a server and its children, which nobody else sees.
-_DISK = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
-
-#: A folder that a server and its children cannot write to.
-_READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
-
-
-def with_disk(folder: Path, size: str) -> list[str]:
-    """Runs a command with a small disk at ``folder``."""
-    folder.mkdir(parents=True)
-    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    return [*own, "sh", "-c", _DISK, "sh", size, str(folder)]
-
-
-def remount(server: Server, folder: Path, options: str) -> None:
-    """Change the disk that a server has at ``folder``."""
-    user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-    enter = ["nsenter", f"--target={server.pid}", "--mount", *user]
-    subprocess.run([*enter, "mount", "-o", f"remount,{options}", str(folder)], check=True)
-
-
-def seen_by(server: Server, path: Path) -> Path:
-    """Where a file that a server sees can be found from here."""
-    return Path(f"/proc/{server.pid}/root{path}")
 
 
 @contextmanager
@@ -78,16 +52,16 @@ def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
     answers = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
-        server = servers(name, root=disk, inside=with_disk(disk, "8m"), extensions=extensions)
+        server = servers(name, root=disk, inside=disks.small(disk, "8m"), extensions=extensions)
         assert server.save("a.ipynb", notebook("1")).status == 201
-        remount(server, disk, "ro")
+        disks.remount(server.pid, disk, "ro")
         refused = [server.save("a.ipynb", notebook("2")), server.save("b.ipynb", notebook("2"))]
         refused += [server.rename("a.ipynb", "c.ipynb"), server.contents("DELETE", "a.ipynb")]
         answers.append([(answer.status, answer.json["message"].replace(str(disk), "")) for answer in refused])
         if extensions:
             assert [record["path"] for record in server.records()] == ["a.ipynb"]
             hold_to_sources(server, "a.ipynb", "1")
-        remount(server, disk, "rw")
+        disks.remount(server.pid, disk, "rw")
         assert server.save("a.ipynb", notebook("3")).status == 200
         if extensions:
             hold_to_sources(server, "a.ipynb", "3")
@@ -98,9 +72,9 @@ def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(servers: Ser
     statuses = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
-        server = servers(name, root=disk, inside=with_disk(disk, "1m"), extensions=extensions)
+        server = servers(name, root=disk, inside=disks.small(disk, "1m"), extensions=extensions)
         assert server.save("a.ipynb", notebook("1")).status == 201
-        with filled(seen_by(server, disk)):
+        with filled(disks.seen_by(server.pid, disk)):
             statuses.append([server.save(f"{file}.ipynb", notebook("2" * 9000)).status for file in "ab"])
         assert server.save("a.ipynb", notebook("3")).status == 200
         if extensions:
@@ -111,10 +85,10 @@ def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(servers: Ser
 def test_a_full_disk_for_the_store_delays_records_and_no_save(servers: Servers, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
-    server = servers(config=config, inside=with_disk(disk, "8m"))
+    server = servers(config=config, inside=disks.small(disk, "8m"))
     assert server.save("a.ipynb", notebook("1")).status == 201
     hold_to_sources(server, "a.ipynb", "1")
-    with filled(seen_by(server, disk)):
+    with filled(disks.seen_by(server.pid, disk)):
         for name in "ab":
             assert server.save(f"{name}.ipynb", notebook("x" * 50_000)).status in (200, 201)
         hold_to_sources(server, "a.ipynb", "1")
@@ -337,13 +311,12 @@ def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_c
     folder = tmp_path / "kept"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{folder}/axon.db"}}
     open_store(f"sqlite:///{folder}/axon.db").close()
-    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    server = servers(config=config, inside=[*own, "sh", "-c", _READ_ONLY, "sh", str(folder)])
+    server = servers(config=config, inside=disks.read_only(folder))
     assert server.save("a.ipynb", notebook("1")).status == 201
     answer = server.axon("GET", "/notebooks")
     assert (answer.status, str(folder) in answer.json["message"]) == (503, True)
     assert "written" in answer.json["message"] or "read-only" in answer.json["message"]
-    remount(server, folder, "rw,bind")
+    disks.remount(server.pid, folder, "rw,bind")
     hold_to_sources(server, "a.ipynb", "1")
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import disks
 import pytest
 
 from .conftest import Script, finished
-
-#: Runs a command with a small disk of its own, which nobody else sees.
-SMALL_DISK = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
 
 COMMON = """
 import shutil, sqlite3, sys
@@ -118,21 +115,15 @@ print("done")
 )
 
 
-def with_disk(folder: Path, size: str) -> list[str]:
-    folder.mkdir()
-    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    return [*own, "sh", "-c", SMALL_DISK, "sh", size, str(folder)]
-
-
 @pytest.mark.parametrize("write", ["create", "save", "checkpoint", "delete", "delete a checkpoint"])
 def test_no_write_leaves_anything_half(tmp_path: Path, process: Script, write: str) -> None:
     disk = tmp_path / "disk"
-    with process(WRITING, str(disk), write, command=with_disk(disk, "8m")) as running:
+    with process(WRITING, str(disk), write, command=disks.small(disk, "8m")) as running:
         assert finished(running) == ["done"]
 
 
 @pytest.mark.parametrize("store", ["new", "there already"])
 def test_a_store_opens_once_there_is_room(tmp_path: Path, process: Script, store: str) -> None:
     disk = tmp_path / "disk"
-    with process(OPENING, str(disk), store, command=with_disk(disk, "8m")) as running:
+    with process(OPENING, str(disk), store, command=disks.small(disk, "8m")) as running:
         assert finished(running) == ["done"]

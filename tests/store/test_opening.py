@@ -261,35 +261,16 @@ def test_another_process_is_waited_for_in_opening_only_so_long(file_url: str, pr
 # A full disk.
 
 
-def limited_by_pages(tmp_path: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
-    store = Store(f"sqlite:///{tmp_path}/axon.db")
-    with store.snapshot() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count=200")
+@pytest.fixture
+def limited(file_store: Store) -> tuple[Store, Callable[[], None]]:
+    """A store with little room, and what makes more."""
 
-    def make_room() -> None:
-        with store.snapshot() as connection:
-            connection.exec_driver_sql("PRAGMA max_page_count=100000")
+    def limit(pages: int) -> None:
+        with file_store.snapshot() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
-    yield store, make_room
-    store.close()
-
-
-def limited_by_the_disk(tmp_path: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
-    try:
-        store = Store(f"sqlite:///{disk}/axon.db")
-        yield store, lambda: subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True) and None
-        store.close()
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-@pytest.fixture(params=["pages", *(["disk"] if os.geteuid() == 0 else [])])
-def limited(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
-    """A store with little room, and what makes more; only root can make a small disk."""
-    yield from (limited_by_the_disk if request.param == "disk" else limited_by_pages)(tmp_path)
+    limit(200)
+    return file_store, lambda: limit(100_000)
 
 
 def test_a_full_disk_loses_nothing_and_is_got_over(limited: tuple[Store, Callable[[], None]]) -> None:

@@ -15,14 +15,21 @@ from typing import Any
 import msgspec
 from kills.observed import integrity
 from kills.trial import Opened, Place
-from repository.made import check_contents
+from made import check_contents
 
-from .ledger import Ledger
-from .work import COUNTS, ORIGIN, SAVED, SHARED, prepare, stamped
+from .ledger import Ledger, Save
+from .work import COUNTS, ORIGIN, SAVED, SHARED, SLOW, VERSIONS, prepare, stamped
+
+#: Who is at work beside the workers.
+OTHERS: dict[str, dict[str, Any]] = {
+    "reader": {"role": "reader"},
+    "saver": {"role": "saver", "times": 5},
+    "sweeper": {"role": "sweeper"},
+}
 
 
 def crowd(place: Place, *, workers: int, times: int, seed: str) -> dict[str, Ledger]:
-    """Have ``workers`` processes do ``times`` operations each, while others read and sweep; everybody's ledger.
+    """Have ``workers`` processes do ``times`` operations each, while others read, save slowly and sweep; everybody's ledger.
 
     Raises
     ------
@@ -35,12 +42,12 @@ def crowd(place: Place, *, workers: int, times: int, seed: str) -> dict[str, Led
     tasks: dict[str, dict[str, Any]] = {
         name: {"role": "worker", "name": name, "seed": f"{seed}.{name}", "times": times} for name in names
     }
-    ledgers = at_once(place, tasks | {role: {"role": role} for role in ("reader", "sweeper")})
+    ledgers = at_once(place, tasks | OTHERS)
     try:
-        check(place, [ledgers[name] for name in names])
+        check(place, [ledgers[name] for name in (*names, "saver")])
         assert [error for ledger in ledgers.values() for error in ledger.errors] == []
         assert all(ledgers[name].operations == times for name in names)
-        assert min(ledgers[role].operations for role in ("reader", "sweeper")) > 0
+        assert min(ledgers[role].operations for role in OTHERS) > 0
     except AssertionError as failure:
         raise AssertionError(f"seed {seed}: {failure}") from failure
     return ledgers
@@ -86,8 +93,8 @@ def _ledger(running: subprocess.Popen[str]) -> Ledger:
 
 
 def check(place: Place, ledgers: Sequence[Ledger]) -> None:
-    """Hold the store to the ledgers of all who changed it."""
-    with place.opened() as after:
+    """Hold the store, as they left it, to the ledgers of all who changed it."""
+    with place.opened(swept=False) as after:
         faults = integrity(after.store)
         assert faults == ["ok"], faults
         check_contents(after.store)
@@ -117,13 +124,13 @@ def _check_shared(after: Opened, ledgers: Sequence[Ledger]) -> None:
 
 
 def _check_saved(after: Opened, ledgers: Sequence[Ledger]) -> None:
-    for id in SAVED:
+    for id in (*SAVED, SLOW):
         notebook = after.repository.find_by_id(id)
         assert notebook is not None
         # The last of all saves is the last save of somebody.
-        last = [ledger.stamps[id] for ledger in ledgers if id in ledger.stamps] or ["at first"]
-        possible = [stamped(stamp, outputs_only=only) for stamp in last for only in (False, True)]
-        assert notebook.cells in possible, (notebook.cells, last)
+        last = [ledger.saves[id] for ledger in ledgers if id in ledger.saves] or [Save("at-first")]
+        assert notebook.cells in [stamped(save) for save in last], (notebook.cells, last)
+        assert after.repository.count_versions(id) <= VERSIONS
 
 
 def _check_checkpoints(after: Opened, ledgers: Sequence[Ledger]) -> None:
@@ -149,6 +156,6 @@ def _check_checkpoints(after: Opened, ledgers: Sequence[Ledger]) -> None:
 def _check_notebooks(after: Opened, ledgers: Sequence[Ledger]) -> None:
     made = [id for ledger in ledgers for id in ledger.notebooks]
     listed = [summary.id for summary in after.repository.list_all()]
-    assert sorted(listed) == sorted([SHARED, *SAVED, *made])
+    assert sorted(listed) == sorted([SHARED, *SAVED, SLOW, *made])
     paths = [binding.path for binding in after.repository.list_bindings(ORIGIN)]
     assert len(paths) == len(set(paths))

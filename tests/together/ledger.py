@@ -5,8 +5,20 @@ from __future__ import annotations
 import msgspec
 
 
+class Save(msgspec.Struct, frozen=True):
+    """A save of a notebook all of whose cells bear its stamp.
+
+    ``outputs_only``: the sources are those of every other save of which this is true. ``large``: parts of it are written
+    ahead.
+    """
+
+    stamp: str
+    outputs_only: bool = False
+    large: bool = False
+
+
 class Ledger(msgspec.Struct):
-    """Kept by one worker.
+    """Kept by one process.
 
     Attributes
     ----------
@@ -24,10 +36,13 @@ class Ledger(msgspec.Struct):
         The epochs of the shared run at which its checkpoint was the one that was taken.
     digests : dict
         Of those checkpoints that have a model state, its SHA-256.
-    stamps : dict
-        The last save of each saved notebook: what it wrote into every cell.
+    saves : dict
+        The last save of each saved notebook.
     notebooks : list of str
         The notebooks it created and did not delete.
+    removed : dict
+        What a sweeper removed: how many ``versions``, ``contents`` with them, contents written ``ahead`` of a version, and
+        ``folders`` of state files.
     errors : list of str
         What went wrong. A refusal that is part of the game is no error.
     """
@@ -40,6 +55,7 @@ class Ledger(msgspec.Struct):
     losses: dict[str, float] = {}
     won: list[int] = []
     digests: dict[str, str] = {}
-    stamps: dict[str, str] = {}
+    saves: dict[str, Save] = {}
     notebooks: list[str] = []
+    removed: dict[str, int] = {}
     errors: list[str] = []

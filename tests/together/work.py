@@ -1,7 +1,7 @@
 """What the processes do that work on one store at the same time.
 
 Run as a module with a role and its arguments as JSON. It says ``ready``, waits for a line, works, and prints a ledger.
-Workers do a number of operations; the reader and the sweeper go on until their standard input is closed.
+Workers and the saver do a number of operations; the reader and the sweeper go on until their standard input is closed.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from repository.made import code, new_checkpoint, new_notebook, saved
+from kills.plans import LARGE
+from made import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookCell
-from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
-from .ledger import Ledger
+from .ledger import Ledger, Save
 
-#: The notebook that everybody works on, and those that everybody saves.
+#: The notebook that everybody works on, those that everybody saves, and one that is saved slowly.
 SHARED = "shared"
 SAVED = [f"saved-{number}" for number in range(4)]
+SLOW = "saved-slowly"
 #: The cells of the shared notebook that hold a number: raised in one step, and by reading first and writing then.
 COUNTS = ("count", "checked")
 #: The run that everybody adds checkpoints to, and the files that everybody wants to be bound to.
@@ -44,20 +46,23 @@ ORIGIN = "an origin"
 PATHS = [f"/{number}.ipynb" for number in range(8)]
 #: Cells of its own that a worker keeps in the shared notebook; checkpoints it keeps; notebooks it keeps.
 _KEPT = 4
+#: Seconds that the saver waits for a sweep.
+_PATIENCE = 60
 #: Versions of each notebook that the sweeper keeps.
-_VERSIONS = 5
+VERSIONS = 5
 
 
 def prepare(repository: NotebookRepository) -> None:
     """Make the notebooks that all processes meet at."""
     repository.create(new_notebook(*(code(id, "0") for id in COUNTS), id=SHARED))
-    for id in SAVED:
-        repository.create_saved(new_notebook(id=id), saved(*stamped("at first")))
+    for id in (*SAVED, SLOW):
+        repository.create_saved(new_notebook(id=id), saved(*stamped(Save("at-first"))))
 
 
-def stamped(stamp: str, *, outputs_only: bool = False) -> list[NotebookCell]:
-    """Cells that all bear one stamp; of another save some are different, or only their outputs."""
-    return [code(f"c{n}", "" if outputs_only else stamp, f"{stamp}", count=n) for n in range(5)]
+def stamped(save: Save) -> list[NotebookCell]:
+    """The cells of a save: each bears its stamp, at the beginning of what it printed if nowhere else."""
+    source, length = "" if save.outputs_only else save.stamp, LARGE if save.large else 1
+    return [code(f"c{n}", source, f"{save.stamp} {str(n) * length}", count=n) for n in range(5)]
 
 
 class Worker:
@@ -126,9 +131,10 @@ class Worker:
             self._note_count("checked")
 
     def _save(self) -> None:
-        id, stamp = self._dice.choice(SAVED), self._fresh()
-        self._repository.save(id, saved(*stamped(stamp, outputs_only=self._dice.random() < 0.5)))
-        self.ledger.stamps[id] = stamp
+        id = self._dice.choice(SAVED)
+        save = Save(self._fresh(), outputs_only=self._dice.random() < 0.5, large=self._dice.random() < 0.5)
+        self._repository.save(id, saved(*stamped(save)))
+        self.ledger.saves[id] = save
 
     def _add_cell(self) -> None:
         if len(self.ledger.cells) < _KEPT:
@@ -234,10 +240,10 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
     repository = NotebookRepository(store, states=states)
     lowest = 0
     while not until():
-        for id in SAVED:
+        for id in (*SAVED, SLOW):
             notebook = repository.find_by_id(id)
             assert notebook is not None
-            stamps = {output.text for cell in notebook.cells for output in cell.outputs}
+            stamps = {(output.text or "").split()[0] for cell in notebook.cells for output in cell.outputs}
             assert (len(stamps), len(notebook.cells)) == (1, 5), notebook
             assert {cell.source for cell in notebook.cells} in ({""}, stamps), notebook
         shared = repository.find_by_id(SHARED)
@@ -254,16 +260,40 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
 
 
 def sweep(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
-    """Sweep again and again, as a server does at its start and every hour."""
-    repository = NotebookRepository(store, states=states)
-    while not until():
+    """Sweep again and again, as a server does at its start and every hour, and once more when all is done."""
+    repository, removed = NotebookRepository(store, states=states), Counter[str]()
+    last = False
+    while not last:
+        last = until()
         report = states.sweep(partial(named_files, repository))
         assert report.problems == [], report.problems
-        steps = [repository.drop_written_ahead(id) for id in repository.notebooks_written_ahead()]
-        steps += [repository.tidy_notebook(id, _VERSIONS) for id in repository.notebooks_to_tidy(_VERSIONS)]
-        for _ in chain.from_iterable(steps):
-            pass
+        removed["folders"] += len(report.folders)
+        for id in repository.notebooks_written_ahead():
+            removed["ahead"] += sum(done.contents for done in repository.drop_written_ahead(id))
+        for id in repository.notebooks_to_tidy(VERSIONS):
+            for done in repository.tidy_notebook(id, VERSIONS):
+                removed.update(done._asdict())
         ledger.operations += 1
+    ledger.removed = dict(removed)
+
+
+def save_slowly(store: Store, times: int) -> Ledger:
+    """Save, each time waiting in the midst until a sweep has taken what was written ahead, where anything was."""
+    ledger, repository = Ledger(), NotebookRepository(store)
+    write_ahead = versions.Versions.write_ahead
+
+    def and_wait(*arguments: Any) -> None:
+        write_ahead(*arguments)
+        ends = time.monotonic() + _PATIENCE
+        while SLOW in repository.notebooks_written_ahead():
+            assert time.monotonic() < ends, "nobody sweeps"
+
+    versions.Versions.write_ahead = and_wait
+    for number in range(times):
+        ledger.saves[SLOW] = Save(f"slow-{number}", large=True)
+        repository.save(SLOW, saved(*stamped(ledger.saves[SLOW])))
+        ledger.operations += 1
+    return ledger
 
 
 def fork_and_count(store: Store, times: int, children: int) -> Ledger:
@@ -301,12 +331,15 @@ def fork_and_count(store: Store, times: int, children: int) -> Ledger:
 
 def _main() -> None:
     task: dict[str, Any] = json.loads(sys.argv[1])
+    versions._BATCH_LENGTH = LARGE  # so that of a save that is none each part is written ahead
     store = open_store(task["url"])
     states = StateFiles(Path(task["states_root"]), store_id=store.id)
     print("ready", flush=True)
     sys.stdin.readline()
     if task["role"] == "worker":
         ledger = Worker(store, states, task["name"], task["seed"]).work(task["times"])
+    elif task["role"] == "saver":
+        ledger = save_slowly(store, task["times"])
     elif task["role"] == "forker":
         ledger = fork_and_count(store, task["times"], task["children"])
     else:

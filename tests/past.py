@@ -1,6 +1,6 @@
 """Stores of the past: how one is put down for tests to come, and what can be found in one.
 
-``PYTHONPATH=tests python tests/repository/past.py`` writes a small store of the present schema version, one per engine, to
+``python tests/past.py`` writes a small store of the present schema version, one per engine, to
 ``tests/data/stores``, as SQL and, in JSON, what is found in it. Do so, and read what was written, before the version is
 raised.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from engines import new_url, postgresql
+from engines import ON_DISK, new_url, postgresql
 from made import code, markdown, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import NotebookMetadata, RunStatus, UpdateCheckpoint, UpdateNotebook
@@ -23,9 +23,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
-#: What is in memory has no past.
-ENGINES = ("sqlite", "postgresql")
-STORES = Path(__file__).parents[1] / "data" / "stores"
+STORES = Path(__file__).parent / "data" / "stores"
 
 
 def everything(store: Store) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def fill(store: Store) -> None:
 
 def write(folder: Path = STORES) -> None:
     """Put a store of the present schema version down in ``folder``, for each engine."""
-    for engine in ENGINES:
+    for engine in ON_DISK:
         with tempfile.TemporaryDirectory() as temporary:
             store = open_store(new_url(engine, Path(temporary)))
             fill(store)
