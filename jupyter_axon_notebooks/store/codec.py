@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import RecordDamaged
@@ -32,6 +33,18 @@ def encode(document: Any) -> str:
             # A lone surrogate has no UTF-8 form; escaped, it survives.
             return _encode_ascii(document)
     return text
+
+
+def encode_ending(document: Mapping[Any, Any], names: Collection[str]) -> str:
+    """As :func:`encode`, with the fields ``names`` at the end, in this order, as far as there are any.
+
+    Of a name that an object has twice, :func:`decode` takes the last. So who sees the end of a text knows these fields.
+    """
+    ending = {name: document[name] for name in names if name in document}
+    rest = {name: value for name, value in document.items() if name not in ending}
+    if not rest or not ending:
+        return encode(document)
+    return f"{encode(rest)[:-1]},{encode(ending)[1:]}"
 
 
 def decode(text: str) -> Any:

@@ -35,7 +35,7 @@ _IS_MINE = f"user_id = (SELECT {ROLES}.user_id {_MINE}) OR (SELECT {ROLES}.admin
 # A subquery in a policy is held to policies itself: what it finds is the role's own.
 _OF_MINE = f"EXISTS (SELECT 1 FROM {NOTEBOOKS.name} WHERE {NOTEBOOKS.name}.id = notebook_id)"  # noqa: S608 - the name is ours
 # The ids of contents can be foretold: whoever may take one in advance keeps another's notebook from being saved.
-_UNDER_MINE = f"{_OF_MINE} AND starts_with(id, notebook_id || '/')"
+_NAMED_FOR_IT = "starts_with(id, notebook_id || '/')"
 
 _EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
 
@@ -231,6 +231,15 @@ def _check_schema(connection: sa.Connection, members: str) -> None:
         )
 
 
+def _says(ending: Iterable[str]) -> str:
+    """The condition that a document says of these fields what the columns say, as which alone the policies know it.
+
+    By how it ends (:func:`.codec.encode_ending`): PostgreSQL's own JSON has no NaN, no NUL and no lone surrogate.
+    """
+    fields = " || ".join(f"""',"{name}":' || to_json({name})::text""" for name in ending)
+    return f"right(document, length({fields} || '}}')) = {fields} || '}}'"
+
+
 class _Fence:
     """What has the database show a role its user's records only."""
 
@@ -256,11 +265,10 @@ class _Fence:
         for table in schema.tables.values():
             name = table.sql.name
             if table.collection is NOTEBOOKS:
-                self._hold(name, _IS_MINE, _EVERYTHING)
+                self._hold(name, _IS_MINE, _EVERYTHING, _says(table.collection.ending))
             else:
-                self._hold(
-                    name, _OF_MINE, _EVERYTHING, _UNDER_MINE if table.collection is CONTENTS else _OF_MINE
-                )
+                held = _NAMED_FOR_IT if table.collection is CONTENTS else _says(table.collection.ending)
+                self._hold(name, _OF_MINE, _EVERYTHING, held)
                 self._bind(name)
             sequence = self._connection.scalar(
                 sa.text("SELECT pg_get_serial_sequence(:table, 'seq')"), {"table": name}
@@ -271,9 +279,10 @@ class _Fence:
                 self._bind(table.metric_index.sql.name)
         self._hold(MARKS, "role = current_user", _EVERYTHING)
 
-    def _hold(self, table: str, shown: str, rights: str, written: str | None = None) -> None:
+    def _hold(self, table: str, shown: str, rights: str, written: str = "true") -> None:
+        """Show members the rows for which ``shown`` holds; of what they write ``written`` has to hold as well."""
         execute = self._execute
-        policy = f"ON {table} TO {self._members} USING ({shown}) WITH CHECK ({written or shown})"
+        policy = f"ON {table} TO {self._members} USING ({shown}) WITH CHECK (({shown}) AND {written})"
         if self._noted(table) != self._note(table, policy):
             execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
             execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")

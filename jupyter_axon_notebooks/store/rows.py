@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from .codec import column_text, decode, encode, plain_text
+from .codec import column_text, decode, plain_text
 from .database import Database
 from .schema import CollectionTable
 
@@ -195,7 +195,7 @@ class Rows(Mapping[str, Document]):
     def replace(self, doc_id: str, document: Document) -> None:
         """Write a document that is there. Not for a collection with a metric index, as :meth:`discard`."""
         assert self.table.metric_index is None
-        text = encode(document)
+        text = self.table.encoded(document)
         with self.database.transaction() as connection:
             _Writer(connection, self).update({doc_id: (_as_read(document, text, self.table), text, "")})
 
@@ -300,7 +300,7 @@ class Changes(MutableMapping[str, Document]):
         """Send what changed to the engine."""
         inserted, updated = {}, {}
         for doc_id, (stored, document) in self._loaded.items():  # all encoded before any is sent: it can fail
-            text = encode(document)
+            text = self._rows.table.encoded(document)
             if stored is None:
                 inserted[doc_id] = (_as_read(document, text, self._rows.table), text)
             elif text != stored:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from .codec import column_text
+from .codec import column_text, encode_ending
 from .ranking import MetricIndex
 
 #: Raised whenever a column or an index is added, removed or changes its meaning.
@@ -59,6 +59,8 @@ class Collection:
         Each a list of promoted fields (or ``id``). A unique one binds only rows that have all its fields.
     ranked : bool
         Whether the documents' ``metrics`` are indexed for :meth:`MetricIndex.best`.
+    ending : tuple of str
+        What the stored form ends with: the fields that tell whose a document is, for :mod:`.roles` to hold it to.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Collection:
     indexes: tuple[tuple[str, ...], ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()
     ranked: bool = False
+    ending: tuple[str, ...] = ()
 
 
 NOTEBOOKS = Collection(
@@ -81,6 +84,7 @@ NOTEBOOKS = Collection(
     ),
     indexes=(("user_id", "updated_at", "id"), ("updated_at", "id"), ("embedded_id",)),
     unique=(("origin", "path"),),
+    ending=("id", "user_id"),
 )
 CHECKPOINTS = Collection(
     "axonml_checkpoints",
@@ -95,16 +99,19 @@ CHECKPOINTS = Collection(
     indexes=(("notebook_id", "created_at", "id"), ("version_id",)),
     unique=(("notebook_id", "run_id", "epoch", "step"),),
     ranked=True,
+    ending=("notebook_id",),
 )
 RUNS = Collection(
     "axonml_runs",
     fields=(Field("notebook_id"), Field("started_at"), Field("status")),
     indexes=(("notebook_id", "started_at", "id"),),
+    ending=("notebook_id",),
 )
 VERSIONS = Collection(
     "axonml_versions",
     fields=(Field("notebook_id"), Field("ordinal", "integer")),
     unique=(("notebook_id", "ordinal"),),
+    ending=("notebook_id",),
 )
 CONTENTS = Collection(
     "axonml_contents",
@@ -115,6 +122,7 @@ PROVENANCE = Collection(
     "axonml_provenance",
     fields=(Field("notebook_id"),),
     indexes=(("notebook_id",),),
+    ending=("notebook_id",),
 )
 COLLECTIONS = (NOTEBOOKS, CHECKPOINTS, RUNS, VERSIONS, CONTENTS, PROVENANCE)
 
@@ -197,6 +205,10 @@ class CollectionTable:
             found = sa.select(sa.func.max(c[name])).where(c[of] == sa.bindparam("value"))
             self._select_highest[name, of] = found
         return found
+
+    def encoded(self, document: Mapping[str, Any]) -> str:
+        """The stored form of a document; raises as :func:`.codec.encode` does."""
+        return encode_ending(document, self.collection.ending)
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """The row of a document whose encoded form is ``text``."""

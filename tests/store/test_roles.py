@@ -35,6 +35,7 @@ from jupyter_axon_notebooks.repository.versions import content_id, take_apart
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, document
+from jupyter_axon_notebooks.store.codec import decode, encode
 from jupyter_axon_notebooks.store.roles import ROLES, Role, new_password, pass_lines
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.store.server import examine_server, reaching
@@ -111,6 +112,10 @@ def trained(repository: NotebookRepository, user_id: str) -> tuple[str, str]:
     return notebook.id, checkpoint.id
 
 
+def document_of(notebook_id: str) -> str:
+    return f'{{"id":"p","notebook_id":"{notebook_id}"}}'
+
+
 def test_each_role_sees_its_own_users_records_and_an_admin_all(acting_as: Opener) -> None:
     alice, bob, boss = acting_as("alice"), acting_as("bob_role"), acting_as("boss")
     of_alice, of_bob = trained(alice, "alice")[0], trained(bob, "bob")[0]
@@ -157,15 +162,15 @@ def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
     with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
         if table == "axonml_provenance":
             owner.execute(
-                f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', '{{}}', %s), ('q', '{{}}', %s)",
-                [notebook_id, of_bob],
+                f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s), ('q', %s, %s)",
+                [document_of(notebook_id), notebook_id, document_of(of_bob), of_bob],
             )
         everything = owner.execute(f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]).fetchall()
         assert everything
         assert bob.execute(f"SELECT count(*) FROM {table} WHERE {key} = %s", [notebook_id]).fetchone() == (0,)
         own = len(bob.execute(f"SELECT 1 FROM {table}").fetchall())
         assert own > 0
-        changed = "value = 0" if table == "axonml_metrics" else "document = 'x'"
+        changed = "value = 0" if table == "axonml_metrics" else "document = document"
         for blindly in (f"UPDATE {table} SET {changed}", f"DELETE FROM {table}"):
             with bob.transaction(force_rollback=True):
                 assert bob.execute(blindly).rowcount == own
@@ -192,9 +197,73 @@ def test_nothing_is_put_into_anothers_notebook(shared: Shared, acting_as: Opener
     with closing(shared.sql("bob_role")) as bob:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", values)
-        bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", {**values, "notebook_id": of_bob})
+        own = {**values, "notebook_id": of_bob, "document": document_of(of_bob)}
+        bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", own)
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             bob.execute(f"UPDATE {table} SET notebook_id = %s", [of_alice])
+
+
+FORGED = {
+    "another's name": {"id": "forged", "name": "n", "user_id": "alice"},
+    "nobody's name": {"id": "forged", "name": "n"},
+    "another's id": {"name": "n", "id": "of alice", "user_id": "bob"},
+    "a name that is not its own": {
+        "id": "forged",
+        "user_id": "alice",
+        "metadata": {"id": "forged", "user_id": "bob"},
+    },
+}
+
+
+@pytest.mark.parametrize("document", list(FORGED.values()), ids=list(FORGED))
+def test_a_document_says_whose_it_is(shared: Shared, document: dict[str, Any]) -> None:
+    insert = "INSERT INTO axonml_notebooks (id, document, user_id) VALUES ('forged', %s, 'bob')"
+    with closing(shared.sql("bob_role")) as bob:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute(insert, [encode(document)])
+        # Of a field that is there twice, readers take the last.
+        bob.execute(insert, ['{"user_id":"alice","id":"forged","user_id":"bob"}'])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute("UPDATE axonml_notebooks SET document = %s", [encode(document)])
+    with closing(shared.sql("postgres")) as owner:
+        [stored] = owner.execute("SELECT document FROM axonml_notebooks").fetchone() or ()
+    assert decode(stored)["user_id"] == "bob"
+
+
+@pytest.mark.parametrize(
+    "table", ["axonml_checkpoints", "axonml_runs", "axonml_versions", "axonml_provenance"]
+)
+def test_a_document_says_of_which_notebook_it_is(shared: Shared, acting_as: Opener, table: str) -> None:
+    of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
+    insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s)"
+    with closing(shared.sql("bob_role")) as bob:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute(insert, [document_of(of_alice), of_bob])
+        bob.execute(insert, [document_of(of_bob), of_bob])
+
+
+@pytest.mark.parametrize("user", ['o"hara \\ sons', "Größe 😀", "tab\tbell\x07", "\u2028"])
+@pytest.mark.parametrize("name", ["train", "nul \x00", "lone \ud800"])
+def test_a_user_may_be_called_anything(
+    shared: Shared, opened: Callable[[str], Store], user: str, name: str
+) -> None:
+    with closing(Store(shared.url("postgres"))) as store:
+        store.separate_users([Role("alice", user)])
+    alice = NotebookRepository(opened("alice"))
+    extra = {"nan": float("nan"), "huge": 10**400, "user_id": "bob"}
+    made = alice.create(
+        NewNotebook(
+            id=f"n {user}",
+            user_id=user,
+            name=name,
+            metadata=NotebookMetadata(kernel="k", language="l", extra=extra),
+        )
+    )
+    alice.update(made.id, UpdateNotebook(description=name))
+    alice.create_checkpoint(
+        NewCheckpoint(notebook_id=made.id, epoch=1, step=1, metrics={"loss": float("inf")})
+    )
+    assert [(n.id, n.user_id, n.name) for n in alice.list_all()] == [(made.id, user, name)]
 
 
 def test_a_record_is_not_handed_to_somebody_else(shared: Shared, acting_as: Opener) -> None:
@@ -226,7 +295,7 @@ def test_nobody_takes_the_place_of_what_anothers_save_will_need(shared: Shared, 
     "leaving",
     [
         "DELETE FROM axonml_notebooks WHERE id = 'given'",
-        "UPDATE axonml_notebooks SET id = 'moved' WHERE id = 'given'",
+        """UPDATE axonml_notebooks SET id = 'moved', document = replace(document, '"given"', '"moved"')""",
     ],
 )
 def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
@@ -238,7 +307,10 @@ def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
         NewCheckpoint(notebook_id="given", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
     )
     with closing(shared.sql("bob_role")) as sql, closing(shared.sql("postgres")) as owner:
-        sql.execute("INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', '{}', 'given')")
+        sql.execute(
+            "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'given')",
+            [document_of("given")],
+        )
         with suppress(psycopg.errors.ForeignKeyViolation):
             sql.execute(leaving)
         if leaving.startswith("DELETE"):
