@@ -156,12 +156,9 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
                 # While it is empty: a file that others write to cannot be given the means to shrink in steps.
                 connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
             _refuse_others(connection, path)
-            _set_journal(connection, journal, busy_timeout)
+            make_durable(connection, journal, busy_timeout)
             # Some builds of SQLite write zeros over all they delete. To remove 50 MB then takes half a second.
             connection.execute("PRAGMA secure_delete=FAST")
-            # Without a log, the commit is the removal of the journal: EXTRA makes that durable as well.
-            connection.execute(f"PRAGMA synchronous={'FULL' if journal == 'wal' else 'EXTRA'}")
-            connection.execute("PRAGMA fullfsync=ON")  # macOS: otherwise a sync stops at the disk's own cache
         except BaseException:
             connection.close()
             raise
@@ -253,14 +250,23 @@ def _is_empty(path: Path) -> bool:
         return True
 
 
-def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:
+def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:
+    """Have what is committed be on the disk, with ``journal``, or with the one that there is where it cannot be had."""
+    had = _set_journal(connection, journal, busy_timeout)
+    # Without a log, the commit is the removal of the journal: EXTRA makes that durable as well.
+    connection.execute(f"PRAGMA synchronous={'FULL' if had == 'wal' else 'EXTRA'}")
+    connection.execute("PRAGMA fullfsync=ON")  # macOS: otherwise a sync stops at the disk's own cache
+
+
+def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> str:
     # Switching needs the file to itself, and SQLite does not wait for that however long the busy timeout is.
     deadline = time.monotonic() + busy_timeout
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != journal:
+    while True:
         try:
-            # Where the mode cannot be had, SQLite keeps the one it has, which is as safe.
-            connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
-            return
+            (had,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if had != journal:
+                (had,) = connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
+            return str(had)
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise

@@ -38,8 +38,8 @@ def reclaim(database: Database, path: Path) -> Iterator[int]:
 def _shorten_file(database: Database) -> int:
     if _ask(database, "auto_vacuum") != INCREMENTAL or _ask(database, "freelist_count") <= _SPARE_PAGES:
         return 0
-    ends = time.monotonic() + _TURN
     with database.transaction() as connection:
+        ends = time.monotonic() + _TURN  # of the work: others may have been waited for
         before = _ask(database, "page_count")
         for _ in range(_ask(database, "freelist_count") - _SPARE_PAGES):
             # One at a time: of a statement without result columns the driver takes the first step only.

@@ -69,6 +69,15 @@ def test_every_connection_commits_to_the_disk(file_store: Store) -> None:
         file_store.close()
 
 
+def test_where_there_can_be_no_log_a_commit_is_as_durable(file_url: str) -> None:
+    # Locks that are files: then SQLite has no memory that it could share, and so no log.
+    other = f"{path_of(file_url).as_uri()}?vfs=unix-dotfile"
+    with contextlib.closing(sqlite3.connect(other, uri=True, isolation_level=None)) as connection:
+        engine.make_durable(connection, "wal", 0.1)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
+
+
 @pytest.mark.parametrize("name", ["a b", "100%", "what?", "é", "#1", "file:x", "'"])
 def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
     store = Store(f"sqlite:///{tmp_path}/{name}/axon.db")

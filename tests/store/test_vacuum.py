@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections import deque
 from itertools import islice
 
 import pytest
+import sqlalchemy as sa
 
 from jupyter_axon_notebooks.store import Document, Store, vacuum
 
@@ -53,6 +55,20 @@ def test_it_shrinks_in_steps_that_may_be_the_last(file_store: Store, monkeypatch
     assert [dict(run) for run in file_store.runs] == [{"a": 1}]
     assert pragma(file_store, "freelist_count") <= free - 3
     assert pragma(file_store, "integrity_check") == "ok"
+
+
+def test_to_wait_for_another_writer_is_no_part_of_a_step(file_store: Store) -> None:
+    fill(file_store, 4)
+    file_store.runs.truncate()
+
+    def wait(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("BEGIN"):
+            threading.Event().wait(2 * vacuum._TURN)
+
+    engine = file_store._database.engine
+    sa.event.listen(engine, "before_cursor_execute", wait)
+    assert next(file_store.reclaim()) > pragma(file_store, "page_size")
+    sa.event.remove(engine, "before_cursor_execute", wait)
 
 
 def test_a_little_room_is_left_for_the_writes_to_come(file_store: Store) -> None:
