@@ -104,12 +104,11 @@ class Housekeeping:
     def _drop_ahead(self, id: str) -> Tidied:
         with self._store.transaction():
             if self._store.notebooks.locked(id) is None:
-                self._store.lock(
-                    f"notebook {id}"
-                )  # as whoever makes the record does, who may be done just now
+                # As whoever makes the record does, who may be done just now.
+                self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Tidied()
-            waiting = list(islice(self._versions.ahead(id, self._versions.newest(id)), _PAGE))
+            waiting = self._store.leftovers.ahead_of(id, limit=_PAGE)
             self._store.contents.discard(waiting)
         return Tidied(contents=len(waiting))
 
@@ -153,13 +152,8 @@ class _Lists:
 
     def unlisted(self) -> set[str]:
         """The contents that no version lists, but for those that a save may have written ahead."""
-        newest = self._versions.newest(self._id)
-        contents, of_notebook = self._store.contents, where("notebook_id") == self._id
-        unlisted = {id for id in contents.ids(of_notebook) if not self._uses[id]}
-        if unlisted:
-            for ordinal in (newest, newest + 1):
-                unlisted -= contents.ids(of_notebook & (where("ordinal") == ordinal))
-        return unlisted
+        contents = self._store.contents.ids(where("notebook_id") == self._id)
+        return {id for id in contents if not self._uses[id]} - self._store.leftovers.ahead_of(self._id)
 
 
 def _pages(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -5,12 +5,12 @@ A cell is kept in two parts, its source (type, source, metadata, attachments) an
 list of ``[cell id, source hash, outputs hash, execution count]`` and the metadata. Execution counts are no part of the
 outputs: re-running a notebook that prints the same stores nothing but the list.
 
-Versions of a notebook are numbered (``ordinal``), and a content carries the number of the version that first had it.
-A save that changes outputs alone replaces the newest version under the same number; the contents that bear this number
-and are no longer listed belong to nobody else, and go with it. So no version lists a content of a higher number than
-its own, and what bears a number that no version has (yet) was written ahead of one. Old versions go one day
-(:mod:`.housekeeping`), and what is still listed then keeps its number: a content belongs to one version alone if it is
-newer than every version before that.
+Versions of a notebook are numbered (``ordinal``), each higher than all before it, and a content carries the number of
+the version that it was written for. So no version lists a content of a higher number than its own, what is newer than
+the newest version was written ahead of one, and a content belongs to one version alone if it is newer than every
+version before that. A save that changes outputs alone replaces the newest version, under the next number; what is newer
+than the versions that stay, and no longer listed, goes with it. Old versions go one day (:mod:`.housekeeping`), and
+what is still listed then keeps its number.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class Versions:
         self, notebook_id: str, parts: Parts, digests: list[str], lock: Callable[[], str | None]
     ) -> None:
         with self._store.transaction():
-            ordinal, _ = self._place(self._current(lock()), parts)
+            ordinal = _following(self._current(lock()))
             self._insert(notebook_id, parts, self._missing(notebook_id, digests), ordinal)
 
     def write(
@@ -222,17 +222,10 @@ class Versions:
             if current["cells"] == entries and encode(current["metadata"]) == encode(parts.metadata):
                 return str(current["id"])
             known = _parts(current).listed()
-        ordinal, replaces = self._place(current, parts)
-        if replaces:
-            self._store.versions.discard([str(current_id)])
-            # Written ahead of a version that did not begin after all. Of that number none may be left.
-            self._drop(self.ahead(notebook_id, ordinal))
-        elif current is not None:
-            # Written ahead of a replacement of the current version that did not come to be. Of the numbers up to the
-            # current one nobody else can list them, and from now on nobody would look there.
-            own = self._store.leftovers.unshared(notebook_id, ordinal - 1)
-            newer = self._store.leftovers.unshared(notebook_id, ordinal)
-            self._drop(own - newer - {content_id(notebook_id, digest) for digest in known})
+            if self._is_replaced(current, parts):
+                self._store.versions.discard([str(current_id)])
+        ordinal = _following(current)
+        # What no other version can list: of the version that is replaced, and whatever was written ahead.
         listed = {content_id(notebook_id, digest) for digest in parts.listed()}
         self._drop(self._store.leftovers.unshared(notebook_id, ordinal) - listed)
         # Those written ahead as well: a sweep may have taken them.
@@ -250,14 +243,10 @@ class Versions:
     def _current(self, version_id: str | None) -> Document | None:
         return None if version_id is None else self._version(version_id)
 
-    def _place(self, current: Document | None, parts: Parts) -> tuple[int, bool]:
-        """The number of the version to come, and whether it replaces the current one."""
-        if current is None:
-            return 0, False
+    def _is_replaced(self, current: Document, parts: Parts) -> bool:
+        """Whether the current version gives way to the one to come."""
         same_sources = [e[:2] for e in current["cells"]] == [[e.cell_id, e.source] for e in parts.entries]
-        if same_sources and not self._store.checkpoints.has(version_id=current["id"]):
-            return int(current["ordinal"]), True
-        return int(current["ordinal"]) + 1, False
+        return same_sources and not self._store.checkpoints.has(version_id=current["id"])
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> list[str]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
@@ -275,17 +264,6 @@ class Versions:
             self._store.contents.discard(content_ids)
 
     # Reading
-
-    def ahead(self, notebook_id: str, newest: int) -> set[str]:
-        """The ids of contents that were written ahead of the version after the ``newest`` one; -1: there is none."""
-        following = where("ordinal") == newest + 1
-        return self._store.contents.ids((where("notebook_id") == notebook_id) & following)
-
-    def newest(self, notebook_id: str) -> int:
-        """The number of a notebook's newest version; -1 where it has none."""
-        of_notebook = where("notebook_id") == notebook_id
-        found = self._store.versions.search(of_notebook, sort=["-ordinal"], limit=1)
-        return int(found[0]["ordinal"]) if found else -1
 
     def listed(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
         """The ids of the contents that each of these versions lists; of those versions that there are."""
@@ -373,6 +351,11 @@ class Versions:
 def listed_contents(version: Mapping[str, Any]) -> set[str]:
     """The ids of the contents that a version's document lists."""
     return {content_id(version["notebook_id"], digest) for digest in _parts(version).listed()}
+
+
+def _following(current: Document | None) -> int:
+    """The number of the version after the current one."""
+    return 0 if current is None else int(current["ordinal"]) + 1
 
 
 def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:

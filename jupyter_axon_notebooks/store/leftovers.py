@@ -41,6 +41,10 @@ class Leftovers:
             c.notebook_id == sa.bindparam("of"),
             c.ordinal > sa.func.coalesce(before.scalar_subquery(), -1),
         )
+        latest = sa.select(sa.func.max(v.ordinal)).where(of_notebook).scalar_subquery()
+        self._ahead_of = sa.select(c.id).where(
+            c.notebook_id == sa.bindparam("of"), c.ordinal > sa.func.coalesce(latest, -1)
+        )
         self._ahead = (
             sa.select(c.notebook_id)
             .group_by(c.notebook_id)
@@ -55,6 +59,12 @@ class Leftovers:
         given = {"of": column_text(notebook_id), "keep": keep, "most": limit}
         with self._database.reading() as connection:
             return [plain_text(found) for found in connection.scalars(self._superseded, given)]
+
+    def ahead_of(self, notebook_id: str, *, limit: int | None = None) -> set[str]:
+        """The contents of a notebook that are newer than all of its versions; ``limit`` of them at most."""
+        with self._database.reading() as connection:
+            found = connection.scalars(self._ahead_of.limit(limit), {"of": column_text(notebook_id)})
+            return {plain_text(one) for one in found}
 
     def unshared(self, notebook_id: str, ordinal: int) -> set[str]:
         """The contents of a notebook that no version numbered below ``ordinal`` can list, being newer."""

@@ -311,21 +311,27 @@ def test_saves_and_sweeps_at_once_lose_nothing(
         assert repository.get_version("nb", checkpoint.version_id or "") is not None
 
 
-@pytest.mark.parametrize("recorded", [False, True])
-def test_what_a_killed_save_wrote_ahead_is_found_and_goes(tmp_path: Path, recorded: bool) -> None:
+@pytest.mark.parametrize(
+    "recorded",
+    [[], [code("a")], [code(f"c{n}", "1") for n in range(5)]],
+    ids=["new", "other sources", "other outputs"],
+)
+def test_what_a_killed_save_wrote_ahead_is_found_and_goes(
+    tmp_path: Path, recorded: list[NotebookCell]
+) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     store = open_store(url)
     repository = NotebookRepository(store)
     if recorded:
-        repository.create(new_notebook(code("a"), id="nb"))
+        repository.create(new_notebook(*recorded, id="nb"))
     killed_in_a_save(url)
-    assert len(contents(store)) > 1
+    assert len(contents(store).keys() - listed(store)) > 1
     assert repository.notebooks_written_ahead() == {"nb"}
     assert repository.notebooks_to_tidy(1) == []
     deque(repository.drop_written_ahead("nb"))
     assert repository.notebooks_written_ahead() == set()
     check_contents(store)
-    assert repository.count_notebooks() == (1 if recorded else 0)
+    assert repository.count_notebooks() == bool(recorded)
     store.close()
 
 
