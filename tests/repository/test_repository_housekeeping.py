@@ -28,11 +28,12 @@ from made import (
     saved,
 )
 
-from jupyter_axon_notebooks.errors import NotFound
+from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
 from jupyter_axon_notebooks.repository import versions as repository_versions
-from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store import DocumentTable, Store, open_store
+from jupyter_axon_notebooks.store.leftovers import Leftovers
 
 
 @pytest.fixture
@@ -137,6 +138,83 @@ def test_after_each_step_the_store_is_whole(
         check_contents(store)
         left.append(repository.count_versions("nb"))
     assert sorted(set(left), reverse=True) == [5, 4, 3, 2, 1]
+
+
+def test_to_wait_for_the_lock_is_no_part_of_a_step(tmp_path: Path) -> None:
+    store, other = (open_store(f"sqlite:///{tmp_path}/axon.db") for _ in range(2))
+    repository = NotebookRepository(store)
+    history(repository, 5)
+    steps = (step for step in repository.tidy_notebook("nb", 1) if step.versions)
+    removed: list[Tidied] = []
+    waiting = threading.Thread(target=lambda: removed.append(next(steps)))
+    with other.transaction():
+        waiting.start()
+        waiting.join(3 * housekeeping._TURN)
+        assert waiting.is_alive()
+    waiting.join()
+    assert removed == [Tidied(versions=4, contents=8)]
+    other.close()
+    store.close()
+
+
+def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_locked(
+    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, one_by_one: None
+) -> None:
+    asked: set[str] = set()
+
+    def noted(kind: type, name: str) -> None:
+        ask = getattr(kind, name)
+
+        def unlocked(*given: Any, **named: Any) -> Any:
+            asked.add(name)
+            assert not store._database._work.writable, name
+            return ask(*given, **named)
+
+        monkeypatch.setattr(kind, name, unlocked)
+
+    history(repository, 5)
+    store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
+    noted(DocumentTable, "ids")
+    noted(Leftovers, "numbers")
+    noted(repository_versions.Versions, "listed")
+    assert tidied(repository, 1) == Tidied(versions=4, contents=9)
+    assert asked == {"ids", "numbers", "listed"}
+
+
+def test_what_others_do_between_two_steps_is_seen(
+    repository: NotebookRepository, store: Store, one_by_one: None
+) -> None:
+    def save() -> None:
+        edit(repository, code("a", "same"), code("b", "0", "0"))
+
+    def replace() -> None:
+        edit(repository, code("a", "same"), code("b", "3", "another"))
+
+    def make_anew() -> None:
+        repository.delete("nb")
+        history(repository, 4)
+        edit(repository, code("a", "same"), code("b", "0", "0"))
+
+    for after, happens in itertools.product(range(7), [save, replace, make_anew]):
+        history(repository, 4)
+        steps = repository.tidy_notebook("nb", 1)
+        list(itertools.islice(steps, after))
+        happens()
+        deque(steps)
+        tidied(repository, 1)
+        check_contents(store)
+        repository.delete("nb")
+
+
+def test_a_notebook_whose_record_is_damaged_keeps_its_history(
+    repository: NotebookRepository, store: Store
+) -> None:
+    versions = history(repository, 3)
+    store.notebooks.update({"version_id": "none"}, doc_ids=["nb"])
+    with pytest.raises(RecordDamaged, match="none"):
+        tidied(repository, 1)
+    assert kept(repository) == versions
+    store.notebooks.update({"version_id": versions[-1]}, doc_ids=["nb"])
 
 
 def test_a_notebook_may_be_deleted_in_the_middle(
