@@ -194,10 +194,14 @@ class Versions:
             Locks the notebook for one transaction and returns its current version's id, None where there is none yet.
             What it raises ends the writing.
         """
-        if not self._store.admits_one_writer or parts.length <= _BATCH_LENGTH:
-            return  # a transaction that holds up nobody may take its time
+        if not self.are_written_ahead(parts):
+            return
         for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
             self._write_batch(notebook_id, parts, batch, lock)
+
+    def are_written_ahead(self, parts: Parts) -> bool:
+        """Whether some of ``parts`` may be stored ahead: a transaction that holds up nobody may take its time."""
+        return self._store.admits_one_writer and parts.length > _BATCH_LENGTH
 
     @retried
     def _write_batch(
