@@ -39,6 +39,9 @@ class Upkeep:
     ----------
     history_limit : int or None
         How many versions of a notebook are kept, besides those that checkpoints refer to; None: all.
+    user_id : str or None
+        Whose notebooks the limit is for: on a store that several servers share, others may have another. None:
+        everybody's.
     interval : float
         Seconds between two looks.
     """
@@ -49,6 +52,7 @@ class Upkeep:
         repository: NotebookRepository,
         states: StateFiles,
         history_limit: int | None,
+        user_id: str | None,
         log: logging.Logger,
         interval: float = _INTERVAL,
     ) -> None:
@@ -56,6 +60,7 @@ class Upkeep:
         self._repository = repository
         self._states = states
         self._keep = history_limit
+        self._user_id = user_id
         self._log = log
         self._interval = interval
         self._waiting: set[str] = set()
@@ -96,7 +101,7 @@ class Upkeep:
         before, self._waiting = self._waiting, repository.notebooks_written_ahead()
         sweeps = [(id, repository.drop_written_ahead(id)) for id in before & self._waiting]
         if self._keep is not None:
-            crowded = repository.notebooks_to_tidy(self._keep)
+            crowded = repository.notebooks_to_tidy(self._keep, self._user_id)
             sweeps += ((id, repository.tidy_notebook(id, self._keep)) for id in crowded)
         for id, steps in sweeps:
             with self._trouble_told(f"notebook {id}"):  # which others do not have to wait for

@@ -48,10 +48,10 @@ class Housekeeping:
         self._store = store
         self._versions = versions
 
-    def crowded(self, keep: int) -> list[str]:
-        """The notebooks of which :meth:`tidy` with ``keep`` would remove versions."""
+    def crowded(self, keep: int, user_id: str | None = None) -> list[str]:
+        """The notebooks, of one user or of all, of which :meth:`tidy` with ``keep`` would remove versions."""
         leftovers = self._store.leftovers
-        return [id for id in leftovers.crowded(keep) if leftovers.superseded(id, keep, limit=1)]
+        return [id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)]
 
     def tidy(self, id: str, keep: int) -> Iterator[Tidied]:
         """Bring the history of a notebook down to its limit, then remove contents that nobody lists."""

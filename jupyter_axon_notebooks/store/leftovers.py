@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from .codec import column_text, plain_text
 from .database import Database
-from .schema import CHECKPOINTS, CONTENTS, VERSIONS, Schema
+from .schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, VERSIONS, Schema
 
 
 class Leftovers:
@@ -34,7 +36,11 @@ class Leftovers:
             .order_by(v.ordinal)
             .limit(sa.bindparam("most", type_=sa.Integer))
         )
+        n = schema.tables[NOTEBOOKS.name].sql.c
         self._crowded = sa.select(v.notebook_id).group_by(v.notebook_id).having(sa.func.count() > keep)
+        crowded = self._crowded.subquery()
+        of_user = n.user_id == sa.bindparam("user")
+        self._crowded_of = sa.select(n.id).join(crowded, crowded.c.notebook_id == n.id).where(of_user)
         newest = sa.select(sa.func.max(v.ordinal)).where(v.notebook_id == c.notebook_id).scalar_subquery()
         before = sa.select(sa.func.max(v.ordinal)).where(of_notebook, v.ordinal < sa.bindparam("ordinal"))
         self._unshared = sa.select(c.id).where(
@@ -88,10 +94,17 @@ class Leftovers:
         with self._database.reading() as connection:
             return {plain_text(found) for found in connection.scalars(self._unshared, given)}
 
-    def crowded(self, keep: int) -> list[str]:
-        """The notebooks that have more than ``keep`` versions, whether or not checkpoints refer to them."""
+    def crowded(self, keep: int, user_id: str | None = None) -> list[str]:
+        """The notebooks that have more than ``keep`` versions, whether or not checkpoints refer to them.
+
+        ``user_id``: of one user's.
+        """
+        given: dict[str, Any] = {"keep": keep}
+        if user_id is not None:
+            given["user"] = column_text(user_id)
         with self._database.reading() as connection:
-            return [plain_text(found) for found in connection.scalars(self._crowded, {"keep": keep})]
+            found = connection.scalars(self._crowded if user_id is None else self._crowded_of, given)
+            return [plain_text(id) for id in found]
 
     def ahead(self) -> set[str]:
         """The notebooks, and the ids that are no notebook's (yet), with contents newer than any of their versions."""

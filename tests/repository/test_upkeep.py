@@ -29,7 +29,7 @@ def upkeep_of(
     store: Store, root: Path, keep: int | None, interval: float = 0.01, **options: Any
 ) -> Iterator[Upkeep]:
     states = StateFiles(root / "states", store_id=store.id)
-    running = Upkeep(store, NotebookRepository(store), states, keep, LOG, interval, **options)
+    running = Upkeep(store, NotebookRepository(store), states, keep, "ada", LOG, interval, **options)
     running.start()
     try:
         yield running
@@ -66,15 +66,25 @@ def test_without_a_limit_all_versions_stay(
     repository: NotebookRepository, store: Store, tmp_path: Path
 ) -> None:
     history(repository, 6)
-    Upkeep(store, repository, StateFiles(tmp_path), None, LOG).look()
+    Upkeep(store, repository, StateFiles(tmp_path), None, "ada", LOG).look()
     assert repository.count_versions("nb") == 6
+
+
+@pytest.mark.parametrize(("user_id", "left"), [("ada", [1, 3]), ("bob", [3, 1]), (None, [1, 1])])
+def test_the_limit_is_for_the_notebooks_of_the_user_who_set_it(
+    repository: NotebookRepository, store: Store, tmp_path: Path, user_id: str | None, left: list[int]
+) -> None:
+    history(repository, 3, "of ada")
+    history(repository, 3, "of bob", user_id="bob")
+    Upkeep(store, repository, StateFiles(tmp_path), 1, user_id, LOG).look()
+    assert [repository.count_versions(id) for id in ("of ada", "of bob")] == left
 
 
 def test_what_was_written_ahead_goes_at_the_second_look(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     killed_in_a_save(url)
     store = open_store(url)
-    keeping = Upkeep(store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, LOG)
+    keeping = Upkeep(store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, "ada", LOG)
     before = contents(store)
     keeping.look()
     assert contents(store) == before
@@ -91,7 +101,7 @@ def test_a_file_is_shorter_in_the_end(tmp_path: Path) -> None:
         edit(repository, code("a", f"{n}" * 1_000_000))
     store.close()
     before = (tmp_path / "axon.db").stat().st_size
-    Upkeep(store, repository, StateFiles(tmp_path / "states"), 1, LOG).look()
+    Upkeep(store, repository, StateFiles(tmp_path / "states"), 1, "ada", LOG).look()
     store.close()
     assert (tmp_path / "axon.db").stat().st_size < before / 2
 
@@ -112,7 +122,7 @@ def test_it_stops_after_the_step_it_is_at(
 
 
 def test_one_that_was_never_started_is_stopped_already(store: Store, tmp_path: Path) -> None:
-    assert Upkeep(store, NotebookRepository(store), StateFiles(tmp_path), 100, LOG).stop()
+    assert Upkeep(store, NotebookRepository(store), StateFiles(tmp_path), 100, "ada", LOG).stop()
 
 
 def test_trouble_with_one_notebook_is_told_and_in_the_way_of_no_other(
