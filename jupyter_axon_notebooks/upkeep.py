@@ -19,7 +19,9 @@ from .store import Store
 
 #: Seconds between two looks.
 _INTERVAL = 3600.0
-#: After each step, rest this many times as long as it took: a tenth of the time is work at most.
+#: Seconds of work after which to rest.
+_TURN = 0.02
+#: After it, rest this many times as long as it took: a tenth of the time is work at most.
 _REST = 9
 #: Seconds to rest at most.
 _LONGEST_REST = 5.0
@@ -80,7 +82,7 @@ class Upkeep:
 
     def _work(self) -> None:
         with self._trouble_told("the state files"):
-            tidy(self._states, self._repository, self._log, self._stopping)
+            tidy(self._states, self._repository, self._log, _Pace(self._stopping).rest)
         while not self._stopping.is_set():
             with self._trouble_told("the store"):
                 self.look()
@@ -119,11 +121,26 @@ class Upkeep:
 
     def _paced(self, steps: Iterator[_T]) -> Iterator[_T]:
         """The steps, with rests between them, until told to stop."""
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                done = next(steps)
-            except StopIteration:
-                return
+        pace = _Pace(self._stopping)
+        if self._stopping.is_set():
+            return
+        for done in steps:
             yield done
-            self._stopping.wait(min((time.monotonic() - began) * _REST, _LONGEST_REST))
+            if not pace.rest():
+                return
+
+
+class _Pace:
+    """How fast to go: at rest most of the time, and no longer than until told to stop."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._began = time.monotonic()
+
+    def rest(self) -> bool:
+        """Rest, if it is time to; whether to go on."""
+        worked = time.monotonic() - self._began
+        if worked >= _TURN:
+            self._stopping.wait(min(worked * _REST, _LONGEST_REST))
+            self._began = time.monotonic()
+        return not self._stopping.is_set()
