@@ -1,7 +1,7 @@
 """The operations on records: what this project does, told without Jupyter, HTTP or file formats.
 
 :class:`NotebookRepository` is the whole of it. The modules beside it hold its halves: :mod:`.notebooks`,
-:mod:`.checkpoints`, and how cells are kept, :mod:`.versions`, and for how long, :mod:`.housekeeping`.
+:mod:`.checkpoints`, how cells are kept, :mod:`.parts` and :mod:`.versions`, and for how long, :mod:`.housekeeping`.
 """
 
 from __future__ import annotations

@@ -28,9 +28,10 @@ from ..records import (
 )
 from ..store import Document, Store, document, retried
 from .damage import damage_named
+from .parts import FILE_KEY, Parts, take_apart
 from .starter import starter_cells, starter_metadata
 from .states import States, files_remain
-from .versions import FILE_KEY, Parts, Versions, take_apart
+from .versions import Versions
 
 _HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
