@@ -143,6 +143,8 @@ class _Lists:
         for version_id in self._lists.keys() - present.keys():
             self._forget(version_id)
         self._numbers = present
+        self._total = sum(present[version_id] for version_id in self._lists)
+        yield Tidied()
         for page in _pages(present.keys() - self._lists.keys()):
             for version_id, listed in self._versions.listed(page).items():
                 self._lists[version_id] = tuple(self._one.setdefault(id, id) for id in listed)
@@ -157,11 +159,12 @@ class _Lists:
         the same number of versions with the same sum of numbers are the same versions, unless those of another history
         took their place: then the record's is not known either.
         """
-        if self._store.leftovers.tally(self._id) != (len(self._lists), float(self._total)):
+        if self._store.leftovers.tally(self._id) != (len(self._lists), self._total):
             return False
-        if record["version_id"] not in self._lists:
-            raise RecordDamaged(f"version {record['version_id']} is missing from the store")
-        return True
+        newest = record["version_id"]
+        if newest not in self._lists and not self._store.versions.present([newest]):
+            raise RecordDamaged(f"version {newest} is missing from the store")
+        return newest in self._lists
 
     def forget(self, version_id: str) -> list[str]:
         """Take a version for gone; the contents that nobody lists any more."""

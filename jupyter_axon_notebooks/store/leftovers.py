@@ -47,10 +47,10 @@ class Leftovers:
             c.notebook_id == sa.bindparam("of"),
             c.ordinal > sa.func.coalesce(before.scalar_subquery(), -1),
         )
-        self._numbers = sa.select(v.id, sa.func.coalesce(v.ordinal, 0)).where(of_notebook)
-        # Of floating-point numbers, since those of a loaded history may be as large as they like.
-        total = sa.func.sum(sa.cast(sa.func.coalesce(v.ordinal, 0), sa.Float))
-        self._tally = sa.select(sa.func.count(), sa.func.coalesce(total, 0.0)).where(of_notebook)
+        # Those of a loaded history may be as large as they like; a sum of what is left here is never too large.
+        number = sa.func.coalesce(v.ordinal, 0) % sa.literal_column(str(2**40))
+        self._numbers = sa.select(v.id, number).where(of_notebook)
+        self._tally = sa.select(sa.func.count(), sa.func.sum(number)).where(of_notebook)
         latest = sa.select(sa.func.max(v.ordinal)).where(of_notebook).scalar_subquery()
         self._ahead_of = sa.select(c.id).where(
             c.notebook_id == sa.bindparam("of"), c.ordinal > sa.func.coalesce(latest, -1)
@@ -71,16 +71,16 @@ class Leftovers:
             return [plain_text(found) for found in connection.scalars(self._superseded, given)]
 
     def numbers(self, notebook_id: str) -> dict[str, int]:
-        """The versions of a notebook, each with its number."""
+        """The versions of a notebook, each with its number, modulo 2⁴⁰."""
         with self._database.reading() as connection:
             found = connection.execute(self._numbers, {"of": column_text(notebook_id)})
             return {plain_text(version_id): number for version_id, number in found}
 
-    def tally(self, notebook_id: str) -> tuple[int, float]:
-        """How many versions a notebook has, and the sum of their numbers; read from an index alone."""
+    def tally(self, notebook_id: str) -> tuple[int, int]:
+        """How many versions a notebook has, and the sum of what :meth:`numbers` has; read from an index alone."""
         with self._database.reading() as connection:
             count, total = connection.execute(self._tally, {"of": column_text(notebook_id)}).one()
-            return count, total
+            return count, int(total or 0)
 
     def ahead_of(self, notebook_id: str, *, limit: int | None = None) -> set[str]:
         """The contents of a notebook that are newer than all of its versions; ``limit`` of them at most."""

@@ -192,10 +192,10 @@ def test_what_others_do_between_two_steps_is_seen(
 
     def make_anew() -> None:
         repository.delete("nb")
-        history(repository, 4)
+        history(repository, 3)
         edit(repository, code("a", "same"), code("b", "0", "0"))
 
-    for after, happens in itertools.product(range(7), [save, replace, make_anew]):
+    for after, happens in itertools.product(range(9), [save, replace, make_anew]):
         history(repository, 4)
         steps = repository.tidy_notebook("nb", 1)
         list(itertools.islice(steps, after))
@@ -204,6 +204,14 @@ def test_what_others_do_between_two_steps_is_seen(
         tidied(repository, 1)
         check_contents(store)
         repository.delete("nb")
+
+
+def test_numbers_may_be_as_large_as_they_like(repository: NotebookRepository, store: Store) -> None:
+    versions = history(repository, 4)
+    for n, version in enumerate(versions):
+        store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
+    assert tidied(repository, 2) == Tidied(versions=2, contents=4)
+    assert kept(repository) == versions[2:]
 
 
 def test_a_notebook_whose_record_is_damaged_keeps_its_history(
