@@ -86,7 +86,8 @@ class AxonNotebooks(Configurable):
         help="""
         How many versions of a notebook are kept, besides those that its checkpoints refer to. None keeps all.
 
-        Older ones are removed in the background.
+        Older ones are removed in the background, of the notebooks of user_id only, or of everybody's where
+        identity_from_request is on: on a store that several servers share, each looks after its own user's.
         """,
     ).tag(config=True)
 

@@ -64,7 +64,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         roots = [Path(root) for root in self.extra_states_roots]
         states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.mark_id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
-        upkeep = Upkeep(store, repository, states, self.history_limit, self.log)
+        served = None if self.identity_from_request else self.user_id
+        upkeep = Upkeep(store, repository, states, self.history_limit, served, self.log)
         upkeep.start()
         return Home(store, repository, states, origin, upkeep)
 

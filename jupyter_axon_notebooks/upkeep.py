@@ -19,7 +19,9 @@ from .store import Store
 
 #: Seconds between two looks.
 _INTERVAL = 3600.0
-#: After each step, rest this many times as long as it took: a tenth of the time is work at most.
+#: Seconds of work after which to rest.
+_TURN = 0.02
+#: After it, rest this many times as long as it took: a tenth of the time is work at most.
 _REST = 9
 #: Seconds to rest at most.
 _LONGEST_REST = 5.0
@@ -39,6 +41,9 @@ class Upkeep:
     ----------
     history_limit : int or None
         How many versions of a notebook are kept, besides those that checkpoints refer to; None: all.
+    user_id : str or None
+        Whose notebooks the limit is for: on a store that several servers share, others may have another. None:
+        everybody's.
     interval : float
         Seconds between two looks.
     """
@@ -49,6 +54,7 @@ class Upkeep:
         repository: NotebookRepository,
         states: StateFiles,
         history_limit: int | None,
+        user_id: str | None,
         log: logging.Logger,
         interval: float = _INTERVAL,
     ) -> None:
@@ -56,6 +62,7 @@ class Upkeep:
         self._repository = repository
         self._states = states
         self._keep = history_limit
+        self._user_id = user_id
         self._log = log
         self._interval = interval
         self._waiting: set[str] = set()
@@ -75,7 +82,7 @@ class Upkeep:
 
     def _work(self) -> None:
         with self._trouble_told("the state files"):
-            tidy(self._states, self._repository, self._log, self._stopping)
+            tidy(self._states, self._repository, self._log, _Pace(self._stopping).rest)
         while not self._stopping.is_set():
             with self._trouble_told("the store"):
                 self.look()
@@ -96,7 +103,7 @@ class Upkeep:
         before, self._waiting = self._waiting, repository.notebooks_written_ahead()
         sweeps = [(id, repository.drop_written_ahead(id)) for id in before & self._waiting]
         if self._keep is not None:
-            crowded = repository.notebooks_to_tidy(self._keep)
+            crowded = repository.notebooks_to_tidy(self._keep, self._user_id)
             sweeps += ((id, repository.tidy_notebook(id, self._keep)) for id in crowded)
         for id, steps in sweeps:
             with self._trouble_told(f"notebook {id}"):  # which others do not have to wait for
@@ -114,11 +121,26 @@ class Upkeep:
 
     def _paced(self, steps: Iterator[_T]) -> Iterator[_T]:
         """The steps, with rests between them, until told to stop."""
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                done = next(steps)
-            except StopIteration:
-                return
+        pace = _Pace(self._stopping)
+        if self._stopping.is_set():
+            return
+        for done in steps:
             yield done
-            self._stopping.wait(min((time.monotonic() - began) * _REST, _LONGEST_REST))
+            if not pace.rest():
+                return
+
+
+class _Pace:
+    """How fast to go: at rest most of the time, and no longer than until told to stop."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._began = time.monotonic()
+
+    def rest(self) -> bool:
+        """Rest, if it is time to; whether to go on."""
+        worked = time.monotonic() - self._began
+        if worked >= _TURN:
+            self._stopping.wait(min(worked * _REST, _LONGEST_REST))
+            self._began = time.monotonic()
+        return not self._stopping.is_set()

@@ -75,11 +75,11 @@ def edit(repository: NotebookRepository, *cells: NotebookCell, id: str = "nb") -
     return repository.update(id, UpdateNotebook(cells=list(cells))).version_id or ""
 
 
-def history(repository: NotebookRepository, length: int, id: str = "nb") -> list[str]:
+def history(repository: NotebookRepository, length: int, id: str = "nb", **fields: Any) -> list[str]:
     """A notebook of so many versions, oldest first; one cell stays, the other changes."""
-    first = repository.create(new_notebook(code("a", "same"), code("b", "0", "0"), id=id)).version_id or ""
+    first = repository.create(new_notebook(code("a", "same"), code("b", "0", "0"), id=id, **fields))
     return [
-        first,
+        first.version_id or "",
         *(edit(repository, code("a", "same"), code("b", f"{n}", f"{n}"), id=id) for n in range(1, length)),
     ]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged
-from ..repository.versions import listed_contents
+from ..repository.parts import listed_contents
 from ..store.codec import decode, plain_text
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS, Schema
 

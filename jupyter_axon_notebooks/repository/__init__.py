@@ -1,7 +1,7 @@
 """The operations on records: what this project does, told without Jupyter, HTTP or file formats.
 
 :class:`NotebookRepository` is the whole of it. The modules beside it hold its halves: :mod:`.notebooks`,
-:mod:`.checkpoints`, and how cells are kept, :mod:`.versions`, and for how long, :mod:`.housekeeping`.
+:mod:`.checkpoints`, how cells are kept, :mod:`.parts` and :mod:`.versions`, and for how long, :mod:`.housekeeping`.
 """
 
 from __future__ import annotations
@@ -442,9 +442,9 @@ class NotebookRepository:
 
     # Housekeeping, in steps: each is a short transaction, and between two the caller may wait, or stop for good
 
-    def notebooks_to_tidy(self, keep: int) -> list[str]:
-        """The notebooks of which :meth:`tidy_notebook` with ``keep`` would remove versions."""
-        return self._housekeeping.crowded(keep)
+    def notebooks_to_tidy(self, keep: int, user_id: str | None = None) -> list[str]:
+        """The notebooks, of one user or of all, of which :meth:`tidy_notebook` with ``keep`` would remove versions."""
+        return self._housekeeping.crowded(keep, user_id)
 
     def tidy_notebook(self, id: str, keep: int) -> Iterator[Tidied]:
         """Remove the versions of a notebook that are not its newest ``keep`` and that no checkpoint refers to.

@@ -18,8 +18,8 @@ from ..store.codec import decode
 from ..store.dumpformat import TABLES, About, DumpWriter, dumped
 from ..store.schema import CHECKPOINTS, NOTEBOOKS
 from .notebooks import Notebooks
+from .parts import FILE_KEY
 from .states import NoStates
-from .versions import FILE_KEY
 
 #: Told how many of how many documents are done.
 Progress = Callable[[int, int], None]

@@ -9,18 +9,22 @@ and yet a sweep that takes it does no harm: under the lock, the save looks once 
 is going to list (:meth:`.Versions.write`), and writes those that are missing. So no age and no clock decides about
 what may go. That the sweep leaves alone what may belong to a save under way only keeps that save's last transaction
 a short one.
+
+What a long history lists takes long to read, and is read while nothing is locked. Under the lock it takes one short
+question to see that nobody has changed the history since; otherwise the step is given up, and reading goes on.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinydb import where
 
+from ..errors import RecordDamaged
 from ..store import Store, retried
 from .versions import Versions
 
@@ -44,32 +48,36 @@ class Housekeeping:
         self._store = store
         self._versions = versions
 
-    def crowded(self, keep: int) -> list[str]:
-        """The notebooks of which :meth:`tidy` with ``keep`` would remove versions."""
+    def crowded(self, keep: int, user_id: str | None = None) -> list[str]:
+        """The notebooks, of one user or of all, of which :meth:`tidy` with ``keep`` would remove versions."""
         leftovers = self._store.leftovers
-        return [id for id in leftovers.crowded(keep) if leftovers.superseded(id, keep, limit=1)]
+        return [id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)]
 
     def tidy(self, id: str, keep: int) -> Iterator[Tidied]:
         """Bring the history of a notebook down to its limit, then remove contents that nobody lists."""
         lists = _Lists(self._store, self._versions, id)
-        for page in _pages(lists.unknown()):
-            lists.learn(page)
-            yield Tidied()
-        while (done := self._remove_versions(id, keep, lists)).versions:
-            yield done
+        yield from lists.read()
+        while (done := self._remove_versions(id, keep, lists)) != Tidied():
+            yield from lists.read() if done is None else [done]
         for page in _pages(lists.unlisted()):
-            yield self._remove_contents(id, lists, page)
+            while (done := self._remove_contents(id, lists, page)) is None:
+                yield from lists.read()
+            yield done
 
     @retried
-    def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Tidied:
-        """Remove the oldest versions beyond the limit, as many as a short transaction takes."""
+    def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Tidied | None:
+        """Remove the oldest versions beyond the limit, as many as a short transaction takes.
+
+        None where the versions are no longer those that were read.
+        """
         versions = contents = 0
-        ends = time.monotonic() + _TURN
         with self._store.transaction():
             record = self._store.notebooks.locked(id)
             if record is None:
                 return Tidied()
-            lists.catch_up()
+            if not lists.are_true(record):
+                return None
+            ends = time.monotonic() + _TURN  # waiting for the lock has held up nobody
             for version_id in self._store.leftovers.superseded(id, keep, limit=_PAGE):
                 if version_id == record["version_id"]:
                     continue
@@ -82,12 +90,15 @@ class Housekeeping:
         return Tidied(versions, contents)
 
     @retried
-    def _remove_contents(self, id: str, lists: _Lists, content_ids: Sequence[str]) -> Tidied:
+    def _remove_contents(self, id: str, lists: _Lists, content_ids: Sequence[str]) -> Tidied | None:
+        """Remove those that nobody lists; None where the versions are no longer those that were read."""
         with self._store.transaction():
-            if self._store.notebooks.locked(id) is None:
+            record = self._store.notebooks.locked(id)
+            if record is None:
                 return Tidied()
-            lists.catch_up()
-            unlisted = set(content_ids) & lists.unlisted()
+            if not lists.are_true(record):
+                return None
+            unlisted = [content_id for content_id in content_ids if lists.lack(content_id)]
             self._store.contents.discard(unlisted)
         return Tidied(contents=len(unlisted))
 
@@ -104,62 +115,75 @@ class Housekeeping:
     def _drop_ahead(self, id: str) -> Tidied:
         with self._store.transaction():
             if self._store.notebooks.locked(id) is None:
-                self._store.lock(
-                    f"notebook {id}"
-                )  # as whoever makes the record does, who may be done just now
+                # As whoever makes the record does, who may be done just now.
+                self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Tidied()
-            waiting = list(islice(self._versions.ahead(id, self._versions.newest(id)), _PAGE))
+            waiting = self._store.leftovers.ahead_of(id, limit=_PAGE)
             self._store.contents.discard(waiting)
         return Tidied(contents=len(waiting))
 
 
 class _Lists:
-    """Which contents the versions of a notebook list, told exactly after each :meth:`catch_up`."""
+    """Which contents the versions of a notebook list, as they were when they were read."""
 
     def __init__(self, store: Store, versions: Versions, notebook_id: str) -> None:
         self._store = store
         self._versions = versions
         self._id = notebook_id
+        self._numbers: dict[str, int] = {}
+        self._total = 0  # of the numbers of those in self._lists
         self._lists: dict[str, tuple[str, ...]] = {}
         self._uses: Counter[str] = Counter()
         self._one: dict[str, str] = {}  # of equal texts, the one that is kept
 
-    def unknown(self) -> set[str]:
-        """The ids of the versions that are there and not known here."""
-        return self._present() - self._lists.keys()
+    def read(self) -> Iterator[Tidied]:
+        """Get to know what is there now, in steps; nothing is locked meanwhile."""
+        present = self._store.leftovers.numbers(self._id)
+        for version_id in self._lists.keys() - present.keys():
+            self._forget(version_id)
+        self._numbers = present
+        self._total = sum(present[version_id] for version_id in self._lists)
+        yield Tidied()
+        for page in _pages(present.keys() - self._lists.keys()):
+            for version_id, listed in self._versions.listed(page).items():
+                self._lists[version_id] = tuple(self._one.setdefault(id, id) for id in listed)
+                self._uses.update(self._lists[version_id])
+                self._total += self._numbers[version_id]
+            yield Tidied()
 
-    def _present(self) -> set[str]:
-        return self._store.versions.ids(where("notebook_id") == self._id)
+    def are_true(self, record: Mapping[str, Any]) -> bool:
+        """Whether all versions that are there are known, and no others; asked under the notebook's lock.
 
-    def learn(self, version_ids: Iterable[str]) -> None:
-        """Get to know versions."""
-        for version_id, listed in self._versions.listed(version_ids).items():
-            self._lists[version_id] = tuple(self._one.setdefault(id, id) for id in listed)
-            self._uses.update(self._lists[version_id])
-
-    def catch_up(self) -> None:
-        """Get to know what has happened since: under the notebook's lock, to be exact until it ends."""
-        present = self._present()
-        for version_id in self._lists.keys() - present:
-            self.forget(version_id)
-        self.learn(present - self._lists.keys())
+        What a save adds has a higher number than all before, and is the record's version as long as none follows. So
+        the same number of versions with the same sum of numbers are the same versions, unless those of another history
+        took their place: then the record's is not known either.
+        """
+        if self._store.leftovers.tally(self._id) != (len(self._lists), self._total):
+            return False
+        newest = record["version_id"]
+        if newest not in self._lists and not self._store.versions.present([newest]):
+            raise RecordDamaged(f"version {newest} is missing from the store")
+        return newest in self._lists
 
     def forget(self, version_id: str) -> list[str]:
         """Take a version for gone; the contents that nobody lists any more."""
+        return [id for id in self._forget(version_id) if self.lack(id)]
+
+    def _forget(self, version_id: str) -> tuple[str, ...]:
         listed = self._lists.pop(version_id)
         self._uses.subtract(listed)
-        return [id for id in listed if not self._uses[id]]
+        self._total -= self._numbers[version_id]
+        return listed
+
+    def lack(self, content_id: str) -> bool:
+        """Whether no version lists a content."""
+        return not self._uses[content_id]
 
     def unlisted(self) -> set[str]:
         """The contents that no version lists, but for those that a save may have written ahead."""
-        newest = self._versions.newest(self._id)
-        contents, of_notebook = self._store.contents, where("notebook_id") == self._id
-        unlisted = {id for id in contents.ids(of_notebook) if not self._uses[id]}
-        if unlisted:
-            for ordinal in (newest, newest + 1):
-                unlisted -= contents.ids(of_notebook & (where("ordinal") == ordinal))
-        return unlisted
+        contents = self._store.contents.ids(where("notebook_id") == self._id)
+        return set(filter(self.lack, contents)) - self._store.leftovers.ahead_of(self._id)
 
 
 def _pages(ids: Iterable[str]) -> Iterator[list[str]]:

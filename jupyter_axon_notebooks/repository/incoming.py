@@ -31,7 +31,7 @@ from ..store.schema import CHECKPOINTS, CONTENTS, PROVENANCE, RUNS, VERSIONS
 from .bindings import Binding
 from .dump import bare_document
 from .notebooks import header_document
-from .versions import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
+from .parts import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
 
 _MADE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
 _Ordinal = Annotated[int, msgspec.Meta(ge=0)]

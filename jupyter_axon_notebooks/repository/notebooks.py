@@ -28,9 +28,10 @@ from ..records import (
 )
 from ..store import Document, Store, document, retried
 from .damage import damage_named
+from .parts import FILE_KEY, Parts, take_apart
 from .starter import starter_cells, starter_metadata
 from .states import States, files_remain
-from .versions import Parts, Versions, take_apart
+from .versions import Versions
 
 _HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
@@ -97,7 +98,8 @@ class Notebooks:
             self._insert(notebook, stored, parts)
         except BaseException:
             with suppress(AxonError):  # why there is no record matters more
-                self._forget(notebook.id)
+                if self._versions.are_written_ahead(parts):
+                    self._forget(notebook.id)
             raise
         return notebook
 
@@ -124,6 +126,8 @@ class Notebooks:
     @retried
     def _forget(self, id: str) -> None:
         """Leave nothing that was written ahead, unless it has become the record of somebody who was quicker."""
+        if not self._store.contents.has(notebook_id=id):
+            return  # and nobody is kept waiting for a lock
         with self._store.transaction():
             self._store.lock(f"notebook {id}")
             if not self._store.notebooks.contains(doc_id=id):
@@ -147,8 +151,8 @@ class Notebooks:
                     cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
         notebook = _record(TrainingNotebook, {**stored, "cells": []})
         notebook.cells = cells
-        if "nbformat" in metadata.extra:
-            notebook.metadata.extra["nbformat"] = metadata.extra["nbformat"]
+        if FILE_KEY in metadata.extra:
+            notebook.metadata.extra[FILE_KEY] = metadata.extra[FILE_KEY]
         return notebook
 
     def existing(self, id: str) -> TrainingNotebook:
@@ -402,14 +406,14 @@ def header_document(header: NotebookHeader) -> dict[str, Any]:
     """A header's stored form. What rebuilds the file is left to the version, since it may be large."""
     stored = header.to_json()
     stored.pop("cells", None)
-    extra = {name: value for name, value in header.metadata.extra.items() if name != "nbformat"}
+    extra = {name: value for name, value in header.metadata.extra.items() if name != FILE_KEY}
     stored["metadata"] = {**stored["metadata"], "extra": extra}
     return stored
 
 
 def _is_from_file(new: NewNotebook) -> bool:
     """Whether a file's content describes the new record: if that has no cells, the record has none."""
-    return new.metadata is not None and "nbformat" in new.metadata.extra
+    return new.metadata is not None and FILE_KEY in new.metadata.extra
 
 
 def _file_fields(saved: SavedNotebook) -> dict[str, Any]:

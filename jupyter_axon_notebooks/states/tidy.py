@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
+from collections.abc import Callable
 from functools import partial
 
 from ..errors import AxonError
@@ -21,15 +21,16 @@ class _Stopped(Exception):
 
 
 def tidy(
-    states: StateFiles, repository: NotebookRepository, log: logging.Logger, stopping: threading.Event
+    states: StateFiles, repository: NotebookRepository, log: logging.Logger, rested: Callable[[], bool]
 ) -> None:
     """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed.
 
-    Ends early once ``stopping`` is set: what is left then is found the next time.
+    ``rested`` is called again and again, and may take its time. Once it says False it ends early: what is left then is
+    found the next time.
     """
 
     def go_on(_seen: int) -> None:
-        if stopping.is_set():
+        if not rested():
             raise _Stopped
 
     try:

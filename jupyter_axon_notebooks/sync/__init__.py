@@ -2,9 +2,10 @@
 
 Jupyter runs save hooks inside its event loop. The hooks here (:mod:`.hooks`) only note what was saved and return, and so
 does the listener for renames and deletions (:mod:`.events`); what they have to know meanwhile is in memory
-(:mod:`.embedded`). The work is done by one thread (:mod:`.worker`), which decides whose the notebook is
-(:mod:`.identity`), maps it and writes one transaction; what it asks files is in :mod:`.files`. What it is handed waits in
-a queue (:mod:`.queue`) that keeps the order, and of the saves of a file the latest.
+(:mod:`.embedded`). What they hand over waits in a queue (:mod:`.queue`) that keeps the order, and of the saves of a file
+the latest. The work is done by one thread (:mod:`.worker`), which has the store opened (:mod:`.opened`) and each event
+recorded (:mod:`.recording`): whose the notebook is (:mod:`.identity`), what is in it, and one transaction. What files
+are asked is in :mod:`.files`.
 """
 
 from __future__ import annotations

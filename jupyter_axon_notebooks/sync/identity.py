@@ -94,7 +94,11 @@ class KnownBindings(Protocol):
 
 
 def identify(
-    seen: Sighting, known: KnownBindings, is_gone: Callable[[str, str], bool] | None = None
+    seen: Sighting,
+    known: KnownBindings,
+    is_gone: Callable[[str, str], bool] | None = None,
+    *,
+    bound: Binding | None = None,
 ) -> Known | New:
     """The record that a file belongs to; the cases are in the module's docstring.
 
@@ -102,8 +106,10 @@ def identify(
     ----------
     is_gone : callable
         Whether what was at the first path is no longer there, or is what is seen at the second.
+    bound : Binding, optional
+        Who is bound to the path, where that was asked already.
     """
-    bound = known.binding_at(seen.origin, seen.path)
+    bound = bound or known.binding_at(seen.origin, seen.path)
     if bound is not None:
         return Known(bound.id)
     if seen.embedded_id is None:

@@ -94,9 +94,7 @@ class Delete(Event):
 
 @dataclass
 class Opening(Event):
-    """The store at ``path`` that is to be opened before anything else can be done; ``anew``: even if it is open."""
-
-    anew: bool = False
+    """The store at ``path`` that may have to be opened before anything else can be done."""
 
 
 class EventQueue:

@@ -28,11 +28,12 @@ from made import (
     saved,
 )
 
-from jupyter_axon_notebooks.errors import NotFound
+from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
 from jupyter_axon_notebooks.repository import versions as repository_versions
-from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store import DocumentTable, Store, open_store
+from jupyter_axon_notebooks.store.leftovers import Leftovers
 
 
 @pytest.fixture
@@ -137,6 +138,91 @@ def test_after_each_step_the_store_is_whole(
         check_contents(store)
         left.append(repository.count_versions("nb"))
     assert sorted(set(left), reverse=True) == [5, 4, 3, 2, 1]
+
+
+def test_to_wait_for_the_lock_is_no_part_of_a_step(tmp_path: Path) -> None:
+    store, other = (open_store(f"sqlite:///{tmp_path}/axon.db") for _ in range(2))
+    repository = NotebookRepository(store)
+    history(repository, 5)
+    steps = (step for step in repository.tidy_notebook("nb", 1) if step.versions)
+    removed: list[Tidied] = []
+    waiting = threading.Thread(target=lambda: removed.append(next(steps)))
+    with other.transaction():
+        waiting.start()
+        waiting.join(3 * housekeeping._TURN)
+        assert waiting.is_alive()
+    waiting.join()
+    assert removed == [Tidied(versions=4, contents=8)]
+    other.close()
+    store.close()
+
+
+def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_locked(
+    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, one_by_one: None
+) -> None:
+    asked: set[str] = set()
+
+    def noted(kind: type, name: str) -> None:
+        ask = getattr(kind, name)
+
+        def unlocked(*given: Any, **named: Any) -> Any:
+            asked.add(name)
+            assert not store._database._work.writable, name
+            return ask(*given, **named)
+
+        monkeypatch.setattr(kind, name, unlocked)
+
+    history(repository, 5)
+    store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
+    noted(DocumentTable, "ids")
+    noted(Leftovers, "numbers")
+    noted(repository_versions.Versions, "listed")
+    assert tidied(repository, 1) == Tidied(versions=4, contents=9)
+    assert asked == {"ids", "numbers", "listed"}
+
+
+def test_what_others_do_between_two_steps_is_seen(
+    repository: NotebookRepository, store: Store, one_by_one: None
+) -> None:
+    def save() -> None:
+        edit(repository, code("a", "same"), code("b", "0", "0"))
+
+    def replace() -> None:
+        edit(repository, code("a", "same"), code("b", "3", "another"))
+
+    def make_anew() -> None:
+        repository.delete("nb")
+        history(repository, 3)
+        edit(repository, code("a", "same"), code("b", "0", "0"))
+
+    for after, happens in itertools.product(range(9), [save, replace, make_anew]):
+        history(repository, 4)
+        steps = repository.tidy_notebook("nb", 1)
+        list(itertools.islice(steps, after))
+        happens()
+        deque(steps)
+        tidied(repository, 1)
+        check_contents(store)
+        repository.delete("nb")
+
+
+def test_numbers_may_be_as_large_as_they_like(repository: NotebookRepository, store: Store) -> None:
+    versions = history(repository, 4)
+    for n, version in enumerate(versions):
+        store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
+    assert tidied(repository, 2) == Tidied(versions=2, contents=4)
+    assert kept(repository) == versions[2:]
+
+
+def test_a_notebook_whose_record_is_damaged_keeps_its_history(
+    repository: NotebookRepository, store: Store
+) -> None:
+    versions = history(repository, 3)
+    store.notebooks.update({"version_id": "none"}, doc_ids=["nb"])
+    with pytest.raises(RecordDamaged, match="none"):
+        tidied(repository, 1)
+    assert kept(repository) == versions
+    store.notebooks.update({"version_id": versions[-1]}, doc_ids=["nb"])
 
 
 def test_a_notebook_may_be_deleted_in_the_middle(
@@ -311,21 +397,27 @@ def test_saves_and_sweeps_at_once_lose_nothing(
         assert repository.get_version("nb", checkpoint.version_id or "") is not None
 
 
-@pytest.mark.parametrize("recorded", [False, True])
-def test_what_a_killed_save_wrote_ahead_is_found_and_goes(tmp_path: Path, recorded: bool) -> None:
+@pytest.mark.parametrize(
+    "recorded",
+    [[], [code("a")], [code(f"c{n}", "1") for n in range(5)]],
+    ids=["new", "other sources", "other outputs"],
+)
+def test_what_a_killed_save_wrote_ahead_is_found_and_goes(
+    tmp_path: Path, recorded: list[NotebookCell]
+) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     store = open_store(url)
     repository = NotebookRepository(store)
     if recorded:
-        repository.create(new_notebook(code("a"), id="nb"))
+        repository.create(new_notebook(*recorded, id="nb"))
     killed_in_a_save(url)
-    assert len(contents(store)) > 1
+    assert len(contents(store).keys() - listed(store)) > 1
     assert repository.notebooks_written_ahead() == {"nb"}
     assert repository.notebooks_to_tidy(1) == []
     deque(repository.drop_written_ahead("nb"))
     assert repository.notebooks_written_ahead() == set()
     check_contents(store)
-    assert repository.count_notebooks() == (1 if recorded else 0)
+    assert repository.count_notebooks() == bool(recorded)
     store.close()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from typing import Any
 
 import corpus
@@ -11,7 +14,7 @@ import nbformat
 import pytest
 from made import check_contents, code, contents, new_checkpoint, new_notebook, plain, rows, saved, saved_file
 
-from jupyter_axon_notebooks.errors import AxonError, Conflict, NotFound, Stale
+from jupyter_axon_notebooks.errors import AxonError, Conflict, NotFound, Stale, StoreBusy
 from jupyter_axon_notebooks.mapping import export_notebook, read_notebook
 from jupyter_axon_notebooks.records import (
     NotebookCell,
@@ -282,6 +285,24 @@ def test_a_large_notebook_whose_creation_fails_in_the_middle_leaves_nothing(
     with pytest.raises(TypeError):
         repository.create(new_notebook(*large(100), metadata=unstorable))
     assert not any(rows(store).values())
+
+
+@pytest.mark.parametrize("cells", [1, 100])
+def test_a_notebook_that_a_locked_store_does_not_take_waits_for_the_lock_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int
+) -> None:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
+    url = f"sqlite:///{tmp_path}/axon.db"
+    with closing(Store(url, busy_timeout=0.05)) as store, closing(Store(url)) as other:
+        begin, begun = store.transaction, itertools.count(1)
+
+        def noted() -> AbstractContextManager[Any]:
+            assert next(begun) == 1
+            return begin()
+
+        monkeypatch.setattr(store, "transaction", noted)
+        with other.transaction(), pytest.raises(StoreBusy):
+            NotebookRepository(store).create(new_notebook(*large(cells)))
 
 
 def test_what_was_written_ahead_in_vain_goes_with_the_next_version(

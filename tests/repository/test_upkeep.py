@@ -15,7 +15,7 @@ import pytest
 from made import check_contents, code, contents, edit, history, killed_in_a_save, new_notebook, rows
 
 from jupyter_axon_notebooks import upkeep
-from jupyter_axon_notebooks.repository import NotebookRepository, housekeeping
+from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.tidy import tidy
 from jupyter_axon_notebooks.store import Store, open_store
@@ -24,12 +24,28 @@ from jupyter_axon_notebooks.upkeep import Upkeep
 LOG = logging.getLogger("test_upkeep")
 
 
+class Watched(Upkeep):
+    """One that tells of each look when it is done."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._looked = threading.Condition()
+
+    def look(self) -> None:
+        super().look()
+        with self._looked:
+            self._looked.notify_all()
+
+    def looks_until(self, happened: Callable[[], bool]) -> bool:
+        """Whether it has happened, after as many looks as are done in 30 s."""
+        with self._looked:
+            return self._looked.wait_for(happened, 30)
+
+
 @contextmanager
-def upkeep_of(
-    store: Store, root: Path, keep: int | None, interval: float = 0.01, **options: Any
-) -> Iterator[Upkeep]:
+def upkeep_of(store: Store, root: Path, keep: int | None, interval: float = 0.01) -> Iterator[Watched]:
     states = StateFiles(root / "states", store_id=store.id)
-    running = Upkeep(store, NotebookRepository(store), states, keep, LOG, interval, **options)
+    running = Watched(store, NotebookRepository(store), states, keep, "ada", LOG, interval)
     running.start()
     try:
         yield running
@@ -37,25 +53,16 @@ def upkeep_of(
         assert running.stop()
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    moment = threading.Event()
-    for _ in range(1500):
-        if happened():
-            return
-        moment.wait(0.02)
-    raise AssertionError("it did not happen within 30 s")
-
-
 def test_history_goes_down_to_its_limit_and_stays_there(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     history(repository, 6)
-    with upkeep_of(store, tmp_path, 3):
-        wait_until(lambda: repository.count_versions("nb") == 3)
+    with upkeep_of(store, tmp_path, 3) as running:
+        assert running.looks_until(lambda: repository.count_versions("nb") == 3)
         for n in range(5):
             edit(repository, code("a", f"new {n}"))
-        wait_until(lambda: repository.count_versions("nb") == 3)
+        assert running.looks_until(lambda: repository.count_versions("nb") == 3)
     found = re.findall(r"removed (\d+) old versions of notebooks, and (\d+) ", caplog.text)
     assert sum(int(versions) for versions, _ in found) == 8
     assert sum(int(contents) for _, contents in found) == 15
@@ -66,15 +73,25 @@ def test_without_a_limit_all_versions_stay(
     repository: NotebookRepository, store: Store, tmp_path: Path
 ) -> None:
     history(repository, 6)
-    Upkeep(store, repository, StateFiles(tmp_path), None, LOG).look()
+    Upkeep(store, repository, StateFiles(tmp_path), None, "ada", LOG).look()
     assert repository.count_versions("nb") == 6
+
+
+@pytest.mark.parametrize(("user_id", "left"), [("ada", [1, 3]), ("bob", [3, 1]), (None, [1, 1])])
+def test_the_limit_is_for_the_notebooks_of_the_user_who_set_it(
+    repository: NotebookRepository, store: Store, tmp_path: Path, user_id: str | None, left: list[int]
+) -> None:
+    history(repository, 3, "of ada")
+    history(repository, 3, "of bob", user_id="bob")
+    Upkeep(store, repository, StateFiles(tmp_path), 1, user_id, LOG).look()
+    assert [repository.count_versions(id) for id in ("of ada", "of bob")] == left
 
 
 def test_what_was_written_ahead_goes_at_the_second_look(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     killed_in_a_save(url)
     store = open_store(url)
-    keeping = Upkeep(store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, LOG)
+    keeping = Upkeep(store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, "ada", LOG)
     before = contents(store)
     keeping.look()
     assert contents(store) == before
@@ -91,7 +108,7 @@ def test_a_file_is_shorter_in_the_end(tmp_path: Path) -> None:
         edit(repository, code("a", f"{n}" * 1_000_000))
     store.close()
     before = (tmp_path / "axon.db").stat().st_size
-    Upkeep(store, repository, StateFiles(tmp_path / "states"), 1, LOG).look()
+    Upkeep(store, repository, StateFiles(tmp_path / "states"), 1, "ada", LOG).look()
     store.close()
     assert (tmp_path / "axon.db").stat().st_size < before / 2
 
@@ -100,19 +117,28 @@ def test_it_stops_after_the_step_it_is_at(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "_TURN", 0.0)
+    monkeypatch.setattr(upkeep, "_TURN", 0.0)
     monkeypatch.setattr(upkeep, "_REST", 1e9)
-    monkeypatch.setattr(upkeep, "_LONGEST_REST", 0.05)
+    monkeypatch.setattr(upkeep, "_LONGEST_REST", 1e6)
+    tidy_notebook, removed = NotebookRepository.tidy_notebook, threading.Event()
+
+    def told(self: NotebookRepository, id: str, keep: int) -> Iterator[Tidied]:
+        for step in tidy_notebook(self, id, keep):
+            if step.versions:
+                removed.set()
+                yield step
+
+    monkeypatch.setattr(NotebookRepository, "tidy_notebook", told)
     history(repository, 30)
     with upkeep_of(store, tmp_path, 1) as running:
-        wait_until(lambda: repository.count_versions("nb") < 30)
-        monkeypatch.setattr(upkeep, "_LONGEST_REST", 1e6)
+        assert removed.wait(30)
         assert running.stop()
-        assert 1 < repository.count_versions("nb") < 30
+        assert repository.count_versions("nb") == 29
     check_contents(store)
 
 
 def test_one_that_was_never_started_is_stopped_already(store: Store, tmp_path: Path) -> None:
-    assert Upkeep(store, NotebookRepository(store), StateFiles(tmp_path), 100, LOG).stop()
+    assert Upkeep(store, NotebookRepository(store), StateFiles(tmp_path), 100, "ada", LOG).stop()
 
 
 def test_trouble_with_one_notebook_is_told_and_in_the_way_of_no_other(
@@ -122,24 +148,55 @@ def test_trouble_with_one_notebook_is_told_and_in_the_way_of_no_other(
     whole = store.versions.get(doc_id=damaged)
     history(repository, 3, "nb")
     store.versions.update({"cells": None}, doc_ids=[damaged])
-    with upkeep_of(store, tmp_path, 1):
-        wait_until(lambda: repository.count_versions("nb") == 1)
-        wait_until(lambda: "notebook na could not be looked after" in caplog.text)
+    with upkeep_of(store, tmp_path, 1) as running:
+        assert running.looks_until(lambda: repository.count_versions("nb") == 1)
+        assert running.looks_until(lambda: "notebook na could not be looked after" in caplog.text)
         assert repository.count_versions("na") == 3
         store.versions.update(whole, doc_ids=[damaged])
-        wait_until(lambda: repository.count_versions("na") == 1)
+        assert running.looks_until(lambda: repository.count_versions("na") == 1)
 
 
 def test_two_servers_may_look_after_one_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     stores = [open_store(url), open_store(url)]
     repository = NotebookRepository(stores[0])
-    with upkeep_of(stores[0], tmp_path, 2), upkeep_of(stores[1], tmp_path, 2):
+    with upkeep_of(stores[0], tmp_path, 2) as one, upkeep_of(stores[1], tmp_path, 2) as other:
         history(repository, 40)
-        wait_until(lambda: repository.count_versions("nb") == 2)
+        for running in (one, other):
+            assert running.looks_until(lambda: repository.count_versions("nb") == 2)
     check_contents(stores[0])
     for store in stores:
         store.close()
+
+
+def test_state_files_are_looked_at_with_rests_in_between(
+    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_TURN", 0.0)
+    states = StateFiles(tmp_path, store_id=store.id)
+    with states.writer("nb", "c1", "model", format="torch") as writer:
+        writer.write(b"weights")
+        writer.prepare()
+        writer.commit()
+    rests: list[float | None] = []
+    before_the_look: list[int] = []
+
+    class Noted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            rests.append(timeout)
+            return super().wait(timeout)
+
+    class Stopping(Upkeep):
+        def look(self) -> None:
+            before_the_look.append(len(rests))
+            self._stopping.set()
+
+    running = Stopping(store, repository, states, None, None, LOG)
+    running._stopping = Noted()
+    running.start()
+    running._thread.join(30)
+    assert running.stop()
+    assert before_the_look[0] >= 2  # after the folder, and after the file
 
 
 def test_the_sweep_of_state_files_ends_with_the_server_as_well(
@@ -154,10 +211,7 @@ def test_the_sweep_of_state_files_ends_with_the_server_as_well(
     folders = list((tmp_path / "nb").iterdir())
     for path in [*folders, *(file for folder in folders for file in folder.iterdir())]:
         os.utime(path, (0, 0))
-    stopping = threading.Event()
-    stopping.set()
-    tidy(states, repository, LOG, stopping)
+    tidy(states, repository, LOG, lambda: False)
     assert sum(folder.exists() for folder in folders) == 2
-    stopping.clear()
-    tidy(states, repository, LOG, stopping)
+    tidy(states, repository, LOG, lambda: True)
     assert not any(folder.exists() for folder in folders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,26 @@ from served import Client
 from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.upkeep import Upkeep
 
 
 @pytest.fixture
-def jp_server_config(jp_server_config: dict[str, Any], jp_data_dir: Path) -> dict[str, Any]:
+def looked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when the server has looked after its store."""
+    look, done = Upkeep.look, threading.Event()
+
+    def told(self: Upkeep) -> None:
+        look(self)
+        done.set()
+
+    monkeypatch.setattr(Upkeep, "look", told)
+    return done
+
+
+@pytest.fixture
+def jp_server_config(
+    jp_server_config: dict[str, Any], jp_data_dir: Path, looked: threading.Event
+) -> dict[str, Any]:
     store = open_store(f"sqlite:///{jp_data_dir}/axon_notebooks/axon.db")
     repository = NotebookRepository(store)
     repository.create(NewNotebook(id="nb", user_id="ada", name="n"))
@@ -25,11 +42,8 @@ def jp_server_config(jp_server_config: dict[str, Any], jp_data_dir: Path) -> dic
     return {**jp_server_config, "AxonNotebooks": {"user_id": "ada", "history_limit": 2}}
 
 
-async def test_a_server_brings_history_down_to_its_limit(axon: Client) -> None:
-    for _ in range(1500):
-        versions = (await axon.get("/notebooks/nb/versions")).json
-        if len(versions) == 2:
-            break
-        await asyncio.sleep(0.02)
+async def test_a_server_brings_history_down_to_its_limit(axon: Client, looked: threading.Event) -> None:
+    assert await asyncio.to_thread(looked.wait, 30)
+    versions = (await axon.get("/notebooks/nb/versions")).json
     read = [(await axon.get(f"/notebooks/nb/versions/{version['id']}")).json for version in versions]
     assert [[cell["source"] for cell in version["cells"]] for version in read] == [["4"], ["3"]]

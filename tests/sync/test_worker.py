@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.sync import NotebookSync
+from jupyter_axon_notebooks.sync import opened as opening
 
 LOG = logging.getLogger("test")
 
@@ -377,20 +379,11 @@ def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_look
 def test_a_store_that_is_damaged_in_places_is_opened_again_once_and_the_rest_goes_on(
     repository: NotebookRepository, tmp_path: Path
 ) -> None:
-    class Damaged(NotebookRepository):
-        def __init__(self, store: Store) -> None:
-            super().__init__(store)
-
-        def binding_at(self, origin: str, path: str) -> Any:
-            if path.endswith("bad.ipynb"):
-                raise StoreDamaged("a page is malformed")
-            return super().binding_at(origin, path)
-
     store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
     opened: list[Home] = []
 
     def open_again() -> Home:
-        opened.append(Home(Damaged(store)))
+        opened.append(Home(Damaged(store, "bad.ipynb")))
         return opened[-1]
 
     sync = NotebookSync("the store", open_again, LOG)
@@ -409,3 +402,139 @@ def test_a_store_that_is_damaged_in_places_is_opened_again_once_and_the_rest_goe
         sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
     sync.stop()
     store.close()
+
+
+class Damaged(NotebookRepository):
+    """One in which the records of some files cannot be found."""
+
+    def __init__(self, store: Store, *names: str) -> None:
+        super().__init__(store)
+        self.names = names
+
+    def binding_at(self, origin: str, path: str) -> Any:
+        if path.endswith(self.names):
+            raise StoreDamaged("a page is malformed")
+        return super().binding_at(origin, path)
+
+
+def test_a_store_that_has_passed_is_opened_again_for_damage_that_is_met_much_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    opened: list[Home] = []
+
+    def open_again() -> Home:
+        opened.append(Home(Damaged(store)))
+        return opened[-1]
+
+    sync = NotebookSync("the store", open_again, LOG)
+    sync.start()
+    sync.settle()
+    for _ in range(2):
+        sync.doubt()
+        sync.settle()
+        assert len(opened) == 2
+    monkeypatch.setattr(opening, "_TRUST", 0.0)
+    sync.doubt()
+    sync.settle()
+    assert len(opened) == 3
+    sync.stop()
+    store.close()
+
+
+def test_what_meets_the_damage_before_the_store_is_opened_again_is_not_given_up(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    damaged = Damaged(store)
+    homes = iter([Home(damaged), Home(NotebookRepository(store))])
+    reading, doubted = threading.Event(), threading.Event()
+
+    def read(path: str) -> Any:
+        reading.set()
+        assert doubted.wait(30)
+        return notebook("1")
+
+    sync = NotebookSync("the store", lambda: next(homes), LOG, read=read)
+    sync.start()
+    path = write(tmp_path / "a.ipynb", notebook("1"))
+    sync.saved(str(path), "ada", None)
+    settling = threading.Thread(target=sync.settle)
+    settling.start()
+    assert reading.wait(30)
+    damaged.names = ("a.ipynb",)
+    sync.doubt()
+    doubted.set()
+    settling.join()
+    sync.settle()
+    sync.settle()
+    assert sources(NotebookRepository(store), "this machine", path) == ["1"]
+    assert sync.stop()
+    store.close()
+
+
+def test_while_a_damaged_store_is_opened_again_everybody_is_told_of_the_damage(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    opened: list[Home] = []
+    again, go_on = threading.Event(), threading.Event()
+
+    def open_again() -> Home:
+        if opened:
+            again.set()
+            assert go_on.wait(30)
+        opened.append(Home(Damaged(store, *([] if opened else ["a.ipynb"]))))
+        return opened[-1]
+
+    sync = NotebookSync("the store", open_again, LOG)
+    sync.start()
+    sync.settle()
+    path = write(tmp_path / "a.ipynb", notebook("1"))
+    sync.saved(str(path), "ada", None)
+    settling = threading.Thread(target=lambda: (sync.settle(), sync.settle()))
+    settling.start()
+    assert again.wait(30)
+    with pytest.raises(StoreDamaged, match="malformed"):
+        _ = sync.opened
+    go_on.set()
+    settling.join()
+    sync.settle()
+    assert sources(sync.opened.repository, sync.origin, path) == ["1"]
+    assert sync.stop()
+    store.close()
+
+
+def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_next_rename(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(tmp_path / "old" / f"{name}.ipynb", notebook("renamed")) for name in "ab"]
+    ids = [sync.sync_file(str(path), "ada").id for path in paths]
+    bind, times = repository.bind, itertools.count()
+
+    def bind_unless_busy(id: str, path: str) -> Any:
+        if next(times) == 1:
+            raise StoreBusy("not now")
+        return bind(id, path)
+
+    monkeypatch.setattr(repository, "bind", bind_unless_busy)
+    sync.renamed(str(tmp_path / "old"), str(tmp_path / "new"))
+    for _ in range(3):
+        sync.settle()
+    recorded = {record.path for record in repository.list_all() if record.id not in ids}
+    assert recorded == {os.path.realpath(path) for path in paths}
+
+
+def test_who_is_bound_to_a_file_is_asked_once_a_save(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.ipynb", notebook("1"))
+    sync.sync_file(str(path), "ada")
+    asked: list[str] = []
+    binding_at = repository.binding_at
+
+    def noted(origin: str, path: str) -> Any:
+        asked.append(path)
+        return binding_at(origin, path)
+
+    monkeypatch.setattr(repository, "binding_at", noted)
+    sync.saved(str(write(path, notebook("1", "2"))), "ada", notebook("1", "2"))
+    sync.settle()
+    assert sources(repository, sync.origin, path) == ["1", "2"]
+    assert asked == [os.path.realpath(path)]

@@ -1,0 +1,200 @@
+"""A notebook taken apart into what is stored of it, and put together again. Pure.
+
+A cell is kept in two parts, its source (type, source, metadata, attachments) and its outputs, each a document of
+``axonml_contents`` under its hash, so what does not change between saves is stored once per notebook. A version is a
+list of ``[cell id, source hash, outputs hash, execution count]`` and the metadata. Execution counts are no part of the
+outputs: re-running a notebook that prints the same stores nothing but the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..errors import InvalidData
+from ..mapping import cell_status
+from ..records import CellOutput, CellStatus, CellType, NotebookCell, NotebookMetadata
+from ..store import Document, document
+from ..store.codec import encode
+from .damage import damage_named
+
+#: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
+FILE_KEY = "nbformat"
+_SOURCE_FIELDS = [
+    name
+    for name in NotebookCell.__struct_fields__
+    if name not in ("id", "outputs", "status", "execution_count")
+]
+#: Characters from which a text is hashed as it is. Shorter ones are hashed within the JSON they are part of.
+_LONG = 1024
+#: What stands in that JSON for a text that is hashed as it is, before its hash.
+_HASHED = "sha256:"
+#: How deep long texts are looked for: the values of MIME bundles lie this deep in an outputs part.
+_DEPTH = 4
+#: Hexadecimal digits of a content's hash: 160 bits.
+_DIGEST_LENGTH = 40
+
+
+class Entry(NamedTuple):
+    """A cell in a version: its id, and where its parts are."""
+
+    cell_id: str
+    source: str
+    outputs: str | None
+    execution_count: int | None
+
+
+class Content(NamedTuple):
+    """A part of a cell, and how long it is, in characters of JSON."""
+
+    document: dict[str, Any]
+    length: int
+
+
+class Parts(NamedTuple):
+    """A notebook taken apart, ready to be stored.
+
+    ``contents`` are those that may have to be written, by digest. ``statuses`` are the cell statuses that do not
+    follow from outputs and execution count, by cell id; they belong to the record, since no version begins with them.
+    """
+
+    entries: list[Entry]
+    metadata: dict[str, Any]
+    contents: dict[str, Content]
+    statuses: dict[str, str]
+
+    @property
+    def length(self) -> int:
+        """How long all contents are, in characters of JSON."""
+        return sum(content.length for content in self.contents.values())
+
+    def listed(self) -> set[str]:
+        """The digests of all contents the notebook consists of."""
+        digests = {digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest}
+        if FILE_KEY in self.metadata["extra"]:
+            digests.add(self.metadata["extra"][FILE_KEY])
+        return digests
+
+
+def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
+    """The parts of a notebook. Pure, and where the work on a large one is: nothing is locked meanwhile.
+
+    Raises
+    ------
+    InvalidData
+        When two cells share an id.
+    """
+    entries: list[Entry] = []
+    contents: dict[str, Content] = {}
+    statuses: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for index, cell in enumerate(cells):
+        if cell.id in seen:
+            raise InvalidData(f"$.cells[{index}].id", f"{cell.id} is the id of cell {seen[cell.id]} already")
+        seen[cell.id] = index
+        if cell.status is not _derived_status(cell):
+            statuses[cell.id] = cell.status.value
+        outputs = _put(contents, {"outputs": _outputs_part(cell)}) if cell.outputs else None
+        entries.append(Entry(cell.id, _put(contents, _source_part(cell)), outputs, cell.execution_count))
+    described = metadata.to_json()
+    extra = dict(metadata.extra)
+    if FILE_KEY in extra:
+        extra[FILE_KEY] = _put(contents, {FILE_KEY: extra[FILE_KEY]})
+    described["extra"] = extra
+    return Parts(entries, described, contents, statuses)
+
+
+def _put(contents: dict[str, Content], part: dict[str, Any]) -> str:
+    lengths: list[int] = []
+    text = encode(_abridged(part, _DEPTH, lengths))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
+    contents[digest] = Content(part, len(text) + sum(lengths))
+    return digest
+
+
+def _abridged(value: Any, depth: int, lengths: list[int]) -> Any:
+    """``value`` with its long texts replaced by their hashes, one to one; ``lengths`` gets theirs.
+
+    Images and logs are most of a large notebook. As JSON they take several times as long as their hash does, and
+    hold the interpreter meanwhile.
+    """
+    if type(value) is str:
+        if len(value) < _LONG and not value.startswith(_HASHED):
+            return value
+        lengths.append(len(value))
+        return _HASHED + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    if depth and type(value) is dict:
+        return {name: _abridged(inner, depth - 1, lengths) for name, inner in value.items()}
+    if depth and type(value) is list:
+        return [_abridged(inner, depth - 1, lengths) for inner in value]
+    return value
+
+
+def _derived_status(cell: NotebookCell) -> CellStatus:
+    if cell.cell_type is not CellType.CODE:
+        return CellStatus.IDLE
+    return cell_status(cell.outputs, executed=cell.execution_count is not None)
+
+
+def _source_part(cell: NotebookCell) -> dict[str, Any]:
+    part = {name: value for name in _SOURCE_FIELDS if (value := getattr(cell, name)) is not None}
+    return {**part, "cell_type": cell.cell_type.value}
+
+
+def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
+    part = []
+    for output in cell.outputs:
+        fields = output.to_json()
+        if output.execution_count is not None and output.execution_count == cell.execution_count:
+            fields["execution_count"] = True  # the cell's, whatever it is
+        part.append(fields)
+    return part
+
+
+def parts_of(version: Mapping[str, Any]) -> Parts:
+    """The parts that a version's document lists, without the contents; raises RecordDamaged."""
+    with damage_named(f"version {version.get('id')}"):
+        return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
+
+
+def cell_of(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
+    """A cell, given the contents that it is made of, by digest; its status follows from outputs and count."""
+    cell = NotebookCell.from_json({**contents[entry.source], "id": entry.cell_id})
+    cell.execution_count = entry.execution_count
+    if entry.outputs is not None:
+        for output in contents[entry.outputs]["outputs"]:
+            counted = output.get("execution_count") is True
+            given = {**output, "execution_count": entry.execution_count} if counted else output
+            cell.outputs.append(CellOutput.from_json(given))
+    cell.status = _derived_status(cell)
+    return cell
+
+
+def listed_contents(version: Mapping[str, Any]) -> set[str]:
+    """The ids of the contents that a version's document lists."""
+    return {content_id(version["notebook_id"], digest) for digest in parts_of(version).listed()}
+
+
+def version_document(id: str, notebook_id: str, parts: Parts, ordinal: int, created_at: str) -> Document:
+    """The stored form of a version."""
+    fields = {
+        "id": id,
+        "notebook_id": notebook_id,
+        "created_at": created_at,
+        "ordinal": ordinal,
+        "cells": [list(entry) for entry in parts.entries],
+        "metadata": parts.metadata,
+    }
+    return document(id, fields)
+
+
+def content_document(notebook_id: str, digest: str, content: Content, ordinal: int) -> Document:
+    """The stored form of a content that the version of number ``ordinal`` is the first to list."""
+    fields = {"notebook_id": notebook_id, "ordinal": ordinal, "content": content.document}
+    return document(content_id(notebook_id, digest), fields)
+
+
+def content_id(notebook_id: str, digest: str) -> str:
+    """The id of a content's document."""
+    return f"{notebook_id}/{digest}"
