@@ -25,6 +25,7 @@ from ..store import DocumentTable, Store, document, retried
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
+STATE_PARTS: tuple[StatePart, ...] = ("model", "optimizer")
 
 
 class StoredState(Protocol):

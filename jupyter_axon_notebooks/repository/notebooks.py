@@ -97,7 +97,7 @@ class Notebooks:
             self._insert(notebook, stored, parts)
         except BaseException:
             with suppress(AxonError):  # why there is no record matters more
-                self._forget(notebook.id)
+                self.forget(notebook.id)
             raise
         return notebook
 
@@ -122,7 +122,7 @@ class Notebooks:
                 raise Conflict(f"the file {notebook.path} belongs to notebook {bound['id']} already")
 
     @retried
-    def _forget(self, id: str) -> None:
+    def forget(self, id: str) -> None:
         """Leave nothing that was written ahead, unless it has become the record of somebody who was quicker."""
         with self._store.transaction():
             self._store.lock(f"notebook {id}")

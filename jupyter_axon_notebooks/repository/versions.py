@@ -95,8 +95,8 @@ class Parts(NamedTuple):
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
         digests = {digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest}
-        if FILE_KEY in self.metadata["extra"]:
-            digests.add(self.metadata["extra"][FILE_KEY])
+        if FILE_KEY in (extra := self.metadata.get("extra", {})):
+            digests.add(extra[FILE_KEY])
         return digests
 
 
@@ -277,8 +277,8 @@ class Versions:
     # Reading
 
     def ahead(self, notebook_id: str, newest: int) -> set[str]:
-        """The ids of contents that were written ahead of the version after the ``newest`` one; -1: there is none."""
-        following = where("ordinal") == newest + 1
+        """The ids of contents that were written ahead of versions after the ``newest`` one; -1: there is none."""
+        following = where("ordinal") > newest
         return self._store.contents.ids((where("notebook_id") == notebook_id) & following)
 
     def newest(self, notebook_id: str) -> int:

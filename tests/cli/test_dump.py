@@ -226,7 +226,7 @@ def test_an_interrupted_load_is_taken_up_again(
     with Interruption("INSERT INTO axonml_notebooks", 3, interrupt):
         ran = axon("load", "all.json", "--store-url", url)
     assert ran.exit_code == 130
-    assert ran.stderr == "What was loaded is whole, and stays. Load the file again to go on.\nInterrupted.\n"
+    assert ran.stderr == "What was loaded stays. Load the file again to go on.\nInterrupted.\n"
     with repository(tmp_path / "elsewhere.db") as loaded:
         assert loaded.count_notebooks() == 2
     tables = axon("load", "all.json", "--json", "--store-url", url).json["tables"]

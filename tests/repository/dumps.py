@@ -11,8 +11,9 @@ from made import code, markdown, new_checkpoint, new_notebook, saved
 from jupyter_axon_notebooks.records import CellStatus, NotebookStatus, UpdateCheckpoint, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.dump import Dumped, dump_store
-from jupyter_axon_notebooks.repository.load import load_dump, sort_dump
+from jupyter_axon_notebooks.repository.load import load_dump
 from jupyter_axon_notebooks.repository.loaded import Loaded
+from jupyter_axon_notebooks.repository.sorting import sort_dump
 from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.dumpfile import DumpFile
 from jupyter_axon_notebooks.store.dumpformat import TABLES
@@ -80,7 +81,7 @@ def counts(loaded: Loaded) -> dict[str, tuple[int, int, int]]:
 
 def is_clean(loaded: Loaded) -> bool:
     """Whether all of the file is in the store."""
-    return not (loaded.conflicts or loaded.damaged or loaded.differing)
+    return loaded.is_whole
 
 
 def sums(dumped: Dumped) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import corpus
 import pytest
+import sqlalchemy as sa
 import tinydb
 from dumps import counts, dump, everything, fill, is_clean, load, sums
 from engines import ENGINES, new_url
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved, saved_file
+from tinydb.operations import delete
 
 from jupyter_axon_notebooks.mapping import read_notebook
 from jupyter_axon_notebooks.metrics import spell_nonfinite
@@ -189,6 +191,37 @@ def test_a_notebook_that_cannot_be_read_is_dumped_without_its_cells_and_named(
     assert not other.checkpoints.count(tinydb.where("notebook_id") == first)
 
 
+@pytest.mark.parametrize("text", ["{broken", "[1]", ""])
+def test_documents_that_are_none_are_named_and_the_others_are_dumped(
+    store: Store, file: Path, text: str
+) -> None:
+    first, second = fill(store)[:2]
+    checkpoints = store.checkpoints.search(tinydb.where("notebook_id") == second)
+    broken = {"axonml_notebooks": first, "axonml_checkpoints": checkpoints[0].doc_id}
+    with store.transaction() as connection:
+        for table, id in broken.items():
+            damage = sa.text(f"UPDATE {table} SET document = :text WHERE id = :id")
+            connection.execute(damage, {"text": text, "id": id})
+    dumped = dump(store, file)
+    assert {one.table: one.id for one in dumped.damaged} == broken
+    assert all("it is not in the dump" in one.reason for one in dumped.damaged)
+    other = open_store("memory://")
+    load(other, file)
+    assert NotebookRepository(other).find_by_id(second) == NotebookRepository(store).find_by_id(second)
+
+
+@pytest.mark.parametrize("field", ["version_id", "cell_statuses", "id"])
+def test_a_notebook_that_lacks_a_field_is_dumped_as_it_is_and_named(
+    store: Store, file: Path, field: str
+) -> None:
+    first = fill(store)[0]
+    store.notebooks.update(delete(field), doc_ids=[first])
+    (fault,) = dump(store, file).damaged
+    assert (fault.table, fault.id) == ("axonml_notebooks", first)
+    assert f"notebook {first} is damaged in the store" in fault.reason
+    assert field in fault.reason
+
+
 def test_what_belongs_to_no_record_is_left_out(store: Store, file: Path) -> None:
     fill(store)
     store.contents.insert_new(tinydb.table.Document({"notebook_id": "gone", "ordinal": 0}, "gone/1"))
@@ -230,7 +263,8 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 import sqlalchemy as sa
-from jupyter_axon_notebooks.repository.load import load_dump, sort_dump
+from jupyter_axon_notebooks.repository.load import load_dump
+from jupyter_axon_notebooks.repository.sorting import sort_dump
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.dumpfile import DumpFile
 
