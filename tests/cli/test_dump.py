@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tinydb
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
 
 from .conftest import EXECUTABLE, USER, Axon, repository
 
@@ -80,6 +82,20 @@ def test_some_records_are_dumped_by_the_names_that_show_takes(
         assert {one["id"] for one in database.table("axonml_notebooks")} == {first, second}
     assert axon("dump", "none.json", "--notebook", "nothing").exit_code == 3
     assert not Path("none.json").exists()
+
+
+def test_a_damaged_record_is_dumped_by_itself_as_among_others(
+    axon: Axon, records: NotebookRepository, db: Path
+) -> None:
+    damaged, other = make(records, cells=[NotebookCell(source="1")]), make(records)
+    with closing(open_store(f"sqlite:///{db}")) as store:
+        store.contents.remove(tinydb.where("notebook_id") == damaged)
+    some = axon("dump", "some.json", "--notebook", damaged[:12], "--notebook", other)
+    assert some.exit_code == axon("dump", "all.json").exit_code == 1
+    assert f"axonml_notebooks {damaged}: contents of notebook {damaged} are missing" in some.stderr
+    tables = [json.loads(Path(name).read_text()) for name in ("some.json", "all.json")]
+    assert [len(table["axonml_notebooks"]) for table in tables] == [2, 2]
+    assert axon("show", damaged).exit_code == 4
 
 
 def test_a_dump_on_standard_output_is_nothing_but_the_dump(
