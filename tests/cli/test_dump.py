@@ -265,3 +265,69 @@ def test_a_killed_dump_leaves_the_file_as_it_was(records: NotebookRepository, db
     ended = subprocess.run([python, "-c", script, "dump", "all.json", "--force"], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert Path("all.json").read_text() == "precious"
+    assert os.listdir() == ["all.json"]
+
+
+#: How a system looks that has no files without a name.
+_NAMES_ONLY = "import os; del os.O_TMPFILE\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "ends"),
+    [
+        ("", signal.SIGINT),
+        ("", signal.SIGTERM),
+        ("", signal.SIGHUP),
+        ("", signal.SIGKILL),
+        (_NAMES_ONLY, signal.SIGINT),
+        (_NAMES_ONLY, signal.SIGTERM),
+        (_NAMES_ONLY, signal.SIGHUP),
+    ],
+)
+def test_nothing_is_left_of_a_file_that_was_not_finished(system: str, ends: signal.Signals) -> None:
+    script = (
+        f"{system}import signal\n"
+        "from pathlib import Path\n"
+        "from jupyter_axon_notebooks.cli.files import new_file\n"
+        "with new_file(Path('new'), force=False) as file:\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    print('written', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    python = EXECUTABLE.with_name("python")
+    command = [python, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writing:
+        assert writing.stdout is not None
+        assert writing.stdout.readline() == b"written\n"
+        writing.send_signal(ends)
+    assert writing.returncode not in (0, None)
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("system", ["", _NAMES_ONLY])
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_file_gets_its_name_when_it_is_whole(
+    system: str, there: bool, force: bool, meanwhile: bool
+) -> None:
+    file = Path("new")
+    if there:
+        file.write_text("old")
+    script = (
+        f"{system}from pathlib import Path\n"
+        "from jupyter_axon_notebooks.cli.files import new_file\n"
+        f"with new_file(Path('new'), force={force}, mode=0o640) as file:\n"
+        "    file.write(b'new')\n"
+        f"    {meanwhile} and Path('new').write_text('theirs')\n"
+    )
+    ended = subprocess.run(
+        [EXECUTABLE.with_name("python"), "-c", script], capture_output=True, text=True, check=False
+    )
+    refused = not force and (there or meanwhile)
+    assert ("Conflict: new is there already" in ended.stderr) == refused
+    assert file.read_text() == (("old" if there else "theirs") if refused else "new")
+    if not refused:
+        assert file.stat().st_mode & 0o777 == 0o640
+    assert os.listdir() == ["new"]
