@@ -277,8 +277,8 @@ class Versions:
     # Reading
 
     def ahead(self, notebook_id: str, newest: int) -> set[str]:
-        """The ids of contents that were written ahead of versions after the ``newest`` one; -1: there is none."""
-        following = where("ordinal") > newest
+        """The ids of contents that were written ahead of the version after the ``newest`` one; -1: there is none."""
+        following = where("ordinal") == newest + 1
         return self._store.contents.ids((where("notebook_id") == notebook_id) & following)
 
     def newest(self, notebook_id: str) -> int:

@@ -169,16 +169,6 @@ def test_what_was_written_ahead_of_a_large_notebook_that_is_refused_is_removed(
     assert not any(everything(store).values())
 
 
-def test_what_a_load_that_was_killed_had_written_ahead_is_swept(store: Store) -> None:
-    repository = NotebookRepository(store)
-    store.contents.insert_new(
-        *(document(f"gone/{number}", {"notebook_id": "gone", "ordinal": number}) for number in range(3))
-    )
-    assert repository.notebooks_written_ahead() == {"gone"}
-    assert sum(done.contents for done in repository.drop_written_ahead("gone")) == 3
-    assert not len(store.contents)
-
-
 # Where users are apart
 
 
