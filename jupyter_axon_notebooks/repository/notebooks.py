@@ -11,7 +11,7 @@ import msgspec
 from tinydb import Query, where
 from tinydb.queries import QueryInstance
 
-from ..errors import AxonError, Conflict, InvalidData, NotFound, RecordDamaged, Stale
+from ..errors import AxonError, Conflict, NotFound, Stale
 from ..records import (
     NewNotebook,
     NotebookCell,
@@ -390,12 +390,8 @@ def deleted_from(path: str) -> QueryInstance:
 
 
 def _record(kind: type[_R], stored: Mapping[str, Any]) -> _R:
-    try:
+    with damage_named(f"notebook {stored.get('id')}"):
         return kind.from_json(stored)
-    except InvalidData as error:
-        raise RecordDamaged(
-            f"the stored document of notebook {stored.get('id')} is damaged: {error}"
-        ) from error
 
 
 def header_document(header: NotebookHeader) -> dict[str, Any]:
