@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made import code, markdown, new_checkpoint, new_notebook, saved
+from made import code, history, markdown, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import CellStatus, NotebookStatus, UpdateCheckpoint, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -17,6 +17,9 @@ from jupyter_axon_notebooks.repository.sorting import sort_dump
 from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.dumpfile import DumpFile
 from jupyter_axon_notebooks.store.dumpformat import TABLES
+
+#: More checkpoints than are loaded in one transaction where that holds up others.
+MANY = 700
 
 
 def everything(store: Store) -> dict[str, dict[str, str]]:
@@ -61,6 +64,17 @@ def fill(store: Store) -> list[str]:
     repository.update_status(plain.id, NotebookStatus.RUNNING)
     store.provenance.insert(document("p-1", {"notebook_id": bound.id, "executed": ["1", float("inf")]}))
     return [plain.id, bound.id, gone.id]
+
+
+def large(store: Store, id: str = "large") -> None:
+    """A notebook with a history, and with many checkpoints of each version."""
+    repository = NotebookRepository(store)
+    versions = history(repository, 4, id)
+    one = repository.create_checkpoint(new_checkpoint(id, {"loss": 1.0}, run_id=repository.create_run(id).id))
+    with store.transaction():
+        for step in range(1, MANY):
+            fields = {"id": f"{id} {step}", "step": step, "version_id": versions[step % len(versions)]}
+            store.checkpoints.insert_new(document(fields["id"], {**one.to_json(), **fields}))
 
 
 def dump(store: Store, path: Path, only: list[str] | None = None) -> Dumped:

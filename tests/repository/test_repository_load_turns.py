@@ -11,33 +11,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import tinydb
-from dumps import counts, dump, everything, fill, is_clean, load
+from dumps import MANY, counts, dump, everything, fill, is_clean, large, load
 from engines import postgresql
-from made import check_contents, code, history, new_checkpoint, new_notebook
+from made import check_contents, code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.roles import Role
 
-#: More checkpoints than are loaded in one transaction where that holds up others.
-MANY = 700
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "dump.json"
-
-
-def large(store: Store, id: str = "large") -> None:
-    """A notebook with a history, and with many checkpoints of each version."""
-    repository = NotebookRepository(store)
-    versions = history(repository, 4, id)
-    one = repository.create_checkpoint(new_checkpoint(id, {"loss": 1.0}, run_id=repository.create_run(id).id))
-    with store.transaction():
-        for step in range(1, MANY):
-            fields = {"id": f"{id} {step}", "step": step, "version_id": versions[step % len(versions)]}
-            store.checkpoints.insert_new(document(fields["id"], {**one.to_json(), **fields}))
 
 
 # Where one transaction holds up all others
