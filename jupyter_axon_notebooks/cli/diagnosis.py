@@ -6,21 +6,25 @@ import os
 import platform
 import sqlite3
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+import sqlalchemy as sa
 from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
 
+from ..errors import StoreError
 from ..states.folders import free_bytes, size_text
-from ..store.health import FileHealth, checkpoint_states, examine
+from ..store.health import FileHealth, checkpoint_states, examine, examining
+from ..store.schema import CHECKPOINTS
+from ..store.server import reaching
 from ..store.urls import file_of, shown_url
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
 from .survey import Known, States, survey
 
-_PACKAGES = ("jupyter-axon-notebooks", "jupyter_server", "tinydb", "sqlalchemy")
+_PACKAGES = ("jupyter-axon-notebooks", "jupyter_server", "tinydb", "sqlalchemy", "psycopg")
 _EXTENSION = "jupyter_axon_notebooks"
 
 
@@ -30,7 +34,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
     found.facts["versions"] = {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        **{name: version(name) for name in _PACKAGES},
+        **dict(_package_versions()),
     }
     _look_at_extension(found, session)
     found.facts["store"] = {
@@ -47,6 +51,12 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         look_at_server(found, session.url, progress)
     _look_at_states(found, session, health, progress)
     return found
+
+
+def _package_versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):  # the driver is an extra
+            yield name, version(name)
 
 
 def _look_at_extension(found: Diagnosis, session: Session) -> None:
@@ -74,23 +84,32 @@ def _look_at_states(
     found: Diagnosis, session: Session, health: FileHealth | None, progress: Callable[[], None]
 ) -> None:
     root = session.config.states_root
-    known: list[Known] | None = []
-    if health is None or health.faults or not health.readable:
-        known = None if health is None or health.exists else []
-    elif health.schema_version is not None:
-        try:
-            known = list(_counted(checkpoint_states(health.path), progress))
-        except (sqlite3.Error, ValueError) as error:
-            known = None
-            found.problems.append(
-                Problem(
-                    "unreadable-checkpoints",
-                    f"the checkpoints cannot be read: {error}",
-                    "records are damaged",
-                    "restore a backup of the store",
-                )
+    known: list[Known] | None
+    damaged: list[str] = []
+    is_all = True
+    try:
+        with _reading(found, session, health) as connection:
+            known = []
+            for notebook_id, checkpoint_id, paths in checkpoint_states(connection) if connection else ():
+                progress()
+                known.append((notebook_id, checkpoint_id, paths or {}))
+                damaged += [checkpoint_id] if paths is None else []
+            is_all = connection is None or not _is_held_back(connection)
+    except (sqlite3.Error, sa.exc.SQLAlchemyError, StoreError):  # which was told above
+        known = None
+    if damaged:
+        count = "1 checkpoint is" if len(damaged) == 1 else f"{len(damaged)} checkpoints are"
+        found.problems.append(
+            Problem(
+                "unreadable-checkpoints",
+                f"{count} damaged; the first: {damaged[0]}",
+                "they cannot be read, and whether their state files are there cannot be told",
+                "restore a backup of the store for these",
             )
+        )
     states = survey(root, known, progress)
+    if not is_all:
+        states = states._replace(unknown=[], unfinished=[])
     free = free_bytes(_existing(root))
     found.facts["state files"] = {
         "root": root,
@@ -98,11 +117,42 @@ def _look_at_states(
         "used": states.used,
         "free": free,
         "checkpoint folders": states.folders,
-        "folders without a record": states.unknown if known is not None else None,
-        "folders being written": states.unfinished if known is not None else None,
+        "folders without a record": states.unknown if known is not None and is_all else None,
+        "folders being written": states.unfinished if known is not None and is_all else None,
         "missing files": states.missing if known is not None else None,
     }
     found.problems += _states_problems(root, states, free)
+
+
+@contextmanager
+def _reading(found: Diagnosis, session: Session, health: FileHealth | None) -> Iterator[sa.Connection | None]:
+    """A connection to what has the checkpoints; None where there are none yet.
+
+    Raises
+    ------
+    StoreError
+        When they cannot be read.
+    """
+    if health is not None:
+        if health.exists and (health.faults or not health.readable):
+            raise StoreError(f"{health.path} cannot be read")
+        if health.schema_version is None:
+            yield None
+            return
+        with examining(health.path) as connection:
+            yield connection
+        return
+    if "exists" not in found.facts["store"]:
+        raise StoreError(f"{shown_url(session.url)} was not reached")
+    with reaching(session.url) as connection:
+        yield connection if found.facts["store"]["exists"] else None
+
+
+def _is_held_back(connection: sa.Connection) -> bool:
+    """Whether the database shows this user some of the checkpoints only."""
+    if connection.dialect.name != "postgresql":
+        return False
+    return bool(connection.scalar(sa.select(sa.func.row_security_active(CHECKPOINTS.name))))
 
 
 def _states_problems(root: str, states: States, free: int | None) -> Iterator[Problem]:
@@ -137,12 +187,6 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
             "checkpoints will soon fail",
             "free some space, or set c.AxonNotebooks.states_root to a folder on another disk",
         )
-
-
-def _counted(items: Iterator[Any], progress: Callable[[], None]) -> Iterator[Any]:
-    for item in items:
-        progress()
-        yield item
 
 
 def _existing(path: str) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,23 +49,84 @@ def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        error.filename = str(path.parent)  # the temporary name says nothing to anybody
-        raise
-    temporary = Path(name)
-    try:
+    descriptor = _without_a_name(path.parent)
+    if descriptor is not None:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            flush(file.fileno())
-        temporary.chmod(_mode(path) if mode is None else mode)
-        _publish(temporary, path, force)
-    finally:
-        temporary.unlink(missing_ok=True)
+            _finish(file, path, mode)
+            _publish(Path(_OPEN_FILES, str(descriptor)), path, force)
+    else:
+        with _temporary(path) as (temporary, file):
+            with file:
+                yield file
+                _finish(file, path, mode)
+            _publish(temporary, path, force)
     if os.name == "posix":
         _flush_folder(path.parent)
+
+
+#: Where Linux has the open files of a process, those without a name too.
+_OPEN_FILES = "/proc/self/fd"
+
+
+def _without_a_name(folder: Path) -> int | None:
+    """A new file in ``folder`` that has no name yet, so that nothing is left of it however this process ends.
+
+    None where the system or the file system has no such files.
+    """
+    if sys.platform == "linux" and hasattr(os, "O_TMPFILE") and os.path.isdir(_OPEN_FILES):
+        with contextlib.suppress(OSError):
+            return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    return None
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file beside ``path``, and its name; removed at the end, unless this process is killed."""
+    with _ended_by_signals():
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent)
+        except OSError as error:
+            error.filename = str(path.parent)  # the temporary name says nothing to anybody
+            raise
+        try:
+            yield Path(name), os.fdopen(descriptor, "wb")
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+_SUFFIX = ".tmp"
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:100]}."
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have what ends this process end what is open first, as an interruption does."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # else somebody wants it so
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _finish(file: IO[bytes], path: Path, mode: int | None) -> None:
+    file.flush()
+    if os.name == "posix":
+        os.fchmod(file.fileno(), _mode(path) if mode is None else mode)
+    flush(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
@@ -81,10 +146,11 @@ def _mode(path: Path) -> int:
     return 0o666 & ~mask
 
 
-def _publish(temporary: Path, path: Path, force: bool) -> None:
+def _publish(made: Path, path: Path, force: bool) -> None:
+    """Have the file that can be opened as ``made`` be at ``path``."""
     if not force:
         try:
-            os.link(temporary, path)  # unlike a rename, refuses what somebody made just now
+            _link(made, path)  # unlike a rename, refuses what somebody made just now
         except FileExistsError:
             raise _exists(path) from None
         except OSError:  # no links on this file system
@@ -92,7 +158,28 @@ def _publish(temporary: Path, path: Path, force: bool) -> None:
                 raise _exists(path) from None
         else:
             return
-    temporary.replace(path)
+    if str(made.parent) != _OPEN_FILES:
+        made.replace(path)
+        return
+    # Only for a moment has it another name: nothing but a rename replaces what is there in one go.
+    named = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}{_SUFFIX}")
+    try:
+        _link(made, named)
+        named.replace(path)
+    finally:
+        named.unlink(missing_ok=True)
+
+
+def _link(made: Path, path: Path) -> None:
+    if str(made.parent) != _OPEN_FILES:
+        os.link(made, path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Relative to a folder, since Python follows links to the file that is meant only then.
+        os.link(made, path.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _exists(path: Path) -> Conflict:

@@ -25,7 +25,15 @@ class Ambiguous(NotFound):
 
 
 def find_notebook(repository: NotebookRepository, which: str) -> TrainingNotebook:
-    """The record that ``which`` names: its id, the beginning of it that no other has, or the path of its file.
+    """The record that ``which`` names; raises as :func:`find_id`, and RecordDamaged."""
+    notebook = repository.find_by_id(find_id(repository, which))
+    if notebook is None:  # deleted meanwhile
+        raise NotFound("notebook", which)
+    return notebook
+
+
+def find_id(repository: NotebookRepository, which: str) -> str:
+    """The id of the record that ``which`` names: its id, the beginning of it that no other has, or its file's path.
 
     Raises
     ------
@@ -36,15 +44,14 @@ def find_notebook(repository: NotebookRepository, which: str) -> TrainingNoteboo
         raise _NoRecord(
             "an empty text names no record; give an id, the beginning of one, or a notebook's path"
         )
-    if (notebook := repository.find_by_id(which)) is not None:
-        return notebook
-    ids = _ids_at(repository, which) if _is_path(which) else repository.ids_beginning(which)
+    ids = repository.ids_beginning(which)
+    if which in ids:
+        return which
+    if _is_path(which):
+        ids = _ids_at(repository, which)
     if not ids and Path(which).is_dir():
         raise _NoRecord(f"{which} is a folder, not a notebook")
-    notebook = repository.find_by_id(the_only(ids, "notebook", which))
-    if notebook is None:  # deleted meanwhile
-        raise NotFound("notebook", which)
-    return notebook
+    return the_only(ids, "notebook", which)
 
 
 def deletion(notebook: NotebookHeader) -> datetime | None:

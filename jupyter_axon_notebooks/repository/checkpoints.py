@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from tinydb import where
 from tinydb.queries import QueryInstance
 
-from ..errors import Conflict, InvalidData, NotFound, RecordDamaged
+from ..errors import Conflict, InvalidData, NotFound
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -22,9 +22,11 @@ from ..records import (
     now_after,
 )
 from ..store import DocumentTable, Store, document, retried
+from .damage import damage_named
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
+STATE_PARTS: tuple[StatePart, ...] = ("model", "optimizer")
 
 
 class StoredState(Protocol):
@@ -206,14 +208,14 @@ class Checkpoints:
     def get_run(self, id: str) -> TrainingRun | None:
         """A run by id."""
         found = self._store.runs.get(doc_id=id)
-        return None if found is None else TrainingRun.from_json(found)
+        return None if found is None else _run(found)
 
     def runs(self, notebook_id: str, limit: int | None, offset: int) -> list[TrainingRun]:
         """The runs of a notebook, newest first."""
         order = ["-started_at", "-id"]
         of_notebook = where("notebook_id") == notebook_id
         found = self._store.runs.search(of_notebook, sort=order, limit=limit, skip=offset)
-        return [TrainingRun.from_json(stored) for stored in found]
+        return [_run(stored) for stored in found]
 
     @retried
     def set_run_status(self, id: str, status: RunStatus) -> TrainingRun:
@@ -222,7 +224,7 @@ class Checkpoints:
             found = self._store.runs.locked(id)
             if found is None:
                 raise NotFound("run", id)
-            run = TrainingRun.from_json(found)
+            run = _run(found)
             run.status = status
             run.ended_at = None if status is RunStatus.RUNNING else now_after(run.started_at)
             changed = run.to_json()
@@ -247,10 +249,11 @@ def checkpoints_of(
     return condition
 
 
-def _checkpoint(document: dict[str, Any]) -> NotebookCheckpoint:
-    try:
+def _checkpoint(document: Mapping[str, Any]) -> NotebookCheckpoint:
+    with damage_named(f"checkpoint {document.get('id')}"):
         return NotebookCheckpoint.from_json(document)
-    except InvalidData as error:
-        raise RecordDamaged(
-            f"the stored document of checkpoint {document.get('id')} is damaged: {error}"
-        ) from error
+
+
+def _run(document: Mapping[str, Any]) -> TrainingRun:
+    with damage_named(f"run {document.get('id')}"):
+        return TrainingRun.from_json(document)

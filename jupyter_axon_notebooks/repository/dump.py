@@ -17,6 +17,7 @@ from ..store import Store
 from ..store.codec import decode
 from ..store.dumpformat import TABLES, About, DumpWriter, dumped
 from ..store.schema import CHECKPOINTS, NOTEBOOKS
+from .damage import damage_named
 from .notebooks import Notebooks
 from .parts import FILE_KEY
 from .states import NoStates
@@ -110,7 +111,7 @@ class _Dumping:
     def _document(self, name: str, doc_id: str, text: str, ids: set[str]) -> dict[str, Any] | None:
         try:
             document = decode(text)
-        except ValueError:
+        except RecordDamaged:
             document = None
         if not isinstance(document, dict):
             self._damaged.append(
@@ -129,26 +130,26 @@ class _Dumping:
 
     def _whole(self, doc_id: str, document: dict[str, Any]) -> dict[str, Any]:
         try:
-            return whole_document(self._notebooks, document)
-        except (RecordDamaged, KeyError, TypeError, ValueError) as error:
-            reason = str(error) if isinstance(error, RecordDamaged) else f"it lacks {error}"
-            self._damaged.append(Fault(NOTEBOOKS.name, doc_id, f"{reason}; it is dumped without its cells"))
+            return whole_document(self._notebooks, doc_id, document)
+        except RecordDamaged as error:
+            self._damaged.append(Fault(NOTEBOOKS.name, doc_id, f"{error}; it is dumped without its cells"))
             return document
 
 
-def whole_document(notebooks: Notebooks, stored: Mapping[str, Any]) -> dict[str, Any]:
+def whole_document(notebooks: Notebooks, id: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """A notebook's stored document with what it leaves to its version: cells, and what rebuilds the file.
 
     Raises
     ------
     RecordDamaged
-        When the version or a content is missing. A document that lacks a field is a KeyError.
+        When the version or a content is missing, or a field of the document.
     """
-    notebook = notebooks.whole(stored)
-    document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
-    if FILE_KEY in notebook.metadata.extra:
-        extra = {**stored["metadata"]["extra"], FILE_KEY: notebook.metadata.extra[FILE_KEY]}
-        document["metadata"] = {**stored["metadata"], "extra": extra}
+    with damage_named(f"notebook {id}"):
+        notebook = notebooks.whole(stored)
+        document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
+        if FILE_KEY in notebook.metadata.extra:
+            extra = {**stored["metadata"]["extra"], FILE_KEY: notebook.metadata.extra[FILE_KEY]}
+            document["metadata"] = {**stored["metadata"], "extra": extra}
     return document
 
 

@@ -90,6 +90,8 @@ def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[st
     doc_id, own = undumped(_object(document))
     kind = _KINDS[table]
     record = kind.from_json(own)
+    if isinstance(record, _Version) and not isinstance(record.metadata.extra.get(FILE_KEY, ""), str):
+        raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
     if verbatim or kind not in _UPSTREAMS:
         return doc_id, own
     return doc_id, {**_beside(own, kind), **record.to_json()}
@@ -140,14 +142,6 @@ def incoming_notebook(
             ],
         },
     )
-
-
-def listed(version: Mapping[str, Any]) -> set[str]:
-    """The ids of the contents that a version consists of."""
-    digests = {digest for _, *both, _ in version["cells"] for digest in both if digest}
-    if FILE_KEY in (extra := version["metadata"].get("extra", {})):
-        digests.add(extra[FILE_KEY])
-    return {content_id(version["notebook_id"], digest) for digest in digests}
 
 
 def _object(document: Any) -> dict[str, Any]:

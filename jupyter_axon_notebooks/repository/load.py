@@ -3,84 +3,39 @@
 Each notebook is loaded with all that belongs to it in one transaction: nobody ever sees half of one, and whoever was
 interrupted loads the same file again. What is there already and the same is passed over; what is there and differs is
 a conflict, which is named and left alone.
+
+Where one transaction holds up all others, a large notebook is loaded in short ones: its contents ahead, which nobody
+sees; then the notebook as a whole, with its history and its runs; then its checkpoints, which so are there little by
+little. No version that they refer to can go meanwhile, since the first checkpoint of each is loaded with it.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
 from tinydb import where
 
-from ..errors import Conflict, InvalidData, RecordDamaged
+from ..errors import AxonError, Conflict, InvalidData, RecordDamaged
 from ..store import Document, Store, document
-from ..store.dumpfile import DumpFile, Found
+from ..store.dumpfile import DumpFile
 from ..store.dumpformat import canonical, dumped, undumped
+from ..store.failures import ForeignRecord
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
+from .checkpoints import STATE_PARTS
 from .dump import Fault, Progress, whole_document
-from .incoming import IncomingNotebook, incoming, incoming_notebook, listed
+from .incoming import IncomingNotebook, incoming, incoming_notebook
 from .loaded import Loaded
 from .notebooks import Notebooks, binding_lock
+from .parts import listed_contents
+from .sorting import Group, Sorted
 from .states import NoStates
+from .taking import Taking
 
 #: In this order: what refers to another follows it.
 _BELONGING = (CONTENTS.name, VERSIONS.name, RUNS.name, CHECKPOINTS.name, PROVENANCE.name)
-_CELLS = (CONTENTS.name, VERSIONS.name)
-
-
-class Group:
-    """Where in the file a notebook is, and what belongs to it."""
-
-    def __init__(self) -> None:
-        self.notebook: int | None = None
-        self.places: dict[str, array[int]] = {}
-
-    def add(self, found: Found) -> None:
-        """Note where a document is; raises InvalidData where the notebook is there twice."""
-        if found.table != NOTEBOOKS.name:
-            self.places.setdefault(found.table, array("q")).append(found.place)
-        elif self.notebook is None:
-            self.notebook = found.place
-        else:
-            raise InvalidData("$.id", "another notebook of the file has it already")
-
-    def __len__(self) -> int:
-        return sum(map(len, self.places.values())) + (self.notebook is not None)
-
-
-class Sorted(NamedTuple):
-    """A file that was read through and found good: what is where in it, by notebook, and what is damaged."""
-
-    file: DumpFile
-    groups: dict[str, Group]
-    damaged: list[Fault]
-
-
-def sort_dump(file: DumpFile, progress: Callable[[int], None] = lambda _done: None) -> Sorted:
-    """Read a file through, and find out what belongs to which notebook; only that is kept in memory.
-
-    Raises
-    ------
-    DumpRefused
-        As :meth:`.store.dumpfile.DumpFile.scan` does.
-    """
-    groups: dict[str, Group] = {}
-    damaged: list[Fault] = []
-    for number, found in enumerate(file.scan(), 1):
-        progress(number)
-        named = f"#{found.key}"
-        try:
-            if not isinstance(found.document, dict):
-                raise InvalidData("$", "expected an object")
-            named, own = undumped(found.document)
-            owner = named if found.table == NOTEBOOKS.name else own.get("notebook_id")
-            if not isinstance(owner, str):
-                raise InvalidData("$.notebook_id", "expected a text")
-            groups.setdefault(owner, Group()).add(found)
-        except InvalidData as error:
-            damaged.append(Fault(found.table, named, str(error)))
-    return Sorted(file, groups, damaged)
+_CELLS, _BESIDE = _BELONGING[:2], _BELONGING[2:]
 
 
 def load_dump(
@@ -95,7 +50,8 @@ def load_dump(
     Parameters
     ----------
     overwrite : bool
-        Replace notebooks that differ, and all that belongs to them; never one with checkpoints that the file lacks.
+        Replace notebooks that differ, and all that belongs to them, each in one transaction; never one with
+        checkpoints or state files that the file lacks.
     """
     loading = _Loading(store, given.file, overwrite)
     loaded = Loaded(about=given.file.about, damaged=list(given.damaged))
@@ -108,11 +64,17 @@ def load_dump(
 
 
 class _Refused(Exception):
-    """A group that is not loaded; the transaction is taken back."""
+    """What is not loaded, and why; the transaction is taken back."""
 
-    def __init__(self, *, conflicts: Iterable[Fault] = (), damaged: Iterable[Fault] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        conflicts: Iterable[Fault] = (),
+        damaged: Iterable[Fault] = (),
+        foreign: Iterable[Fault] = (),
+    ) -> None:
         super().__init__()
-        self.conflicts, self.damaged = list(conflicts), list(damaged)
+        self.why = Loaded(conflicts=list(conflicts), damaged=list(damaged), foreign=list(foreign))
 
 
 class _Loading:
@@ -121,37 +83,156 @@ class _Loading:
         self._file = file
         self._overwrite = overwrite
         self._notebooks = Notebooks(store, NoStates(), ())
+        self._taking = Taking(store)
 
     def attempt(self, notebook_id: str, group: Group) -> Loaded:
-        """Load what belongs together, or nothing of it."""
+        """Load what belongs together, or say why not."""
+        try:
+            loaded = self._named(notebook_id, lambda: self._add(notebook_id, group))
+        except _Refused as refused:
+            loaded = refused.why
+        if loaded.conflicts and self._overwrite and group.notebook is not None:
+            try:
+                return self._named(notebook_id, lambda: self._replace(notebook_id, group))
+            except _Refused as refused:
+                loaded.conflicts = []
+                loaded.merge(refused.why)
+        return loaded
+
+    @staticmethod
+    def _named(notebook_id: str, work: Callable[[], Loaded]) -> Loaded:
         try:
             try:
-                return self._store.attempt(lambda: self._in_transaction(notebook_id, group))
+                return work()
             except Conflict:  # somebody else may have stored it meanwhile; then it is there now
-                return self._store.attempt(lambda: self._in_transaction(notebook_id, group))
+                return work()
         except Conflict as error:
-            refused = _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, str(error))])
-        except _Refused as error:
-            refused = error
-        return Loaded(conflicts=refused.conflicts, damaged=refused.damaged)
+            raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
+        except RecordDamaged as error:
+            raise _Refused(damaged=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
 
-    def _in_transaction(self, notebook_id: str, group: Group) -> Loaded:
+    def _add(self, notebook_id: str, group: Group) -> Loaded:
+        """Store what is not there yet; raises _Refused for a notebook that is there and differs."""
+        in_turns = self._store.admits_one_writer and group.is_large
         if group.notebook is None:
-            with self._store.transaction():
-                return self._belonging(notebook_id, group)
-        notebook = self._prepared(notebook_id, group, group.notebook)
-        with self._store.transaction():
-            self._store.lock(f"notebook {notebook_id}")
-            stored = self._store.notebooks.locked(notebook_id)
-            if stored is not None and canonical(stored) != canonical(notebook.stored):
-                if not self._overwrite:
-                    differs = Fault(NOTEBOOKS.name, notebook_id, "the store has it, and it differs")
-                    raise _Refused(conflicts=[differs])
-                return self._replace(notebook, group)
-            loaded = self._take_all(notebook, group, stored)
-            if loaded.conflicts and self._overwrite:
-                return self._replace(notebook, group)
+            tables = _BESIDE[:1] if in_turns else _BESIDE
+            loaded = self._store.attempt(lambda: self._join(notebook_id, group, tables))
+            if in_turns:
+                loaded.merge(self._add_rest(notebook_id, group))
             return loaded
+        notebook = self._prepared(notebook_id, group, group.notebook)
+        if in_turns:
+            return self._add_in_turns(notebook, group)
+        return self._store.attempt(lambda: self._add_at_once(notebook, group))
+
+    def _add_at_once(self, notebook: IncomingNotebook, group: Group) -> Loaded:
+        loaded = Loaded()
+        with self._store.transaction():
+            # First, since a database that keeps users apart lets nobody add to a notebook that is not his.
+            self._take_notebook(loaded, notebook)
+            for table in _BELONGING:
+                self._take_table(loaded, table, group.places.get(table, ()))
+                self._take_made(loaded, notebook, table)
+                if table in _CELLS and loaded.conflicts:
+                    raise _Refused(conflicts=loaded.conflicts)
+            self._check(loaded, notebook)
+        return loaded
+
+    def _add_in_turns(self, notebook: IncomingNotebook, group: Group) -> Loaded:
+        loaded = Loaded()
+        try:
+            ahead = self._write_ahead(loaded, notebook, group)
+            loaded.merge(self._store.attempt(lambda: self._add_history(notebook, group, ahead)))
+        except BaseException:
+            with suppress(AxonError):  # why it is not loaded matters more
+                self._notebooks.forget(notebook.id)
+            raise
+        loaded.merge(self._add_rest(notebook.id, group, set(group.referring.values())))
+        return loaded
+
+    def _write_ahead(self, loaded: Loaded, notebook: IncomingNotebook, group: Group) -> set[str]:
+        """Store the contents of a large notebook; their ids. Nobody lists them yet."""
+        ahead: set[str] = set()
+        for batch in self._file.batches(group.places.get(CONTENTS.name, ())):
+            given = self._valid_ones(loaded, CONTENTS.name, batch)
+            self._taking.take_in_turns(loaded, CONTENTS.name, given, lambda: self._hold(notebook))
+            ahead |= given.keys()
+        if loaded.conflicts:
+            raise _Refused(conflicts=loaded.conflicts)
+        return ahead
+
+    def _add_history(self, notebook: IncomingNotebook, group: Group, ahead: set[str]) -> Loaded:
+        """Store a notebook of which the contents are there."""
+        loaded = Loaded()
+        with self._store.transaction():
+            self._take_notebook(loaded, notebook)
+            if len(self._store.contents.present(ahead)) < len(ahead):
+                raise Conflict("what it consists of was removed while it was loaded; load it again")
+            self._take_made(loaded, notebook, CONTENTS.name)
+            self._take_table(loaded, VERSIONS.name, group.places.get(VERSIONS.name, ()))
+            self._take_made(loaded, notebook, VERSIONS.name)
+            if loaded.conflicts:
+                raise _Refused(conflicts=loaded.conflicts)
+            self._take_table(loaded, RUNS.name, group.places.get(RUNS.name, ()))
+            self._take_table(loaded, CHECKPOINTS.name, group.referring.values())
+            self._check(loaded, notebook)
+        return loaded
+
+    def _add_rest(self, notebook_id: str, group: Group, done: Collection[int] = ()) -> Loaded:
+        """Store checkpoints and what follows them in turns, but for those at the places ``done``."""
+        loaded = Loaded()
+        for table in _BESIDE[1:]:
+            left = (place for place in group.places.get(table, ()) if place not in done)
+            for batch in self._file.batches(left):
+                given = self._valid_ones(loaded, table, batch)
+                self._taking.take_in_turns(loaded, table, given, lambda: self._hold_stored(notebook_id))
+        return loaded
+
+    def _replace(self, notebook_id: str, group: Group) -> Loaded:
+        """Take a notebook in place of the one that is there, in one transaction: of two halves none is a notebook."""
+        assert group.notebook is not None
+        notebook = self._prepared(notebook_id, group, group.notebook)
+        return self._store.attempt(lambda: self._replace_at_once(notebook, group))
+
+    def _replace_at_once(self, notebook: IncomingNotebook, group: Group) -> Loaded:
+        store, belonging = self._store, where("notebook_id") == notebook.id
+        with store.transaction():
+            self._store.lock(f"notebook {notebook.id}")
+            store.notebooks.locked(notebook.id)
+            self._check_nothing_is_lost(notebook.id, group)
+            for name in _BELONGING:
+                store.table(name).remove(belonging)
+            store.notebooks.remove(doc_ids=[notebook.id])
+            loaded = self._add_at_once(notebook, group)
+            if loaded.conflicts:
+                raise _Refused(conflicts=loaded.conflicts)
+        for table in loaded.tables.values():
+            table.added, table.replaced = 0, table.added
+        return loaded
+
+    def _check_nothing_is_lost(self, notebook_id: str, group: Group) -> None:
+        """Raise _Refused where the store has checkpoints or state files that the file lacks."""
+        states: dict[str, list[Any]] = {}
+        for id, one in self._valid(CHECKPOINTS.name, self._documents(group, CHECKPOINTS.name), []):
+            states[id] = _states(one)
+        stored = where("notebook_id") == notebook_id
+        if more := len(self._store.checkpoints.ids(stored) - states.keys()):
+            some = "a checkpoint" if more == 1 else f"{more} checkpoints"
+            reason = f"the store has {some} of it that the file lacks; delete what is not wanted first"
+            raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, reason)])
+        reason = "the store has a state file of it that the file lacks; to replace it, delete it first"
+        lost = [
+            Fault(CHECKPOINTS.name, str(one.doc_id), reason)
+            for one in self._store.checkpoints.each(stored)
+            if any(
+                path and path != given
+                for path, given in zip(_states(one), states[str(one.doc_id)], strict=True)
+            )
+        ]
+        if lost:
+            raise _Refused(conflicts=lost)
+
+    # What the file has
 
     def _prepared(self, notebook_id: str, group: Group, place: int) -> IncomingNotebook:
         versions: dict[str, dict[str, Any]] = {}
@@ -166,66 +247,38 @@ class _Loading:
         except InvalidData as error:
             raise _Refused(damaged=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
 
-    def _documents(self, group: Group, table: str) -> Iterable[Any]:
+    def _documents(self, group: Group, table: str) -> Iterator[Any]:
         return (one for batch in self._file.batches(group.places.get(table, ())) for one in batch)
 
     def _valid(
         self, table: str, given: Iterable[Any], damaged: list[Fault]
-    ) -> Iterable[tuple[str, dict[str, Any]]]:
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         for one in given:
             try:
                 yield incoming(table, one, verbatim=self._file.about is not None)
             except InvalidData as error:
                 damaged.append(Fault(table, undumped(one)[0], str(error)))
 
+    def _valid_ones(self, loaded: Loaded, table: str, batch: Iterable[Any]) -> dict[str, dict[str, Any]]:
+        """The documents of a batch by id; what is wrong with others is noted."""
+        found: dict[str, dict[str, Any]] = {}
+        for id, one in self._valid(table, batch, loaded.damaged):
+            if found.setdefault(id, one) is not one:
+                loaded.damaged.append(Fault(table, id, "the file has two documents of this id"))
+        return found
+
     # Inside a transaction
 
-    def _belonging(self, notebook_id: str, group: Group) -> Loaded:
-        """Take what belongs to a notebook that the file does not have, but the store."""
-        if self._store.notebooks.locked(notebook_id) is None:
-            reason = f"its notebook {notebook_id} is neither in the file nor in the store"
-            strays = [
-                Fault(table, undumped(one)[0], reason)
-                for table in group.places
-                for one in self._documents(group, table)
-            ]
-            raise _Refused(damaged=strays)
-        loaded = Loaded()
-        for table in _BELONGING:
-            if table in _CELLS:
-                loaded.damaged += (
-                    Fault(table, undumped(one)[0], f"its notebook {notebook_id} is not in the file")
-                    for one in self._documents(group, table)
-                )
-            else:
-                self._take_table(loaded, table, group)
-        return loaded
-
-    def _take_all(self, notebook: IncomingNotebook, group: Group, stored: Document | None) -> Loaded:
-        loaded = Loaded()
-        for table in _BELONGING:
-            self._take_table(loaded, table, group)
-            self._take(loaded, table, {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])})
-            if table in _CELLS and loaded.conflicts:
-                raise _Refused(conflicts=loaded.conflicts)
-        self._take_notebook(loaded, notebook, stored)
-        return loaded
-
-    def _take_notebook(self, loaded: Loaded, notebook: IncomingNotebook, stored: Document | None) -> None:
-        table = loaded.tables[NOTEBOOKS.name]
+    def _hold(self, notebook: IncomingNotebook) -> Document | None:
+        """Lock a notebook that is there and the same, or not there and free to be; its document."""
+        self._store.lock(f"notebook {notebook.id}")
+        stored = self._store.notebooks.locked(notebook.id)
         if stored is None:
             self._check_path(notebook)
-            self._store.notebooks.insert_new(document(notebook.id, notebook.stored))
-            table.added += 1
-        else:
-            table.unchanged += 1
-        try:
-            found = whole_document(self._notebooks, self._store.notebooks.get(doc_id=notebook.id))
-        except (RecordDamaged, KeyError, TypeError, ValueError) as error:
-            fault = Fault(NOTEBOOKS.name, notebook.id, f"it cannot be put together: {error}")
-            raise _Refused(damaged=[*loaded.damaged, fault]) from None
-        table.read.add(dumped(notebook.id, found if notebook.dumped is None else notebook.dumped))
-        table.found.add(dumped(notebook.id, found))
+        elif canonical(stored) != canonical(notebook.stored):
+            differs = Fault(NOTEBOOKS.name, notebook.id, "the store has it, and it differs")
+            raise _Refused(conflicts=[differs])
+        return stored
 
     def _check_path(self, notebook: IncomingNotebook) -> None:
         origin, path = notebook.stored.get("origin"), notebook.stored.get("path")
@@ -233,38 +286,75 @@ class _Loading:
             self._store.lock(binding_lock(origin, path))
             bound = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
             if bound is not None:
-                raise Conflict(f"its file {path} belongs to notebook {bound.doc_id} in the store")
+                reason = f"its file {path} belongs to notebook {bound.doc_id} in the store"
+                raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook.id, reason)])
 
-    def _replace(self, notebook: IncomingNotebook, group: Group) -> Loaded:
-        """Take a notebook in place of the one that is there."""
-        store, belonging = self._store, where("notebook_id") == notebook.id
-        given = {id for id, _ in self._valid(CHECKPOINTS.name, self._documents(group, CHECKPOINTS.name), [])}
-        if more := len(store.checkpoints.ids(belonging) - given):
-            some = "a checkpoint" if more == 1 else f"{more} checkpoints"
-            reason = f"the store has {some} of it that the file lacks; delete what is not wanted first"
-            raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook.id, reason)])
-        for name in _BELONGING:
-            store.table(name).remove(belonging)
-        store.notebooks.remove(doc_ids=[notebook.id])
-        loaded = self._take_all(notebook, group, None)
-        if loaded.conflicts:
-            raise _Refused(conflicts=loaded.conflicts)
-        for table in loaded.tables.values():
-            table.added, table.replaced = 0, table.added
+    def _hold_stored(self, notebook_id: str) -> None:
+        """Lock a notebook that was there."""
+        if self._store.notebooks.locked(notebook_id) is None:
+            reason = "it was deleted from the store while it was loaded"
+            raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, reason)])
+
+    def _join(self, notebook_id: str, group: Group, tables: Iterable[str]) -> Loaded:
+        """Take what belongs to a notebook that the file does not have, but the store."""
+        loaded = Loaded()
+        with self._store.transaction():
+            if self._store.notebooks.locked(notebook_id) is None:
+                reason = f"its notebook {notebook_id} is neither in the file nor in the store"
+                raise _Refused(damaged=self._strays(group, group.places, reason))
+            reason = f"its notebook {notebook_id} is not in the file"
+            loaded.damaged += self._strays(group, _CELLS, reason)
+            for table in tables:
+                self._take_table(loaded, table, group.places.get(table, ()))
         return loaded
 
-    def _take_table(self, loaded: Loaded, table: str, group: Group) -> None:
-        for batch in self._file.batches(group.places.get(table, ())):
-            found: dict[str, dict[str, Any]] = {}
-            for id, one in self._valid(table, batch, loaded.damaged):
-                if found.setdefault(id, one) is not one:
-                    loaded.damaged.append(Fault(table, id, "the file has two documents of this id"))
-            self._take(loaded, table, self._complete(loaded, found) if table == VERSIONS.name else found)
+    def _strays(self, group: Group, tables: Iterable[str], reason: str) -> Iterator[Fault]:
+        return (
+            Fault(table, undumped(one)[0], reason)
+            for table in tables
+            for one in self._documents(group, table)
+        )
+
+    def _take_notebook(self, loaded: Loaded, notebook: IncomingNotebook) -> None:
+        if self._hold(notebook) is not None:
+            loaded.tables[NOTEBOOKS.name].unchanged += 1
+            return
+        try:
+            self._store.notebooks.insert_new(document(notebook.id, notebook.stored))
+        except ForeignRecord:
+            reason = f"it belongs to {notebook.stored['user_id']}, whose records this user of the database does not store"
+            raise _Refused(foreign=[Fault(NOTEBOOKS.name, notebook.id, reason)]) from None
+        loaded.tables[NOTEBOOKS.name].added += 1
+
+    def _check(self, loaded: Loaded, notebook: IncomingNotebook) -> None:
+        """Put a notebook together that is there with all it consists of."""
+        try:
+            found = whole_document(
+                self._notebooks, notebook.id, self._store.notebooks.get(doc_id=notebook.id)
+            )
+        except RecordDamaged as error:
+            fault = Fault(NOTEBOOKS.name, notebook.id, f"it cannot be put together: {error}")
+            raise _Refused(damaged=[*loaded.damaged, fault]) from None
+        table = loaded.tables[NOTEBOOKS.name]
+        table.read.add(dumped(notebook.id, found if notebook.dumped is None else notebook.dumped))
+        table.found.add(dumped(notebook.id, found))
+
+    def _take_made(self, loaded: Loaded, notebook: IncomingNotebook, table: str) -> None:
+        self._taking.take(loaded, table, {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])})
+
+    def _take_table(self, loaded: Loaded, table: str, places: Iterable[int]) -> None:
+        for batch in self._file.batches(places):
+            found = self._valid_ones(loaded, table, batch)
+            self._taking.take(
+                loaded, table, self._complete(loaded, found) if table == VERSIONS.name else found
+            )
 
     def _complete(self, loaded: Loaded, versions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Those of ``versions`` whose contents are in the store."""
         contents = self._store.contents
-        missing = {id: len(needed - contents.present(needed)) for id, needed in _listed(versions)}
+        lists = {id: listed_contents(version) for id, version in versions.items()}
+        present = contents.present(set().union(*lists.values()))
+        missing = {id: len(listed - present) for id, listed in lists.items()}
         loaded.damaged += (
             Fault(VERSIONS.name, id, f"{count} of its contents are not in the file")
             for id, count in missing.items()
@@ -272,25 +362,6 @@ class _Loading:
         )
         return {id: version for id, version in versions.items() if not missing[id]}
 
-    def _take(self, loaded: Loaded, table: str, given: Mapping[str, dict[str, Any]]) -> None:
-        """Store what is not there yet, and see what is."""
-        rows, tally = self._store.table(table), loaded.tables[table]
-        there = {str(one.doc_id): one for one in rows.get(doc_ids=list(given))}
-        new = [document(id, one) for id, one in given.items() if id not in there]
-        if new:
-            rows.insert_new(*new)
-            there.update((str(one.doc_id), one) for one in rows.get(doc_ids=[one.doc_id for one in new]))
-            tally.added += len(new)
-        added = {str(one.doc_id) for one in new}
-        for id, one in given.items():
-            if id not in added:
-                if canonical(there[id]) != canonical(one):
-                    loaded.conflicts.append(Fault(table, id, "the store has it, and it differs"))
-                    continue
-                tally.unchanged += 1
-            tally.read.add(dumped(id, one))
-            tally.found.add(dumped(id, there[id]))
 
-
-def _listed(versions: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, set[str]]]:
-    return ((id, listed(version)) for id, version in versions.items())
+def _states(checkpoint: Mapping[str, Any]) -> list[Any]:
+    return [checkpoint.get(f"{part}_state_path") for part in STATE_PARTS]

@@ -41,13 +41,22 @@ class Loaded:
     conflicts : list of Fault
         What is in the store and differs, and was left alone. Of a notebook, all that belongs to it was.
     damaged : list of Fault
-        What is not as it should be in the file, and was left out. Of a notebook, all that belongs to it was.
+        What is not as it should be in the file, or in the store where it would go, and was left out. Of a notebook, all
+        that belongs to it was.
+    foreign : list of Fault
+        Notebooks of others than the user whom the database lets in, in one that keeps users apart; left out likewise.
     """
 
     about: About | None = None
     tables: dict[str, TableLoaded] = field(default_factory=lambda: {name: TableLoaded() for name in TABLES})
     conflicts: list[Fault] = field(default_factory=list)
     damaged: list[Fault] = field(default_factory=list)
+    foreign: list[Fault] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the file is in the store, and there as it is in the file."""
+        return not (self.conflicts or self.damaged or self.foreign or self.differing)
 
     @property
     def differing(self) -> list[str]:
@@ -60,3 +69,4 @@ class Loaded:
             table.merge(other.tables[name])
         self.conflicts += other.conflicts
         self.damaged += other.damaged
+        self.foreign += other.foreign

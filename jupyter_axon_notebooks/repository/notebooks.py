@@ -11,7 +11,7 @@ import msgspec
 from tinydb import Query, where
 from tinydb.queries import QueryInstance
 
-from ..errors import AxonError, Conflict, InvalidData, NotFound, RecordDamaged, Stale
+from ..errors import AxonError, Conflict, NotFound, Stale
 from ..records import (
     NewNotebook,
     NotebookCell,
@@ -99,7 +99,7 @@ class Notebooks:
         except BaseException:
             with suppress(AxonError):  # why there is no record matters more
                 if self._versions.are_written_ahead(parts):
-                    self._forget(notebook.id)
+                    self.forget(notebook.id)
             raise
         return notebook
 
@@ -124,7 +124,7 @@ class Notebooks:
                 raise Conflict(f"the file {notebook.path} belongs to notebook {bound['id']} already")
 
     @retried
-    def _forget(self, id: str) -> None:
+    def forget(self, id: str) -> None:
         """Leave nothing that was written ahead, unless it has become the record of somebody who was quicker."""
         if not self._store.contents.has(notebook_id=id):
             return  # and nobody is kept waiting for a lock
@@ -394,12 +394,8 @@ def deleted_from(path: str) -> QueryInstance:
 
 
 def _record(kind: type[_R], stored: Mapping[str, Any]) -> _R:
-    try:
+    with damage_named(f"notebook {stored.get('id')}"):
         return kind.from_json(stored)
-    except InvalidData as error:
-        raise RecordDamaged(
-            f"the stored document of notebook {stored.get('id')} is damaged: {error}"
-        ) from error
 
 
 def header_document(header: NotebookHeader) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Parts(NamedTuple):
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
         digests = {digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest}
-        if FILE_KEY in self.metadata["extra"]:
-            digests.add(self.metadata["extra"][FILE_KEY])
+        if FILE_KEY in (extra := self.metadata.get("extra", {})):
+            digests.add(extra[FILE_KEY])
         return digests
 
 

@@ -47,18 +47,19 @@ def encode_ending(document: Mapping[Any, Any], names: Collection[str]) -> str:
     return f"{encode(rest)[:-1]},{encode(ending)[1:]}"
 
 
-def decode(text: str) -> Any:
+def decode(text: str, doc_id: str | None = None) -> Any:
     """The document that :func:`encode` made ``text`` of.
 
     Raises
     ------
     RecordDamaged
-        When it made ``text`` of none.
+        When it made ``text`` of none; names the document by ``doc_id``, if given.
     """
     try:
         return json.loads(text)
     except (TypeError, ValueError) as error:
-        raise RecordDamaged(f"a stored document is damaged: {error}") from error
+        which = "a stored document" if doc_id is None else f"the stored document {doc_id}"
+        raise RecordDamaged(f"{which} is damaged: {error}") from error
 
 
 _UNSTORABLE = re.compile("[\x00\x01\ud7ff\ud800-\udfff]")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import DumpRefused, InvalidData
+from .codec import encode
 from .dumpformat import ABOUT, FORMAT, TABLES, About, TableAbout, Total
 from .schema import SCHEMA_VERSION
 
@@ -26,12 +27,13 @@ _DOCUMENT = re.compile(rb'"([^"\\]+)": ')
 
 
 class Found(NamedTuple):
-    """A document in a file: its table, its key there, and where :meth:`DumpFile.batches` finds it again."""
+    """A document in a file: its table, its key there, where :meth:`DumpFile.batches` finds it again, and how long it is."""
 
     table: str
     key: str
     document: Any
     place: int
+    length: int
 
 
 class DumpFile:
@@ -167,7 +169,7 @@ class DumpFile:
                         raise _OtherLayout from None
                     raise self._broken(number, line, f"in table {table}: {error}") from None
                 documents += 1
-                yield Found(table, key, document, place)
+                yield Found(table, key, document, place, len(line))
             place += len(line)
         where = "between two tables" if table is None else f"in table {table}, after {documents} documents"
         raise self._refused(f"it was cut off {where}")
@@ -190,7 +192,7 @@ class DumpFile:
         for table, documents in tables.items():
             for key, document in documents.items():
                 self._documents.append(document)
-                yield Found(table, key, document, len(self._documents) - 1)
+                yield Found(table, key, document, len(self._documents) - 1, len(encode(document)))
 
     def batches(self, places: Iterable[int]) -> Iterator[list[Any]]:
         """The documents at ``places``, so many at once as fit into memory in any case."""

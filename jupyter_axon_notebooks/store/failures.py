@@ -29,6 +29,10 @@ class Interrupted(StoreBusy):
     """The database broke a unit of work off. Nothing of it was stored, so it can be done again from its start."""
 
 
+class ForeignRecord(StoreError):
+    """A record of another user, in a database that keeps users apart."""
+
+
 # What SQLite says, the error it becomes, and what helps.
 _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ("UNIQUE constraint failed", Conflict, "is already there"),
@@ -147,6 +151,8 @@ def _named_sqlite(url: str, error: BaseException) -> AxonError:
 def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> AxonError:
     state = getattr(error, "sqlstate", None) or ""
     said = _in_a_line(str(error))
+    if state == "42501" and _is_policy(error):
+        return ForeignRecord(f"the store {url}: it keeps users apart, and this is another's ({said})")
     for beginning, kind, advice in _POSTGRESQL:
         if state.startswith(beginning):
             if kind is Conflict:
@@ -167,6 +173,11 @@ def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> Axo
         if re.search(pattern, reason):
             return kind(f"the store {url}: {advice} ({said})")
     return Interrupted(f"the store {url}: the database cannot be reached ({said})")
+
+
+def _is_policy(error: BaseException) -> bool:
+    """Whether row-level security refused a row. What it says of that depends on the server's language."""
+    return getattr(getattr(error, "diag", None), "source_function", None) == "ExecWithCheckOptions"
 
 
 def _in_a_line(said: str) -> str:

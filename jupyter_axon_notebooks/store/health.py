@@ -15,9 +15,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ..errors import RecordDamaged
 from .codec import decode, plain_text
 from .files import beside, size
-from .schema import CHECKPOINTS, COLLECTIONS
+from .schema import CHECKPOINTS, COLLECTIONS, Schema
 from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
 
 
@@ -128,21 +129,19 @@ def _schema_version(connection: sqlite3.Connection) -> int | None:
     return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 
 
-def checkpoint_states(path: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Notebook id, id and state files (by part; none for a checkpoint without any) of every checkpoint.
+def checkpoint_states(connection: sa.Connection) -> Iterator[tuple[str, str, dict[str, str] | None]]:
+    """Notebook id, id and state files (by part; none for a checkpoint without any) of every checkpoint, on any engine.
 
-    Raises
-    ------
-    sqlite3.Error
-        When the store cannot be read.
+    None in place of the state files is a damaged checkpoint.
     """
-    with looking(path) as connection:
-        named = f'SELECT id, document FROM "{CHECKPOINTS.name}"'  # noqa: S608 - the name is ours
-        for checkpoint_id, text in connection.execute(named):
+    c = Schema().tables[CHECKPOINTS.name].sql.c
+    for notebook_id, checkpoint_id, text in connection.execute(sa.select(c.notebook_id, c.id, c.document)):
+        present: dict[str, str] | None = None
+        with suppress(RecordDamaged, AttributeError):
             document = decode(text)
             paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
             present = {part: value for part, value in paths.items() if value and isinstance(value, str)}
-            yield str(document.get("notebook_id")), plain_text(checkpoint_id), present
+        yield plain_text(notebook_id or ""), plain_text(checkpoint_id), present
 
 
 @contextmanager

@@ -102,11 +102,11 @@ class Leftovers:
         """The notebooks, and the ids that are no notebook's (yet), with contents newer than any of their versions."""
         return set(self._ids(self._ahead, {}))
 
-    def _ids(self, statement: sa.Select[Any], given: Mapping[str, object]) -> list[str]:
+    def _ids(self, statement: sa.Select[tuple[str]], given: Mapping[str, object]) -> list[str]:
         return [plain_text(found) for (found,) in self._rows(statement, given)]
 
-    def _rows(self, statement: sa.Select[Any], given: Mapping[str, object]) -> Sequence[sa.Row[Any]]:
-        def once() -> Sequence[sa.Row[Any]]:
+    def _rows(self, statement: sa.Executable, given: Mapping[str, object]) -> Sequence[Any]:
+        def once() -> Sequence[Any]:
             with self._database.reading() as connection:
                 return connection.execute(statement, given).all()
 

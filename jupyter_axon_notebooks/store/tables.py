@@ -128,7 +128,7 @@ def document(doc_id: str, fields: Mapping[str, Any]) -> Document:
 def stored_document(pair: tuple[str, str]) -> Document:
     """The document of an id and a stored form, as queries give them; raises RecordDamaged where it is none."""
     doc_id, text = pair
-    fields = decode(text)
+    fields = decode(text, doc_id)
     if not isinstance(fields, dict):
         raise RecordDamaged(f"the stored document {doc_id} is damaged: it has no fields")
     return document(doc_id, fields)

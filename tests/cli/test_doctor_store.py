@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookC
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store, sqlite
 from jupyter_axon_notebooks.store.health import examining
+from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.server import reaching
 from jupyter_axon_notebooks.store.urls import file_of
@@ -287,3 +289,61 @@ def test_a_server_that_is_not_there_is_told(axon: Axon, tmp_path: Path) -> None:
     told, problems = doctored(axon, f"postgresql+psycopg://ada@/axon?host={tmp_path}")
     assert list(problems) == ["store-out-of-reach"]
     assert json.dumps(told)
+
+
+def test_state_files_are_compared_with_the_records_on_every_engine(
+    axon: Axon, store: Store, records: NotebookRepository, jupyter: Path
+) -> None:
+    root = jupyter / "data" / "axon_notebooks" / "states"
+    history(records)
+    for id in ("there", "gone"):
+        file = root / "nb" / id / "model.bin"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"weights")
+        records.create_checkpoint(
+            NewCheckpoint(id=id, notebook_id="nb", epoch=0, step=0, metrics={}, model_state_path=str(file))
+        )
+    file.unlink()
+    stray = root / "nb" / "stray"
+    stray.mkdir()
+    facts, problems = report(axon, store)
+    assert [missing["path"] for missing in facts["state files"]["missing files"]] == [str(file)]
+    assert facts["state files"]["folders being written"] == [str(stray)]
+    os.utime(stray, (0, 0))
+    facts, problems = report(axon, store)
+    assert facts["state files"]["folders without a record"] == [str(stray)]
+    assert problems.keys() == {"missing-state-files", "folders-without-record"}
+    assert facts["versions"]["psycopg"]
+
+
+def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
+    axon: Axon, store: Store, records: NotebookRepository, jupyter: Path
+) -> None:
+    history(records)
+    records.create_checkpoint(NewCheckpoint(id="bad", notebook_id="nb", epoch=0, step=0, metrics={}))
+    folder = jupyter / "data" / "axon_notebooks" / "states" / "nb" / "bad"
+    folder.mkdir(parents=True)
+    os.utime(folder, (0, 0))
+    for text in ("{broken", "[1]"):
+        with store.transaction() as connection:
+            connection.execute(sa.text("UPDATE axonml_checkpoints SET document = :text"), {"text": text})
+        facts, problems = report(axon, store)
+        assert problems["unreadable-checkpoints"]["what"] == "1 checkpoint is damaged; the first: bad"
+        assert facts["state files"]["folders without a record"] == []
+
+
+def test_who_is_shown_only_his_own_is_not_told_that_folders_of_others_are_strays(
+    axon: Axon, jupyter: Path
+) -> None:
+    server = postgresql()
+    database = server.new_database()
+    with closing(open_store(server.url(database))) as owner:
+        owner.separate_users([Role("looks_at_states", USER)])
+    folder = jupyter / "data" / "axon_notebooks" / "states" / "of-another" / "checkpoint"
+    folder.mkdir(parents=True)
+    os.utime(folder, (0, 0))
+    with closing(open_store(server.url(database, user="looks_at_states"))) as store:
+        facts, problems = report(axon, store)
+    assert facts["state files"]["folders without a record"] is None
+    assert facts["state files"]["missing files"] == []
+    assert "folders-without-record" not in problems

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tinydb
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
 
 from .conftest import EXECUTABLE, USER, Axon, repository
 
@@ -80,6 +82,20 @@ def test_some_records_are_dumped_by_the_names_that_show_takes(
         assert {one["id"] for one in database.table("axonml_notebooks")} == {first, second}
     assert axon("dump", "none.json", "--notebook", "nothing").exit_code == 3
     assert not Path("none.json").exists()
+
+
+def test_a_damaged_record_is_dumped_by_itself_as_among_others(
+    axon: Axon, records: NotebookRepository, db: Path
+) -> None:
+    damaged, other = make(records, cells=[NotebookCell(source="1")]), make(records)
+    with closing(open_store(f"sqlite:///{db}")) as store:
+        store.contents.remove(tinydb.where("notebook_id") == damaged)
+    some = axon("dump", "some.json", "--notebook", damaged[:12], "--notebook", other)
+    assert some.exit_code == axon("dump", "all.json").exit_code == 1
+    assert f"axonml_notebooks {damaged}: contents of notebook {damaged} are missing" in some.stderr
+    tables = [json.loads(Path(name).read_text()) for name in ("some.json", "all.json")]
+    assert [len(table["axonml_notebooks"]) for table in tables] == [2, 2]
+    assert axon("show", damaged).exit_code == 4
 
 
 def test_a_dump_on_standard_output_is_nothing_but_the_dump(
@@ -226,7 +242,7 @@ def test_an_interrupted_load_is_taken_up_again(
     with Interruption("INSERT INTO axonml_notebooks", 3, interrupt):
         ran = axon("load", "all.json", "--store-url", url)
     assert ran.exit_code == 130
-    assert ran.stderr == "What was loaded is whole, and stays. Load the file again to go on.\nInterrupted.\n"
+    assert ran.stderr == "What was loaded stays. Load the file again to go on.\nInterrupted.\n"
     with repository(tmp_path / "elsewhere.db") as loaded:
         assert loaded.count_notebooks() == 2
     tables = axon("load", "all.json", "--json", "--store-url", url).json["tables"]
@@ -249,3 +265,69 @@ def test_a_killed_dump_leaves_the_file_as_it_was(records: NotebookRepository, db
     ended = subprocess.run([python, "-c", script, "dump", "all.json", "--force"], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert Path("all.json").read_text() == "precious"
+    assert os.listdir() == ["all.json"]
+
+
+#: How a system looks that has no files without a name.
+_NAMES_ONLY = "import os; del os.O_TMPFILE\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "ends"),
+    [
+        ("", signal.SIGINT),
+        ("", signal.SIGTERM),
+        ("", signal.SIGHUP),
+        ("", signal.SIGKILL),
+        (_NAMES_ONLY, signal.SIGINT),
+        (_NAMES_ONLY, signal.SIGTERM),
+        (_NAMES_ONLY, signal.SIGHUP),
+    ],
+)
+def test_nothing_is_left_of_a_file_that_was_not_finished(system: str, ends: signal.Signals) -> None:
+    script = (
+        f"{system}import signal\n"
+        "from pathlib import Path\n"
+        "from jupyter_axon_notebooks.cli.files import new_file\n"
+        "with new_file(Path('new'), force=False) as file:\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    print('written', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    python = EXECUTABLE.with_name("python")
+    command = [python, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writing:
+        assert writing.stdout is not None
+        assert writing.stdout.readline() == b"written\n"
+        writing.send_signal(ends)
+    assert writing.returncode not in (0, None)
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("system", ["", _NAMES_ONLY])
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_file_gets_its_name_when_it_is_whole(
+    system: str, there: bool, force: bool, meanwhile: bool
+) -> None:
+    file = Path("new")
+    if there:
+        file.write_text("old")
+    script = (
+        f"{system}from pathlib import Path\n"
+        "from jupyter_axon_notebooks.cli.files import new_file\n"
+        f"with new_file(Path('new'), force={force}, mode=0o640) as file:\n"
+        "    file.write(b'new')\n"
+        f"    {meanwhile} and Path('new').write_text('theirs')\n"
+    )
+    ended = subprocess.run(
+        [EXECUTABLE.with_name("python"), "-c", script], capture_output=True, text=True, check=False
+    )
+    refused = not force and (there or meanwhile)
+    assert ("Conflict: new is there already" in ended.stderr) == refused
+    assert file.read_text() == (("old" if there else "theirs") if refused else "new")
+    if not refused:
+        assert file.stat().st_mode & 0o777 == 0o640
+    assert os.listdir() == ["new"]

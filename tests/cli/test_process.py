@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -58,6 +59,21 @@ def test_a_terminal_gets_colours_unless_it_wants_none(records: NotebookRepositor
     assert not re.search(r"\x1b\[[0-9;]*3\dm", plain)
     lines = re.sub(r"\x1b\[[0-9;]*m|\r", "", plain).splitlines()
     assert {len(line) for line in lines} == {80}
+
+
+def test_a_terminal_is_shown_how_far_a_dump_and_a_load_are(
+    records: NotebookRepository, tmp_path: Path
+) -> None:
+    for number in range(3):
+        records.create(NewNotebook(user_id=USER, name=f"n{number}"))
+    dumped = on_a_terminal("dump", "all.json")
+    total = sum(len(table) for table in json.loads(Path("all.json").read_bytes()).values()) - 1
+    assert re.search(rf"Dumping .*{total}/{total}", dumped)
+    loaded = on_a_terminal("load", "all.json", "--store-url", f"sqlite:///{tmp_path}/elsewhere.db")
+    assert "Checking" in loaded
+    assert re.search(rf"Loading .*{total}/{total}", loaded)
+    for written in (dumped, loaded):  # and nothing is left of it
+        assert "\x1b[2K" in written.split("axonml_notebooks")[0].rsplit("ing", 1)[1]
 
 
 def test_text_that_the_encoding_lacks_does_not_stop_a_command(

@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made import code, markdown, new_checkpoint, new_notebook, saved
+from made import code, history, markdown, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import CellStatus, NotebookStatus, UpdateCheckpoint, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.dump import Dumped, dump_store
-from jupyter_axon_notebooks.repository.load import load_dump, sort_dump
+from jupyter_axon_notebooks.repository.load import load_dump
 from jupyter_axon_notebooks.repository.loaded import Loaded
+from jupyter_axon_notebooks.repository.sorting import sort_dump
 from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.dumpfile import DumpFile
 from jupyter_axon_notebooks.store.dumpformat import TABLES
+
+#: More checkpoints than are loaded in one transaction where that holds up others.
+MANY = 700
 
 
 def everything(store: Store) -> dict[str, dict[str, str]]:
@@ -62,6 +66,17 @@ def fill(store: Store) -> list[str]:
     return [plain.id, bound.id, gone.id]
 
 
+def large(store: Store, id: str = "large") -> None:
+    """A notebook with a history, and with many checkpoints of each version."""
+    repository = NotebookRepository(store)
+    versions = history(repository, 4, id)
+    one = repository.create_checkpoint(new_checkpoint(id, {"loss": 1.0}, run_id=repository.create_run(id).id))
+    with store.transaction():
+        for step in range(1, MANY):
+            fields = {"id": f"{id} {step}", "step": step, "version_id": versions[step % len(versions)]}
+            store.checkpoints.insert_new(document(fields["id"], {**one.to_json(), **fields}))
+
+
 def dump(store: Store, path: Path, only: list[str] | None = None) -> Dumped:
     with path.open("wb") as file:
         return dump_store(store, file, only)
@@ -80,7 +95,7 @@ def counts(loaded: Loaded) -> dict[str, tuple[int, int, int]]:
 
 def is_clean(loaded: Loaded) -> bool:
     """Whether all of the file is in the store."""
-    return not (loaded.conflicts or loaded.damaged or loaded.differing)
+    return loaded.is_whole
 
 
 def sums(dumped: Dumped) -> dict[str, Any]:

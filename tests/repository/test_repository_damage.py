@@ -6,6 +6,7 @@ import pytest
 from made import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import RecordDamaged, StateError
+from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -28,6 +29,23 @@ def test_a_record_that_says_nonsense_is_named(store: Store) -> None:
     store.notebooks.update({"status": "sleeping"}, doc_ids=[damaged.id])
     with pytest.raises(RecordDamaged, match=damaged.id):
         repository.find_summary(damaged.id)
+
+
+def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> None:
+    repository = NotebookRepository(store)
+    run = repository.create_run(repository.create(new_notebook()).id)
+    checkpoint = repository.create_checkpoint(new_checkpoint(run.notebook_id, run_id=run.id))
+    store.checkpoints.update({"epoch": "third"}, doc_ids=[checkpoint.id])
+    store.runs.update({"status": "asleep"}, doc_ids=[run.id])
+    with pytest.raises(RecordDamaged, match=f"checkpoint {checkpoint.id} is damaged in the store"):
+        repository.get_checkpoint(checkpoint.id)
+    for read in (
+        lambda: repository.get_run(run.id),
+        lambda: repository.list_runs(run.notebook_id),
+        lambda: repository.update_run_status(run.id, RunStatus.COMPLETED),
+    ):
+        with pytest.raises(RecordDamaged, match=f"run {run.id} is damaged in the store"):
+            read()
 
 
 def test_state_files_that_cannot_be_removed_do_not_hide_that_the_record_is(store: Store) -> None:

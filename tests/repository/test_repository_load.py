@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import tinydb
 from dumps import counts, dump, everything, fill, is_clean, load
 from made import check_contents, code, create_ids, new_checkpoint, new_notebook, sources
@@ -187,6 +188,46 @@ def test_a_notebook_with_newer_checkpoints_is_never_replaced(store: Store, file:
     assert everything(store) == before
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_notebook_is_never_replaced_where_that_takes_the_weights_from_a_checkpoint(
+    store: Store, file: Path, renamed: bool
+) -> None:
+    id = fill(store)[0]
+    dump(store, file)
+    if renamed:
+        NotebookRepository(store).update(id, UpdateNotebook(name="newer"))
+    trained = store.checkpoints.search(tinydb.where("notebook_id") == id)[0].doc_id
+    store.checkpoints.update({"model_state_path": "/states/new.bin"}, doc_ids=[trained])
+    before = everything(store)
+    loaded = load(store, file, overwrite=True)
+    (conflict,) = loaded.conflicts
+    assert (conflict.table, conflict.id) == ("axonml_checkpoints", trained)
+    assert "the store has a state file of it that the file lacks" in conflict.reason
+    assert everything(store) == before
+
+
+@pytest.mark.parametrize(
+    "table", ["axonml_notebooks", "axonml_contents", "axonml_checkpoints", "axonml_versions"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_damaged_document_in_the_store_is_named_and_the_other_notebooks_are_loaded(
+    store: Store, file: Path, table: str, overwrite: bool
+) -> None:
+    ids = fill(store)
+    dump(store, file)
+    NotebookRepository(store).delete(ids[1])
+    owned = "id" if table == "axonml_notebooks" else "notebook_id"
+    with store.transaction() as connection:
+        damage = sa.text(f"UPDATE {table} SET document = '{{broken' WHERE {owned} = :id")
+        connection.execute(damage, {"id": ids[0]})
+    damaged = {id for id, text in store.table(table).texts() if text == "{broken"}
+    loaded = load(store, file, overwrite=overwrite)
+    (fault,) = loaded.damaged
+    assert (fault.table, fault.id) == ("axonml_notebooks", ids[0])
+    assert any(f"the stored document {id} is damaged" in fault.reason for id in damaged)
+    assert counts(loaded)["notebooks"] == (1, 1, 0)
+
+
 def test_a_checkpoint_that_differs_is_named_and_those_that_are_gone_come_back(
     store: Store, file: Path
 ) -> None:
@@ -357,6 +398,20 @@ def test_damaged_documents_of_other_kinds_are_named_and_left_out(store: Store, f
     assert counts(loaded)["checkpoints"] == (1, 0, 0)
     assert NotebookRepository(store).get_checkpoint("cp-123").epoch == CHECKPOINT["epoch"]
     assert len(NotebookRepository(store).find_by_id("nb-123").cells) == 2
+
+
+def test_a_version_that_lists_what_is_no_content_is_named(store: Store, file: Path) -> None:
+    version = {
+        "id": "v",
+        "notebook_id": "nb-123",
+        "ordinal": 0,
+        "created_at": NOTEBOOK["created_at"],
+        "cells": [],
+    }
+    by_hand(file, NOTEBOOK, axonml_versions={"1": {**version, "metadata": {"extra": {"nbformat": []}}}})
+    loaded = load(store, file)
+    assert [(one.table, one.id) for one in loaded.damaged] == [("axonml_versions", "v")]
+    assert counts(loaded)["notebooks"] == (1, 0, 0)
 
 
 def test_nan_in_metrics_is_taken_as_the_project_spells_it(store: Store, file: Path) -> None:

@@ -16,7 +16,7 @@ from ..files import new_file
 from ..group import FAILED
 from ..output import counter, note, progress, table, write, write_json
 from ..session import Session, repository_of, with_session
-from ..which import find_notebook
+from ..which import find_id
 
 
 @click.command()
@@ -43,7 +43,7 @@ def command(session: Session, file: str, only: tuple[str, ...], force: bool, as_
         raise click.UsageError("--json and a dump on standard output exclude each other")
     with session.existing_store() as store:
         repository = repository_of(store)
-        ids = [find_notebook(repository, which).id for which in only] or None
+        ids = [find_id(repository, which) for which in only] or None
         try:
             with _opened(file, force) as output, progress("Dumping") as bar:
                 dumped = dump_store(store, output, ids, counter(bar))

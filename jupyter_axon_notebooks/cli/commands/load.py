@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ...errors import NotFound
-from ...repository.load import load_dump, sort_dump
+from ...repository.load import load_dump
 from ...repository.loaded import Loaded
+from ...repository.sorting import sort_dump
 from ...store.dumpfile import DumpFile
 from ..group import FAILED
 from ..output import Column, counter, note, progress, table, write, write_json
@@ -45,11 +46,11 @@ def command(session: Session, file: str, overwrite: bool, as_json: bool) -> None
             with session.store() as store, progress("Loading") as bar:
                 loaded = load_dump(store, given, overwrite=overwrite, progress=counter(bar))
         except KeyboardInterrupt:
-            note("What was loaded is whole, and stays. Load the file again to go on.")
+            note("What was loaded stays. Load the file again to go on.")
             raise
         _write_summary(file, dump, loaded, as_json)
     _write_notes(file, dump, loaded)
-    if loaded.conflicts or loaded.damaged or loaded.differing:
+    if not loaded.is_whole:
         raise click.exceptions.Exit(FAILED)
 
 
@@ -76,6 +77,7 @@ def _write_summary(file: str, dump: DumpFile, loaded: Loaded, as_json: bool) -> 
             },
             "conflicts": [fault._asdict() for fault in loaded.conflicts],
             "damaged": [fault._asdict() for fault in loaded.damaged],
+            "foreign": [fault._asdict() for fault in loaded.foreign],
             "differing": loaded.differing,
             "unknown_tables": dump.unknown,
         }
@@ -93,7 +95,7 @@ def _write_summary(file: str, dump: DumpFile, loaded: Loaded, as_json: bool) -> 
 def _write_notes(file: str, dump: DumpFile, loaded: Loaded) -> None:
     for name in dump.unknown:
         note(f"Left out: the table {name}, which no store has.")
-    for fault in (*loaded.damaged, *loaded.conflicts):
+    for fault in (*loaded.damaged, *loaded.conflicts, *loaded.foreign):
         note(f"{fault.table} {fault.id}: {fault.reason}")
     if loaded.damaged:
         note(f"Damaged, and not loaded: {len(loaded.damaged)}.")
@@ -101,6 +103,8 @@ def _write_notes(file: str, dump: DumpFile, loaded: Loaded) -> None:
         note(
             f"Left as they are in the store: {len(loaded.conflicts)}. --overwrite replaces records that differ."
         )
+    if loaded.foreign:
+        note(f"Of other users, and not loaded: {len(loaded.foreign)}. An administrator's role loads them.")
     if loaded.differing:
         note(f"The store gave back something else than it was given, in {', '.join(loaded.differing)}.")
     if dump.about is None:
