@@ -7,14 +7,80 @@ over without a word, and written over. So a log is read before it is used, and o
 
 from __future__ import annotations
 
+import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from ..errors import StoreDamaged
+from ..records import now
+from .files import beside
 
 #: Bytes of a log that is looked at: SQLite keeps it at about 4 MiB, and each takes 0.03 s.
 _LOOKED_AT = 16 * 1024 * 1024
 _HEADER, _FRAME = 32, 24
 _MAGIC = (0x377F0682, 0x377F0683)
+
+
+@dataclass(frozen=True)
+class LogKept:
+    """A log that is broken and was copied before SQLite goes on without the rest of it.
+
+    Attributes
+    ----------
+    path, file : Path
+        The store, and the copy.
+    count : int
+        How many transactions at least are only there.
+    """
+
+    path: Path
+    file: Path
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"the log of the store {self.path} is broken: {self.count} or more of the last changes are not "
+            f"in the store. The log as it was is kept as {self.file}"
+        )
+
+    def files(self, _origin: str) -> dict[str, str]:
+        """No notebook files: the store still has them."""
+        return {}
+
+
+def keep_log(path: Path) -> LogKept | None:
+    """Copy the log of the store in the file ``path`` if it is broken; None for a sound one.
+
+    Raises
+    ------
+    StoreDamaged
+        When it cannot be copied.
+    """
+    log = beside(path, "-wal")
+    count = passed_over(log)
+    if not count:
+        return None
+    for attempt in range(1, 1000):
+        copy = log.with_name(
+            f"{log.name}.damaged-{now():%Y-%m-%dT%H-%M-%SZ}{f'-{attempt}' if attempt > 1 else ''}"
+        )
+        try:
+            with copy.open("xb") as file:
+                copy.chmod(0o600)
+                file.write(log.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            continue
+        except OSError as error:
+            copy.unlink(missing_ok=True)
+            raise StoreDamaged(
+                f"the log of the store {path} is broken, and cannot be copied: {error.strerror}: {error.filename}"
+            ) from error
+        return LogKept(path, copy, count)
+    return None
 
 
 def passed_over(log: Path) -> int:

@@ -27,7 +27,7 @@ from pathlib import Path
 from ..errors import StoreBusy, StoreDamaged, StoreError
 from ..records import now
 from . import Store, default_url, open_store
-from .brokenlog import passed_over
+from .brokenlog import LogKept, keep_log
 from .codec import decode
 from .faults import LOGS, find_fault, looking, was_ours
 from .files import Identity, beside, identity, size
@@ -78,33 +78,6 @@ class SetAside:
         return found
 
 
-@dataclass(frozen=True)
-class LogKept:
-    """A log that is broken and was copied before SQLite goes on without the rest of it.
-
-    Attributes
-    ----------
-    path, file : Path
-        The store, and the copy.
-    count : int
-        How many transactions at least are only there.
-    """
-
-    path: Path
-    file: Path
-    count: int
-
-    def __str__(self) -> str:
-        return (
-            f"the log of the store {self.path} is broken: {self.count} or more of the last changes are not "
-            f"in the store. The log as it was is kept as {self.file}"
-        )
-
-    def files(self, _origin: str) -> dict[str, str]:
-        """No notebook files: the store still has them."""
-        return {}
-
-
 def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
     """Open the store at ``url`` as :func:`.open_store` does; one that is damaged is moved aside first, if it is ours.
 
@@ -126,7 +99,7 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
         seen = identity(path)
         fault = find_fault(path)
         if fault is None:
-            aside = aside or _keep_log(path)
+            aside = aside or keep_log(path)
             try:
                 return open_store(url), aside
             except StoreDamaged:
@@ -152,6 +125,7 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
 
 
 def _is_in_our_folder(path: Path, url: str) -> bool:
+    """Whether ``path``, where ``url`` leads to, is in the folder of the default store: a link may lead out of it."""
     named = named_file(default_url())
     return url == default_url() and named is not None and path.parent == Path(os.path.realpath(named.parent))
 
@@ -215,32 +189,6 @@ def _rename(path: Path) -> Path:
             beside(path, suffix).rename(beside(aside, suffix))
     _flush(path.parent)
     return aside
-
-
-def _keep_log(path: Path) -> LogKept | None:
-    log = beside(path, "-wal")
-    count = passed_over(log)
-    if not count:
-        return None
-    for attempt in range(1, 1000):
-        copy = log.with_name(
-            f"{log.name}.damaged-{now():%Y-%m-%dT%H-%M-%SZ}{f'-{attempt}' if attempt > 1 else ''}"
-        )
-        try:
-            with copy.open("xb") as file:
-                copy.chmod(0o600)
-                file.write(log.read_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-        except FileExistsError:
-            continue
-        except OSError as error:
-            copy.unlink(missing_ok=True)
-            raise StoreDamaged(
-                f"the log of the store {path} is broken, and cannot be copied: {error.strerror}: {error.filename}"
-            ) from error
-        return LogKept(path, copy, count)
-    return None
 
 
 def _linked(path: Path, aside: Path, moving: list[str]) -> bool:

@@ -21,8 +21,8 @@ from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookC
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import Store, damage, default_url, faults, open_store
-from jupyter_axon_notebooks.store.brokenlog import passed_over
-from jupyter_axon_notebooks.store.damage import LogKept, SetAside, open_for_work
+from jupyter_axon_notebooks.store.brokenlog import LogKept, passed_over
+from jupyter_axon_notebooks.store.damage import SetAside, open_for_work
 from jupyter_axon_notebooks.store.faults import find_fault
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.sqlite import file_system
