@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -240,6 +240,19 @@ def _says(ending: Iterable[str]) -> str:
     return f"right(document, length({fields} || '}}')) = {fields} || '}}'"
 
 
+_HOLDING = sa.text(
+    "SELECT obj_description(pg_policy.oid, 'pg_policy'), relrowsecurity, polpermissive, polroles::text, polcmd, "
+    "pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) "
+    "FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid "
+    "WHERE polrelid = CAST(:table AS regclass) AND polname = :policy"
+)
+
+
+def _digest(policy: str, there: sa.Row[Any] | None) -> str:
+    """What is noted of a policy: a digest of how it was made, and of how the database has it since."""
+    return hashlib.sha256(repr((policy, there and tuple(there)[1:])).encode()).hexdigest()
+
+
 class _Fence:
     """What has the database show a role its user's records only."""
 
@@ -283,35 +296,18 @@ class _Fence:
         """Show members the rows for which ``shown`` holds; of what they write ``written`` has to hold as well."""
         execute = self._execute
         policy = f"ON {table} TO {self._members} USING ({shown}) WITH CHECK (({shown}) AND {written})"
-        if self._noted(table) != self._note(table, policy):
+        there = self._there(table)
+        if there is None or there[0] != _digest(policy, there):
             execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
             execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
             execute(f"CREATE POLICY {_POLICY} {policy}")
-            execute(f"COMMENT ON POLICY {_POLICY} ON {table} IS '{self._note(table, policy)}'")
+            execute(f"COMMENT ON POLICY {_POLICY} ON {table} IS '{_digest(policy, self._there(table))}'")
         execute(f"REVOKE ALL ON {table} FROM PUBLIC")
         execute(f"GRANT {rights} ON {table} TO {self._members}")
 
-    def _noted(self, table: str) -> str | None:
-        found: str | None = self._connection.scalar(
-            sa.text(
-                "SELECT obj_description(oid, 'pg_policy') FROM pg_policy "
-                "WHERE polrelid = CAST(:table AS regclass) AND polname = :policy"
-            ),
-            {"table": table, "policy": _POLICY},
-        )
-        return found
-
-    def _note(self, table: str, policy: str) -> str:
-        """What tells that a policy is in place: a digest of how it was made, and of how the database has it."""
-        there = self._connection.execute(
-            sa.text(
-                "SELECT c.relrowsecurity, p.permissive, p.roles::text, p.cmd, p.qual, p.with_check "
-                "FROM pg_class c LEFT JOIN pg_policies p ON p.schemaname = c.relnamespace::regnamespace::text "
-                "AND p.tablename = c.relname AND p.policyname = :policy WHERE c.oid = CAST(:table AS regclass)"
-            ),
-            {"table": table, "policy": _POLICY},
-        ).one()
-        return hashlib.sha256(repr((policy, tuple(there))).encode()).hexdigest()
+    def _there(self, table: str) -> sa.Row[Any] | None:
+        """What is noted of a table's policy, and how the database has it."""
+        return self._connection.execute(_HOLDING, {"table": table, "policy": _POLICY}).one_or_none()
 
     def _bind(self, table: str) -> None:
         """Have a table's rows go with their notebook.

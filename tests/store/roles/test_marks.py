@@ -1,0 +1,90 @@
+"""Users who share more than a database: the folder of state files, and what errors tell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.errors import Conflict
+from jupyter_axon_notebooks.records import (
+    NewCheckpoint,
+)
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states.tidy import named_files
+from jupyter_axon_notebooks.store import Store, document
+from jupyter_axon_notebooks.store.roles import Role
+
+from .apart import trained
+
+
+def test_a_clash_is_named_though_the_database_tells_a_user_little(opened: Callable[[str], Store]) -> None:
+    store = opened("alice")
+    alice = NotebookRepository(store)
+    notebook_id, checkpoint_id = trained(alice, "alice")
+    again = NewCheckpoint(notebook_id=notebook_id, epoch=1, step=1, metrics={}, run_id="run of alice")
+    with pytest.raises(Conflict, match="run run of alice has a checkpoint at epoch 1, step 1 already"):
+        alice.create_checkpoint(again)
+    with pytest.raises(Conflict, match=r"^axonml_checkpoints\.id is already there$"):
+        store.checkpoints.insert_new(
+            document(checkpoint_id, {"id": checkpoint_id, "notebook_id": notebook_id})
+        )
+
+
+def test_a_sweep_leaves_what_another_user_has_recorded(
+    opened: Callable[[str], Store], tmp_path: Path
+) -> None:
+    stores = {role: opened(role) for role in ("alice", "bob_role", "boss", "postgres")}
+    repositories = {role: NotebookRepository(store) for role, store in stores.items()}
+    notebook_id, _ = trained(repositories["bob_role"], "bob")
+
+    def states(role: str) -> StateFiles:
+        return StateFiles(tmp_path / "shared", store_id=stores[role].mark_id)
+
+    def killed_while_recording(role: str, checkpoint_id: str) -> Path:
+        with states(role).writer(notebook_id, checkpoint_id, "model", format="torch") as writer:
+            writer.write(b"weights")
+            path = Path(writer.commit().path)
+        repositories[role].create_checkpoint(
+            NewCheckpoint(
+                id=checkpoint_id,
+                notebook_id=notebook_id,
+                epoch=2,
+                step=2,
+                metrics={},
+                model_state_path=str(path),
+            )
+        )
+        for aged in (path, *path.parent.iterdir(), path.parent):
+            os.utime(aged, (1, 1))
+        return path
+
+    files = [killed_while_recording(role, f"by_{role}") for role in ("bob_role", "boss", "postgres")]
+    for role, repository in repositories.items():
+        report = states(role).sweep(partial(named_files, repository))
+        assert (report.folders, report.problems) == ([], []), role
+    assert all(file.exists() for file in files)
+
+
+def test_what_is_marked_follows_the_user_not_the_role(opened: Callable[[str], Store]) -> None:
+    stores = {role: opened(role) for role in ("alice", "bob_role", "boss", "postgres")}
+    id = stores["postgres"].id
+    assert {role: store.mark_id for role, store in stores.items()} == {
+        "alice": f"{id} alice",
+        "bob_role": f"{id} bob",
+        "boss": id,  # who is shown everything
+        "postgres": id,
+    }
+    stores["postgres"].separate_users([Role("bob_role", "alice")])
+    assert stores["bob_role"].mark_id == f"{id} alice"
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/axon.db"])
+def test_a_store_of_ones_own_marks_with_its_id(url: str, tmp_path: Path) -> None:
+    with closing(Store(url.format(folder=tmp_path))) as store:
+        assert store.mark_id == store.id

@@ -1,0 +1,324 @@
+"""Who is set apart, how, and when that is refused."""
+
+from __future__ import annotations
+
+import logging
+import re
+import stat
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import PostgresqlServer
+from sqlalchemy import make_url
+from wire import Wire
+
+from jupyter_axon_notebooks.errors import InvalidData, StoreError
+from jupyter_axon_notebooks.records import (
+    NewCheckpoint,
+    UpdateNotebook,
+)
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store.roles import ROLES, Role, new_password, pass_lines
+from jupyter_axon_notebooks.store.server import examine_server, reaching
+
+from .apart import Opener, Shared, trained
+
+
+def test_users_can_be_added_and_changed_later(shared: Shared, acting_as: Opener) -> None:
+    notebook_id, _ = trained(acting_as("alice"), "alice")
+    with closing(Store(shared.url("postgres"))) as store:
+        separation = store.separate_users([Role("carol", "carol"), Role("bob_role", "alice")])
+    assert [(role.name, role.user_id) for role in separation.roles] == [
+        ("alice", "alice"),
+        ("bob_role", "alice"),
+        ("boss", "the boss"),
+        ("carol", "carol"),
+    ]
+    assert [n.id for n in acting_as("bob_role").list_all()] == [notebook_id]
+    assert acting_as("carol").list_all() == []
+    assert acting_as("boss").count_notebooks() == 1
+
+
+@pytest.mark.parametrize("name", ['o"hara', "100%", "semi;colon'--", "Größe", "with space"])
+def test_a_role_may_be_called_anything(shared: Shared, acting_as: Opener, name: str) -> None:
+    with closing(Store(shared.url("postgres"))) as store:
+        store.separate_users([Role(name, f"user {name}")])
+    url = make_url(shared.url("postgres")).set(username=name)
+    with closing(Store(url.render_as_string(hide_password=False))) as store:
+        repository = NotebookRepository(store)
+        trained(repository, f"user {name}")
+        assert repository.count_notebooks() == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ("CREATE ROLE {name} LOGIN SUPERUSER", "is a superuser"),
+        ("CREATE ROLE {name} LOGIN BYPASSRLS", "bypasses row-level security"),
+        ("CREATE ROLE {name} LOGIN CREATEROLE", "may make roles and grant them"),
+        ("CREATE ROLE {name} LOGIN REPLICATION", "may copy the whole database"),
+        ("CREATE ROLE {name} LOGIN IN ROLE postgres", "may act as postgres, which is a superuser"),
+        ("CREATE ROLE {name} LOGIN IN ROLE pg_read_server_files", "which reaches the files of the server"),
+        ("CREATE ROLE {name} LOGIN IN ROLE alice", "may act as alice, which stands for another user"),
+        (
+            "CREATE ROLE {name} LOGIN IN ROLE alice NOINHERIT",
+            "may act as alice, which stands for another user",
+        ),
+        (
+            "CREATE ROLE {name} LOGIN; ALTER TABLE axonml_notebooks OWNER TO {name}",
+            "owns the tables of the store",
+        ),
+        ("CREATE ROLE {name} LOGIN; ALTER SCHEMA public OWNER TO {name}", "owns their schema"),
+    ],
+)
+def test_who_could_not_be_held_back_is_refused(shared: Shared, made: str, why: str) -> None:
+    name = f"held_{shared.name}"
+    with closing(shared.sql("postgres")) as owner:
+        owner.execute(made.format(name=name))
+        with (
+            closing(Store(shared.url("postgres"))) as store,
+            pytest.raises(InvalidData, match=f"role '{name}': .*{why}"),
+        ):
+            store.separate_users([Role("dave", "dave"), Role(name, "dave")])
+        # All or nothing.
+        assert owner.execute("SELECT 1 FROM pg_roles WHERE rolname = 'dave'").fetchone() is None
+        assert owner.execute(f"SELECT 1 FROM {ROLES} WHERE role = %s", [name]).fetchone() is None
+
+
+def test_who_is_no_longer_held_back_is_named_when_others_are_added(shared: Shared) -> None:
+    name = f"risen_{shared.name}"
+    with closing(Store(shared.url("postgres"))) as store, closing(shared.sql("postgres")) as owner:
+        store.separate_users([Role(name, "rita")])
+        owner.execute(f"GRANT alice TO {name}")
+        with pytest.raises(InvalidData, match=f"role '{name}': may act as alice"):
+            store.separate_users([Role("dave", "dave")])
+        owner.execute(f"DROP OWNED BY {name}")
+        owner.execute(f"DROP ROLE {name}")  # whom nobody can act as any more
+        assert Role(name, "rita") in store.separate_users([Role("bob_role", "bob")]).roles
+
+
+def test_an_admin_and_two_roles_of_one_user_may_act_for_one_another(shared: Shared) -> None:
+    names = [f"{name}_{shared.name}" for name in ("laptop", "desktop", "chief")]
+    with closing(Store(shared.url("postgres"))) as store, closing(shared.sql("postgres")) as owner:
+        for name in names:
+            owner.execute(f"CREATE ROLE {name} LOGIN")
+        owner.execute(f"GRANT {names[0]} TO {names[1]}")
+        owner.execute(f"GRANT alice TO {names[2]}")
+        store.separate_users([Role(names[0], "lea"), Role(names[1], "lea"), Role(names[2], "c", admin=True)])
+
+
+@pytest.mark.parametrize("name", ["n" * 64, "", "two\nlines", "nul\x00", "lone \ud800", "ü" * 32])
+def test_what_can_be_no_name_of_a_role_is_refused(shared: Shared, name: str) -> None:
+    with (
+        closing(Store(shared.url("postgres"))) as store,
+        pytest.raises(InvalidData, match="1 to 63 bytes"),
+    ):
+        store.separate_users([Role(name, "dave")])
+
+
+def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
+    with closing(Store(shared.url("postgres"))) as store, pytest.raises(InvalidData, match="members of"):
+        store.separate_users([Role(f"axon_users_{shared.name}", "dave")])
+
+
+def test_only_the_owner_separates_users(shared: Shared) -> None:
+    with closing(Store(shared.url("bob_role"))) as store, pytest.raises(StoreError, match="rights"):
+        store.separate_users([Role("mallory", "alice")])
+
+
+def test_an_ordinary_role_is_found_able_to_write(shared: Shared, acting_as: Opener) -> None:
+    trained(acting_as("alice"), "alice")
+    with reaching(shared.url("alice")) as connection:
+        health = examine_server(connection)
+    assert health.may_read
+    assert health.may_write
+    with closing(shared.sql("postgres")) as owner:
+        owner.execute(f"REVOKE UPDATE ON axonml_runs FROM axon_users_{shared.name}")
+    with reaching(shared.url("alice")) as connection:
+        assert not examine_server(connection).may_write
+
+
+def test_two_databases_of_a_server_may_have_different_owners(server: PostgresqlServer) -> None:
+    for number in range(2):
+        name, owner = server.new_database(empty=True), f"owner_{number}"
+        with closing(server.connect()) as sql:
+            sql.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE")
+            sql.execute(f"ALTER DATABASE {name} OWNER TO {owner}")
+        with closing(Store(server.url(name, owner))) as store:
+            user = f"user {number}"
+            assert store.separate_users([Role(f"role_{number}", user)]).roles == [
+                Role(f"role_{number}", user)
+            ]
+        with closing(Store(server.url(name, f"role_{number}"))) as store:
+            trained(NotebookRepository(store), user)
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ("GRANT CREATE ON SCHEMA public TO PUBLIC", 'REVOKE CREATE ON SCHEMA "public" FROM PUBLIC'),
+        (
+            "CREATE ROLE {user} LOGIN; GRANT CREATE ON SCHEMA public TO {user}",
+            'REVOKE CREATE ON SCHEMA "public" FROM "{user}"',
+        ),
+        (
+            "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
+            'GRANT USAGE ON SCHEMA "public" TO "{owner}" WITH GRANT OPTION',
+        ),
+    ],
+)
+def test_what_only_the_owner_of_the_schema_can_do_is_asked_for(
+    server: PostgresqlServer, given: str, needed: str
+) -> None:
+    name = server.new_database(empty=True)
+    roles = {"owner": f"tables_{name}", "user": f"user_{name}"}
+    with closing(server.connect(name)) as sql:
+        sql.execute(f"CREATE ROLE {roles['owner']} LOGIN CREATEROLE")
+        sql.execute("ALTER SCHEMA public OWNER TO postgres")
+        sql.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO {roles['owner']}")
+        sql.execute(given.format(**roles))
+        with closing(Store(server.url(name, roles["owner"]))) as store:
+            needed = re.escape(needed.format(**roles))
+            with pytest.raises(
+                StoreError, match=f'schema "public" belongs to postgres, who has to run first: {needed} '
+            ):
+                store.separate_users([Role(roles["user"], "una")])
+            for statement in re.findall(r"(?:GRANT|REVOKE) .*", needed.replace("\\", "")):
+                sql.execute(statement)
+            store.separate_users([Role(roles["user"], "una")])
+
+
+def test_to_add_users_waits_for_nobody(shared: Shared, opened: Callable[[str], Store]) -> None:
+    working = opened("alice")
+    alice = NotebookRepository(working)
+    notebook_id, _ = trained(alice, "alice")
+    with closing(Store(shared.url("postgres"), busy_timeout=2)) as store, working.transaction():
+        alice.update(notebook_id, UpdateNotebook(name="in the middle of it"))
+        assert Role("carol", "carol") in store.separate_users([Role("carol", "carol")]).roles
+
+
+def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> None:
+    name = server.new_database()
+    inside, waits = threading.Event(), threading.Event()
+    with closing(Store(server.url(name))) as working, closing(Store(server.url(name))) as store:
+        repository = NotebookRepository(working)
+        notebook_id, _ = trained(repository, "alice")
+
+        def work() -> None:
+            with working.transaction():
+                repository.update(notebook_id, UpdateNotebook(name="changed"))
+                inside.set()
+                waits.wait(10)
+                repository.create_checkpoint(
+                    NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={})
+                )
+
+        with ThreadPoolExecutor(2) as pool, closing(server.connect(name)) as observer:
+            worked = pool.submit(working.attempt, work)
+            inside.wait(10)
+            separated = pool.submit(store.separate_users, [Role("alice", "alice")])
+            while observer.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = "
+                "(SELECT oid FROM pg_database WHERE datname = current_database())"
+            ).fetchone() == (0,):
+                assert not separated.done()
+            waits.set()
+            worked.result(20)
+            assert separated.result(20).roles == [Role("alice", "alice")]
+    with closing(Store(server.url(name, "alice"))) as store:
+        assert NotebookRepository(store).count_checkpoints(notebook_id) == 2
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_users_are_set_apart_once_though_the_answer_is_lost(
+    server: PostgresqlServer, shared: Shared, delivered: bool
+) -> None:
+    name = f"paula_{shared.name}"
+    wire = Wire(f"{shared.url('postgres').split('host=')[1]}/.s.PGSQL.5432", delivered=delivered)
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{shared.name}"
+    with closing(wire), closing(Store(url)) as store, closing(server.connect()) as owner:
+        wire.armed = True
+        separation = store.separate_users([Role(name, "paula")], {name: "a secret"})
+        assert wire.cuts == 1
+        assert Role(name, "paula") in separation.roles
+        set_password = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s"
+        assert owner.execute(set_password, [name]).fetchone() == (True,)
+
+
+def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: Opener) -> None:
+    trained(acting_as("alice"), "alice")
+    with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
+        for change in (
+            "ALTER POLICY axon_own ON axonml_notebooks USING (true)",
+            "ALTER TABLE axonml_notebooks DISABLE ROW LEVEL SECURITY",
+        ):
+            owner.execute(change)
+            assert bob.execute("SELECT count(*) FROM axonml_notebooks").fetchone() == (1,)
+            with closing(Store(shared.url("postgres"))) as store:
+                store.separate_users([])
+            assert bob.execute("SELECT count(*) FROM axonml_notebooks").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("place", "lines"),
+    [
+        ("o@db.example/axon", ["db.example:*:axon:r:p"]),
+        ("o@db.example:6432/axon", ["db.example:6432:axon:r:p"]),
+        ("o@[::1]:6432/axon", ["\\:\\:1:6432:axon:r:p"]),
+        ("o@/axon", ["*:*:axon:r:p"]),
+        ("o@/axon?host=one:1&host=two:2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
+        ("o@/axon?host=one,two&port=1,2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
+        ("o@/axon?host=/run/pg", ["/run/pg:*:axon:r:p", "localhost:*:axon:r:p"]),
+        ("o@/axon?hostaddr=10.0.0.1", ["10.0.0.1:*:axon:r:p"]),
+    ],
+)
+def test_a_passfile_has_a_line_for_each_host(place: str, lines: list[str]) -> None:
+    assert pass_lines(make_url(f"postgresql+psycopg://{place}"), "r", "p").splitlines() == lines
+
+
+def test_users_of_a_file_are_not_kept_apart(tmp_path: Path) -> None:
+    with (
+        closing(Store(f"sqlite:///{tmp_path}/axon.db")) as store,
+        pytest.raises(StoreError, match="PostgreSQL"),
+    ):
+        store.separate_users([Role("alice", "alice")])
+
+
+def test_a_password_lets_in_who_has_the_passfile_and_shows_up_nowhere(
+    server: PostgresqlServer, shared: Shared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    password = new_password()
+    with closing(Store(shared.url("postgres"))) as store:
+        store.separate_users([Role("guarded", "grace")], {"guarded": password})
+    hba = server.folder / "data/pg_hba.conf"
+    hba.write_text("local all guarded scram-sha-256\n" + hba.read_text())
+    with closing(server.connect()) as owner:
+        owner.execute("SELECT pg_reload_conf()")
+    url = make_url(shared.url("guarded"))
+    passfile = tmp_path / "pass: file"
+    passfile.write_text(pass_lines(url, "guarded", password))
+    passfile.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    with closing(Store(_with(url, passfile))) as store:
+        trained(NotebookRepository(store), "grace")
+        shown = [str(store), repr(store)]
+    passfile.write_text(pass_lines(url, "guarded", password + "x"))
+    with pytest.raises(StoreError, match="passfile") as refused:
+        Store(_with(url, passfile))
+    logged = (server.folder / "data/log").read_text()
+    assert 'ALTER ROLE "guarded"' in logged or "ALTER ROLE guarded" in logged
+    for text in [*shown, str(refused.value), repr(refused.value), caplog.text, logged]:
+        assert password not in text
+    with closing(server.connect()) as owner:
+        [kept] = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'guarded'").fetchone() or ()
+        assert kept.startswith("SCRAM-SHA-256$")
+
+
+def _with(url: Any, passfile: Path) -> str:
+    return str(url.update_query_dict({"passfile": str(passfile)}).render_as_string(hide_password=False))

@@ -1,0 +1,323 @@
+"""What a role is shown and may change: as roles that try what they must not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from jupyter_axon_notebooks.errors import NotFound, StoreError
+from jupyter_axon_notebooks.records import (
+    NewCheckpoint,
+    NewNotebook,
+    NotebookCell,
+    NotebookMetadata,
+    UpdateNotebook,
+)
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.versions import content_id, take_apart
+from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store.codec import decode, encode
+from jupyter_axon_notebooks.store.roles import ROLES, Role
+from jupyter_axon_notebooks.store.schema import COLLECTIONS
+from jupyter_axon_notebooks.sync import NotebookSync
+
+from .apart import OF_NOTEBOOKS, Opener, Shared, document_of, trained
+
+LOG = logging.getLogger("test")
+
+
+def test_each_role_sees_its_own_users_records_and_an_admin_all(acting_as: Opener) -> None:
+    alice, bob, boss = acting_as("alice"), acting_as("bob_role"), acting_as("boss")
+    of_alice, of_bob = trained(alice, "alice")[0], trained(bob, "bob")[0]
+    assert [n.id for n in alice.list_all()] == [of_alice]
+    assert [n.id for n in bob.list_all()] == [of_bob]
+    assert {n.id for n in boss.list_all()} == {of_alice, of_bob}
+    assert boss.update(of_bob, UpdateNotebook(description="seen")).description == "seen"
+    assert bob.count_notebooks() == 1
+
+
+def test_what_is_anothers_is_not_there(acting_as: Opener) -> None:
+    alice, bob = acting_as("alice"), acting_as("bob_role")
+    notebook_id, checkpoint_id = trained(alice, "alice")
+    version_id = alice.list_versions(notebook_id)[0].id
+    assert bob.find_by_id(notebook_id) is None
+    assert bob.get_version(notebook_id, version_id) is None
+    assert bob.get_checkpoint(checkpoint_id) is None
+    assert bob.list_checkpoints(notebook_id) == []
+    assert bob.get_best_checkpoint(notebook_id, "loss", True) is None
+    for change in (
+        lambda: bob.update(notebook_id, UpdateNotebook(name="mine now")),
+        lambda: bob.delete(notebook_id),
+        lambda: bob.delete_checkpoint(checkpoint_id),
+        lambda: bob.create_checkpoint(NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={})),
+    ):
+        with pytest.raises(NotFound):
+            change()
+    assert alice.get_checkpoint(checkpoint_id) is not None
+
+
+def test_a_user_makes_no_record_in_anothers_name(acting_as: Opener) -> None:
+    with pytest.raises(StoreError, match=r"row-level security.*|lacks rights"):
+        trained(acting_as("bob_role"), "alice")
+    assert acting_as("alice").list_all() == []
+
+
+@pytest.mark.parametrize("table", ["axonml_notebooks", *OF_NOTEBOOKS])
+def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
+    shared: Shared, acting_as: Opener, table: str
+) -> None:
+    notebook_id, _ = trained(acting_as("alice"), "alice")
+    of_bob, _ = trained(acting_as("bob_role"), "bob")
+    key = "id" if table == "axonml_notebooks" else "notebook_id"
+    with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
+        if table == "axonml_provenance":
+            owner.execute(
+                f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s), ('q', %s, %s)",
+                [document_of(notebook_id), notebook_id, document_of(of_bob), of_bob],
+            )
+        everything = owner.execute(f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]).fetchall()
+        assert everything
+        assert bob.execute(f"SELECT count(*) FROM {table} WHERE {key} = %s", [notebook_id]).fetchone() == (0,)
+        own = len(bob.execute(f"SELECT 1 FROM {table}").fetchall())
+        assert own > 0
+        changed = "value = 0" if table == "axonml_metrics" else "document = document"
+        for blindly in (f"UPDATE {table} SET {changed}", f"DELETE FROM {table}"):
+            with bob.transaction(force_rollback=True):
+                assert bob.execute(blindly).rowcount == own
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            bob.execute(f"TRUNCATE {table}")
+        assert (
+            owner.execute(f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]).fetchall() == everything
+        )
+
+
+@pytest.mark.parametrize("table", OF_NOTEBOOKS)
+def test_nothing_is_put_into_anothers_notebook(shared: Shared, acting_as: Opener, table: str) -> None:
+    of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
+    values: dict[str, Any] = {"id": f"{of_bob}/forged", "document": "{}", "notebook_id": of_alice}
+    if table == "axonml_metrics":
+        values = {
+            "notebook_id": of_alice,
+            "name": "loss",
+            "value": 0.0,
+            "created_at": "",
+            "checkpoint_id": "x",
+        }
+    names, holes = ", ".join(values), ", ".join(f"%({name})s" for name in values)
+    with closing(shared.sql("bob_role")) as bob:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", values)
+        own = {**values, "notebook_id": of_bob, "document": document_of(of_bob)}
+        bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", own)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute(f"UPDATE {table} SET notebook_id = %s", [of_alice])
+
+
+FORGED = {
+    "another's name": {"id": "forged", "name": "n", "user_id": "alice"},
+    "nobody's name": {"id": "forged", "name": "n"},
+    "another's id": {"name": "n", "id": "of alice", "user_id": "bob"},
+    "a name that is not its own": {
+        "id": "forged",
+        "user_id": "alice",
+        "metadata": {"id": "forged", "user_id": "bob"},
+    },
+}
+
+
+@pytest.mark.parametrize("document", list(FORGED.values()), ids=list(FORGED))
+def test_a_document_says_whose_it_is(shared: Shared, document: dict[str, Any]) -> None:
+    insert = "INSERT INTO axonml_notebooks (id, document, user_id) VALUES ('forged', %s, 'bob')"
+    with closing(shared.sql("bob_role")) as bob:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute(insert, [encode(document)])
+        # Of a field that is there twice, readers take the last.
+        bob.execute(insert, ['{"user_id":"alice","id":"forged","user_id":"bob"}'])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute("UPDATE axonml_notebooks SET document = %s", [encode(document)])
+    with closing(shared.sql("postgres")) as owner:
+        [stored] = owner.execute("SELECT document FROM axonml_notebooks").fetchone() or ()
+    assert decode(stored)["user_id"] == "bob"
+
+
+@pytest.mark.parametrize(
+    "table", ["axonml_checkpoints", "axonml_runs", "axonml_versions", "axonml_provenance"]
+)
+def test_a_document_says_of_which_notebook_it_is(shared: Shared, acting_as: Opener, table: str) -> None:
+    of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
+    insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s)"
+    with closing(shared.sql("bob_role")) as bob:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            bob.execute(insert, [document_of(of_alice), of_bob])
+        bob.execute(insert, [document_of(of_bob), of_bob])
+
+
+@pytest.mark.parametrize("user", ['o"hara \\ sons', "Größe 😀", "tab\tbell\x07", "\u2028"])
+@pytest.mark.parametrize("name", ["train", "nul \x00", "lone \ud800"])
+def test_a_user_may_be_called_anything(
+    shared: Shared, opened: Callable[[str], Store], user: str, name: str
+) -> None:
+    with closing(Store(shared.url("postgres"))) as store:
+        store.separate_users([Role("alice", user)])
+    alice = NotebookRepository(opened("alice"))
+    extra = {"nan": float("nan"), "huge": 10**400, "user_id": "bob"}
+    made = alice.create(
+        NewNotebook(
+            id=f"n {user}",
+            user_id=user,
+            name=name,
+            metadata=NotebookMetadata(kernel="k", language="l", extra=extra),
+        )
+    )
+    alice.update(made.id, UpdateNotebook(description=name))
+    alice.create_checkpoint(
+        NewCheckpoint(notebook_id=made.id, epoch=1, step=1, metrics={"loss": float("inf")})
+    )
+    assert [(n.id, n.user_id, n.name) for n in alice.list_all()] == [(made.id, user, name)]
+
+
+def test_a_record_is_not_handed_to_somebody_else(shared: Shared, acting_as: Opener) -> None:
+    trained(acting_as("bob_role"), "bob")
+    handing_over = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+    with closing(shared.sql("bob_role")) as bob, handing_over:
+        bob.execute("UPDATE axonml_notebooks SET user_id = 'alice'")
+
+
+def test_nobody_takes_the_place_of_what_anothers_save_will_need(shared: Shared, acting_as: Opener) -> None:
+    mias, nats = acting_as("alice"), acting_as("bob_role")
+    notebook_id, _ = trained(mias, "alice")
+    own, _ = trained(nats, "bob")
+    cells = [NotebookCell(id="c", source="import torch")]
+    held = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+    with closing(shared.sql("bob_role")) as bob:
+        for digest in take_apart(cells, NotebookMetadata()).contents:
+            planted = [content_id(notebook_id, digest), own]
+            with held:
+                bob.execute(
+                    "INSERT INTO axonml_contents (id, document, notebook_id) VALUES (%s, '{}', %s)", planted
+                )
+            with held:
+                bob.execute("UPDATE axonml_contents SET id = %s WHERE notebook_id = %s", planted)
+    assert mias.update(notebook_id, UpdateNotebook(cells=cells)).cells == cells
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        "DELETE FROM axonml_notebooks WHERE id = 'given'",
+        """UPDATE axonml_notebooks SET id = 'moved', document = replace(document, '"given"', '"moved"')""",
+    ],
+)
+def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
+    shared: Shared, acting_as: Opener, leaving: str
+) -> None:
+    alice, bob = acting_as("alice"), acting_as("bob_role")
+    bob.create(NewNotebook(id="given", user_id="bob", name="bait"))
+    bob.create_checkpoint(
+        NewCheckpoint(notebook_id="given", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
+    )
+    with closing(shared.sql("bob_role")) as sql, closing(shared.sql("postgres")) as owner:
+        sql.execute(
+            "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'given')",
+            [document_of("given")],
+        )
+        with suppress(psycopg.errors.ForeignKeyViolation):
+            sql.execute(leaving)
+        if leaving.startswith("DELETE"):
+            for table in OF_NOTEBOOKS:
+                assert owner.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+            alice.create(NewNotebook(id="given", user_id="alice", name="new"))
+            assert alice.get_best_checkpoint("given", "loss", True) is None
+            assert len(alice.list_versions("given")) == 1
+        else:
+            assert bob.find_by_id("given") is not None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE {ROLES} SET user_id = 'alice'",
+        f"UPDATE {ROLES} SET admin = true",
+        f"INSERT INTO {ROLES} VALUES ('bob_role', 'alice', true)",
+        f"DELETE FROM {ROLES}",
+        "UPDATE axon_properties SET value = '999'",
+        "SET ROLE alice",
+        "SET ROLE postgres",
+        "ALTER TABLE axonml_notebooks DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY axon_own ON axonml_notebooks",
+        "ALTER TABLE axonml_notebooks OWNER TO bob_role",
+        "CREATE TRIGGER t BEFORE INSERT ON axonml_notebooks EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE FUNCTION axon_spy(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
+        "CREATE TABLE beside (x int)",
+    ],
+)
+def test_a_user_does_not_get_around_it(shared: Shared, statement: str) -> None:
+    with closing(shared.sql("bob_role")) as bob, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        bob.execute(statement)
+
+
+def test_a_user_is_shown_neither_the_other_roles_nor_their_commits(shared: Shared, acting_as: Opener) -> None:
+    trained(acting_as("alice"), "alice")
+    with closing(shared.sql("bob_role")) as bob:
+        assert bob.execute(f"SELECT role FROM {ROLES}").fetchall() == [("bob_role",)]
+        assert bob.execute("SELECT count(*) FROM axon_commits").fetchone() == (0,)
+        bob.execute(f"SET ROLE axon_users_{shared.name}")  # which stands for nobody
+        assert bob.execute("SELECT count(*) FROM axonml_notebooks").fetchone() == (0,)
+
+
+def test_no_table_is_left_open(shared: Shared) -> None:
+    with closing(shared.sql("postgres")) as owner:
+        tables = owner.execute(
+            "SELECT relname, relrowsecurity FROM pg_class WHERE relkind IN ('r', 'v', 'm') "
+            "AND relnamespace = current_schema()::regnamespace"
+        ).fetchall()
+    assert {name for name, held in tables if not held} == {"axon_properties"}  # which they may only read
+    assert len(tables) >= len(COLLECTIONS) + 4
+
+
+def test_a_notebook_that_another_user_has_too_gets_a_record_of_its_own(
+    shared: Shared, acting_as: Opener, tmp_path: Path
+) -> None:
+    acting_as("alice").create(
+        NewNotebook(user_id="alice", name="cloned", id="5c3a9f0e-0000-4000-8000-000000000001")
+    )
+    bob = acting_as("bob_role")
+
+    @dataclass(frozen=True)
+    class Home:
+        repository: NotebookRepository
+        origin: str = "bob's machine"
+        is_lost: bool = False
+
+        def close(self) -> None:
+            """The store is the fixture's."""
+
+    content = new_notebook(cells=[new_code_cell("1")])
+    content["metadata"]["axon"] = {"notebook_id": "5c3a9f0e-0000-4000-8000-000000000001"}
+    sync = NotebookSync("the store", lambda: Home(bob), LOG, read=lambda path: content)
+    sync.start()
+    path = tmp_path / "cloned.ipynb"
+    path.write_text("{}")
+    record = sync.sync_file(str(path), "bob")
+    assert sync.stop()
+    assert record.metadata.extra["axon"]["copied_from"] == "5c3a9f0e-0000-4000-8000-000000000001"
+    assert [n.id for n in bob.list_all()] == [record.id]
+
+
+def test_a_large_notebook_can_be_made_and_saved(acting_as: Opener) -> None:
+    alice = acting_as("alice")
+    cells = [NotebookCell(id=f"cell-{n}", source=f"{n} " * 100_000) for n in range(30)]
+    made = alice.create(NewNotebook(user_id="alice", name="large", cells=cells))
+    changed = [*cells, NotebookCell(id="last", source="x" * 3_000_000)]
+    alice.update(made.id, UpdateNotebook(cells=changed))
+    found = alice.find_by_id(made.id)
+    assert found is not None
+    assert found.cells == changed
