@@ -62,7 +62,8 @@ _OUTDATE = (
     f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
     "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
 )
-# What is filled in is made here and holds nothing but hexadecimal digits. One message to the server: as costly as a bare COMMIT.
+# What is filled in is made here and holds nothing but digits and dashes. One message to the server: as costly as a bare
+# COMMIT.
 _COMMIT_WITH_MARK = (
     f"INSERT INTO {MARKS} (connection, unit, made_at, schema_version) "  # noqa: S608
     "VALUES ('{connection}', '{unit}', now(), {version}) "
