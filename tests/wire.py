@@ -81,6 +81,10 @@ class Wire:
                 client.sendall(data)
         _shut(server, client)
 
+    def refuse(self) -> None:
+        """Take no connection any more."""
+        _shut(self._listener)
+
     def close(self) -> None:
         _shut(self._listener, *self._sockets)
         for one in (self._listener, *self._sockets):

@@ -91,11 +91,11 @@ def _fault(connection: sqlite3.Connection, length: int) -> str | None:
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if length > CHECKED_WHOLE:
         return None
-    reports = [report for (report,) in connection.execute("PRAGMA quick_check") if _is_damage(report)]
+    reports = [report for (report,) in connection.execute("PRAGMA quick_check") if is_damage(report)]
     return " ".join(" ".join(reports[0].splitlines()[:2]).split()) if reports else None
 
 
-def _is_damage(report: str) -> bool:
+def is_damage(report: str) -> bool:
     """Whether SQLite's own check says that the file, or a table of ours, is not what was written."""
     # Where a page could not be had the check goes on and reports that; what it then finds missing may be there.
     if any(int(code) & 0xFF not in _WRONG_CONTENT for code in re.findall(r"error code[ =](\d+)", report)):
