@@ -23,7 +23,7 @@ from ..session import Session, with_session
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace records that differ from those in FILE, but none with checkpoints that FILE lacks.",
+    help="Replace records that differ from those in FILE, but none with checkpoints or state files that FILE lacks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="What became of it, as a JSON object.")
 def command(session: Session, file: str, overwrite: bool, as_json: bool) -> None:
