@@ -1,32 +1,31 @@
-"""Several threads, or several processes, at once on one store: nobody's change is lost, and a race has one winner."""
+"""Several threads at once on one store: nobody's change is lost, and a race has one winner.
+
+For processes, ``tests/together`` does the same.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-from made import check_contents, code, new_checkpoint, new_notebook, saved
+from made import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookStatus, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store import Store
 
 WORKERS = 4
-TIMES = 25
+TIMES = 8
 
 
-def work(repository: NotebookRepository, name: str, times: int = TIMES) -> dict[str, Any]:
+def work(repository: NotebookRepository, name: str) -> dict[str, Any]:
     """One worker's share of what all do at once; what it won."""
     won: dict[str, Any] = {"checkpoints": [], "created": [], "counted": 0}
-    for n in range(times):
+    for n in range(TIMES):
         repository.add_cell("nb", code(f"{name}-{n}", f"{n}"))
         repository.update_cell("nb", code(name, f"{n}", f"{n}\n", count=n))
         try:
@@ -61,22 +60,20 @@ def prepare(repository: NotebookRepository) -> list[str]:
     return names
 
 
-def check(
-    repository: NotebookRepository, names: list[str], won: list[dict[str, Any]], times: int = TIMES
-) -> None:
+def check(repository: NotebookRepository, names: list[str], won: list[dict[str, Any]]) -> None:
     notebook = repository.find_by_id("nb")
     assert notebook is not None
     cells = {cell.id: cell for cell in notebook.cells}
-    assert len(cells) == 1 + len(names) + len(names) * times
+    assert len(cells) == 1 + len(names) + len(names) * TIMES
     for name in names:
-        assert cells[name] == code(name, f"{times - 1}", f"{times - 1}\n", count=times - 1)
+        assert cells[name] == code(name, f"{TIMES - 1}", f"{TIMES - 1}\n", count=TIMES - 1)
         added = [cell.source for cell in notebook.cells if cell.id.startswith(f"{name}-")]
-        assert added == [str(n) for n in range(times)]
+        assert added == [str(n) for n in range(TIMES)]
     assert cells["count"].source == str(sum(one["counted"] for one in won))
-    assert sorted(n for one in won for n in one["checkpoints"]) == list(range(times))
-    assert sorted(n for one in won for n in one["created"]) == list(range(times))
-    assert repository.count_checkpoints("nb", run_id="r") == times
-    assert repository.count_notebooks() == 1 + times
+    assert sorted(n for one in won for n in one["checkpoints"]) == list(range(TIMES))
+    assert sorted(n for one in won for n in one["created"]) == list(range(TIMES))
+    assert repository.count_checkpoints("nb", run_id="r") == TIMES
+    assert repository.count_notebooks() == 1 + TIMES
     for name, one in zip(names, won, strict=True):
         assert {found.path for found in repository.list_by_user(name)} == {
             f"/{n}.ipynb" for n in one["created"]
@@ -84,57 +81,6 @@ def check(
     for checkpoint in repository.list_checkpoints("nb"):
         assert repository.get_version("nb", checkpoint.version_id or "") is not None
     assert repository.list_runs("nb") == [repository.get_run("r")]
-
-
-_WORKER = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import open_store
-from test_repository_together import work
-store = open_store(sys.argv[2])
-repository = NotebookRepository(store)
-print("ready", flush=True)
-sys.stdin.readline()
-print(json.dumps(work(repository, sys.argv[3])))
-store.close()
-"""
-
-
-def test_processes_at_once_lose_nothing_and_each_race_has_one_winner(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/axon.db"
-    store = open_store(url)
-    repository = NotebookRepository(store)
-    names = prepare(repository)
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(Path(__file__).parent), url, name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in names
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        won = [json.loads(output) for output in _let_go(workers)]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    check(repository, names, won)
-    check_contents(store)
-    store.close()
-
-
-def _let_go(workers: list[subprocess.Popen[str]]) -> list[str]:
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("\n")
-        worker.stdin.flush()
-    return [worker.communicate()[0] for worker in workers]
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -150,8 +96,8 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
 def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(repository: NotebookRepository) -> None:
     names = prepare(repository)
-    won = at_once(*(lambda name=name: work(repository, name, 8) for name in names))
-    check(repository, names, won, 8)
+    won = at_once(*(lambda name=name: work(repository, name) for name in names))
+    check(repository, names, won)
 
 
 def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -> None:

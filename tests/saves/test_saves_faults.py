@@ -11,11 +11,16 @@ from pathlib import Path
 
 import disks
 import pytest
-from processes import Server, notebook
+from made import new_notebook, saved_file
+from processes import Server, notebook, write
 
+from jupyter_axon_notebooks.records import new_id
+from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 
 Servers = Callable[..., Server]
+
+_ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
 
 
 @contextmanager
@@ -28,12 +33,27 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(server: Server, how: str) -> Iterator[None]:
-    """A server's store while another program keeps it to itself."""
-    with closing(sqlite3.connect(store(server), isolation_level=None)) as connection:
+def locked(store: Path, how: str) -> Iterator[None]:
+    """A store while another program keeps it to itself."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute(how)
         connection.execute("BEGIN EXCLUSIVE")
         yield
+
+
+def left_behind(home: Path, *names: str) -> dict[str, str]:
+    """Notebooks and their records where a server will be at home, as an earlier one left them; the ids, by name."""
+    ids = {name: new_id() for name in names}
+    kept = home / "data" / "axon_notebooks"
+    with closing(open_store(f"sqlite:///{kept}/axon.db")) as made:
+        repository = NotebookRepository(made)
+        for name, id in ids.items():
+            content = notebook(name, axon={"notebook_id": id})
+            file = write(home / "root" / f"{name}.ipynb", content)
+            new = new_notebook(id=id, name=name, origin=_ORIGIN, path=str(file))
+            repository.create_saved(new, saved_file(content))
+    (kept / "origin").write_text(_ORIGIN)
+    return ids
 
 
 def store(server: Server) -> Path:
@@ -104,27 +124,26 @@ def test_a_locked_store_delays_records_and_no_save(servers: Servers) -> None:
     server = servers()
     assert server.save("a.ipynb", notebook("1")).status == 201
     hold_to_sources(server, "a.ipynb", "1")
-    with locked(server, "PRAGMA journal_mode=WAL"):
+    with locked(store(server), "PRAGMA journal_mode=WAL"):
         assert server.save("a.ipynb", notebook("2")).status == 200
         assert server.save("b.ipynb", notebook("3")).status == 201
     hold_to_sources(server, "a.ipynb", "2")
     hold_to_sources(server, "b.ipynb", "3")
 
 
-def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(servers: Servers) -> None:
-    server = servers()
-    server.save("a.ipynb", notebook("1"))
-    id = server.record("a.ipynb")["id"]
-    server.stop()
-    with locked(server, "PRAGMA locking_mode=EXCLUSIVE"):
-        server.start()
+def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(
+    servers: Servers, tmp_path: Path
+) -> None:
+    ids = left_behind(tmp_path / "server", "a")
+    with locked(tmp_path / "server/data/axon_notebooks/axon.db", "PRAGMA locking_mode=EXCLUSIVE"):
+        server = servers()
         assert server.save("a.ipynb", notebook("2")).status == 200
         assert server.save("b.ipynb", notebook("3")).status == 201
         answer = server.axon("GET", "/notebooks")
         assert (answer.status, str(store(server)) in answer.json["message"]) == (503, True)
     hold_to_sources(server, "a.ipynb", "2")
     hold_to_sources(server, "b.ipynb", "3")
-    assert server.record("a.ipynb")["id"] == id
+    assert server.record("a.ipynb")["id"] == ids["a"]
 
 
 def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_is_gone(
@@ -159,21 +178,17 @@ def moved_aside(server: Server) -> list[Path]:
 
 
 def test_a_store_that_was_damaged_while_no_server_ran_is_moved_aside_and_its_notebooks_recorded_anew(
-    servers: Servers,
+    servers: Servers, tmp_path: Path
 ) -> None:
-    server = servers()
-    ids = {}
-    for name in "abc":
-        server.save(f"{name}.ipynb", notebook(name))
-        ids[name] = server.record(f"{name}.ipynb")["id"]
-    server.stop()
-    with closing(sqlite3.connect(store(server))) as connection:
+    ids = left_behind(tmp_path / "server", *"abc")
+    damaged = tmp_path / "server/data/axon_notebooks/axon.db"
+    with closing(sqlite3.connect(damaged)) as connection:
         named = "SELECT rootpage FROM sqlite_master WHERE name = 'axonml_metrics'"
         (page,) = connection.execute(named).fetchone()
-    broken = bytearray(store(server).read_bytes())
+    broken = bytearray(damaged.read_bytes())
     broken[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
-    store(server).write_bytes(broken)
-    server.start()
+    damaged.write_bytes(broken)
+    server = servers()
     [aside] = moved_aside(server)
     assert aside.read_bytes() == broken
     for name in "abc":
@@ -213,13 +228,10 @@ def test_a_store_that_is_damaged_under_a_running_server_is_moved_aside_once_it_i
 def test_two_servers_on_a_damaged_store_move_it_once_and_go_on_together(
     servers: Servers, tmp_path: Path
 ) -> None:
-    shared = tmp_path / "data"
-    one, other = (servers(name, data=shared) for name in ("one", "other"))
+    left_behind(tmp_path)
+    (tmp_path / "data/axon_notebooks/axon.db").write_bytes(b"\xa5" * 9000)
+    one, other = (servers(name, data=tmp_path / "data") for name in ("one", "other"))
     for server in (one, other):
-        server.stop()
-    store(one).write_bytes(b"\xa5" * 9000)
-    for server in (one, other):
-        server.start()
         assert server.save(f"{server.home.name}.ipynb", notebook("1")).status == 201
         hold_to_sources(server, f"{server.home.name}.ipynb", "1")
     assert len(one.records()) == len(other.records()) == 2
@@ -320,16 +332,13 @@ def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_c
     hold_to_sources(server, "a.ipynb", "1")
 
 
-def test_a_store_that_is_put_back_is_used_again(servers: Servers) -> None:
+def test_a_store_that_is_put_back_is_used_again(servers: Servers, tmp_path: Path) -> None:
+    ids = left_behind(tmp_path / "server", "a")
+    shutil.copytree(tmp_path / "server/data/axon_notebooks", tmp_path / "backup")
     server = servers()
-    server.save("a.ipynb", notebook("1"))
-    id = server.record("a.ipynb")["id"]
-    server.stop()
-    shutil.copytree(server.data / "axon_notebooks", server.home / "backup")
-    server.start()
     server.save("b.ipynb", notebook("2"))
     shutil.rmtree(server.data / "axon_notebooks")
-    shutil.copytree(server.home / "backup", server.data / "axon_notebooks")
+    shutil.copytree(tmp_path / "backup", server.data / "axon_notebooks")
     server.save("a.ipynb", notebook("3"))
     hold_to_sources(server, "a.ipynb", "3")
-    assert server.record("a.ipynb")["id"] == id
+    assert server.record("a.ipynb")["id"] == ids["a"]

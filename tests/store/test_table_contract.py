@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import tinydb.operations as ops
+from engines import ON_DISK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tinydb import Query, TinyDB, where
@@ -120,6 +121,10 @@ def shown(result: Any) -> Any:
     if isinstance(result, (list, tuple, Iterator)):
         return [shown(one) for one in result]
     return _NEW_ID.sub("<new id>", repr(result))
+
+
+#: For what asks much: a store in memory is SQLite's as well.
+on_disk = pytest.mark.parametrize("things_store", ON_DISK, indirect=True)
 
 
 @pytest.fixture
@@ -340,6 +345,7 @@ CONDITIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@on_disk
 @pytest.mark.parametrize("documents", [DOCUMENTS, ALL], ids=["of like types", "of mixed types"])
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_a_condition_means_the_same(both: Both, name: str, documents: list[Document]) -> None:
@@ -505,6 +511,7 @@ conditions = st.recursive(
 )
 
 
+@on_disk
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(distinct_documents, st.lists(conditions, min_size=1, max_size=4))
 def test_random_conditions_find_the_same(
@@ -532,6 +539,7 @@ actions = st.one_of(
 )
 
 
+@on_disk
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(distinct_documents, st.lists(actions, max_size=6))
 def test_random_changes_leave_the_same(
@@ -557,6 +565,7 @@ sortable = st.lists(
 orders = st.lists(st.sampled_from(["t", "-t", "n", "-n", "id", "-id"]), max_size=3)
 
 
+@on_disk
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sortable, orders, st.one_of(st.none(), st.integers(0, 14)), st.integers(0, 5),
