@@ -18,7 +18,7 @@ from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine, examining
 from ..store.schema import CHECKPOINTS
 from ..store.server import reaching
-from ..store.urls import file_of, shown_url
+from ..store.urls import file_of, shown_url, unknown_kind
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
@@ -49,6 +49,15 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         look_at_file(found, health, progress)
     elif found.facts["store"]["engine"] == "postgresql":
         look_at_server(found, session.url, progress)
+    elif session.url != "memory://":
+        found.problems.append(
+            Problem(
+                "unknown-store",
+                unknown_kind(session.url),
+                "nothing is recorded",
+                "correct c.AxonNotebooks.store_url",
+            )
+        )
     _look_at_states(found, session, health, progress)
     return found
 

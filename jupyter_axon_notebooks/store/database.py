@@ -23,7 +23,7 @@ from .failures import Interrupted
 from .forks import tell_of_forks
 from .schema import SCHEMA_VERSION
 from .sqlite import SqliteEngine
-from .urls import named_file, shown_url
+from .urls import named_file, shown_url, unknown_kind
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
@@ -53,15 +53,11 @@ def _engine_for(url: str, busy_timeout: float, *, version: int, read_only: bool)
         return SqliteEngine(None, busy_timeout, version=version)
     if (path := named_file(url)) is not None:
         return SqliteEngine(path, busy_timeout, version=version, read_only=read_only)
-    scheme = shown_url(url).split(":", 1)[0]
-    if scheme in ("postgresql", "postgresql+psycopg"):
+    if url.split(":", 1)[0] in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 
         return PostgresqlEngine(url, busy_timeout, version=version, read_only=read_only)
-    raise StoreError(
-        f"store_url starts with {scheme!r}; expected sqlite:///<path to a file>, "
-        "postgresql+psycopg://<user>@<host>/<database> or memory://"
-    )
+    raise StoreError(unknown_kind(url))
 
 
 class Database:

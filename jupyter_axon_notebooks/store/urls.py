@@ -48,3 +48,11 @@ def named_file(url: str) -> Path | None:
     """The file that ``url`` names, which may be a link; None for another kind of store."""
     path = url.removeprefix("sqlite:///")
     return Path(path).absolute() if path and path != url else None
+
+
+def unknown_kind(url: str) -> str:
+    """What is wrong with the URL of no kind of store."""
+    return (
+        f"store_url starts with {shown_url(url).split(':', 1)[0]!r}; expected sqlite:///<path to a file>, "
+        "postgresql+psycopg://<user>@<host>/<database> or memory://"
+    )

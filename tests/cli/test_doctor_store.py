@@ -195,6 +195,14 @@ def test_where_there_is_no_store_doctor_says_what_makes_one(axon: Axon, db: Path
     assert not db.exists()
 
 
+def test_a_url_of_no_kind_of_store_is_a_problem(axon: Axon) -> None:
+    ran = axon("doctor", "--json", "--store-url", "mysql://ada:secret@db/axon")
+    assert ran.exit_code == 1
+    [problem] = [one for one in ran.json["problems"] if one["code"] == "unknown-store"]
+    assert "starts with 'mysql'; expected sqlite:///" in problem["what"]
+    assert "secret" not in ran.stdout
+
+
 def test_space_that_is_not_used_is_told(axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storecheck, "_MUCH", 1_000_000)
     store = open_store(f"sqlite:///{db}")
