@@ -22,7 +22,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.versions import content_id, take_apart
+from jupyter_axon_notebooks.repository.parts import content_id, take_apart
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
 from jupyter_axon_notebooks.store.roles import ROLES, Role
