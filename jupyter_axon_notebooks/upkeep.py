@@ -105,11 +105,12 @@ class Upkeep:
         if self._keep is not None:
             crowded = repository.notebooks_to_tidy(self._keep, self._user_id)
             sweeps += ((id, repository.tidy_notebook(id, self._keep)) for id in crowded)
+        pace = _Pace(self._stopping)
         for id, steps in sweeps:
             with self._trouble_told(f"notebook {id}"):  # which others do not have to wait for
-                for done in self._paced(steps):
+                for done in self._paced(steps, pace):
                     removed.update(done._asdict())
-        given_back = sum(self._paced(self._store.reclaim()))
+        given_back = sum(self._paced(self._store.reclaim(), pace))
         if removed.total():
             self._log.info(
                 "axon: removed %d old versions of notebooks, and %d sources and outputs that no other version lists",
@@ -119,9 +120,8 @@ class Upkeep:
         if given_back:
             self._log.info("axon: the store is %s smaller", size_text(given_back))
 
-    def _paced(self, steps: Iterator[_T]) -> Iterator[_T]:
+    def _paced(self, steps: Iterator[_T], pace: _Pace) -> Iterator[_T]:
         """The steps, with rests between them, until told to stop."""
-        pace = _Pace(self._stopping)
         if self._stopping.is_set():
             return
         for done in steps:

@@ -354,7 +354,8 @@ def has_tables(url: str, *, read_only: bool = False) -> bool:
     database = Database(url, read_only=read_only)
     try:
         with database.reading() as connection:
-            return sa.inspect(connection).has_table(Schema().properties.name)
+            # Without its properties it is damaged, and not nothing.
+            return not Schema().metadata.tables.keys().isdisjoint(sa.inspect(connection).get_table_names())
     finally:
         database.close()
 

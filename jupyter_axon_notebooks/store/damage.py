@@ -5,7 +5,8 @@ does. What is moved keeps every byte, under a name that says what happened, with
 
 What counts as damage, :mod:`.faults` says; here it has to say so twice, on a connection of its own, while no other server
 can be moving the same store, and the files have to stay as they are meanwhile: a copy that is still being put there, by
-somebody who restores a backup, looks damaged until it is whole. On a network file system nothing is moved, since what a
+somebody who restores a backup, looks damaged until it is whole (and one that pauses for over a second is moved as it is, and
+has to be put there again). On a network file system nothing is moved, since what a
 computer there sees of a file may be old.
 
 What is moved. The file at the default path, which is in a folder of this project's own, whatever it is by now. At a path

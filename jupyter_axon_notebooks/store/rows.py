@@ -348,7 +348,9 @@ class _Writer:
     def insert(self, documents: Mapping[str, tuple[Document, str]]) -> None:
         rows = [self._table.row(doc_id, document, text) for doc_id, (document, text) in documents.items()]
         self._execute(self._table.insert_row, rows)
-        self._add_ranks((doc_id, document) for doc_id, (document, _) in documents.items())
+        self._add_ranks(
+            self._ranks((doc_id, document) for doc_id, (document, _) in documents.items()).values()
+        )
 
     def update(self, documents: Mapping[str, tuple[Document, str, str]]) -> None:
         rows = []
@@ -357,25 +359,29 @@ class _Writer:
             row["row_id"] = row.pop("id")
             rows.append(row)
         self._execute(self._table.update_row, rows)
-        if self._index is not None:
-            self._drop_ranks((doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items())
-            self._add_ranks((doc_id, document) for doc_id, (document, _, _) in documents.items())
+        before = self._ranks((doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items())
+        after = self._ranks((doc_id, document) for doc_id, (document, _, _) in documents.items())
+        # What stays is not written again: it is most of it, and each row written locks its notebook on a hub.
+        self._drop_ranks(row for key, row in before.items() if key not in after)
+        self._add_ranks(row for key, row in after.items() if key not in before)
 
     def delete(self, documents: Mapping[str, Document]) -> None:
         rows = [{"row_id": column_text(doc_id)} for doc_id in documents]
         self._execute(self._table.delete_row, rows)
-        self._drop_ranks(documents.items())
+        self._drop_ranks(self._ranks(documents.items()).values())
 
-    def _add_ranks(self, documents: Iterable[tuple[str, Document]]) -> None:
-        if self._index is not None:
-            rows = [row for doc_id, document in documents for row in self._index.rows(doc_id, document)]
-            self._execute(self._index.insert_row, rows)
+    def _ranks(self, documents: Iterable[tuple[str, Document]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """The rows of the metric index, if there is one, by all that is in them."""
+        if self._index is None:
+            return {}
+        rows = (row for doc_id, document in documents for row in self._index.rows(doc_id, document))
+        return {tuple(row.values()): row for row in rows}
 
-    def _drop_ranks(self, documents: Iterable[tuple[str, Document]]) -> None:
+    def _add_ranks(self, rows: Iterable[dict[str, Any]]) -> None:
         if self._index is not None:
-            rows = [
-                {f"row_{name}": value for name, value in row.items()}
-                for doc_id, document in documents
-                for row in self._index.rows(doc_id, document)
-            ]
-            self._execute(self._index.delete_row, rows)
+            self._execute(self._index.insert_row, list(rows))
+
+    def _drop_ranks(self, rows: Iterable[dict[str, Any]]) -> None:
+        if self._index is not None:
+            named = [{f"row_{name}": value for name, value in row.items()} for row in rows]
+            self._execute(self._index.delete_row, named)

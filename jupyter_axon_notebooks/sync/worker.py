@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import AxonError, InvalidData, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
 from ..records import NotebookSummary
+from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
 from .files import RealFolders, read_file, resolved, was_changed
 from .opened import Opened, OpenedStore
@@ -200,7 +201,7 @@ class NotebookSync(Generic[_Opened]):
         while (event := self._queue.take()) is not None:
             try:
                 self._handle(event)
-            except RecordDamaged as error:  # which no other record has to wait for
+            except (RecordDamaged, ForeignRecord) as error:  # which no other record has to wait for
                 self._give_up(event, error)
             except StoreDamaged as error:
                 if self._store.is_trusted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +87,21 @@ def test_the_limit_is_for_the_notebooks_of_the_user_who_set_it(
     history(repository, 3, "of bob", user_id="bob")
     Upkeep(store, repository, StateFiles(tmp_path), 1, user_id, LOG).look()
     assert [repository.count_versions(id) for id in ("of ada", "of bob")] == left
+
+
+def test_there_is_a_rest_between_many_short_histories_as_in_a_long_one(
+    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        history(repository, 3, f"nb{n}")
+    ticks = itertools.count(step=upkeep._TURN / 8)
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    keeping = Upkeep(store, repository, StateFiles(tmp_path), 1, "ada", LOG)
+    rests: list[float] = []
+    monkeypatch.setattr(keeping._stopping, "wait", rests.append)
+    keeping.look()
+    assert len(rests) >= 3
+    assert min(rests) >= upkeep._TURN * upkeep._REST
 
 
 def test_what_was_written_ahead_goes_at_the_second_look(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from jupyter_axon_notebooks.metrics import rankable, resolve
 from jupyter_axon_notebooks.store import Document, Store
 
+from .conftest import statements
+
 numbers = st.sampled_from(
     [
         0,
@@ -142,6 +144,19 @@ def test_a_changed_metric_leaves_no_old_rank(store: Store) -> None:
     assert best_ids(store, "loss") == ["c97", "c98"]
     store.checkpoints.update({"notebook_id": "n2"}, doc_ids=["c97"])
     assert best_ids(store, "loss") == ["c98"]
+
+
+def test_a_change_writes_only_the_ranks_that_change(store: Store) -> None:
+    store.checkpoints.insert(document(1, "n1", {"loss": 1, "acc": 0.5}))
+    with statements(store) as sent:
+        store.checkpoints.update({"tags": ["kept"]}, doc_ids=["c98"])
+    assert not [statement for statement, _ in sent if "axonml_metrics" in statement]
+    with statements(store) as sent:
+        store.checkpoints.update({"metrics": {"loss": 1, "acc": 0.75}}, doc_ids=["c98"])
+    written = [parameters for statement, parameters in sent if "axonml_metrics" in statement]
+    assert len(written) == 2
+    assert all("acc" in str(parameters) and "loss" not in str(parameters) for parameters in written)
+    assert best_ids(store, "acc") == ["c98"]
 
 
 def test_removed_and_truncated_checkpoints_are_not_ranked(store: Store) -> None:

@@ -116,7 +116,7 @@ POINTS: dict[str, tuple[Callable[[Store], Any], int]] = {
     "insert with metrics": (lambda s: s.checkpoints.insert(new_ids(1)[0]), 4),
     "insert 100": (lambda s: s.runs.insert_multiple({"notebook_id": "n", "i": i} for i in range(100)), 3),
     "insert 100 with metrics, remove them": (inserted_and_removed, 8),
-    "update by id": (lambda s: s.checkpoints.update({"tags": [next(ROUNDS)]}, doc_ids=["c000500"]), 5),
+    "update by id": (lambda s: s.checkpoints.update({"tags": [next(ROUNDS)]}, doc_ids=["c000500"]), 3),
     "update by id, without a change": (lambda s: s.checkpoints.update({"step": 0}, doc_ids=["c000500"]), 2),
     "update by an id that is not there": (lambda s: s.checkpoints.update({"step": 0}, doc_ids=["nowhere"]), 2),
     "remove an id that is not there": (lambda s: s.checkpoints.remove(doc_ids=["nowhere"]), 2),
