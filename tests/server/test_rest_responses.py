@@ -24,6 +24,7 @@ STATUSES = [
     (errors.StoreBusy("busy"), 503, "busy"),
     (errors.StoreTooNew("too new"), 503, "too new"),
     (errors.StoreDamaged("malformed"), 503, "malformed"),
+    (errors.OutcomeUnknown("who knows"), 503, "who knows"),
     (errors.StoreError("broken"), 503, "broken"),
     (errors.RecordDamaged("damaged"), 500, "damaged"),
     (errors.StateError("unreadable"), 503, "unreadable"),
