@@ -62,8 +62,8 @@ class SetAside:
     def __str__(self) -> str:
         return (
             f"the store {self.path} was damaged ({self.fault}) and is now {self.file}; a new one has been begun. "
-            f"To see what can be read of the old one: jupyter axon list --store-url sqlite:///{self.file}, "
-            f"or sqlite3 '{self.file}' .recover"
+            f"To see what can be read of the old one, copy it with its log, since SQLite writes into what it opens: "
+            f"jupyter axon list --store-url sqlite:///<the copy>, or sqlite3 <the copy> .recover"
         )
 
     def files(self, origin: str) -> dict[str, str]:

@@ -123,7 +123,13 @@ class OpenedStore(Generic[_Opened]):
     def begin(self) -> list[Save]:
         """Open the store, and look for what happened to the known files while nobody looked: what to record."""
         in_doubt = self._in_doubt
-        self._replaced = self._replaced or self.is_lost
+        if self.is_lost:
+            self._replaced = True
+            self._log.warning(
+                "axon: the store %s, or its log, was deleted or replaced while it was in use: notebooks that are missing "
+                "from it now are recorded again, checkpoints that are missing are gone",
+                self.url,
+            )
         try:
             if self._opened is not None:
                 self.leave(self._not_yet())

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,6 +282,23 @@ def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
     sync.stop()
     other.close()
     store.close()
+
+
+def test_a_store_that_is_lost_is_told_of_once(
+    repository: NotebookRepository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    homes = [SimpleNamespace(**vars(Home(repository)), close=lambda: None) for _ in range(2)]
+    opened = iter(homes)
+    sync = NotebookSync("the store", lambda: next(opened), LOG)
+    sync.start()
+    path = write(tmp_path / "a.ipynb", notebook("1"))
+    sync.sync_file(str(path), "ada")
+    assert "deleted or replaced" not in caplog.text
+    homes[0].is_lost = True
+    for _ in range(2):
+        sync.sync_file(str(path), "ada")
+    sync.stop()
+    assert caplog.text.count("deleted or replaced while it was in use") == 1
 
 
 def test_the_owner_is_who_saved_first_however_soon_somebody_else_does(
