@@ -12,19 +12,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from engines import PostgresqlServer
+from engines import PostgresqlServer, eventually
 from sqlalchemy import make_url
 from wire import Wire
 
-from jupyter_axon_notebooks.errors import InvalidData, StoreError
+from jupyter_axon_notebooks.errors import InvalidData, StoreBusy, StoreError
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.roles import ROLES, Role, new_password, pass_lines
+from jupyter_axon_notebooks.store.fence import ROLES
+from jupyter_axon_notebooks.store.roles import Role, new_password, pass_lines
 from jupyter_axon_notebooks.store.server import examine_server, reaching
 
 from .apart import Opener, Shared, trained
@@ -203,6 +205,39 @@ def test_to_add_users_waits_for_nobody(shared: Shared, opened: Callable[[str], S
         assert Role("carol", "carol") in store.separate_users([Role("carol", "carol")]).roles
 
 
+def test_who_waits_for_a_dump_holds_up_others_for_a_moment_only(server: PostgresqlServer) -> None:
+    name = server.new_database()
+    url = server.url(name)
+    with (
+        closing(Store(url)) as dumped,
+        closing(Store(url, busy_timeout=10)) as working,
+        closing(Store(url)) as store,
+        closing(server.connect(name)) as observer,
+    ):
+        repository = NotebookRepository(working)
+        notebook_id, _ = trained(repository, "alice")
+        with ThreadPoolExecutor(1) as pool, dumped.snapshot():
+            assert dumped.notebooks.contains(doc_id=notebook_id)
+            separated = pool.submit(store.separate_users, [Role("alice", "alice")])
+            eventually(lambda: _waits_for_lock(observer))
+            repository.update(notebook_id, UpdateNotebook(name="meanwhile"))
+            assert not separated.done()
+        assert separated.result().roles == [Role("alice", "alice")]
+
+
+def test_who_waits_for_a_dump_in_vain_says_so(server: PostgresqlServer) -> None:
+    url = server.url(server.new_database())
+    with closing(Store(url)) as dumped, closing(Store(url, busy_timeout=1)) as store, dumped.snapshot():
+        assert len(dumped.notebooks) == 0
+        with pytest.raises(StoreBusy, match="kept it locked"):
+            store.separate_users([Role("alice", "alice")])
+
+
+def _waits_for_lock(observer: psycopg.Connection) -> bool:
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return observer.execute(waiting).fetchone() is not None
+
+
 def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> None:
     name = server.new_database()
     inside, waits = threading.Event(), threading.Event()
@@ -223,11 +258,7 @@ def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> 
             worked = pool.submit(working.attempt, work)
             inside.wait(10)
             separated = pool.submit(store.separate_users, [Role("alice", "alice")])
-            while observer.execute(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = "
-                "(SELECT oid FROM pg_database WHERE datname = current_database())"
-            ).fetchone() == (0,):
-                assert not separated.done()
+            eventually(lambda: _waits_for_lock(observer))
             waits.set()
             worked.result(20)
             assert separated.result(20).roles == [Role("alice", "alice")]

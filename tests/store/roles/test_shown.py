@@ -25,7 +25,8 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.parts import content_id, take_apart
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
-from jupyter_axon_notebooks.store.roles import ROLES, Role
+from jupyter_axon_notebooks.store.fence import ROLES
+from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.sync import NotebookSync
 
