@@ -67,6 +67,7 @@ def separate(
     members = members_role(connection)
     for role in roles:
         _check_name(role.name, members)
+        _check_user(role)
     made = _make_roles(connection, members, [role.name for role in roles])
     fence = Fence(connection, members)
     fence.prepare(schema)
@@ -110,16 +111,19 @@ def new_password() -> str:
 
 
 def pass_lines(url: sa.URL, role: str, password: str) -> str:
-    """The lines of a passfile that let ``role`` into the database at ``url``, and into no other."""
+    """The lines of a passfile that let ``role`` into the database at ``url``, and into no other if it is named."""
     given = url.set(drivername="postgresql+psycopg").get_dialect()().create_connect_args(url)[1]
     hosts = str(given.get("host") or given.get("hostaddr") or "*").split(",")
-    ports = str(given.get("port") or "," * (len(hosts) - 1)).split(",")
+    ports = str(given.get("port") or "").split(",")
+    if len(ports) == 1:  # is that of each host
+        ports *= len(hosts)
+    database = str(given.get("dbname") or "*")
     places: dict[tuple[str, str], None] = {}
     for host, port in zip(hosts, ports, strict=True):
         places[host or "localhost", port or "*"] = None
         if host.startswith(("/", "@")):  # the folder of a socket: libpq calls its default one localhost
             places["localhost", port or "*"] = None
-    lines = ([host, port, url.database or "*", role, password] for host, port in places)
+    lines = ([host, port, database, role, password] for host, port in places)
     return "".join(":".join(map(_pass_field, fields)) + "\n" for fields in lines)
 
 
@@ -135,6 +139,14 @@ def _check_name(name: str, members: str) -> None:
         )
     if name == members:
         raise InvalidData(f"role {name!r}", "is the role that all users' roles are members of")
+
+
+def _check_user(role: Role) -> None:
+    # The database knows documents by how they end, where JSON has such characters in another form than a column.
+    if column_text(role.user_id) != role.user_id:
+        raise InvalidData(
+            f"user {role.user_id!r}", "has a character that no name of a user of the database may have"
+        )
 
 
 def _make_roles(connection: sa.Connection, members: str, names: Iterable[str]) -> list[str]:
@@ -226,8 +238,7 @@ def _enter(connection: sa.Connection, roles: Iterable[Role]) -> None:
         "ON CONFLICT (role) DO UPDATE SET user_id = excluded.user_id, admin = excluded.admin"
     )
     for role in roles:
-        values = {"role": role.name, "user_id": column_text(role.user_id), "admin": role.admin}
-        connection.execute(enter, values)
+        connection.execute(enter, {"role": role.name, "user_id": role.user_id, "admin": role.admin})
 
 
 def _entered(connection: sa.Connection) -> list[Role]:

@@ -124,6 +124,15 @@ def test_what_can_be_no_name_of_a_role_is_refused(shared: Shared, name: str) -> 
         store.separate_users([Role(name, "dave")])
 
 
+@pytest.mark.parametrize("user", ["nul\x00", "\x01", "lone \ud800", "\ud7ff"])
+def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(shared: Shared, user: str) -> None:
+    with (
+        closing(Store(shared.url("postgres"))) as store,
+        pytest.raises(InvalidData, match=re.escape(f"user {user!r}")),
+    ):
+        store.separate_users([Role("alice", user)])
+
+
 def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
     with closing(Store(shared.url("postgres"))) as store, pytest.raises(InvalidData, match="members of"):
         store.separate_users([Role(f"axon_users_{shared.name}", "dave")])
@@ -307,6 +316,9 @@ def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: 
         ("o@/axon?host=one,two&port=1,2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
         ("o@/axon?host=/run/pg", ["/run/pg:*:axon:r:p", "localhost:*:axon:r:p"]),
         ("o@/axon?hostaddr=10.0.0.1", ["10.0.0.1:*:axon:r:p"]),
+        ("o@/axon?hostaddr=10.0.0.1,10.0.0.2&port=7", ["10.0.0.1:7:axon:r:p", "10.0.0.2:7:axon:r:p"]),
+        ("o@/?host=one&dbname=axon", ["one:*:axon:r:p"]),
+        ("o@/postgres?host=one&dbname=axon", ["one:*:axon:r:p"]),  # as libpq takes it
     ],
 )
 def test_a_passfile_has_a_line_for_each_host(place: str, lines: list[str]) -> None:
