@@ -23,6 +23,7 @@ from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
 from .repository import NotebookRepository
 from .states import StateFiles
+from .store import Store
 from .store.damage import open_for_work
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
 from .sync.files import read_file
@@ -58,9 +59,16 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         """Open the store and what stands on it; called by the worker."""
         origin = read_origin(Path(jupyter_data_dir(), "axon_notebooks"))
         store, aside = open_for_work(self.store_url)
-        if aside is not None:
-            self.log.error("axon: %s", aside)
-            self._sync.remember(aside.files(origin))
+        try:
+            if aside is not None:
+                self.log.error("axon: %s", aside)
+                self._sync.remember(aside.files(origin))
+            return self._home(store, origin)
+        except BaseException:
+            store.close()
+            raise
+
+    def _home(self, store: Store, origin: str) -> Home:
         roots = [Path(root) for root in self.extra_states_roots]
         states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.mark_id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())

@@ -252,8 +252,8 @@ class Store:
         Raises
         ------
         StoreError
-            When the store is not on PostgreSQL, or not opened by the owner of its tables; :class:`OutcomeUnknown` when
-            nobody knows whether it was done.
+            When the store is not on PostgreSQL, or not opened by the owner of its tables; :class:`StoreBusy` when others
+            kept them in use; :class:`OutcomeUnknown` when nobody knows whether it was done.
         InvalidData
             For a role that could not be held back.
         """

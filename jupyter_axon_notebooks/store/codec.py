@@ -43,7 +43,7 @@ def encode_ending(document: Mapping[Any, Any], names: Collection[str]) -> str:
     ending = {name: document[name] for name in names if name in document}
     rest = {name: value for name, value in document.items() if name not in ending}
     if not rest or not ending:
-        return encode(document)
+        return encode(rest or ending)
     return f"{encode(rest)[:-1]},{encode(ending)[1:]}"
 
 

@@ -137,6 +137,8 @@ class PostgresqlEngine:
                 pool_timeout=self._busy_timeout,
                 pool_use_lifo=True,
             )
+        except sa.exc.ArgumentError as error:  # hosts and ports that do not match, say
+            raise StoreError(f"store_url {self._shown} cannot be read: {error}") from error
         except ImportError as error:
             raise StoreError(
                 f"the store {self._shown} needs psycopg: pip install 'jupyter-axon-notebooks[postgresql]' ({error})"

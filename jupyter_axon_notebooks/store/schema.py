@@ -117,6 +117,7 @@ CONTENTS = Collection(
     "axonml_contents",
     fields=(Field("notebook_id"), Field("ordinal", "integer")),
     indexes=(("notebook_id", "ordinal"),),
+    ending=("notebook_id",),
 )
 PROVENANCE = Collection(
     "axonml_provenance",

@@ -10,11 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import new_url, postgresql
-from processes import Server, notebook
+from engines import eventually, new_url, postgresql
+from processes import TOKEN, Server, notebook
 from sqlalchemy import make_url
 
 from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store.fence import ROLES
 from jupyter_axon_notebooks.store.roles import Role, pass_lines
 
 PEOPLE = ("ada", "bob", "eve")
@@ -67,6 +68,48 @@ def test_three_people_write_at_once_and_each_sees_their_own(
     assert {record["user_id"] for record in listed} == set(PEOPLE)
     for others in set().union(*ids):
         assert root.axon("GET", f"/notebooks/{others}").status == 200
+
+
+def test_state_files_on_their_way_are_marked_as_their_users(
+    servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    url = new_url("postgresql", tmp_path)
+    role = f"ada_{make_url(url).database}"
+    with closing(Store(url)) as store:
+        store.separate_users([Role(role, "ada")])
+        marked = f"{store.id} ada\n"
+    own = make_url(url).set(username=role).render_as_string()
+    server = servers(config={"AxonNotebooks": {"store_url": own}})
+    id = server.axon("POST", "/notebooks", {"name": "n"}).json["id"]
+    new = {"epoch": 0, "step": 0, "metrics": {}, "format": "torch"}
+    checkpoint = server.axon("POST", f"/notebooks/{id}/checkpoints", new).json["id"]
+    mark = server.data / "axon_notebooks/states" / id / checkpoint / ".store"
+    with closing(server.connect()) as upload:
+        upload.putrequest("PUT", f"/axon/notebooks/{id}/checkpoints/{checkpoint}/states/model")
+        upload.putheader("Authorization", f"token {TOKEN}")
+        upload.putheader("Content-Length", "7")
+        upload.endheaders()
+        eventually(lambda: mark.exists() and mark.read_text() == marked)
+        upload.send(b"weights")
+        assert upload.getresponse().status == 201
+    assert not mark.exists()
+
+
+def test_a_store_that_cannot_be_worked_with_is_closed_again(
+    servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    url = make_url(new_url("postgresql", tmp_path))
+    role = f"ada_{url.database}"
+    with closing(Store(url.render_as_string())) as store:
+        store.separate_users([Role(role, "ada")])
+    with closing(postgresql().connect(str(url.database))) as owner:
+        owner.execute(f"REVOKE SELECT ON {ROLES} FROM axon_users_{url.database}")
+        own = url.set(username=role).render_as_string()
+        server = servers(config={"AxonNotebooks": {"store_url": own}})
+        answer = server.axon("GET", "/notebooks")
+        assert (answer.status, b"lacks rights" in answer.body) == (503, True)
+        connected = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+        eventually(lambda: owner.execute(connected, [role]).fetchone() == (0,))
 
 
 @pytest.fixture

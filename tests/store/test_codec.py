@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
+from jupyter_axon_notebooks.store.codec import column_text, decode, encode, encode_ending, plain_text
 
 EDGES = "\x00\x01\x02\x03ab\ud7fe\ud7ff\ud800\udbff\udc00\udfff\ue000\uffff\U00010000\U0010ffff0123f"
 
@@ -68,6 +68,20 @@ def test_plain_text_is_kept_readable() -> None:
 def test_a_pair_of_surrogates_becomes_the_character_it_spells() -> None:
     # JSON knows no other reading of the two.
     assert decode(encode("\ud83d\ude00")) == "😀"
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ({"user_id": "u", "a": 1, "id": "i", "b": 2}, '{"a":1,"b":2,"id":"i","user_id":"u"}'),
+        ({"user_id": "u", "id": "i"}, '{"id":"i","user_id":"u"}'),
+        ({"user_id": "u", "a": "\ud800"}, '{"a":"\\ud800","user_id":"u"}'),
+        ({"b": 1, "a": 2}, '{"b":1,"a":2}'),
+        ({}, "{}"),
+    ],
+)
+def test_a_stored_document_ends_with_whose_it_is(document: dict[str, Any], text: str) -> None:
+    assert encode_ending(document, ("id", "user_id")) == text
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {"a": b""}, {(1, 2): 3}])

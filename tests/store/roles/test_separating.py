@@ -12,19 +12,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from engines import PostgresqlServer
+from engines import PostgresqlServer, eventually
 from sqlalchemy import make_url
 from wire import Wire
 
-from jupyter_axon_notebooks.errors import InvalidData, StoreError
+from jupyter_axon_notebooks.errors import InvalidData, StoreBusy, StoreError
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.roles import ROLES, Role, new_password, pass_lines
+from jupyter_axon_notebooks.store.fence import ROLES
+from jupyter_axon_notebooks.store.roles import Role, new_password, pass_lines
 from jupyter_axon_notebooks.store.server import examine_server, reaching
 
 from .apart import Opener, Shared, trained
@@ -122,6 +124,15 @@ def test_what_can_be_no_name_of_a_role_is_refused(shared: Shared, name: str) -> 
         store.separate_users([Role(name, "dave")])
 
 
+@pytest.mark.parametrize("user", ["nul\x00", "\x01", "lone \ud800", "\ud7ff"])
+def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(shared: Shared, user: str) -> None:
+    with (
+        closing(Store(shared.url("postgres"))) as store,
+        pytest.raises(InvalidData, match=re.escape(f"user {user!r}")),
+    ):
+        store.separate_users([Role("alice", user)])
+
+
 def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
     with closing(Store(shared.url("postgres"))) as store, pytest.raises(InvalidData, match="members of"):
         store.separate_users([Role(f"axon_users_{shared.name}", "dave")])
@@ -203,6 +214,39 @@ def test_to_add_users_waits_for_nobody(shared: Shared, opened: Callable[[str], S
         assert Role("carol", "carol") in store.separate_users([Role("carol", "carol")]).roles
 
 
+def test_who_waits_for_a_dump_holds_up_others_for_a_moment_only(server: PostgresqlServer) -> None:
+    name = server.new_database()
+    url = server.url(name)
+    with (
+        closing(Store(url)) as dumped,
+        closing(Store(url, busy_timeout=10)) as working,
+        closing(Store(url)) as store,
+        closing(server.connect(name)) as observer,
+    ):
+        repository = NotebookRepository(working)
+        notebook_id, _ = trained(repository, "alice")
+        with ThreadPoolExecutor(1) as pool, dumped.snapshot():
+            assert dumped.notebooks.contains(doc_id=notebook_id)
+            separated = pool.submit(store.separate_users, [Role("alice", "alice")])
+            eventually(lambda: _waits_for_lock(observer))
+            repository.update(notebook_id, UpdateNotebook(name="meanwhile"))
+            assert not separated.done()
+        assert separated.result().roles == [Role("alice", "alice")]
+
+
+def test_who_waits_for_a_dump_in_vain_says_so(server: PostgresqlServer) -> None:
+    url = server.url(server.new_database())
+    with closing(Store(url)) as dumped, closing(Store(url, busy_timeout=1)) as store, dumped.snapshot():
+        assert len(dumped.notebooks) == 0
+        with pytest.raises(StoreBusy, match="kept it locked"):
+            store.separate_users([Role("alice", "alice")])
+
+
+def _waits_for_lock(observer: psycopg.Connection) -> bool:
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return observer.execute(waiting).fetchone() is not None
+
+
 def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> None:
     name = server.new_database()
     inside, waits = threading.Event(), threading.Event()
@@ -223,11 +267,7 @@ def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> 
             worked = pool.submit(working.attempt, work)
             inside.wait(10)
             separated = pool.submit(store.separate_users, [Role("alice", "alice")])
-            while observer.execute(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = "
-                "(SELECT oid FROM pg_database WHERE datname = current_database())"
-            ).fetchone() == (0,):
-                assert not separated.done()
+            eventually(lambda: _waits_for_lock(observer))
             waits.set()
             worked.result(20)
             assert separated.result(20).roles == [Role("alice", "alice")]
@@ -276,6 +316,9 @@ def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: 
         ("o@/axon?host=one,two&port=1,2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
         ("o@/axon?host=/run/pg", ["/run/pg:*:axon:r:p", "localhost:*:axon:r:p"]),
         ("o@/axon?hostaddr=10.0.0.1", ["10.0.0.1:*:axon:r:p"]),
+        ("o@/axon?hostaddr=10.0.0.1,10.0.0.2&port=7", ["10.0.0.1:7:axon:r:p", "10.0.0.2:7:axon:r:p"]),
+        ("o@/?host=one&dbname=axon", ["one:*:axon:r:p"]),
+        ("o@/postgres?host=one&dbname=axon", ["one:*:axon:r:p"]),  # as libpq takes it
     ],
 )
 def test_a_passfile_has_a_line_for_each_host(place: str, lines: list[str]) -> None:

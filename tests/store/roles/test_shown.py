@@ -25,7 +25,8 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.parts import content_id, take_apart
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
-from jupyter_axon_notebooks.store.roles import ROLES, Role
+from jupyter_axon_notebooks.store.fence import ROLES
+from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.sync import NotebookSync
 
@@ -149,15 +150,16 @@ def test_a_document_says_whose_it_is(shared: Shared, document: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "table", ["axonml_checkpoints", "axonml_runs", "axonml_versions", "axonml_provenance"]
+    "table", ["axonml_checkpoints", "axonml_runs", "axonml_versions", "axonml_provenance", "axonml_contents"]
 )
 def test_a_document_says_of_which_notebook_it_is(shared: Shared, acting_as: Opener, table: str) -> None:
     of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
-    insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s)"
+    insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES (%s, %s, %s)"
     with closing(shared.sql("bob_role")) as bob:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
-            bob.execute(insert, [document_of(of_alice), of_bob])
-        bob.execute(insert, [document_of(of_bob), of_bob])
+        for forged in (document_of(of_alice), document_of(of_bob)[:-1], "}", ""):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+                bob.execute(insert, [f"{of_bob}/p", forged, of_bob])
+        bob.execute(insert, [f"{of_bob}/p", document_of(of_bob), of_bob])
 
 
 @pytest.mark.parametrize("user", ['o"hara \\ sons', "Größe 😀", "tab\tbell\x07", "\u2028"])
