@@ -130,11 +130,10 @@ class _Loading:
         with self._store.transaction():
             # First, since a database that keeps users apart lets nobody add to a notebook that is not his.
             self._take_notebook(loaded, notebook)
-            for table in _BELONGING:
+            for table in _CELLS:
+                self._take_cells(loaded, notebook, table, group.places.get(table, ()))
+            for table in _BESIDE:
                 self._take_table(loaded, table, group.places.get(table, ()))
-                self._take_made(loaded, notebook, table)
-                if table in _CELLS and loaded.conflicts:
-                    raise _Refused(conflicts=loaded.conflicts)
             self._check(loaded, notebook)
         return loaded
 
@@ -154,7 +153,7 @@ class _Loading:
         """Store the contents of a large notebook; their ids. Nobody lists them yet."""
         ahead: set[str] = set()
         for batch in self._file.batches(group.places.get(CONTENTS.name, ())):
-            given = self._valid_ones(loaded, CONTENTS.name, batch)
+            given = _numbered(notebook, self._valid_ones(loaded, CONTENTS.name, batch))
             self._taking.take_in_turns(loaded, CONTENTS.name, given, lambda: self._hold(notebook))
             ahead |= given.keys()
         if loaded.conflicts:
@@ -168,11 +167,8 @@ class _Loading:
             self._take_notebook(loaded, notebook)
             if len(self._store.contents.present(ahead)) < len(ahead):
                 raise Conflict("what it consists of was removed while it was loaded; load it again")
-            self._take_made(loaded, notebook, CONTENTS.name)
-            self._take_table(loaded, VERSIONS.name, group.places.get(VERSIONS.name, ()))
-            self._take_made(loaded, notebook, VERSIONS.name)
-            if loaded.conflicts:
-                raise _Refused(conflicts=loaded.conflicts)
+            self._take_cells(loaded, notebook, CONTENTS.name, ())
+            self._take_cells(loaded, notebook, VERSIONS.name, group.places.get(VERSIONS.name, ()))
             self._take_table(loaded, RUNS.name, group.places.get(RUNS.name, ()))
             self._take_table(loaded, CHECKPOINTS.name, group.referring.values())
             self._check(loaded, notebook)
@@ -339,21 +335,32 @@ class _Loading:
         table.read.add(dumped(notebook.id, found if notebook.dumped is None else notebook.dumped))
         table.found.add(dumped(notebook.id, found))
 
-    def _take_made(self, loaded: Loaded, notebook: IncomingNotebook, table: str) -> None:
-        self._taking.take(loaded, table, {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])})
+    def _take_cells(
+        self, loaded: Loaded, notebook: IncomingNotebook, table: str, places: Iterable[int]
+    ) -> None:
+        """Take contents or versions, and those that the notebook's cells make; raises _Refused where any differ."""
+        for batch in self._file.batches(places):
+            found = self._valid_ones(loaded, table, batch)
+            if table == VERSIONS.name:
+                found = self._complete(loaded, notebook, found)
+            self._taking.take(loaded, table, _numbered(notebook, found) if table == CONTENTS.name else found)
+        made = {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])}
+        self._taking.take(loaded, table, _numbered(notebook, made) if table == CONTENTS.name else made)
+        if loaded.conflicts:
+            raise _Refused(conflicts=loaded.conflicts)
 
     def _take_table(self, loaded: Loaded, table: str, places: Iterable[int]) -> None:
         for batch in self._file.batches(places):
-            found = self._valid_ones(loaded, table, batch)
-            self._taking.take(
-                loaded, table, self._complete(loaded, found) if table == VERSIONS.name else found
-            )
+            self._taking.take(loaded, table, self._valid_ones(loaded, table, batch))
 
-    def _complete(self, loaded: Loaded, versions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Those of ``versions`` whose contents are in the store."""
-        contents = self._store.contents
+    def _complete(
+        self, loaded: Loaded, notebook: IncomingNotebook, versions: dict[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Those of ``versions`` whose contents are in the store, and fit to be listed by them."""
         lists = {id: listed_contents(version) for id, version in versions.items()}
-        present = contents.present(set().union(*lists.values()))
+        present = self._store.contents.present(set().union(*lists.values()))
+        if notebook.numbering is not None:
+            present = notebook.numbering.known(present)
         missing = {id: len(listed - present) for id, listed in lists.items()}
         loaded.damaged += (
             Fault(VERSIONS.name, id, f"{count} of its contents are not in the file")
@@ -361,6 +368,12 @@ class _Loading:
             if count
         )
         return {id: version for id, version in versions.items() if not missing[id]}
+
+
+def _numbered(notebook: IncomingNotebook, contents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if notebook.numbering is None:
+        return contents
+    return {id: notebook.numbering.numbered(id, one) for id, one in contents.items()}
 
 
 def _states(checkpoint: Mapping[str, Any]) -> list[Any]:
