@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from dumps import counts, dump, everything, is_clean, load
-from made import check_contents, code, history, new_notebook
+from made import check_contents, code, history, new_checkpoint, new_notebook
 from test_repository_load import Tables, edited, file
 
 from jupyter_axon_notebooks.records import UpdateNotebook
@@ -142,3 +142,46 @@ def test_a_content_under_the_name_of_another_notebook_is_named_and_the_rest_is_l
     assert (fault.table, fault.id) == ("axonml_contents", "other/abc")
     assert "$.id: expected the id of its notebook" in fault.reason
     assert counts(loaded)["notebooks"] == (2, 0, 0)
+
+
+def test_a_version_that_a_stored_checkpoint_refers_to_is_never_replaced_by_none(
+    store: Store, file: Path
+) -> None:
+    repository = NotebookRepository(store)
+    first = history(repository, 3)[0]
+    trained = repository.create_checkpoint(new_checkpoint("nb", {}, version_id=first))
+    dump(store, file)
+
+    def as_upstream_has_it(tables: Tables) -> None:
+        del tables["axonml_versions"], tables["axonml_contents"]
+        tables["axonml_notebooks"]["1"]["name"] = "renamed"
+
+    unverified(file, as_upstream_has_it)
+    before = everything(store)
+    (conflict,) = load(store, file, overwrite=True).conflicts
+    assert (conflict.table, conflict.id) == ("axonml_versions", first)
+    assert f"checkpoint {trained.id} in the store refers to it, and the file lacks it" in conflict.reason
+    assert everything(store) == before
+    repository.delete_checkpoint(trained.id)
+    edited(file, lambda tables: tables.pop("axonml_checkpoints"))
+    assert is_clean(load(store, file, overwrite=True))
+    assert repository.find_by_id("nb").name == "renamed"
+    check_contents(store)
+
+
+def test_of_two_documents_of_one_id_the_first_counts(store: Store, file: Path) -> None:
+    repository = NotebookRepository(store)
+    history(repository, 2)
+    checkpoint = repository.create_checkpoint(new_checkpoint("nb", {}, model_state_path="/states/model.bin"))
+    dump(store, file)
+
+    def precede(tables: Tables) -> None:
+        tables["axonml_notebooks"]["1"]["name"] = "renamed"
+        (whole,) = tables["axonml_checkpoints"].values()
+        first = {**whole, "model_state_path": "/states/other.bin"}
+        tables["axonml_checkpoints"] = {"1": first, "2": whole}
+
+    unverified(file, precede)
+    (conflict,) = load(store, file, overwrite=True).conflicts
+    assert conflict.id == checkpoint.id
+    assert repository.get_checkpoint(checkpoint.id) == checkpoint
