@@ -31,10 +31,12 @@ from ..store.schema import CHECKPOINTS, CONTENTS, PROVENANCE, RUNS, VERSIONS
 from .bindings import Binding
 from .dump import bare_document
 from .notebooks import header_document
+from .numbering import Numbering
 from .parts import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
 
 _MADE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
-_Ordinal = Annotated[int, msgspec.Meta(ge=0)]
+#: With room for the numbers of all saves to come, in the 63 bits that engines have.
+_Ordinal = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
 class _Version(Record, kw_only=True):
@@ -77,12 +79,15 @@ class IncomingNotebook(NamedTuple):
         What a dump of it has to look like; None where that is not known.
     made : dict
         What its cells make beside what the file has, by table: contents, and a version of them.
+    numbering : Numbering or None
+        What its contents are numbered by; None where they keep the numbers that they have in the file.
     """
 
     id: str
     stored: dict[str, Any]
     dumped: dict[str, Any] | None
     made: dict[str, list[Document]]
+    numbering: Numbering | None
 
 
 def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[str, Any]]:
@@ -92,6 +97,8 @@ def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[st
     record = kind.from_json(own)
     if isinstance(record, _Version) and not isinstance(record.metadata.extra.get(FILE_KEY, ""), str):
         raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
+    if isinstance(record, _Content) and not doc_id.startswith(content_id(record.notebook_id, "")):
+        raise InvalidData("$.id", "expected the id of its notebook, and a hash")
     if verbatim or kind not in _UPSTREAMS:
         return doc_id, own
     return doc_id, {**_beside(own, kind), **record.to_json()}
@@ -110,10 +117,13 @@ def incoming_notebook(
     header = NotebookHeader.from_json(bare)
     _check_binding(own)
     if verbatim:
-        return IncomingNotebook(doc_id, bare, own, {})
-    if "cells" not in own and header.version_id in versions:
+        return IncomingNotebook(doc_id, bare, own, {}, None)
+    known = versions.get(header.version_id or "")
+    if "cells" not in own and known is not None:
+        if known["ordinal"] < _highest(versions):
+            raise InvalidData("$.version_id", "the file has a newer version of it, and here are no cells")
         stored = {**_beside(bare, NotebookHeader), **header_document(header)}
-        return IncomingNotebook(doc_id, stored, None, {})
+        return IncomingNotebook(doc_id, stored, None, {}, Numbering(versions.values(), contents))
     notebook = TrainingNotebook.from_json({**own, "cells": _named(doc_id, own.get("cells"))})
     parts = take_apart(notebook.cells, notebook.metadata)
     version_id, ordinal, is_new = _place(doc_id, header.version_id, parts, versions)
@@ -125,6 +135,8 @@ def incoming_notebook(
         "cell_statuses": parts.statuses,
     }
     version = version_document(version_id, doc_id, parts, ordinal, stored["updated_at"])
+    made = {content_id(doc_id, digest): digest for digest in parts.contents}
+    numbering = Numbering([*versions.values(), version], {*contents, *made})
     return IncomingNotebook(
         doc_id,
         stored,
@@ -136,11 +148,12 @@ def incoming_notebook(
         {
             VERSIONS.name: [version] if is_new else [],
             CONTENTS.name: [
-                content_document(doc_id, digest, content, ordinal)
-                for digest, content in parts.contents.items()
-                if content_id(doc_id, digest) not in contents
+                content_document(doc_id, digest, parts.contents[digest], ordinal)
+                for id, digest in made.items()
+                if id not in contents
             ],
         },
+        numbering,
     )
 
 
@@ -179,14 +192,19 @@ def _named(notebook_id: str, cells: Any) -> Any:
 def _place(
     notebook_id: str, given: str | None, parts: Parts, versions: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, int, bool]:
-    """Id and number of the version that has ``parts``, and whether the file lacks it."""
+    """Id and number of the version that has ``parts``, and whether the file lacks it: the newest, or one after it."""
     known = versions.get(given) if given is not None else None
     entries = [list(entry) for entry in parts.entries]
-    if known is not None:
+    highest = _highest(versions)
+    if known is not None and known["ordinal"] == highest:
         same_file = known["metadata"].get("extra", {}).get(FILE_KEY) == parts.metadata["extra"].get(FILE_KEY)
         if known["cells"] == entries and same_file:
-            return str(given), int(known["ordinal"]), False
-    ordinal = max((int(version["ordinal"]) for version in versions.values()), default=-1) + 1
+            return str(given), highest, False
     if given is not None and known is None:
-        return given, ordinal, True
-    return str(uuid.uuid5(_MADE, encode([notebook_id, entries, parts.metadata]))), ordinal, True
+        return given, highest + 1, True
+    made_of = [notebook_id, highest + 1, entries, parts.metadata]
+    return str(uuid.uuid5(_MADE, encode(made_of))), highest + 1, True
+
+
+def _highest(versions: Mapping[str, Mapping[str, Any]]) -> int:
+    return max((int(version["ordinal"]) for version in versions.values()), default=-1)

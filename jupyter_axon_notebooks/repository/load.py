@@ -2,7 +2,7 @@
 
 Each notebook is loaded with all that belongs to it in one transaction: nobody ever sees half of one, and whoever was
 interrupted loads the same file again. What is there already and the same is passed over; what is there and differs is
-a conflict, which is named and left alone.
+a conflict, which is named and left alone; a notebook that was saved since gets the runs and checkpoints that it lacks.
 
 Where one transaction holds up all others, a large notebook is loaded in short ones: its contents ahead, which nobody
 sees; then the notebook as a whole, with its history and its runs; then its checkpoints, which so are there little by
@@ -25,10 +25,11 @@ from ..store.failures import ForeignRecord
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
 from .checkpoints import STATE_PARTS
 from .dump import Fault, Progress, whole_document
-from .incoming import IncomingNotebook, incoming, incoming_notebook
+from .incoming import IncomingNotebook
 from .loaded import Loaded
 from .notebooks import Notebooks, binding_lock
 from .parts import listed_contents
+from .reading import Reading
 from .sorting import Group, Sorted
 from .states import NoStates
 from .taking import Taking
@@ -77,10 +78,18 @@ class _Refused(Exception):
         self.why = Loaded(conflicts=list(conflicts), damaged=list(damaged), foreign=list(foreign))
 
 
+class _Differs(_Refused):
+    """The store has a notebook, and it is another than the file's, or the same at another time."""
+
+    def __init__(self, notebook_id: str, besides: str = "") -> None:
+        fault = Fault(NOTEBOOKS.name, notebook_id, f"the store has it, and it differs{besides}")
+        super().__init__(conflicts=[fault])
+
+
 class _Loading:
     def __init__(self, store: Store, file: DumpFile, overwrite: bool) -> None:
         self._store = store
-        self._file = file
+        self._reading = Reading(file)
         self._overwrite = overwrite
         self._notebooks = Notebooks(store, NoStates(), ())
         self._taking = Taking(store)
@@ -110,6 +119,8 @@ class _Loading:
             raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
         except RecordDamaged as error:
             raise _Refused(damaged=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
+        except ForeignRecord as error:
+            raise _Refused(foreign=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
 
     def _add(self, notebook_id: str, group: Group) -> Loaded:
         """Store what is not there yet; raises _Refused for a notebook that is there and differs."""
@@ -118,23 +129,33 @@ class _Loading:
             tables = _BESIDE[:1] if in_turns else _BESIDE
             loaded = self._store.attempt(lambda: self._join(notebook_id, group, tables))
             if in_turns:
-                loaded.merge(self._add_rest(notebook_id, group))
+                loaded.merge(self._add_rest(group, lambda: self._hold_stored(notebook_id), _BESIDE[1:]))
             return loaded
-        notebook = self._prepared(notebook_id, group, group.notebook)
-        if in_turns:
-            return self._add_in_turns(notebook, group)
-        return self._store.attempt(lambda: self._add_at_once(notebook, group))
+        notebook = self._prepared(notebook_id, group)
+        try:
+            if in_turns:
+                return self._add_in_turns(notebook, group)
+            return self._store.attempt(lambda: self._add_at_once(notebook, group))
+        except _Differs:
+            if self._overwrite:
+                raise
+            return self._add_beside(notebook, group, in_turns=in_turns)
+
+    def _prepared(self, notebook_id: str, group: Group) -> IncomingNotebook:
+        try:
+            return self._reading.notebook(group)
+        except InvalidData as error:
+            raise _Refused(damaged=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
 
     def _add_at_once(self, notebook: IncomingNotebook, group: Group) -> Loaded:
         loaded = Loaded()
         with self._store.transaction():
             # First, since a database that keeps users apart lets nobody add to a notebook that is not his.
             self._take_notebook(loaded, notebook)
-            for table in _BELONGING:
+            for table in _CELLS:
+                self._take_cells(loaded, notebook, table, group.places.get(table, ()))
+            for table in _BESIDE:
                 self._take_table(loaded, table, group.places.get(table, ()))
-                self._take_made(loaded, notebook, table)
-                if table in _CELLS and loaded.conflicts:
-                    raise _Refused(conflicts=loaded.conflicts)
             self._check(loaded, notebook)
         return loaded
 
@@ -142,23 +163,51 @@ class _Loading:
         loaded = Loaded()
         try:
             ahead = self._write_ahead(loaded, notebook, group)
-            loaded.merge(self._store.attempt(lambda: self._add_history(notebook, group, ahead)))
+            try:
+                loaded.merge(self._store.attempt(lambda: self._add_history(notebook, group, ahead)))
+            except _Refused as refused:
+                refused.why.damaged[:0] = loaded.damaged  # may be why
+                raise
         except BaseException:
             with suppress(AxonError):  # why it is not loaded matters more
                 self._notebooks.forget(notebook.id)
             raise
-        loaded.merge(self._add_rest(notebook.id, group, set(group.referring.values())))
+        done = set(group.referring.values())
+        loaded.merge(self._add_rest(group, lambda: self._hold_stored(notebook.id), _BESIDE[1:], done))
+        return loaded
+
+    def _add_beside(self, notebook: IncomingNotebook, group: Group, *, in_turns: bool) -> Loaded:
+        """Add what goes beside a notebook that differs, where it is one that was saved since.
+
+        Somebody may have saved it after a load in turns was interrupted, and that goes on here.
+        """
+
+        def hold() -> None:
+            self._hold_saved_since(notebook, group)
+
+        def at_once() -> Loaded:
+            loaded = Loaded()
+            with self._store.transaction():
+                hold()
+                for table in _BESIDE:
+                    self._take_table(loaded, table, group.places.get(table, ()))
+            return loaded
+
+        loaded = self._add_rest(group, hold, _BESIDE) if in_turns else self._store.attempt(at_once)
+        added = any(table.added for table in loaded.tables.values())
+        besides = "; it is kept, and what it lacked of its runs and checkpoints was added" if added else ""
+        loaded.conflicts[:0] = _Differs(notebook.id, besides).why.conflicts
         return loaded
 
     def _write_ahead(self, loaded: Loaded, notebook: IncomingNotebook, group: Group) -> set[str]:
         """Store the contents of a large notebook; their ids. Nobody lists them yet."""
         ahead: set[str] = set()
-        for batch in self._file.batches(group.places.get(CONTENTS.name, ())):
-            given = self._valid_ones(loaded, CONTENTS.name, batch)
-            self._taking.take_in_turns(loaded, CONTENTS.name, given, lambda: self._hold(notebook))
-            ahead |= given.keys()
-        if loaded.conflicts:
-            raise _Refused(conflicts=loaded.conflicts)
+        for batch in self._reading.batches(loaded, CONTENTS.name, group.places.get(CONTENTS.name, ())):
+            given = _numbered(notebook, batch)
+            taken = self._taking.take_in_turns(loaded, CONTENTS.name, given, lambda: self._hold(notebook))
+            if loaded.conflicts or len(taken) < len(given):
+                raise _Refused(conflicts=loaded.conflicts, damaged=loaded.damaged)
+            ahead |= taken
         return ahead
 
     def _add_history(self, notebook: IncomingNotebook, group: Group, ahead: set[str]) -> Loaded:
@@ -168,30 +217,27 @@ class _Loading:
             self._take_notebook(loaded, notebook)
             if len(self._store.contents.present(ahead)) < len(ahead):
                 raise Conflict("what it consists of was removed while it was loaded; load it again")
-            self._take_made(loaded, notebook, CONTENTS.name)
-            self._take_table(loaded, VERSIONS.name, group.places.get(VERSIONS.name, ()))
-            self._take_made(loaded, notebook, VERSIONS.name)
-            if loaded.conflicts:
-                raise _Refused(conflicts=loaded.conflicts)
+            self._take_cells(loaded, notebook, CONTENTS.name, ())
+            self._take_cells(loaded, notebook, VERSIONS.name, group.places.get(VERSIONS.name, ()))
             self._take_table(loaded, RUNS.name, group.places.get(RUNS.name, ()))
             self._take_table(loaded, CHECKPOINTS.name, group.referring.values())
             self._check(loaded, notebook)
         return loaded
 
-    def _add_rest(self, notebook_id: str, group: Group, done: Collection[int] = ()) -> Loaded:
-        """Store checkpoints and what follows them in turns, but for those at the places ``done``."""
+    def _add_rest(
+        self, group: Group, hold: Callable[[], None], tables: Iterable[str], done: Collection[int] = ()
+    ) -> Loaded:
+        """Store what is in ``tables`` in turns, but for what is at the places ``done``; ``hold`` is called in each."""
         loaded = Loaded()
-        for table in _BESIDE[1:]:
+        for table in tables:
             left = (place for place in group.places.get(table, ()) if place not in done)
-            for batch in self._file.batches(left):
-                given = self._valid_ones(loaded, table, batch)
-                self._taking.take_in_turns(loaded, table, given, lambda: self._hold_stored(notebook_id))
+            for batch in self._reading.batches(loaded, table, left):
+                self._taking.take_in_turns(loaded, table, batch, hold)
         return loaded
 
     def _replace(self, notebook_id: str, group: Group) -> Loaded:
         """Take a notebook in place of the one that is there, in one transaction: of two halves none is a notebook."""
-        assert group.notebook is not None
-        notebook = self._prepared(notebook_id, group, group.notebook)
+        notebook = self._prepared(notebook_id, group)
         return self._store.attempt(lambda: self._replace_at_once(notebook, group))
 
     def _replace_at_once(self, notebook: IncomingNotebook, group: Group) -> Loaded:
@@ -199,73 +245,53 @@ class _Loading:
         with store.transaction():
             self._store.lock(f"notebook {notebook.id}")
             store.notebooks.locked(notebook.id)
-            self._check_nothing_is_lost(notebook.id, group)
+            referring = self._check_nothing_is_lost(notebook.id, group)
             for name in _BELONGING:
                 store.table(name).remove(belonging)
             store.notebooks.remove(doc_ids=[notebook.id])
             loaded = self._add_at_once(notebook, group)
+            self._check_versions(loaded, referring)
             if loaded.conflicts:
                 raise _Refused(conflicts=loaded.conflicts)
         for table in loaded.tables.values():
             table.added, table.replaced = 0, table.added
         return loaded
 
-    def _check_nothing_is_lost(self, notebook_id: str, group: Group) -> None:
-        """Raise _Refused where the store has checkpoints or state files that the file lacks."""
+    def _check_nothing_is_lost(self, notebook_id: str, group: Group) -> dict[str, str]:
+        """Raise _Refused where the store has checkpoints or state files that the file lacks.
+
+        Returns the versions that the store's checkpoints refer to, as far as they are there: each with one that does.
+        """
         states: dict[str, list[Any]] = {}
-        for id, one in self._valid(CHECKPOINTS.name, self._documents(group, CHECKPOINTS.name), []):
-            states[id] = _states(one)
+        for id, one in self._reading.valid(group, CHECKPOINTS.name):
+            states.setdefault(id, _states(one))
         stored = where("notebook_id") == notebook_id
         if more := len(self._store.checkpoints.ids(stored) - states.keys()):
             some = "a checkpoint" if more == 1 else f"{more} checkpoints"
             reason = f"the store has {some} of it that the file lacks; delete what is not wanted first"
             raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, reason)])
         reason = "the store has a state file of it that the file lacks; to replace it, delete it first"
-        lost = [
-            Fault(CHECKPOINTS.name, str(one.doc_id), reason)
-            for one in self._store.checkpoints.each(stored)
-            if any(
-                path and path != given
-                for path, given in zip(_states(one), states[str(one.doc_id)], strict=True)
-            )
-        ]
+        lost: list[Fault] = []
+        referring: dict[str, str] = {}
+        for one in self._store.checkpoints.each(stored):
+            id = str(one.doc_id)
+            if any(path and path != given for path, given in zip(_states(one), states[id], strict=True)):
+                lost.append(Fault(CHECKPOINTS.name, id, reason))
+            if (version_id := one.get("version_id")) is not None:
+                referring.setdefault(version_id, id)
         if lost:
             raise _Refused(conflicts=lost)
+        present = self._store.versions.present(referring)
+        return {version_id: referring[version_id] for version_id in present}
 
-    # What the file has
-
-    def _prepared(self, notebook_id: str, group: Group, place: int) -> IncomingNotebook:
-        versions: dict[str, dict[str, Any]] = {}
-        contents: set[str] = set()
-        verbatim = self._file.about is not None
-        if not verbatim:  # what its cells make depends on what there is
-            versions = dict(self._valid(VERSIONS.name, self._documents(group, VERSIONS.name), []))
-            contents = {id for id, _ in self._valid(CONTENTS.name, self._documents(group, CONTENTS.name), [])}
-        [[given]] = self._file.batches([place])
-        try:
-            return incoming_notebook(given, verbatim=verbatim, versions=versions, contents=contents)
-        except InvalidData as error:
-            raise _Refused(damaged=[Fault(NOTEBOOKS.name, notebook_id, str(error))]) from None
-
-    def _documents(self, group: Group, table: str) -> Iterator[Any]:
-        return (one for batch in self._file.batches(group.places.get(table, ())) for one in batch)
-
-    def _valid(
-        self, table: str, given: Iterable[Any], damaged: list[Fault]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for one in given:
-            try:
-                yield incoming(table, one, verbatim=self._file.about is not None)
-            except InvalidData as error:
-                damaged.append(Fault(table, undumped(one)[0], str(error)))
-
-    def _valid_ones(self, loaded: Loaded, table: str, batch: Iterable[Any]) -> dict[str, dict[str, Any]]:
-        """The documents of a batch by id; what is wrong with others is noted."""
-        found: dict[str, dict[str, Any]] = {}
-        for id, one in self._valid(table, batch, loaded.damaged):
-            if found.setdefault(id, one) is not one:
-                loaded.damaged.append(Fault(table, id, "the file has two documents of this id"))
-        return found
+    def _check_versions(self, loaded: Loaded, referring: Mapping[str, str]) -> None:
+        """Have a conflict for each version that is no longer there, and the checkpoint that refers to it."""
+        for version_id in sorted(referring.keys() - self._store.versions.present(referring)):
+            reason = (
+                f"checkpoint {referring[version_id]} in the store refers to it, and the file lacks it; "
+                "delete what is not wanted first"
+            )
+            loaded.conflicts.append(Fault(VERSIONS.name, version_id, reason))
 
     # Inside a transaction
 
@@ -276,8 +302,7 @@ class _Loading:
         if stored is None:
             self._check_path(notebook)
         elif canonical(stored) != canonical(notebook.stored):
-            differs = Fault(NOTEBOOKS.name, notebook.id, "the store has it, and it differs")
-            raise _Refused(conflicts=[differs])
+            raise _Differs(notebook.id)
         return stored
 
     def _check_path(self, notebook: IncomingNotebook) -> None:
@@ -294,6 +319,14 @@ class _Loading:
         if self._store.notebooks.locked(notebook_id) is None:
             reason = "it was deleted from the store while it was loaded"
             raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, reason)])
+
+    def _hold_saved_since(self, notebook: IncomingNotebook, group: Group) -> None:
+        """Lock a notebook that was there and has all versions that the file's checkpoints refer to."""
+        stored = self._store.notebooks.locked(notebook.id)
+        if stored is None or stored.get("created_at") != notebook.stored["created_at"]:
+            raise _Differs(notebook.id)
+        if len(self._store.versions.present(group.referring)) < len(group.referring):
+            raise _Differs(notebook.id)
 
     def _join(self, notebook_id: str, group: Group, tables: Iterable[str]) -> Loaded:
         """Take what belongs to a notebook that the file does not have, but the store."""
@@ -312,7 +345,7 @@ class _Loading:
         return (
             Fault(table, undumped(one)[0], reason)
             for table in tables
-            for one in self._documents(group, table)
+            for one in self._reading.documents(group, table)
         )
 
     def _take_notebook(self, loaded: Loaded, notebook: IncomingNotebook) -> None:
@@ -339,21 +372,30 @@ class _Loading:
         table.read.add(dumped(notebook.id, found if notebook.dumped is None else notebook.dumped))
         table.found.add(dumped(notebook.id, found))
 
-    def _take_made(self, loaded: Loaded, notebook: IncomingNotebook, table: str) -> None:
-        self._taking.take(loaded, table, {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])})
+    def _take_cells(
+        self, loaded: Loaded, notebook: IncomingNotebook, table: str, places: Iterable[int]
+    ) -> None:
+        """Take contents or versions, and those that the notebook's cells make; raises _Refused where any differ."""
+        for batch in self._reading.batches(loaded, table, places):
+            found = self._complete(loaded, notebook, batch) if table == VERSIONS.name else batch
+            self._taking.take(loaded, table, _numbered(notebook, found) if table == CONTENTS.name else found)
+        made = {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])}
+        self._taking.take(loaded, table, _numbered(notebook, made) if table == CONTENTS.name else made)
+        if loaded.conflicts:
+            raise _Refused(conflicts=loaded.conflicts)
 
     def _take_table(self, loaded: Loaded, table: str, places: Iterable[int]) -> None:
-        for batch in self._file.batches(places):
-            found = self._valid_ones(loaded, table, batch)
-            self._taking.take(
-                loaded, table, self._complete(loaded, found) if table == VERSIONS.name else found
-            )
+        for batch in self._reading.batches(loaded, table, places):
+            self._taking.take(loaded, table, batch)
 
-    def _complete(self, loaded: Loaded, versions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Those of ``versions`` whose contents are in the store."""
-        contents = self._store.contents
+    def _complete(
+        self, loaded: Loaded, notebook: IncomingNotebook, versions: dict[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Those of ``versions`` whose contents are in the store, and fit to be listed by them."""
         lists = {id: listed_contents(version) for id, version in versions.items()}
-        present = contents.present(set().union(*lists.values()))
+        present = self._store.contents.present(set().union(*lists.values()))
+        if notebook.numbering is not None:
+            present = notebook.numbering.known(present)
         missing = {id: len(listed - present) for id, listed in lists.items()}
         loaded.damaged += (
             Fault(VERSIONS.name, id, f"{count} of its contents are not in the file")
@@ -361,6 +403,12 @@ class _Loading:
             if count
         )
         return {id: version for id, version in versions.items() if not missing[id]}
+
+
+def _numbered(notebook: IncomingNotebook, contents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if notebook.numbering is None:
+        return contents
+    return {id: notebook.numbering.numbered(id, one) for id, one in contents.items()}
 
 
 def _states(checkpoint: Mapping[str, Any]) -> list[Any]:

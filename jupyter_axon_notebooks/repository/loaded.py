@@ -39,7 +39,8 @@ class Loaded:
     about : About or None
         What it says of itself; None where it does not, so that it could not be verified.
     conflicts : list of Fault
-        What is in the store and differs, and was left alone. Of a notebook, all that belongs to it was.
+        What is in the store and differs, and was left alone. Of a notebook, all that belongs to it was, but for
+        runs, checkpoints and provenance that it lacked: one that was saved since gets those.
     damaged : list of Fault
         What is not as it should be in the file, or in the store where it would go, and was left out. Of a notebook, all
         that belongs to it was.

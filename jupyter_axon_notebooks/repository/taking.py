@@ -45,11 +45,12 @@ class Taking:
 
     def take_in_turns(
         self, loaded: Loaded, table: str, given: Mapping[str, dict[str, Any]], hold: Callable[[], object]
-    ) -> None:
+    ) -> set[str]:
         """As :meth:`take`, in transactions that hold up others only for a moment; ``hold`` is called in each.
 
-        A document that cannot be stored is named and left out.
+        A document that cannot be stored is named and left out. Returns the ids of those that are there then.
         """
+        done: set[str] = set()
         left, most = list(given.items()), len(given)
         while left:
             turn = left[:most]
@@ -66,6 +67,8 @@ class Taking:
             taken = {id: one for id, one in turn if id in there}
             _count(loaded, table, taken, new, there)
             left = left[len(taken) :]
+            done |= taken.keys()
+        return done
 
     def _turn(
         self, table: str, given: list[tuple[str, dict[str, Any]]], hold: Callable[[], object]

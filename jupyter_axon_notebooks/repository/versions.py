@@ -5,7 +5,7 @@ the version that it was written for. So no version lists a content of a higher n
 the newest version was written ahead of one, and a content belongs to one version alone if it is newer than every
 version before that. A save that changes outputs alone replaces the newest version, under the next number; what is newer
 than the versions that stay, and no longer listed, goes with it. Old versions go one day (:mod:`.housekeeping`), and
-what is still listed then keeps its number.
+what is still listed then keeps its number. Of a file that does not promise this, a load makes it so (:mod:`.numbering`).
 """
 
 from __future__ import annotations

@@ -155,6 +155,102 @@ def test_what_was_written_ahead_of_a_large_notebook_that_is_refused_is_removed(
     assert not any(everything(store).values())
 
 
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{}/axon.db"])
+def test_a_content_of_a_large_notebook_that_cannot_be_stored_is_named(
+    tmp_path: Path, file: Path, url: str
+) -> None:
+    source = open_store("memory://")
+    wide = [NotebookCell(id=f"c{number}", source=f"{number} " * 50_000) for number in range(40)]
+    id = NotebookRepository(source).create(new_notebook(*wide)).id
+    NotebookRepository(source).create(new_notebook(code("a")))
+    dump(source, file)
+    refused = source.contents.search(tinydb.where("notebook_id") == id)[20].doc_id
+    with closing(open_store(url.format(tmp_path))) as store:
+        with store.transaction() as connection:
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER refusal BEFORE INSERT ON axonml_contents WHEN NEW.id = '{refused}' "
+                "BEGIN SELECT hex(zeroblob(2147483647)); END"
+            )
+        loaded = load(store, file)
+        assert not loaded.conflicts
+        (fault,) = loaded.damaged
+        assert (fault.table, fault.id) == ("axonml_contents", refused)
+        assert "something in it is larger than SQLite takes" in fault.reason
+        assert counts(loaded)["notebooks"] == (1, 0, 0)
+        assert not store.contents.count(tinydb.where("notebook_id") == id)
+
+
+# What was saved meanwhile
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_load_that_was_interrupted_goes_on_where_the_file_is_loaded_again(
+    tmp_path: Path, file: Path, is_saved: bool
+) -> None:
+    source = open_store("memory://")
+    large(source)
+    dump(source, file)
+    with closing(open_store(f"sqlite:///{tmp_path}/axon.db")) as store:
+        repository = NotebookRepository(store)
+        with between_turns(interrupt), pytest.raises(KeyboardInterrupt):
+            load(store, file)
+        assert 0 < repository.count_checkpoints("large") < MANY
+        if is_saved:
+            repository.update("large", UpdateNotebook(cells=[code("a", "saved since")]))
+        kept = repository.find_by_id("large")
+        loaded = load(store, file)
+        assert [one.id for one in loaded.conflicts] == (["large"] if is_saved else [])
+        assert loaded.damaged == []
+        assert repository.count_checkpoints("large") == MANY
+        assert repository.find_by_id("large") == kept
+        check_contents(store)
+
+
+def test_a_notebook_that_was_saved_since_is_kept_and_gets_the_checkpoints_that_it_lacks(
+    store: Store, file: Path
+) -> None:
+    large(store)
+    run_id = NotebookRepository(store).create_run("large").id
+    dump(store, file)
+    repository = NotebookRepository(store)
+    lost = {one.doc_id for one in store.checkpoints.search(tinydb.where("step") > MANY - 10)}
+    store.checkpoints.remove(doc_ids=list(lost))
+    store.runs.remove(doc_ids=[run_id])
+    repository.update("large", UpdateNotebook(cells=[code("a", "saved since")]))
+    kept = repository.find_by_id("large")
+    for added in (True, False):
+        loaded = load(store, file)
+        (conflict,) = loaded.conflicts
+        assert (conflict.table, conflict.id) == ("axonml_notebooks", "large")
+        assert ("it is kept, and what it lacked" in conflict.reason) is added
+        assert counts(loaded)["checkpoints"] == ((9, MANY - 9, 0) if added else (0, MANY, 0))
+        assert repository.find_by_id("large") == kept
+        assert store.runs.contains(doc_id=run_id)
+    check_contents(store)
+
+
+def test_another_notebook_of_the_same_id_gets_nothing(store: Store, file: Path) -> None:
+    source = open_store("memory://")
+    large(source)
+    dump(source, file)
+    repository = NotebookRepository(store)
+    repository.create(new_notebook(code("a", "mine"), id="large"))
+    before = everything(store)
+    (conflict,) = load(store, file).conflicts
+    assert conflict.reason == "the store has it, and it differs"
+    # Nor one that lacks a version that the file's checkpoints refer to.
+    created_at = source.notebooks.get(doc_id="large")["created_at"]
+    store.notebooks.update({"created_at": created_at}, doc_ids=["large"])
+    (conflict,) = load(store, file).conflicts
+    assert conflict.reason == "the store has it, and it differs"
+    before["axonml_notebooks"] = everything(store)["axonml_notebooks"]
+    assert everything(store) == before
+
+
 # Where users are apart
 
 
@@ -184,3 +280,27 @@ def test_a_user_loads_his_own_records_of_a_dump_and_is_told_of_those_of_others(f
     with closing(Store(server.url(name, user="loads_all"))) as store:
         assert is_clean(load(store, file))
         assert everything(store) == everything(source)
+
+
+def test_what_the_database_takes_for_anothers_keeps_that_notebook_out_and_no_other(file: Path) -> None:
+    source = open_store("memory://")
+    repository = NotebookRepository(source)
+    refused, taken = (repository.create(new_notebook(code("a"))).id for _ in range(2))
+    checkpoint = repository.create_checkpoint(new_checkpoint(refused, {}))
+    dump(source, file)
+    server = postgresql()
+    name = server.new_database()
+    with closing(Store(server.url(name))) as owner:
+        owner.separate_users([Role("loads_narrow", "ada")])
+    with closing(server.connect(name)) as connection:
+        connection.execute(
+            "CREATE POLICY narrow ON axonml_checkpoints AS RESTRICTIVE FOR INSERT "
+            f"WITH CHECK (id <> '{checkpoint.id}')"
+        )
+    with closing(Store(server.url(name, user="loads_narrow"))) as store:
+        loaded = load(store, file)
+        (fault,) = loaded.foreign
+        assert (fault.table, fault.id) == ("axonml_notebooks", refused)
+        assert "it keeps users apart" in fault.reason
+        assert loaded.conflicts == loaded.damaged == []
+        assert everything(store)["axonml_notebooks"].keys() == {taken}

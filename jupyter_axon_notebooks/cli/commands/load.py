@@ -32,8 +32,9 @@ def command(session: Session, file: str, overwrite: bool, as_json: bool) -> None
     FILE is a dump by `jupyter axon dump`, or TinyDB JSON with the tables axonml_notebooks and axonml_checkpoints by
     anybody else. It is read through first, and refused if it is not whole.
 
-    What the store has already is passed over; what it has and differs is reported and left alone. So an interrupted
-    load is taken up by running it again. State files (weights) are not in a dump: copy the folder states_root besides.
+    What the store has already is passed over. What it has and differs is reported and left alone; a record that was
+    saved since the dump still gets those checkpoints that it lacks. So an interrupted load is taken up by running it
+    again. State files (weights) are not in a dump: copy the folder states_root besides.
     """
     path = Path(file)
     if not path.exists():
