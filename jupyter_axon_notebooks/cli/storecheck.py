@@ -78,7 +78,7 @@ def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> 
                 found.facts["sizes"] = dict(health.sizes)
             if not health.exists and health.may_write:
                 found.facts["store"]["nothing yet"] = _NOTHING_YET
-            found.problems += _server_problems(health)
+            found.problems += _server_problems(health, found.facts["store"]["user"])
             if health.may_read and health.schema_version == SCHEMA_VERSION:
                 _look_inside(found, connection, progress)
     except _UNREADABLE as error:
@@ -184,7 +184,7 @@ def _file_problems(health: FileHealth, free: int | None) -> Iterator[Problem]:
         )
 
 
-def _server_problems(health: ServerHealth) -> Iterator[Problem]:
+def _server_problems(health: ServerHealth, user: str) -> Iterator[Problem]:
     if health.exists and not health.may_read:
         yield Problem(
             "no-permission",
@@ -206,6 +206,20 @@ def _server_problems(health: ServerHealth) -> Iterator[Problem]:
             f"the role {health.role} may not {'write to' if health.exists else 'make'} the tables of the store",
             "nothing is recorded there",
             f"have {who} {does}",
+        )
+    if health.shown_user == "":
+        yield Problem(
+            "role-of-nobody",
+            f"the role {health.role} stands for no user in this store",
+            "nothing is recorded there, and nothing is shown",
+            f"have the owner of the tables run `jupyter axon init-db` for {health.role}",
+        )
+    elif health.shown_user is not None and health.shown_user != user:
+        yield Problem(
+            "another-users-role",
+            f"the role {health.role} stands for the user {health.shown_user}, and this server's user is {user}",
+            f"nothing of {user}'s can be recorded there, and nothing is shown",
+            f'set c.AxonNotebooks.user_id = "{health.shown_user}", or log in with the role of {user}',
         )
     if (health.schema_version or 0) > SCHEMA_VERSION:
         yield _too_new(health.schema_version)

@@ -11,15 +11,17 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-import psycopg
 import sqlalchemy as sa
 
 from ..errors import InvalidData, StoreError
 from .codec import column_text, plain_text
 from .fence import MINE, ROLES, Fence, quoted
 from .schema import NOTEBOOKS, Schema
+
+if TYPE_CHECKING:
+    import psycopg  # an extra
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones off, and two could become one
 
@@ -33,10 +35,21 @@ class Role(NamedTuple):
 
 
 class Separation(NamedTuple):
-    """What :func:`separate` left behind: all roles there are, and the names of those it made."""
+    """What :func:`separate` left behind.
+
+    Attributes
+    ----------
+    roles : list of Role
+        All there are.
+    made : list of str
+        The names of those it made.
+    moved : list of Role
+        Those that stood for another user until then, as they were.
+    """
 
     roles: list[Role]
     made: list[str]
+    moved: list[Role]
 
 
 def separate(
@@ -71,12 +84,14 @@ def separate(
     made = _make_roles(connection, members, [role.name for role in roles])
     fence = Fence(connection, members)
     fence.prepare(schema)
+    before = {role.name: role for role in _entered(connection)}
+    moved = [before[name] for name, user_id, _ in roles if name in before and before[name].user_id != user_id]
     _enter(connection, roles)
     _check_held_back(connection)
     _check_schema(connection, members)
     for name, password in passwords.items():
         _set_password(connection, name, password)
-    separation = Separation(_entered(connection), made)
+    separation = Separation(_entered(connection), made, moved)
     fence.put_up(schema)  # last: while it stands others may wait
     return separation
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from .postgresql import MARKS, PostgresqlEngine
+from .roles import shown_user
 from .schema import COLLECTIONS, Schema
 
 _PATIENCE = 5.0
@@ -26,6 +27,8 @@ class ServerHealth:
         Whether its tables are there.
     may_read, may_write : bool
         Whether the role may read and change them; where there are none, whether it may make them.
+    shown_user : str or None
+        The user whose records alone the role is shown, "" if it stands for none; None if it is shown everybody's.
     counts : dict
         Documents by collection.
     size : int
@@ -41,6 +44,7 @@ class ServerHealth:
     may_read: bool = False
     may_write: bool = False
     schema_version: int | None = None
+    shown_user: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     size: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
@@ -85,9 +89,8 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
         return health
     health.may_read = all(_may(connection, name, "SELECT") for name in there)
     changes = ("INSERT", "UPDATE", "DELETE")
-    written = there - {
-        schema.properties.name
-    }  # only whoever makes the tables, or brings them up to date, writes there
+    # Only whoever makes the tables, or brings them up to date, writes their properties.
+    written = there - {schema.properties.name}
     health.may_write = all(_may(connection, name, change) for name in written for change in changes) and all(
         _may_number(connection, name) for name in there & set(schema.tables)
     )
@@ -97,6 +100,7 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
         name.removeprefix("axonml_"): size for name, size in sizes.items() if name.startswith("axonml_")
     }
     if health.may_read:
+        health.shown_user = shown_user(connection)
         version = sa.select(schema.properties.c.value).where(schema.properties.c.name == "schema_version")
         found = str(connection.scalar(version))
         health.schema_version = int(found) if found.isdecimal() else None

@@ -15,7 +15,7 @@ from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
-from .conftest import Axon
+from .conftest import USER, Axon
 
 
 @pytest.fixture
@@ -73,6 +73,24 @@ def test_run_again_it_adds_users_and_leaves_what_the_others_have(
     ]
     assert (folder / "eve.pgpass").read_text() == before
     assert (folder / "grace.pgpass").exists()
+
+
+def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the_one_who_had_it(
+    axon: Axon, url: str
+) -> None:
+    as_role = str(make_url(url).set(username="shared_out").render_as_string())
+    axon("init-db", "--store-url", url, "--user", f"{USER}=shared_out")
+    assert axon("doctor", "--store-url", as_role).exit_code == 0
+    moved = axon("init-db", "--store-url", url, "--user", "mallory=shared_out")
+    assert f"The role shared_out stood for the user {USER} and stands for mallory now" in moved.stderr
+    told = axon("doctor", "--json", "--store-url", as_role)
+    [problem] = told.json["problems"]
+    assert problem["code"] == "another-users-role"
+    assert f"stands for the user mallory, and this server's user is {USER}" in problem["what"]
+    with closing(postgresql().connect(str(make_url(url).database))) as connection:
+        connection.execute("DELETE FROM axon_roles")
+    told = axon("doctor", "--json", "--store-url", as_role)
+    assert [problem["code"] for problem in told.json["problems"]] == ["role-of-nobody"]
 
 
 def test_what_it_refuses_changes_nothing(axon: Axon, url: str, tmp_path: Path) -> None:

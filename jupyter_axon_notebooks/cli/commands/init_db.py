@@ -135,6 +135,12 @@ def _tell(separation: Separation, files: dict[str, Path], as_json: bool) -> None
             for role in separation.roles
         ]
         write(table(["role", "user", "may see"], rows))
+    stands_for = {role.name: role.user_id for role in separation.roles}
+    for was in separation.moved:
+        note(
+            f"The role {was.name} stood for the user {was.user_id} and stands for {stands_for[was.name]} now: "
+            f"a server that logs in with it is shown the records of {was.user_id} no longer."
+        )
     for name in made:
         if name not in files:
             note(f"The role {name} was made without a password: set one, or have pg_hba.conf let it in.")
