@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,10 @@ def process(tmp_path: Path) -> Script:
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
+            env={
+                **os.environ,
+                "JUPYTER_PLATFORM_DIRS": "1",
+            },  # of which older packages warn those who do not say
         )
         with running:
             try:
