@@ -24,11 +24,12 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # A locale that orders texts otherwise than by code point, for the tests of PostgreSQL. Containers come without it.
 LOCALE := /usr/share/i18n/locales/en_US
 
-.PHONY: help lab install test test-min test-collaboration lint format bench clean
+.PHONY: help lab install test test-long test-min test-collaboration lint format bench clean
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
-	@echo "make test    install what the tests need and run all of them"
+	@echo "make test    install what the tests need and run all of them, but for those below"
+	@echo "make test-long           kill processes and servers at every turn, have many at work at once, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make lint    formatting, linting, types and import layers"
@@ -56,6 +57,10 @@ lab: install
 
 test: $(VENV)/.installed-test | $(LOCALE)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
+
+# What takes minutes because it starts, kills and outwaits many processes.
+test-long: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/together tests/benchmarks)
 
 $(LOCALE):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
