@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import warnings
@@ -66,7 +67,14 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
-        self._server.ensure_postgres_running()
+        try:
+            self._server.ensure_postgres_running()
+        except (
+            subprocess.TimeoutExpired
+        ):  # of 10 s; to recover from a crash may take longer, beside other work
+            status = self.folder / "data/postmaster.pid"
+            eventually(lambda: "ready" in status.read_text(), within=90)
+            self._server.ensure_postgres_running()
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; ``immediate`` is as good as a crash."""

@@ -103,7 +103,7 @@ def test_what_cannot_be_reached_is_said_at_once_with_where_it_was_looked_for(url
         Store(url.replace("postgres@", "nobody@"))
     with pytest.raises(StoreError, match=r"cannot be read|parameter"):
         Store(f"{url}&no_such_option=1")
-    with pytest.raises(StoreError, match=r"cannot be read.*hosts and ports"):
+    with pytest.raises(StoreError, match=r"cannot be (read|reached)"):
         Store("postgresql+psycopg://ada@/db?host=one,two&port=5432")
 
 
