@@ -69,7 +69,7 @@ class SetAside:
     def files(self, origin: str) -> dict[str, str]:
         """The notebook files that it had records of, as far as that can be read, each with its owner."""
         found: dict[str, str] = {}
-        select = f'SELECT document FROM "{NOTEBOOKS.name}" WHERE origin = ? AND path IS NOT NULL'  # noqa: S608
+        select = f'SELECT document FROM "{NOTEBOOKS.name}" WHERE origin = ? AND path IS NOT NULL'  # noqa: S608 - ours
         with suppress(sqlite3.Error), looking(self.file) as connection:
             connection.execute("PRAGMA writable_schema=ON")  # what of the tables can be parsed is enough
             for (text,) in connection.execute(select, [origin]):

@@ -37,7 +37,7 @@ _PAUSE = 0.1
 _IDLE = "60s"
 # Abandoned marks go after this long. One that is just being written is not waited for.
 _FORGET_MARKS = (
-    f"DELETE FROM {MARKS} WHERE connection IN (SELECT connection FROM {MARKS} "  # noqa: S608
+    f"DELETE FROM {MARKS} WHERE connection IN (SELECT connection FROM {MARKS} "  # noqa: S608 - the name is ours
     "WHERE made_at < now() - interval '1 day' FOR UPDATE SKIP LOCKED)"
 )
 _MAKE_MARKS = (
@@ -65,7 +65,7 @@ _OUTDATE = (
 # What is filled in is made here and holds nothing but digits and dashes. One message to the server: as costly as a bare
 # COMMIT.
 _COMMIT_WITH_MARK = (
-    f"INSERT INTO {MARKS} (connection, unit, made_at, schema_version) "  # noqa: S608
+    f"INSERT INTO {MARKS} (connection, unit, made_at, schema_version) "  # noqa: S608 - the name is ours
     "VALUES ('{connection}', '{unit}', now(), {version}) "
     f"ON CONFLICT (connection) DO UPDATE SET unit = CASE WHEN {MARKS}.fenced THEN NULL ELSE excluded.unit END, "
     "made_at = excluded.made_at, schema_version = excluded.schema_version; COMMIT"
@@ -73,7 +73,7 @@ _COMMIT_WITH_MARK = (
 # A unit that is still being committed holds the row, so this waits for it. One whose message the server has not read yet
 # comes to a fence: there is no mark it could leave (NOT NULL), so it is not committed either.
 _READ_MARK = (
-    f"INSERT INTO {MARKS} (connection, unit, made_at, fenced, schema_version) "  # noqa: S608
+    f"INSERT INTO {MARKS} (connection, unit, made_at, fenced, schema_version) "  # noqa: S608 - the name is ours
     "VALUES (%s, '', now(), true, %s) "
     "ON CONFLICT (connection) DO UPDATE SET made_at = now(), fenced = true RETURNING unit"
 )

@@ -228,7 +228,7 @@ def _check_schema(connection: sa.Connection, members: str) -> None:
     ).one()
     creators = connection.scalars(
         sa.text(
-            "SELECT rolname::text FROM pg_roles WHERE has_schema_privilege(oid, current_schema(), 'CREATE') "  # noqa: S608
+            "SELECT rolname::text FROM pg_roles WHERE has_schema_privilege(oid, current_schema(), 'CREATE') "  # noqa: S608 - ours
             f"AND (rolname = :members OR rolname IN (SELECT role FROM {ROLES})) ORDER BY 1"
         ),
         {"members": members},

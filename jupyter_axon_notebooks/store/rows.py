@@ -97,7 +97,7 @@ class Rows(Mapping[str, Document]):
             yield from self._scan(first, second)
             return
         statement = self._select(self._c.seq, first, second)
-        for _, one, other in sorted(self._read(lambda c: c.execute(statement).all())):
+        for _, one, other in sorted(self._rows_of(statement)):
             yield plain_text(one), other
 
     def _scan(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
@@ -107,11 +107,14 @@ class Rows(Mapping[str, Document]):
             if self._narrows_first:  # OFFSET has what is admitted planned apart from the order and the limit
                 page = sa.select(page.offset(0).subquery())
             page = page.order_by(sa.literal_column("seq")).limit(size)
-            rows = self._read(lambda c, page=page: c.execute(page).all())  # type: ignore[misc]
+            rows = self._rows_of(page)
             for after, one, other in rows:  # noqa: B007 - the last `after` is where the next page begins
                 yield plain_text(one), other
             if len(rows) < size:
                 return
+
+    def _rows_of(self, statement: sa.Executable) -> Sequence[Any]:
+        return self._read(lambda c: c.execute(statement).all())
 
     def locked_texts(self) -> list[tuple[str, str]]:
         """Pairs of id and stored form of all rows, kept for the open transaction."""
@@ -119,7 +122,7 @@ class Rows(Mapping[str, Document]):
             return list(self.texts())
         # At once: a row that is gone when its turn comes would make a page look like the last.
         statement = self._locked(self._select(self._c.seq, self._c.id, self._c.document))
-        found = sorted(self._read(lambda c: c.execute(statement).all()))
+        found = sorted(self._rows_of(statement))
         return [(plain_text(doc_id), text) for _, doc_id, text in found]
 
     def some(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
@@ -162,7 +165,7 @@ class Rows(Mapping[str, Document]):
         statement = statement.order_by(*(self._ordering(name) for name in sort))
         if limit is not None or skip:
             statement = statement.limit(limit).offset(skip)
-        found = self._read(lambda c: c.execute(statement).all())
+        found = self._rows_of(statement)
         return [(plain_text(one), text) for one, text in found]
 
     def highest(self, name: str, of: str, value: str) -> Any:
@@ -184,7 +187,7 @@ class Rows(Mapping[str, Document]):
         if not self.database.locks_rows:
             return list(self)
         statement = self._locked(self._select(self._c.seq, self._c.id))
-        return [plain_text(doc_id) for _, doc_id in sorted(self._read(lambda c: c.execute(statement).all()))]
+        return [plain_text(doc_id) for _, doc_id in sorted(self._rows_of(statement))]
 
     def discard_some(self, doc_ids: Iterable[str]) -> None:
         """As :meth:`discard`, those of ``doc_ids`` that are there."""

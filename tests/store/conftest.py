@@ -99,3 +99,27 @@ def finished(running: subprocess.Popen[str]) -> list[str]:
     output, complaint = running.communicate()
     assert running.returncode == 0, complaint
     return output.splitlines()
+
+
+#: What a script begins with that forks.
+FORKING = """
+import multiprocessing, os, sys, threading
+from jupyter_axon_notebooks.store import Document, Store, open_store
+
+def insert(store, *ids):
+    for id in ids:
+        store.runs.insert(Document({"id": id}, id))
+
+def in_child(act):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except BaseException as error:
+            print(type(error).__name__, error, flush=True)
+        finally:
+            os._exit(code)
+    return child
+"""

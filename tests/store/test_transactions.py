@@ -15,7 +15,7 @@ from tinydb import where
 from jupyter_axon_notebooks.errors import Conflict, StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Document, Store
 
-from .conftest import Script, finished
+from .conftest import FORKING, Script, finished
 
 
 def run(id: str, **fields: Any) -> Document:
@@ -247,29 +247,6 @@ def test_a_thread_waits_for_another_only_so_long(engine: str, file_url: str) -> 
         in_thread(lambda: store.runs.insert(run("a")))
     in_thread(lambda: store.runs.insert(run("a")))
     store.close()
-
-
-FORKING = """
-import os, sys
-from jupyter_axon_notebooks.store import Document, Store, open_store
-
-def insert(store, *ids):
-    for id in ids:
-        store.runs.insert(Document({"id": id}, id))
-
-def in_child(act):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            act()
-            code = 0
-        except BaseException as error:
-            print(type(error).__name__, error, flush=True)
-        finally:
-            os._exit(code)
-    return child
-"""
 
 
 def test_a_fork_leaves_two_that_both_go_on_writing(file_store: Store, file_url: str, process: Script) -> None:

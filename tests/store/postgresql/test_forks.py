@@ -4,32 +4,15 @@ from __future__ import annotations
 
 from jupyter_axon_notebooks.store import Store
 
-from ..conftest import Script, finished
+from ..conftest import FORKING, Script, finished
 
-FORKING = """
-import multiprocessing, os, sys, threading
-from jupyter_axon_notebooks.store import Document, Store
-
-def insert(store, *ids):
-    for id in ids:
-        store.runs.insert(Document({"id": id}, id))
-
-def in_child(act):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            act()
-            code = 0
-        except BaseException as error:
-            print(type(error).__name__, error, flush=True)
-        finally:
-            os._exit(code)
-    return child
-
+OPENING = (
+    FORKING
+    + """
 store = Store(sys.argv[1])
 insert(store, "before")
 """
+)
 
 
 def test_a_fork_leaves_two_that_both_go_on_writing(store: Store, url: str, process: Script) -> None:
@@ -56,7 +39,7 @@ assert worker.exitcode == 0
 insert(store, "after")
 store.close()
 """
-    with process(FORKING + script, url) as other:
+    with process(OPENING + script, url) as other:
         finished(other)
     expected = ["after", "before", "child 1", "child 2", "child 3", "parent 0", "parent 1", "worker"]
     assert sorted(d.doc_id for d in store.runs) == expected
@@ -83,7 +66,7 @@ forked.set()
 thread.join()
 store.close()
 """
-    with process(FORKING + script, url) as other:
+    with process(OPENING + script, url) as other:
         finished(other)
     assert sorted(d.doc_id for d in store.runs) == ["before", "child", "held 1", "held 2"]
 
@@ -105,6 +88,6 @@ with store.transaction():
     insert(store, "b")
 store.close()
 """
-    with process(FORKING + script, url) as other:
+    with process(OPENING + script, url) as other:
         assert finished(other) == ["StoreError"] * 2
     assert sorted(d.doc_id for d in store.runs) == ["a", "b", "before"]
