@@ -339,8 +339,24 @@ class NotebookCheckpoint(_Metrics, kw_only=True):
     pruned_at: Moment | None = None
 
 
+class RunProcess(Record, kw_only=True):
+    """The process that trains: on which host, its number there, and since when it has been it, for numbers are reused."""
+
+    host: str
+    pid: int
+    started_at: Moment
+
+
 class TrainingRun(Record, kw_only=True):
-    """One attempt at training in one kernel: a line of checkpoints and where it branched off."""
+    """One attempt at training in one kernel: a line of checkpoints and where it branched off.
+
+    Attributes
+    ----------
+    lease_until : datetime, optional
+        Until when a run that is ``running`` is taken for alive by those who cannot see its process.
+    process : RunProcess, optional
+        Who trains.
+    """
 
     id: str
     notebook_id: str
@@ -348,6 +364,8 @@ class TrainingRun(Record, kw_only=True):
     status: RunStatus = RunStatus.RUNNING
     started_at: Moment
     ended_at: Moment | None = None
+    lease_until: Moment | None = None
+    process: RunProcess | None = None
 
 
 class NewNotebook(Record, kw_only=True):
