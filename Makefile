@@ -24,7 +24,12 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # A locale that orders texts otherwise than by code point, for the tests of PostgreSQL. Containers come without it.
 LOCALE := /usr/share/i18n/locales/en_US
 
-.PHONY: help lab install test test-long test-min test-collaboration lint format bench clean
+# The sources of the JupyterLab panel, and where JupyterLab finds what they are built into.
+PANEL_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path 'frontend/lib/*')
+PANEL_HOME := share/jupyter/labextensions/jupyter-axon-notebooks
+NODE := PATH="$(abspath $(BIN)):$$PATH"
+
+.PHONY: help lab install frontend test test-long test-min test-collaboration test-ui lint format bench clean
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
@@ -32,6 +37,8 @@ help:
 	@echo "make test-long           kill processes and servers at every turn, have many at work at once, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
+	@echo "make test-ui             run the tests of the JupyterLab panel in Chromium"
+	@echo "make frontend            build the panel after a change; reload the page to see it"
 	@echo "make lint    formatting, linting, types and import layers"
 	@echo "make format  apply the formatter"
 	@echo "make bench   measure what the README's tables report, with MLflow beside; takes over half an hour"
@@ -42,18 +49,29 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each set of extras, so that a second run starts at once.
-$(VENV)/.installed-%: pyproject.toml $(BIN)/python
-	@echo "Installing into $(VENV) what '$*' needs; this takes about a minute."
+$(VENV)/.installed-%: pyproject.toml hatch_build.py $(PANEL_SOURCES) $(BIN)/python
+	@echo "Installing into $(VENV) what '$*' needs; this takes a minute or two."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
 install: $(VENV)/.installed-lab
+	@test -e $(VENV)/$(PANEL_HOME)/package.json || echo "The panel could not be built; all else works." >&2
 
 # The sample is copied once into a folder of its own: what you change there stays yours.
 lab: install
 	@mkdir -p $(LAB)
 	@test -e $(LAB)/$(SAMPLE) || cp examples/$(SAMPLE) $(LAB)/$(SAMPLE)
 	$(BIN)/jupyter lab $(ROOT) --ServerApp.root_dir=$(abspath $(LAB)) $(LAB_ARGS) $(LAB)/$(SAMPLE)
+
+# Quicker than to install all of it: the panel alone, for what is installed already.
+frontend: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
+	cd frontend && $(NODE) npm run --silent build
+	@rm -rf $(VENV)/$(PANEL_HOME) && mkdir -p $(VENV)/$(PANEL_HOME)
+	@cp -R jupyter_axon_notebooks/labextension/. frontend/install.json $(VENV)/$(PANEL_HOME)
+
+frontend/node_modules/.package-lock.json: frontend/package-lock.json | $(VENV)/.installed-lint
+	cd frontend && $(NODE) npm ci --ignore-scripts --silent
+	@touch $@
 
 test: $(VENV)/.installed-test | $(LOCALE)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
@@ -86,15 +104,25 @@ $(VENV_COLLABORATION)/.installed: pyproject.toml
 test-collaboration: $(VENV_COLLABORATION)/.installed
 	$(VENV_COLLABORATION)/bin/python -m pytest $(or $(TEST_ARGS),tests/collaboration)
 
-lint: $(VENV)/.installed-lint $(VENV)/.installed-test
+test-ui: $(VENV)/.installed-test-ui
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium; \
+	else echo "The tests of the panel need Chromium: sudo apt-get install chromium" >&2; exit 1; fi
+	cd frontend && $(NODE) npm test --silent
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/ui)
+
+lint: $(VENV)/.installed-lint $(VENV)/.installed-test frontend/node_modules/.package-lock.json
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd frontend && $(NODE) npm run --silent lint
 
-format: $(VENV)/.installed-lint
+format: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	cd frontend && $(NODE) npm run --silent format
 
 # An environment of its own: MLflow brings much that has nothing to do with us.
 $(VENV_BENCH)/.installed: pyproject.toml
@@ -111,4 +139,5 @@ bench: $(VENV_BENCH)/.installed
 	@$(VENV_BENCH)/bin/python benchmarks/saves.py
 
 clean:
-	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
+		frontend/lib frontend/node_modules jupyter_axon_notebooks/labextension

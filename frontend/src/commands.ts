@@ -1,0 +1,378 @@
+/** What people can do, by button, menu, palette or key. */
+
+import type { JupyterFrontEnd } from '@jupyterlab/application';
+import {
+  Clipboard,
+  Dialog,
+  InputDialog,
+  MainAreaWidget,
+  Notification,
+  showDialog
+} from '@jupyterlab/apputils';
+import { NotebookActions } from '@jupyterlab/notebook';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { copyIcon, downloadIcon } from '@jupyterlab/ui-components';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import type { Widget } from '@lumino/widgets';
+import { Menu } from '@lumino/widgets';
+
+import type { Front } from './front.ts';
+import { compareIcon, pinIcon, trainingIcon } from './icons.ts';
+import { CommandIDs, PANEL } from './ids.ts';
+import type { RecordModel } from './model.ts';
+import { restoreCell, restoreLine } from './pure/python.ts';
+import type { IRow } from './pure/rows.ts';
+import type { IDiff } from './widgets/diff.tsx';
+import { DiffView } from './widgets/diff.tsx';
+import type { IVersionViewOptions } from './widgets/version.ts';
+import { VersionView } from './widgets/version.ts';
+import { runWord, timeInFull } from './widgets/words.ts';
+
+export interface ICommandsOptions {
+  app: JupyterFrontEnd;
+  front: Front;
+  trans: TranslationBundle;
+  versionView: IVersionViewOptions;
+}
+
+type Args = ReadonlyPartialJSONObject;
+
+/** Add the commands to the application's. */
+export function addCommands({ app, front, trans, versionView }: ICommandsOptions): void {
+  const { commands, shell } = app;
+  let opened = 0;
+
+  /** Do it for the notebook in front; what goes wrong is told, and stops nothing else. */
+  const withModel =
+    (work: (model: RecordModel, args: Args) => Promise<void> | void) =>
+    async (args: Args): Promise<void> => {
+      const { model } = front;
+      if (model === undefined) {
+        return;
+      }
+      try {
+        await work(model, args);
+      } catch (error) {
+        Notification.error(error instanceof Error ? error.message : String(error), {
+          autoClose: 8000
+        });
+      }
+    };
+  const hasRecord = (): boolean => front.model?.summary !== undefined;
+  const chosen = (args: Args): string[] => {
+    const ids = args['ids'];
+    return Array.isArray(ids) ? ids.map(String) : [...(front.model?.checkpoints.selected ?? [])];
+  };
+  const chosenRows = (args: Args): IRow[] =>
+    chosen(args).flatMap(id => front.model?.checkpoints.row(id) ?? []);
+  const hasChosen = (args: Args): boolean => chosenRows(args).length > 0;
+  const chosenOne = (args: Args): IRow | undefined =>
+    chosen(args).length === 1 ? chosenRows(args)[0] : undefined;
+
+  const show = (content: Widget, title: string): void => {
+    const widget = new MainAreaWidget({ content });
+    opened += 1;
+    widget.id = `axon-view-${opened}`;
+    widget.title.label = title;
+    widget.title.caption = title;
+    widget.title.icon = trainingIcon;
+    widget.title.closable = true;
+    widget.toolbar.hide();
+    shell.add(widget, 'main');
+    shell.activateById(widget.id);
+  };
+
+  commands.addCommand(CommandIDs.toggle, {
+    label: trans.__('Training Panel'),
+    caption: trans.__('Show or hide the training record of the notebook in front'),
+    icon: args => (args['toolbar'] === true ? trainingIcon : undefined),
+    isToggleable: true,
+    isToggled: () => isShown(shell),
+    execute: () => {
+      if (isShown(shell)) {
+        (shell as IWithSides).collapseRight?.();
+      } else {
+        shell.activateById(PANEL);
+      }
+    }
+  });
+
+  commands.addCommand(CommandIDs.refresh, {
+    label: trans.__('Look for Checkpoints'),
+    isEnabled: () => front.model !== undefined,
+    execute: withModel(model => {
+      model.checkpoints.forgetLabels();
+      model.refresh();
+    })
+  });
+
+  commands.addCommand(CommandIDs.record, {
+    label: trans.__('Save Notebook and Record It'),
+    isEnabled: () => front.model !== undefined && !hasRecord(),
+    execute: withModel(async model => {
+      await front.panel?.context.save();
+      await model.record();
+    })
+  });
+
+  commands.addCommand(CommandIDs.goToCell, {
+    label: trans.__('Go to Cell'),
+    isVisible: () => false,
+    execute: withModel(async (_model, args) => {
+      const { panel } = front;
+      const index =
+        panel?.content.widgets.findIndex(({ model }) => model.id === args['cell']) ?? -1;
+      if (panel === null || index < 0) {
+        throw new Error(trans.__('That cell is not in the notebook any more.'));
+      }
+      shell.activateById(panel.id);
+      panel.content.activeCellIndex = index;
+      panel.content.deselectAll();
+      await panel.content.scrollToItem(index, 'center');
+      panel.content.activate();
+    })
+  });
+
+  commands.addCommand(CommandIDs.openVersion, {
+    label: trans.__('Open Version'),
+    isVisible: () => false,
+    execute: withModel(async (model, args) => {
+      const id = model.summary?.id;
+      const { version } = args;
+      if (id === undefined || typeof version !== 'string') {
+        return;
+      }
+      const found = await model.client.version(id, version);
+      const title = trans.__('%1 of %2', model.summary?.name ?? '', timeInFull(found.created_at));
+      show(new VersionView(found, versionView), title);
+    })
+  });
+
+  commands.addCommand(CommandIDs.compareVersions, {
+    label: trans.__('Compare Versions'),
+    isVisible: () => false,
+    execute: withModel(async (model, args) => {
+      const id = model.summary?.id;
+      const { from, to } = args;
+      if (id === undefined || typeof from !== 'string' || typeof to !== 'string') {
+        return;
+      }
+      const name = (version: string): string => {
+        const found = model.versions.find(other => other.id === version);
+        return version === model.summary?.version_id
+          ? trans.__('now')
+          : found === undefined
+            ? version
+            : timeInFull(found.created_at);
+      };
+      const changes = await model.client.diff(id, from, to);
+      const diff: IDiff = { before: name(from), after: name(to), changes };
+      show(new DiffView(diff, trans), trans.__('%1: changes', model.summary?.name ?? ''));
+    })
+  });
+
+  commands.addCommand(CommandIDs.compareCheckpoints, {
+    label: trans.__('Compare Two Checkpoints'),
+    icon: compareIcon,
+    isEnabled: args => chosenRows(args).length === 2,
+    execute: withModel(async (model, args) => {
+      const [before, after] = chosenRows(args).sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
+      if (before !== undefined && after !== undefined) {
+        const diff = await checkpointDiff(model, before, after, trans);
+        show(new DiffView(diff, trans), trans.__('%1: changes', model.summary?.name ?? ''));
+      }
+    })
+  });
+
+  commands.addCommand(CommandIDs.insertRestore, {
+    label: trans.__('Insert Code That Restores It'),
+    icon: trainingIcon,
+    isEnabled: args => chosenOne(args) !== undefined && front.panel !== null,
+    execute: withModel(async (_model, args) => {
+      const row = chosenOne(args);
+      const notebook = front.panel?.content;
+      if (row === undefined || notebook === undefined) {
+        return;
+      }
+      const sources = notebook.widgets.map(({ model }) => model.sharedModel.getSource());
+      NotebookActions.insertBelow(notebook);
+      notebook.activeCell?.model.sharedModel.setSource(restoreCell(row.id, sources));
+      await NotebookActions.focusActiveCell(notebook);
+    })
+  });
+
+  commands.addCommand(CommandIDs.copyRestore, {
+    label: trans.__('Copy the Line That Restores It'),
+    icon: copyIcon,
+    isEnabled: args => chosenOne(args) !== undefined,
+    execute: args => {
+      const row = chosenOne(args);
+      if (row !== undefined) {
+        Clipboard.copyToSystem(restoreLine(row.id));
+      }
+    }
+  });
+
+  for (const [command, part, label] of [
+    [CommandIDs.downloadModel, 'model', trans.__('Download the Model’s State')],
+    [CommandIDs.downloadOptimizer, 'optimizer', trans.__('Download the Optimizer’s State')]
+  ] as const) {
+    commands.addCommand(command, {
+      label,
+      icon: downloadIcon,
+      isEnabled: args => chosenOne(args)?.detail?.sizes?.[part] !== undefined,
+      execute: withModel((model, args) => {
+        const row = chosenOne(args);
+        if (row !== undefined && model.summary !== undefined) {
+          download(model.client.stateUrl(model.summary.id, row.id, part));
+        }
+      })
+    });
+  }
+
+  commands.addCommand(CommandIDs.togglePin, {
+    label: args =>
+      areAllPinned(chosenRows(args)) ? trans.__('Unpin Checkpoint') : trans.__('Pin Checkpoint'),
+    caption: trans.__('A pinned checkpoint is never pruned'),
+    icon: pinIcon,
+    isEnabled: hasChosen,
+    execute: withModel(async (model, args) => {
+      const rows = chosenRows(args);
+      await model.checkpoints.update(
+        rows.map(row => row.id),
+        { pinned: !areAllPinned(rows) }
+      );
+    })
+  });
+
+  commands.addCommand(CommandIDs.editTags, {
+    label: trans.__('Tag Checkpoint…'),
+    isEnabled: hasChosen,
+    execute: withModel(async (model, args) => {
+      const rows = chosenRows(args);
+      const tags = [...new Set(rows.flatMap(row => row.detail?.tags ?? []))];
+      const answer = await InputDialog.getText({
+        title: trans._n('Tags of the checkpoint', 'Tags of %1 checkpoints', rows.length),
+        label: trans.__('Separated by commas:'),
+        text: tags.join(', ')
+      });
+      if (answer.button.accept && answer.value !== null) {
+        const given = answer.value.split(',').map(tag => tag.trim());
+        await model.checkpoints.update(
+          rows.map(row => row.id),
+          { tags: [...new Set(given.filter(tag => tag !== ''))] }
+        );
+      }
+    })
+  });
+
+  commands.addCommand(CommandIDs.deleteCheckpoints, {
+    label: trans.__('Delete Checkpoint…'),
+    isEnabled: hasChosen,
+    execute: withModel(async (model, args) => {
+      const rows = chosenRows(args);
+      const pinned = rows.filter(row => row.detail?.pinned === true).length;
+      const question = trans._n(
+        'The checkpoint and its state files are removed for good.',
+        '%1 checkpoints and their state files are removed for good.',
+        rows.length
+      );
+      const answer = await showDialog({
+        title: trans._n('Delete the checkpoint?', 'Delete %1 checkpoints?', rows.length),
+        body:
+          pinned === 0
+            ? question
+            : `${question} ${trans._n('One of them is pinned.', '%1 of them are pinned.', pinned)}`,
+        buttons: [
+          Dialog.cancelButton({ label: trans.__('Cancel') }),
+          Dialog.warnButton({ label: trans.__('Delete') })
+        ],
+        defaultButton: 0
+      });
+      if (answer.button.accept) {
+        await model.checkpoints.remove(rows.map(row => row.id));
+      }
+    })
+  });
+
+  commands.addCommand(CommandIDs.checkpointMenu, {
+    label: trans.__('Checkpoint Menu'),
+    isVisible: () => false,
+    execute: args => {
+      const menu = new Menu({ commands });
+      const chosenIds = { ids: chosen(args) };
+      for (const command of [CommandIDs.insertRestore, CommandIDs.copyRestore]) {
+        menu.addItem({ command, args: chosenIds });
+      }
+      menu.addItem({ type: 'separator' });
+      for (const command of [CommandIDs.togglePin, CommandIDs.editTags]) {
+        menu.addItem({ command, args: chosenIds });
+      }
+      menu.addItem({ command: CommandIDs.compareCheckpoints });
+      menu.addItem({ type: 'separator' });
+      for (const command of [CommandIDs.downloadModel, CommandIDs.downloadOptimizer]) {
+        menu.addItem({ command, args: chosenIds });
+      }
+      menu.addItem({ type: 'separator' });
+      menu.addItem({ command: CommandIDs.deleteCheckpoints, args: chosenIds });
+      const focused = document.activeElement;
+      menu.aboutToClose.connect(() => {
+        requestAnimationFrame(() => {
+          menu.dispose();
+          if (document.activeElement === document.body && focused instanceof HTMLElement) {
+            focused.focus();
+          }
+        });
+      });
+      menu.open(Number(args['x']), Number(args['y']));
+    }
+  });
+}
+
+interface IWithSides {
+  collapseRight?: () => void;
+}
+
+function isShown(shell: JupyterFrontEnd.IShell): boolean {
+  for (const widget of shell.widgets('right')) {
+    if (widget.id === PANEL) {
+      return widget.isVisible;
+    }
+  }
+  return false;
+}
+
+function areAllPinned(rows: readonly IRow[]): boolean {
+  return rows.length > 0 && rows.every(row => row.detail?.pinned === true);
+}
+
+function download(url: string): void {
+  const link = document.createElement('a');
+  link.href = url;
+  link.download = '';
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+async function checkpointDiff(
+  model: RecordModel,
+  before: IRow,
+  after: IRow,
+  trans: TranslationBundle
+): Promise<IDiff> {
+  const { order } = model.checkpoints;
+  const name = (row: IRow): string =>
+    trans.__('%1, epoch %2, step %3', runWord(trans, order, row.runId), row.epoch, row.step);
+  const found = await model.client.checkpointDiff(model.summary?.id ?? '', before.id, after.id);
+  const { environment } = found;
+  return {
+    before: name(before),
+    after: name(after),
+    changes: found.sources,
+    isExecuted: found.executed,
+    metrics: found.metrics,
+    environment:
+      environment === undefined ? undefined : [...environment.values, ...environment.packages]
+  };
+}

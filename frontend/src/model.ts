@@ -1,0 +1,292 @@
+/** What the panel knows of one notebook. */
+
+import { ServerConnection } from '@jupyterlab/services';
+import type { IDisposable } from '@lumino/disposable';
+import { DisposableDelegate } from '@lumino/disposable';
+import { Poll } from '@lumino/polling';
+import type { ISignal } from '@lumino/signaling';
+import { Signal } from '@lumino/signaling';
+
+import type { AxonClient } from './api.ts';
+import { Refusal } from './api.ts';
+import { Checkpoints } from './checkpoints.ts';
+import type {
+  IFlag,
+  INotebook,
+  INotebookChange,
+  INotebookSummary,
+  IVersionSummary
+} from './records.ts';
+
+/** Milliseconds between two looks at the server while somebody watches. */
+const INTERVAL = 1500;
+/** The most that passes between two tries to reach a server that is gone. */
+const PATIENCE = 20_000;
+/** Versions that are listed. */
+const VERSIONS = 100;
+
+/** Why what is shown may be old. */
+export interface ITrouble {
+  /** No server answered; else it did, and said this. */
+  unreachable: boolean;
+  message: string;
+  since: Date;
+}
+
+/** What speaks against a checkpoint coming out again; a flag of a cell may lead there. */
+export interface IDrift {
+  checkpointId: string;
+  flags: IFlag[];
+}
+
+/**
+ * The record of the notebook at a path, its checkpoints and versions, kept up to date while somebody watches.
+ *
+ * Nothing is asked of the server before `refresh` or `watch`. `changed` is emitted after every change.
+ */
+export class RecordModel implements IDisposable {
+  readonly client: AxonClient;
+  readonly checkpoints: Checkpoints;
+  readonly #changed = new Signal<this, void>(this);
+  readonly #poll: Poll;
+  #path: string;
+  #watchers = 0;
+  #summary: INotebookSummary | undefined;
+  #notebook: INotebook | undefined;
+  #versions: readonly IVersionSummary[] = [];
+  #drift: IDrift | undefined;
+  #driftOf = '';
+  #seen = '';
+  #looked = false;
+  #looking: Promise<void> | undefined;
+  #again = false;
+  #trouble: ITrouble | undefined;
+
+  constructor(client: AxonClient, path: string) {
+    this.client = client;
+    this.#path = path;
+    this.checkpoints = new Checkpoints(client);
+    this.checkpoints.changed.connect(this.#emit, this);
+    this.#poll = new Poll({
+      name: 'jupyter-axon-notebooks:record',
+      factory: () => this.#lookOnce(),
+      frequency: { interval: INTERVAL, backoff: 2, max: PATIENCE },
+      standby: 'when-hidden',
+      auto: false
+    });
+  }
+
+  get changed(): ISignal<this, void> {
+    return this.#changed;
+  }
+
+  get isDisposed(): boolean {
+    return this.#poll.isDisposed;
+  }
+
+  /** The path in the contents API. */
+  get path(): string {
+    return this.#path;
+  }
+
+  /** The notebook was renamed. */
+  set path(path: string) {
+    if (path !== this.#path) {
+      this.#path = path;
+      this.refresh();
+    }
+  }
+
+  /** Whether the server has answered yet; until then nobody knows whether there is a record. */
+  get isLoaded(): boolean {
+    return this.#looked;
+  }
+
+  get summary(): INotebookSummary | undefined {
+    return this.#summary;
+  }
+
+  /** The record with its cells; missing until somebody watches. */
+  get notebook(): INotebook | undefined {
+    return this.#notebook;
+  }
+
+  /** Newest first. */
+  get versions(): readonly IVersionSummary[] {
+    return this.#versions;
+  }
+
+  get drift(): IDrift | undefined {
+    return this.#drift;
+  }
+
+  get trouble(): ITrouble | undefined {
+    return this.#trouble;
+  }
+
+  dispose(): void {
+    if (!this.isDisposed) {
+      this.#poll.dispose();
+      this.checkpoints.dispose();
+      Signal.clearData(this);
+    }
+  }
+
+  /** Keep everything up to date until what this returns is disposed of. */
+  watch(): IDisposable {
+    this.#watchers += 1;
+    this.checkpoints.forgetLabels();
+    this.refresh();
+    void this.#poll.start();
+    return new DisposableDelegate(() => {
+      this.#watchers -= 1;
+      if (this.#watchers === 0 && !this.isDisposed) {
+        void this.#poll.stop();
+      }
+    });
+  }
+
+  /** Look at the server now, whether or not somebody watches. */
+  refresh(): void {
+    this.#again = this.#looking !== undefined;
+    this.#lookOnce().catch(() => undefined); // `trouble` tells
+  }
+
+  /** Make the record of a notebook that has none. */
+  async record(): Promise<void> {
+    await this.client.sync(this.#path);
+    this.refresh();
+  }
+
+  /** Change what the file does not say. */
+  async update(change: INotebookChange): Promise<void> {
+    if (this.#summary === undefined) {
+      return;
+    }
+    const { cells, ...updated } = await this.client.updateNotebook(this.#summary.id, change);
+    this.#summary = { ...updated, cell_count: cells.length };
+    this.#emit();
+  }
+
+  /** Look, unless that is being done. */
+  #lookOnce(): Promise<void> {
+    this.#looking ??= this.#lookUntilSeen().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  async #lookUntilSeen(): Promise<void> {
+    do {
+      this.#again = false;
+      await this.#look();
+    } while (this.#again as boolean);
+  }
+
+  async #look(): Promise<void> {
+    const path = this.#path;
+    try {
+      const summary = await this.client.findByPath(path);
+      if (path !== this.#path || this.isDisposed) {
+        return;
+      }
+      this.#take(summary);
+      if (summary !== undefined && this.#watchers > 0) {
+        await this.#lookCloser(summary);
+      }
+      this.#trouble = undefined;
+    } catch (error) {
+      if (this.isDisposed) {
+        return;
+      }
+      this.#trouble = trouble(error, this.#trouble);
+      this.#emit();
+      throw error;
+    }
+    this.#emit();
+  }
+
+  #take(summary: INotebookSummary | undefined): void {
+    if (summary?.id !== this.#summary?.id) {
+      this.#notebook = undefined;
+      this.#versions = [];
+      this.#drift = undefined;
+      this.#seen = '';
+      this.checkpoints.clear();
+    }
+    this.#looked = true;
+    this.#summary = summary;
+    this.#emit();
+  }
+
+  async #lookCloser(summary: INotebookSummary): Promise<void> {
+    const { id } = summary;
+    const seen = [id, summary.version_id, summary.updated_at, summary.synced_at].join(' ');
+    const cells = seen === this.#seen ? undefined : this.#lookAtCells(id);
+    await Promise.all([cells, this.checkpoints.refresh(id)]);
+    this.#seen = seen;
+    await this.#lookForDrift(summary);
+  }
+
+  async #lookAtCells(id: string): Promise<void> {
+    const [notebook, versions] = await Promise.all([
+      this.client.notebook(id),
+      this.client.versions(id, VERSIONS)
+    ]);
+    this.#notebook = notebook;
+    this.#versions = versions.items;
+    this.#emit();
+  }
+
+  /** See whether the code is still what the newest checkpoint came from. */
+  async #lookForDrift(summary: INotebookSummary): Promise<void> {
+    const newest = this.checkpoints.newest?.detail;
+    const { id, version_id: now } = summary;
+    const then = newest?.version_id;
+    if (newest === undefined || then === undefined || now === undefined) {
+      this.#drift = undefined;
+      return;
+    }
+    const key = [newest.id, then, now].join(' ');
+    if (key === this.#driftOf) {
+      return;
+    }
+    const { executed, flags } = await this.client.provenance(id, newest.id);
+    this.#drift = { checkpointId: newest.id, flags };
+    this.#driftOf = key;
+    if (executed.length === 0 && then !== now) {
+      this.#drift.flags = await this.#changedSince(id, then, now);
+    }
+  }
+
+  /** What was executed is not known: the code that was saved then and is another now. */
+  async #changedSince(id: string, then: string, now: string): Promise<IFlag[]> {
+    const changes = await this.client.diff(id, then, now);
+    return changes.flatMap(({ change, cell_id }): IFlag[] => {
+      if (change === 'removed') {
+        return [{ kind: 'deleted', message: '' }];
+      }
+      return change === 'changed' && this.#isCode(cell_id)
+        ? [{ kind: 'drifted', cell_id, message: '' }]
+        : [];
+    });
+  }
+
+  #isCode(cellId: string): boolean {
+    return this.#notebook?.cells.find(cell => cell.id === cellId)?.cell_type === 'code';
+  }
+
+  #emit(): void {
+    if (!this.isDisposed) {
+      this.#changed.emit();
+    }
+  }
+}
+
+function trouble(error: unknown, before: ITrouble | undefined): ITrouble {
+  const unreachable = error instanceof ServerConnection.NetworkError;
+  if (!unreachable && !(error instanceof Refusal)) {
+    throw error;
+  }
+  return { unreachable, message: error.message, since: before?.since ?? new Date() };
+}

@@ -1,0 +1,164 @@
+/** What REST gives and takes; the fields are those of the server's records. */
+
+export type NotebookStatus = 'draft' | 'running' | 'completed' | 'failed' | 'stopped';
+export type CellStatus = 'idle' | 'running' | 'completed' | 'error';
+
+export interface INotebookMetadata {
+  kernel?: string;
+  language?: string;
+  framework?: string;
+  tags: string[];
+  extra: Record<string, unknown>;
+}
+
+export interface INotebookSummary {
+  id: string;
+  user_id: string;
+  name: string;
+  description?: string;
+  metadata: INotebookMetadata;
+  model_id?: string;
+  dataset_id?: string;
+  status: NotebookStatus;
+  created_at: string;
+  updated_at: string;
+  path?: string;
+  synced_at?: string;
+  version_id?: string;
+  cell_count: number;
+}
+
+export interface ICellOutput {
+  output_type: string;
+  text?: string;
+  data?: unknown;
+  execution_count?: number;
+  error_name?: string;
+  error_value?: string;
+  traceback?: string[];
+  name?: string;
+  metadata?: Record<string, unknown>;
+}
+
+export interface INotebookCell {
+  id: string;
+  cell_type: 'code' | 'markdown';
+  source: string;
+  outputs: ICellOutput[];
+  status: CellStatus;
+  execution_count?: number;
+  metadata: Record<string, unknown>;
+  attachments?: Record<string, unknown>;
+  nbformat_type?: string;
+}
+
+export interface INotebook extends Omit<INotebookSummary, 'cell_count'> {
+  cells: INotebookCell[];
+}
+
+export interface IVersionSummary {
+  id: string;
+  notebook_id: string;
+  created_at: string;
+  cell_count: number;
+}
+
+export interface IVersion extends IVersionSummary {
+  cells: INotebookCell[];
+  metadata: INotebookMetadata;
+}
+
+export interface ICellChange {
+  cell_id: string;
+  change: 'added' | 'removed' | 'changed' | 'moved';
+  before?: string;
+  after?: string;
+}
+
+export interface ICheckpoint {
+  id: string;
+  notebook_id: string;
+  epoch: number;
+  step: number;
+  metrics: unknown;
+  nonfinite?: string[];
+  model_state_path: string;
+  optimizer_state_path?: string;
+  created_at: string;
+  run_id?: string;
+  version_id?: string;
+  sizes?: Record<string, number>;
+  format?: string;
+  tags: string[];
+  pinned: boolean;
+  pruned_at?: string;
+}
+
+export type RunStatus = 'running' | 'completed' | 'failed' | 'stopped';
+
+export interface IRun {
+  id: string;
+  notebook_id: string;
+  parent_checkpoint_id?: string;
+  status: RunStatus;
+  started_at: string;
+  ended_at?: string;
+}
+
+/** A metric as a list of values carries it: non-finite numbers are spelled out. */
+export type MetricValue = number | 'NaN' | 'Infinity' | '-Infinity' | null;
+
+/** The checkpoints of one run, in columns. */
+export interface IRunSeries {
+  /** Missing for checkpoints of no run. */
+  run_id?: string;
+  parent_checkpoint_id?: string;
+  status?: RunStatus;
+  checkpoint_id: string[];
+  epoch: number[];
+  step: number[];
+  created_at: string[];
+  metrics: Record<string, MetricValue[]>;
+}
+
+export interface IValueChange {
+  name: string;
+  before?: unknown;
+  after?: unknown;
+}
+
+export interface ICheckpointDiff {
+  /** Whether the sources are those that were executed; else the saved versions'. */
+  executed: boolean;
+  sources: ICellChange[];
+  metrics: IValueChange[];
+  /** Missing where it is not known of both. */
+  environment?: { values: IValueChange[]; packages: IValueChange[] };
+}
+
+/** What speaks against a checkpoint coming out again. */
+export interface IFlag {
+  kind: 'drifted' | 'edited' | 'out_of_order' | 'rerun' | 'deleted' | 'not_run';
+  message: string;
+  cell_id?: string;
+}
+
+export interface IProvenance {
+  checkpoint_id: string;
+  /** Empty where no kernel made the checkpoint. */
+  executed: unknown[];
+  flags: IFlag[];
+}
+
+export interface INotebookChange {
+  name?: string;
+  description?: string;
+  model_id?: string;
+  dataset_id?: string;
+  tags?: string[];
+}
+
+export interface ICheckpointChange {
+  tags?: string[];
+  pinned?: boolean;
+}

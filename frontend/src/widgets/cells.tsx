@@ -1,0 +1,41 @@
+/** The cells as they were last saved, with how each went. */
+
+import * as React from 'react';
+
+import { CommandIDs } from '../ids.ts';
+import { usePanel } from './context.ts';
+import { firstLine } from './header.tsx';
+import { StatusDot } from './status.tsx';
+
+export function Cells(): React.ReactElement | null {
+  const { model, trans, commands } = usePanel();
+  if (model.notebook === undefined) {
+    return null;
+  }
+  return (
+    <ol className="axon-Cells" aria-label={trans.__('Cells')}>
+      {model.notebook.cells.map((cell, index) => (
+        <li key={cell.id}>
+          <button
+            type="button"
+            title={trans.__('Go to cell %1', index + 1)}
+            onClick={() => void commands.execute(CommandIDs.goToCell, { cell: cell.id })}
+          >
+            <span className="axon-Cells-place">{index + 1}</span>
+            {cell.cell_type === 'code' ? (
+              <StatusDot status={cell.status} trans={trans} />
+            ) : (
+              <span className="axon-Cells-text" title={trans.__('Text')} aria-hidden="true">
+                ¶
+              </span>
+            )}
+            <span className="axon-Cells-count">
+              {cell.execution_count === undefined ? '' : `[${cell.execution_count}]`}
+            </span>
+            <code>{firstLine(cell.source)}</code>
+          </button>
+        </li>
+      ))}
+    </ol>
+  );
+}

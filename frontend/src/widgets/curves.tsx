@@ -1,0 +1,286 @@
+/** Metric curves: one a run, over epochs or steps. */
+
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { Button, HTMLSelect } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import type { Axis, ICurves } from '../pure/curves.ts';
+import { curves, summarize } from '../pure/curves.ts';
+import { formatNumber } from '../pure/metrics.ts';
+import type { ICursor } from './chart.ts';
+import { Chart, colourPlace } from './chart.ts';
+import { usePanel, useSignal } from './context.ts';
+import { MeasureSelect } from './measure.tsx';
+import { runWord } from './words.ts';
+
+/** Pixels that a chart has at least. */
+const LEAST_HEIGHT = 130;
+
+export function Curves(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  const { checkpoints } = model;
+  const [axis, setAxis] = React.useState<Axis>('epoch');
+  const [log, setLog] = React.useState(false);
+  const [hidden, setHidden] = React.useState<ReadonlySet<string>>(new Set());
+  const [cursor, setCursor] = React.useState<ICursor | undefined>(undefined);
+  const { rows, runs } = checkpoints;
+  const metric = checkpoints.measure?.metric;
+  const drawn = React.useMemo(
+    () =>
+      metric === undefined
+        ? undefined
+        : curves(
+            rows.filter(row => !hidden.has(row.runId)),
+            { metric, axis, log, parents: checkpoints.parents() }
+          ),
+    // `parents` follows from rows and runs.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+    [rows, runs, metric, axis, log, hidden]
+  );
+  if (drawn === undefined || metric === undefined) {
+    return <NoCheckpoints />;
+  }
+  return (
+    <div className="axon-Curves">
+      <div className="axon-Curves-controls">
+        <MeasureSelect />
+        <HTMLSelect
+          aria-label={trans.__('Over')}
+          value={axis}
+          options={[
+            { value: 'epoch', label: trans.__('by epoch') },
+            { value: 'step', label: trans.__('by step') }
+          ]}
+          onChange={event => {
+            setAxis(event.target.value as Axis);
+          }}
+        />
+        <label>
+          <input
+            type="checkbox"
+            checked={log}
+            onChange={event => {
+              setLog(event.target.checked);
+            }}
+          />
+          {trans.__('log')}
+        </label>
+      </div>
+      <Plot drawn={drawn} metric={metric} axis={axis} log={log} onCursor={setCursor} />
+      <Legend
+        drawn={drawn}
+        metric={metric}
+        axis={axis}
+        cursor={cursor}
+        hidden={hidden}
+        onToggle={run => {
+          const other = new Set(hidden);
+          if (!other.delete(run)) {
+            other.add(run);
+          }
+          setHidden(other);
+        }}
+      />
+      {drawn.left > 0 && (
+        <p className="axon-Hint">
+          {trans._n(
+            '%1 point is not drawn: it is not finite, or not above 0 on a logarithmic scale.',
+            '%1 points are not drawn: they are not finite, or not above 0 on a logarithmic scale.',
+            drawn.left
+          )}
+        </p>
+      )}
+    </div>
+  );
+}
+
+/** What to do where there is nothing to draw. */
+export function NoCheckpoints(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  if (model.summary === undefined) {
+    return null;
+  }
+  if (!model.checkpoints.isLoaded) {
+    return <p className="axon-Hint">{trans.__('Looking for checkpoints…')}</p>;
+  }
+  const example =
+    'import jupyter_axon_notebooks as axon\n\naxon.checkpoint(\n    model, optimizer,\n    epoch=epoch,\n    metrics={"val_loss": val_loss},\n)';
+  return model.checkpoints.rows.length > 0 ? (
+    <p className="axon-Hint">{trans.__('No checkpoint has a metric with a number.')}</p>
+  ) : (
+    <div className="axon-Empty">
+      <p>{trans.__('No checkpoints yet. In the loop that trains:')}</p>
+      <pre>{example}</pre>
+    </div>
+  );
+}
+
+interface IPlotProps {
+  drawn: ICurves;
+  metric: string;
+  axis: Axis;
+  log: boolean;
+  onCursor: (cursor: ICursor | undefined) => void;
+}
+
+function Plot({ drawn, metric, axis, log, onCursor }: IPlotProps): React.ReactElement {
+  const { model, trans, themeChanged } = usePanel();
+  const theme = useSignal(themeChanged);
+  const node = React.useRef<HTMLDivElement>(null);
+  const chart = React.useRef<Chart | undefined>(undefined);
+  const [isZoomed, setZoomed] = React.useState(false);
+  const axisName = axisWord(trans, axis);
+  const { order } = model.checkpoints;
+  const runs = [...drawn.y.keys()].sort().join(' ');
+
+  React.useEffect(() => {
+    const parent = node.current;
+    if (parent === null) {
+      return;
+    }
+    const made = new Chart(parent, drawn, heightOf(parent), {
+      axis,
+      log,
+      runs: order,
+      runName: run => runWord(trans, order, run),
+      axisName,
+      onCursor,
+      onZoom: setZoomed
+    });
+    chart.current = made;
+    const observer = new ResizeObserver(() => {
+      if (parent.clientWidth > 0) {
+        made.resize(parent.clientWidth, heightOf(parent));
+      }
+    });
+    observer.observe(parent);
+    return () => {
+      observer.disconnect();
+      made.dispose();
+      chart.current = undefined;
+      setZoomed(false);
+    };
+    // What is drawn changes with every checkpoint; a chart of the same runs takes that as it is, below.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [runs, metric, axis, log, theme]);
+
+  React.useEffect(() => {
+    if (chart.current?.fits(drawn) === true) {
+      chart.current.draw(drawn);
+    }
+  }, [drawn]);
+
+  return (
+    <div className="axon-Curves-frame">
+      <div
+        ref={node}
+        className="axon-Curves-plot"
+        role="img"
+        tabIndex={0}
+        aria-label={trans.__(
+          'Curves of %1 by %2, %3 points. Arrow keys move along them, plus and minus zoom, 0 shows all.',
+          metric,
+          axisName,
+          drawn.x.length
+        )}
+        onKeyDown={event => {
+          if (chart.current?.key(event.key, event.shiftKey) === true) {
+            event.preventDefault();
+            event.stopPropagation();
+          }
+        }}
+      />
+      {isZoomed && (
+        <Button
+          small
+          className="axon-Curves-all"
+          title={trans.__('Or double-click')}
+          onClick={() => {
+            chart.current?.resetZoom();
+          }}
+        >
+          {trans.__('Show all')}
+        </Button>
+      )}
+    </div>
+  );
+}
+
+function heightOf(node: HTMLElement): number {
+  return Math.max(LEAST_HEIGHT, node.clientHeight);
+}
+
+function axisWord(trans: TranslationBundle, axis: Axis): string {
+  return axis === 'epoch' ? trans.__('epoch') : trans.__('step');
+}
+
+interface ILegendProps {
+  drawn: ICurves;
+  metric: string;
+  axis: Axis;
+  cursor: ICursor | undefined;
+  hidden: ReadonlySet<string>;
+  onToggle: (runId: string) => void;
+}
+
+/** Which colour is which run; the same in numbers. */
+function Legend({
+  drawn,
+  metric,
+  axis,
+  cursor,
+  hidden,
+  onToggle
+}: ILegendProps): React.ReactElement {
+  const { model, trans } = usePanel();
+  const { order, runs, best, measure } = model.checkpoints;
+  const bestRun = best === undefined ? undefined : model.checkpoints.row(best)?.runId;
+  return (
+    <table className="axon-Legend" aria-live="polite" aria-label={trans.__('Runs by %1', metric)}>
+      <thead>
+        <tr>
+          <th scope="col">{trans.__('run')}</th>
+          <th scope="col">{trans.__('points')}</th>
+          <th scope="col">
+            {cursor === undefined
+              ? trans.__('last')
+              : trans.__('at %1 %2', axisWord(trans, axis), cursor.x)}
+          </th>
+          <th scope="col">{measure?.minimize === false ? trans.__('most') : trans.__('least')}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {order.map((run, place) => {
+          const summary = summarize(drawn.y.get(run) ?? []);
+          const status = runs.get(run)?.status;
+          return (
+            <tr key={run} data-run={colourPlace(place)}>
+              <th scope="row">
+                <label>
+                  <input
+                    type="checkbox"
+                    checked={!hidden.has(run)}
+                    onChange={() => {
+                      onToggle(run);
+                    }}
+                  />
+                  <span className="axon-Legend-colour" aria-hidden="true" />
+                  {runWord(trans, order, run)}
+                </label>
+                {status === 'running' && <em> {trans.__('running')}</em>}
+                {run === bestRun && <em> {trans.__('best')}</em>}
+              </th>
+              <td>{summary?.points ?? ''}</td>
+              <td>{shown(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
+              <td>{shown(measure?.minimize === false ? summary?.most : summary?.least)}</td>
+            </tr>
+          );
+        })}
+      </tbody>
+    </table>
+  );
+}
+
+function shown(value: number | undefined): string {
+  return value === undefined ? '' : formatNumber(value);
+}

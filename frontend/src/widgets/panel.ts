@@ -1,0 +1,130 @@
+/** The panel in the side bar. */
+
+import type { IThemeManager } from '@jupyterlab/apputils';
+import type { ITranslator, TranslationBundle } from '@jupyterlab/translation';
+import { SidePanel } from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
+import type { IDisposable } from '@lumino/disposable';
+import type { Message } from '@lumino/messaging';
+import { AccordionPanel } from '@lumino/widgets';
+import type * as React from 'react';
+
+import type { Front } from '../front.ts';
+import { trainingIcon } from '../icons.ts';
+import { DOMAIN, PANEL } from '../ids.ts';
+import type { RecordModel } from '../model.ts';
+import { Cells } from './cells.tsx';
+import { Curves } from './curves.tsx';
+import { Header } from './header.tsx';
+import { PanelPart } from './part.tsx';
+import { RecordForm } from './record.tsx';
+import { CheckpointTable } from './table.tsx';
+import { Versions } from './versions.tsx';
+
+/** The room that each section has at first, as parts of the whole; those without any are closed. */
+const SIZES = [1, 2.5, 2.5, 0, 0];
+
+export interface IPanelOptions {
+  front: Front;
+  commands: CommandRegistry;
+  translator: ITranslator;
+  themes: IThemeManager | null;
+}
+
+/** Shows the notebook in front, and watches it as long as it is shown itself. */
+export class TrainingPanel extends SidePanel {
+  readonly #options: IPanelOptions;
+  readonly #trans: TranslationBundle;
+  readonly #parts: PanelPart[] = [];
+  #model: RecordModel | undefined;
+  #watch: IDisposable | undefined;
+
+  constructor(options: IPanelOptions) {
+    super({ translator: options.translator });
+    this.#options = options;
+    this.#trans = options.translator.load(DOMAIN);
+    this.id = PANEL;
+    this.addClass('axon-Panel');
+    this.title.icon = trainingIcon;
+    this.title.caption = this.#trans.__('Training: record, curves and checkpoints of the notebook');
+    this.node.setAttribute('role', 'region');
+    this.node.setAttribute('aria-label', this.#trans.__('Training'));
+
+    const header = new PanelPart(Header);
+    this.#parts.push(header);
+    this.header.addWidget(header);
+    const sections: [React.ComponentType, string][] = [
+      [RecordForm, this.#trans.__('Record')],
+      [Curves, this.#trans.__('Curves')],
+      [CheckpointTable, this.#trans.__('Checkpoints')],
+      [Cells, this.#trans.__('Cells')],
+      [Versions, this.#trans.__('Versions')]
+    ];
+    for (const [component, title] of sections) {
+      const part = new PanelPart(component);
+      part.title.label = title;
+      part.addClass('axon-Section');
+      this.#parts.push(part);
+      this.addWidget(part);
+    }
+    if (this.content instanceof AccordionPanel) {
+      for (const [index, size] of SIZES.entries()) {
+        if (size === 0) {
+          this.content.collapse(index);
+        }
+      }
+      this.content.setRelativeSizes(SIZES);
+    }
+    options.front.changed.connect(this.#follow, this);
+  }
+
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.#follow();
+  }
+
+  protected override onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    this.#follow();
+  }
+
+  protected override onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.#rest();
+  }
+
+  protected override onBeforeDetach(message: Message): void {
+    this.#rest();
+    super.onBeforeDetach(message);
+  }
+
+  #rest(): void {
+    this.#watch?.dispose();
+    this.#watch = undefined;
+    this.#model = undefined;
+  }
+
+  #follow(): void {
+    const { front, commands, themes } = this.#options;
+    const model = this.isVisible ? front.model : undefined;
+    if (!this.isVisible || (model !== undefined && model === this.#model)) {
+      return;
+    }
+    this.#rest();
+    this.#model = model;
+    this.#watch = model?.watch();
+    this.toggleClass('axon-mod-none', model === undefined);
+    this.node.dataset['none'] = this.#trans.__('Open a notebook to see its training record here.');
+    for (const part of this.#parts) {
+      part.context =
+        model === undefined
+          ? undefined
+          : {
+              model,
+              commands,
+              trans: this.#trans,
+              ...(themes === null ? {} : { themeChanged: themes.themeChanged })
+            };
+    }
+  }
+}

@@ -1,0 +1,67 @@
+/** The history of the notebook. */
+
+import { Button } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { CommandIDs } from '../ids.ts';
+import { usePanel } from './context.ts';
+import { timeAgo, timeInFull } from './words.ts';
+
+export function Versions(): React.ReactElement | null {
+  const { model, trans, commands } = usePanel();
+  const { checkpoints, summary, versions } = model;
+  const used = React.useMemo(() => {
+    const times = new Map<string, number>();
+    for (const { detail } of checkpoints.rows) {
+      if (detail?.version_id !== undefined) {
+        times.set(detail.version_id, (times.get(detail.version_id) ?? 0) + 1);
+      }
+    }
+    return times;
+  }, [checkpoints.rows]);
+  if (summary === undefined) {
+    return null;
+  }
+  return (
+    <ol className="axon-Versions" aria-label={trans.__('Versions')}>
+      {versions.map(version => {
+        const isNow = version.id === summary.version_id;
+        const count = used.get(version.id) ?? 0;
+        const time = timeInFull(version.created_at);
+        return (
+          <li key={version.id} data-version={version.id}>
+            <span className="axon-Versions-time" title={time}>
+              {isNow ? trans.__('now') : timeAgo(version.created_at)}
+            </span>
+            <span className="axon-Versions-what">
+              {trans._n('%1 cell', '%1 cells', version.cell_count)}
+              {count > 0 && ` · ${trans._n('%1 checkpoint', '%1 checkpoints', count)}`}
+            </span>
+            <Button
+              minimal
+              small
+              aria-label={trans.__('Open the version of %1', time)}
+              onClick={() => void commands.execute(CommandIDs.openVersion, { version: version.id })}
+            >
+              {trans.__('Open')}
+            </Button>
+            <Button
+              minimal
+              small
+              disabled={isNow}
+              aria-label={trans.__('Compare the version of %1 with now', time)}
+              onClick={() =>
+                void commands.execute(CommandIDs.compareVersions, {
+                  from: version.id,
+                  to: summary.version_id ?? ''
+                })
+              }
+            >
+              {trans.__('Compare')}
+            </Button>
+          </li>
+        );
+      })}
+    </ol>
+  );
+}

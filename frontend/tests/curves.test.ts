@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { curves, summarize } from '../src/pure/curves.ts';
+import type { IRow } from '../src/pure/rows.ts';
+
+function row(runId: string, epoch: number, step: number, loss: number): IRow {
+  const id = `${runId}-${epoch}-${step}`;
+  return { id, runId, epoch, step, createdAt: `2026-01-01T00:00:${10 + step}Z`, metrics: { loss } };
+}
+
+const options = { metric: 'loss', axis: 'epoch', log: false, parents: new Map() } as const;
+
+test('runs share one axis, with gaps where a run has no point', () => {
+  const drawn = curves([row('a', 0, 1, 4), row('a', 2, 3, 2), row('b', 1, 2, 3)], options);
+  assert.deepEqual(drawn.x, [0, 1, 2]);
+  assert.deepEqual(drawn.y.get('a'), [4, null, 2]);
+  assert.deepEqual(drawn.y.get('b'), [null, 3, null]);
+});
+
+test('of several checkpoints in an epoch the last step counts, in whatever order they come', () => {
+  const rows = [row('a', 0, 2, 3), row('a', 0, 1, 4)];
+  assert.deepEqual(curves(rows, options).y.get('a'), [3]);
+  assert.deepEqual(curves(rows.reverse(), options).y.get('a'), [3]);
+  assert.deepEqual(curves(rows, { ...options, axis: 'step' }).y.get('a'), [4, 3]);
+});
+
+test('what cannot be drawn is counted', () => {
+  const rows = [
+    row('a', 0, 0, NaN),
+    row('a', 1, 1, Infinity),
+    row('a', 2, 2, 0),
+    row('a', 3, 3, 1)
+  ];
+  assert.equal(curves(rows, options).left, 2);
+  const log = curves(rows, { ...options, log: true });
+  assert.equal(log.left, 3);
+  assert.deepEqual(log.x, [3]);
+});
+
+test('a run that was resumed begins at the checkpoint it was resumed from', () => {
+  const parent = row('a', 1, 1, 3);
+  const rows = [row('a', 0, 0, 4), parent, row('a', 2, 2, 5), row('b', 2, 2, 2)];
+  const drawn = curves(rows, { ...options, parents: new Map([['b', parent]]) });
+  assert.deepEqual(drawn.y.get('b'), [null, 3, 2]);
+});
+
+test('a curve is summed up in words', () => {
+  assert.deepEqual(summarize([null, 3, 1, null, 2]), {
+    points: 3,
+    first: 3,
+    last: 2,
+    least: 1,
+    most: 3
+  });
+  assert.equal(summarize([null]), undefined);
+});

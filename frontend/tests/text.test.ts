@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { favourite, flatten, formatBytes, formatNumber, isMinimized } from '../src/pure/metrics.ts';
+import { toNotebook } from '../src/pure/nbformat.ts';
+import { restoreCell } from '../src/pure/python.ts';
+import { diffLines } from '../src/pure/textdiff.ts';
+import { rowsInView, scrollToRow } from '../src/pure/window.ts';
+
+test('metrics are flattened, exact names before paths, non-finite ones read', () => {
+  assert.deepEqual(
+    flatten({ loss: 1, val: { loss: 2 }, 'val.loss': 3, note: 'x', bad: 'Infinity', list: [1] }),
+    { loss: 1, 'val.loss': 3, bad: Infinity }
+  );
+  assert.deepEqual(flatten(null), {});
+});
+
+test('numbers read short', () => {
+  assert.equal(formatNumber(0.251349), '0.2513');
+  assert.equal(formatNumber(1.2e-7), '1.20e-7');
+  assert.equal(formatNumber(42), '42');
+  assert.equal(formatNumber(NaN), 'NaN');
+  assert.equal(formatBytes(1_400_000_000), '1.4 GB');
+  assert.equal(formatBytes(512), '512 B');
+});
+
+test('a validation loss is the favourite, and losses are minimized', () => {
+  assert.equal(favourite(['accuracy', 'loss', 'val_loss']), 'val_loss');
+  assert.equal(favourite(['accuracy']), 'accuracy');
+  assert.ok(isMinimized('val_loss'));
+  assert.ok(!isMinimized('val_accuracy'));
+});
+
+test('a diff keeps what both texts have', () => {
+  const lines = diffLines('a\nb\nc\nd', 'a\nx\nc\nd\ne');
+  assert.deepEqual(
+    lines.map(({ kind, text }) => `${kind[0] ?? ''}${text}`),
+    ['sa', 'rb', 'ax', 'sc', 'sd', 'ae']
+  );
+  assert.deepEqual(
+    lines.map(({ before }) => before),
+    [1, 2, undefined, 3, 4, undefined]
+  );
+});
+
+test('a diff with an empty text is all of the other', () => {
+  assert.deepEqual(
+    diffLines('', 'a\nb').map(({ kind }) => kind),
+    ['added', 'added']
+  );
+  assert.deepEqual(diffLines('', ''), []);
+});
+
+test('the import is written only where it is missing', () => {
+  const id = '0b6f';
+  const line = `axon.get("${id}").restore(model, optimizer)`;
+  assert.equal(restoreCell(id, ['import jupyter_axon_notebooks as axon\nx = 1']), line);
+  assert.equal(restoreCell(id, ['x = 1']), `import jupyter_axon_notebooks as axon\n\n${line}`);
+});
+
+test('only rows in view are drawn, and no more than there are', () => {
+  assert.deepEqual(rowsInView(0, 260, 26, 10_000), { start: 0, end: 16 });
+  assert.deepEqual(rowsInView(2600, 260, 26, 10_000), { start: 94, end: 116 });
+  assert.deepEqual(rowsInView(9999, 260, 26, 3), { start: 3, end: 3 });
+});
+
+test('scrolling to a row goes no further than it must', () => {
+  assert.equal(scrollToRow(5, 0, 260, 26), 0);
+  assert.equal(scrollToRow(20, 0, 260, 26), 286);
+  assert.equal(scrollToRow(2, 260, 260, 26), 52);
+});
+
+test('a version becomes a notebook that JupyterLab can show', () => {
+  const notebook = toNotebook({
+    id: 'v',
+    notebook_id: 'n',
+    created_at: '',
+    cell_count: 3,
+    metadata: { kernel: 'python3', language: 'python', tags: [], extra: {} },
+    cells: [
+      {
+        id: 'a',
+        cell_type: 'code',
+        source: '1/0',
+        status: 'error',
+        execution_count: 3,
+        metadata: {},
+        outputs: [
+          { output_type: 'stream', text: 'hi' },
+          {
+            output_type: 'error',
+            error_name: 'ZeroDivisionError',
+            error_value: 'x',
+            traceback: []
+          },
+          { output_type: 'execute_result', data: { 'text/plain': '1' }, execution_count: 3 }
+        ]
+      },
+      { id: 'b', cell_type: 'markdown', source: '# x', status: 'idle', metadata: {}, outputs: [] },
+      {
+        id: 'c',
+        cell_type: 'markdown',
+        nbformat_type: 'raw',
+        source: 'x',
+        status: 'idle',
+        metadata: {},
+        outputs: []
+      }
+    ]
+  });
+  assert.deepEqual(
+    notebook.cells.map(cell => cell['cell_type']),
+    ['code', 'markdown', 'raw']
+  );
+  const outputs = notebook.cells[0]?.['outputs'] as Record<string, unknown>[];
+  assert.equal(outputs[0]?.['name'], 'stdout');
+  assert.equal(outputs[1]?.['ename'], 'ZeroDivisionError');
+  assert.equal(outputs[2]?.['execution_count'], 3);
+});
