@@ -37,6 +37,7 @@ export class Checkpoints implements IDisposable {
   #selected: ReadonlySet<string> = new Set();
   #loaded = false;
   #stale = false;
+  #seen: unknown;
 
   constructor(client: AxonClient) {
     this.#client = client;
@@ -148,7 +149,7 @@ export class Checkpoints implements IDisposable {
     this.#take(new Map());
   }
 
-  /** Somebody else may have changed tags and pins: ask for those of the newest again at the next refresh. */
+  /** Somebody else may have changed older tags and pins: ask for more of them again at the next refresh. */
   forgetLabels(): void {
     this.#stale = true;
   }
@@ -227,11 +228,11 @@ export class Checkpoints implements IDisposable {
 
   async #lookForNew(): Promise<void> {
     const id = this.#id;
-    const limit = this.#stale ? PAGE : 1;
-    const newest = await this.#client.checkpoints(id, { limit });
-    if (this.#stale && id === this.#id) {
+    const newest = await this.#client.checkpoints(id, { limit: this.#stale ? PAGE : RECENT });
+    if (newest !== this.#seen && id === this.#id) {
       this.#stale = false;
-      this.#merge(newest.items);
+      this.#seen = newest;
+      this.#merge(newest.items.filter(({ id }) => this.#rows.has(id)));
     }
     const last = newest.items[0];
     if (newest.total === this.#rows.size && (last === undefined || this.#rows.has(last.id))) {
@@ -301,6 +302,8 @@ export class Checkpoints implements IDisposable {
   }
 }
 
+/** Checkpoints whose tags and pins are looked at again and again; others may change them. */
+const RECENT = 100;
 /** In place of a notebook's id, once disposed of. */
 const GONE = '\0';
 

@@ -48,8 +48,9 @@ class Lab:
             return json.loads(text) if text else None
 
     def write(self, path: str, *sources: str) -> Path:
-        """A notebook with code cells, past the server."""
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        """A notebook with code cells, past the server; the same cells when it is written again."""
+        cells = [nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)]
+        notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata["kernelspec"] = {
             "name": "python3",
             "display_name": "Python 3",

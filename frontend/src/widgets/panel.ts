@@ -6,7 +6,8 @@ import { SidePanel } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import type { IDisposable } from '@lumino/disposable';
 import type { Message } from '@lumino/messaging';
-import { AccordionPanel } from '@lumino/widgets';
+import { MessageLoop } from '@lumino/messaging';
+import { AccordionPanel, Widget } from '@lumino/widgets';
 import type * as React from 'react';
 
 import type { Front } from '../front.ts';
@@ -36,6 +37,10 @@ export class TrainingPanel extends SidePanel {
   readonly #options: IPanelOptions;
   readonly #trans: TranslationBundle;
   readonly #parts: PanelPart[] = [];
+  readonly #resized = new ResizeObserver(() => {
+    // The header grows and shrinks with what it has to say, which the sections below are not told.
+    MessageLoop.postMessage(this.content, Widget.ResizeMessage.UnknownSize);
+  });
   #model: RecordModel | undefined;
   #watch: IDisposable | undefined;
 
@@ -85,6 +90,7 @@ export class TrainingPanel extends SidePanel {
 
   protected override onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
+    this.#resized.observe(this.content.node);
     this.#follow();
   }
 
@@ -95,6 +101,7 @@ export class TrainingPanel extends SidePanel {
 
   protected override onBeforeDetach(message: Message): void {
     this.#rest();
+    this.#resized.disconnect();
     super.onBeforeDetach(message);
   }
 

@@ -1,0 +1,56 @@
+"""The history of a notebook, and what has changed since a checkpoint."""
+
+from __future__ import annotations
+
+from hands import Hands
+from playwright.sync_api import expect
+
+
+def test_a_version_opens_read_only_and_is_compared_with_now(hands: Hands, path: str) -> None:
+    hands.lab.write(path, "lr = 0.1", "print('before')")
+    notebook = hands.lab.record(path)
+    hands.lab.checkpoint(notebook, 0, 0)
+    hands.lab.write(path, "lr = 0.2", "print('now')")
+    hands.lab.record(path)
+    hands.open(path)
+    panel = hands.open_panel()
+    hands.section("Versions").click()
+    versions = panel.locator(".axon-Versions li")
+    expect(versions).to_have_count(2)
+    expect(versions.nth(0)).to_contain_text("now")
+    expect(versions.nth(1)).to_contain_text("1 checkpoint")
+
+    versions.nth(1).get_by_role("button", name="Open").click()
+    view = hands.page.locator(".axon-Version")
+    expect(view.locator(".jp-CodeCell")).to_have_count(2)
+    expect(view).to_contain_text("print('before')")
+    view.locator(".cm-content").first.click()
+    hands.page.keyboard.type("spoilt")
+    expect(view).not_to_contain_text("spoilt")
+
+    hands.command("docmanager:open", path=path)
+    versions.nth(1).get_by_role("button", name="Compare").click()
+    diff = hands.page.locator(".axon-Diff:visible")
+    expect(diff.locator("[data-kind=added]").first).to_contain_text("lr = 0.2")
+    expect(diff.locator("[data-kind=removed]").last).to_contain_text("print('before')")
+
+
+def test_code_that_changed_since_the_newest_checkpoint_is_pointed_at(hands: Hands, path: str) -> None:
+    file = hands.lab.write(path, "lr = 0.1", "train(lr)")
+    notebook = hands.lab.record(path)
+    hands.lab.checkpoint(notebook, 0, 0, metrics={"loss": 1.0})
+    hands.open(path)
+    panel = hands.open_panel()
+    expect(hands.rows).to_have_count(1)
+    expect(panel.locator(".axon-Drift")).to_have_count(0)
+    hands.page.evaluate(
+        "window.jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.setSource('train(lr / 2)')"
+    )
+    hands.save()
+    drift = panel.locator(".axon-Drift")
+    expect(drift).to_contain_text("it has changed since")
+    assert "train(lr / 2)" in file.read_text()
+    drift.get_by_role("button", name="Cell 2").click()
+    assert hands.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 1
+    drift.get_by_role("button", name="Show what changed").click()
+    expect(hands.page.locator(".axon-Diff [data-kind=added]")).to_contain_text("train(lr / 2)")
