@@ -22,8 +22,10 @@ import { RecordForm } from './record.tsx';
 import { CheckpointTable } from './table.tsx';
 import { Versions } from './versions.tsx';
 
-/** The room that each section has at first, as parts of the whole; those without any are closed. */
-const SIZES = [1, 2.5, 2.5, 0, 0];
+/** The room that each section has when it is open, as parts of the whole. */
+const SIZES = [1, 2.5, 2.5, 2, 2];
+/** Sections from here on are closed at first. */
+const FIRST_CLOSED = 3;
 
 export interface IPanelOptions {
   front: Front;
@@ -73,12 +75,12 @@ export class TrainingPanel extends SidePanel {
       this.addWidget(part);
     }
     if (this.content instanceof AccordionPanel) {
-      for (const [index, size] of SIZES.entries()) {
-        if (size === 0) {
-          this.content.collapse(index);
-        }
-      }
       this.content.setRelativeSizes(SIZES);
+      for (let index = FIRST_CLOSED; index < SIZES.length; index += 1) {
+        this.content.collapse(index);
+      }
+      // A section that was closed before it had been laid out would open with no room at all.
+      this.content.expansionToggled.connect(giveRoom);
     }
     options.front.changed.connect(this.#follow, this);
   }
@@ -133,5 +135,11 @@ export class TrainingPanel extends SidePanel {
               ...(themes === null ? {} : { themeChanged: themes.themeChanged })
             };
     }
+  }
+}
+
+function giveRoom(accordion: AccordionPanel, index: number): void {
+  if (accordion.widgets[index]?.isHidden === false) {
+    accordion.setRelativeSizes(SIZES.map((size, i) => (accordion.widgets[i]?.isHidden ? 0 : size)));
   }
 }
