@@ -32,7 +32,7 @@ class PanelHook(BuildHookInterface[Any]):
         """What the build needs besides hatchling."""
         return [_NODE] if self._is_stale() else []
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling names it
         """Called before a wheel or a source distribution is made."""
         if self._is_stale():
             try:
@@ -59,11 +59,13 @@ class PanelHook(BuildHookInterface[Any]):
     def _sources(self) -> Iterator[Path]:
         for entry in Path(self.root, _SOURCES).iterdir():
             if entry.name not in _MADE:
-                yield from (file for file in (entry.rglob("*") if entry.is_dir() else [entry]) if file.is_file())
+                yield from (
+                    file for file in (entry.rglob("*") if entry.is_dir() else [entry]) if file.is_file()
+                )
 
     def _build(self) -> None:
         npm = shutil.which("npm")
         if npm is None:
             raise FileNotFoundError("there is no npm")
         for arguments in (["ci", "--ignore-scripts"], ["run", "build"]):
-            subprocess.run([npm, *arguments], cwd=Path(self.root, _SOURCES), check=True)
+            subprocess.run([npm, *arguments], cwd=Path(self.root, _SOURCES), check=True)  # noqa: S603 - our own words

@@ -29,7 +29,9 @@ class Hands:
 
     def command(self, id: str, **args: object) -> None:
         """What the palette or a menu would do."""
-        self.page.evaluate("async ([id, args]) => void (await window.jupyterapp.commands.execute(id, args))", [id, args])
+        self.page.evaluate(
+            "async ([id, args]) => void (await window.jupyterapp.commands.execute(id, args))", [id, args]
+        )
 
     def open_panel(self) -> Locator:
         self.page.locator(".axon-StatusButton button, .axon-StatusButton jp-button").first.click()

@@ -76,7 +76,8 @@ def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
     """A server whose every folder lies below ``home``; ``app`` is `lab` or `notebook`."""
     root = home / "work"
     folders = {
-        name: home / name.lower() for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+        name: home / name.lower()
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     }
     for folder in (root, *folders.values()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,9 @@ def find_chromium() -> str:
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if found := shutil.which(name):
             return found
-    raise RuntimeError("the browser tests need Chromium: install the package chromium (Debian, Fedora) or Chrome")
+    raise RuntimeError(
+        "the browser tests need Chromium: install the package chromium (Debian, Fedora) or Chrome"
+    )
 
 
 def _free_port() -> int:

@@ -23,7 +23,9 @@ def curves(hands: Hands, path: str) -> Locator:
                 run_id=f"{notebook}-{run}",
                 metrics={"val_loss": scale / (epoch + 1), "accuracy": epoch / 10},
             )
-    hands.lab.checkpoint(notebook, 10, 1000, run_id=f"{notebook}-a", metrics={"val_loss": "NaN"}, nonfinite=["val_loss"])
+    hands.lab.checkpoint(
+        notebook, 10, 1000, run_id=f"{notebook}-a", metrics={"val_loss": "NaN"}, nonfinite=["val_loss"]
+    )
     hands.open(path)
     curves = hands.open_panel().locator(".axon-Curves")
     expect(curves.locator("canvas")).to_be_visible()
@@ -44,9 +46,13 @@ def test_each_run_has_a_curve_and_a_row_in_numbers(curves: Locator) -> None:
 def test_another_metric_another_axis_and_a_logarithmic_scale(curves: Locator) -> None:
     curves.get_by_label("Metric").select_option("accuracy")
     expect(run(curves, 1).get_by_role("cell")).to_have_text(["10", "0.9", "0.9"])
-    expect(curves.get_by_role("img")).to_have_accessible_name(re.compile("^Curves of accuracy by epoch, 10 points"))
+    expect(curves.get_by_role("img")).to_have_accessible_name(
+        re.compile("^Curves of accuracy by epoch, 10 points")
+    )
     curves.get_by_label("Over").select_option("step")
-    expect(curves.get_by_role("img")).to_have_accessible_name(re.compile("^Curves of accuracy by step, 10 points"))
+    expect(curves.get_by_role("img")).to_have_accessible_name(
+        re.compile("^Curves of accuracy by step, 10 points")
+    )
     curves.get_by_label("log").check()
     expect(curves).to_contain_text("2 points are not drawn")
     expect(run(curves, 1).get_by_role("cell").first).to_have_text("9")
