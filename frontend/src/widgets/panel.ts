@@ -75,12 +75,12 @@ export class TrainingPanel extends SidePanel {
       this.addWidget(part);
     }
     if (this.content instanceof AccordionPanel) {
-      this.content.setRelativeSizes(SIZES);
       for (let index = FIRST_CLOSED; index < SIZES.length; index += 1) {
         this.content.collapse(index);
       }
-      // A section that was closed before it had been laid out would open with no room at all.
-      this.content.expansionToggled.connect(giveRoom);
+      shareRoom(this.content);
+      // What is closed before it has been laid out would open with no room at all.
+      this.content.expansionToggled.connect(shareRoom);
     }
     options.front.changed.connect(this.#follow, this);
   }
@@ -138,8 +138,7 @@ export class TrainingPanel extends SidePanel {
   }
 }
 
-function giveRoom(accordion: AccordionPanel, index: number): void {
-  if (accordion.widgets[index]?.isHidden === false) {
-    accordion.setRelativeSizes(SIZES.map((size, i) => (accordion.widgets[i]?.isHidden ? 0 : size)));
-  }
+/** Give the sections that are open the parts of the whole that are theirs. */
+function shareRoom(accordion: AccordionPanel): void {
+  accordion.setRelativeSizes(SIZES.map((size, i) => (accordion.widgets[i]?.isHidden ? 0 : size)));
 }
