@@ -30,6 +30,8 @@ def check_rng_states(path: str, states: Any) -> None:
         If not.
     """
     try:
+        if not isinstance(states, dict):
+            raise TypeError("not by name")
         if "python" in states:
             random.Random().setstate(states["python"])  # noqa: S311 - tries a state, no secret
         if "numpy" in states and (numpy := sys.modules.get("numpy")):

@@ -45,9 +45,17 @@ def encode(model: Any) -> SkopsFile:
     """
     skops = _skops()
     try:
-        return SkopsFile(skops.dumps(model))
+        content = skops.dumps(model)
+        named = skops.get_untrusted_types(data=content)
     except Exception as error:
         raise TypeError(f"model: skops cannot keep this {type_name(model)}: {error}") from error
+    # Functions and classes are kept by name alone. skops finds out only on reading that nothing has the name.
+    if lost := [name for name in named if not _is_found(name)]:
+        raise TypeError(
+            f"model: skops cannot keep this {type_name(model)}: {lost[0]} is a function or class that has no name "
+            "of its own in a module; define it at the top level"
+        )
+    return SkopsFile(content)
 
 
 def restore(path: str, model: Any, *, trusted: bool) -> Any:
@@ -91,7 +99,12 @@ def restore(path: str, model: Any, *, trusted: bool) -> Any:
 def is_skops(path: str) -> bool:
     """Whether the file at ``path`` is of this format, rather than safetensors; both begin as no other does."""
     with reading(path) as file:
-        return file.read(4) == b"PK\3\4"
+        return file.read(4) in (b"PK\3\4", b"PK\5\6")
+
+
+def _is_found(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return module not in sys.modules or hasattr(sys.modules[module], attribute)
 
 
 def _skops() -> Any:

@@ -32,6 +32,19 @@ _KIND: Final = "$"
 _PLAIN_INTEGER: Final = 1 << 63
 
 
+#: What comes of values that are not what they should be.
+_MISTAKES: Final = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
 class State(NamedTuple):
     """The state of an object that can be set back to it, ``kind`` the object's type."""
 
@@ -259,15 +272,7 @@ class _Reader:
             return make(self, found, depth + 1)
         except ImportError as error:
             raise corrupt(self._file.path, f"it holds a {kind}, and {error.name} is not installed") from error
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            OverflowError,
-            RuntimeError,
-            AttributeError,
-        ) as error:
+        except _MISTAKES as error:
             reason = f"nothing under {error}" if isinstance(error, KeyError) else error
             raise corrupt(self._file.path, f"its index has a {kind} that is none: {reason}") from error
 
