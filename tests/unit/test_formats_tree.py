@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import importlib
+import importlib.util
 import math
 import random
 import struct
@@ -118,6 +120,10 @@ NAMES += [
     "S0",
     "V5",
 ]
+
+if importlib.util.find_spec("ml_dtypes"):
+    importlib.import_module("ml_dtypes")
+    NAMES += ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3b11fnuz", "int4"]
 
 
 @pytest.mark.parametrize("name", NAMES)
