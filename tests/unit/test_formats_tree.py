@@ -374,8 +374,12 @@ def test_a_state_goes_into_an_object_of_its_own_class_only(tmp_path: Path) -> No
     other = type("Other", (Sampler,), {})()
     with pytest.raises(InvalidData, match=r"Other, in the checkpoint a .*Sampler"):
         restore_training(path, other, None, rng=True)
-    with pytest.raises(InvalidData, match="it has no extra"):
-        restore_training(path, None, {"a": 1}, rng=True)
+    new = Sampler()
+    new.position = 9
+    with pytest.raises(InvalidData, match="it has no extra") as refused:
+        restore_training(path, new, {"a": 1}, rng=True)
+    assert refused.value.path == "extra"
+    assert new.position == 9
 
 
 def test_generators_draw_what_they_would_have_drawn(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ too; scikit-learn estimators by skops. Nothing is ever pickled, and no framework
 
 * :mod:`.tensorfile`: safetensors files, written piece by piece, and checked before they are read
 * :mod:`.arrays`: NumPy arrays and PyTorch tensors in them
-* :mod:`.tree`: nested values, as JSON and tensors
+* :mod:`.tree`, :mod:`.reader`: nested values, as JSON and tensors
 * :mod:`.stateful`, :mod:`.pytorch`: objects that give their state and take it back
 * :mod:`.template`: what was read, put into objects that are there
 * :mod:`.modules`, :mod:`.scikit`, :mod:`.pytree`: models by framework; another one is a further module in the table below

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import arrays, stateful
+from .reader import read_tree
 from .template import Plan, owned
 from .tensorfile import TensorFile
-from .tree import Writer, read_tree
+from .tree import Writer
 
 NAMES = "mappings, lists and tuples of arrays (NumPy, JAX), tensors or modules"
 

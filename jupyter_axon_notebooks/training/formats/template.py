@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from ...errors import InvalidData
 from . import arrays, stateful
 from .arrays import type_name
-from .tree import State
+from .reader import State
 
 #: Puts the values in their place; returns what is there then.
 Step: TypeAlias = Callable[[], Any]

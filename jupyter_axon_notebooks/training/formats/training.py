@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .reader import read_tree
 from .rng import check_rng_states, rng_states, set_rng_states
 from .template import Plan
 from .tensorfile import TensorFile, corrupt
-from .tree import Writer, read_tree
+from .tree import Writer
 
 
 class Restored(NamedTuple):
@@ -77,8 +78,9 @@ def restore_training(
             continue
         if stored is None:
             plan.refuse(f"it has no {name}")
-        steps.append(plan.fit(template, stored, name, strict=name == "optimizer"))
-    plan.check("optimizer" if optimizer is not None else "extra")
+        else:
+            steps.append(plan.fit(template, stored, name, strict=name == "optimizer"))
+        plan.check(name)
     restored = Restored(*(step() for step in steps))
     if rng and states is not None:
         set_rng_states(states)
