@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -14,12 +16,15 @@ from ..errors import NotFound
 from .folders import Folder, explained, flush, lock
 from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name, temporary_name
 
-#: Bytes from which hashing in a second thread beside the writing is worth starting one.
+#: Bytes from which hashing in a second thread beside the writing is worth it.
 _SIDE_BY_SIDE: Final = 1 << 20
-#: Bytes given to the system at once, so that an interrupt is heard in the middle of a large tensor.
-_PIECE: Final = 16 << 20
+#: Pieces that hashing may be behind the writing; whoever gives a chunk away holds it in memory for as long.
+_PIECES_BEHIND: Final = 256
+#: Bytes given to the system at once, so that an interrupt is heard in the middle of a large tensor, and the digest finds
+#: in the processor's caches what was just written: with 16 MB writing took nearly twice as long.
+_PIECE: Final = 1 << 20
 #: Bytes after which the disk is set to work on them while more come, so that the wait at the end is short.
-_BEHIND: Final = 64 << 20
+_BEHIND: Final = 256 << 20
 
 
 class StoredState(NamedTuple):
@@ -31,6 +36,43 @@ class StoredState(NamedTuple):
     path: str
     digest: str
     size: int
+
+
+class _Digest:
+    """The SHA-256 of what is written, taken in a second thread: both let go of the interpreter, and of each other's time."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._behind: deque[Future[None]] = deque()
+
+    def follow(self, piece: memoryview) -> None:
+        """Take ``piece`` in; it must not change before :meth:`wait` returns."""
+        if not self._behind and piece.nbytes < _SIDE_BY_SIDE:
+            self._hash.update(piece)
+            return
+        if len(self._behind) >= _PIECES_BEHIND:
+            self._behind.popleft().result()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "axon-state-digest")
+        self._behind.append(self._thread.submit(self._hash.update, piece))
+
+    def wait(self) -> None:
+        """Return when all that was given is taken in."""
+        while self._behind:
+            self._behind.popleft().result()
+
+    def hex(self) -> str:
+        """Of what was given so far."""
+        self.wait()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Let go of the thread, and of what it has not come to; the digest stays."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+            self._thread = None
+        self._behind.clear()
 
 
 class StateWriter:
@@ -61,7 +103,7 @@ class StateWriter:
         self._temporary = temporary_name(part)
         self._expected = expected
         self._size = 0
-        self._hash = hashlib.sha256()
+        self._digest = _Digest()
         self._prepared = False
         self._unsynced = 0
         self._syncing: threading.Thread | None = None
@@ -87,10 +129,16 @@ class StateWriter:
     @property
     def digest(self) -> str:
         """The SHA-256 of what was written so far, in hex."""
-        return self._hash.hexdigest()
+        return self._digest.hex()
 
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Append ``chunk``, a contiguous buffer, which may be reused at once.
+    def write(self, chunk: bytes | bytearray | memoryview, *, kept: bool = False) -> None:
+        """Append ``chunk``, a contiguous buffer.
+
+        Parameters
+        ----------
+        kept : bool
+            Whether the chunk stays as it is until :meth:`prepare` returns. The digest may follow later then, while more
+            is written and the disk works. Otherwise it may be reused at once.
 
         Raises
         ------
@@ -105,17 +153,9 @@ class StateWriter:
             return
         self._prepared = False
         with view.cast("B") as octets, self._aborting(max(self._expected - self._size, view.nbytes)):
-            if view.nbytes < _SIDE_BY_SIDE:
-                self._hash.update(octets)
-                self._write_all(fd, octets)
-            else:
-                # Both let go of the interpreter, so that the digest costs next to nothing beside the disk.
-                hashing = threading.Thread(target=self._hash.update, args=(octets,), name="axon-state-digest")
-                hashing.start()
-                try:
-                    self._write_all(fd, octets)
-                finally:
-                    hashing.join()
+            self._write_all(fd, octets)
+            if not (kept or isinstance(chunk, bytes)):
+                self._digest.wait()
         self._size += view.nbytes
 
     def prepare(self) -> None:
@@ -130,6 +170,7 @@ class StateWriter:
                 if self._sync_error is not None:  # the system tells of a failure once only
                     raise self._sync_error
                 flush(fd)
+                self._digest.wait()
             self._prepared = True
 
     def commit(self) -> StoredState:
@@ -198,9 +239,13 @@ class StateWriter:
     def _write_all(self, fd: int, octets: memoryview) -> None:
         at = 0
         while at < len(octets):
-            count = os.write(fd, octets[at : at + _PIECE])
-            at += count
-            self._unsynced += count
+            piece = octets[at : at + _PIECE]
+            self._digest.follow(piece)
+            while piece:
+                count = os.write(fd, piece)
+                piece = piece[count:]
+                self._unsynced += count
+            at += _PIECE
             if self._unsynced >= _BEHIND and (self._syncing is None or not self._syncing.is_alive()):
                 self._unsynced = 0
                 self._syncing = threading.Thread(target=self._sync, args=(fd,), name="axon-state-sync")
@@ -224,6 +269,7 @@ class StateWriter:
 
     def _close(self) -> None:
         self._close_fd()
+        self._digest.close()
         self._folder.close()
         self._root.close()
 

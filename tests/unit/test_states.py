@@ -280,6 +280,30 @@ def test_the_disk_is_set_to_work_early_without_changing_the_bytes(files, monkeyp
     assert stored.digest == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_digest_is_that_of_the_file_however_far_it_is_behind(files, kept):
+    chance = random.Random(4)
+    sizes = [10, 1 << 20, 5, 40 << 20, 100, 3 << 20, 0, 17 << 20]
+    with files.writer("n", "c", "model") as writer:
+        reused = bytearray(max(sizes))
+        for size in sizes:
+            content = chance.randbytes(size)
+            chunk = memoryview(content) if kept else memoryview(reused)[:size]
+            if not kept:
+                chunk[:] = content
+            writer.write(chunk, kept=kept)
+        stored = writer.commit()
+    assert stored.size == sum(sizes)
+    assert stored.digest == writer.digest == hashlib.sha256(read(files, stored.path)).hexdigest()
+
+
+def test_a_writer_that_gives_up_does_not_wait_for_the_digest_and_leaves_no_thread(files, root):
+    with files.writer("n", "c", "model") as writer:
+        writer.write(memoryview(bytes(64 << 20)), kept=True)
+    assert everything(root) == []
+    assert not [one for one in threading.enumerate() if one.name.startswith("axon-state")]
+
+
 @pytest.mark.parametrize(
     ("code", "error", "text"),
     [
