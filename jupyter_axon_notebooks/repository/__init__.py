@@ -38,6 +38,8 @@ from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
 from .diff import diff
 from .housekeeping import Housekeeping, Tidied
 from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, matching
+from .pruning import Prunable, PrunePlan, Pruning
+from .retention import Rule
 from .runs import Runs, runs_of
 from .starter import STARTER_CELLS
 from .states import NoStates, States
@@ -51,6 +53,8 @@ __all__ = [
     "Binding",
     "NoStates",
     "NotebookRepository",
+    "Prunable",
+    "PrunePlan",
     "SavedNotebook",
     "StatePart",
     "States",
@@ -90,6 +94,7 @@ class NotebookRepository:
         self._checkpoints = Checkpoints(store, states)
         self._runs = Runs(store)
         self._versions = Versions(store)
+        self._pruning = Pruning(store, states, self._runs)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)
 
@@ -405,8 +410,8 @@ class NotebookRepository:
         ``commit`` puts the file in its place and is called inside the transaction, after all checks: two uploads at
         once cannot overwrite one another. It should be quick, and may be called again: should the database break the
         transaction off, the next attempt has to be given the same state. A state with the same ``digest`` whose file is there, as
-        ``is_there`` tells of its path, is left as it is and ``commit`` not called. A checkpoint whose model was pruned and
-        is put back is pruned no more; only the very state that it had can be put back.
+        ``is_there`` tells of its path, is left as it is and ``commit`` not called. A pruned checkpoint takes back
+        only the states that it had, and with the last of them is pruned no more.
 
         Raises
         ------
@@ -420,6 +425,49 @@ class NotebookRepository:
     def delete_checkpoint(self, id: str) -> None:
         """Remove a checkpoint and its state files; raises as :meth:`delete`."""
         self._checkpoints.delete(id)
+
+    # Retention
+
+    def plan_prune(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
+        """Which checkpoints of a notebook would lose their state files, were only those kept that a rule keeps.
+
+        :mod:`.retention` has the rules. Whatever they say, it is never one that is pinned, never the newest that has
+        state files, nor the newest of a run that is not completed. State files that were registered where they lay, and
+        such as another checkpoint names as well, are none of ours to remove, and stay referred to.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook.
+        InvalidData
+            When there is no rule.
+        """
+        return self._pruning.plan(notebook_id, rules)
+
+    def prune(
+        self,
+        notebook_id: str,
+        rules: Sequence[Rule],
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> list[Prunable]:
+        """Remove the state files of the checkpoints that :meth:`plan_prune` names, in turns; those that were pruned.
+
+        Their records and metrics stay: ``model_state_path`` is ``""`` and ``pruned_at`` is when. A checkpoint that somebody
+        pins, tags or changes meanwhile stays whole.
+
+        Parameters
+        ----------
+        progress : callable
+            Given how many are done of how many, after each turn. What it raises ends the pruning there.
+
+        Raises
+        ------
+        NotFound, InvalidData
+            As :meth:`plan_prune` does.
+        StateError
+            When checkpoints are pruned, but state files of them could not be removed; the pruning ends there.
+        """
+        return self._pruning.prune(notebook_id, rules, progress)
 
     # Runs
 

@@ -102,16 +102,16 @@ class Checkpoints:
         """Remove the run's checkpoint that stands where ``checkpoint`` is to stand; its id, if there is one."""
         place = {name: getattr(checkpoint, name) for name in ("notebook_id", "run_id", "epoch", "step")}
         found = self._store.checkpoints.one_having(**place)
-        if found is None or found.doc_id == checkpoint.id:
+        if found is None or (id := str(found.doc_id)) == checkpoint.id:
             return None
-        there = self._store.checkpoints.locked(str(found.doc_id))
+        there = self._store.checkpoints.locked(id)
         if there is None:
             return None
         if there.get("pinned"):
             raise Conflict(f"{_place(checkpoint)} that is pinned")
-        self._store.checkpoints.remove(doc_ids=[there.doc_id])
-        self._states.abandon(checkpoint.notebook_id, str(there.doc_id))
-        return str(there.doc_id)
+        self._store.checkpoints.remove(doc_ids=[id])
+        self._states.abandon(checkpoint.notebook_id, id)
+        return id
 
     def _newest(self, notebook_id: str) -> str | None:
         """When a notebook's newest checkpoint is from; under the notebook's lock, for the next one's time."""
@@ -171,14 +171,14 @@ class Checkpoints:
             if path and known != digest:
                 raise Conflict(f"checkpoint {id} has a {part} state already; states are written once")
             if known not in (None, digest):
-                raise Conflict(f"checkpoint {id} had another {part} state before that was pruned")
+                raise Conflict(f"checkpoint {id} is recorded with another {part} state")
             if path and is_there(path):
                 return
             stored = commit()
             checkpoint[f"{part}_state_path"] = stored.path
             checkpoint["digests"] = {**checkpoint.get("digests", {}), part: stored.digest}
             checkpoint["sizes"] = {**checkpoint.get("sizes", {}), part: stored.size}
-            if part == "model":
+            if all(checkpoint.get(f"{known_part}_state_path") for known_part in checkpoint["digests"]):
                 checkpoint.pop("pruned_at", None)
 
         return self._change(id, attach)
