@@ -41,6 +41,7 @@ from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, 
 from .pruning import Prunable, PrunePlan, Pruning
 from .retention import Rule
 from .runs import Runs, runs_of
+from .series import RunSeries, Series
 from .starter import STARTER_CELLS
 from .states import NoStates, States
 from .versions import Versions
@@ -55,6 +56,7 @@ __all__ = [
     "NotebookRepository",
     "Prunable",
     "PrunePlan",
+    "RunSeries",
     "SavedNotebook",
     "StatePart",
     "States",
@@ -94,6 +96,7 @@ class NotebookRepository:
         self._checkpoints = Checkpoints(store, states)
         self._runs = Runs(store)
         self._versions = Versions(store)
+        self._series = Series(store, self._runs)
         self._pruning = Pruning(store, states, self._runs)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)
@@ -392,6 +395,26 @@ class NotebookRepository:
     ) -> list[NotebookCheckpoint]:
         """The ``limit`` best checkpoints by a metric, best first; ranked as :meth:`get_best_checkpoint` does."""
         return self._checkpoints.best(notebook_id, metric_key, minimize=minimize, limit=limit)
+
+    def metric_series(
+        self,
+        notebook_id: str,
+        keys: Sequence[str] = (),
+        *,
+        run_id: str | None = None,
+        since: datetime | None = None,
+    ) -> list[RunSeries]:
+        """What a notebook's checkpoints measured, by run, the run with the oldest checkpoint first.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            The names of the metrics, which may be dotted as in :meth:`get_best_checkpoint`; each is then a column of every
+            run. Without any, all that a run has a number of.
+        since : datetime, optional
+            Leaves out checkpoints that are not newer: who has seen those up to the newest ``created_at`` gets what is new.
+        """
+        return self._series.by_run(notebook_id, keys, run_id, since)
 
     def update_checkpoint(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
         """Change a checkpoint's tags or pin; raises NotFound."""
