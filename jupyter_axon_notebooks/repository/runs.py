@@ -13,13 +13,14 @@ meanwhile is left alone.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tinydb import where
 from tinydb.queries import QueryInstance
 
-from ..errors import Conflict, NotFound
+from ..errors import Conflict, NotFound, RecordDamaged
 from ..records import (
     NotebookStatus,
     RunStatus,
@@ -29,6 +30,7 @@ from ..records import (
     now_after,
 )
 from ..store import Document, Store, document, retried
+from ..store.codec import decode
 from .damage import damage_named
 
 #: How long a run lives after its last checkpoint that a checkpoint began: nobody announced it, and nobody may end it.
@@ -158,12 +160,17 @@ class Runs:
         """Write down, under the notebook's lock, which of its runs have lapsed; whether any lives."""
         running = self._store.runs.ids((where("notebook_id") == notebook_id) & (where("status") == _RUNNING))
         lives = False
-        for found in self._store.runs.locked_some(running):
-            run = _run(found)
-            if run.status is RunStatus.RUNNING:
-                lives = True
-            elif found["status"] == _RUNNING:
-                self._write(run)
+        for id in sorted(running):
+            # A damaged run says so to who asks for it, and is nobody else's trouble.
+            with suppress(RecordDamaged):
+                found = self._store.runs.locked(id)
+                if found is None or found.get("status") != _RUNNING:
+                    continue
+                run = _run(found)
+                if run.status is RunStatus.RUNNING:
+                    lives = True
+                else:
+                    self._write(run)
         return lives
 
     def abandoned(self, notebook_ids: Collection[str]) -> set[str]:
@@ -171,17 +178,19 @@ class Runs:
         if not notebook_ids:
             return set()
         of_these = where("notebook_id").one_of(list(notebook_ids)) & (where("status") == _RUNNING)
-        found = [(run["notebook_id"], _run(run).status) for run in self._store.runs.search(of_these)]
-        living = {id for id, status in found if status is RunStatus.RUNNING}
-        return {id for id, _ in found} - living
+        lapsed, living = set[str](), set[str]()
+        for id, text in self._store.runs.texts(of_these):
+            with suppress(RecordDamaged):
+                found = decode(text, id)
+                if found.get("status") == _RUNNING:
+                    is_living = _run(found).status is RunStatus.RUNNING
+                    (living if is_living else lapsed).add(found["notebook_id"])
+        return lapsed - living
 
     def end_lapsed(self) -> int:
         """Write down the end of all runs that lapsed; of how many notebooks."""
-        lapsed = {
-            str(found["notebook_id"])
-            for found in self._store.runs.search(_lapsed(now()))
-            if isinstance(found.get("notebook_id"), str)
-        }
+        running = [found["notebook_id"] for found in self._store.runs.search(_lapsed(now()))]
+        lapsed = {notebook_id for notebook_id in running if isinstance(notebook_id, str)}
         for notebook_id in sorted(lapsed):
             self._end_lapsed(notebook_id)
         return len(lapsed)
