@@ -4,6 +4,7 @@ What goes is found out while nothing is locked, since it takes reading every che
 turns, each a short transaction under the notebook's lock in which nobody makes a checkpoint, nor moves a run on. There it
 takes few look-ups to see that the plan still holds: those that must not be the last ones are not, for the last ones are
 there; nobody has pinned, tagged or changed a checkpoint that is to go, or else it stays; and no new one names its files.
+What else the rules keep they keep of those that were there when the plan was made.
 
 The files go after the commit, by way of another name that they are given under the checkpoint's lock: a state that was
 put back in the meantime is another file by then, or not yet there. Whoever is killed in between leaves marks and names by
@@ -94,9 +95,7 @@ class Pruning:
         with self._store.snapshot():
             if not self._store.notebooks.contains(doc_id=notebook_id):
                 raise NotFound("notebook", notebook_id)
-            found = self._store.checkpoints.search(
-                checkpoints_of(notebook_id), sort=["-created_at", "-id"], skip=0
-            )
+            found = self._store.checkpoints.search(checkpoints_of(notebook_id), sort=["-created_at", "-id"])
             runs = self._runs.page(runs_of(notebook_id), None, 0)
         everything = [checkpoint_of(one) for one in found]
         checkpoints = [one for one in everything if has_state(one)]

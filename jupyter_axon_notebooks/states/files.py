@@ -309,16 +309,20 @@ class StateFiles:
 
         Raises
         ------
+        InvalidData
+            If an id cannot name a folder.
         StateError
             When they cannot be renamed.
         """
+        check_id(notebook_id, "$.notebook_id")
+        check_id(checkpoint_id, "$.checkpoint_id")
         aside: list[str] = []
         with (
             explained("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             Folder(self._root) as root,
-            root.enter(check_id(notebook_id, "$.notebook_id")) as home,
-            home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder,
+            root.enter(notebook_id) as home,
+            home.enter(checkpoint_id) as folder,
             folder.locked(),
         ):
             for name in names:
@@ -329,16 +333,18 @@ class StateFiles:
         return aside
 
     def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
-        """Remove files that were set aside, and the checkpoint's folder if that leaves it empty; raises StateError."""
+        """Remove files that were set aside, and the checkpoint's folder if that leaves it empty.
+
+        Raises as :meth:`set_aside` does.
+        """
+        check_id(notebook_id, "$.notebook_id")
+        check_id(checkpoint_id, "$.checkpoint_id")
         with (
             explained("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             Folder(self._root) as root,
         ):
-            with (
-                root.enter(check_id(notebook_id, "$.notebook_id")) as home,
-                home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder,
-            ):
+            with root.enter(notebook_id) as home, home.enter(checkpoint_id) as folder:
                 for name in names:
                     folder.unlink(name)
             drop_if_empty(root, notebook_id, checkpoint_id)
