@@ -227,8 +227,16 @@ class Model:
             return {("checkpoint", id), *self.create_run(run_id, notebook_id)}
         return {("checkpoint", id)}
 
-    def record_checkpoint(self, id: str, states: dict[str, bytes], **fields: Any) -> set[Key]:
-        changed = self.create_checkpoint(id, **fields)
+    def record_checkpoint(
+        self, id: str, states: dict[str, bytes], overwrite: bool = False, **fields: Any
+    ) -> set[Key]:
+        changed = set()
+        if overwrite:
+            place = fields["notebook_id"], fields["run_id"], fields["epoch"], fields["step"]
+            for other, one in list(self.checkpoints.items()):
+                if (one.notebook_id, one.run_id, one.epoch, one.step) == place:
+                    changed |= self.delete_checkpoint(other)
+        changed |= self.create_checkpoint(id, **fields)
         self.checkpoints[id].files = {part: _digest(content) for part, content in states.items()}
         return changed
 
@@ -243,6 +251,12 @@ class Model:
     def delete_checkpoint(self, id: str) -> set[Key]:
         del self.checkpoints[id]
         return {("checkpoint", id)}
+
+    def prune(self, id: str, keep: int) -> set[Key]:
+        held = [other for other, one in self.checkpoints.items() if one.notebook_id == id and one.files]
+        for other in held[:-keep]:
+            self.checkpoints[other].files = {}
+        return {("checkpoint", other) for other in held[:-keep]}
 
     def create_run(self, id: str, notebook_id: str) -> set[Key]:
         self.runs[id] = (notebook_id, "running")
