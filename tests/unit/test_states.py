@@ -564,7 +564,7 @@ def test_a_disk_without_room_is_refused_before_a_byte_is_written(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "no room for a state file in" in done.stdout
     assert "needed" in done.stdout
-    assert "delete checkpoints" in done.stdout
+    assert "jupyter axon prune" in done.stdout
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_said_so_and_cleaned_up(tmp_path):
