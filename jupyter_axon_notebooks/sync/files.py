@@ -132,8 +132,12 @@ def read_file(path: str) -> Mapping[str, Any]:
 
 def _script_content(source: str) -> dict[str, Any]:
     cell: dict[str, Any] = {
-        "id": "script", "cell_type": "code", "metadata": {},
-        "source": source, "outputs": [], "execution_count": None,
+        "id": "script",
+        "cell_type": "code",
+        "metadata": {},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
     }
     metadata = {"language_info": {"name": "python"}}
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}

@@ -30,8 +30,12 @@ _NAMES: Final = {
 }
 #: Options whose value may be the path of a notebook that is not the one executed, and how many values they have.
 _VALUES: Final = {
-    "--output": 1, "--cwd": 1,
-    "-p": 2, "-r": 2, "--parameters": 2, "--parameters_raw": 2,
+    "--output": 1,
+    "--cwd": 1,
+    "-p": 2,
+    "-r": 2,
+    "--parameters": 2,
+    "--parameters_raw": 2,
 }
 
 

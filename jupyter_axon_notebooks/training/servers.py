@@ -75,7 +75,7 @@ class RunningServer:
             headers["Authorization"] = f"token {token}"
         try:
             connection.request(
-                method, quote(self.base_url + path), None if body is None else json.dumps(body), headers
+                method, quote(self.base_url + path, safe="/%"), None if body is None else json.dumps(body), headers
             )
             answer = connection.getresponse()
             if answer.status // 100 == 2:

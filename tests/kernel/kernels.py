@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,9 @@ class Kernel:
     def __init__(self, server: Server, id: str, session: Any = None) -> None:
         self.id = id
         self.session = session
-        self._client = BlockingKernelClient(connection_file=str(server.home / "runtime" / f"kernel-{id}.json"))
+        self._client = BlockingKernelClient(
+            connection_file=str(server.home / "runtime" / f"kernel-{id}.json")
+        )
         self._client.load_connection_file()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
@@ -76,10 +79,12 @@ class Kernel:
 
 
 @contextmanager
-def kernel_of(server: Server, path: str, **given: Any) -> Iterator[Kernel]:
+def kernel_of(
+    server: Server, path: str, base_url: str = "/", headers: dict[str, str] | None = None
+) -> Iterator[Kernel]:
     """A kernel that is started by a session of ``path``, as frontends do, and shut down with it."""
     asked = {"path": path, "name": path.rpartition("/")[2], "type": "notebook", "kernel": {"name": "python3"}}
-    answer = server.ask("POST", f"{server.base_url}api/sessions", asked | given)
+    answer = server.ask("POST", f"{base_url}api/sessions", asked, headers=headers)
     assert answer.status == 201, answer
     session = answer.json
     kernel = Kernel(server, session["kernel"]["id"], session)
@@ -87,7 +92,14 @@ def kernel_of(server: Server, path: str, **given: Any) -> Iterator[Kernel]:
         yield kernel
     finally:
         kernel.close()
-        server.ask("DELETE", f"{server.base_url}api/sessions/{session['id']}")
+        server.ask("DELETE", f"{base_url}api/sessions/{session['id']}")
+
+
+def python_path() -> str:
+    """The search path of a process that is to find this module too."""
+    ours = Path(__file__).parent
+    given = filter(None, [os.environ.get("PYTHONPATH")])
+    return os.pathsep.join([str(ours), str(ours.parent / "saves"), *given])
 
 
 def python(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
