@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 import psutil
 
 from ..errors import AxonError
+from ..mapping import map_notebook
+from ..records import CellType
 from ..sync.files import NOTEBOOK_SUFFIX, is_notebook_file, read_file
 
 _NAMES: Final = {
@@ -93,19 +95,9 @@ def _notebooks(arguments: Sequence[str]) -> Iterator[str]:
 
 def _begins_with(path: str, executed: Sequence[str]) -> bool:
     try:
-        cells = read_file(path).get("cells")
+        cells = map_notebook(read_file(path)).cells
     except AxonError:
         return False
-    sources = (
-        [_source(cell) for cell in cells if cell.get("cell_type") == "code"]
-        if isinstance(cells, list)
-        else []
-    )
-    return bool(executed) and [source for source in sources if source.strip()][: len(executed)] == list(
-        executed
-    )
-
-
-def _source(cell: dict[str, object]) -> str:
-    source = cell.get("source")
-    return "".join(map(str, source)) if isinstance(source, list) else str(source)
+    code = (cell.source for cell in cells if cell.cell_type is CellType.CODE)
+    sources = [source.rstrip("\n") for source in code if source.strip()]  # as IPython keeps them
+    return bool(executed) and sources[: len(executed)] == list(executed)

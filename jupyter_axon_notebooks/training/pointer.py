@@ -61,13 +61,15 @@ def read_pointer(file: Path) -> dict[str, str]:
         # A link is not followed, and a pipe not waited for.
         flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         descriptor = os.open(file, os.O_RDONLY | flags)
+        try:
+            _check_trust(os.fstat(descriptor))
+            text = os.read(descriptor, _LONGEST + 1)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise InvalidData("$", f"it cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        _check_trust(os.fstat(stream.fileno()))
-        text = stream.read(_LONGEST + 1)
     try:
         content = json.loads(text) if len(text) <= _LONGEST else None
     except ValueError:

@@ -75,7 +75,10 @@ class RunningServer:
             headers["Authorization"] = f"token {token}"
         try:
             connection.request(
-                method, quote(self.base_url + path, safe="/%"), None if body is None else json.dumps(body), headers
+                method,
+                quote(self.base_url + path, safe="/%"),
+                None if body is None else json.dumps(body),
+                headers,
             )
             answer = connection.getresponse()
             if answer.status // 100 == 2:
@@ -128,15 +131,15 @@ def sessions_of(
 
 
 def running_servers(folders: Iterable[str]) -> Iterator[RunningServer]:
-    """The servers that left their files in ``folders`` and run."""
-    seen = set()
-    for folder in folders:
-        for file in Path(folder).glob("jpserver-*.json"):
-            with suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):
-                server = _read(file)
-                if server is not None and server not in seen:
-                    seen.add(server)
-                    yield server
+    """The servers that left their files in ``folders`` and run, the last started first."""
+    found: list[tuple[float, Path]] = []
+    for file in {file.resolve() for folder in folders for file in Path(folder).glob("jpserver-*.json")}:
+        with suppress(OSError):
+            found.append((file.stat().st_mtime, file))
+    for _, file in sorted(found, reverse=True):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
+            if (server := _read(file)) is not None:
+                yield server
 
 
 def _read(file: Path) -> RunningServer | None:
@@ -149,19 +152,20 @@ def _read(file: Path) -> RunningServer | None:
         _log.debug("the server of process %s is not asked: it listens on a unix socket", said.get("pid"))
         return None
     pid = int(said["pid"])
-    if not _is_ours(psutil.Process(pid).uids().real if hasattr(psutil.Process, "uids") else None):
+    process = psutil.Process(pid)
+    if hasattr(process, "uids") and not _is_ours(process.uids().real):
         return None
-    host = str(said["hostname"])
+    host, base_url = str(said["hostname"]), str(said["base_url"]).strip("/")
     return RunningServer(
         pid=pid,
         host=_EVERYWHERE.get(host, host),
         port=int(said["port"]),
         is_secure=bool(said["secure"]),
-        base_url="/" + str(said["base_url"]).strip("/") + "/" if str(said["base_url"]).strip("/") else "/",
+        base_url=f"/{base_url}/" if base_url else "/",
         root_dir=str(said["root_dir"]),
         token=str(said.get("token") or ""),
     )
 
 
-def _is_ours(user: int | None) -> bool:
-    return user is None or not hasattr(os, "geteuid") or user == os.geteuid()
+def _is_ours(user: int) -> bool:
+    return not hasattr(os, "geteuid") or user == os.geteuid()
