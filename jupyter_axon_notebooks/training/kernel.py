@@ -52,7 +52,7 @@ def kernel_id(file: str) -> str | None:
 
 def launcher() -> psutil.Process | None:
     """Who launched this kernel, if that can be seen from here."""
-    with suppress(ValueError, psutil.Error):
+    with suppress(ValueError, OverflowError, psutil.Error):
         return psutil.Process(int(os.environ.get(_PARENT, "")))
     return None
 

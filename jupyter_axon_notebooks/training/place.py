@@ -86,7 +86,7 @@ def use(path_or_id: str | os.PathLike[str] | None) -> Place | None:
 
 
 def find_place() -> Place:
-    """Which notebook this is; never fails, and takes 4 seconds at most where servers do not answer."""
+    """Which notebook this is; never fails, and takes some seconds at most where servers do not answer."""
     if _used is not None:
         return _used
     if named := os.environ.get(NOTEBOOK):
@@ -98,7 +98,8 @@ def find_place() -> Place:
     for place in _of_kernel(file):
         if place.record_id is not None or os.path.isfile(place.path or ""):
             return place
-        missing = missing or place
+        if place.kind == "notebook":  # a console's name looks like a file's as well
+            missing = missing or place
     return missing or Place("unknown", "nothing")
 
 

@@ -181,6 +181,15 @@ def test_the_name_that_a_kernel_was_started_with_is_what_is_left(
     assert find_place() == Place("notebook", "JPY_SESSION_NAME", str(tmp_path / "gone.ipynb"))
 
 
+def test_a_console_is_no_notebook(
+    kernel: str, leave: Leave, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.answer = (200, {}, sessions(kernel, f"console-1-{new_id()}"))
+    leave(web.server_port)
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "Console 1"))
+    assert find_place() == Place("unknown", "nothing")
+
+
 def test_a_kernel_that_two_notebooks_share_is_of_the_one_it_was_started_for(
     kernel: str, leave: Leave, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,16 @@ def test_what_others_could_have_written_is_ignored(
             os.mkfifo(file)
     with pytest.warns(RuntimeWarning, match="is ignored"):
         assert settings() == defaults(alone)
+
+
+def test_to_ask_loads_neither_a_server_nor_a_framework() -> None:
+    heavy = {"jupyter_server", "tornado", "nbformat", "IPython", "ipykernel", "numpy", "torch"}
+    code = (
+        "import sys, jupyter_axon_notebooks.training.notebook, jupyter_axon_notebooks.training.settings\n"
+        f"print(*sorted({heavy!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_relative_paths_are_ignored(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
