@@ -52,8 +52,7 @@ class Kernel:
             connection_file=str(server.home / "runtime" / f"kernel-{id}.json")
         )
         self._client.load_connection_file()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=60)
+        self._client.start_channels(iopub=False, stdin=False, hb=False)
         self.run(ASKED)
 
     def run(self, code: str) -> None:
@@ -65,9 +64,9 @@ class Kernel:
         return json.loads(self.evaluate("", f"__import__('json').dumps({question})"))
 
     def evaluate(self, code: str, expression: str) -> str:
-        reply = self._client.execute_interactive(
-            code, user_expressions={"asked": expression}, timeout=60, output_hook=lambda _: None
-        )["content"]
+        reply = self._client.execute(code, user_expressions={"asked": expression}, reply=True, timeout=60)[
+            "content"
+        ]
         assert reply["status"] == "ok", reply
         found = reply["user_expressions"]["asked"]
         assert found["status"] == "ok", found
