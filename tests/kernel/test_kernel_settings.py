@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_axon_notebooks.config import AxonNotebooks
 from jupyter_axon_notebooks.defaults import default_user
+from jupyter_axon_notebooks.handover import Handover
 from jupyter_axon_notebooks.training.pointer import write_pointer
 from jupyter_axon_notebooks.training.settings import KernelSettings, settings
 
@@ -48,6 +51,34 @@ def test_what_a_server_hands_over_comes_first(file: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("AXON_DATA_DIR", "/handed")
     handed = KernelSettings("postgresql+psycopg://ada@db/axon", "/handed/states", "bob", "/handed")
     assert settings() == handed
+
+
+def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AXON_USER", "outside")
+    config = AxonNotebooks(user_id="bob", store_url="sqlite:////given/axon.db", states_root="/given/states")
+    handover = Handover(config, logging.getLogger("test"))
+    handover.give(None, lambda: "bob")
+    given = KernelSettings("sqlite:////given/axon.db", "/given/states", "bob", str(alone))
+    assert settings() == given
+    handover.take_back()
+    assert {name: value for name, value in os.environ.items() if name.startswith("AXON")} == {
+        "AXON_USER": "outside"
+    }
+    monkeypatch.delenv("AXON_USER")
+    assert settings() == given  # by the pointer file
+
+
+def test_a_password_is_not_handed_over(alone: Path) -> None:
+    config = AxonNotebooks(store_url="postgresql+psycopg://ada:hunter2@db/axon")
+    handover = Handover(config, logging.getLogger("test"))
+    handover.give(None, lambda: "ada")
+    try:
+        assert settings().store_url == "postgresql+psycopg://ada:***@db/axon"
+        assert "hunter2" not in (alone / "axon_notebooks" / "kernels.json").read_text()
+    finally:
+        handover.take_back()
 
 
 @pytest.mark.parametrize(
