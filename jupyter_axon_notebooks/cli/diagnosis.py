@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sqlalchemy as sa
-from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
+from jupyter_core.paths import jupyter_config_path
 
+from ..defaults import data_folder
 from ..errors import StoreError
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine, examining
@@ -41,7 +42,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         "url": shown_url(session.url),
         "engine": shown_url(session.url).split(":", 1)[0].split("+", 1)[0],
         "user": session.config.user_id,
-        "origin": _first_line(Path(jupyter_data_dir(), "axon_notebooks", "origin")),
+        "origin": _first_line(data_folder() / "origin"),
     }
     path = file_of(session.url)
     health = examine(path) if path is not None else None
