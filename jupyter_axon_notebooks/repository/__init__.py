@@ -31,12 +31,15 @@ from ..records import (
     new_id,
     now,
 )
+from ..provenance import CheckpointDiff, CheckpointProvenance, Environment, ExecutedCell
 from ..store import Store
 from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
 from .diff import diff
 from .housekeeping import Housekeeping, Tidied
 from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, matching
+from .provenance import Provenances
+from .script import script_of
 from .starter import STARTER_CELLS
 from .states import NoStates, States
 from .versions import Versions
@@ -87,6 +90,7 @@ class NotebookRepository:
         self._notebooks = Notebooks(store, states, starter_cells)
         self._checkpoints = Checkpoints(store, states)
         self._versions = Versions(store)
+        self._provenances = Provenances(store, self._checkpoints, self._versions)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)
 
@@ -405,6 +409,54 @@ class NotebookRepository:
     def delete_checkpoint(self, id: str) -> None:
         """Remove a checkpoint and its state files; raises as :meth:`delete`."""
         self._checkpoints.delete(id)
+
+    def checkpoint_ids_beginning(self, prefix: str) -> list[str]:
+        """The ids of the checkpoints whose ids begin with ``prefix``."""
+        return self._checkpoints.ids_beginning(prefix)
+
+    # Provenance
+
+    def put_provenance(
+        self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
+    ) -> str:
+        """Store what was executed, and in what; the ``provenance_id`` for the checkpoints that come of it.
+
+        What the notebook has stored already is not stored again: of the same the id is the same, and nothing is written.
+        Raises NotFound.
+        """
+        return self._provenances.put(notebook_id, executed, environment)
+
+    def checkpoint_provenance(self, checkpoint_id: str) -> CheckpointProvenance:
+        """All that is known of where a checkpoint came from, and what speaks against it coming out again.
+
+        Nothing is known of what was executed for a checkpoint that no kernel made. Raises NotFound.
+        """
+        return self._provenances.of_checkpoint(checkpoint_id)
+
+    def checkpoint_script(self, checkpoint_id: str) -> str | None:
+        """What was executed before a checkpoint, in that order, as a Python script; None where nobody knows.
+
+        Raises NotFound.
+        """
+        known = self.checkpoint_provenance(checkpoint_id)
+        return script_of(known.executed, f"Checkpoint {checkpoint_id}") if known.executed else None
+
+    def checkpoint_notebook(self, checkpoint_id: str) -> NotebookVersion:
+        """The notebook as it had been saved when a checkpoint was made; raises NotFound naming what is missing."""
+        checkpoint = self.get_checkpoint(checkpoint_id)
+        if checkpoint is None:
+            raise NotFound("checkpoint", checkpoint_id)
+        version = self.get_version(checkpoint.notebook_id, checkpoint.version_id or "")
+        if version is None:
+            raise NotFound("version", checkpoint.version_id or f"of checkpoint {checkpoint_id}")
+        return version
+
+    def diff_checkpoints(self, before: str, after: str) -> CheckpointDiff:
+        """What changed from one checkpoint to another: code, metrics, environment; raises NotFound naming a missing one.
+
+        The code is what was executed; where that is not known of both, what was saved.
+        """
+        return self._provenances.diff(before, after)
 
     # Runs
 
