@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+import msgspec
+
 from .records import U32, CellChange, CellStatus, Moment, NotebookVersion, Record
 
 
@@ -68,9 +70,9 @@ class Environment(Record, kw_only=True):
     python: str
     implementation: str = "CPython"
     platform: str = ""
-    packages: dict[str, str] = {}
+    packages: dict[str, str] = msgspec.field(default_factory=dict)
     git: GitState | None = None
-    gpus: list[str] = []
+    gpus: list[str] = msgspec.field(default_factory=list)
     cuda: str | None = None
     cudnn: str | None = None
     driver: str | None = None
@@ -116,7 +118,7 @@ class Flag(Record, kw_only=True):
     cell_id: str | None = None
     executed: str | None = None
     source: str | None = None
-    execution_counts: list[U32] = []
+    execution_counts: list[U32] = msgspec.field(default_factory=list)
 
 
 class CheckpointProvenance(Record, kw_only=True):
@@ -131,9 +133,9 @@ class CheckpointProvenance(Record, kw_only=True):
     """
 
     checkpoint_id: str
-    executed: list[ExecutedCell] = []
+    executed: list[ExecutedCell] = msgspec.field(default_factory=list)
     environment: Environment | None = None
-    flags: list[Flag] = []
+    flags: list[Flag] = msgspec.field(default_factory=list)
     version: NotebookVersion | None = None
 
 
@@ -154,8 +156,8 @@ class MetricChange(Change, kw_only=True):
 class EnvironmentDiff(Record, kw_only=True):
     """What differs between two environments: ``values`` are all but the packages."""
 
-    values: list[Change] = []
-    packages: list[Change] = []
+    values: list[Change] = msgspec.field(default_factory=list)
+    packages: list[Change] = msgspec.field(default_factory=list)
 
 
 class CheckpointDiff(Record, kw_only=True):
@@ -177,6 +179,6 @@ class CheckpointDiff(Record, kw_only=True):
     before: str
     after: str
     executed: bool = False
-    sources: list[CellChange] = []
-    metrics: list[MetricChange] = []
+    sources: list[CellChange] = msgspec.field(default_factory=list)
+    metrics: list[MetricChange] = msgspec.field(default_factory=list)
     environment: EnvironmentDiff | None = None

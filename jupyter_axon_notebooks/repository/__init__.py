@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinydb import where
 
 from ..errors import Conflict, NotFound
+from ..provenance import CheckpointDiff, CheckpointProvenance, Environment, ExecutedCell
 from ..records import (
     CellChange,
     NewCheckpoint,
@@ -31,7 +32,6 @@ from ..records import (
     new_id,
     now,
 )
-from ..provenance import CheckpointDiff, CheckpointProvenance, Environment, ExecutedCell
 from ..store import Store
 from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of

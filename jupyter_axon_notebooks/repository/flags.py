@@ -1,27 +1,27 @@
 """What speaks against a checkpoint coming out again when its notebook is run from top to bottom. Pure.
 
-Told from what was executed in the kernel, the notebook as it was last saved when the checkpoint was made, and the
-notebook as it is now. A notebook that was run once from top to bottom and saved has no flags. Sources that differ in blank
-lines and trailing white space only are the same. What was edited and not saved nobody can know: what ran after the last
-save is compared with no earlier one.
+Told from what was executed in the kernel, the notebook as it had been saved when the checkpoint was made, and the notebook
+as it is now. A notebook that was run once from top to bottom and saved has no flags. Sources that differ only in blank
+lines and white space at the ends of lines are the same. What was edited and not saved nobody knows: what ran after a save
+is not held against what that save lacks.
 
-Where it had not been saved yet, nobody knows what is above
-it: all cells count as above, and none as not run.
+*The training cell* is the last one that was executed, the one that made the checkpoint; where it had not been saved yet,
+nobody knows what is above it, and all cells count as above. *A cell's last execution* is the last one before the checkpoint.
 
-*The training cell* is the last one that was executed, the one that made the checkpoint. *A cell's last execution* is the
-last one before the checkpoint.
-
-==============  ==============================================================================================
-``drifted``     a cell that was executed now stands there with another source than its last execution had
-``edited``      above the training cell, a cell was executed, and saved with a source that was not before the
-                checkpoint
-``out_of_order``  by their last executions, a cell did not run where it stands: it is below the training cell, or not
-                one of the most cells above it that did run in order
-``rerun``       a cell was executed more than once, so that state of its earlier executions may have been left; not
-                counted is a cell that only imports and defines, and was the same each time
-``deleted``     a cell was executed that is in the notebook no more
-``not_run``     above the training cell, a cell was not executed; comments alone are nothing to execute
-==============  ==============================================================================================
+``drifted``
+    A cell that was executed stands in the notebook now with another source than its last execution had.
+``edited``
+    Above the training cell, a cell had been executed, and then been saved with a source that it had not been executed with.
+``out_of_order``
+    By last executions, a cell did not run where it stands: it stands below the training cell, or is none of the most cells
+    above it that did run in their order. Of two that changed places it is the later one.
+``rerun``
+    A cell was executed more than once, so that what earlier executions left may matter. One that only imports, defines and
+    sets up the notebook, and was the same each time, is not counted.
+``deleted``
+    A cell was executed that is in the notebook no more.
+``not_run``
+    Above the training cell, a cell was not executed. Comments alone are nothing to execute.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class _Seen:
         self._above = order[: order.index(str(self._training))] if self._is_placed else order
 
     def drifted(self) -> Iterator[Flag]:
+        """Cells that have changed since they ran."""
         for cell_id, source in self._now.items():
             if cell_id not in self._executions:
                 continue
@@ -97,7 +98,7 @@ class _Seen:
             if plain_source(last.source) != source and not _after(last, self._now_at):
                 yield Flag(
                     kind=FlagKind.DRIFTED,
-                    message=f"The checkpoint came from this cell as it was {_when(last)}; it has changed since.",
+                    message=f"The checkpoint came from this cell as it was when it ran{_when(last)}; it has changed since.",
                     cell_id=cell_id,
                     executed=last.source,
                     source=self._written_now[cell_id],
@@ -105,6 +106,7 @@ class _Seen:
                 )
 
     def edited(self) -> Iterator[Flag]:
+        """Cells that had been edited and not run."""
         for cell_id in self._above:
             runs = self._executions.get(cell_id, [])
             source = self._then[cell_id]
@@ -115,7 +117,7 @@ class _Seen:
             if not _after(last, self._then_at) and self._now.get(cell_id) != plain_source(last.source):
                 yield Flag(
                     kind=FlagKind.EDITED,
-                    message=f"This cell was edited after it ran {_when(last)}, and not run again.",
+                    message=f"This cell was edited after it ran{_when(last)}, and not run again.",
                     cell_id=cell_id,
                     executed=last.source,
                     source=self._written_then[cell_id],
@@ -123,6 +125,7 @@ class _Seen:
                 )
 
     def out_of_order(self) -> Iterator[Flag]:
+        """Cells that did not run where they stand."""
         place = {cell_id: index for index, cell_id in enumerate(self._then)}
         ran = [cell_id for cell_id in self._executions if cell_id in place]
         above = set(self._above)
@@ -134,13 +137,14 @@ class _Seen:
             last = self._executions[cell_id][-1]
             yield Flag(
                 kind=FlagKind.OUT_OF_ORDER,
-                message=f"This cell ran {_when(last)}, which is not where it stands in the notebook.",
+                message=f"This cell ran out of the order of the notebook{_when(last)}.",
                 cell_id=cell_id,
                 executed=last.source,
                 execution_counts=_counts([last]),
             )
 
     def rerun(self) -> Iterator[Flag]:
+        """Cells that ran more than once."""
         for cell_id, runs in self._executions.items():
             if len(runs) < 2 or (
                 len({plain_source(run.source) for run in runs}) == 1 and _only_defines(runs[0].source)
@@ -148,25 +152,27 @@ class _Seen:
                 continue
             yield Flag(
                 kind=FlagKind.RERUN,
-                message=f"This cell ran {len(runs)} times ({', '.join(map(_when, runs))}); what earlier runs left may matter.",
+                message=f"This cell ran {len(runs)} times{_when(*runs)}; what earlier runs left may matter.",
                 cell_id=cell_id,
                 executed=runs[-1].source,
                 execution_counts=_counts(runs),
             )
 
     def deleted(self) -> Iterator[Flag]:
+        """Code that is in the notebook no more."""
         gone = [(cell_id, runs[-1]) for cell_id, runs in self._executions.items() if cell_id not in self._now]
         for cell_id, last in [*gone, *((None, cell) for cell in self._homeless)]:
             if not _after(last, self._now_at) and plain_source(last.source):
                 yield Flag(
                     kind=FlagKind.DELETED,
-                    message=f"The code that ran {_when(last)} is in the notebook no more.",
+                    message=f"Code that ran{_when(last)} is in the notebook no more.",
                     cell_id=cell_id,
                     executed=last.source,
                     execution_counts=_counts([last]),
                 )
 
     def not_run(self) -> Iterator[Flag]:
+        """Cells that had not run."""
         if not self._is_placed:
             return
         for cell_id in self._above:
@@ -185,8 +191,9 @@ def _after(cell: ExecutedCell, moment: datetime | None) -> bool:
     return moment is not None and cell.executed_at is not None and cell.executed_at > moment
 
 
-def _when(cell: ExecutedCell) -> str:
-    return "before" if cell.execution_count is None else f"as In [{cell.execution_count}]"
+def _when(*runs: ExecutedCell) -> str:
+    named = ", ".join(f"In [{count}]" for count in _counts(runs))
+    return f" ({named})" if named else ""
 
 
 def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
@@ -195,7 +202,9 @@ def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
 
 def _longest_rising(numbers: Sequence[int]) -> set[int]:
     """The numbers of a longest rising subsequence of ``numbers``, all different; of several the one of the first numbers."""
-    ends: list[int] = []  # of the rising subsequences of each length, seen from the end, the greatest beginning, negated
+    ends: list[
+        int
+    ] = []  # of the rising subsequences of each length, seen from the end, the greatest beginning, negated
     after: dict[int, int | None] = {}
     for number in reversed(numbers):
         length = bisect_left(ends, -number)

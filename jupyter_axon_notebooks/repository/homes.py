@@ -38,6 +38,8 @@ def homes(executed: Sequence[ExecutedCell], *notebooks: Mapping[str, str]) -> li
     for index, cell in enumerate(executed):
         if cell.cell_id in known:
             found[index] = cell.cell_id
+        elif cell.execution_count is None and len(known) == 1:  # a script is the only cell of its record
+            [found[index]] = known
     for notebook in notebooks:
         _find_by_source(executed, notebook, found)
     return found

@@ -15,7 +15,9 @@ from live import Kernel, started
 from nbclient import NotebookClient
 
 IMPORT = "import jupyter_axon_notebooks\nfrom jupyter_axon_notebooks.training import executed as seen"
-SEEN = "[(c.execution_count, c.source, c.cell_id, c.status and c.status.value) for c in seen.executed_cells()]"
+SEEN = (
+    "[(c.execution_count, c.source, c.cell_id, c.status and c.status.value) for c in seen.executed_cells()]"
+)
 TOLD = "told = []\nseen.on_cell_end(lambda error: told.append(type(error).__name__))"
 
 
@@ -82,7 +84,9 @@ def test_what_no_person_executes_is_no_cell(kernel: Kernel) -> None:
     kernel.run(IMPORT, "a")
     kernel.run("hidden = 1", silent=True, store_history=False)
     kernel.run("variables = 1", store_history=False)
-    kernel.run(f"{TOLD}\nget_ipython().run_cell('inner = 1')\nget_ipython().run_cell(' ')\nstill = list(told)", "b")
+    kernel.run(
+        f"{TOLD}\nget_ipython().run_cell('inner = 1')\nget_ipython().run_cell(' ')\nstill = list(told)", "b"
+    )
     assert [cell[2] for cell in kernel.ask(SEEN)] == ["a", "b"]
     assert kernel.ask("(still, told)") == ([], ["NoneType"])
 
@@ -137,7 +141,9 @@ def test_an_execution_is_the_same_within_a_cell_and_another_one_after(kernel: Ke
     kernel.run(twice, "b")
     kernel.run("then = now", "c")
     kernel.run(twice, "b")
-    assert kernel.ask("[now[0] == now[1], now[0] == then[0], then[0].execution_count, now[0].execution_count]") == [
+    assert kernel.ask(
+        "[now[0] == now[1], now[0] == then[0], then[0].execution_count, now[0].execution_count]"
+    ) == [
         True,
         False,
         2,
@@ -200,12 +206,16 @@ def test_a_script_is_its_own_only_cell(tmp_path: Path, end: str, said: list[str]
 
 
 def test_a_command_has_no_source() -> None:
-    ran = run(["-c", "from jupyter_axon_notebooks.training import executed as seen; print(seen.executed_cells())"])
+    ran = run(
+        ["-c", "from jupyter_axon_notebooks.training import executed as seen; print(seen.executed_cells())"]
+    )
     assert ran.stdout == "[]\n"
 
 
 def test_being_imported_in_a_kernel_loads_no_more_than_elsewhere(kernel: Kernel) -> None:
-    kernel.run("import sys; before = set(sys.modules); import jupyter_axon_notebooks; after = set(sys.modules)")
+    kernel.run(
+        "import sys; before = set(sys.modules); import jupyter_axon_notebooks; after = set(sys.modules)"
+    )
     ours = kernel.ask("sorted(name for name in after - before if name.startswith('jupyter_axon'))")
     assert ours == [
         "jupyter_axon_notebooks",
@@ -213,8 +223,15 @@ def test_being_imported_in_a_kernel_loads_no_more_than_elsewhere(kernel: Kernel)
         "jupyter_axon_notebooks.training",
         "jupyter_axon_notebooks.training.executed",
     ]
-    assert kernel.ask("[name for name in after - before if name.split('.')[0] in ('msgspec', 'sqlalchemy', 'torch')]") == []
+    assert (
+        kernel.ask(
+            "[name for name in after - before if name.split('.')[0] in ('msgspec', 'sqlalchemy', 'torch')]"
+        )
+        == []
+    )
 
 
 def run(arguments: list[str]) -> Any:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )

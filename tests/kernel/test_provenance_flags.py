@@ -132,7 +132,7 @@ def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
     [flag] = notebook.whole_flags(checkpoint)
     assert flag.to_json() == {
         "kind": "drifted",
-        "message": "The checkpoint came from this cell as it was as In [3]; it has changed since.",
+        "message": "The checkpoint came from this cell as it was when it ran (In [3]); it has changed since.",
         "cell_id": "data",
         "executed": "data = [1, 2, 3]",
         "source": "data = []",
