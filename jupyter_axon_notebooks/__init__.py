@@ -19,8 +19,8 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def _watch_kernel() -> None:
     """Note from now on what the kernel executes, where this is imported in one."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if get_ipython is None else get_ipython()
     if shell is not None:
         from .training.executed import watch
 

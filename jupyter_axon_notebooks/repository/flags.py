@@ -77,13 +77,14 @@ class _Seen:
         self._written_then = {cell.id: cell.source for cell in then.cells}
         self._written_now = {cell.id: cell.source for cell in now.cells}
         self._executions: dict[str, list[ExecutedCell]] = {}
-        self._homeless: list[ExecutedCell] = []
+        self._homeless: dict[str, ExecutedCell] = {}
         found = homes(executed, self._then, self._now)
         for cell, at in zip(executed, found, strict=True):
             if at is None:
-                self._homeless.append(cell)
+                self._homeless[cell.cell_id or plain_source(cell.source)] = cell
             else:  # in the order of last executions
-                self._executions[at] = [*self._executions.pop(at, []), cell]
+                self._executions[at] = self._executions.pop(at, [])
+                self._executions[at].append(cell)
         self._training = found[-1]
         order = list(self._then)
         self._is_placed = self._training in self._then
@@ -161,7 +162,7 @@ class _Seen:
     def deleted(self) -> Iterator[Flag]:
         """Code that is in the notebook no more."""
         gone = [(cell_id, runs[-1]) for cell_id, runs in self._executions.items() if cell_id not in self._now]
-        for cell_id, last in [*gone, *((None, cell) for cell in self._homeless)]:
+        for cell_id, last in [*gone, *((None, cell) for cell in self._homeless.values())]:
             if not _after(last, self._now_at) and plain_source(last.source):
                 yield Flag(
                     kind=FlagKind.DELETED,

@@ -55,11 +55,11 @@ def git_state(folder: Path) -> GitState | None:
 
     Whether it is dirty is left open where git needs too long to tell, as in a very large repository.
     """
-    head = _said("git", "-C", str(folder), "rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+    head = _git(folder, "rev-parse", "HEAD", "--abbrev-ref", "HEAD")
     if head is None:
         return _unborn(folder)
     commit, _, branch = head.partition("\n")
-    changed = _said("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return GitState(
         commit=commit,
         branch=None if branch == "HEAD" else branch,  # no branch is checked out
@@ -69,8 +69,13 @@ def git_state(folder: Path) -> GitState | None:
 
 def _unborn(folder: Path) -> GitState | None:
     """The state of a repository that has no commit yet."""
-    branch = _said("git", "-C", str(folder), "symbolic-ref", "--short", "HEAD")
+    branch = _git(folder, "symbolic-ref", "--short", "HEAD")
     return None if branch is None else GitState(branch=branch, dirty=True)
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    # Its file system monitor would be a program that the repository names.
+    return _said("git", "-C", str(folder), "-c", "core.fsmonitor=false", *command)
 
 
 class _Gpus(NamedTuple):

@@ -10,7 +10,6 @@ cell itself has the shell run. Unsaved edits in an editor nobody sees; what was 
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import re
@@ -70,10 +69,7 @@ def on_cell_end(callback: Ended) -> None:
     """
     recorder = _recorder_of_shell()
     cell = None if recorder is None else recorder.current()
-    if cell is None:
-        _script().callbacks.append(callback)
-    else:
-        cell.callbacks.append(callback)
+    (cell or _script().cell).callbacks.append(callback)
 
 
 class _Cell:
@@ -87,9 +83,13 @@ class _Cell:
         self.count: int | None = None
         self.at: datetime | None = None
         self.callbacks: list[Ended] = []
+        self._pid = os.getpid()
 
     def end(self, error: BaseException | None) -> None:
         """Tell everybody who asked; one that fails keeps nobody else from being told."""
+        if os.getpid() != self._pid:  # a child that was forked: the cell goes on elsewhere
+            return
+        self.status = "completed" if error is None else "error"
         callbacks, self.callbacks = self.callbacks, []
         for callback in callbacks:
             try:
@@ -131,11 +131,12 @@ class _Recorder:
             cell.count = count
             if failed is not None:
                 cell.status = "error" if count in failed else "completed"
-        if sources and any(self._depth(frame) for frame in list(sys._current_frames().values())):
+        running = [thread for thread, frame in sys._current_frames().items() if self._depth(frame)]
+        if sources and running:
             cell.status = "running"
             cell.cell_id = self._asked_for()
             cell.at = datetime.now(timezone.utc)
-            self._running[threading.get_ident()] = [cell]
+            self._running[running[0]] = [cell]
 
     def _last_count(self) -> int:
         """The count of the newest input: IPython names it ``_i7``, and differs between versions in all else."""
@@ -186,9 +187,7 @@ class _Recorder:
             del self._running[threading.get_ident()]
         if cell is None:
             return
-        error = _error_of(result)
-        cell.status = "completed" if error is None else "error"
-        cell.end(error)
+        cell.end(_error_of(result))
 
     def current(self) -> _Cell | None:
         """The cell that this thread runs, else the one that was begun last of those that others run."""
@@ -218,13 +217,15 @@ def _error_of(result: Any) -> BaseException | None:
     if result is None:  # IPython itself was interrupted
         return KeyboardInterrupt()
     error: BaseException | None = result.error_before_exec or result.error_in_exec
-    # The kernel interrupts a cell with `await` in it by cancelling it.
-    return KeyboardInterrupt() if isinstance(error, asyncio.CancelledError) else error
+    # The kernel interrupts a cell with `await` in it by cancelling it. (To import asyncio takes long.)
+    asyncio = sys.modules.get("asyncio")
+    cancelled = asyncio is not None and isinstance(error, asyncio.CancelledError)
+    return KeyboardInterrupt() if cancelled else error
 
 
 def _recorder_of_shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if get_ipython is None else get_ipython()
     if shell is None:
         return None
     watch(shell)
@@ -234,8 +235,8 @@ def _recorder_of_shell() -> Any:
 def _cells() -> list[_Cell]:
     recorder = _recorder_of_shell()
     if recorder is None:
-        script = _script().cell
-        return [] if script is None else [script]
+        script = _script()
+        return [] if script.source is None else [script.cell]
     recorder.current()
     return list(recorder.cells)
 
@@ -247,10 +248,9 @@ class _Script:
     """The program of this process."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
         self._error: BaseException | None = None
-        self.cell = _program()
-        self.callbacks: list[Ended] = []
+        self.source = _program()
+        self.cell = _Cell(0, self.source or "", status="running")
         self._unhandled, sys.excepthook = sys.excepthook, self._note
         # The hook is not told of a SystemExit, and no one else is. One that is raised by hand goes unseen.
         self._exit, sys.exit = sys.exit, self._leave
@@ -261,29 +261,24 @@ class _Script:
         self._unhandled(kind, error, trace)
 
     def _leave(self, code: Any = None, /) -> NoReturn:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and _recorder_of_shell() is None:
             self._error = SystemExit(code) if code else None
         self._exit(code)
 
     def _end(self) -> None:
-        if os.getpid() != self._pid:  # a child that was forked: the program goes on elsewhere
-            return
-        cell = self.cell or _Cell(0, "")
-        cell.callbacks, self.callbacks = self.callbacks, []
-        cell.status = "completed" if self._error is None else "error"
-        cell.end(self._error)
+        self.cell.end(self._error)
 
 
-def _program() -> _Cell | None:
+def _program() -> str | None:
+    """The source of the script; None where there is none, as at a prompt."""
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     if not isinstance(path, str):
         return None
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            source = file.read()
+            return file.read()
     except OSError:
         return None
-    return _Cell(0, source, status="running")
 
 
 _the_script: _Script | None = globals().get("_the_script")
