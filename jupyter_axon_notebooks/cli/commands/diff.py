@@ -77,12 +77,12 @@ def _header(pair: Sequence[NotebookCheckpoint]) -> Any:
 
 def _source(change: CellChange) -> Text:
     """A cell's change as a unified diff."""
-    said = Text(f"\ncell {shown(change.cell_id)}: {change.change}\n", style="bold")
+    said = Text("\n").append(f"cell {shown(change.cell_id)}: {change.change}", style="bold")
     if change.change == "moved":
         return said
     before, after = (source.splitlines() if source else [] for source in (change.before, change.after))
     for line in list(difflib.unified_diff(before, after, lineterm=""))[2:]:
-        said.append(f"{shown(line)}\n", style=_STYLES.get(line[:1], "not bold"))
+        said.append(f"\n{shown(line)}", style=_STYLES.get(line[:1]))
     return said
 
 
