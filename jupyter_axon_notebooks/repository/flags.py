@@ -14,7 +14,8 @@ nobody knows what is above it, and all cells count as above. *A cell's last exec
     Above the training cell, a cell had been executed, and then been saved with a source that it had not been executed with.
 ``out_of_order``
     By last executions, a cell did not run where it stands: it stands below the training cell, or is none of the most cells
-    above it that did run in their order. Of two that changed places it is the later one.
+    above it that did run in their order. Of two that changed places it is the later one. A cell
+    that may run again, as said below, counts by its first execution.
 ``rerun``
     A cell was executed more than once, so that what earlier executions left may matter. One that only imports, defines and
     sets up the notebook, and was the same each time, is not counted.
@@ -79,12 +80,15 @@ class _Seen:
         self._executions: dict[str, list[ExecutedCell]] = {}
         self._homeless: dict[str, ExecutedCell] = {}
         found = homes(executed, self._then, self._now)
-        for cell, at in zip(executed, found, strict=True):
+        turns: dict[str, list[int]] = {}
+        for turn, (cell, at) in enumerate(zip(executed, found, strict=True)):
             if at is None:
                 self._homeless[cell.cell_id or plain_source(cell.source)] = cell
-            else:  # in the order of last executions
-                self._executions[at] = self._executions.pop(at, [])
-                self._executions[at].append(cell)
+            else:
+                self._executions.setdefault(at, []).append(cell)
+                turns.setdefault(at, []).append(turn)
+        counts = {at: turns[at][0 if _may_run_again(runs) else -1] for at, runs in self._executions.items()}
+        self._in_turn = sorted(counts, key=counts.__getitem__)
         self._training = found[-1]
         order = list(self._then)
         self._is_placed = self._training in self._then
@@ -128,7 +132,7 @@ class _Seen:
     def out_of_order(self) -> Iterator[Flag]:
         """Cells that did not run where they stand."""
         place = {cell_id: index for index, cell_id in enumerate(self._then)}
-        ran = [cell_id for cell_id in self._executions if cell_id in place]
+        ran = [cell_id for cell_id in self._in_turn if cell_id in place]
         above = set(self._above)
         upwards = [cell_id for cell_id in ran if cell_id in above]
         in_order = _longest_rising([place[cell_id] for cell_id in upwards])
@@ -147,9 +151,7 @@ class _Seen:
     def rerun(self) -> Iterator[Flag]:
         """Cells that ran more than once."""
         for cell_id, runs in self._executions.items():
-            if len(runs) < 2 or (
-                len({plain_source(run.source) for run in runs}) == 1 and _only_defines(runs[0].source)
-            ):
+            if len(runs) < 2 or _may_run_again(runs):
                 continue
             yield Flag(
                 kind=FlagKind.RERUN,
@@ -223,6 +225,11 @@ _HARMLESS_MAGIC = re.compile(
     r"^[ \t]*(?:%(?:matplotlib|load_ext|reload_ext|autoreload|config|pip|conda)\b|!).*$", re.MULTILINE
 )
 _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)
+
+
+def _may_run_again(runs: Sequence[ExecutedCell]) -> bool:
+    """Whether executions after the first one left things as they were."""
+    return len({plain_source(run.source) for run in runs}) == 1 and _only_defines(runs[0].source)
 
 
 def _only_defines(source: str) -> bool:

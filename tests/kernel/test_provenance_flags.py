@@ -120,7 +120,7 @@ def test_white_space_is_no_change(notebook: Notebook) -> None:
 def test_imports_and_definitions_may_run_again(notebook: Notebook) -> None:
     notebook.edit("note", "%load_ext autoreload\n'''Helpers.'''\ndef double(x):\n    return 2 * x")
     notebook.save()
-    notebook.run("imports", "note", "imports", "note", "data", "model", "train")
+    notebook.run("imports", "note", "imports", "data", "note", "model", "imports", "train")
     assert notebook.flags() == []
 
 
