@@ -129,7 +129,7 @@ class CheckpointProvenance(Record, kw_only=True):
     executed : list of ExecutedCell
         Empty where nobody recorded it, as for a checkpoint made over REST.
     version : NotebookVersion, optional
-        The notebook as it was last saved then; None where the version is no longer kept.
+        The notebook as it was last saved then, without outputs; None where the version is no longer kept.
     """
 
     checkpoint_id: str

@@ -14,8 +14,8 @@ nobody knows what is above it, and all cells count as above. *A cell's last exec
     Above the training cell, a cell had been executed, and then been saved with a source that it had not been executed with.
 ``out_of_order``
     By last executions, a cell did not run where it stands: it stands below the training cell, or is none of the most cells
-    above it that did run in their order. Of two that changed places it is the later one. A cell
-    that may run again, as said below, counts by its first execution.
+    above it that did run in their order. Of two that changed places it is the later one. A cell that may run again, as
+    said below, counts by its first execution.
 ``rerun``
     A cell was executed more than once, so that what earlier executions left may matter. One that only imports, defines and
     sets up the notebook, and was the same each time, is not counted.

@@ -71,7 +71,7 @@ class Provenances:
     def _known_of(self, checkpoint: NotebookCheckpoint) -> CheckpointProvenance:
         known = CheckpointProvenance(checkpoint_id=checkpoint.id)
         if checkpoint.version_id is not None:
-            known.version = self._versions.get(checkpoint.notebook_id, checkpoint.version_id)
+            known.version = self._versions.get(checkpoint.notebook_id, checkpoint.version_id, outputs=False)
         provenance = self._stored(checkpoint)
         if provenance is not None:
             known.executed, known.environment = provenance.executed, provenance.environment
@@ -95,7 +95,7 @@ class Provenances:
             return []
         current: NotebookVersion | None = then
         if record["version_id"] != then.id:
-            current = self._versions.get(notebook_id, record["version_id"])
+            current = self._versions.get(notebook_id, record["version_id"], outputs=False)
         if current is None:
             return []
         saved_at = _saved_at(record) or current.created_at

@@ -42,7 +42,7 @@ def executed(*sources: str) -> list[ExecutedCell]:
 
 @pytest.fixture
 def notebook(repository: NotebookRepository) -> str:
-    return repository.create(new_notebook(code("c1", "x = 1"), id="nb")).id
+    return repository.create(new_notebook(code("c1", "x = 1", "printed", count=1), id="nb")).id
 
 
 def checkpoint(repository: NotebookRepository, provenance_id: str | None, **fields: Any) -> str:
@@ -60,7 +60,7 @@ def test_what_was_executed_comes_back_as_it_was(repository: NotebookRepository, 
     assert known.executed == cells
     assert known.environment == ENVIRONMENT
     assert known.version is not None
-    assert [cell.source for cell in known.version.cells] == ["x = 1"]
+    assert [(cell.source, cell.outputs) for cell in known.version.cells] == [("x = 1", [])]
 
 
 def test_each_content_is_stored_once(repository: NotebookRepository, store: Store, notebook: str) -> None:
@@ -126,7 +126,8 @@ def test_without_provenance_nothing_is_known_of_the_execution(
     known = repository.checkpoint_provenance(made)
     assert (known.executed, known.environment, known.flags) == ([], None, [])
     assert repository.checkpoint_script(made) is None
-    assert repository.checkpoint_notebook(made).cells[0].source == "x = 1"
+    [cell] = repository.checkpoint_notebook(made).cells
+    assert (cell.source, len(cell.outputs)) == ("x = 1", 1)
 
 
 def test_damage_is_named(repository: NotebookRepository, store: Store, notebook: str) -> None:
