@@ -87,7 +87,10 @@ class _Seen:
             else:
                 self._executions.setdefault(at, []).append(cell)
                 turns.setdefault(at, []).append(turn)
-        counts = {at: turns[at][0 if _may_run_again(runs) else -1] for at, runs in self._executions.items()}
+        counts = {
+            at: turns[at][0 if len(runs) > 1 and _may_run_again(runs) else -1]
+            for at, runs in self._executions.items()
+        }
         self._in_turn = sorted(counts, key=counts.__getitem__)
         self._training = found[-1]
         order = list(self._then)
