@@ -77,6 +77,12 @@ def rankable_metrics(metrics: Any) -> dict[str, float]:
     return ranked
 
 
+def named_values(metrics: Any) -> dict[str, Any]:
+    """Every value in ``metrics`` that is no container, by its name; of several of one name, the one that it stands for."""
+    names = (".".join(path) for path, _ in _leaves(metrics, into_lists=False))
+    return {name: resolve(metrics, name) for name in names if name}
+
+
 def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     """``metrics`` with non-finite floats as strings, and the names of those floats.
 

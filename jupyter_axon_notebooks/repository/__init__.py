@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinydb import where
 
 from ..errors import Conflict, NotFound
+from ..provenance import CheckpointDiff, CheckpointProvenance, Environment, ExecutedCell
 from ..records import (
     CellChange,
     NewCheckpoint,
@@ -38,9 +39,11 @@ from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
 from .diff import diff
 from .housekeeping import Housekeeping, Tidied
 from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, matching
+from .provenance import Provenances
 from .pruning import Prunable, PrunePlan, Pruning
 from .retention import Rule
 from .runs import Runs, runs_of
+from .script import script_of
 from .series import RunSeries, Series
 from .starter import STARTER_CELLS
 from .states import NoStates, States
@@ -98,6 +101,7 @@ class NotebookRepository:
         self._versions = Versions(store)
         self._series = Series(store, self._runs)
         self._pruning = Pruning(store, states, self._runs)
+        self._provenances = Provenances(store, self._checkpoints, self._versions)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)
 
@@ -491,6 +495,48 @@ class NotebookRepository:
             When checkpoints are pruned, but state files of them could not be removed; the pruning ends there.
         """
         return self._pruning.prune(notebook_id, rules, progress)
+
+    def put_provenance(
+        self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
+    ) -> str:
+        """Store what was executed, and in what; the ``provenance_id`` for the checkpoints that come of it.
+
+        What the notebook has stored already is not stored again: of the same the id is the same, and nothing is written.
+        Raises NotFound.
+        """
+        return self._provenances.put(notebook_id, executed, environment)
+
+    def checkpoint_provenance(self, checkpoint_id: str) -> CheckpointProvenance:
+        """All that is known of where a checkpoint came from, and what speaks against it coming out again.
+
+        Nothing is known of what was executed for a checkpoint that no kernel made. Raises NotFound.
+        """
+        return self._provenances.of_checkpoint(checkpoint_id)
+
+    def checkpoint_script(self, checkpoint_id: str) -> str | None:
+        """What was executed before a checkpoint, in that order, as a Python script; None where nobody knows.
+
+        Raises NotFound.
+        """
+        known = self.checkpoint_provenance(checkpoint_id)
+        return script_of(known.executed, f"Checkpoint {checkpoint_id}") if known.executed else None
+
+    def checkpoint_notebook(self, checkpoint_id: str) -> NotebookVersion:
+        """The notebook as it had been saved when a checkpoint was made; raises NotFound naming what is missing."""
+        checkpoint = self.get_checkpoint(checkpoint_id)
+        if checkpoint is None:
+            raise NotFound("checkpoint", checkpoint_id)
+        version = self.get_version(checkpoint.notebook_id, checkpoint.version_id or "")
+        if version is None:
+            raise NotFound("version", checkpoint.version_id or f"of checkpoint {checkpoint_id}")
+        return version
+
+    def diff_checkpoints(self, before: str, after: str) -> CheckpointDiff:
+        """What changed from one checkpoint to another: code, metrics, environment; raises NotFound naming a missing one.
+
+        The code is what was executed; where that is not known of both, what was saved.
+        """
+        return self._provenances.diff(before, after)
 
     # Runs
 
