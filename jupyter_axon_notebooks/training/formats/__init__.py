@@ -14,14 +14,23 @@ too; scikit-learn estimators by skops. Nothing is ever pickled, and no framework
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from . import modules, pytree, scikit
 from .arrays import type_name
-from .training import Restored, encode_training, restore_training
+from .training import Restored, encode_training, prepare_training
 
-__all__ = ["Encoded", "Restored", "encode_model", "encode_training", "restore_model", "restore_training"]
+__all__ = [
+    "Encoded",
+    "Restored",
+    "encode_model",
+    "encode_training",
+    "prepare_model",
+    "prepare_training",
+    "restore_model",
+    "restore_training",
+]
 
 
 class Encoded(Protocol):
@@ -55,7 +64,7 @@ class Format(Protocol):
 
     def encode(self, model: Any) -> Encoded: ...
 
-    def restore(self, path: str, model: Any, *, trusted: bool) -> Any: ...
+    def prepare(self, path: str, model: Any, *, trusted: bool) -> Callable[[], Any]: ...
 
 
 #: The first that recognises a model keeps it.
@@ -73,8 +82,10 @@ def encode_model(model: Any) -> Encoded:
     return _format_of(model).encode(model)
 
 
-def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
-    """Set ``model`` to what the file at ``path`` has, in place where it can be; of None, return what was stored.
+def prepare_model(path: str, model: Any | None, *, trusted: bool = False) -> Callable[[], Any]:
+    """What sets ``model`` to what the file at ``path`` has, in place where it can be, and returns it.
+
+    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none.
 
     Parameters
     ----------
@@ -84,15 +95,28 @@ def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any
     Raises
     ------
     InvalidData
-        If the two do not fit, or skops does not trust what is in it; nothing has changed then.
+        If the two do not fit, or skops does not trust what is in it.
     TypeError
         If it is no model that can be kept.
     NotFound, StateCorrupt, StateError
         If the file is gone, is none, or cannot be read.
     """
     if model is None:
-        return (scikit if scikit.is_skops(path) else pytree).restore(path, None, trusted=trusted)
-    return _format_of(model).restore(path, model, trusted=trusted)
+        known: Format = scikit if scikit.is_skops(path) else pytree
+        return known.prepare(path, None, trusted=trusted)
+    return _format_of(model).prepare(path, model, trusted=trusted)
+
+
+def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
+    """Do what :func:`prepare_model` prepares, at once; raises as it does, and then nothing has changed."""
+    return prepare_model(path, model, trusted=trusted)()
+
+
+def restore_training(
+    path: str, optimizer: Any | None, extra: Any | None, *, rng: bool, trusted: bool = False
+) -> Restored:
+    """Do what :func:`prepare_training` prepares, at once; raises as it does, and then nothing has changed."""
+    return prepare_training(path, optimizer, extra, rng=rng, trusted=trusted)()
 
 
 def _format_of(model: Any) -> Format:

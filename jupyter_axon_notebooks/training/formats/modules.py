@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from . import arrays, pytorch, stateful
-from .pytree import restore
+from .pytree import prepare
 from .tensorfile import TensorFile
 from .tree import Writer
 
-__all__ = ["NAMES", "encode", "recognises", "restore"]
+__all__ = ["NAMES", "encode", "prepare", "recognises"]
 
 NAMES = "PyTorch modules"
 

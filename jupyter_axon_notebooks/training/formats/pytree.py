@@ -7,7 +7,7 @@ from typing import Any
 
 from . import arrays, stateful
 from .reader import read_tree
-from .template import Plan, owned
+from .template import Plan, Step, owned
 from .tensorfile import TensorFile
 from .tree import Writer
 
@@ -26,20 +26,20 @@ def encode(model: Any) -> TensorFile:
     return writer.file(writer.value(model, "model", ""), None)
 
 
-def restore(path: str, model: Any, *, trusted: bool) -> Any:  # noqa: ARG001 - safe whoever wrote it
-    """Put what the file at ``path`` has into ``model``; of None, return it.
+def prepare(path: str, model: Any, *, trusted: bool) -> Step:  # noqa: ARG001 - safe whoever wrote it
+    """What puts what the file at ``path`` has into ``model`` and returns it; of None, what was stored.
 
     Raises
     ------
     InvalidData
-        If the two do not fit; nothing has changed then.
+        If the two do not fit.
     StateCorrupt
         If the file is none.
     """
     stored = read_tree(path)
     if model is None:
-        return owned(stored)
+        return lambda: owned(stored)
     plan = Plan()
     step = plan.fit(model, stored, "model", strict=True)
     plan.check("model")
-    return step()
+    return step

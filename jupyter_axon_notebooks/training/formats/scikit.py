@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ...errors import InvalidData, StateError
 from .arrays import type_name
+from .template import Step
 from .tensorfile import corrupt, reading
 
 NAMES = "scikit-learn estimators"
@@ -58,13 +59,13 @@ def encode(model: Any) -> SkopsFile:
     return SkopsFile(content)
 
 
-def restore(path: str, model: Any, *, trusted: bool) -> Any:
-    """Set ``model``, of the same class, to what the file at ``path`` has; of None, return that.
+def prepare(path: str, model: Any, *, trusted: bool) -> Step:
+    """What sets ``model``, of the same class, to what the file at ``path`` has and returns it; of None, what was stored.
 
     Raises
     ------
     InvalidData
-        If it has types that skops does not trust, or is of another class; nothing has changed then.
+        If it has types that skops does not trust, or is of another class.
     StateCorrupt
         If the file is none that skops can read.
     StateError
@@ -88,12 +89,16 @@ def restore(path: str, model: Any, *, trusted: bool) -> Any:
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
     if model is None:
-        return stored
+        return lambda: stored
     if type(stored) is not type(model):
         raise InvalidData("model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}")
-    model.__dict__.clear()
-    model.__dict__.update(stored.__dict__)
-    return model
+
+    def step() -> Any:
+        model.__dict__.clear()
+        model.__dict__.update(stored.__dict__)
+        return model
+
+    return step
 
 
 def is_skops(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .reader import read_tree
@@ -44,22 +45,22 @@ def encode_training(optimizer: Any, extra: Any, *, rng: bool = True) -> TensorFi
     return writer.file(tree, None)
 
 
-def restore_training(
+def prepare_training(
     path: str,
     optimizer: Any | None,
     extra: Any | None,
     *,
     rng: bool,
     trusted: bool = False,  # noqa: ARG001 - safe whoever wrote it
-) -> Restored:
-    """Put what the file at ``path`` has into ``optimizer`` and ``extra``, and set the random generators if ``rng`` says so.
+) -> Callable[[], Restored]:
+    """What puts what the file at ``path`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
 
     ``extra`` may have less than is stored: what it lacks is put into its dicts and lists as well.
 
     Raises
     ------
     InvalidData
-        If what is given does not fit what is stored; nothing has changed then.
+        If what is given does not fit what is stored.
     NotFound, StateCorrupt, StateError
         If the file is gone, is none, or cannot be read.
     """
@@ -81,7 +82,11 @@ def restore_training(
         else:
             steps.append(plan.fit(template, stored, name, strict=name == "optimizer"))
         plan.check(name)
-    restored = Restored(*(step() for step in steps))
-    if rng and states is not None:
-        set_rng_states(states)
-    return restored
+
+    def restore() -> Restored:
+        restored = Restored(*(step() for step in steps))
+        if rng and states is not None:
+            set_rng_states(states)
+        return restored
+
+    return restore
