@@ -1,4 +1,4 @@
-"""Checkpoints on the command line: how they are named, which way a metric is better, and how they are shown."""
+"""Checkpoints on the command line: pins, which way a metric is better, and how they are shown."""
 
 from __future__ import annotations
 
@@ -7,22 +7,12 @@ from typing import Any
 
 import click
 
-from ..errors import NotFound
 from ..metrics import direction, resolve
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
 from ..states.folders import size_text
 from .output import Column, local_time, short_ids, table
-from .which import the_only
-
-
-def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheckpoint:
-    """The checkpoint whose id is ``which``, or alone begins with it; raises NotFound."""
-    ids = repository.checkpoint_ids_beginning(which) if which else []
-    found = repository.get_checkpoint(which if which in ids else the_only(ids, "checkpoint", which))
-    if found is None:  # deleted meanwhile
-        raise NotFound("checkpoint", which)
-    return found
+from .which import find_checkpoint
 
 
 def set_pins(repository: NotebookRepository, checkpoints: Sequence[str], *, pinned: bool) -> None:

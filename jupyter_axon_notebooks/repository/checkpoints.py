@@ -132,10 +132,6 @@ class Checkpoints:
         found = self._store.checkpoints.get(doc_id=id)
         return None if found is None else checkpoint_of(found)
 
-    def ids_beginning(self, prefix: str) -> list[str]:
-        """The ids that begin with ``prefix``."""
-        return self._store.checkpoints.ids_beginning(prefix)
-
     def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookCheckpoint]:
         """The checkpoints that match, newest first."""
         order = ["-created_at", "-id"]

@@ -17,11 +17,11 @@ from ...records import NotebookCheckpoint
 from ...repository import NotebookRepository
 from ...repository.retention import state_paths
 from ...states import StateFiles
-from ..checkpoints import find_checkpoint, is_minimized
+from ..checkpoints import is_minimized
 from ..files import new_file
 from ..output import progress
 from ..session import Session, with_session
-from ..which import find_id
+from ..which import find_checkpoint, find_id
 
 _CHUNK: Final = 1 << 20
 
