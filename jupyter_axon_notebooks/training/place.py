@@ -26,6 +26,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -83,6 +84,19 @@ def use(path_or_id: str | os.PathLike[str] | None) -> Place | None:
         raise NotFound("file", place.path)
     _used = place
     return place
+
+
+@contextmanager
+def using(path_or_id: str | os.PathLike[str]) -> Iterator[None]:
+    """Say which notebook this is, as :func:`use` does; taken back if what follows fails."""
+    global _used
+    before = _used
+    use(path_or_id)
+    try:
+        yield
+    except BaseException:
+        _used = before
+        raise
 
 
 def find_place() -> Place:
