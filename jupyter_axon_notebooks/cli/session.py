@@ -61,9 +61,9 @@ class Session:
             yield repository_of(store)
 
     @contextmanager
-    def with_states(self) -> Iterator[tuple[NotebookRepository, StateFiles]]:
-        """The records, of a store that is there, and the state files of their checkpoints; as :meth:`existing_store`."""
-        with self.existing_store() as store:
+    def with_states(self, *, make: bool = False) -> Iterator[tuple[NotebookRepository, StateFiles]]:
+        """The records and the state files of their checkpoints; as :meth:`existing_store`, or as :meth:`store` with ``make``."""
+        with self.store() if make else self.existing_store() as store:
             roots = [Path(root) for root in self.config.extra_states_roots]
             states = StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store.mark_id)
             yield repository_of(store, states), states

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 from kernels import Kernel, kernel_of, python_path
+from live import Kernel as LiveKernel
+from live import started
 from processes import Server, notebook, write
+from trained import SET_UP, train
 
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import place, settings
 
 
@@ -49,19 +54,24 @@ def opened() -> Iterator[Callable[..., Kernel]]:
         yield open
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that no server started, with a data folder of its own."""
+def told_nothing(folder: Path) -> dict[str, str]:
+    """The environment of a process that no server started, with a data folder of its own in ``folder``."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "AXON", "JPY_"))
     }
     return {
         **kept,
-        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
-        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
-        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "PYTHONPATH": python_path(),
     }
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that no server started, with a data folder of its own."""
+    return told_nothing(tmp_path)
 
 
 @pytest.fixture
@@ -75,3 +85,47 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(settings, "_warned", set())
     monkeypatch.setattr(place, "_used", None)
     return tmp_path / "data"
+
+
+# Trainings
+
+
+@pytest.fixture
+def training(
+    environment: dict[str, str], tmp_path: Path, notebook_file: Path
+) -> Iterator[Callable[..., LiveKernel]]:
+    """Starts kernels of :func:`notebook_file` that are to train, and ends those that still run when the test is over."""
+    with ExitStack() as stack:
+
+        def start(**given: str) -> LiveKernel:
+            told = {**environment, "AXON_NOTEBOOK": str(notebook_file), **given}
+            return stack.enter_context(started(tmp_path, told))
+
+        yield start
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[NotebookRepository]:
+    """What the trainings of this test have recorded."""
+    folder = tmp_path / "data" / "axon_notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = open_store(f"sqlite:///{folder}/axon.db")
+    yield NotebookRepository(store)
+    store.close()
+
+
+@pytest.fixture
+def notebook_file(tmp_path: Path) -> Path:
+    """The notebook of the trainings."""
+    return write(tmp_path / "train.ipynb", notebook(SET_UP, train()))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
+    """Losses and weights of a training that nothing breaks off."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with started(folder, told_nothing(folder)) as kernel:
+        kernel.do(SET_UP)
+        kernel.do(train())
+        losses = kernel.ask("[c.metrics['loss'] for c in reversed(axon.checkpoints())]")
+        return losses, bytes.fromhex(kernel.ask("model['w'].tobytes().hex()"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,8 @@ class Kernel:
         )
         self._client.load_connection_file()
         self._client.start_channels(iopub=False, stdin=False, hb=False)
-        self.run(ASKED)
+        self.run(f"import os\n{ASKED}")
+        self.pid = int(self.evaluate("", "os.getpid()"))
 
     def run(self, code: str) -> None:
         """Execute it, as a cell."""
@@ -62,6 +64,20 @@ class Kernel:
     def asked(self, question: str) -> Any:
         """What a question gives there."""
         return json.loads(self.evaluate("", f"__import__('json').dumps({question})"))
+
+    def begin(self, code: str) -> str:
+        """Have it executed, and do not wait for it."""
+        return str(self._client.execute(code))
+
+    def finish(self, begun: str) -> None:
+        """Wait until it is done, which has to go well."""
+        while (message := self._client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != begun:
+            pass
+        assert message["content"]["status"] == "ok", message["content"]
+
+    def kill(self) -> None:
+        """End its process by force."""
+        os.kill(self.pid, signal.SIGKILL)
 
     def evaluate(self, code: str, expression: str) -> str:
         reply = self._client.execute(code, user_expressions={"asked": expression}, reply=True, timeout=60)[

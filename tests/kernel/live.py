@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,15 @@ from jupyter_client.manager import KernelManager
 
 #: Seconds that anything may take.
 PATIENCE = 60
+
+
+@dataclass
+class Ran:
+    """What a cell put out."""
+
+    text: str = ""
+    error: str | None = None
+    shown: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Kernel:
@@ -50,6 +62,39 @@ class Kernel:
     def run(self, source: str, cell_id: str | None = None, **content: Any) -> dict[str, Any]:
         return self.reply(self.send(source, cell_id, **content))
 
+    def output(self, message_id: str) -> Ran:
+        """What a cell put out, once it has ended."""
+        ran = Ran()
+        while True:
+            message = self._client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "stream":
+                ran.text += content["text"]
+            elif kind == "error":
+                ran.error = f"{content['ename']}: {content['evalue']}"
+            elif kind in ("display_data", "execute_result", "update_display_data"):
+                ran.shown.append(content["data"])
+            elif kind == "status" and content["execution_state"] == "idle":
+                return ran
+
+    def do(self, source: str, cell_id: str | None = None) -> Ran:
+        """What a cell put out, which must not fail."""
+        ran = self.output(self.send(source, cell_id))
+        assert ran.error is None, (ran.error, ran.text)
+        return ran
+
+    def interrupt(self) -> None:
+        """As the stop button does."""
+        self.manager.interrupt_kernel()
+
+    def kill(self) -> None:
+        """As the out-of-memory killer does."""
+        provisioner: Any = self.manager.provisioner
+        os.kill(provisioner.process.pid, signal.SIGKILL)
+        provisioner.process.wait(PATIENCE)
+
     def ask(self, expression: str) -> Any:
         """The value of an expression, which has to be a literal."""
         reply = self.run("", silent=True, store_history=False, user_expressions={"it": expression})
@@ -65,10 +110,10 @@ class Kernel:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Kernel]:
-    """A kernel that works in ``folder``."""
+def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Kernel]:
+    """A kernel that works in ``folder``, with this environment or the one of the tests."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(folder))
+    manager.start_kernel(cwd=str(folder), **({} if environment is None else {"env": dict(environment)}))
     client = manager.client()
     client.start_channels()
     try:
