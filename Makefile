@@ -7,7 +7,7 @@ VENV_MIN := .venv-min
 VENV_COLLABORATION := .venv-collaboration
 VENV_BENCH := .venv-bench
 LAB := .lab
-SAMPLE := train_spirals.ipynb
+SAMPLE := train_digits.ipynb
 # What meets the packages we depend on, but for the fuzzer, which needs newer ones than the oldest.
 MIN_TESTS := tests/store tests/repository tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
 	tests/cli/test_process.py --ignore tests/server/test_rest_fuzz.py
@@ -24,11 +24,12 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # A locale that orders texts otherwise than by code point, for the tests of PostgreSQL. Containers come without it.
 LOCALE := /usr/share/i18n/locales/en_US
 
-.PHONY: help lab install test test-long test-min test-collaboration lint format bench clean
+.PHONY: help lab install test test-frameworks test-long test-min test-collaboration lint format bench clean
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
 	@echo "make test    install what the tests need and run all of them, but for those below"
+	@echo "make test-frameworks     train in real kernels, with PyTorch and scikit-learn"
 	@echo "make test-long           kill processes and servers at every turn, have many at work at once, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
@@ -57,6 +58,10 @@ lab: install
 
 test: $(VENV)/.installed-test | $(LOCALE)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
+
+# What trains: in kernels of JupyterLab's server, nbconvert and papermill, with PyTorch and scikit-learn, the samples too.
+test-frameworks: $(VENV)/.installed-test-frameworks
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/frameworks tests/kernel)
 
 # What takes minutes because it starts, kills and outwaits many processes.
 test-long: $(VENV)/.installed-test
