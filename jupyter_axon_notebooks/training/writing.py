@@ -48,10 +48,10 @@ def write_states(
                 )
                 writers[part] = writer
                 for chunk in encoded.chunks():
-                    octets = chunk.cast("B")
+                    octets = chunk.cast("B") if chunk.nbytes else memoryview(b"")
                     for start in range(0, len(octets), _PIECE):
                         piece = octets[start : start + _PIECE]
-                        writer.write(piece)
+                        writer.write(piece, kept=True)
                         written += len(piece)
                         progress(written, total)
                 writer.prepare()

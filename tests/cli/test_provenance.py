@@ -1,4 +1,4 @@
-"""`diff` and `export --checkpoint`: what two checkpoints differ in, and what led to one."""
+"""`provenance`, `diff` and `export --checkpoint`: where a checkpoint came from, what two checkpoints differ in, and what led to one."""
 
 from __future__ import annotations
 
@@ -71,9 +71,22 @@ def test_a_comparison_for_scripts_is_that_of_rest(axon: Axon, checkpoints: Noteb
     assert compared == expected
 
 
+def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepository) -> None:
+    said = [" ".join(line.split()) for line in axon("provenance", "aaaa").stdout.splitlines()]
+    assert "git c1" in said
+    assert "1 import math" in said
+    assert any(line.startswith("drifted") for line in said)
+    told = axon("provenance", "aaaa", "--json").json
+    expected = checkpoints.checkpoint_provenance("aaaa-1").to_json()
+    assert expected.pop("version")
+    assert told == expected
+    assert "What was executed is not known" in axon("provenance", "rest").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
+        (("provenance", "zz"), 3, "checkpoint zz not found"),
         (("diff", "aa", "rest"), 3, "aa could be any of 2 checkpoints: aaaa-1, aabb-2"),
         (("diff", "rest", "zz"), 3, "checkpoint zz not found"),
         (("diff", "rest", ""), 3, "an empty text names no checkpoint"),
