@@ -27,11 +27,14 @@ class Line:
         Of the last checkpoint, or of the one the run was resumed from; None before the first.
     execution : object
         The execution of a cell that the last checkpoint was made in; None outside of cells.
+    is_resumed : bool
+        Whether it has come no further than the checkpoint it was resumed from, which may lie in the middle of an epoch.
     """
 
     epoch: int | None = None
     step: int | None = None
     execution: Any = None
+    is_resumed: bool = False
     _steps: dict[int, int] = field(default_factory=dict)  # the last step of each epoch
 
     def is_advanced_by(self, epoch: int | None, step: int | None, execution: Any) -> bool:
@@ -45,7 +48,8 @@ class Line:
         if epoch is None:
             return step is None or step > self.step
         if step is None:
-            return epoch > self.epoch or (epoch == self.epoch and execution == self.execution)
+            goes_on = self.is_resumed or execution == self.execution
+            return epoch > self.epoch or (epoch == self.epoch and goes_on)
         return (epoch, step) > (self.epoch, self.step)
 
     def place(self, epoch: int | None, step: int | None) -> tuple[int, int]:
@@ -62,8 +66,12 @@ class Line:
 
     def move(self, epoch: int, step: int, execution: Any) -> None:
         """A checkpoint was made there."""
-        self.epoch, self.step, self.execution = epoch, step, execution
+        self.epoch, self.step, self.execution, self.is_resumed = epoch, step, execution, False
         self._steps[epoch] = step
+
+    def resume(self, epoch: int, step: int) -> None:
+        """It goes on from a checkpoint of another run."""
+        self.epoch, self.step, self.is_resumed = epoch, step, True
 
 
 @functools.cache

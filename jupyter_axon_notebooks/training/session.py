@@ -273,7 +273,7 @@ class Session:
         # What another notebook trained is where this one starts, but its runs are its own.
         branch = parent if parent.notebook_id == notebook_id else None
         self._run = Running(self._tracking, self._lock, notebook_id, branch)
-        self._run.line.move(parent.epoch, parent.step, current_execution())
+        self._run.line.resume(parent.epoch, parent.step)
         self._run.go_on()
         try:
             self._tracking.record(self._run.store)

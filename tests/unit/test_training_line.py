@@ -47,6 +47,16 @@ def test_what_comes_after_goes_on(
     assert walked.is_advanced_by(epoch, step, execution) is goes_on
 
 
+def test_a_run_may_go_on_in_the_middle_of_the_epoch_it_was_resumed_in() -> None:
+    walked = Line()
+    walked.resume(3, 40)
+    assert walked.is_advanced_by(3, None, NEXT_CELL)
+    assert walked.place(3, None) == (3, 41)
+    assert not walked.is_advanced_by(2, None, CELL)
+    walked.move(3, 41, CELL)
+    assert not walked.is_advanced_by(3, None, NEXT_CELL)
+
+
 def test_what_is_omitted_follows_from_the_run() -> None:
     assert line().place(None, None) == (0, 0)
     assert line().place(7, None) == (7, 0)
