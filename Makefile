@@ -16,7 +16,7 @@ MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
 	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \
 	-W ignore::jupyter_events.utils.JupyterEventsVersionWarning
 # What `make bench` runs, and where it leaves its figures and the plot.
-BENCHMARKS := register best beside_mlflow listing memory
+BENCHMARKS := register best beside_mlflow checkpointing listing memory
 MEASURED := build/benchmarks
 # JupyterLab refuses to run as root unless told that this is meant.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -24,7 +24,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # A locale that orders texts otherwise than by code point, for the tests of PostgreSQL. Containers come without it.
 LOCALE := /usr/share/i18n/locales/en_US
 
-.PHONY: help lab install test test-frameworks test-long test-min test-collaboration lint format bench clean
+.PHONY: help lab install test test-frameworks test-long test-min test-collaboration lint format bench bench-states clean
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
@@ -35,7 +35,8 @@ help:
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make lint    formatting, linting, types and import layers"
 	@echo "make format  apply the formatter"
-	@echo "make bench   measure what the README's tables report, with MLflow beside; takes over half an hour"
+	@echo "make bench   measure what the README's tables report, with MLflow and trackio beside; takes over half an hour"
+	@echo "make bench-states        measure what writing and restoring the states of large models takes, with PyTorch"
 	@echo "make clean   remove everything that was installed or built here"
 
 $(BIN)/python:
@@ -114,6 +115,11 @@ bench: $(VENV_BENCH)/.installed
 	@$(VENV_BENCH)/bin/python benchmarks/plot.py --output $(MEASURED)/growth.svg \
 		$(MEASURED)/register.json $(MEASURED)/best.json $(MEASURED)/beside_mlflow.json
 	@$(VENV_BENCH)/bin/python benchmarks/saves.py
+
+# With the PyTorch of `make test-frameworks`: it is too large to have it twice.
+bench-states: $(VENV)/.installed-test-frameworks
+	@mkdir -p $(MEASURED)
+	@$(BIN)/python benchmarks/states.py --json $(MEASURED)/states.json
 
 clean:
 	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
