@@ -331,7 +331,9 @@ class NotebookRepository:
 
     # Checkpoints
 
-    def create_checkpoint(self, new: NewCheckpoint, *, overwrite: bool = False) -> NotebookCheckpoint:
+    def create_checkpoint(
+        self, new: NewCheckpoint, *, overwrite: bool = False, made_at: datetime | None = None
+    ) -> NotebookCheckpoint:
         """Store a checkpoint, tied to the notebook's current version unless it names another.
 
         A run that is not known yet begins with it, and is taken for stopped an hour after its last checkpoint. Within a
@@ -341,6 +343,9 @@ class NotebookRepository:
         ----------
         overwrite : bool
             Replace the run's checkpoint at this epoch and step, if it has one: that one and its state files are gone.
+        made_at : datetime, optional
+            When it was made, of one that could not be stored then. It takes its place among the others by that, so who
+            has asked for later ones already is not told of it.
 
         Raises
         ------
@@ -352,7 +357,7 @@ class NotebookRepository:
         InvalidData
             When the notebook has no such version.
         """
-        return self._checkpoints.create(new, overwrite=overwrite)
+        return self._checkpoints.create(new, overwrite=overwrite, made_at=made_at)
 
     def checkpoint_ids_beginning(self, prefix: str) -> list[str]:
         """The ids of the checkpoints whose ids begin with ``prefix``."""
@@ -548,6 +553,7 @@ class NotebookRepository:
         parent_checkpoint_id: str | None = None,
         process: RunProcess | None = None,
         lease_until: datetime | None = None,
+        started_at: datetime | None = None,
     ) -> TrainingRun:
         """Begin a run, from scratch or from a checkpoint of the same notebook, whose record is ``running`` from now on.
 
@@ -555,6 +561,8 @@ class NotebookRepository:
         ----------
         lease_until : datetime, optional
             When it is taken for stopped unless :meth:`renew_run` says otherwise; None: it lives until it is ended.
+        started_at : datetime, optional
+            When it began, of one that could not be stored then.
 
         Raises
         ------
@@ -571,7 +579,7 @@ class NotebookRepository:
             lease_until=lease_until,
             process=process,
         )
-        return self._runs.create(run)
+        return self._runs.create(run, started_at=started_at)
 
     def renew_run(self, id: str, lease_until: datetime) -> TrainingRun:
         """Say that a run lives, and until when to believe it.

@@ -52,9 +52,11 @@ class Checkpoints:
         self._states = states
         self._runs = Runs(store)
 
-    def create(self, new: NewCheckpoint, *, overwrite: bool) -> NotebookCheckpoint:
+    def create(
+        self, new: NewCheckpoint, *, overwrite: bool, made_at: datetime | None = None
+    ) -> NotebookCheckpoint:
         """Store a new checkpoint, with ``overwrite`` in place of the run's at its epoch and step."""
-        checkpoint, replaced = self._create(new, overwrite)
+        checkpoint, replaced = self._create(new, overwrite, made_at)
         if replaced is not None:
             # What cannot be removed now a sweep removes; the checkpoint is stored all the same.
             with suppress(AxonError):
@@ -62,7 +64,9 @@ class Checkpoints:
         return checkpoint
 
     @retried
-    def _create(self, new: NewCheckpoint, overwrite: bool) -> tuple[NotebookCheckpoint, str | None]:
+    def _create(
+        self, new: NewCheckpoint, overwrite: bool, made_at: datetime | None
+    ) -> tuple[NotebookCheckpoint, str | None]:
         """Store a new checkpoint; it, and the id of the one that it replaces, if it does."""
         with self._store.transaction():
             notebook = self._store.notebooks.locked(new.notebook_id)
@@ -76,7 +80,7 @@ class Checkpoints:
                 },
                 id=new.id or new_id(),
                 version_id=new.version_id or notebook["version_id"],
-                created_at=now_after(self._newest(new.notebook_id)),
+                created_at=made_at or now_after(self._newest(new.notebook_id)),
             )
             if new.version_id is not None:
                 self._check_version(new.notebook_id, new.version_id)

@@ -46,18 +46,18 @@ class Runs:
         self._store = store
 
     @retried
-    def create(self, run: TrainingRun) -> TrainingRun:
-        """Store a new run."""
+    def create(self, run: TrainingRun, *, started_at: datetime | None = None) -> TrainingRun:
+        """Store a new run; of one that began before it could be stored, ``started_at`` says when."""
         with self._store.transaction():
             notebook = self._store.notebooks.locked(run.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", run.notebook_id)
-            self._begin(notebook, run)
+            self._begin(notebook, run, started_at)
         return run
 
-    def _begin(self, notebook: Document, run: TrainingRun) -> None:
+    def _begin(self, notebook: Document, run: TrainingRun, started_at: datetime | None = None) -> None:
         newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
-        run.started_at = now_after(newest)
+        run.started_at = started_at or now_after(newest)
         if run.parent_checkpoint_id is not None:
             parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
             if parent is None or parent["notebook_id"] != run.notebook_id:

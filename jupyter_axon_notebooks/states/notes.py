@@ -61,6 +61,11 @@ def write_note(root: str, note: Note) -> None:
                 changed.sync()
 
 
+def has_note(root: str, notebook_id: str, checkpoint_id: str) -> bool:
+    """Whether a checkpoint has a note: nobody has recorded it, or deleted it, since it was written."""
+    return os.path.lexists(os.path.join(root, notebook_id, checkpoint_id, NOTE))
+
+
 def read_notes(root: str) -> Iterator[Note | StateError]:
     """All notes below a root; in place of one that cannot be read, the error that says why."""
     for notebook_id, home in _folders(root):

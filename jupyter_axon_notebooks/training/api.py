@@ -99,7 +99,8 @@ def resume(
 
     Looks at the newest run of this notebook that has a checkpoint. If it failed, was stopped, or its process is gone, its
     latest checkpoint is restored into what is given, random number generators included, and a new run begins that
-    branches off there. A run that finished, or that is alive in another process, is left alone.
+    branches off there. A run that finished, or that is alive in another process, is left alone. Should the store not be
+    had, there is a warning and training begins anew: no run there is comes to harm by that.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def resume(
     Raises
     ------
     StoreError
-        When the store cannot be had: training anew by mistake would be worse.
+        When the store cannot be had, and it was said which run or checkpoint to go on with.
     NotFound
         When there is no such checkpoint, or it has no state.
     StateCorrupt, InvalidData
@@ -129,6 +130,8 @@ def resume(
 
 def best(metric: str, mode: Literal["min", "max"] | None = None) -> Checkpoint:
     """The checkpoint of this notebook with the best value of a metric; of equal ones the earliest.
+
+    Like the other questions, it counts in what this process has made and the store does not have yet.
 
     Parameters
     ----------
@@ -200,6 +203,10 @@ def use(path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
     Raises
     ------
     NotFound
-        When there is no such file or record; then nothing changes.
+        When there is no such file or record; then nothing changes, as after every other error.
+    Forbidden
+        When the record is another user's.
+    InvalidData, StoreError
+        When the file is no notebook, or the store cannot be had.
     """
     return _current().use(path_or_id)

@@ -89,6 +89,10 @@ class Checkpoint:
         """Whether a store has it. If not, its state files are on the disk all the same, with a note beside them."""
         return self._is_recorded
 
+    def was_recorded(self, record: NotebookCheckpoint) -> None:
+        """The store has it now, as ``record``."""
+        self._record, self._is_recorded = record, True
+
     @property
     def has_state(self) -> bool:
         """Whether there is a model's state to restore: none was given, or it was pruned, or its file is gone."""

@@ -49,8 +49,11 @@ def say(text: str) -> None:
 
 
 def described(record: NotebookCheckpoint) -> str:
-    """A checkpoint in a few words: ``checkpoint 1f9c22ab (epoch 3, step 120, val_loss 0.512)``."""
-    shown = [f"epoch {record.epoch}", f"step {record.step}"]
+    """A checkpoint in a few words: ``checkpoint 1f9c22ab (epoch 3, step 120, val_loss 0.512)``.
+
+    A step that is counted with the epochs says nothing.
+    """
+    shown = [f"epoch {record.epoch}", *([f"step {record.step}"] if record.step != record.epoch else [])]
     shown += [f"{name} {value}" for name, value in list(_metrics(record).items())[:4]]
     return f"checkpoint {record.id[:8]} ({', '.join(shown)})"
 

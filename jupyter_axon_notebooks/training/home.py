@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ..defaults import data_folder
-from ..errors import AxonError, Conflict, StoreError
+from ..errors import AxonError, StoreError
 from ..repository import NotebookRepository
 from ..states import StateFiles
-from ..store import Store, open_store
+from ..store import Store
 from ..sync import read_origin
 from .settings import KernelSettings
 
 #: Seconds after a failure before the store is tried again; the last for good.
 _RETRY: Final = (5.0, 15.0, 60.0, 300.0)
+#: Seconds to wait for others who keep the store locked: while all is well, and when it was not the last time.
+_PATIENT: Final = 10.0
+_IMPATIENT: Final = 1.0
 
 _T = TypeVar("_T")
 
@@ -43,6 +46,15 @@ class Home:
     origin: str
 
 
+def warn(text: str) -> None:
+    """Warn the user, at the line of theirs that led here."""
+    warnings.warn(text, AxonWarning, stacklevel=_depth_of_caller())
+
+
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
+
+
 def _depth_of_caller() -> int:
     """How far up the first line outside of this package is, for who calls this: whom a warning is for."""
     package, depth = __name__.partition(".")[0], 1
@@ -63,13 +75,9 @@ class Tracking:
         self._settings = settings
         self._pid = os.getpid()
         self._home: Home | None = None
+        self._mark = ""
         self._failures = 0
         self._again_at = 0.0
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether the store could not be had the last time."""
-        return self._failures > 0
 
     @property
     def opened(self) -> Home | None:
@@ -95,9 +103,10 @@ class Tracking:
         if settings.unreachable is not None:
             raise StoreError(settings.unreachable)
         origin = read_origin(data_folder(settings.data_dir))
-        store = open_store(settings.store_url)
+        store = Store(settings.store_url, busy_timeout=_IMPATIENT if self._failures else _PATIENT)
         try:
-            states = StateFiles(Path(settings.states_root), store_id=store.mark_id)
+            self._mark = store.mark_id
+            states = StateFiles(Path(settings.states_root), store_id=self._mark)
             return Home(store, NotebookRepository(store, states=states), states, origin)
         except BaseException:
             store.close()
@@ -114,28 +123,31 @@ class Tracking:
         """The home of state files, whether or not there is a store."""
         if self._home is not None:
             return self._home.states
-        return StateFiles(Path(self._settings.states_root))
+        return StateFiles(Path(self._settings.states_root), store_id=self._mark)
 
-    def record(self, work: Callable[[Home], _T]) -> _T:
+    def record(self, work: Callable[[Home], _T], *, at_once: bool = False) -> _T:
         """What ``work`` gives; done with nothing else than the store, whose failures are told once.
+
+        Parameters
+        ----------
+        at_once : bool
+            Do not wait until it is time to try again.
 
         Raises
         ------
         Untracked
             When the store did not take it, or is not to be tried again yet.
-        Conflict
-            When it is the user who has to decide.
         """
-        if self._failures and time.monotonic() < self._again_at:
+        if self._failures and not at_once and time.monotonic() < self._again_at:
             raise Untracked
         try:
             done = work(self.home())
-        except Conflict:
-            raise
         except Exception as error:  # whatever it is, the training goes on
             self._failed(error)
             raise Untracked from error
-        self._failures = 0
+        if self._failures:
+            self._failures = 0
+            self.close()  # the next to open it has patience again
         return done
 
     def _failed(self, error: Exception) -> None:
@@ -143,13 +155,10 @@ class Tracking:
         self._again_at = time.monotonic() + wait
         self._failures += 1
         if self._failures == 1:
-            cause = str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
-            warnings.warn(
-                f"checkpoints are not being recorded: {cause}. The training goes on, and their state files are written to "
-                f"{self._settings.states_root}. They are recorded as soon as the store can be had again; after the "
-                "training, `jupyter axon recover` does it",
-                AxonWarning,
-                stacklevel=_depth_of_caller(),
+            warn(
+                f"checkpoints are not being recorded: {_cause(error)}. The training goes on, and their state files are "
+                f"written to {self._settings.states_root}. They are recorded as soon as the store can be had again; after "
+                "the training, `jupyter axon recover` does it"
             )
         if isinstance(error, StoreError):
             self.close()

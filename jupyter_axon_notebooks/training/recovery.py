@@ -10,7 +10,15 @@ from typing import Literal
 
 import msgspec
 
-from ..errors import Conflict, InvalidData, NotFound, StateError
+from ..errors import (
+    Conflict,
+    Forbidden,
+    InvalidData,
+    NoSpace,
+    NotFound,
+    RecordDamaged,
+    StateError,
+)
 from ..provenance import Environment, ExecutedCell
 from ..records import (
     Moment,
@@ -24,8 +32,13 @@ from ..records import (
 from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..states.notes import Note, move_checkpoint, read_notes, remove_note, write_note
+from ..store.failures import ForeignRecord
 from .notebook import record_of
 from .place import Place
+from .runs import LEASE, is_alive
+
+#: What may be wrong with one of them, and is no reason to leave the others.
+_OF_ONE = (Conflict, Forbidden, ForeignRecord, InvalidData, NoSpace, NotFound, RecordDamaged, StateError)
 
 
 class Unrecorded(Record, kw_only=True):
@@ -37,6 +50,8 @@ class Unrecorded(Record, kw_only=True):
         When it was made.
     path : str, optional
         The notebook's file, or the script's, by the origin that saw it.
+    record_id : str, optional
+        The record's, where it was named or the notebook is no file.
     store_url : str
         Which store could not be had.
     """
@@ -49,6 +64,7 @@ class Unrecorded(Record, kw_only=True):
     owner: str
     origin: str | None = None
     path: str | None = None
+    record_id: str | None = None
     kind: Literal["notebook", "script", "unknown"] = "unknown"
     executed: list[ExecutedCell] = msgspec.field(default_factory=list)
     environment: Environment | None = None
@@ -96,11 +112,21 @@ def find_unrecorded(states: StateFiles) -> Iterator[Unrecorded | Recovery]:
 
 
 def recover(
-    repository: NotebookRepository, states: StateFiles, origin: str, noted: Iterable[Unrecorded]
+    repository: NotebookRepository,
+    states: StateFiles,
+    origin: str,
+    noted: Iterable[Unrecorded],
+    notebook_id: str | None = None,
 ) -> Iterator[Recovery]:
     """Record what is noted, one after the other; a note goes once its checkpoint is recorded.
 
-    Done again after it was broken off, it goes on: what is recorded already is recognised by its id.
+    Done again after it was broken off, it goes on: what is recorded already is recognised by its id. They keep the times
+    at which they were made. What cannot be recorded is told, and keeps no other from being.
+
+    Parameters
+    ----------
+    notebook_id : str, optional
+        The record that they belong to, where it is known better than the notes do.
 
     Raises
     ------
@@ -112,8 +138,8 @@ def recover(
         checkpoint = unrecorded.checkpoint
         where = os.path.join(states.root, checkpoint.notebook_id, str(checkpoint.id))
         try:
-            yield Recovery(where, _record(repository, states, origin, unrecorded, notebooks))
-        except (InvalidData, NotFound, Conflict, StateError) as error:
+            yield Recovery(where, _record(repository, states, origin, unrecorded, notebooks, notebook_id))
+        except _OF_ONE as error:
             yield Recovery(where, trouble=str(error))
 
 
@@ -123,11 +149,12 @@ def _record(
     origin: str,
     unrecorded: Unrecorded,
     notebooks: dict[str, str],
+    known_id: str | None,
 ) -> NotebookCheckpoint:
     noted_under, id = unrecorded.checkpoint.notebook_id, str(unrecorded.checkpoint.id)
     recorded = repository.get_checkpoint(id)
     if recorded is None:
-        notebook_id = notebooks.get(noted_under) or _notebook(repository, origin, unrecorded)
+        notebook_id = notebooks.get(noted_under) or _notebook(repository, origin, unrecorded, known_id)
         notebooks[noted_under] = notebook_id
         new = unrecorded.checkpoint
         if notebook_id != noted_under:
@@ -136,22 +163,32 @@ def _record(
             new.notebook_id = notebook_id
         _place_states(states, new)
         new.version_id = None  # the version of the store that could be had
-        _run(repository, unrecorded, notebook_id)
+        _begin_run(repository, unrecorded, notebook_id)
         if unrecorded.environment is not None:
             new.provenance_id = repository.put_provenance(
                 notebook_id, unrecorded.executed, unrecorded.environment
             )
-        recorded = repository.create_checkpoint(new, overwrite=unrecorded.overwrite)
+        recorded = repository.create_checkpoint(
+            new, overwrite=unrecorded.overwrite, made_at=unrecorded.made_at
+        )
+    _end_run(repository, unrecorded)
     states.recorded(recorded.notebook_id, id)
-    remove_note(states.root, recorded.notebook_id, id)
+    for folder in {
+        noted_under,
+        recorded.notebook_id,
+    }:  # written once more, it may lie where the files were before
+        remove_note(states.root, folder, id)
     return recorded
 
 
-def _notebook(repository: NotebookRepository, origin: str, unrecorded: Unrecorded) -> str:
+def _notebook(
+    repository: NotebookRepository, origin: str, unrecorded: Unrecorded, known_id: str | None
+) -> str:
     """The id of the record that a checkpoint belongs to: that of its file, else one that is made for it."""
     id, path = unrecorded.checkpoint.notebook_id, unrecorded.path
-    if repository.find_summary(id) is not None:
-        return id
+    for named in (id, known_id, unrecorded.record_id):
+        if named is not None and repository.find_summary(named) is not None:
+            return named
     if path is not None and unrecorded.origin == origin:
         bound = repository.find_by_path(origin, path)
         if bound is not None:
@@ -180,20 +217,30 @@ def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
         setattr(new, f"{part}_state_path", path)
 
 
-def _run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
-    """Have the run recorded that a checkpoint belongs to, as it stood when the note was last written."""
+def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
+    """Have the run recorded that a checkpoint belongs to."""
     run = unrecorded.run
-    if run is None:
+    if run is None or repository.get_run(run.id) is not None:
         return
-    if repository.get_run(run.id) is None:
-        parent = run.parent_checkpoint_id
-        known = parent is not None and repository.get_checkpoint(parent) is not None
-        repository.create_run(
-            notebook_id,
-            id=run.id,
-            parent_checkpoint_id=parent if known else None,
-            process=run.process,
-            lease_until=run.lease_until,
-        )
+    parent = run.parent_checkpoint_id
+    known = parent is not None and repository.get_checkpoint(parent) is not None
+    repository.create_run(
+        notebook_id,
+        id=run.id,
+        parent_checkpoint_id=parent if known else None,
+        process=run.process,
+        lease_until=unrecorded.made_at + LEASE,  # whoever trains on says so
+        started_at=run.started_at,
+    )
+
+
+def _end_run(repository: NotebookRepository, unrecorded: Unrecorded) -> None:
+    """Have it recorded how the run ended: as it was noted, or by its process having vanished."""
+    run = unrecorded.run
+    if run is None or (known := repository.get_run(run.id)) is None:
+        return
     if run.status is not RunStatus.RUNNING:
-        repository.update_run_status(run.id, run.status)
+        if known.status is not run.status:
+            repository.update_run_status(run.id, run.status)
+    elif known.status is RunStatus.RUNNING and not is_alive(known):
+        repository.update_run_status(run.id, RunStatus.STOPPED)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
-from ..errors import AxonError
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .environment import environment
 from .executed import current_execution, executed_cells, on_cell_end
 from .home import Home, Tracking, Untracked
 from .lease import Lease
-from .recovery import Unrecorded
 from .runs import LEASE, Line, this_process
 
 
 class Running:
     """A run of this process, and what the store knows of it.
+
+    Parameters
+    ----------
+    settle : callable
+        Has the store know what it could not be told before.
+    note_end : callable
+        Told the run's id when it ends and the store cannot be told.
 
     Attributes
     ----------
@@ -27,14 +32,14 @@ class Running:
         How far it has come.
     is_provisional : bool
         Whether nobody could tell yet which record it belongs to.
-    noted : list of Unrecorded
-        Those of its checkpoints that the store does not have yet.
     """
 
     def __init__(
         self,
         tracking: Tracking,
         lock: threading.RLock,
+        settle: Callable[[Home], object],
+        note_end: Callable[[str], None],
         notebook_id: str | None,
         parent: NotebookCheckpoint | None = None,
     ) -> None:
@@ -47,8 +52,9 @@ class Running:
             process=this_process(),
         )
         self.line = Line()
-        self.noted: list[Unrecorded] = []
         self._tracking = tracking
+        self._settle = settle
+        self._note_end = note_end
         self._lock = lock
         self._lease = Lease(self._renew)
         self._is_stored = False
@@ -121,24 +127,17 @@ class Running:
         if self.record.status is not RunStatus.RUNNING:
             return
         self.record.status, self.record.ended_at = status, now()
-        if not self._is_stored:
-            self._note_end()
-            return
         try:
-            self._tracking.record(lambda home: home.repository.update_run_status(self.record.id, status))
+            self._tracking.record(self._store_end, at_once=True)
         except Untracked:
             self.doubt()
-            self._note_end()
-        else:
-            self._stored_status = status
+            self._note_end(self.record.id)
 
-    def _note_end(self) -> None:
-        """Have the last note of the run tell how it ended, since nobody else will."""
-        if self.noted:
-            with contextlib.suppress(
-                AxonError
-            ):  # then it is found unfinished, which costs nobody a checkpoint
-                self.noted[-1].write(self._tracking.states())
+    def _store_end(self, home: Home) -> None:
+        self._settle(home)
+        if self._is_stored or home.repository.get_run(self.record.id) is not None:
+            home.repository.update_run_status(self.record.id, self.record.status)
+            self._is_stored, self._stored_status = True, self.record.status
 
     def _cell_ended(self, error: BaseException | None) -> None:
         with self._lock:

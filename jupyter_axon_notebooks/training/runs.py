@@ -24,7 +24,7 @@ class Line:
     Attributes
     ----------
     epoch, step : int or None
-        Of the last checkpoint, or of the one the run was resumed from; None before the first.
+        Of the furthest checkpoint, or of the one the run was resumed from; None before the first.
     execution : object
         The execution of a cell that the last checkpoint was made in; None outside of cells.
     is_resumed : bool
@@ -65,13 +65,15 @@ class Line:
         return placed, following
 
     def move(self, epoch: int, step: int, execution: Any) -> None:
-        """A checkpoint was made there."""
-        self.epoch, self.step, self.execution, self.is_resumed = epoch, step, execution, False
+        """A checkpoint was made there, which may have replaced an earlier one."""
+        if self.epoch is None or self.step is None or (epoch, step) > (self.epoch, self.step):
+            self.epoch, self.step = epoch, step
+        self.execution, self.is_resumed = execution, False
         self._steps[epoch] = step
 
     def resume(self, epoch: int, step: int) -> None:
         """It goes on from a checkpoint of another run."""
-        self.epoch, self.step, self.is_resumed = epoch, step, True
+        self.epoch, self.step, self.execution, self.is_resumed = epoch, step, None, True
 
 
 @functools.cache

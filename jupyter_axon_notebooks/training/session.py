@@ -6,10 +6,12 @@ import atexit
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ..errors import Conflict, NotFound
-from ..metrics import direction
+from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
+from ..metrics import direction, named_values, rankable, resolve
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -21,14 +23,15 @@ from ..records import (
     new_id,
     now,
 )
-from ..states import Part, StoredState
+from ..states import Part, StateFiles, StoredState
+from ..states.notes import has_note
 from . import place
 from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
 from .executed import current_execution, executed_cells
 from .given import metrics_of, tags_of, whole_number
-from .home import Home, Tracking, Untracked
+from .home import Home, Tracking, Untracked, warn
 from .notebook import record_of
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
@@ -37,10 +40,8 @@ from .runs import is_alive, is_here, is_unfinished
 from .settings import settings
 from .writing import write_states
 
-#: Checkpoints of a run that are looked at for one that can still be restored.
-_LOOKED_AT: Final = 100
-#: Runs that are read at once, in search of one that has a checkpoint.
-_PAGE: Final = 20
+#: Runs, and checkpoints, that are read at once in search of one.
+_PAGE: Final = 50
 
 
 class Session:
@@ -52,9 +53,9 @@ class Session:
         self._lock = threading.RLock()
         self._notebook: NotebookSummary | None = None
         self._looked_up_in: Any = None
-        self._folder: str | None = None
+        self._place: place.Place | None = None
         self._run: Running | None = None
-        self._noted: list[Unrecorded] = []
+        self._noted: list[_Noted] = []
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Session:
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Name the notebook."""
         with self._lock, place.using(path_or_id):
-            self._notebook = None
+            self._notebook = self._place = None
             return self.notebook()
 
     def notebook(self) -> TrainingNotebook:
@@ -87,11 +88,20 @@ class Session:
         """
         execution = current_execution()
         if self._notebook is None or execution != self._looked_up_in:
-            found = place.find_place()
-            self._folder = None if found.path is None else os.path.dirname(found.path)
+            found = self._where(execution)
             self._notebook = record_of(home.repository, found, home.origin, self._settings.user_id)
-            self._looked_up_in = execution
         return self._notebook
+
+    def _where(self, execution: Any) -> place.Place:
+        """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
+        if self._place is None or execution != self._looked_up_in:
+            self._place, self._looked_up_in = place.find_place(), execution
+        return self._place
+
+    @property
+    def _folder(self) -> str | None:
+        found = self._place
+        return None if found is None or found.path is None else os.path.dirname(found.path)
 
     # Checkpoints
 
@@ -114,6 +124,10 @@ class Session:
         new = NewCheckpoint(
             id=new_id(), notebook_id="", epoch=0, step=0, metrics=metrics_of(metrics), tags=tags_of(tags)
         )
+        if hasattr(model, "param_groups"):
+            raise TypeError(
+                f"model is an optimizer ({type(model).__name__}); the model comes first, then the optimizer"
+            )
         if not is_first():
             return None
         with self._lock:
@@ -132,6 +146,17 @@ class Session:
                     states = self._tracking.states()
                     _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
             made = self._recorded(run, new, overwrite=overwrite)
+            if isinstance(made, Conflict):
+                if overwrite:  # what it would replace is pinned
+                    self._tracking.states().remove_checkpoint(new.notebook_id, str(new.id))
+                    raise made
+                # It was made before, by a call that was interrupted before it could return.
+                run.end(RunStatus.COMPLETED)
+                run = self._begin(run.notebook_id)
+                new.run_id = run.record.id
+                made = self._recorded(run, new, overwrite=False)
+            if isinstance(made, Conflict):
+                raise made
             run.line.move(new.epoch, new.step, current_execution())
             return made
 
@@ -154,53 +179,87 @@ class Session:
                 run.end(RunStatus.COMPLETED)
                 run = None
         if run is None:
-            run = self._run = Running(self._tracking, self._lock, known)
+            return self._begin(known)
+        self._go_on(run)
+        return run
+
+    def _begin(self, notebook_id: str | None, parent: NotebookCheckpoint | None = None) -> Running:
+        """Begin a run, which is this process's from now on."""
+        run = self._run = Running(
+            self._tracking, self._lock, self._settle, self._note_end, notebook_id, parent
+        )
+        self._go_on(run)
+        return run
+
+    def _go_on(self, run: Running) -> None:
         run.go_on()
         try:
             self._tracking.record(run.store)
         except Untracked:
             run.doubt()
-        return run
+
+    # What the store does not have yet
 
     def _caught_up(self, home: Home) -> NotebookSummary:
         """The notebook's record; what could not be recorded before is recorded now."""
         notebook = self._look_up(home)
-        if self._noted:
-            for done in recover(home.repository, home.states, home.origin, self._noted):
-                if done.trouble is not None:
-                    say(f"A checkpoint stays unrecorded, in {done.where}: {done.trouble}")
-            self._forget_notes()
+        if not self._noted:
+            return notebook
+        waiting = {str(noted.unrecorded.checkpoint.id): noted for noted in self._noted}
+        # Of what is noted no more, somebody else has taken care, or the user has deleted it.
+        left = [noted.unrecorded for noted in self._noted if noted.is_there(home.states)]
+        for done in recover(home.repository, home.states, home.origin, left, notebook.id):
+            if done.trouble is not None:
+                say(f"A checkpoint stays unrecorded, in {done.where}: {done.trouble}")
+        for id, noted in waiting.items():
+            if (record := home.repository.get_checkpoint(id)) is not None:
+                noted.checkpoint.was_recorded(record)
+        self._noted = []
         return notebook
 
-    def _forget_notes(self) -> None:
-        self._noted = []
-        if self._run is not None:
-            self._run.noted = []
+    def _settle(self, home: Home) -> None:
+        if self._noted:
+            self._caught_up(home)
 
-    def _recorded(self, run: Running, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
+    def _note_end(self, run_id: str) -> None:
+        """Have the last note of a run tell how it ended, since the store cannot."""
+        of_run = [noted for noted in self._noted if noted.unrecorded.checkpoint.run_id == run_id]
+        states = self._tracking.states()
+        if of_run and of_run[-1].is_there(states):
+            with suppress(AxonError):  # then it is found unfinished, which costs nobody a checkpoint
+                of_run[-1].unrecorded.write(states)
+
+    def _recorded(self, run: Running, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint | Conflict:
         """Have the store know a checkpoint whose states are in their place; else note it beside them."""
         states = self._tracking.states
+
+        def store(home: Home) -> NotebookCheckpoint | Conflict:
+            try:
+                return run.store_checkpoint(home, new, self._folder, overwrite=overwrite)
+            except Conflict as conflict:
+                return conflict
+
         try:
-            record = self._tracking.record(
-                lambda home: run.store_checkpoint(home, new, self._folder, overwrite=overwrite)
-            )
-        except Untracked:
+            record = self._tracking.record(store)
+        except Untracked as untracked:
             run.doubt()
             self._notebook = None
-            noted = self._unrecorded(run, new, overwrite=overwrite)
-            noted.write(states())
-            run.noted.append(noted)
-            self._noted.append(noted)
-            return Checkpoint(noted.as_record(), states, is_recorded=False)
-        except Conflict:  # what it would replace is pinned
-            states().remove_checkpoint(new.notebook_id, str(new.id))
-            raise
+            made = self._note(run, new, overwrite=overwrite)
+            if isinstance(
+                untracked.__cause__, NotFound
+            ):  # the record was deleted, or the store: there will be another
+                with suppress(Untracked):
+                    self._tracking.record(self._caught_up, at_once=True)
+            return made
+        if isinstance(record, Conflict):
+            return record
         states().recorded(record.notebook_id, record.id)
         return Checkpoint(record, states)
 
-    def _unrecorded(self, run: Running, new: NewCheckpoint, *, overwrite: bool) -> Unrecorded:
-        found = place.find_place()
-        return Unrecorded(
+    def _note(self, run: Running, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
+        """Note a checkpoint beside its states; its notebook and how it came about as far as they can be told."""
+        found = self._where(current_execution())
+        noted = Unrecorded(
             checkpoint=new,
             made_at=now(),
             overwrite=overwrite,
@@ -209,10 +268,19 @@ class Session:
             owner=self._settings.user_id,
             origin=self._tracking.origin(),
             path=found.path,
+            record_id=found.record_id,
             kind=found.kind,
-            executed=executed_cells(),
-            environment=environment(self._folder),
         )
+        with suppress(Exception):  # a checkpoint without it is worth more than none
+            noted.executed, noted.environment = executed_cells(), environment(self._folder)
+        made = Checkpoint(noted.as_record(), self._tracking.states, is_recorded=False)
+        try:
+            noted.write(self._tracking.states())
+        except AxonError as error:
+            warn(f"checkpoint {new.id} is not recorded, and could not be noted either: {error}")
+        else:
+            self._noted.append(_Noted(noted, made))
+        return made
 
     # Going on with a training
 
@@ -221,30 +289,48 @@ class Session:
     ) -> Checkpoint | None:
         """Go on where an unfinished run stopped."""
         with self._lock:
-            home = self._tracking.home()
-            self._take_in(home)
             if checkpoint is not None:
-                found = self._existing(home, checkpoint)
+                home = self._tracking.home()
+                self._take_in(home)
+                found: NotebookCheckpoint | None = self._existing(home, checkpoint)
             else:
-                notebook = self._look_up(home)
-                chosen = self._to_resume(home, notebook.id, any=any, wants_state=model is not None)
-                if chosen is None:
+                try:
+                    found = self._to_resume(any=any, wants_state=model is not None)
+                except StoreError as error:
+                    if any:
+                        raise
+                    warn(
+                        f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
+                        "alone what there is; to go on instead, stop it and run this again once the store can be had"
+                    )
                     return None
-                found = chosen
+            if found is None:
+                return None
             resumed = Checkpoint(found, self._tracking.states)
-            resumed.resume_into(model, optimizer, extra)
+            try:
+                resumed.resume_into(model, optimizer, extra)
+            except InvalidData as error:
+                raise InvalidData(
+                    error.path, f"{error.reason}. To train anew instead, run this once without resume()"
+                ) from error
             if is_first():
-                self._begin_from(home, found)
+                self._begin_from(found)
             say(f"Resumed from {described(found)}.")
             return resumed
 
-    def _to_resume(
-        self, home: Home, notebook_id: str, *, any: bool, wants_state: bool
-    ) -> NotebookCheckpoint | None:
+    def _to_resume(self, *, any: bool, wants_state: bool) -> NotebookCheckpoint | None:
         """The checkpoint to go on from: the latest of the newest run that has one, if that run is unfinished."""
+        home = self._tracking.home()
+        self._take_in(home)
+        notebook_id = self._look_up(home).id
+        finished_from: set[str] = (
+            set()
+        )  # where runs went on, and came to their end without a further checkpoint
         for run in _runs(home, notebook_id):
-            made = home.repository.list_checkpoints(notebook_id, limit=_LOOKED_AT, run_id=run.id)
-            if not made:
+            newest = home.repository.latest_checkpoint(notebook_id, run_id=run.id)
+            if newest is None:
+                if run.status is RunStatus.COMPLETED and run.parent_checkpoint_id is not None:
+                    finished_from.add(run.parent_checkpoint_id)
                 continue
             # What this process itself is in the middle of is alive, and nobody's but the user's to go back in.
             ours = run.status is RunStatus.RUNNING and self._run is not None and self._run.record.id == run.id
@@ -254,75 +340,101 @@ class Session:
                         f"Run {run.id[:8]} of this notebook is still training{_whereabouts(run)}: left alone."
                     )
                 return None
+            if newest.id in finished_from and not any:
+                return None
             if run.status is RunStatus.RUNNING and not ours and is_unfinished(run):
                 home.repository.update_run_status(run.id, RunStatus.STOPPED)  # its process could not say so
-            for found in made:
-                if not wants_state or home.states.holds(found.model_state_path, notebook_id):
-                    if found is not made[0]:
-                        say(f"The state of {described(made[0])} is not there any more.")
-                    return found
-            say(f"Run {run.id[:8]} cannot be resumed: the states of its checkpoints are not there any more.")
-            return None
+            if not wants_state:
+                return newest
+            return _restorable(home, newest)
         return None
 
-    def _begin_from(self, home: Home, parent: NotebookCheckpoint) -> None:
+    def _begin_from(self, parent: NotebookCheckpoint) -> None:
         """Begin a run that goes on from a checkpoint."""
         if self._run is not None:
             self._run.end(RunStatus.STOPPED)
-        notebook_id = self._look_up(home).id
+        notebook_id = self._look_up(self._tracking.home()).id
         # What another notebook trained is where this one starts, but its runs are its own.
-        branch = parent if parent.notebook_id == notebook_id else None
-        self._run = Running(self._tracking, self._lock, notebook_id, branch)
-        self._run.line.resume(parent.epoch, parent.step)
-        self._run.go_on()
-        try:
-            self._tracking.record(self._run.store)
-        except Untracked:
-            self._run.doubt()
+        run = self._begin(notebook_id, parent if parent.notebook_id == notebook_id else None)
+        run.line.resume(parent.epoch, parent.step)
 
     def _take_in(self, home: Home) -> None:
-        """Record what a training could not, here or in a process that is gone."""
+        """Record what a training of this user could not, here or in a process that is gone."""
+        notebook_id = self._caught_up(home).id if self._noted else None
         noted = [
             found
             for found in find_unrecorded(home.states)
-            if isinstance(found, Unrecorded) and found.store_url == self._settings.store_url
+            if isinstance(found, Unrecorded)
+            and found.store_url == self._settings.store_url
+            and found.owner == self._settings.user_id
         ]
-        recorded = [
-            done for done in recover(home.repository, home.states, home.origin, noted) if done.checkpoint
-        ]
-        self._forget_notes()
-        if recorded:
-            say(f"Recorded {len(recorded)} checkpoints that were made while the store could not be had.")
+        done = list(recover(home.repository, home.states, home.origin, noted, notebook_id))
+        if recorded := [one for one in done if one.checkpoint is not None]:
+            count = f"{len(recorded)} checkpoint" + ("s" if len(recorded) > 1 else "")
+            say(f"Recorded {count} made while the store could not be had.")
 
     # Asking
 
     def best(self, metric: str, mode: Literal["min", "max"] | None) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
         mode = mode or direction(metric)
-        if mode not in ("min", "max"):
-            asked = f"mode is {mode!r}" if mode else f"whether less or more {metric} is better is not known"
-            raise ValueError(f'{asked}; give mode="min" or mode="max"')
         with self._lock:
-            home = self._tracking.home()
-            id = self._look_up(home).id
-            found = home.repository.get_best_checkpoint(id, metric, mode == "min")
-            if found is None:
-                raise NotFound("checkpoint", f"of this notebook with a finite {metric}")
-            return Checkpoint(found, self._tracking.states)
+            home, id = self._here()
+            if mode not in ("min", "max"):
+                latest = None if home is None else home.repository.latest_checkpoint(id)
+                if latest is not None and metric not in named_values(latest.metrics):
+                    raise _NoMetric(metric, latest)
+                asked = (
+                    f"mode is {mode!r}" if mode else f"whether less or more {metric} is better is not known"
+                )
+                raise ValueError(f'{asked}; give mode="min" or mode="max"')
+            stored = None if home is None else home.repository.get_best_checkpoint(id, metric, mode == "min")
+            found = [*self._held([] if stored is None else [stored]), *self._unrecorded()]
+            ranked = [
+                (value if mode == "min" else -value, one.created_at, one)
+                for one in found
+                if (value := rankable(resolve(one.record.metrics, metric))) is not None
+            ]
+            if not ranked:
+                latest = None if home is None else home.repository.latest_checkpoint(id)
+                raise _NoMetric(metric, latest)
+            return min(ranked, key=lambda one: one[:2])[2]
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint."""
-        with self._lock:
-            home = self._tracking.home()
-            found = home.repository.latest_checkpoint(self._look_up(home).id)
-            return None if found is None else Checkpoint(found, self._tracking.states)
+        found = self.checkpoints(1, None)
+        return found[0] if found else None
 
     def checkpoints(self, limit: int | None, run_id: str | None) -> CheckpointList:
         """The checkpoints, newest first."""
         with self._lock:
+            home, id = self._here()
+            stored = [] if home is None else home.repository.list_checkpoints(id, limit, run_id=run_id)
+            noted = [one for one in self._unrecorded() if run_id in (None, one.run_id)]
+            found = sorted([*noted, *self._held(stored)], key=lambda one: one.created_at, reverse=True)
+            return CheckpointList(found[:limit])
+
+    def _here(self) -> tuple[Home | None, str]:
+        """The store and this notebook's record in it; no store where there is none and this process has made checkpoints."""
+        with suppress(Untracked):
+            if self._noted:
+                self._tracking.record(self._caught_up, at_once=True)
+        try:
             home = self._tracking.home()
-            found = home.repository.list_checkpoints(self._look_up(home).id, limit, run_id=run_id)
-            return CheckpointList(Checkpoint(record, self._tracking.states) for record in found)
+            id = self._look_up(home).id
+        except StoreError as error:
+            if not self._noted:
+                raise
+            say(f"Only what this process has made is looked at: {error}")
+            return None, ""
+        return home, id
+
+    def _held(self, records: Iterable[NotebookCheckpoint]) -> list[Checkpoint]:
+        return [Checkpoint(record, self._tracking.states) for record in records]
+
+    def _unrecorded(self) -> list[Checkpoint]:
+        """What this process has made, and the store does not have yet."""
+        return [noted.checkpoint for noted in self._noted]
 
     def get(self, id: str) -> Checkpoint:
         """A checkpoint by its id."""
@@ -349,6 +461,42 @@ class Session:
         if found is None:
             raise NotFound("checkpoint", id)
         return found
+
+
+@dataclass
+class _Noted:
+    """A checkpoint that the store does not have: what is noted of it, and what the user has in hands."""
+
+    unrecorded: Unrecorded
+    checkpoint: Checkpoint
+
+    def is_there(self, states: StateFiles) -> bool:
+        """Whether its note is where it was put."""
+        noted = self.unrecorded.checkpoint
+        return has_note(states.root, noted.notebook_id, str(noted.id))
+
+
+class _NoMetric(NotFound):
+    def __init__(self, metric: str, latest: NotebookCheckpoint | None) -> None:
+        super().__init__("metric", metric)
+        names = [] if latest is None else list(named_values(latest.metrics))
+        others = f"; the newest has {', '.join(names)}" if names else ""
+        self.args = (f"no checkpoint of this notebook has a finite number as {metric}{others}",)
+
+
+def _restorable(home: Home, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
+    """The newest checkpoint of a run whose model's state is there; says so if it is not the newest that has had one."""
+    offset, missing = 0, False
+    while page := home.repository.list_checkpoints(newest.notebook_id, _PAGE, offset, run_id=newest.run_id):
+        for found in page:
+            if home.states.holds(found.model_state_path, found.notebook_id):
+                return found
+            if (found.model_state_path or found.pruned_at is not None) and not missing:
+                say(f"The state of {described(found)} is not there any more.")
+                missing = True
+        offset += len(page)
+    say(f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is there.")
+    return None
 
 
 def _runs(home: Home, notebook_id: str) -> Iterator[TrainingRun]:

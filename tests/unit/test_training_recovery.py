@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus, TrainingRun, now
+from jupyter_axon_notebooks.records import (
+    NewCheckpoint,
+    NewNotebook,
+    NotebookStatus,
+    RunProcess,
+    RunStatus,
+    TrainingRun,
+    now,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import NOTE, move_checkpoint
@@ -99,6 +108,49 @@ def test_it_is_recorded_once_even_if_its_note_stays(
     noted.write(states)  # as if the process had been killed before it could remove the note
     assert take_in(records, states)[0].trouble is None
     assert records.count_checkpoints(NOTEBOOK) == 1
+    assert list(find_unrecorded(states)) == []
+
+
+def test_a_run_whose_process_is_gone_is_stopped(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("a")
+    assert noted.run is not None
+    noted.run.process = RunProcess(host="elsewhere, or before it was started anew", pid=1, started_at=now())
+    noted.made_at = now() - timedelta(days=1)
+    noted.write(states)
+    take_in(records, states)
+    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+    assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING  # type: ignore[union-attr]
+
+
+def test_what_was_made_before_does_not_become_the_newest(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("monday")
+    noted.made_at = now() - timedelta(days=1)
+    assert noted.run is not None
+    noted.run.started_at = noted.made_at
+    noted.write(states)
+    records.create(NewNotebook(id=NOTEBOOK, user_id="ada", name="train"))
+    today = records.create_checkpoint(
+        NewCheckpoint(notebook_id=NOTEBOOK, run_id="today", epoch=50, step=50, metrics={})
+    )
+    (done,) = take_in(records, states)
+    assert done.checkpoint is not None
+    assert done.checkpoint.created_at == noted.made_at
+    assert records.latest_checkpoint(NOTEBOOK) == today
+    assert [run.id for run in records.list_runs(NOTEBOOK)] == ["today", RUN]
+
+
+def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
+    leave("a")
+    take_in(records, states)
+    leave("a", status=RunStatus.COMPLETED)  # the process that made it learns nothing of that, and ends
+    take_in(records, states)
+    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.COMPLETED
     assert list(find_unrecorded(states)) == []
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt
-from jupyter_axon_notebooks.records import RunStatus
+from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api
+from jupyter_axon_notebooks.training.home import AxonWarning
 
 
 @pytest.fixture
@@ -115,9 +116,13 @@ def test_what_is_best_has_a_direction(axon: Any) -> None:
     assert axon.best("val_accuracy", "min").epoch == 0
     with pytest.raises(ValueError, match="whether less or more wobble is better is not known"):
         axon.best("wobble")
+    with pytest.raises(NotFound, match="finite number as wobbly"):
+        axon.best("wobbly")
     with pytest.raises(ValueError, match="mode is 'most'"):
         axon.best("wobble", "most")
-    with pytest.raises(NotFound, match="with a finite perplexity"):
+    with pytest.raises(
+        NotFound, match=r"finite number as perplexity; the newest has val_accuracy, val\.loss, wobble"
+    ):
         axon.best("perplexity")
 
 
@@ -317,3 +322,151 @@ def test_a_forked_process_has_a_run_of_its_own(axon: Any) -> None:
     assert theirs
     assert theirs != made.run_id
     assert [one.epoch for one in axon.checkpoints()] == [1, 0]
+
+
+def test_after_a_replacement_the_run_goes_on_where_it_was(axon: Any) -> None:
+    made = [axon.checkpoint(model(epoch), epoch=epoch) for epoch in range(3)]
+    axon.checkpoint(model(9), epoch=0, overwrite=True)
+    again = axon.checkpoint(model(8), epoch=1)
+    assert again.run_id != made[0].run_id
+    assert again.has_state
+    assert len(axon.checkpoints()) == 4
+
+
+def test_a_checkpoint_whose_call_was_interrupted_costs_no_other(
+    axon: Any, records: NotebookRepository
+) -> None:
+    first = axon.checkpoint(model(), epoch=0)
+    stored = NewCheckpoint(
+        notebook_id=first.record.notebook_id, run_id=first.run_id, epoch=1, step=1, metrics={}
+    )
+    records.create_checkpoint(stored)  # and then the call was interrupted
+    again = axon.checkpoint(model(1), epoch=1)
+    assert again.is_recorded
+    assert again.has_state
+    assert again.run_id != first.run_id
+
+
+def test_an_optimizer_in_the_models_place_is_told(axon: Any) -> None:
+    class SGD:
+        param_groups: tuple[()] = ()
+
+    with pytest.raises(TypeError, match="model is an optimizer"):
+        axon.checkpoint(SGD(), model(), epoch=0)
+
+
+def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
+    axon: Any, anew: Callable[[], None], capsys: Any
+) -> None:
+    kept = axon.checkpoint(model(3), epoch=0, step=0)
+    for step in range(1, 103):
+        axon.checkpoint(None, step=step)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    assert axon.resume(model()).id == kept.id
+    assert "not there" not in capsys.readouterr().out
+
+
+def test_a_training_that_failed_behind_its_end_is_gone_on_with_once(
+    axon: Any, anew: Callable[[], None]
+) -> None:
+    axon.checkpoint(model(), epoch=9)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    assert axon.resume(model()).epoch == 9  # nothing is left to train
+    axon._session[1]._run.end(RunStatus.COMPLETED)
+    anew()
+    assert axon.resume(model()) is None
+
+
+# While the store cannot be had
+
+
+@pytest.fixture
+def away(axon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has the store out of reach from the start; what it gives brings it back."""
+    place = tmp_path / "stores"
+    place.touch()
+    monkeypatch.setenv("AXON_STORE_URL", f"sqlite:///{place}/axon.db")
+
+    def back() -> None:
+        place.unlink()
+        place.mkdir()
+
+    return back
+
+
+def test_what_the_store_lacks_counts_all_the_same(axon: Any, away: Callable[[], None], capsys: Any) -> None:
+    with pytest.warns(AxonWarning, match="not being recorded"):
+        made = [
+            axon.checkpoint(model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
+            for epoch in range(3)
+        ]
+    assert not any(one.is_recorded for one in made)
+    assert axon.best("loss") is made[-1]
+    assert axon.latest() is made[-1]
+    assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
+    assert "Only what this process has made is looked at" in capsys.readouterr().out
+    restored = model(7)
+    axon.best("loss").restore(restored)
+    assert (restored["w"] == 2).all()
+
+    away()
+    assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
+    assert all(one.is_recorded and one.has_state for one in made)
+    assert axon.checkpoint(model(3), epoch=3).is_recorded
+    assert len({one.run_id for one in axon.checkpoints()}) == 1
+    assert [one.created_at for one in made] == sorted(one.created_at for one in made)
+
+
+@pytest.mark.parametrize("named", ["nothing", "a record"])
+def test_a_notebook_that_is_no_file_gets_its_own_back(
+    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    id = "44444444-4444-4444-8444-444444444444"
+    if named == "nothing":
+        monkeypatch.delenv("AXON_NOTEBOOK")
+    else:
+        monkeypatch.setenv("AXON_NOTEBOOK", id)
+    with pytest.warns(AxonWarning):
+        axon.checkpoint(model(), epoch=0)
+    away()
+    if named == "a record":
+        store = open_store(f"sqlite:///{tmp_path}/stores/axon.db")
+        NotebookRepository(store).create(NewNotebook(id=id, user_id="ada", name="by hand"))
+        store.close()
+    assert [one.is_recorded for one in axon.checkpoints()] == [True]
+    for epoch in (1, 2):
+        assert axon.checkpoint(model(), epoch=epoch).is_recorded
+    assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
+
+
+def test_to_resume_without_a_store_is_to_train_anew(axon: Any, away: Callable[[], None]) -> None:
+    with pytest.warns(AxonWarning, match="Training begins anew"):
+        assert axon.resume(model()) is None
+    with pytest.raises(StoreError):
+        axon.resume(model(), any=True)
+
+
+def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
+    axon: Any, records: NotebookRepository
+) -> None:
+    first = axon.checkpoint(model(), epoch=0)
+    records.delete(first.record.notebook_id)
+    with pytest.warns(AxonWarning, match="not found"):
+        made = axon.checkpoint(model(1), epoch=1)
+    assert made.is_recorded
+    assert made.has_state
+    assert [one.epoch for one in axon.checkpoints()] == [1]
+    assert axon.checkpoint(model(2), epoch=2).is_recorded
+
+
+def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
+    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_way = tmp_path / "states"
+    in_the_way.touch()
+    monkeypatch.setenv("AXON_STATES_ROOT", str(in_the_way / "below"))
+    with pytest.warns(AxonWarning) as told:
+        assert not axon.checkpoint(None, epoch=0, metrics={"loss": 1}).is_recorded
+    assert "could not be noted either" in str(told[-1].message)
