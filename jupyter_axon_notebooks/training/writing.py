@@ -51,7 +51,7 @@ def write_states(
                     octets = chunk.cast("B") if chunk.nbytes else memoryview(b"")
                     for start in range(0, len(octets), _PIECE):
                         piece = octets[start : start + _PIECE]
-                        writer.write(piece, kept=True)
+                        writer.write(piece)
                         written += len(piece)
                         progress(written, total)
                 writer.prepare()
