@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -15,8 +15,10 @@ import pytest
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api
+from jupyter_axon_notebooks.training.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -255,6 +257,24 @@ def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
     with pytest.raises(StateCorrupt, match=r"model\.safetensors is not what checkpoint"):
         made.restore(ours)
     assert (ours["w"] == 7).all()
+
+
+def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> None:
+    """Even if another file takes the place of the verified one, or a link to it does."""
+    made, other = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0), axon.checkpoint(model(2), epoch=1)
+
+    class Replaced(StateFiles):
+        def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
+            file = super().open(path, notebook_id, field=field)
+            Path(path).unlink()
+            Path(path).symlink_to(other.record.model_state_path)
+            return file
+
+    replaced = Replaced(tmp_path / "data" / "axon_notebooks" / "states")
+    ours, optimizer = model(7), {"m": np.zeros(2)}
+    Checkpoint(made.record, lambda: replaced).restore(ours, optimizer)
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
 
 
 def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
