@@ -108,7 +108,11 @@ class Checkpoint:
         """Put the saved states into a model and an optimizer.
 
         In place for modules, optimizers, estimators and mappings of arrays; where nothing can be changed in place, what
-        is given is the template of what is returned. All is checked before anything is changed.
+        is given is the template of what is returned. All is read and compared before anything is changed.
+
+        Only an object with a ``load_state_dict`` of its own, such as a scheduler, can refuse its state later than that. Such
+        objects are set first: when one refuses, others of them may have changed, but no module, optimizer of PyTorch,
+        estimator, array or random number generator.
 
         Parameters
         ----------
@@ -156,10 +160,13 @@ class Checkpoint:
                 )
             if model_source is not None:
                 restore_model = prepare_model(model_source, model, trusted=trusted)
+        for prepared in (restore_model, restore_training):
+            if prepared is not None:
+                prepared.begin()
         if restore_model is not None:
-            self.model = restore_model()
+            self.model = restore_model.finish()
         if restore_training is not None:  # last, since it sets the random number generators
-            self.optimizer, self.extra = restore_training()
+            self.optimizer, self.extra = restore_training.finish()
         return self.model, self.optimizer
 
     def resume_into(self, model: Any, optimizer: Any, extra: Any) -> None:

@@ -289,6 +289,35 @@ def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
     assert (fitting["m"] == 1).all()
 
 
+class Schedule:
+    """What goes on only with a state of its own length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"length": self.length}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["length"] != self.length:
+            raise ValueError("of another length")
+
+
+def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon: Any) -> None:
+    made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
+    ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
+    with pytest.raises(InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"):
+        made.restore(ours, optimizer, extra)
+    assert (ours["w"] == 7).all()
+    assert (optimizer["m"] == 0).all()
+    assert extra["n"] == 0
+    extra["s"] = Schedule(1)
+    made.restore(ours, optimizer, extra)
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+    assert extra["n"] == 1
+
+
 def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
     axon.checkpoint(model(), epoch=3)
     axon._session[1]._run.end(RunStatus.COMPLETED)

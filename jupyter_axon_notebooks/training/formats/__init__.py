@@ -14,16 +14,18 @@ too; scikit-learn estimators by skops. Nothing is ever pickled, and no framework
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from . import modules, pytree, scikit
 from .arrays import type_name
+from .template import Prepared
 from .tensorfile import Source, reading
 from .training import Restored, encode_training, prepare_training
 
 __all__ = [
     "Encoded",
+    "Prepared",
     "Restored",
     "Source",
     "encode_model",
@@ -66,7 +68,7 @@ class Format(Protocol):
 
     def encode(self, model: Any) -> Encoded: ...
 
-    def prepare(self, source: Source, model: Any, *, trusted: bool) -> Callable[[], Any]: ...
+    def prepare(self, source: Source, model: Any, *, trusted: bool) -> Prepared: ...
 
 
 #: The first that recognises a model keeps it.
@@ -84,10 +86,10 @@ def encode_model(model: Any) -> Encoded:
     return _format_of(model).encode(model)
 
 
-def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> Callable[[], Any]:
+def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> Prepared:
     """What sets ``model`` to what the file in ``source`` has, in place where it can be, and returns it.
 
-    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none.
+    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none; see :class:`Prepared`.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -
 def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
     """Do what :func:`prepare_model` prepares, at once, with the file at ``path``.
 
-    Raises as it does, and :class:`NotFound` if there is none; then nothing has changed.
+    Raises as it does, and :class:`NotFound` if there is none; then nothing has changed but objects that were set before one that refused its state.
     """
     with reading(path) as source:
         restore = prepare_model(source, model, trusted=trusted)
@@ -125,7 +127,8 @@ def restore_training(
     """Do what :func:`prepare_training` prepares, at once, with the file at ``path``; raises as :func:`restore_model` does."""
     with reading(path) as source:
         restore = prepare_training(source, optimizer, extra, rng=rng, trusted=trusted)
-    return restore()
+    restored: Restored = restore()
+    return restored
 
 
 def _format_of(model: Any) -> Format:

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import arrays, stateful
 from .reader import read_tree
-from .template import Plan, Step, owned
+from .template import Plan, Prepared, owned
 from .tensorfile import Source, TensorFile
 from .tree import Writer
 
@@ -26,7 +26,7 @@ def encode(model: Any) -> TensorFile:
     return writer.file(writer.value(model, "model", ""), None)
 
 
-def prepare(source: Source, model: Any, *, trusted: bool) -> Step:  # noqa: ARG001 - safe whoever wrote it
+def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:  # noqa: ARG001 - safe whoever wrote it
     """What puts what the file in ``source`` has into ``model`` and returns it; of None, what was stored.
 
     Raises
@@ -37,9 +37,9 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Step:  # noqa: ARG0
         If the file is none.
     """
     stored = read_tree(source)
-    if model is None:
-        return lambda: owned(stored)
     plan = Plan()
+    if model is None:
+        return Prepared(plan.begin, lambda: owned(stored))
     step = plan.fit(model, stored, "model", strict=True)
     plan.check("model")
-    return step
+    return Prepared(plan.begin, step)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...errors import InvalidData, StateError
 from ...states.folders import explained
 from .arrays import type_name
-from .template import Step
+from .template import Prepared
 from .tensorfile import Source, corrupt
 
 NAMES = "scikit-learn estimators"
@@ -61,7 +61,7 @@ def encode(model: Any) -> SkopsFile:
     return SkopsFile(content)
 
 
-def prepare(source: Source, model: Any, *, trusted: bool) -> Step:
+def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     """What sets ``model``, of the same class, to what the file in ``source`` has and returns it; of None, what was stored.
 
     Raises
@@ -93,7 +93,7 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Step:
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
     if model is None:
-        return lambda: stored
+        return Prepared(lambda: None, lambda: stored)
     if type(stored) is not type(model):
         raise InvalidData("model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}")
 
@@ -102,7 +102,7 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Step:
         model.__dict__.update(stored.__dict__)
         return model
 
-    return step
+    return Prepared(lambda: None, step)
 
 
 def is_skops(source: Source) -> bool:

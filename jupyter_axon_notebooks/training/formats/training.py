@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .reader import read_tree
 from .rng import check_rng_states, rng_states, set_rng_states
-from .template import Plan
+from .template import Plan, Prepared
 from .tensorfile import Source, TensorFile, corrupt
 from .tree import Writer
 
@@ -52,7 +51,7 @@ def prepare_training(
     *,
     rng: bool,
     trusted: bool = False,  # noqa: ARG001 - safe whoever wrote it
-) -> Callable[[], Restored]:
+) -> Prepared:
     """What puts what the file in ``source`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
 
     ``extra`` may have less than is stored: what it lacks is put into its dicts and lists as well.
@@ -89,4 +88,4 @@ def prepare_training(
             set_rng_states(states)
         return restored
 
-    return restore
+    return Prepared(plan.begin, restore)
