@@ -163,6 +163,13 @@ class StateWriter:
         """The SHA-256 of what was written so far, in hex."""
         return self._digest.hex()
 
+    def is_beside(self, other: StateWriter) -> bool:
+        """Whether both write into one folder, which neither has let go of."""
+        folders = (self._folder, other._folder)
+        return not any(folder.closed for folder in folders) and os.path.samestat(
+            *(folder.stat() for folder in folders)
+        )
+
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append ``chunk``, a contiguous buffer, which may be reused at once.
 
@@ -199,10 +206,15 @@ class StateWriter:
                 self._digest.wait()
             self._prepared = True
 
-    def commit(self) -> StoredState:
+    def commit(self, *, durable: bool = True) -> StoredState:
         """Give the file its name, durably, in place of any earlier one of its part, in whatever format.
 
         A second call returns what the first did.
+
+        Parameters
+        ----------
+        durable : bool
+            False if a writer beside this one is committed next: then its commit makes both names durable.
 
         Raises
         ------
@@ -228,7 +240,8 @@ class StateWriter:
                             self._folder.unlink(name)
             except FileNotFoundError:
                 raise NotFound("checkpoint", os.path.basename(self._folder.path)) from None
-            self._folder.sync()
+            if durable:
+                self._folder.sync()
         self._stored = StoredState(os.path.join(self._folder.path, self._name), self.digest, self._size)
         self._close()
         return self._stored

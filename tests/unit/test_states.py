@@ -22,6 +22,8 @@ from jupyter_axon_notebooks.errors import InvalidData, NoSpace, NotFound, StateE
 from jupyter_axon_notebooks.states import StateFiles, StoredState
 from jupyter_axon_notebooks.states import writer as states_writer
 from jupyter_axon_notebooks.states.folders import Folder, explained, free_bytes, size_text
+from jupyter_axon_notebooks.training.formats import encode_model
+from jupyter_axon_notebooks.training.writing import write_states
 
 DAY = 86400.0
 BAD_IDS = [
@@ -226,6 +228,34 @@ def test_folders_and_files_are_the_owners_alone(files, root):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(Path(stored.path).stat().st_mode) == 0o600
     assert stat.S_IMODE((root / "n/c/.store").stat().st_mode) == 0o600
+
+
+def test_each_folder_is_synced_once_for_all_parts_of_a_checkpoint(files, root, monkeypatch):
+    put(files, notebook="m")
+    synced: list[str] = []
+    real = Folder.sync
+
+    def sync(folder: Folder) -> None:
+        names = sorted(path.name for path in (root / "n/c").glob("[!.]*"))
+        synced.append(f"{os.path.relpath(folder.path, root)} with {names}")
+        real(folder)
+
+    monkeypatch.setattr(Folder, "sync", sync)
+    parts = {part: encode_model({"w": part.encode()}) for part in ("model", "optimizer")}
+    stored = write_states(files, "n", "c", parts, lambda _written, _total: None)
+    both = ["model.safetensors", "optimizer.safetensors"]
+    assert synced == ["n with []", ". with []", f"n/c with {both}"]
+    assert [os.path.basename(state.path) for state in stored.values()] == both
+
+
+def test_a_writer_beside_one_whose_folder_is_gone_makes_its_own_durable(files, root, monkeypatch):
+    with files.writer("n", "c", "model") as first:
+        files.remove_checkpoint("n", "c")
+        synced: list[str] = []
+        monkeypatch.setattr(Folder, "sync", lambda folder: synced.append(folder.path))
+        with files.writer("n", "c", "optimizer", beside=first) as second:
+            assert not first.is_beside(second)
+            assert synced == [str(root / "n"), str(root)]
 
 
 def test_file_and_every_new_folder_are_synced_in_order(files, root, monkeypatch):
