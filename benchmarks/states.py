@@ -106,7 +106,7 @@ def measure(
             "notebook", str(number), "model", format=encoded.format, expected_size=encoded.size
         ) as writer:
             for chunk in encoded.chunks():
-                writer.write(chunk, kept=True)
+                writer.write(chunk)
             stored = writer.commit().path
 
     def by_safetensors(_number: int) -> None:

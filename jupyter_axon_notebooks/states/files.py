@@ -58,6 +58,7 @@ class StateFiles:
         *,
         format: str | None = None,
         expected_size: int | None = None,
+        beside: StateWriter | None = None,
     ) -> StateWriter:
         """A writer of one state file.
 
@@ -68,6 +69,8 @@ class StateFiles:
             an unknown format is ``bin``.
         expected_size : int, optional
             Bytes that will come, where that is known.
+        beside : StateWriter, optional
+            One of another part of this checkpoint, not done yet: the disk need not be waited for again.
 
         Raises
         ------
@@ -89,11 +92,17 @@ class StateFiles:
                 raise no_space(self._root, needed, free)
             for _ in range(_TRIES):
                 with contextlib.suppress(FileNotFoundError):
-                    return self._writer(notebook_id, checkpoint_id, part, format, expected_size or 0)
+                    return self._writer(notebook_id, checkpoint_id, part, format, expected_size or 0, beside)
             raise OSError(errno.EAGAIN, "another process keeps removing the folder")
 
     def _writer(
-        self, notebook_id: str, checkpoint_id: str, part: Part, format: str | None, expected: int
+        self,
+        notebook_id: str,
+        checkpoint_id: str,
+        part: Part,
+        format: str | None,
+        expected: int,
+        beside: StateWriter | None,
     ) -> StateWriter:
         with contextlib.ExitStack() as opened:
             root = opened.enter_context(Folder(self._root))
@@ -110,6 +119,8 @@ class StateFiles:
                 raise
             opened.pop_all()  # from here on the writer closes the folders
         with home:
+            if beside is not None and beside.is_beside(writer):
+                return writer
             try:
                 # Even those that were there: whoever made them a moment ago may not have come to it yet.
                 home.sync()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from .display import checkpoint_html, checkpoint_text, checkpoints_html, checkpo
 
 if TYPE_CHECKING:
     from ..states import Part
+    from .formats import Source
 
 #: Bytes read at once when a state file is verified.
 _CHUNK: Final = 4 << 20
@@ -110,7 +112,11 @@ class Checkpoint:
         """Put the saved states into a model and an optimizer.
 
         In place for modules, optimizers, estimators and mappings of arrays; where nothing can be changed in place, what
-        is given is the template of what is returned. All is checked before anything is changed.
+        is given is the template of what is returned. All is read and compared before anything is changed.
+
+        Only an object with a ``load_state_dict`` of its own, such as a scheduler, can refuse its state later than that. Such
+        objects are set first: when one refuses, others of them may have changed, but no module, optimizer of PyTorch,
+        estimator, array or random number generator.
 
         Parameters
         ----------
@@ -145,19 +151,26 @@ class Checkpoint:
             raise NotFound("state", f"of checkpoint {self.id}{self._why_no_state()}")
         if (optimizer is not None or extra is not None) and not record.optimizer_state_path:
             raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._why_no_state()}")
-        model_path = self._verified("model") if model is not None or nothing_given else None
-        training_path = (
-            self._verified("optimizer") if wants_training and record.optimizer_state_path else None
-        )
         restore_training = restore_model = None
-        if training_path is not None:
-            restore_training = prepare_training(training_path, optimizer, extra, rng=rng, trusted=trusted)
-        if model_path is not None:
-            restore_model = prepare_model(model_path, model, trusted=trusted)
+        with ExitStack() as opened:
+            model_source = training_source = None
+            if model is not None or nothing_given:
+                model_source = self._verified("model", opened)
+            if wants_training and record.optimizer_state_path:
+                training_source = self._verified("optimizer", opened)
+            if training_source is not None:
+                restore_training = prepare_training(
+                    training_source, optimizer, extra, rng=rng, trusted=trusted
+                )
+            if model_source is not None:
+                restore_model = prepare_model(model_source, model, trusted=trusted)
+        for prepared in (restore_model, restore_training):
+            if prepared is not None:
+                prepared.begin()
         if restore_model is not None:
-            self.model = restore_model()
+            self.model = restore_model.finish()
         if restore_training is not None:  # last, since it sets the random number generators
-            self.optimizer, self.extra = restore_training()
+            self.optimizer, self.extra = restore_training.finish()
         return self.model, self.optimizer
 
     def resume_into(self, model: Any, optimizer: Any, extra: Any) -> None:
@@ -172,18 +185,20 @@ class Checkpoint:
             return f" (pruned at {self._record.pruned_at:%Y-%m-%d %H:%M} UTC)"
         return ""
 
-    def _verified(self, part: Part) -> str:
-        """The path of a state file that is what was recorded."""
+    def _verified(self, part: Part, opened: ExitStack) -> Source:
+        """A state file that is what was recorded, open until ``opened`` is closed: what is read is what was verified."""
+        from .formats import Source
+
         record = self._record
         path = getattr(record, f"{part}_state_path") or ""
         expected = (record.digests or {}).get(part)
-        with (
-            self._states().open(path, record.notebook_id, field=f"$.{part}_state_path") as file,
-            measuring(f"reading the {part}'s state") as progress,
-        ):
-            if expected is None:
-                return path
-            digest, size = hashlib.sha256(), 0
+        file = opened.enter_context(
+            self._states().open(path, record.notebook_id, field=f"$.{part}_state_path")
+        )
+        if expected is None:
+            return Source(path, file)
+        digest, size = hashlib.sha256(), 0
+        with measuring(f"reading the {part}'s state") as progress:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
@@ -193,7 +208,7 @@ class Checkpoint:
                 f"{path} is not what checkpoint {self.id} recorded: its SHA-256 is {digest.hexdigest()}, "
                 f"expected {expected}"
             )
-        return path
+        return Source(path, file)
 
     def __repr__(self) -> str:
         return checkpoint_text(self._record, is_recorded=self._is_recorded)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from ..states import Part, StateFiles, StoredState
+from ..states import Part, StateFiles, StateWriter, StoredState
 
 if TYPE_CHECKING:
     from .formats import Encoded
@@ -39,24 +39,31 @@ def write_states(
     stored: dict[Part, StoredState] = {}
     try:
         with ExitStack() as opened:
-            writers = {}
+            writers: dict[Part, StateWriter] = {}
             for part, encoded in parts.items():
                 # The room that all need together, or the last would find the disk full.
                 left = total - written
                 writer = opened.enter_context(
-                    states.writer(notebook_id, checkpoint_id, part, format=encoded.format, expected_size=left)
+                    states.writer(
+                        notebook_id,
+                        checkpoint_id,
+                        part,
+                        format=encoded.format,
+                        expected_size=left,
+                        beside=next(iter(writers.values()), None),
+                    )
                 )
                 writers[part] = writer
                 for chunk in encoded.chunks():
                     octets = chunk.cast("B") if chunk.nbytes else memoryview(b"")
                     for start in range(0, len(octets), _PIECE):
                         piece = octets[start : start + _PIECE]
-                        writer.write(piece, kept=True)
+                        writer.write(piece)
                         written += len(piece)
                         progress(written, total)
                 writer.prepare()
             for part, writer in writers.items():
-                stored[part] = writer.commit()
+                stored[part] = writer.commit(durable=len(stored) + 1 == len(writers))
     except BaseException:
         if stored:
             states.remove_checkpoint(notebook_id, checkpoint_id)

@@ -24,7 +24,7 @@ from jupyter_axon_notebooks.training.formats import (
     restore_training,
 )
 from jupyter_axon_notebooks.training.formats.arrays import describe_array
-from jupyter_axon_notebooks.training.formats.tensorfile import BITS, TensorFile, open_tensors
+from jupyter_axon_notebooks.training.formats.tensorfile import BITS, TensorFile, open_tensors, reading
 
 NAMES = ["bool", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "u8", "i8", "f8"]
 
@@ -72,7 +72,8 @@ def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
 
 def test_each_tensor_lies_at_a_multiple_of_its_size(tmp_path: Path) -> None:
     path = written(encode_training(None, arrays()), tmp_path)
-    entries = open_tensors(path).entries.values()
+    with reading(path) as source:
+        entries = open_tensors(source).entries.values()
     assert len(entries) > len(NAMES)
     assert all(entry.start % (BITS[entry.code] // 8) == 0 for entry in entries)
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -15,9 +15,11 @@ import pytest
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api
 from jupyter_axon_notebooks.training.home import AxonWarning
+from jupyter_axon_notebooks.training.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -262,6 +264,24 @@ def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
     assert (ours["w"] == 7).all()
 
 
+def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> None:
+    """Even if another file takes the place of the verified one, or a link to it does."""
+    made, other = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0), axon.checkpoint(model(2), epoch=1)
+
+    class Replaced(StateFiles):
+        def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
+            file = super().open(path, notebook_id, field=field)
+            Path(path).unlink()
+            Path(path).symlink_to(other.record.model_state_path)
+            return file
+
+    replaced = Replaced(tmp_path / "data" / "axon_notebooks" / "states")
+    ours, optimizer = model(7), {"m": np.zeros(2)}
+    Checkpoint(made.record, lambda: replaced).restore(ours, optimizer)
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+
+
 def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
     made = axon.checkpoint(model(1), {"m": np.zeros(2)}, epoch=0)
     ours, optimizer = model(7), {"m": np.ones(3)}
@@ -272,6 +292,35 @@ def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
     with pytest.raises(InvalidData, match=r"model\['w'\]"):
         made.restore(other, fitting)
     assert (fitting["m"] == 1).all()
+
+
+class Schedule:
+    """What goes on only with a state of its own length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"length": self.length}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["length"] != self.length:
+            raise ValueError("of another length")
+
+
+def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon: Any) -> None:
+    made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
+    ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
+    with pytest.raises(InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"):
+        made.restore(ours, optimizer, extra)
+    assert (ours["w"] == 7).all()
+    assert (optimizer["m"] == 0).all()
+    assert extra["n"] == 0
+    extra["s"] = Schedule(1)
+    made.restore(ours, optimizer, extra)
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+    assert extra["n"] == 1
 
 
 def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:

@@ -14,16 +14,20 @@ too; scikit-learn estimators by skops. Nothing is ever pickled, and no framework
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from . import modules, pytree, scikit
 from .arrays import type_name
+from .template import Prepared
+from .tensorfile import Source, reading
 from .training import Restored, encode_training, prepare_training
 
 __all__ = [
     "Encoded",
+    "Prepared",
     "Restored",
+    "Source",
     "encode_model",
     "encode_training",
     "prepare_model",
@@ -64,7 +68,7 @@ class Format(Protocol):
 
     def encode(self, model: Any) -> Encoded: ...
 
-    def prepare(self, path: str, model: Any, *, trusted: bool) -> Callable[[], Any]: ...
+    def prepare(self, source: Source, model: Any, *, trusted: bool) -> Prepared: ...
 
 
 #: The first that recognises a model keeps it.
@@ -82,10 +86,10 @@ def encode_model(model: Any) -> Encoded:
     return _format_of(model).encode(model)
 
 
-def prepare_model(path: str, model: Any | None, *, trusted: bool = False) -> Callable[[], Any]:
-    """What sets ``model`` to what the file at ``path`` has, in place where it can be, and returns it.
+def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> Prepared:
+    """What sets ``model`` to what the file in ``source`` has, in place where it can be, and returns it.
 
-    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none.
+    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none; see :class:`Prepared`.
 
     Parameters
     ----------
@@ -98,25 +102,33 @@ def prepare_model(path: str, model: Any | None, *, trusted: bool = False) -> Cal
         If the two do not fit, or skops does not trust what is in it.
     TypeError
         If it is no model that can be kept.
-    NotFound, StateCorrupt, StateError
-        If the file is gone, is none, or cannot be read.
+    StateCorrupt, StateError
+        If the file is none, or cannot be read.
     """
     if model is None:
-        known: Format = scikit if scikit.is_skops(path) else pytree
-        return known.prepare(path, None, trusted=trusted)
-    return _format_of(model).prepare(path, model, trusted=trusted)
+        known: Format = scikit if scikit.is_skops(source) else pytree
+        return known.prepare(source, None, trusted=trusted)
+    return _format_of(model).prepare(source, model, trusted=trusted)
 
 
 def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
-    """Do what :func:`prepare_model` prepares, at once; raises as it does, and then nothing has changed."""
-    return prepare_model(path, model, trusted=trusted)()
+    """Do what :func:`prepare_model` prepares, at once, with the file at ``path``.
+
+    Raises as it does, and :class:`NotFound` if there is none; then nothing has changed but objects that were set before one that refused its state.
+    """
+    with reading(path) as source:
+        restore = prepare_model(source, model, trusted=trusted)
+    return restore()
 
 
 def restore_training(
     path: str, optimizer: Any | None, extra: Any | None, *, rng: bool, trusted: bool = False
 ) -> Restored:
-    """Do what :func:`prepare_training` prepares, at once; raises as it does, and then nothing has changed."""
-    return prepare_training(path, optimizer, extra, rng=rng, trusted=trusted)()
+    """Do what :func:`prepare_training` prepares, at once, with the file at ``path``; raises as :func:`restore_model` does."""
+    with reading(path) as source:
+        restore = prepare_training(source, optimizer, extra, rng=rng, trusted=trusted)
+    restored: Restored = restore()
+    return restored
 
 
 def _format_of(model: Any) -> Format:

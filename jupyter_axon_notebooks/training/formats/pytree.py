@@ -7,8 +7,8 @@ from typing import Any
 
 from . import arrays, stateful
 from .reader import read_tree
-from .template import Plan, Step, owned
-from .tensorfile import TensorFile
+from .template import Plan, Prepared, owned
+from .tensorfile import Source, TensorFile
 from .tree import Writer
 
 NAMES = "mappings, lists and tuples of arrays (NumPy, JAX), tensors or modules"
@@ -26,8 +26,8 @@ def encode(model: Any) -> TensorFile:
     return writer.file(writer.value(model, "model", ""), None)
 
 
-def prepare(path: str, model: Any, *, trusted: bool) -> Step:  # noqa: ARG001 - safe whoever wrote it
-    """What puts what the file at ``path`` has into ``model`` and returns it; of None, what was stored.
+def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:  # noqa: ARG001 - safe whoever wrote it
+    """What puts what the file in ``source`` has into ``model`` and returns it; of None, what was stored.
 
     Raises
     ------
@@ -36,10 +36,10 @@ def prepare(path: str, model: Any, *, trusted: bool) -> Step:  # noqa: ARG001 - 
     StateCorrupt
         If the file is none.
     """
-    stored = read_tree(path)
-    if model is None:
-        return lambda: owned(stored)
+    stored = read_tree(source)
     plan = Plan()
+    if model is None:
+        return Prepared(plan.begin, lambda: owned(stored))
     step = plan.fit(model, stored, "model", strict=True)
     plan.check("model")
-    return step
+    return Prepared(plan.begin, step)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from . import arrays
-from .tensorfile import OpenedFile, corrupt, open_tensors, parse_json
+from .tensorfile import OpenedFile, Source, corrupt, open_tensors, parse_json
 from .tree import DEEPEST, FACTORIES, KEY, KIND, VERSION
 
 #: What comes of values that are not what they should be.
@@ -32,17 +32,18 @@ class State(NamedTuple):
     state: Any
 
 
-def read_tree(path: str) -> Any:
-    """What the file at ``path`` holds. Arrays and tensors in it are views of the file's memory.
+def read_tree(source: Source) -> Any:
+    """What the file in ``source`` holds. Arrays and tensors in it are views of the file's memory.
 
     Of a file that is not ours, the tensors by name.
 
     Raises
     ------
-    NotFound, StateCorrupt, StateError
+    StateCorrupt, StateError
         As :func:`.tensorfile.open_tensors` does, and if the file says what it cannot mean.
     """
-    file = open_tensors(path)
+    file = open_tensors(source)
+    path = source.path
     if KEY not in file.metadata:
         kind = _foreign_kind(file)
         return _Reader(file).value({name: {KIND: kind, "name": name} for name in file.entries})

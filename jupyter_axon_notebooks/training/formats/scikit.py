@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ...errors import InvalidData, StateError
+from ...states.folders import explained
 from .arrays import type_name
-from .template import Step
-from .tensorfile import corrupt, reading
+from .template import Prepared
+from .tensorfile import Source, corrupt
 
 NAMES = "scikit-learn estimators"
 
@@ -59,8 +61,8 @@ def encode(model: Any) -> SkopsFile:
     return SkopsFile(content)
 
 
-def prepare(path: str, model: Any, *, trusted: bool) -> Step:
-    """What sets ``model``, of the same class, to what the file at ``path`` has and returns it; of None, what was stored.
+def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
+    """What sets ``model``, of the same class, to what the file in ``source`` has and returns it; of None, what was stored.
 
     Raises
     ------
@@ -72,7 +74,9 @@ def prepare(path: str, model: Any, *, trusted: bool) -> Step:
         If skops is not installed.
     """
     skops = _skops()
-    with reading(path) as file:
+    path, file = source
+    with explained("read", os.path.dirname(path)):
+        file.seek(0)
         content = file.read()
     try:
         untrusted = skops.get_untrusted_types(data=content)
@@ -89,7 +93,7 @@ def prepare(path: str, model: Any, *, trusted: bool) -> Step:
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
     if model is None:
-        return lambda: stored
+        return Prepared(lambda: None, lambda: stored)
     if type(stored) is not type(model):
         raise InvalidData("model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}")
 
@@ -98,12 +102,14 @@ def prepare(path: str, model: Any, *, trusted: bool) -> Step:
         model.__dict__.update(stored.__dict__)
         return model
 
-    return step
+    return Prepared(lambda: None, step)
 
 
-def is_skops(path: str) -> bool:
-    """Whether the file at ``path`` is of this format, rather than safetensors; both begin as no other does."""
-    with reading(path) as file:
+def is_skops(source: Source) -> bool:
+    """Whether the file in ``source`` is of this format, rather than safetensors; both begin as no other does."""
+    path, file = source
+    with explained("read", os.path.dirname(path)):
+        file.seek(0)
         return file.read(4) in (b"PK\3\4", b"PK\5\6")
 
 

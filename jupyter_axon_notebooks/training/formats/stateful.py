@@ -24,6 +24,11 @@ def is_stateful(value: Any) -> bool:
     return _is_object(value) or _is_generator(value)
 
 
+def is_known(value: Any) -> bool:
+    """Whether :func:`misfits` tells all that may be wrong with a state of ``value``; others may yet refuse it."""
+    return is_module(value) or _is_a(value, "torch.optim", "Optimizer") or not _is_object(value)
+
+
 def state_of(value: Any) -> Any:
     """The state of ``value``; its tensors are those it goes on changing."""
     if is_module(value):

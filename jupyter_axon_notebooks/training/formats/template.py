@@ -1,13 +1,14 @@
 """What was read, put into the objects that are there: all of it, or none.
 
-A plan first compares everything, and notes what does not fit; only then anything changes.
+A plan first compares everything, and notes what does not fit; only then anything changes. Objects that take their state by
+a way of their own can refuse it only then: they come first, and where one does nothing but others of them has changed.
 """
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ...errors import InvalidData
 from . import arrays, stateful
@@ -20,12 +21,29 @@ Step: TypeAlias = Callable[[], Any]
 _MOST_LISTED = 8
 
 
+class Prepared(NamedTuple):
+    """What restores a file, in two steps, so that of several files all begin before one is finished.
+
+    ``begin`` sets the objects that may refuse their state, with :class:`InvalidData`; ``finish`` does the rest, and returns
+    what is restored.
+    """
+
+    begin: Callable[[], None]
+    finish: Step
+
+    def __call__(self) -> Any:
+        """Both at once, for a file by itself."""
+        self.begin()
+        return self.finish()
+
+
 class Plan:
     """What is to be done, and what speaks against it."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
         self._owned: dict[int, Any] = {}
+        self._willful: list[tuple[Any, Any, str]] = []
 
     def refuse(self, problem: str) -> None:
         """Note what does not fit."""
@@ -43,6 +61,22 @@ class Plan:
             more = len(self._problems) - _MOST_LISTED
             listed = self._problems[:_MOST_LISTED] + ([f"and {more} more"] if more > 0 else [])
             raise InvalidData(field, f"does not fit the checkpoint: {'; '.join(listed)}")
+
+    def begin(self) -> None:
+        """Set the objects that take their state by a way of their own.
+
+        Raises
+        ------
+        InvalidData
+            If one refuses it, at the place it has; those before it have changed then.
+        """
+        for template, state, where in self._willful:
+            try:
+                self._set(template, state)
+            except Exception as error:
+                raise InvalidData(
+                    where, f"this {type_name(template)} does not take the state in the checkpoint: {error}"
+                ) from error
 
     def own(self, stored: Any) -> Step:
         """The stored value itself, in memory of its own."""
@@ -83,11 +117,18 @@ class Plan:
         for problem in stateful.misfits(template, state):
             self.refuse(f"{where}: {problem}")
 
+        if not stateful.is_known(template):
+            self._willful.append((template, state, where))
+            return lambda: template
+
         def step() -> Any:
-            stateful.set_state(template, state, lambda part: owned(part, self._owned))
+            self._set(template, state)
             return template
 
         return step
+
+    def _set(self, template: Any, state: Any) -> None:
+        stateful.set_state(template, state, lambda part: owned(part, self._owned))
 
     def _array(self, template: Any, stored: Any, where: str) -> Step:
         here = arrays.kind_text(template)

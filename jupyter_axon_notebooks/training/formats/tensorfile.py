@@ -131,19 +131,26 @@ class OpenedFile(NamedTuple):
     memory: mmap.mmap
 
 
-def open_tensors(path: str) -> OpenedFile:
-    """The file at ``path``.
+class Source(NamedTuple):
+    """A state file open for reading, so that what was checked is what is read; ``path`` is what errors call it."""
+
+    path: str
+    file: BinaryIO
+
+
+def open_tensors(source: Source) -> OpenedFile:
+    """The file in ``source``, which may be closed afterwards.
 
     Raises
     ------
-    NotFound
-        If it is gone.
     StateCorrupt
         If it is no safetensors file that the library itself would write; says why.
     StateError
         If it cannot be read.
     """
-    with reading(path) as file:
+    path, file = source
+    with explained("read", os.path.dirname(path)):
+        file.seek(0)
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8:
@@ -166,8 +173,8 @@ def open_tensors(path: str) -> OpenedFile:
 
 
 @contextlib.contextmanager
-def reading(path: str) -> Iterator[BinaryIO]:
-    """The state file at ``path``, open.
+def reading(path: str) -> Iterator[Source]:
+    """The state file at ``path``, open; links are followed.
 
     Raises
     ------
@@ -179,7 +186,7 @@ def reading(path: str) -> Iterator[BinaryIO]:
             file = opened.enter_context(open(path, "rb"))
         except FileNotFoundError:
             raise NotFound("state file", path) from None
-        yield file
+        yield Source(path, file)
 
 
 def parse_json(path: str, what: str, text: str | bytes) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .reader import read_tree
 from .rng import check_rng_states, rng_states, set_rng_states
-from .template import Plan
-from .tensorfile import TensorFile, corrupt
+from .template import Plan, Prepared
+from .tensorfile import Source, TensorFile, corrupt
 from .tree import Writer
 
 
@@ -46,14 +45,14 @@ def encode_training(optimizer: Any, extra: Any, *, rng: bool = True) -> TensorFi
 
 
 def prepare_training(
-    path: str,
+    source: Source,
     optimizer: Any | None,
     extra: Any | None,
     *,
     rng: bool,
     trusted: bool = False,  # noqa: ARG001 - safe whoever wrote it
-) -> Callable[[], Restored]:
-    """What puts what the file at ``path`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
+) -> Prepared:
+    """What puts what the file in ``source`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
 
     ``extra`` may have less than is stored: what it lacks is put into its dicts and lists as well.
 
@@ -61,15 +60,15 @@ def prepare_training(
     ------
     InvalidData
         If what is given does not fit what is stored.
-    NotFound, StateCorrupt, StateError
-        If the file is gone, is none, or cannot be read.
+    StateCorrupt, StateError
+        If the file is none, or cannot be read.
     """
-    tree = read_tree(path)
+    tree = read_tree(source)
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:
-        raise corrupt(path, "it is not the state of a training")
+        raise corrupt(source.path, "it is not the state of a training")
     states = tree["rng"]
     if rng and states is not None:
-        check_rng_states(path, states)
+        check_rng_states(source.path, states)
     plan = Plan()
     steps = []
     for name, template in (("optimizer", optimizer), ("extra", extra)):
@@ -89,4 +88,4 @@ def prepare_training(
             set_rng_states(states)
         return restored
 
-    return restore
+    return Prepared(plan.begin, restore)
