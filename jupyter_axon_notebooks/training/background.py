@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ class _Background:
         with self._lock:  # a program that ends waits until all are told
             if _watched.get(self._thread) is self:
                 del _watched[self._thread]
-            ended, self.ended = self.ended, []
-            for callback in ended:
-                callback(error)
+            while self.ended:
+                try:
+                    self.ended.pop(0)(error)
+                except Exception:  # noqa: BLE001 - as at the end of a cell
+                    traceback.print_exc()
 
 
 def _hear_of_errors() -> None:
