@@ -64,9 +64,13 @@ class Session:
     def with_states(self, *, make: bool = False) -> Iterator[tuple[NotebookRepository, StateFiles]]:
         """The records and the state files of their checkpoints; as :meth:`existing_store`, or as :meth:`store` with ``make``."""
         with self.store() if make else self.existing_store() as store:
-            roots = [Path(root) for root in self.config.extra_states_roots]
-            states = StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store.mark_id)
+            states = self.states(store.mark_id)
             yield repository_of(store, states), states
+
+    def states(self, store_id: str = "") -> StateFiles:
+        """The state files, of the store with this id; without one they can be read."""
+        roots = [Path(root) for root in self.config.extra_states_roots]
+        return StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store_id)
 
     @contextmanager
     def existing_store(self) -> Iterator[Store]:

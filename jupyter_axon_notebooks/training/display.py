@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,9 +43,12 @@ _STYLE: Final = (
 
 
 def say(text: str) -> None:
-    """Tell the user something, where the output of the cell goes."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Tell the user something, where the output of the cell goes; no more than a remark, so nothing fails by it."""
+    if sys.stdout is None:  # as without a console
+        return
+    with suppress(OSError, ValueError):  # nobody reads it any more, or it cannot show a character
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def described(record: NotebookCheckpoint) -> str:
@@ -200,7 +203,7 @@ class _Bar:
                 self._handle = display(bundle, raw=True, display_id=True)
             else:
                 self._handle.update(bundle, raw=True)
-        elif sys.stderr.isatty():
+        elif sys.stderr is not None and sys.stderr.isatty():
             if self._terminal is None:
                 self._terminal = _terminal_bar(self._doing)
             self._terminal.update(self._terminal.task_ids[0], completed=done, total=total)

@@ -1,11 +1,12 @@
 """What code runs in: Python, packages, commit, graphics cards.
 
-What does not change while a process lives is asked for once; the commit each time. Nothing here imports a framework, and
-nothing takes long: who does not answer in time is left out.
+What does not change while a process lives is asked for once; the commit each time. Nothing here imports a framework,
+nothing takes long and nothing is raised: what does not answer in time, or cannot be read, is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -31,7 +32,7 @@ def environment(folder: str | os.PathLike[str] | None = None) -> Environment:
         implementation=platform.python_implementation(),
         platform=platform.platform(),
         packages=dict(_packages()),
-        git=git_state(Path.cwd() if folder is None else Path(folder)),
+        git=git_state(Path(os.curdir if folder is None else folder)),  # which may have been deleted
         gpus=list(gpus.names),
         driver=gpus.driver,
         **_versions(),
@@ -41,13 +42,21 @@ def environment(folder: str | os.PathLike[str] | None = None) -> Environment:
 @functools.cache
 def _packages() -> dict[str, str]:
     found: dict[str, str] = {}
-    for distribution in metadata.distributions():
-        # Its `metadata` would parse the long description of each as well, which takes ten times as long.
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-        fields = dict(_FIELD.findall(text.partition("\n\n")[0]))
-        if len(fields) == 2:  # what a broken installation left has neither
-            found.setdefault(fields["Name"], fields["Version"])  # the first on the path is imported
+    with contextlib.suppress(Exception):  # whoever else finds distributions in this process may fail at it
+        for distribution in metadata.distributions():
+            fields = _fields_of(distribution)
+            if len(fields) == 2:  # what a broken installation left has neither
+                found.setdefault(fields["Name"], fields["Version"])  # the first on the path is imported
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def _fields_of(distribution: metadata.Distribution) -> dict[str, str]:
+    # Its `metadata` would parse the long description of each as well, which takes ten times as long.
+    try:
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    except Exception:  # noqa: BLE001 - not UTF-8, as in old installations, or on a disk that fails
+        return {}
+    return dict(_FIELD.findall(text.partition("\n\n")[0]))
 
 
 def git_state(folder: Path) -> GitState | None:
@@ -113,6 +122,10 @@ def _said(*command: str) -> str | None:
             check=True,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         )
-    except (OSError, subprocess.SubprocessError):
+    except (
+        OSError,
+        ValueError,
+        subprocess.SubprocessError,
+    ):  # of values: a folder that no program can be told
         return None
     return ended.stdout.decode("utf-8", "replace").strip()

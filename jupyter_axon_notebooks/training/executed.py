@@ -2,7 +2,7 @@
 
 :func:`watch` hangs a recorder on an IPython shell, which then sees every cell before and after it runs. The recorder
 belongs to the shell, so it outlives a reload of this module and ``%reset``. In a plain script the script takes the place
-of a cell: it is running as long as the interpreter is.
+of a cell: it is running as long as the interpreter is. So it is with a process that was forked, whatever forked it.
 
 Only what a person executes is a cell: what front ends and widgets run in silence or without history is not, nor what a
 cell itself has the shell run. Unsaved edits in an editor nobody sees; what was executed is seen whether saved or not.
@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -55,7 +56,11 @@ def executed_cells() -> list[ExecutedCell]:
 
 
 def current_execution() -> Execution | None:
-    """The execution that is going on: this thread's, else the newest of the kernel's; None in a plain script."""
+    """The execution that is going on; None in a plain script, and outside of cells.
+
+    In a thread of its own it is the one that the thread was begun in, as long as the thread lives; in one of a pool, which
+    works for whoever asks, the newest that is going on.
+    """
     recorder = _recorder_of_shell()
     cell = None if recorder is None else recorder.current()
     return None if cell is None else Execution(cell.serial, cell.count)
@@ -64,15 +69,23 @@ def current_execution() -> Execution | None:
 def on_cell_end(callback: Ended) -> None:
     """Have ``callback`` called once, when the current cell ends, or outside of one when the interpreter does.
 
+    For a thread that outlives its cell it is called when the thread ends (:mod:`.background`): no other cell ends it.
+
     It is told what ended the cell: an exception, KeyboardInterrupt where it was interrupted, None where it came to its
     end. A script that left by ``sys.exit`` with a status other than 0 was ended by that SystemExit.
     """
+    from .background import on_thread_end
+
     recorder = _recorder_of_shell()
-    cell = None if recorder is None else recorder.current()
-    (cell or _script().cell).callbacks.append(callback)
+    if recorder is None or not recorder.is_here:
+        _script().cell.callbacks.append(callback)
+    elif recorder.is_background():
+        on_thread_end(callback, recorder.current(), _script().cell)
+    else:
+        (recorder.current() or _script().cell).callbacks.append(callback)
 
 
-class _Cell:
+class Cell:
     """A cell on its way."""
 
     def __init__(self, serial: int, source: str, *, cell_id: str | None = None, status: str | None = None):
@@ -83,11 +96,17 @@ class _Cell:
         self.count: int | None = None
         self.at: datetime | None = None
         self.callbacks: list[Ended] = []
+        self.older = weakref.WeakSet(threading.enumerate())  # threads that it did not begin
         self._pid = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process runs it, and is no child that was forked."""
+        return self._pid == os.getpid()
 
     def end(self, error: BaseException | None) -> None:
         """Tell everybody who asked; one that fails keeps nobody else from being told."""
-        if os.getpid() != self._pid:  # a child that was forked: the cell goes on elsewhere
+        if not self.is_here:  # it goes on elsewhere
             return
         self.status = "completed" if error is None else "error"
         callbacks, self.callbacks = self.callbacks, []
@@ -113,12 +132,18 @@ class _Recorder:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._serial = 0
-        self.cells: list[_Cell] = []
+        self._pid = os.getpid()
+        self.cells: list[Cell] = []
         # By thread, since kernels may run cells in several: what has begun there, outermost first.
-        self._running: dict[int, list[_Cell | None]] = {}
+        self._running: dict[int, list[Cell | None]] = {}
         self._take_up()
         shell.events.register("pre_run_cell", self.begin)
         shell.events.register("post_run_cell", self.finish)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the shell runs cells in this process, which is no child that was forked."""
+        return self._pid == os.getpid()
 
     def _take_up(self) -> None:
         """The cells that ran before anybody looked, and the one that is just running, which made somebody look."""
@@ -136,6 +161,9 @@ class _Recorder:
             cell.status = "running"
             cell.cell_id = self._asked_for()
             cell.at = datetime.now(timezone.utc)
+            cell.older = weakref.WeakSet(
+                thread for thread in threading.enumerate() if thread.ident in running
+            )
             self._running[running[0]] = [cell]
 
     def _last_count(self) -> int:
@@ -150,9 +178,9 @@ class _Recorder:
             return None
         return asked if isinstance(asked, str) else None
 
-    def _add(self, source: str, **fields: Any) -> _Cell:
+    def _add(self, source: str, **fields: Any) -> Cell:
         self._serial += 1
-        cell = _Cell(self._serial, source, **fields)
+        cell = Cell(self._serial, source, **fields)
         self.cells.append(cell)
         return cell
 
@@ -189,15 +217,27 @@ class _Recorder:
             return
         cell.end(_error_of(result))
 
-    def current(self) -> _Cell | None:
-        """The cell that this thread runs, else the one that was begun last of those that others run."""
-        own = self._running.get(threading.get_ident(), [])
+    def current(self) -> Cell | None:
+        """The cell that this thread runs, else the one that it was begun in or works for."""
         begun = [cell for stack in list(self._running.values()) for cell in stack if cell is not None]
-        found = next((cell for cell in own if cell is not None), None)
-        found = found or max(begun, key=lambda cell: cell.serial, default=None)
-        if found is not None:
-            self._count(found)
-        return found
+        for cell in begun:
+            self._count(cell)
+        if (own := self._own()) is not None:
+            return own
+        if not self.is_background():
+            return max(begun, key=lambda cell: cell.serial, default=None)
+        thread = threading.current_thread()
+        return next((cell for cell in reversed(self.cells) if thread not in cell.older), None)
+
+    def _own(self) -> Cell | None:
+        running = self._running.get(threading.get_ident(), [])
+        return next((cell for cell in running if cell is not None), None)
+
+    def is_background(self) -> bool:
+        """Whether this thread runs no cell, and does not work for one either, but on its own."""
+        from .background import works_for_others
+
+        return self._own() is None and not works_for_others(threading.current_thread())
 
     def _depth(self, frame: Any) -> int:
         """How many cells are being run in the thread of a frame, one within the other."""
@@ -208,7 +248,7 @@ class _Recorder:
             frame = frame.f_back
         return depth
 
-    def _count(self, cell: _Cell) -> None:
+    def _count(self, cell: Cell) -> None:
         if cell.count is None:
             cell.count = self._last_count() or None
 
@@ -228,11 +268,14 @@ def _recorder_of_shell() -> Any:
     shell = None if get_ipython is None else get_ipython()
     if shell is None:
         return None
-    watch(shell)
+    try:
+        watch(shell)
+    except Exception:  # noqa: BLE001 - a shell that is not quite IPython's: nothing is known of its cells
+        return None
     return getattr(shell, _ATTRIBUTE)
 
 
-def _cells() -> list[_Cell]:
+def _cells() -> list[Cell]:
     recorder = _recorder_of_shell()
     if recorder is None:
         script = _script()
@@ -250,23 +293,32 @@ class _Script:
     def __init__(self) -> None:
         self._error: BaseException | None = None
         self.source = _program()
-        self.cell = _Cell(0, self.source or "", status="running")
+        self.cell = Cell(0, self.source or "", status="running")
         self._unhandled, sys.excepthook = sys.excepthook, self._note
         # The hook is not told of a SystemExit, and no one else is. One that is raised by hand goes unseen.
         self._exit, sys.exit = sys.exit, self._leave
         atexit.register(self._end)
+        processes: Any = sys.modules.get("multiprocessing.process")
+        if processes is not None and processes.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            Finalize(
+                None, self._end, exitpriority=100
+            )  # its processes skip `atexit`, and handle what ends them
 
     def _note(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         self._error = error
         self._unhandled(kind, error, trace)
 
     def _leave(self, code: Any = None, /) -> NoReturn:
-        if threading.current_thread() is threading.main_thread() and _recorder_of_shell() is None:
+        recorder = _recorder_of_shell()
+        if threading.current_thread() is threading.main_thread() and not (recorder and recorder.is_here):
             self._error = SystemExit(code) if code else None
         self._exit(code)
 
     def _end(self) -> None:
-        self.cell.end(self._error)
+        error = self._error or sys.exc_info()[1]
+        self.cell.end(None if isinstance(error, SystemExit) and not error.code else error)
 
 
 def _program() -> str | None:
@@ -277,7 +329,7 @@ def _program() -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
@@ -286,6 +338,6 @@ _the_script: _Script | None = globals().get("_the_script")
 
 def _script() -> _Script:
     global _the_script
-    if _the_script is None:
+    if _the_script is None or not _the_script.cell.is_here:
         _the_script = _Script()
     return _the_script

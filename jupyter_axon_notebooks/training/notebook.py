@@ -43,8 +43,7 @@ def record_of(repository: NotebookRepository, place: Place, origin: str, owner: 
     if place.record_id is not None:
         return _named(repository, place.record_id, owner)
     if place.path is None:
-        folder = os.path.basename(os.getcwd()) or os.getcwd()
-        return _unbound(repository, f"a notebook in {folder}", origin, owner)
+        return _unbound(repository, f"a notebook in {_working_folder()}", origin, owner)
     binding = repository.binding_at(origin, place.path)
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
@@ -62,6 +61,13 @@ def record_of(repository: NotebookRepository, place: Place, origin: str, owner: 
         if found is not None:
             return found
     return _gone(repository, place, origin, owner)
+
+
+def _working_folder() -> str:
+    try:
+        return os.path.basename(os.getcwd()) or os.getcwd()
+    except OSError:
+        return "a deleted folder"
 
 
 def _named(repository: NotebookRepository, id: str, owner: str) -> NotebookSummary:

@@ -125,7 +125,10 @@ def _named(path_or_id: str, found_by: str) -> Place:
 
 def _at(path: str, found_by: str) -> Place:
     kind: Literal["notebook", "script"] = "notebook" if path.endswith(NOTEBOOK_SUFFIX) else "script"
-    return Place(kind, found_by, os.path.realpath(path))
+    try:
+        return Place(kind, found_by, os.path.realpath(path))
+    except OSError:  # relative to a working directory that was deleted
+        return Place(kind, found_by, path)
 
 
 def _of_kernel(file: str) -> Iterator[Place]:

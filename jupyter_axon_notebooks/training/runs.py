@@ -129,16 +129,29 @@ def _is_running(process: RunProcess) -> bool:
 
 
 def is_alive(run: TrainingRun) -> bool:
-    """Whether somebody trains in a run right now: its lease lasts, and its process, if it could be seen, is there."""
-    if run.status is not RunStatus.RUNNING:
+    """Whether somebody trains in a run right now.
+
+    Its lease says so, but where its process can be seen, that does: a process may live and not be able to renew its
+    lease, while the store is locked or the machine sleeps.
+    """
+    has_lapsed = _has_lapsed(run)
+    if run.status is not RunStatus.RUNNING and not has_lapsed:
         return False
-    if run.lease_until is not None and run.lease_until <= now():
+    if run.process is None or run.process.host != this_host():
+        return not has_lapsed
+    # Who asks in that very process knows what it is in the middle of; a lapsed run is one whose end it could not record.
+    return _is_running(run.process) and not (has_lapsed and is_here(run.process))
+
+
+def _has_lapsed(run: TrainingRun) -> bool:
+    """Whether nobody ended a run but its lease; the store shows it as stopped then."""
+    if run.lease_until is None:
         return False
-    return run.process is None or run.process.host != this_host() or _is_running(run.process)
+    if run.status is RunStatus.RUNNING:
+        return run.lease_until <= now()
+    return run.status is RunStatus.STOPPED and run.ended_at == run.lease_until
 
 
 def is_unfinished(run: TrainingRun) -> bool:
     """Whether a run ended before its time, so that it may be resumed: failed, stopped, or its process vanished."""
-    return run.status in (RunStatus.FAILED, RunStatus.STOPPED) or (
-        run.status is RunStatus.RUNNING and not is_alive(run)
-    )
+    return run.status is not RunStatus.COMPLETED and not is_alive(run)

@@ -1,7 +1,8 @@
 """The Jupyter servers of this user that run on this machine, and what they say of a kernel.
 
 A server leaves a file in the runtime folder that says where it is, with its token. The file is believed if it is this
-user's, and the process it names runs and is this user's too: a token is sent to nobody else, and never told.
+user's, and the process it names runs, is this user's too and was there when the file was written: a token is sent to
+nobody else, and never told.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _LONGEST: Final = 64 << 20
 #: Addresses that stand for all of a machine's, and where it is reached by them.
 _EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104 - read
 _HERE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+#: Seconds by which a process may seem to be younger than its file: the clock that it is told from is adjusted.
+_SAME_TIME: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -70,9 +74,8 @@ class RunningServer:
         """What the server answers, parsed; None for whatever is no answer."""
         connection = self._connection()
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        # A hub's servers have no token of their own, and take the one that they gave to what they start.
-        if token := self.token or os.environ.get("JUPYTERHUB_API_TOKEN"):
-            headers["Authorization"] = f"token {token}"
+        if self.token:
+            headers["Authorization"] = f"token {self.token}"
         try:
             connection.request(
                 method,
@@ -113,15 +116,17 @@ def _is_of(session: Any, kernel_id: str) -> bool:
 def sessions_of(
     kernel_id: str, folders: Iterable[str], parent: int | None
 ) -> tuple[RunningServer, list[dict[str, Any]]] | None:
-    """The server that runs a kernel, with the kernel's sessions there; ``parent`` is the process asked first.
+    """The server that runs a kernel, with the kernel's sessions there.
 
     Parameters
     ----------
     folders : iterable of str
         Where servers leave their files.
+    parent : int or None
+        The process that launched the kernel: it is asked first.
     """
     deadline = time.monotonic() + _PATIENCE
-    for server in sorted(running_servers(folders), key=lambda server: server.pid != parent):
+    for server in sorted(running_servers(folders, parent), key=lambda server: server.pid != parent):
         if time.monotonic() > deadline:
             _log.debug("not every server was asked for the kernel: those that were took too long")
             break
@@ -130,19 +135,19 @@ def sessions_of(
     return None
 
 
-def running_servers(folders: Iterable[str]) -> Iterator[RunningServer]:
-    """The servers that left their files in ``folders`` and run, the last started first."""
+def running_servers(folders: Iterable[str], parent: int | None = None) -> Iterator[RunningServer]:
+    """The servers that left their files in ``folders`` and run, the last started first; ``parent`` launched this kernel."""
     found: list[tuple[float, Path]] = []
     for file in {file.resolve() for folder in folders for file in Path(folder).glob("jpserver-*.json")}:
         with suppress(OSError):
             found.append((file.stat().st_mtime, file))
     for _, file in sorted(found, reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
-            if (server := _read(file)) is not None:
+            if (server := _read(file, parent)) is not None:
                 yield server
 
 
-def _read(file: Path) -> RunningServer | None:
+def _read(file: Path, parent: int | None) -> RunningServer | None:
     with file.open(encoding="utf-8") as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode) or not _is_ours(found.st_uid):
@@ -155,6 +160,12 @@ def _read(file: Path) -> RunningServer | None:
     process = psutil.Process(pid)
     if hasattr(process, "uids") and not _is_ours(process.uids().real):
         return None
+    if process.create_time() > found.st_mtime + _SAME_TIME:
+        return None  # the server is gone, and another process has its number
+    token = str(said.get("token") or "")
+    if not token and pid == parent:
+        # A hub's servers have no token of their own, and take the one that they gave to what they start.
+        token = os.environ.get("JUPYTERHUB_API_TOKEN", "")
     host, base_url = str(said["hostname"]), str(said["base_url"]).strip("/")
     return RunningServer(
         pid=pid,
@@ -163,7 +174,7 @@ def _read(file: Path) -> RunningServer | None:
         is_secure=bool(said["secure"]),
         base_url=f"/{base_url}/" if base_url else "/",
         root_dir=str(said["root_dir"]),
-        token=str(said.get("token") or ""),
+        token=token,
     )
 
 

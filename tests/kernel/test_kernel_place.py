@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from processes import notebook, write
 
@@ -112,9 +113,20 @@ def test_a_hubs_server_takes_the_hubs_token(
     kernel: str, leave: Leave, web: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "the hub's")
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
     leave(web.server_port, token="")
     find_place()
     assert web.asked == [("/api/sessions", "token the hub's")]
+
+
+def test_a_server_that_did_not_launch_the_kernel_is_not_told_the_hubs_token(
+    kernel: str, leave: Leave, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
+    leave(web.server_port, token="")
+    find_place()
+    assert web.asked == [("/api/sessions", None)]
 
 
 @pytest.mark.parametrize(
@@ -147,12 +159,13 @@ def test_a_server_that_does_not_answer_is_given_up(
     file = write(tmp_path / "train.ipynb", notebook("x"))
     web.answer = (200, {}, sessions(kernel, "train.ipynb"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        os.utime(leave(web.server_port, "2"), (1, 1))
+        began = psutil.Process().create_time()
+        os.utime(leave(web.server_port, "2"), (began, began))
         leave(silent.getsockname()[1], "1")
         assert find_place() == Place("notebook", "session", str(file))
 
 
-@pytest.mark.parametrize("trouble", ["gone", "damaged", "on a socket", "half", "another user's"])
+@pytest.mark.parametrize("trouble", ["gone", "older", "damaged", "on a socket", "half", "another user's"])
 def test_a_file_that_no_running_server_of_ours_left_is_not_believed(
     kernel: str, leave: Leave, web: Any, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +173,8 @@ def test_a_file_that_no_running_server_of_ours_left_is_not_believed(
     gone.wait()
     file = leave(web.server_port, pid=gone.pid if trouble == "gone" else os.getpid())
     match trouble:
+        case "older":  # its process has a number that was another's
+            os.utime(file, (1, 1))
         case "damaged":
             file.write_text('{"pid": "')
         case "half":

@@ -21,7 +21,7 @@ from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.sync import NotebookSync, files
 from jupyter_axon_notebooks.training import notebook as asked
 from jupyter_axon_notebooks.training.notebook import record_of
-from jupyter_axon_notebooks.training.place import Place
+from jupyter_axon_notebooks.training.place import Place, find_place
 
 __all__ = ["store", "store_url"]  # fixtures
 
@@ -157,6 +157,19 @@ def test_an_unknown_place_has_one_record_for_the_process(
     first = record_of(repository, unknown, ORIGIN, "ada")
     assert (first.path, first.cell_count, first.name) == (None, 0, f"a notebook in {tmp_path.name}")
     assert record_of(repository, unknown, ORIGIN, "ada") == first
+
+
+def test_a_training_goes_on_in_a_folder_that_was_deleted(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone: Path
+) -> None:
+    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert record_of(repository, Place("unknown", "nothing"), ORIGIN, "ada").path is None
+    monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
+    assert find_place() == Place("notebook", "AXON_NOTEBOOK", "train.ipynb")
 
 
 def test_a_record_is_had_by_its_id_by_its_owner_alone(repository: NotebookRepository) -> None:

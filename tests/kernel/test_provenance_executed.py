@@ -163,6 +163,92 @@ def test_a_thread_belongs_to_the_cell_that_runs(kernel: Kernel) -> None:
     assert kernel.ask("found") == [True]
 
 
+BACKGROUND = """
+import threading
+begun, go, gone_on, stop, over = (threading.Event() for _ in range(5))
+told, found = [], []
+def tell(error):
+    told.append(type(error).__name__)
+    over.set()
+def train():
+    found.append(seen.current_execution())
+    seen.on_cell_end(tell)
+    begun.set()
+    go.wait()
+    found.append(seen.current_execution())
+    gone_on.set()
+    stop.wait()
+    if fails: raise MemoryError
+thread = threading.Thread(target=train, daemon=True)
+thread.start()
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize(("fails", "error"), [(False, "NoneType"), (True, "MemoryError")])
+def test_a_thread_that_outlives_its_cell_is_ended_by_no_other(
+    kernel: Kernel, fails: bool, error: str
+) -> None:
+    kernel.run(f"{IMPORT}\nfails = {fails}", "a")
+    kernel.run(BACKGROUND, "b")
+    assert kernel.run("go.set(); gone_on.wait(); 1 / 0", "c")["status"] == "error"
+    assert kernel.ask("told") == []
+    assert kernel.ask("found[0] == found[1], found[0].execution_count") == (True, 2)
+    kernel.run("stop.set(); over.wait(30)", "d")
+    assert kernel.ask("told") == [error]
+
+
+def test_a_cell_that_fails_ends_what_its_threads_do(kernel: Kernel) -> None:
+    kernel.run(IMPORT, "a")
+    kernel.run(f"{BACKGROUND}\n1 / 0", "b")
+    assert kernel.ask("told") == ["ZeroDivisionError"]
+
+
+def test_a_thread_of_a_pool_works_for_the_cell_that_runs(kernel: Kernel) -> None:
+    kernel.run(
+        f"{IMPORT}\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)", "a"
+    )
+    kernel.run("pool.submit(int).result()", "b")
+    kernel.run(
+        "told = []\npool.submit(seen.on_cell_end, lambda e: told.append(type(e).__name__)).result()\n1 / 0",
+        "c",
+    )
+    assert kernel.ask("told") == ["ZeroDivisionError"]
+
+
+def test_a_thread_that_the_interpreter_does_not_wait_for_was_interrupted(tmp_path: Path) -> None:
+    path = tmp_path / "shell.py"
+    cell = f"{IMPORT}\nfails = False\n{BACKGROUND.replace('told.append', 'print')}"
+    path.write_text(
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        f"InteractiveShell.instance().run_cell({cell!r}, store_history=True)\n"
+    )
+    assert run([str(path)]).stdout.splitlines()[-1] == "KeyboardInterrupt"
+
+
+WORKER = """
+import multiprocessing, os, sys
+from jupyter_axon_notebooks.training import executed as seen
+def train():
+    seen.on_cell_end(lambda error: print("forked:", type(error).__name__, flush=True))
+    {end}
+seen.on_cell_end(lambda error: print("first:", type(error).__name__, flush=True))
+{fork}
+"""
+FORK = "if os.fork() == 0: train(); sys.exit(0)\nos.wait()"
+PROCESS = "worker = multiprocessing.get_context('fork').Process(target=train); worker.start(); worker.join()"
+
+
+@pytest.mark.parametrize(
+    ("end", "error"), [("pass", "NoneType"), ("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit")]
+)
+@pytest.mark.parametrize("fork", [FORK, PROCESS], ids=["os.fork", "multiprocessing"])
+def test_a_forked_process_has_an_end_of_its_own(tmp_path: Path, fork: str, end: str, error: str) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(WORKER.format(end=end, fork=fork))
+    assert run([str(path)]).stdout.splitlines() == [f"forked: {error}", "first: NoneType"]
+
+
 def test_nbclient_names_no_cells(tmp_path: Path) -> None:
     cells = [IMPORT, "x = 1", f"import json\nprint(json.dumps({SEEN}))"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])

@@ -177,7 +177,6 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
     )
     assert trained.stdout == "[False, False, False]\n"
     in_the_way.unlink()
-    in_the_way.mkdir()
 
     def axon(*given: str) -> Any:
         command = [sys.executable, "-c", "from jupyter_axon_notebooks.cli import main; main()", *given]
@@ -187,6 +186,8 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
         return json.loads(done.stdout)
 
     assert len(axon("recover", "--dry-run", "--json")) == 3
+    assert not in_the_way.exists()  # to list them takes no store, and makes none
+    in_the_way.mkdir()
     recovered = axon("recover", "--json")
     assert [one["epoch"] for one in recovered["recorded"]] == [0, 1, 2]
     assert recovered["troubles"] == {}

@@ -168,6 +168,26 @@ def test_the_environment_is_what_this_runs_in() -> None:
     assert Environment.from_json(found.to_json()) == found
 
 
+def test_of_what_cannot_be_read_only_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, author in (("old", "J\xfcrgen".encode("latin-1")), ("new", "Jürgen".encode())):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+        fields = f"Name: the-{name}-one\nVersion: 1.0\nAuthor: ".encode()
+        (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_bytes(fields + author + b"\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    surroundings._packages.cache_clear()
+    found = environment()
+    surroundings._packages.cache_clear()
+    assert found.git is None
+    assert found.packages["the-new-one"] == "1.0"
+    assert "the-old-one" not in found.packages
+    assert "tinydb" in found.packages
+
+
 def test_no_framework_is_imported_for_it() -> None:
     program = (
         "import sys; from jupyter_axon_notebooks.training.environment import environment; environment()\n"

@@ -100,6 +100,28 @@ def test_another_process_with_the_number_is_not_it() -> None:
     assert not is_alive(run(process=before))
 
 
+def test_a_process_that_lives_keeps_its_run_though_its_lease_lapsed() -> None:
+    """As while the store is locked, or the machine sleeps."""
+    lapsed = now() - timedelta(seconds=1)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        process = RunProcess(host=this_process().host, pid=child.pid, started_at=now())
+        shown = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=lapsed)
+        assert is_alive(shown)
+        assert not is_unfinished(shown)
+        assert is_alive(run(process=process, lease_until=lapsed))
+        ended = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=now())
+        assert not is_alive(ended)
+        assert is_unfinished(ended)
+        child.communicate()
+    assert is_unfinished(shown)
+
+
+def test_a_process_may_go_on_with_a_run_whose_end_it_could_not_record() -> None:
+    lapsed = now() - timedelta(seconds=1)
+    shown = run(RunStatus.STOPPED, process=this_process(), lease_until=lapsed, ended_at=lapsed)
+    assert is_unfinished(shown)
+
+
 def test_of_other_hosts_the_lease_tells() -> None:
     far = RunProcess(host="elsewhere", pid=1, started_at=now())
     assert is_alive(run(process=far, lease_until=now() + timedelta(minutes=1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -340,6 +341,16 @@ def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[]
     assert axon.resume(ours).id == kept.id
     assert (ours["w"] == 1).all()
     assert "is not there any more" in capsys.readouterr().out
+
+
+def test_where_there_is_no_output_nothing_is_said(
+    axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = axon.checkpoint(model(1), epoch=0)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    monkeypatch.setattr(sys, "stdout", None)
+    assert axon.resume(model()).id == made.id
 
 
 def test_another_notebook_can_be_named(axon: Any, tmp_path: Path, notebook: Path) -> None:

@@ -28,26 +28,25 @@ def command(session: Session, dry_run: bool, any_store: bool, as_json: bool) -> 
     A training does not stop because the store is locked, full or out of reach: the state files are written all the same,
     and what was to be recorded is noted beside them. A kernel does this by itself when it resumes a training.
     """
-    with session.with_states(make=True) as (repository, states):
-        noted: list[Unrecorded] = []
-        done: list[Recovery] = []
-        elsewhere = 0
-        for found in find_unrecorded(states):
-            if isinstance(found, Recovery):
-                done.append(found)
-            elif any_store or found.store_url == session.url:
-                noted.append(found)
-            else:
-                elsewhere += 1
-        if dry_run:
-            _list(noted, as_json=as_json)
+    noted: list[Unrecorded] = []
+    done: list[Recovery] = []
+    elsewhere = 0
+    for found in find_unrecorded(session.states()):
+        if isinstance(found, Recovery):
+            done.append(found)
+        elif any_store or found.store_url == session.url:
+            noted.append(found)
         else:
-            with progress("recording") as bar:
-                task = bar.add_task("", total=len(noted))
-                for recovery in recover(repository, states, read_origin(data_folder()), noted):
-                    done.append(recovery)
-                    bar.advance(task)
-            _report(done, as_json=as_json)
+            elsewhere += 1
+    if dry_run:
+        _list(noted, as_json=as_json)
+    else:
+        with session.with_states(make=True) as (repository, states), progress("recording") as bar:
+            task = bar.add_task("", total=len(noted))
+            for recovery in recover(repository, states, read_origin(data_folder()), noted):
+                done.append(recovery)
+                bar.advance(task)
+        _report(done, as_json=as_json)
     if elsewhere:
         note(
             f"{elsewhere} more belong to other stores; --any-store records them in {shown_url(session.url)}."
