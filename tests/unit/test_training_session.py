@@ -19,8 +19,8 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api
-from jupyter_axon_notebooks.training.home import AxonWarning
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
+from jupyter_axon_notebooks.training.home import AxonWarning
 
 
 @pytest.fixture
