@@ -123,18 +123,26 @@ class NotebookRepository:
         """Create the record of a file that was saved; raises as :meth:`create`."""
         return self._notebooks.create(new, saved)
 
-    def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
+    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Bring a record up to date with its file.
 
         Its name, description, links and the tags that were set on the record stay. ``updated_at`` moves only when
         the save changed something.
 
+        Parameters
+        ----------
+        unless_read : bool
+            Not if the record has been brought up to date with the file as it is: ``saved`` is what was written, and
+            another writer may have been a moment later.
+
         Raises
         ------
         NotFound
             When there is no such record.
+        Conflict
+            When it has been, with ``unless_read``.
         """
-        return self._notebooks.save(id, saved)
+        return self._notebooks.save(id, saved, unless_read=unless_read)
 
     def find_by_id(self, id: str) -> TrainingNotebook | None:
         """A record with its cells; None where there is none."""

@@ -266,12 +266,14 @@ class Notebooks:
         self.change(id, apply, expected)
         return self.existing(id)
 
-    def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
+    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Bring a record up to date with its file. ``updated_at`` moves only if anything but the time did."""
         parts = take_apart(saved.cells, saved.metadata)
         self._write_ahead(id, parts)
 
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            if unless_read and saved.file and stored.get("file") == saved.file:
+                raise Conflict(f"notebook {id} has been brought up to date with this very file already")
             before = _summed_up(header, stored)
             header.metadata = _merged(header.metadata, saved.metadata, stored.get("file_tags", []))
             if header.status is not NotebookStatus.RUNNING or not self._runs.settle(id):

@@ -231,20 +231,20 @@ class NotebookSync(Generic[_Opened]):
 
     def _handle(self, event: Event) -> None:
         if self._store.is_due:
-            self._put(self._store.begin())
+            self._put(self._store.begin(), event)
         match event:
             case Save():
                 event.resolve(self._recorder.save(event))
             case Rename():
-                self._put(self._recorder.rename(event.path, event.new_path))
+                self._put(self._recorder.rename(event.path, event.new_path), event)
             case Delete():
-                self._put(self._recorder.delete(event.path))
+                self._put(self._recorder.delete(event.path), event)
         if event.failures:
             self._log.info("axon: the store takes records again")
 
-    def _put(self, saves: Iterable[Save]) -> None:
+    def _put(self, saves: Iterable[Save], cause: Event) -> None:
         for save in saves:
-            self._queue.put(save)
+            self._queue.put(save, cause=cause)
 
     @property
     def _recorder(self) -> Recorder:
