@@ -30,7 +30,7 @@ help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
 	@echo "make test    install what the tests need and run all of them, but for those below"
 	@echo "make test-frameworks     train in real kernels, with PyTorch and scikit-learn"
-	@echo "make test-long           kill processes and servers at every turn, have many at work at once, try the benchmarks"
+	@echo "make test-long           save through servers that fail, kill processes at every turn, have many at work, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make lint    formatting, linting, types and import layers"
@@ -66,7 +66,7 @@ test-frameworks: $(VENV)/.installed-test-frameworks
 
 # What takes minutes because it starts, kills and outwaits many processes.
 test-long: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/together tests/benchmarks)
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/saves tests/together tests/benchmarks)
 
 $(LOCALE):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
