@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
 from ..metrics import direction, named_values, rankable, resolve
@@ -18,7 +18,6 @@ from ..records import (
     NotebookSummary,
     RunStatus,
     TrainingNotebook,
-    TrainingRun,
     UpdateCheckpoint,
     new_id,
     now,
@@ -35,13 +34,10 @@ from .home import Home, Tracking, Untracked, warn
 from .notebook import record_of
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
+from .resuming import unfinished
 from .running import Running
-from .runs import is_alive, is_here, is_unfinished
 from .settings import settings
 from .writing import write_states
-
-#: Runs, and checkpoints, that are read at once in search of one.
-_PAGE: Final = 50
 
 
 class Session:
@@ -319,35 +315,11 @@ class Session:
             return resumed
 
     def _to_resume(self, *, any: bool, wants_state: bool) -> NotebookCheckpoint | None:
-        """The checkpoint to go on from: the latest of the newest run that has one, if that run is unfinished."""
         home = self._tracking.home()
         self._take_in(home)
+        own_run_id = None if self._run is None else self._run.record.id
         notebook_id = self._look_up(home).id
-        finished_from: set[str] = (
-            set()
-        )  # where runs went on, and came to their end without a further checkpoint
-        for run in _runs(home, notebook_id):
-            newest = home.repository.latest_checkpoint(notebook_id, run_id=run.id)
-            if newest is None:
-                if run.status is RunStatus.COMPLETED and run.parent_checkpoint_id is not None:
-                    finished_from.add(run.parent_checkpoint_id)
-                continue
-            # What this process itself is in the middle of is alive, and nobody's but the user's to go back in.
-            ours = run.status is RunStatus.RUNNING and self._run is not None and self._run.record.id == run.id
-            if not (any or ours or is_unfinished(run)):
-                if is_alive(run):
-                    say(
-                        f"Run {run.id[:8]} of this notebook is still training{_whereabouts(run)}: left alone."
-                    )
-                return None
-            if newest.id in finished_from and not any:
-                return None
-            if run.status is RunStatus.RUNNING and not ours and is_unfinished(run):
-                home.repository.update_run_status(run.id, RunStatus.STOPPED)  # its process could not say so
-            if not wants_state:
-                return newest
-            return _restorable(home, newest)
-        return None
+        return unfinished(home, notebook_id, any=any, wants_state=wants_state, own_run_id=own_run_id)
 
     def _begin_from(self, parent: NotebookCheckpoint) -> None:
         """Begin a run that goes on from a checkpoint."""
@@ -482,35 +454,6 @@ class _NoMetric(NotFound):
         names = [] if latest is None else list(named_values(latest.metrics))
         others = f"; the newest has {', '.join(names)}" if names else ""
         self.args = (f"no checkpoint of this notebook has a finite number as {metric}{others}",)
-
-
-def _restorable(home: Home, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
-    """The newest checkpoint of a run whose model's state is there; says so if it is not the newest that has had one."""
-    offset, missing = 0, False
-    while page := home.repository.list_checkpoints(newest.notebook_id, _PAGE, offset, run_id=newest.run_id):
-        for found in page:
-            if home.states.holds(found.model_state_path, found.notebook_id):
-                return found
-            if (found.model_state_path or found.pruned_at is not None) and not missing:
-                say(f"The state of {described(found)} is not there any more.")
-                missing = True
-        offset += len(page)
-    say(f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is there.")
-    return None
-
-
-def _runs(home: Home, notebook_id: str) -> Iterator[TrainingRun]:
-    offset = 0
-    while page := home.repository.list_runs(notebook_id, _PAGE, offset):
-        yield from page
-        offset += len(page)
-
-
-def _whereabouts(run: TrainingRun) -> str:
-    if run.process is None:
-        return ""
-    host = run.process.host.partition("/")[0]
-    return " in this process" if is_here(run.process) else f" in process {run.process.pid} on {host}"
 
 
 def _give(new: NewCheckpoint, stored: dict[Part, StoredState]) -> None:
