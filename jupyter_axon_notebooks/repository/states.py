@@ -63,7 +63,12 @@ class NoStates:
         """Own nothing."""
         return False
 
-    def set_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> list[str]:  # noqa: ARG002
+    def set_aside(
+        self,
+        notebook_id: str,  # noqa: ARG002 - whatever is asked
+        checkpoint_id: str,  # noqa: ARG002 - whatever is asked
+        names: Collection[str],  # noqa: ARG002 - whatever is asked
+    ) -> list[str]:
         """Do nothing."""
         return []
 

@@ -241,10 +241,8 @@ class Session:
             run.doubt()
             self._notebook = None
             made = self._note(run, new, overwrite=overwrite)
-            if isinstance(
-                untracked.__cause__, NotFound
-            ):  # the record was deleted, or the store: there will be another
-                with suppress(Untracked):
+            if isinstance(untracked.__cause__, NotFound):
+                with suppress(Untracked):  # the record was deleted, or the store: there will be another
                     self._tracking.record(self._caught_up, at_once=True)
             return made
         if isinstance(record, Conflict):
@@ -353,7 +351,7 @@ class Session:
         with self._lock:
             home, id = self._here()
             if mode not in ("min", "max"):
-                latest = None if home is None else home.repository.latest_checkpoint(id)
+                latest = self._newest(home, id)
                 if latest is not None and metric not in named_values(latest.metrics):
                     raise _NoMetric(metric, latest)
                 asked = (
@@ -368,9 +366,12 @@ class Session:
                 if (value := rankable(resolve(one.record.metrics, metric))) is not None
             ]
             if not ranked:
-                latest = None if home is None else home.repository.latest_checkpoint(id)
-                raise _NoMetric(metric, latest)
+                raise _NoMetric(metric, self._newest(home, id))
             return min(ranked, key=lambda one: one[:2])[2]
+
+    @staticmethod
+    def _newest(home: Home | None, notebook_id: str) -> NotebookCheckpoint | None:
+        return None if home is None else home.repository.latest_checkpoint(notebook_id)
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint."""
