@@ -7,7 +7,7 @@ VENV_MIN := .venv-min
 VENV_COLLABORATION := .venv-collaboration
 VENV_BENCH := .venv-bench
 LAB := .lab
-SAMPLE := train_spirals.ipynb
+SAMPLE := train_digits.ipynb
 # What meets the packages we depend on, but for the fuzzer, which needs newer ones than the oldest.
 MIN_TESTS := tests/store tests/repository tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
 	tests/cli/test_process.py --ignore tests/server/test_rest_fuzz.py
@@ -16,7 +16,7 @@ MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
 	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \
 	-W ignore::jupyter_events.utils.JupyterEventsVersionWarning
 # What `make bench` runs, and where it leaves its figures and the plot.
-BENCHMARKS := register best beside_mlflow listing memory
+BENCHMARKS := register best beside_mlflow checkpointing listing memory
 MEASURED := build/benchmarks
 # JupyterLab refuses to run as root unless told that this is meant.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -29,19 +29,22 @@ PANEL_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -no
 PANEL_HOME := share/jupyter/labextensions/jupyter-axon-notebooks
 NODE := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help lab install frontend test test-long test-min test-collaboration test-ui lint format bench clean
+.PHONY: help lab install frontend test test-frameworks test-long test-min test-collaboration test-ui lint format bench \
+	bench-states clean
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
 	@echo "make test    install what the tests need and run all of them, but for those below"
-	@echo "make test-long           kill processes and servers at every turn, have many at work at once, try the benchmarks"
+	@echo "make test-frameworks     train in real kernels, with PyTorch and scikit-learn"
+	@echo "make test-long           save through servers that fail, kill processes at every turn, have many at work, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make test-ui             run the tests of the JupyterLab panel in Chromium"
 	@echo "make frontend            build the panel after a change; reload the page to see it"
 	@echo "make lint    formatting, linting, types and import layers"
 	@echo "make format  apply the formatter"
-	@echo "make bench   measure what the README's tables report, with MLflow beside; takes over half an hour"
+	@echo "make bench   measure what the README's tables report, with MLflow and trackio beside; takes over half an hour"
+	@echo "make bench-states        measure what writing and restoring the states of large models takes, with PyTorch"
 	@echo "make clean   remove everything that was installed or built here"
 
 $(BIN)/python:
@@ -76,9 +79,13 @@ frontend/node_modules/.package-lock.json: frontend/package-lock.json | $(VENV)/.
 test: $(VENV)/.installed-test | $(LOCALE)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
 
+# What trains: in kernels of JupyterLab's server, nbconvert and papermill, with PyTorch and scikit-learn, the samples too.
+test-frameworks: $(VENV)/.installed-test-frameworks
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/frameworks tests/kernel)
+
 # What takes minutes because it starts, kills and outwaits many processes.
 test-long: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/together tests/benchmarks)
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/saves tests/together tests/benchmarks)
 
 $(LOCALE):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
@@ -137,6 +144,11 @@ bench: $(VENV_BENCH)/.installed
 	@$(VENV_BENCH)/bin/python benchmarks/plot.py --output $(MEASURED)/growth.svg \
 		$(MEASURED)/register.json $(MEASURED)/best.json $(MEASURED)/beside_mlflow.json
 	@$(VENV_BENCH)/bin/python benchmarks/saves.py
+
+# With the PyTorch of `make test-frameworks`: it is too large to have it twice.
+bench-states: $(VENV)/.installed-test-frameworks
+	@mkdir -p $(MEASURED)
+	@$(BIN)/python benchmarks/states.py --json $(MEASURED)/states.json
 
 clean:
 	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \

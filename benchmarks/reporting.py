@@ -124,5 +124,5 @@ def place(where: dict[str, Any]) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits of it."""
-    return f"{seconds * 1000:.3g} ms"
+    """Three digits of it; of a second and more in seconds."""
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -61,10 +61,11 @@ def side_by_side(
                 elapsed = time.perf_counter() - began
             if number >= 0:
                 taken[name].append(elapsed)
-    return {name: _summed_up(times) for name, times in taken.items()}
+    return {name: summed_up(times) for name, times in taken.items()}
 
 
-def _summed_up(times: list[float]) -> Timed:
+def summed_up(times: Sequence[float]) -> Timed:
+    """What is told of times that were taken."""
     ordered = sorted(times)
     return Timed(statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], len(ordered))
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from pathlib import Path
 
-from jupyter_core.paths import jupyter_data_dir
 from traitlets import Bool, Dict, Enum, Int, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
+from .defaults import default_states_root, default_url, default_user
 from .repository import STARTER_CELLS
-from .store import default_url
 
 #: Bytes in a mebibyte.
 _MIB = 1024 * 1024
@@ -110,11 +107,11 @@ class AxonNotebooks(Configurable):
 
     @default("user_id")
     def _default_user_id(self) -> str:
-        return os.environ.get("JUPYTERHUB_USER") or _login()
+        return default_user()
 
     @default("states_root")
     def _default_states_root(self) -> str:
-        return str(Path(jupyter_data_dir(), "axon_notebooks", "states"))
+        return default_states_root()
 
     @default("starter_cells")
     def _default_starter_cells(self) -> list[dict[str, str]]:
@@ -157,10 +154,3 @@ def _absolute(trait: str, root: str) -> str:
     if not path.is_absolute():
         raise TraitError(f"AxonNotebooks.{trait} has {root!r}; expected an absolute path")
     return str(path)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "user"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
@@ -10,7 +11,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.base.call_context import CallContext
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.services.contents.fileio import FileManagerMixin
@@ -18,9 +18,11 @@ from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
 from .config import AxonNotebooks
+from .defaults import data_folder
 from .errors import InvalidData, NotFound
 from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
+from .handover import Handover
 from .repository import NotebookRepository
 from .states import StateFiles
 from .store import Store
@@ -50,6 +52,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._followed: Any = None
         self._follow_contents()
         self.settings[SETTING] = Services(self, self._sync, self._executor)
+        self._handover = Handover(self, self.log)
+        self._handover.give(self._server.kernel_manager, self._owner)
         self._sync.start()
         self._sync.settle()  # so that the first save finds the store open, if it can be
         # Another extension may yet put a contents manager of its own in this one's place.
@@ -57,7 +61,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def _open(self) -> Home:
         """Open the store and what stands on it; called by the worker."""
-        origin = read_origin(Path(jupyter_data_dir(), "axon_notebooks"))
+        origin = read_origin(data_folder())
         store, aside = open_for_work(self.store_url)
         try:
             if aside is not None:
@@ -124,8 +128,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         return self.acting_user(getattr(getattr(handler, "current_user", None), "username", None))
 
     def _read(self, path: str) -> Mapping[str, Any]:
-        """A notebook by its stored path; called by the worker."""
-        if self._has_files:
+        """A notebook, or a script, by its stored path; called by the worker."""
+        if os.path.isabs(path):  # not the contents API's
             return read_file(path)
         fetching = asyncio.run_coroutine_threadsafe(self._fetch(path), self._server.io_loop.asyncio_loop)
         try:
@@ -149,6 +153,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Finish the saves on their way, then close the store."""
+        self._handover.take_back()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)

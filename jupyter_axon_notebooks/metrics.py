@@ -11,8 +11,9 @@ Non-finite floats have no JSON form. On the wire they are the strings ``"NaN"``,
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Final, Literal
 
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MISSING = object()
@@ -76,6 +77,12 @@ def rankable_metrics(metrics: Any) -> dict[str, float]:
     return ranked
 
 
+def named_values(metrics: Any) -> dict[str, Any]:
+    """Every value in ``metrics`` that is no container, by its name; of several of one name, the one that it stands for."""
+    names = (".".join(path) for path, _ in _leaves(metrics, into_lists=False))
+    return {name: resolve(metrics, name) for name in names if name}
+
+
 def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     """``metrics`` with non-finite floats as strings, and the names of those floats.
 
@@ -111,6 +118,118 @@ def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
         return value
 
     return _map_leaves(metrics, (), restored)
+
+
+#: Words in the names of metrics, those of several words written as one, by where the best value is.
+_DIRECTIONS: Final[dict[str, Literal["min", "max"]]] = {
+    **dict.fromkeys(
+        [
+            "loss",
+            "losses",
+            "error",
+            "errors",
+            "err",
+            "perplexity",
+            "ppl",
+            "bpb",
+            "bpc",
+            "mse",
+            "rmse",
+            "mae",
+            "mape",
+            "smape",
+            "msle",
+            "rmsle",
+            "wer",
+            "cer",
+            "ter",
+            "mer",
+            "fid",
+            "kid",
+            "lpips",
+            "nll",
+            "brier",
+            "ece",
+            "hinge",
+            "logloss",
+            "crossentropy",
+            "ce",
+            "bce",
+            "kl",
+            "kld",
+            "divergence",
+            "regret",
+            "deviance",
+        ],
+        "min",
+    ),
+    **dict.fromkeys(
+        [
+            "acc",
+            "accuracy",
+            "f1",
+            "f2",
+            "fbeta",
+            "fscore",
+            "auc",
+            "auroc",
+            "auprc",
+            "roc",
+            "precision",
+            "recall",
+            "sensitivity",
+            "specificity",
+            "ap",
+            "map",
+            "mrr",
+            "ndcg",
+            "bleu",
+            "sacrebleu",
+            "chrf",
+            "rouge",
+            "meteor",
+            "bertscore",
+            "iou",
+            "miou",
+            "dice",
+            "jaccard",
+            "r2",
+            "reward",
+            "return",
+            "psnr",
+            "ssim",
+            "kappa",
+            "mcc",
+            "elbo",
+            "likelihood",
+            "em",
+            "top",
+            "winrate",
+        ],
+        "max",
+    ),
+}
+_FLIPPING: Final = frozenset({"neg", "negative"})
+#: Says something only where nothing else does: a Brier score is better the smaller it is.
+_VAGUE: Final = "score"
+_WORDS: Final = re.compile(r"[fr][0-9](?![0-9])|[a-z]+")
+_HUMPS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def direction(name: str) -> Literal["min", "max"] | None:
+    """Whether the smallest or the largest value of a metric of this name is the best; None where the name does not say.
+
+    The last well-known word in it decides, whatever stands before and after: ``val_loss``, ``train/loss_ce``,
+    ``eval.bleu-4``, ``BinaryAccuracy``. ``neg`` before it turns it round, as in scikit-learn's ``neg_mean_squared_error``.
+    """
+    words = _WORDS.findall(_HUMPS.sub(" ", name).lower())
+    for last in range(len(words) - 1, -1, -1):
+        for word in ("".join(words[max(last - 1, 0) : last + 1]), words[last]):
+            if word in _DIRECTIONS:
+                found = _DIRECTIONS[word]
+                flipped = _FLIPPING.intersection(words[:last])
+                return found if not flipped else ("max" if found == "min" else "min")
+    return "max" if _VAGUE in words else None
 
 
 def _is_ordinary(metrics: Any) -> bool:

@@ -100,6 +100,8 @@ class Upkeep:
     def look(self) -> None:
         """Do what there is to do, until told to stop."""
         repository, removed = self._repository, Counter[str]()
+        with self._trouble_told("training runs"):
+            repository.end_lapsed_runs()
         before, self._waiting = self._waiting, repository.notebooks_written_ahead()
         sweeps = [(id, repository.drop_written_ahead(id)) for id in before & self._waiting]
         if self._keep is not None:

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ..errors import RecordDamaged
+from ..errors import InvalidData, RecordDamaged
 from ..repository.parts import listed_contents
+from ..repository.stored_provenance import listed_provenance
 from ..store.codec import decode, plain_text
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS, Schema
 
 _SCHEMA = Schema()
-_NOTEBOOKS, _CHECKPOINTS, _VERSIONS, _CONTENTS = (
-    _SCHEMA.tables[collection.name].sql for collection in (NOTEBOOKS, CHECKPOINTS, VERSIONS, CONTENTS)
+_NOTEBOOKS, _CHECKPOINTS, _VERSIONS, _CONTENTS, _PROVENANCE = (
+    _SCHEMA.tables[collection.name].sql
+    for collection in (NOTEBOOKS, CHECKPOINTS, VERSIONS, CONTENTS, PROVENANCE)
 )
 
 
@@ -39,13 +41,15 @@ class Census:
     unlisted_size : int
         Characters in them.
     damaged : list of str
-        Versions and notebooks whose stored form is not what was stored.
+        Versions, notebooks, checkpoints and provenance whose stored form is not what was stored.
     unreadable : list of str
         Versions that list contents that are not there.
     strays : dict
         By table, rows of notebooks that are not there; contents are not counted, which may come before their notebook.
     without_version : list of str
         Notebooks and checkpoints that refer to a version that is not there.
+    without_provenance : list of str
+        Checkpoints that refer to provenance that is not there, and provenance that lists sources that are not.
     missing_indexes : list of str
         The SQL that would make each.
     most_versions, largest : Crowd or None
@@ -58,6 +62,7 @@ class Census:
     unreadable: list[str] = field(default_factory=list)
     strays: dict[str, int] = field(default_factory=dict)
     without_version: list[str] = field(default_factory=list)
+    without_provenance: list[str] = field(default_factory=list)
     missing_indexes: list[str] = field(default_factory=list)
     most_versions: Crowd | None = None
     largest: Crowd | None = None
@@ -75,6 +80,7 @@ def take(connection: sa.Connection, progress: Callable[[], None] = lambda: None)
         if count := connection.scalar(stray.select_from(column.table)):
             census.strays[collection.name.removeprefix("axonml_")] = count
     census.without_version = sorted(_without_version(connection, census))
+    census.without_provenance = sorted(_without_provenance(connection, census))
     return census
 
 
@@ -110,7 +116,7 @@ def _count_contents(connection: sa.Connection, census: Census, notebook_id: str)
 def _noting_damage(census: Census, what: str) -> Iterator[None]:
     try:
         yield
-    except (RecordDamaged, AttributeError, LookupError, TypeError, ValueError):
+    except (RecordDamaged, InvalidData, AttributeError, LookupError, TypeError, ValueError):
         census.damaged.append(what)
 
 
@@ -123,6 +129,20 @@ def _without_version(connection: sa.Connection, census: Census) -> Iterator[str]
         with _noting_damage(census, f"notebook {plain_text(notebook_id)}"):
             if decode(text)["version_id"] not in versions:
                 yield plain_text(notebook_id)
+
+
+def _without_provenance(connection: sa.Connection, census: Census) -> Iterator[str]:
+    known: set[str | None] = {plain_text(id) for id in connection.scalars(sa.select(_PROVENANCE.c.id))}
+    c = _CHECKPOINTS.c
+    referring = sa.select(c.id, c.document).where(c.document.contains('"provenance_id":"', autoescape=True))
+    for checkpoint_id, text in connection.execute(referring):
+        with _noting_damage(census, f"checkpoint {plain_text(checkpoint_id)}"):
+            if decode(text).get("provenance_id") not in known:
+                yield plain_text(checkpoint_id)
+    for id, text in connection.execute(sa.select(_PROVENANCE.c.id, _PROVENANCE.c.document)):
+        with _noting_damage(census, f"provenance {plain_text(id)}"):
+            if listed_provenance(decode(text)) - known:
+                yield plain_text(id)
 
 
 def _missing_indexes(connection: sa.Connection) -> Iterator[str]:

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sqlalchemy as sa
-from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
+from jupyter_core.paths import jupyter_config_path
 
+from ..defaults import data_folder
 from ..errors import StoreError
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine, examining
@@ -41,7 +42,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         "url": shown_url(session.url),
         "engine": shown_url(session.url).split(":", 1)[0].split("+", 1)[0],
         "user": session.config.user_id,
-        "origin": _first_line(Path(jupyter_data_dir(), "axon_notebooks", "origin")),
+        "origin": _first_line(data_folder() / "origin"),
     }
     path = file_of(session.url)
     health = examine(path) if path is not None else None
@@ -128,6 +129,7 @@ def _look_at_states(
         "checkpoint folders": states.folders,
         "folders without a record": states.unknown if known is not None and is_all else None,
         "folders being written": states.unfinished if known is not None and is_all else None,
+        "folders to be recorded": states.noted,
         "missing files": states.missing if known is not None else None,
     }
     found.problems += _states_problems(root, states, free)
@@ -173,6 +175,14 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
             f"{count} named by records cannot be found; the first: {first['path']}",
             "these checkpoints cannot be restored; their metrics are still there",
             "put the files back (a disk that is not mounted?), or delete the checkpoints",
+        )
+    if states.noted:
+        count = f"{len(states.noted)} checkpoint" + ("s" if len(states.noted) > 1 else "")
+        yield Problem(
+            "unrecorded-checkpoints",
+            f"{count} could not be recorded when they were made; the first: {states.noted[0]}",
+            "their state files are whole, but no list shows them",
+            "run `jupyter axon recover`",
         )
     if states.unknown:
         count = f"{len(states.unknown)} folder" + ("s" if len(states.unknown) > 1 else "")

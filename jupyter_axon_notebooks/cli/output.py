@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -122,11 +122,12 @@ def note(text: str) -> None:
     click.echo(shown(text), err=True)
 
 
-def progress(description: str) -> Progress:
-    """A progress bar on standard error; silent where that is no terminal."""
+def progress(description: str, *, in_bytes: bool = False) -> Progress:
+    """A progress bar on standard error; silent where that is no terminal. ``in_bytes``: what it counts."""
     console = _console(sys.stderr)
     console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn())
+    counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn(shown(description)), BarColumn(), counted)
     return Progress(*columns, console=console, transient=True)
 
 

@@ -17,6 +17,7 @@ from traitlets.config import Config
 from ..config import AxonNotebooks
 from ..errors import NotFound, StoreError
 from ..repository import NotebookRepository
+from ..states import StateFiles
 from ..store import Store, has_tables, open_store
 from ..store.files import size
 from ..store.urls import file_of, shown_url
@@ -60,6 +61,18 @@ class Session:
             yield repository_of(store)
 
     @contextmanager
+    def with_states(self, *, make: bool = False) -> Iterator[tuple[NotebookRepository, StateFiles]]:
+        """The records and the state files of their checkpoints; as :meth:`existing_store`, or as :meth:`store` with ``make``."""
+        with self.store() if make else self.existing_store() as store:
+            states = self.states(store.mark_id)
+            yield repository_of(store, states), states
+
+    def states(self, store_id: str = "") -> StateFiles:
+        """The state files, of the store with this id; without one they can be read."""
+        roots = [Path(root) for root in self.config.extra_states_roots]
+        return StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store_id)
+
+    @contextmanager
     def existing_store(self) -> Iterator[Store]:
         """A store that is there.
 
@@ -96,10 +109,10 @@ def _can_be_written(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
-def repository_of(store: Store) -> NotebookRepository:
-    """The records in ``store``."""
+def repository_of(store: Store, states: StateFiles | None = None) -> NotebookRepository:
+    """The records in ``store``; ``states`` is for who removes any."""
     # An import of a notebook without cells is to stay without them.
-    return NotebookRepository(store, starter_cells=())
+    return NotebookRepository(store, states=states, starter_cells=())
 
 
 class _NoStore(NotFound):

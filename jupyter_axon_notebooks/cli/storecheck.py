@@ -250,6 +250,13 @@ def _content_problems(census: Census) -> Iterator[Problem]:
             "these cannot be read",
             "restore a backup of the store, or save the notebooks again",
         )
+    if lost := census.without_provenance:
+        yield Problem(
+            "missing-provenance",
+            f"{len(lost)} checkpoints, or lists of what was executed, refer to what is not there; the first: {lost[0]}",
+            "nobody can tell which code these came from",
+            "restore a backup of the store",
+        )
     if census.strays:
         counts = ", ".join(f"{count} {name}" for name, count in census.strays.items())
         yield Problem(

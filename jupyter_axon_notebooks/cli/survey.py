@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from ..states.notes import NOTE
+
 #: Seconds for which a folder without a record may be a checkpoint in the making.
 _GRACE = 3600
 
@@ -17,14 +19,15 @@ Known = tuple[str, str, dict[str, str]]
 class States(NamedTuple):
     """What lies under the root of the state files, and what the records say should.
 
-    ``unknown`` and ``unfinished`` are checkpoint folders no record knows, old and recent; ``missing`` are the files
-    that records name and that are not there.
+    ``unknown`` and ``unfinished`` are checkpoint folders no record knows, old and recent; ``noted`` are those with a note
+    of what is still to be recorded; ``missing`` are the files that records name and that are not there.
     """
 
     used: int
     folders: int
     unknown: list[str]
     unfinished: list[str]
+    noted: list[str]
     missing: list[dict[str, str]]
 
 
@@ -39,13 +42,16 @@ def survey(
     used = folders = 0
     unknown: list[str] = []
     unfinished: list[str] = []
+    noted: list[str] = []
     for home in _folders(root):
         for folder in _folders(home.path):
             progress()
             size, newest = _measure(folder.path)
             used += size
             folders += 1
-            if known is not None and (home.name, folder.name) not in names:
+            if os.path.lexists(os.path.join(folder.path, NOTE)):
+                noted.append(folder.path)
+            elif known is not None and (home.name, folder.name) not in names:
                 (unknown if newest < before else unfinished).append(folder.path)
     missing = [
         {"checkpoint_id": checkpoint_id, "notebook_id": notebook_id, "path": path}
@@ -53,7 +59,7 @@ def survey(
         for path in paths.values()
         if not os.path.isfile(path)
     ]
-    return States(used, folders, sorted(unknown), sorted(unfinished), missing)
+    return States(used, folders, sorted(unknown), sorted(unfinished), sorted(noted), missing)
 
 
 def _folders(path: str) -> Iterator[os.DirEntry[str]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import NotFound
-from ..records import NotebookHeader, TrainingNotebook
+from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook
 from ..repository import NotebookRepository
 from .output import note
 
@@ -41,8 +41,9 @@ def find_id(repository: NotebookRepository, which: str) -> str:
         When there is none; :class:`Ambiguous` when there are several.
     """
     if not which:
-        raise _NoRecord(
-            "an empty text names no record; give an id, the beginning of one, or a notebook's path"
+        raise _Nameless(
+            "notebook",
+            "an empty text names no record; give an id, the beginning of one, or a notebook's path",
         )
     ids = repository.ids_beginning(which)
     if which in ids:
@@ -50,8 +51,21 @@ def find_id(repository: NotebookRepository, which: str) -> str:
     if _is_path(which):
         ids = _ids_at(repository, which)
     if not ids and Path(which).is_dir():
-        raise _NoRecord(f"{which} is a folder, not a notebook")
+        raise _Nameless("notebook", f"{which} is a folder, not a notebook")
     return the_only(ids, "notebook", which)
+
+
+def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheckpoint:
+    """The checkpoint that ``which`` names: its id, or the beginning of it that no other has; raises as :func:`find_id`."""
+    if not which:
+        raise _Nameless(
+            "checkpoint", "an empty text names no checkpoint; give an id, or the beginning of one"
+        )
+    ids = repository.checkpoint_ids_beginning(which)
+    found = repository.get_checkpoint(which if which in ids else the_only(ids, "checkpoint", which))
+    if found is None:  # deleted meanwhile
+        raise NotFound("checkpoint", which)
+    return found
 
 
 def deletion(notebook: NotebookHeader) -> datetime | None:
@@ -70,7 +84,7 @@ def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
         return [summary.id for summary in bound]
     deleted = repository.list_deleted(path)
     if not deleted and not Path(path).is_dir():
-        raise _NoRecord(f"no record is bound to the file {path}")
+        raise _Nameless("notebook", f"no record is bound to the file {path}")
     if len(deleted) == 1:
         note(f"The file {path} was deleted. This is its record.")
     return [summary.id for summary in deleted]
@@ -90,7 +104,9 @@ def _is_path(which: str) -> bool:
     return which.endswith(".ipynb") or any(sign in which for sign in separators) or Path(which).is_file()
 
 
-class _NoRecord(NotFound):
-    def __init__(self, why: str) -> None:
-        super().__init__("notebook", "")
+class _Nameless(NotFound):
+    """A name that cannot be one."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(kind, "")
         self.args = (why,)

@@ -6,7 +6,8 @@ knows no web server:
 * :mod:`.handler`: what all handlers share: identity, bodies, the way to the worker threads and back
 * :mod:`.call`, :mod:`.bodies`, :mod:`.queries`, :mod:`.paths`: a request as the worker threads see it
 * :mod:`.responses`: answers, and the one place where errors become status codes
-* :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.checkpoints`, :mod:`.states`: the routes
+* :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.runs`, :mod:`.checkpoints`,
+  :mod:`.provenance`, :mod:`.states`: the routes
 * :mod:`.writethrough`: edits that must reach a notebook's file
 """
 
@@ -19,6 +20,8 @@ from .checkpoints import BestCheckpointHandler, CheckpointHandler, CheckpointsHa
 from .exchange import ExportHandler, ImportHandler, SyncHandler
 from .handler import NowhereHandler
 from .notebooks import NotebookHandler, NotebooksHandler
+from .provenance import CheckpointDiffHandler, ProvenanceHandler
+from .runs import MetricsHandler, RunsHandler
 from .services import SETTING, Home, Services
 from .states import StateHandler
 from .versions import DiffHandler, VersionHandler, VersionsHandler
@@ -42,9 +45,13 @@ def routes() -> list[tuple[str, type[RequestHandler]]]:
         (rf"{_NOTEBOOK}/versions", VersionsHandler),
         (rf"{_NOTEBOOK}/versions/([^/]+)", VersionHandler),
         (rf"{_NOTEBOOK}/diff", DiffHandler),
+        (rf"{_NOTEBOOK}/runs", RunsHandler),
+        (rf"{_NOTEBOOK}/metrics", MetricsHandler),
         (rf"{_NOTEBOOK}/checkpoints", CheckpointsHandler),
         (rf"{_NOTEBOOK}/checkpoints/best", BestCheckpointHandler),
+        (rf"{_NOTEBOOK}/checkpoints/diff", CheckpointDiffHandler),
         (_CHECKPOINT, CheckpointHandler),
+        (rf"{_CHECKPOINT}/provenance", ProvenanceHandler),
         (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
         (r"/axon(?:/.*)?", NowhereHandler),
     ]

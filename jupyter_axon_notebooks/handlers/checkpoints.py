@@ -44,7 +44,7 @@ class CheckpointsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """List them, newest first."""
-        await self.respond(partial(_list, notebook_id))
+        await self.respond_tagged(partial(_list, notebook_id))
 
     @web.authenticated
     @authorized

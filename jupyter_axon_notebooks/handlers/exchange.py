@@ -11,7 +11,7 @@ from tornado import web
 
 from ..errors import InvalidData, NotFound
 from ..mapping import export_notebook, map_notebook, notebook_file_name, notebook_text, read_notebook
-from ..records import NewNotebook
+from ..records import NewNotebook, NotebookHeader, NotebookVersion, TrainingNotebook
 from .call import Call
 from .handler import AxonHandler
 from .notebooks import created_answer, notebook_answer
@@ -19,6 +19,8 @@ from .paths import check_path
 from .responses import Answer
 
 _FORMAT: Final = "ipynb"
+_SCRIPT: Final = "py"
+_MEDIA_TYPES: Final = {_FORMAT: "application/x-ipynb+json", _SCRIPT: "text/x-python"}
 _UNTITLED: Final = "Untitled"
 
 
@@ -51,7 +53,7 @@ class SyncHandler(AxonHandler):
 
 
 class ExportHandler(AxonHandler):
-    """Records as notebook files."""
+    """Records as notebook files, and what led to their checkpoints as scripts."""
 
     @web.authenticated
     @authorized
@@ -64,7 +66,10 @@ class ExportHandler(AxonHandler):
             return
         exported = await self.run(lambda: _export(notebook_id, call).body, settle=True)
         self.set_attachment_header(exported["filename"])
-        self.finish(exported["content"].encode(), set_content_type="application/x-ipynb+json")
+        octets = exported["content"].encode(
+            "utf-8", "backslashreplace"
+        )  # a script may quote half surrogate pairs
+        self.finish(octets, set_content_type=_MEDIA_TYPES[exported["format"]])
 
 
 def _import(call: Call) -> Answer:
@@ -103,11 +108,31 @@ def _sync(path: str, call: Call) -> Answer:
 
 def _export(notebook_id: str, call: Call) -> Answer:
     format = call.query.text("format") or _FORMAT
-    if format != _FORMAT:
-        raise InvalidData("format", f"expected {_FORMAT}, got {format[:80]!r}")
-    notebook = call.notebook(notebook_id)
-    content = notebook_text(export_notebook(notebook.cells, notebook.metadata))
+    if format not in _MEDIA_TYPES:
+        raise InvalidData("format", f"expected {_FORMAT} or {_SCRIPT}, got {format[:80]!r}")
+    checkpoint_id = call.query.text("checkpoint")
+    notebook: NotebookHeader
+    exported: TrainingNotebook | NotebookVersion
+    if checkpoint_id is None:
+        exported = notebook = call.notebook(notebook_id)
+        if format == _SCRIPT:
+            raise InvalidData("format", f"{_SCRIPT} is what led to a checkpoint: name a checkpoint")
+    else:
+        notebook = call.summary(notebook_id)
+        call.checkpoint(notebook_id, checkpoint_id)
+        if format == _SCRIPT:
+            return _export_script(notebook.name, checkpoint_id, call)
+        exported = call.repository.checkpoint_notebook(checkpoint_id)
+    content = notebook_text(export_notebook(exported.cells, exported.metadata))
     return Answer({"content": content, "format": _FORMAT, "filename": notebook_file_name(notebook.name)})
+
+
+def _export_script(name: str, checkpoint_id: str, call: Call) -> Answer:
+    script = call.repository.checkpoint_script(checkpoint_id)
+    if script is None:
+        raise NotFound("code of checkpoint", checkpoint_id)
+    filename = f"{notebook_file_name(name).removesuffix('.ipynb')}.py"
+    return Answer({"content": script, "format": _SCRIPT, "filename": filename})
 
 
 def _required(body: dict[str, Any], name: str) -> Any:

@@ -20,7 +20,7 @@ from ..errors import AxonError, Forbidden, StoreDamaged, TooLarge
 from .call import Actor, Call
 from .paths import NotebookPaths
 from .queries import Query
-from .responses import Answer, encode, error_answer
+from .responses import Answer, encode, error_answer, tag_of
 from .services import SETTING, Services
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ T = TypeVar("T")
 #: A body of up to so many times the limit is read and thrown away before it is refused: a client that is still
 #: sending when the connection closes would see a broken pipe instead of the answer.
 _THROWN_AWAY: Final = 8
+_BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 @web.stream_request_body
@@ -159,6 +160,22 @@ class AxonHandler(APIHandler):
 
         self.send(*await self.run(worked, settle=True))
 
+    async def respond_tagged(self, work: Callable[[Call], Answer]) -> None:
+        """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304."""
+        call = self.call
+
+        def worked() -> tuple[Answer, bytes, str]:
+            answer = work(call)
+            body = encode(answer.body)
+            return answer, body, tag_of(answer, body)
+
+        answer, body, tag = await self.run(worked, settle=True)
+        self.set_header("Cache-Control", "private, no-cache")
+        self.set_header("ETag", tag)
+        if web.RequestHandler.check_etag_header(self):
+            answer, body = answer._replace(status=HTTPStatus.NOT_MODIFIED), b""
+        self.send(answer, body)
+
     async def answer(self, answer: Answer) -> None:
         """Send an answer, encoded in a worker thread."""
         self.send(answer, await self.run(partial(encode, answer.body)))
@@ -168,7 +185,7 @@ class AxonHandler(APIHandler):
         self.set_status(answer.status)
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        self.finish(None if answer.status == HTTPStatus.NO_CONTENT else body)
+        self.finish(None if answer.status in _BODILESS else body)
 
     def compute_etag(self) -> None:
         """Give no tag that would have to be computed from the whole answer, in the event loop."""

@@ -33,7 +33,7 @@ class _Since(Record):
 
 
 class Query:
-    """The query arguments of a request, each checked when it is asked for; of repeated ones the last counts.
+    """The query arguments of a request, each checked when it is asked for; of repeated ones the last counts, but in :meth:`texts`.
 
     Every method raises :class:`.InvalidData`, naming the argument, for a value that is none.
     """
@@ -44,15 +44,11 @@ class Query:
     def text(self, name: str) -> str | None:
         """An argument as it stands; None where it is not given."""
         values = self._arguments.get(name)
-        if not values:
-            return None
-        try:
-            text = values[-1].decode()
-        except UnicodeDecodeError:
-            raise InvalidData(name, "expected UTF-8") from None
-        if reason := text_fault(text):
-            raise InvalidData(name, reason)
-        return text
+        return _text(name, values[-1]) if values else None
+
+    def texts(self, name: str) -> list[str]:
+        """An argument that may be repeated: all that is given, each once."""
+        return list(dict.fromkeys(_text(name, value) for value in self._arguments.get(name, ())))
 
     def required(self, name: str) -> str:
         """An argument that has to be given."""
@@ -104,3 +100,13 @@ class Query:
         except InvalidData:
             reason = f"expected a moment such as 2026-04-16T23:15:00Z, got {text[:80]!r}"
             raise InvalidData("since", reason) from None
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise InvalidData(name, "expected UTF-8") from None
+    if reason := text_fault(text):
+        raise InvalidData(name, reason)
+    return text

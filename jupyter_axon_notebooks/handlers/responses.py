@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -102,6 +103,13 @@ def encode(value: Any) -> bytes:
         return msgspec.json.encode(value)
     except (UnicodeEncodeError, OverflowError):  # half a surrogate pair, or an integer of more than 64 bits
         return json.dumps(_finite(value)).encode("ascii")
+
+
+def tag_of(answer: Answer, body: bytes) -> str:
+    """The entity tag of an answer whose body is encoded: its digest, headers included."""
+    digest = hashlib.sha256(body)
+    digest.update(repr(sorted(answer.headers.items())).encode())
+    return f'"{digest.hexdigest()[:32]}"'
 
 
 def _finite(value: Any) -> Any:

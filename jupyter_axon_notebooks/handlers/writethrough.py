@@ -22,7 +22,7 @@ from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound
 from ..mapping import export_notebook, read_notebook
 from ..records import NewNotebook, NotebookSummary, TrainingNotebook, UpdateNotebook
 from ..repository.starter import starter_cells, starter_metadata
-from ..sync.files import fingerprint
+from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
 from .handler import AxonHandler
 from .rooms import check_no_room
@@ -154,6 +154,8 @@ def _take_in(call: Call, record: NotebookSummary) -> tuple[str, NotebookSummary]
         raise Conflict(
             f"the file of notebook {record.id} is out of this server's reach; its cells stay as they are"
         )
+    if not path.endswith(NOTEBOOK_SUFFIX):
+        raise Conflict(f"the file {path} of notebook {record.id} is a script; its source is changed there")
     try:
         synced = call.services.sync.sync_file(call.paths.os_path(path), record.user_id)
     except NotFound:

@@ -1,7 +1,7 @@
 """The operations on records: what this project does, told without Jupyter, HTTP or file formats.
 
-:class:`NotebookRepository` is the whole of it. The modules beside it hold its halves: :mod:`.notebooks`,
-:mod:`.checkpoints`, how cells are kept, :mod:`.parts` and :mod:`.versions`, and for how long, :mod:`.housekeeping`.
+:class:`NotebookRepository` is the whole of it. The modules beside it hold its parts: :mod:`.notebooks`,
+:mod:`.checkpoints` and :mod:`.runs`, how cells are kept, :mod:`.parts` and :mod:`.versions`, and for how long, :mod:`.housekeeping`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinydb import where
 
 from ..errors import Conflict, NotFound
+from ..provenance import CheckpointDiff, CheckpointProvenance, Environment, ExecutedCell
 from ..records import (
     CellChange,
     NewCheckpoint,
@@ -22,6 +23,7 @@ from ..records import (
     NotebookStatus,
     NotebookSummary,
     NotebookVersion,
+    RunProcess,
     RunStatus,
     TrainingNotebook,
     TrainingRun,
@@ -37,6 +39,12 @@ from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
 from .diff import diff
 from .housekeeping import Housekeeping, Tidied
 from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, matching
+from .provenance import Provenances
+from .pruning import Prunable, PrunePlan, Pruning
+from .retention import Rule
+from .runs import Runs, runs_of
+from .script import script_of
+from .series import RunSeries, Series
 from .starter import STARTER_CELLS
 from .states import NoStates, States
 from .versions import Versions
@@ -49,6 +57,9 @@ __all__ = [
     "Binding",
     "NoStates",
     "NotebookRepository",
+    "Prunable",
+    "PrunePlan",
+    "RunSeries",
     "SavedNotebook",
     "StatePart",
     "States",
@@ -86,7 +97,11 @@ class NotebookRepository:
         states = states or NoStates()
         self._notebooks = Notebooks(store, states, starter_cells)
         self._checkpoints = Checkpoints(store, states)
+        self._runs = Runs(store)
         self._versions = Versions(store)
+        self._series = Series(store, self._runs)
+        self._pruning = Pruning(store, states, self._runs)
+        self._provenances = Provenances(store, self._checkpoints, self._versions)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)
 
@@ -108,18 +123,26 @@ class NotebookRepository:
         """Create the record of a file that was saved; raises as :meth:`create`."""
         return self._notebooks.create(new, saved)
 
-    def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
+    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Bring a record up to date with its file.
 
         Its name, description, links and the tags that were set on the record stay. ``updated_at`` moves only when
         the save changed something.
 
+        Parameters
+        ----------
+        unless_read : bool
+            Not if the record has been brought up to date with the file as it is: ``saved`` is what was written, and
+            another writer may have been a moment later.
+
         Raises
         ------
         NotFound
             When there is no such record.
+        Conflict
+            When it has been, with ``unless_read``.
         """
-        return self._notebooks.save(id, saved)
+        return self._notebooks.save(id, saved, unless_read=unless_read)
 
     def find_by_id(self, id: str) -> TrainingNotebook | None:
         """A record with its cells; None where there is none."""
@@ -316,21 +339,37 @@ class NotebookRepository:
 
     # Checkpoints
 
-    def create_checkpoint(self, new: NewCheckpoint) -> NotebookCheckpoint:
+    def create_checkpoint(
+        self, new: NewCheckpoint, *, overwrite: bool = False, made_at: datetime | None = None
+    ) -> NotebookCheckpoint:
         """Store a checkpoint, tied to the notebook's current version unless it names another.
 
-        A run that is not known yet begins with it. Within a run (epoch, step) is unique; without a run nothing is.
+        A run that is not known yet begins with it, and is taken for stopped an hour after its last checkpoint. Within a
+        run (epoch, step) is unique; without a run nothing is.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Replace the run's checkpoint at this epoch and step, if it has one: that one and its state files are gone.
+        made_at : datetime, optional
+            When it was made, of one that could not be stored then. It takes its place among the others by that, so who
+            has asked for later ones already is not told of it.
 
         Raises
         ------
         NotFound
             When there is no such notebook.
         Conflict
-            When the run has a checkpoint at this epoch and step, or belongs to another notebook.
+            When the run has a checkpoint at this epoch and step that is not to be replaced, or is pinned; when the run
+            belongs to another notebook, or the id is taken.
         InvalidData
             When the notebook has no such version.
         """
-        return self._checkpoints.create(new)
+        return self._checkpoints.create(new, overwrite=overwrite, made_at=made_at)
+
+    def checkpoint_ids_beginning(self, prefix: str) -> list[str]:
+        """The ids of the checkpoints whose ids begin with ``prefix``."""
+        return self._checkpoints.ids_beginning(prefix)
 
     def get_checkpoint(self, id: str) -> NotebookCheckpoint | None:
         """A checkpoint; None where there is none."""
@@ -374,6 +413,26 @@ class NotebookRepository:
         """The ``limit`` best checkpoints by a metric, best first; ranked as :meth:`get_best_checkpoint` does."""
         return self._checkpoints.best(notebook_id, metric_key, minimize=minimize, limit=limit)
 
+    def metric_series(
+        self,
+        notebook_id: str,
+        keys: Sequence[str] = (),
+        *,
+        run_id: str | None = None,
+        since: datetime | None = None,
+    ) -> list[RunSeries]:
+        """What a notebook's checkpoints measured, by run, the run with the oldest checkpoint first.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            The names of the metrics, which may be dotted as in :meth:`get_best_checkpoint`; each is then a column of every
+            run. Without any, all that a run has a number of.
+        since : datetime, optional
+            Leaves out checkpoints that are not newer: who has seen those up to the newest ``created_at`` gets what is new.
+        """
+        return self._series.by_run(notebook_id, keys, run_id, since)
+
     def update_checkpoint(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
         """Change a checkpoint's tags or pin; raises NotFound."""
         return self._checkpoints.update(id, updates)
@@ -391,7 +450,8 @@ class NotebookRepository:
         ``commit`` puts the file in its place and is called inside the transaction, after all checks: two uploads at
         once cannot overwrite one another. It should be quick, and may be called again: should the database break the
         transaction off, the next attempt has to be given the same state. A state with the same ``digest`` whose file is there, as
-        ``is_there`` tells of its path, is left as it is and ``commit`` not called.
+        ``is_there`` tells of its path, is left as it is and ``commit`` not called. A pruned checkpoint takes back
+        only the states that it had, and with the last of them is pruned no more.
 
         Raises
         ------
@@ -406,12 +466,111 @@ class NotebookRepository:
         """Remove a checkpoint and its state files; raises as :meth:`delete`."""
         self._checkpoints.delete(id)
 
+    # Retention
+
+    def plan_prune(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
+        """Which checkpoints of a notebook would lose their state files, were only those kept that a rule keeps.
+
+        :mod:`.retention` has the rules. Whatever they say, it is never one that is pinned, never the newest that has
+        state files, nor the newest of a run that is not completed. State files that were registered where they lay, and
+        such as another checkpoint names as well, are none of ours to remove, and stay referred to.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook.
+        InvalidData
+            When there is no rule.
+        """
+        return self._pruning.plan(notebook_id, rules)
+
+    def prune(
+        self,
+        notebook_id: str,
+        rules: Sequence[Rule],
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> list[Prunable]:
+        """Remove the state files of the checkpoints that :meth:`plan_prune` names, in turns; those that were pruned.
+
+        Their records and metrics stay: ``model_state_path`` is ``""`` and ``pruned_at`` is when. A checkpoint that somebody
+        pins, tags or changes meanwhile stays whole.
+
+        Parameters
+        ----------
+        progress : callable
+            Given how many are done of how many, after each turn. What it raises ends the pruning there.
+
+        Raises
+        ------
+        NotFound, InvalidData
+            As :meth:`plan_prune` does.
+        StateError
+            When checkpoints are pruned, but state files of them could not be removed; the pruning ends there.
+        """
+        return self._pruning.prune(notebook_id, rules, progress)
+
+    def put_provenance(
+        self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
+    ) -> str:
+        """Store what was executed, and in what; the ``provenance_id`` for the checkpoints that come of it.
+
+        What the notebook has stored already is not stored again: of the same the id is the same, and nothing is written.
+        Raises NotFound.
+        """
+        return self._provenances.put(notebook_id, executed, environment)
+
+    def checkpoint_provenance(self, checkpoint_id: str) -> CheckpointProvenance:
+        """All that is known of where a checkpoint came from, and what speaks against it coming out again.
+
+        Nothing is known of what was executed for a checkpoint that no kernel made. Raises NotFound.
+        """
+        return self._provenances.of_checkpoint(checkpoint_id)
+
+    def checkpoint_script(self, checkpoint_id: str) -> str | None:
+        """What was executed before a checkpoint, in that order, as a Python script; None where nobody knows.
+
+        Raises NotFound.
+        """
+        known = self.checkpoint_provenance(checkpoint_id)
+        return script_of(known.executed, f"Checkpoint {checkpoint_id}") if known.executed else None
+
+    def checkpoint_notebook(self, checkpoint_id: str) -> NotebookVersion:
+        """The notebook as it had been saved when a checkpoint was made; raises NotFound naming what is missing."""
+        checkpoint = self.get_checkpoint(checkpoint_id)
+        if checkpoint is None:
+            raise NotFound("checkpoint", checkpoint_id)
+        version = self.get_version(checkpoint.notebook_id, checkpoint.version_id or "")
+        if version is None:
+            raise NotFound("version", checkpoint.version_id or f"of checkpoint {checkpoint_id}")
+        return version
+
+    def diff_checkpoints(self, before: str, after: str) -> CheckpointDiff:
+        """What changed from one checkpoint to another: code, metrics, environment; raises NotFound naming a missing one.
+
+        The code is what was executed; where that is not known of both, what was saved.
+        """
+        return self._provenances.diff(before, after)
+
     # Runs
 
     def create_run(
-        self, notebook_id: str, *, parent_checkpoint_id: str | None = None, id: str | None = None
+        self,
+        notebook_id: str,
+        *,
+        id: str | None = None,
+        parent_checkpoint_id: str | None = None,
+        process: RunProcess | None = None,
+        lease_until: datetime | None = None,
+        started_at: datetime | None = None,
     ) -> TrainingRun:
-        """Begin a run, from scratch or from a checkpoint of the same notebook.
+        """Begin a run, from scratch or from a checkpoint of the same notebook, whose record is ``running`` from now on.
+
+        Parameters
+        ----------
+        lease_until : datetime, optional
+            When it is taken for stopped unless :meth:`renew_run` says otherwise; None: it lives until it is ended.
+        started_at : datetime, optional
+            When it began, of one that could not be stored then.
 
         Raises
         ------
@@ -425,20 +584,63 @@ class NotebookRepository:
             notebook_id=notebook_id,
             parent_checkpoint_id=parent_checkpoint_id,
             started_at=now(),
+            lease_until=lease_until,
+            process=process,
         )
-        return self._checkpoints.create_run(run)
+        return self._runs.create(run, started_at=started_at)
+
+    def renew_run(self, id: str, lease_until: datetime) -> TrainingRun:
+        """Say that a run lives, and until when to believe it.
+
+        One that was ended meanwhile, or whose lease ran out and was found to have, stays ended and is returned so: look
+        at its status. :meth:`update_run_status` reopens it. Raises NotFound.
+        """
+        return self._runs.renew(id, lease_until)
 
     def get_run(self, id: str) -> TrainingRun | None:
-        """A run; None where there is none."""
-        return self._checkpoints.get_run(id)
+        """A run; None where there is none. One whose lease has run out is shown as ``stopped`` since then."""
+        return self._runs.get(id)
 
-    def list_runs(self, notebook_id: str, limit: int | None = None, offset: int = 0) -> list[TrainingRun]:
-        """The runs of a notebook, newest first."""
-        return self._checkpoints.runs(notebook_id, limit, offset)
+    def list_runs(
+        self,
+        notebook_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        status: RunStatus | None = None,
+    ) -> list[TrainingRun]:
+        """The runs of a notebook, newest first; ``status`` as they are shown, so that a lapsed one is ``stopped``."""
+        return self._runs.page(runs_of(notebook_id, status), limit, offset)
 
-    def update_run_status(self, id: str, status: RunStatus) -> TrainingRun:
-        """Move a run on: any status but ``running`` ends it, ``running`` reopens it. Raises NotFound."""
-        return self._checkpoints.set_run_status(id, status)
+    def count_runs(self, notebook_id: str, *, status: RunStatus | None = None) -> int:
+        """How many runs a list would have in all."""
+        return self._runs.count(runs_of(notebook_id, status))
+
+    def update_run_status(
+        self, id: str, status: RunStatus, *, lease_until: datetime | None = None
+    ) -> TrainingRun:
+        """Move a run on: any status but ``running`` ends it, ``running`` reopens it.
+
+        The notebook's record is ``running`` while any of its runs lives, and becomes what the last one became.
+
+        Parameters
+        ----------
+        lease_until : datetime, optional
+            The lease of a run that is ``running`` then. One that is reopened without lives until it is ended.
+
+        Raises
+        ------
+        NotFound
+            When there is no such run.
+        """
+        return self._runs.set_status(id, status, lease_until)
+
+    def end_lapsed_runs(self) -> int:
+        """Write down the end of all runs whose lease has run out; of how many notebooks.
+
+        They and their records are shown as ``stopped`` before. What this adds is that lists by status find them so.
+        """
+        return self._runs.end_lapsed()
 
     # Housekeeping, in steps: each is a short transaction, and between two the caller may wait, or stop for good
 

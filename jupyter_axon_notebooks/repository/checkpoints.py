@@ -1,28 +1,27 @@
-"""Checkpoints and runs."""
+"""Checkpoints: stored, found, ranked, labelled and removed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from tinydb import where
 from tinydb.queries import QueryInstance
 
-from ..errors import Conflict, InvalidData, NotFound
+from ..errors import AxonError, Conflict, InvalidData, NotFound
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
-    RunStatus,
-    TrainingRun,
     UpdateCheckpoint,
     format_time,
     new_id,
-    now,
     now_after,
 )
-from ..store import DocumentTable, Store, document, retried
+from ..store import Store, document, retried
 from .damage import damage_named
+from .runs import Runs
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
@@ -51,10 +50,24 @@ class Checkpoints:
     def __init__(self, store: Store, states: States) -> None:
         self._store = store
         self._states = states
+        self._runs = Runs(store)
+
+    def create(
+        self, new: NewCheckpoint, *, overwrite: bool, made_at: datetime | None = None
+    ) -> NotebookCheckpoint:
+        """Store a new checkpoint, with ``overwrite`` in place of the run's at its epoch and step."""
+        checkpoint, replaced = self._create(new, overwrite, made_at)
+        if replaced is not None:
+            # What cannot be removed now a sweep removes; the checkpoint is stored all the same.
+            with suppress(AxonError):
+                self._states.remove_checkpoint(checkpoint.notebook_id, replaced)
+        return checkpoint
 
     @retried
-    def create(self, new: NewCheckpoint) -> NotebookCheckpoint:
-        """Store a new checkpoint."""
+    def _create(
+        self, new: NewCheckpoint, overwrite: bool, made_at: datetime | None
+    ) -> tuple[NotebookCheckpoint, str | None]:
+        """Store a new checkpoint; it, and the id of the one that it replaces, if it does."""
         with self._store.transaction():
             notebook = self._store.notebooks.locked(new.notebook_id)
             if notebook is None:
@@ -67,12 +80,14 @@ class Checkpoints:
                 },
                 id=new.id or new_id(),
                 version_id=new.version_id or notebook["version_id"],
-                created_at=now_after(self._newest(self._store.checkpoints, "created_at", new.notebook_id)),
+                created_at=made_at or now_after(self._newest(new.notebook_id)),
             )
             if new.version_id is not None:
                 self._check_version(new.notebook_id, new.version_id)
+            replaced = None
             if new.run_id is not None:
-                self._begin_if_new(new.notebook_id, new.run_id)
+                self._runs.take_checkpoint(notebook, new.run_id)
+                replaced = self._replace(checkpoint) if overwrite else None
             stored = document(checkpoint.id, checkpoint.to_json())
             try:
                 if new.id is None:
@@ -84,16 +99,27 @@ class Checkpoints:
             except Conflict as error:
                 if ".run_id" not in str(error):  # not the index that holds (run, epoch, step) unique
                     raise
-                raise Conflict(
-                    f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, "
-                    f"step {checkpoint.step} already"
-                ) from None
-        return checkpoint
+                raise Conflict(f"{_place(checkpoint)} already") from None
+        return checkpoint, replaced
 
-    @staticmethod
-    def _newest(table: DocumentTable, time: str, notebook_id: str) -> str | None:
-        """When the newest of a notebook's documents is from; under the notebook's lock, for the next one's time."""
-        found: str | None = table.highest(time, of="notebook_id", value=notebook_id)
+    def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
+        """Remove the run's checkpoint that stands where ``checkpoint`` is to stand; its id, if there is one."""
+        place = {name: getattr(checkpoint, name) for name in ("notebook_id", "run_id", "epoch", "step")}
+        found = self._store.checkpoints.one_having(**place)
+        if found is None or (id := str(found.doc_id)) == checkpoint.id:
+            return None
+        there = self._store.checkpoints.locked(id)
+        if there is None:
+            return None
+        if there.get("pinned"):
+            raise Conflict(f"{_place(checkpoint)} that is pinned")
+        self._store.checkpoints.remove(doc_ids=[id])
+        self._states.abandon(checkpoint.notebook_id, id)
+        return id
+
+    def _newest(self, notebook_id: str) -> str | None:
+        """When a notebook's newest checkpoint is from; under the notebook's lock, for the next one's time."""
+        found: str | None = self._store.checkpoints.highest("created_at", of="notebook_id", value=notebook_id)
         return found
 
     def _check_version(self, notebook_id: str, version_id: str) -> None:
@@ -101,23 +127,20 @@ class Checkpoints:
         if version is None or version["notebook_id"] != notebook_id:
             raise InvalidData("$.version_id", f"notebook {notebook_id} has no version {version_id}")
 
-    def _begin_if_new(self, notebook_id: str, run_id: str) -> None:
-        run = self._store.runs.get(doc_id=run_id)
-        if run is None:
-            self.create_run(TrainingRun(id=run_id, notebook_id=notebook_id, started_at=now()))
-        elif run["notebook_id"] != notebook_id:
-            raise Conflict(f"run {run_id} belongs to another notebook")
+    def ids_beginning(self, prefix: str) -> list[str]:
+        """The ids that begin with ``prefix``."""
+        return self._store.checkpoints.ids_beginning(prefix)
 
     def get(self, id: str) -> NotebookCheckpoint | None:
         """A checkpoint by id."""
         found = self._store.checkpoints.get(doc_id=id)
-        return None if found is None else _checkpoint(found)
+        return None if found is None else checkpoint_of(found)
 
     def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookCheckpoint]:
         """The checkpoints that match, newest first."""
         order = ["-created_at", "-id"]
         found = self._store.checkpoints.search(matching, sort=order, limit=limit, skip=offset)
-        return [_checkpoint(stored) for stored in found]
+        return [checkpoint_of(stored) for stored in found]
 
     def count(self, matching: QueryInstance) -> int:
         """How many checkpoints match."""
@@ -128,7 +151,7 @@ class Checkpoints:
     ) -> list[NotebookCheckpoint]:
         """The best by a metric, best first."""
         found = self._store.best(notebook_id, metric_key, minimize=minimize, limit=limit)
-        return [_checkpoint(stored) for stored in found]
+        return [checkpoint_of(stored) for stored in found]
 
     def update(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
         """Change labels."""
@@ -148,16 +171,19 @@ class Checkpoints:
         """Record a state file that ``commit`` puts in its place."""
 
         def attach(checkpoint: dict[str, Any]) -> None:
-            path = checkpoint.get(f"{part}_state_path")
-            if path:
-                if checkpoint.get("digests", {}).get(part) != digest:
-                    raise Conflict(f"checkpoint {id} has a {part} state already; states are written once")
-                if is_there(path):
-                    return
+            path, known = checkpoint.get(f"{part}_state_path"), checkpoint.get("digests", {}).get(part)
+            if path and known != digest:
+                raise Conflict(f"checkpoint {id} has a {part} state already; states are written once")
+            if known not in (None, digest):
+                raise Conflict(f"checkpoint {id} is recorded with another {part} state")
+            if path and is_there(path):
+                return
             stored = commit()
             checkpoint[f"{part}_state_path"] = stored.path
             checkpoint["digests"] = {**checkpoint.get("digests", {}), part: stored.digest}
             checkpoint["sizes"] = {**checkpoint.get("sizes", {}), part: stored.size}
+            if all(checkpoint.get(f"{known_part}_state_path") for known_part in checkpoint["digests"]):
+                checkpoint.pop("pruned_at", None)
 
         return self._change(id, attach)
 
@@ -167,7 +193,7 @@ class Checkpoints:
             if self._store.checkpoints.locked(id) is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.update(apply, doc_ids=[id])
-            return _checkpoint(self._store.checkpoints.get(doc_id=id))
+            return checkpoint_of(self._store.checkpoints.get(doc_id=id))
 
     def delete(self, id: str) -> None:
         """Remove a checkpoint and its state files."""
@@ -186,56 +212,6 @@ class Checkpoints:
             self._states.abandon(found["notebook_id"], id)
         return str(found["notebook_id"])
 
-    # Runs
-
-    @retried
-    def create_run(self, run: TrainingRun) -> TrainingRun:
-        """Store a new run."""
-        with self._store.transaction():
-            if self._store.notebooks.locked(run.notebook_id) is None:
-                raise NotFound("notebook", run.notebook_id)
-            run.started_at = now_after(self._newest(self._store.runs, "started_at", run.notebook_id))
-            if run.parent_checkpoint_id is not None:
-                parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
-                if parent is None or parent["notebook_id"] != run.notebook_id:
-                    raise NotFound("checkpoint", run.parent_checkpoint_id)
-            try:
-                self._store.runs.insert(document(run.id, run.to_json()))
-            except ValueError:
-                raise Conflict(f"run {run.id} exists already") from None
-        return run
-
-    def get_run(self, id: str) -> TrainingRun | None:
-        """A run by id."""
-        found = self._store.runs.get(doc_id=id)
-        return None if found is None else _run(found)
-
-    def runs(self, notebook_id: str, limit: int | None, offset: int) -> list[TrainingRun]:
-        """The runs of a notebook, newest first."""
-        order = ["-started_at", "-id"]
-        of_notebook = where("notebook_id") == notebook_id
-        found = self._store.runs.search(of_notebook, sort=order, limit=limit, skip=offset)
-        return [_run(stored) for stored in found]
-
-    @retried
-    def set_run_status(self, id: str, status: RunStatus) -> TrainingRun:
-        """Move a run on, or end it."""
-        with self._store.transaction():
-            found = self._store.runs.locked(id)
-            if found is None:
-                raise NotFound("run", id)
-            run = _run(found)
-            run.status = status
-            run.ended_at = None if status is RunStatus.RUNNING else now_after(run.started_at)
-            changed = run.to_json()
-
-            def replace(stored: Any) -> None:
-                stored.clear()
-                stored.update(changed)
-
-            self._store.runs.update(replace, doc_ids=[id])
-        return run
-
 
 def checkpoints_of(
     notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
@@ -249,11 +225,11 @@ def checkpoints_of(
     return condition
 
 
-def _checkpoint(document: Mapping[str, Any]) -> NotebookCheckpoint:
+def _place(checkpoint: NotebookCheckpoint) -> str:
+    return f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, step {checkpoint.step}"
+
+
+def checkpoint_of(document: Mapping[str, Any]) -> NotebookCheckpoint:
+    """The checkpoint that a stored document describes; raises RecordDamaged."""
     with damage_named(f"checkpoint {document.get('id')}"):
         return NotebookCheckpoint.from_json(document)
-
-
-def _run(document: Mapping[str, Any]) -> TrainingRun:
-    with damage_named(f"run {document.get('id')}"):
-        return TrainingRun.from_json(document)

@@ -33,6 +33,7 @@ from .dump import bare_document
 from .notebooks import header_document
 from .numbering import Numbering
 from .parts import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
+from .stored_provenance import listed_provenance
 
 _MADE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
 #: With room for the numbers of all saves to come, in the 63 bits that engines have.
@@ -95,6 +96,8 @@ def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[st
     doc_id, own = undumped(_object(document))
     kind = _KINDS[table]
     record = kind.from_json(own)
+    if isinstance(record, _Provenance):
+        listed_provenance(own)
     if isinstance(record, _Version) and not isinstance(record.metadata.extra.get(FILE_KEY, ""), str):
         raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
     if isinstance(record, _Content) and not doc_id.startswith(content_id(record.notebook_id, "")):

@@ -29,12 +29,14 @@ from ..records import (
 from ..store import Document, Store, document, retried
 from .damage import damage_named
 from .parts import FILE_KEY, Parts, take_apart
+from .runs import Runs
 from .starter import starter_cells, starter_metadata
 from .states import States, files_remain
 from .versions import Versions
 
 _HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
+_H = TypeVar("_H", bound=NotebookHeader)
 _UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
 
 
@@ -65,6 +67,7 @@ class Notebooks:
         self._states = states
         self._templates = templates
         self._versions = Versions(store)
+        self._runs = Runs(store)
 
     def create(self, new: NewNotebook, saved: SavedNotebook | None = None) -> TrainingNotebook:
         """Store a new record; ``saved`` is the file it stands for, if one does."""
@@ -140,7 +143,7 @@ class Notebooks:
         """A whole record, by id or condition."""
         with self._store.snapshot():
             stored = self._store.notebooks.get(condition, doc_id=id)
-            return None if stored is None else self.whole(stored)
+            return None if stored is None else self._live(self.whole(stored))[0]
 
     def whole(self, stored: Mapping[str, Any]) -> TrainingNotebook:
         """The record that a stored document describes, with its cells; raises RecordDamaged."""
@@ -167,13 +170,22 @@ class Notebooks:
     ) -> NotebookSummary | None:
         """A record without its cells, by id or condition."""
         stored = self._store.notebooks.get(condition, doc_id=id)
-        return None if stored is None else _record(NotebookSummary, stored)
+        return None if stored is None else self._live(_record(NotebookSummary, stored))[0]
 
     def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookSummary]:
         """The records that match, newest first."""
         order = ["-updated_at", "-id"]
         found = self._store.notebooks.search(matching, sort=order, limit=limit, skip=offset)
-        return [_record(NotebookSummary, stored) for stored in found]
+        return self._live(*(_record(NotebookSummary, stored) for stored in found))
+
+    def _live(self, *records: _H) -> list[_H]:
+        """The records with the status that their runs give them now: a run that lapsed leaves none ``running``."""
+        running = [record.id for record in records if record.status is NotebookStatus.RUNNING]
+        abandoned = self._runs.abandoned(running)
+        for record in records:
+            if record.id in abandoned:
+                record.status = NotebookStatus.STOPPED
+        return list(records)
 
     def ids_beginning(self, prefix: str) -> list[str]:
         """The ids that begin with ``prefix``."""
@@ -254,15 +266,18 @@ class Notebooks:
         self.change(id, apply, expected)
         return self.existing(id)
 
-    def save(self, id: str, saved: SavedNotebook) -> NotebookSummary:
+    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Bring a record up to date with its file. ``updated_at`` moves only if anything but the time did."""
         parts = take_apart(saved.cells, saved.metadata)
         self._write_ahead(id, parts)
 
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            if unless_read and saved.file and stored.get("file") == saved.file:
+                raise Conflict(f"notebook {id} has been brought up to date with this very file already")
             before = _summed_up(header, stored)
             header.metadata = _merged(header.metadata, saved.metadata, stored.get("file_tags", []))
-            header.status = saved.status
+            if header.status is not NotebookStatus.RUNNING or not self._runs.settle(id):
+                header.status = saved.status
             header.synced_at = saved.synced_at
             stored.update(_file_fields(saved))
             self._set_version(stored, parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -25,6 +25,18 @@ class States(Protocol):
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove the state files of all checkpoints of a notebook."""
 
+    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
+        """Whether the state file at ``path`` lies where those of this checkpoint are written, and nowhere else."""
+
+    def set_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> list[str]:
+        """Give those state files of a checkpoint names by which they are known as nobody's; these names.
+
+        Called inside a transaction: quick, whatever the files' size.
+        """
+
+    def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
+        """Remove what :meth:`set_aside` named."""
+
 
 @contextmanager
 def files_remain(what: str) -> Iterator[None]:
@@ -45,4 +57,20 @@ class NoStates:
         """Do nothing."""
 
     def remove_notebook(self, notebook_id: str) -> None:
+        """Do nothing."""
+
+    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:  # noqa: ARG002 - whatever is asked
+        """Own nothing."""
+        return False
+
+    def set_aside(
+        self,
+        notebook_id: str,  # noqa: ARG002 - whatever is asked
+        checkpoint_id: str,  # noqa: ARG002 - whatever is asked
+        names: Collection[str],  # noqa: ARG002 - whatever is asked
+    ) -> list[str]:
+        """Do nothing."""
+        return []
+
+    def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
         """Do nothing."""

@@ -180,8 +180,12 @@ class Versions:
             raise RecordDamaged(f"version {version_id} is missing from the store")
         return version
 
-    def _put_together(self, version: Document) -> tuple[list[NotebookCell], NotebookMetadata]:
+    def _put_together(
+        self, version: Document, *, outputs: bool = True
+    ) -> tuple[list[NotebookCell], NotebookMetadata]:
         parts = parts_of(version)
+        if not outputs:
+            parts = parts._replace(entries=[entry._replace(outputs=None) for entry in parts.entries])
         contents = self._contents(version["notebook_id"], parts.listed())
         metadata = NotebookMetadata.from_json(parts.metadata)
         if FILE_KEY in metadata.extra:
@@ -201,14 +205,14 @@ class Versions:
         return found
 
     @retried
-    def get(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
-        """A version of a notebook, whole; None where it has no such version."""
+    def get(self, notebook_id: str, version_id: str, *, outputs: bool = True) -> NotebookVersion | None:
+        """A version of a notebook, whole or without its outputs, which may be large; None where it has no such version."""
         with self._store.snapshot():
             version = self._store.versions.get(doc_id=version_id)
             if version is None or version["notebook_id"] != notebook_id:
                 return None
             with damage_named(f"version {version_id}"):
-                cells, metadata = self._put_together(version)
+                cells, metadata = self._put_together(version, outputs=outputs)
         return NotebookVersion(**msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata)
 
     def count(self, notebook_id: str) -> int:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from ..errors import AxonError, InvalidData, NotFound
 from .folders import Folder, explained, free_bytes, make_folders, no_space
-from .layout import MARKS, Part, check_id, is_path_text, state_name
+from .layout import MARKS, STATE_NAMES, Part, check_id, is_path_text, state_name, temporary_name
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
@@ -58,6 +58,7 @@ class StateFiles:
         *,
         format: str | None = None,
         expected_size: int | None = None,
+        beside: StateWriter | None = None,
     ) -> StateWriter:
         """A writer of one state file.
 
@@ -68,6 +69,8 @@ class StateFiles:
             an unknown format is ``bin``.
         expected_size : int, optional
             Bytes that will come, where that is known.
+        beside : StateWriter, optional
+            One of another part of this checkpoint, not done yet: the disk need not be waited for again.
 
         Raises
         ------
@@ -89,11 +92,17 @@ class StateFiles:
                 raise no_space(self._root, needed, free)
             for _ in range(_TRIES):
                 with contextlib.suppress(FileNotFoundError):
-                    return self._writer(notebook_id, checkpoint_id, part, format, expected_size or 0)
+                    return self._writer(notebook_id, checkpoint_id, part, format, expected_size or 0, beside)
             raise OSError(errno.EAGAIN, "another process keeps removing the folder")
 
     def _writer(
-        self, notebook_id: str, checkpoint_id: str, part: Part, format: str | None, expected: int
+        self,
+        notebook_id: str,
+        checkpoint_id: str,
+        part: Part,
+        format: str | None,
+        expected: int,
+        beside: StateWriter | None,
     ) -> StateWriter:
         with contextlib.ExitStack() as opened:
             root = opened.enter_context(Folder(self._root))
@@ -110,6 +119,8 @@ class StateFiles:
                 raise
             opened.pop_all()  # from here on the writer closes the folders
         with home:
+            if beside is not None and beside.is_beside(writer):
+                return writer
             try:
                 # Even those that were there: whoever made them a moment ago may not have come to it yet.
                 home.sync()
@@ -288,6 +299,66 @@ class StateFiles:
             Folder(self._root) as root,
         ):
             root.remove_tree(notebook_id)
+
+    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
+        """Whether ``path`` names a finished state file in the folder of this very checkpoint, below this root.
+
+        Where ids cannot name folders, there is none.
+        """
+        folder, name = os.path.split(path)
+        try:
+            below = os.path.join(check_id(notebook_id, "$.notebook_id"), check_id(checkpoint_id, "$.id"))
+        except InvalidData:
+            return False
+        roots = (self._root, os.path.realpath(self._root))
+        return name in STATE_NAMES and folder in [os.path.join(root, below) for root in roots]
+
+    def set_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> list[str]:
+        """Give those state files of a checkpoint that are there the names of temporary files; these names.
+
+        Quick, whatever their size. A sweep removes such files, should nobody come to it before.
+
+        Raises
+        ------
+        InvalidData
+            If an id cannot name a folder.
+        StateError
+            When they cannot be renamed.
+        """
+        check_id(notebook_id, "$.notebook_id")
+        check_id(checkpoint_id, "$.checkpoint_id")
+        aside: list[str] = []
+        with (
+            explained("remove", self._root),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            Folder(self._root) as root,
+            root.enter(notebook_id) as home,
+            home.enter(checkpoint_id) as folder,
+            folder.locked(),
+        ):
+            for name in names:
+                temporary = temporary_name("model" if name.startswith("model.") else "optimizer")
+                with contextlib.suppress(FileNotFoundError):
+                    folder.replace(name, temporary)
+                    aside.append(temporary)
+        return aside
+
+    def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
+        """Remove files that were set aside, and the checkpoint's folder if that leaves it empty.
+
+        Raises as :meth:`set_aside` does.
+        """
+        check_id(notebook_id, "$.notebook_id")
+        check_id(checkpoint_id, "$.checkpoint_id")
+        with (
+            explained("remove", self._root),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            Folder(self._root) as root,
+        ):
+            with root.enter(notebook_id) as home, home.enter(checkpoint_id) as folder:
+                for name in names:
+                    folder.unlink(name)
+            drop_if_empty(root, notebook_id, checkpoint_id)
 
     def sweep(
         self,

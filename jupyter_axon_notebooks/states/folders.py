@@ -285,7 +285,7 @@ def size_text(size: int) -> str:
 
 
 _REMEDY: Final = (
-    "Free some space, delete checkpoints that are no longer needed, "
+    "Free some space, remove old checkpoints (`jupyter axon prune` shows which could go), "
     "or set c.AxonNotebooks.states_root to a folder on another disk."
 )
 

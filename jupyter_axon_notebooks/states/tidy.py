@@ -47,7 +47,8 @@ def tidy(
         log.info("axon: removed %s that interrupted writes left behind", size_text(report.freed))
     if used > _MUCH:
         log.warning(
-            "axon: state files take up %s in %s; delete checkpoints that are no longer needed",
+            "axon: state files take up %s in %s. `jupyter axon prune --all --keep-newest 5 --keep-best METRIC` shows which "
+            "checkpoints could do without theirs, and what that would free",
             size_text(used),
             states.root,
         )

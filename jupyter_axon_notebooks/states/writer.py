@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import queue
 import threading
 from collections.abc import Iterator
 from types import TracebackType
@@ -14,12 +15,15 @@ from ..errors import NotFound
 from .folders import Folder, explained, flush, lock
 from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name, temporary_name
 
-#: Bytes from which hashing in a second thread beside the writing is worth starting one.
+#: Bytes from which hashing in a second thread beside the writing is worth it.
 _SIDE_BY_SIDE: Final = 1 << 20
-#: Bytes given to the system at once, so that an interrupt is heard in the middle of a large tensor.
-_PIECE: Final = 16 << 20
+#: Pieces that hashing may be behind the writing, each of them in memory.
+_PIECES_BEHIND: Final = 32
+#: Bytes given to the system at once, so that an interrupt is heard in the middle of a large tensor, and the digest finds
+#: in the processor's caches what was just written: with 16 MB writing took nearly twice as long.
+_PIECE: Final = 1 << 20
 #: Bytes after which the disk is set to work on them while more come, so that the wait at the end is short.
-_BEHIND: Final = 64 << 20
+_BEHIND: Final = 256 << 20
 
 
 class StoredState(NamedTuple):
@@ -31,6 +35,76 @@ class StoredState(NamedTuple):
     path: str
     digest: str
     size: int
+
+
+class _Digest:
+    """The SHA-256 of what is written, taken in a second thread: both let go of the interpreter, and of each other's time.
+
+    Where no thread can be started, as when the interpreter shuts down, it is taken at once.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread: threading.Thread | None = None
+        self._behind: queue.Queue[tuple[bytearray, int] | None] = queue.Queue()
+        #: Copies are made into the same memory again and again, which is fast; the one used last first.
+        self._free: queue.LifoQueue[bytearray] = queue.LifoQueue()
+        self._buffers = 0
+        self._closed = False
+
+    def follow(self, octets: memoryview) -> memoryview:
+        """Take in a copy of ``octets``, a piece at most; the copy, to be written before the next call.
+
+        A copy, since weights that others train on at the same time change between the writing and the hashing.
+        """
+        if self._free.empty() and self._buffers < _PIECES_BEHIND:
+            self._buffers += 1
+            self._free.put(bytearray(_PIECE))
+        buffer, size = self._free.get(), len(octets)
+        piece = memoryview(buffer)[:size]
+        piece[:] = octets
+        if self._thread is None and (size < _SIDE_BY_SIDE or not self._start()):
+            self._take(buffer, size)
+        else:
+            self._behind.put((buffer, size))
+        return piece
+
+    def _take(self, buffer: bytearray, size: int) -> None:
+        self._hash.update(memoryview(buffer)[:size])
+        self._free.put(buffer)
+
+    def _start(self) -> bool:
+        # A daemon, since it is the writing that the interpreter is to wait for, not this.
+        thread = threading.Thread(target=self._work, name="axon-state-digest", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
+
+    def _work(self) -> None:
+        while (piece := self._behind.get()) is not None and not self._closed:
+            self._take(*piece)
+            self._behind.task_done()
+
+    def wait(self) -> None:
+        """Return when all that was given is taken in."""
+        if not self._closed:
+            self._behind.join()
+
+    def hex(self) -> str:
+        """Of what was given so far."""
+        self.wait()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Let go of the thread, and of what it has not come to."""
+        self._closed = True
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._behind.put(None)
+            thread.join()
 
 
 class StateWriter:
@@ -61,7 +135,7 @@ class StateWriter:
         self._temporary = temporary_name(part)
         self._expected = expected
         self._size = 0
-        self._hash = hashlib.sha256()
+        self._digest = _Digest()
         self._prepared = False
         self._unsynced = 0
         self._syncing: threading.Thread | None = None
@@ -87,10 +161,19 @@ class StateWriter:
     @property
     def digest(self) -> str:
         """The SHA-256 of what was written so far, in hex."""
-        return self._hash.hexdigest()
+        return self._digest.hex()
+
+    def is_beside(self, other: StateWriter) -> bool:
+        """Whether both write into one folder, which neither has let go of."""
+        folders = (self._folder, other._folder)
+        return not any(folder.closed for folder in folders) and os.path.samestat(
+            *(folder.stat() for folder in folders)
+        )
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append ``chunk``, a contiguous buffer, which may be reused at once.
+
+        Another thread or process may change it meanwhile: the digest is that of what came into the file all the same.
 
         Raises
         ------
@@ -105,17 +188,7 @@ class StateWriter:
             return
         self._prepared = False
         with view.cast("B") as octets, self._aborting(max(self._expected - self._size, view.nbytes)):
-            if view.nbytes < _SIDE_BY_SIDE:
-                self._hash.update(octets)
-                self._write_all(fd, octets)
-            else:
-                # Both let go of the interpreter, so that the digest costs next to nothing beside the disk.
-                hashing = threading.Thread(target=self._hash.update, args=(octets,), name="axon-state-digest")
-                hashing.start()
-                try:
-                    self._write_all(fd, octets)
-                finally:
-                    hashing.join()
+            self._write_all(fd, octets)
         self._size += view.nbytes
 
     def prepare(self) -> None:
@@ -130,12 +203,18 @@ class StateWriter:
                 if self._sync_error is not None:  # the system tells of a failure once only
                     raise self._sync_error
                 flush(fd)
+                self._digest.wait()
             self._prepared = True
 
-    def commit(self) -> StoredState:
+    def commit(self, *, durable: bool = True) -> StoredState:
         """Give the file its name, durably, in place of any earlier one of its part, in whatever format.
 
         A second call returns what the first did.
+
+        Parameters
+        ----------
+        durable : bool
+            False if a writer beside this one is committed next: then its commit makes both names durable.
 
         Raises
         ------
@@ -161,7 +240,8 @@ class StateWriter:
                             self._folder.unlink(name)
             except FileNotFoundError:
                 raise NotFound("checkpoint", os.path.basename(self._folder.path)) from None
-            self._folder.sync()
+            if durable:
+                self._folder.sync()
         self._stored = StoredState(os.path.join(self._folder.path, self._name), self.digest, self._size)
         self._close()
         return self._stored
@@ -198,13 +278,20 @@ class StateWriter:
     def _write_all(self, fd: int, octets: memoryview) -> None:
         at = 0
         while at < len(octets):
-            count = os.write(fd, octets[at : at + _PIECE])
-            at += count
-            self._unsynced += count
+            piece = self._digest.follow(octets[at : at + _PIECE])
+            while piece:
+                count = os.write(fd, piece)
+                piece = piece[count:]
+                self._unsynced += count
+            at += _PIECE
             if self._unsynced >= _BEHIND and (self._syncing is None or not self._syncing.is_alive()):
                 self._unsynced = 0
-                self._syncing = threading.Thread(target=self._sync, args=(fd,), name="axon-state-sync")
-                self._syncing.start()
+                syncing = threading.Thread(target=self._sync, args=(fd,), name="axon-state-sync")
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # at the interpreter's end: all of it waits until then
+                    syncing.start()
+                    self._syncing = syncing
 
     def _sync(self, fd: int) -> None:
         try:
@@ -224,6 +311,7 @@ class StateWriter:
 
     def _close(self) -> None:
         self._close_fd()
+        self._digest.close()
         self._folder.close()
         self._root.close()
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
+from ..defaults import default_url
 from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew
 from ..records import new_id
 from .database import BUSY_TIMEOUT, Database
@@ -358,10 +359,3 @@ def has_tables(url: str, *, read_only: bool = False) -> bool:
             return not Schema().metadata.tables.keys().isdisjoint(sa.inspect(connection).get_table_names())
     finally:
         database.close()
-
-
-def default_url() -> str:
-    """SQLite in Jupyter's data folder: ``axon_notebooks/axon.db``."""
-    from jupyter_core.paths import jupyter_data_dir
-
-    return f"sqlite:///{jupyter_data_dir()}/axon_notebooks/axon.db"

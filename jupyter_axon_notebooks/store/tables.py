@@ -286,6 +286,10 @@ class DocumentTable(Table):
         view = self if cond is None else self._narrowed(cond)
         return view._rows.texts()
 
+    def texts_sorted(self, cond: QueryLike, sort: Sequence[str]) -> list[tuple[str, str]]:
+        """Ids and stored forms of the documents that SQL admits for ``cond``, in one statement; ``sort`` as in :meth:`search`."""
+        return self._narrowed(cond)._rows.page(sort, limit=None, skip=0)
+
     def count(self, cond: QueryLike) -> int:
         """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""
         narrowing = narrow(cond, self._rows.table)

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidData, NotFound
 from ..mapping import read_notebook
 from ..repository import Binding
+
+#: What tells a notebook's file from a script's.
+NOTEBOOK_SUFFIX: Final = ".ipynb"
+#: Seconds between attempts to read a file that is being written by somebody else.
+_REREAD: Final = (0.05, 0.2, 0.5)
 
 
 def resolved(path: str) -> str:
@@ -97,25 +103,58 @@ def was_changed(binding: Binding) -> bool:
 
 def is_notebook_file(path: str) -> bool:
     """Whether a file with the name of a notebook is there."""
-    return path.endswith(".ipynb") and os.path.isabs(path) and os.path.isfile(path)
+    return path.endswith(NOTEBOOK_SUFFIX) and os.path.isabs(path) and os.path.isfile(path)
 
 
 def read_file(path: str) -> Mapping[str, Any]:
-    """The notebook in a file.
+    """The notebook in a file; a script, which trains as well, as a notebook of one cell.
 
     Raises
     ------
     NotFound
         When there is no such file.
     InvalidData
-        When it cannot be read, or is not a notebook; it may be half-written.
+        When it cannot be read, or is neither; a notebook may be half-written.
     """
     try:
-        return read_notebook(Path(path).read_bytes())
+        text = Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("file", path) from None
     except OSError as error:
         raise InvalidData("$", f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return read_notebook(text)
+    except InvalidData:
+        if path.endswith(NOTEBOOK_SUFFIX) or b"\0" in text:
+            raise
+    return _script_content(text.decode("utf-8-sig", "backslashreplace"))
+
+
+def _script_content(source: str) -> dict[str, Any]:
+    cell: dict[str, Any] = {
+        "id": "script",
+        "cell_type": "code",
+        "metadata": {},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
+    metadata = {"language_info": {"name": "python"}}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
+
+
+def read_settled(
+    path: str,
+    read: Callable[[str], Mapping[str, Any]] = read_file,
+    wait: Callable[[float], object] = time.sleep,
+) -> Mapping[str, Any]:
+    """As ``read``, but gives a file that somebody else is writing just now the time that it takes."""
+    for delay in _REREAD:
+        try:
+            return read(path)
+        except InvalidData:
+            wait(delay)
+    return read(path)
 
 
 def is_as_saved(content: Mapping[str, Any]) -> bool:

@@ -22,6 +22,8 @@ class Event:
     ----------
     number : int
         Its place in the order.
+    cause : int
+        The number of the event that led to it, while that was worked on; else its own.
     failures : int
         How often it was worked on in vain.
     due : float
@@ -30,6 +32,7 @@ class Event:
 
     path: str
     number: int = field(default=0, kw_only=True)
+    cause: int = field(default=0, kw_only=True)
     failures: int = field(default=0, kw_only=True)
     due: float = field(default=0.0, kw_only=True)
 
@@ -123,33 +126,37 @@ class EventQueue:
         self._wanted = 0
         self._closed = False
 
-    def put(self, event: Event) -> None:
-        """Add an event, or let a save take the place of an older one of the same file."""
+    def put(self, event: Event, *, cause: Event | None = None) -> None:
+        """Add an event, or let a save take the place of an older one of the same file.
+
+        ``cause`` is what is worked on, where that led to it: who waits for the one waits for the other.
+        """
         with self._changed:
             if self._closed:
                 event.fail(StoreError("the server is stopping"))
             elif isinstance(event, Save):
-                self._put_save(event)
+                self._put_save(event, cause)
             else:
                 self._latest.clear()
-                self._append(event)
+                self._append(event, cause)
 
-    def _put_save(self, save: Save) -> None:
+    def _put_save(self, save: Save, cause: Event | None) -> None:
         if self._is_failing():
             save.content = None
         is_wanted = bool(save.done)
         waiting = self._latest.setdefault(save.path, save)
         if waiting is save:
             save.due = time.monotonic() + self._rest
-            self._append(save)
+            self._append(save, cause)
         else:
             waiting.overtake(save)
         if is_wanted:
             self._want(waiting.number)
 
-    def _append(self, event: Event) -> None:
+    def _append(self, event: Event, cause: Event | None) -> None:
         self._last_number += 1
         event.number = self._last_number
+        event.cause = event.number if cause is None else cause.cause
         self._events.append(event)
         self._changed.notify_all()
 
@@ -186,7 +193,7 @@ class EventQueue:
         if self._closed:
             return 0.0
         head = self._events[0]
-        due = 0.0 if head.number <= self._wanted else head.due
+        due = 0.0 if any(event.cause <= self._wanted for event in self._events) else head.due
         return max(due, self._resume_at) - time.monotonic()
 
     def _next(self) -> Event:
@@ -196,7 +203,7 @@ class EventQueue:
         return event
 
     def settle(self, timeout: float, patience: float) -> bool:
-        """Wait until everything put before this call has been worked on, or has failed once more.
+        """Wait until all put before this call, and what that led to, has been worked on, or has failed once more.
 
         Parameters
         ----------
@@ -223,8 +230,8 @@ class EventQueue:
             return True
 
     def _is_done(self, number: int) -> bool:
-        head = self._head()
-        return head is None or head.number > number
+        working_on = [] if self._working_on is None else [self._working_on]
+        return all(event.cause > number for event in (*working_on, *self._events))
 
     def _head(self) -> Event | None:
         """What is worked on, or will be next."""

@@ -92,19 +92,23 @@ class Recorder:
             self._note_embedded(path, content, file)
         seen = Sighting(self._origin, path, save.owner, embedded_id(content), file)
         for attempt in range(1, _ATTEMPTS + 1):
+            is_told = content is save.content
             found = identify(seen, self._repository, bound=bound)
             if attempt == _ATTEMPTS and isinstance(found, New) and found.id is not None:
                 # Taken, though by nobody who can be seen: a record of another user, whom the database keeps apart.
                 found = New(copied_from=found.id)
             try:
                 if isinstance(found, Known):
-                    return self._update(found, seen, content)
+                    return self._update(found, seen, content, is_told=is_told)
                 return self._create(found, seen, content)
             except (Conflict, NotFound):
                 # Somebody else was quicker: with the file, with the id, or with removing the record.
                 bound = None
                 if attempt == _ATTEMPTS:
                     raise
+                file = fingerprint(path)
+                content = self._read(path)
+                seen = Sighting(self._origin, path, save.owner, embedded_id(content), file)
         raise AssertionError("the last attempt returns or raises")
 
     def _place(self, save: Save) -> str:
@@ -119,12 +123,14 @@ class Recorder:
         if id is not None and fingerprint(path) == file:
             self._ids.read(path, id)
 
-    def _update(self, found: Known, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:
+    def _update(
+        self, found: Known, seen: Sighting, content: Mapping[str, Any], *, is_told: bool
+    ) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
         previous = None if has_ids(content) else self._repository.find_by_id(found.id)
         mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
-        return self._repository.save(found.id, _saved(mapped, seen))
+        return self._repository.save(found.id, _saved(mapped, seen), unless_read=is_told)
 
     def _create(self, found: New, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:
         saved = _saved(map_notebook(content), seen)

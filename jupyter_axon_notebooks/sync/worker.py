@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
-from ..errors import AxonError, InvalidData, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
+from ..errors import AxonError, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
 from ..records import NotebookSummary
 from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
-from .files import RealFolders, read_file, resolved, was_changed
+from .files import RealFolders, read_file, read_settled, resolved, was_changed
 from .opened import Opened, OpenedStore
 from .queue import Delete, Event, EventQueue, Opening, Rename, Save
 from .recording import Recorder
@@ -24,8 +24,6 @@ SETTLE_TIMEOUT = 30.0
 PATIENCE = 2.0
 #: Seconds after a save before it is worked on, unless somebody asks for the record.
 _REST = 0.2
-#: Seconds between attempts to read a file that is being written by somebody else.
-_REREAD = (0.05, 0.2, 0.5)
 #: Seconds before what the store did not take is tried again; the last one for good.
 _RETRY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -233,20 +231,20 @@ class NotebookSync(Generic[_Opened]):
 
     def _handle(self, event: Event) -> None:
         if self._store.is_due:
-            self._put(self._store.begin())
+            self._put(self._store.begin(), event)
         match event:
             case Save():
                 event.resolve(self._recorder.save(event))
             case Rename():
-                self._put(self._recorder.rename(event.path, event.new_path))
+                self._put(self._recorder.rename(event.path, event.new_path), event)
             case Delete():
-                self._put(self._recorder.delete(event.path))
+                self._put(self._recorder.delete(event.path), event)
         if event.failures:
             self._log.info("axon: the store takes records again")
 
-    def _put(self, saves: Iterable[Save]) -> None:
+    def _put(self, saves: Iterable[Save], cause: Event) -> None:
         for save in saves:
-            self._queue.put(save)
+            self._queue.put(save, cause=cause)
 
     @property
     def _recorder(self) -> Recorder:
@@ -254,9 +252,4 @@ class NotebookSync(Generic[_Opened]):
         return Recorder(repository, origin, self._store.files, self._folders, self._ids, self._read_whole)
 
     def _read_whole(self, path: str) -> Mapping[str, Any]:
-        for delay in _REREAD:
-            try:
-                return self._read(path)
-            except InvalidData:
-                self._stopping.wait(delay)  # it may be half-written
-        return self._read(path)
+        return read_settled(path, self._read, self._stopping.wait)

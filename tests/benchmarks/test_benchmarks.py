@@ -93,6 +93,24 @@ def test_saves_are_measured_in_a_server_of_their_own(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_checkpoints_are_measured_one_by_one_and_in_new_processes(folder: Path) -> None:
+    measured = json.loads(run("checkpointing", "--processes", "1", "--beside", "--json", "-", folder=folder))[
+        "rows"
+    ]
+    assert [row["what"] for row in measured] == [
+        "metrics",
+        "metrics and a state",
+        "first of a process",
+        "first of a process",
+        "import",
+        "import",
+        "import",
+    ]
+    assert all(row["timed"]["median"] > 0 for row in measured)
+    assert [row["timed"]["rounds"] for row in measured] == [2, 2, 1, 1, 1, 1, 1]
+    assert list(folder.iterdir()) == []
+
+
 def test_the_table_is_markdown_and_its_figures_go_into_a_file_as_well(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "best.json"
     lines = run(

@@ -12,6 +12,7 @@ import pytest
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states.notes import Note, write_note
 from jupyter_axon_notebooks.store.health import examine
 from jupyter_axon_notebooks.store.urls import shown_url
 
@@ -45,6 +46,14 @@ def checkpoint_with_state(records: NotebookRepository, root: Path, content: byte
         )
     )
     return state.path
+
+
+def test_checkpoints_that_wait_to_be_recorded_are_told(axon: Axon, root: Path) -> None:
+    write_note(str(root), Note("a-notebook", "a-checkpoint", {"made": "while the store was locked"}))
+    found = problems(axon)["unrecorded-checkpoints"]
+    assert str(root / "a-notebook" / "a-checkpoint") in found["what"]
+    assert "jupyter axon recover" in found["do"]
+    assert "folders-without-record" not in problems(axon)
 
 
 def test_where_nothing_was_recorded_yet_all_is_fine(process: Axon, jupyter: Path) -> None:

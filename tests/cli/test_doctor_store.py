@@ -18,9 +18,10 @@ from tinydb import where
 from jupyter_axon_notebooks.cli import storecheck
 from jupyter_axon_notebooks.cli.census import take
 from jupyter_axon_notebooks.errors import StoreBusy
+from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, open_store, sqlite
+from jupyter_axon_notebooks.store import Store, document, open_store, sqlite
 from jupyter_axon_notebooks.store.health import examining
 from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
@@ -105,6 +106,21 @@ def test_a_version_that_cannot_be_put_together_is_told(
     assert "missing-contents" in report(axon, store)[1]
     store.versions.discard([newest.id])
     assert "refer to what is not there" in report(axon, store)[1]["missing-contents"]["what"]
+
+
+def test_provenance_that_is_not_whole_is_told(axon: Axon, store: Store, records: NotebookRepository) -> None:
+    history(records)
+    executed = [ExecutedCell(source="fit()")]
+    provenance_id = records.put_provenance("nb", executed, Environment(python="3.11"))
+    new = NewCheckpoint(id="c", notebook_id="nb", epoch=0, step=0, metrics={}, provenance_id=provenance_id)
+    records.create_checkpoint(new)
+    assert report(axon, store)[1] == {}
+    store.provenance.remove(where("kind") == "source")
+    assert f"the first: {provenance_id}" in report(axon, store)[1]["missing-provenance"]["what"]
+    store.provenance.discard([provenance_id])
+    assert "the first: c" in report(axon, store)[1]["missing-provenance"]["what"]
+    store.provenance.insert(document(provenance_id, {"notebook_id": "nb", "kind": "execution"}))
+    assert f"provenance {provenance_id}" in report(axon, store)[1]["damaged-records"]["what"]
 
 
 def test_rows_of_a_notebook_that_is_not_there_are_told(

@@ -18,6 +18,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.retention import Newest
 from jupyter_axon_notebooks.states import StateFiles, StateWriter
 
 from .plans import ORIGIN, Operation
@@ -84,7 +85,14 @@ class Hands:
     def create_checkpoint(self, id: str, notebook_id: str, **fields: Any) -> Record:
         return self._repository.create_checkpoint(new_checkpoint(notebook_id, id=id, **fields))
 
-    def record_checkpoint(self, id: str, notebook_id: str, states: dict[str, bytes], **fields: Any) -> Record:
+    def record_checkpoint(
+        self,
+        id: str,
+        notebook_id: str,
+        states: dict[str, bytes],
+        overwrite: bool = False,
+        **fields: Any,
+    ) -> Record:
         """The files first and then the record, as a kernel does."""
         stored = {}
         for part, content in states.items():
@@ -94,7 +102,7 @@ class Hands:
         named["digests"] = {part: state.digest for part, state in stored.items()}
         named["sizes"] = {part: state.size for part, state in stored.items()}
         new = new_checkpoint(notebook_id, id=id, **named, **fields)
-        recorded = self._repository.create_checkpoint(new)
+        recorded = self._repository.create_checkpoint(new, overwrite=overwrite)
         self._states.recorded(notebook_id, id)
         return recorded
 
@@ -122,6 +130,9 @@ class Hands:
 
     def delete_checkpoint(self, id: str) -> None:
         self._repository.delete_checkpoint(id)
+
+    def prune(self, id: str, keep: int) -> None:
+        self._repository.prune(id, [Newest(keep)])
 
     def create_run(self, id: str, notebook_id: str) -> Record:
         return self._repository.create_run(notebook_id, id=id)

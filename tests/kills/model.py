@@ -137,7 +137,9 @@ class Model:
 
     def save(self, id: str, cells: Sequence[NotebookCell]) -> set[Key]:
         notebook = self.notebooks[id]
-        notebook.cells, notebook.kernel, notebook.status = list(cells), "python3", "draft"
+        notebook.cells, notebook.kernel = list(cells), "python3"
+        if notebook.status != "running" or not self._has_living_run(id):
+            notebook.status = "draft"
         self._set_version(notebook, "python3")
         return {("notebook", id)}
 
@@ -222,11 +224,19 @@ class Model:
         version = self.notebooks[notebook_id].versions[-1]
         self.checkpoints[id] = Checkpoint(notebook_id, epoch, step, metrics, run_id, version)
         if run_id is not None and run_id not in self.runs:
-            self.runs[run_id] = (notebook_id, "running")
+            return {("checkpoint", id), *self.create_run(run_id, notebook_id)}
         return {("checkpoint", id)}
 
-    def record_checkpoint(self, id: str, states: dict[str, bytes], **fields: Any) -> set[Key]:
-        changed = self.create_checkpoint(id, **fields)
+    def record_checkpoint(
+        self, id: str, states: dict[str, bytes], overwrite: bool = False, **fields: Any
+    ) -> set[Key]:
+        changed = set()
+        if overwrite:
+            place = fields["notebook_id"], fields["run_id"], fields["epoch"], fields["step"]
+            for other, one in list(self.checkpoints.items()):
+                if (one.notebook_id, one.run_id, one.epoch, one.step) == place:
+                    changed |= self.delete_checkpoint(other)
+        changed |= self.create_checkpoint(id, **fields)
         self.checkpoints[id].files = {part: _digest(content) for part, content in states.items()}
         return changed
 
@@ -242,13 +252,27 @@ class Model:
         del self.checkpoints[id]
         return {("checkpoint", id)}
 
+    def prune(self, id: str, keep: int) -> set[Key]:
+        held = [other for other, one in self.checkpoints.items() if one.notebook_id == id and one.files]
+        for other in held[:-keep]:
+            self.checkpoints[other].files = {}
+        return {("checkpoint", other) for other in held[:-keep]}
+
     def create_run(self, id: str, notebook_id: str) -> set[Key]:
         self.runs[id] = (notebook_id, "running")
-        return {("run", id)}
+        self.notebooks[notebook_id].status = "running"
+        return {("run", id), ("notebook", notebook_id)}
 
     def update_run_status(self, id: str, status: str) -> set[Key]:
-        self.runs[id] = (self.runs[id][0], status)
-        return {("run", id)}
+        notebook_id = self.runs[id][0]
+        self.runs[id] = (notebook_id, status)
+        notebook = self.notebooks[notebook_id]
+        if status == "running" or (notebook.status == "running" and not self._has_living_run(notebook_id)):
+            notebook.status = status
+        return {("run", id), ("notebook", notebook_id)}
+
+    def _has_living_run(self, notebook_id: str) -> bool:
+        return (notebook_id, "running") in self.runs.values()
 
 
 def _plain_notebook(notebook: Notebook) -> dict[str, Any]:

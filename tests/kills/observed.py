@@ -112,8 +112,11 @@ def _checkpoint(found: NotebookCheckpoint, version_ids: list[str], states_root: 
     files = {part: Path(path) for part, path in paths.items() if path}
     home = states_root / found.notebook_id / found.id
     assert all(file == home / f"{part}.bin" for part, file in files.items()), files
-    assert (found.digests or {}).keys() == files.keys()
-    assert found.sizes == ({part: file.stat().st_size for part, file in files.items()} or None)
+    if found.pruned_at is None:
+        assert (found.digests or {}).keys() == files.keys()
+        assert found.sizes == ({part: file.stat().st_size for part, file in files.items()} or None)
+    else:
+        assert not files
     return {
         "notebook_id": found.notebook_id,
         "at": [found.epoch, found.step],
@@ -122,5 +125,5 @@ def _checkpoint(found: NotebookCheckpoint, version_ids: list[str], states_root: 
         "version": version_ids.index(found.version_id or ""),
         "tags": found.tags,
         "pinned": found.pinned,
-        "files": found.digests or {},
+        "files": {part: digest for part, digest in (found.digests or {}).items() if part in files},
     }

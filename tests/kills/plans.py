@@ -72,6 +72,21 @@ _RECORDED = [
         states=_BOTH,
     ),
 ]
+_AGAIN = {"model": b"better weights" * 30}
+
+
+def _again(**fields: Any) -> Operation:
+    given = {
+        "notebook_id": "nb",
+        "epoch": 1,
+        "step": 10,
+        "metrics": {"loss": 0.25},
+        "states": _AGAIN,
+        **fields,
+    }
+    return op("record_checkpoint", "again", **given)
+
+
 _REPLACED = op("update_cell", "nb", cell=code("imports", "import jax"))
 
 #: By name: what was done before, and the operation in which a process is killed at every point.
@@ -115,6 +130,11 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
     ),
     "label a checkpoint": (_RECORDED, op("update_checkpoint", "cp", tags=["kept"], pinned=True)),
     "delete a checkpoint": (_RECORDED, op("delete_checkpoint", "cp")),
+    "checkpoint in the place of another": (_RECORDED, _again(run_id="run", overwrite=True)),
+    "prune": (
+        [*_RECORDED, op("update_run_status", "run", status="completed"), _again()],
+        op("prune", "nb", keep=1),
+    ),
     "begin a run": (_CREATED, op("create_run", "run", notebook_id="nb")),
     "end a run": (_RECORDED, op("update_run_status", "run", status="completed")),
 }

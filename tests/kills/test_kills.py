@@ -24,6 +24,8 @@ IN_STEPS = (
     "delete",
     "checkpoint after its files",
     "attach a state",
+    "checkpoint in the place of another",
+    "prune",
 )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
-from made import code, new_checkpoint, new_notebook
+from made import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import RecordDamaged, StateError
-from jupyter_axon_notebooks.records import RunStatus
+from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
 from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -46,6 +48,19 @@ def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> Non
     ):
         with pytest.raises(RecordDamaged, match=f"run {run.id} is damaged in the store"):
             read()
+
+
+def test_a_damaged_run_is_nobody_elses_trouble(store: Store) -> None:
+    repository = NotebookRepository(store)
+    id = repository.create_saved(new_notebook(), saved()).id
+    for run_id in ("damaged", "lapsed"):
+        repository.create_run(id, id=run_id, lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    repository.renew_run("lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
+    store.runs.update({"lease_until": "soon"}, doc_ids=["damaged"])
+    assert [one.status for one in repository.list_all()] == [NotebookStatus.STOPPED]
+    assert repository.end_lapsed_runs() == 1
+    repository.update_run_status("lapsed", RunStatus.RUNNING)
+    assert repository.save(id, saved()).status is NotebookStatus.RUNNING
 
 
 def test_state_files_that_cannot_be_removed_do_not_hide_that_the_record_is(store: Store) -> None:

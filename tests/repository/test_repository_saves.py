@@ -76,6 +76,20 @@ def test_a_save_leaves_what_was_set_on_the_record(repository: NotebookRepository
     assert summary == repository.find_summary("nb")
 
 
+def test_a_file_that_was_read_is_believed_rather_than_what_was_written_before(
+    repository: NotebookRepository,
+) -> None:
+    """Two servers write a file at once, and both look at it when the second is done."""
+    file = {"size": 100, "mtime": 1}
+    repository.create_saved(new_notebook(id="nb"), saved(code("a", "theirs"), file=file))
+    with pytest.raises(Conflict, match="this very file already"):
+        repository.save("nb", saved(code("a", "ours"), file=file), unless_read=True)
+    assert [cell.source for cell in found(repository).cells] == ["theirs"]
+    repository.save("nb", saved(code("a", "ours, later"), file={**file, "mtime": 2}), unless_read=True)
+    repository.save("nb", saved(code("a", "as read"), file={**file, "mtime": 2}))
+    assert [cell.source for cell in found(repository).cells] == ["as read"]
+
+
 def test_tags_of_the_file_follow_the_file_and_others_stay(repository: NotebookRepository) -> None:
     repository.create_saved(new_notebook(id="nb"), saved(tags=["file", "both"]))
     repository.update("nb", UpdateNotebook(tags=["file", "both", "mine"]))

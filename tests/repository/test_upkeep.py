@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,17 @@ def upkeep_of(store: Store, root: Path, keep: int | None, interval: float = 0.01
         yield running
     finally:
         assert running.stop()
+
+
+def test_runs_that_lapsed_are_written_down(
+    repository: NotebookRepository, store: Store, tmp_path: Path
+) -> None:
+    repository.create(new_notebook(code("a"), id="nb"))
+    repository.create_run("nb", id="r", lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    with upkeep_of(store, tmp_path, None) as running:
+        repository.renew_run("r", datetime(2020, 1, 1, tzinfo=timezone.utc))
+        assert running.looks_until(lambda: store.runs.get(doc_id="r")["status"] == "stopped")
+    assert store.notebooks.get(doc_id="nb")["status"] == "stopped"
 
 
 def test_history_goes_down_to_its_limit_and_stays_there(

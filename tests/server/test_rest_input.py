@@ -219,7 +219,7 @@ ARGUMENTS: list[tuple[str, str]] = [
     ("/notebooks?q=%ed%a0%80", "q: expected UTF-8"),
     ("/notebooks?path=..%2Fa.ipynb", "path: must be relative"),
     ("/notebooks?path=a%00.ipynb", "path: holds a NUL"),
-    ("/notebooks/{n}/export?format=py", "format: expected ipynb"),
+    ("/notebooks/{n}/export?format=pdf", "format: expected ipynb"),
     ("/notebooks/{n}/export?download=yes", "download: expected true, false, 1 or 0, got 'yes'"),
     ("/notebooks/{n}/diff", "from: required, but missing"),
     ("/notebooks/{n}/versions?limit=-1", "limit"),

@@ -151,6 +151,25 @@ def test_settling_waits_for_nothing_that_came_later() -> None:
         assert outcome.result(10)
 
 
+def test_settling_waits_for_what_came_of_what_was_there() -> None:
+    queue = EventQueue(rest=3600)
+    queue.put(Delete("a"))
+    opening = queue.take()
+    assert opening is not None
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(queue.settle, 10, 10)
+        while not queue._changed._waiters:  # type: ignore[attr-defined]
+            pass
+        queue.put(save("b"), cause=opening)
+        led_to = queue.take()
+        assert led_to is not None
+        assert led_to.path == "b"
+        assert not outcome.done()
+        queue.close()
+        assert queue.take() is None
+        assert outcome.result(10)
+
+
 def test_settling_ends_a_pause_after_a_failure_and_gives_up_at_the_next_one() -> None:
     queue = EventQueue()
     queue.put(save("a"))

@@ -349,10 +349,10 @@ def test_a_record_deleted_while_its_file_is_saved_is_made_again(
     first = sync.sync_file(str(path), "ada").id
     save = repository.save
 
-    def delete_first(id: str, *rest: Any) -> Any:
+    def delete_first(id: str, *rest: Any, **given: Any) -> Any:
         if repository.find_summary(id) is not None:
             repository.delete(id)
-        return save(id, *rest)
+        return save(id, *rest, **given)
 
     monkeypatch.setattr(repository, "save", delete_first)
     assert sync.sync_file(str(path), "ada").id != first

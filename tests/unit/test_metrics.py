@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyter_axon_notebooks.metrics import (
+    direction,
     rankable,
     rankable_metrics,
     resolve,
@@ -151,3 +152,24 @@ def test_names_that_fit_nothing_are_ignored() -> None:
 def test_finite_metrics_are_spelled_as_they_are() -> None:
     metrics = {"loss": 1.0, "text": "NaN"}
     assert spell_nonfinite(metrics) == (metrics, [])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("loss val_loss train/loss eval.loss loss_ce valLoss LOSS loss/train losses", "min"),
+        ("error err error_rate top1_error mean_squared_error mse val-RMSE mae wer cer fid fid_score", "min"),
+        ("perplexity ppl cross_entropy crossentropy nll neg_log_likelihood log_loss brier_score kl", "min"),
+        ("accuracy acc val_acc train/accuracy eval.acc BinaryAccuracy top1 top_5 acc@1 accuracy_5", "max"),
+        (
+            "f1 f1_macro eval_f1 macro-f1 auc ROC_AUC precision recall recall@10 bleu bleu-4 rougeL rouge2",
+            "max",
+        ),
+        ("iou mIoU map mAP mAP50 ndcg@10 r2 R2 score test_score reward psnr win_rate", "max"),
+        ("neg_mean_squared_error neg_mean_absolute_error", "max"),
+        ("lr learning_rate epoch grad_norm time lossless r f f16 x transfer", None),
+    ],
+)
+def test_well_known_names_say_which_way_is_better(names: str, expected: str | None) -> None:
+    assert {name: direction(name) for name in names.split()} == dict.fromkeys(names.split(), expected)
+    assert direction("") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import random
 import socket
@@ -21,6 +22,8 @@ from jupyter_axon_notebooks.errors import InvalidData, NoSpace, NotFound, StateE
 from jupyter_axon_notebooks.states import StateFiles, StoredState
 from jupyter_axon_notebooks.states import writer as states_writer
 from jupyter_axon_notebooks.states.folders import Folder, explained, free_bytes, size_text
+from jupyter_axon_notebooks.training.formats import encode_model
+from jupyter_axon_notebooks.training.writing import write_states
 
 DAY = 86400.0
 BAD_IDS = [
@@ -227,6 +230,34 @@ def test_folders_and_files_are_the_owners_alone(files, root):
     assert stat.S_IMODE((root / "n/c/.store").stat().st_mode) == 0o600
 
 
+def test_each_folder_is_synced_once_for_all_parts_of_a_checkpoint(files, root, monkeypatch):
+    put(files, notebook="m")
+    synced: list[str] = []
+    real = Folder.sync
+
+    def sync(folder: Folder) -> None:
+        names = sorted(path.name for path in (root / "n/c").glob("[!.]*"))
+        synced.append(f"{os.path.relpath(folder.path, root)} with {names}")
+        real(folder)
+
+    monkeypatch.setattr(Folder, "sync", sync)
+    parts = {part: encode_model({"w": part.encode()}) for part in ("model", "optimizer")}
+    stored = write_states(files, "n", "c", parts, lambda _written, _total: None)
+    both = ["model.safetensors", "optimizer.safetensors"]
+    assert synced == ["n with []", ". with []", f"n/c with {both}"]
+    assert [os.path.basename(state.path) for state in stored.values()] == both
+
+
+def test_a_writer_beside_one_whose_folder_is_gone_makes_its_own_durable(files, root, monkeypatch):
+    with files.writer("n", "c", "model") as first:
+        files.remove_checkpoint("n", "c")
+        synced: list[str] = []
+        monkeypatch.setattr(Folder, "sync", lambda folder: synced.append(folder.path))
+        with files.writer("n", "c", "optimizer", beside=first) as second:
+            assert not first.is_beside(second)
+            assert synced == [str(root / "n"), str(root)]
+
+
 def test_file_and_every_new_folder_are_synced_in_order(files, root, monkeypatch):
     """Watches the calls; they still reach the disk."""
     synced: list[str] = []
@@ -278,6 +309,102 @@ def test_the_disk_is_set_to_work_early_without_changing_the_bytes(files, monkeyp
         stored = writer.commit()
     assert read(files, stored.path) == content
     assert stored.digest == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_digest_is_that_of_the_file_however_far_it_is_behind(files, reused):
+    chance = random.Random(4)
+    sizes = [10, 1 << 20, 5, 40 << 20, 100, 3 << 20, 0, 17 << 20]
+    with files.writer("n", "c", "model") as writer:
+        buffer = bytearray(max(sizes))
+        for size in sizes:
+            content = chance.randbytes(size)
+            chunk = memoryview(buffer)[:size] if reused else memoryview(content)
+            if reused:
+                chunk[:] = content
+            writer.write(chunk)
+        stored = writer.commit()
+    assert stored.size == sum(sizes)
+    assert stored.digest == writer.digest == hashlib.sha256(read(files, stored.path)).hexdigest()
+
+
+def test_the_digest_is_that_of_the_file_while_another_thread_trains_on_what_is_written(files):
+    weights = bytearray(64 << 20)
+    begun, done = threading.Event(), threading.Event()
+
+    def train() -> None:
+        for step in itertools.count(1):
+            for at in range(0, len(weights), 4096):
+                weights[at] = step % 256
+                if done.is_set():
+                    return
+            begun.set()
+
+    training = threading.Thread(target=train)
+    training.start()
+    try:
+        assert begun.wait(60)
+        with files.writer("n", "c", "model") as writer:
+            writer.write(weights)
+            stored = writer.commit()
+    finally:
+        done.set()
+        training.join()
+    assert stored.digest == hashlib.sha256(read(files, stored.path)).hexdigest()
+
+
+LATE = """
+import atexit, hashlib, sys, threading
+from pathlib import Path
+from jupyter_axon_notebooks.states import StateFiles, writer as states_writer
+
+states_writer._BEHIND = 1 << 20
+content = bytes(range(256)) * (16 << 10)
+main = threading.main_thread()
+
+def write(wait):
+    wait()
+    with StateFiles(Path(sys.argv[1])).writer("n", "c", "model") as writer:
+        writer.write(content)
+        stored = writer.commit()
+    assert stored.digest == hashlib.sha256(content).hexdigest()
+    print("written", flush=True)
+
+if sys.argv[2] == "thread":
+    threading.Thread(target=write, args=(main.join,)).start()
+else:
+    atexit.register(write, lambda: None)
+"""
+
+
+@pytest.mark.parametrize("when", ["thread", "atexit"])
+def test_a_file_is_written_also_while_the_interpreter_ends(root, when):
+    """In a thread that outlives the main one, or by whoever is told of the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, str(root), when], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("written\n", "")
+
+
+def test_where_no_thread_can_be_started_all_is_done_in_this_one(files, monkeypatch):
+    """As in an exit handler from Python 3.12 on."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(states_writer, "_BEHIND", 1 << 20)
+    content = random.Random(5).randbytes(5 << 20)
+    stored = put(files, content)
+    assert read(files, stored.path) == content
+    assert stored.digest == hashlib.sha256(content).hexdigest()
+
+
+def test_a_writer_that_gives_up_does_not_wait_for_the_digest_and_leaves_no_thread(files, root):
+    with files.writer("n", "c", "model") as writer:
+        writer.write(memoryview(bytes(64 << 20)))
+    assert everything(root) == []
+    assert not [one for one in threading.enumerate() if one.name.startswith("axon-state")]
 
 
 @pytest.mark.parametrize(
@@ -540,7 +667,7 @@ def test_a_disk_without_room_is_refused_before_a_byte_is_written(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "no room for a state file in" in done.stdout
     assert "needed" in done.stdout
-    assert "delete checkpoints" in done.stdout
+    assert "jupyter axon prune" in done.stdout
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_said_so_and_cleaned_up(tmp_path):

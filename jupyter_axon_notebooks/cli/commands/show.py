@@ -9,9 +9,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ...metrics import resolve
 from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNotebook, VersionSummary
 from ...repository import NotebookRepository
+from ..checkpoints import metrics_text
 from ..output import Column, fields, first_line, local_time, short_ids, status_text, table, write, write_json
 from ..session import Session, with_session
 from ..which import deletion, find_notebook
@@ -143,18 +143,7 @@ def _checkpoints(newest: Sequence[NotebookCheckpoint], best: NotebookCheckpoint 
         ("id", {"no_wrap": True}),
     ]
     rows = [
-        [label, one.epoch, one.step, _metrics(one.metrics), local_time(one.created_at), short[one.id]]
+        [label, one.epoch, one.step, metrics_text(one.metrics), local_time(one.created_at), short[one.id]]
         for label, one in labelled
     ]
     return table(columns, rows)
-
-
-def _metrics(metrics: Any, most: int = 4) -> str:
-    if not isinstance(metrics, dict):
-        return ""
-    numbers = [
-        f"{name}={value:.6g}"
-        for name in metrics
-        if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
-    ]
-    return " ".join(numbers[:most]) + (" …" if len(numbers) > most else "")

@@ -14,6 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from jupyter_axon_notebooks.errors import NotFound, StoreError
+from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
@@ -63,6 +64,26 @@ def test_what_is_anothers_is_not_there(acting_as: Opener) -> None:
         with pytest.raises(NotFound):
             change()
     assert alice.get_checkpoint(checkpoint_id) is not None
+
+
+def test_what_a_user_executed_is_his_own(acting_as: Opener) -> None:
+    alice, bob = acting_as("alice"), acting_as("bob_role")
+    (notebook_id, _), (of_bob, _) = trained(alice, "alice"), trained(bob, "bob")
+    executed, environment = [ExecutedCell(source="secret = 1")], Environment(python="3.11")
+    provenance_id = alice.put_provenance(notebook_id, executed, environment)
+    made = alice.create_checkpoint(
+        NewCheckpoint(notebook_id=notebook_id, epoch=7, step=7, metrics={}, provenance_id=provenance_id)
+    )
+    assert alice.checkpoint_provenance(made.id).executed == executed
+    with pytest.raises(NotFound):
+        bob.checkpoint_provenance(made.id)
+    with pytest.raises(NotFound):
+        bob.put_provenance(notebook_id, [*executed, *executed], environment)
+    borrowed = bob.create_checkpoint(
+        NewCheckpoint(notebook_id=of_bob, epoch=7, step=7, metrics={}, provenance_id=provenance_id)
+    )
+    assert bob.checkpoint_provenance(borrowed.id).executed == []
+    assert acting_as("boss").checkpoint_provenance(made.id).executed == executed
 
 
 def test_a_user_makes_no_record_in_anothers_name(acting_as: Opener) -> None:

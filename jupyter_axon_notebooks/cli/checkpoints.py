@@ -1,0 +1,86 @@
+"""Checkpoints on the command line: pins, which way a metric is better, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..metrics import direction, resolve
+from ..records import NotebookCheckpoint, UpdateCheckpoint
+from ..repository import NotebookRepository
+from ..states.folders import size_text
+from .output import Column, local_time, short_ids, table
+from .which import find_checkpoint
+
+
+def set_pins(repository: NotebookRepository, checkpoints: Sequence[str], *, pinned: bool) -> None:
+    """Pin the checkpoints that are named so, or unpin them; none of them where one is not found."""
+    for found in [find_checkpoint(repository, which) for which in checkpoints]:
+        repository.update_checkpoint(found.id, UpdateCheckpoint(pinned=pinned))
+
+
+def is_minimized(metric: str, mode: str | None, options: str) -> bool:
+    """Whether the smallest value of ``metric`` is the best: as ``mode`` says, else as its name does.
+
+    Raises
+    ------
+    UsageError
+        When neither does, asking for one of ``options``.
+    """
+    known = mode or direction(metric)
+    if known is None:
+        raise click.UsageError(f"{metric!r} does not say which way it is better: add {options}")
+    return known == "min"
+
+
+def checkpoint_table(found: Sequence[NotebookCheckpoint], *, first: Sequence[str] = ()) -> Any:
+    """A table of checkpoints; metrics named in ``first`` come before the others."""
+    short = short_ids([one.id for one in found])
+    short_runs = short_ids([one.run_id for one in found if one.run_id is not None])
+    columns: list[Column] = [
+        ("epoch", {"justify": "right", "no_wrap": True}),
+        ("step", {"justify": "right", "no_wrap": True}),
+        "metrics",
+        ("run", {"no_wrap": True}),
+        "tags",
+        ("pinned", {"no_wrap": True}),
+        ("size", {"justify": "right", "no_wrap": True}),
+        ("created", {"no_wrap": True}),
+        ("id", {"no_wrap": True}),
+    ]
+    rows = [
+        [
+            one.epoch,
+            one.step,
+            metrics_text(one.metrics, first),
+            short_runs.get(one.run_id or "", ""),
+            ", ".join(one.tags),
+            "pinned" if one.pinned else "",
+            state_text(one),
+            local_time(one.created_at),
+            short[one.id],
+        ]
+        for one in found
+    ]
+    return table(columns, rows)
+
+
+def state_text(checkpoint: NotebookCheckpoint) -> str:
+    """The size of a checkpoint's state files, or that they were pruned; empty where it never had any."""
+    if checkpoint.pruned_at is not None:
+        return "pruned"
+    return size_text(sum(checkpoint.sizes.values())) if checkpoint.sizes else ""
+
+
+def metrics_text(metrics: Any, first: Sequence[str] = (), most: int = 4) -> str:
+    """The numbers in ``metrics``, the first few of them; those named in ``first`` before the others."""
+    if not isinstance(metrics, dict):
+        return ""
+    numbers = [
+        f"{name}={value:.6g}"
+        for name in dict.fromkeys((*first, *metrics))
+        if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
+    ]
+    return " ".join(numbers[:most]) + (" …" if len(numbers) > most else "")

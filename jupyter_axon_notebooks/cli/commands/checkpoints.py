@@ -1,0 +1,62 @@
+"""``jupyter axon checkpoints``: the checkpoints of a record."""
+
+from __future__ import annotations
+
+import click
+
+from ...repository import NotebookRepository
+from ...repository.retention import Best
+from ..checkpoints import checkpoint_table, is_minimized
+from ..output import note, write, write_json
+from ..session import Session, with_session
+from ..which import find_id, the_only
+
+
+@click.command()
+@with_session
+@click.argument("which")
+@click.option("--run", metavar="RUN", help="Only those of this run; its id, or the beginning of it.")
+@click.option("--sort", metavar="METRIC", help="Only those that have a number there, the best first.")
+@click.option("--min", "mode", flag_value="min", help="With --sort: the smallest value is the best.")
+@click.option("--max", "mode", flag_value="max", help="With --sort: the largest value is the best.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="The checkpoints as a JSON array.")
+def command(
+    session: Session,
+    which: str,
+    run: str | None,
+    sort: str | None,
+    mode: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the checkpoints of a record, the newest first.
+
+    WHICH is its id, the beginning of its id, or the path of its notebook file.
+    """
+    minimize = is_minimized(sort, mode, "--min or --max") if sort is not None else True
+    with session.reading() as repository:
+        id = find_id(repository, which)
+        run_id = _find_run(repository, id, run) if run is not None else None
+        total = repository.count_checkpoints(id, run_id=run_id)
+        if sort is None:
+            found = repository.list_checkpoints(id, limit, run_id=run_id)
+        elif run_id is None:
+            found = repository.get_best_checkpoints(id, sort, minimize, limit)
+        else:
+            found = [*Best(sort, minimize, limit).kept(repository.list_checkpoints(id, run_id=run_id))]
+    if as_json:
+        write_json([one.to_json() for one in found])
+    elif found:
+        write(checkpoint_table(found, first=[sort] if sort is not None else []))
+    elif total:
+        note(f"None of {total} checkpoints has a number {sort!r}.")
+    else:
+        note("No checkpoints.")
+    if len(found) == limit < total:
+        note(f"{len(found)} of {total}; --limit shows more.")
+
+
+def _find_run(repository: NotebookRepository, notebook_id: str, run: str) -> str:
+    ids = [one.id for one in repository.list_runs(notebook_id)]
+    return the_only([id for id in ids if id == run] or [id for id in ids if id.startswith(run)], "run", run)

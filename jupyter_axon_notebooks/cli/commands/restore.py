@@ -1,0 +1,128 @@
+"""``jupyter axon restore``: the state files of a checkpoint, out of the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+
+from ...errors import Conflict, NotFound, StateCorrupt
+from ...records import NotebookCheckpoint
+from ...repository import NotebookRepository
+from ...repository.retention import state_paths
+from ...states import StateFiles
+from ..checkpoints import is_minimized
+from ..files import new_file
+from ..output import progress
+from ..session import Session, with_session
+from ..which import find_checkpoint, find_id
+
+_CHUNK: Final = 1 << 20
+
+
+@click.command()
+@with_session
+@click.argument("which", metavar="CHECKPOINT|WHICH")
+@click.option("-o", "--output", metavar="DIR", default=".", help="The folder to copy to; here by default.")
+@click.option("--best", metavar="METRIC", help="Of the record WHICH, the best checkpoint by this metric.")
+@click.option("--min", "mode", flag_value="min", help="With --best: the smallest value is the best.")
+@click.option("--max", "mode", flag_value="max", help="With --best: the largest value is the best.")
+@click.option("--latest", is_flag=True, help="Of the record WHICH, the newest checkpoint.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+def command(
+    session: Session,
+    which: str,
+    output: str,
+    best: str | None,
+    mode: str | None,
+    latest: bool,
+    force: bool,
+) -> None:
+    """Copy the state files of a checkpoint to a folder, verified, and print their names.
+
+    CHECKPOINT is its id, or the beginning of it. With --best or --latest, WHICH is a record: its id, the beginning of its
+    id, or the path of its notebook file; of its checkpoints only those count that have state files.
+    """
+    if best is not None and latest:
+        raise click.UsageError("--best and --latest exclude each other")
+    minimize = is_minimized(best, mode, "--min or --max") if best is not None else True
+    with session.with_states() as (repository, states):
+        if best is not None:
+            checkpoint = _best(repository, find_id(repository, which), best, minimize)
+        elif latest:
+            checkpoint = _latest(repository, find_id(repository, which))
+        else:
+            checkpoint = find_checkpoint(repository, which)
+        for file in _copy(checkpoint, states, Path(output), force):
+            click.echo(str(file).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _best(repository: NotebookRepository, id: str, metric: str, minimize: bool) -> NotebookCheckpoint:
+    count = 1
+    while True:  # those without state files are few, or there are few
+        ranked = repository.get_best_checkpoints(id, metric, minimize, count)
+        found = next((one for one in ranked if state_paths(one)), None)
+        if found is not None:
+            return found
+        if len(ranked) < count:
+            raise _NoState(f"no checkpoint with state files has a finite number {metric!r}")
+        count *= 10
+
+
+def _latest(repository: NotebookRepository, id: str) -> NotebookCheckpoint:
+    count = 1
+    while True:
+        listed = repository.list_checkpoints(id, count)
+        found = next((one for one in listed if state_paths(one)), None)
+        if found is not None:
+            return found
+        if len(listed) < count:
+            raise _NoState(f"no checkpoint of the record {id} has state files")
+        count *= 10
+
+
+def _copy(checkpoint: NotebookCheckpoint, states: StateFiles, folder: Path, force: bool) -> list[Path]:
+    paths = state_paths(checkpoint)
+    if not paths:
+        was = "were pruned" if checkpoint.pruned_at is not None else "were never stored"
+        raise _NoState(f"checkpoint {checkpoint.id} has no state files: they {was}")
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = {part: folder / f"{part}{os.path.splitext(path)[1]}" for part, path in paths.items()}
+    for target in targets.values():  # before anything is copied
+        if os.path.lexists(target) and not force:
+            raise Conflict(f"{target} exists already; --force replaces it")
+    with progress("Restoring", in_bytes=True) as bar:
+        for part, path in paths.items():
+            with states.open(path, checkpoint.notebook_id) as source:
+                task = bar.add_task("", total=os.fstat(source.fileno()).st_size)
+                digest = (checkpoint.digests or {}).get(part)
+                _copy_file(source, targets[part], digest, force, partial(bar.advance, task))
+    return list(targets.values())
+
+
+def _copy_file(
+    source: BinaryIO, target: Path, digest: str | None, force: bool, advance: Callable[[int], None]
+) -> None:
+    """Copy a file whose SHA-256 is ``digest``, where that is known; nothing is left of a copy that differs."""
+    copied = hashlib.sha256()
+    with new_file(target, force=force) as file:
+        while chunk := source.read(_CHUNK):
+            copied.update(chunk)
+            file.write(chunk)
+            advance(len(chunk))
+        if digest is not None and copied.hexdigest() != digest:
+            raise StateCorrupt(
+                f"{source.name} is not what was stored: its SHA-256 differs from the recorded one"
+            )
+
+
+class _NoState(NotFound):
+    def __init__(self, why: str) -> None:
+        super().__init__("state file", "")
+        self.args = (why,)

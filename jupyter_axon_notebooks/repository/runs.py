@@ -1,0 +1,255 @@
+"""Runs: attempts at training, how long each is taken for alive, and the status that they give their notebook.
+
+A run lives while it is ``running`` and its lease has not run out; one without a lease lives until it is ended. A run
+whose lease ran out has ended there and then, whether or not anybody has written that down: whoever reads it is shown
+it as ``stopped``, for nobody saw it fail, and a kernel that was restarted or killed is the usual reason. Both ``stopped``
+and ``failed`` are unfinished, so it can be resumed.
+
+While a run of a notebook lives, the notebook's record is ``running``, whatever its saves say. When the last one ends,
+the record becomes what that run became, until a save says otherwise. A status that somebody gave the record by hand
+meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tinydb import where
+from tinydb.queries import QueryInstance
+
+from ..errors import Conflict, NotFound, RecordDamaged
+from ..records import (
+    NotebookStatus,
+    RunStatus,
+    TrainingRun,
+    format_time,
+    now,
+    now_after,
+)
+from ..store import Document, Store, document, retried
+from ..store.codec import decode
+from .damage import damage_named
+
+#: How long a run lives after its last checkpoint that a checkpoint began: nobody announced it, and nobody may end it.
+UNATTENDED: Final = timedelta(hours=1)
+
+_RUNNING: Final = RunStatus.RUNNING.value
+
+
+class Runs:
+    """The runs of a store; :class:`.NotebookRepository` says what each operation promises."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @retried
+    def create(self, run: TrainingRun, *, started_at: datetime | None = None) -> TrainingRun:
+        """Store a new run; of one that began before it could be stored, ``started_at`` says when."""
+        with self._store.transaction():
+            notebook = self._store.notebooks.locked(run.notebook_id)
+            if notebook is None:
+                raise NotFound("notebook", run.notebook_id)
+            self._begin(notebook, run, started_at)
+        return run
+
+    def _begin(self, notebook: Document, run: TrainingRun, started_at: datetime | None = None) -> None:
+        newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
+        run.started_at = started_at or now_after(newest)
+        if run.parent_checkpoint_id is not None:
+            parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
+            if parent is None or parent["notebook_id"] != run.notebook_id:
+                raise NotFound("checkpoint", run.parent_checkpoint_id)
+        try:
+            self._store.runs.insert(document(run.id, run.to_json()))
+        except ValueError:
+            raise Conflict(f"run {run.id} exists already") from None
+        if _lives(run):
+            self._give(notebook, NotebookStatus.RUNNING)
+
+    def take_checkpoint(self, notebook: Document, run_id: str) -> None:
+        """Have a run take a checkpoint, under its notebook's lock: one that is not known yet begins with it.
+
+        Such a run lives for :data:`UNATTENDED` after its last checkpoint.
+        """
+        found = self._store.runs.get(doc_id=run_id)
+        moment = now()
+        if found is None:
+            lease_until = moment + UNATTENDED
+            run = TrainingRun(
+                id=run_id, notebook_id=str(notebook.doc_id), started_at=moment, lease_until=lease_until
+            )
+            self._begin(notebook, run)
+            return
+        if found["notebook_id"] != notebook.doc_id:
+            raise Conflict(f"run {run_id} belongs to another notebook")
+        run = _stored_run(found)
+        if run.process is not None or run.lease_until is None:
+            return
+        if run.status in (RunStatus.RUNNING, RunStatus.STOPPED) and run.lease_until < moment + UNATTENDED / 2:
+            self._move(notebook, run_id, RunStatus.RUNNING, moment + UNATTENDED)
+
+    def get(self, id: str) -> TrainingRun | None:
+        """A run by id."""
+        found = self._store.runs.get(doc_id=id)
+        return None if found is None else _run(found)
+
+    def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[TrainingRun]:
+        """The runs that match, newest first."""
+        found = self._store.runs.search(matching, sort=["-started_at", "-id"], limit=limit, skip=offset)
+        return [_run(stored) for stored in found]
+
+    def count(self, matching: QueryInstance) -> int:
+        """How many runs match."""
+        return self._store.runs.count(matching)
+
+    @retried
+    def renew(self, id: str, lease_until: datetime) -> TrainingRun:
+        """Move the lease of a run that was not ended."""
+        with self._store.transaction():
+            found = self._store.runs.locked(id)
+            if found is None:
+                raise NotFound("run", id)
+            run = _stored_run(found)
+            if run.status is not RunStatus.RUNNING:
+                return run
+            run.lease_until = lease_until
+            self._write(run)
+        return run
+
+    @retried
+    def set_status(self, id: str, status: RunStatus, lease_until: datetime | None) -> TrainingRun:
+        """Move a run on, end it or reopen it; its notebook's record follows."""
+        with self._store.transaction():
+            known = self._store.runs.get(doc_id=id)
+            if known is None:
+                raise NotFound("run", id)
+            with damage_named(f"run {id}"):
+                notebook_id = str(known["notebook_id"])
+            notebook = self._store.notebooks.locked(notebook_id)  # first, as everybody does
+            return self._move(notebook, id, status, lease_until)
+
+    def _move(
+        self, notebook: Document | None, id: str, status: RunStatus, lease_until: datetime | None
+    ) -> TrainingRun:
+        found = self._store.runs.locked(id)
+        if found is None:
+            raise NotFound("run", id)
+        run = _stored_run(found)
+        if status is not RunStatus.RUNNING:
+            run.ended_at = now_after(run.started_at)
+        else:
+            run.ended_at = None
+            if lease_until is not None or run.status is not status:
+                run.lease_until = lease_until
+        run.status = status
+        self._write(run)
+        if notebook is None:
+            return run  # a run without its notebook's record is damage, but can be ended
+        if _lives(run):
+            self._give(notebook, NotebookStatus.RUNNING)
+        elif not self.settle(str(notebook.doc_id)):
+            self._leave(notebook, NotebookStatus(_shown(run).status.value))
+        return run
+
+    # The status of the notebook
+
+    def settle(self, notebook_id: str) -> bool:
+        """Write down, under the notebook's lock, which of its runs have lapsed; whether any lives."""
+        running = self._store.runs.ids((where("notebook_id") == notebook_id) & (where("status") == _RUNNING))
+        lives = False
+        for id in sorted(running):
+            # A damaged run says so to who asks for it, and is nobody else's trouble.
+            with suppress(RecordDamaged):
+                found = self._store.runs.locked(id)
+                if found is None or found.get("status") != _RUNNING:
+                    continue
+                run = _run(found)
+                if run.status is RunStatus.RUNNING:
+                    lives = True
+                else:
+                    self._write(run)
+        return lives
+
+    def abandoned(self, notebook_ids: Collection[str]) -> set[str]:
+        """Which of these notebooks, whose records are ``running``, have runs that lapsed and none that lives."""
+        if not notebook_ids:
+            return set()
+        of_these = where("notebook_id").one_of(list(notebook_ids)) & (where("status") == _RUNNING)
+        lapsed, living = set[str](), set[str]()
+        for id, text in self._store.runs.texts(of_these):
+            with suppress(RecordDamaged):
+                found = decode(text, id)
+                if found.get("status") == _RUNNING:
+                    is_living = _run(found).status is RunStatus.RUNNING
+                    (living if is_living else lapsed).add(found["notebook_id"])
+        return lapsed - living
+
+    def end_lapsed(self) -> int:
+        """Write down the end of all runs that lapsed; of how many notebooks."""
+        running = [found["notebook_id"] for found in self._store.runs.search(_lapsed(now()))]
+        lapsed = {notebook_id for notebook_id in running if isinstance(notebook_id, str)}
+        for notebook_id in sorted(lapsed):
+            self._end_lapsed(notebook_id)
+        return len(lapsed)
+
+    @retried
+    def _end_lapsed(self, notebook_id: str) -> None:
+        with self._store.transaction():
+            notebook = self._store.notebooks.locked(notebook_id)
+            if not self.settle(notebook_id) and notebook is not None:
+                self._leave(notebook, NotebookStatus.STOPPED)
+
+    def _leave(self, notebook: Document, status: NotebookStatus) -> None:
+        if notebook.get("status") == NotebookStatus.RUNNING.value:
+            self._give(notebook, status)
+
+    def _give(self, notebook: Document, status: NotebookStatus) -> None:
+        if notebook.get("status") != status.value:
+            notebook["status"] = status.value
+            notebook["updated_at"] = format_time(now_after(notebook.get("updated_at")))
+            self._store.notebooks.replace(notebook)
+
+    def _write(self, run: TrainingRun) -> None:
+        self._store.runs.replace(document(run.id, run.to_json()))
+
+
+def runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
+    """The condition that a list of runs is asked for; what lapsed counts as stopped."""
+    condition: QueryInstance = where("notebook_id") == notebook_id
+    if status is not None:
+        matches: QueryInstance = where("status") == status.value
+        if status is RunStatus.RUNNING:
+            matches &= ~_lapsed(now())
+        elif status is RunStatus.STOPPED:
+            matches |= _lapsed(now())
+        condition &= matches
+    return condition
+
+
+def _lapsed(moment: datetime) -> QueryInstance:
+    running: QueryInstance = where("status") == _RUNNING
+    return running & (where("lease_until") <= format_time(moment))
+
+
+def _lives(run: TrainingRun) -> bool:
+    return run.status is RunStatus.RUNNING and (run.lease_until is None or run.lease_until > now())
+
+
+def _run(found: Mapping[str, Any]) -> TrainingRun:
+    """A run as it is now."""
+    return _shown(_stored_run(found))
+
+
+def _shown(run: TrainingRun) -> TrainingRun:
+    """``run``, stopped where its lease ran out."""
+    if run.status is RunStatus.RUNNING and not _lives(run):
+        run.status, run.ended_at = RunStatus.STOPPED, run.lease_until
+    return run
+
+
+def _stored_run(found: Mapping[str, Any]) -> TrainingRun:
+    with damage_named(f"run {found.get('id')}"):
+        return TrainingRun.from_json(found)

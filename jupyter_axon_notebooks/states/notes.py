@@ -1,0 +1,129 @@
+"""Checkpoints whose state files are in their place, but which no store has recorded yet.
+
+While a store cannot be had, a training goes on: what would have been recorded is noted beside the state files, in
+``<root>/<notebook_id>/<checkpoint_id>/unrecorded.json``. A folder with such a note is swept by nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from ..errors import StateError
+from .folders import Folder, explained, flush, make_folders
+from .layout import check_id, temporary_name
+
+#: The name of a note.
+NOTE: Final = "unrecorded.json"
+#: Bytes of a note that are read: code and packages are a few hundred thousand at most.
+_LONGEST: Final = 64 << 20
+
+
+class Note(NamedTuple):
+    """What is to be recorded of a checkpoint, and whose folder its files are in."""
+
+    notebook_id: str
+    checkpoint_id: str
+    document: dict[str, Any]
+
+
+def write_note(root: str, note: Note) -> None:
+    """Put a note beside the state files of a checkpoint, whole and durable, in place of an earlier one.
+
+    Raises
+    ------
+    NoSpace, StateError
+        If it cannot be written.
+    """
+    octets = json.dumps(note.document, ensure_ascii=True).encode()
+    with explained("note a checkpoint beside", root, needed=len(octets)):
+        make_folders(root)
+        with (
+            Folder(root) as top,
+            top.make(check_id(note.notebook_id, "$.notebook_id")) as home,
+            home.make(check_id(note.checkpoint_id, "$.checkpoint_id")) as folder,
+        ):
+            temporary = temporary_name("model")  # a killed writer's is swept as a state file's is
+            try:
+                with os.fdopen(folder.create(temporary), "wb") as file:
+                    file.write(octets)
+                    file.flush()
+                    flush(file.fileno())
+                folder.replace(temporary, NOTE)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    folder.unlink(temporary)
+                raise
+            for changed in (folder, home, top):
+                changed.sync()
+
+
+def has_note(root: str, notebook_id: str, checkpoint_id: str) -> bool:
+    """Whether a checkpoint has a note: nobody has recorded it, or deleted it, since it was written."""
+    return os.path.lexists(os.path.join(root, notebook_id, checkpoint_id, NOTE))
+
+
+def read_notes(root: str) -> Iterator[Note | StateError]:
+    """All notes below a root; in place of one that cannot be read, the error that says why."""
+    for notebook_id, home in _folders(root):
+        for checkpoint_id, path in _folders(home):
+            try:
+                with Folder(path) as folder:
+                    if NOTE not in folder.names():
+                        continue
+                    with os.fdopen(folder.open(NOTE), "rb") as file:
+                        document = json.loads(file.read(_LONGEST))
+                if not isinstance(document, dict):
+                    raise ValueError("expected an object")
+            except FileNotFoundError:
+                continue  # somebody else has taken it in
+            except (OSError, ValueError, RecursionError) as error:
+                yield StateError(f"{os.path.join(path, NOTE)} cannot be read: {error}")
+            else:
+                yield Note(notebook_id, checkpoint_id, document)
+
+
+def _folders(path: str) -> list[tuple[str, str]]:
+    try:
+        with os.scandir(path) as entries:
+            found = [(entry.name, entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return sorted(found)
+
+
+def remove_note(root: str, notebook_id: str, checkpoint_id: str) -> None:
+    """Remove a note, if it is there: the checkpoint is recorded, or never will be."""
+    with (
+        explained("remove a note beside", root),
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        Folder(root) as top,
+        top.enter(check_id(notebook_id, "$.notebook_id")) as home,
+        home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder,
+    ):
+        folder.unlink(NOTE)
+        folder.sync()
+
+
+def move_checkpoint(root: str, checkpoint_id: str, old_notebook_id: str, notebook_id: str) -> str:
+    """Move the folder of a checkpoint to the notebook that it turns out to belong to; its new path.
+
+    Raises
+    ------
+    StateError
+        If it cannot be moved.
+    """
+    for id, field in ((old_notebook_id, "$.notebook_id"), (notebook_id, "$.notebook_id")):
+        check_id(id, field)
+    check_id(checkpoint_id, "$.checkpoint_id")
+    with explained("move", root), Folder(root) as top, top.make(notebook_id) as home:
+        old = os.path.join(root, old_notebook_id, checkpoint_id)
+        new = os.path.join(home.path, checkpoint_id)
+        os.rename(old, new)
+        home.sync()
+        top.sync()
+        top.rmdir(old_notebook_id)
+    return new

@@ -1,0 +1,140 @@
+"""What a state is on disk.
+
+Tensors are kept in safetensors, everything else as JSON in its metadata, so that a state is one file that other programs read
+too; scikit-learn estimators by skops. Nothing is ever pickled, and no framework is imported that is not in use.
+
+* :mod:`.tensorfile`: safetensors files, written piece by piece, and checked before they are read
+* :mod:`.arrays`: NumPy arrays and PyTorch tensors in them
+* :mod:`.tree`, :mod:`.reader`: nested values, as JSON and tensors
+* :mod:`.stateful`, :mod:`.pytorch`: objects that give their state and take it back
+* :mod:`.template`: what was read, put into objects that are there
+* :mod:`.modules`, :mod:`.scikit`, :mod:`.pytree`: models by framework; another one is a further module in the table below
+* :mod:`.training`, :mod:`.rng`: the optimizer, what else has state, and the random generators
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+from . import modules, pytree, scikit
+from .arrays import type_name
+from .template import Prepared
+from .tensorfile import Source, reading
+from .training import Restored, encode_training, prepare_training
+
+__all__ = [
+    "Encoded",
+    "Prepared",
+    "Restored",
+    "Source",
+    "encode_model",
+    "encode_training",
+    "prepare_model",
+    "prepare_training",
+    "restore_model",
+    "restore_training",
+]
+
+
+class Encoded(Protocol):
+    """A state ready to be written. It refers to tensors rather than copying them: what changes them changes it.
+
+    What :meth:`StateFiles.writer` is to be told is known before the first byte.
+    """
+
+    @property
+    def format(self) -> str:
+        """``safetensors`` or ``skops``."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The bytes that :meth:`chunks` will give, exactly."""
+        ...
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes of the file, piece by piece; can be asked for again."""
+        ...
+
+
+class Format(Protocol):
+    """How the models of a framework are kept. It knows them without importing it, by what is in ``sys.modules``."""
+
+    #: The models it is for, for a person.
+    NAMES: str
+
+    def recognises(self, model: Any) -> bool: ...
+
+    def encode(self, model: Any) -> Encoded: ...
+
+    def prepare(self, source: Source, model: Any, *, trusted: bool) -> Prepared: ...
+
+
+#: The first that recognises a model keeps it.
+_FORMATS: Final[tuple[Format, ...]] = (modules, scikit, pytree)
+
+
+def encode_model(model: Any) -> Encoded:
+    """The file of a model.
+
+    Raises
+    ------
+    TypeError
+        If it is none that can be kept, or has something that cannot; says what, where, and what to do.
+    """
+    return _format_of(model).encode(model)
+
+
+def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> Prepared:
+    """What sets ``model`` to what the file in ``source`` has, in place where it can be, and returns it.
+
+    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none; see :class:`Prepared`.
+
+    Parameters
+    ----------
+    trusted : bool
+        Whether to make whatever a skops file asks for. Only of use for scikit-learn.
+
+    Raises
+    ------
+    InvalidData
+        If the two do not fit, or skops does not trust what is in it.
+    TypeError
+        If it is no model that can be kept.
+    StateCorrupt, StateError
+        If the file is none, or cannot be read.
+    """
+    if model is None:
+        known: Format = scikit if scikit.is_skops(source) else pytree
+        return known.prepare(source, None, trusted=trusted)
+    return _format_of(model).prepare(source, model, trusted=trusted)
+
+
+def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
+    """Do what :func:`prepare_model` prepares, at once, with the file at ``path``.
+
+    Raises as it does, and :class:`NotFound` if there is none; then nothing has changed but objects that were set before one that refused its state.
+    """
+    with reading(path) as source:
+        restore = prepare_model(source, model, trusted=trusted)
+    return restore()
+
+
+def restore_training(
+    path: str, optimizer: Any | None, extra: Any | None, *, rng: bool, trusted: bool = False
+) -> Restored:
+    """Do what :func:`prepare_training` prepares, at once, with the file at ``path``; raises as :func:`restore_model` does."""
+    with reading(path) as source:
+        restore = prepare_training(source, optimizer, extra, rng=rng, trusted=trusted)
+    restored: Restored = restore()
+    return restored
+
+
+def _format_of(model: Any) -> Format:
+    for format in _FORMATS:
+        if format.recognises(model):
+            return format
+    raise TypeError(
+        f"model: a {type_name(model)} cannot be kept; what can: {'; '.join(format.NAMES for format in _FORMATS)}"
+    )

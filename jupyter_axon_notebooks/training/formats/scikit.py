@@ -1,0 +1,128 @@
+"""scikit-learn estimators, by skops: no pickle, and no type is made that nobody vouches for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from ...errors import InvalidData, StateError
+from ...states.folders import explained
+from .arrays import type_name
+from .template import Prepared
+from .tensorfile import Source, corrupt
+
+NAMES = "scikit-learn estimators"
+
+
+class SkopsFile:
+    """A skops file about to be written; an :class:`Encoded`."""
+
+    format: ClassVar[str] = "skops"
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """All of it."""
+        yield memoryview(self._content)
+
+
+def recognises(model: Any) -> bool:
+    """Whether ``model`` is an estimator."""
+    base = sys.modules.get("sklearn.base")
+    return base is not None and isinstance(model, base.BaseEstimator)
+
+
+def encode(model: Any) -> SkopsFile:
+    """The file of ``model``.
+
+    Raises
+    ------
+    TypeError
+        If skops cannot keep all that is in it.
+    StateError
+        If skops is not installed.
+    """
+    skops = _skops()
+    try:
+        content = skops.dumps(model)
+        named = skops.get_untrusted_types(data=content)
+    except Exception as error:
+        raise TypeError(f"model: skops cannot keep this {type_name(model)}: {error}") from error
+    # Functions and classes are kept by name alone. skops finds out only on reading that nothing has the name.
+    if lost := [name for name in named if not _is_found(name)]:
+        raise TypeError(
+            f"model: skops cannot keep this {type_name(model)}: {lost[0]} is a function or class that has no name "
+            "of its own in a module; define it at the top level"
+        )
+    return SkopsFile(content)
+
+
+def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
+    """What sets ``model``, of the same class, to what the file in ``source`` has and returns it; of None, what was stored.
+
+    Raises
+    ------
+    InvalidData
+        If it has types that skops does not trust, or is of another class.
+    StateCorrupt
+        If the file is none that skops can read.
+    StateError
+        If skops is not installed.
+    """
+    skops = _skops()
+    path, file = source
+    with explained("read", os.path.dirname(path)):
+        file.seek(0)
+        content = file.read()
+    try:
+        untrusted = skops.get_untrusted_types(data=content)
+    except Exception as error:
+        raise corrupt(path, f"skops cannot read it: {error}") from error
+    if untrusted and not trusted:
+        raise InvalidData(
+            "trusted",
+            f"{path} has types that are not known to be harmless: {', '.join(untrusted)}. "
+            "Restore it with trusted=True if you trust whoever wrote it",
+        )
+    try:
+        stored = skops.loads(content, trusted=untrusted)
+    except Exception as error:
+        raise corrupt(path, f"skops cannot read it: {error}") from error
+    if model is None:
+        return Prepared(lambda: None, lambda: stored)
+    if type(stored) is not type(model):
+        raise InvalidData("model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}")
+
+    def step() -> Any:
+        model.__dict__.clear()
+        model.__dict__.update(stored.__dict__)
+        return model
+
+    return Prepared(lambda: None, step)
+
+
+def is_skops(source: Source) -> bool:
+    """Whether the file in ``source`` is of this format, rather than safetensors; both begin as no other does."""
+    path, file = source
+    with explained("read", os.path.dirname(path)):
+        file.seek(0)
+        return file.read(4) in (b"PK\3\4", b"PK\5\6")
+
+
+def _is_found(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return module not in sys.modules or hasattr(sys.modules[module], attribute)
+
+
+def _skops() -> Any:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise StateError(
+            "scikit-learn estimators are kept by skops, which is not installed: pip install skops"
+        ) from error
+    return skops.io

@@ -1,0 +1,91 @@
+"""The file of all that a training needs beside the model to go on: optimizer, whatever else has state, random generators."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .reader import read_tree
+from .rng import check_rng_states, rng_states, set_rng_states
+from .template import Plan, Prepared
+from .tensorfile import Source, TensorFile, corrupt
+from .tree import Writer
+
+
+class Restored(NamedTuple):
+    """The objects that were given, set to what was stored; what was stored, where none was given."""
+
+    optimizer: Any
+    extra: Any
+
+
+def encode_training(optimizer: Any, extra: Any, *, rng: bool = True) -> TensorFile:
+    """The file of an optimizer, of ``extra``, and of the states of the random generators.
+
+    Parameters
+    ----------
+    optimizer : object
+        With ``state_dict()`` and ``load_state_dict()``, or a tree of arrays as optax has; or several in a list or dict; or None.
+    extra : object
+        Values of Python, arrays, and objects with state, nested as one likes; or None.
+    rng : bool
+        Whether to keep the generators' states.
+
+    Raises
+    ------
+    TypeError
+        For what cannot be kept: says where it is and what to do.
+    """
+    writer = Writer()
+    tree = {
+        "optimizer": writer.value(optimizer, "optimizer", "optimizer"),
+        "extra": writer.value(extra, "extra", "extra"),
+        "rng": writer.value(rng_states() if rng else None, "rng", "rng"),
+    }
+    return writer.file(tree, None)
+
+
+def prepare_training(
+    source: Source,
+    optimizer: Any | None,
+    extra: Any | None,
+    *,
+    rng: bool,
+    trusted: bool = False,  # noqa: ARG001 - safe whoever wrote it
+) -> Prepared:
+    """What puts what the file in ``source`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
+
+    ``extra`` may have less than is stored: what it lacks is put into its dicts and lists as well.
+
+    Raises
+    ------
+    InvalidData
+        If what is given does not fit what is stored.
+    StateCorrupt, StateError
+        If the file is none, or cannot be read.
+    """
+    tree = read_tree(source)
+    if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:
+        raise corrupt(source.path, "it is not the state of a training")
+    states = tree["rng"]
+    if rng and states is not None:
+        check_rng_states(source.path, states)
+    plan = Plan()
+    steps = []
+    for name, template in (("optimizer", optimizer), ("extra", extra)):
+        stored = tree[name]
+        if template is None:
+            steps.append(plan.own(stored))
+            continue
+        if stored is None:
+            plan.refuse(f"it has no {name}")
+        else:
+            steps.append(plan.fit(template, stored, name, strict=name == "optimizer"))
+        plan.check(name)
+
+    def restore() -> Restored:
+        restored = Restored(*(step() for step in steps))
+        if rng and states is not None:
+            set_rng_states(states)
+        return restored
+
+    return Prepared(plan.begin, restore)

@@ -1,0 +1,106 @@
+"""The pointer file: where a server records, for kernels that it did not start.
+
+It is a JSON object: ``version``, and those of the settings that are known to hold for whoever reads it. It is believed only
+if nobody else could have written it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import InvalidData
+from ..records import new_id
+
+#: The form's version; a file of another one is ignored.
+_VERSION: Final = 1
+#: Bytes beyond which it is no pointer file.
+_LONGEST: Final = 1 << 16
+_NAMES: Final = ("store_url", "states_root", "user_id")
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def write_pointer(file: Path, settings: Mapping[str, str]) -> None:
+    """Leave ``settings`` in ``file``, readable by its owner alone; whoever reads meanwhile finds all of it or the old one.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = file.with_name(f"{file.name}.{new_id()}")
+    text = json.dumps({"version": _VERSION, **settings}, indent=1) + "\n"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, file)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def read_pointer(file: Path) -> dict[str, str]:
+    """What a server left in ``file``; empty where there is none.
+
+    Raises
+    ------
+    InvalidData
+        When it is damaged, or somebody else could have written it.
+    """
+    try:
+        # A link is not followed, and a pipe not waited for.
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(file, os.O_RDONLY | flags)
+        try:
+            _check_trust(os.fstat(descriptor))
+            text = os.read(descriptor, _LONGEST + 1)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise InvalidData("$", f"it cannot be read: {error.strerror}") from error
+    try:
+        content = json.loads(text) if len(text) <= _LONGEST else None
+    except ValueError:
+        content = None
+    return _checked(content)
+
+
+def is_anywhere_the_same(url: str) -> bool:
+    """Whether a store's URL means the same in every folder: it names no file by a relative path."""
+    path = url.removeprefix("sqlite:///")
+    return path == url or os.path.isabs(path)
+
+
+def _check_trust(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidData("$", "it is no file")
+    if hasattr(os, "geteuid"):
+        if found.st_uid != os.geteuid():
+            raise InvalidData("$", "it belongs to another user")
+        if found.st_mode & _OTHERS_WRITE:
+            raise InvalidData("$", "other users may write to it")
+
+
+def _checked(content: Any) -> dict[str, str]:
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+        raise InvalidData("$", "it is damaged")
+    if content["version"] != _VERSION:
+        raise InvalidData("$", "it was written by another version of this package")
+    left = {name: content[name] for name in _NAMES if name in content}
+    if not all(isinstance(value, str) and value for value in left.values()):
+        raise InvalidData("$", "it is damaged")
+    if not os.path.isabs(left.get("states_root", "/")) or not is_anywhere_the_same(left.get("store_url", "")):
+        raise InvalidData("$", "it names a relative path")
+    return left

@@ -1,0 +1,160 @@
+"""The run that this process is in: it begins, goes on, is recorded, and ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
+from .environment import environment
+from .executed import current_execution, executed_cells, on_cell_end
+from .home import Home, Tracking, Untracked
+from .lease import Lease
+from .runs import LEASE, Line, this_process
+
+
+class Running:
+    """A run of this process, and what the store knows of it.
+
+    Parameters
+    ----------
+    settle : callable
+        Has the store know what it could not be told before.
+    note_end : callable
+        Told the run's id when it ends and the store cannot be told.
+
+    Attributes
+    ----------
+    record : TrainingRun
+        The run as it stands; the store may not have been told.
+    line : Line
+        How far it has come.
+    is_provisional : bool
+        Whether nobody could tell yet which record it belongs to.
+    """
+
+    def __init__(
+        self,
+        tracking: Tracking,
+        lock: threading.RLock,
+        settle: Callable[[Home], object],
+        note_end: Callable[[str], None],
+        notebook_id: str | None,
+        parent: NotebookCheckpoint | None = None,
+    ) -> None:
+        self.is_provisional = notebook_id is None
+        self.record = TrainingRun(
+            id=new_id(),
+            notebook_id=notebook_id or new_id(),
+            parent_checkpoint_id=None if parent is None else parent.id,
+            started_at=now(),
+            process=this_process(),
+        )
+        self.line = Line()
+        self._tracking = tracking
+        self._settle = settle
+        self._note_end = note_end
+        self._lock = lock
+        self._lease = Lease(self._renew)
+        self._is_stored = False
+        self._stored_status: RunStatus | None = None
+        self._execution: Any = None
+        self._provenance_id: str | None = None
+
+    @property
+    def notebook_id(self) -> str:
+        """The record that its checkpoints belong to."""
+        return self.record.notebook_id
+
+    def move(self, notebook_id: str) -> None:
+        """It is known now which record the run belongs to."""
+        self.record.notebook_id = notebook_id
+        self.is_provisional = False
+        self.doubt()
+
+    def doubt(self) -> None:
+        """What the store knows of the run has to be asked."""
+        self._is_stored = False
+        self._provenance_id = None
+
+    def go_on(self) -> None:
+        """The run goes on until the cell that is being executed ends."""
+        execution = current_execution()
+        if execution != self._execution:
+            self._execution = execution
+            self._provenance_id = None
+        if not self._lease.is_held:
+            self.record.status, self.record.ended_at = RunStatus.RUNNING, None
+            self._lease.hold()
+            on_cell_end(self._cell_ended)
+
+    def store(self, home: Home) -> None:
+        """Have the store know that the run is there, and that it is running."""
+        if self._is_stored and self._stored_status is RunStatus.RUNNING:
+            return
+        repository, until = home.repository, now() + LEASE
+        if not self._is_stored and repository.get_run(self.record.id) is None:
+            parent = self.record.parent_checkpoint_id
+            if parent is not None and repository.get_checkpoint(parent) is None:
+                parent = None  # deleted meanwhile
+            repository.create_run(
+                self.notebook_id,
+                id=self.record.id,
+                parent_checkpoint_id=parent,
+                process=self.record.process,
+                lease_until=until,
+            )
+        else:
+            repository.update_run_status(self.record.id, RunStatus.RUNNING, lease_until=until)
+        self._is_stored, self._stored_status = True, RunStatus.RUNNING
+
+    def store_checkpoint(
+        self, home: Home, new: NewCheckpoint, folder: str | None, *, overwrite: bool
+    ) -> NotebookCheckpoint:
+        """Have the store know a checkpoint of the run, and what it was made with; ``folder`` is the notebook's."""
+        self.store(home)
+        if self._provenance_id is None:
+            self._provenance_id = home.repository.put_provenance(
+                self.notebook_id, executed_cells(), environment(folder)
+            )
+        new.provenance_id = self._provenance_id
+        return home.repository.create_checkpoint(new, overwrite=overwrite)
+
+    def end(self, status: RunStatus) -> None:
+        """The run is over, unless it goes on later."""
+        self._lease.release()
+        if self.record.status is not RunStatus.RUNNING:
+            return
+        self.record.status, self.record.ended_at = status, now()
+        try:
+            self._tracking.record(self._store_end, at_once=True)
+        except Untracked:
+            self.doubt()
+            self._note_end(self.record.id)
+
+    def _store_end(self, home: Home) -> None:
+        self._settle(home)
+        if self._is_stored or home.repository.get_run(self.record.id) is not None:
+            home.repository.update_run_status(self.record.id, self.record.status)
+            self._is_stored, self._stored_status = True, self.record.status
+
+    def _cell_ended(self, error: BaseException | None) -> None:
+        with self._lock:
+            if not self._lease.is_held:
+                return
+            if error is None:
+                self.end(RunStatus.COMPLETED)
+            else:
+                self.end(RunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else RunStatus.FAILED)
+
+    def _renew(self) -> None:
+        # Called from another thread, which must not wait for this one: it may be writing for minutes.
+        home = self._tracking.opened
+        if home is None or not self._is_stored:
+            return
+        until = now() + LEASE
+        found = home.repository.renew_run(self.record.id, until)
+        if found.status is not RunStatus.RUNNING and self._lease.is_held:
+            # It was taken for gone, as after a night that this machine slept through.
+            home.repository.update_run_status(self.record.id, RunStatus.RUNNING, lease_until=until)

@@ -1,0 +1,346 @@
+"""The commands on checkpoints: listed, ranked, pinned, copied out and pruned, from a shell as over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import postgresql
+
+from jupyter_axon_notebooks.records import (
+    NewCheckpoint,
+    NewNotebook,
+    NotebookCheckpoint,
+    RunStatus,
+    UpdateCheckpoint,
+)
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.store.roles import Role
+
+from .conftest import USER, Axon
+
+Make = Callable[..., NotebookCheckpoint]
+
+
+@contextmanager
+def training(url: str, root: Path) -> Iterator[tuple[NotebookRepository, Make]]:
+    """The records of a store, and what makes a checkpoint with states, as a kernel does."""
+    with closing(open_store(url)) as store:
+        states = StateFiles(root, store_id=store.mark_id)
+        repository = NotebookRepository(store, states=states)
+
+        def make(notebook_id: str, epoch: int, metrics: Any, **fields: Any) -> NotebookCheckpoint:
+            return _make(repository, states, notebook_id, epoch, metrics, **fields)
+
+        yield repository, make
+
+
+def _make(
+    repository: NotebookRepository,
+    states: StateFiles,
+    notebook_id: str,
+    epoch: int,
+    metrics: Any,
+    parts: str = "model optimizer",
+    **fields: Any,
+) -> NotebookCheckpoint:
+    new = NewCheckpoint(notebook_id=notebook_id, epoch=epoch, step=10 * epoch, metrics=metrics, **fields)
+    id = repository.create_checkpoint(new).id
+    for part in parts.split():
+        with states.writer(notebook_id, id, part, format="safetensors") as writer:  # type: ignore[arg-type]
+            writer.write(f"{part} {epoch}".encode())
+            repository.attach_state(id, part, writer.commit, writer.digest)  # type: ignore[arg-type]
+        states.recorded(notebook_id, id)
+    found = repository.get_checkpoint(id)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def root(jupyter: Path) -> Path:
+    """Where state files are by default."""
+    return jupyter / "data" / "axon_notebooks" / "states"
+
+
+@pytest.fixture
+def trained(db: Path, root: Path) -> Iterator[tuple[NotebookRepository, Make]]:
+    with training(f"sqlite:///{db}", root) as opened:
+        yield opened
+
+
+@pytest.fixture
+def repository(trained: tuple[NotebookRepository, Make]) -> NotebookRepository:
+    return trained[0]
+
+
+@pytest.fixture
+def make(trained: tuple[NotebookRepository, Make]) -> Make:
+    return trained[1]
+
+
+@pytest.fixture
+def notebook_id(repository: NotebookRepository) -> str:
+    return repository.create(NewNotebook(user_id=USER, name="train")).id
+
+
+@pytest.fixture
+def series(make: Make, notebook_id: str) -> list[NotebookCheckpoint]:
+    """Checkpoints whose validation loss is best in the middle."""
+    return [
+        make(notebook_id, n, {"loss": 4 - n, "val": {"loss": abs(n - 2)}, "acc": n / 4, "odd": n})
+        for n in range(5)
+    ]
+
+
+def epochs(found: Any) -> list[int]:
+    return [one["epoch"] for one in found]
+
+
+# checkpoints, best
+
+
+def test_checkpoints_are_listed_newest_first(
+    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str
+) -> None:
+    first = make(notebook_id, 0, {"loss": 0.5}, run_id="run-a", tags=["t", "u"], pinned=True)
+    make(notebook_id, 1, {"loss": 0.25}, run_id="run-b", parts="")
+    ran = axon("checkpoints", notebook_id[:9])
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    head, _, newest, oldest = ran.stdout.splitlines()
+    assert head.split() == ["epoch", "step", "metrics", "run", "tags", "pinned", "size", "created", "id"]
+    assert newest.split()[:4] == ["1", "10", "loss=0.25", "run-b"]
+    assert oldest.split()[:9] == ["0", "0", "loss=0.5", "run-a", "t,", "u", "pinned", "18", "bytes"]
+    assert oldest.endswith(first.id)
+    listed = axon("checkpoints", notebook_id, "--json").json
+    assert listed == [one.to_json() for one in repository.list_checkpoints(notebook_id)]
+    assert epochs(axon("checkpoints", notebook_id, "--run", "run-a", "--json").json) == [0]
+    limited = axon("checkpoints", notebook_id, "--limit", "1", "--json")
+    assert (epochs(limited.json), limited.stderr) == ([1], "1 of 2; --limit shows more.\n")
+    assert axon("checkpoints", notebook_id, "--run", "run").exit_code == 3
+
+
+def test_checkpoints_are_sorted_by_a_metric(
+    axon: Axon, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    make(notebook_id, 9, {"val": {"loss": 1.5}}, run_id="r")
+    make(notebook_id, 10, {"val": {"loss": 0.5}}, run_id="r")
+
+    def sort(*options: str) -> list[int]:
+        return epochs(axon("checkpoints", notebook_id, "--json", "--sort", *options).json)
+
+    assert sort("val.loss") == [2, 10, 1, 3, 9, 0, 4]
+    assert sort("acc", "--limit", "2") == [4, 3]
+    assert sort("odd", "--min") == [0, 1, 2, 3, 4]
+    assert sort("val.loss", "--run", "r") == [10, 9]
+    assert axon("checkpoints", notebook_id, "--sort", "odd").exit_code == 2
+    assert "None of 7 checkpoints has" in axon("checkpoints", notebook_id, "--sort", "auc").stderr
+
+
+def test_a_record_without_checkpoints_is_said_to_have_none(axon: Axon, notebook_id: str) -> None:
+    ran = axon("checkpoints", notebook_id)
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "No checkpoints.\n")
+    assert axon("checkpoints", "none").exit_code == 3
+
+
+def test_the_best_is_found_by_what_the_metrics_name_says(
+    axon: Axon, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    def best(*arguments: str) -> list[int]:
+        return epochs(axon("best", notebook_id, "--json", *arguments).json)
+
+    assert best("val.loss") == [2]
+    assert best("acc") == [4]
+    assert best("acc", "--min") == [0]
+    assert best("odd", "--max", "-n", "2") == [4, 3]
+    shown = axon("best", notebook_id, "val.loss").stdout.splitlines()
+    assert shown[2].split()[:3] == ["2", "20", "val.loss=0"]
+
+
+def test_a_metric_that_does_not_say_which_way_is_asked_about(
+    axon: Axon, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    ran = axon("best", notebook_id, "odd")
+    assert ran.exit_code == 2
+    assert "'odd' does not say which way it is better: add --min or --max" in ran.stderr
+    ran = axon("best", notebook_id, "auc")
+    assert (ran.exit_code, ran.stderr) == (3, "Error: no checkpoint has a finite number 'auc'\n")
+
+
+# pin, unpin
+
+
+def test_checkpoints_are_pinned_and_unpinned(
+    axon: Axon, repository: NotebookRepository, series: list[NotebookCheckpoint]
+) -> None:
+    ids = [one.id for one in series]
+    assert axon("pin", ids[0][:13], ids[1]).exit_code == 0
+    assert axon("unpin", ids[1]).exit_code == 0
+    assert axon("pin", ids[2], "none").exit_code == 3
+    pinned = {one.id for one in repository.list_checkpoints(series[0].notebook_id) if one.pinned}
+    assert pinned == {ids[0]}
+
+
+# restore
+
+
+def test_states_are_copied_out_and_not_over_others(
+    axon: Axon, series: list[NotebookCheckpoint], tmp_path: Path
+) -> None:
+    there = tmp_path / "new" / "folder"
+    ran = axon("restore", series[3].id[:13], "-o", there)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.stdout.split() == [str(there / f"{part}.safetensors") for part in ("model", "optimizer")]
+    assert (there / "model.safetensors").read_text() == "model 3"
+    (there / "model.safetensors").unlink()
+    again = axon("restore", series[2].id, "-o", there)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "optimizer.safetensors exists already; --force replaces it" in again.stderr
+    assert not (there / "model.safetensors").exists()
+    assert axon("restore", series[2].id, "-o", there, "--force").exit_code == 0
+    assert (there / "optimizer.safetensors").read_text() == "optimizer 2"
+
+
+def test_the_best_and_the_latest_are_those_that_have_states(
+    axon: Axon, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    make(notebook_id, 8, {"val": {"loss": -1}}, parts="")
+    for options, expected in (
+        (["--best", "val.loss"], "model 2"),
+        (["--best", "odd", "--max"], "model 4"),
+        (["--latest"], "model 4"),
+    ):
+        assert axon("restore", notebook_id, *options, "--force").exit_code == 0
+        assert Path("model.safetensors").read_text() == expected
+    assert axon("restore", notebook_id, "--best", "odd").exit_code == 2
+    assert axon("restore", notebook_id, "--best", "acc", "--latest").exit_code == 2
+    assert axon("restore", notebook_id, "--best", "auc").exit_code == 3
+
+
+def test_what_is_not_what_was_stored_is_not_restored(
+    axon: Axon, series: list[NotebookCheckpoint], make: Make, notebook_id: str
+) -> None:
+    Path(series[0].model_state_path).write_text("model 9")
+    ran = axon("restore", series[0].id, "-o", "out")
+    assert ran.exit_code == 1
+    assert "is not what was stored" in ran.stderr
+    assert list(Path("out").iterdir()) == []
+    Path(series[1].model_state_path).unlink()
+    assert axon("restore", series[1].id, "-o", "gone").exit_code == 3
+    empty = axon("restore", make(notebook_id, 9, {}, parts="").id)
+    assert (empty.exit_code, "were never stored" in empty.stderr) == (3, True)
+
+
+# prune
+
+
+def test_pruning_is_shown_first_and_done_when_told(
+    axon: Axon, repository: NotebookRepository, notebook_id: str, series: list[NotebookCheckpoint], root: Path
+) -> None:
+    command = ["prune", notebook_id, "--keep-best", "val.loss"]
+    shown = axon(*command)
+    assert shown.exit_code == 0
+    rows = [line.split() for line in shown.stdout.splitlines()[2:]]
+    assert [row[1] for row in rows] == ["3", "1", "0"]
+    assert shown.stderr == (
+        "Would remove the state files of 3 checkpoints, 54 bytes; 2 would keep theirs. "
+        "Nothing was removed; --yes does it.\n"
+    )
+    planned = axon(*command, "--json").json
+    assert (planned["pruned"], planned["bytes"], epochs(planned["checkpoints"])) == (False, 54, [3, 1, 0])
+    assert len(list(root.rglob("*.safetensors"))) == 10
+    done = axon(*command, "--yes", "--json").json
+    assert done == {**planned, "pruned": True}
+    assert not any(Path(file).exists() for one in done["checkpoints"] for file in one["files"])
+    assert len(list(root.rglob("*.safetensors"))) == 4
+    assert "pruned" in axon("checkpoints", notebook_id).stdout
+    assert axon(*command, "--yes").stderr == "Nothing to remove: 2 checkpoints keep their state files.\n"
+    ran = axon("restore", series[0].id)
+    assert (ran.exit_code, "they were pruned" in ran.stderr) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("rules", "going"),
+    [
+        (["--keep-newest", "2"], [2, 1, 0]),
+        (["--keep-every", "20"], [3, 1]),
+        (["--keep-tagged"], [3, 2, 0]),
+        (["--keep-best", "val.loss:2"], [3, 0]),
+        (["--keep-best", "odd:min"], [3, 2, 1]),
+        (["--keep-best", "odd:min:2", "--keep-best", "acc"], [3, 2]),
+    ],
+)
+def test_what_is_kept(
+    axon: Axon,
+    repository: NotebookRepository,
+    notebook_id: str,
+    series: list[NotebookCheckpoint],
+    rules: list[str],
+    going: list[int],
+) -> None:
+    repository.update_checkpoint(series[1].id, UpdateCheckpoint(tags=["t"]))
+    assert epochs(axon("prune", notebook_id, "--json", *rules).json["checkpoints"]) == going
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--keep-newest", "1"],
+        ["x", "--all", "--keep-newest", "1"],
+        ["x"],
+        ["x", "--keep-best", "odd"],
+        ["x", "--keep-best", "loss:0"],
+        ["x", "--keep-newest", "0"],
+    ],
+)
+def test_what_is_not_said_is_not_guessed(axon: Axon, notebook_id: str, arguments: list[str]) -> None:
+    assert axon("prune", *arguments).exit_code == 2
+
+
+def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make) -> None:
+    owners = {repository.create(NewNotebook(user_id=user, name="n")).id: user for user in (USER, "bob", USER)}
+    for id in owners:
+        make(id, 0, {}), make(id, 1, {})
+    done = axon("prune", "--all", "--keep-newest", "1", "--yes", "--json").json
+    assert len(done["checkpoints"]) == 2
+    assert {owners[one["notebook_id"]] for one in done["checkpoints"]} == {USER}
+
+
+def test_a_terminal_is_not_needed_to_prune(process: Axon, notebook_id: str, series: list[Any]) -> None:
+    ran = process("prune", notebook_id, "--keep-newest", "1", "--yes")
+    assert ran.exit_code == 0
+    assert ran.stderr == "Removed the state files of 4 checkpoints, 72 bytes. 1 keep theirs.\n"
+    assert [row.split()[1] for row in ran.stdout.splitlines()[2:]] == ["3", "2", "1", "0"]
+
+
+# PostgreSQL
+
+
+def test_a_user_of_a_shared_database_sees_and_prunes_her_own(axon: Axon, tmp_path: Path, root: Path) -> None:
+    server = postgresql()
+    database = server.new_database()
+    owners_url = server.url(database)
+    with closing(open_store(owners_url)) as store:
+        store.separate_users([Role("prunes_from_a_shell", USER)])
+    url = server.url(database, user="prunes_from_a_shell")
+    with training(owners_url, root) as (everybodys, make_theirs):
+        theirs = everybodys.create(NewNotebook(user_id="bob", name="n")).id
+        of_bob = make_theirs(theirs, 0, {"loss": 1})
+    with training(url, root) as (repository, make):
+        mine = repository.create(NewNotebook(user_id=USER, name="n")).id
+        made = [make(mine, n, {"loss": n}, run_id="r") for n in range(3)]
+        repository.update_run_status("r", RunStatus.COMPLETED)
+        shown = axon("checkpoints", mine, "--json", "--store-url", url).json
+        assert shown == [one.to_json() for one in made[::-1]]
+        assert axon("checkpoints", theirs, "--store-url", url).exit_code == 3
+        assert axon("restore", of_bob.id, "--store-url", url).exit_code == 3
+        assert axon("pin", made[0].id, "--store-url", url).exit_code == 0
+        pruned = axon("prune", mine, "--keep-newest", "1", "--yes", "--json", "--store-url", url).json
+        assert epochs(pruned["checkpoints"]) == [1]
+        assert axon("restore", mine, "--latest", "--store-url", url).exit_code == 0
+    assert Path("model.safetensors").read_text() == "model 2"
+    assert Path(of_bob.model_state_path).exists()

@@ -1,0 +1,121 @@
+"""`provenance`, `diff` and `export --checkpoint`: where a checkpoint came from, what two checkpoints differ in, and what led to one."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+from .conftest import USER, Axon
+
+
+@pytest.fixture
+def checkpoints(records: NotebookRepository) -> NotebookRepository:
+    """Two checkpoints: between them a cell and a package changed, and the loss halved; and one that no kernel made."""
+    records.create(NewNotebook(id="nb", user_id=USER, name="train", cells=[NotebookCell(id="a", source="?")]))
+    for id, rate, loss, commit in (("aaaa-1", 1, 0.5, "c1"), ("aabb-2", 2, 0.25, "c2")):
+        source = f"import math\nrate = {rate}\n"
+        records.update("nb", UpdateNotebook(cells=[NotebookCell(id="a", source=source)]))
+        executed = [
+            ExecutedCell(source=source, execution_count=1, cell_id="a"),
+            ExecutedCell(source="%time math.sqrt(rate)", execution_count=2),
+        ]
+        environment = Environment(
+            python="3.11", packages={"torch": f"2.{rate}"}, git=GitState(commit=commit, dirty=False)
+        )
+        records.create_checkpoint(
+            NewCheckpoint(
+                id=id,
+                notebook_id="nb",
+                epoch=rate,
+                step=0,
+                metrics={"val": {"loss": loss}},
+                provenance_id=records.put_provenance("nb", executed, environment),
+            )
+        )
+    records.create_checkpoint(NewCheckpoint(id="rest", notebook_id="nb", epoch=0, step=0, metrics={}))
+    return records
+
+
+def test_two_checkpoints_are_compared(axon: Axon, checkpoints: NotebookRepository) -> None:
+    ran = axon("diff", "aaaa", "aabb")
+    assert ran.exit_code == 0
+    said = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert "Code: what was executed" in said
+    start = said.index("cell a: changed")
+    assert said[start + 1 : start + 5] == ["@@ -1,2 +1,2 @@", "import math", "-rate = 1", "+rate = 2"]
+    assert "val.loss 0.5 0.25 -0.25" in said
+    assert "git commit c1 c2" in said
+    assert "torch 2.1 2.2" in said
+
+
+def test_what_is_the_same_is_said_to_be(axon: Axon, checkpoints: NotebookRepository) -> None:
+    said = axon("diff", "aaaa", "aaaa").stdout
+    assert "The same code: what was executed" in said
+    assert "The same environment" in said
+    unknown = axon("diff", "aabb", "rest").stdout
+    assert "The same code: the notebook as it had been saved" in unknown
+    assert "The environment is not known of both." in unknown
+
+
+def test_a_comparison_for_scripts_is_that_of_rest(axon: Axon, checkpoints: NotebookRepository) -> None:
+    compared = axon("diff", "aaaa", "aabb", "--json").json
+    expected = checkpoints.diff_checkpoints("aaaa-1", "aabb-2").to_json()
+    assert (compared.pop("from"), compared.pop("to")) == (expected.pop("before"), expected.pop("after"))
+    assert compared == expected
+
+
+def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepository) -> None:
+    said = [" ".join(line.split()) for line in axon("provenance", "aaaa").stdout.splitlines()]
+    assert "git c1" in said
+    assert "1 import math" in said
+    assert any(line.startswith("drifted") for line in said)
+    told = axon("provenance", "aaaa", "--json").json
+    expected = checkpoints.checkpoint_provenance("aaaa-1").to_json()
+    assert expected.pop("version")
+    assert told == expected
+    assert "What was executed is not known" in axon("provenance", "rest").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("provenance", "zz"), 3, "checkpoint zz not found"),
+        (("diff", "aa", "rest"), 3, "aa could be any of 2 checkpoints: aaaa-1, aabb-2"),
+        (("diff", "rest", "zz"), 3, "checkpoint zz not found"),
+        (("diff", "rest", ""), 3, "an empty text names no checkpoint"),
+        (("diff", "rest"), 2, "Missing argument"),
+        (("export", "--checkpoint", "zz"), 3, "checkpoint zz not found"),
+        (("export", "--checkpoint", "rest", "--script"), 3, "code of checkpoint rest not found"),
+        (("export",), 2, "name either a record or"),
+        (("export", "nb", "--checkpoint", "rest"), 2, "name either a record or"),
+        (("export", "nb", "--script"), 2, "it needs --checkpoint"),
+        (("export", "--checkpoint", "rest", "--version", "v"), 2, "give one of"),
+    ],
+)
+def test_what_cannot_be_done_says_why(
+    axon: Axon, checkpoints: NotebookRepository, arguments: tuple[str, ...], exit_code: int, said: str
+) -> None:
+    ran = axon(*arguments)
+    assert ran.exit_code == exit_code
+    assert said in ran.stderr
+
+
+def test_the_notebook_of_a_checkpoint_is_exported(axon: Axon, checkpoints: NotebookRepository) -> None:
+    assert axon("export", "--checkpoint", "aaaa").stdout == "train.ipynb\n"
+    [cell] = json.loads(Path("train.ipynb").read_text())["cells"]
+    assert cell["source"] == ["import math\n", "rate = 1\n"]
+
+
+def test_the_script_of_a_checkpoint_runs(axon: Axon, checkpoints: NotebookRepository) -> None:
+    assert axon("export", "--checkpoint", "aaaa", "--script").stdout == "train.py\n"
+    assert runpy.run_path("train.py")["rate"] == 1
+    assert Path("train.py").read_text() == (
+        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\n# %time math.sqrt(rate)\n"
+    )

@@ -1,0 +1,131 @@
+"""Servers for the claims about kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernels import Kernel, kernel_of, python_path
+from live import Kernel as LiveKernel
+from live import started
+from processes import Server, notebook, write
+from trained import SET_UP, train
+
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.training import place, settings
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that many tests share: each keeps to its own notebooks."""
+    with Server(tmp_path_factory.mktemp("shared")).running() as running:
+        yield running
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers of a test's own, and stops those that still run at its end."""
+    started: list[Server] = []
+
+    def start(name: str = "server", **given: Any) -> Server:
+        started.append(Server(tmp_path / name, **given).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Kernel]]:
+    """Gives the kernel of a notebook's session, below a server's root; the notebook is written unless it is ``there``."""
+    with ExitStack() as stack:
+
+        def open(server: Server, path: str, *, there: bool = False, **given: Any) -> Kernel:
+            if not there and not (server.root / path).exists():
+                write(server.root / path, notebook("train()", path))
+            return stack.enter_context(kernel_of(server, path, **given))
+
+        yield open
+
+
+def told_nothing(folder: Path) -> dict[str, str]:
+    """The environment of a process that no server started, with a data folder of its own in ``folder``."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "AXON", "JPY_"))
+    }
+    return {
+        **kept,
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "PYTHONPATH": python_path(),
+    }
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that no server started, with a data folder of its own."""
+    return told_nothing(tmp_path)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """This process as one that nobody told anything; its data folder."""
+    for name in list(os.environ):
+        if name.startswith(("AXON", "JPY_", "JUPYTERHUB")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setattr(settings, "_warned", set())
+    monkeypatch.setattr(place, "_used", None)
+    return tmp_path / "data"
+
+
+# Trainings
+
+
+@pytest.fixture
+def training(
+    environment: dict[str, str], tmp_path: Path, notebook_file: Path
+) -> Iterator[Callable[..., LiveKernel]]:
+    """Starts kernels of :func:`notebook_file` that are to train, and ends those that still run when the test is over."""
+    with ExitStack() as stack:
+
+        def start(**given: str) -> LiveKernel:
+            told = {**environment, "AXON_NOTEBOOK": str(notebook_file), **given}
+            return stack.enter_context(started(tmp_path, told))
+
+        yield start
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[NotebookRepository]:
+    """What the trainings of this test have recorded."""
+    folder = tmp_path / "data" / "axon_notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = open_store(f"sqlite:///{folder}/axon.db")
+    yield NotebookRepository(store)
+    store.close()
+
+
+@pytest.fixture
+def notebook_file(tmp_path: Path) -> Path:
+    """The notebook of the trainings."""
+    return write(tmp_path / "train.ipynb", notebook(SET_UP, train()))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
+    """Losses and weights of a training that nothing breaks off."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with started(folder, told_nothing(folder)) as kernel:
+        kernel.do(SET_UP)
+        kernel.do(train())
+        losses = kernel.ask("[c.metrics['loss'] for c in reversed(axon.checkpoints())]")
+        return losses, bytes.fromhex(kernel.ask("model['w'].tobytes().hex()"))

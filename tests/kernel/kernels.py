@@ -1,0 +1,128 @@
+"""Kernels that a server runs, asked from inside what only they can know."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jupyter_client import BlockingKernelClient
+from processes import Server
+
+#: Defines what is asked, in a kernel or a script.
+ASKED = """
+import dataclasses, json
+from jupyter_axon_notebooks.defaults import data_folder
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.sync import read_origin
+from jupyter_axon_notebooks.training.notebook import record_of
+from jupyter_axon_notebooks.training.place import find_place, use
+from jupyter_axon_notebooks.training.settings import settings
+
+def place():
+    return dataclasses.asdict(find_place())
+
+def record():
+    given = settings()
+    store = open_store(given.store_url)
+    try:
+        origin = read_origin(data_folder(given.data_dir))
+        return record_of(NotebookRepository(store), find_place(), origin, given.user_id).to_json()
+    finally:
+        store.close()
+
+def told():
+    return {"place": place(), "record": record(), "settings": dataclasses.asdict(settings())}
+"""
+
+
+class Kernel:
+    """A kernel of a server, over its own channels."""
+
+    def __init__(self, server: Server, id: str, session: Any = None) -> None:
+        self.id = id
+        self.session = session
+        self._client = BlockingKernelClient(
+            connection_file=str(server.home / "runtime" / f"kernel-{id}.json")
+        )
+        self._client.load_connection_file()
+        self._client.start_channels(iopub=False, stdin=False, hb=False)
+        self.run(f"import os\n{ASKED}")
+        self.pid = int(self.evaluate("", "os.getpid()"))
+
+    def run(self, code: str) -> None:
+        """Execute it, as a cell."""
+        self.evaluate(code, "None")
+
+    def asked(self, question: str) -> Any:
+        """What a question gives there."""
+        return json.loads(self.evaluate("", f"__import__('json').dumps({question})"))
+
+    def begin(self, code: str) -> str:
+        """Have it executed, and do not wait for it."""
+        return str(self._client.execute(code))
+
+    def finish(self, begun: str) -> None:
+        """Wait until it is done, which has to go well."""
+        while (message := self._client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != begun:
+            pass
+        assert message["content"]["status"] == "ok", message["content"]
+
+    def kill(self) -> None:
+        """End its process by force."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def evaluate(self, code: str, expression: str) -> str:
+        reply = self._client.execute(code, user_expressions={"asked": expression}, reply=True, timeout=60)[
+            "content"
+        ]
+        assert reply["status"] == "ok", reply
+        found = reply["user_expressions"]["asked"]
+        assert found["status"] == "ok", found
+        text: str = found["data"]["text/plain"]
+        return str(eval(text)) if text.startswith(("'", '"')) else text
+
+    def close(self) -> None:
+        self._client.stop_channels()
+
+
+@contextmanager
+def kernel_of(
+    server: Server, path: str, base_url: str = "/", headers: dict[str, str] | None = None
+) -> Iterator[Kernel]:
+    """A kernel that is started by a session of ``path``, as frontends do, and shut down with it."""
+    asked = {"path": path, "name": path.rpartition("/")[2], "type": "notebook", "kernel": {"name": "python3"}}
+    answer = server.ask("POST", f"{base_url}api/sessions", asked, headers=headers)
+    assert answer.status == 201, answer
+    session = answer.json
+    kernel = Kernel(server, session["kernel"]["id"], session)
+    try:
+        yield kernel
+    finally:
+        kernel.close()
+        server.ask("DELETE", f"{base_url}api/sessions/{session['id']}")
+
+
+def python_path() -> str:
+    """The search path of a process that is to find this module too."""
+    ours = Path(__file__).parent
+    given = filter(None, [os.environ.get("PYTHONPATH")])
+    return os.pathsep.join([str(ours), str(ours.parent / "saves"), *given])
+
+
+def python(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python, which has to go well."""
+    return run([sys.executable, *map(str, arguments)], cwd, environment)
+
+
+def run(command: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done

@@ -1,0 +1,206 @@
+"""Claims about the record of the notebook that trains: it is the one that a save of the file is recorded in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import store, store_url
+from processes import notebook, write
+
+from jupyter_axon_notebooks.errors import Forbidden, InvalidData, NotFound
+from jupyter_axon_notebooks.records import NewNotebook, NotebookSummary, new_id
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.sync import NotebookSync, files
+from jupyter_axon_notebooks.training import notebook as asked
+from jupyter_axon_notebooks.training.notebook import record_of
+from jupyter_axon_notebooks.training.place import Place, find_place
+
+__all__ = ["store", "store_url"]  # fixtures
+
+ORIGIN = "this machine"
+
+
+@pytest.fixture
+def repository(store: Store) -> NotebookRepository:
+    return NotebookRepository(store)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / "train.ipynb", notebook("import torch", "train()"))
+
+
+@dataclass(frozen=True)
+class Home:
+    repository: NotebookRepository
+    origin: str = ORIGIN
+    is_lost: bool = False
+
+    def close(self) -> None:
+        """The store is the test's."""
+
+
+def at(path: Path, found_by: str = "session") -> Place:
+    return Place("notebook", found_by, str(path))
+
+
+def recorded(repository: NotebookRepository, path: Path, owner: str = "ada", **given: Any) -> NotebookSummary:
+    return record_of(repository, at(path, **given), ORIGIN, owner)
+
+
+def test_a_file_gets_the_record_that_a_save_would_give_it(repository: NotebookRepository, file: Path) -> None:
+    made = recorded(repository, file)
+    assert (made.name, made.user_id, made.path, made.origin) == ("train", "ada", str(file), ORIGIN)
+    assert (made.cell_count, made.metadata.framework) == (2, "pytorch")
+    sync = NotebookSync("the store", lambda: Home(repository), logging.getLogger("test"))
+    sync.start()
+    try:
+        assert sync.sync_file(str(file), "ada").version_id == made.version_id
+        assert repository.list_all()[0].id == made.id
+    finally:
+        sync.stop()
+
+
+def test_an_unchanged_file_is_not_read_again(
+    repository: NotebookRepository, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recorded(repository, file)
+    monkeypatch.setattr(asked, "Recorder", None)
+    assert recorded(repository, file) == made
+
+
+def test_a_changed_file_is_a_new_version(repository: NotebookRepository, file: Path) -> None:
+    made = recorded(repository, file)
+    write(file, notebook("import jax"))
+    after = recorded(repository, file)
+    assert (after.id, after.metadata.framework) == (made.id, "jax")
+    assert after.version_id != made.version_id
+
+
+def test_a_copy_has_a_record_of_its_own(repository: NotebookRepository, tmp_path: Path) -> None:
+    content = notebook("train()", axon={"notebook_id": new_id()})
+    first = recorded(repository, write(tmp_path / "a.ipynb", content))
+    copy = recorded(repository, write(tmp_path / "b.ipynb", content))
+    assert copy.metadata.extra["axon"]["copied_from"] == first.id != copy.id
+
+
+def test_those_who_ask_at_once_make_one_record(repository: NotebookRepository, file: Path) -> None:
+    together = threading.Barrier(6)
+
+    def ask(_: int) -> str:
+        together.wait()
+        return recorded(repository, file).id
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(ask, range(6)))) == 1
+    assert len(repository.list_all()) == 1
+
+
+def test_what_is_half_written_leaves_the_record_as_it_is(
+    repository: NotebookRepository, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_REREAD", (0.0, 0.0))
+    made = recorded(repository, file)
+    file.write_text(file.read_text()[:-20])
+    assert recorded(repository, file) == made
+    (tmp_path / "new.ipynb").write_text("{")
+    with pytest.raises(InvalidData):
+        recorded(repository, tmp_path / "new.ipynb")
+
+
+def test_an_old_format_is_recorded_as_by_a_save(repository: NotebookRepository) -> None:
+    old = Path(__file__).parents[1] / "data/corpus/nbformat/test3.ipynb"
+    assert recorded(repository, old).cell_count > 0
+
+
+def test_a_file_that_was_renamed_is_found_by_its_old_name(repository: NotebookRepository, file: Path) -> None:
+    made = recorded(repository, file)
+    repository.bind(made.id, str(file.rename(file.with_name("after.ipynb"))))
+    assert recorded(repository, file).id == made.id
+
+
+def test_a_file_that_is_gone_leaves_its_record(repository: NotebookRepository, file: Path) -> None:
+    made = recorded(repository, file)
+    file.unlink()
+    assert recorded(repository, file) == made
+
+
+def test_a_name_that_two_notebooks_had_tells_neither(
+    repository: NotebookRepository, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    ids = set()
+    for name in ("a.ipynb", "b.ipynb"):
+        made = recorded(repository, write(file, notebook(name)))
+        repository.bind(made.id, str(file.rename(file.with_name(name))))
+        ids.add(made.id)
+    unbound = recorded(repository, file)
+    assert (unbound.path, unbound.name, len(ids | {unbound.id})) == (None, "train", 3)
+    with pytest.raises(NotFound, match=r"train\.ipynb"):
+        recorded(repository, file, found_by="AXON_NOTEBOOK")
+
+
+def test_an_unknown_place_has_one_record_for_the_process(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    monkeypatch.chdir(tmp_path)
+    unknown = Place("unknown", "nothing")
+    first = record_of(repository, unknown, ORIGIN, "ada")
+    assert (first.path, first.cell_count, first.name) == (None, 0, f"a notebook in {tmp_path.name}")
+    assert record_of(repository, unknown, ORIGIN, "ada") == first
+
+
+def test_a_training_goes_on_in_a_folder_that_was_deleted(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone: Path
+) -> None:
+    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert record_of(repository, Place("unknown", "nothing"), ORIGIN, "ada").path is None
+    monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
+    assert find_place() == Place("notebook", "AXON_NOTEBOOK", "train.ipynb")
+
+
+def test_a_record_is_had_by_its_id_by_its_owner_alone(repository: NotebookRepository) -> None:
+    made = repository.create(NewNotebook(user_id="ada", name="n"))
+    named = Place("notebook", "use", record_id=made.id)
+    assert record_of(repository, named, ORIGIN, "ada").id == made.id
+    with pytest.raises(Forbidden, match="belongs to another user than bob"):
+        record_of(repository, named, ORIGIN, "bob")
+    repository.delete(made.id)
+    with pytest.raises(NotFound, match=made.id):
+        record_of(repository, named, ORIGIN, "ada")
+
+
+def test_a_script_is_a_notebook_of_one_cell(repository: NotebookRepository, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_bytes(b"\xef\xbb\xbf# \xff\r\nimport sklearn\r\n")
+    made = record_of(repository, Place("script", "script", str(script)), ORIGIN, "ada")
+    assert (made.name, made.metadata.kernel, made.metadata.language) == ("train", None, "python")
+    assert made.metadata.framework == "scikit-learn"
+    whole = repository.find_by_id(made.id)
+    assert whole is not None
+    assert [cell.source for cell in whole.cells] == ["# \\xff\r\nimport sklearn\r\n"]
+    os.utime(script, ns=(1, 1))
+    assert record_of(repository, Place("script", "script", str(script)), ORIGIN, "ada").version_id == (
+        made.version_id
+    )
+
+
+def test_what_is_neither_notebook_nor_script_is_refused(
+    repository: NotebookRepository, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"\0\1")
+    with pytest.raises(InvalidData):
+        recorded(repository, tmp_path / "weights.bin")

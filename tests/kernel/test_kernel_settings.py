@@ -1,0 +1,148 @@
+"""Claims about where a kernel records, and the pointer file that a server leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.config import AxonNotebooks
+from jupyter_axon_notebooks.defaults import default_user
+from jupyter_axon_notebooks.handover import Handover
+from jupyter_axon_notebooks.training.pointer import write_pointer
+from jupyter_axon_notebooks.training.settings import KernelSettings, settings
+
+LEFT = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "user_id": "ada"}
+
+
+@pytest.fixture
+def file(alone: Path) -> Path:
+    """The pointer file, with what a server left."""
+    file = alone / "axon_notebooks" / "kernels.json"
+    write_pointer(file, LEFT)
+    return file
+
+
+def defaults(data: Path) -> KernelSettings:
+    own = data / "axon_notebooks"
+    return KernelSettings(f"sqlite:///{own}/axon.db", f"{own}/states", default_user(), str(data))
+
+
+def test_without_anything_the_defaults_hold(alone: Path) -> None:
+    assert settings() == defaults(alone)
+
+
+def test_what_a_server_left_holds(file: Path, alone: Path) -> None:
+    assert settings() == KernelSettings(**LEFT, data_dir=str(alone))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [left.name for left in file.parent.iterdir()] == ["kernels.json"]
+
+
+def test_what_a_server_hands_over_comes_first(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXON_STORE_URL", "postgresql+psycopg://ada@db/axon")
+    monkeypatch.setenv("AXON_STATES_ROOT", "/handed/states")
+    monkeypatch.setenv("AXON_USER", "bob")
+    monkeypatch.setenv("AXON_DATA_DIR", "/handed")
+    handed = KernelSettings("postgresql+psycopg://ada@db/axon", "/handed/states", "bob", "/handed")
+    assert settings() == handed
+
+
+def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AXON_USER", "outside")
+    config = AxonNotebooks(user_id="bob", store_url="sqlite:////given/axon.db", states_root="/given/states")
+    handover = Handover(config, logging.getLogger("test"))
+    handover.give(None, lambda: "bob")
+    given = KernelSettings("sqlite:////given/axon.db", "/given/states", "bob", str(alone))
+    assert settings() == given
+    handover.take_back()
+    assert {name: value for name, value in os.environ.items() if name.startswith("AXON")} == {
+        "AXON_USER": "outside"
+    }
+    monkeypatch.delenv("AXON_USER")
+    assert settings() == given  # by the pointer file
+
+
+def test_a_password_is_not_handed_over(alone: Path) -> None:
+    config = AxonNotebooks(store_url="postgresql+psycopg://ada:hunter2@db/axon")
+    handover = Handover(config, logging.getLogger("test"))
+    handover.give(None, lambda: "ada")
+    try:
+        assert settings().store_url == "postgresql+psycopg://ada:***@db/axon"
+        assert "hunter2" not in (alone / "axon_notebooks" / "kernels.json").read_text()
+    finally:
+        handover.take_back()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "damaged"),
+        ('{"version": 1', "damaged"),
+        ("[]", "damaged"),
+        ('{"store_url": "memory://"}', "damaged"),
+        ('{"version": 2}', "another version"),
+        ('{"version": 1, "store_url": ["x"]}', "damaged"),
+        ('{"version": 1, "user_id": ""}', "damaged"),
+        ('{"version": 1, "store_url": "sqlite:///axon.db"}', "a relative path"),
+        ('{"version": 1, "states_root": "states"}', "a relative path"),
+        (" " * 70_000 + json.dumps({"version": 1, **LEFT}), "damaged"),
+    ],
+)
+def test_what_is_no_pointer_is_ignored_with_one_warning(file: Path, alone: Path, text: str, why: str) -> None:
+    file.write_text(text)
+    with pytest.warns(RuntimeWarning, match=why) as warned:
+        assert settings() == settings() == defaults(alone)
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("trouble", ["group", "everybody", "another user", "a link", "a folder", "a pipe"])
+def test_what_others_could_have_written_is_ignored(
+    file: Path, alone: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match trouble:
+        case "group":
+            file.chmod(0o620)
+        case "everybody":
+            file.chmod(0o602)
+        case "another user":
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        case "a link":
+            file.symlink_to(file.rename(file.with_name("elsewhere")))
+        case "a folder":
+            file.unlink()
+            file.mkdir()
+        case "a pipe":
+            file.unlink()
+            os.mkfifo(file)
+    with pytest.warns(RuntimeWarning, match="is ignored"):
+        assert settings() == defaults(alone)
+
+
+def test_to_ask_loads_neither_a_server_nor_a_framework() -> None:
+    heavy = {"jupyter_server", "tornado", "nbformat", "IPython", "ipykernel", "numpy", "torch"}
+    code = (
+        "import sys, jupyter_axon_notebooks.training.notebook, jupyter_axon_notebooks.training.settings\n"
+        f"print(*sorted({heavy!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_relative_paths_are_ignored(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in [
+        ("AXON_STORE_URL", "sqlite:///axon.db"),
+        ("AXON_STATES_ROOT", "states"),
+        ("AXON_DATA_DIR", "data"),
+    ]:
+        monkeypatch.setenv(name, value)
+    with pytest.warns(RuntimeWarning, match="relative path") as warned:
+        assert settings() == defaults(alone)
+    assert len(warned) == 3

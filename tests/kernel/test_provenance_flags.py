@@ -1,0 +1,236 @@
+"""Claims about hidden state: notebooks that are known to have some, run by a real kernel, and what is flagged of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import Kernel, started
+from made import code, markdown, new_checkpoint, new_notebook, saved
+
+from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
+from jupyter_axon_notebooks.records import NotebookCell
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.training.environment import environment
+
+CELLS = [
+    markdown("title", "# A training"),
+    code("imports", "from jupyter_axon_notebooks.training import executed as seen\nimport math\n"),
+    code("note", "# nothing to see here"),
+    code("data", "data = [1, 2, 3]"),
+    code("model", "weights = [0.0]"),
+    code("empty", "  \n"),
+    code("train", "weights[0] += sum(data)\ncollected = [cell.to_json() for cell in seen.executed_cells()]"),
+    code("plot", "len(weights)"),
+]
+IN_ORDER = ("imports", "note", "data", "model", "empty", "train")
+
+
+class Notebook:
+    """A notebook in an editor, with a kernel and a file."""
+
+    def __init__(self, kernel: Kernel, repository: NotebookRepository) -> None:
+        self._kernel = kernel
+        self._repository = repository
+        self.cells = {cell.id: cell for cell in CELLS}
+        self.names_cells = True
+        repository.create_saved(new_notebook(id="nb"), saved(*CELLS, file=written()))
+
+    def run(self, *ids: str) -> None:
+        for id in ids:
+            reply = self._kernel.run(self.cells[id].source, id if self.names_cells else None)
+            assert reply["status"] == "ok", reply
+
+    def edit(self, id: str, source: str) -> None:
+        self.cells[id] = code(id, source)
+
+    def place(self, cell: NotebookCell, before: str) -> None:
+        rest = [one for one in self.cells.values() if one.id != cell.id]
+        at = next(index for index, one in enumerate(rest) if one.id == before)
+        self.cells = {one.id: one for one in [*rest[:at], cell, *rest[at:]]}
+
+    def save(self) -> None:
+        self._repository.save("nb", saved(*self.cells.values(), file=written()))
+
+    def checkpoint(self) -> str:
+        """Make the checkpoint that the training cell, which ran just now, would have made."""
+        executed = [ExecutedCell.from_json(cell) for cell in self._kernel.ask("collected")]
+        provenance_id = self._repository.put_provenance("nb", executed, environment())
+        made = self._repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id))
+        return made.id
+
+    def flags(self, checkpoint_id: str | None = None) -> list[tuple[str, str | None, list[int]]]:
+        """Kind, cell and counts of the flags of a checkpoint, by default of one made now."""
+        return [
+            (flag.kind.value, flag.cell_id, flag.execution_counts) for flag in self.whole_flags(checkpoint_id)
+        ]
+
+    def whole_flags(self, checkpoint_id: str | None = None) -> list[Flag]:
+        return self._repository.checkpoint_provenance(checkpoint_id or self.checkpoint()).flags
+
+
+def written() -> dict[str, int]:
+    return {"size": 1, "mtime": time.time_ns()}
+
+
+@pytest.fixture(params=[True, False], ids=["named", "unnamed"])
+def notebook(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notebook]:
+    """A notebook whose front end names the cells that it has run, or does not."""
+    store = open_store("memory://")
+    with started(tmp_path) as kernel:
+        made = Notebook(kernel, NotebookRepository(store))
+        made.names_cells = request.param
+        yield made
+    store.close()
+
+
+def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Notebook) -> None:
+    notebook.run(*IN_ORDER)
+    checkpoint = notebook.checkpoint()
+    assert notebook.flags(checkpoint) == []
+    notebook.run("plot")
+    notebook.save()
+    assert notebook.flags(checkpoint) == []
+
+
+def test_one_whose_cells_were_written_and_run_one_by_one_has_no_flag(notebook: Notebook) -> None:
+    # As in an editor that saves now and then: what runs has not been saved yet.
+    notebook.edit("data", "data = [4]")
+    notebook.run("imports", "data")
+    notebook.place(code("more", "data += [5]"), before="model")
+    notebook.run("more", "model", "train")
+    checkpoint = notebook.checkpoint()
+    unsaved = notebook.flags(checkpoint)
+    notebook.save()
+    assert notebook.flags(checkpoint) == []
+    if notebook.names_cells:
+        assert unsaved == []
+
+
+def test_white_space_is_no_change(notebook: Notebook) -> None:
+    notebook.run(*IN_ORDER)
+    notebook.edit("data", "\ndata = [1, 2, 3]  \n\n")
+    notebook.save()
+    assert notebook.flags() == []
+
+
+def test_imports_and_definitions_may_run_again(notebook: Notebook) -> None:
+    notebook.edit("note", "%load_ext autoreload\n'''Helpers.'''\ndef double(x):\n    return 2 * x")
+    notebook.save()
+    notebook.run("imports", "note", "imports", "data", "note", "model", "imports", "train")
+    assert notebook.flags() == []
+
+
+def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
+    notebook.run(*IN_ORDER)
+    checkpoint = notebook.checkpoint()
+    notebook.edit("data", "data = []")
+    notebook.save()
+    [flag] = notebook.whole_flags(checkpoint)
+    assert flag.to_json() == {
+        "kind": "drifted",
+        "message": "The checkpoint came from this cell as it was when it ran (In [3]); it has changed since.",
+        "cell_id": "data",
+        "executed": "data = [1, 2, 3]",
+        "source": "data = []",
+        "execution_counts": [3],
+    }
+    notebook.edit("data", "data = [1, 2, 3]")
+    notebook.save()
+    assert notebook.flags(checkpoint) == []
+
+
+def test_a_cell_that_was_edited_and_not_run_is_flagged(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model")
+    notebook.edit("data", "data = [100]")
+    notebook.save()
+    notebook.run("train")
+    found = notebook.flags()
+    if notebook.names_cells:
+        assert found == [("drifted", "data", [2]), ("edited", "data", [2])]
+    else:
+        assert found == [("deleted", None, [2]), ("not_run", "data", [])]
+
+
+def test_a_cell_below_that_ran_before_is_out_of_order(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model", "plot", "train")
+    assert notebook.flags() == [("out_of_order", "plot", [4])]
+
+
+def test_cells_above_that_ran_the_other_way_round_are_out_of_order(notebook: Notebook) -> None:
+    notebook.run("imports", "model", "data", "train")
+    assert notebook.flags() == [("out_of_order", "data", [3])]
+
+
+def test_a_cell_that_was_moved_since_is_out_of_order(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model")
+    notebook.place(notebook.cells["data"], before="train")
+    notebook.save()
+    notebook.run("train")
+    assert notebook.flags() == [("out_of_order", "model", [3])]
+
+
+def test_a_training_that_goes_on_from_its_own_weights_is_flagged(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model", "train", "train")
+    assert notebook.flags() == [("rerun", "train", [4, 5])]
+
+
+def test_a_cell_that_ran_as_something_else_before_is_flagged(notebook: Notebook) -> None:
+    notebook.edit("data", "data = [7]; extra = 1")
+    notebook.run("imports", "data")
+    notebook.edit("data", "data = [1, 2, 3]")
+    notebook.run("data", "model", "train")
+    notebook.save()
+    expected = ("rerun", "data", [2, 3]) if notebook.names_cells else ("deleted", None, [2])
+    assert notebook.flags() == [expected]
+
+
+def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
+    notebook.place(code("secret", "data = [42]"), before="model")
+    notebook.run("imports", "data", "secret", "model")
+    del notebook.cells["secret"]
+    notebook.save()
+    notebook.run("train")
+    [flag] = notebook.whole_flags()
+    assert (flag.kind.value, flag.executed, flag.execution_counts) == ("deleted", "data = [42]", [3])
+
+
+def test_a_cell_that_was_cut_and_pasted_is_still_there(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model")
+    del notebook.cells["model"]
+    notebook.place(code("pasted", CELLS[4].source), before="train")
+    notebook.save()
+    notebook.run("train")
+    assert notebook.flags() == []
+
+
+def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
+    notebook.place(code("unrun", "%time data.clear()"), before="train")
+    notebook.save()
+    notebook.run("imports", "data", "model", "train")
+    [flag] = notebook.whole_flags()
+    assert (flag.kind.value, flag.cell_id, flag.source) == ("not_run", "unrun", "%time data.clear()")
+
+
+def test_equal_cells_are_told_apart(notebook: Notebook) -> None:
+    notebook.place(code("again", CELLS[4].source), before="train")
+    notebook.save()
+    notebook.run("imports", "data", "model", "again", "train")
+    assert notebook.flags() == []
+
+
+def test_a_front_end_with_ids_of_its_own_is_understood(notebook: Notebook) -> None:
+    kernel = notebook._kernel
+    for id in ("imports", "data", "model"):
+        kernel.run(notebook.cells[id].source, f"vscode:{id}")
+    kernel.run("data = []", "vscode:data")
+    kernel.run(notebook.cells["train"].source, "vscode:train")
+    notebook.save()
+    assert notebook.flags() == [
+        ("drifted", "data", [4]),
+        ("out_of_order", "data", [4]),
+        ("rerun", "data", [2, 4]),
+    ]

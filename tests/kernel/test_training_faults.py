@@ -1,0 +1,203 @@
+"""A training goes on whatever becomes of the store, and nothing that it saved is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import disks
+from engines import eventually
+from live import Kernel
+from trained import SET_UP, assert_as_undisturbed, train
+
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+
+SCRIPT = """
+import json, pathlib, subprocess, warnings
+import numpy as np
+import jupyter_axon_notebooks as axon
+
+model = {"w": np.arange(4.0)}
+told = []
+warnings.showwarning = lambda message, *rest: told.append(str(message))
+
+def train(first, last):
+    made = []
+    for epoch in range(first, last):
+        model["w"] += 1
+        made.append(axon.checkpoint(model, epoch=epoch, metrics={"loss": 1 / (epoch + 1)}))
+        assert made[-1].has_state
+    return [one.is_recorded for one in made]
+"""
+REPORT = """
+print(json.dumps({"before": before, "during": during, "told": told,
+                  "resumed": [axon.resume(any=True).epoch],
+                  "epochs": [c.epoch for c in axon.checkpoints()]}))
+"""
+
+
+def run_script(
+    tmp_path: Path,
+    body: str,
+    *,
+    store: Path,
+    inside: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
+) -> Any:
+    """What a training script reports, as JSON in the last line that it prints."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT + body + REPORT)
+    done = subprocess.run(
+        [*inside, sys.executable, str(script)],
+        env={
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("JUPYTER", "JPY", "AXON"))
+            },
+            "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+            "AXON_STORE_URL": f"sqlite:///{store}",
+            **(environment or {}),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_nothing_lost(report: Any) -> None:
+    assert report["before"] == [True, True]
+    assert report["during"] == [False, False, False]
+    assert len(report["told"]) == 1
+    assert "jupyter axon recover" in report["told"][0]
+    assert report["resumed"] == [4]
+    assert report["epochs"] == [4, 3, 2, 1, 0]
+
+
+def test_a_full_disk_under_the_store(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    inside = disks.small(disk, "2m")
+    body = f"""
+before = train(0, 2)
+filler = pathlib.Path({str(disk / "filler")!r})
+with filler.open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+during = train(2, 5)
+filler.unlink()
+"""
+    report = run_script(tmp_path, body, store=disk / "axon.db", inside=inside)
+    assert_nothing_lost(report)
+    assert "full" in report["told"][0]
+
+
+def test_a_disk_that_turned_read_only(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    inside = disks.small(disk, "4m")
+    body = f"""
+def mount(how):
+    subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)
+
+before = train(0, 2)
+import jupyter_axon_notebooks.training.api as api
+api._current()._tracking.close()  # an open file keeps a disk from turning
+mount("ro")
+during = train(2, 5)
+mount("rw")
+"""
+    assert_nothing_lost(run_script(tmp_path, body, store=disk / "axon.db", inside=inside))
+
+
+def test_a_store_that_another_process_keeps_locked(tmp_path: Path) -> None:
+    body = """
+import sqlite3
+before = train(0, 2)
+other = sqlite3.connect(pathlib.Path("axon.db"), isolation_level=None, timeout=30)
+other.execute("BEGIN IMMEDIATE")
+during = train(2, 5)
+other.rollback()
+other.close()
+"""
+    report = run_script(tmp_path, body, store=tmp_path / "axon.db")
+    assert_nothing_lost(report)
+    assert "locked" in report["told"][0]
+
+
+def test_a_training_without_a_store_resumes_once_there_is_one(
+    training: Callable[..., Kernel],
+    notebook_file: Path,
+    tmp_path: Path,
+    undisturbed: tuple[list[float], bytes],
+) -> None:
+    in_the_way = tmp_path / "stores"
+    in_the_way.touch()
+    environment = {"AXON_STORE_URL": f"sqlite:///{in_the_way}/axon.db"}
+    kernel = training(**environment)
+    kernel.do(SET_UP)
+    kernel.send(train(stops_at=3).replace("axon.resume(model, optimizer)", "None"))
+    eventually((tmp_path / "stopped").exists)
+    kernel.kill()
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    kernel = training(**environment)
+    kernel.do(SET_UP)
+    said = kernel.do(train()).text
+    assert "Recorded 3 checkpoints" in said
+    with closing(open_store(environment["AXON_STORE_URL"])) as store:
+        assert_as_undisturbed(NotebookRepository(store), undisturbed)
+
+
+def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, str]) -> None:
+    in_the_way = tmp_path / "stores"
+    in_the_way.touch()
+    environment["AXON_STORE_URL"] = f"sqlite:///{in_the_way}/axon.db"
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT + "print(train(0, 3))")
+    trained = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert trained.stdout == "[False, False, False]\n"
+    in_the_way.unlink()
+
+    def axon(*given: str) -> Any:
+        command = [sys.executable, "-c", "from jupyter_axon_notebooks.cli import main; main()", *given]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    assert len(axon("recover", "--dry-run", "--json")) == 3
+    assert not in_the_way.exists()  # to list them takes no store, and makes none
+    in_the_way.mkdir()
+    recovered = axon("recover", "--json")
+    assert [one["epoch"] for one in recovered["recorded"]] == [0, 1, 2]
+    assert recovered["troubles"] == {}
+    assert axon("recover", "--json") == {"recorded": [], "troubles": {}}
+    for one in recovered["recorded"]:
+        assert Path(one["model_state_path"]).is_file()
+        assert not Path(one["model_state_path"]).with_name("unrecorded.json").exists()
+    with closing(open_store(environment["AXON_STORE_URL"])) as store:
+        repository = NotebookRepository(store)
+        (notebook,) = repository.list_all()
+        assert notebook.path == str(script)
+        (run,) = repository.list_runs(notebook.id)
+        assert run.status.value == "completed"

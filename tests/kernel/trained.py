@@ -1,0 +1,65 @@
+"""A training whose every number depends on all that came before, and what must have become of it."""
+
+from __future__ import annotations
+
+from safetensors.numpy import load_file
+
+from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingRun
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+EPOCHS = 8
+SET_UP = """
+import pathlib, threading
+import numpy as np
+import jupyter_axon_notebooks as axon
+
+np.random.seed(0)
+model = {"w": np.zeros(8)}
+optimizer = {"moment": np.zeros(8)}
+"""
+TRAIN = """
+resumed = axon.resume(model, optimizer)
+for epoch in range(resumed.epoch + 1 if resumed else 0, EPOCHS):
+    if epoch == STOPS_AT:
+        pathlib.Path("stopped").touch()
+        STOPS
+    gradient = model["w"] - np.random.normal(size=8)
+    optimizer["moment"] *= 0.9
+    optimizer["moment"] += gradient
+    model["w"] -= 0.1 * optimizer["moment"]
+    axon.checkpoint(model, optimizer, epoch=epoch, metrics={"loss": float((gradient**2).sum())})
+"""
+WAITS = "threading.Event().wait()"
+
+
+def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAITS) -> str:
+    return TRAIN.replace("EPOCHS", str(epochs)).replace("STOPS_AT", str(stops_at)).replace("STOPS", stops)
+
+
+def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
+    """The checkpoints that led to the end of a run, those of the runs that it branched off from included."""
+    made = records.list_checkpoints(run.notebook_id, run_id=run.id)
+    end = made[0] if made else None
+    found: list[NotebookCheckpoint] = []
+    while end is not None:
+        assert end.run_id is not None
+        line = records.list_checkpoints(run.notebook_id, run_id=end.run_id)
+        found += [one for one in line if one.created_at <= end.created_at]
+        of = records.get_run(end.run_id)
+        assert of is not None
+        end = None if of.parent_checkpoint_id is None else records.get_checkpoint(of.parent_checkpoint_id)
+    return found[::-1]
+
+
+def runs(records: NotebookRepository) -> list[TrainingRun]:
+    """The runs of the one notebook there is, oldest first."""
+    (notebook,) = records.list_all()
+    return records.list_runs(notebook.id)[::-1]
+
+
+def assert_as_undisturbed(records: NotebookRepository, undisturbed: tuple[list[float], bytes]) -> None:
+    losses, weights = undisturbed
+    line = branch(records, runs(records)[-1])
+    assert [one.epoch for one in line] == list(range(EPOCHS))
+    assert [one.metrics["loss"] for one in line] == losses
+    assert load_file(line[-1].model_state_path)["w"].tobytes() == weights

@@ -1,0 +1,94 @@
+"""Metric series: columns by run that say what the checkpoints say, however many there are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from made import code, create_ids, new_checkpoint, new_notebook
+
+from jupyter_axon_notebooks.errors import RecordDamaged
+from jupyter_axon_notebooks.metrics import rankable_metrics
+from jupyter_axon_notebooks.records import RunStatus, format_time
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store
+
+
+@pytest.fixture
+def notebook_id(repository: NotebookRepository) -> str:
+    return repository.create(new_notebook(code("a"), id="nb")).id
+
+
+def measure(repository: NotebookRepository, *metrics: Any, run_id: str | None = "r") -> dict[str, Any]:
+    """The columns of a run whose checkpoints measured so."""
+    first = repository.count_checkpoints("nb")
+    for n, measured in enumerate(metrics, first):
+        new = new_checkpoint("nb", epoch=n, run_id=run_id)
+        new.metrics = measured
+        repository.create_checkpoint(new)
+    (series,) = repository.metric_series("nb", run_id=run_id)
+    return dict(series.metrics)
+
+
+def test_a_series_has_the_rows_of_its_run_oldest_first(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    create_ids(repository, "other")
+    repository.create_checkpoint(new_checkpoint("other", {"loss": 9}))
+    made = [
+        repository.create_checkpoint(new_checkpoint("nb", {"loss": n}, epoch=9 - n, step=n, run_id=run))
+        for n, run in enumerate("abab")
+    ]
+    repository.update_run_status("a", RunStatus.FAILED)
+    a, b = repository.metric_series("nb")
+    assert (a.run_id, a.status, b.run_id, b.status) == ("a", RunStatus.FAILED, "b", RunStatus.RUNNING)
+    assert a.checkpoint_id == [made[0].id, made[2].id]
+    assert (a.epoch, a.step) == ([9, 7], [0, 2])
+    assert a.created_at == [format_time(made[n].created_at) for n in (0, 2)]
+    assert (a.metrics, b.metrics) == ({"loss": [0, 2]}, {"loss": [1, 3]})
+    (newer,) = repository.metric_series("nb", since=made[2].created_at)
+    assert newer.checkpoint_id == [made[3].id]
+    assert repository.metric_series("nowhere") == []
+
+
+def test_a_name_means_what_it_means_to_rankings(repository: NotebookRepository, notebook_id: str) -> None:
+    odd = [
+        {"a.b": 1, "a": {"b": 2, "c": 3}},
+        {"a": {"b": 4}, "x": {"": 5}, "": 6},
+        {"a.b": "text", "a": {"b": 7}},
+        {"a": {"b.c": 8, "b": {"c": 9}}, "a.b": {"c": 10}},
+    ]
+    columns = measure(repository, *odd)
+    for row, metrics in enumerate(odd):
+        here = {name: column[row] for name, column in columns.items() if column[row] is not None}
+        assert here == rankable_metrics(metrics)
+
+
+def test_what_is_no_number_leaves_a_gap(repository: NotebookRepository, notebook_id: str) -> None:
+    columns = measure(
+        repository, None, [1], {"a": 1}, {"a": True, "b": "NaN"}, {"a": 10**400}, {"a": None, "c": 2}
+    )
+    assert columns == {"a": [None, None, 1, None, None, None], "c": [None] * 5 + [2]}
+
+
+def test_nonfinite_numbers_are_floats_and_in_json_their_names(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    columns = measure(repository, {"a": math.nan, "b": {"c": math.inf}}, {"a": 1, "b": {"c": -math.inf}})
+    assert math.isnan(columns["a"][0])
+    assert columns["b.c"] == [math.inf, -math.inf]
+    (series,) = repository.metric_series("nb", ["b.c", "a"])
+    assert list(series.to_json()["metrics"].items()) == [
+        ("b.c", ["Infinity", "-Infinity"]),
+        ("a", ["NaN", 1]),
+    ]
+
+
+def test_a_checkpoint_in_a_form_of_its_own_is_read_and_a_damaged_one_named(
+    repository: NotebookRepository, store: Store, notebook_id: str
+) -> None:
+    assert measure(repository, {"half \ud800": 1, "a": 2}) == {"half \ud800": [1], "a": [2]}
+    store.checkpoints.update({"epoch": "third"}, doc_ids=[repository.list_checkpoints("nb")[0].id])
+    with pytest.raises(RecordDamaged, match=r"checkpoint .* is damaged in the store"):
+        repository.metric_series("nb")

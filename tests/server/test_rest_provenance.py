@@ -1,0 +1,133 @@
+"""Claims about where checkpoints came from, over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import Client
+
+from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+
+CHECKPOINTS = "/notebooks/nb/checkpoints"
+
+
+def executed(*sources: str) -> list[ExecutedCell]:
+    return [
+        ExecutedCell(source=source, execution_count=count, cell_id=cell_id)
+        for count, (cell_id, source) in enumerate(zip("ab", sources, strict=True), start=1)
+    ]
+
+
+@pytest.fixture
+def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
+    """The records, as a kernel has them: two checkpoints of ada's notebook, the second after a change, and bob's."""
+    store = open_store(f"sqlite:///{data}/axon_notebooks/axon.db")
+    repository = NotebookRepository(store)
+    cells = [NotebookCell(id="a", source="lr = 1"), NotebookCell(id="b", source="fit(lr)")]
+    repository.create(NewNotebook(id="nb", user_id="ada", name="a/b", cells=cells))
+    repository.create(NewNotebook(id="hers", user_id="bob", name="n"))
+    for id, learning_rate, loss, torch in (("one", 1, 0.5, "2.0"), ("two", 2, 0.25, "2.1")):
+        repository.update(
+            "nb",
+            UpdateNotebook(cells=[NotebookCell(id="a", source=f"lr = {learning_rate}"), cells[1]]),
+        )
+        provenance_id = repository.put_provenance(
+            "nb",
+            executed(f"lr = {learning_rate}", "fit(lr)"),
+            Environment(python="3.11", packages={"torch": torch}),
+        )
+        new = NewCheckpoint(
+            id=id, notebook_id="nb", epoch=0, step=0, metrics={"loss": loss}, provenance_id=provenance_id
+        )
+        repository.create_checkpoint(new)
+    repository.create_checkpoint(NewCheckpoint(id="bobs", notebook_id="hers", epoch=0, step=0, metrics={}))
+    yield repository
+    store.close()
+
+
+async def test_a_checkpoint_tells_where_it_came_from(axon: Client, records: NotebookRepository) -> None:
+    reply = await axon.get(f"{CHECKPOINTS}/one/provenance")
+    assert reply.status == 200
+    assert reply.json == {
+        "checkpoint_id": "one",
+        "executed": [cell.to_json() for cell in executed("lr = 1", "fit(lr)")],
+        "environment": Environment(python="3.11", packages={"torch": "2.0"}).to_json(),
+        "flags": [
+            {
+                "kind": "drifted",
+                "message": "The checkpoint came from this cell as it was when it ran (In [1]); it has changed since.",
+                "cell_id": "a",
+                "executed": "lr = 1",
+                "source": "lr = 2",
+                "execution_counts": [1],
+            }
+        ],
+    }
+
+
+async def test_of_one_that_no_kernel_made_nothing_is_known(axon: Client, records: NotebookRepository) -> None:
+    made = await axon.created(CHECKPOINTS, {"epoch": 0, "step": 0, "metrics": 7})
+    reply = await axon.get(f"{CHECKPOINTS}/{made['id']}/provenance")
+    assert reply.json == {"checkpoint_id": made["id"], "executed": [], "flags": []}
+    refused = await axon.get(f"/notebooks/nb/export?format=py&checkpoint={made['id']}")
+    assert (refused.status, refused.message) == (404, f"code of checkpoint {made['id']} not found")
+    compared = await axon.get(f"{CHECKPOINTS}/diff?from=one&to={made['id']}")
+    assert compared.json["executed"] is False
+    assert [change["cell_id"] for change in compared.json["sources"]] == ["a"]
+
+
+async def test_two_checkpoints_are_compared(axon: Client, records: NotebookRepository) -> None:
+    reply = await axon.get(f"{CHECKPOINTS}/diff?from=one&to=two")
+    assert reply.json == {
+        "from": "one",
+        "to": "two",
+        "executed": True,
+        "sources": [{"cell_id": "a", "change": "changed", "before": "lr = 1", "after": "lr = 2"}],
+        "metrics": [{"name": "loss", "before": 0.5, "after": 0.25, "delta": -0.25}],
+        "environment": {
+            "values": [],
+            "packages": [{"name": "torch", "before": "2.0", "after": "2.1"}],
+        },
+    }
+
+
+async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
+    axon: Client, records: NotebookRepository
+) -> None:
+    notebook = (await axon.get("/notebooks/nb/export?checkpoint=one")).json
+    assert "lr = 1" in notebook["content"]
+    assert notebook["filename"] == "a_b.ipynb"
+    script = (await axon.get("/notebooks/nb/export?checkpoint=one&format=py")).json
+    assert script == {
+        "content": "# Checkpoint one\n\n# In [1]\nlr = 1\n\n# In [2]\nfit(lr)\n",
+        "format": "py",
+        "filename": "a_b.py",
+    }
+    file = await axon.get("/notebooks/nb/export?checkpoint=one&format=py&download=1")
+    assert (file.body.decode(), file.headers["Content-Type"]) == (script["content"], "text/x-python")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        (f"{CHECKPOINTS}/nowhere/provenance", 404, "checkpoint nowhere not found"),
+        (f"{CHECKPOINTS}/bobs/provenance", 404, "checkpoint bobs not found"),
+        ("/notebooks/hers/checkpoints/bobs/provenance", 403, "notebook hers belongs to another user"),
+        (f"{CHECKPOINTS}/diff?from=one", 400, "to: required, but missing"),
+        (f"{CHECKPOINTS}/diff?from=one&to=bobs", 404, "checkpoint bobs not found"),
+        ("/notebooks/hers/checkpoints/diff?from=bobs&to=bobs", 403, "notebook hers belongs to another user"),
+        ("/notebooks/nb/export?checkpoint=bobs", 404, "checkpoint bobs not found"),
+        ("/notebooks/nb/export?format=py", 400, "format: py is what led to a checkpoint: name a checkpoint"),
+        ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
+    ],
+)
+async def test_what_cannot_be_given_is_refused(
+    axon: Client, records: NotebookRepository, path: str, status: int, message: str
+) -> None:
+    reply = await axon.get(path)
+    assert (reply.status, reply.message) == (status, message)

@@ -1,0 +1,150 @@
+"""Claims about runs and metrics over REST: they are listed and plotted, and whoever polls is told when nothing is new."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from served import Client
+
+from jupyter_axon_notebooks.records import RunProcess, RunStatus
+from jupyter_axon_notebooks.repository import NotebookRepository
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def repository(jp_serverapp: Any) -> NotebookRepository:
+    """The records, as a kernel has them."""
+    found: NotebookRepository = jp_serverapp.web_app.settings["axon_services"].repository
+    return found
+
+
+async def notebook_path(axon: Client) -> str:
+    return f"/notebooks/{(await axon.created('/notebooks', {'name': 'n'}))['id']}"
+
+
+async def take(axon: Client, path: str, epoch: int, metrics: Any, **given: Any) -> dict[str, Any]:
+    body = {"epoch": epoch, "step": 10 * epoch, "metrics": metrics, **given}
+    made: dict[str, Any] = await axon.created(f"{path}/checkpoints", body)
+    return made
+
+
+async def series(axon: Client, path: str, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await axon.get(f"{path}/metrics{query}")).json["runs"]
+    return found
+
+
+async def test_runs_are_listed_paged_counted_and_narrowed(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    path = await notebook_path(axon)
+    id = path.rpartition("/")[2]
+    process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
+    made = [repository.create_run(id, process=process), repository.create_run(id, lease_until=LONG_AGO)]
+    made.append(repository.create_run(id))
+    repository.update_run_status(made[2].id, RunStatus.FAILED)
+    everything = await axon.get(f"{path}/runs")
+    assert [run["id"] for run in everything.json] == [run.id for run in made[::-1]]
+    assert [run["status"] for run in everything.json] == ["failed", "stopped", "running"]
+    assert everything.json[2]["process"] == process.to_json()
+    page = await axon.get(f"{path}/runs?limit=1&offset=1")
+    assert ([run["id"] for run in page.json], page.headers["X-Total-Count"]) == ([made[1].id], "3")
+    stopped = await axon.get(f"{path}/runs?status=stopped")
+    assert ([run["id"] for run in stopped.json], stopped.headers["X-Total-Count"]) == ([made[1].id], "1")
+    assert (await axon.get(f"{path}/runs?status=lost")).status == 400
+
+
+async def test_a_live_run_shows_in_the_record(axon: Client, repository: NotebookRepository) -> None:
+    path = await notebook_path(axon)
+    await take(axon, path, 0, {}, run_id="r")
+    assert (await axon.get(path)).json["status"] == "running"
+    repository.renew_run("r", LONG_AGO)
+    assert (await axon.get(path)).json["status"] == "stopped"
+    assert [one["status"] for one in (await axon.get("/notebooks")).json] == ["stopped"]
+
+
+async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepository) -> None:
+    path = await notebook_path(axon)
+    id = path.rpartition("/")[2]
+    parent = await take(axon, path, 0, {"loss": 1.5, "val": {"loss": 2}}, run_id="a")
+    repository.create_run(id, id="b", parent_checkpoint_id=parent["id"])
+    made = [
+        await take(axon, path, 1, {"loss": "NaN", "s": "NaN"}, run_id="b", nonfinite=["loss"]),
+        await take(axon, path, 2, {"acc": 1, "flag": True, "list": [1], "big": 10**400}, run_id="b"),
+        await take(axon, path, 3, {"val": {"loss": 0.5}, "val.loss": 9}, run_id="b"),
+    ]
+    alone = await take(axon, path, 0, None)
+    repository.update_run_status("a", RunStatus.COMPLETED)
+    assert await series(axon, path) == [
+        {
+            "run_id": "a",
+            "status": "completed",
+            "checkpoint_id": [parent["id"]],
+            "epoch": [0],
+            "step": [0],
+            "created_at": [parent["created_at"]],
+            "metrics": {"loss": [1.5], "val.loss": [2]},
+        },
+        {
+            "run_id": "b",
+            "parent_checkpoint_id": parent["id"],
+            "status": "running",
+            "checkpoint_id": [one["id"] for one in made],
+            "epoch": [1, 2, 3],
+            "step": [10, 20, 30],
+            "created_at": [one["created_at"] for one in made],
+            "metrics": {"loss": ["NaN", None, None], "acc": [None, 1, None], "val.loss": [None, None, 9]},
+        },
+        {
+            "checkpoint_id": [alone["id"]],
+            "epoch": [0],
+            "step": [0],
+            "created_at": [alone["created_at"]],
+            "metrics": {},
+        },
+    ]
+
+
+async def test_metrics_are_narrowed_by_name_run_and_time(axon: Client) -> None:
+    path = await notebook_path(axon)
+    made = [await take(axon, path, n, {"loss": n, "val": {"acc": n}}, run_id=f"run{n % 2}") for n in range(4)]
+    by_key = await series(axon, path, "?key=val.acc&key=none&key=val.acc")
+    assert [one["metrics"] for one in by_key] == [
+        {"val.acc": [0, 2], "none": [None, None]},
+        {"val.acc": [1, 3], "none": [None, None]},
+    ]
+    by_run = await series(axon, path, "?run_id=run1&key=loss")
+    assert [(one["run_id"], one["metrics"]) for one in by_run] == [("run1", {"loss": [1, 3]})]
+    newer = await series(axon, path, f"?since={made[2]['created_at']}")
+    assert [one["checkpoint_id"] for one in newer] == [[made[3]["id"]]]
+    assert await series(axon, path, f"?since={made[3]['created_at']}") == []
+    assert await series(axon, path, "?run_id=none") == []
+    assert (await axon.get(f"{path}/metrics?since=yesterday")).status == 400
+
+
+@pytest.mark.parametrize("what", ["runs", "metrics", "checkpoints", "checkpoints?limit=1&offset=9"])
+async def test_who_has_the_answer_already_is_told_so(what: str, axon: Client) -> None:
+    path = await notebook_path(axon)
+    await take(axon, path, 0, {"loss": 1}, run_id="a")
+    first = await axon.get(f"{path}/{what}")
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    tag = {"If-None-Match": first.headers["ETag"]}
+    again = await axon.get(f"{path}/{what}", headers=tag)
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    await take(axon, path, 1, {"loss": 1}, run_id="b")
+    changed = await axon.get(f"{path}/{what}", headers=tag)
+    assert changed.status == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+@pytest.mark.parametrize("what", ["runs", "metrics"])
+async def test_of_no_notebook_or_somebody_elses_nothing_is_told(
+    what: str, axon: Client, repository: NotebookRepository
+) -> None:
+    from jupyter_axon_notebooks.records import NewNotebook
+
+    theirs = repository.create(NewNotebook(user_id="bob", name="n")).id
+    assert (await axon.get(f"/notebooks/{theirs}/{what}")).status == 403
+    assert (await axon.get(f"/notebooks/none/{what}")).status == 404

@@ -1,0 +1,196 @@
+"""Claims about the pure parts of provenance: which cell an execution was of, scripts, and the environment."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.errors import InvalidData
+from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
+from jupyter_axon_notebooks.records import CellStatus
+from jupyter_axon_notebooks.repository.homes import homes
+from jupyter_axon_notebooks.repository.script import python_of, script_of
+from jupyter_axon_notebooks.repository.stored_provenance import listed_provenance
+from jupyter_axon_notebooks.training import environment as surroundings
+from jupyter_axon_notebooks.training.environment import environment, git_state
+
+
+def cell(source: str, cell_id: str | None = None, count: int | None = 1) -> ExecutedCell:
+    return ExecutedCell(source=source, cell_id=cell_id, execution_count=count)
+
+
+@pytest.mark.parametrize(
+    ("executed", "notebook", "expected"),
+    [
+        ([cell("x", "b")], {"a": "x", "b": "y"}, ["b"]),  # the id goes before the source
+        ([cell("x")], {"a": "y", "b": "x"}, ["b"]),
+        ([cell("x"), cell("x")], {"a": "x", "b": "x"}, ["a", "b"]),
+        ([cell("x"), cell("x"), cell("x")], {"a": "x", "b": "x"}, ["a", "b", "a"]),
+        ([cell("y"), cell("x")], {"a": "x", "b": "y", "c": "x"}, ["b", "c"]),  # the next one below
+        ([cell("x", "?"), cell("z", "?")], {"a": "x"}, ["a", "a"]),
+        ([cell("z", "?"), cell("x", "?")], {"a": "x"}, ["a", "a"]),
+        ([cell("x", "?"), cell("x", "!")], {"a": "x"}, ["a", None]),  # two cells of which one is gone
+        ([cell("x", "?"), cell("x", "a")], {"a": "x"}, [None, "a"]),
+        ([cell("whatever", count=None)], {"a": "x"}, ["a"]),  # a script
+        ([cell("x")], {}, [None]),
+    ],
+)
+def test_each_execution_was_of_a_cell(
+    executed: list[ExecutedCell], notebook: dict[str, str], expected: list[str | None]
+) -> None:
+    assert homes(executed, notebook) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "python"),
+    [
+        ("x = 1", "x = 1"),
+        ("%matplotlib inline\nx = 1", "# %matplotlib inline\nx = 1"),
+        ("!pip install \\\n  torch\nx = 1", "# !pip install \\ torch\nx = 1"),
+        ("if x:\n    %time f()\ny", "if x:\n    pass  # %time f()\ny"),
+        ("files = !ls", "# files = !ls"),
+        ("value = %env HOME", "# value = %env HOME"),
+        ("torch.nn?", "# torch.nn?"),
+        ("?torch", "# ?torch"),
+        ("%%time\nfit()", "# %%time\nfit()"),
+        ("%%time -n\n%cd x\nfit()", "# %%time -n\n# %cd x\nfit()"),
+        ("%%bash\nls", "# %%bash\n# ls"),
+        ("%%writefile a.py\n\nx = 1", "# %%writefile a.py\n#\n# x = 1"),
+        ("text = '''\n%d items\n!\n'''", "text = '''\n%d items\n!\n'''"),
+        ("a = (7\n%3)", "a = (7\n%3)"),
+        ("await fit()", "await fit()"),
+        ("x +\ny", "# x +\n# y"),
+        ("x = '\x00'", "# x = '\x00'"),
+        ("", ""),
+    ],
+)
+def test_a_cell_becomes_python(source: str, python: str) -> None:
+    assert python_of(source) == python
+
+
+def test_a_script_has_the_cells_in_their_order() -> None:
+    failed = ExecutedCell(source="1 / 0", execution_count=3, status=CellStatus.ERROR)
+    script = script_of([cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)], "Checkpoint c")
+    assert script == "# Checkpoint c\n\n# In [2]\nx = 1\n\n# In [3], which failed\n1 / 0\n\n# In [7]\n# !ls\n"
+    ast.parse(script)
+    assert script_of([cell("x = 1\n", count=None)]) == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"kind": "source", "source": 1},
+        {"kind": "environment", "environment": {"packages": {}}},
+        {"kind": "environment", "environment": {"python": "3", "git": "c0ffee"}},
+        {"kind": "execution", "environment": "e", "cells": [[1, "s", None, "done", None]]},
+        {"kind": "execution", "environment": "e", "cells": [[-1, "s", None, None, None]]},
+        {"kind": "execution", "environment": "e", "cells": [["s"]]},
+    ],
+)
+def test_a_document_without_its_form_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(InvalidData):
+        listed_provenance({**document, "notebook_id": "nb"})
+
+
+def test_documents_of_other_kinds_are_nobodys_business() -> None:
+    for kind in ("later", None, 7, ["source"]):
+        assert listed_provenance({"kind": kind}) == set()
+
+
+def git(folder: Path, *arguments: str) -> str:
+    said = subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return said.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
+    assert git_state(tmp_path) is None
+    assert git_state(tmp_path / "nowhere") is None
+    git(tmp_path, "init", "--quiet", "--initial-branch=topic")
+    assert git_state(tmp_path) == GitState(branch="topic", dirty=True)
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    git(tmp_path, "remote", "add", "origin", "https://user:secret@example.org/a.git")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "untracked").write_text("")
+    (tmp_path / "folder").mkdir()
+    assert git_state(tmp_path / "folder") == GitState(commit=commit, branch="topic", dirty=False)
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path) == GitState(commit=commit, branch="topic", dirty=True)
+    git(tmp_path, "checkout", "--quiet", "--detach")
+    found = git_state(tmp_path)
+    assert found == GitState(commit=commit, branch=None, dirty=True)
+    assert "secret" not in repr(environment(tmp_path))
+
+
+def test_who_does_not_answer_in_time_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text(
+        f"#!{sys.executable}\nimport sys, time\n"
+        "if 'status' in sys.argv: time.sleep(60)\nprint('c0ffee\\nmain')\n"
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(surroundings, "_PATIENCE", 1.0)
+    assert git_state(tmp_path) == GitState(commit="c0ffee", branch="main", dirty=None)
+
+
+def test_graphics_cards_are_those_that_the_driver_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surroundings._gpus.cache_clear()
+    (tmp_path / "nvidia-smi").write_text(
+        "#!/bin/sh\necho 'NVIDIA H100, 80GB, 580.1'\necho 'NVIDIA A10, 580.1'\n"
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = environment(tmp_path)
+    assert (found.gpus, found.driver, found.git) == (["NVIDIA H100, 80GB", "NVIDIA A10"], "580.1", None)
+    monkeypatch.setenv("PATH", "")
+    surroundings._gpus.cache_clear()
+    assert environment(tmp_path).gpus == []
+    surroundings._gpus.cache_clear()
+
+
+def test_the_environment_is_what_this_runs_in() -> None:
+    found = environment()
+    assert found.python == ".".join(map(str, sys.version_info[:3]))
+    assert found.packages["tinydb"].startswith("4.")
+    assert Environment.from_json(found.to_json()) == found
+
+
+def test_of_what_cannot_be_read_only_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, author in (("old", "J\xfcrgen".encode("latin-1")), ("new", "Jürgen".encode())):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+        fields = f"Name: the-{name}-one\nVersion: 1.0\nAuthor: ".encode()
+        (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_bytes(fields + author + b"\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    surroundings._packages.cache_clear()
+    found = environment()
+    surroundings._packages.cache_clear()
+    assert found.git is None
+    assert found.packages["the-new-one"] == "1.0"
+    assert "the-old-one" not in found.packages
+    assert "tinydb" in found.packages
+
+
+def test_no_framework_is_imported_for_it() -> None:
+    program = (
+        "import sys; from jupyter_axon_notebooks.training.environment import environment; environment()\n"
+        "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,94 @@
+"""Claims about the rules by which checkpoints keep their state files."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.records import NotebookCheckpoint
+from jupyter_axon_notebooks.repository.retention import (
+    Best,
+    Every,
+    LastOnes,
+    Newest,
+    Pinned,
+    Rule,
+    Tagged,
+    kept,
+    own_parts,
+)
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def checkpoint(id: str, minute: int = 0, **fields: Any) -> NotebookCheckpoint:
+    given = {"epoch": 0, "step": 0, "metrics": {}, "model_state_path": f"/s/nb/{id}/model.bin", **fields}
+    return NotebookCheckpoint(id=id, notebook_id="nb", created_at=START + timedelta(minutes=minute), **given)
+
+
+def newest_first(*made: NotebookCheckpoint) -> list[NotebookCheckpoint]:
+    return sorted(made, key=lambda one: one.created_at, reverse=True)
+
+
+LOSSES = [3, 1, math.nan, 1, None, "0", True, 2]
+SERIES = newest_first(
+    *(
+        checkpoint(
+            "abcdefgh"[n],
+            n,
+            step=10 * n,
+            metrics={"val": {"loss": loss}},
+            run_id="r" if n < 4 else "s",
+            tags=["t"] if n == 2 else [],
+            pinned=n == 4,
+        )
+        for n, loss in enumerate(LOSSES)
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([], ""),
+        ([Newest(0)], ""),
+        ([Newest(2)], "gh"),
+        ([Newest(99)], "abcdefgh"),
+        ([Best("val.loss", minimize=True)], "b"),
+        ([Best("val.loss", minimize=True, count=2)], "bd"),
+        ([Best("val.loss", minimize=True, count=99)], "abdh"),
+        ([Best("val.loss", minimize=False)], "a"),
+        ([Best("unknown", minimize=False)], ""),
+        ([Every(30)], "adg"),
+        ([Tagged()], "c"),
+        ([Pinned()], "e"),
+        ([LastOnes(set())], "h"),
+        ([LastOnes({"r", "s", "t"})], "dh"),
+        ([Newest(1), Best("val.loss", minimize=True), Tagged(), Pinned()], "bceh"),
+    ],
+)
+def test_a_checkpoint_is_kept_if_any_rule_keeps_it(rules: list[Rule], expected: str) -> None:
+    assert "".join(sorted(kept(SERIES, rules))) == expected
+    assert kept([], rules) == set()
+
+
+def test_only_files_of_its_own_that_nobody_else_names_could_go() -> None:
+    made = [
+        checkpoint("own", optimizer_state_path="/s/nb/own/optimizer.bin"),
+        checkpoint("registered", model_state_path="/elsewhere/model.bin"),
+        checkpoint("half", model_state_path="/elsewhere/m", optimizer_state_path="/s/nb/half/optimizer.bin"),
+        checkpoint("shared"),
+        checkpoint("borrowing", model_state_path="/real/s/nb/shared/model.bin"),
+        checkpoint("empty", model_state_path=""),
+    ]
+
+    def owns(one: NotebookCheckpoint, path: str) -> bool:
+        return path.startswith(f"/s/nb/{one.id}/")
+
+    assert own_parts(made, owns) == {
+        "own": {"model": "/s/nb/own/model.bin", "optimizer": "/s/nb/own/optimizer.bin"},
+        "half": {"optimizer": "/s/nb/half/optimizer.bin"},
+    }

@@ -1,0 +1,136 @@
+"""When a run goes on and when one begins, and which runs are alive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from jupyter_axon_notebooks.records import RunProcess, RunStatus, TrainingRun, now
+from jupyter_axon_notebooks.training.runs import Line, is_alive, is_here, is_unfinished, this_process
+
+CELL, NEXT_CELL = "execution 1", "execution 2"
+
+
+def line(*made: tuple[int, int]) -> Line:
+    walked = Line()
+    for epoch, step in made:
+        walked.move(epoch, step, CELL)
+    return walked
+
+
+@pytest.mark.parametrize(
+    ("last", "epoch", "step", "execution", "goes_on"),
+    [
+        (None, 5, None, CELL, True),
+        ((3, 3), None, None, CELL, True),
+        ((3, 3), None, None, NEXT_CELL, True),
+        ((3, 3), 4, None, NEXT_CELL, True),
+        ((3, 3), 3, None, CELL, True),  # twice an epoch
+        ((3, 3), 3, None, NEXT_CELL, False),  # the cell was run again
+        ((3, 3), 2, None, CELL, False),
+        ((3, 3), None, 4, CELL, True),
+        ((3, 3), None, 3, CELL, False),
+        ((3, 3), 3, 4, CELL, True),
+        ((3, 3), 4, 0, CELL, True),
+        ((3, 3), 3, 3, CELL, False),
+        ((3, 3), 2, 9, CELL, False),
+    ],
+)
+def test_what_comes_after_goes_on(
+    last: tuple[int, int] | None, epoch: int | None, step: int | None, execution: str, goes_on: bool
+) -> None:
+    walked = line(last) if last else line()
+    assert walked.is_advanced_by(epoch, step, execution) is goes_on
+
+
+def test_a_run_may_go_on_in_the_middle_of_the_epoch_it_was_resumed_in() -> None:
+    walked = Line()
+    walked.resume(3, 40)
+    assert walked.is_advanced_by(3, None, NEXT_CELL)
+    assert walked.place(3, None) == (3, 41)
+    assert not walked.is_advanced_by(2, None, CELL)
+    walked.move(3, 41, CELL)
+    assert not walked.is_advanced_by(3, None, NEXT_CELL)
+
+
+def test_what_is_omitted_follows_from_the_run() -> None:
+    assert line().place(None, None) == (0, 0)
+    assert line().place(7, None) == (7, 0)
+    assert line((2, 5)).place(None, None) == (2, 6)
+    assert line((2, 5)).place(3, None) == (3, 6)
+    assert line((2, 5)).place(None, 9) == (2, 9)
+
+
+def test_what_replaces_a_checkpoint_has_its_step() -> None:
+    walked = line((0, 0), (1, 1), (1, 2), (2, 3))
+    assert walked.place_again(1, None) == (1, 2)
+    assert walked.place_again(3, None) == (3, 4)
+    assert walked.place_again(1, 1) == (1, 1)
+
+
+def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
+    return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)  # type: ignore[arg-type]
+
+
+def test_a_run_of_this_process_is_alive() -> None:
+    assert is_here(this_process())
+    assert is_alive(run(process=this_process(), lease_until=now() + timedelta(minutes=1)))
+    assert not is_unfinished(run(process=this_process()))
+
+
+def test_a_run_whose_process_is_gone_is_not() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ours = this_process()
+    process = RunProcess(host=ours.host, pid=child.pid, started_at=now())
+    alive = run(process=process, lease_until=now() + timedelta(hours=1))
+    assert is_alive(alive)
+    child.communicate()
+    assert not is_alive(alive)
+    assert is_unfinished(alive)
+
+
+def test_another_process_with_the_number_is_not_it() -> None:
+    ours = this_process()
+    before = RunProcess(host=ours.host, pid=os.getpid(), started_at=ours.started_at - timedelta(hours=1))
+    assert not is_here(before)
+    assert not is_alive(run(process=before))
+
+
+def test_a_process_that_lives_keeps_its_run_though_its_lease_lapsed() -> None:
+    """As while the store is locked, or the machine sleeps."""
+    lapsed = now() - timedelta(seconds=1)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        process = RunProcess(host=this_process().host, pid=child.pid, started_at=now())
+        shown = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=lapsed)
+        assert is_alive(shown)
+        assert not is_unfinished(shown)
+        assert is_alive(run(process=process, lease_until=lapsed))
+        ended = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=now())
+        assert not is_alive(ended)
+        assert is_unfinished(ended)
+        child.communicate()
+    assert is_unfinished(shown)
+
+
+def test_a_process_may_go_on_with_a_run_whose_end_it_could_not_record() -> None:
+    lapsed = now() - timedelta(seconds=1)
+    shown = run(RunStatus.STOPPED, process=this_process(), lease_until=lapsed, ended_at=lapsed)
+    assert is_unfinished(shown)
+
+
+def test_of_other_hosts_the_lease_tells() -> None:
+    far = RunProcess(host="elsewhere", pid=1, started_at=now())
+    assert is_alive(run(process=far, lease_until=now() + timedelta(minutes=1)))
+    assert not is_alive(run(process=far, lease_until=now() - timedelta(seconds=1)))
+
+
+@pytest.mark.parametrize(
+    ("status", "unfinished"),
+    [(RunStatus.COMPLETED, False), (RunStatus.FAILED, True), (RunStatus.STOPPED, True)],
+)
+def test_what_ended_before_its_time_is_unfinished(status: RunStatus, unfinished: bool) -> None:
+    assert is_unfinished(run(status)) is unfinished

@@ -1,0 +1,532 @@
+"""The notebook API, in this process, on a store and a home of state files of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+
+from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.training import api
+from jupyter_axon_notebooks.training.checkpoint import Checkpoint
+from jupyter_axon_notebooks.training.home import AxonWarning
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    cell = {
+        "cell_type": "code",
+        "id": "a",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+        "source": "train()",
+    }
+    file = tmp_path / "digits.ipynb"
+    file.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return file
+
+
+@pytest.fixture
+def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The API, as a process that has just begun to train ``notebook`` meets it."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("AXON_NOTEBOOK", str(notebook))
+    monkeypatch.setenv("AXON_USER", "ada")
+    for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(api, "_session", None)
+    yield api
+    if api._session is not None:
+        api._session[1].close()
+
+
+@pytest.fixture
+def anew(axon: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets another process go on, as far as the API can tell."""
+
+    def leave() -> None:
+        axon._session[1].close()
+        monkeypatch.setattr(api, "_session", None)
+
+    return leave
+
+
+@pytest.fixture
+def records(axon: Any, tmp_path: Path) -> Iterator[NotebookRepository]:
+    folder = tmp_path / "data" / "axon_notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = open_store(f"sqlite:///{folder}/axon.db")
+    yield NotebookRepository(store)
+    store.close()
+
+
+def model(value: float = 0.0) -> dict[str, Any]:
+    return {"w": np.full((2, 3), float(value)), "layers": [{"b": np.full(3, value, dtype=np.float32)}]}
+
+
+def test_a_checkpoint_tells_what_was_saved(axon: Any, records: NotebookRepository, notebook: Path) -> None:
+    made = axon.checkpoint(
+        model(), {"m": np.zeros(3)}, epoch=2, step=40, metrics={"loss": np.float32(0.5)}, tags="first"
+    )
+    assert (made.epoch, made.step, made.metrics, made.tags) == (2, 40, {"loss": 0.5}, ["first"])
+    assert made.is_recorded
+    assert made.has_state
+    stored = records.get_checkpoint(made.id)
+    assert stored == made.record
+    (record,) = records.list_all()
+    assert (record.path, record.user_id, record.id) == (str(notebook), "ada", stored.notebook_id)
+    assert stored.version_id == record.version_id
+    assert stored.provenance_id is not None
+    assert set(stored.sizes or {}) == {"model", "optimizer"}
+    for part, path in (("model", stored.model_state_path), ("optimizer", stored.optimizer_state_path)):
+        assert Path(str(path)).stat().st_size == (stored.sizes or {})[part]
+
+
+def test_best_is_restored_in_place(axon: Any) -> None:
+    for epoch, loss in enumerate([0.9, 0.2, 0.4, math.nan]):
+        axon.checkpoint(
+            model(epoch), {"m": np.full(3, float(epoch))}, epoch=epoch, metrics={"val_loss": loss}
+        )
+    ours, optimizer = model(7), {"m": np.ones(3)}
+    weights = ours["w"]
+    best = axon.best("val_loss")
+    assert best.epoch == 1
+    assert best.restore(ours, optimizer) == (ours, optimizer)
+    assert (weights == 1).all()
+    assert (ours["layers"][0]["b"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+
+
+def test_what_is_best_has_a_direction(axon: Any) -> None:
+    for epoch, value in enumerate([1.0, 3.0, 2.0]):
+        metrics = {"val_accuracy": value, "val": {"loss": value}, "wobble": value}
+        axon.checkpoint(None, epoch=epoch, metrics=metrics)
+    assert axon.best("val_accuracy").epoch == 1
+    assert axon.best("val.loss").epoch == 0
+    assert axon.best("wobble", "max").epoch == 1
+    assert axon.best("val_accuracy", "min").epoch == 0
+    with pytest.raises(ValueError, match="whether less or more wobble is better is not known"):
+        axon.best("wobble")
+    with pytest.raises(NotFound, match="finite number as wobbly"):
+        axon.best("wobbly")
+    with pytest.raises(ValueError, match="mode is 'most'"):
+        axon.best("wobble", "most")
+    with pytest.raises(
+        NotFound, match=r"finite number as perplexity; the newest has val_accuracy, val\.loss, wobble"
+    ):
+        axon.best("perplexity")
+
+
+def test_without_a_model_only_metrics_are_saved(axon: Any) -> None:
+    made = axon.checkpoint(None, epoch=0, metrics={"loss": 1})
+    assert not made.has_state
+    assert made.record.sizes is None
+    with pytest.raises(NotFound, match="state of checkpoint"):
+        made.restore(model())
+
+
+def test_restore_without_arguments_gives_what_was_stored(axon: Any) -> None:
+    axon.checkpoint(model(3), {"m": np.ones(2)}, extra={"note": "warm", "at": 5})
+    latest = axon.latest()
+    stored, optimizer = latest.restore()
+    assert (stored["w"] == 3).all()
+    assert (stored["layers"][0]["b"] == 3).all()
+    assert (optimizer["m"] == 1).all()
+    assert latest.extra == {"note": "warm", "at": 5}
+
+
+def test_random_numbers_go_on_after_a_resume(axon: Any, anew: Callable[[], None]) -> None:
+    np.random.seed(3)
+    axon.checkpoint(model(), epoch=0)
+    expected = np.random.random(4).tolist()
+    axon._session[1]._run.end(RunStatus.STOPPED)
+    anew()
+    np.random.seed(99)
+    resumed = axon.resume(model())
+    assert resumed.epoch == 0
+    assert np.random.random(4).tolist() == expected
+
+
+def test_to_restore_leaves_random_numbers_alone(axon: Any) -> None:
+    made = axon.checkpoint(model(), epoch=0)
+    np.random.seed(5)
+    expected = np.random.random(4).tolist()
+    np.random.seed(5)
+    made.restore(model())
+    assert np.random.random(4).tolist() == expected
+
+
+def test_steps_and_epochs_follow_from_the_run(axon: Any) -> None:
+    made = [
+        axon.checkpoint(None),
+        axon.checkpoint(None),
+        axon.checkpoint(None, epoch=4),
+        axon.checkpoint(None),
+    ]
+    assert [(one.epoch, one.step) for one in made] == [(0, 0), (0, 1), (4, 2), (4, 3)]
+    assert len({one.run_id for one in made}) == 1
+    again = axon.checkpoint(None, epoch=0)
+    assert (again.epoch, again.step) == (0, 0)
+    assert again.run_id != made[0].run_id
+
+
+def test_overwrite_replaces_what_stands_there(axon: Any) -> None:
+    first = axon.checkpoint(model(1), epoch=0)
+    axon.checkpoint(model(2), epoch=1)
+    replaced = axon.checkpoint(model(3), epoch=0, overwrite=True)
+    assert (replaced.epoch, replaced.step, replaced.run_id) == (0, 0, first.run_id)
+    assert [one.epoch for one in axon.checkpoints()] == [0, 1]
+    assert not Path(first.record.model_state_path).exists()
+    assert replaced.has_state
+
+
+def test_a_pinned_checkpoint_is_not_replaced(axon: Any, tmp_path: Path) -> None:
+    pinned = axon.pin(axon.checkpoint(model(1), epoch=0))
+    with pytest.raises(Conflict, match="pinned"):
+        axon.checkpoint(model(2), epoch=0, overwrite=True)
+    assert [one.id for one in axon.checkpoints()] == [pinned.id]
+    states = tmp_path / "data" / "axon_notebooks" / "states" / pinned.record.notebook_id
+    assert [folder.name for folder in states.iterdir()] == [pinned.id]
+
+
+def test_get_takes_the_beginning_of_an_id(axon: Any) -> None:
+    made = axon.checkpoint(None, epoch=0)
+    assert axon.get(made.id[:6]).id == made.id
+    with pytest.raises(NotFound, match="checkpoint nowhere not found"):
+        axon.get("nowhere")
+    with pytest.raises(NotFound):
+        axon.get("")
+
+
+def test_a_pin_is_set_and_taken_back(axon: Any) -> None:
+    made = axon.checkpoint(None, epoch=0)
+    assert not made.pinned
+    assert axon.pin(made).pinned
+    assert axon.get(made.id).pinned
+    assert not axon.pin(made.id, pinned=False).pinned
+
+
+def test_lists_show_as_tables_and_give_columns(axon: Any) -> None:
+    for epoch in range(3):
+        axon.checkpoint(None, epoch=epoch, metrics={"loss": 1 / (epoch + 1)} | ({"<b>": 1} if epoch else {}))
+    found = axon.checkpoints()
+    assert [one.epoch for one in found] == [2, 1, 0]
+    assert found.metrics() == {
+        "epoch": [0, 1, 2],
+        "step": [0, 1, 2],
+        "loss": [1.0, 0.5, 1 / 3],
+        "<b>": [None, 1, 1],
+    }
+    assert [one.epoch for one in axon.checkpoints(2)] == [2, 1]
+    html = found._repr_html_()
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html
+    assert found[0].id[:8] in repr(found)
+
+
+def test_other_processes_than_the_first_write_nothing(
+    axon: Any, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert axon.checkpoint(model(), epoch=0) is None
+    assert records.list_all() == []
+
+
+def test_a_model_that_cannot_be_saved_leaves_nothing(
+    axon: Any, records: NotebookRepository, tmp_path: Path
+) -> None:
+    with pytest.raises(TypeError, match="object"):
+        axon.checkpoint(object(), epoch=0)
+    assert records.list_all() == []
+    assert not (tmp_path / "data" / "axon_notebooks" / "states").exists()
+
+
+def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
+    made = axon.checkpoint(model(1), epoch=0)
+    path = Path(made.record.model_state_path)
+    octets = bytearray(path.read_bytes())
+    octets[-1] ^= 1
+    path.write_bytes(octets)
+    ours = model(7)
+    with pytest.raises(StateCorrupt, match=r"model\.safetensors is not what checkpoint"):
+        made.restore(ours)
+    assert (ours["w"] == 7).all()
+
+
+def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> None:
+    """Even if another file takes the place of the verified one, or a link to it does."""
+    made, other = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0), axon.checkpoint(model(2), epoch=1)
+
+    class Replaced(StateFiles):
+        def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
+            file = super().open(path, notebook_id, field=field)
+            Path(path).unlink()
+            Path(path).symlink_to(other.record.model_state_path)
+            return file
+
+    replaced = Replaced(tmp_path / "data" / "axon_notebooks" / "states")
+    ours, optimizer = model(7), {"m": np.zeros(2)}
+    Checkpoint(made.record, lambda: replaced).restore(ours, optimizer)
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+
+
+def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
+    made = axon.checkpoint(model(1), {"m": np.zeros(2)}, epoch=0)
+    ours, optimizer = model(7), {"m": np.ones(3)}
+    with pytest.raises(InvalidData, match=r"optimizer\['m'\]"):
+        made.restore(ours, optimizer)
+    assert (ours["w"] == 7).all()
+    other, fitting = {"w": np.zeros((2, 2)), "layers": []}, {"m": np.ones(2)}
+    with pytest.raises(InvalidData, match=r"model\['w'\]"):
+        made.restore(other, fitting)
+    assert (fitting["m"] == 1).all()
+
+
+class Schedule:
+    """What goes on only with a state of its own length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"length": self.length}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["length"] != self.length:
+            raise ValueError("of another length")
+
+
+def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon: Any) -> None:
+    made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
+    ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
+    with pytest.raises(InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"):
+        made.restore(ours, optimizer, extra)
+    assert (ours["w"] == 7).all()
+    assert (optimizer["m"] == 0).all()
+    assert extra["n"] == 0
+    extra["s"] = Schedule(1)
+    made.restore(ours, optimizer, extra)
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+    assert extra["n"] == 1
+
+
+def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
+    axon.checkpoint(model(), epoch=3)
+    axon._session[1]._run.end(RunStatus.COMPLETED)
+    anew()
+    assert axon.resume(model()) is None
+    assert axon.resume(model(), any=True).epoch == 3
+
+
+def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[], None], capsys: Any) -> None:
+    kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    Path(lost.record.model_state_path).unlink()
+    ours = model()
+    assert axon.resume(ours).id == kept.id
+    assert (ours["w"] == 1).all()
+    assert "is not there any more" in capsys.readouterr().out
+
+
+def test_where_there_is_no_output_nothing_is_said(
+    axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = axon.checkpoint(model(1), epoch=0)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    monkeypatch.setattr(sys, "stdout", None)
+    assert axon.resume(model()).id == made.id
+
+
+def test_another_notebook_can_be_named(axon: Any, tmp_path: Path, notebook: Path) -> None:
+    axon.checkpoint(None, epoch=0)
+    other = tmp_path / "other.ipynb"
+    other.write_text(notebook.read_text())
+    assert axon.use(other).path == str(other)
+    assert axon.checkpoints() == []
+    made = axon.checkpoint(None, epoch=1)
+    assert axon.use(notebook).id != made.record.notebook_id
+    with pytest.raises(NotFound, match=r"nothing\.ipynb"):
+        axon.use(tmp_path / "nothing.ipynb")
+    assert axon.notebook().path == str(notebook)
+
+
+def test_a_forked_process_has_a_run_of_its_own(axon: Any) -> None:
+    made = axon.checkpoint(None, epoch=0)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, axon.checkpoint(None, epoch=1).run_id.encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        theirs = told.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert theirs
+    assert theirs != made.run_id
+    assert [one.epoch for one in axon.checkpoints()] == [1, 0]
+
+
+def test_after_a_replacement_the_run_goes_on_where_it_was(axon: Any) -> None:
+    made = [axon.checkpoint(model(epoch), epoch=epoch) for epoch in range(3)]
+    axon.checkpoint(model(9), epoch=0, overwrite=True)
+    again = axon.checkpoint(model(8), epoch=1)
+    assert again.run_id != made[0].run_id
+    assert again.has_state
+    assert len(axon.checkpoints()) == 4
+
+
+def test_a_checkpoint_whose_call_was_interrupted_costs_no_other(
+    axon: Any, records: NotebookRepository
+) -> None:
+    first = axon.checkpoint(model(), epoch=0)
+    stored = NewCheckpoint(
+        notebook_id=first.record.notebook_id, run_id=first.run_id, epoch=1, step=1, metrics={}
+    )
+    records.create_checkpoint(stored)  # and then the call was interrupted
+    again = axon.checkpoint(model(1), epoch=1)
+    assert again.is_recorded
+    assert again.has_state
+    assert again.run_id != first.run_id
+
+
+def test_an_optimizer_in_the_models_place_is_told(axon: Any) -> None:
+    class SGD:
+        param_groups: tuple[()] = ()
+
+    with pytest.raises(TypeError, match="model is an optimizer"):
+        axon.checkpoint(SGD(), model(), epoch=0)
+
+
+def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
+    axon: Any, anew: Callable[[], None], capsys: Any
+) -> None:
+    kept = axon.checkpoint(model(3), epoch=0, step=0)
+    for step in range(1, 103):
+        axon.checkpoint(None, step=step)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    assert axon.resume(model()).id == kept.id
+    assert "not there" not in capsys.readouterr().out
+
+
+def test_a_training_that_failed_behind_its_end_is_gone_on_with_once(
+    axon: Any, anew: Callable[[], None]
+) -> None:
+    axon.checkpoint(model(), epoch=9)
+    axon._session[1]._run.end(RunStatus.FAILED)
+    anew()
+    assert axon.resume(model()).epoch == 9  # nothing is left to train
+    axon._session[1]._run.end(RunStatus.COMPLETED)
+    anew()
+    assert axon.resume(model()) is None
+
+
+# While the store cannot be had
+
+
+@pytest.fixture
+def away(axon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has the store out of reach from the start; what it gives brings it back."""
+    place = tmp_path / "stores"
+    place.touch()
+    monkeypatch.setenv("AXON_STORE_URL", f"sqlite:///{place}/axon.db")
+
+    def back() -> None:
+        place.unlink()
+        place.mkdir()
+
+    return back
+
+
+def test_what_the_store_lacks_counts_all_the_same(axon: Any, away: Callable[[], None], capsys: Any) -> None:
+    with pytest.warns(AxonWarning, match="not being recorded"):
+        made = [
+            axon.checkpoint(model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
+            for epoch in range(3)
+        ]
+    assert not any(one.is_recorded for one in made)
+    assert axon.best("loss") is made[-1]
+    assert axon.latest() is made[-1]
+    assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
+    assert "Only what this process has made is looked at" in capsys.readouterr().out
+    restored = model(7)
+    axon.best("loss").restore(restored)
+    assert (restored["w"] == 2).all()
+
+    away()
+    assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
+    assert all(one.is_recorded and one.has_state for one in made)
+    assert axon.checkpoint(model(3), epoch=3).is_recorded
+    assert len({one.run_id for one in axon.checkpoints()}) == 1
+    assert [one.created_at for one in made] == sorted(one.created_at for one in made)
+
+
+@pytest.mark.parametrize("named", ["nothing", "a record"])
+def test_a_notebook_that_is_no_file_gets_its_own_back(
+    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    id = "44444444-4444-4444-8444-444444444444"
+    if named == "nothing":
+        monkeypatch.delenv("AXON_NOTEBOOK")
+    else:
+        monkeypatch.setenv("AXON_NOTEBOOK", id)
+    with pytest.warns(AxonWarning):
+        axon.checkpoint(model(), epoch=0)
+    away()
+    if named == "a record":
+        store = open_store(f"sqlite:///{tmp_path}/stores/axon.db")
+        NotebookRepository(store).create(NewNotebook(id=id, user_id="ada", name="by hand"))
+        store.close()
+    assert [one.is_recorded for one in axon.checkpoints()] == [True]
+    for epoch in (1, 2):
+        assert axon.checkpoint(model(), epoch=epoch).is_recorded
+    assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
+
+
+def test_to_resume_without_a_store_is_to_train_anew(axon: Any, away: Callable[[], None]) -> None:
+    with pytest.warns(AxonWarning, match="Training begins anew"):
+        assert axon.resume(model()) is None
+    with pytest.raises(StoreError):
+        axon.resume(model(), any=True)
+
+
+def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
+    axon: Any, records: NotebookRepository
+) -> None:
+    first = axon.checkpoint(model(), epoch=0)
+    records.delete(first.record.notebook_id)
+    with pytest.warns(AxonWarning, match="not found"):
+        made = axon.checkpoint(model(1), epoch=1)
+    assert made.is_recorded
+    assert made.has_state
+    assert [one.epoch for one in axon.checkpoints()] == [1]
+    assert axon.checkpoint(model(2), epoch=2).is_recorded
+
+
+def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
+    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_way = tmp_path / "states"
+    in_the_way.touch()
+    monkeypatch.setenv("AXON_STATES_ROOT", str(in_the_way / "below"))
+    with pytest.warns(AxonWarning) as told:
+        assert not axon.checkpoint(None, epoch=0, metrics={"loss": 1}).is_recorded
+    assert "could not be noted either" in str(told[-1].message)
