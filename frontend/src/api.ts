@@ -2,6 +2,7 @@
 
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
+import type { TranslationBundle } from '@jupyterlab/translation';
 
 import type {
   ICellChange,
@@ -52,10 +53,12 @@ type Query = Record<string, string | number | boolean | undefined>;
  */
 export class AxonClient {
   readonly #settings: ServerConnection.ISettings;
+  readonly #trans: TranslationBundle;
   readonly #kept = new Map<string, IKept>();
 
-  constructor(settings: ServerConnection.ISettings) {
+  constructor(settings: ServerConnection.ISettings, trans: TranslationBundle) {
     this.#settings = settings;
+    this.#trans = trans;
   }
 
   /** The record of the notebook file at a path of the contents API, if there is one. */
@@ -160,7 +163,7 @@ export class AxonClient {
 
   async #get<T>(path: string, query: Query = {}): Promise<T> {
     const response = await this.#request(this.#url(path, query), {});
-    return (await response.json()) as T;
+    return this.#read(response);
   }
 
   async #list<T>(path: string, query: Query): Promise<IPage<T>> {
@@ -171,7 +174,7 @@ export class AxonClient {
     if (response.status === 304 && kept !== undefined) {
       return kept.page as IPage<T>;
     }
-    const items = (await response.json()) as T[];
+    const items = await this.#read<T[]>(response);
     const page = { items, total: Number(response.headers.get('X-Total-Count') ?? items.length) };
     const etag = response.headers.get('ETag');
     if (etag !== null && query['since'] === undefined) {
@@ -185,7 +188,22 @@ export class AxonClient {
       method,
       ...(body === undefined ? {} : { body: JSON.stringify(body) })
     });
-    return (response.status === 204 ? undefined : await response.json()) as T;
+    return response.status === 204 ? (undefined as T) : this.#read(response);
+  }
+
+  /** What was answered; a page in place of it comes from a proxy that asks to log in. */
+  async #read<T>(response: Response): Promise<T> {
+    try {
+      return (await response.json()) as T;
+    } catch (error) {
+      if (error instanceof SyntaxError) {
+        throw new Refusal(
+          response.status,
+          this.#trans.__('Something else answered in its place. Reload the page to log in again.')
+        );
+      }
+      throw error;
+    }
   }
 
   async #request(url: string, init: RequestInit): Promise<Response> {

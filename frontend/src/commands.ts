@@ -11,7 +11,7 @@ import {
 } from '@jupyterlab/apputils';
 import { NotebookActions } from '@jupyterlab/notebook';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { copyIcon, downloadIcon } from '@jupyterlab/ui-components';
+import { copyIcon, downloadIcon, notebookIcon } from '@jupyterlab/ui-components';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Widget } from '@lumino/widgets';
 import { Menu } from '@lumino/widgets';
@@ -133,19 +133,28 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     })
   });
 
+  const openVersion = async (model: RecordModel, version: unknown): Promise<void> => {
+    const id = model.summary?.id;
+    if (id === undefined || typeof version !== 'string') {
+      return;
+    }
+    const found = await model.client.version(id, version);
+    const title = trans.__('%1 of %2', model.summary?.name ?? '', timeInFull(found.created_at));
+    show(new VersionView(found, versionView), title);
+  };
+
   commands.addCommand(CommandIDs.openVersion, {
     label: trans.__('Open Version'),
     isVisible: () => false,
-    execute: withModel(async (model, args) => {
-      const id = model.summary?.id;
-      const { version } = args;
-      if (id === undefined || typeof version !== 'string') {
-        return;
-      }
-      const found = await model.client.version(id, version);
-      const title = trans.__('%1 of %2', model.summary?.name ?? '', timeInFull(found.created_at));
-      show(new VersionView(found, versionView), title);
-    })
+    execute: withModel((model, args) => openVersion(model, args['version']))
+  });
+
+  commands.addCommand(CommandIDs.openNotebook, {
+    label: trans.__('Open the Notebook It Came From'),
+    caption: trans.__('The notebook as it was when the checkpoint was made, to be read'),
+    icon: notebookIcon,
+    isEnabled: args => chosenOne(args)?.detail?.version_id !== undefined,
+    execute: withModel((model, args) => openVersion(model, chosenOne(args)?.detail?.version_id))
   });
 
   commands.addCommand(CommandIDs.compareVersions, {
@@ -301,7 +310,11 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     execute: args => {
       const menu = new Menu({ commands });
       const chosenIds = { ids: chosen(args) };
-      for (const command of [CommandIDs.insertRestore, CommandIDs.copyRestore]) {
+      for (const command of [
+        CommandIDs.insertRestore,
+        CommandIDs.copyRestore,
+        CommandIDs.openNotebook
+      ]) {
         menu.addItem({ command, args: chosenIds });
       }
       menu.addItem({ type: 'separator' });

@@ -21,6 +21,7 @@ export const CommandIDs = {
   compareVersions: 'axon:compare-versions',
   compareCheckpoints: 'axon:compare-checkpoints',
   checkpointMenu: 'axon:checkpoint-menu',
+  openNotebook: 'axon:open-notebook-of-checkpoint',
   insertRestore: 'axon:insert-restore',
   copyRestore: 'axon:copy-restore',
   downloadModel: 'axon:download-model',

@@ -43,7 +43,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
   ) => {
     const { commands, serviceManager, shell } = app;
     const trans = translator.load(DOMAIN);
-    const client = new AxonClient(serviceManager.serverSettings);
+    const client = new AxonClient(serviceManager.serverSettings, trans);
     const front = new Front(client, tracker, serviceManager.contents);
     const versionView = {
       contentFactory,
@@ -71,7 +71,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
       CommandIDs.editTags,
       CommandIDs.deleteCheckpoints,
       CommandIDs.insertRestore,
-      CommandIDs.copyRestore
+      CommandIDs.copyRestore,
+      CommandIDs.openNotebook
     ]) {
       palette?.addItem({ command, category });
     }

@@ -33,7 +33,7 @@ export interface ITrouble {
   since: Date;
 }
 
-/** What speaks against a checkpoint coming out again; a flag of a cell may lead there. */
+/** What speaks against a checkpoint coming out again: the one that is selected, else the newest. */
 export interface IDrift {
   checkpointId: string;
   flags: IFlag[];
@@ -66,7 +66,7 @@ export class RecordModel implements IDisposable {
     this.client = client;
     this.#path = path;
     this.checkpoints = new Checkpoints(client);
-    this.checkpoints.changed.connect(this.#emit, this);
+    this.checkpoints.changed.connect(this.#onCheckpoints, this);
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:record',
       factory: () => this.#lookOnce(),
@@ -211,6 +211,7 @@ export class RecordModel implements IDisposable {
       this.#notebook = undefined;
       this.#versions = [];
       this.#drift = undefined;
+      this.#driftOf = '';
       this.#seen = '';
       this.checkpoints.clear();
     }
@@ -238,24 +239,43 @@ export class RecordModel implements IDisposable {
     this.#emit();
   }
 
-  /** See whether the code is still what the newest checkpoint came from. */
+  #onCheckpoints(): void {
+    this.#emit();
+    if (this.#summary !== undefined && this.#watchers > 0) {
+      this.#lookForDrift(this.#summary).catch(() => undefined); // the next look at the server tells what is wrong
+    }
+  }
+
+  /** See whether the code is still what the checkpoint that is selected came from; else the newest. */
   async #lookForDrift(summary: INotebookSummary): Promise<void> {
-    const newest = this.checkpoints.newest?.detail;
+    const { newest, selected } = this.checkpoints;
+    const only = selected.size === 1 ? this.checkpoints.row([...selected].join('')) : undefined;
+    const checkpoint = (only ?? newest)?.detail;
     const { id, version_id: now } = summary;
-    const then = newest?.version_id;
-    if (newest === undefined || then === undefined || now === undefined) {
+    const then = checkpoint?.version_id;
+    if (checkpoint === undefined || then === undefined || now === undefined) {
       this.#drift = undefined;
+      this.#driftOf = '';
       return;
     }
-    const key = [newest.id, then, now].join(' ');
+    const key = [checkpoint.id, then, now].join(' ');
     if (key === this.#driftOf) {
       return;
     }
-    const { executed, flags } = await this.client.provenance(id, newest.id);
-    this.#drift = { checkpointId: newest.id, flags };
     this.#driftOf = key;
-    if (executed.length === 0 && then !== now) {
-      this.#drift.flags = await this.#changedSince(id, then, now);
+    try {
+      const { executed, flags } = await this.client.provenance(id, checkpoint.id);
+      const isKnown = executed.length > 0 || then === now;
+      const found = isKnown ? flags : await this.#changedSince(id, then, now);
+      if (key === this.#driftOf) {
+        this.#drift = { checkpointId: checkpoint.id, flags: found };
+        this.#emit();
+      }
+    } catch (error) {
+      if (key === this.#driftOf) {
+        this.#driftOf = '';
+      }
+      throw error;
     }
   }
 

@@ -43,6 +43,15 @@ test('a diff keeps what both texts have', () => {
   );
 });
 
+test('texts too far apart are shown as replaced', () => {
+  const many = (name: string): string =>
+    Array.from({ length: 6000 }, (_, i) => `${name}${i}`).join('\n');
+  const lines = diffLines(`same\n${many('a')}`, `same\n${many('b')}`);
+  assert.equal(lines.filter(({ kind }) => kind === 'same').length, 0);
+  assert.equal(lines.at(-1)?.text, 'b5999');
+  assert.equal(lines.at(-1)?.after, 6001);
+});
+
 test('a diff with an empty text is all of the other', () => {
   assert.deepEqual(
     diffLines('', 'a\nb').map(({ kind }) => kind),

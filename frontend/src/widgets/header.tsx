@@ -112,15 +112,17 @@ function Drift(): React.ReactElement | null {
   if (drift === undefined || row === undefined || drift.flags.length === 0) {
     return null;
   }
+  const run = runWord(trans, checkpoints.order, row.runId);
   return (
     <details className="axon-Notice axon-Drift" open={drift.flags.length <= FEW}>
       <summary>
         {trans._n(
-          'One thing speaks against the newest checkpoint (%2, epoch %3) coming out again:',
-          '%1 things speak against the newest checkpoint (%2, epoch %3) coming out again:',
+          'One thing speaks against %2 coming out again:',
+          '%1 things speak against %2 coming out again:',
           drift.flags.length,
-          runWord(trans, checkpoints.order, row.runId),
-          row.epoch
+          row.id === checkpoints.newest?.id
+            ? trans.__('the newest checkpoint (%1, epoch %2)', run, row.epoch)
+            : trans.__('the selected checkpoint (%1, epoch %2)', run, row.epoch)
         )}
       </summary>
       <ul>

@@ -9,6 +9,7 @@ import { PanelContext } from './context.ts';
 export class PanelPart extends ReactWidget {
   readonly #component: React.ComponentType;
   #context: IPanelContext | undefined;
+  #key = 0;
 
   constructor(component: React.ComponentType, context?: IPanelContext) {
     super();
@@ -18,6 +19,9 @@ export class PanelPart extends ReactWidget {
 
   /** The notebook to show; none where none is in front. */
   set context(context: IPanelContext | undefined) {
+    if (context?.model !== this.#context?.model) {
+      this.#key += 1; // what was typed and chosen was for another notebook
+    }
     this.#context = context;
     this.update();
   }
@@ -29,7 +33,7 @@ export class PanelPart extends ReactWidget {
     const Component = this.#component;
     return (
       <PanelContext.Provider value={this.#context}>
-        <Component key={this.#context.model.path} />
+        <Component key={this.#key} />
       </PanelContext.Provider>
     );
   }
