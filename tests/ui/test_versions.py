@@ -48,7 +48,7 @@ def test_code_that_changed_since_the_newest_checkpoint_is_pointed_at(hands: Hand
     )
     hands.save()
     drift = panel.locator(".axon-Drift")
-    expect(drift).to_contain_text("it has changed since")
+    expect(drift).to_contain_text("has changed since")
     assert "train(lr / 2)" in file.read_text()
     drift.get_by_role("button", name="Cell 2").click()
     assert hands.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 1

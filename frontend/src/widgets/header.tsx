@@ -11,8 +11,6 @@ import { flagWord, runWord, timeAgo, timeInFull } from './words.ts';
 
 /** Milliseconds after which times are told anew. */
 const TICK = 5000;
-/** Flags that are shown without being asked for. */
-const FEW = 2;
 
 export function Header(): React.ReactElement {
   const { model, trans, commands } = usePanel();
@@ -105,6 +103,7 @@ function NoRecord(): React.ReactElement | null {
   );
 }
 
+/** Why the checkpoint that is selected, or the newest, may not come out of the notebook again. */
 function Drift(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
   const { checkpoints, drift, summary } = model;
@@ -113,21 +112,26 @@ function Drift(): React.ReactElement | null {
     return null;
   }
   const run = runWord(trans, checkpoints.order, row.runId);
+  const kinds = [...new Set(drift.flags.map(flag => flag.kind))];
+  const isMild = kinds.every(kind => kind === 'rerun');
   return (
-    <details className="axon-Notice axon-Drift" open={drift.flags.length <= FEW}>
+    <details
+      key={row.id}
+      className={`axon-Notice axon-Drift${isMild ? ' axon-mod-mild' : ''}`}
+      open={!isMild}
+    >
       <summary>
-        {trans._n(
-          'One thing speaks against %2 coming out again:',
-          '%1 things speak against %2 coming out again:',
-          drift.flags.length,
-          row.id === checkpoints.newest?.id
-            ? trans.__('the newest checkpoint (%1, epoch %2)', run, row.epoch)
-            : trans.__('the selected checkpoint (%1, epoch %2)', run, row.epoch)
-        )}
+        {row.id === checkpoints.newest?.id
+          ? trans.__('The newest checkpoint (%1, epoch %2) may not be reproducible', run, row.epoch)
+          : trans.__(
+              'The selected checkpoint (%1, epoch %2) may not be reproducible',
+              run,
+              row.epoch
+            )}
       </summary>
       <ul>
-        {drift.flags.map((flag, index) => (
-          <Flag key={index} flag={flag} />
+        {kinds.map(kind => (
+          <Flags key={kind} kind={kind} flags={drift.flags.filter(flag => flag.kind === kind)} />
         ))}
       </ul>
       <Button
@@ -148,14 +152,23 @@ function Drift(): React.ReactElement | null {
   );
 }
 
-function Flag({ flag }: { flag: IFlag }): React.ReactElement {
+interface IFlagsProps {
+  kind: IFlag['kind'];
+  flags: readonly IFlag[];
+}
+
+/** The cells that one thing is to be said of. */
+function Flags({ kind, flags }: IFlagsProps): React.ReactElement {
   const { model, trans, commands } = usePanel();
-  const cell = flag.cell_id;
-  const place = (model.notebook?.cells.findIndex(({ id }) => id === cell) ?? -1) + 1;
+  const places = new Map(model.notebook?.cells.map(({ id }, index) => [id, index + 1]));
+  const cells = flags.flatMap(({ cell_id: cell }) => {
+    const place = cell === undefined ? undefined : places.get(cell);
+    return cell === undefined || place === undefined ? [] : { cell, place };
+  });
   return (
     <li>
-      {cell !== undefined && place > 0 && (
-        <>
+      {cells.map(({ cell, place }) => (
+        <React.Fragment key={cell}>
           <Button
             minimal
             small
@@ -163,11 +176,10 @@ function Flag({ flag }: { flag: IFlag }): React.ReactElement {
             onClick={() => void commands.execute(CommandIDs.goToCell, { cell })}
           >
             {trans.__('Cell %1', place)}
-          </Button>
-          {': '}
-        </>
-      )}
-      {flagWord(trans, flag)}
+          </Button>{' '}
+        </React.Fragment>
+      ))}
+      {flagWord(trans, kind, flags.length)}
     </li>
   );
 }

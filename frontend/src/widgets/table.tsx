@@ -1,6 +1,6 @@
 /** The table of checkpoints; only the rows in view are drawn. */
 
-import { Button, ellipsesIcon, FilterBox } from '@jupyterlab/ui-components';
+import { Button, closeIcon, ellipsesIcon, FilterBox } from '@jupyterlab/ui-components';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
@@ -90,11 +90,13 @@ function Selected(): React.ReactElement | null {
       <Button
         minimal
         small
+        title={trans.__('Select none')}
+        aria-label={trans.__('Select none')}
         onClick={() => {
           checkpoints.select([]);
         }}
       >
-        {trans.__('Clear')}
+        <closeIcon.react tag="span" width="12px" />
       </Button>
     </div>
   );

@@ -27,15 +27,15 @@ export function Versions(): React.ReactElement | null {
       {versions.map(version => {
         const isNow = version.id === summary.version_id;
         const count = used.get(version.id) ?? 0;
+        const cells = trans._n('%1 cell', '%1 cells', version.cell_count);
         const time = timeInFull(version.created_at);
         return (
           <li key={version.id} data-version={version.id}>
             <span className="axon-Versions-time" title={time}>
               {isNow ? trans.__('now') : timeAgo(version.created_at)}
             </span>
-            <span className="axon-Versions-what">
-              {trans._n('%1 cell', '%1 cells', version.cell_count)}
-              {count > 0 && ` · ${trans._n('%1 checkpoint', '%1 checkpoints', count)}`}
+            <span className="axon-Versions-what" title={cells}>
+              {count > 0 ? trans._n('%1 checkpoint', '%1 checkpoints', count) : cells}
             </span>
             <Button
               minimal

@@ -58,20 +58,45 @@ export function timeInFull(moment: string | Date): string {
   return new Date(moment).toLocaleString(document.documentElement.lang || undefined);
 }
 
-export function flagWord(trans: TranslationBundle, flag: IFlag): string {
-  switch (flag.kind) {
+/** What a kind of flag says of so many cells, which are named before it. */
+export function flagWord(trans: TranslationBundle, kind: IFlag['kind'], cells: number): string {
+  switch (kind) {
     case 'drifted':
-      return trans.__('the checkpoint came from this cell as it was; it has changed since.');
+      return trans._n(
+        'has changed since the checkpoint came from it.',
+        'have changed since the checkpoint came from them.',
+        cells
+      );
     case 'edited':
-      return trans.__('this cell had been edited and not run again.');
+      return trans._n(
+        'had been edited and not run again.',
+        'had been edited and not run again.',
+        cells
+      );
     case 'out_of_order':
-      return trans.__('this cell had run out of the order of the notebook.');
+      return trans._n(
+        'had run out of the notebook’s order.',
+        'had run out of the notebook’s order.',
+        cells
+      );
     case 'rerun':
-      return trans.__('this cell had run more than once; what earlier runs left may matter.');
+      return trans._n(
+        'had run more than once; what earlier runs left may matter.',
+        'had run more than once; what earlier runs left may matter.',
+        cells
+      );
     case 'deleted':
-      return trans.__('code that led to it is in the notebook no more.');
+      return trans._n(
+        'A cell that led to it is in the notebook no more.',
+        '%1 cells that led to it are in the notebook no more.',
+        cells
+      );
     case 'not_run':
-      return trans.__('this cell, above the one that trained, had not run.');
+      return trans._n(
+        'above the one that trained, had not run.',
+        'above the one that trained, had not run.',
+        cells
+      );
   }
 }
 
