@@ -53,6 +53,8 @@ class PanelHook(BuildHookInterface[Any]):
     def _is_stale(self) -> bool:
         if not self._manifest.exists():
             return True
+        if Path(self.root, "PKG-INFO").exists():  # a source distribution: files are as old as its unpacking
+            return False
         built = self._manifest.stat().st_mtime
         return any(source.stat().st_mtime > built for source in self._sources())
 

@@ -105,12 +105,14 @@ def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
 
 
 def find_chromium() -> str:
-    """Where Chromium is."""
+    """Where Chromium is: what AXON_CHROMIUM names, or the first on the PATH."""
+    if named := os.environ.get("AXON_CHROMIUM"):
+        return named
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if found := shutil.which(name):
             return found
     raise RuntimeError(
-        "the browser tests need Chromium: install the package chromium (Debian, Fedora) or Chrome"
+        "the browser tests need Chromium or Chrome: tests/system.sh chromium says how to get it"
     )
 
 
