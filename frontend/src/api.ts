@@ -21,6 +21,9 @@ import type {
 /** The most that a list gives at once. */
 export const PAGE = 1000;
 
+/** Answers that are kept to be asked for by their tags. */
+const MOST_KEPT = 100;
+
 /** The server answered that it will not; `message` says why, in its words. */
 export class Refusal extends Error {
   readonly status: number;
@@ -175,7 +178,12 @@ export class AxonClient {
     const page = { items, total: Number(response.headers.get('X-Total-Count') ?? items.length) };
     const etag = response.headers.get('ETag');
     if (etag !== null && query['since'] === undefined) {
+      this.#kept.delete(url); // so that it is the youngest
       this.#kept.set(url, { etag, page });
+      const [oldest] = this.#kept.keys();
+      if (this.#kept.size > MOST_KEPT && oldest !== undefined) {
+        this.#kept.delete(oldest);
+      }
     }
     return page;
   }

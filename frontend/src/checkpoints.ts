@@ -4,11 +4,11 @@ import type { IDisposable } from '@lumino/disposable';
 import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
-import type { AxonClient } from './api.ts';
+import type { AxonClient, IPage } from './api.ts';
 import { PAGE, Refusal } from './api.ts';
 import { favourite, isMinimized } from './pure/metrics.ts';
-import type { IRow } from './pure/rows.ts';
-import { metricNames, rowOf, rowsOfSeries, runOrder } from './pure/rows.ts';
+import type { IMost, IRow } from './pure/rows.ts';
+import { metricNames, mostOf, rowOf, rowsOfSeries, runOrder } from './pure/rows.ts';
 import type { ICheckpoint, ICheckpointChange, IRun } from './records.ts';
 
 /** The metric that best means, and whether less of it is better. */
@@ -19,7 +19,8 @@ export interface IMeasure {
 
 /**
  * Rows come twice: at once in the columns of the metrics, then page by page with what else there is of each checkpoint
- * (tags, pins, sizes). Afterwards only what is new is asked for, and all of it again when the count says that some are gone.
+ * (tags, pins, sizes). Afterwards what is new is asked for, what others may have changed of the newest, of the older ones
+ * by turns, and all of it again when the count says that some are gone.
  */
 export class Checkpoints implements IDisposable {
   readonly #client: AxonClient;
@@ -28,6 +29,7 @@ export class Checkpoints implements IDisposable {
   #rows = new Map<string, IRow>();
   #list: readonly IRow[] = [];
   #metrics: readonly string[] = [];
+  #most: IMost = { epoch: 0, step: 0 };
   #order: readonly string[] = [];
   #runs = new Map<string, IRun>();
   #measure: IMeasure | undefined;
@@ -36,8 +38,8 @@ export class Checkpoints implements IDisposable {
   #revision = 0;
   #selected: ReadonlySet<string> = new Set();
   #loaded = false;
-  #stale = false;
-  #seen: unknown;
+  #turn = 0;
+  readonly #seen = new WeakSet();
 
   constructor(client: AxonClient) {
     this.#client = client;
@@ -63,6 +65,11 @@ export class Checkpoints implements IDisposable {
 
   get metrics(): readonly string[] {
     return this.#metrics;
+  }
+
+  /** The greatest epoch and step. */
+  get most(): IMost {
+    return this.#most;
   }
 
   /** The ids of runs, by when they began. */
@@ -149,9 +156,9 @@ export class Checkpoints implements IDisposable {
     this.#take(new Map());
   }
 
-  /** Somebody else may have changed older tags and pins: ask for more of them again at the next refresh. */
-  forgetLabels(): void {
-    this.#stale = true;
+  /** At the next refresh ask for all of them again, not only for what is new. */
+  distrust(): void {
+    this.#loaded = false;
   }
 
   /** Bring them up to date with the server. */
@@ -160,6 +167,7 @@ export class Checkpoints implements IDisposable {
     const runs = this.#lookAtRuns();
     if (this.#loaded) {
       await this.#lookForNew();
+      await this.#lookAtOlder();
     } else {
       await this.#load();
     }
@@ -216,7 +224,6 @@ export class Checkpoints implements IDisposable {
     }
     if (id === this.#id) {
       this.#loaded = true;
-      this.#stale = false;
       this.#take(fresh);
     }
   }
@@ -228,12 +235,8 @@ export class Checkpoints implements IDisposable {
 
   async #lookForNew(): Promise<void> {
     const id = this.#id;
-    const newest = await this.#client.checkpoints(id, { limit: this.#stale ? PAGE : RECENT });
-    if (newest !== this.#seen && id === this.#id) {
-      this.#stale = false;
-      this.#seen = newest;
-      this.#merge(newest.items.filter(({ id }) => this.#rows.has(id)));
-    }
+    const newest = await this.#client.checkpoints(id, { limit: RECENT });
+    this.#adopt(id, newest);
     const last = newest.items[0];
     if (newest.total === this.#rows.size && (last === undefined || this.#rows.has(last.id))) {
       return;
@@ -250,6 +253,25 @@ export class Checkpoints implements IDisposable {
     const isStill = (page.items[0] ?? last)?.id === last?.id;
     if (page.total > PAGE || (isStill && this.#rows.size !== newest.total)) {
       await this.#load();
+    }
+  }
+
+  /** Tags and pins of older ones, a part of them each time, in turn. */
+  async #lookAtOlder(): Promise<void> {
+    const id = this.#id;
+    const parts = Math.ceil(this.#rows.size / RECENT) - 1;
+    if (parts > 0) {
+      this.#turn = (this.#turn % parts) + 1;
+      const offset = this.#turn * RECENT;
+      this.#adopt(id, await this.#client.checkpoints(id, { limit: RECENT, offset }));
+    }
+  }
+
+  /** Take what a page says of checkpoints that are known, unless that was done. */
+  #adopt(id: string, page: IPage<ICheckpoint>): void {
+    if (id === this.#id && !this.#seen.has(page)) {
+      this.#seen.add(page);
+      this.#merge(page.items.filter(({ id }) => this.#rows.has(id)));
     }
   }
 
@@ -289,6 +311,7 @@ export class Checkpoints implements IDisposable {
     this.#list = [...rows.values()];
     this.#revision += 1;
     this.#metrics = metricNames(this.#list);
+    this.#most = mostOf(this.#list);
     this.#order = runOrder(this.#list);
     const metric = favourite(this.#metrics);
     if (this.#measure === undefined && metric !== undefined) {
@@ -302,8 +325,8 @@ export class Checkpoints implements IDisposable {
   }
 }
 
-/** Checkpoints whose tags and pins are looked at again and again; others may change them. */
-const RECENT = 100;
+/** Checkpoints whose tags and pins are looked at again each time; others may change them. */
+const RECENT = 250;
 /** In place of a notebook's id, once disposed of. */
 const GONE = '\0';
 

@@ -101,7 +101,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     label: trans.__('Look for Checkpoints'),
     isEnabled: () => front.model !== undefined,
     execute: withModel(model => {
-      model.checkpoints.forgetLabels();
+      model.checkpoints.distrust();
       model.refresh();
     })
   });

@@ -135,7 +135,6 @@ export class RecordModel implements IDisposable {
   /** Keep everything up to date until what this returns is disposed of. */
   watch(): IDisposable {
     this.#watchers += 1;
-    this.checkpoints.forgetLabels();
     this.refresh();
     void this.#poll.start();
     return new DisposableDelegate(() => {

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import Hands
+from hands import VIEWPORT, Desk, Hands
 from lab import Lab, find_chromium, running_lab
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+HAS_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -32,19 +34,26 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(
-        viewport={"width": 1360, "height": 900}, permissions=["clipboard-read"], accept_downloads=True
+        viewport=VIEWPORT, permissions=["clipboard-read", "clipboard-write"], accept_downloads=True
     )
     context.set_default_timeout(20_000)
     yield context
     context.close()
 
 
+@pytest.fixture(scope="session")
+def desk(context: BrowserContext, lab: Lab) -> Desk:
+    return Desk(context, lab)
+
+
 @pytest.fixture
-def hands(context: BrowserContext, lab: Lab) -> Hands:
-    return Hands(context.new_page(), lab)
+def hands(request: pytest.FixtureRequest, desk: Desk) -> Iterator[Hands]:
+    """Somebody in a JupyterLab with nothing open."""
+    yield desk.hands()
+    desk.clear(reload=request.node.stash.get(HAS_FAILED, False))
 
 
 @pytest.fixture
@@ -60,6 +69,8 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
     hands = getattr(item, "funcargs", {}).get("hands")
+    if report.failed and hands is not None:
+        item.stash[HAS_FAILED] = True
     if report.when == "call" and report.failed and hands is not None:
         folder = Path("build", "ui")
         folder.mkdir(parents=True, exist_ok=True)

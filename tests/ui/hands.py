@@ -5,12 +5,29 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from lab import Lab
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize
 
-#: True once the notebook in front has a kernel that waits for work.
-_IS_READY = """() => {
-  const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
-  return session?.kernel?.connectionStatus === 'connected' && session.kernel.status === 'idle';
+VIEWPORT: ViewportSize = {"width": 1360, "height": 900}
+
+#: True once the notebook in front is the one at a path, if one is asked for, and its kernel waits for work.
+_IS_READY = """path => {
+  const widget = window.jupyterapp?.shell.currentWidget;
+  const session = widget?.sessionContext?.session;
+  return (path === null || widget?.context?.path === path)
+    && session?.kernel?.connectionStatus === 'connected' && session.kernel.status === 'idle';
+}"""
+#: Close everything that is open, unsaved or not, and end the kernels.
+_CLEAR = """async () => {
+  const { serviceManager, shell } = window.jupyterapp;
+  for (const widget of [...shell.widgets('main')]) {
+    widget.dispose();
+  }
+  const panel = [...shell.widgets('right')].find(({ id }) => id === 'axon-panel');
+  panel.content.widgets.forEach((widget, i) => {
+    panel.content[i < 3 ? 'expand' : 'collapse'](i);
+  });
+  shell.collapseRight();
+  await serviceManager.sessions.shutdownAll();
 }"""
 
 
@@ -21,11 +38,22 @@ class Hands:
         self.page = page
         self.lab = lab
 
-    def open(self, path: str, app: str = "lab") -> None:
-        """Open a notebook, and wait until it can be worked with."""
-        tree = "lab/tree" if app == "lab" else "notebooks"
-        self.page.goto(f"{self.lab.url}/{tree}/{quote(path)}?token={self.lab.token}&reset")
-        self.page.wait_for_function(_IS_READY)
+    def arrive(self, path: str | None = None, app: str = "lab") -> None:
+        """Load the application, with a notebook if a path is given, and wait until it can be worked with."""
+        if path is None:
+            place = "lab"
+        else:
+            place = f"{'lab/tree' if app == 'lab' else 'notebooks'}/{quote(path)}"
+        self.page.goto(f"{self.lab.url}/{place}?token={self.lab.token}&reset")
+        if path is None:
+            self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        else:
+            self.page.wait_for_function(_IS_READY, arg=None)
+
+    def open(self, path: str) -> None:
+        """Open a notebook where the application is loaded, and wait until it can be worked with."""
+        self.command("docmanager:open", path=path)
+        self.page.wait_for_function(_IS_READY, arg=path)
 
     def command(self, id: str, **args: object) -> None:
         """What the palette or a menu would do."""
@@ -34,7 +62,9 @@ class Hands:
         )
 
     def open_panel(self) -> Locator:
-        self.page.locator(".axon-StatusButton button, .axon-StatusButton jp-button").first.click()
+        self.page.locator(
+            ".axon-StatusButton button:visible, .axon-StatusButton jp-button:visible"
+        ).first.click()
         panel = self.panel
         panel.wait_for(state="visible")
         return panel
@@ -57,3 +87,35 @@ class Hands:
 
     def save(self) -> None:
         self.command("docmanager:save")
+
+
+class Desk:
+    """A page that tests share one after the other: to load one takes ten times as long as to open a notebook in it."""
+
+    def __init__(self, context: BrowserContext, lab: Lab) -> None:
+        self._context = context
+        self._lab = lab
+        self._hands: Hands | None = None
+
+    def hands(self) -> Hands:
+        """Somebody at the page, where nothing is open."""
+        if self._hands is None:
+            self._hands = Hands(self._context.new_page(), self._lab)
+            self._hands.arrive()
+        return self._hands
+
+    def clear(self, *, reload: bool) -> None:
+        """Leave nothing of what was done; with ``reload`` the page neither, as after a failure."""
+        assert self._hands is not None
+        page = self._hands.page
+        for other in self._context.pages:
+            if other is not page or reload:
+                other.close()
+        if reload:
+            self._hands = None
+            return
+        page.unroute_all()
+        page.set_viewport_size(VIEWPORT)
+        for _ in range(2):
+            page.keyboard.press("Escape")  # a menu, a dialog
+        page.evaluate(_CLEAR)

@@ -165,7 +165,7 @@ def test_the_keyboard_is_enough(hands: Hands, made: list[Any]) -> None:
 
 def test_what_one_tab_changes_the_other_shows(hands: Hands, made: list[Any], path: str) -> None:
     other = Hands(hands.page.context.new_page(), hands.lab)
-    other.open(path)
+    other.arrive(path)
     other.open_panel()
     expect(other.rows).to_have_count(3)
     choose(other, made[0], "Delete Checkpoint")

@@ -17,3 +17,12 @@ export function restoreCell(checkpointId: string, sources: Iterable<string>): st
   }
   return `${IMPORT}\n\n${restoreLine(checkpointId)}`;
 }
+
+/** How a notebook makes a checkpoint. */
+export const CHECKPOINT_EXAMPLE = `${IMPORT}
+
+axon.checkpoint(
+    model, optimizer,
+    epoch=epoch,
+    metrics={"val_loss": val_loss},
+)`;

@@ -64,6 +64,21 @@ export function metricNames(rows: Iterable<IRow>): string[] {
   );
 }
 
+export interface IMost {
+  epoch: number;
+  step: number;
+}
+
+/** The greatest epoch and step. */
+export function mostOf(rows: Iterable<IRow>): IMost {
+  const most = { epoch: 0, step: 0 };
+  for (const row of rows) {
+    most.epoch = Math.max(most.epoch, row.epoch);
+    most.step = Math.max(most.step, row.step);
+  }
+  return most;
+}
+
 /** Runs by when their first checkpoint came; a run's place here gives it its number and colour. */
 export function runOrder(rows: Iterable<IRow>): string[] {
   const first = new Map<string, string>();

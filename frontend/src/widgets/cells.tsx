@@ -30,7 +30,7 @@ export function Cells(): React.ReactElement | null {
               </span>
             )}
             <span className="axon-Cells-count">
-              {cell.execution_count === undefined ? '' : `[${cell.execution_count}]`}
+              {cell.cell_type === 'code' && `[${cell.execution_count ?? ' '}]`}
             </span>
             <code>{firstLine(cell.source)}</code>
           </button>

@@ -19,7 +19,6 @@ export interface IChartOptions {
   /** Runs in order; their places give them their colours. */
   runs: readonly string[];
   runName: (runId: string) => string;
-  axisName: string;
   /** The cursor is at a point, or has left. */
   onCursor: (cursor: ICursor | undefined) => void;
   onZoom: (isZoomed: boolean) => void;
@@ -195,12 +194,9 @@ export class Chart {
       axes: [
         {
           ...axis,
-          size: 32,
+          size: 24,
           space: 48,
-          incrs: WHOLE,
-          label: this.#options.axisName,
-          labelSize: 14,
-          labelFont: font
+          incrs: WHOLE
         },
         {
           ...axis,

@@ -10,6 +10,7 @@ import { formatNumber } from '../pure/metrics.ts';
 import type { ICursor } from './chart.ts';
 import { Chart, colourPlace } from './chart.ts';
 import { usePanel, useSignal } from './context.ts';
+import { NoCurves } from './empty.tsx';
 import { MeasureSelect } from './measure.tsx';
 import { runWord } from './words.ts';
 
@@ -38,7 +39,7 @@ export function Curves(): React.ReactElement | null {
     [rows, runs, metric, axis, log, hidden]
   );
   if (drawn === undefined || metric === undefined) {
-    return <NoCheckpoints />;
+    return <NoCurves />;
   }
   return (
     <div className="axon-Curves">
@@ -94,27 +95,6 @@ export function Curves(): React.ReactElement | null {
   );
 }
 
-/** What to do where there is nothing to draw. */
-export function NoCheckpoints(): React.ReactElement | null {
-  const { model, trans } = usePanel();
-  if (model.summary === undefined) {
-    return null;
-  }
-  if (!model.checkpoints.isLoaded) {
-    return <p className="axon-Hint">{trans.__('Looking for checkpoints…')}</p>;
-  }
-  const example =
-    'import jupyter_axon_notebooks as axon\n\naxon.checkpoint(\n    model, optimizer,\n    epoch=epoch,\n    metrics={"val_loss": val_loss},\n)';
-  return model.checkpoints.rows.length > 0 ? (
-    <p className="axon-Hint">{trans.__('No checkpoint has a metric with a number.')}</p>
-  ) : (
-    <div className="axon-Empty">
-      <p>{trans.__('No checkpoints yet. In the loop that trains:')}</p>
-      <pre>{example}</pre>
-    </div>
-  );
-}
-
 interface IPlotProps {
   drawn: ICurves;
   metric: string;
@@ -143,7 +123,6 @@ function Plot({ drawn, metric, axis, log, onCursor }: IPlotProps): React.ReactEl
       log,
       runs: order,
       runName: run => runWord(trans, order, run),
-      axisName,
       onCursor,
       onZoom: setZoomed
     });
@@ -256,19 +235,21 @@ function Legend({
           return (
             <tr key={run} data-run={colourPlace(place)}>
               <th scope="row">
-                <label>
-                  <input
-                    type="checkbox"
-                    checked={!hidden.has(run)}
-                    onChange={() => {
-                      onToggle(run);
-                    }}
-                  />
-                  <span className="axon-Legend-colour" aria-hidden="true" />
-                  {runWord(trans, order, run)}
-                </label>
-                {status === 'running' && <em> {trans.__('running')}</em>}
-                {run === bestRun && <em> {trans.__('best')}</em>}
+                <span className="axon-Legend-run">
+                  <label>
+                    <input
+                      type="checkbox"
+                      checked={!hidden.has(run)}
+                      onChange={() => {
+                        onToggle(run);
+                      }}
+                    />
+                    <span className="axon-Legend-colour" aria-hidden="true" />
+                    {runWord(trans, order, run)}
+                  </label>
+                  {status === 'running' && <em>{trans.__('running')}</em>}
+                  {run === bestRun && <em>{trans.__('best')}</em>}
+                </span>
               </th>
               <td>{summary?.points ?? ''}</td>
               <td>{shown(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>

@@ -20,7 +20,7 @@ export function Header(): React.ReactElement {
   return (
     <div className="axon-Header">
       <div className="axon-Header-title">
-        <h2 title={model.path}>{summary?.name ?? baseName(model.path)}</h2>
+        <h2 title={model.path}>{summary?.name ?? stem(model.path)}</h2>
         {summary !== undefined && <StatusBadge status={summary.status} trans={trans} />}
         <Button
           minimal
@@ -98,9 +98,13 @@ function NoRecord(): React.ReactElement | null {
   return (
     <div className="axon-Empty">
       <p>{trans.__('This notebook has no record yet. It gets one when it is saved.')}</p>
-      <Button onClick={() => void commands.execute(CommandIDs.record)}>
+      <button
+        type="button"
+        className="jp-mod-styled jp-mod-accept"
+        onClick={() => void commands.execute(CommandIDs.record)}
+      >
         {trans.__('Save and record it')}
-      </Button>
+      </button>
     </div>
   );
 }
@@ -174,6 +178,6 @@ export function firstLine(source: string): string {
   return source.trimStart().split('\n', 1)[0] ?? '';
 }
 
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1);
+function stem(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1).replace(/\.ipynb$/, '');
 }

@@ -19,11 +19,12 @@ import { Curves } from './curves.tsx';
 import { Header } from './header.tsx';
 import { PanelPart } from './part.tsx';
 import { RecordForm } from './record.tsx';
+import { shareRoom } from './room.ts';
 import { CheckpointTable } from './table.tsx';
 import { Versions } from './versions.tsx';
 
-/** The room that each section has when it is open, as parts of the whole. */
-const SIZES = [1, 2.5, 2.5, 2, 2];
+/** The room that each section has at first when it is open, as parts of the whole. */
+const PARTS = [1.5, 2.7, 2.6, 2, 2];
 /** Sections from here on are closed at first. */
 const FIRST_CLOSED = 3;
 
@@ -60,27 +61,26 @@ export class TrainingPanel extends SidePanel {
     const header = new PanelPart(Header);
     this.#parts.push(header);
     this.header.addWidget(header);
-    const sections: [React.ComponentType, string][] = [
-      [RecordForm, this.#trans.__('Record')],
-      [Curves, this.#trans.__('Curves')],
-      [CheckpointTable, this.#trans.__('Checkpoints')],
-      [Cells, this.#trans.__('Cells')],
-      [Versions, this.#trans.__('Versions')]
+    const sections: [React.ComponentType, string, string][] = [
+      [RecordForm, 'record', this.#trans.__('Record')],
+      [Curves, 'curves', this.#trans.__('Curves')],
+      [CheckpointTable, 'checkpoints', this.#trans.__('Checkpoints')],
+      [Cells, 'cells', this.#trans.__('Cells')],
+      [Versions, 'versions', this.#trans.__('Versions')]
     ];
-    for (const [component, title] of sections) {
+    for (const [component, name, title] of sections) {
       const part = new PanelPart(component);
       part.title.label = title;
       part.addClass('axon-Section');
+      part.node.dataset['section'] = name;
       this.#parts.push(part);
       this.addWidget(part);
     }
     if (this.content instanceof AccordionPanel) {
-      for (let index = FIRST_CLOSED; index < SIZES.length; index += 1) {
+      for (let index = FIRST_CLOSED; index < PARTS.length; index += 1) {
         this.content.collapse(index);
       }
-      shareRoom(this.content);
-      // What is closed before it has been laid out would open with no room at all.
-      this.content.expansionToggled.connect(shareRoom);
+      shareRoom(this.content, PARTS);
     }
     options.front.changed.connect(this.#follow, this);
   }
@@ -108,6 +108,7 @@ export class TrainingPanel extends SidePanel {
   }
 
   #rest(): void {
+    this.#model?.changed.disconnect(this.#arrange, this);
     this.#watch?.dispose();
     this.#watch = undefined;
     this.#model = undefined;
@@ -121,8 +122,10 @@ export class TrainingPanel extends SidePanel {
     }
     this.#rest();
     this.#model = model;
+    model?.changed.connect(this.#arrange, this);
     this.#watch = model?.watch();
     this.toggleClass('axon-mod-none', model === undefined);
+    this.#arrange();
     this.node.dataset['none'] = this.#trans.__('Open a notebook to see its training record here.');
     for (const part of this.#parts) {
       part.context =
@@ -136,9 +139,10 @@ export class TrainingPanel extends SidePanel {
             };
     }
   }
-}
 
-/** Give the sections that are open the parts of the whole that are theirs. */
-function shareRoom(accordion: AccordionPanel): void {
-  accordion.setRelativeSizes(SIZES.map((size, i) => (accordion.widgets[i]?.isHidden ? 0 : size)));
+  /** Sections are of a record; where there is none, there is nothing to be in them. */
+  #arrange(): void {
+    const { isLoaded, summary } = this.#model ?? {};
+    this.toggleClass('axon-mod-unrecorded', isLoaded === true && summary === undefined);
+  }
 }

@@ -1,8 +1,9 @@
 /** The history of the notebook. */
 
-import { Button } from '@jupyterlab/ui-components';
+import { Button, launchIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { compareIcon } from '../icons.ts';
 import { CommandIDs } from '../ids.ts';
 import { usePanel } from './context.ts';
 import { timeAgo, timeInFull } from './words.ts';
@@ -28,6 +29,8 @@ export function Versions(): React.ReactElement | null {
         const isNow = version.id === summary.version_id;
         const count = used.get(version.id) ?? 0;
         const time = timeInFull(version.created_at);
+        const open = trans.__('Open the version of %1', time);
+        const compare = trans.__('Compare the version of %1 with now', time);
         return (
           <li key={version.id} data-version={version.id}>
             <span className="axon-Versions-time" title={time}>
@@ -40,16 +43,18 @@ export function Versions(): React.ReactElement | null {
             <Button
               minimal
               small
-              aria-label={trans.__('Open the version of %1', time)}
+              title={open}
+              aria-label={open}
               onClick={() => void commands.execute(CommandIDs.openVersion, { version: version.id })}
             >
-              {trans.__('Open')}
+              <launchIcon.react tag="span" width="14px" height="14px" />
             </Button>
             <Button
               minimal
               small
               disabled={isNow}
-              aria-label={trans.__('Compare the version of %1 with now', time)}
+              title={compare}
+              aria-label={compare}
               onClick={() =>
                 void commands.execute(CommandIDs.compareVersions, {
                   from: version.id,
@@ -57,7 +62,7 @@ export function Versions(): React.ReactElement | null {
                 })
               }
             >
-              {trans.__('Compare')}
+              <compareIcon.react tag="span" />
             </Button>
           </li>
         );

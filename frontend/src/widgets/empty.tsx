@@ -1,0 +1,41 @@
+/** What to do where there are no checkpoints. */
+
+import * as React from 'react';
+
+import { CHECKPOINT_EXAMPLE } from '../pure/python.ts';
+import { usePanel } from './context.ts';
+
+/** In place of the table. */
+export function NoCheckpoints(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  if (model.summary === undefined) {
+    return null;
+  }
+  if (!model.checkpoints.isLoaded) {
+    return <p className="axon-Hint">{trans.__('Looking for checkpoints…')}</p>;
+  }
+  return (
+    <div className="axon-Empty">
+      <p>{trans.__('No checkpoints yet. In the loop that trains:')}</p>
+      <pre tabIndex={0}>{CHECKPOINT_EXAMPLE}</pre>
+    </div>
+  );
+}
+
+/** In place of the curves. */
+export function NoCurves(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  if (model.summary === undefined) {
+    return null;
+  }
+  const { isLoaded, rows } = model.checkpoints;
+  return (
+    <p className="axon-Hint">
+      {!isLoaded
+        ? trans.__('Looking for checkpoints…')
+        : rows.length === 0
+          ? trans.__('Metrics of checkpoints are drawn here, one curve a run.')
+          : trans.__('No checkpoint has a metric with a number.')}
+    </p>
+  );
+}
