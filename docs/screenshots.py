@@ -1,0 +1,124 @@
+"""The README's pictures of the panel, taken anew: `.venv/bin/python docs/screenshots.py`, after `make test-ui`.
+
+The sample training notebook trains in a real JupyterLab: a run that is broken off, one that goes on from it, and one with
+another learning rate. Takes a few minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Locator, ViewportSize, expect, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "ui"))
+
+from hands import Hands  # noqa: E402 - from there
+from lab import Lab, find_chromium, running_lab  # noqa: E402
+
+SAMPLE = "train_digits.ipynb"
+VIEWPORT: ViewportSize = {"width": 1280, "height": 800}
+#: Milliseconds in which a training comes to its end on any machine.
+LONG = 600_000
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        running_lab(Path(home)) as lab,
+        sync_playwright() as playwright,
+    ):
+        shutil.copy(ROOT / "examples" / SAMPLE, lab.root)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        page = browser.new_page(viewport=VIEWPORT)
+        page.set_default_timeout(LONG)
+        expect.set_options(timeout=LONG)
+        hands = Hands(page, lab)
+        hands.arrive(SAMPLE)
+        hands.command("filebrowser:toggle-main")
+        hands.open_panel()
+        train(hands, lab)
+        light(hands)
+        dark(hands)
+        browser.close()
+
+
+def train(hands: Hands, lab: Lab) -> None:
+    """Three runs, the first of which is stopped in the midst of it."""
+    hands.command("notebook:run-all-cells")
+    epochs(hands, lab, 12)
+    hands.command("kernelmenu:interrupt")
+    status(hands, "Stopped")
+    hands.command("notebook:run-all-cells")
+    status(hands, "Completed")
+    change(hands, "rate=3e-4", "rate=1e-3")
+    hands.command("notebook:run-all-cells")
+    status(hands, "Running")
+    status(hands, "Completed")
+    hands.save()
+
+
+def light(hands: Hands) -> None:
+    """The notebook as it is after the training, beside the panel."""
+    curves = hands.panel.locator(".axon-Curves")
+    curves.get_by_label("Metric").select_option("val_loss")
+    scroll_to(hands, "axon.checkpoint(")
+    shoot(hands, "panel")
+
+
+def dark(hands: Hands) -> None:
+    """Two checkpoints compared: what was executed for them, their metrics."""
+    hands.command("apputils:change-theme", theme="JupyterLab Dark")
+    expect(hands.page.locator("body[data-jp-theme-light=false]")).to_be_attached()
+    rows = hands.rows
+    hands.panel.locator("[role=columnheader]", has_text="val_loss").click()
+    rows.first.click()
+    rows.nth(1).click(modifiers=["ControlOrMeta"])
+    hands.command("axon:compare-checkpoints")
+    shoot(hands, "changes")
+
+
+def epochs(hands: Hands, lab: Lab, count: int) -> None:
+    """Wait for so many checkpoints."""
+    expect(hands.panel.locator(".axon-Grid")).to_have_attribute("aria-rowcount", str(count + 1))
+
+
+def status(hands: Hands, word: str) -> None:
+    expect(hands.panel.locator(".axon-Header-title")).to_contain_text(word)
+
+
+def change(hands: Hands, before: str, after: str) -> None:
+    """Edit the cell with that text in it."""
+    hands.page.evaluate(
+        """([before, after]) => {
+          for (const { model } of window.jupyterapp.shell.currentWidget.content.widgets) {
+            model.sharedModel.setSource(model.sharedModel.getSource().replace(before, after));
+          }
+        }""",
+        [before, after],
+    )
+
+
+def scroll_to(hands: Hands, text: str) -> None:
+    hands.page.evaluate(
+        """async text => {
+          const { content } = window.jupyterapp.shell.currentWidget;
+          const index = content.widgets.findIndex(({ model }) => model.sharedModel.getSource().includes(text));
+          content.activeCellIndex = index;
+          await content.scrollToItem(index, 'start');
+        }""",
+        text,
+    )
+
+
+def shoot(hands: Hands, name: str) -> None:
+    hands.page.mouse.move(0, 0)
+    hands.page.screenshot(path=ROOT / "docs" / f"{name}.png", animations="disabled", caret="hide")
+
+
+if __name__ == "__main__":
+    main()
