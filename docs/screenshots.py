@@ -6,19 +6,18 @@ another learning rate. Takes a few minutes.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Locator, ViewportSize, expect, sync_playwright
+from playwright.sync_api import ViewportSize, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "ui"))
 
 from hands import Hands  # noqa: E402 - from there
-from lab import Lab, find_chromium, running_lab  # noqa: E402
+from lab import find_chromium, running_lab  # noqa: E402
 
 SAMPLE = "train_digits.ipynb"
 VIEWPORT: ViewportSize = {"width": 1280, "height": 800}
@@ -41,16 +40,16 @@ def main() -> None:
         hands.arrive(SAMPLE)
         hands.command("filebrowser:toggle-main")
         hands.open_panel()
-        train(hands, lab)
+        train(hands)
         light(hands)
         dark(hands)
         browser.close()
 
 
-def train(hands: Hands, lab: Lab) -> None:
+def train(hands: Hands) -> None:
     """Three runs, the first of which is stopped in the midst of it."""
     hands.command("notebook:run-all-cells")
-    epochs(hands, lab, 12)
+    wait_for_epoch(hands, 12)
     hands.command("kernelmenu:interrupt")
     status(hands, "Stopped")
     hands.command("notebook:run-all-cells")
@@ -75,16 +74,18 @@ def dark(hands: Hands) -> None:
     hands.command("apputils:change-theme", theme="JupyterLab Dark")
     expect(hands.page.locator("body[data-jp-theme-light=false]")).to_be_attached()
     rows = hands.rows
-    hands.panel.locator("[role=columnheader]", has_text="val_loss").click()
-    rows.first.click()
-    rows.nth(1).click(modifiers=["ControlOrMeta"])
+    rows.first.get_by_role("checkbox").check()
+    hands.filter("run 2")
+    rows.first.get_by_role("checkbox").check()
+    hands.filter("")
     hands.command("axon:compare-checkpoints")
     shoot(hands, "changes")
 
 
-def epochs(hands: Hands, lab: Lab, count: int) -> None:
-    """Wait for so many checkpoints."""
-    expect(hands.panel.locator(".axon-Grid")).to_have_attribute("aria-rowcount", str(count + 1))
+def wait_for_epoch(hands: Hands, epoch: int) -> None:
+    hands.page.wait_for_function(
+        "rows => Number(document.querySelector('.axon-Grid')?.ariaRowCount) > rows", arg=epoch + 1
+    )
 
 
 def status(hands: Hands, word: str) -> None:
