@@ -75,9 +75,10 @@ def dark(hands: Hands) -> None:
     expect(hands.page.locator("body[data-jp-theme-light=false]")).to_be_attached()
     rows = hands.rows
     rows.first.get_by_role("checkbox").check()
-    hands.filter("run 2")
+    find = hands.panel.locator("jp-search input")
+    find.fill("run 2")
     rows.first.get_by_role("checkbox").check()
-    hands.filter("")
+    find.fill("")
     hands.command("axon:compare-checkpoints")
     shoot(hands, "changes")
 
