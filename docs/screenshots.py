@@ -1,4 +1,6 @@
-"""The README's pictures of the panel, taken anew: `.venv/bin/python docs/screenshots.py`, after `make test-ui`.
+"""The README's pictures of the panel, taken anew: `.venv/bin/python docs/screenshots.py`.
+
+Needs what `make test` installs, and Pillow, which makes them small.
 
 The sample training notebook trains in a real JupyterLab: a run that is broken off, one that goes on from it, and one with
 another learning rate. Takes a few minutes.
@@ -6,11 +8,13 @@ another learning rate. Takes a few minutes.
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import ViewportSize, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +24,7 @@ from hands import Hands  # noqa: E402 - from there
 from lab import find_chromium, running_lab  # noqa: E402
 
 SAMPLE = "train_digits.ipynb"
-VIEWPORT: ViewportSize = {"width": 1280, "height": 800}
+VIEWPORT: ViewportSize = {"width": 1240, "height": 800}
 #: Milliseconds in which a training comes to its end on any machine.
 LONG = 600_000
 
@@ -47,40 +51,57 @@ def main() -> None:
 
 
 def train(hands: Hands) -> None:
-    """Three runs, the first of which is stopped in the midst of it."""
-    hands.command("notebook:run-all-cells")
+    """Three runs, each in a kernel of its own; the first is stopped in the midst of it."""
+    run_all(hands)
     wait_for_epoch(hands, 12)
-    hands.command("kernelmenu:interrupt")
-    status(hands, "Stopped")
-    hands.command("notebook:run-all-cells")
-    status(hands, "Completed")
+    hands.command("notebook:interrupt-kernel")
+    wait_for_status(hands, "Stopped")
+    run_all(hands)
+    wait_for_status(hands, "Completed")
     change(hands, "rate=3e-4", "rate=1e-3")
-    hands.command("notebook:run-all-cells")
-    status(hands, "Running")
-    status(hands, "Completed")
+    run_all(hands)
+    wait_for_status(hands, "Completed")
     hands.save()
 
 
 def light(hands: Hands) -> None:
     """The notebook as it is after the training, beside the panel."""
+    hands.section("Record").click()
     curves = hands.panel.locator(".axon-Curves")
     curves.get_by_label("Metric").select_option("val_loss")
+    curves.get_by_label("log").check()
     scroll_to(hands, "axon.checkpoint(")
     shoot(hands, "panel")
 
 
 def dark(hands: Hands) -> None:
-    """Two checkpoints compared: what was executed for them, their metrics."""
+    """Two checkpoints compared, one of each learning rate, and a cell that has changed since."""
     hands.command("apputils:change-theme", theme="JupyterLab Dark")
     expect(hands.page.locator("body[data-jp-theme-light=false]")).to_be_attached()
-    rows = hands.rows
-    rows.first.get_by_role("checkbox").check()
+    change(hands, "rate=1e-3", "rate=2e-3")
+    hands.save()
+    expect(hands.panel.locator(".axon-Drift")).to_be_visible()
     find = hands.panel.locator("jp-search input")
-    find.fill("run 2")
-    rows.first.get_by_role("checkbox").check()
+    for run in ("run 2", "run 3"):
+        find.fill(run)
+        newest = hands.rows.first
+        expect(newest).to_contain_text(run)
+        newest.get_by_role("checkbox").check()
     find.fill("")
     hands.command("axon:compare-checkpoints")
     shoot(hands, "changes")
+
+
+def run_all(hands: Hands) -> None:
+    """Begin to train in a new kernel; the command itself ends with the training."""
+    hands.page.evaluate(
+        """async () => {
+          const { commands, shell } = window.jupyterapp;
+          await shell.currentWidget.sessionContext.restartKernel();
+          void commands.execute('notebook:run-all-cells');
+        }"""
+    )
+    wait_for_status(hands, "Running")
 
 
 def wait_for_epoch(hands: Hands, epoch: int) -> None:
@@ -89,7 +110,7 @@ def wait_for_epoch(hands: Hands, epoch: int) -> None:
     )
 
 
-def status(hands: Hands, word: str) -> None:
+def wait_for_status(hands: Hands, word: str) -> None:
     expect(hands.panel.locator(".axon-Header-title")).to_contain_text(word)
 
 
@@ -119,7 +140,9 @@ def scroll_to(hands: Hands, text: str) -> None:
 
 def shoot(hands: Hands, name: str) -> None:
     hands.page.mouse.move(0, 0)
-    hands.page.screenshot(path=ROOT / "docs" / f"{name}.png", animations="disabled", caret="hide")
+    picture = hands.page.screenshot(animations="disabled", caret="hide")
+    with Image.open(io.BytesIO(picture)) as image:
+        image.convert("RGB").quantize(128).save(ROOT / "docs" / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
