@@ -21,25 +21,25 @@ MEASURED := build/benchmarks
 # JupyterLab refuses to run as root unless told that this is meant.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# A locale that orders texts otherwise than by code point, for the tests of PostgreSQL. Containers come without it.
-LOCALE := /usr/share/i18n/locales/en_US
-
-# The sources of the JupyterLab panel, and where JupyterLab finds what they are built into.
+# The sources of the JupyterLab panel, and what JupyterLab finds once they are built and installed.
 PANEL_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path 'frontend/lib/*')
-PANEL_HOME := share/jupyter/labextensions/jupyter-axon-notebooks
+PANEL := share/jupyter/labextensions/jupyter-axon-notebooks/package.json
 NODE := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help lab install frontend test test-frameworks test-long test-min test-collaboration test-ui lint format bench \
-	bench-states clean
+# What the installation of a set of extras brings is looked at after it, not while it goes on.
+.NOTPARALLEL:
+.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-collaboration lint format \
+	bench bench-states clean linux git locales chromium
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
-	@echo "make test    install what the tests need and run all of them, but for those below"
+	@echo "make test    install what the tests need and run all of them, those in the browser too, but for those below"
 	@echo "make test-frameworks     train in real kernels, with PyTorch and scikit-learn"
 	@echo "make test-long           save through servers that fail, kill processes at every turn, have many at work, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
-	@echo "make test-ui             run the tests of the JupyterLab panel in Chromium"
+	@echo "make test-ui             run the tests of the JupyterLab panel alone, in Chromium; they are part of make test"
+	@echo "make coverage            run what make test runs, and see which lines of Python it reached; takes longer"
 	@echo "make frontend            build the panel after a change; reload the page to see it"
 	@echo "make lint    formatting, linting, types and import layers"
 	@echo "make format  apply the formatter"
@@ -52,13 +52,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each set of extras, so that a second run starts at once.
-$(VENV)/.installed-%: pyproject.toml hatch_build.py $(PANEL_SOURCES) $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml hatch_build.py $(BIN)/python
 	@echo "Installing into $(VENV) what '$*' needs; this takes a minute or two."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-install: $(VENV)/.installed-lab
-	@test -e $(VENV)/$(PANEL_HOME)/package.json || echo "The panel could not be built; all else works." >&2
+# pip builds the panel with the package, by a Node.js of its own. Built anew once a source of it has changed.
+%/$(PANEL): $(PANEL_SOURCES)
+	@echo "Building the panel into $*."
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@test -e $@ || echo "The panel could not be built; all else works. What was wrong: make frontend" >&2
+
+install: $(VENV)/.installed-lab $(VENV)/$(PANEL)
 
 # The sample is copied once into a folder of its own: what you change there stays yours.
 lab: install
@@ -69,28 +74,43 @@ lab: install
 # Quicker than to install all of it: the panel alone, for what is installed already.
 frontend: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	cd frontend && $(NODE) npm run --silent build
-	@rm -rf $(VENV)/$(PANEL_HOME) && mkdir -p $(VENV)/$(PANEL_HOME)
-	@cp -R jupyter_axon_notebooks/labextension/. frontend/install.json $(VENV)/$(PANEL_HOME)
+	@rm -rf $(dir $(VENV)/$(PANEL)) && mkdir -p $(dir $(VENV)/$(PANEL))
+	@cp -R jupyter_axon_notebooks/labextension/. frontend/install.json $(dir $(VENV)/$(PANEL))
 
 frontend/node_modules/.package-lock.json: frontend/package-lock.json | $(VENV)/.installed-lint
 	cd frontend && $(NODE) npm ci --ignore-scripts --silent
 	@touch $@
 
-test: $(VENV)/.installed-test | $(LOCALE)
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),--cov --cov-report=term)
+# Of the system; asked for first, so that nobody waits for tests to learn that something is missing.
+linux git locales chromium:
+	@tests/system.sh $@
+
+# All tests, to the last whatever fails: the panel's have to be a pytest run of their own. TEST_ARGS says which ones instead.
+ifdef TEST_ARGS
+test: linux git locales $(VENV)/.installed-test $(VENV)/$(PANEL)
+	$(BIN)/python -m pytest $(COVERAGE) $(TEST_ARGS)
+else
+test: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
+	@status=0; $(TEST_UI) || status=$$?; \
+	echo "$(BIN)/python -m pytest $(COVERAGE)"; $(BIN)/python -m pytest $(COVERAGE) || status=$$?; exit $$status
+endif
+
+# Twice the work for the processor, where nearly all of the time is Python's.
+coverage: COVERAGE := --cov --cov-report=term
+coverage: test
+
+TEST_UI = (cd frontend && $(NODE) npm test --silent) && $(BIN)/python -m pytest $(or $(TEST_ARGS),tests/ui)
+
+test-ui: chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
+	$(TEST_UI)
 
 # What trains: in kernels of JupyterLab's server, nbconvert and papermill, with PyTorch and scikit-learn, the samples too.
-test-frameworks: $(VENV)/.installed-test-frameworks
+test-frameworks: linux git $(VENV)/.installed-test-frameworks
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/frameworks tests/kernel)
 
 # What takes minutes because it starts, kills and outwaits many processes.
-test-long: $(VENV)/.installed-test
+test-long: linux git locales $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/saves tests/together tests/benchmarks)
-
-$(LOCALE):
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y locales; \
-	else echo "The tests need the sources of locales: sudo apt-get install locales" >&2; exit 1; fi
 
 $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	$(PYTHON) -m venv --clear $(VENV_MIN)
@@ -99,25 +119,18 @@ $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	@touch $@
 
 # Python may be as old as pyproject.toml says, but not newer than what was there to build those packages for: 3.10, 3.11.
-test-min: $(VENV_MIN)/.installed | $(LOCALE)
+test-min: linux git locales $(VENV_MIN)/.installed
 	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
 
 # An environment of its own: where jupyter-collaboration is installed, every server loads it, that of `make lab` too.
-$(VENV_COLLABORATION)/.installed: pyproject.toml
+$(VENV_COLLABORATION)/.installed: pyproject.toml hatch_build.py
 	$(PYTHON) -m venv $(VENV_COLLABORATION)
 	$(VENV_COLLABORATION)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-collaboration]'
 	@touch $@
 
-test-collaboration: $(VENV_COLLABORATION)/.installed
+test-collaboration: chromium $(VENV_COLLABORATION)/.installed $(VENV_COLLABORATION)/$(PANEL)
 	$(VENV_COLLABORATION)/bin/python -m pytest $(or $(TEST_ARGS),tests/collaboration)
-
-test-ui: $(VENV)/.installed-test-ui
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium; \
-	else echo "The tests of the panel need Chromium: sudo apt-get install chromium" >&2; exit 1; fi
-	cd frontend && $(NODE) npm test --silent
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/ui)
+	$(if $(TEST_ARGS),,$(VENV_COLLABORATION)/bin/python -m pytest tests/ui_collaboration)
 
 lint: $(VENV)/.installed-lint $(VENV)/.installed-test frontend/node_modules/.package-lock.json
 	$(BIN)/ruff format --check .

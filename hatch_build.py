@@ -53,6 +53,8 @@ class PanelHook(BuildHookInterface[Any]):
     def _is_stale(self) -> bool:
         if not self._manifest.exists():
             return True
+        if Path(self.root, "PKG-INFO").exists():  # a source distribution: files are as old as its unpacking
+            return False
         built = self._manifest.stat().st_mtime
         return any(source.stat().st_mtime > built for source in self._sources())
 
@@ -64,8 +66,14 @@ class PanelHook(BuildHookInterface[Any]):
                 )
 
     def _build(self) -> None:
+        shutil.rmtree(
+            Path(self.root, _BUILT), ignore_errors=True
+        )  # what fails must not pass for what was built before
         npm = shutil.which("npm")
         if npm is None:
             raise FileNotFoundError("there is no npm")
-        for arguments in (["ci", "--ignore-scripts"], ["run", "build"]):
-            subprocess.run([npm, *arguments], cwd=Path(self.root, _SOURCES), check=True)  # noqa: S603 - our own words
+        sources = Path(self.root, _SOURCES)
+        wanted, installed = sources / "package-lock.json", sources / "node_modules" / ".package-lock.json"
+        if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+            subprocess.run([npm, "ci", "--ignore-scripts"], cwd=sources, check=True)  # noqa: S603 - our own words
+        subprocess.run([npm, "run", "build"], cwd=sources, check=True)  # noqa: S603

@@ -85,6 +85,10 @@ class Hands:
         """The head of a section, which opens and closes it."""
         return self.panel.locator(".lm-AccordionPanel-title", has_text=title).first
 
+    def filter(self, query: str) -> None:
+        """Show the checkpoints that are like that."""
+        self.panel.locator("jp-search input").fill(query)
+
     def save(self) -> None:
         self.command("docmanager:save")
 

@@ -12,13 +12,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from jupyter_axon_notebooks.records import NewCheckpoint
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
 
 #: Seconds after which something that should happen counts as never happening.
 PATIENCE = 60.0
@@ -27,11 +31,12 @@ _APPUTILS = "lab/user-settings/@jupyterlab/apputils-extension"
 
 @dataclass
 class Lab:
-    """A running server; ``root`` is its folder."""
+    """A running server; ``root`` is its folder, ``data`` Jupyter's data folder."""
 
     url: str
     token: str
     root: Path
+    data: Path
     process: subprocess.Popen[bytes]
 
     def rest(self, method: str, path: str, body: Any = None) -> Any:
@@ -70,6 +75,14 @@ class Lab:
         body = {"epoch": epoch, "step": step, "metrics": {}, **given}
         return self.rest("POST", f"/notebooks/{notebook_id}/checkpoints", body)
 
+    def checkpoints(self, notebook_id: str, made: Iterable[dict[str, Any]]) -> None:
+        """Many new checkpoints at once, past the server: what a kernel of this machine could store."""
+        with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
+            repository = NotebookRepository(store)
+            with store.transaction():
+                for one in made:
+                    repository.create_checkpoint(NewCheckpoint(notebook_id=notebook_id, **one))
+
 
 @contextmanager
 def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
@@ -95,7 +108,7 @@ def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
     environment = {**os.environ, "HOME": str(home), **{name: str(folder) for name, folder in folders.items()}}
     with (home / f"{app}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
-        lab = Lab(f"http://127.0.0.1:{port}", token, root, process)
+        lab = Lab(f"http://127.0.0.1:{port}", token, root, folders["JUPYTER_DATA_DIR"], process)
         try:
             _wait(lab, home / f"{app}.log")
             yield lab
@@ -105,12 +118,14 @@ def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
 
 
 def find_chromium() -> str:
-    """Where Chromium is."""
+    """Where Chromium is: what AXON_CHROMIUM names, or the first on the PATH."""
+    if named := os.environ.get("AXON_CHROMIUM"):
+        return named
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if found := shutil.which(name):
             return found
     raise RuntimeError(
-        "the browser tests need Chromium: install the package chromium (Debian, Fedora) or Chrome"
+        "the browser tests need Chromium or Chrome: tests/system.sh chromium says how to get it"
     )
 
 

@@ -54,9 +54,9 @@ def test_rows_sort_by_any_column_both_ways(hands: Hands, made: list[Any]) -> Non
 
 
 def test_rows_are_filtered(hands: Hands, made: list[Any]) -> None:
-    hands.panel.locator("jp-search input").fill("val_loss<0.7 epoch:2")
+    hands.filter("val_loss<0.7 epoch:2")
     expect(hands.rows).to_have_count(1)
-    expect(hands.panel).to_contain_text("1 of 3 checkpoints")
+    expect(hands.panel).to_contain_text("1 of 3")
 
 
 def test_the_best_is_marked_for_a_metric_and_a_direction(hands: Hands, made: list[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hands import Hands
 from playwright.sync_api import expect
 
@@ -35,17 +36,6 @@ def test_the_palette_and_the_view_menu_open_the_panel(hands: Hands, path: str) -
     page.keyboard.type("Training Panel")
     page.keyboard.press("Enter")
     expect(hands.panel).to_be_hidden()
-
-
-def test_a_notebook_without_a_record_gets_one_when_asked(hands: Hands, path: str) -> None:
-    hands.lab.write(path, "x = 1")
-    hands.open(path)
-    panel = hands.open_panel()
-    expect(panel).to_contain_text("no record yet")
-    panel.get_by_role("button", name="Save and record it").click()
-    expect(panel.locator(".axon-Header")).to_contain_text("Draft")
-    expect(panel).not_to_contain_text("no record yet")
-    expect(panel).to_contain_text("No checkpoints yet")
 
 
 def test_model_dataset_and_tags_can_be_edited(hands: Hands, path: str) -> None:
@@ -127,22 +117,6 @@ def test_a_notebook_that_is_renamed_while_open_keeps_its_record(hands: Hands, pa
     expect(hands.rows).to_have_count(2, timeout=SOON)
 
 
-def test_a_server_that_cannot_be_reached_is_a_quiet_notice(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
-    hands.lab.checkpoint(notebook, 0, 1, metrics={"loss": 0.5})
-    hands.open(path)
-    panel = hands.open_panel()
-    expect(hands.rows).to_have_count(1)
-    hands.page.route("**/axon/**", lambda route: route.abort())
-    expect(panel).to_contain_text("cannot be reached")
-    expect(hands.rows).to_have_count(1)
-    expect(hands.page.locator(".jp-Dialog, .Toastify__toast")).to_have_count(0)
-    hands.page.unroute("**/axon/**")
-    panel.get_by_role("button", name="Look at the server again").click()
-    expect(panel).not_to_contain_text("cannot be reached")
-
-
 def test_the_panel_follows_the_notebook_in_front(hands: Hands, path: str) -> None:
     other = f"other_{path}"
     for name, metrics in ((path, [0.1, 0.2]), (other, [0.3])):
@@ -156,3 +130,45 @@ def test_the_panel_follows_the_notebook_in_front(hands: Hands, path: str) -> Non
     hands.command("docmanager:open", path=other)
     expect(panel.locator(".axon-Header h2")).to_have_text(other.removesuffix(".ipynb"))
     expect(hands.rows).to_have_count(1)
+
+
+def test_sections_keep_the_sizes_they_were_dragged_to_when_others_open_and_close(
+    hands: Hands, path: str
+) -> None:
+    hands.lab.write(path)
+    hands.lab.checkpoint(hands.lab.record(path), 0, 1, metrics={"loss": 0.5})
+    hands.open(path)
+    panel = hands.open_panel()
+    expect(hands.rows).to_have_count(1)
+
+    def heights() -> list[float]:
+        boxes = [panel.locator(f"[data-section={name}]").bounding_box() for name in ("curves", "checkpoints")]
+        return [box["height"] for box in boxes if box is not None]
+
+    title = hands.section("Checkpoints").bounding_box()
+    handle = panel.locator(".lm-SplitPanel-handle:visible").nth(1).bounding_box()
+    assert title is not None
+    assert handle is not None
+    before = heights()
+    mouse = hands.page.mouse
+    mouse.move(handle["x"] + 50, handle["y"] + handle["height"] / 2)
+    mouse.down()
+    mouse.move(handle["x"] + 50, handle["y"] + 120, steps=4)
+    mouse.up()
+    curves, table = dragged = heights()
+    assert dragged != before
+    hands.section("Cells").click()
+    smaller_curves, smaller_table = heights()
+    assert smaller_curves < curves
+    assert smaller_curves / smaller_table == pytest.approx(curves / table, rel=0.15)
+    hands.section("Cells").click()
+    assert heights() == pytest.approx(dragged, rel=0.05)
+
+
+def test_the_whole_record_is_in_view_at_first(hands: Hands, path: str) -> None:
+    hands.lab.write(path)
+    hands.lab.record(path)
+    hands.open(path)
+    section = hands.open_panel().locator("[data-section=record]")
+    expect(section.get_by_label("Description")).to_be_visible()
+    assert section.evaluate("node => node.scrollHeight <= node.clientHeight")

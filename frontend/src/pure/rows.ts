@@ -155,6 +155,9 @@ export function filterRows(
   return rows.filter(row => tests.every(holds => holds(row)));
 }
 
+/** Of an id a filter has to give so much; less would be taken for it by chance. */
+const SHORTEST_ID = 4;
+
 function test(word: string, runName: (runId: string) => string): (row: IRow) => boolean {
   const comparison = /^([^<>=]+)(<=|>=|<|>|=)(-?[\d.]+(?:e-?\d+)?)$/.exec(word);
   if (comparison !== null) {
@@ -170,7 +173,7 @@ function test(word: string, runName: (runId: string) => string): (row: IRow) => 
     return row => String(place[1] === 'epoch' ? row.epoch : row.step) === place[2];
   }
   return row =>
-    row.id.startsWith(word) ||
+    (word.length >= SHORTEST_ID && row.id.startsWith(word)) ||
     runName(row.runId).toLowerCase().includes(word) ||
     (word === 'pinned' && row.detail?.pinned === true) ||
     (row.detail?.tags ?? []).some(tag => tag.toLowerCase().includes(word));

@@ -55,6 +55,7 @@ export class TrainingPanel extends SidePanel {
     this.addClass('axon-Panel');
     this.title.icon = trainingIcon;
     this.title.caption = this.#trans.__('Training: record, curves and checkpoints of the notebook');
+    this.node.tabIndex = -1;
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', this.#trans.__('Training'));
 
@@ -83,6 +84,12 @@ export class TrainingPanel extends SidePanel {
       shareRoom(this.content, PARTS);
     }
     options.front.changed.connect(this.#follow, this);
+  }
+
+  /** Let the keyboard begin here. */
+  protected override onActivateRequest(message: Message): void {
+    super.onActivateRequest(message);
+    this.node.focus();
   }
 
   protected override onAfterShow(message: Message): void {

@@ -15,7 +15,8 @@ export function RecordForm(): React.ReactElement | null {
   }
   const change = (update: INotebookChange): void => {
     model.update(update).catch((error: unknown) => {
-      Notification.error(trans.__('Not changed: %1', String(error)));
+      const reason = error instanceof Error ? error.message : String(error);
+      Notification.error(trans.__('Not changed: %1', reason), { autoClose: 8000 });
     });
   };
   return (
