@@ -95,9 +95,9 @@ class AxonHandler(APIHandler):
         if not self.current_user:
             raise web.HTTPError(HTTPStatus.FORBIDDEN)
         sync = self.services.sync
-        if not sync.is_open:
+        if sync.is_due:
             await self.run(sync.settle)  # tries again
-        _ = sync.opened  # or says why not
+            _ = sync.opened  # or says why not
         await self.prepare_body()
 
     async def prepare_body(self) -> None:

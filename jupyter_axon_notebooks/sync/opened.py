@@ -62,6 +62,7 @@ class OpenedStore(Generic[_Opened]):
         self._ids = ids
         self._opened: _Opened | None = None
         self._trouble: Exception = self._not_yet()
+        self._was_open = False
         self._replaced = False
         self._in_doubt = False
         self._passed_at: float | None = None
@@ -72,12 +73,19 @@ class OpenedStore(Generic[_Opened]):
     @property
     def is_open(self) -> bool:
         """Whether the store could be opened, and is still where it was."""
-        return self._opened is not None and not self._opened.is_lost
+        opened = self._opened  # once: the worker may be leaving it
+        return opened is not None and not opened.is_lost
 
     @property
     def is_lost(self) -> bool:
         """Whether it was opened, and is no longer where it was."""
-        return self._opened is not None and self._opened.is_lost
+        opened = self._opened
+        return opened is not None and opened.is_lost
+
+    @property
+    def was_open(self) -> bool:
+        """Whether it is open, or was until it had to be opened again; not where that has been tried in vain."""
+        return self._was_open
 
     @property
     def is_due(self) -> bool:
@@ -92,9 +100,10 @@ class OpenedStore(Generic[_Opened]):
     @property
     def opened(self) -> _Opened:
         """What opening the store gave; raises, as long as it cannot be opened, why."""
-        if self._opened is None:
+        opened = self._opened
+        if opened is None:
             raise self._trouble.with_traceback(None)
-        return self._opened
+        return opened
 
     def remember(self, files: Mapping[str, str]) -> None:
         """Notebook files that had a record in a store whose place this one takes; called by ``open``."""
@@ -135,12 +144,14 @@ class OpenedStore(Generic[_Opened]):
                 self.leave(self._not_yet())
             opened = self._open()
         except Exception as error:
+            self._was_open = False
             named = isinstance(error, AxonError)
             self._trouble = error if named else StoreError(f"the store {self.url}: {error}")
             raise self._trouble from error
         bindings = self._known(opened)
         self._ids.learn({str(b.path): b.embedded_id for b in bindings if b.embedded_id is not None})
         self._opened = opened
+        self._was_open = True
         self._in_doubt = False
         self._passed_at = time.monotonic() if in_doubt and not self._replaced else None
         self._log.info("axon: training notebooks are recorded in %s", self.url)

@@ -18,9 +18,9 @@ from .opened import Opened, OpenedStore
 from .queue import Delete, Event, EventQueue, Opening, Rename, Save
 from .recording import Recorder
 
-#: Seconds a REST request waits for saves that are on their way.
+#: Seconds a REST request waits for saves that are on their way, and for a store that has to be opened again.
 SETTLE_TIMEOUT = 30.0
-#: Seconds it waits for what has failed before.
+#: Seconds it waits for what has failed before, and for a store that was not open yet: nobody knows how long that takes.
 PATIENCE = 2.0
 #: Seconds after a save before it is worked on, unless somebody asks for the record.
 _REST = 0.2
@@ -98,6 +98,11 @@ class NotebookSync(Generic[_Opened]):
         return self._store.is_open
 
     @property
+    def is_due(self) -> bool:
+        """Whether the store has to be opened, for the first time or again, before it is of use; :meth:`settle` waits."""
+        return self._store.is_due
+
+    @property
     def opened(self) -> _Opened:
         """What opening the store gave.
 
@@ -143,12 +148,13 @@ class NotebookSync(Generic[_Opened]):
 
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
         """Wait until what happened so far is in the store, or has failed to get there once more."""
-        if not self.is_open:
+        if not self._store.was_open:
             timeout = min(timeout, PATIENCE)
-            if self._store.is_lost:
-                self._queue.put(Opening(self._store.url))
-                self._queue.settle(timeout, timeout)  # there may be more to do then
-        if not self._queue.settle(timeout, min(timeout, PATIENCE)):
+        patience = min(timeout, PATIENCE)
+        if self._store.is_lost:
+            self._queue.put(Opening(self._store.url))
+            self._queue.settle(timeout, patience)  # there may be more to do then
+        if not self._queue.settle(timeout, patience):
             self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)
 
     def sync_file(self, path: str, owner: str) -> NotebookSummary:

@@ -20,6 +20,7 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
         Server(tmp_path_factory.mktemp("ours")).running() as ours,
         Server(tmp_path_factory.mktemp("bare"), extensions=()).running() as bare,
     ):
+        ours.wait_for_its_store()
         yield ours, bare
 
 

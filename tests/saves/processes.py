@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ _OTHERS = (
     "notebook_shim",
 )
 _READY = re.compile(r"http://127\.0\.0\.1:(\d+)/")
+_PATIENCE = 60
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Server:
         self._inside = list(inside)
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[str] | None = None
+        self._said = threading.Condition()
 
     def start(self) -> Server:
         """Start it, and wait until it says where it is."""
@@ -127,11 +129,24 @@ class Server:
                 break
         else:
             raise AssertionError(f"the server did not start:\n{self.log}")
-        self._reader = threading.Thread(target=self._lines.extend, args=(self._process.stderr,))
+        self._reader = threading.Thread(target=self._listen, args=(self._process.stderr,))
         self._reader.start()
         while not self._listens():  # it says where it will be a moment before it is there
             assert self._process.poll() is None, self.log
         return self
+
+    def _listen(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            with self._said:
+                self._lines.append(line)
+                self._said.notify_all()
+
+    def wait_for_its_store(self) -> None:
+        """Have it open its store for the first time; its start, and who asks for records, wait only for a while."""
+        self.axon("GET", "/notebooks")  # whatever it answers: it tries again
+        with self._said:
+            opened = self._said.wait_for(lambda: "notebooks are recorded in" in self.log, _PATIENCE)
+        assert opened, self.log
 
     def _listens(self) -> bool:
         try:

@@ -141,6 +141,7 @@ def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(
         assert server.save("b.ipynb", notebook("3")).status == 201
         answer = server.axon("GET", "/notebooks")
         assert (answer.status, str(store(server)) in answer.json["message"]) == (503, True)
+    server.wait_for_its_store()
     hold_to_sources(server, "a.ipynb", "2")
     hold_to_sources(server, "b.ipynb", "3")
     assert server.record("a.ipynb")["id"] == ids["a"]
@@ -165,6 +166,7 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
     assert server.ask("GET", "/axon/notebooks", headers={}).status == 403
     assert mistaken.read_bytes() == b"no database at all" * 1000
     mistaken.unlink()
+    server.wait_for_its_store()
     hold_to_sources(server, "a.ipynb", "1")
     server.save("b.ipynb", notebook("2"))
     assert server.assert_recorded("b.ipynb")["id"] == server.embedded("b.ipynb")
@@ -189,6 +191,7 @@ def test_a_store_that_was_damaged_while_no_server_ran_is_moved_aside_and_its_not
     broken[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
     damaged.write_bytes(broken)
     server = servers()
+    server.wait_for_its_store()
     [aside] = moved_aside(server)
     assert aside.read_bytes() == broken
     for name in "abc":
@@ -207,11 +210,13 @@ def test_a_store_that_is_damaged_under_a_running_server_is_moved_aside_once_it_i
     servers: Servers,
 ) -> None:
     server = servers()
+    server.wait_for_its_store()
     for name in "ab":
         server.save(f"{name}.ipynb", notebook(name))
         server.record(f"{name}.ipynb")
     with closing(sqlite3.connect(store(server))) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert moved == (0, 0, 0)  # all of the log is in the file now
     with store(server).open("r+b") as file:
         file.write(b"\xa5" * store(server).stat().st_size)
     answer = server.axon("GET", "/notebooks")
@@ -233,6 +238,7 @@ def test_two_servers_on_a_damaged_store_move_it_once_and_go_on_together(
     one, other = (servers(name, data=tmp_path / "data") for name in ("one", "other"))
     for server in (one, other):
         assert server.save(f"{server.home.name}.ipynb", notebook("1")).status == 201
+        server.wait_for_its_store()
         hold_to_sources(server, f"{server.home.name}.ipynb", "1")
     assert len(one.records()) == len(other.records()) == 2
     assert len(moved_aside(one)) == 1
@@ -245,11 +251,13 @@ def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(servers: Servers
     assert server.save("a.ipynb", notebook("1")).status == 201
     assert server.axon("GET", "/notebooks").status == 503
     (tmp_path / "in the way").unlink()
+    server.wait_for_its_store()
     hold_to_sources(server, "a.ipynb", "1")
 
 
 def test_a_store_whose_folder_is_removed_is_made_anew_and_saves_go_on(servers: Servers) -> None:
     server = servers()
+    server.wait_for_its_store()  # so that its files carry their ids
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
     shutil.rmtree(server.data / "axon_notebooks")
@@ -301,6 +309,7 @@ def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_r
     servers: Servers, act: Callable[[Path], None]
 ) -> None:
     server = servers()
+    server.wait_for_its_store()  # so that its files carry their ids
     ids = {}
     for name in "ab":
         server.save(f"{name}.ipynb", notebook(name))
@@ -329,6 +338,7 @@ def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_c
     assert (answer.status, str(folder) in answer.json["message"]) == (503, True)
     assert "written" in answer.json["message"] or "read-only" in answer.json["message"]
     disks.remount(server.pid, folder, "rw,bind")
+    server.wait_for_its_store()
     hold_to_sources(server, "a.ipynb", "1")
 
 
@@ -336,6 +346,7 @@ def test_a_store_that_is_put_back_is_used_again(servers: Servers, tmp_path: Path
     ids = left_behind(tmp_path / "server", "a")
     shutil.copytree(tmp_path / "server/data/axon_notebooks", tmp_path / "backup")
     server = servers()
+    server.wait_for_its_store()
     server.save("b.ipynb", notebook("2"))
     shutil.rmtree(server.data / "axon_notebooks")
     shutil.copytree(tmp_path / "backup", server.data / "axon_notebooks")

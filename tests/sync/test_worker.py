@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, Stor
 from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
-from jupyter_axon_notebooks.sync import NotebookSync
+from jupyter_axon_notebooks.sync import NotebookSync, worker
 from jupyter_axon_notebooks.sync import opened as opening
 
 LOG = logging.getLogger("test")
@@ -381,6 +382,56 @@ def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(
     assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").cell_count == 1
     assert sync.stop()
     stores[0].close()
+
+
+def test_a_store_that_is_opened_for_the_first_time_is_not_waited_for_for_long(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def open_later() -> Home:
+        assert go_on.wait(30)
+        return Home(repository)
+
+    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    sync = NotebookSync("the store", open_later, LOG)
+    sync.start()
+    sync.settle()
+    with pytest.raises(StoreBusy, match="still being opened"):
+        _ = sync.opened
+    go_on.set()
+    assert sync.stop()
+    assert sync.is_open
+
+
+def test_a_store_that_is_opened_again_is_waited_for_as_saves_are(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Home] = []
+    again, go_on = threading.Event(), threading.Event()
+
+    def open_again() -> Home:
+        if opened:
+            again.set()
+            assert go_on.wait(30)
+        opened.append(Home(repository))
+        return opened[-1]
+
+    sync = NotebookSync("the store", open_again, LOG)
+    sync.start()
+    sync.settle()
+    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    sync.doubt()
+    assert again.wait(30)
+    with ThreadPoolExecutor(1) as pool:
+        settled = pool.submit(sync.settle)
+        try:
+            while not sync._queue._changed._waiters:  # type: ignore[attr-defined]
+                assert not settled.done()
+        finally:
+            go_on.set()
+    assert sync.is_open
+    assert sync.stop()
 
 
 def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_looks_at_it(
