@@ -73,12 +73,16 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     const widget = new MainAreaWidget({ content });
     opened += 1;
     widget.id = `axon-view-${opened}`;
+    widget.addClass('axon-View');
     widget.title.label = title;
     widget.title.caption = title;
     widget.title.icon = trainingIcon;
     widget.title.closable = true;
     widget.toolbar.hide();
     shell.add(widget, 'main');
+    if (!widget.isAttached) {
+      shell.add(widget, 'down'); // Notebook 7 has room for one document only
+    }
     shell.activateById(widget.id);
   };
 

@@ -37,5 +37,5 @@ def test_the_panel_opens_beside_the_notebook_and_follows_its_saves(
 
     hands.section("Versions").click()
     panel.get_by_role("button", name="Open the version").first.click()
-    expect(hands.page.locator(".axon-Version .jp-CodeCell")).to_have_count(1)
+    expect(hands.page.locator(".axon-Version .jp-CodeCell")).to_be_in_viewport()
     hands.page.close()
