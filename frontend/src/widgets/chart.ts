@@ -189,7 +189,10 @@ export class Chart {
       focus: { alpha: 0.4 },
       scales: {
         // One point alone is in the middle.
-        x: { time: false, range: (_plot, min, max) => (min < max ? [min, max] : [min - 1, max + 1]) },
+        x: {
+          time: false,
+          range: (_plot, min, max) => (min < max ? [min, max] : [min - 1, max + 1])
+        },
         y: { distr: this.#options.log ? LOGARITHMIC : LINEAR }
       },
       axes: [
