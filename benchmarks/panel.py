@@ -263,6 +263,9 @@ def many(lab: Lab, browser: Browser, chosen: argparse.Namespace) -> Iterator[Row
             drawn.append(elapsed / 1000)
             longest.append(without_a_frame / 1000)
         if number < chosen.rounds - 1:
+            # Another notebook, so that nothing of this one is left to be shown at once.
+            page.evaluate(_OPEN, "train.ipynb")
+            page.wait_for_selector("#axon-panel .axon-Empty")
             page.evaluate("window.jupyterapp.commands.execute('axon:toggle-panel').then(() => null)")
     yield Row(f"the panel with {count:,} checkpoints, until it is drawn", summed_up(drawn), goal=_DRAWN)
     yield Row("longest time without a frame meanwhile", summed_up(longest))

@@ -214,9 +214,8 @@ export class Checkpoints implements IDisposable {
         this.#take(fresh);
       }
     };
-    const columns = this.#columns(id).then(take);
+    take(await this.#columns(id)); // first, and alone: they are what is looked at
     const first = await this.#client.checkpoints(id, { limit: PAGE });
-    await columns;
     take(first.items.map(rowOf));
     for (let offset = PAGE; offset < first.total; offset += PAGE) {
       const page = await this.#client.checkpoints(id, { limit: PAGE, offset });
@@ -236,7 +235,8 @@ export class Checkpoints implements IDisposable {
   async #lookForNew(): Promise<void> {
     const id = this.#id;
     const newest = await this.#client.checkpoints(id, { limit: RECENT });
-    this.#adopt(id, newest);
+    const isNext = newest.items.some(({ id }) => this.#rows.has(id));
+    this.#adopt(id, newest, isNext);
     const last = newest.items[0];
     if (newest.total === this.#rows.size && (last === undefined || this.#rows.has(last.id))) {
       return;
@@ -267,11 +267,11 @@ export class Checkpoints implements IDisposable {
     }
   }
 
-  /** Take what a page says of checkpoints that are known, unless that was done. */
-  #adopt(id: string, page: IPage<ICheckpoint>): void {
+  /** Take what a page says of checkpoints that are known, or of all on it, unless that was done. */
+  #adopt(id: string, page: IPage<ICheckpoint>, all = false): void {
     if (id === this.#id && !this.#seen.has(page)) {
       this.#seen.add(page);
-      this.#merge(page.items.filter(({ id }) => this.#rows.has(id)));
+      this.#merge(page.items.filter(({ id }) => all || this.#rows.has(id)));
     }
   }
 

@@ -19,7 +19,7 @@ import type {
 } from './records.ts';
 
 /** Milliseconds between two looks at the server while somebody watches. */
-const INTERVAL = 1500;
+const INTERVAL = 1000;
 /** The most that passes between two tries to reach a server that is gone. */
 const PATIENCE = 20_000;
 /** Versions that are listed. */
