@@ -14,7 +14,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { copyIcon, downloadIcon, notebookIcon } from '@jupyterlab/ui-components';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Widget } from '@lumino/widgets';
-import { Menu } from '@lumino/widgets';
+import { Menu, SplitPanel } from '@lumino/widgets';
 
 import type { Front } from './front.ts';
 import { compareIcon, pinIcon, trainingIcon } from './icons.ts';
@@ -73,17 +73,17 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     const widget = new MainAreaWidget({ content });
     opened += 1;
     widget.id = `axon-view-${opened}`;
-    widget.addClass('axon-View');
     widget.title.label = title;
     widget.title.caption = title;
     widget.title.icon = trainingIcon;
     widget.title.closable = true;
     widget.toolbar.hide();
     shell.add(widget, 'main');
-    if (!widget.isAttached) {
-      shell.add(widget, 'down'); // Notebook 7 has room for one document only
+    if (widget.isAttached) {
+      shell.activateById(widget.id);
+    } else {
+      showBelow(shell, widget);
     }
-    shell.activateById(widget.id);
   };
 
   commands.addCommand(CommandIDs.toggle, {
@@ -344,6 +344,17 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       menu.open(Number(args['x']), Number(args['y']));
     }
   });
+}
+
+/** Show a widget below the notebook, in half of the room: Notebook 7 has one document, and nothing there at first. */
+function showBelow(shell: JupyterFrontEnd.IShell, widget: Widget): void {
+  shell.add(widget, 'down');
+  shell.activateById(widget.id);
+  let { parent } = widget;
+  while (parent !== null && !(parent instanceof SplitPanel)) {
+    parent = parent.parent;
+  }
+  parent?.setRelativeSizes([1, 1]);
 }
 
 interface IWithSides {

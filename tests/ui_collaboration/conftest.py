@@ -1,0 +1,5 @@
+"""The browser tests' server and browser, where jupyter-collaboration is installed: an environment and a run of their own."""
+
+from __future__ import annotations
+
+from fixtures import *  # noqa: F403
