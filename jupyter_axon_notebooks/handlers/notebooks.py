@@ -92,6 +92,7 @@ def _list(call: Call) -> Answer:
     page = query.page()
     path = query.text("path")
     narrowed: dict[str, Any] = {
+        "origin": None if path is None else call.services.sync.origin,  # others have files of the same paths
         "status": query.choice("status", NotebookStatus),
         "tag": query.text("tag"),
         "path": None if path is None else call.paths.stored(check_path(path, "path")),

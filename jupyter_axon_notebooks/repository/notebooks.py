@@ -367,6 +367,7 @@ class NotebookFilters(TypedDict, total=False):
 
     status: NotebookStatus | None
     tag: str | None
+    origin: str | None
     path: str | None
     text: str | None
 
@@ -376,6 +377,7 @@ def matching(
     *,
     status: NotebookStatus | None = None,
     tag: str | None = None,
+    origin: str | None = None,
     path: str | None = None,
     text: str | None = None,
 ) -> QueryInstance:
@@ -385,6 +387,8 @@ def matching(
         condition &= where("user_id") == user_id
     if status is not None:
         condition &= where("status") == status.value
+    if origin is not None:
+        condition &= where("origin") == origin
     if path is not None:
         condition &= where("path") == path
     if tag is not None:

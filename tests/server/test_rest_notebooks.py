@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from served import Client
+
+from jupyter_axon_notebooks.records import NewNotebook
 
 
 async def test_a_record_made_with_a_name_alone_has_the_starter_cells(axon: Client) -> None:
@@ -146,6 +149,20 @@ async def test_a_record_made_with_a_path_has_a_file_and_is_the_only_one(
     assert [item["id"] for item in listed.json] == [made["id"]]
     by_path = await axon.get("/notebooks?path=sub%20folder/p%C3%A4th%20%25.ipynb")
     assert [item["id"] for item in by_path.json] == [made["id"]]
+
+
+async def test_a_path_finds_the_record_of_that_file_and_none_of_another_machine(
+    axon: Client, jp_serverapp: Any, write_notebook: Callable[..., Path]
+) -> None:
+    file = write_notebook("same.ipynb", "1")
+    ours = (await axon.post("/notebooks/sync", {"path": "same.ipynb"})).json
+    repository = jp_serverapp.web_app.settings["axon_services"].repository
+    theirs = NewNotebook(name="theirs", user_id="ada", path=str(file.resolve()), origin="another")
+    repository.create(theirs)
+    assert len((await axon.get("/notebooks")).json) == 2
+    by_path = await axon.get("/notebooks?path=same.ipynb")
+    assert [item["id"] for item in by_path.json] == [ours["id"]]
+    assert by_path.headers["X-Total-Count"] == "1"
 
 
 async def test_a_path_alone_gives_the_name_and_the_starter_cells(axon: Client) -> None:
