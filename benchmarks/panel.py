@@ -1,6 +1,6 @@
 """What the JupyterLab panel costs: opening notebooks beside JupyterLab without it, 10,000 checkpoints, freshness, size.
 
-Needs JupyterLab, Playwright and a Chromium; `make test-ui` installs them.
+Needs JupyterLab, Playwright and a Chromium; `make bench-panel` installs them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -199,7 +200,9 @@ class Lab:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser that ends with the context."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    named = os.environ.get("AXON_CHROMIUM")
+    names = (named,) if named else ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         sys.exit("this needs Chromium: install the package chromium (Debian, Fedora) or Chrome")
     with sync_playwright() as playwright:

@@ -93,6 +93,15 @@ def test_saves_are_measured_in_a_server_of_their_own(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_the_panel_is_measured_in_a_browser(folder: Path) -> None:
+    measured = json.loads(run("panel", "--checkpoints", "20", "--json", folder=folder))
+    opening, *others = measured["rows"]
+    assert all(row["ours"]["median"] > 0 for row in [opening, *others])
+    assert [row["is_met"] is None for row in measured["rows"]] == [True, False, True, False]
+    assert measured["bundle"] < 150_000
+    assert list(folder.iterdir()) == []
+
+
 def test_checkpoints_are_measured_one_by_one_and_in_new_processes(folder: Path) -> None:
     measured = json.loads(run("checkpointing", "--processes", "1", "--beside", "--json", "-", folder=folder))[
         "rows"
