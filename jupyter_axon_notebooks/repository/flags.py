@@ -15,7 +15,7 @@ nobody knows what is above it, and all cells count as above. *A cell's last exec
 ``out_of_order``
     By last executions, a cell did not run where it stands: it stands below the training cell, or is none of the most cells
     above it that did run in their order. Of two that changed places it is the later one. A cell that may run again, as
-    said below, counts by its first execution.
+    said below, counts by whichever of its executions is in order.
 ``rerun``
     A cell was executed more than once, so that what earlier executions left may matter. One that only imports, defines and
     sets up the notebook, and was the same each time, is not counted.
@@ -87,11 +87,12 @@ class _Seen:
             else:
                 self._executions.setdefault(at, []).append(cell)
                 turns.setdefault(at, []).append(turn)
-        counts = {
-            at: turns[at][0 if len(runs) > 1 and _may_run_again(runs) else -1]
+        counting = {
+            turn: at
             for at, runs in self._executions.items()
+            for turn in (turns[at] if _may_run_again(runs) else turns[at][-1:])
         }
-        self._in_turn = sorted(counts, key=counts.__getitem__)
+        self._in_turn = [counting[turn] for turn in sorted(counting)]
         self._training = found[-1]
         order = list(self._then)
         self._is_placed = self._training in self._then
@@ -139,7 +140,7 @@ class _Seen:
         above = set(self._above)
         upwards = [cell_id for cell_id in ran if cell_id in above]
         in_order = _longest_rising([place[cell_id] for cell_id in upwards])
-        for cell_id in sorted(ran, key=place.__getitem__):
+        for cell_id in sorted(set(ran), key=place.__getitem__):
             if cell_id == self._training or place[cell_id] in in_order:
                 continue
             last = self._executions[cell_id][-1]
@@ -207,19 +208,20 @@ def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
 
 
 def _longest_rising(numbers: Sequence[int]) -> set[int]:
-    """The numbers of a longest rising subsequence of ``numbers``, all different; of several the one of the first numbers."""
-    ends: list[
-        int
-    ] = []  # of the rising subsequences of each length, seen from the end, the greatest beginning, negated
-    after: dict[int, int | None] = {}
-    for number in reversed(numbers):
-        length = bisect_left(ends, -number)
-        after[number] = -ends[length - 1] if length else None
-        ends[length : length + 1] = [-number]
+    """The numbers of a longest strictly rising subsequence of ``numbers``; of several the one of the first numbers."""
+    # Of the rising subsequences of each length, seen from the end: the greatest beginning, negated, and its index.
+    ends: list[int] = []
+    begins: list[int] = []
+    after: list[int | None] = [None] * len(numbers)
+    for index in reversed(range(len(numbers))):
+        length = bisect_left(ends, -numbers[index])
+        after[index] = begins[length - 1] if length else None
+        ends[length : length + 1] = [-numbers[index]]
+        begins[length : length + 1] = [index]
     rising: set[int] = set()
-    at: int | None = -ends[-1] if ends else None
+    at = begins[-1] if begins else None
     while at is not None:
-        rising.add(at)
+        rising.add(numbers[at])
         at = after[at]
     return rising
 

@@ -33,7 +33,7 @@ def checkpoint(
     step: int | None = None,
     metrics: Mapping[str, Any] | None = None,
     extra: Any = None,
-    tags: str | Iterable[str] = (),
+    tags: str | Iterable[str] | None = (),
     overwrite: bool = False,
 ) -> Checkpoint | None:
     """Save a point of the training: the states, where it stands, how well it does, and what it came from.
@@ -56,7 +56,7 @@ def checkpoint(
     extra : object, optional
         What else has state: schedulers, scalers, counters; a mapping or list of them. The states of the random number
         generators are saved by themselves.
-    tags : str or iterable of str
+    tags : str or iterable of str, optional
         Labels; a tagged checkpoint can be kept from pruning.
     overwrite : bool
         Replace the run's checkpoint at this epoch and step instead of beginning a new run.

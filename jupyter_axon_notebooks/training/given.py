@@ -69,9 +69,9 @@ def _plain(value: Any, name: str, depth: int) -> Any:
     raise TypeError(f"{name} is a {type(value).__name__}; expected a number")
 
 
-def tags_of(given: str | Iterable[str]) -> list[str]:
-    """Tags, each once; a single text is one tag."""
-    listed = [given] if isinstance(given, str) else list(given)
+def tags_of(given: str | Iterable[str] | None) -> list[str]:
+    """Tags, each once; a single text is one tag, and None is no tags."""
+    listed = [given] if isinstance(given, str) else list(given or ())
     for tag in listed:
         if not isinstance(tag, str):
             raise TypeError(f"tags has {tag!r}; expected texts")

@@ -110,7 +110,7 @@ class Session:
         step: Any,
         metrics: Any,
         extra: Any,
-        tags: str | Iterable[str],
+        tags: str | Iterable[str] | None,
         overwrite: bool,
     ) -> Checkpoint | None:
         """Save a point of the training; None in a process that is not the first of its group."""

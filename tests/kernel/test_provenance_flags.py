@@ -124,6 +124,18 @@ def test_imports_and_definitions_may_run_again(notebook: Notebook) -> None:
     assert notebook.flags() == []
 
 
+def test_a_second_pass_from_top_to_bottom_is_in_order(notebook: Notebook) -> None:
+    notebook.place(code("define", "def area(r):\n    return math.pi * r**2"), before="model")
+    notebook.save()
+    twice = ("imports", "data", "define", "model", "train") * 2
+    notebook.run(*twice)
+    assert [(kind, cell) for kind, cell, _ in notebook.flags()] == [
+        ("rerun", "data"),
+        ("rerun", "model"),
+        ("rerun", "train"),
+    ]
+
+
 def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
     notebook.run(*IN_ORDER)
     checkpoint = notebook.checkpoint()

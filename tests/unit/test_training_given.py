@@ -78,5 +78,6 @@ def test_whole_numbers() -> None:
 def test_one_text_is_one_tag() -> None:
     assert tags_of("best yet") == ["best yet"]
     assert tags_of(["a", "b", "a"]) == ["a", "b"]
+    assert tags_of(None) == []
     with pytest.raises(TypeError, match="tags has 3"):
         tags_of([3])  # type: ignore[list-item]
