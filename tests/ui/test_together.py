@@ -10,10 +10,11 @@ import pytest
 from hands import Hands
 from playwright.sync_api import Page, Route, expect
 
+# JupyterLab adds the time to every address, for browsers not to keep answers.
 LIST = re.compile(r"/axon/notebooks/[^/?]+/checkpoints\?")
-ONE = re.compile(r"/axon/notebooks/[^/?]+/checkpoints/[^/?]+$")
+ONE = re.compile(r"/axon/notebooks/[^/?]+/checkpoints/[-0-9a-f]+\?\d+$")
 RECORDS = re.compile(r"/axon/notebooks\?")
-RECORD = re.compile(r"/axon/notebooks/[^/?]+$")
+RECORD = re.compile(r"/axon/notebooks/[^/?]+\?\d+$")
 
 
 @pytest.fixture
@@ -41,10 +42,14 @@ def hold(page: Page, url: re.Pattern[str], method: str = "GET") -> Callable[[], 
     is_holding = True
 
     def keep(route: Route) -> None:
-        if is_holding and route.request.method == method:
-            held.append((route, route.fetch()))
-        else:
+        if not is_holding or route.request.method != method:
             route.continue_()
+            return
+        answer = route.fetch()
+        if is_holding:
+            held.append((route, answer))
+        else:
+            route.fulfill(response=answer)
 
     page.route(url, keep)
     if method == "GET":
@@ -169,7 +174,7 @@ def test_what_cannot_be_pinned_is_counted_and_the_rest_is_pinned(hands: Hands, n
     ids = [one["id"] for one in checkpoints(hands, notebook)]
     for refused in ids[:2]:
         hands.page.route(
-            f"**/checkpoints/{refused}",
+            f"**/checkpoints/{refused}?*",
             lambda route: route.fulfill(status=503, json={"message": "busy"}),
         )
     toggle_pin(hands, *ids)
