@@ -22,8 +22,10 @@ import type {
 /** The most that a list gives at once. */
 export const PAGE = 1000;
 
-/** Answers that are kept to be asked for by their tags. */
+/** Answers that a client keeps, to ask for them by their tags. */
 const MOST_KEPT = 100;
+/** Records that a path is looked for among: those of other machines may have it too. */
+const ALIKE = 10;
 
 /** The server answered that it will not; `message` says why, in its words. */
 export class Refusal extends Error {
@@ -34,6 +36,9 @@ export class Refusal extends Error {
     this.status = status;
   }
 }
+
+/** Nobody is there who knows of records: the server runs without the extension. */
+export class Absence extends Refusal {}
 
 /** A part of a list, and how long the whole is. */
 export interface IPage<T> {
@@ -64,10 +69,21 @@ export class AxonClient {
     this.#trans = trans;
   }
 
+  /** A client of the same server with a memory of its own. */
+  apart(): AxonClient {
+    return new AxonClient(this.#settings, this.#trans);
+  }
+
+  /** Keep no answer. */
+  forget(): void {
+    this.#kept.clear();
+  }
+
   /** The record of the notebook file at a path of the contents API, if there is one. */
   async findByPath(path: string): Promise<INotebookSummary | undefined> {
-    const page = await this.#list<INotebookSummary>('notebooks', { path, limit: 1 });
-    return page.items[0];
+    const { items } = await this.#list<INotebookSummary>('notebooks', { path, limit: ALIKE });
+    const known = items.filter(item => item.path !== undefined);
+    return known.find(item => item.path === path) ?? known[0]; // a link's target has another path
   }
 
   /** The record of a notebook file, made if there is none. */
@@ -130,8 +146,8 @@ export class AxonClient {
   }
 
   /** Newest first. */
-  versions(id: string, limit: number): Promise<IPage<IVersionSummary>> {
-    return this.#list(`${notebook(id)}/versions`, { limit });
+  versions(id: string, query: { limit: number; offset?: number }): Promise<IPage<IVersionSummary>> {
+    return this.#list(`${notebook(id)}/versions`, query);
   }
 
   version(id: string, version: string): Promise<IVersion> {
@@ -175,20 +191,25 @@ export class AxonClient {
     const headers: HeadersInit = kept === undefined ? {} : { 'If-None-Match': kept.etag };
     const response = await this.#request(url, { headers });
     if (response.status === 304 && kept !== undefined) {
+      this.#keep(url, kept);
       return kept.page as IPage<T>;
     }
     const items = await this.#read<T[]>(response);
     const page = { items, total: Number(response.headers.get('X-Total-Count') ?? items.length) };
     const etag = response.headers.get('ETag');
     if (etag !== null && query['since'] === undefined) {
-      this.#kept.delete(url); // so that it is the youngest
-      this.#kept.set(url, { etag, page });
-      const [oldest] = this.#kept.keys();
-      if (this.#kept.size > MOST_KEPT && oldest !== undefined) {
-        this.#kept.delete(oldest);
-      }
+      this.#keep(url, { etag, page });
     }
     return page;
+  }
+
+  #keep(url: string, answer: IKept): void {
+    this.#kept.delete(url); // so that it is the youngest
+    this.#kept.set(url, answer);
+    const [oldest] = this.#kept.keys();
+    if (this.#kept.size > MOST_KEPT && oldest !== undefined) {
+      this.#kept.delete(oldest);
+    }
   }
 
   async #send<T>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<T> {
@@ -217,7 +238,16 @@ export class AxonClient {
   async #request(url: string, init: RequestInit): Promise<Response> {
     const response = await ServerConnection.makeRequest(url, init, this.#settings);
     if (!response.ok && response.status !== 304) {
-      throw new Refusal(response.status, await reason(response));
+      const message = await reason(response);
+      if (message === undefined && response.status === 404) {
+        throw new Absence(
+          404,
+          this.#trans.__(
+            'The Jupyter server runs without the extension that keeps training records. Restart the server; if that does not help, see what `jupyter server extension list` says of jupyter_axon_notebooks.'
+          )
+        );
+      }
+      throw new Refusal(response.status, message ?? `${response.status} ${response.statusText}`);
     }
     return response;
   }
@@ -227,14 +257,15 @@ function notebook(id: string): string {
   return `notebooks/${encodeURIComponent(id)}`;
 }
 
-async function reason(response: Response): Promise<string> {
+/** The server's words; none where something else answered. */
+async function reason(response: Response): Promise<string | undefined> {
   try {
     const { message } = (await response.json()) as { message?: unknown };
     if (typeof message === 'string' && message !== '') {
       return message;
     }
   } catch {
-    // Not JSON: from a proxy before the server, most likely.
+    // Not JSON: from a proxy before the server, or from the server without the extension.
   }
-  return `${response.status} ${response.statusText}`;
+  return undefined;
 }

@@ -5,7 +5,7 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient, IPage } from './api.ts';
-import { PAGE, Refusal } from './api.ts';
+import { Absence, PAGE, Refusal } from './api.ts';
 import { favourite, isMinimized } from './pure/metrics.ts';
 import type { IMost, IRow } from './pure/rows.ts';
 import { metricNames, mostOf, rowOf, rowsOfSeries, runOrder } from './pure/rows.ts';
@@ -20,7 +20,8 @@ export interface IMeasure {
 /**
  * Rows come twice: at once in the columns of the metrics, then page by page with what else there is of each checkpoint
  * (tags, pins, sizes). Afterwards what is new is asked for, what others may have changed of the newest, of the older ones
- * by turns, and all of it again when the count says that some are gone.
+ * by turns, and all of it again when the count says that some are gone. What was asked for before something was changed
+ * here is not taken: it may not know of the change.
  */
 export class Checkpoints implements IDisposable {
   readonly #client: AxonClient;
@@ -35,11 +36,15 @@ export class Checkpoints implements IDisposable {
   #measure: IMeasure | undefined;
   #best: string | undefined;
   #bestOf = '';
+  /** Counts what may make another one the best. */
   #revision = 0;
+  /** Counts what was changed here. */
+  #changes = 0;
   #selected: ReadonlySet<string> = new Set();
   #loaded = false;
-  #turn = 0;
-  readonly #seen = new WeakSet();
+  #looks = 0;
+  /** Pages that say nothing that is not known; none once anything else is known. */
+  #seen = new WeakSet();
 
   constructor(client: AxonClient) {
     this.#client = client;
@@ -151,8 +156,10 @@ export class Checkpoints implements IDisposable {
     this.#runs.clear();
     this.#measure = undefined;
     this.#best = undefined;
+    this.#bestOf = '';
     this.#selected = new Set();
     this.#loaded = false;
+    this.#looks = 0;
     this.#take(new Map());
   }
 
@@ -164,43 +171,87 @@ export class Checkpoints implements IDisposable {
   /** Bring them up to date with the server. */
   async refresh(notebookId: string): Promise<void> {
     this.#id = notebookId;
-    const runs = this.#lookAtRuns();
-    if (this.#loaded) {
-      await this.#lookForNew();
-      await this.#lookAtOlder();
-    } else {
-      await this.#load();
-    }
-    await runs;
+    await Promise.all([this.#lookAtRuns(), this.#loaded ? this.#lookAgain() : this.#load()]);
     await this.#lookForBest();
   }
 
   /** Change tags or pins. */
-  async update(ids: Iterable<string>, change: ICheckpointChange): Promise<void> {
-    for (const id of ids) {
-      const updated = await this.#client.updateCheckpoint(this.#id, id, change);
-      this.#rows.set(id, rowOf(updated));
-    }
-    this.#take(this.#rows);
+  update(ids: Iterable<string>, change: ICheckpointChange): Promise<void> {
+    return this.#each(ids, async (notebook, id) =>
+      rowOf(await this.#client.updateCheckpoint(notebook, id, change))
+    );
   }
 
-  /** Delete checkpoints with their states. */
-  async remove(ids: Iterable<string>): Promise<void> {
-    try {
-      for (const id of ids) {
-        await this.#client.deleteCheckpoint(this.#id, id);
-        this.#rows.delete(id);
+  /** Delete checkpoints with their states; somebody else may have done it already. */
+  remove(ids: Iterable<string>): Promise<void> {
+    return this.#each(ids, async (notebook, id) => {
+      try {
+        await this.#client.deleteCheckpoint(notebook, id);
+      } catch (error) {
+        if (!(error instanceof Refusal && error.status === 404) || error instanceof Absence) {
+          throw error;
+        }
       }
-    } finally {
-      this.select([...this.#selected].filter(id => this.#rows.has(id)));
+      return undefined;
+    });
+  }
+
+  /**
+   * Change each, a few at a time; `change` gives what it became, or undefined where it is gone.
+   *
+   * One that fails stops no other, unless there is no server. Rejects with an AggregateError if any failed, or with the
+   * one error where there was one to change.
+   */
+  async #each(
+    ids: Iterable<string>,
+    change: (notebook: string, id: string) => Promise<IRow | undefined>
+  ): Promise<void> {
+    const notebook = this.#id;
+    const left = [...ids].reverse();
+    const count = left.length;
+    const errors: unknown[] = [];
+    const work = async (): Promise<void> => {
+      for (let id = left.pop(); id !== undefined; id = left.pop()) {
+        try {
+          this.#changedHere(notebook, id, await change(notebook, id), left.length);
+        } catch (error) {
+          errors.push(error);
+          if (!(error instanceof Refusal)) {
+            left.length = 0;
+          }
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+    if (notebook === this.#id) {
       this.#take(this.#rows);
     }
     await this.#lookForBest();
     this.#emit();
+    if (errors.length > 0) {
+      throw count === 1 ? errors[0] : new AggregateError(errors);
+    }
+  }
+
+  #changedHere(notebook: string, id: string, row: IRow | undefined, left: number): void {
+    if (notebook !== this.#id) {
+      return;
+    }
+    this.#changes += 1;
+    if (row === undefined) {
+      this.#rows.delete(id);
+      this.#revision += 1;
+    } else {
+      this.#rows.set(id, row);
+    }
+    if (left > 0 && left % SHOWN_AFTER === 0) {
+      this.#take(this.#rows);
+    }
   }
 
   /** All of them, from the beginning; what was there is shown until they have come. */
   async #load(): Promise<void> {
+    const isNow = this.#watchChanges();
     const id = this.#id;
     const fresh = new Map<string, IRow>();
     const isFirst = this.#list.length === 0;
@@ -210,19 +261,21 @@ export class Checkpoints implements IDisposable {
           fresh.set(row.id, row);
         }
       }
-      if (isFirst && id === this.#id) {
+      if (isFirst && isNow()) {
+        this.#revision += 1;
         this.#take(fresh);
       }
     };
     take(await this.#columns(id)); // first, and alone: they are what is looked at
-    const first = await this.#client.checkpoints(id, { limit: PAGE });
-    take(first.items.map(rowOf));
-    for (let offset = PAGE; offset < first.total; offset += PAGE) {
+    let total = PAGE;
+    for (let offset = 0; offset < total && isNow(); offset += PAGE) {
       const page = await this.#client.checkpoints(id, { limit: PAGE, offset });
+      total = page.total;
       take(page.items.map(rowOf));
     }
-    if (id === this.#id) {
+    if (isNow()) {
       this.#loaded = true;
+      this.#revision += 1;
       this.#take(fresh);
     }
   }
@@ -232,11 +285,23 @@ export class Checkpoints implements IDisposable {
     return (runs ?? []).flatMap(rowsOfSeries);
   }
 
+  async #lookAgain(): Promise<void> {
+    await this.#lookForNew();
+    this.#looks += 1;
+    if (this.#looks % SELDOM === 0 && this.#rows.size > RECENT) {
+      await this.#lookAtOlder(this.#looks / SELDOM - 1);
+    }
+  }
+
   async #lookForNew(): Promise<void> {
+    const isNow = this.#watchChanges();
     const id = this.#id;
     const newest = await this.#client.checkpoints(id, { limit: RECENT });
+    if (!isNow()) {
+      return;
+    }
     const isNext = newest.items.some(({ id }) => this.#rows.has(id));
-    this.#adopt(id, newest, isNext);
+    this.#adopt(newest, isNext);
     const last = newest.items[0];
     if (newest.total === this.#rows.size && (last === undefined || this.#rows.has(last.id))) {
       return;
@@ -246,7 +311,7 @@ export class Checkpoints implements IDisposable {
       limit: PAGE,
       ...(since === undefined ? {} : { since })
     });
-    if (id !== this.#id) {
+    if (!isNow()) {
       return;
     }
     this.#merge(page.items);
@@ -256,28 +321,38 @@ export class Checkpoints implements IDisposable {
     }
   }
 
-  /** Tags and pins of older ones, a part of them each time, in turn. */
-  async #lookAtOlder(): Promise<void> {
-    const id = this.#id;
-    const parts = Math.ceil(this.#rows.size / RECENT) - 1;
-    if (parts > 0) {
-      this.#turn = (this.#turn % parts) + 1;
-      const offset = this.#turn * RECENT;
-      this.#adopt(id, await this.#client.checkpoints(id, { limit: RECENT, offset }));
+  /** Tags and pins of older ones, a page each time, in turn: the pages that they came in, which are seldom others. */
+  async #lookAtOlder(turn: number): Promise<void> {
+    const isNow = this.#watchChanges();
+    const offset = (turn % Math.ceil(this.#rows.size / PAGE)) * PAGE;
+    const page = await this.#client.checkpoints(this.#id, { limit: PAGE, offset });
+    if (isNow()) {
+      this.#adopt(page);
     }
   }
 
+  /** Tells whether it is still the same notebook, with nothing changed here since. */
+  #watchChanges(): () => boolean {
+    const id = this.#id;
+    const changes = this.#changes;
+    return () => id === this.#id && changes === this.#changes;
+  }
+
   /** Take what a page says of checkpoints that are known, or of all on it, unless that was done. */
-  #adopt(id: string, page: IPage<ICheckpoint>, all = false): void {
-    if (id === this.#id && !this.#seen.has(page)) {
-      this.#seen.add(page);
+  #adopt(page: IPage<ICheckpoint>, all = false): void {
+    if (!this.#seen.has(page)) {
       this.#merge(page.items.filter(({ id }) => all || this.#rows.has(id)));
+      this.#seen.add(page);
     }
   }
 
   #merge(checkpoints: readonly ICheckpoint[]): void {
-    if (checkpoints.length > 0) {
-      for (const checkpoint of checkpoints) {
+    const others = checkpoints.filter(
+      checkpoint => !isSame(this.#rows.get(checkpoint.id)?.detail, checkpoint)
+    );
+    if (others.length > 0) {
+      this.#revision += others.some(({ id }) => !this.#rows.has(id)) ? 1 : 0;
+      for (const checkpoint of others) {
         this.#rows.set(checkpoint.id, rowOf(checkpoint));
       }
       this.#take(this.#rows);
@@ -296,23 +371,36 @@ export class Checkpoints implements IDisposable {
     const { metric, minimize } = this.#measure ?? {};
     if (metric === undefined || minimize === undefined || this.#id === '') {
       this.#best = undefined;
+      this.#bestOf = '';
       return;
     }
     const key = [this.#id, this.#revision, minimize, metric].join(' ');
     if (key !== this.#bestOf) {
-      const best = await this.#client.best(this.#id, metric, minimize);
-      this.#best = best?.id;
       this.#bestOf = key;
+      try {
+        const best = await this.#client.best(this.#id, metric, minimize);
+        if (key === this.#bestOf) {
+          this.#best = best?.id;
+        }
+      } catch (error) {
+        if (key === this.#bestOf) {
+          this.#bestOf = '';
+        }
+        throw error;
+      }
     }
   }
 
   #take(rows: Map<string, IRow>): void {
     this.#rows = rows;
     this.#list = [...rows.values()];
-    this.#revision += 1;
+    this.#seen = new WeakSet();
     this.#metrics = metricNames(this.#list);
     this.#most = mostOf(this.#list);
     this.#order = runOrder(this.#list);
+    if ([...this.#selected].some(id => !rows.has(id))) {
+      this.#selected = new Set([...this.#selected].filter(id => rows.has(id)));
+    }
     const metric = favourite(this.#metrics);
     if (this.#measure === undefined && metric !== undefined) {
       this.#measure = { metric, minimize: isMinimized(metric) };
@@ -326,9 +414,19 @@ export class Checkpoints implements IDisposable {
 }
 
 /** Checkpoints whose tags and pins are looked at again each time; others may change them. */
-const RECENT = 250;
+const RECENT = 50;
+/** A page of all of them is looked at again once in so many times. */
+const SELDOM = 5;
+/** Changes that are asked for at the same time. */
+const AT_ONCE = 4;
+/** Changes after which what has become of them is shown, where there are many. */
+const SHOWN_AFTER = 100;
 /** In place of a notebook's id, once disposed of. */
 const GONE = '\0';
+
+function isSame(one: ICheckpoint | undefined, other: ICheckpoint): boolean {
+  return one === other || JSON.stringify(one) === JSON.stringify(other);
+}
 
 /** What adds to the picture and may be missing from it; undefined where the server has none. */
 async function optional<T>(asked: Promise<T>): Promise<T | undefined> {

@@ -53,9 +53,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       try {
         await work(model, args);
       } catch (error) {
-        Notification.error(error instanceof Error ? error.message : String(error), {
-          autoClose: 8000
-        });
+        Notification.error(told(error, trans), { autoClose: 8000 });
       }
     };
   const hasRecord = (): boolean => front.model?.summary !== undefined;
@@ -153,6 +151,12 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     execute: withModel((model, args) => openVersion(model, args['version']))
   });
 
+  commands.addCommand(CommandIDs.moreVersions, {
+    label: trans.__('Show Older Versions'),
+    isVisible: () => false,
+    execute: withModel(model => model.moreVersions())
+  });
+
   commands.addCommand(CommandIDs.openNotebook, {
     label: trans.__('Open the Notebook It Came From'),
     caption: trans.__('The notebook as it was when the checkpoint was made, to be read'),
@@ -170,16 +174,15 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       if (id === undefined || typeof from !== 'string' || typeof to !== 'string') {
         return;
       }
-      const name = (version: string): string => {
-        const found = model.versions.find(other => other.id === version);
-        return version === model.summary?.version_id
-          ? trans.__('now')
-          : found === undefined
-            ? version
-            : timeInFull(found.created_at);
+      const name = async (version: string): Promise<string> => {
+        if (version === model.summary?.version_id) {
+          return trans.__('now');
+        }
+        const listed = model.versions.find(other => other.id === version);
+        return timeInFull((listed ?? (await model.client.version(id, version))).created_at);
       };
       const changes = await model.client.diff(id, from, to);
-      const diff: IDiff = { before: name(from), after: name(to), changes };
+      const diff: IDiff = { before: await name(from), after: await name(to), changes };
       show(new DiffView(diff, trans), trans.__('%1: changes', model.summary?.name ?? ''));
     })
   });
@@ -251,10 +254,13 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     isEnabled: hasChosen,
     execute: withModel(async (model, args) => {
       const rows = chosenRows(args);
-      await model.checkpoints.update(
-        rows.map(row => row.id),
-        { pinned: !areAllPinned(rows) }
-      );
+      const pinned = !areAllPinned(rows);
+      if (rows.length <= FEW || (await isMeant(rows.length, pinned, trans))) {
+        await model.checkpoints.update(
+          rows.map(row => row.id),
+          { pinned }
+        );
+      }
     })
   });
 
@@ -368,6 +374,35 @@ function isShown(shell: JupyterFrontEnd.IShell): boolean {
     }
   }
   return false;
+}
+
+/** Checkpoints that are pinned without a question. */
+const FEW = 50;
+
+async function isMeant(count: number, pinned: boolean, trans: TranslationBundle): Promise<boolean> {
+  const answer = await showDialog({
+    title: pinned
+      ? trans.__('Pin %1 checkpoints?', count)
+      : trans.__('Unpin %1 checkpoints?', count),
+    buttons: [
+      Dialog.cancelButton({ label: trans.__('Cancel') }),
+      Dialog.okButton({ label: pinned ? trans.__('Pin') : trans.__('Unpin') })
+    ]
+  });
+  return answer.button.accept;
+}
+
+function told(error: unknown, trans: TranslationBundle): string {
+  if (error instanceof AggregateError) {
+    const { length } = error.errors;
+    return trans._n(
+      '%1 checkpoint could not be changed: %2',
+      '%1 checkpoints could not be changed: %2',
+      length,
+      told(error.errors[0], trans)
+    );
+  }
+  return error instanceof Error ? error.message : String(error);
 }
 
 function areAllPinned(rows: readonly IRow[]): boolean {

@@ -18,6 +18,7 @@ export const CommandIDs = {
   record: 'axon:record',
   goToCell: 'axon:go-to-cell',
   openVersion: 'axon:open-version',
+  moreVersions: 'axon:more-versions',
   compareVersions: 'axon:compare-versions',
   compareCheckpoints: 'axon:compare-checkpoints',
   checkpointMenu: 'axon:checkpoint-menu',

@@ -8,7 +8,7 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
-import { Refusal } from './api.ts';
+import { Absence, Refusal } from './api.ts';
 import { Checkpoints } from './checkpoints.ts';
 import type {
   IFlag,
@@ -22,13 +22,15 @@ import type {
 const INTERVAL = 1000;
 /** The most that passes between two tries to reach a server that is gone. */
 const PATIENCE = 20_000;
-/** Versions that are listed. */
+/** Versions that are asked for at once. */
 const VERSIONS = 100;
 
 /** Why what is shown may be old. */
 export interface ITrouble {
   /** No server answered; else it did, and said this. */
   unreachable: boolean;
+  /** A server answered that knows nothing of records. */
+  absent: boolean;
   message: string;
   since: Date;
 }
@@ -54,18 +56,21 @@ export class RecordModel implements IDisposable {
   #summary: INotebookSummary | undefined;
   #notebook: INotebook | undefined;
   #versions: readonly IVersionSummary[] = [];
+  #versionCount = 0;
   #drift: IDrift | undefined;
   #driftOf = '';
   #seen = '';
+  #changes: Promise<void> = Promise.resolve();
+  #changeCount = 0;
   #looked = false;
   #looking: Promise<void> | undefined;
   #again = false;
   #trouble: ITrouble | undefined;
 
   constructor(client: AxonClient, path: string) {
-    this.client = client;
+    this.client = client.apart(); // what it keeps is this notebook's
     this.#path = path;
-    this.checkpoints = new Checkpoints(client);
+    this.checkpoints = new Checkpoints(this.client);
     this.checkpoints.changed.connect(this.#onCheckpoints, this);
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:record',
@@ -111,9 +116,14 @@ export class RecordModel implements IDisposable {
     return this.#notebook;
   }
 
-  /** Newest first. */
+  /** Newest first; those that have been asked for. */
   get versions(): readonly IVersionSummary[] {
     return this.#versions;
+  }
+
+  /** How many there are. */
+  get versionCount(): number {
+    return this.#versionCount;
   }
 
   get drift(): IDrift | undefined {
@@ -128,6 +138,7 @@ export class RecordModel implements IDisposable {
     if (!this.isDisposed) {
       this.#poll.dispose();
       this.checkpoints.dispose();
+      this.client.forget();
       Signal.clearData(this);
     }
   }
@@ -157,14 +168,48 @@ export class RecordModel implements IDisposable {
     this.refresh();
   }
 
-  /** Change what the file does not say. */
-  async update(change: INotebookChange): Promise<void> {
-    if (this.#summary === undefined) {
-      return;
+  /**
+   * Change what the file does not say; `change` makes of the record as it is then what is to be changed.
+   *
+   * One change waits for the other, and each is made of what the server says at that time: others change records, too.
+   */
+  update(change: (now: INotebookSummary) => INotebookChange): Promise<void> {
+    const id = this.#summary?.id;
+    const done = this.#changes.then(() => this.#update(id, change));
+    this.#changes = done.catch(() => undefined);
+    return done;
+  }
+
+  async #update(
+    id: string | undefined,
+    change: (now: INotebookSummary) => INotebookChange
+  ): Promise<void> {
+    const now = await this.client.findByPath(this.#path);
+    if (now === undefined || now.id !== id) {
+      return; // what is shown by now is another record
     }
-    const { cells, ...updated } = await this.client.updateNotebook(this.#summary.id, change);
-    this.#summary = { ...updated, cell_count: cells.length };
+    try {
+      const { cells, ...updated } = await this.client.updateNotebook(id, change(now));
+      if (this.#summary?.id === id) {
+        this.#summary = { ...updated, cell_count: cells.length };
+      }
+    } finally {
+      this.#changeCount += 1;
+    }
     this.#emit();
+  }
+
+  /** Ask for older versions. */
+  async moreVersions(): Promise<void> {
+    const id = this.#summary?.id;
+    const offset = this.#versions.length;
+    if (id !== undefined) {
+      const page = await this.client.versions(id, { limit: VERSIONS, offset });
+      if (id === this.#summary?.id) {
+        this.#takeVersions([...this.#versions, ...page.items], page.total);
+        this.#emit();
+      }
+    }
   }
 
   /** Look, unless that is being done. */
@@ -184,9 +229,14 @@ export class RecordModel implements IDisposable {
 
   async #look(): Promise<void> {
     const path = this.#path;
+    const changes = this.#changeCount;
     try {
       const summary = await this.client.findByPath(path);
       if (path !== this.#path || this.isDisposed) {
+        return;
+      }
+      if (changes !== this.#changeCount) {
+        this.#again = true; // it was asked for before something was changed
         return;
       }
       this.#take(summary);
@@ -209,6 +259,7 @@ export class RecordModel implements IDisposable {
     if (summary?.id !== this.#summary?.id) {
       this.#notebook = undefined;
       this.#versions = [];
+      this.#versionCount = 0;
       this.#drift = undefined;
       this.#driftOf = '';
       this.#seen = '';
@@ -221,7 +272,7 @@ export class RecordModel implements IDisposable {
 
   async #lookCloser(summary: INotebookSummary): Promise<void> {
     const { id } = summary;
-    const seen = [id, summary.version_id, summary.updated_at, summary.synced_at].join(' ');
+    const seen = [id, summary.version_id, summary.updated_at].join(' ');
     const cells = seen === this.#seen ? undefined : this.#lookAtCells(id);
     await Promise.all([cells, this.checkpoints.refresh(id)]);
     this.#seen = seen;
@@ -231,11 +282,21 @@ export class RecordModel implements IDisposable {
   async #lookAtCells(id: string): Promise<void> {
     const [notebook, versions] = await Promise.all([
       this.client.notebook(id),
-      this.client.versions(id, VERSIONS)
+      this.client.versions(id, { limit: VERSIONS })
     ]);
+    if (id !== this.#summary?.id) {
+      return;
+    }
     this.#notebook = notebook;
-    this.#versions = versions.items;
+    const isNext = versions.items.some(({ id }) => this.#versions.some(known => known.id === id));
+    this.#takeVersions([...versions.items, ...(isNext ? this.#versions : [])], versions.total);
     this.#emit();
+  }
+
+  /** Each once; those that come first are the newest. */
+  #takeVersions(versions: readonly IVersionSummary[], count: number): void {
+    this.#versions = [...new Map(versions.map(version => [version.id, version])).values()];
+    this.#versionCount = count;
   }
 
   #onCheckpoints(): void {
@@ -307,5 +368,6 @@ function trouble(error: unknown, before: ITrouble | undefined): ITrouble {
   if (!unreachable && !(error instanceof Refusal)) {
     throw error;
   }
-  return { unreachable, message: error.message, since: before?.since ?? new Date() };
+  const absent = error instanceof Absence;
+  return { unreachable, absent, message: error.message, since: before?.since ?? new Date() };
 }

@@ -7,11 +7,13 @@ import re
 import pytest
 from hands import Hands
 from lab import Lab
-from playwright.sync_api import expect
+from playwright.sync_api import Response, expect
 
 COUNT = 10_000
 RUNS = 4
 PATH = "many.ipynb"
+#: Milliseconds after which every page of them was looked at again, a slow machine allowed for.
+EACH_PAGE_SEEN = 100_000
 #: The one that is best, far from the newest.
 BEST = 4_321
 
@@ -114,4 +116,17 @@ def test_tags_that_others_give_to_old_ones_appear(many: Hands, notebook: str) ->
     old = many.lab.rest("GET", f"/notebooks/{notebook}/checkpoints?limit=1&offset=700")[0]["id"]
     many.lab.rest("PUT", f"/notebooks/{notebook}/checkpoints/{old}", {"tags": ["paper"]})
     many.filter("paper")
-    expect(many.row(old)).to_be_visible()
+    expect(many.row(old)).to_be_visible(timeout=EACH_PAGE_SEEN)
+
+
+def test_nothing_is_sent_again_while_nothing_changes(many: Hands) -> None:
+    """Twelve looks at the server, by which two pages of older ones had their turn."""
+    answers: list[Response] = []
+    many.page.on("response", answers.append)
+    looks = 0
+    while looks < 12:
+        with many.page.expect_response(lambda response: "/axon/notebooks?" in response.url):
+            looks += 1
+    listed = [answer for answer in answers if "/checkpoints" in answer.url]
+    assert any("offset=" in answer.url for answer in listed)
+    assert {answer.status for answer in listed} == {304}

@@ -87,6 +87,24 @@ def test_a_server_that_cannot_be_reached_is_a_quiet_notice(hands: Hands, recorde
     expect(hands.panel).not_to_contain_text("cannot be reached", timeout=30_000)
 
 
+def test_a_server_without_the_extension_is_told_from_one_without_a_record(hands: Hands, path: str) -> None:
+    hands.page.route(
+        "**/axon/**",
+        lambda route: route.fulfill(status=404, content_type="text/html", body="<h1>404 : Not Found</h1>"),
+    )
+    hands.lab.write(path)
+    hands.lab.record(path)
+    hands.open(path)
+    panel = hands.open_panel()
+    expect(panel).to_contain_text("Restart the server")
+    expect(panel).to_contain_text("jupyter server extension list")
+    expect(hands.section("Checkpoints")).to_be_hidden()
+    hands.page.unroute("**/axon/**")
+    panel.get_by_role("button", name="Look at the server again").click()
+    expect(panel).to_contain_text("No checkpoints yet")
+    expect(panel).not_to_contain_text("Restart the server")
+
+
 @pytest.mark.parametrize(
     ("status", "message"), [(403, "the record is another user's"), (500, "Unhandled error"), (503, "busy")]
 )

@@ -54,3 +54,21 @@ def test_code_that_changed_since_the_newest_checkpoint_is_pointed_at(hands: Hand
     assert hands.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 1
     drift.get_by_role("button", name="Show what changed").click()
     expect(hands.page.locator(".axon-Diff [data-kind=added]")).to_contain_text("train(lr / 2)")
+
+
+def test_versions_beyond_the_first_hundred_are_shown_when_asked(hands: Hands, path: str) -> None:
+    for count in range(102):
+        hands.lab.write(path, f"x = {count}")
+        notebook = hands.lab.record(path)
+    oldest = hands.lab.rest("GET", f"/notebooks/{notebook}/versions?limit=1&offset=101")[0]["id"]
+    hands.open(path)
+    panel = hands.open_panel()
+    hands.section("Versions").click()
+    versions = panel.locator(".axon-Versions li")
+    expect(versions).to_have_count(100)
+    hands.command("axon:compare-versions", **{"from": oldest, "to": oldest})
+    expect(hands.page.locator(".axon-Diff:visible")).not_to_contain_text(oldest)
+    panel.get_by_role("button", name="Show older versions").click()
+    expect(versions).to_have_count(102)
+    expect(panel.locator(f'[data-version="{oldest}"]')).to_be_visible()
+    expect(panel.get_by_role("button", name="Show older versions")).to_have_count(0)

@@ -81,7 +81,9 @@ function Trouble(): React.ReactElement {
                 'The server cannot be reached since %1. What is shown is from before; trying again.',
                 trouble.since.toLocaleTimeString()
               )
-            : trans.__('The server could not answer: %1', trouble.message)}
+            : trouble.absent
+              ? trouble.message
+              : trans.__('The server could not answer: %1', trouble.message)}
         </p>
       )}
     </div>

@@ -149,7 +149,8 @@ export class TrainingPanel extends SidePanel {
 
   /** Sections are of a record; where there is none, there is nothing to be in them. */
   #arrange(): void {
-    const { isLoaded, summary } = this.#model ?? {};
-    this.toggleClass('axon-mod-unrecorded', isLoaded === true && summary === undefined);
+    const { isLoaded, summary, trouble } = this.#model ?? {};
+    const isKnown = isLoaded === true || trouble !== undefined;
+    this.toggleClass('axon-mod-unrecorded', isKnown && summary === undefined);
   }
 }

@@ -4,7 +4,7 @@ import { closeIcon } from '@jupyterlab/ui-components';
 import { Notification } from '@jupyterlab/apputils';
 import * as React from 'react';
 
-import type { INotebookChange } from '../records.ts';
+import type { INotebookChange, INotebookSummary } from '../records.ts';
 import { usePanel } from './context.ts';
 
 export function RecordForm(): React.ReactElement | null {
@@ -13,7 +13,7 @@ export function RecordForm(): React.ReactElement | null {
   if (summary === undefined) {
     return null;
   }
-  const change = (update: INotebookChange): void => {
+  const change = (update: (now: INotebookSummary) => INotebookChange): void => {
     model.update(update).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
       Notification.error(trans.__('Not changed: %1', reason), { autoClose: 8000 });
@@ -28,7 +28,7 @@ export function RecordForm(): React.ReactElement | null {
         value={summary.model_id ?? ''}
         placeholder={trans.__('name or id of the model')}
         onChange={model_id => {
-          change({ model_id });
+          change(() => ({ model_id }));
         }}
       />
       <Field
@@ -36,13 +36,13 @@ export function RecordForm(): React.ReactElement | null {
         value={summary.dataset_id ?? ''}
         placeholder={trans.__('name or id of the dataset')}
         onChange={dataset_id => {
-          change({ dataset_id });
+          change(() => ({ dataset_id }));
         }}
       />
       <Tags
         tags={summary.metadata.tags}
-        onChange={tags => {
-          change({ tags });
+        onChange={changed => {
+          change(({ metadata }) => ({ tags: changed(metadata.tags) }));
         }}
       />
       <Field
@@ -50,7 +50,7 @@ export function RecordForm(): React.ReactElement | null {
         value={summary.description ?? ''}
         placeholder={trans.__('what this training is about')}
         onChange={description => {
-          change({ description });
+          change(() => ({ description }));
         }}
       />
     </div>
@@ -87,7 +87,7 @@ function Field({ label, value, placeholder, onChange }: IFieldProps): React.Reac
         }}
         onBlur={store}
         onKeyDown={event => {
-          if (event.key === 'Enter') {
+          if (event.key === 'Enter' && !event.nativeEvent.isComposing) {
             store();
           } else if (event.key === 'Escape') {
             setDraft(undefined);
@@ -100,7 +100,8 @@ function Field({ label, value, placeholder, onChange }: IFieldProps): React.Reac
 
 interface ITagsProps {
   tags: readonly string[];
-  onChange: (tags: string[]) => void;
+  /** Given what makes the new tags of those that there are by then. */
+  onChange: (change: (tags: readonly string[]) => string[]) => void;
 }
 
 function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
@@ -110,7 +111,7 @@ function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
   const add = (): void => {
     const tag = draft.trim();
     if (tag !== '' && !tags.includes(tag)) {
-      onChange([...tags, tag]);
+      onChange(now => [...new Set([...now, tag])]);
     }
     setDraft('');
   };
@@ -126,7 +127,7 @@ function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
               title={trans.__('Remove the tag %1', tag)}
               aria-label={trans.__('Remove the tag %1', tag)}
               onClick={() => {
-                onChange(tags.filter(other => other !== tag));
+                onChange(now => now.filter(other => other !== tag));
               }}
             >
               <closeIcon.react tag="span" width="10px" />
@@ -143,7 +144,7 @@ function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
           }}
           onBlur={add}
           onKeyDown={event => {
-            if (event.key === 'Enter') {
+            if (event.key === 'Enter' && !event.nativeEvent.isComposing) {
               add();
             } else if (event.key === 'Escape') {
               setDraft('');

@@ -10,7 +10,7 @@ import { timeAgo, timeInFull } from './words.ts';
 
 export function Versions(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
-  const { checkpoints, summary, versions } = model;
+  const { checkpoints, summary, versionCount, versions } = model;
   const used = React.useMemo(() => {
     const times = new Map<string, number>();
     for (const { detail } of checkpoints.rows) {
@@ -24,49 +24,63 @@ export function Versions(): React.ReactElement | null {
     return null;
   }
   return (
-    <ol className="axon-Versions" aria-label={trans.__('Versions')}>
-      {versions.map(version => {
-        const isNow = version.id === summary.version_id;
-        const count = used.get(version.id) ?? 0;
-        const cells = trans._n('%1 cell', '%1 cells', version.cell_count);
-        const time = timeInFull(version.created_at);
-        const open = trans.__('Open the version of %1', time);
-        const compare = trans.__('Compare the version of %1 with now', time);
-        return (
-          <li key={version.id} data-version={version.id}>
-            <span className="axon-Versions-time" title={time}>
-              {isNow ? trans.__('now') : timeAgo(version.created_at)}
-            </span>
-            <span className="axon-Versions-what" title={cells}>
-              {count > 0 ? trans._n('%1 checkpoint', '%1 checkpoints', count) : cells}
-            </span>
-            <Button
-              minimal
-              small
-              title={open}
-              aria-label={open}
-              onClick={() => void commands.execute(CommandIDs.openVersion, { version: version.id })}
-            >
-              <launchIcon.react tag="span" width="14px" height="14px" />
-            </Button>
-            <Button
-              minimal
-              small
-              disabled={isNow}
-              title={compare}
-              aria-label={compare}
-              onClick={() =>
-                void commands.execute(CommandIDs.compareVersions, {
-                  from: version.id,
-                  to: summary.version_id ?? ''
-                })
-              }
-            >
-              <compareIcon.react tag="span" />
-            </Button>
-          </li>
-        );
-      })}
-    </ol>
+    <>
+      <ol className="axon-Versions" aria-label={trans.__('Versions')}>
+        {versions.map(version => {
+          const isNow = version.id === summary.version_id;
+          const count = used.get(version.id) ?? 0;
+          const cells = trans._n('%1 cell', '%1 cells', version.cell_count);
+          const time = timeInFull(version.created_at);
+          const open = trans.__('Open the version of %1', time);
+          const compare = trans.__('Compare the version of %1 with now', time);
+          return (
+            <li key={version.id} data-version={version.id}>
+              <span className="axon-Versions-time" title={time}>
+                {isNow ? trans.__('now') : timeAgo(version.created_at)}
+              </span>
+              <span className="axon-Versions-what" title={cells}>
+                {count > 0 ? trans._n('%1 checkpoint', '%1 checkpoints', count) : cells}
+              </span>
+              <Button
+                minimal
+                small
+                title={open}
+                aria-label={open}
+                onClick={() =>
+                  void commands.execute(CommandIDs.openVersion, { version: version.id })
+                }
+              >
+                <launchIcon.react tag="span" width="14px" height="14px" />
+              </Button>
+              <Button
+                minimal
+                small
+                disabled={isNow}
+                title={compare}
+                aria-label={compare}
+                onClick={() =>
+                  void commands.execute(CommandIDs.compareVersions, {
+                    from: version.id,
+                    to: summary.version_id ?? ''
+                  })
+                }
+              >
+                <compareIcon.react tag="span" />
+              </Button>
+            </li>
+          );
+        })}
+      </ol>
+      {versions.length < versionCount && (
+        <Button
+          minimal
+          small
+          className="axon-Link"
+          onClick={() => void commands.execute(CommandIDs.moreVersions)}
+        >
+          {trans.__('Show older versions (%1 of %2 are shown)', versions.length, versionCount)}
+        </Button>
+      )}
+    </>
   );
 }
