@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { curves, MOST_RUNS, newestRuns } from '../src/pure/curves.ts';
+import { curves, MOST_RUNS, runsToDraw } from '../src/pure/curves.ts';
 import type { IRow } from '../src/pure/rows.ts';
 
 function row(runId: string, epoch: number, step: number, loss: number): IRow {
@@ -58,9 +58,10 @@ test('a checkpoint that runs were resumed from is counted once where it cannot b
   assert.equal(curves(rows, { ...options, parents: new Map([['b', parent]]) }).left, 1);
 });
 
-test('of many runs the newest are drawn, and older ones that are wanted', () => {
+test('of many runs the newest are drawn, those that run, and the best', () => {
   const order = Array.from({ length: 1000 }, (_, i) => `r${i}`);
-  const found = newestRuns(order, run => run === 'r7');
-  assert.deepEqual([...found], ['r7', ...order.slice(-MOST_RUNS)]);
-  assert.equal(newestRuns(order.slice(0, MOST_RUNS), () => false).size, MOST_RUNS);
+  const newest = order.slice(-MOST_RUNS);
+  assert.deepEqual([...runsToDraw(order, run => run === 'r7', 'r3')], ['r3', 'r7', ...newest]);
+  assert.deepEqual([...runsToDraw(order, () => true)], newest);
+  assert.equal(runsToDraw(newest, () => false).size, MOST_RUNS);
 });

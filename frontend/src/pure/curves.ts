@@ -104,13 +104,18 @@ function summarize(points: ReadonlyMap<number, IPoint>): ICurveSummary {
   return summary;
 }
 
-/** Runs that are drawn unless more are asked for. */
+/** Runs that are drawn unless more are asked for; so many again of those that run. */
 export const MOST_RUNS = 30;
 
-/** Of runs in order the newest, and others however old they are if they are `wanted`. */
-export function newestRuns(
+/** Of runs in order the newest, the newest of those that run (some are never said to have ended), and the best one. */
+export function runsToDraw(
   order: readonly string[],
-  wanted: (runId: string) => boolean
+  isRunning: (runId: string) => boolean,
+  best?: string
 ): ReadonlySet<string> {
-  return new Set(order.filter((run, place) => place >= order.length - MOST_RUNS || wanted(run)));
+  const chosen = new Set([
+    ...order.slice(-MOST_RUNS),
+    ...order.filter(isRunning).slice(-MOST_RUNS)
+  ]);
+  return new Set(order.filter(run => chosen.has(run) || run === best));
 }

@@ -5,7 +5,7 @@ import { Button, HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import type { Axis, ICurves } from '../pure/curves.ts';
-import { curves, newestRuns } from '../pure/curves.ts';
+import { curves, runsToDraw } from '../pure/curves.ts';
 import { formatNumber } from '../pure/metrics.ts';
 import type { ICursor } from './chart.ts';
 import { Chart, colourPlace } from './chart.ts';
@@ -29,7 +29,7 @@ export function Curves(): React.ReactElement | null {
   const best = checkpoints.row(checkpoints.best ?? '')?.runId;
   const metric = checkpoints.measure?.metric;
   const newest = React.useMemo(
-    () => newestRuns(order, run => run === best || runs.get(run)?.status === 'running'),
+    () => runsToDraw(order, run => runs.get(run)?.status === 'running', best),
     [order, runs, best]
   );
   const listed = React.useMemo(
