@@ -20,7 +20,7 @@ import type { Front } from './front.ts';
 import { compareIcon, pinIcon, trainingIcon } from './icons.ts';
 import { CommandIDs, PANEL } from './ids.ts';
 import type { RecordModel } from './model.ts';
-import { restoreCell, restoreLine } from './pure/python.ts';
+import { hasState, restoreLine, withImport } from './pure/python.ts';
 import type { IRow } from './pure/rows.ts';
 import type { IDiff } from './widgets/diff.tsx';
 import { DiffView } from './widgets/diff.tsx';
@@ -64,8 +64,22 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   const chosenRows = (args: Args): IRow[] =>
     chosen(args).flatMap(id => front.model?.checkpoints.row(id) ?? []);
   const hasChosen = (args: Args): boolean => chosenRows(args).length > 0;
+  const chosenCount = (args: Args): number => Math.max(1, chosenRows(args).length);
   const chosenOne = (args: Args): IRow | undefined =>
     chosen(args).length === 1 ? chosenRows(args)[0] : undefined;
+
+  const restoring = (args: Args): string | undefined => {
+    const detail = chosenOne(args)?.detail;
+    return detail === undefined ? undefined : restoreLine(detail);
+  };
+  const aboutRestoring = (args: Args): string =>
+    chosenRows(args).length > 1
+      ? trans.__('One checkpoint at a time')
+      : chosenOne(args)?.detail?.pruned_at !== undefined
+        ? trans.__('Its state was pruned')
+        : restoring(args) === undefined
+          ? trans.__('No state of a model is stored with it')
+          : '';
 
   const show = (content: Widget, title: string): void => {
     const widget = new MainAreaWidget({ content });
@@ -202,29 +216,31 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
 
   commands.addCommand(CommandIDs.insertRestore, {
     label: trans.__('Insert Code That Restores It'),
+    caption: aboutRestoring,
     icon: trainingIcon,
-    isEnabled: args => chosenOne(args) !== undefined && front.panel !== null,
+    isEnabled: args => restoring(args) !== undefined && front.panel !== null,
     execute: withModel(async (_model, args) => {
-      const row = chosenOne(args);
+      const line = restoring(args);
       const notebook = front.panel?.content;
-      if (row === undefined || notebook === undefined) {
+      if (line === undefined || notebook === undefined) {
         return;
       }
       const sources = notebook.widgets.map(({ model }) => model.sharedModel.getSource());
       NotebookActions.insertBelow(notebook);
-      notebook.activeCell?.model.sharedModel.setSource(restoreCell(row.id, sources));
+      notebook.activeCell?.model.sharedModel.setSource(withImport(line, sources));
       await NotebookActions.focusActiveCell(notebook);
     })
   });
 
   commands.addCommand(CommandIDs.copyRestore, {
     label: trans.__('Copy the Line That Restores It'),
+    caption: aboutRestoring,
     icon: copyIcon,
-    isEnabled: args => chosenOne(args) !== undefined,
+    isEnabled: args => restoring(args) !== undefined,
     execute: args => {
-      const row = chosenOne(args);
-      if (row !== undefined) {
-        Clipboard.copyToSystem(restoreLine(row.id));
+      const line = restoring(args);
+      if (line !== undefined) {
+        Clipboard.copyToSystem(line);
       }
     }
   });
@@ -236,7 +252,10 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     commands.addCommand(command, {
       label,
       icon: downloadIcon,
-      isEnabled: args => chosenOne(args)?.detail?.sizes?.[part] !== undefined,
+      isEnabled: args => {
+        const detail = chosenOne(args)?.detail;
+        return detail !== undefined && hasState(detail, part);
+      },
       execute: withModel((model, args) => {
         const row = chosenOne(args);
         if (row !== undefined && model.summary !== undefined) {
@@ -248,7 +267,9 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
 
   commands.addCommand(CommandIDs.togglePin, {
     label: args =>
-      areAllPinned(chosenRows(args)) ? trans.__('Unpin Checkpoint') : trans.__('Pin Checkpoint'),
+      areAllPinned(chosenRows(args))
+        ? trans._n('Unpin Checkpoint', 'Unpin %1 Checkpoints', chosenCount(args))
+        : trans._n('Pin Checkpoint', 'Pin %1 Checkpoints', chosenCount(args)),
     caption: trans.__('A pinned checkpoint is never pruned'),
     icon: pinIcon,
     isEnabled: hasChosen,
@@ -265,7 +286,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.editTags, {
-    label: trans.__('Tag Checkpoint…'),
+    label: args => trans._n('Tag Checkpoint…', 'Tag %1 Checkpoints…', chosenCount(args)),
     isEnabled: hasChosen,
     execute: withModel(async (model, args) => {
       const rows = chosenRows(args);
@@ -286,7 +307,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.deleteCheckpoints, {
-    label: trans.__('Delete Checkpoint…'),
+    label: args => trans._n('Delete Checkpoint…', 'Delete %1 Checkpoints…', chosenCount(args)),
     isEnabled: hasChosen,
     execute: withModel(async (model, args) => {
       const rows = chosenRows(args);
@@ -331,7 +352,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       for (const command of [CommandIDs.togglePin, CommandIDs.editTags]) {
         menu.addItem({ command, args: chosenIds });
       }
-      menu.addItem({ command: CommandIDs.compareCheckpoints });
+      menu.addItem({ command: CommandIDs.compareCheckpoints, args: chosenIds });
       menu.addItem({ type: 'separator' });
       for (const command of [CommandIDs.downloadModel, CommandIDs.downloadOptimizer]) {
         menu.addItem({ command, args: chosenIds });

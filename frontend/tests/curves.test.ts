@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { curves, summarize } from '../src/pure/curves.ts';
+import { curves, MOST_RUNS, runsToDraw } from '../src/pure/curves.ts';
 import type { IRow } from '../src/pure/rows.ts';
 
 function row(runId: string, epoch: number, step: number, loss: number): IRow {
@@ -45,13 +45,23 @@ test('a run that was resumed begins at the checkpoint it was resumed from', () =
   assert.deepEqual(drawn.y.get('b'), [null, 3, 2]);
 });
 
-test('a curve is summed up in words', () => {
-  assert.deepEqual(summarize([null, 3, 1, null, 2]), {
-    points: 3,
-    first: 3,
-    last: 2,
-    least: 1,
-    most: 3
-  });
-  assert.equal(summarize([null]), undefined);
+test('a run is summed up by its own checkpoints, not by the one it was resumed from', () => {
+  const parent = row('a', 1, 1, 0.2);
+  const rows = [parent, row('b', 3, 3, 0.6), row('b', 2, 2, 0.5)];
+  const { summaries } = curves(rows, { ...options, parents: new Map([['b', parent]]) });
+  assert.deepEqual(summaries.get('b'), { points: 2, last: 0.6, least: 0.5, most: 0.6 });
+});
+
+test('a checkpoint that runs were resumed from is counted once where it cannot be drawn', () => {
+  const parent = row('a', 1, 1, NaN);
+  const rows = [parent, row('b', 2, 2, 1)];
+  assert.equal(curves(rows, { ...options, parents: new Map([['b', parent]]) }).left, 1);
+});
+
+test('of many runs the newest are drawn, those that run, and the best', () => {
+  const order = Array.from({ length: 1000 }, (_, i) => `r${i}`);
+  const newest = order.slice(-MOST_RUNS);
+  assert.deepEqual([...runsToDraw(order, run => run === 'r7', 'r3')], ['r3', 'r7', ...newest]);
+  assert.deepEqual([...runsToDraw(order, () => true)], newest);
+  assert.equal(runsToDraw(newest, () => false).size, MOST_RUNS);
 });

@@ -19,8 +19,6 @@ function row(
   return { id: `id-${made}`, runId, epoch, step: epoch * 10, createdAt, metrics, detail };
 }
 
-const name = (runId: string): string => (runId === '' ? 'no run' : `run ${runId}`);
-
 test('columns become rows, non-finite numbers spelled out among them', () => {
   const rows = rowsOfSeries({
     run_id: 'r',
@@ -58,7 +56,7 @@ test('a filter takes tags, runs, pins, places and comparisons, and all words mus
     row(3, {})
   ];
   const epochs = (query: string): number[] =>
-    filterRows(rows, query, name).map(({ epoch }) => epoch);
+    filterRows(rows, query, ['1', '2', '']).map(({ epoch }) => epoch);
   assert.deepEqual(epochs(''), [1, 2, 3]);
   assert.deepEqual(epochs('paper'), [1]);
   assert.deepEqual(epochs('pinned'), [1]);
@@ -67,6 +65,17 @@ test('a filter takes tags, runs, pins, places and comparisons, and all words mus
   assert.deepEqual(epochs('val_loss<=0.5 pinned'), [1]);
   assert.deepEqual(epochs('epoch>=2'), [2, 3]);
   assert.deepEqual(epochs('nothing'), []);
+});
+
+test('a filter by a run takes that run, no other whose number begins alike, and none of no run', () => {
+  const runs = ['', ...Array.from({ length: 12 }, (_, i) => `r${i + 2}`)];
+  const rows = runs.map(run_id => row(0, {}, { run_id }));
+  const found = (query: string): string[] =>
+    filterRows(rows, query, runs).map(({ runId }) => runId);
+  assert.deepEqual(found('run:2'), ['r2']);
+  assert.deepEqual(found('run:12'), ['r12']);
+  assert.deepEqual(found('run:1'), []);
+  assert.deepEqual(found('run'), []);
 });
 
 test('runs are in the order of their first checkpoints', () => {

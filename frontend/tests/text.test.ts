@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { favourite, flatten, formatBytes, formatNumber, isMinimized } from '../src/pure/metrics.ts';
 import { toNotebook } from '../src/pure/nbformat.ts';
-import { restoreCell } from '../src/pure/python.ts';
+import { hasState, restoreLine, withImport } from '../src/pure/python.ts';
 import { diffLines } from '../src/pure/textdiff.ts';
 import { rowsInView, scrollToRow } from '../src/pure/window.ts';
 
@@ -13,6 +13,7 @@ test('metrics are flattened, exact names before paths, non-finite ones read', ()
     { loss: 1, 'val.loss': 3, bad: Infinity }
   );
   assert.deepEqual(flatten(null), {});
+  assert.deepEqual(flatten({ note: 'constructor' }), {});
 });
 
 test('numbers read short', () => {
@@ -61,10 +62,19 @@ test('a diff with an empty text is all of the other', () => {
 });
 
 test('the import is written only where it is missing', () => {
+  const line = 'axon.get("0b6f").restore(model)';
+  assert.equal(withImport(line, ['import jupyter_axon_notebooks as axon\nx = 1']), line);
+  assert.equal(withImport(line, ['x = 1']), `import jupyter_axon_notebooks as axon\n\n${line}`);
+});
+
+test('only what is stored is restored', () => {
   const id = '0b6f';
-  const line = `axon.get("${id}").restore(model, optimizer)`;
-  assert.equal(restoreCell(id, ['import jupyter_axon_notebooks as axon\nx = 1']), line);
-  assert.equal(restoreCell(id, ['x = 1']), `import jupyter_axon_notebooks as axon\n\n${line}`);
+  const both = { id, model_state_path: 'm', optimizer_state_path: 'o' };
+  assert.equal(restoreLine(both), 'axon.get("0b6f").restore(model, optimizer)');
+  assert.equal(restoreLine({ id, model_state_path: 'm' }), 'axon.get("0b6f").restore(model)');
+  assert.equal(restoreLine({ id, model_state_path: '' }), undefined);
+  assert.ok(hasState(both, 'optimizer'));
+  assert.ok(!hasState({ id, model_state_path: 'm' }, 'optimizer'));
 });
 
 test('only rows in view are drawn, and no more than there are', () => {

@@ -10,6 +10,7 @@ from hands import Hands
 from playwright.sync_api import expect
 
 LOSSES = [0.9, 0.4, 0.6]
+STATES = {"model_state_base64": "bW9kZWw=", "optimizer_state_base64": "b3B0aW1pemVy"}
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def made(hands: Hands, path: str) -> list[Any]:
     hands.lab.write(path, "lr = 0.1", "train(lr)")
     notebook = hands.lab.record(path)
     made = [
-        hands.lab.checkpoint(notebook, epoch, epoch * 10, run_id=f"{notebook}-r", metrics={"val_loss": loss})
+        hands.lab.checkpoint(
+            notebook, epoch, epoch * 10, run_id=f"{notebook}-r", metrics={"val_loss": loss}, **STATES
+        )
         for epoch, loss in enumerate(LOSSES)
     ]
     hands.open(path)

@@ -32,6 +32,10 @@ def curves(hands: Hands, path: str) -> Locator:
     return curves
 
 
+def plot(curves: Locator) -> Locator:
+    return curves.get_by_role("img", name=re.compile("^Curves of"))
+
+
 def run(curves: Locator, number: int) -> Locator:
     return curves.get_by_role("row", name=f"run {number}")
 
@@ -46,13 +50,9 @@ def test_each_run_has_a_curve_and_a_row_in_numbers(curves: Locator) -> None:
 def test_another_metric_another_axis_and_a_logarithmic_scale(curves: Locator) -> None:
     curves.get_by_label("Metric").select_option("accuracy")
     expect(run(curves, 1).get_by_role("cell")).to_have_text(["10", "0.9", "0.9"])
-    expect(curves.get_by_role("img")).to_have_accessible_name(
-        re.compile("^Curves of accuracy by epoch, 10 points")
-    )
+    expect(plot(curves)).to_have_accessible_name(re.compile("^Curves of accuracy by epoch, 10 points"))
     curves.get_by_label("Over").select_option("step")
-    expect(curves.get_by_role("img")).to_have_accessible_name(
-        re.compile("^Curves of accuracy by step, 10 points")
-    )
+    expect(plot(curves)).to_have_accessible_name(re.compile("^Curves of accuracy by step, 10 points"))
     curves.get_by_label("log").check()
     expect(curves).to_contain_text("2 points are not drawn")
     expect(run(curves, 1).get_by_role("cell").first).to_have_text("9")
@@ -71,6 +71,7 @@ def test_the_cursor_tells_the_values_there(hands: Hands, curves: Locator) -> Non
     expect(curves.get_by_role("columnheader", name="at epoch 0")).to_be_visible()
     expect(run(curves, 1).get_by_role("cell").nth(1)).to_have_text("1")
     expect(run(curves, 2).get_by_role("cell").nth(1)).to_have_text("0.5")
+    expect(curves.get_by_role("status")).to_have_text("epoch 0: run 1 1, run 2 0.5")
 
 
 def test_dragging_zooms_and_a_button_shows_all_again(hands: Hands, curves: Locator) -> None:
@@ -86,7 +87,7 @@ def test_dragging_zooms_and_a_button_shows_all_again(hands: Hands, curves: Locat
 
 
 def test_keys_move_the_cursor_and_zoom(hands: Hands, curves: Locator) -> None:
-    curves.get_by_role("img").focus()
+    plot(curves).focus()
     hands.page.keyboard.press("ArrowRight")
     expect(curves.get_by_role("columnheader", name="at epoch 0")).to_be_visible()
     hands.page.keyboard.press("ArrowRight")

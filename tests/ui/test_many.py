@@ -76,7 +76,7 @@ def test_they_sort_with_the_best_marked_on_top(many: Hands) -> None:
 
 
 def test_they_are_filtered(many: Hands) -> None:
-    many.filter("epoch:7 run 2")
+    many.filter("epoch:7 run:2")
     expect(many.panel).to_contain_text(f"10 of {COUNT}")
     expect(many.rows).to_have_count(10)
     many.filter("val_loss<0.005")
@@ -88,7 +88,7 @@ def test_they_are_filtered(many: Hands) -> None:
 def test_their_curves_are_drawn_and_can_be_looked_into(many: Hands) -> None:
     curves = many.panel.locator(".axon-Curves")
     curves.get_by_label("Over").select_option("step")
-    plot = curves.get_by_role("img")
+    plot = curves.get_by_role("img", name=re.compile("^Curves of"))
     expect(plot).to_have_accessible_name(re.compile("^Curves of val_loss by step, 2500 points"))
     expect(curves.get_by_role("row", name="run 4").get_by_role("cell").first).to_have_text("2500")
     over = curves.locator(".u-over").bounding_box()

@@ -9,8 +9,18 @@ export interface ICurves {
   x: number[];
   /** By run; null where a run has no point, so that the curve goes on over it. */
   y: Map<string, (number | null)[]>;
+  /** By run: its own points, without the one that it was resumed from. */
+  summaries: Map<string, ICurveSummary>;
   /** Points that cannot be drawn: NaN, infinities, and on a logarithmic scale what is not above 0. */
   left: number;
+}
+
+/** A run's curve in numbers, for whoever cannot see it. */
+export interface ICurveSummary {
+  points: number;
+  last: number;
+  least: number;
+  most: number;
 }
 
 export interface ICurvesOptions {
@@ -21,50 +31,58 @@ export interface ICurvesOptions {
   parents: ReadonlyMap<string, IRow>;
 }
 
+/** A point of a curve, and the checkpoint it stands for. */
+interface IPoint {
+  row: IRow;
+  value: number;
+}
+
 /** The curves of a metric. Of several checkpoints of a run at one x the last in (epoch, step) counts. */
 export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves {
   const { metric, axis, log } = options;
+  const canBeDrawn = (value: number): boolean => Number.isFinite(value) && !(log && value <= 0);
   let left = 0;
-  const points = new Map<string, Map<number, IRow>>();
-  const add = (runId: string, row: IRow): void => {
+  const runs = new Map<string, Map<number, IPoint>>();
+  for (const row of rows) {
     const value = row.metrics[metric];
     if (value === undefined) {
-      return;
+      continue;
     }
-    if (!Number.isFinite(value) || (log && value <= 0)) {
+    if (!canBeDrawn(value)) {
       left += 1;
-      return;
+      continue;
     }
-    let run = points.get(runId);
-    if (run === undefined) {
-      run = new Map<number, IRow>();
-      points.set(runId, run);
+    let points = runs.get(row.runId);
+    if (points === undefined) {
+      points = new Map();
+      runs.set(row.runId, points);
     }
-    const there = run.get(row[axis]);
-    if (there === undefined || isLater(row, there)) {
-      run.set(row[axis], row);
-    }
-  };
-  for (const row of rows) {
-    add(row.runId, row);
-  }
-  for (const [runId, parent] of options.parents) {
-    const run = points.get(runId);
-    if (run !== undefined && !run.has(parent[axis])) {
-      add(runId, parent);
+    const there = points.get(row[axis]);
+    if (there === undefined || isLater(row, there.row)) {
+      points.set(row[axis], { row, value });
     }
   }
-  const x = [...new Set([...points.values()].flatMap(run => [...run.keys()]))].sort(
+  const summaries = new Map([...runs].map(([id, points]) => [id, summarize(points)]));
+  for (const [id, row] of options.parents) {
+    const points = runs.get(id);
+    const value = row.metrics[metric];
+    if (points?.has(row[axis]) === false && value !== undefined && canBeDrawn(value)) {
+      points.set(row[axis], { row, value });
+    }
+  }
+  const x = [...new Set([...runs.values()].flatMap(points => [...points.keys()]))].sort(
     (a, b) => a - b
   );
+  const places = new Map(x.map((at, place) => [at, place]));
   const y = new Map<string, (number | null)[]>();
-  for (const [runId, run] of points) {
-    y.set(
-      runId,
-      x.map(at => run.get(at)?.metrics[metric] ?? null)
-    );
+  for (const [id, points] of runs) {
+    const values = new Array<number | null>(x.length).fill(null);
+    for (const [at, { value }] of points) {
+      values[places.get(at) ?? -1] = value;
+    }
+    y.set(id, values);
   }
-  return { x, y, left };
+  return { x, y, summaries, left };
 }
 
 function isLater(a: IRow, b: IRow): boolean {
@@ -72,27 +90,32 @@ function isLater(a: IRow, b: IRow): boolean {
   return ahead === 0 ? a.createdAt >= b.createdAt : ahead > 0;
 }
 
-/** A run's curve in words and numbers, for whoever cannot see it. */
-export interface ICurveSummary {
-  points: number;
-  first: number;
-  last: number;
-  least: number;
-  most: number;
+function summarize(points: ReadonlyMap<number, IPoint>): ICurveSummary {
+  const summary = { points: points.size, last: NaN, least: Infinity, most: -Infinity };
+  let end = -Infinity;
+  for (const [at, { value }] of points) {
+    if (at > end) {
+      end = at;
+      summary.last = value;
+    }
+    summary.least = Math.min(summary.least, value);
+    summary.most = Math.max(summary.most, value);
+  }
+  return summary;
 }
 
-export function summarize(values: readonly (number | null)[]): ICurveSummary | undefined {
-  const found = values.filter(value => value !== null);
-  const [first] = found;
-  const last = found.at(-1);
-  if (first === undefined || last === undefined) {
-    return undefined;
-  }
-  let least = first;
-  let most = first;
-  for (const value of found) {
-    least = Math.min(least, value);
-    most = Math.max(most, value);
-  }
-  return { points: found.length, first, last, least, most };
+/** Runs that are drawn unless more are asked for; so many again of those that run. */
+export const MOST_RUNS = 30;
+
+/** Of runs in order the newest, the newest of those that run (some are never said to have ended), and the best one. */
+export function runsToDraw(
+  order: readonly string[],
+  isRunning: (runId: string) => boolean,
+  best?: string
+): ReadonlySet<string> {
+  const chosen = new Set([
+    ...order.slice(-MOST_RUNS),
+    ...order.filter(isRunning).slice(-MOST_RUNS)
+  ]);
+  return new Set(order.filter(run => chosen.has(run) || run === best));
 }

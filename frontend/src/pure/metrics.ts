@@ -2,14 +2,14 @@
 
 import type { MetricValue } from '../records.ts';
 
-const SPELLED: Record<string, number> = { NaN, Infinity, '-Infinity': -Infinity };
+const SPELLED = new Map([NaN, Infinity, -Infinity].map(value => [String(value), value]));
 
 /** A metric as a number; undefined where there is none. */
 export function toNumber(value: unknown): number | undefined {
   if (typeof value === 'number') {
     return value;
   }
-  return typeof value === 'string' ? SPELLED[value] : undefined;
+  return typeof value === 'string' ? SPELLED.get(value) : undefined;
 }
 
 /** The numbers in a checkpoint's metrics, nested ones under dotted names; an exact name comes before a path. */

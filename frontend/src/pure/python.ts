@@ -3,19 +3,35 @@
 const IMPORT = 'import jupyter_axon_notebooks as axon';
 const IMPORTED = /^\s*import\s+jupyter_axon_notebooks\s+as\s+axon\b/m;
 
-/** What restores a checkpoint in a notebook. */
-export function restoreLine(checkpointId: string): string {
-  return `axon.get(${JSON.stringify(checkpointId)}).restore(model, optimizer)`;
+/** A checkpoint as far as it matters to what restores it. */
+export interface IStored {
+  id: string;
+  model_state_path: string;
+  optimizer_state_path?: string;
 }
 
-/** The same as a cell's source; with the import where none of `sources` has it. */
-export function restoreCell(checkpointId: string, sources: Iterable<string>): string {
+/** What restores a checkpoint in a notebook; undefined where no state of a model is stored, or it was pruned. */
+export function restoreLine(checkpoint: IStored): string | undefined {
+  if (!hasState(checkpoint, 'model')) {
+    return undefined;
+  }
+  const objects = hasState(checkpoint, 'optimizer') ? 'model, optimizer' : 'model';
+  return `axon.get(${JSON.stringify(checkpoint.id)}).restore(${objects})`;
+}
+
+/** A line as a cell's source; with the import where none of `sources` has it. */
+export function withImport(line: string, sources: Iterable<string>): string {
   for (const source of sources) {
     if (IMPORTED.test(source)) {
-      return restoreLine(checkpointId);
+      return line;
     }
   }
-  return `${IMPORT}\n\n${restoreLine(checkpointId)}`;
+  return `${IMPORT}\n\n${line}`;
+}
+
+/** Whether a state is there; what was pruned has its size left, but no path. */
+export function hasState(checkpoint: IStored, part: 'model' | 'optimizer'): boolean {
+  return (checkpoint[`${part}_state_path`] ?? '') !== '';
 }
 
 /** How a notebook makes a checkpoint. */

@@ -139,26 +139,26 @@ export function sortRows(rows: readonly IRow[], sort: ISort, runs: readonly stri
 }
 
 /**
- * Rows that have every word of `query`: in a tag, in the run's name, as `pinned`, as `epoch:7` or `step:700`, as a
- * comparison of a metric (`val_loss<0.3`), or at the start of the id.
+ * Rows that have every word of `query`: in a tag, as `pinned`, as `epoch:7` or `step:700`, as `run:2` (its number is its
+ * place among `runs`), as a comparison of a metric (`val_loss<0.3`), or at the start of the id.
  */
 export function filterRows(
   rows: readonly IRow[],
   query: string,
-  runName: (runId: string) => string
+  runs: readonly string[]
 ): readonly IRow[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) {
     return rows;
   }
-  const tests = words.map(word => test(word, runName));
+  const tests = words.map(word => test(word, runs));
   return rows.filter(row => tests.every(holds => holds(row)));
 }
 
 /** Of an id a filter has to give so much; less would be taken for it by chance. */
 const SHORTEST_ID = 4;
 
-function test(word: string, runName: (runId: string) => string): (row: IRow) => boolean {
+function test(word: string, runs: readonly string[]): (row: IRow) => boolean {
   const comparison = /^([^<>=]+)(<=|>=|<|>|=)(-?[\d.]+(?:e-?\d+)?)$/.exec(word);
   if (comparison !== null) {
     const [, name = '', sign = '', text = ''] = comparison;
@@ -172,9 +172,13 @@ function test(word: string, runName: (runId: string) => string): (row: IRow) => 
   if (place !== null) {
     return row => String(place[1] === 'epoch' ? row.epoch : row.step) === place[2];
   }
+  const run = /^run:(\d+)$/.exec(word);
+  if (run !== null) {
+    const id = runs[Number(run[1]) - 1];
+    return row => row.runId !== NO_RUN && row.runId === id;
+  }
   return row =>
     (word.length >= SHORTEST_ID && row.id.startsWith(word)) ||
-    runName(row.runId).toLowerCase().includes(word) ||
     (word === 'pinned' && row.detail?.pinned === true) ||
     (row.detail?.tags ?? []).some(tag => tag.toLowerCase().includes(word));
 }

@@ -107,8 +107,13 @@ export class Chart {
       case '-':
         this.#zoom(1 / ZOOM);
         return true;
-      case '0':
       case 'Escape':
+        if (!this.#isZoomed) {
+          return false;
+        }
+        this.resetZoom();
+        return true;
+      case '0':
         this.resetZoom();
         return true;
       default:

@@ -5,7 +5,7 @@ import { Button, HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import type { Axis, ICurves } from '../pure/curves.ts';
-import { curves, summarize } from '../pure/curves.ts';
+import { curves, runsToDraw } from '../pure/curves.ts';
 import { formatNumber } from '../pure/metrics.ts';
 import type { ICursor } from './chart.ts';
 import { Chart, colourPlace } from './chart.ts';
@@ -24,19 +24,29 @@ export function Curves(): React.ReactElement | null {
   const [log, setLog] = React.useState(false);
   const [hidden, setHidden] = React.useState<ReadonlySet<string>>(new Set());
   const [cursor, setCursor] = React.useState<ICursor | undefined>(undefined);
-  const { rows, runs } = checkpoints;
+  const [showsAll, setShowsAll] = React.useState(false);
+  const { rows, runs, order } = checkpoints;
+  const best = checkpoints.row(checkpoints.best ?? '')?.runId;
   const metric = checkpoints.measure?.metric;
+  const newest = React.useMemo(
+    () => runsToDraw(order, run => runs.get(run)?.status === 'running', best),
+    [order, runs, best]
+  );
+  const listed = React.useMemo(
+    () => (showsAll ? new Set(order) : newest),
+    [showsAll, order, newest]
+  );
   const drawn = React.useMemo(
     () =>
       metric === undefined
         ? undefined
         : curves(
-            rows.filter(row => !hidden.has(row.runId)),
+            rows.filter(row => listed.has(row.runId) && !hidden.has(row.runId)),
             { metric, axis, log, parents: checkpoints.parents() }
           ),
     // `parents` follows from rows and runs.
     // eslint-disable-next-line react-hooks/exhaustive-deps
-    [rows, runs, metric, axis, log, hidden]
+    [rows, runs, listed, metric, axis, log, hidden]
   );
   if (drawn === undefined || metric === undefined) {
     return <NoCurves />;
@@ -68,11 +78,15 @@ export function Curves(): React.ReactElement | null {
         </label>
       </div>
       <Plot drawn={drawn} metric={metric} axis={axis} log={log} onCursor={setCursor} />
+      <p className="axon-Hidden" role="status">
+        {cursor !== undefined && cursorWords(trans, axis, cursor, order)}
+      </p>
       <Legend
         drawn={drawn}
         metric={metric}
         axis={axis}
         cursor={cursor}
+        listed={listed}
         hidden={hidden}
         onToggle={run => {
           const other = new Set(hidden);
@@ -82,6 +96,18 @@ export function Curves(): React.ReactElement | null {
           setHidden(other);
         }}
       />
+      {newest.size < order.length && (
+        <Button
+          minimal
+          small
+          className="axon-Link"
+          onClick={() => {
+            setShowsAll(!showsAll);
+          }}
+        >
+          {showsAll ? trans.__('Show the newest runs') : trans.__('Show all %1 runs', order.length)}
+        </Button>
+      )}
       {drawn.left > 0 && (
         <p className="axon-Hint">
           {trans._n(
@@ -111,7 +137,10 @@ function Plot({ drawn, metric, axis, log, onCursor }: IPlotProps): React.ReactEl
   const [isZoomed, setZoomed] = React.useState(false);
   const axisName = axisWord(trans, axis);
   const { order } = model.checkpoints;
-  const runs = [...drawn.y.keys()].sort().join(' ');
+  // By their places, too, which give them their colours and names.
+  const runs = order
+    .flatMap((run, place) => (drawn.y.has(run) ? `${place} ${run}` : []))
+    .join('\n');
 
   React.useEffect(() => {
     const parent = node.current;
@@ -163,6 +192,9 @@ function Plot({ drawn, metric, axis, log, onCursor }: IPlotProps): React.ReactEl
           drawn.x.length
         )}
         onKeyDown={event => {
+          if (event.ctrlKey || event.metaKey || event.altKey) {
+            return; // the browser's or JupyterLab's
+          }
           if (chart.current?.key(event.key, event.shiftKey) === true) {
             event.preventDefault();
             event.stopPropagation();
@@ -193,11 +225,26 @@ function axisWord(trans: TranslationBundle, axis: Axis): string {
   return axis === 'epoch' ? trans.__('epoch') : trans.__('step');
 }
 
+/** Where the cursor is and what is there, to be read out. */
+function cursorWords(
+  trans: TranslationBundle,
+  axis: Axis,
+  { x, values }: ICursor,
+  order: readonly string[]
+): string {
+  const found = [...values].map(
+    ([run, value]) => `${runWord(trans, order, run)} ${formatNumber(value)}`
+  );
+  return trans.__('%1 %2: %3', axisWord(trans, axis), x, found.join(', '));
+}
+
 interface ILegendProps {
   drawn: ICurves;
   metric: string;
   axis: Axis;
   cursor: ICursor | undefined;
+  /** The runs that have a row, drawn or hidden. */
+  listed: ReadonlySet<string>;
   hidden: ReadonlySet<string>;
   onToggle: (runId: string) => void;
 }
@@ -208,6 +255,7 @@ function Legend({
   metric,
   axis,
   cursor,
+  listed,
   hidden,
   onToggle
 }: ILegendProps): React.ReactElement {
@@ -215,7 +263,7 @@ function Legend({
   const { order, runs, best, measure } = model.checkpoints;
   const bestRun = best === undefined ? undefined : model.checkpoints.row(best)?.runId;
   return (
-    <table className="axon-Legend" aria-live="polite" aria-label={trans.__('Runs by %1', metric)}>
+    <table className="axon-Legend" aria-label={trans.__('Runs by %1', metric)}>
       <thead>
         <tr>
           <th scope="col">{trans.__('run')}</th>
@@ -230,7 +278,10 @@ function Legend({
       </thead>
       <tbody>
         {order.map((run, place) => {
-          const summary = summarize(drawn.y.get(run) ?? []);
+          if (!listed.has(run)) {
+            return null;
+          }
+          const summary = drawn.summaries.get(run);
           const status = runs.get(run)?.status;
           return (
             <tr key={run} data-run={colourPlace(place)}>

@@ -76,14 +76,21 @@ export function Grid({ shown, sort, onSort }: IGridProps): React.ReactElement {
     const room = node.clientHeight - ROW_HEIGHT; // the header stays
     node.scrollTop = scrollToRow(shown.indexOf(row), node.scrollTop, room, ROW_HEIGHT);
   };
+  /** What is done with a row is done with all that are selected, if it is one of them. */
+  const meant = (id: string): string[] =>
+    checkpoints.selected.has(id) ? [...checkpoints.selected] : [id];
   const openMenu = (id: string, x: number, y: number): void => {
     setActive(id);
-    void commands.execute(CommandIDs.checkpointMenu, { ids: [id], x, y });
+    void commands.execute(CommandIDs.checkpointMenu, { ids: meant(id), x, y });
   };
 
   const onKeyDown = (event: React.KeyboardEvent): void => {
     if (event.target !== scroller.current) {
       return; // a button in the header
+    }
+    const isCommand = event.ctrlKey || event.metaKey;
+    if (event.altKey || (isCommand && event.key !== 'a')) {
+      return; // the browser's or JupyterLab's
     }
     const row = shown[activeRow];
     const done = ((): boolean => {
@@ -108,19 +115,22 @@ export function Grid({ shown, sort, onSort }: IGridProps): React.ReactElement {
           activate(shown.length - 1);
           return true;
         case 'a':
-          if (!event.ctrlKey && !event.metaKey) {
+          if (!isCommand) {
             return false;
           }
           checkpoints.select(shown.map(({ id }) => id));
           return true;
         case 'Escape':
+          if (checkpoints.selected.size === 0) {
+            return false;
+          }
           checkpoints.select([]);
           return true;
       }
       if (row === undefined) {
         return false;
       }
-      const ids = checkpoints.selected.has(row.id) ? [...checkpoints.selected] : [row.id];
+      const ids = meant(row.id);
       switch (event.key) {
         case ' ':
           toggle(row.id);

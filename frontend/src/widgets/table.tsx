@@ -10,7 +10,6 @@ import { usePanel } from './context.ts';
 import { NoCheckpoints } from './empty.tsx';
 import { Grid } from './grid.tsx';
 import { MeasureSelect } from './measure.tsx';
-import { runWord } from './words.ts';
 
 export function CheckpointTable(): React.ReactElement | null {
   const { model, trans } = usePanel();
@@ -19,13 +18,8 @@ export function CheckpointTable(): React.ReactElement | null {
   const [sort, setSort] = React.useState<ISort>({ key: 'created', descending: true });
   const { rows, order } = checkpoints;
   const shown = React.useMemo(
-    () =>
-      sortRows(
-        filterRows(rows, query, run => runWord(trans, order, run)),
-        sort,
-        order
-      ),
-    [rows, query, sort, order, trans]
+    () => sortRows(filterRows(rows, query, order), sort, order),
+    [rows, query, sort, order]
   );
   if (rows.length === 0) {
     return <NoCheckpoints />;
@@ -35,11 +29,12 @@ export function CheckpointTable(): React.ReactElement | null {
       <div
         className="axon-Table-filter"
         title={trans.__(
-          'Words that all have to hold: a tag, a run, pinned, epoch:7, step:700, loss<0.3'
+          'Words that all have to hold: a tag, pinned, epoch:7, step:700, run:2, loss<0.3'
         )}
       >
         <FilterBox
-          placeholder={trans.__('Filter: tag, pinned, loss<0.3')}
+          placeholder={trans.__('Filter: tag, pinned, run:2, loss<0.3')}
+          initialQuery={query} // it comes and goes with the rows
           useFuzzyFilter={false}
           updateFilter={(_filter, text) => {
             setQuery(text ?? '');
