@@ -68,9 +68,11 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   const chosenOne = (args: Args): IRow | undefined =>
     chosen(args).length === 1 ? chosenRows(args)[0] : undefined;
 
+  const sourcesInFront = (): string[] =>
+    front.panel?.content.widgets.map(({ model }) => model.sharedModel.getSource()) ?? [];
   const restoring = (args: Args): string | undefined => {
     const detail = chosenOne(args)?.detail;
-    return detail === undefined ? undefined : restoreLine(detail);
+    return detail === undefined ? undefined : restoreLine(detail, sourcesInFront());
   };
   const aboutRestoring = (args: Args): string =>
     chosenRows(args).length > 1
@@ -114,7 +116,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.refresh, {
-    label: trans.__('Look for Checkpoints'),
+    label: trans.__('Refresh the Training Panel'),
     isEnabled: () => front.model !== undefined,
     execute: withModel(model => {
       model.checkpoints.distrust();
@@ -123,7 +125,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.record, {
-    label: trans.__('Save Notebook and Record It'),
+    label: trans.__('Save Notebook and Start Recording'),
     isEnabled: () => front.model !== undefined && !hasRecord(),
     execute: withModel(async model => {
       await front.panel?.context.save();
@@ -172,7 +174,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.openNotebook, {
-    label: trans.__('Open the Notebook It Came From'),
+    label: trans.__('Open the Notebook Version'),
     caption: trans.__('The notebook as it was when the checkpoint was made, to be read'),
     icon: notebookIcon,
     isEnabled: args => chosenOne(args)?.detail?.version_id !== undefined,
@@ -215,7 +217,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.insertRestore, {
-    label: trans.__('Insert Code That Restores It'),
+    label: trans.__('Insert Restore Code'),
     caption: aboutRestoring,
     icon: trainingIcon,
     isEnabled: args => restoring(args) !== undefined && front.panel !== null,
@@ -225,7 +227,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       if (line === undefined || notebook === undefined) {
         return;
       }
-      const sources = notebook.widgets.map(({ model }) => model.sharedModel.getSource());
+      const sources = sourcesInFront();
       NotebookActions.insertBelow(notebook);
       notebook.activeCell?.model.sharedModel.setSource(withImport(line, sources));
       await NotebookActions.focusActiveCell(notebook);
@@ -233,7 +235,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
   });
 
   commands.addCommand(CommandIDs.copyRestore, {
-    label: trans.__('Copy the Line That Restores It'),
+    label: trans.__('Copy Restore Code'),
     caption: aboutRestoring,
     icon: copyIcon,
     isEnabled: args => restoring(args) !== undefined,
@@ -313,8 +315,8 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       const rows = chosenRows(args);
       const pinned = rows.filter(row => row.detail?.pinned === true).length;
       const question = trans._n(
-        'The checkpoint and its state files are removed for good.',
-        '%1 checkpoints and their state files are removed for good.',
+        'The checkpoint and its state files are permanently deleted.',
+        '%1 checkpoints and their state files are permanently deleted.',
         rows.length
       );
       const answer = await showDialog({

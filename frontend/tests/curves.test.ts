@@ -11,11 +11,11 @@ function row(runId: string, epoch: number, step: number, loss: number): IRow {
 
 const options = { metric: 'loss', axis: 'epoch', log: false, parents: new Map() } as const;
 
-test('runs share one axis, with gaps where a run has no point', () => {
+test('runs share one axis, and curves go on where a run has no point', () => {
   const drawn = curves([row('a', 0, 1, 4), row('a', 2, 3, 2), row('b', 1, 2, 3)], options);
   assert.deepEqual(drawn.x, [0, 1, 2]);
-  assert.deepEqual(drawn.y.get('a'), [4, null, 2]);
-  assert.deepEqual(drawn.y.get('b'), [null, 3, null]);
+  assert.deepEqual(drawn.y.get('a'), [4, undefined, 2]);
+  assert.deepEqual(drawn.y.get('b'), [undefined, 3, undefined]);
 });
 
 test('of several checkpoints in an epoch the last step counts, in whatever order they come', () => {
@@ -25,7 +25,7 @@ test('of several checkpoints in an epoch the last step counts, in whatever order
   assert.deepEqual(curves(rows, { ...options, axis: 'step' }).y.get('a'), [4, 3]);
 });
 
-test('what cannot be drawn is counted', () => {
+test('what cannot be drawn is counted, and a gap in its curve', () => {
   const rows = [
     row('a', 0, 0, NaN),
     row('a', 1, 1, Infinity),
@@ -35,14 +35,16 @@ test('what cannot be drawn is counted', () => {
   assert.equal(curves(rows, options).left, 2);
   const log = curves(rows, { ...options, log: true });
   assert.equal(log.left, 3);
-  assert.deepEqual(log.x, [3]);
+  assert.deepEqual(log.x, [0, 1, 2, 3]);
+  assert.deepEqual(log.y.get('a'), [null, null, null, 1]);
+  assert.deepEqual(log.summaries.get('a'), { points: 4, last: 1, least: 0, most: 1 });
 });
 
 test('a run that was resumed begins at the checkpoint it was resumed from', () => {
   const parent = row('a', 1, 1, 3);
   const rows = [row('a', 0, 0, 4), parent, row('a', 2, 2, 5), row('b', 2, 2, 2)];
   const drawn = curves(rows, { ...options, parents: new Map([['b', parent]]) });
-  assert.deepEqual(drawn.y.get('b'), [null, 3, 2]);
+  assert.deepEqual(drawn.y.get('b'), [undefined, 3, 2]);
 });
 
 test('a run is summed up by its own checkpoints, not by the one it was resumed from', () => {

@@ -73,6 +73,14 @@ test('only what is stored is restored', () => {
   assert.equal(restoreLine(both), 'axon.get("0b6f").restore(model, optimizer)');
   assert.equal(restoreLine({ id, model_state_path: 'm' }), 'axon.get("0b6f").restore(model)');
   assert.equal(restoreLine({ id, model_state_path: '' }), undefined);
+  const named = (source: string): string | undefined => restoreLine(both, ['x = 1', source]);
+  assert.match(
+    named('axon.checkpoint(net, self.adam, epoch=1)') ?? '',
+    /restore\(net, self\.adam\)$/
+  );
+  assert.match(named('axon.checkpoint(net, optimizer=adam)') ?? '', /restore\(net, adam\)$/);
+  assert.match(named('axon.checkpoint(net, epoch=epoch)') ?? '', /restore\(net, optimizer\)$/);
+  assert.match(named('axon.checkpoint(None, metrics={})') ?? '', /restore\(model, optimizer\)$/);
   assert.ok(hasState(both, 'optimizer'));
   assert.ok(!hasState({ id, model_state_path: 'm' }, 'optimizer'));
 });

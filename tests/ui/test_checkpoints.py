@@ -65,7 +65,7 @@ def test_rows_are_filtered(hands: Hands, made: list[Any]) -> None:
 def test_the_best_is_marked_for_a_metric_and_a_direction(hands: Hands, made: list[Any]) -> None:
     best = hands.panel.get_by_role("img", name="Best")
     expect(hands.row(made[1]["id"]).get_by_role("img", name="Best")).to_be_visible()
-    hands.panel.get_by_role("button", name="Less of val_loss is better").first.click()
+    hands.panel.get_by_role("button", name="Lower val_loss is better").first.click()
     expect(hands.row(made[0]["id"]).get_by_role("img", name="Best")).to_be_visible()
     expect(best).to_have_count(1)
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_is_pinned_and_tagged(hands: Hands, made: list[Any]) -> Non
 def test_a_checkpoint_is_deleted_only_after_a_question(hands: Hands, made: list[Any]) -> None:
     choose(hands, made[0], "Delete Checkpoint")
     dialog = hands.page.locator(".jp-Dialog")
-    expect(dialog).to_contain_text("removed for good")
+    expect(dialog).to_contain_text("permanently deleted")
     dialog.get_by_role("button", name="Cancel").click()
     expect(hands.rows).to_have_count(3)
     choose(hands, made[0], "Delete Checkpoint")
@@ -98,7 +98,7 @@ def test_a_checkpoint_is_deleted_only_after_a_question(hands: Hands, made: list[
 
 
 def test_the_code_that_restores_goes_into_a_new_cell(hands: Hands, made: list[Any]) -> None:
-    choose(hands, made[1], "Insert Code")
+    choose(hands, made[1], "Insert Restore Code")
     source = hands.page.evaluate(
         "window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
     )
@@ -107,7 +107,7 @@ def test_the_code_that_restores_goes_into_a_new_cell(hands: Hands, made: list[An
 
 
 def test_the_line_that_restores_is_copied(hands: Hands, made: list[Any]) -> None:
-    choose(hands, made[1], "Copy the Line")
+    choose(hands, made[1], "Copy Restore Code")
     copied = hands.page.evaluate("navigator.clipboard.readText()")
     assert copied == f'axon.get("{made[1]["id"]}").restore(model, optimizer)'
 
@@ -155,7 +155,7 @@ def test_the_keyboard_is_enough(hands: Hands, made: list[Any]) -> None:
     page.keyboard.press("Escape")
     expect(hands.panel.locator("[aria-selected=true]")).to_have_count(0)
     page.keyboard.press("Enter")
-    expect(page.locator(".lm-Menu-item", has_text="Insert Code")).to_be_visible()
+    expect(page.locator(".lm-Menu-item", has_text="Insert Restore Code")).to_be_visible()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert "restore(model, optimizer)" in page.evaluate(
@@ -163,7 +163,7 @@ def test_the_keyboard_is_enough(hands: Hands, made: list[Any]) -> None:
     )
     grid.focus()
     page.keyboard.press("Delete")
-    expect(page.locator(".jp-Dialog")).to_contain_text("removed for good")
+    expect(page.locator(".jp-Dialog")).to_contain_text("permanently deleted")
 
 
 def test_what_one_tab_changes_the_other_shows(hands: Hands, made: list[Any], path: str) -> None:

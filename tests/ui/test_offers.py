@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, expect
 JUPYTER = Path(sys.executable).with_name("jupyter")
 MODEL = {"model_state_base64": "bW9kZWw="}
 BOTH = {**MODEL, "optimizer_state_base64": "b3B0aW1pemVy"}
-NEEDING_STATES = ("Insert Code", "Copy the Line", "Download the Model", "Download the Optimizer")
+NEEDING_STATES = ("Insert Restore Code", "Copy Restore Code", "Download the Model", "Download the Optimizer")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def item(hands: Hands, label: str) -> Locator:
 def offered(hands: Hands, checkpoint: Any) -> list[str]:
     """What a checkpoint's menu offers of what needs its states."""
     hands.row(checkpoint["id"]).click(button="right")
-    expect(item(hands, "Insert Code")).to_be_visible()
+    expect(item(hands, "Insert Restore Code")).to_be_visible()
     found = [label for label in NEEDING_STATES if item(hands, label).get_attribute("aria-disabled") != "true"]
     hands.page.keyboard.press("Escape")
     expect(hands.page.locator(".lm-Menu")).to_have_count(0)
@@ -53,7 +53,7 @@ def test_states_are_restored_and_downloaded_as_far_as_they_are_stored(
     )
     show(hands, path, 3)
     assert offered(hands, none) == []
-    assert offered(hands, model) == ["Insert Code", "Copy the Line", "Download the Model"]
+    assert offered(hands, model) == ["Insert Restore Code", "Copy Restore Code", "Download the Model"]
     assert offered(hands, both) == list(NEEDING_STATES)
     hands.command("axon:copy-restore", ids=[model["id"]])
     assert (

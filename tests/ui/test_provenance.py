@@ -24,7 +24,7 @@ def made(hands: Hands, path: str) -> list[Any]:
 
 def test_the_notebook_that_a_checkpoint_came_from_opens_to_be_read(hands: Hands, made: list[Any]) -> None:
     hands.row(made[0]["id"]).click(button="right")
-    hands.page.locator(".lm-Menu-item", has_text="Open the Notebook It Came From").click()
+    hands.page.locator(".lm-Menu-item", has_text="Open the Notebook Version").click()
     view = hands.page.locator(".axon-Version")
     expect(view.locator(".jp-CodeCell")).to_have_count(2)
     expect(view).to_contain_text("lr = 0.1")

@@ -43,7 +43,7 @@ def test_a_notebook_without_a_record_gets_one_when_asked(hands: Hands, path: str
     panel = hands.open_panel()
     expect(panel).to_contain_text("no record yet")
     expect(hands.section("Checkpoints")).to_be_hidden()
-    panel.get_by_role("button", name="Save and record it").click()
+    panel.get_by_role("button", name="Save and start recording").click()
     expect(panel.locator(".axon-Header")).to_contain_text("Draft")
     expect(panel).not_to_contain_text("no record yet")
     expect(panel).to_contain_text("No checkpoints yet")
@@ -100,7 +100,7 @@ def test_a_server_without_the_extension_is_told_from_one_without_a_record(hands:
     expect(panel).to_contain_text("jupyter server extension list")
     expect(hands.section("Checkpoints")).to_be_hidden()
     hands.page.unroute("**/axon/**")
-    panel.get_by_role("button", name="Look at the server again").click()
+    panel.get_by_role("button", name="Refresh").click()
     expect(panel).to_contain_text("No checkpoints yet")
     expect(panel).not_to_contain_text("Restart the server")
 
@@ -112,11 +112,11 @@ def test_what_the_server_refuses_is_told_in_its_words_until_it_answers(
     status: int, message: str, hands: Hands, recorded: str
 ) -> None:
     hands.page.route("**/axon/**", lambda route: route.fulfill(status=status, json={"message": message}))
-    hands.panel.get_by_role("button", name="Look at the server again").click()
+    hands.panel.get_by_role("button", name="Refresh").click()
     expect(hands.panel).to_contain_text(f"The server could not answer: {message}")
     expect(hands.rows).to_have_count(1)
     hands.page.unroute("**/axon/**")
-    hands.panel.get_by_role("button", name="Look at the server again").click()
+    hands.panel.get_by_role("button", name="Refresh").click()
     expect(hands.panel).not_to_contain_text("could not answer")
 
 

@@ -17,7 +17,7 @@ def test_what_one_does_both_panels_show(hands: Hands, path: str) -> None:
         one.open_panel()
         expect(one.rows).to_have_count(1)
     other.row(made["id"]).click(button="right")
-    other.page.locator(".lm-Menu-item", has_text="Insert Code").click()
+    other.page.locator(".lm-Menu-item", has_text="Insert Restore Code").click()
     for one in (hands, other):
         expect(one.page.locator(".jp-Notebook")).to_contain_text("restore(model, optimizer)")
         expect(one.panel.locator(".axon-Header")).to_contain_text("2 cells", timeout=20_000)

@@ -7,8 +7,8 @@ export type Axis = 'epoch' | 'step';
 export interface ICurves {
   /** Ascending; epochs or steps. */
   x: number[];
-  /** By run; null where a run has no point, so that the curve goes on over it. */
-  y: Map<string, (number | null)[]>;
+  /** By run; undefined where a run has no point and its curve goes on, null where its value cannot be drawn: a gap. */
+  y: Map<string, (number | null | undefined)[]>;
   /** By run: its own points, without the one that it was resumed from. */
   summaries: Map<string, ICurveSummary>;
   /** Points that cannot be drawn: NaN, infinities, and on a logarithmic scale what is not above 0. */
@@ -18,6 +18,7 @@ export interface ICurves {
 /** A run's curve in numbers, for whoever cannot see it. */
 export interface ICurveSummary {
   points: number;
+  /** May be NaN or infinite; the others are of the finite ones. */
   last: number;
   least: number;
   most: number;
@@ -50,7 +51,6 @@ export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves 
     }
     if (!canBeDrawn(value)) {
       left += 1;
-      continue;
     }
     let points = runs.get(row.runId);
     if (points === undefined) {
@@ -74,11 +74,11 @@ export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves 
     (a, b) => a - b
   );
   const places = new Map(x.map((at, place) => [at, place]));
-  const y = new Map<string, (number | null)[]>();
+  const y = new Map<string, (number | null | undefined)[]>();
   for (const [id, points] of runs) {
-    const values = new Array<number | null>(x.length).fill(null);
+    const values = new Array<number | null | undefined>(x.length).fill(undefined);
     for (const [at, { value }] of points) {
-      values[places.get(at) ?? -1] = value;
+      values[places.get(at) ?? -1] = canBeDrawn(value) ? value : null;
     }
     y.set(id, values);
   }
@@ -91,15 +91,17 @@ function isLater(a: IRow, b: IRow): boolean {
 }
 
 function summarize(points: ReadonlyMap<number, IPoint>): ICurveSummary {
-  const summary = { points: points.size, last: NaN, least: Infinity, most: -Infinity };
+  const summary = { points: points.size, last: NaN, least: NaN, most: NaN };
   let end = -Infinity;
   for (const [at, { value }] of points) {
     if (at > end) {
       end = at;
       summary.last = value;
     }
-    summary.least = Math.min(summary.least, value);
-    summary.most = Math.max(summary.most, value);
+    if (Number.isFinite(value)) {
+      summary.least = summary.least <= value ? summary.least : value;
+      summary.most = summary.most >= value ? summary.most : value;
+    }
   }
   return summary;
 }

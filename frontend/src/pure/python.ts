@@ -10,12 +10,27 @@ export interface IStored {
   optimizer_state_path?: string;
 }
 
-/** What restores a checkpoint in a notebook; undefined where no state of a model is stored, or it was pruned. */
-export function restoreLine(checkpoint: IStored): string | undefined {
+const OBJECT = String.raw`([A-Za-z_]\w*(?:\.\w+)*)`;
+const CALL = new RegExp(
+  String.raw`\baxon\.checkpoint\(\s*${OBJECT}\s*(?:,\s*(?:optimizer\s*=\s*)?${OBJECT}\s*(?=[,)]))?`,
+  'g'
+);
+
+/**
+ * What restores a checkpoint in a notebook; undefined where no state of a model is stored, or it was pruned.
+ *
+ * The objects are called what the last call of `axon.checkpoint` in `sources` calls them.
+ */
+export function restoreLine(
+  checkpoint: IStored,
+  sources: readonly string[] = []
+): string | undefined {
   if (!hasState(checkpoint, 'model')) {
     return undefined;
   }
-  const objects = hasState(checkpoint, 'optimizer') ? 'model, optimizer' : 'model';
+  const [, model = 'model', optimizer = 'optimizer'] =
+    [...sources.join('\n').matchAll(CALL)].filter(([, name]) => name !== 'None').at(-1) ?? [];
+  const objects = hasState(checkpoint, 'optimizer') ? `${model}, ${optimizer}` : model;
   return `axon.get(${JSON.stringify(checkpoint.id)}).restore(${objects})`;
 }
 

@@ -176,7 +176,7 @@ export class Chart {
     const font = `11px ${colour('--jp-ui-font-family') || 'sans-serif'}`;
     const axis: uPlot.Axis = {
       stroke: colour('--jp-ui-font-color2'),
-      grid: { stroke: colour('--jp-border-color3'), width: 1 },
+      grid: { stroke: colour('--jp-border-color2'), width: 1 },
       ticks: { stroke: colour('--jp-border-color2'), width: 1, size: 4 },
       font
     };
@@ -209,7 +209,9 @@ export class Chart {
         },
         {
           ...axis,
-          size: 52,
+          // As wide as its labels: small numbers are long.
+          size: (_plot, labels: string[] | null) =>
+            18 + 6.2 * Math.max(3, ...(labels ?? []).map(label => label.length)),
           space: 28,
           values: (_plot, ticks: (number | null)[]) =>
             ticks.map(tick => (tick === null ? '' : formatNumber(Number(tick.toPrecision(6)))))
@@ -221,7 +223,7 @@ export class Chart {
           label: this.#options.runName(run),
           stroke: colour(`--axon-run-${colourPlace(this.#options.runs.indexOf(run))}`),
           width: 1.5,
-          spanGaps: true,
+          spanGaps: false,
           points: {
             show: dots,
             size: 4,

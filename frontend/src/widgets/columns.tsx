@@ -134,7 +134,7 @@ export function columnsOf(
     },
     {
       key: 'created',
-      title: trans.__('made'),
+      title: trans.__('created'),
       width: { digits: 12, pixels: PADDING },
       sort: 'created',
       cell: row => timeAgo(row.createdAt),

@@ -273,7 +273,7 @@ function Legend({
               ? trans.__('last')
               : trans.__('at %1 %2', axisWord(trans, axis), cursor.x)}
           </th>
-          <th scope="col">{measure?.minimize === false ? trans.__('most') : trans.__('least')}</th>
+          <th scope="col">{measure?.minimize === false ? trans.__('max') : trans.__('min')}</th>
         </tr>
       </thead>
       <tbody>

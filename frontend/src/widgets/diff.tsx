@@ -48,10 +48,8 @@ function Diff({ diff, trans }: IDiffProps): React.ReactElement {
       <h2>{trans.__('From %1 to %2', before, after)}</h2>
       {metrics !== undefined && <Values title={trans.__('Metrics')} values={metrics} diff={diff} />}
       <section aria-label={trans.__('Code')}>
-        <h3>
-          {diff.isExecuted === true ? trans.__('Code, as executed') : trans.__('Code, as saved')}
-        </h3>
-        {changes.length === 0 && <p>{trans.__('The sources of all cells are the same.')}</p>}
+        <h3>{diff.isExecuted === true ? trans.__('Executed code') : trans.__('Saved code')}</h3>
+        {changes.length === 0 && <p>{trans.__('No code changes.')}</p>}
         {changes.map(change => (
           <Change key={change.cell_id} change={change} trans={trans} />
         ))}
@@ -61,7 +59,7 @@ function Diff({ diff, trans }: IDiffProps): React.ReactElement {
           title={trans.__('Environment')}
           values={environment}
           diff={diff}
-          same={trans.__('Nothing differs.')}
+          same={trans.__('No differences.')}
         />
       )}
     </div>

@@ -16,7 +16,7 @@ export function NoCheckpoints(): React.ReactElement | null {
   }
   return (
     <div className="axon-Empty">
-      <p>{trans.__('No checkpoints yet. In the loop that trains:')}</p>
+      <p>{trans.__('No checkpoints yet. Add this to your training loop:')}</p>
       <pre tabIndex={0}>{CHECKPOINT_EXAMPLE}</pre>
     </div>
   );
@@ -34,7 +34,7 @@ export function NoCurves(): React.ReactElement | null {
       {!isLoaded
         ? trans.__('Looking for checkpoints…')
         : rows.length === 0
-          ? trans.__('Metrics of checkpoints are drawn here, one curve a run.')
+          ? trans.__('Your checkpoints’ metrics are plotted here, one curve per run.')
           : trans.__('No checkpoint has a metric with a number.')}
     </p>
   );

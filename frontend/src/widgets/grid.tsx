@@ -249,8 +249,8 @@ export function Grid({ shown, sort, onSort }: IGridProps): React.ReactElement {
                   minimal
                   small
                   tabIndex={-1}
-                  title={trans.__('What to do with it')}
-                  aria-label={trans.__('What to do with epoch %1, step %2', row.epoch, row.step)}
+                  title={trans.__('Actions')}
+                  aria-label={trans.__('Actions for epoch %1, step %2', row.epoch, row.step)}
                   aria-haspopup="menu"
                   onClick={event => {
                     const { left, bottom } = event.currentTarget.getBoundingClientRect();

@@ -23,8 +23,8 @@ export function Header(): React.ReactElement {
         <Button
           minimal
           small
-          title={trans.__('Look at the server again')}
-          aria-label={trans.__('Look at the server again')}
+          title={trans.__('Refresh')}
+          aria-label={trans.__('Refresh')}
           onClick={() => void commands.execute(CommandIDs.refresh)}
         >
           <refreshIcon.react tag="span" />
@@ -78,7 +78,7 @@ function Trouble(): React.ReactElement {
         <p className="axon-Notice">
           {trouble.unreachable
             ? trans.__(
-                'The server cannot be reached since %1. What is shown is from before; trying again.',
+                'The server cannot be reached since %1. Showing the last known data; reconnecting…',
                 trouble.since.toLocaleTimeString()
               )
             : trouble.absent
@@ -97,13 +97,13 @@ function NoRecord(): React.ReactElement | null {
   }
   return (
     <div className="axon-Empty">
-      <p>{trans.__('This notebook has no record yet. It gets one when it is saved.')}</p>
+      <p>{trans.__('This notebook has no record yet. It gets one when you save it or train.')}</p>
       <button
         type="button"
         className="jp-mod-styled jp-mod-accept"
         onClick={() => void commands.execute(CommandIDs.record)}
       >
-        {trans.__('Save and record it')}
+        {trans.__('Save and start recording')}
       </button>
     </div>
   );

@@ -15,8 +15,8 @@ export function MeasureSelect(): React.ReactElement | null {
   }
   const { metric, minimize } = measure;
   const said = minimize
-    ? trans.__('Less of %1 is better; change that', metric)
-    : trans.__('More of %1 is better; change that', metric);
+    ? trans.__('Lower %1 is better; switch', metric)
+    : trans.__('Higher %1 is better; switch', metric);
   return (
     <span className="axon-Measure">
       <HTMLSelect
@@ -37,7 +37,7 @@ export function MeasureSelect(): React.ReactElement | null {
           checkpoints.judgeBy({ metric, minimize: !minimize });
         }}
       >
-        {minimize ? trans.__('↓ less') : trans.__('↑ more')}
+        {minimize ? trans.__('↓ lower') : trans.__('↑ higher')}
       </Button>
     </span>
   );

@@ -29,7 +29,7 @@ export function CheckpointTable(): React.ReactElement | null {
       <div
         className="axon-Table-filter"
         title={trans.__(
-          'Words that all have to hold: a tag, pinned, epoch:7, step:700, run:2, loss<0.3'
+          'Show checkpoints that match all of: a tag, pinned, epoch:7, step:700, run:2, loss<0.3'
         )}
       >
         <FilterBox
@@ -57,7 +57,7 @@ export function CheckpointTable(): React.ReactElement | null {
       {shown.length > 0 ? (
         <Grid shown={shown} sort={sort} onSort={setSort} />
       ) : (
-        <p className="axon-Hint">{trans.__('No checkpoint is like that.')}</p>
+        <p className="axon-Hint">{trans.__('No checkpoint matches this filter.')}</p>
       )}
     </div>
   );

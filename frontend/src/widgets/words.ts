@@ -63,38 +63,30 @@ export function flagWord(trans: TranslationBundle, kind: IFlag['kind'], cells: n
   switch (kind) {
     case 'drifted':
       return trans._n(
-        'has changed since the checkpoint came from it.',
-        'have changed since the checkpoint came from them.',
+        'has changed since this checkpoint was saved.',
+        'have changed since this checkpoint was saved.',
         cells
       );
     case 'edited':
-      return trans._n(
-        'had been edited and not run again.',
-        'had been edited and not run again.',
-        cells
-      );
+      return trans._n('was edited and not run again.', 'were edited and not run again.', cells);
     case 'out_of_order':
-      return trans._n(
-        'had run out of the notebook’s order.',
-        'had run out of the notebook’s order.',
-        cells
-      );
+      return trans._n('was run out of order.', 'were run out of order.', cells);
     case 'rerun':
       return trans._n(
-        'had run more than once; what earlier runs left may matter.',
-        'had run more than once; what earlier runs left may matter.',
+        'was executed more than once; leftover variables may affect the result.',
+        'were executed more than once; leftover variables may affect the result.',
         cells
       );
     case 'deleted':
       return trans._n(
-        'A cell that led to it is in the notebook no more.',
-        '%1 cells that led to it are in the notebook no more.',
+        'A cell that was executed for it is no longer in the notebook.',
+        '%1 cells that were executed for it are no longer in the notebook.',
         cells
       );
     case 'not_run':
       return trans._n(
-        'above the one that trained, had not run.',
-        'above the one that trained, had not run.',
+        'above the training cell, was not executed.',
+        'above the training cell, were not executed.',
         cells
       );
   }
