@@ -122,7 +122,9 @@ def test_tags_that_others_give_to_old_ones_appear(many: Hands, notebook: str) ->
 def test_nothing_is_sent_again_while_nothing_changes(many: Hands) -> None:
     """Twelve looks at the server, by which two pages of older ones had their turn."""
     answers: list[Response] = []
-    many.page.on("response", answers.append)
+    with many.page.expect_response(re.compile("/checkpoints.limit=50&")):
+        pass  # all of them have come
+    many.page.on("response", lambda answer: answers.append(answer))
     looks = 0
     while looks < 12:
         with many.page.expect_response(lambda response: "/axon/notebooks?" in response.url):
