@@ -294,7 +294,12 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       const rows = chosenRows(args);
       const tags = [...new Set(rows.flatMap(row => row.detail?.tags ?? []))];
       const answer = await InputDialog.getText({
-        title: trans._n('Tags of the checkpoint', 'Tags of %1 checkpoints', rows.length),
+        title: trans._n(
+          'Tags of the checkpoint of %2',
+          'Tags of %1 checkpoints',
+          rows.length,
+          firstOf(model, rows, trans)
+        ),
         label: trans.__('Separated by commas:'),
         text: tags.join(', ')
       });
@@ -320,7 +325,12 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
         rows.length
       );
       const answer = await showDialog({
-        title: trans._n('Delete the checkpoint?', 'Delete %1 checkpoints?', rows.length),
+        title: trans._n(
+          'Delete the checkpoint of %2?',
+          'Delete %1 checkpoints?',
+          rows.length,
+          firstOf(model, rows, trans)
+        ),
         body:
           pinned === 0
             ? question
@@ -441,15 +451,21 @@ function download(url: string): void {
   link.remove();
 }
 
+/** What the first of some checkpoints is called. */
+function firstOf(model: RecordModel, [row]: readonly IRow[], trans: TranslationBundle): string {
+  const { order } = model.checkpoints;
+  return row === undefined
+    ? ''
+    : trans.__('%1, epoch %2, step %3', runWord(trans, order, row.runId), row.epoch, row.step);
+}
+
 async function checkpointDiff(
   model: RecordModel,
   before: IRow,
   after: IRow,
   trans: TranslationBundle
 ): Promise<IDiff> {
-  const { order } = model.checkpoints;
-  const name = (row: IRow): string =>
-    trans.__('%1, epoch %2, step %3', runWord(trans, order, row.runId), row.epoch, row.step);
+  const name = (row: IRow): string => firstOf(model, [row], trans);
   const found = await model.client.checkpointDiff(model.summary?.id ?? '', before.id, after.id);
   const { environment } = found;
   return {

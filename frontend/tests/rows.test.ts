@@ -63,6 +63,8 @@ test('a filter takes tags, runs, pins, places and comparisons, and all words mus
   assert.deepEqual(epochs('epoch:3'), [3]);
   assert.deepEqual(epochs('val_loss<0.3'), [2]);
   assert.deepEqual(epochs('val_loss<=0.5 pinned'), [1]);
+  assert.deepEqual(epochs('val_loss < 0.3'), [2]);
+  assert.deepEqual(epochs('epoch: 3'), [3]);
   assert.deepEqual(epochs('epoch>=2'), [2, 3]);
   assert.deepEqual(epochs('nothing'), []);
 });

@@ -82,7 +82,7 @@ def test_they_are_filtered(many: Hands) -> None:
     many.filter("val_loss<0.005")
     expect(many.rows).to_have_count(1)
     many.filter("nonesuch")
-    expect(many.panel).to_contain_text("No checkpoint is like that")
+    expect(many.panel).to_contain_text("No checkpoint matches this filter")
 
 
 def test_their_curves_are_drawn_and_can_be_looked_into(many: Hands) -> None:

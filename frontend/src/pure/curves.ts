@@ -18,7 +18,7 @@ export interface ICurves {
 /** A run's curve in numbers, for whoever cannot see it. */
 export interface ICurveSummary {
   points: number;
-  /** May be NaN or infinite; the others are of the finite ones. */
+  /** May be one that cannot be drawn; the others are of those that can. */
   last: number;
   least: number;
   most: number;
@@ -62,7 +62,7 @@ export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves 
       points.set(row[axis], { row, value });
     }
   }
-  const summaries = new Map([...runs].map(([id, points]) => [id, summarize(points)]));
+  const summaries = new Map([...runs].map(([id, points]) => [id, summarize(points, canBeDrawn)]));
   for (const [id, row] of options.parents) {
     const points = runs.get(id);
     const value = row.metrics[metric];
@@ -90,15 +90,19 @@ function isLater(a: IRow, b: IRow): boolean {
   return ahead === 0 ? a.createdAt >= b.createdAt : ahead > 0;
 }
 
-function summarize(points: ReadonlyMap<number, IPoint>): ICurveSummary {
-  const summary = { points: points.size, last: NaN, least: NaN, most: NaN };
+function summarize(
+  points: ReadonlyMap<number, IPoint>,
+  canBeDrawn: (value: number) => boolean
+): ICurveSummary {
+  const summary = { points: 0, last: NaN, least: NaN, most: NaN };
   let end = -Infinity;
   for (const [at, { value }] of points) {
     if (at > end) {
       end = at;
       summary.last = value;
     }
-    if (Number.isFinite(value)) {
+    if (canBeDrawn(value)) {
+      summary.points += 1;
       summary.least = summary.least <= value ? summary.least : value;
       summary.most = summary.most >= value ? summary.most : value;
     }

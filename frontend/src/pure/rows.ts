@@ -147,7 +147,8 @@ export function filterRows(
   query: string,
   runs: readonly string[]
 ): readonly IRow[] {
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const joined = query.toLowerCase().replace(/\s*(<=|>=|<|>|=|:)\s*/g, '$1');
+  const words = joined.split(/\s+/).filter(Boolean);
   if (words.length === 0) {
     return rows;
   }
