@@ -77,10 +77,11 @@ export function Curves(): React.ReactElement | null {
           {trans.__('log')}
         </label>
       </div>
-      <Plot drawn={drawn} metric={metric} axis={axis} log={log} onCursor={setCursor} />
-      <p className="axon-Hidden" role="status">
-        {cursor !== undefined && cursorWords(trans, axis, cursor, order)}
-      </p>
+      <Plot drawn={drawn} metric={metric} axis={axis} log={log} onCursor={setCursor}>
+        <p className="axon-Curves-cursor" role="status">
+          {cursor !== undefined && cursorWords(trans, axis, cursor, order)}
+        </p>
+      </Plot>
       <Legend
         drawn={drawn}
         metric={metric}
@@ -127,9 +128,11 @@ interface IPlotProps {
   axis: Axis;
   log: boolean;
   onCursor: (cursor: ICursor | undefined) => void;
+  /** Shown on it. */
+  children: React.ReactNode;
 }
 
-function Plot({ drawn, metric, axis, log, onCursor }: IPlotProps): React.ReactElement {
+function Plot({ drawn, metric, axis, log, onCursor, children }: IPlotProps): React.ReactElement {
   const { model, trans, themeChanged } = usePanel();
   const theme = useSignal(themeChanged);
   const node = React.useRef<HTMLDivElement>(null);
@@ -213,6 +216,7 @@ function Plot({ drawn, metric, axis, log, onCursor }: IPlotProps): React.ReactEl
           {trans.__('Show all')}
         </Button>
       )}
+      {children}
     </div>
   );
 }
@@ -225,7 +229,7 @@ function axisWord(trans: TranslationBundle, axis: Axis): string {
   return axis === 'epoch' ? trans.__('epoch') : trans.__('step');
 }
 
-/** Where the cursor is and what is there, to be read out. */
+/** Where the cursor is and what is there. */
 function cursorWords(
   trans: TranslationBundle,
   axis: Axis,

@@ -33,7 +33,7 @@ export function CheckpointTable(): React.ReactElement | null {
         )}
       >
         <FilterBox
-          placeholder={trans.__('Filter: tag, pinned, run:2, loss<0.3')}
+          placeholder={trans.__('Filter: tag, pinned, loss<0.3')}
           initialQuery={query} // it comes and goes with the rows
           useFuzzyFilter={false}
           updateFilter={(_filter, text) => {
