@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hands import VIEWPORT, Desk, Hands
 from lab import Lab, find_chromium, running_lab
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 HAS_FAILED = pytest.StashKey[bool]()
+#: Milliseconds after which what should be there counts as never coming, on a machine that is busy with other things too.
+PATIENCE = 20_000
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +37,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(
         viewport=VIEWPORT, permissions=["clipboard-read", "clipboard-write"], accept_downloads=True
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     yield context
     context.close()
 

@@ -26,6 +26,7 @@ _CLEAR = """async () => {
   panel.content.widgets.forEach((widget, i) => {
     panel.content[i < 3 ? 'expand' : 'collapse'](i);
   });
+  panel.content.setRelativeSizes([2, 3, 3]);
   shell.collapseRight();
   await serviceManager.sessions.shutdownAll();
 }"""

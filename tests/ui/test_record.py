@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from hands import Hands
 from playwright.sync_api import expect
 
@@ -130,45 +129,3 @@ def test_the_panel_follows_the_notebook_in_front(hands: Hands, path: str) -> Non
     hands.command("docmanager:open", path=other)
     expect(panel.locator(".axon-Header h2")).to_have_text(other.removesuffix(".ipynb"))
     expect(hands.rows).to_have_count(1)
-
-
-def test_sections_keep_the_sizes_they_were_dragged_to_when_others_open_and_close(
-    hands: Hands, path: str
-) -> None:
-    hands.lab.write(path)
-    hands.lab.checkpoint(hands.lab.record(path), 0, 1, metrics={"loss": 0.5})
-    hands.open(path)
-    panel = hands.open_panel()
-    expect(hands.rows).to_have_count(1)
-
-    def heights() -> list[float]:
-        boxes = [panel.locator(f"[data-section={name}]").bounding_box() for name in ("curves", "checkpoints")]
-        return [box["height"] for box in boxes if box is not None]
-
-    title = hands.section("Checkpoints").bounding_box()
-    handle = panel.locator(".lm-SplitPanel-handle:visible").nth(1).bounding_box()
-    assert title is not None
-    assert handle is not None
-    before = heights()
-    mouse = hands.page.mouse
-    mouse.move(handle["x"] + 50, handle["y"] + handle["height"] / 2)
-    mouse.down()
-    mouse.move(handle["x"] + 50, handle["y"] + 120, steps=4)
-    mouse.up()
-    curves, table = dragged = heights()
-    assert dragged != before
-    hands.section("Cells").click()
-    smaller_curves, smaller_table = heights()
-    assert smaller_curves < curves
-    assert smaller_curves / smaller_table == pytest.approx(curves / table, rel=0.15)
-    hands.section("Cells").click()
-    assert heights() == pytest.approx(dragged, rel=0.05)
-
-
-def test_the_whole_record_is_in_view_at_first(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    hands.lab.record(path)
-    hands.open(path)
-    section = hands.open_panel().locator("[data-section=record]")
-    expect(section.get_by_label("Description")).to_be_visible()
-    assert section.evaluate("node => node.scrollHeight <= node.clientHeight")

@@ -7,7 +7,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { IDisposable } from '@lumino/disposable';
 import type { Message } from '@lumino/messaging';
 import { MessageLoop } from '@lumino/messaging';
-import { AccordionPanel, Widget } from '@lumino/widgets';
+import { Widget } from '@lumino/widgets';
 import type * as React from 'react';
 
 import type { Front } from '../front.ts';
@@ -19,7 +19,7 @@ import { Curves } from './curves.tsx';
 import { Header } from './header.tsx';
 import { PanelPart } from './part.tsx';
 import { RecordForm } from './record.tsx';
-import { shareRoom } from './room.ts';
+import { Sections } from './sections.ts';
 import { CheckpointTable } from './table.tsx';
 import { Versions } from './versions.tsx';
 
@@ -48,7 +48,8 @@ export class TrainingPanel extends SidePanel {
   #watch: IDisposable | undefined;
 
   constructor(options: IPanelOptions) {
-    super({ translator: options.translator });
+    const content = new Sections(PARTS);
+    super({ translator: options.translator, content });
     this.#options = options;
     this.#trans = options.translator.load(DOMAIN);
     this.id = PANEL;
@@ -77,11 +78,8 @@ export class TrainingPanel extends SidePanel {
       this.#parts.push(part);
       this.addWidget(part);
     }
-    if (this.content instanceof AccordionPanel) {
-      for (let index = FIRST_CLOSED; index < PARTS.length; index += 1) {
-        this.content.collapse(index);
-      }
-      shareRoom(this.content, PARTS);
+    for (let index = FIRST_CLOSED; index < PARTS.length; index += 1) {
+      content.collapse(index);
     }
     options.front.changed.connect(this.#follow, this);
   }
