@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
-from lab import Lab
+from lab import PATIENCE, Lab
 from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize
 
 VIEWPORT: ViewportSize = {"width": 1360, "height": 900}
@@ -30,6 +33,14 @@ _CLEAR = """async () => {
   shell.collapseRight();
   await serviceManager.sessions.shutdownAll();
 }"""
+
+
+def eventually(read: Callable[[], Any], expected: Any) -> None:
+    """Claim that what is read becomes equal to what is expected, as Playwright's `expect` does for what it can read."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := read()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found == expected
 
 
 class Hands:
@@ -81,6 +92,17 @@ class Hands:
 
     def row(self, checkpoint_id: str) -> Locator:
         return self.panel.locator(f'[data-checkpoint="{checkpoint_id}"]')
+
+    def active_cell(self) -> str:
+        """The source of the active cell."""
+        source: str = self.page.evaluate(
+            "window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
+        )
+        return source
+
+    def clipboard(self) -> str:
+        copied: str = self.page.evaluate("navigator.clipboard.readText()")
+        return copied
 
     def section(self, title: str) -> Locator:
         """The head of a section, which opens and closes it."""

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import pytest
-from hands import Hands
+from hands import Hands, eventually
 from playwright.sync_api import expect
 
 LOSSES = [0.9, 0.4, 0.6]
@@ -46,14 +46,14 @@ def choose(hands: Hands, checkpoint: Any, item: str) -> None:
 
 
 def test_rows_sort_by_any_column_both_ways(hands: Hands, made: list[Any]) -> None:
-    assert order(hands) == [2, 1, 0]
+    eventually(lambda: order(hands), [2, 1, 0])
     head = hands.panel.get_by_role("columnheader", name="val_loss")
     head.click()
     expect(head).to_have_attribute("aria-sort", "descending")
-    assert order(hands) == [0, 2, 1]
+    eventually(lambda: order(hands), [0, 2, 1])
     head.click()
     expect(head).to_have_attribute("aria-sort", "ascending")
-    assert order(hands) == [1, 2, 0]
+    eventually(lambda: order(hands), [1, 2, 0])
 
 
 def test_rows_are_filtered(hands: Hands, made: list[Any]) -> None:
@@ -99,17 +99,13 @@ def test_a_checkpoint_is_deleted_only_after_a_question(hands: Hands, made: list[
 
 def test_the_code_that_restores_goes_into_a_new_cell(hands: Hands, made: list[Any]) -> None:
     choose(hands, made[1], "Insert Restore Code")
-    source = hands.page.evaluate(
-        "window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
-    )
     line = f'axon.get("{made[1]["id"]}").restore(model, optimizer)'
-    assert source == f"import jupyter_axon_notebooks as axon\n\n{line}"
+    eventually(hands.active_cell, f"import jupyter_axon_notebooks as axon\n\n{line}")
 
 
 def test_the_line_that_restores_is_copied(hands: Hands, made: list[Any]) -> None:
     choose(hands, made[1], "Copy Restore Code")
-    copied = hands.page.evaluate("navigator.clipboard.readText()")
-    assert copied == f'axon.get("{made[1]["id"]}").restore(model, optimizer)'
+    eventually(hands.clipboard, f'axon.get("{made[1]["id"]}").restore(model, optimizer)')
 
 
 def test_a_state_is_downloaded(hands: Hands, path: str) -> None:
@@ -158,9 +154,7 @@ def test_the_keyboard_is_enough(hands: Hands, made: list[Any]) -> None:
     expect(page.locator(".lm-Menu-item", has_text="Insert Restore Code")).to_be_visible()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    assert "restore(model, optimizer)" in page.evaluate(
-        "window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
-    )
+    eventually(lambda: "restore(model, optimizer)" in hands.active_cell(), True)
     grid.focus()
     page.keyboard.press("Delete")
     expect(page.locator(".jp-Dialog")).to_contain_text("permanently deleted")

@@ -65,9 +65,7 @@ def test_a_run_can_be_hidden(curves: Locator) -> None:
 
 
 def test_the_cursor_tells_the_values_there(hands: Hands, curves: Locator) -> None:
-    over = curves.locator(".u-over").bounding_box()
-    assert over is not None
-    hands.page.mouse.move(over["x"] + 1, over["y"] + over["height"] / 2)
+    curves.locator(".u-over").hover(position={"x": 1, "y": 40})
     expect(curves.get_by_role("columnheader", name="at epoch 0")).to_be_visible()
     expect(run(curves, 1).get_by_role("cell").nth(1)).to_have_text("1")
     expect(run(curves, 2).get_by_role("cell").nth(1)).to_have_text("0.5")
@@ -75,13 +73,11 @@ def test_the_cursor_tells_the_values_there(hands: Hands, curves: Locator) -> Non
 
 
 def test_dragging_zooms_and_a_button_shows_all_again(hands: Hands, curves: Locator) -> None:
-    over = curves.locator(".u-over").bounding_box()
-    assert over is not None
-    mouse = hands.page.mouse
-    mouse.move(over["x"] + over["width"] * 0.3, over["y"] + 20)
-    mouse.down()
-    mouse.move(over["x"] + over["width"] * 0.7, over["y"] + 30, steps=5)
-    mouse.up()
+    over = curves.locator(".u-over")
+    over.hover(position={"x": 60, "y": 20})
+    hands.page.mouse.down()
+    over.hover(position={"x": 160, "y": 30})
+    hands.page.mouse.up()
     curves.get_by_role("button", name="Show all").click()
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
 

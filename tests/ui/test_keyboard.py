@@ -39,9 +39,10 @@ def test_from_the_notebook_to_a_checkpoint_and_a_version(hands: Hands, path: str
     page.keyboard.press("p")
     expect(hands.row(made[0]["id"]).get_by_role("button", name="Unpin")).to_be_visible()
 
-    versions = ".lm-AccordionPanel-title:last-of-type"
+    versions, opener = ".lm-AccordionPanel-title:last-of-type", '[aria-label^="Open the version"]'
     go(page, "Tab", versions)
     page.keyboard.press("Enter")
-    go(page, "Tab", '[aria-label^="Open the version"]')
+    expect(page.locator(opener)).to_be_visible()
+    go(page, "Tab", opener)
     page.keyboard.press("Enter")
     expect(page.locator(".axon-Version .jp-CodeCell")).to_have_count(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import Hands
+from hands import Hands, eventually
 from playwright.sync_api import Locator, expect
 
 JUPYTER = Path(sys.executable).with_name("jupyter")
@@ -56,9 +56,7 @@ def test_states_are_restored_and_downloaded_as_far_as_they_are_stored(
     assert offered(hands, model) == ["Insert Restore Code", "Copy Restore Code", "Download the Model"]
     assert offered(hands, both) == list(NEEDING_STATES)
     hands.command("axon:copy-restore", ids=[model["id"]])
-    assert (
-        hands.page.evaluate("navigator.clipboard.readText()") == f'axon.get("{model["id"]}").restore(model)'
-    )
+    eventually(hands.clipboard, f'axon.get("{model["id"]}").restore(model)')
 
 
 def test_nothing_is_offered_of_states_that_were_pruned(hands: Hands, notebook: str, path: str) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hands import Hands
+from hands import Hands, eventually
 from playwright.sync_api import expect
-
-#: What has changed on the server is in the panel after so many milliseconds without a reload, a slow machine allowed for.
-SOON = 4000
 
 
 def test_the_toolbar_button_shows_the_status_and_opens_the_panel(hands: Hands, path: str) -> None:
@@ -84,7 +81,7 @@ def test_cells_show_how_they_went_and_lead_to_the_notebook(hands: Hands, path: s
     expect(statuses.nth(2)).to_have_attribute("data-status", "idle")
     expect(panel.locator(".axon-Header")).to_contain_text("Failed")
     panel.get_by_title("Go to cell 2").click()
-    assert hands.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 1
+    eventually(hands.active_cell, "1 / 0")
 
 
 def test_what_changes_on_the_server_appears_without_a_reload(hands: Hands, path: str) -> None:
@@ -94,9 +91,9 @@ def test_what_changes_on_the_server_appears_without_a_reload(hands: Hands, path:
     panel = hands.open_panel()
     expect(panel).to_contain_text("No checkpoints yet")
     hands.lab.checkpoint(notebook, 0, 7, metrics={"loss": 0.5})
-    expect(hands.rows).to_have_count(1, timeout=SOON)
+    expect(hands.rows).to_have_count(1)
     hands.lab.rest("PUT", f"/notebooks/{notebook}", {"status": "completed"})
-    expect(panel.locator(".axon-Header")).to_contain_text("Completed", timeout=SOON)
+    expect(panel.locator(".axon-Header")).to_contain_text("Completed")
 
 
 def test_a_notebook_that_is_renamed_while_open_keeps_its_record(hands: Hands, path: str) -> None:
@@ -113,7 +110,7 @@ def test_a_notebook_that_is_renamed_while_open_keeps_its_record(hands: Hands, pa
     expect(panel.locator(".axon-Header h2")).to_have_text(other.removesuffix(".ipynb"))
     expect(hands.rows).to_have_count(1)
     hands.lab.checkpoint(notebook, 1, 2, metrics={"loss": 0.4})
-    expect(hands.rows).to_have_count(2, timeout=SOON)
+    expect(hands.rows).to_have_count(2)
 
 
 def test_the_panel_follows_the_notebook_in_front(hands: Hands, path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hands import Hands
+from hands import Hands, eventually
 from playwright.sync_api import Locator, expect
 
 #: The places of the colours that are on the canvas, of the first three.
@@ -43,12 +43,12 @@ def test_curves_have_the_colours_of_the_legend_after_a_hidden_run_is_gone(hands:
     expect(legend(hands)).to_have_count(3)
     legend(hands).first.get_by_role("checkbox").uncheck()
     expect(legend(hands).first.get_by_role("cell").first).to_have_text("")
-    assert canvas.evaluate(_COLOURS) == [1, 2]
+    eventually(lambda: canvas.evaluate(_COLOURS), [1, 2])
     for checkpoint in made[:4]:
         hands.lab.rest("DELETE", f"/notebooks/{notebook}/checkpoints/{checkpoint['id']}")
     expect(legend(hands)).to_have_count(2)
     expect(legend(hands).first).to_have_attribute("data-run", "0")
-    assert canvas.evaluate(_COLOURS) == [0, 1]
+    eventually(lambda: canvas.evaluate(_COLOURS), [0, 1])
 
 
 def test_of_many_runs_the_newest_the_best_and_those_that_run_are_drawn_until_all_are_asked_for(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
-from hands import Hands
+from hands import Hands, eventually
 from playwright.sync_api import Page, expect
 
 #: The heights of the sections, once JupyterLab has laid them out: it does so with the next frame.
@@ -18,6 +17,14 @@ _HEIGHTS = """async () => {
   }
   const sections = [...document.querySelectorAll('#axon-panel .axon-Section')];
   return Object.fromEntries(sections.map(node => [node.dataset.section, node.clientHeight]));
+}"""
+#: Whether JupyterLab's server has the parts of the sections as they are, in a workspace.
+_IS_KEPT = """async name => {
+  const { serviceManager, shell } = window.jupyterapp;
+  const { data } = await serviceManager.workspaces.fetch(name);
+  const kept = data['layout-restorer:data']?.right?.widgetStates?.['axon-panel']?.sizes;
+  const { content } = [...shell.widgets('right')].find(({ id }) => id === 'axon-panel');
+  return kept?.join() === content.relativeSizes().join();
 }"""
 #: At least so much of it has to be seen for a section to be of use.
 _LEAST = {"record": 50, "curves": 150, "checkpoints": 150, "cells": 60, "versions": 60}
@@ -43,11 +50,12 @@ def heights(page: Page) -> dict[str, int]:
 
 def drag_border(page: Page, by: int) -> None:
     """Move the border between curves and checkpoints."""
-    handle = page.locator("#axon-panel .lm-SplitPanel-handle:visible").nth(1).bounding_box()
-    assert handle is not None
-    page.mouse.move(handle["x"] + 50, handle["y"] + handle["height"] / 2)
+    handle = page.locator("#axon-panel .lm-SplitPanel-handle:visible").nth(1)
+    handle.hover()
+    box = handle.bounding_box()
+    assert box is not None
     page.mouse.down()
-    page.mouse.move(handle["x"] + 50, handle["y"] + handle["height"] / 2 + by, steps=4)
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + by, steps=4)
     page.mouse.up()
 
 
@@ -126,10 +134,10 @@ def test_dragged_sizes_are_there_after_a_reload(hands: Hands, notebook: str, pat
     page.goto(f"{workspace}/tree/{path}?token={hands.lab.token}")
     page.locator(".axon-StatusButton").click()
     expect(page.locator("#axon-panel .axon-Grid-row")).to_have_count(1)
-    with page.expect_response(re.compile("/api/workspaces/kept")):
-        drag_border(page, -60)
-        dragged = heights(page)
-        page.get_by_role("tab", name="File Browser").click()  # what makes JupyterLab keep its layout
+    drag_border(page, -60)
+    dragged = heights(page)
+    page.get_by_role("tab", name="File Browser").click()  # what makes JupyterLab keep its layout
+    eventually(lambda: page.evaluate(_IS_KEPT, "kept"), True)
     page.goto(workspace)
     expect(page.locator("#axon-panel .axon-Grid-row")).to_have_count(1)
     assert heights(page) == approximately(dragged)

@@ -162,7 +162,7 @@ def test_a_damaged_store_and_a_server_that_is_gone_leave_the_notebook_alone(
             bytes.write(b"\xff" * file.stat().st_size)
     expect(hands.panel).to_contain_text("The server could not answer")
     expect(hands.rows).to_have_count(1)
-    doomed.process.terminate()
+    doomed.process.kill()
     doomed.process.wait()
     expect(hands.panel).to_contain_text("cannot be reached")
     expect(hands.page.locator(".jp-Notebook .cm-content")).to_have_text("x = 1")

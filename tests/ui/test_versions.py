@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hands import Hands
+from hands import Hands, eventually
 from playwright.sync_api import expect
 
 
@@ -51,7 +51,7 @@ def test_code_that_changed_since_the_newest_checkpoint_is_pointed_at(hands: Hand
     expect(drift).to_contain_text("has changed since")
     assert "train(lr / 2)" in file.read_text()
     drift.get_by_role("button", name="Cell 2").click()
-    assert hands.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 1
+    eventually(hands.active_cell, "train(lr / 2)")
     drift.get_by_role("button", name="Show what changed").click()
     expect(hands.page.locator(".axon-Diff [data-kind=added]")).to_contain_text("train(lr / 2)")
 
