@@ -91,8 +91,9 @@ export class AxonClient {
     return this.#send('POST', 'notebooks/sync', { path });
   }
 
+  /** Without the outputs of its cells. */
   notebook(id: string): Promise<INotebook> {
-    return this.#get(notebook(id));
+    return this.#get(notebook(id), { outputs: false });
   }
 
   updateNotebook(id: string, change: INotebookChange): Promise<INotebook> {

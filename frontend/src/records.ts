@@ -52,8 +52,9 @@ export interface INotebookCell {
   nbformat_type?: string;
 }
 
+/** A record as far as the panel shows it: outputs are in the notebook, and may be large. */
 export interface INotebook extends Omit<INotebookSummary, 'cell_count'> {
-  cells: INotebookCell[];
+  cells: Omit<INotebookCell, 'outputs'>[];
 }
 
 export interface IVersionSummary {

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
+from msgspec.structs import replace
 from tornado import web
 
 from ..errors import Forbidden, InvalidData
@@ -50,7 +51,7 @@ class NotebookHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def get(self, notebook_id: str) -> None:
-        """Give it, whole."""
+        """Give it, whole or without the outputs of its cells."""
         await self.respond(partial(_get, notebook_id))
 
     @web.authenticated
@@ -134,7 +135,15 @@ def _create(call: Call, new: NewNotebook) -> TrainingNotebook:
 
 
 def _get(notebook_id: str, call: Call) -> Answer:
-    return notebook_answer(call, call.notebook(notebook_id))
+    has_outputs = call.query.flag("outputs", default=True)
+    notebook = call.notebook(notebook_id)
+    if has_outputs:
+        return notebook_answer(call, notebook)
+    bare = [replace(cell, outputs=[]) for cell in notebook.cells]
+    answer = notebook_answer(call, replace(notebook, cells=bare))
+    for cell in answer.body["cells"]:
+        del cell["outputs"]  # that it had none is not what is said
+    return answer
 
 
 def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:

@@ -42,6 +42,21 @@ async def test_cells_and_metadata_of_a_new_record_are_kept(axon: Client) -> None
     assert (made["metadata"]["kernel"], made["metadata"]["tags"], made["model_id"]) == ("python3", ["t"], "m")
 
 
+async def test_a_record_comes_without_its_outputs_when_they_are_not_asked_for(axon: Client) -> None:
+    output = {"output_type": "stream", "name": "stdout", "text": "hi\n"}
+    cells = [{"source": "print('hi')", "outputs": [output], "status": "completed"}, {"source": "1"}]
+    made = await axon.created("/notebooks", {"name": "n", "cells": cells})
+    bare = await axon.get(f"/notebooks/{made['id']}?outputs=false")
+    for cell in made["cells"]:
+        del cell["outputs"]
+    assert (bare.json, bare.headers["ETag"]) == (made, f'"{made["version_id"]}"')
+    whole = await axon.get(f"/notebooks/{made['id']}?outputs=true")
+    assert whole.json["cells"][0]["outputs"] == [output]
+    refused = await axon.get(f"/notebooks/{made['id']}?outputs=none")
+    assert refused.status == 400
+    assert "outputs" in refused.json["message"]
+
+
 async def test_lists_are_newest_first_paged_and_counted(axon: Client) -> None:
     ids = [(await axon.created("/notebooks", {"name": f"n{i}"}))["id"] for i in range(3)]
     everything = await axon.get("/notebooks")
