@@ -79,7 +79,7 @@ frontend: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	@cp -R jupyter_axon_notebooks/labextension/. frontend/install.json $(dir $(VENV)/$(PANEL))
 
 frontend/node_modules/.package-lock.json: frontend/package-lock.json | $(VENV)/.installed-lint
-	cd frontend && $(NODE) npm ci --include=dev --ignore-scripts --silent
+	cd frontend && $(NODE) npm ci --include=dev --ignore-scripts --loglevel=error
 	@touch $@
 
 # Of the system; asked for first, so that nobody waits for tests to learn that something is missing.
