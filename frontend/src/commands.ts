@@ -83,12 +83,12 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
           ? trans.__('No state of a model is stored with it')
           : '';
 
-  const show = (content: Widget, title: string): void => {
+  const show = (content: Widget, title: string, caption = title): void => {
     const widget = new MainAreaWidget({ content });
     opened += 1;
     widget.id = `axon-view-${opened}`;
     widget.title.label = title;
-    widget.title.caption = title;
+    widget.title.caption = caption;
     widget.title.icon = trainingIcon;
     widget.title.closable = true;
     widget.toolbar.hide();
@@ -98,6 +98,12 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     } else {
       showBelow(shell, widget);
     }
+  };
+
+  const showDiff = (model: RecordModel, diff: IDiff): void => {
+    const title = trans.__('%1 → %2', diff.before, diff.after);
+    const caption = trans.__('%1: %2', model.summary?.name ?? '', title);
+    show(new DiffView(diff, trans), title, caption);
   };
 
   commands.addCommand(CommandIDs.toggle, {
@@ -198,8 +204,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
         return timeInFull((listed ?? (await model.client.version(id, version))).created_at);
       };
       const changes = await model.client.diff(id, from, to);
-      const diff: IDiff = { before: await name(from), after: await name(to), changes };
-      show(new DiffView(diff, trans), trans.__('%1: changes', model.summary?.name ?? ''));
+      showDiff(model, { before: await name(from), after: await name(to), changes });
     })
   });
 
@@ -210,8 +215,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     execute: withModel(async (model, args) => {
       const [before, after] = chosenRows(args).sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
       if (before !== undefined && after !== undefined) {
-        const diff = await checkpointDiff(model, before, after, trans);
-        show(new DiffView(diff, trans), trans.__('%1: changes', model.summary?.name ?? ''));
+        showDiff(model, await checkpointDiff(model, before, after, trans));
       }
     })
   });

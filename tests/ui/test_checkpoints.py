@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -129,6 +130,8 @@ def test_two_checkpoints_are_compared(hands: Hands, made: list[Any], path: str) 
     for checkpoint in (made[1], later):
         hands.row(checkpoint["id"]).get_by_role("checkbox").check()
     hands.panel.get_by_role("button", name="Compare", exact=True).first.click()
+    tab = hands.page.get_by_role("tab", name="run 1, epoch 1, step 10 → run 1, epoch 3, step 30")
+    expect(tab).to_have_attribute("title", re.compile(f"^{path.removesuffix('.ipynb')}: "))
     view = hands.page.locator(".axon-Diff")
     expect(view.get_by_role("row", name="val_loss")).to_contain_text("−0.2")
     expect(view.locator("[data-kind=removed], [data-kind=added]")).to_have_count(2)
