@@ -1,6 +1,6 @@
 /** Sections below one another that open and close, as in JupyterLab's other side panels, and share the room fairly. */
 
-import { AccordionToolbar } from '@jupyterlab/ui-components';
+import { SidePanel } from '@jupyterlab/ui-components';
 import type { Message } from '@lumino/messaging';
 import { AccordionPanel } from '@lumino/widgets';
 
@@ -14,9 +14,7 @@ export class Sections extends AccordionPanel {
   readonly #parts: number[];
 
   constructor(atFirst: readonly number[]) {
-    super({
-      layout: AccordionToolbar.createLayout({ renderer: AccordionToolbar.defaultRenderer })
-    });
+    super(looks());
     this.#parts = [...atFirst];
     this.expansionToggled.connect(this.#share, this);
     this.handleMoved.connect(() => {
@@ -66,4 +64,12 @@ export class Sections extends AccordionPanel {
   #share(): void {
     super.setRelativeSizes(this.#open());
   }
+}
+
+/** How other side panels' sections look. JupyterLab 4.2 gives no other way to ask for it. */
+function looks(): AccordionPanel.IOptions {
+  const { content } = new SidePanel();
+  return content instanceof AccordionPanel
+    ? { renderer: content.renderer, titleSpace: content.titleSpace }
+    : {};
 }
