@@ -5,12 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_MIN := .venv-min
 VENV_COLLABORATION := .venv-collaboration
+VENV_LAB_MIN := .venv-lab-min
 VENV_BENCH := .venv-bench
 LAB := .lab
 SAMPLE := train_digits.ipynb
 # What meets the packages we depend on, but for the fuzzer, which needs newer ones than the oldest.
 MIN_TESTS := tests/store tests/repository tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
 	tests/cli/test_process.py --ignore tests/server/test_rest_fuzz.py
+# What of the panel the application has a part in.
+LAB_MIN_TESTS := $(addprefix tests/ui/test_,checkpoints.py notebook7.py sections.py versions.py)
 # What the oldest packages are warned of by newer ones: nbformat, jupyter_core, jupyter_server.
 MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
 	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \
@@ -28,7 +31,7 @@ NODE := PATH="$(abspath $(BIN)):$$PATH"
 
 # What the installation of a set of extras brings is looked at after it, not while it goes on.
 .NOTPARALLEL:
-.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-collaboration lint format \
+.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-lab-min test-collaboration lint format \
 	bench bench-states bench-panel clean linux git locales chromium
 
 help:
@@ -37,6 +40,7 @@ help:
 	@echo "make test-frameworks     train in real kernels, with PyTorch and scikit-learn"
 	@echo "make test-long           save through servers that fail, kill processes at every turn, have many at work, try the benchmarks"
 	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
+	@echo "make test-lab-min        run what the panel has of JupyterLab and Notebook with the oldest ones that are supported"
 	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
 	@echo "make test-ui             run the tests of the JupyterLab panel alone, in Chromium; they are part of make test"
 	@echo "make coverage            run what make test runs, and see which lines of Python it reached; takes longer"
@@ -123,6 +127,14 @@ $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 test-min: linux git locales $(VENV_MIN)/.installed
 	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
 
+$(VENV_LAB_MIN)/.installed: pyproject.toml hatch_build.py
+	$(PYTHON) -m venv $(VENV_LAB_MIN)
+	$(VENV_LAB_MIN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-lab-min]'
+	@touch $@
+
+test-lab-min: chromium $(VENV_LAB_MIN)/.installed $(VENV_LAB_MIN)/$(PANEL)
+	$(VENV_LAB_MIN)/bin/python -m pytest $(or $(TEST_ARGS),$(LAB_MIN_TESTS))
+
 # An environment of its own: where jupyter-collaboration is installed, every server loads it, that of `make lab` too.
 $(VENV_COLLABORATION)/.installed: pyproject.toml hatch_build.py
 	$(PYTHON) -m venv $(VENV_COLLABORATION)
@@ -169,5 +181,5 @@ bench-panel: chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
 	@$(BIN)/python benchmarks/panel.py --json $(MEASURED)/panel.json
 
 clean:
-	rm -rf $(VENV) $(VENV_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
+	rm -rf $(VENV) $(VENV_MIN) $(VENV_LAB_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
 		frontend/lib frontend/node_modules jupyter_axon_notebooks/labextension

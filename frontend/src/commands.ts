@@ -1,20 +1,13 @@
 /** What people can do, by button, menu, palette or key. */
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
-import {
-  Clipboard,
-  Dialog,
-  InputDialog,
-  MainAreaWidget,
-  Notification,
-  showDialog
-} from '@jupyterlab/apputils';
+import { Clipboard, Dialog, InputDialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { NotebookActions } from '@jupyterlab/notebook';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { copyIcon, downloadIcon, notebookIcon } from '@jupyterlab/ui-components';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Widget } from '@lumino/widgets';
-import { Menu, SplitPanel } from '@lumino/widgets';
+import { Menu } from '@lumino/widgets';
 
 import type { Front } from './front.ts';
 import { compareIcon, pinIcon, trainingIcon } from './icons.ts';
@@ -22,6 +15,7 @@ import { CommandIDs, PANEL } from './ids.ts';
 import type { RecordModel } from './model.ts';
 import { hasState, restoreLine, withImport } from './pure/python.ts';
 import type { IRow } from './pure/rows.ts';
+import { showView } from './views.ts';
 import type { IDiff } from './widgets/diff.tsx';
 import { DiffView } from './widgets/diff.tsx';
 import type { IVersionViewOptions } from './widgets/version.ts';
@@ -40,7 +34,6 @@ type Args = ReadonlyPartialJSONObject;
 /** Add the commands to the application's. */
 export function addCommands({ app, front, trans, versionView }: ICommandsOptions): void {
   const { commands, shell } = app;
-  let opened = 0;
 
   /** Do it for the notebook in front; what goes wrong is told, and stops nothing else. */
   const withModel =
@@ -83,21 +76,8 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
           ? trans.__('No state of a model is stored with it')
           : '';
 
-  const show = (content: Widget, title: string, caption = title): void => {
-    const widget = new MainAreaWidget({ content });
-    opened += 1;
-    widget.id = `axon-view-${opened}`;
-    widget.title.label = title;
-    widget.title.caption = caption;
-    widget.title.icon = trainingIcon;
-    widget.title.closable = true;
-    widget.toolbar.hide();
-    shell.add(widget, 'main');
-    if (widget.isAttached) {
-      shell.activateById(widget.id);
-    } else {
-      showBelow(shell, widget);
-    }
+  const show = (content: Widget, title: string, caption?: string): void => {
+    showView(shell, content, trans, title, caption);
   };
 
   const showDiff = (model: RecordModel, diff: IDiff): void => {
@@ -387,17 +367,6 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
       menu.open(Number(args['x']), Number(args['y']));
     }
   });
-}
-
-/** Show a widget below the notebook, in half of the room: Notebook 7 has one document, and nothing there at first. */
-function showBelow(shell: JupyterFrontEnd.IShell, widget: Widget): void {
-  shell.add(widget, 'down');
-  shell.activateById(widget.id);
-  let { parent } = widget;
-  while (parent !== null && !(parent instanceof SplitPanel)) {
-    parent = parent.parent;
-  }
-  parent?.setRelativeSizes([1, 1]);
 }
 
 interface IWithSides {
