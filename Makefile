@@ -31,8 +31,8 @@ NODE := PATH="$(abspath $(BIN)):$$PATH"
 
 # What the installation of a set of extras brings is looked at after it, not while it goes on.
 .NOTPARALLEL:
-.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-lab-min test-collaboration lint format \
-	bench bench-states bench-panel clean linux git locales chromium
+.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-lab-min test-collaboration \
+	lint format bench bench-states bench-panel clean linux git locales chromium
 
 help:
 	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
@@ -127,19 +127,15 @@ $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 test-min: linux git locales $(VENV_MIN)/.installed
 	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
 
-$(VENV_LAB_MIN)/.installed: pyproject.toml hatch_build.py
-	$(PYTHON) -m venv $(VENV_LAB_MIN)
-	$(VENV_LAB_MIN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-lab-min]'
+# Environments of their own, each for the extra of its name: with an older JupyterLab, or with jupyter-collaboration, which every
+# server loads where it is installed, that of `make lab` too.
+.venv-%/.installed: pyproject.toml hatch_build.py
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-$*]'
 	@touch $@
 
 test-lab-min: chromium $(VENV_LAB_MIN)/.installed $(VENV_LAB_MIN)/$(PANEL)
 	$(VENV_LAB_MIN)/bin/python -m pytest $(or $(TEST_ARGS),$(LAB_MIN_TESTS))
-
-# An environment of its own: where jupyter-collaboration is installed, every server loads it, that of `make lab` too.
-$(VENV_COLLABORATION)/.installed: pyproject.toml hatch_build.py
-	$(PYTHON) -m venv $(VENV_COLLABORATION)
-	$(VENV_COLLABORATION)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-collaboration]'
-	@touch $@
 
 test-collaboration: chromium $(VENV_COLLABORATION)/.installed $(VENV_COLLABORATION)/$(PANEL)
 	$(VENV_COLLABORATION)/bin/python -m pytest $(or $(TEST_ARGS),tests/collaboration)

@@ -77,4 +77,4 @@ class PanelHook(BuildHookInterface[Any]):
         wanted, installed = sources / "package-lock.json", sources / "node_modules" / ".package-lock.json"
         if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
             subprocess.run([npm, *_INSTALL], cwd=sources, check=True)  # noqa: S603 - our own words
-        subprocess.run([npm, "run", "build"], cwd=sources, check=True)  # noqa: S603
+        subprocess.run([npm, "run", "build"], cwd=sources, check=True)  # noqa: S603 - our own words

@@ -62,6 +62,18 @@ def path(request: pytest.FixtureRequest) -> str:
     return f"{''.join(c if c.isalnum() else '_' for c in name.removeprefix('test_'))}.ipynb"
 
 
+@pytest.fixture
+def recorded(hands: Hands, path: str) -> str:
+    """The record of a notebook with one checkpoint that is open beside the panel."""
+    hands.lab.write(path, "x = 1")
+    notebook = hands.lab.record(path)
+    hands.lab.checkpoint(notebook, 0, 1, metrics={"loss": 0.5})
+    hands.open(path)
+    hands.open_panel()
+    expect(hands.rows).to_have_count(1)
+    return notebook
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
     """Leave a picture of what a failed test saw."""

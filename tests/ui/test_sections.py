@@ -30,18 +30,6 @@ _IS_KEPT = """async name => {
 _LEAST = {"record": 50, "curves": 150, "checkpoints": 150, "cells": 60, "versions": 60}
 
 
-@pytest.fixture
-def notebook(hands: Hands, path: str) -> str:
-    """The record of a notebook that is open beside the panel, where its checkpoint has come."""
-    hands.lab.write(path, "lr = 0.1")
-    notebook = hands.lab.record(path)
-    hands.lab.checkpoint(notebook, 0, 1, metrics={"loss": 0.5})
-    hands.open(path)
-    hands.open_panel()
-    expect(hands.rows).to_have_count(1)
-    return notebook
-
-
 def heights(page: Page) -> dict[str, int]:
     """How high each section is; 0 where it is closed."""
     found: dict[str, int] = page.evaluate(_HEIGHTS)
@@ -63,7 +51,7 @@ def approximately(expected: dict[str, int]) -> Any:
     return pytest.approx(expected, abs=3)
 
 
-def test_the_whole_record_is_in_view_at_first(hands: Hands, notebook: str) -> None:
+def test_the_whole_record_is_in_view_at_first(hands: Hands, recorded: str) -> None:
     section = hands.panel.locator("[data-section=record]")
     expect(section.get_by_label("Description")).to_be_visible()
     heights(hands.page)
@@ -71,7 +59,7 @@ def test_the_whole_record_is_in_view_at_first(hands: Hands, notebook: str) -> No
 
 
 def test_sections_keep_the_sizes_they_were_dragged_to_when_others_open_and_close(
-    hands: Hands, notebook: str
+    hands: Hands, recorded: str
 ) -> None:
     before = heights(hands.page)
     drag_border(hands.page, -60)
@@ -85,7 +73,7 @@ def test_sections_keep_the_sizes_they_were_dragged_to_when_others_open_and_close
     assert heights(hands.page) == approximately(dragged)
 
 
-def test_sections_keep_their_parts_when_the_room_shrinks_and_grows(hands: Hands, notebook: str) -> None:
+def test_sections_keep_their_parts_when_the_room_shrinks_and_grows(hands: Hands, recorded: str) -> None:
     before = heights(hands.page)
     for height in (600, 900, 300, 900):
         hands.page.set_viewport_size({"width": 1360, "height": height})
@@ -96,26 +84,26 @@ def test_sections_keep_their_parts_when_the_room_shrinks_and_grows(hands: Hands,
 
 
 def test_sections_keep_their_parts_when_the_header_has_more_to_say(
-    hands: Hands, notebook: str, path: str
+    hands: Hands, recorded: str, path: str
 ) -> None:
     before = heights(hands.page)
     for turn in range(3):
-        hands.lab.write(path, f"lr = {turn + 2}")
+        hands.lab.write(path, f"x = {turn + 2}")
         hands.lab.record(path)
         expect(hands.panel.locator(".axon-Drift")).to_be_visible()
         for _ in range(2):
             hands.section("Versions").click()
             heights(hands.page)
         assert heights(hands.page)["checkpoints"] < before["checkpoints"]
-        hands.lab.write(path, "lr = 0.1")
+        hands.lab.write(path, "x = 1")
         hands.lab.record(path)
         expect(hands.panel.locator(".axon-Drift")).to_be_hidden()
         assert heights(hands.page) == approximately(before)
 
 
-def test_every_section_is_of_use_where_there_is_little_room(hands: Hands, notebook: str, path: str) -> None:
+def test_every_section_is_of_use_where_there_is_little_room(hands: Hands, recorded: str, path: str) -> None:
     hands.page.set_viewport_size({"width": 1024, "height": 600})
-    hands.lab.write(path, "lr = 0.2")
+    hands.lab.write(path, "x = 2")
     hands.lab.record(path)
     expect(hands.panel.locator(".axon-Drift")).to_be_visible()
     for title in ("Cells", "Versions"):
@@ -128,7 +116,7 @@ def test_every_section_is_of_use_where_there_is_little_room(hands: Hands, notebo
     assert hands.panel.evaluate("node => node.scrollWidth <= node.clientWidth")
 
 
-def test_dragged_sizes_are_there_after_a_reload(hands: Hands, notebook: str, path: str) -> None:
+def test_dragged_sizes_are_there_after_a_reload(hands: Hands, recorded: str, path: str) -> None:
     page = hands.page.context.new_page()
     workspace = f"{hands.lab.url}/lab/workspaces/kept"
     page.goto(f"{workspace}/tree/{path}?token={hands.lab.token}")

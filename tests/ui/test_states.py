@@ -10,18 +10,6 @@ from lab import Lab, running_lab
 from playwright.sync_api import BrowserContext, expect
 
 
-@pytest.fixture
-def recorded(hands: Hands, path: str) -> str:
-    """The record of a notebook with one checkpoint that is open beside the panel."""
-    hands.lab.write(path, "x = 1")
-    notebook = hands.lab.record(path)
-    hands.lab.checkpoint(notebook, 0, 1, metrics={"loss": 0.5})
-    hands.open(path)
-    hands.open_panel()
-    expect(hands.rows).to_have_count(1)
-    return notebook
-
-
 def test_with_no_notebook_open_it_asks_for_one(hands: Hands) -> None:
     hands.command("axon:toggle-panel")
     expect(hands.panel).to_have_attribute("data-none", "Open a notebook to see its training record here.")
@@ -160,8 +148,12 @@ def test_a_damaged_store_and_a_server_that_is_gone_leave_the_notebook_alone(
     for file in (doomed.data / "axon_notebooks").glob("axon.db*"):
         with file.open("r+b") as bytes:
             bytes.write(b"\xff" * file.stat().st_size)
-    expect(hands.panel).to_contain_text("The server could not answer")
+    expect(hands.panel).to_contain_text("No checkpoints yet")  # in a store that is begun anew
+    assert list((doomed.data / "axon_notebooks").glob("axon.db.damaged-*")) != []
+    doomed.checkpoint(doomed.record("train.ipynb"), 1, 2, metrics={"loss": 0.4})
     expect(hands.rows).to_have_count(1)
+    expect(hands.panel).not_to_contain_text("could not answer")
+    expect(hands.page.locator(".jp-Dialog")).to_have_count(0)
     doomed.process.kill()
     doomed.process.wait()
     expect(hands.panel).to_contain_text("cannot be reached")
