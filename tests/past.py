@@ -83,7 +83,7 @@ def fill(store: Store) -> None:
     )
     store.provenance.insert(document("p1", {"notebook_id": "bound", "executed": ["import torch", "fit()"]}))
     repository.update_checkpoint("c2", UpdateCheckpoint(pinned=True))
-    repository.update_run_status("run-1", RunStatus.COMPLETED)
+    repository.update_run_status("bound", "run-1", RunStatus.COMPLETED)
     repository.create_run("bound", id="run-2", parent_checkpoint_id="c2")
     repository.save(
         "bound", saved(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={})

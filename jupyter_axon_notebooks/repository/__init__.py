@@ -344,8 +344,8 @@ class NotebookRepository:
     ) -> NotebookCheckpoint:
         """Store a checkpoint, tied to the notebook's current version unless it names another.
 
-        A run that is not known yet begins with it, and is taken for stopped an hour after its last checkpoint. Within a
-        run (epoch, step) is unique; without a run nothing is.
+        A run that its notebook does not have yet begins with it, and is taken for stopped an hour after its last
+        checkpoint; runs of other notebooks may have the same id. Within a run (epoch, step) is unique; without a run nothing is.
 
         Parameters
         ----------
@@ -360,10 +360,10 @@ class NotebookRepository:
         NotFound
             When there is no such notebook.
         Conflict
-            When the run has a checkpoint at this epoch and step that is not to be replaced, or is pinned; when the run
-            belongs to another notebook, or the id is taken.
+            When the run has a checkpoint at this epoch and step that is not to be replaced, or is pinned; when the id is
+            taken.
         InvalidData
-            When the notebook has no such version.
+            When the notebook has no such version, or a run that would begin with it cannot have this id.
         """
         return self._checkpoints.create(new, overwrite=overwrite, made_at=made_at)
 
@@ -567,6 +567,8 @@ class NotebookRepository:
 
         Parameters
         ----------
+        id : str, optional
+            Its id, unique within the notebook; a random one by default.
         lease_until : datetime, optional
             When it is taken for stopped unless :meth:`renew_run` says otherwise; None: it lives until it is ended.
         started_at : datetime, optional
@@ -577,10 +579,12 @@ class NotebookRepository:
         NotFound
             When there is no such notebook, or it has no such checkpoint.
         Conflict
-            When the id is taken.
+            When the notebook has a run of this id.
+        InvalidData
+            When the id is blank or has more than 255 characters.
         """
         run = TrainingRun(
-            id=id or new_id(),
+            id=new_id() if id is None else id,
             notebook_id=notebook_id,
             parent_checkpoint_id=parent_checkpoint_id,
             started_at=now(),
@@ -589,17 +593,17 @@ class NotebookRepository:
         )
         return self._runs.create(run, started_at=started_at)
 
-    def renew_run(self, id: str, lease_until: datetime) -> TrainingRun:
+    def renew_run(self, notebook_id: str, id: str, lease_until: datetime) -> TrainingRun:
         """Say that a run lives, and until when to believe it.
 
         One that was ended meanwhile, or whose lease ran out and was found to have, stays ended and is returned so: look
         at its status. :meth:`update_run_status` reopens it. Raises NotFound.
         """
-        return self._runs.renew(id, lease_until)
+        return self._runs.renew(notebook_id, id, lease_until)
 
-    def get_run(self, id: str) -> TrainingRun | None:
-        """A run; None where there is none. One whose lease has run out is shown as ``stopped`` since then."""
-        return self._runs.get(id)
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run of a notebook, or None. One whose lease has run out is shown as ``stopped`` since then."""
+        return self._runs.get(notebook_id, id)
 
     def list_runs(
         self,
@@ -617,7 +621,7 @@ class NotebookRepository:
         return self._runs.count(runs_of(notebook_id, status))
 
     def update_run_status(
-        self, id: str, status: RunStatus, *, lease_until: datetime | None = None
+        self, notebook_id: str, id: str, status: RunStatus, *, lease_until: datetime | None = None
     ) -> TrainingRun:
         """Move a run on: any status but ``running`` ends it, ``running`` reopens it.
 
@@ -631,9 +635,9 @@ class NotebookRepository:
         Raises
         ------
         NotFound
-            When there is no such run.
+            When the notebook has no such run.
         """
-        return self._runs.set_status(id, status, lease_until)
+        return self._runs.set_status(notebook_id, id, status, lease_until)
 
     def end_lapsed_runs(self) -> int:
         """Write down the end of all runs whose lease has run out; of how many notebooks.

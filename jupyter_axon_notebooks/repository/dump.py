@@ -16,7 +16,7 @@ from ..errors import RecordDamaged
 from ..store import Store
 from ..store.codec import decode
 from ..store.dumpformat import TABLES, About, DumpWriter, dumped
-from ..store.schema import CHECKPOINTS, NOTEBOOKS
+from ..store.schema import CHECKPOINTS, NOTEBOOKS, RUNS
 from .damage import damage_named
 from .notebooks import Notebooks
 from .parts import FILE_KEY
@@ -24,6 +24,12 @@ from .states import NoStates
 
 #: Told how many of how many documents are done.
 Progress = Callable[[int, int], None]
+
+
+def dumped_id(table: str, doc_id: str, document: Mapping[str, Any]) -> str:
+    """Return the id that a stored document has in a dump: a run's own, of which the store's key is derived."""
+    own = document.get("id") if table == RUNS.name else None
+    return own if isinstance(own, str) else doc_id
 
 
 class Fault(NamedTuple):
@@ -126,7 +132,7 @@ class _Dumping:
         if name == CHECKPOINTS.name:
             paths = (document.get(f"{part}_state_path") for part in ("model", "optimizer"))
             self._state_files += sum(map(bool, paths))
-        return dumped(doc_id, document)
+        return dumped(dumped_id(name, doc_id, document), document)
 
     def _whole(self, doc_id: str, document: dict[str, Any]) -> dict[str, Any]:
         try:

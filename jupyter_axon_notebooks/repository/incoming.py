@@ -33,6 +33,7 @@ from .dump import bare_document
 from .notebooks import header_document
 from .numbering import Numbering
 from .parts import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
+from .runs import run_key
 from .stored_provenance import listed_provenance
 
 _MADE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
@@ -92,7 +93,7 @@ class IncomingNotebook(NamedTuple):
 
 
 def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[str, Any]]:
-    """Id and stored form of what belongs to a notebook; raises InvalidData."""
+    """Document id and stored form of what belongs to a notebook; raises InvalidData."""
     doc_id, own = undumped(_object(document))
     kind = _KINDS[table]
     record = kind.from_json(own)
@@ -102,6 +103,8 @@ def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[st
         raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
     if isinstance(record, _Content) and not doc_id.startswith(content_id(record.notebook_id, "")):
         raise InvalidData("$.id", "expected the id of its notebook, and a hash")
+    if isinstance(record, TrainingRun):
+        doc_id = run_key(record.notebook_id, record.id)
     if verbatim or kind not in _UPSTREAMS:
         return doc_id, own
     return doc_id, {**_beside(own, kind), **record.to_json()}

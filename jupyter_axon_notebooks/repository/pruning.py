@@ -24,7 +24,7 @@ from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
 from .checkpoints import checkpoint_of, checkpoints_of
 from .retention import LastOnes, Pinned, Rule, file_key, has_state, kept, own_parts, state_paths
-from .runs import Runs, runs_of
+from .runs import Runs, run_key, runs_of
 from .states import States
 
 #: Seconds after which a transaction takes up nothing more.
@@ -173,8 +173,9 @@ class Pruning:
         if not all(id in there and has_state(there[id]) for id in guards):
             return None
         # Nobody moves a run on while the notebook is locked.
-        for run in self._store.runs.get(doc_ids=runs):
-            if (run.get("status") != RunStatus.COMPLETED.value) != (run.doc_id in planned.unfinished):
+        keys = {run_key(planned.plan.notebook_id, run) for run in runs}
+        for run in self._store.runs.get(doc_ids=keys):
+            if (run.get("status") != RunStatus.COMPLETED.value) != (run.get("id") in planned.unfinished):
                 return None
         since = planned.newest.created_at if planned.newest is not None else None
         files = {file_key(path) for one in batch for path in one.paths.values()}

@@ -9,7 +9,7 @@ from ..errors import InvalidData
 from ..store.dumpfile import DumpFile
 from ..store.dumpformat import undumped
 from ..store.schema import CONTENTS, VERSIONS
-from .dump import Fault
+from .dump import Fault, dumped_id
 from .incoming import IncomingNotebook, incoming, incoming_notebook
 from .loaded import Loaded
 from .sorting import Group
@@ -50,7 +50,9 @@ class Reading:
             found: dict[str, dict[str, Any]] = {}
             for id, one in self._valid(table, batch, loaded.damaged):
                 if found.setdefault(id, one) is not one:
-                    loaded.damaged.append(Fault(table, id, "the file has two documents of this id"))
+                    loaded.damaged.append(
+                        Fault(table, dumped_id(table, id, one), "the file has two documents of this id")
+                    )
             yield found
 
     def _valid(

@@ -12,6 +12,7 @@ meanwhile is left alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from typing import Any, Final
 from tinydb import where
 from tinydb.queries import QueryInstance
 
-from ..errors import Conflict, NotFound, RecordDamaged
+from ..errors import Conflict, InvalidData, NotFound, RecordDamaged
 from ..records import (
     NotebookStatus,
     RunStatus,
@@ -36,7 +37,19 @@ from .damage import damage_named
 #: How long a run lives after its last checkpoint that a checkpoint began: nobody announced it, and nobody may end it.
 UNATTENDED: Final = timedelta(hours=1)
 
+#: The most characters in the id of a new run; PostgreSQL's index of checkpoints by run has little room.
+LONGEST_ID: Final = 255
+
 _RUNNING: Final = RunStatus.RUNNING.value
+
+
+def run_key(notebook_id: str, run_id: str) -> str:
+    """Return the id of a run's document, given the run's own id, which is unique only within its notebook.
+
+    The own id is hashed, so that the key has a bounded length and no two pairs of ids have the same key.
+    """
+    digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{notebook_id}/{digest}"
 
 
 class Runs:
@@ -56,6 +69,7 @@ class Runs:
         return run
 
     def _begin(self, notebook: Document, run: TrainingRun, started_at: datetime | None = None) -> None:
+        _check_id(run.id)
         newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
         if run.parent_checkpoint_id is not None:
@@ -63,9 +77,9 @@ class Runs:
             if parent is None or parent["notebook_id"] != run.notebook_id:
                 raise NotFound("checkpoint", run.parent_checkpoint_id)
         try:
-            self._store.runs.insert(document(run.id, run.to_json()))
+            self._store.runs.insert(_document(run))
         except ValueError:
-            raise Conflict(f"run {run.id} exists already") from None
+            raise Conflict(f"notebook {run.notebook_id} has a run {run.id} already") from None
         if _lives(run):
             self._give(notebook, NotebookStatus.RUNNING)
 
@@ -74,26 +88,24 @@ class Runs:
 
         Such a run lives for :data:`UNATTENDED` after its last checkpoint.
         """
-        found = self._store.runs.get(doc_id=run_id)
+        notebook_id = str(notebook.doc_id)
+        key = run_key(notebook_id, run_id)
+        found = self._store.runs.get(doc_id=key)
         moment = now()
         if found is None:
             lease_until = moment + UNATTENDED
-            run = TrainingRun(
-                id=run_id, notebook_id=str(notebook.doc_id), started_at=moment, lease_until=lease_until
-            )
+            run = TrainingRun(id=run_id, notebook_id=notebook_id, started_at=moment, lease_until=lease_until)
             self._begin(notebook, run)
             return
-        if found["notebook_id"] != notebook.doc_id:
-            raise Conflict(f"run {run_id} belongs to another notebook")
         run = _stored_run(found)
         if run.process is not None or run.lease_until is None:
             return
         if run.status in (RunStatus.RUNNING, RunStatus.STOPPED) and run.lease_until < moment + UNATTENDED / 2:
-            self._move(notebook, run_id, RunStatus.RUNNING, moment + UNATTENDED)
+            self._move(notebook, notebook_id, run_id, RunStatus.RUNNING, moment + UNATTENDED)
 
-    def get(self, id: str) -> TrainingRun | None:
-        """A run by id."""
-        found = self._store.runs.get(doc_id=id)
+    def get(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run of a notebook by its id."""
+        found = self._store.runs.get(doc_id=run_key(notebook_id, id))
         return None if found is None else _run(found)
 
     def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[TrainingRun]:
@@ -106,10 +118,10 @@ class Runs:
         return self._store.runs.count(matching)
 
     @retried
-    def renew(self, id: str, lease_until: datetime) -> TrainingRun:
+    def renew(self, notebook_id: str, id: str, lease_until: datetime) -> TrainingRun:
         """Move the lease of a run that was not ended."""
         with self._store.transaction():
-            found = self._store.runs.locked(id)
+            found = self._store.runs.locked(run_key(notebook_id, id))
             if found is None:
                 raise NotFound("run", id)
             run = _stored_run(found)
@@ -120,21 +132,23 @@ class Runs:
         return run
 
     @retried
-    def set_status(self, id: str, status: RunStatus, lease_until: datetime | None) -> TrainingRun:
+    def set_status(
+        self, notebook_id: str, id: str, status: RunStatus, lease_until: datetime | None
+    ) -> TrainingRun:
         """Move a run on, end it or reopen it; its notebook's record follows."""
         with self._store.transaction():
-            known = self._store.runs.get(doc_id=id)
-            if known is None:
-                raise NotFound("run", id)
-            with damage_named(f"run {id}"):
-                notebook_id = str(known["notebook_id"])
             notebook = self._store.notebooks.locked(notebook_id)  # first, as everybody does
-            return self._move(notebook, id, status, lease_until)
+            return self._move(notebook, notebook_id, id, status, lease_until)
 
     def _move(
-        self, notebook: Document | None, id: str, status: RunStatus, lease_until: datetime | None
+        self,
+        notebook: Document | None,
+        notebook_id: str,
+        id: str,
+        status: RunStatus,
+        lease_until: datetime | None,
     ) -> TrainingRun:
-        found = self._store.runs.locked(id)
+        found = self._store.runs.locked(run_key(notebook_id, id))
         if found is None:
             raise NotFound("run", id)
         run = _stored_run(found)
@@ -160,10 +174,10 @@ class Runs:
         """Write down, under the notebook's lock, which of its runs have lapsed; whether any lives."""
         running = self._store.runs.ids((where("notebook_id") == notebook_id) & (where("status") == _RUNNING))
         lives = False
-        for id in sorted(running):
+        for key in sorted(running):
             # A damaged run says so to who asks for it, and is nobody else's trouble.
             with suppress(RecordDamaged):
-                found = self._store.runs.locked(id)
+                found = self._store.runs.locked(key)
                 if found is None or found.get("status") != _RUNNING:
                     continue
                 run = _run(found)
@@ -213,7 +227,7 @@ class Runs:
             self._store.notebooks.replace(notebook)
 
     def _write(self, run: TrainingRun) -> None:
-        self._store.runs.replace(document(run.id, run.to_json()))
+        self._store.runs.replace(_document(run))
 
 
 def runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
@@ -227,6 +241,19 @@ def runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
             matches |= _lapsed(now())
         condition &= matches
     return condition
+
+
+def _check_id(id: str) -> None:
+    """Raise InvalidData for an id that a new run cannot have. Such runs of older stores keep theirs."""
+    if not id.strip():
+        raise InvalidData("$.run_id", "expected a text that is not blank; leave it out for no run")
+    if len(id) > LONGEST_ID:
+        raise InvalidData("$.run_id", f"expected at most {LONGEST_ID} characters, got {len(id)}")
+
+
+def _document(run: TrainingRun) -> Document:
+    """Return the stored form of a run."""
+    return document(run_key(run.notebook_id, run.id), run.to_json())
 
 
 def _lapsed(moment: datetime) -> QueryInstance:

@@ -91,7 +91,7 @@ class Series:
             points[point.run_id].append(point)
         # After them: a checkpoint of a run is never there before the run.
         runs = {run.id: run for run in self._runs.page(runs_of(notebook_id), None, 0)} if points else {}
-        return [_series(id, runs.get(id or ""), some, keys) for id, some in points.items()]
+        return [_series(id, None if id is None else runs.get(id), some, keys) for id, some in points.items()]
 
 
 def _point(id: str, text: str) -> _Point:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import Conflict, RecordDamaged
 from ..store import Document, Store, document
 from ..store.dumpformat import canonical, dumped
-from .dump import Fault
+from .dump import Fault, dumped_id
 from .loaded import Loaded
 
 #: Seconds after which a short transaction takes up nothing more, and documents that it takes up at once.
@@ -61,7 +61,7 @@ class Taking:
                     most = 1  # to find out which it is
                     continue
                 faults = loaded.conflicts if isinstance(error, Conflict) else loaded.damaged
-                faults.append(Fault(table, turn[0][0], str(error)))
+                faults.append(Fault(table, dumped_id(table, *turn[0]), str(error)))
                 left = left[1:]
                 continue
             taken = {id: one for id, one in turn if id in there}
@@ -101,7 +101,8 @@ def _count(
     for id, one in given.items():
         if id not in new:
             if canonical(there[id]) != canonical(one):
-                loaded.conflicts.append(Fault(table, id, "the store has it, and it differs"))
+                reason = "the store has it, and it differs"
+                loaded.conflicts.append(Fault(table, dumped_id(table, id, one), reason))
                 continue
             tally.unchanged += 1
         tally.read.add(dumped(id, one))

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ..errors import StoreBusy
 from .failures import Interrupted
 from .postgresql import MARKS
-from .schema import CONTENTS, NOTEBOOKS, Schema
+from .schema import CONTENTS, NOTEBOOKS, RUNS, Schema
 
 #: Which user a role stands for.
 ROLES = "axon_roles"
@@ -26,8 +26,12 @@ MINE = f"FROM {ROLES} WHERE {ROLES}.role = current_user"
 _IS_MINE = f"user_id = (SELECT {ROLES}.user_id {MINE}) OR (SELECT {ROLES}.admin {MINE})"
 # A subquery in a policy is held to policies itself: what it finds is the role's own.
 _OF_MINE = f"EXISTS (SELECT 1 FROM {NOTEBOOKS.name} WHERE {NOTEBOOKS.name}.id = notebook_id)"  # noqa: S608 - the name is ours
-# The ids of contents can be foretold: whoever may take one in advance keeps another's notebook from being saved.
-_NAMED_FOR_IT = "starts_with(id, notebook_id || '/')"
+# The ids of contents and runs can be predicted: whoever may take one in advance keeps another's notebook from being
+# saved, or from having a run. That of a run ends with 64 hexadecimal digits, so it names one notebook only.
+_NAMED_FOR_IT = {
+    CONTENTS.name: "starts_with(id, notebook_id || '/') AND ",
+    RUNS.name: "left(id, -64) = notebook_id || '/' AND ",
+}
 
 _EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
 # How long others wait behind an attempt to have a table to oneself; units of work take less.
@@ -51,7 +55,7 @@ def _all_held(schema: Schema) -> Iterator[_Held]:
         if table.collection is NOTEBOOKS:
             yield _Held(name, _IS_MINE, written=says)
             continue
-        named = f"{_NAMED_FOR_IT} AND " if table.collection is CONTENTS else ""
+        named = _NAMED_FOR_IT.get(name, "")
         yield _Held(name, _OF_MINE, written=named + says, of_notebook=True)
         if table.metric_index is not None:
             yield _Held(table.metric_index.sql.name, _OF_MINE, of_notebook=True)

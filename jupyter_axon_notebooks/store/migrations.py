@@ -17,14 +17,35 @@ to more than the loop below, which every process runs on opening, with nobody at
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
+from .codec import plain_text
+
 Step = Callable[[sa.Connection], None]
 
+
+def _key_runs_by_notebook(connection: sa.Connection) -> None:
+    """Make the ids of runs unique per notebook: ``run`` becomes ``<notebook id>/<SHA-256 of run>``.
+
+    The documents keep the runs' own ids. A damaged run that names no notebook is left as it is.
+    """
+    select = "SELECT seq, id, notebook_id FROM axonml_runs WHERE notebook_id IS NOT NULL"
+    rows = [
+        {
+            "seq": seq,
+            "key": f"{notebook_id}/{hashlib.sha256(plain_text(id).encode('utf-8', 'surrogatepass')).hexdigest()}",
+        }
+        for seq, id, notebook_id in connection.execute(sa.text(select))
+    ]
+    if rows:
+        connection.execute(sa.text("UPDATE axonml_runs SET id = :key WHERE seq = :seq"), rows)
+
+
 #: By the schema version that a step begins at.
-STEPS: Mapping[int, Step] = {}
+STEPS: Mapping[int, Step] = {1: _key_runs_by_notebook}
 
 
 def migrate(connection: sa.Connection, version: int, target: int) -> None:

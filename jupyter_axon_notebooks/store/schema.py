@@ -19,7 +19,7 @@ from .codec import column_text, encode_ending
 from .ranking import MetricIndex
 
 #: Raised whenever a column or an index is added, removed or changes its meaning.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -101,6 +101,7 @@ CHECKPOINTS = Collection(
     ranked=True,
     ending=("notebook_id",),
 )
+#: A run's document id is made of its notebook's id and its own (:func:`.repository.runs.run_key`).
 RUNS = Collection(
     "axonml_runs",
     fields=(Field("notebook_id"), Field("started_at"), Field("status")),

@@ -171,7 +171,7 @@ def _record(
         recorded = repository.create_checkpoint(
             new, overwrite=unrecorded.overwrite, made_at=unrecorded.made_at
         )
-    _end_run(repository, unrecorded)
+    _end_run(repository, unrecorded, recorded.notebook_id)
     states.recorded(recorded.notebook_id, id)
     for folder in {
         noted_under,
@@ -220,7 +220,7 @@ def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
 def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
     """Have the run recorded that a checkpoint belongs to."""
     run = unrecorded.run
-    if run is None or repository.get_run(run.id) is not None:
+    if run is None or repository.get_run(notebook_id, run.id) is not None:
         return
     parent = run.parent_checkpoint_id
     known = parent is not None and repository.get_checkpoint(parent) is not None
@@ -234,13 +234,13 @@ def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_
     )
 
 
-def _end_run(repository: NotebookRepository, unrecorded: Unrecorded) -> None:
+def _end_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
     """Have it recorded how the run ended: as it was noted, or by its process having vanished."""
     run = unrecorded.run
-    if run is None or (known := repository.get_run(run.id)) is None:
+    if run is None or (known := repository.get_run(notebook_id, run.id)) is None:
         return
     if run.status is not RunStatus.RUNNING:
         if known.status is not run.status:
-            repository.update_run_status(run.id, run.status)
+            repository.update_run_status(notebook_id, run.id, run.status)
     elif known.status is RunStatus.RUNNING and not is_alive(known):
-        repository.update_run_status(run.id, RunStatus.STOPPED)
+        repository.update_run_status(notebook_id, run.id, RunStatus.STOPPED)

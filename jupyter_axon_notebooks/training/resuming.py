@@ -43,7 +43,9 @@ def unfinished(
         if newest.id in finished_from and not any:
             return None
         if run.status is RunStatus.RUNNING and not is_own and is_unfinished(run):
-            home.repository.update_run_status(run.id, RunStatus.STOPPED)  # its process could not say so
+            home.repository.update_run_status(
+                notebook_id, run.id, RunStatus.STOPPED
+            )  # its process could not say so
         return _restorable(home, newest) if wants_state else newest
     return None
 

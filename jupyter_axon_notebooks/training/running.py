@@ -32,6 +32,8 @@ class Running:
         How far it has come.
     is_provisional : bool
         Whether nobody could tell yet which record it belongs to.
+    recovered_in : str or None
+        The notebook under which noted checkpoints of the run were recorded, and with them the run.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Running:
         parent: NotebookCheckpoint | None = None,
     ) -> None:
         self.is_provisional = notebook_id is None
+        self.recovered_in: str | None = None
         self.record = TrainingRun(
             id=new_id(),
             notebook_id=notebook_id or new_id(),
@@ -71,6 +74,7 @@ class Running:
         """It is known now which record the run belongs to."""
         self.record.notebook_id = notebook_id
         self.is_provisional = False
+        self.recovered_in = None
         self.doubt()
 
     def doubt(self) -> None:
@@ -94,7 +98,7 @@ class Running:
         if self._is_stored and self._stored_status is RunStatus.RUNNING:
             return
         repository, until = home.repository, now() + LEASE
-        if not self._is_stored and repository.get_run(self.record.id) is None:
+        if not self._is_stored and repository.get_run(self.notebook_id, self.record.id) is None:
             parent = self.record.parent_checkpoint_id
             if parent is not None and repository.get_checkpoint(parent) is None:
                 parent = None  # deleted meanwhile
@@ -106,7 +110,9 @@ class Running:
                 lease_until=until,
             )
         else:
-            repository.update_run_status(self.record.id, RunStatus.RUNNING, lease_until=until)
+            repository.update_run_status(
+                self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
+            )
         self._is_stored, self._stored_status = True, RunStatus.RUNNING
 
     def store_checkpoint(
@@ -135,8 +141,10 @@ class Running:
 
     def _store_end(self, home: Home) -> None:
         self._settle(home)
-        if self._is_stored or home.repository.get_run(self.record.id) is not None:
-            home.repository.update_run_status(self.record.id, self.record.status)
+        recovered_in = None if self._is_stored else self.recovered_in
+        notebook_id = recovered_in or self.notebook_id
+        if self._is_stored or home.repository.get_run(notebook_id, self.record.id) is not None:
+            home.repository.update_run_status(notebook_id, self.record.id, self.record.status)
             self._is_stored, self._stored_status = True, self.record.status
 
     def _cell_ended(self, error: BaseException | None) -> None:
@@ -154,7 +162,9 @@ class Running:
         if home is None or not self._is_stored:
             return
         until = now() + LEASE
-        found = home.repository.renew_run(self.record.id, until)
+        found = home.repository.renew_run(self.notebook_id, self.record.id, until)
         if found.status is not RunStatus.RUNNING and self._lease.is_held:
             # It was taken for gone, as after a night that this machine slept through.
-            home.repository.update_run_status(self.record.id, RunStatus.RUNNING, lease_until=until)
+            home.repository.update_run_status(
+                self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
+            )

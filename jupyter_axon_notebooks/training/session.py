@@ -210,6 +210,8 @@ class Session:
         for id, noted in waiting.items():
             if (record := home.repository.get_checkpoint(id)) is not None:
                 noted.checkpoint.was_recorded(record)
+                if self._run is not None and self._run.record.id == record.run_id:
+                    self._run.recovered_in = record.notebook_id
         self._noted = []
         return notebook
 

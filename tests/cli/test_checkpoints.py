@@ -333,7 +333,7 @@ def test_a_user_of_a_shared_database_sees_and_prunes_her_own(axon: Axon, tmp_pat
     with training(url, root) as (repository, make):
         mine = repository.create(NewNotebook(user_id=USER, name="n")).id
         made = [make(mine, n, {"loss": n}, run_id="r") for n in range(3)]
-        repository.update_run_status("r", RunStatus.COMPLETED)
+        repository.update_run_status(mine, "r", RunStatus.COMPLETED)
         shown = axon("checkpoints", mine, "--json", "--store-url", url).json
         assert shown == [one.to_json() for one in made[::-1]]
         assert axon("checkpoints", theirs, "--store-url", url).exit_code == 3

@@ -45,7 +45,7 @@ def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckp
         assert end.run_id is not None
         line = records.list_checkpoints(run.notebook_id, run_id=end.run_id)
         found += [one for one in line if one.created_at <= end.created_at]
-        of = records.get_run(end.run_id)
+        of = records.get_run(run.notebook_id, end.run_id)
         assert of is not None
         end = None if of.parent_checkpoint_id is None else records.get_checkpoint(of.parent_checkpoint_id)
     return found[::-1]

@@ -137,5 +137,5 @@ class Hands:
     def create_run(self, id: str, notebook_id: str) -> Record:
         return self._repository.create_run(notebook_id, id=id)
 
-    def update_run_status(self, id: str, status: str) -> Record:
-        return self._repository.update_run_status(id, RunStatus(status))
+    def update_run_status(self, id: str, notebook_id: str, status: str) -> Record:
+        return self._repository.update_run_status(notebook_id, id, RunStatus(status))

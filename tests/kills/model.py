@@ -263,8 +263,7 @@ class Model:
         self.notebooks[notebook_id].status = "running"
         return {("run", id), ("notebook", notebook_id)}
 
-    def update_run_status(self, id: str, status: str) -> set[Key]:
-        notebook_id = self.runs[id][0]
+    def update_run_status(self, id: str, notebook_id: str, status: str) -> set[Key]:
         self.runs[id] = (notebook_id, status)
         notebook = self.notebooks[notebook_id]
         if status == "running" or (notebook.status == "running" and not self._has_living_run(notebook_id)):

@@ -132,11 +132,11 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
     "delete a checkpoint": (_RECORDED, op("delete_checkpoint", "cp")),
     "checkpoint in the place of another": (_RECORDED, _again(run_id="run", overwrite=True)),
     "prune": (
-        [*_RECORDED, op("update_run_status", "run", status="completed"), _again()],
+        [*_RECORDED, op("update_run_status", "run", notebook_id="nb", status="completed"), _again()],
         op("prune", "nb", keep=1),
     ),
     "begin a run": (_CREATED, op("create_run", "run", notebook_id="nb")),
-    "end a run": (_RECORDED, op("update_run_status", "run", status="completed")),
+    "end a run": (_RECORDED, op("update_run_status", "run", notebook_id="nb", status="completed")),
 }
 
 
@@ -272,7 +272,8 @@ class _Author:
     def _run(self) -> Operation | None:
         id, notebook_id = self._any(self._model.runs), self._notebook()
         if id is not None and self._dice.random() < 0.7:
-            return op("update_run_status", id, status=self._dice.choice(["completed", "failed", "running"]))
+            status = self._dice.choice(["completed", "failed", "running"])
+            return op("update_run_status", id, notebook_id=self._model.runs[id][0], status=status)
         return None if notebook_id is None else op("create_run", self._fresh("run"), notebook_id=notebook_id)
 
     def _delete_checkpoint(self) -> Operation | None:

@@ -149,12 +149,15 @@ class Acknowledged:
     def check(self, repository: NotebookRepository) -> None:
         """Every one of them is in the store exactly as it was acknowledged, times and all."""
         for (_, id), (kind, value) in self._latest.items():
-            found: Record | None = {
-                "TrainingNotebook": repository.find_by_id,
-                "NotebookSummary": repository.find_summary,
-                "NotebookCheckpoint": repository.get_checkpoint,
-                "TrainingRun": repository.get_run,
-            }[kind](id)
+            found: Record | None
+            if kind == "TrainingRun":
+                found = repository.get_run(value["notebook_id"], id)
+            else:
+                found = {
+                    "TrainingNotebook": repository.find_by_id,
+                    "NotebookSummary": repository.find_summary,
+                    "NotebookCheckpoint": repository.get_checkpoint,
+                }[kind](id)
             assert found is not None, f"{kind} {id} was acknowledged and is gone"
             assert found.to_json() == value, difference(value, found.to_json())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_checkpoint_names_a_version_of_its_notebook_only(
             create(repository, "3", version_id=version_id, run_id="begun")
         assert refused.value.path == "$.version_id"
     assert repository.get_checkpoint("3") is None
-    assert repository.get_run("begun") is None
+    assert repository.get_run("nb", "begun") is None
 
 
 def test_an_unknown_notebook_has_no_checkpoints(repository: NotebookRepository, store: Store) -> None:
@@ -120,7 +121,7 @@ def test_a_checkpoint_id_that_is_taken_is_a_conflict(
     with pytest.raises(Conflict, match="cp"):
         create(repository, "cp", {"loss": 0}, run_id="begun")
     assert repository.get_checkpoint("cp") == created
-    assert repository.get_run("begun") is None
+    assert repository.get_run("nb", "begun") is None
 
 
 def test_epoch_and_step_are_unique_within_a_run(repository: NotebookRepository, notebook_id: str) -> None:
@@ -334,7 +335,7 @@ def test_a_deleted_checkpoint_leaves_nothing_behind(
 
 def test_a_run_begins_with_its_first_checkpoint(repository: NotebookRepository, notebook_id: str) -> None:
     create(repository, "1", run_id="r")
-    run = repository.get_run("r")
+    run = repository.get_run("nb", "r")
     assert run is not None
     assert (run.notebook_id, run.status, run.parent_checkpoint_id, run.ended_at) == (
         "nb",
@@ -343,19 +344,69 @@ def test_a_run_begins_with_its_first_checkpoint(repository: NotebookRepository, 
         None,
     )
     create(repository, "2", epoch=1, run_id="r")
-    assert repository.get_run("r") == run
+    assert repository.get_run("nb", "r") == run
     assert repository.list_runs("nb") == [run]
 
 
-def test_a_run_belongs_to_one_notebook(repository: NotebookRepository, notebook_id: str) -> None:
+def test_runs_of_two_notebooks_may_share_an_id(repository: NotebookRepository, notebook_id: str) -> None:
     create_ids(repository, "other")
     run = repository.create_run("other", id="r")
-    with pytest.raises(Conflict, match="another notebook"):
-        create(repository, "cp", run_id="r")
-    with pytest.raises(Conflict, match="run r exists"):
+    create(repository, "cp", run_id="r", epoch=1)
+    repository.create_checkpoint(new_checkpoint("other", id="of other", run_id="r", epoch=1))
+    with pytest.raises(Conflict, match="notebook nb has a run r already"):
         repository.create_run("nb", id="r")
-    assert repository.get_run("r") == run
-    assert repository.list_checkpoints("nb") == repository.list_runs("nb") == []
+    repository.update_run_status("nb", "r", RunStatus.FAILED)
+    assert repository.get_run("other", "r") == run
+    assert [one.status for one in repository.list_runs("nb")] == [RunStatus.FAILED]
+    assert [one.id for one in repository.list_checkpoints("other", run_id="r")] == ["of other"]
+    repository.delete("nb")
+    assert repository.get_run("nb", "r") is None
+    assert repository.list_runs("other") == [run]
+    assert repository.count_checkpoints("other", run_id="r") == 1
+
+
+RUN_IDS = (
+    "a/b",
+    "a:b",
+    "nb/r",
+    "../..",
+    "NUL \0",
+    "\ud800",
+    "\ud7ff",
+    "Läufe 🏃",
+    " padded ",
+    "%2F",
+    "x" * 255,
+)
+
+
+@pytest.mark.parametrize("id", RUN_IDS)
+def test_a_run_may_have_any_id_that_is_not_blank(
+    repository: NotebookRepository, notebook_id: str, id: str
+) -> None:
+    create_ids(repository, "nb/r", "other")
+    for n, notebook in enumerate(("nb", "nb/r", "other")):
+        repository.create_checkpoint(new_checkpoint(notebook, {"loss": n}, run_id=id))
+        assert [run.id for run in repository.list_runs(notebook)] == [id]
+        assert [one.run_id for one in repository.list_checkpoints(notebook, run_id=id)] == [id]
+        assert [one.run_id for one in repository.metric_series(notebook, run_id=id)] == [id]
+        repository.renew_run(notebook, id, datetime(2999, 1, 1, tzinfo=timezone.utc))
+    repository.update_run_status("nb", id, RunStatus.COMPLETED)
+    found = [repository.get_run(notebook, id) for notebook in ("nb", "nb/r", "other")]
+    assert [run and run.status.value for run in found] == ["completed", "running", "running"]
+
+
+@pytest.mark.parametrize("id", ["", " ", "\t\n", "x" * 256, "x" * 1_000_000])
+def test_an_id_that_no_run_can_have_begins_none(
+    repository: NotebookRepository, notebook_id: str, id: str
+) -> None:
+    for begin in (lambda: create(repository, "cp", run_id=id), lambda: repository.create_run("nb", id=id)):
+        with pytest.raises(InvalidData, match="expected") as refused:
+            begin()
+        assert refused.value.path == "$.run_id"
+        assert len(str(refused.value)) < 200
+    assert repository.list_runs("nb") == repository.list_checkpoints("nb", run_id=id) == []
+    assert repository.get_run("nb", id) is None
 
 
 def test_a_run_branches_off_a_checkpoint_of_its_notebook(
@@ -370,7 +421,7 @@ def test_a_run_branches_off_a_checkpoint_of_its_notebook(
             repository.create_run(id, parent_checkpoint_id=parent)
     with pytest.raises(NotFound, match="notebook x not found"):
         repository.create_run("x")
-    assert repository.get_run("none") is None
+    assert repository.get_run("nb", "none") is None
 
 
 def test_runs_are_listed_newest_first(repository: NotebookRepository, notebook_id: str) -> None:
@@ -383,11 +434,11 @@ def test_runs_are_listed_newest_first(repository: NotebookRepository, notebook_i
 def test_a_run_ends_and_is_reopened(repository: NotebookRepository, notebook_id: str) -> None:
     run = repository.create_run("nb", id="r")
     for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED):
-        ended = repository.update_run_status("r", status)
+        ended = repository.update_run_status("nb", "r", status)
         assert ended.status is status
         assert ended.ended_at is not None
         assert ended.ended_at >= run.started_at
-        assert repository.get_run("r") == ended
-    assert repository.update_run_status("r", RunStatus.RUNNING) == run
+        assert repository.get_run("nb", "r") == ended
+    assert repository.update_run_status("nb", "r", RunStatus.RUNNING) == run
     with pytest.raises(NotFound, match="run x not found"):
-        repository.update_run_status("x", RunStatus.FAILED)
+        repository.update_run_status("nb", "x", RunStatus.FAILED)

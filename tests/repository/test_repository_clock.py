@@ -84,7 +84,7 @@ def test_runs_are_in_the_order_in_which_they_began_and_end_after_it(
         made.insert(0, repository.create_run("nb"))
     assert repository.list_runs("nb") == made
     set_clock(NOON - 365 * DAY)
-    ended = repository.update_run_status(made[0].id, RunStatus.COMPLETED)
+    ended = repository.update_run_status("nb", made[0].id, RunStatus.COMPLETED)
     assert ended.ended_at is not None
     assert ended.ended_at > ended.started_at
 

@@ -10,6 +10,7 @@ from made import code, new_checkpoint, new_notebook, saved
 from jupyter_axon_notebooks.errors import RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
 from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
+from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 
 
@@ -38,13 +39,13 @@ def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> Non
     run = repository.create_run(repository.create(new_notebook()).id)
     checkpoint = repository.create_checkpoint(new_checkpoint(run.notebook_id, run_id=run.id))
     store.checkpoints.update({"epoch": "third"}, doc_ids=[checkpoint.id])
-    store.runs.update({"status": "asleep"}, doc_ids=[run.id])
+    store.runs.update({"status": "asleep"}, doc_ids=[run_key(run.notebook_id, run.id)])
     with pytest.raises(RecordDamaged, match=f"checkpoint {checkpoint.id} is damaged in the store"):
         repository.get_checkpoint(checkpoint.id)
     for read in (
-        lambda: repository.get_run(run.id),
+        lambda: repository.get_run(run.notebook_id, run.id),
         lambda: repository.list_runs(run.notebook_id),
-        lambda: repository.update_run_status(run.id, RunStatus.COMPLETED),
+        lambda: repository.update_run_status(run.notebook_id, run.id, RunStatus.COMPLETED),
     ):
         with pytest.raises(RecordDamaged, match=f"run {run.id} is damaged in the store"):
             read()
@@ -55,11 +56,11 @@ def test_a_damaged_run_is_nobody_elses_trouble(store: Store) -> None:
     id = repository.create_saved(new_notebook(), saved()).id
     for run_id in ("damaged", "lapsed"):
         repository.create_run(id, id=run_id, lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
-    repository.renew_run("lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
-    store.runs.update({"lease_until": "soon"}, doc_ids=["damaged"])
+    repository.renew_run(id, "lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
+    store.runs.update({"lease_until": "soon"}, doc_ids=[run_key(id, "damaged")])
     assert [one.status for one in repository.list_all()] == [NotebookStatus.STOPPED]
     assert repository.end_lapsed_runs() == 1
-    repository.update_run_status("lapsed", RunStatus.RUNNING)
+    repository.update_run_status(id, "lapsed", RunStatus.RUNNING)
     assert repository.save(id, saved()).status is NotebookStatus.RUNNING
 
 

@@ -17,6 +17,7 @@ from made import check_contents, code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.roles import Role
 
@@ -219,7 +220,7 @@ def test_a_notebook_that_was_saved_since_is_kept_and_gets_the_checkpoints_that_i
     repository = NotebookRepository(store)
     lost = {one.doc_id for one in store.checkpoints.search(tinydb.where("step") > MANY - 10)}
     store.checkpoints.remove(doc_ids=list(lost))
-    store.runs.remove(doc_ids=[run_id])
+    store.runs.remove(doc_ids=[run_key("large", run_id)])
     repository.update("large", UpdateNotebook(cells=[code("a", "saved since")]))
     kept = repository.find_by_id("large")
     for added in (True, False):
@@ -229,7 +230,7 @@ def test_a_notebook_that_was_saved_since_is_kept_and_gets_the_checkpoints_that_i
         assert ("it is kept, and what it lacked" in conflict.reason) is added
         assert counts(loaded)["checkpoints"] == ((9, MANY - 9, 0) if added else (0, MANY, 0))
         assert repository.find_by_id("large") == kept
-        assert store.runs.contains(doc_id=run_id)
+        assert store.runs.contains(doc_id=run_key("large", run_id))
     check_contents(store)
 
 

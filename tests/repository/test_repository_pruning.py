@@ -115,8 +115,8 @@ def test_the_last_ones_and_pinned_ones_never_go(
         make(id, run_id=run_id, epoch=ord(id))
     make("nothing", parts=())
     repository.update_checkpoint("a", UpdateCheckpoint(pinned=True))
-    repository.update_run_status("done", RunStatus.COMPLETED)
-    repository.update_run_status("failed", RunStatus.FAILED)
+    repository.update_run_status("nb", "done", RunStatus.COMPLETED)
+    repository.update_run_status("nb", "failed", RunStatus.FAILED)
     assert ids(repository.prune("nb", [Newest(0)])) == ["g", "e", "c", "b"]
     assert files(states) == both("a", "d", "f", "h")
 
@@ -196,11 +196,11 @@ def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
     repository: NotebookRepository, states: StateFiles, make: Make
 ) -> None:
     make("a", run_id="r")
-    repository.update_run_status("r", RunStatus.COMPLETED)
+    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
     make("b")
 
     def meanwhile(_done: int, _total: int) -> None:
-        repository.update_run_status("r", RunStatus.RUNNING)
+        repository.update_run_status("nb", "r", RunStatus.RUNNING)
 
     assert repository.prune("nb", [Newest(1)], meanwhile) == []
     assert files(states) == both("a", "b")

@@ -17,6 +17,7 @@ from jupyter_axon_notebooks.records import (
     now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
@@ -42,8 +43,8 @@ def save(repository: NotebookRepository, status: NotebookStatus = NotebookStatus
     return repository.save("nb", saved(code("a", "1"), status=status)).status.value
 
 
-def stored_run(store: Store, id: str) -> str:
-    return str(store.runs.get(doc_id=id)["status"])
+def stored_run(store: Store, id: str, notebook_id: str = "nb") -> str:
+    return str(store.runs.get(doc_id=run_key(notebook_id, id))["status"])
 
 
 def test_a_run_says_who_trains_and_until_when_to_believe_it(
@@ -52,21 +53,25 @@ def test_a_run_says_who_trains_and_until_when_to_believe_it(
     process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
     run = repository.create_run("nb", id="r", process=process, lease_until=FAR_AHEAD)
     assert (run.process, run.lease_until, run.status) == (process, FAR_AHEAD, RunStatus.RUNNING)
-    assert repository.get_run("r") == run
+    assert repository.get_run("nb", "r") == run
 
 
 def test_a_lease_is_moved_while_the_run_is_not_ended(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.create_run("nb", id="r", lease_until=now() + timedelta(hours=1))
-    assert repository.renew_run("r", FAR_AHEAD).lease_until == FAR_AHEAD
-    ended = repository.update_run_status("r", RunStatus.FAILED)
-    assert repository.renew_run("r", FAR_AHEAD + timedelta(days=1)) == ended == repository.get_run("r")
-    reopened = repository.update_run_status("r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
+    assert repository.renew_run("nb", "r", FAR_AHEAD).lease_until == FAR_AHEAD
+    ended = repository.update_run_status("nb", "r", RunStatus.FAILED)
+    assert (
+        repository.renew_run("nb", "r", FAR_AHEAD + timedelta(days=1))
+        == ended
+        == repository.get_run("nb", "r")
+    )
+    reopened = repository.update_run_status("nb", "r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
     assert (reopened.status, reopened.lease_until, reopened.ended_at) == (RunStatus.RUNNING, FAR_AHEAD, None)
-    assert repository.update_run_status("r", RunStatus.RUNNING) == reopened
+    assert repository.update_run_status("nb", "r", RunStatus.RUNNING) == reopened
     with pytest.raises(NotFound, match="run x not found"):
-        repository.renew_run("x", FAR_AHEAD)
+        repository.renew_run("nb", "x", FAR_AHEAD)
 
 
 def test_a_run_whose_lease_ran_out_is_stopped_since_then(
@@ -76,8 +81,8 @@ def test_a_run_whose_lease_ran_out_is_stopped_since_then(
     repository.create_run("nb", id="alive", lease_until=FAR_AHEAD)
     repository.create_run("nb", id="unleased")
     repository.create_run("nb", id="stopped")
-    repository.update_run_status("stopped", RunStatus.STOPPED)
-    lapsed = repository.get_run("lapsed")
+    repository.update_run_status("nb", "stopped", RunStatus.STOPPED)
+    lapsed = repository.get_run("nb", "lapsed")
     assert lapsed is not None
     assert (lapsed.status, lapsed.ended_at) == (RunStatus.STOPPED, LONG_AGO)
 
@@ -98,9 +103,9 @@ def test_a_run_that_lapsed_and_was_not_found_out_lives_on_when_it_is_renewed(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.create_run("nb", id="r", lease_until=FAR_AHEAD)
-    repository.renew_run("r", LONG_AGO)
+    repository.renew_run("nb", "r", LONG_AGO)
     assert status(repository) == "stopped"
-    repository.renew_run("r", FAR_AHEAD)
+    repository.renew_run("nb", "r", FAR_AHEAD)
     assert status(repository) == "running"
 
 
@@ -118,7 +123,7 @@ def test_a_record_is_running_while_a_run_lives_whatever_its_saves_say(
     assert began is not None
     assert began.updated_at > before.updated_at
     assert save(repository, NotebookStatus.FAILED) == "running"
-    repository.update_run_status("r", RunStatus.COMPLETED)
+    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
     assert status(repository) == "completed"
     assert save(repository, NotebookStatus.FAILED) == "failed"
 
@@ -129,11 +134,11 @@ def test_the_record_becomes_what_the_last_living_run_became(
 ) -> None:
     for id in "rs":
         repository.create_run("nb", id=id)
-    repository.update_run_status("r", RunStatus.COMPLETED)
+    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
     assert (status(repository), save(repository)) == ("running", "running")
-    repository.update_run_status("s", ended)
+    repository.update_run_status("nb", "s", ended)
     assert status(repository) == ended.value
-    repository.update_run_status("r", RunStatus.RUNNING)
+    repository.update_run_status("nb", "r", RunStatus.RUNNING)
     assert status(repository) == "running"
 
 
@@ -141,7 +146,7 @@ def test_a_killed_run_leaves_its_record_stopped_and_the_next_save_decides(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
     repository.create_run("nb", id="r", lease_until=FAR_AHEAD)
-    repository.renew_run("r", LONG_AGO)
+    repository.renew_run("nb", "r", LONG_AGO)
     assert (status(repository), stored_run(store, "r")) == ("stopped", "running")
     assert save(repository, NotebookStatus.COMPLETED) == status(repository) == "completed"
     assert stored_run(store, "r") == "stopped"
@@ -151,13 +156,19 @@ def test_upkeep_writes_down_what_lapsed(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
     create_ids(repository, "other", "third")
-    for notebook, id in (("nb", "r"), ("other", "s"), ("other", "t"), ("third", "u")):
+    made = (("nb", "r"), ("other", "s"), ("other", "t"), ("third", "u"))
+    for notebook, id in made:
         repository.create_run(notebook, id=id, lease_until=FAR_AHEAD)
-    for id in "rsu":
-        repository.renew_run(id, LONG_AGO)
+    for notebook, id in (("nb", "r"), ("other", "s"), ("third", "u")):
+        repository.renew_run(notebook, id, LONG_AGO)
     repository.update_status("third", NotebookStatus.COMPLETED)
     assert repository.end_lapsed_runs() == 3
-    assert [stored_run(store, id) for id in "rstu"] == ["stopped", "stopped", "running", "stopped"]
+    assert [stored_run(store, id, notebook) for notebook, id in made] == [
+        "stopped",
+        "stopped",
+        "running",
+        "stopped",
+    ]
     found = {one.id: one.status.value for one in repository.list_all()}
     assert found == {"nb": "stopped", "other": "running", "third": "completed"}
     assert [one.id for one in repository.list_all(status=NotebookStatus.STOPPED)] == ["nb"]
@@ -169,7 +180,7 @@ def test_a_status_that_was_given_by_hand_outlives_the_run(
 ) -> None:
     repository.create_run("nb", id="r")
     repository.update_status("nb", NotebookStatus.DRAFT)
-    repository.update_run_status("r", RunStatus.FAILED)
+    repository.update_run_status("nb", "r", RunStatus.FAILED)
     assert status(repository) == "draft"
     repository.update_status("nb", NotebookStatus.RUNNING)
     assert status(repository) == "running"
@@ -181,23 +192,23 @@ def test_a_run_that_a_checkpoint_began_lives_for_an_hour_after_its_last(
 ) -> None:
     def take(epoch: int) -> TrainingRun:
         repository.create_checkpoint(new_checkpoint("nb", epoch=epoch, run_id="r"))
-        run = repository.get_run("r")
+        run = repository.get_run("nb", "r")
         assert run is not None
         assert run.lease_until is not None
         return run
 
     assert take(0).status is RunStatus.RUNNING
     assert status(repository) == "running"
-    repository.renew_run("r", now() + timedelta(minutes=5))
+    repository.renew_run("nb", "r", now() + timedelta(minutes=5))
     renewed = take(1).lease_until
     assert renewed is not None
     assert renewed > now() + timedelta(minutes=55)
-    repository.renew_run("r", LONG_AGO)
+    repository.renew_run("nb", "r", LONG_AGO)
     repository.end_lapsed_runs()
     assert status(repository) == "stopped"
     assert take(2).status is RunStatus.RUNNING
     assert status(repository) == "running"
-    repository.update_run_status("r", RunStatus.COMPLETED)
+    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
     assert take(3).status is RunStatus.COMPLETED
 
 

@@ -40,7 +40,7 @@ def test_a_series_has_the_rows_of_its_run_oldest_first(
         repository.create_checkpoint(new_checkpoint("nb", {"loss": n}, epoch=9 - n, step=n, run_id=run))
         for n, run in enumerate("abab")
     ]
-    repository.update_run_status("a", RunStatus.FAILED)
+    repository.update_run_status("nb", "a", RunStatus.FAILED)
     a, b = repository.metric_series("nb")
     assert (a.run_id, a.status, b.run_id, b.status) == ("a", RunStatus.FAILED, "b", RunStatus.RUNNING)
     assert a.checkpoint_id == [made[0].id, made[2].id]

@@ -80,7 +80,7 @@ def check(repository: NotebookRepository, names: list[str], won: list[dict[str, 
         }
     for checkpoint in repository.list_checkpoints("nb"):
         assert repository.get_version("nb", checkpoint.version_id or "") is not None
-    assert repository.list_runs("nb") == [repository.get_run("r")]
+    assert repository.list_runs("nb") == [repository.get_run("nb", "r")]
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:

@@ -19,6 +19,7 @@ from made import check_contents, code, contents, edit, history, killed_in_a_save
 
 from jupyter_axon_notebooks import upkeep
 from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
+from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.tidy import tidy
 from jupyter_axon_notebooks.store import Store, open_store
@@ -62,8 +63,8 @@ def test_runs_that_lapsed_are_written_down(
     repository.create(new_notebook(code("a"), id="nb"))
     repository.create_run("nb", id="r", lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
     with upkeep_of(store, tmp_path, None) as running:
-        repository.renew_run("r", datetime(2020, 1, 1, tzinfo=timezone.utc))
-        assert running.looks_until(lambda: store.runs.get(doc_id="r")["status"] == "stopped")
+        repository.renew_run("nb", "r", datetime(2020, 1, 1, tzinfo=timezone.utc))
+        assert running.looks_until(lambda: store.runs.get(doc_id=run_key("nb", "r"))["status"] == "stopped")
     assert store.notebooks.get(doc_id="nb")["status"] == "stopped"
 
 

@@ -44,7 +44,7 @@ async def test_runs_are_listed_paged_counted_and_narrowed(
     process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
     made = [repository.create_run(id, process=process), repository.create_run(id, lease_until=LONG_AGO)]
     made.append(repository.create_run(id))
-    repository.update_run_status(made[2].id, RunStatus.FAILED)
+    repository.update_run_status(id, made[2].id, RunStatus.FAILED)
     everything = await axon.get(f"{path}/runs")
     assert [run["id"] for run in everything.json] == [run.id for run in made[::-1]]
     assert [run["status"] for run in everything.json] == ["failed", "stopped", "running"]
@@ -60,7 +60,7 @@ async def test_a_live_run_shows_in_the_record(axon: Client, repository: Notebook
     path = await notebook_path(axon)
     await take(axon, path, 0, {}, run_id="r")
     assert (await axon.get(path)).json["status"] == "running"
-    repository.renew_run("r", LONG_AGO)
+    repository.renew_run(path.rpartition("/")[2], "r", LONG_AGO)
     assert (await axon.get(path)).json["status"] == "stopped"
     assert [one["status"] for one in (await axon.get("/notebooks")).json] == ["stopped"]
 
@@ -76,7 +76,7 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
         await take(axon, path, 3, {"val": {"loss": 0.5}, "val.loss": 9}, run_id="b"),
     ]
     alone = await take(axon, path, 0, None)
-    repository.update_run_status("a", RunStatus.COMPLETED)
+    repository.update_run_status(id, "a", RunStatus.COMPLETED)
     assert await series(axon, path) == [
         {
             "run_id": "a",
