@@ -24,9 +24,10 @@ from tinydb.operations import delete
 
 from jupyter_axon_notebooks.mapping import read_notebook
 from jupyter_axon_notebooks.metrics import spell_nonfinite
-from jupyter_axon_notebooks.records import TrainingNotebook
+from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
@@ -103,6 +104,47 @@ def test_plain_tinydb_opens_searches_and_fills_a_dump(store: Store, file: Path) 
         assert len(database.table("axonml_checkpoints").search(of_notebook)) == 3
         assert notebooks.insert({"id": "new"}) == len(ids) + 1
         assert notebooks.get(tinydb.where("id") == "new").doc_id == len(ids) + 1
+
+
+def test_runs_that_share_an_id_are_dumped_and_loaded_by_notebook(
+    store: Store, other: Store, file: Path
+) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, "nb", "other")
+    ended = {"nb": RunStatus.COMPLETED, "other": RunStatus.FAILED}
+    for notebook_id, status in ended.items():
+        repository.create_checkpoint(new_checkpoint(notebook_id, {"loss": 1}, run_id="baseline"))
+        repository.update_run_status(notebook_id, "baseline", status)
+    dump(store, file)
+    with closing(tinydb.TinyDB(file, access_mode="r")) as plain:
+        runs = plain.table("axonml_runs").all()
+        assert {run["notebook_id"]: run["id"] for run in runs} == {"nb": "baseline", "other": "baseline"}
+        assert not any("axon_id" in run for run in runs)
+    # What version 1 wrote, whose runs had ids of their own, differs in nothing but its number.
+    text = file.read_text()
+    file.write_text(text.replace(f'"schema_version":{SCHEMA_VERSION}', '"schema_version":1'))
+    assert file.read_text() != text
+    taken = NotebookRepository(other)
+    create_ids(taken, "third")
+    kept = taken.create_run("third", id="baseline")
+    for _ in range(2):
+        assert is_clean(load(other, file))
+        assert taken.list_runs("third") == [kept]
+        for notebook_id in ended:
+            run = taken.get_run(notebook_id, "baseline")
+            assert run == repository.get_run(notebook_id, "baseline")
+            assert taken.list_runs(notebook_id) == [run]
+
+
+def test_a_run_that_differs_is_named_as_its_notebook_knows_it(store: Store, file: Path) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, "nb")
+    repository.create_run("nb", id="baseline")
+    dump(store, file)
+    repository.update_run_status("nb", "baseline", RunStatus.STOPPED)
+    repository.update_status("nb", NotebookStatus.DRAFT)
+    conflicts = load(store, file).conflicts
+    assert ("axonml_runs", "baseline") in [(fault.table, fault.id) for fault in conflicts]
 
 
 def test_what_tinydb_wrote_anew_is_still_the_dump(store: Store, file: Path) -> None:

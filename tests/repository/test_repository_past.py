@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import deque
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import past
 import pytest
 import sqlalchemy as sa
 from engines import ON_DISK, new_url, postgresql
-from made import check_contents, code, saved
+from made import check_contents, code, new_checkpoint, saved
+from tinydb import where
 
+from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.codec import column_text, encode
 from jupyter_axon_notebooks.store.migrations import STEPS
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
@@ -126,3 +130,43 @@ def shape(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     return [shape(inner) for inner in value] if isinstance(value, list) else type(value).__name__
+
+
+ODD_IDS = ("baseline", "a/b", "bound/run-1", "NUL \0", "\ud800", "\ud7ff", "Läufe 🏃", "", "x" * 600)
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: str) -> None:
+    url = build(1, engine, tmp_path)
+    database = sa.create_engine(url, poolclass=sa.NullPool)
+    with database.begin() as connection:
+        insert = sa.text(
+            "INSERT INTO axonml_runs (id, document, notebook_id, started_at, status) "
+            "VALUES (:id, :document, :notebook_id, :started_at, 'running')"
+        )
+        for n, id in enumerate(ODD_IDS):
+            run = TrainingRun(id=id, notebook_id="unbound", started_at=now() + timedelta(seconds=n)).to_json()
+            row = {**run, "id": column_text(id), "document": encode(run)}
+            connection.execute(insert, row)
+        damaged = {"id": "damaged", "document": "[]", "notebook_id": None, "started_at": None}
+        connection.execute(insert, damaged)
+    database.dispose()
+    for _ in range(2):  # the second time there is nothing left to do
+        store = open_store(url)
+        repository = NotebookRepository(store)
+        assert [run.id for run in repository.list_runs("unbound")] == [*ODD_IDS[::-1]]
+        for id in ODD_IDS:
+            found = repository.get_run("unbound", id)
+            assert found is not None
+            assert found.id == id
+        assert repository.get_run("bound", "baseline") is None
+        assert repository.update_run_status("bound", "run-1", RunStatus.COMPLETED).id == "run-1"
+        assert store.runs.ids(where("status") == "running") >= {"damaged"}
+        store.close()
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    # Ids that no new run may have go on being those of runs that are there.
+    for id in ODD_IDS[-2:]:
+        repository.create_checkpoint(new_checkpoint("unbound", run_id=id))
+        assert repository.count_checkpoints("unbound", run_id=id) == 1
+    store.close()

@@ -20,10 +20,12 @@ from jupyter_axon_notebooks.records import (
     NewNotebook,
     NotebookCell,
     NotebookMetadata,
+    RunStatus,
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.parts import content_id, take_apart
+from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
 from jupyter_axon_notebooks.store.fence import ROLES
@@ -34,6 +36,8 @@ from jupyter_axon_notebooks.sync import NotebookSync
 from .apart import OF_NOTEBOOKS, Opener, Shared, document_of, trained
 
 LOG = logging.getLogger("test")
+#: As long as what the document ids of runs end with.
+DIGEST = "0" * 64
 
 
 def test_each_role_sees_its_own_users_records_and_an_admin_all(acting_as: Opener) -> None:
@@ -124,7 +128,7 @@ def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
 @pytest.mark.parametrize("table", OF_NOTEBOOKS)
 def test_nothing_is_put_into_anothers_notebook(shared: Shared, acting_as: Opener, table: str) -> None:
     of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
-    values: dict[str, Any] = {"id": f"{of_bob}/forged", "document": "{}", "notebook_id": of_alice}
+    values: dict[str, Any] = {"id": f"{of_bob}/{DIGEST}", "document": "{}", "notebook_id": of_alice}
     if table == "axonml_metrics":
         values = {
             "notebook_id": of_alice,
@@ -179,8 +183,8 @@ def test_a_document_says_of_which_notebook_it_is(shared: Shared, acting_as: Open
     with closing(shared.sql("bob_role")) as bob:
         for forged in (document_of(of_alice), document_of(of_bob)[:-1], "}", ""):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
-                bob.execute(insert, [f"{of_bob}/p", forged, of_bob])
-        bob.execute(insert, [f"{of_bob}/p", document_of(of_bob), of_bob])
+                bob.execute(insert, [f"{of_bob}/{DIGEST}", forged, of_bob])
+        bob.execute(insert, [f"{of_bob}/{DIGEST}", document_of(of_bob), of_bob])
 
 
 @pytest.mark.parametrize("user", ['o"hara \\ sons', "Größe 😀", "tab\tbell\x07", "\u2028"])
@@ -230,6 +234,32 @@ def test_nobody_takes_the_place_of_what_anothers_save_will_need(shared: Shared, 
             with held:
                 bob.execute("UPDATE axonml_contents SET id = %s WHERE notebook_id = %s", planted)
     assert mias.update(notebook_id, UpdateNotebook(cells=cells)).cells == cells
+
+
+def test_runs_of_two_users_may_share_an_id(shared: Shared, acting_as: Opener) -> None:
+    alice, bob = acting_as("alice"), acting_as("bob_role")
+    (of_alice, _), (of_bob, _) = trained(alice, "alice"), trained(bob, "bob")
+    planted = [run_key(of_alice, "baseline"), document_of(of_bob), of_bob]
+    held = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+    with closing(shared.sql("bob_role")) as sql:
+        with held:
+            sql.execute("INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted)
+        # A notebook of his whose id begins as hers does gives him no way in either.
+        bob.create(NewNotebook(id=of_alice[:8], user_id="bob", name="near"))
+        with held:
+            planted[1:] = document_of(of_alice[:8]), of_alice[:8]
+            sql.execute("INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted)
+    for repository, notebook_id in ((alice, of_alice), (bob, of_bob)):
+        repository.create_checkpoint(
+            NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={}, run_id="baseline")
+        )
+    bob.update_run_status(of_bob, "baseline", RunStatus.FAILED)
+    assert bob.get_run(of_alice, "baseline") is None
+    with pytest.raises(NotFound):
+        bob.update_run_status(of_alice, "baseline", RunStatus.FAILED)
+    run = alice.get_run(of_alice, "baseline")
+    assert run is not None
+    assert run.status is RunStatus.RUNNING
 
 
 @pytest.mark.parametrize(
