@@ -86,6 +86,19 @@ async def test_anothers_record_is_neither_seen_nor_changed(
     assert stored() == before
 
 
+async def test_a_run_id_of_somebody_elses_is_free(ada: Client, bob: Client) -> None:
+    body = {"epoch": 0, "step": 0, "metrics": {"loss": 1}, "run_id": "baseline"}
+    paths = []
+    for who in (ada, bob):
+        path = f"/notebooks/{(await who.created('/notebooks', {'name': 'n'}))['id']}"
+        await who.created(f"{path}/checkpoints", body)
+        paths.append(path)
+    for who, path in zip((ada, bob), paths, strict=True):
+        assert [run["id"] for run in (await who.get(f"{path}/runs")).json] == ["baseline"]
+    await ada.delete(paths[0])
+    assert [run["status"] for run in (await bob.get(f"{paths[1]}/runs")).json] == ["running"]
+
+
 async def test_lists_show_what_one_may_see(ada: Client, bob: Client, root: Client) -> None:
     await ada.created("/notebooks", {"name": "hers"})
     await bob.created("/notebooks", {"name": "his"})

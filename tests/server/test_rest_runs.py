@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from served import Client
@@ -63,6 +65,54 @@ async def test_a_live_run_shows_in_the_record(axon: Client, repository: Notebook
     repository.renew_run(path.rpartition("/")[2], "r", LONG_AGO)
     assert (await axon.get(path)).json["status"] == "stopped"
     assert [one["status"] for one in (await axon.get("/notebooks")).json] == ["stopped"]
+
+
+async def test_runs_of_two_notebooks_may_share_an_id(axon: Client) -> None:
+    first, second = await notebook_path(axon), await notebook_path(axon)
+    made = {
+        path: [await take(axon, path, n, {"loss": n + offset}, run_id="baseline") for n in range(2)]
+        for offset, path in enumerate((first, second))
+    }
+    for offset, (path, checkpoints) in enumerate(made.items()):
+        assert [run["id"] for run in (await axon.get(f"{path}/runs")).json] == ["baseline"]
+        listed = (await axon.get(f"{path}/checkpoints?run_id=baseline")).json
+        assert [one["id"] for one in listed] == [one["id"] for one in checkpoints[::-1]]
+        [of_run] = await series(axon, path, "?run_id=baseline")
+        assert of_run["metrics"] == {"loss": [offset, offset + 1]}
+    await axon.delete(first)
+    assert [run["id"] for run in (await axon.get(f"{second}/runs")).json] == ["baseline"]
+    await take(axon, second, 2, {}, run_id="baseline")
+
+
+@pytest.mark.parametrize("run_id", ["a/b", "a:b", "tab\t", "Läufe 🏃", "../..", "%2F&x=y", "x" * 255])
+async def test_a_run_may_have_any_id_that_is_not_blank(axon: Client, run_id: str) -> None:
+    path = await notebook_path(axon)
+    made = await take(axon, path, 0, {"loss": 1}, run_id=run_id)
+    assert made["run_id"] == run_id
+    assert [run["id"] for run in (await axon.get(f"{path}/runs")).json] == [run_id]
+    assert [one["run_id"] for one in await series(axon, path)] == [run_id]
+    asked = f"?run_id={quote(run_id, safe='')}"
+    assert [one["run_id"] for one in await series(axon, path, asked)] == [run_id]
+    assert (await axon.get(f"{path}/checkpoints{asked}")).headers["X-Total-Count"] == "1"
+    again = await axon.post(
+        f"{path}/checkpoints", {"epoch": 0, "step": 0, "metrics": {"loss": 1}, "run_id": run_id}
+    )
+    assert again.status == 409
+
+
+@pytest.mark.parametrize("run_id", ["", " \t", "NUL \0", "\ud800", "x" * 256, "x" * 1_000_000])
+async def test_an_id_that_no_run_can_have_is_refused(
+    axon: Client, stored: Callable[[], list[str]], run_id: str
+) -> None:
+    path = await notebook_path(axon)
+    before = stored()
+    body = {"epoch": 0, "step": 0, "metrics": {}, "run_id": run_id, "model_state_base64": "AAAA"}
+    refused = await axon.post(f"{path}/checkpoints", body)
+    assert refused.status == 400
+    assert "run_id" in refused.message
+    assert len(refused.body) < 1_000
+    assert (await axon.get(f"{path}/runs")).json == (await axon.get(f"{path}/checkpoints")).json == []
+    assert stored() == before
 
 
 async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepository) -> None:
