@@ -21,6 +21,7 @@ from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
 from jupyter_axon_notebooks.training.home import AxonWarning
+from jupyter_axon_notebooks.training.recovery import Unrecorded, find_unrecorded, recover
 
 
 @pytest.fixture
@@ -519,6 +520,34 @@ def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
     assert made.has_state
     assert [one.epoch for one in axon.checkpoints()] == [1]
     assert axon.checkpoint(model(2), epoch=2).is_recorded
+    runs = records.list_runs(made.record.notebook_id)
+    assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
+
+
+@pytest.mark.parametrize("by", ["this process", "another"])
+def test_a_run_that_was_recorded_under_another_notebook_ends_there(
+    axon: Any, away: Callable[[], None], tmp_path: Path, by: str
+) -> None:
+    with pytest.warns(AxonWarning):
+        axon.checkpoint(model(), epoch=0)
+    axon.checkpoint(model(), epoch=1)
+    away()
+    store = open_store(f"sqlite:///{tmp_path}/stores/axon.db")
+    records, session = NotebookRepository(store), axon._session[1]
+    if by == "another":
+        states, origin = session._tracking.states(), session._tracking.origin()
+        taken = list(recover(records, states, origin, notes(states)))
+        assert [one.trouble for one in taken] == [None, None]
+    assert axon.checkpoint(model(), epoch=0).is_recorded  # which begins another run
+    (notebook,) = records.list_all()
+    runs = records.list_runs(notebook.id)
+    assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
+    assert [records.count_checkpoints(notebook.id, run_id=run.id) for run in runs] == [1, 2]
+    store.close()
+
+
+def notes(states: StateFiles) -> list[Unrecorded]:
+    return [found for found in find_unrecorded(states) if isinstance(found, Unrecorded)]
 
 
 def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
