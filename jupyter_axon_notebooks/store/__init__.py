@@ -53,6 +53,9 @@ __all__ = [
 ]
 
 
+#: The largest limit that every engine takes.
+_MOST = 2**31 - 1
+
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _K = TypeVar("_K", bound="_Keeping")
@@ -221,10 +224,13 @@ class Store:
         """The checkpoints of a notebook with the best value of a metric, best first.
 
         Equal values are ranked oldest first (``created_at``, then id). Index look-ups, however many checkpoints
-        there are; only a metric whose name is too long to be indexed is looked for in the documents.
+        there are and are asked for; only a metric whose name is too long to be indexed is looked for in the documents.
         """
         index = self._schema.tables[CHECKPOINTS.name].metric_index
         assert index is not None  # checkpoints are a ranked collection
+        limit = min(limit, _MOST)
+        if limit < 1:
+            return []
         if len(name) > INDEXED_NAME_LENGTH:
             of_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
             return best_of(of_notebook, name, minimize=minimize)[:limit]
@@ -233,19 +239,16 @@ class Store:
     def _best(
         self, index: MetricIndex, notebook_id: str, name: str, *, minimize: bool, limit: int
     ) -> list[Document]:
-        if limit == 1:  # what is asked most; on PostgreSQL each statement more is a round trip
-            with self._database.reading() as connection:
-                best = index.stored_best(connection, notebook_id, name, minimize=minimize)
-            ids = list(best)
-            found = {id: stored_document((id, stored)) for id, stored in best.items() if stored is not None}
-        else:
-            with self._database.snapshot() as connection:
-                ids = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
-                found = {stored.doc_id: stored for stored in self.checkpoints.get(doc_ids=ids)}
-        for checkpoint_id in ids:
-            if checkpoint_id not in found:
+        # On PostgreSQL each statement is a round trip, and a snapshot is one more.
+        takes_one = minimize or limit == 1
+        with self._database.reading() if takes_one else self._database.snapshot() as connection:
+            best = index.best(connection, notebook_id, name, minimize=minimize, limit=limit)
+        found = []
+        for checkpoint_id, text in best:
+            if text is None:
                 raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")
-        return [found[checkpoint_id] for checkpoint_id in ids]
+            found.append(stored_document((checkpoint_id, text)))
+        return found
 
     def separate_users(self, roles: Sequence[Role], passwords: Mapping[str, str] | None = None) -> Separation:
         """Have the database show each role its own user's records only; see :func:`.roles.separate`.

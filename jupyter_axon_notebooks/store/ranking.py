@@ -6,6 +6,7 @@ range and no query ever sorts. It is derived from the documents, as promoted col
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -55,22 +56,17 @@ class MetricIndex:
         )
         here = sa.and_(c.notebook_id == sa.bindparam("of"), c.name == sa.bindparam("named"))
         limit = sa.bindparam("most", type_=sa.Integer)
+        skip = sa.bindparam("skip", type_=sa.Integer)
         oldest_first = c.created_at, c.checkpoint_id
-        self._lowest = sa.select(c.checkpoint_id).where(here).order_by(c.value, *oldest_first).limit(limit)
-        self._highest = sa.select(sa.func.max(c.value)).where(here)
-        self._next_highest = self._highest.where(c.value < sa.bindparam("below"))
-        self._tied = (
-            sa.select(c.checkpoint_id)
-            .where(here, c.value == sa.bindparam("value"))
-            .order_by(*oldest_first)
-            .limit(limit)
-        )
-        stored = sa.select(c.checkpoint_id, documents.c.document).outerjoin_from(
+        stored = sa.select(c.checkpoint_id, documents.c.document, c.value, c.created_at).outerjoin_from(
             self.sql, documents, documents.c.id == c.checkpoint_id
         )
         highest = sa.select(sa.func.max(c.value)).where(here).correlate(None).scalar_subquery()
-        self._lowest_stored = stored.where(here).order_by(c.value, *oldest_first).limit(1)
-        self._highest_stored = stored.where(here, c.value == highest).order_by(*oldest_first).limit(1)
+        self._lowest = stored.where(here).order_by(c.value, *oldest_first).limit(limit)
+        self._highest = stored.where(here, c.value == highest).order_by(*oldest_first).limit(1)
+        self._nth_highest = sa.select(c.value).where(here).order_by(c.value.desc()).limit(1).offset(skip)
+        self._higher = stored.where(here, c.value > sa.bindparam("nth"))
+        self._tied = stored.where(here, c.value == sa.bindparam("nth")).order_by(*oldest_first).limit(limit)
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The index rows of one checkpoint document."""
@@ -90,34 +86,27 @@ class MetricIndex:
             if len(name) <= INDEXED_NAME_LENGTH
         ]
 
-    def stored_best(
-        self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool
-    ) -> dict[str, str | None]:
-        """The best checkpoint's stored form by its id, asked in one statement; empty where no checkpoint is ranked.
-
-        None for the form of a checkpoint that is ranked but not there.
-        """
-        given = {"of": column_text(notebook_id), "named": column_text(name)}
-        statement = self._lowest_stored if minimize else self._highest_stored
-        return {plain_text(row[0]): row[1] for row in connection.execute(statement, given)}
-
     def best(
         self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool, limit: int
-    ) -> list[str]:
-        """The ids of the best checkpoints, best first; ties earliest first.
+    ) -> list[tuple[str, str | None]]:
+        """Return the ids and stored forms of the best checkpoints, best first, ties oldest first.
 
-        Ascending, the index order is the answer. Descending it is not, since equal values go oldest first all
-        the same: there each distinct value is one look-up and its checkpoints another.
+        The stored form of a checkpoint that is ranked but missing is None. Takes one statement where ``minimize`` or a
+        ``limit`` of 1 is given, else three, which have to read the same moment; none of them sorts.
         """
         given: dict[str, Any] = {"of": column_text(notebook_id), "named": column_text(name), "most": limit}
-        if minimize:
-            return [plain_text(found) for found in connection.scalars(self._lowest, given)]
-        found: list[str] = []
-        value = connection.scalar(self._highest, given)
-        while value is not None:
-            tied = connection.scalars(self._tied, {**given, "value": value, "most": limit - len(found)})
-            found.extend(plain_text(checkpoint_id) for checkpoint_id in tied)
-            if len(found) >= limit:
-                break
-            value = connection.scalar(self._next_highest, {**given, "below": value})
+        if minimize or limit == 1:
+            found = list(connection.execute(self._lowest if minimize else self._highest, given))
+        else:
+            found = self._best_highest(connection, given, limit)
+        return [(plain_text(row.checkpoint_id), row.document) for row in found]
+
+    def _best_highest(self, connection: sa.Connection, given: dict[str, Any], limit: int) -> list[Any]:
+        # The index cannot be read backwards: equal values would come newest first. So the value of the last one is looked
+        # up; what is higher is fewer than ``limit``, and of those that share it the oldest fill up the rest.
+        nth = connection.scalar(self._nth_highest, {**given, "skip": limit - 1})
+        higher = connection.execute(self._higher, {**given, "nth": -math.inf if nth is None else nth}).all()
+        found: list[Any] = sorted(higher, key=lambda row: (-row.value, row.created_at, row.checkpoint_id))
+        if nth is not None:
+            found += connection.execute(self._tied, {**given, "nth": nth, "most": limit - len(found)})
         return found

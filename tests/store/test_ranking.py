@@ -130,6 +130,25 @@ def test_a_tie_goes_to_the_earliest_then_to_the_smallest_id(store: Store) -> Non
     assert best_ids(store, "acc", minimize=True) == ["c95", "c96", "c97", "c98"]
 
 
+@pytest.mark.parametrize("minimize", [True, False])
+@pytest.mark.parametrize("distinct", [1, 7, 10**6], ids=["all tied", "some tied", "none tied"])
+def test_however_many_are_asked_for_it_takes_as_few_statements(
+    store: Store, distinct: int, minimize: bool
+) -> None:
+    asked = []
+    for more in (range(20), range(20, 600)):
+        store.checkpoints.insert_multiple(
+            [document(i, "n1", {"acc": i * 7919 % distinct / 8, "note": i}, f"2026-{i:04}") for i in more]
+        )
+        expected = by_hand(store, "n1", "acc", minimize=minimize)
+        for limit in (2, 100, 599, 600, 10_000, 10**30):
+            with statements(store) as sent:
+                assert best_ids(store, "acc", minimize=minimize, limit=limit) == expected[:limit]
+            asked.append(len([sql for sql, _ in sent if sql.startswith("SELECT")]))
+        assert best_ids(store, "acc", minimize=minimize, limit=0) == []
+    assert max(asked) == (1 if minimize else 3)
+
+
 def test_a_name_that_fits_two_places_is_ranked_once(store: Store) -> None:
     store.checkpoints.insert(document(1, "n1", {"a.b": 1, "a": {"b": 2}}))
     store.checkpoints.insert(document(2, "n1", {"a": {"b": 1.5}}))

@@ -129,8 +129,9 @@ POINTS: dict[str, tuple[Callable[[Store], Any], int]] = {
     "best, smallest": (lambda s: s.best("n7", "loss", minimize=True), 1),
     "best, largest, tied": (lambda s: s.best("n7", "acc.val", minimize=False), 1),
     "best of nothing": (lambda s: s.best("n7", "nothing", minimize=False), 1),
-    "best three, smallest": (lambda s: s.best("n7", "loss", minimize=True, limit=3), 3),
+    "best three, smallest": (lambda s: s.best("n7", "loss", minimize=True, limit=3), 1),
     "best two, largest, tied": (lambda s: s.best("n7", "acc.val", minimize=False, limit=2), 4),
+    "best three, largest": (lambda s: s.best("n7", "loss", minimize=False, limit=3), 4),
     "newest notebooks of a user": (
         lambda s: s.notebooks.search(where("user_id") == "u3", sort=["-updated_at", "-id"], limit=20), 1),
     "newest notebooks": (
