@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,11 +18,23 @@ from ..repository.stored_provenance import listed_provenance
 from ..store.codec import decode, plain_text
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS, Schema
 
+#: Rows that are in memory at a time.
+_PAGE = 500
+
 _SCHEMA = Schema()
 _NOTEBOOKS, _CHECKPOINTS, _VERSIONS, _CONTENTS, _PROVENANCE = (
     _SCHEMA.tables[collection.name].sql
     for collection in (NOTEBOOKS, CHECKPOINTS, VERSIONS, CONTENTS, PROVENANCE)
 )
+
+
+class _Row(NamedTuple):
+    """A row of versions, with its document, or of contents, with the characters in it."""
+
+    notebook_id: str
+    table: sa.Table
+    id: str
+    value: Any
 
 
 class Crowd(NamedTuple):
@@ -71,8 +86,8 @@ class Census:
 def take(connection: sa.Connection, progress: Callable[[], None] = lambda: None) -> Census:
     """Count what there is in a store of the present schema version. ``progress`` is called for each notebook."""
     census = Census(missing_indexes=list(_missing_indexes(connection)))
-    for notebook_id in _notebook_ids(connection):
-        _count_contents(connection, census, notebook_id)
+    for notebook_id, group in groupby(_versions_and_contents(connection), key=itemgetter(0)):
+        _count_contents(census, notebook_id, group)
         progress()
     for collection in (CHECKPOINTS, RUNS, VERSIONS, PROVENANCE):
         column = _SCHEMA.tables[collection.name].sql.c.notebook_id
@@ -84,23 +99,38 @@ def take(connection: sa.Connection, progress: Callable[[], None] = lambda: None)
     return census
 
 
-def _notebook_ids(connection: sa.Connection) -> list[str]:
-    ids = sa.union(sa.select(_VERSIONS.c.notebook_id), sa.select(_CONTENTS.c.notebook_id))
-    return [found for found in connection.scalars(ids) if found is not None]
+def _versions_and_contents(connection: sa.Connection) -> Iterator[_Row]:
+    """Read all versions and contents in the order of their notebooks, in two statements and little memory."""
 
+    def rows(table: sa.Table, value: sa.ColumnElement[Any]) -> Iterator[_Row]:
+        c = table.c
+        statement = (
+            sa.select(c.notebook_id, c.id, value)
+            .where(c.notebook_id.is_not(None))
+            .order_by(c.notebook_id)
+            .execution_options(yield_per=_PAGE)
+        )
+        return (
+            _Row(notebook_id, table, id, found) for notebook_id, id, found in connection.execute(statement)
+        )
 
-def _count_contents(connection: sa.Connection, census: Census, notebook_id: str) -> None:
-    of_notebook = sa.select(_VERSIONS.c.id, _VERSIONS.c.document).where(
-        _VERSIONS.c.notebook_id == notebook_id
+    return heapq.merge(
+        rows(_VERSIONS, _VERSIONS.c.document),
+        rows(_CONTENTS, sa.func.length(_CONTENTS.c.document)),
+        key=itemgetter(0),
     )
+
+
+def _count_contents(census: Census, notebook_id: str, rows: Iterable[_Row]) -> None:
     lists: dict[str, set[str]] = {}
+    sizes: dict[str, int] = {}
     damaged = len(census.damaged)
-    for version_id, text in connection.execute(of_notebook):
-        with _noting_damage(census, f"version {plain_text(version_id)}"):
-            lists[plain_text(version_id)] = listed_contents(decode(text))
-    c = _CONTENTS.c
-    sized = sa.select(c.id, sa.func.length(c.document)).where(c.notebook_id == notebook_id)
-    sizes = {plain_text(content_id): size for content_id, size in connection.execute(sized)}
+    for row in rows:
+        if row.table is _CONTENTS:
+            sizes[plain_text(row.id)] = row.value
+            continue
+        with _noting_damage(census, f"version {plain_text(row.id)}"):
+            lists[plain_text(row.id)] = listed_contents(decode(row.value))
     listed: set[str] = set().union(*lists.values())
     unlisted = sizes.keys() - listed if len(census.damaged) == damaged else set()
     census.unlisted += len(unlisted)

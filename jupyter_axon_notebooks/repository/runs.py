@@ -13,7 +13,7 @@ meanwhile is left alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -31,7 +31,7 @@ from ..records import (
     now_after,
 )
 from ..store import Document, Store, document, retried
-from ..store.codec import decode
+from ..store.tables import stored_document
 from .damage import damage_named
 
 #: How long a run lives after its last checkpoint that a checkpoint began: nobody announced it, and nobody may end it.
@@ -172,33 +172,44 @@ class Runs:
 
     def settle(self, notebook_id: str) -> bool:
         """Write down, under the notebook's lock, which of its runs have lapsed; whether any lives."""
-        running = self._store.runs.ids((where("notebook_id") == notebook_id) & (where("status") == _RUNNING))
         lives = False
-        for key in sorted(running):
-            # A damaged run says so to who asks for it, and is nobody else's trouble.
+        lapsed = []
+        for run in self._running([notebook_id]):
+            if run.status is RunStatus.RUNNING:
+                lives = True
+            else:
+                lapsed.append(run_key(notebook_id, run.id))
+        for key in sorted(lapsed):
             with suppress(RecordDamaged):
                 found = self._store.runs.locked(key)
                 if found is None or found.get("status") != _RUNNING:
                     continue
                 run = _run(found)
-                if run.status is RunStatus.RUNNING:
+                if run.status is RunStatus.RUNNING:  # renewed in the meantime
                     lives = True
                 else:
                     self._write(run)
         return lives
 
+    def _running(self, notebook_ids: Collection[str]) -> Iterator[TrainingRun]:
+        """Read the runs of some notebooks that are stored as running, as they are now.
+
+        A damaged run is left out: it is reported to whoever asks for it, and affects nobody else.
+        """
+        of_these = where("notebook_id").one_of(list(notebook_ids)) & (where("status") == _RUNNING)
+        for stored in self._store.runs.texts(of_these):
+            with suppress(RecordDamaged):
+                found = stored_document(stored)
+                if found.get("status") == _RUNNING:
+                    yield _run(found)
+
     def abandoned(self, notebook_ids: Collection[str]) -> set[str]:
         """Which of these notebooks, whose records are ``running``, have runs that lapsed and none that lives."""
         if not notebook_ids:
             return set()
-        of_these = where("notebook_id").one_of(list(notebook_ids)) & (where("status") == _RUNNING)
         lapsed, living = set[str](), set[str]()
-        for id, text in self._store.runs.texts(of_these):
-            with suppress(RecordDamaged):
-                found = decode(text, id)
-                if found.get("status") == _RUNNING:
-                    is_living = _run(found).status is RunStatus.RUNNING
-                    (living if is_living else lapsed).add(found["notebook_id"])
+        for run in self._running(notebook_ids):
+            (living if run.status is RunStatus.RUNNING else lapsed).add(run.notebook_id)
         return lapsed - living
 
     def end_lapsed(self) -> int:

@@ -14,6 +14,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import Note, write_note
 from jupyter_axon_notebooks.store.health import examine
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.urls import shown_url
 
 from .conftest import USER, Axon, enable, repository, tree
@@ -86,7 +87,11 @@ def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> 
         "0123",
         USER,
     )
-    assert (store["schema version"], store["integrity"], store["permissions"]) == (1, "ok", "0600")
+    assert (store["schema version"], store["integrity"], store["permissions"]) == (
+        SCHEMA_VERSION,
+        "ok",
+        "0600",
+    )
     assert [store[name] for name in ("notebooks", "checkpoints", "versions", "runs")] == [1, 1, 1, 0]
     assert store["size"] == db.stat().st_size
     states = report["facts"]["state files"]

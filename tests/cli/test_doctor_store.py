@@ -75,6 +75,30 @@ def test_a_sound_store_has_its_facts_and_no_problems(
     assert told["size"] + told.get("log size", 0) >= sum(facts.get("sizes", {}).values())
 
 
+def test_many_notebooks_are_counted_in_as_many_statements_as_few(
+    store: Store, records: NotebookRepository
+) -> None:
+    counts = []
+    for size in (2, 9):
+        for n in range(size):
+            history(records, n + 2, f"{n} of {size}")
+        sent: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any, sent: list[str] = sent) -> None:
+            sent.append(statement)
+
+        with store.snapshot() as connection:
+            sa.event.listen(connection, "before_cursor_execute", note)
+            seen: list[None] = []
+            census = take(connection, lambda seen=seen: seen.append(None))  # type: ignore[misc]
+        assert (census.damaged, census.unreadable, census.unlisted) == ([], [], 0)
+        assert len(seen) == records.count_notebooks()
+        assert census.most_versions is not None
+        assert census.most_versions[:2] == (f"{size - 1} of {size}", size + 1)
+        counts.append(len(sent))
+    assert counts[1] <= counts[0]  # the first also asks what the server is
+
+
 def tells_sizes(store: Store) -> bool:
     """Whether the engine knows what each table takes up, which some builds of SQLite do not."""
     if not store.url.startswith("sqlite"):

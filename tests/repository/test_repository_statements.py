@@ -1,0 +1,60 @@
+"""The number of statements that an operation sends does not grow with the checkpoints and runs that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from made import code, new_checkpoint, new_notebook, saved
+from store.conftest import statements
+
+from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
+from jupyter_axon_notebooks.store import Store
+
+FEW, MANY = 4, 28  # both fit into the first page of a scan, which takes more statements from then on
+
+OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
+    "list checkpoints": lambda r: r.list_checkpoints("nb"),
+    "list those of a run": lambda r: r.list_checkpoints("nb", run_id="run 1"),
+    "the best of many, smallest": lambda r: r.get_best_checkpoints("nb", "loss", True, 100),
+    "the best of many, largest": lambda r: r.get_best_checkpoints("nb", "loss", False, 3),
+    "the best of many, largest, tied": lambda r: r.get_best_checkpoints("nb", "tied", False, 3),
+    "metrics": lambda r: r.metric_series("nb"),
+    "list runs": lambda r: r.list_runs("nb"),
+    "list notebooks": lambda r: r.list_all(),
+    "find a notebook": lambda r: r.find_by_id("nb"),
+    "plan to prune": lambda r: r.plan_prune("nb", [Newest(2), Best("loss", False, 2), Every(5), Tagged()]),
+    "pin": lambda r: r.update_checkpoint("cp 1", UpdateCheckpoint(pinned=True)),
+    "create a checkpoint": lambda r: r.create_checkpoint(
+        new_checkpoint("nb", epoch=9, step=9, run_id="run 1")
+    ),
+    "end a run": lambda r: r.update_run_status("nb", "run 1", RunStatus.COMPLETED),
+    "save": lambda r: r.save("nb", saved(code("a", "changed"))),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_takes_as_many_statements_among_many_as_among_few(store: Store, name: str) -> None:
+    repository = NotebookRepository(store)
+    counts = []
+    for size in (FEW, MANY):
+        repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+        for n in range(size):
+            repository.create_checkpoint(
+                new_checkpoint(
+                    "nb",
+                    {"loss": n, "tied": 1},
+                    id=f"cp {n}",
+                    epoch=n,
+                    run_id=f"run {n}",
+                    model_state_path=f"/states/nb/cp {n}/model",
+                )
+            )
+        with statements(store) as sent:
+            OPERATIONS[name](repository)
+        counts.append(len(sent))
+        repository.delete("nb")
+    assert counts[0] == counts[1], sent
