@@ -61,18 +61,18 @@ def test_run_again_it_adds_users_and_leaves_what_the_others_have(
     axon: Axon, url: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "passfiles"
-    axon("init-db", "--store-url", url, "--user", "eve", "--passfiles", folder)
-    before = (folder / "eve.pgpass").read_text()
-    again = axon(
-        "init-db", "--store-url", url, "--user", "eve", "--user", "grace", "--passfiles", folder, "--json"
-    )
+    database = make_url(url).database
+    old, new = f"old_{database}", f"new_{database}"
+    axon("init-db", "--store-url", url, "--user", old, "--passfiles", folder)
+    before = (folder / f"{old}.pgpass").read_text()
+    again = axon("init-db", "--store-url", url, "--user", old, "--user", new, "--passfiles", folder, "--json")
     assert again.exit_code == 0, again.stderr
     assert [(found["role"], found["user_id"], found["admin"]) for found in again.json] == [
-        ("eve", "eve", False),
-        ("grace", "grace", False),
+        (new, new, False),
+        (old, old, False),
     ]
-    assert (folder / "eve.pgpass").read_text() == before
-    assert (folder / "grace.pgpass").exists()
+    assert (folder / f"{old}.pgpass").read_text() == before
+    assert (folder / f"{new}.pgpass").exists()
 
 
 def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the_one_who_had_it(

@@ -16,7 +16,8 @@ from sqlalchemy import make_url
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.roles import Role, pass_lines
+from jupyter_axon_notebooks.store.passfile import pass_lines
+from jupyter_axon_notebooks.store.roles import Role
 
 PEOPLE = ("ada", "bob", "eve")
 _COMMAND = "from jupyter_axon_notebooks.cli import main; main()"
@@ -118,7 +119,7 @@ def refused(tmp_path: Path) -> str:
     url = make_url(new_url("postgresql", tmp_path))
     role = f"refused_{url.database}"
     with closing(Store(url.render_as_string())) as store:
-        store.separate_users([Role(role, "ada")], {role: "the right one"})
+        store.separate_users([Role(role, "ada")], lambda _: {role: "the right one"})
     hba = postgresql().folder / "data/pg_hba.conf"
     hba.write_text(f"local all {role} scram-sha-256\n" + hba.read_text())
     with closing(postgresql().connect()) as owner:
