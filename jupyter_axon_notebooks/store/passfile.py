@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 #: Bytes of a passfile that are looked at.
 _LONGEST = 1 << 20
+_DEFAULT = "the default"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -49,6 +50,17 @@ class Passfile(NamedTuple):
         return f"the passfile {self.path} ({self.named_by})"
 
 
+class Fault(NamedTuple):
+    """Why libpq ignores a passfile, and what to do."""
+
+    why: str
+    do: str
+
+    def __str__(self) -> str:
+        """As a sentence continues and the next begins."""
+        return f"{self.why}: {self.do}"
+
+
 def pass_lines(url: sa.URL, role: str, password: str) -> str:
     """Return the lines of a passfile that let ``role`` into the database at ``url``, and into no other if it is named."""
     lines = _lines_for(_arguments(url), role, password, socket_as_localhost=True)
@@ -76,26 +88,38 @@ def passfile_of(url: sa.URL) -> Passfile:
     if named := os.environ.get("PGPASSFILE"):
         return Passfile(Path(os.path.abspath(named)), "PGPASSFILE")
     if os.name == "nt":
-        return Passfile(Path(os.environ.get("APPDATA", ""), "postgresql", "pgpass.conf"), "the default")
-    return Passfile(Path(os.path.expanduser("~/.pgpass")), "the default")
+        return Passfile(Path(os.environ.get("APPDATA", ""), "postgresql", "pgpass.conf"), _DEFAULT)
+    return Passfile(Path(os.path.expanduser("~/.pgpass")), _DEFAULT)
 
 
-def find_fault(path: Path) -> str | None:
+def find_fault(path: Path) -> Fault | None:
     """Return why libpq ignores the passfile at ``path``, and what to do; None if it reads it."""
+    name = shlex.quote(str(path))
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return "there is no such file"
+        return Fault("there is no such file", "put the file there that `jupyter axon init-db` wrote")
     except OSError as error:
-        return f"it cannot be reached: {error.strerror}"
+        return Fault(f"it cannot be reached ({error.strerror})", "put it where this user can read it")
     if not stat.S_ISREG(found.st_mode):
-        return f"it is {'a folder' if stat.S_ISDIR(found.st_mode) else 'not a regular file'}"
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        return Fault(f"it is {kind}", "name the file that `jupyter axon init-db` wrote")
     mode = stat.S_IMODE(found.st_mode)
     if os.name == "posix" and mode & _OTHERS:
-        return f"others may read or write it (mode {mode:04o}). Run `chmod 600 {shlex.quote(str(path))}`"
+        return Fault(f"others may read or write it (mode {mode:04o})", f"run `chmod 600 {name}`")
     if not os.access(path, os.R_OK):
-        return f"this user may not read it (its owner is {_owner(found)}, mode {mode:04o})"
+        reason = f"this user may not read it (it belongs to {_owner(found)}, mode {mode:04o})"
+        return Fault(reason, f"have its owner give it to this user, with `chown` and `chmod 600 {name}`")
     return None
+
+
+def find_ignored(url: sa.URL) -> tuple[Passfile, Fault] | None:
+    """Return the passfile for ``url`` and why it is ignored; None if it is read, or is none that anybody named or made."""
+    passfile = passfile_of(url)
+    fault = find_fault(passfile.path)
+    if fault is None or (passfile.named_by == _DEFAULT and not os.path.lexists(passfile.path)):
+        return None
+    return passfile, fault
 
 
 def find_line(url: sa.URL, path: Path) -> PassLine | None:

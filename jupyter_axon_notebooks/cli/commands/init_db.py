@@ -248,12 +248,14 @@ def _tell_of_removal(names: Sequence[str], departures: Sequence[Departure], yes:
                 f"`jupyter axon list --user {user_id}` and deletes them over REST."
             )
     for departure in departures:
-        if departure.sessions:
-            of = f"{departure.sessions} connection{'' if departure.sessions == 1 else 's'} of {departure.role.name}"
+        if departure.sessions and yes:
             note(
-                f"{of} could not be ended, which sees nothing of the store any more: stop the user's server."
-                if yes
-                else f"{of} would be ended."
+                f"{departure.role.name} is still connected ({departure.sessions} times), since ending sessions of others "
+                "takes the right pg_signal_backend. It sees nothing of the store any more; stop the user's server."
+            )
+        elif departure.sessions:
+            note(
+                f"{departure.role.name} is connected ({departure.sessions} times), and would be disconnected."
             )
     roles = f"{len(departures)} role{'' if len(departures) == 1 else 's'}"
     note(f"Removed {roles}." if yes else f"Would remove {roles}. Nothing was removed; --yes does it.")
