@@ -10,13 +10,17 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from ..errors import StoreError
+
 #: Bytes of a passfile that are looked at.
 _LONGEST = 1 << 20
+_NO_FILE = "is not a regular file"
 _DEFAULT = "the default"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -102,8 +106,8 @@ def find_fault(path: Path) -> Fault | None:
     except OSError as error:
         return Fault(f"it cannot be reached ({error.strerror})", "put it where this user can read it")
     if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        return Fault(f"it is {kind}", "name the file that `jupyter axon init-db` wrote")
+        kind = "is a folder" if stat.S_ISDIR(found.st_mode) else _NO_FILE
+        return Fault(f"it {kind}", "name the file that `jupyter axon init-db` wrote")
     mode = stat.S_IMODE(found.st_mode)
     if os.name == "posix" and mode & _OTHERS:
         return Fault(f"others may read or write it (mode {mode:04o})", f"run `chmod 600 {name}`")
@@ -122,10 +126,19 @@ def find_ignored(url: sa.URL) -> tuple[Passfile, Fault] | None:
     return passfile, fault
 
 
+def check_can_be_opened(url: sa.URL) -> None:
+    """Check that libpq does not wait for ever when it opens the passfile for ``url``; raises StoreError where it does."""
+    passfile = passfile_of(url)
+    with suppress(OSError):
+        mode = os.stat(passfile.path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise StoreError(f"{passfile} {_NO_FILE}: name the file that `jupyter axon init-db` wrote")
+
+
 def find_line(url: sa.URL, path: Path) -> PassLine | None:
     """Return the line of the passfile at ``path`` that libpq takes for ``url``; raises OSError as :func:`read_lines`."""
-    lines = read_lines(path)
-    return next((line for asked in _wanted(_arguments(url)) if (line := _first_fit(lines, asked))), None)
+    asked = [alike for one in _wanted(_arguments(url)) for alike in _alike(one)]
+    return next((line for line in read_lines(path) if any(map(line.fits, asked))), None)
 
 
 def explain_refusal(url: sa.URL, said: str) -> str | None:
@@ -146,17 +159,14 @@ def explain_refusal(url: sa.URL, said: str) -> str | None:
     passfile = passfile_of(url)
     if (fault := find_fault(passfile.path)) is not None:
         return f"{passfile} is ignored because {fault}"
-    try:
-        lines = read_lines(passfile.path)
-    except OSError as error:
-        return f"{passfile} cannot be read: {error.strerror or error}"
-    wanted = _wanted(arguments)
-    for asked in wanted:
-        if _first_fit(lines, asked) is None:
-            return f"{passfile} has no line that fits {':'.join(asked[:4])} (host:port:database:role)"
+    asked = _wanted(arguments)
+    if "no password supplied" in said:
+        places = ", ".join(":".join(one[:4]) for one in asked)
+        return f"{passfile} has no line that fits {places} (host:port:database:role)"
+    role = shlex.quote(asked[0].role)
     return (
-        f"it does not accept the password that {passfile} has for {wanted[0].role}; as the owner of the database, "
-        f"`jupyter axon init-db --rotate {shlex.quote(wanted[0].role)} --passfiles FOLDER` makes a new one"
+        f"it does not accept the password that {passfile} has for {asked[0].role}; as the owner of the database, "
+        f"`jupyter axon init-db --rotate {role} --passfiles FOLDER` makes a new one"
     )
 
 
@@ -198,11 +208,6 @@ def _lines_for(
 def _wanted(arguments: dict[str, str]) -> list[PassLine]:
     """What libpq looks for in a passfile, for each host."""
     return list(_lines_for(_defaulted(arguments), None, "", socket_as_localhost=False))
-
-
-def _first_fit(lines: Iterable[PassLine], asked: PassLine) -> PassLine | None:
-    alike = _alike(asked)
-    return next((line for line in lines if any(line.fits(one) for one in alike)), None)
 
 
 def _alike(line: PassLine) -> Iterable[PassLine]:
