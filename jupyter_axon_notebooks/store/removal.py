@@ -47,6 +47,7 @@ _OWNED = sa.text(
 )
 _ELSEWHERE = sa.text(
     "SELECT string_agg(DISTINCT datname, ', ') FROM pg_shdepend JOIN pg_database ON pg_database.oid = dbid "
+    "OR (classid = 'pg_database'::regclass AND pg_database.oid = objid) "
     "WHERE refclassid = 'pg_authid'::regclass AND refobjid = :oid AND datname <> current_database()"
 )
 _GROUPS = sa.text(

@@ -14,6 +14,7 @@ from engines import eventually, new_url, postgresql
 from processes import TOKEN, Server, notebook
 from sqlalchemy import make_url
 
+from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.fence import ROLES
 from jupyter_axon_notebooks.store.passfile import pass_lines
@@ -111,6 +112,25 @@ def test_a_store_that_cannot_be_worked_with_is_closed_again(
         assert (answer.status, b"lacks rights" in answer.body) == (503, True)
         connected = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
         eventually(lambda: owner.execute(connected, [role]).fetchone() == (0,))
+
+
+def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
+    servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    url = make_url(new_url("postgresql", tmp_path))
+    role = f"bobs_{url.database}"
+    with closing(Store(url.render_as_string())) as store:
+        store.separate_users([Role(role, "bob")])
+        config = {"store_url": url.set(username=role).render_as_string(), "user_id": "ada"}
+        server = servers(config={"AxonNotebooks": config})
+        assert server.save("a.ipynb", notebook("a")).status == 201
+        answer = server.axon("GET", "/notebooks")
+        told = f"the role {role} stands for the user bob there, but the user here is ada"
+        assert (answer.status, told in answer.body.decode()) == (503, True)
+        assert told in server.log
+        store.separate_users([Role(role, "ada")])
+        eventually(lambda: server.axon("GET", "/notebooks").status == 200)
+        eventually(lambda: NotebookRepository(store).count_notebooks() == 1)
 
 
 @pytest.fixture
