@@ -133,6 +133,22 @@ def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
         eventually(lambda: NotebookRepository(store).count_notebooks() == 1)
 
 
+def test_a_server_of_several_users_says_that_its_role_shows_one_of_them_only(
+    servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    url = make_url(new_url("postgresql", tmp_path))
+    role = f"ones_{url.database}"
+    with closing(Store(url.render_as_string())) as store:
+        store.separate_users([Role(role, "ada")])
+    config = {"store_url": url.set(username=role).render_as_string(), "identity_from_request": True}
+    server = servers(config={"AxonNotebooks": config})
+    assert server.axon("GET", "/notebooks").status == 200
+    assert (
+        "identity_from_request is on, but the database shows the role in store_url the records of ada only"
+        in (server.log)
+    )
+
+
 @pytest.fixture
 def refused(tmp_path: Path) -> str:
     """The URL of a role whose passfile has another password than the database."""
