@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_MIN := .venv-min
 VENV_COLLABORATION := .venv-collaboration
+VENV_HUB := .venv-hub
 VENV_LAB_MIN := .venv-lab-min
 VENV_BENCH := .venv-bench
 LAB := .lab
@@ -31,7 +32,7 @@ NODE := PATH="$(abspath $(BIN)):$$PATH"
 
 # What the installation of a set of extras brings is looked at after it, not while it goes on.
 .NOTPARALLEL:
-.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-lab-min test-collaboration \
+.PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-lab-min test-collaboration test-hub \
 	lint format bench bench-states bench-panel clean linux git locales chromium
 
 help:
@@ -141,6 +142,9 @@ test-collaboration: chromium $(VENV_COLLABORATION)/.installed $(VENV_COLLABORATI
 	$(VENV_COLLABORATION)/bin/python -m pytest $(or $(TEST_ARGS),tests/collaboration)
 	$(if $(TEST_ARGS),,$(VENV_COLLABORATION)/bin/python -m pytest tests/ui_collaboration)
 
+test-hub: linux $(VENV_HUB)/.installed
+	$(VENV_HUB)/bin/python -m pytest $(or $(TEST_ARGS),tests/hub)
+
 lint: $(VENV)/.installed-lint $(VENV)/.installed-test frontend/node_modules/.package-lock.json
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -177,5 +181,5 @@ bench-panel: chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
 	@$(BIN)/python benchmarks/panel.py --json $(MEASURED)/panel.json
 
 clean:
-	rm -rf $(VENV) $(VENV_MIN) $(VENV_LAB_MIN) $(VENV_COLLABORATION) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
+	rm -rf $(VENV) $(VENV_MIN) $(VENV_LAB_MIN) $(VENV_COLLABORATION) $(VENV_HUB) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
 		frontend/lib frontend/node_modules jupyter_axon_notebooks/labextension

@@ -90,6 +90,10 @@ class StoreTooNew(StoreError):
     """The store was written by a newer version of this package."""
 
 
+class WrongUser(StoreError):
+    """A database that keeps users apart shows this role the records of another user than the one who acts."""
+
+
 class DumpRefused(AxonError):
     """A file that is no dump, or not a whole one; the message says what is wrong with it, and where."""
 

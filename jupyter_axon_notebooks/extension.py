@@ -73,6 +73,14 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             raise
 
     def _home(self, store: Store, origin: str) -> Home:
+        store.check_user(None if self.identity_from_request else self.user_id)
+        if self.identity_from_request and (shown := store.shown_user) is not None:
+            self.log.warning(
+                "axon: identity_from_request is on, but the database shows the role in store_url the records of %s only: "
+                "those of other users are neither recorded nor shown. Use the role of an administrator "
+                "(`jupyter axon init-db --admin`)",
+                shown,
+            )
         roots = [Path(root) for root in self.extra_states_roots]
         states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.mark_id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())

@@ -58,6 +58,11 @@ class PostgresqlServer:
         self.start()
         self._numbers = itertools.count()
 
+    @property
+    def programs(self) -> Path:
+        """The folder of its programs, those for clients among them."""
+        return Path(self._server.bin_path)
+
     @staticmethod
     def new_folder() -> Path:
         """A folder that the user whom a server runs as can read: root's server runs as somebody else."""

@@ -13,7 +13,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from jupyter_core.paths import jupyter_config_path
 
-from ..defaults import data_folder
 from ..errors import StoreError
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine, examining
@@ -40,10 +39,21 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
     _look_at_extension(found, session)
     found.facts["store"] = {
         "url": shown_url(session.url),
+        "url from": session.sources["store_url"],
         "engine": shown_url(session.url).split(":", 1)[0].split("+", 1)[0],
         "user": session.config.user_id,
-        "origin": _first_line(data_folder() / "origin"),
+        "user from": session.sources["user_id"],
+        "origin": _first_line(session.data_folder / "origin"),
     }
+    if session.pointer_fault is not None:
+        found.problems.append(
+            Problem(
+                "pointer-ignored",
+                f"{session.pointer} is ignored: {session.pointer_fault}",
+                "kernels and commands that no server started may use another store than the user's server",
+                f"remove {session.pointer} and start a server, which writes it anew",
+            )
+        )
     path = file_of(session.url)
     health = examine(path) if path is not None else None
     if health is not None:
@@ -123,6 +133,7 @@ def _look_at_states(
     free = free_bytes(_existing(root))
     found.facts["state files"] = {
         "root": root,
+        "root from": session.sources["states_root"],
         "exists": os.path.isdir(root),
         "used": states.used,
         "free": free,

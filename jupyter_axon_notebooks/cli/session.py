@@ -1,4 +1,14 @@
-"""Which store a command works on, and as whom."""
+"""Which store a command works on, and as whom.
+
+The store, the user and the root of the state files are each taken from the first of these that names it:
+
+1. the option ``--store-url``, for the store;
+2. the environment, which a server hands to its terminals and kernels (``AXON_STORE_URL``, ``AXON_USER``,
+   ``AXON_STATES_ROOT``; ``AXON_DATA_DIR`` names the data folder, and with it the origin);
+3. Jupyter's configuration files;
+4. the pointer file that a server left in the data folder, which kernels follow as well;
+5. the defaults.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +21,24 @@ from typing import Any
 
 import click
 from jupyter_core.application import JupyterApp
+from jupyter_core.paths import jupyter_data_dir
 from traitlets import TraitError
 from traitlets.config import Config
 
 from ..config import AxonNotebooks
-from ..errors import NotFound, StoreError
+from ..defaults import data_folder, default_states_root, default_url
+from ..errors import InvalidData, NotFound, StoreError
 from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..store import Store, has_tables, open_store
 from ..store.files import size
 from ..store.urls import file_of, shown_url
+from ..sync import read_origin
+from ..training.pointer import read_pointer
+from ..training.settings import DATA_DIR, POINTER, STATES_ROOT, STORE_URL, USER
+from .output import note
+
+_VARIABLES = {"store_url": STORE_URL, "user_id": USER, "states_root": STATES_ROOT}
 
 
 class Session:
@@ -29,24 +47,78 @@ class Session:
     Attributes
     ----------
     config : AxonNotebooks
-        The configuration the server has, its ``store_url`` as this command was told.
+        The configuration the server has, with what this command was told and what a server left.
     files : Config
         All that Jupyter's configuration files say.
+    data_folder : Path
+        This project's folder in Jupyter's data folder.
+    sources : dict
+        What named ``store_url``, ``user_id`` and ``states_root``.
+    pointer_fault : str or None
+        Why the pointer file is ignored, if it is.
+    user : str or None
+        Whose records the command is about; None for everybody's.
     """
 
     def __init__(self, store_url: str | None = None) -> None:
         self.files = _configuration_files()
+        data_dir = _data_dir()
+        self.data_folder = data_folder(data_dir)
+        left = self._read_pointer()
+        defaults = {"store_url": default_url(data_dir), "states_root": default_states_root(data_dir)}
+        self.sources: dict[str, str] = {}
         try:
             self.config = AxonNotebooks(config=self.files)
-            if given := store_url or os.environ.get("AXON_STORE_URL"):
-                self.config.store_url = given
+            for trait in _VARIABLES:
+                option = store_url if trait == "store_url" else None
+                self.sources[trait] = self._settle(trait, option, left, defaults)
         except TraitError as error:
             raise click.UsageError(f"the configuration is wrong: {error}") from error
+        self.user: str | None = self.config.user_id
+
+    @property
+    def pointer(self) -> Path:
+        """The file in which a server leaves where it records."""
+        return self.data_folder / POINTER
+
+    def _read_pointer(self) -> dict[str, str]:
+        self.pointer_fault: str | None = None
+        try:
+            return read_pointer(self.pointer)
+        except InvalidData as error:
+            self.pointer_fault = error.reason
+            note(
+                f"Warning: {self.pointer} is ignored: {error.reason}. It says where this user's Jupyter server records; "
+                "remove it and start a server, which writes it anew."
+            )
+            return {}
+
+    def _settle(self, trait: str, option: str | None, left: dict[str, str], defaults: dict[str, str]) -> str:
+        """Give ``trait`` its value, and return what named it."""
+        variable = _VARIABLES[trait]
+        if option:
+            setattr(self.config, trait, option)
+            return "--store-url"
+        if given := os.environ.get(variable):
+            setattr(self.config, trait, given)
+            return variable
+        if self.config.trait_has_value(trait):
+            return "the configuration"
+        if trait in left:
+            setattr(self.config, trait, left[trait])
+            return str(self.pointer)
+        if trait in defaults:
+            setattr(self.config, trait, defaults[trait])
+        return "the default"
 
     @property
     def url(self) -> str:
         """The store's URL, as it was given: not for showing."""
         return self.config.store_url
+
+    def origin(self) -> str:
+        """Return the id of the data folder; raises StoreError when it can neither be read nor written."""
+        return read_origin(self.data_folder)
 
     @contextmanager
     def reading(self) -> Iterator[NotebookRepository]:
@@ -84,11 +156,12 @@ class Session:
             When it cannot be used.
         """
         path = file_of(self.url)
-        if path is not None and size(path) == 0:
-            raise _NoStore(shown_url(self.url))
         read_only = path is not None and not _can_be_written(path)
-        if self.url != "memory://" and not has_tables(self.url, read_only=read_only):
-            raise _NoStore(shown_url(self.url))
+        with self._telling_source():
+            if path is not None and size(path) == 0:
+                raise _NoStore(shown_url(self.url))
+            if self.url != "memory://" and not has_tables(self.url, read_only=read_only):
+                raise _NoStore(shown_url(self.url))
         with self.store(read_only=read_only) as store:
             yield store
 
@@ -97,11 +170,27 @@ class Session:
         """The store, made if missing unless it is only to be read; raises StoreError."""
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
-        store = open_store(self.url, read_only=read_only)
+        with self._telling_source():
+            store = open_store(self.url, read_only=read_only)
         try:
+            if self.user is not None:
+                store.check_user(self.user)
             yield store
         finally:
             store.close()
+
+    @contextmanager
+    def _telling_source(self) -> Iterator[None]:
+        """Where a store that a server left the name of cannot be used, say that it did."""
+        try:
+            yield
+        except (StoreError, NotFound):
+            if self.sources["store_url"] == str(self.pointer):
+                note(
+                    f"The store is the one that {self.pointer} names, which a Jupyter server left. If no server of yours "
+                    "uses that store any more, remove the file, or name another store with --store-url."
+                )
+            raise
 
 
 def _can_be_written(path: Path) -> bool:
@@ -119,6 +208,13 @@ class _NoStore(NotFound):
     def __init__(self, url: str) -> None:
         super().__init__("store", url)
         self.args = (f"there is no store at {url} yet: nothing has been recorded there",)
+
+
+def _data_dir() -> str:
+    data_dir = os.path.expanduser(os.environ.get(DATA_DIR, "")) or jupyter_data_dir()
+    if not os.path.isabs(data_dir):
+        raise click.UsageError(f"{DATA_DIR} is {data_dir}; expected an absolute path")
+    return data_dir
 
 
 class _ConfigurationFiles(JupyterApp):
@@ -150,6 +246,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     option = click.option(
         "--store-url",
         metavar="URL",
-        help="The store; by default $AXON_STORE_URL, else what Jupyter's configuration files say.",
+        help="The store; by default $AXON_STORE_URL, else what Jupyter's configuration files say, else the store of "
+        "the user's Jupyter server.",
     )
     return option(receive)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..errors import RecordDamaged, StoreError
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, examining
+from ..store.passfile import find_ignored
 from ..store.schema import SCHEMA_VERSION
 from ..store.server import ServerHealth, examine_server, reaching
 from .census import Census, take
@@ -60,6 +61,7 @@ def look_at_file(found: Diagnosis, health: FileHealth, progress: Callable[[], No
 
 def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> None:
     """A store on a database server."""
+    found.problems += _passfile_problems(url)
     try:
         with reaching(url) as connection:
             health = examine_server(connection)
@@ -91,6 +93,25 @@ def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> 
                 "nothing is recorded there",
                 "check c.AxonNotebooks.store_url, and that its server runs and lets this user in",
             )
+        )
+
+
+def _passfile_problems(url: str) -> Iterator[Problem]:
+    try:
+        ignored = find_ignored(sa.make_url(url))
+    except (
+        sa.exc.ArgumentError,
+        ImportError,
+        ValueError,
+    ):  # a wrong URL, or no driver, which opening it tells
+        return
+    if ignored is not None:
+        passfile, fault = ignored
+        yield Problem(
+            "passfile-ignored",
+            f"{passfile} is ignored because {fault.why}",
+            "a database that asks for a password refuses the login",
+            fault.do,
         )
 
 

@@ -16,8 +16,9 @@ from tinydb import TinyDB, where
 from tinydb.table import Document
 
 from ..defaults import default_url
-from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew
+from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
 from ..records import new_id
+from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
 from .leftovers import Leftovers
 from .migrations import migrate
@@ -39,7 +40,8 @@ from .urls import file_of
 from .vacuum import reclaim
 
 if TYPE_CHECKING:
-    from .roles import Role, Separation
+    from .removal import Departure
+    from .roles import Passwords, Role, Separation
 
 __all__ = [
     "Document",
@@ -250,7 +252,7 @@ class Store:
             found.append(stored_document((checkpoint_id, text)))
         return found
 
-    def separate_users(self, roles: Sequence[Role], passwords: Mapping[str, str] | None = None) -> Separation:
+    def separate_users(self, roles: Sequence[Role], passwords: Passwords = lambda _: {}) -> Separation:
         """Have the database show each role its own user's records only; see :func:`.roles.separate`.
 
         Raises
@@ -261,19 +263,102 @@ class Store:
         InvalidData
             For a role that could not be held back.
         """
-        if not self._database.locks_rows:
-            raise StoreError(
-                f"the store {self} belongs to whoever its file belongs to; roles are PostgreSQL's"
-            )
+        self._check_has_roles()
         from .roles import separate  # its driver is an extra
 
         def once() -> Separation:
             with self.transaction() as connection:
                 self.lock("schema")
                 self._database.wrote()
-                return separate(connection, self._schema, roles, passwords or {})
+                return separate(connection, self._schema, roles, passwords)
 
         return self.attempt(once)
+
+    def plan_removal(self, names: Sequence[str]) -> list[Departure]:
+        """Return what :meth:`remove_users` would remove; changes nothing.
+
+        Raises
+        ------
+        StoreError
+            When the store is not on PostgreSQL, or not opened by the owner of its tables.
+        """
+        self._check_has_roles()
+        from .removal import plan_removal  # its driver is an extra
+
+        def once() -> list[Departure]:
+            with self.snapshot() as connection:
+                return plan_removal(connection, names)
+
+        return self.attempt(once)
+
+    def remove_users(self, names: Sequence[str]) -> list[Departure]:
+        """Take users, or single roles, out of the store; their records stay. See :func:`.removal.remove`.
+
+        Raises
+        ------
+        StoreError
+            As :meth:`plan_removal` does; :class:`OutcomeUnknown` when nobody knows whether it was done.
+        """
+        self._check_has_roles()
+        from .removal import end_sessions, remove  # its driver is an extra
+
+        def once() -> list[Departure]:
+            with self.transaction() as connection:
+                self.lock("schema")
+                self._database.wrote()
+                return remove(connection, names)
+
+        removed = self.attempt(once)
+        with self._database.reading() as connection:
+            return end_sessions(connection, removed)
+
+    def _check_has_roles(self) -> None:
+        if not self._database.locks_rows:
+            raise StoreError(
+                f"the store {self} belongs to whoever its file belongs to; roles are PostgreSQL's"
+            )
+
+    def check_user(self, user_id: str | None) -> None:
+        """Check that a database that keeps users apart shows this connection's role the records of ``user_id``.
+
+        Parameters
+        ----------
+        user_id : str or None
+            Who acts; None if requests tell, in which case the role only has to stand for somebody.
+
+        Raises
+        ------
+        WrongUser
+            When it shows those of another user, or of nobody: lists would be empty without a reason.
+        """
+        shown = self.shown_user
+        if shown is None or (shown and (user_id is None or shown == column_text(user_id))):
+            return
+        with self._database.reading() as connection:
+            role = connection.scalar(sa.text("SELECT current_user::text"))
+        if not shown:
+            raise WrongUser(
+                f"the store {self}: the role {role} stands for no user there, so that nothing is recorded or shown; "
+                f"have the owner of the database run `jupyter axon init-db` with --user {user_id or 'NAME'}={role}"
+            )
+        raise WrongUser(
+            f"the store {self}: the role {role} stands for the user {shown} there, but the user here is {user_id}, "
+            f"of whom nothing is recorded or shown; log in with the role of {user_id}, or set the user to {shown} "
+            "(c.AxonNotebooks.user_id, or AXON_USER for a command or a kernel)"
+        )
+
+    @property
+    def shown_user(self) -> str | None:
+        """The user whose records alone the database shows, "" for nobody; None where it shows everybody's."""
+        if not self._database.locks_rows:
+            return None
+        from .roles import shown_user  # its driver is an extra
+
+        def asked() -> str | None:
+            with self._database.reading() as connection:
+                return shown_user(connection)
+
+        return self.attempt(asked)
 
     @property
     def mark_id(self) -> str:
@@ -281,15 +366,7 @@ class Store:
 
         For marks on what no record is found of: whoever is shown other records must not take it for abandoned.
         """
-        if not self._database.locks_rows:
-            return self.id
-        from .roles import shown_user  # its driver is an extra
-
-        def asked() -> str | None:
-            with self._database.reading() as connection:
-                return shown_user(connection)
-
-        user = self.attempt(asked)
+        user = self.shown_user
         return self.id if user is None else f"{self.id} {user}"
 
     @property

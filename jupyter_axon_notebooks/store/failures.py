@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
@@ -117,10 +117,15 @@ _VAGUE = ("unable to open database file", "disk I/O error")
 _ROOM = 64 * 1024
 
 
-def name_failures(engine: sa.Engine, url: str) -> None:
+def name_failures(engine: sa.Engine, url: str, refusal: Callable[[str], str | None] = lambda _: None) -> None:
     """Have ``engine`` raise this project's errors, with the store's URL, at the statement that failed.
 
     What else is raised between two statements, another database's errors included, is none of its business.
+
+    Parameters
+    ----------
+    refusal : callable, optional
+        Says why a login was refused, given what the engine said of it; None if it cannot tell.
     """
     shown = shown_url(url)
 
@@ -133,7 +138,7 @@ def name_failures(engine: sa.Engine, url: str) -> None:
         error = context.original_exception
         if isinstance(error, sqlite3.Error):
             return _named_sqlite(shown, error)
-        return _named_postgresql(shown, error, connected=context.connection is not None)
+        return _named_postgresql(shown, error, refusal, connected=context.connection is not None)
 
 
 def _named_sqlite(url: str, error: BaseException) -> AxonError:
@@ -148,7 +153,9 @@ def _named_sqlite(url: str, error: BaseException) -> AxonError:
     return StoreError(f"the store {url} failed: {said}")
 
 
-def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> AxonError:
+def _named_postgresql(
+    url: str, error: BaseException, refusal: Callable[[str], str | None], *, connected: bool
+) -> AxonError:
     state = getattr(error, "sqlstate", None) or ""
     said = _in_a_line(str(error))
     if state == "42501" and _is_policy(error):
@@ -171,6 +178,8 @@ def _named_postgresql(url: str, error: BaseException, *, connected: bool) -> Axo
     reason = _NAMES.sub("", said)
     for pattern, kind, advice in _UNCONNECTED:
         if re.search(pattern, reason):
+            if advice is _REFUSED and (why := refusal(reason)) is not None:
+                advice = f"the database refuses the login; {why}"
             return kind(f"the store {url}: {advice} ({said})")
     return Interrupted(f"the store {url}: the database cannot be reached ({said})")
 

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from ..errors import AxonError, OutcomeUnknown, StoreError
 from ..records import new_id
 from .failures import Interrupted, name_failures
+from .passfile import check_can_be_opened, explain_refusal
 from .schema import SCHEMA_VERSION
 from .urls import has_secret, shown_url
 
@@ -143,7 +144,8 @@ class PostgresqlEngine:
             raise StoreError(
                 f"the store {self._shown} needs psycopg: pip install 'jupyter-axon-notebooks[postgresql]' ({error})"
             ) from error
-        name_failures(engine, self._shown)
+        check_can_be_opened(url)
+        name_failures(engine, self._shown, lambda said: explain_refusal(url, said))
 
         @sa.event.listens_for(engine, "connect")
         def _prepare(connection: Any, record: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import sqlalchemy as sa
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import psycopg  # an extra
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones off, and two could become one
+_ROLE_NAMES = sa.text("SELECT rolname::text FROM pg_roles")
 
 
 class Role(NamedTuple):
@@ -45,15 +46,22 @@ class Separation(NamedTuple):
         The names of those it made.
     moved : list of Role
         Those that stood for another user until then, as they were.
+    gone : list of str
+        The names of those that the database no longer has.
     """
 
     roles: list[Role]
     made: list[str]
     moved: list[Role]
+    gone: list[str]
+
+
+#: Decides which roles get a password, by role, once it is known which there are; a part of the transaction.
+Passwords = Callable[[Separation], Mapping[str, str]]
 
 
 def separate(
-    connection: sa.Connection, schema: Schema, roles: Sequence[Role], passwords: Mapping[str, str]
+    connection: sa.Connection, schema: Schema, roles: Sequence[Role], passwords: Passwords
 ) -> Separation:
     """Have the database show each of ``roles`` its own user's records only; roles that are missing are made.
 
@@ -67,8 +75,9 @@ def separate(
         In a transaction, as the owner of the store's tables.
     roles : sequence of Role
         Those to add, or to give another user; the others stay as they are.
-    passwords : dict
-        Passwords to set, by role. They are sent as what the server keeps of them, so no log has them.
+    passwords : callable
+        Returns the passwords to set, by role. They are sent as what the server keeps of them, so no log has them.
+        It may be called again when the transaction is done again.
 
     Raises
     ------
@@ -84,14 +93,16 @@ def separate(
     made = _make_roles(connection, members, [role.name for role in roles])
     fence = Fence(connection, members)
     fence.prepare(schema)
-    before = {role.name: role for role in _entered(connection)}
+    before = {role.name: role for role in entered_roles(connection)}
     moved = [before[name] for name, user_id, _ in roles if name in before and before[name].user_id != user_id]
     _enter(connection, roles)
     _check_held_back(connection)
     _check_schema(connection, members)
-    for name, password in passwords.items():
+    entered = entered_roles(connection)
+    there = set(connection.scalars(_ROLE_NAMES))
+    separation = Separation(entered, made, moved, [role.name for role in entered if role.name not in there])
+    for name, password in passwords(separation).items():
         _set_password(connection, name, password)
-    separation = Separation(_entered(connection), made, moved)
     fence.put_up(schema)  # last: while it stands others may wait
     return separation
 
@@ -125,27 +136,6 @@ def new_password() -> str:
     return secrets.token_urlsafe(32)
 
 
-def pass_lines(url: sa.URL, role: str, password: str) -> str:
-    """The lines of a passfile that let ``role`` into the database at ``url``, and into no other if it is named."""
-    given = url.set(drivername="postgresql+psycopg").get_dialect()().create_connect_args(url)[1]
-    hosts = str(given.get("host") or given.get("hostaddr") or "*").split(",")
-    ports = str(given.get("port") or "").split(",")
-    if len(ports) == 1:  # is that of each host
-        ports *= len(hosts)
-    database = str(given.get("dbname") or "*")
-    places: dict[tuple[str, str], None] = {}
-    for host, port in zip(hosts, ports, strict=True):
-        places[host or "localhost", port or "*"] = None
-        if host.startswith(("/", "@")):  # the folder of a socket: libpq calls its default one localhost
-            places["localhost", port or "*"] = None
-    lines = ([host, port, database, role, password] for host, port in places)
-    return "".join(":".join(map(_pass_field, fields)) + "\n" for fields in lines)
-
-
-def _pass_field(field: str) -> str:
-    return field.replace("\\", "\\\\").replace(":", "\\:")
-
-
 def _check_name(name: str, members: str) -> None:
     # A line of a passfile holds no line break, and no column a lone surrogate.
     if not name.isprintable() or not 1 <= len(name.encode()) <= _LONGEST_NAME:
@@ -166,7 +156,7 @@ def _check_user(role: Role) -> None:
 
 def _make_roles(connection: sa.Connection, members: str, names: Iterable[str]) -> list[str]:
     wanted = list(dict.fromkeys(names))
-    there = set(connection.scalars(sa.text("SELECT rolname::text FROM pg_roles")))
+    there = set(connection.scalars(_ROLE_NAMES))
     group = quoted(connection, members)
     if members not in there:
         connection.exec_driver_sql(f"CREATE ROLE {group} NOLOGIN")
@@ -256,7 +246,8 @@ def _enter(connection: sa.Connection, roles: Iterable[Role]) -> None:
         connection.execute(enter, {"role": role.name, "user_id": role.user_id, "admin": role.admin})
 
 
-def _entered(connection: sa.Connection) -> list[Role]:
+def entered_roles(connection: sa.Connection) -> list[Role]:
+    """Return the roles that stand for a user, by name."""
     found = connection.execute(
         sa.text(f"SELECT role::text, user_id, admin FROM {ROLES} ORDER BY role")  # noqa: S608 - the name is ours
     )

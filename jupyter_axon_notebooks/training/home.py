@@ -105,6 +105,7 @@ class Tracking:
         origin = read_origin(data_folder(settings.data_dir))
         store = Store(settings.store_url, busy_timeout=_IMPATIENT if self._failures else _PATIENT)
         try:
+            store.check_user(settings.user_id)
             self._mark = store.mark_id
             states = StateFiles(Path(settings.states_root), store_id=self._mark)
             return Home(store, NotebookRepository(store, states=states), states, origin)

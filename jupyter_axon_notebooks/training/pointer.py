@@ -72,7 +72,7 @@ def read_pointer(file: Path) -> dict[str, str]:
         raise InvalidData("$", f"it cannot be read: {error.strerror}") from error
     try:
         content = json.loads(text) if len(text) <= _LONGEST else None
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     return _checked(content)
 
@@ -99,7 +99,7 @@ def _checked(content: Any) -> dict[str, str]:
     if content["version"] != _VERSION:
         raise InvalidData("$", "it was written by another version of this package")
     left = {name: content[name] for name in _NAMES if name in content}
-    if not all(isinstance(value, str) and value for value in left.values()):
+    if not all(isinstance(value, str) and value and "\0" not in value for value in left.values()):
         raise InvalidData("$", "it is damaged")
     if not os.path.isabs(left.get("states_root", "/")) or not is_anywhere_the_same(left.get("store_url", "")):
         raise InvalidData("$", "it names a relative path")

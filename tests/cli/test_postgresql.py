@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from engines import new_url, postgresql
+from sqlalchemy import make_url
 
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import has_tables, open_store
 from jupyter_axon_notebooks.store.roles import Role
 
-from .conftest import USER, Axon
+from .conftest import CORPUS, USER, Axon
 
 
 @pytest.fixture
@@ -85,3 +86,71 @@ def test_doctor_gets_by(axon: Axon, url: str) -> None:
     ran = axon("doctor", "--json", "--store-url", url)
     assert ran.exit_code == 0
     assert url in ran.stdout
+
+
+@pytest.fixture
+def as_bob(url: str) -> str:
+    """The URL of a role that stands for bob, in a store that has a record of bob's."""
+    role = f"bobs_{make_url(url).database}"
+    with closing(open_store(url)) as store:
+        store.separate_users([Role(role, "bob")])
+        NotebookRepository(store).create(NewNotebook(id="of-bob", user_id="bob", name="his"))
+    return make_url(url).set(username=role).render_as_string()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list",),
+        ("list", "--user", "carol"),
+        ("show", "of-bob"),
+        ("dump", "all.json"),
+        ("prune", "--all", "--keep-newest", "1"),
+        ("recover",),
+        ("import", str(CORPUS / "nbformat" / "test2.ipynb")),
+    ],
+)
+def test_a_role_of_another_user_is_refused_by_both_names(
+    axon: Axon, as_bob: str, command: tuple[str, ...]
+) -> None:
+    ran = axon(*command, "--store-url", as_bob)
+    assert (ran.exit_code, ran.stdout) == (4, "")
+    acting = command[2] if "--user" in command else USER
+    assert f"stands for the user bob there, but the user here is {acting}" in ran.stderr
+
+
+def test_who_acts_as_the_user_of_the_role_or_asks_for_what_it_is_shown_is_let_in(
+    axon: Axon, as_bob: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for asked in (("--all-users",), ("--user", "bob")):
+        listed = axon("list", *asked, "--json", "--store-url", as_bob).json
+        assert [record["id"] for record in listed] == ["of-bob"]
+    assert axon("list", "--json", "--store-url", url).json == []  # as the owner, who is shown everybody's
+    monkeypatch.setenv("AXON_USER", "bob")
+    assert axon("show", "of-bob", "--store-url", as_bob).exit_code == 0
+
+
+def test_a_role_of_nobody_and_an_administrators_role(axon: Axon, as_bob: str, url: str) -> None:
+    role = str(make_url(as_bob).username)
+    with closing(open_store(url)) as store:
+        store.separate_users([Role(role, "boss", admin=True)])
+    assert axon("list", "--user", "bob", "--store-url", as_bob).exit_code == 0
+    assert axon("list", "--store-url", as_bob).exit_code == 0
+    with closing(postgresql().connect(str(make_url(url).database))) as owner:
+        owner.execute("DELETE FROM axon_roles")
+    ran = axon("list", "--store-url", as_bob)
+    assert ran.exit_code == 4
+    assert f"the role {role} stands for no user there" in ran.stderr
+    assert f"--user {USER}={role}" in ran.stderr
+
+
+def test_doctor_names_a_passfile_that_is_ignored(axon: Axon, url: str, tmp_path: Path) -> None:
+    passfile = tmp_path / "passfile"
+    passfile.touch(0o644)
+    own = make_url(url).update_query_dict({"passfile": str(passfile)}).render_as_string()
+    [problem] = axon("doctor", "--json", "--store-url", own).json["problems"]
+    assert problem["code"] == "passfile-ignored"
+    assert "others may read or write it (mode 0644)" in problem["what"]
+    assert problem["do"] == f"run `chmod 600 {passfile}`"
+    passfile.chmod(0o600)
+    assert axon("doctor", "--json", "--store-url", own).json["problems"] == []

@@ -14,9 +14,11 @@ from engines import eventually, new_url, postgresql
 from processes import TOKEN, Server, notebook
 from sqlalchemy import make_url
 
+from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.roles import Role, pass_lines
+from jupyter_axon_notebooks.store.passfile import pass_lines
+from jupyter_axon_notebooks.store.roles import Role
 
 PEOPLE = ("ada", "bob", "eve")
 _COMMAND = "from jupyter_axon_notebooks.cli import main; main()"
@@ -112,13 +114,48 @@ def test_a_store_that_cannot_be_worked_with_is_closed_again(
         eventually(lambda: owner.execute(connected, [role]).fetchone() == (0,))
 
 
+def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
+    servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    url = make_url(new_url("postgresql", tmp_path))
+    role = f"bobs_{url.database}"
+    with closing(Store(url.render_as_string())) as store:
+        store.separate_users([Role(role, "bob")])
+        config = {"store_url": url.set(username=role).render_as_string(), "user_id": "ada"}
+        server = servers(config={"AxonNotebooks": config})
+        assert server.save("a.ipynb", notebook("a")).status == 201
+        answer = server.axon("GET", "/notebooks")
+        told = f"the role {role} stands for the user bob there, but the user here is ada"
+        assert (answer.status, told in answer.body.decode()) == (503, True)
+        assert told in server.log
+        store.separate_users([Role(role, "ada")])
+        eventually(lambda: server.axon("GET", "/notebooks").status == 200)
+        eventually(lambda: NotebookRepository(store).count_notebooks() == 1)
+
+
+def test_a_server_of_several_users_says_that_its_role_shows_one_of_them_only(
+    servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    url = make_url(new_url("postgresql", tmp_path))
+    role = f"ones_{url.database}"
+    with closing(Store(url.render_as_string())) as store:
+        store.separate_users([Role(role, "ada")])
+    config = {"store_url": url.set(username=role).render_as_string(), "identity_from_request": True}
+    server = servers(config={"AxonNotebooks": config})
+    assert server.axon("GET", "/notebooks").status == 200
+    assert (
+        "identity_from_request is on, but the database shows the role in store_url the records of ada only"
+        in (server.log)
+    )
+
+
 @pytest.fixture
 def refused(tmp_path: Path) -> str:
     """The URL of a role whose passfile has another password than the database."""
     url = make_url(new_url("postgresql", tmp_path))
     role = f"refused_{url.database}"
     with closing(Store(url.render_as_string())) as store:
-        store.separate_users([Role(role, "ada")], {role: "the right one"})
+        store.separate_users([Role(role, "ada")], lambda _: {role: "the right one"})
     hba = postgresql().folder / "data/pg_hba.conf"
     hba.write_text(f"local all {role} scram-sha-256\n" + hba.read_text())
     with closing(postgresql().connect()) as owner:

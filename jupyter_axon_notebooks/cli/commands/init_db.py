@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import click
-from sqlalchemy import make_url
 
 from ...errors import AxonError, OutcomeUnknown, StoreError
 from ...store import open_store
 from ...store.urls import shown_url
+from ..group import FAILED
 from ..output import note, table, write, write_json
 from ..session import Session, with_session
 
 if TYPE_CHECKING:
+    from ...store.removal import Departure
     from ...store.roles import Role, Separation
+    from ..passfiles import Passfiles
 
 
 @click.command(short_help="Have a PostgreSQL database keep its users apart.")
@@ -42,18 +42,43 @@ if TYPE_CHECKING:
     "--passfiles",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Give each of these roles that has no file there a new password, in FOLDER/ROLE.pgpass.",
+    help="Give each role that is made a password, in FOLDER/ROLE.pgpass. Roles that were there before keep theirs.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="All roles as a JSON array of {role, user_id, admin, made}."
+    "--rotate",
+    "rotated",
+    multiple=True,
+    is_flag=False,
+    flag_value="",
+    metavar="[USER]",
+    help="Give the roles of this user a new password in FOLDER, though they have one; without USER, all roles.",
+)
+@click.option(
+    "--remove",
+    "removed",
+    multiple=True,
+    metavar="USER",
+    help="Show what would be removed with this user: their roles and the passfiles in FOLDER, not their records.",
+)
+@click.option("--yes", is_flag=True, help="With --remove: do it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="All roles, or those that are removed, as a JSON array."
 )
 def command(
-    session: Session, users: tuple[str, ...], admins: tuple[str, ...], passfiles: Path | None, as_json: bool
+    session: Session,
+    users: tuple[str, ...],
+    admins: tuple[str, ...],
+    passfiles: Path | None,
+    rotated: tuple[str, ...],
+    removed: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Make the tables, and have the database show each role the records of its own user only.
 
     Kernels reach the database with the role of their server, so the REST API alone cannot keep users apart. Run this
-    as the owner of the database, as whom no server should log in; again to add users. Roles that are missing are made.
+    as the owner of the database, as whom no server should log in; again to add or remove users. Roles that are missing
+    are made. The password of a role that is there already is changed by --rotate only.
 
     A server's store_url then names its user's role and passfile, as in
     postgresql+psycopg://alice@db.example/axon?passfile=/home/alice/.pgpass
@@ -62,29 +87,46 @@ def command(
         raise StoreError(
             f"init-db is for PostgreSQL; the store {shown_url(session.url)} is for whoever may read its file"
         )
-    from ...store.roles import new_password, pass_lines  # their driver is an extra
+    if removed and (users or admins or rotated):
+        raise click.UsageError("--remove goes with none of --user, --admin and --rotate")
+    if yes and not removed:
+        raise click.UsageError("--yes goes with --remove only")
+    if rotated and passfiles is None:
+        raise click.UsageError("--rotate needs --passfiles FOLDER: nobody would know the new passwords")
+    session.user = None  # the owner of the database is none of its users
+    if removed:
+        _remove(session, removed, passfiles, yes, as_json)
+    else:
+        _separate(
+            session, [*_roles(users, admin=False), *_roles(admins, admin=True)], passfiles, rotated, as_json
+        )
 
-    roles = [*_roles(users, admin=False), *_roles(admins, admin=True)]
+
+def _separate(
+    session: Session, roles: list[Role], folder: Path | None, rotated: Sequence[str], as_json: bool
+) -> None:
+    from ..passfiles import Passfiles  # needs the driver, an extra
+
     if repeated := sorted(name for name, count in Counter(role.name for role in roles).items() if count > 1):
         raise click.UsageError(f"a role stands for one user: {', '.join(repeated)} is given more than once")
-    files = {} if passfiles is None else _files_to_write(passfiles, [role.name for role in roles])
-    passwords = {name: new_password() for name in files}
+    passfiles = None if folder is None else Passfiles(folder, session.url, rotated)
     store = open_store(session.url)
     try:
-        # Before the database has them: a password that is set and known to nobody would be worse than a useless file.
-        for name, file in files.items():
-            _write_private(file, pass_lines(make_url(session.url), name, passwords[name]))
-        separation = store.separate_users(roles, passwords)
+        separation = store.separate_users(roles, *([] if passfiles is None else [passfiles]))
     except BaseException as error:
-        if isinstance(error, AxonError | OSError) and not isinstance(error, OutcomeUnknown):
-            for file in files.values():
-                file.unlink(missing_ok=True)
-        else:  # the database may have them by now
-            _tell_of_kept(files)
+        if passfiles is not None:
+            _drop_or_keep(passfiles, error)
         raise
     finally:
         store.close()
-    _tell(separation, files, as_json)
+    written = {} if passfiles is None else passfiles.publish()
+    kept = [role.name for role in roles if role.name not in written]
+    missing, wrong = ([], []) if passfiles is None else passfiles.find_faults(kept)
+    _tell(separation, written, as_json)
+    for text in [*missing, *wrong]:
+        note(text)
+    if wrong:
+        raise click.exceptions.Exit(FAILED)
 
 
 def _roles(given: Iterable[str], *, admin: bool) -> list[Role]:
@@ -99,33 +141,28 @@ def _roles(given: Iterable[str], *, admin: bool) -> list[Role]:
     return roles
 
 
-def _files_to_write(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = {name: folder / f"{quote(name, safe=' ')}.pgpass" for name in names}
-    return {name: file for name, file in files.items() if not file.exists()}
+def _drop_or_keep(passfiles: Passfiles, error: BaseException) -> None:
+    if isinstance(error, AxonError | OSError) and not isinstance(error, OutcomeUnknown):
+        passfiles.discard()
+        return
+    for name, file in passfiles.keep().items():  # the database may have the passwords by now
+        note(
+            f"{file} was kept: if it does not let {name} in, remove it and run init-db with --rotate {name}."
+        )
 
 
-def _write_private(file: Path, text: str) -> None:
-    with os.fdopen(
-        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def _tell_of_kept(files: Mapping[str, Path]) -> None:
-    for name, file in files.items():
-        if file.exists():
-            note(f"{file} was kept: if it does not let {name} in, remove it and run init-db again.")
-
-
-def _tell(separation: Separation, files: dict[str, Path], as_json: bool) -> None:
+def _tell(separation: Separation, written: dict[str, Path], as_json: bool) -> None:
     made = separation.made
     if as_json:
         write_json(
             [
-                {"role": role.name, "user_id": role.user_id, "admin": role.admin, "made": role.name in made}
+                {
+                    "role": role.name,
+                    "user_id": role.user_id,
+                    "admin": role.admin,
+                    "made": role.name in made,
+                    "passfile": str(written[role.name]) if role.name in written else None,
+                }
                 for role in separation.roles
             ]
         )
@@ -139,10 +176,86 @@ def _tell(separation: Separation, files: dict[str, Path], as_json: bool) -> None
     for was in separation.moved:
         note(
             f"The role {was.name} stood for the user {was.user_id} and stands for {stands_for[was.name]} now: "
-            f"a server that logs in with it is shown the records of {was.user_id} no longer."
+            f"a server that logs in with it is shown the records of {was.user_id} no longer. Restart it."
+        )
+    for name in separation.gone:
+        note(
+            f"The role {name} is no longer in the database; `jupyter axon init-db --remove {name}` forgets it."
         )
     for name in made:
-        if name not in files:
+        if name not in written:
             note(f"The role {name} was made without a password: set one, or have pg_hba.conf let it in.")
-    for file in files.values():
-        note(f"Wrote {file}; its owner's server needs it, and nobody else.")
+    for name, file in written.items():
+        what = "its owner's server needs it, and nobody else"
+        if name not in made:
+            what = f"the former password of {name} is refused from now on, so that {what}"
+        note(f"Wrote {file}; {what}.")
+
+
+def _remove(session: Session, names: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool) -> None:
+    from ..passfiles import Passfiles  # needs the driver, an extra
+
+    with session.existing_store() as store:
+        departures = store.remove_users(names) if yes else store.plan_removal(names)
+    going: list[tuple[Departure, Path | None]] = []
+    for departure in departures:
+        file = None if folder is None else Passfiles(folder, session.url).file(departure.role.name)
+        if file is not None and (departure.kept or not file.exists()):
+            file = None
+        if file is not None and yes:
+            file.unlink(missing_ok=True)
+        going.append((departure, file))
+    if as_json:
+        write_json([_departure_json(departure, file, yes) for departure, file in going])
+    elif going:
+        columns = ["role", "user", "records, which stay", "the role itself", "passfile"]
+        write(table(columns, (_departure_row(departure, file) for departure, file in going)))
+    _tell_of_removal(names, departures, yes)
+
+
+def _departure_row(departure: Departure, file: Path | None) -> list[object]:
+    role = departure.role
+    itself = f"stays: {departure.kept}" if departure.kept else "is dropped"
+    return [role.name, role.user_id, departure.records, itself, file or ""]
+
+
+def _departure_json(departure: Departure, file: Path | None, yes: bool) -> dict[str, object]:
+    return {
+        "role": departure.role.name,
+        "user_id": departure.role.user_id,
+        "removed": yes,
+        "dropped": not departure.kept,
+        "kept_because": departure.kept or None,
+        "records": departure.records,
+        "sessions": departure.sessions,
+        "passfile": None if file is None else str(file),
+    }
+
+
+def _tell_of_removal(names: Sequence[str], departures: Sequence[Departure], yes: bool) -> None:
+    users = {departure.role.user_id: departure.records for departure in departures}
+    known = users.keys() | {departure.role.name for departure in departures}
+    for name in names:
+        if name not in known:
+            note(f"No role stands for a user {name}: there is nothing to remove.")
+    if not departures:
+        return
+    for user_id, records in users.items():
+        if records:
+            note(
+                f"{records} record{'' if records == 1 else 's'} of {user_id} stay. Whoever logs in with a role of "
+                f"`init-db --user {user_id}=ROLE` has them; an administrator lists them with "
+                f"`jupyter axon list --user {user_id}` and deletes them over REST."
+            )
+    for departure in departures:
+        if departure.sessions and yes:
+            note(
+                f"{departure.role.name} is still connected ({departure.sessions} times), since ending sessions of others "
+                "takes the right pg_signal_backend. It sees nothing of the store any more; stop the user's server."
+            )
+        elif departure.sessions:
+            note(
+                f"{departure.role.name} is connected ({departure.sessions} times), and would be disconnected."
+            )
+    roles = f"{len(departures)} role{'' if len(departures) == 1 else 's'}"
+    note(f"Removed {roles}." if yes else f"Would remove {roles}. Nothing was removed; --yes does it.")

@@ -34,7 +34,7 @@ def command(
     """List notebook records, the last changed first."""
     if all_users and user is not None:
         raise click.UsageError("--all-users and --user exclude each other")
-    owner = None if all_users else user or session.config.user_id
+    session.user = owner = None if all_users else user or session.config.user_id
     wanted = NotebookStatus(status) if status is not None else None
     with session.reading() as repository:
         if owner is None:

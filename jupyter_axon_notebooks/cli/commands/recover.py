@@ -6,9 +6,7 @@ from typing import Any
 
 import click
 
-from ...defaults import data_folder
 from ...store.urls import shown_url
-from ...sync import read_origin
 from ...training.recovery import Recovery, Unrecorded, find_unrecorded, recover
 from ..group import FAILED
 from ..output import Column, local_time, note, progress, table, write, write_json
@@ -43,7 +41,7 @@ def command(session: Session, dry_run: bool, any_store: bool, as_json: bool) -> 
     else:
         with session.with_states(make=True) as (repository, states), progress("recording") as bar:
             task = bar.add_task("", total=len(noted))
-            for recovery in recover(repository, states, read_origin(data_folder()), noted):
+            for recovery in recover(repository, states, session.origin(), noted):
                 done.append(recovery)
                 bar.advance(task)
         _report(done, as_json=as_json)

@@ -26,7 +26,8 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.roles import Role, new_password, pass_lines
+from jupyter_axon_notebooks.store.passfile import pass_lines
+from jupyter_axon_notebooks.store.roles import Role, new_password
 from jupyter_axon_notebooks.store.server import examine_server, reaching
 
 from .apart import Opener, Shared, trained
@@ -284,7 +285,7 @@ def test_users_are_set_apart_once_though_the_answer_is_lost(
     url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{shared.name}"
     with closing(wire), closing(Store(url)) as store, closing(server.connect()) as owner:
         wire.armed = True
-        separation = store.separate_users([Role(name, "paula")], {name: "a secret"})
+        separation = store.separate_users([Role(name, "paula")], lambda _: {name: "a secret"})
         assert wire.cuts == 1
         assert Role(name, "paula") in separation.roles
         set_password = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s"
@@ -339,7 +340,7 @@ def test_a_password_lets_in_who_has_the_passfile_and_shows_up_nowhere(
     caplog.set_level(logging.DEBUG)
     password = new_password()
     with closing(Store(shared.url("postgres"))) as store:
-        store.separate_users([Role("guarded", "grace")], {"guarded": password})
+        store.separate_users([Role("guarded", "grace")], lambda _: {"guarded": password})
     hba = server.folder / "data/pg_hba.conf"
     hba.write_text("local all guarded scram-sha-256\n" + hba.read_text())
     with closing(server.connect()) as owner:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from jupyter_axon_notebooks.errors import NotFound, StoreError
+from jupyter_axon_notebooks.errors import NotFound, StoreError, WrongUser
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
@@ -32,6 +32,8 @@ from jupyter_axon_notebooks.store.fence import ROLES
 from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.sync import NotebookSync
+from jupyter_axon_notebooks.training.home import AxonWarning, Tracking, Untracked
+from jupyter_axon_notebooks.training.settings import settings
 
 from .apart import OF_NOTEBOOKS, Opener, Shared, document_of, trained
 
@@ -374,3 +376,24 @@ def test_a_large_notebook_can_be_made_and_saved(acting_as: Opener) -> None:
     found = alice.find_by_id(made.id)
     assert found is not None
     assert found.cells == changed
+
+
+def test_a_kernel_of_another_user_is_told_so_and_goes_on(
+    shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in (
+        ("JUPYTER_DATA_DIR", str(tmp_path)),
+        ("AXON_STORE_URL", shared.url("alice")),
+        ("AXON_USER", "bob"),
+    ):
+        monkeypatch.setenv(variable, value)
+    tracking = Tracking(settings())
+    told = "the role alice stands for the user alice there, but the user here is bob"
+    with pytest.raises(WrongUser, match=told):
+        tracking.home()
+    with pytest.warns(AxonWarning, match=told), pytest.raises(Untracked):
+        tracking.record(lambda home: home.origin)
+    monkeypatch.setenv("AXON_USER", "alice")
+    tracking = Tracking(settings())
+    assert tracking.home().store.shown_user == "alice"
+    tracking.close()

@@ -1,0 +1,62 @@
+"""JupyterHub with one PostgreSQL store: each user's server gets a database role of its own when it is spawned.
+
+For spawners that start servers as system users (LocalProcessSpawner). docs/jupyterhub.md explains it, and what differs
+for containers. Copy it into your ``jupyterhub_config.py``, or load it there with ``load_subconfig``.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+c = get_config()  # noqa: F821 - JupyterHub's
+
+# The store, as the owner of its tables. The hub's ~/.pgpass, or the file that PGPASSFILE names, has the password.
+OWNER_URL = os.environ.get("AXON_OWNER_URL", "postgresql+psycopg://axon_owner@db.example/axon")
+# The passfiles of all users. Everybody may pass through this folder, and only a user's own server reads its file.
+PASSFILES = Path(os.environ.get("AXON_PASSFILES", "/srv/jupyterhub/axon"))
+
+PASSFILES.mkdir(parents=True, exist_ok=True)
+PASSFILES.chmod(0o711)
+
+
+def role_of(user: str) -> str:
+    """Return the role of a user of the hub: user names may be longer than names of roles, and hold anything."""
+    if re.fullmatch("[a-z0-9_-]{1,50}", user):
+        return f"hub_{user}"
+    return f"hubuser_{hashlib.sha256(user.encode()).hexdigest()[:32]}"
+
+
+async def give_role(spawner) -> None:
+    """Make the user's role at the first spawn, and point the server at the store as that role."""
+    user = spawner.user.name
+    role = role_of(user)
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("jupyter-axon"),
+        "init-db",
+        f"--store-url={OWNER_URL}",
+        f"--user={user}={role}",
+        f"--passfiles={PASSFILES}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    if process.returncode:  # the server starts all the same: it opens the store as soon as it can
+        spawner.log.error("axon: no role for %s: %s", user, said.decode(errors="replace"))
+    passfile = PASSFILES / f"{role}.pgpass"
+    with suppress(LookupError, OSError):  # where servers run as the hub itself, there is nobody to give it to
+        shutil.chown(passfile, user)
+    url = make_url(OWNER_URL).set(username=role).update_query_dict({"passfile": str(passfile)})
+    option = "--AxonNotebooks.store_url="
+    spawner.args = [argument for argument in spawner.args if not argument.startswith(option)]
+    spawner.args.append(option + url.render_as_string())
+
+
+c.Spawner.pre_spawn_hook = give_role
