@@ -23,6 +23,7 @@ from .errors import InvalidData, NotFound
 from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
+from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
 from .states import StateFiles
 from .store import Store
@@ -46,6 +47,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Start the worker, which opens the store, and hand it to the handlers."""
+        for log in (self.log, self._server.log):  # the handlers' is the server's
+            log.addFilter(PRINTABLE_LOG)
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
         self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)

@@ -62,6 +62,14 @@ def rankable(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def number_text(value: float, sign: str = "") -> str:
+    """Return ``value`` for a person, in six digits; ``sign="+"`` marks positive numbers as well."""
+    try:
+        return f"{value:{sign}.6g}"
+    except OverflowError:  # an integer too large for a float
+        return f"{'-' if value < 0 else sign}1e308 or more"
+
+
 def rankable_metrics(metrics: Any) -> dict[str, float]:
     """Every name in ``metrics`` that resolves to a rankable number, with that number."""
     if not isinstance(metrics, dict):

@@ -272,11 +272,15 @@ def free_bytes(path: str) -> int | None:
         return None
 
 
+#: Bytes that :func:`size_text` counts up to: more than there are anywhere.
+_LARGEST: Final = 10**30
+
+
 def size_text(size: int) -> str:
     """``size`` bytes for a person: ``512 bytes``, ``1.5 GB`` (10⁹)."""
     if size < 1000:
         return f"{size} bytes"
-    amount = float(size)
+    amount = float(min(size, _LARGEST))  # a record may say anything
     for unit in ("kB", "MB", "GB"):
         amount /= 1000
         if amount < 999.95:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
 from ..metrics import direction, named_values, rankable, resolve
+from ..printable import printable
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -355,7 +356,9 @@ class Session:
                 if latest is not None and metric not in named_values(latest.metrics):
                     raise _NoMetric(metric, latest)
                 asked = (
-                    f"mode is {mode!r}" if mode else f"whether less or more {metric} is better is not known"
+                    f"mode is {mode!r}"
+                    if mode
+                    else f"whether less or more {printable(metric)} is better is not known"
                 )
                 raise ValueError(f'{asked}; give mode="min" or mode="max"')
             stored = None if home is None else home.repository.get_best_checkpoint(id, metric, mode == "min")
@@ -429,7 +432,9 @@ class Session:
         if found is None:
             ids = home.repository.checkpoint_ids_beginning(id) if id else []
             if len(ids) > 1:
-                raise ValueError(f"{id} could be any of {len(ids)} checkpoints: {', '.join(ids[:5])}")
+                raise ValueError(
+                    printable(f"{id} could be any of {len(ids)} checkpoints: {', '.join(ids[:5])}")
+                )
             found = home.repository.get_checkpoint(ids[0]) if ids else None
         if found is None:
             raise NotFound("checkpoint", id)
