@@ -240,6 +240,22 @@ def direction(name: str) -> Literal["min", "max"] | None:
     return "max" if _VAGUE in words else None
 
 
+def is_no_deeper(metrics: Any, levels: int) -> bool:
+    """Whether ``metrics`` has at most so many containers inside each other."""
+    layer = [metrics]
+    for _ in range(levels + 1):
+        inner: list[Any] = []
+        for value in layer:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return True
+        layer = inner
+    return False
+
+
 def _is_ordinary(metrics: Any) -> bool:
     """Whether ``metrics`` is what it nearly always is, an object of finite numbers: nothing in it needs a closer look."""
     return isinstance(metrics, dict) and all(

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final
@@ -228,6 +229,12 @@ class Folder:
             yield
         finally:
             os.close(fd)
+
+    def touch(self) -> None:
+        """Set the folder's time to now, as if a name in it had changed; to the nanosecond, where the system keeps that."""
+        moment = time.time_ns()
+        with contextlib.suppress(OSError):
+            os.utime(self.path if self._fd is None else self._fd, ns=(moment, moment))
 
     def sync(self) -> None:
         """Return when the names in this folder are on the disk, where the system can tell."""

@@ -204,7 +204,7 @@ class Session:
             return notebook
         waiting = {str(noted.unrecorded.checkpoint.id): noted for noted in self._noted}
         # Of what is noted no more, somebody else has taken care, or the user has deleted it.
-        left = [noted.unrecorded for noted in self._noted if noted.is_there(home.states)]
+        left = [noted.unrecorded for noted in self._noted]
         for done in recover(home.repository, home.states, home.origin, left, notebook.id):
             if done.trouble is not None:
                 say(f"A checkpoint stays unrecorded, in {done.where}: {done.trouble}")
@@ -213,6 +213,11 @@ class Session:
                 noted.checkpoint.was_recorded(record)
         self._noted = []
         return notebook
+
+    def _catch_up(self) -> None:
+        """Record what could not be recorded before, if the store is available now."""
+        with self._lock, suppress(Untracked):
+            self._tracking.record(self._caught_up, at_once=True)
 
     def _settle(self, home: Home) -> None:
         if self._noted:
@@ -268,7 +273,9 @@ class Session:
         )
         with suppress(Exception):  # a checkpoint without it is worth more than none
             noted.executed, noted.environment = executed_cells(), environment(self._folder)
-        made = Checkpoint(noted.as_record(), self._tracking.states, is_recorded=False)
+        made = Checkpoint(
+            noted.as_record(), self._tracking.states, is_recorded=False, catch_up=self._catch_up
+        )
         try:
             noted.write(self._tracking.states())
         except AxonError as error:
@@ -392,9 +399,8 @@ class Session:
 
     def _here(self) -> tuple[Home | None, str]:
         """The store and this notebook's record in it; no store where there is none and this process has made checkpoints."""
-        with suppress(Untracked):
-            if self._noted:
-                self._tracking.record(self._caught_up, at_once=True)
+        if self._noted:
+            self._catch_up()
         try:
             home = self._tracking.home()
             id = self._look_up(home).id
