@@ -23,11 +23,12 @@ _LONGEST: Final = 64 << 20
 
 
 class Note(NamedTuple):
-    """What is to be recorded of a checkpoint, and whose folder its files are in."""
+    """What is to be recorded of a checkpoint, whose folder its files are in, and when that was written."""
 
     notebook_id: str
     checkpoint_id: str
     document: dict[str, Any]
+    written_at: float = 0.0
 
 
 def write_note(root: str, note: Note) -> None:
@@ -96,7 +97,7 @@ def read_note(root: str, notebook_id: str, checkpoint_id: str) -> Note | None:
     path = os.path.join(root, notebook_id, checkpoint_id)
     try:
         with Folder(path) as folder, os.fdopen(folder.open(NOTE), "rb") as file:
-            octets = file.read(_LONGEST + 1)
+            octets, written_at = file.read(_LONGEST + 1), os.fstat(file.fileno()).st_mtime
         if len(octets) > _LONGEST:
             raise ValueError(f"it is larger than {_LONGEST} bytes")
         document = json.loads(octets)
@@ -106,7 +107,7 @@ def read_note(root: str, notebook_id: str, checkpoint_id: str) -> Note | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise StateError(f"{os.path.join(path, NOTE)} cannot be read: {error}") from error
-    return Note(notebook_id, checkpoint_id, document)
+    return Note(notebook_id, checkpoint_id, document, written_at)
 
 
 def _folders(path: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Final, Literal
 
 import msgspec
@@ -136,7 +136,7 @@ def find_unrecorded(
 def _unrecorded(note: Note) -> Unrecorded:
     """What a note says, checked: anybody may have written it who can write into the home of state files.
 
-    A time that is yet to come is taken for now, or the checkpoint would stay the newest until then.
+    A time that is yet to come gives way to that of the file, or the checkpoint would stay the newest until then.
 
     Raises
     ------
@@ -174,7 +174,9 @@ def _unrecorded(note: Note) -> Unrecorded:
     for part, digest in (new.digests or {}).items():
         if _DIGEST.fullmatch(digest) is None:
             raise InvalidData(f"$.checkpoint.digests.{part}", "expected a SHA-256 in hex")
-    unrecorded.made_at = min(unrecorded.made_at, now())
+    if unrecorded.made_at > (moment := now()):
+        seconds = min(max(note.written_at, 0.0), moment.timestamp())
+        unrecorded.made_at = datetime.fromtimestamp(seconds, timezone.utc)
     if run is not None:
         run.started_at = min(run.started_at, unrecorded.made_at)
     return unrecorded
