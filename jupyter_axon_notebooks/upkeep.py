@@ -22,7 +22,7 @@ from .training.recovery import BackgroundRecovery
 #: Seconds between two looks.
 _INTERVAL = 3600.0
 #: Seconds between two looks for checkpoints that are still to be recorded.
-_RECOVERY_INTERVAL = 5.0
+_RECOVERY_INTERVAL = 2.0
 #: Seconds of work after which to rest.
 _TURN = 0.02
 #: After it, rest this many times as long as it took: a tenth of the time is work at most.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from jupyter_axon_notebooks.errors import StoreError
@@ -30,7 +32,14 @@ from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import NOTE, move_checkpoint
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
-from jupyter_axon_notebooks.training.recovery import Recovery, Unrecorded, find_unrecorded, recover
+from jupyter_axon_notebooks.training.recovery import (
+    BackgroundRecovery,
+    Recovery,
+    Unrecorded,
+    find_unrecorded,
+    recover,
+)
+from jupyter_axon_notebooks.training.runs import this_host, this_process
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -514,3 +523,104 @@ def test_two_that_record_the_same_at_once_record_it_once(
         assert all(states.holds(one.model_state_path, notebook.id) for one in made)
         assert list(find_unrecorded(states)) == []
         assert len(records.list_runs(notebook.id)) == 1
+
+
+# In a server
+
+
+@pytest.fixture
+def background(records: NotebookRepository, states: StateFiles) -> BackgroundRecovery:
+    return BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
+
+
+def taken(background: BackgroundRecovery) -> list[str]:
+    """What a look records, and what is told of it."""
+    done = [one for one in background.look() if one is not None]
+    return [
+        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}" for one in done
+    ]
+
+
+def test_a_run_that_goes_on_is_left_to_its_process(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    noted = [leave("a", 0), leave("b", 1)]
+    for one in noted:
+        assert one.run is not None
+        one.run.process = this_process()
+        one.write(states)
+    assert taken(background) == []
+    assert taken(background) == []
+    last = noted[-1]
+    assert last.run is not None
+    last.run.status = RunStatus.FAILED  # the cell failed, and the kernel lives on
+    last.write(states)
+    assert taken(background) == ["a", "b"]
+    assert taken(background) == []
+
+
+def test_a_run_whose_process_ends_is_recorded(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave, records: NotebookRepository
+) -> None:
+    noted = leave("a")
+    assert noted.run is not None
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        started_at = datetime.fromtimestamp(psutil.Process(process.pid).create_time(), timezone.utc)
+        noted.run.process = RunProcess(host=this_host(), pid=process.pid, started_at=started_at)
+        noted.write(states)
+        assert taken(background) == []
+        process.communicate()
+    assert taken(background) == ["a"]
+    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+
+
+def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("a")
+    assert noted.run is not None
+    noted.run.process = RunProcess(host="another machine", pid=1, started_at=now())
+    noted.write(states)
+    assert taken(background) == []
+    noted.made_at = now() - timedelta(minutes=61)
+    noted.write(states)
+    assert taken(background) == ["a"]
+
+
+@pytest.mark.parametrize("other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}])
+def test_what_is_not_the_servers_stays(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave, other: dict[str, str]
+) -> None:
+    note = change(leave("theirs", 0), states, **other)
+    leave("ours", 1)
+    assert taken(background) == ["ours"]
+    assert note.exists()
+
+
+def test_what_cannot_be_recorded_is_told_once_until_it_changes(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("hostile", 0)
+    change(noted, states, made_at="never")
+    leave("good", 1)
+    assert taken(background) == ["not hostile", "good"]
+    leave("other", 2)
+    assert taken(background) == ["not hostile", "other"]
+    assert taken(background) == []
+    noted.write(states)
+    assert taken(background) == ["hostile"]
+
+
+def test_a_look_goes_on_once_the_store_is_available(states: StateFiles, leave: Leave, tmp_path: Path) -> None:
+    leave("a", 0)
+    leave("b", 1)
+    with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
+        background = BackgroundRecovery(
+            NotebookRepository(store, states=states), states, ORIGIN, "memory://", None
+        )
+        with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(2):
+                with pytest.raises(StoreError):
+                    taken(background)
+        assert taken(background) == ["a", "b"]

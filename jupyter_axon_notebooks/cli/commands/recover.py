@@ -44,6 +44,8 @@ def command(session: Session, dry_run: bool, any_store: bool, all_users: bool, a
             noted.append(found)
     if dry_run:
         _list(noted, as_json=as_json)
+        for recovery in done:
+            note(f"{recovery.where}: {recovery.trouble}")
     else:
         with session.with_states(make=True) as (repository, states), progress("recording") as bar:
             task = bar.add_task("", total=len(noted))
