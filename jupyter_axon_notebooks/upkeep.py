@@ -23,6 +23,8 @@ from .training.recovery import BackgroundRecovery
 _INTERVAL = 3600.0
 #: Seconds between two looks for checkpoints that are still to be recorded.
 _RECOVERY_INTERVAL = 2.0
+#: Checkpoints that cannot be recorded whose reason is logged; the others are counted.
+_TROUBLES_TOLD = 10
 #: Seconds of work after which to rest.
 _TURN = 0.02
 #: After it, rest this many times as long as it took: a tenth of the time is work at most.
@@ -127,13 +129,22 @@ class Upkeep:
             self._stopping.wait(_RECOVERY_INTERVAL)
 
     def _record_noted(self, recovery: BackgroundRecovery) -> None:
-        recorded = 0
+        recorded = troubles = 0
         for done in self._paced(recovery.look(), _Pace(self._stopping)):
             if done is not None and done.trouble is not None:
-                self._log.warning("axon: a checkpoint stays unrecorded, in %s: %s", done.where, done.trouble)
+                troubles += 1
+                if troubles <= _TROUBLES_TOLD:
+                    self._log.warning(
+                        "axon: a checkpoint stays unrecorded, in %s: %s", done.where, done.trouble
+                    )
             recorded += done is not None and done.checkpoint is not None
             if self._store.is_lost:
                 break
+        if troubles > _TROUBLES_TOLD:
+            self._log.warning(
+                "axon: %d more checkpoints stay unrecorded; `jupyter axon recover --dry-run` lists why",
+                troubles - _TROUBLES_TOLD,
+            )
         if recorded:
             self._log.info("axon: recorded %d checkpoints made while the store was unavailable", recorded)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -54,6 +55,8 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _ATTEMPTS: Final = 3
 #: How long after its last checkpoint a run counts as going on where its process cannot be seen.
 _UNSEEN: Final = timedelta(hours=1)
+#: Seconds after which every folder is looked into again: some file systems keep times to two seconds only.
+_MEMORY: Final = 3600.0
 
 
 class Unrecorded(Record, kw_only=True):
@@ -392,11 +395,12 @@ class BackgroundRecovery:
         self._owner = owner
         # By notebook, what need not be looked at again: the time of its folder, and the run that is waited for.
         self._seen: dict[str, tuple[int, Unrecorded | None]] = {}
+        self._forget_at = time.monotonic() + _MEMORY
 
     def look(self) -> Iterator[Recovery | None]:
         """Record what there is to record; None after each folder that was looked into.
 
-        What cannot be recorded is told once, and again only after its notebook's folder has changed.
+        What cannot be recorded is told once, and again when its notebook's folder has changed, or after an hour.
 
         Raises
         ------
@@ -404,6 +408,9 @@ class BackgroundRecovery:
             When the store is unavailable; the next look goes on from there.
         """
         folders = dict(note_folders(self._states.root))
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + _MEMORY
+            self._seen.clear()
         self._seen = {id: seen for id, seen in self._seen.items() if id in folders}
         for notebook_id, changed_at in folders.items():
             seen_at, waits_for = self._seen.get(notebook_id, (None, None))
