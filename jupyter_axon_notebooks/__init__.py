@@ -67,12 +67,10 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def _watch_kernel() -> None:
     """Note from now on what the kernel executes, where this is imported in one."""
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = None if get_ipython is None else get_ipython()
-    if shell is not None:
-        from .training.executed import watch
+    if "IPython" in sys.modules:
+        from .training.executed import watch_shell
 
-        watch(shell)
+        watch_shell()
 
 
 _watch_kernel()

@@ -7,9 +7,17 @@ knows a status code.
 
 from __future__ import annotations
 
+from .printable import printable
+
 
 class AxonError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of every error this project raises on purpose.
+
+    Messages quote what others wrote and are shown in terminals: as text, they hold no control characters.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class NotFound(AxonError):

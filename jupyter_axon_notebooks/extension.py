@@ -23,12 +23,15 @@ from .errors import InvalidData, NotFound
 from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
+from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
 from .states import StateFiles
 from .store import Store
 from .store.damage import open_for_work
+from .store.urls import file_of, shown_url
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
 from .sync.files import read_file
+from .training.recovery import BackgroundRecovery
 from .upkeep import Upkeep
 
 #: Worker threads: what a request does to the store or the disk happens in one of them.
@@ -46,6 +49,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Start the worker, which opens the store, and hand it to the handlers."""
+        for log in (self.log, self._server.log):  # the handlers' is the server's
+            log.addFilter(PRINTABLE_LOG)
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
         self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)
@@ -85,9 +90,28 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.mark_id)
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
         served = None if self.identity_from_request else self.user_id
-        upkeep = Upkeep(store, repository, states, self.history_limit, served, self.log)
+        url = shown_url(self.store_url)
+        recovery = None
+        if url != "memory://":  # a checkpoint would be gone with the server, and its note already
+            recovery = BackgroundRecovery(repository, states, origin, url, served)
+        upkeep = Upkeep(
+            store,
+            repository,
+            states,
+            self.history_limit,
+            served,
+            self.log,
+            recovery=recovery,
+            reopen=self._reopen,
+        )
         upkeep.start()
         return Home(store, repository, states, origin, upkeep)
+
+    def _reopen(self) -> None:
+        """Have a store opened again whose file was replaced; while there is none, it may be about to come back."""
+        path = file_of(self.store_url)
+        if path is not None and path.exists():
+            self._sync.reopen()
 
     @property
     def _server(self) -> Any:

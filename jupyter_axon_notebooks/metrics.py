@@ -62,6 +62,14 @@ def rankable(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def number_text(value: float, sign: str = "") -> str:
+    """Return ``value`` for a person, in six digits; ``sign="+"`` marks positive numbers as well."""
+    try:
+        return f"{value:{sign}.6g}"
+    except OverflowError:  # an integer too large for a float
+        return f"{'-' if value < 0 else sign}1e308 or more"
+
+
 def rankable_metrics(metrics: Any) -> dict[str, float]:
     """Every name in ``metrics`` that resolves to a rankable number, with that number."""
     if not isinstance(metrics, dict):
@@ -230,6 +238,22 @@ def direction(name: str) -> Literal["min", "max"] | None:
                 flipped = _FLIPPING.intersection(words[:last])
                 return found if not flipped else ("max" if found == "min" else "min")
     return "max" if _VAGUE in words else None
+
+
+def is_no_deeper(metrics: Any, levels: int) -> bool:
+    """Whether ``metrics`` has at most so many containers inside each other."""
+    layer = [metrics]
+    for _ in range(levels + 1):
+        inner: list[Any] = []
+        for value in layer:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return True
+        layer = inner
+    return False
 
 
 def _is_ordinary(metrics: Any) -> bool:

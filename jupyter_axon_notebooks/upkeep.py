@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from .errors import AxonError
@@ -16,9 +17,14 @@ from .states import StateFiles
 from .states.folders import size_text
 from .states.tidy import tidy
 from .store import Store
+from .training.recovery import BackgroundRecovery
 
 #: Seconds between two looks.
 _INTERVAL = 3600.0
+#: Seconds between two looks for checkpoints that are still to be recorded.
+_RECOVERY_INTERVAL = 2.0
+#: Checkpoints that cannot be recorded whose reason is logged; the others are counted.
+_TROUBLES_TOLD = 10
 #: Seconds of work after which to rest.
 _TURN = 0.02
 #: After it, rest this many times as long as it took: a tenth of the time is work at most.
@@ -30,7 +36,10 @@ _T = TypeVar("_T")
 
 
 class Upkeep:
-    """A thread that sweeps leftovers when it starts, and looks after the store then and every hour.
+    """Threads that look after the store in the background.
+
+    One sweeps leftovers when it starts, and looks after the store then and every hour. The other records checkpoints that
+    were made while the store was unavailable.
 
     Several servers may do so on one store at once.
 
@@ -46,6 +55,10 @@ class Upkeep:
         everybody's.
     interval : float
         Seconds between two looks.
+    recovery : BackgroundRecovery, optional
+        What was noted while the store was unavailable.
+    reopen : callable, optional
+        Asked to have the store opened again when its file was removed or replaced.
     """
 
     def __init__(
@@ -57,6 +70,9 @@ class Upkeep:
         user_id: str | None,
         log: logging.Logger,
         interval: float = _INTERVAL,
+        *,
+        recovery: BackgroundRecovery | None = None,
+        reopen: Callable[[], object] = lambda: None,
     ) -> None:
         self._store = store
         self._repository = repository
@@ -67,18 +83,25 @@ class Upkeep:
         self._interval = interval
         self._waiting: set[str] = set()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="axon-upkeep", daemon=True)
+        self._reopen = reopen
+        self._threads = [threading.Thread(target=self._work, name="axon-upkeep", daemon=True)]
+        if recovery is not None:
+            recovering = partial(self._recover, recovery)
+            self._threads.append(threading.Thread(target=recovering, name="axon-recovery", daemon=True))
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Stop after the step that is being done; False when ``timeout`` seconds were not enough."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         with self._trouble_told("the state files"):
@@ -87,6 +110,43 @@ class Upkeep:
             with self._trouble_told("the store"):
                 self.look()
             self._stopping.wait(self._interval)
+
+    def _recover(self, recovery: BackgroundRecovery) -> None:
+        """Look again and again for checkpoints that are still to be recorded."""
+        told: str | None = None
+        while not self._stopping.is_set():
+            try:
+                if self._store.is_lost:
+                    self._reopen()
+                else:
+                    self._record_noted(recovery)
+                told = None
+            except Exception as error:  # noqa: BLE001 - what is in the way now may be gone at the next look
+                trouble = str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
+                if trouble != told:
+                    told = trouble
+                    self._log.warning("axon: what trainings could not record has to wait: %s", trouble)
+            self._stopping.wait(_RECOVERY_INTERVAL)
+
+    def _record_noted(self, recovery: BackgroundRecovery) -> None:
+        recorded = troubles = 0
+        for done in self._paced(recovery.look(), _Pace(self._stopping)):
+            if done is not None and done.trouble is not None:
+                troubles += 1
+                if troubles <= _TROUBLES_TOLD:
+                    self._log.warning(
+                        "axon: a checkpoint stays unrecorded, in %s: %s", done.where, done.trouble
+                    )
+            recorded += done is not None and done.checkpoint is not None
+            if self._store.is_lost:
+                break
+        if troubles > _TROUBLES_TOLD:
+            self._log.warning(
+                "axon: %d more checkpoints stay unrecorded; `jupyter axon recover --dry-run` lists why",
+                troubles - _TROUBLES_TOLD,
+            )
+        if recorded:
+            self._log.info("axon: recorded %d checkpoints made while the store was unavailable", recorded)
 
     @contextmanager
     def _trouble_told(self, what: str) -> Iterator[None]:

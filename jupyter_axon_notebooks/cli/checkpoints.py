@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..metrics import direction, resolve
+from ..metrics import direction, number_text, resolve
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
 from ..states.folders import size_text
@@ -79,7 +79,7 @@ def metrics_text(metrics: Any, first: Sequence[str] = (), most: int = 4) -> str:
     if not isinstance(metrics, dict):
         return ""
     numbers = [
-        f"{name}={value:.6g}"
+        f"{name}={number_text(value)}"
         for name in dict.fromkeys((*first, *metrics))
         if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
     ]

@@ -127,7 +127,7 @@ def _look_at_states(
                 "restore a backup of the store for these",
             )
         )
-    states = survey(root, known, progress)
+    states = survey(session.states(), known, progress)
     if not is_all:
         states = states._replace(unknown=[], unfinished=[])
     free = free_bytes(_existing(root))
@@ -142,6 +142,7 @@ def _look_at_states(
         "folders being written": states.unfinished if known is not None and is_all else None,
         "folders to be recorded": states.noted,
         "missing files": states.missing if known is not None else None,
+        "files out of reach": states.refused if known is not None else None,
     }
     found.problems += _states_problems(root, states, free)
 
@@ -186,6 +187,15 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
             f"{count} named by records cannot be found; the first: {first['path']}",
             "these checkpoints cannot be restored; their metrics are still there",
             "put the files back (a disk that is not mounted?), or delete the checkpoints",
+        )
+    if states.refused:
+        first = states.refused[0]
+        count = f"{len(states.refused)} state file" + ("s" if len(states.refused) > 1 else "")
+        yield Problem(
+            "state-files-out-of-reach",
+            f"{count} named by records may not be read; the first: {first['path']} ({first['reason']})",
+            "these checkpoints cannot be restored or downloaded: state files are read only below the configured folders",
+            "add the folder of the files to c.AxonNotebooks.extra_states_roots, or delete the checkpoints",
         )
     if states.noted:
         count = f"{len(states.noted)} checkpoint" + ("s" if len(states.noted) > 1 else "")

@@ -11,15 +11,16 @@ import click
 
 from .._version import __version__
 from ..errors import AxonError, NotFound, StoreError
+from ..printable import printable
 from . import commands as _commands
-from .output import note, shown
+from .output import note
 
 FAILED, WRONG_USAGE, NOT_FOUND, NO_STORE, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class _Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(" ".join(shown(message).split("\n")))
+        super().__init__(printable(message))
         self.exit_code = exit_code  # type: ignore[misc]  # click leaves it to instances elsewhere
 
 
@@ -53,6 +54,9 @@ class Commands(click.Group):
             raise _Failure(str(error), NO_STORE) from error
         except AxonError as error:
             raise _Failure(str(error), FAILED) from error
+        except click.ClickException as error:
+            error.message = printable(error.message, keep="\n")  # type: ignore[misc]
+            raise
         except BrokenPipeError:
             raise  # whoever read the output has had enough, which click knows
         except OSError as error:

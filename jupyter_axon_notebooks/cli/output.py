@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -16,13 +15,14 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 from rich.text import Text
 
+from .. import printable as texts
+from ..printable import printable, printable_json
+
 #: Columns where the output is no terminal: as many as a row takes.
 _UNLIMITED = 100_000
 _SHORTEST_ID = 8
 #: How often a counter is drawn anew: drawing takes longer than reading a document.
 _STEP = 100
-# What would move the cursor, change colours or have no UTF-8 form. Records hold what others wrote.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 #: A column: its heading, perhaps with rich's options for it.
 Column = str | tuple[str, dict[str, Any]]
@@ -36,20 +36,14 @@ STATUS_STYLES = {
 }
 
 
-def shown(text: str) -> str:
-    """``text`` fit for a terminal: control characters and lone surrogates are written as escapes."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
 def first_line(text: str, length: int = 100) -> str:
     """The first line of ``text`` that is not blank, cut to ``length`` characters."""
-    line = next((line for line in text.splitlines() if line.strip()), "").strip()
-    return line if len(line) <= length else line[: length - 1] + "…"
+    return texts.shorten(next((line for line in text.splitlines() if line.strip()), "").strip(), length)
 
 
 def local_time(moment: datetime | None) -> str:
     """``moment`` on this machine's clock, to the second; empty where there is none."""
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "" if moment is None else texts.local_time(moment)
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
@@ -91,13 +85,14 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
 
 def _cell(value: Any) -> RenderableType:
     style = value.style if isinstance(value, Text) else ""
-    return Text(shown(str(value)), style=style)
+    return Text(printable(str(value)), style=style)
 
 
 def write(*renderables: RenderableType) -> None:
     """Print to standard output: in colour and to its width on a terminal, else plain and as wide as needed."""
     console = _console(sys.stdout)
-    for renderable in renderables:
+    for given in renderables:
+        renderable = _printable(given)
         if console.is_terminal:
             console.print(renderable, highlight=False, markup=False, emoji=False)
             continue
@@ -107,9 +102,14 @@ def write(*renderables: RenderableType) -> None:
         click.echo("\n".join(lines).encode(_encoding(), "backslashreplace"))
 
 
+def _printable(renderable: RenderableType) -> RenderableType:
+    """Make plain texts printable; the cells of tables are already."""
+    return printable(renderable, keep="\n") if isinstance(renderable, str) else renderable
+
+
 def write_json(value: Any) -> None:
-    """Print ``value`` as JSON to standard output."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    """Print ``value`` as JSON to standard output; what a terminal would interpret is escaped in it."""
+    text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
     try:
         octets = text.encode(_encoding())
     except UnicodeEncodeError:
@@ -117,9 +117,16 @@ def write_json(value: Any) -> None:
     click.echo(octets)
 
 
+def write_line(text: str) -> None:
+    """Print a line that scripts read: unchanged, unless a terminal shows it."""
+    if _console(sys.stdout).is_terminal:
+        text = printable(text)
+    click.echo(text.encode(_encoding(), "backslashreplace"))
+
+
 def note(text: str) -> None:
     """Say something beside the result, on standard error."""
-    click.echo(shown(text), err=True)
+    click.echo(printable(text), err=True)
 
 
 def progress(description: str, *, in_bytes: bool = False) -> Progress:
@@ -127,7 +134,7 @@ def progress(description: str, *, in_bytes: bool = False) -> Progress:
     console = _console(sys.stderr)
     console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
     counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn(shown(description)), BarColumn(), counted)
+    columns = (TextColumn(printable(description), markup=False), BarColumn(), counted)
     return Progress(*columns, console=console, transient=True)
 
 

@@ -21,7 +21,9 @@ _NEWEST = 4
 _LONGEST_REASON = 200
 #: Characters in a file's name before its suffix; no file system takes more than 255 bytes in all.
 _LONGEST_STEM = 60
-_NO_FILE_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]+')
+_NO_FILE_NAME = re.compile(
+    r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]+'
+)
 
 
 def notebook_text(content: dict[str, Any]) -> str:

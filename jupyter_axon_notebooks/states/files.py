@@ -11,7 +11,16 @@ from typing import BinaryIO, Final
 
 from ..errors import AxonError, InvalidData, NotFound
 from .folders import Folder, explained, free_bytes, make_folders, no_space
-from .layout import MARKS, STATE_NAMES, Part, check_id, is_path_text, state_name, temporary_name
+from .layout import (
+    MARKS,
+    STATE_NAMES,
+    Part,
+    can_name_folders,
+    check_id,
+    is_path_text,
+    state_name,
+    temporary_name,
+)
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
@@ -241,11 +250,13 @@ class StateFiles:
         Not even should the store be set back to an older state, from a backup, that does not know the checkpoint.
         Where it cannot be noted, nothing is lost: the record still vouches for the files.
         """
+        if not can_name_folders(notebook_id, checkpoint_id):
+            return
         with (
             contextlib.suppress(OSError),
             Folder(self._root) as root,
-            root.enter(check_id(notebook_id, "$.notebook_id")) as home,
-            home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder,
+            root.enter(notebook_id) as home,
+            home.enter(checkpoint_id) as folder,
             folder.locked(),
         ):
             for name in MARKS.intersection(folder.names()):
@@ -257,29 +268,31 @@ class StateFiles:
         Whoever is to remove the files afterwards may be killed before: then a sweep does it, once it finds no record.
         Where it cannot be noted, they would stay.
         """
+        if not can_name_folders(notebook_id, *([] if checkpoint_id is None else [checkpoint_id])):
+            return
         with (
             contextlib.suppress(OSError),
             Folder(self._root) as root,
-            root.enter(check_id(notebook_id, "$.notebook_id")) as home,
+            root.enter(notebook_id) as home,
         ):
             if checkpoint_id is None:
                 mark(home, self._store_id)
                 return
-            with home.enter(check_id(checkpoint_id, "$.checkpoint_id")) as folder, folder.locked():
+            with home.enter(checkpoint_id) as folder, folder.locked():
                 mark(folder, self._store_id)
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         """Remove all state files of a checkpoint; none is fine. What lies behind a link stays.
 
+        A record that was loaded may have an id that names no folder: there is nothing to remove then.
+
         Raises
         ------
-        InvalidData
-            If an id cannot name a folder.
         StateError
             If they cannot be removed.
         """
-        check_id(notebook_id, "$.notebook_id")
-        check_id(checkpoint_id, "$.checkpoint_id")
+        if not can_name_folders(notebook_id, checkpoint_id):
+            return
         with (
             explained("remove", self._root),
             contextlib.suppress(FileNotFoundError),
@@ -292,7 +305,8 @@ class StateFiles:
 
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove all state files of all checkpoints of a notebook, as :meth:`remove_checkpoint` does."""
-        check_id(notebook_id, "$.notebook_id")
+        if not can_name_folders(notebook_id):
+            return
         with (
             explained("remove", self._root),
             contextlib.suppress(FileNotFoundError),
@@ -306,10 +320,9 @@ class StateFiles:
         Where ids cannot name folders, there is none.
         """
         folder, name = os.path.split(path)
-        try:
-            below = os.path.join(check_id(notebook_id, "$.notebook_id"), check_id(checkpoint_id, "$.id"))
-        except InvalidData:
+        if not can_name_folders(notebook_id, checkpoint_id):
             return False
+        below = os.path.join(notebook_id, checkpoint_id)
         roots = (self._root, os.path.realpath(self._root))
         return name in STATE_NAMES and folder in [os.path.join(root, below) for root in roots]
 
@@ -320,14 +333,12 @@ class StateFiles:
 
         Raises
         ------
-        InvalidData
-            If an id cannot name a folder.
         StateError
             When they cannot be renamed.
         """
-        check_id(notebook_id, "$.notebook_id")
-        check_id(checkpoint_id, "$.checkpoint_id")
         aside: list[str] = []
+        if not can_name_folders(notebook_id, checkpoint_id):
+            return aside
         with (
             explained("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
@@ -348,8 +359,8 @@ class StateFiles:
 
         Raises as :meth:`set_aside` does.
         """
-        check_id(notebook_id, "$.notebook_id")
-        check_id(checkpoint_id, "$.checkpoint_id")
+        if not can_name_folders(notebook_id, checkpoint_id):
+            return
         with (
             explained("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final
@@ -229,6 +230,12 @@ class Folder:
         finally:
             os.close(fd)
 
+    def touch(self) -> None:
+        """Set the folder's time to now, as if a name in it had changed; to the nanosecond, where the system keeps that."""
+        moment = time.time_ns()
+        with contextlib.suppress(OSError):
+            os.utime(self.path if self._fd is None else self._fd, ns=(moment, moment))
+
     def sync(self) -> None:
         """Return when the names in this folder are on the disk, where the system can tell."""
         if self._fd is not None:
@@ -272,11 +279,15 @@ def free_bytes(path: str) -> int | None:
         return None
 
 
+#: Bytes that :func:`size_text` counts up to: more than there are anywhere.
+_LARGEST: Final = 10**30
+
+
 def size_text(size: int) -> str:
     """``size`` bytes for a person: ``512 bytes``, ``1.5 GB`` (10⁹)."""
     if size < 1000:
         return f"{size} bytes"
-    amount = float(size)
+    amount = float(min(size, _LARGEST))  # a record may say anything
     for unit in ("kB", "MB", "GB"):
         amount /= 1000
         if amount < 999.95:

@@ -92,6 +92,16 @@ def check_id(id: str, field: str) -> str:
     raise InvalidData(field, f"cannot name a folder of state files: it {reason}")
 
 
+def can_name_folders(*ids: str) -> bool:
+    """Whether each of ``ids`` can name a folder; where one cannot, no state file was ever written under it."""
+    try:
+        for id in ids:
+            check_id(id, "$.id")
+    except InvalidData:
+        return False
+    return True
+
+
 def _length(text: str) -> int | None:
     try:
         return len(text.encode())

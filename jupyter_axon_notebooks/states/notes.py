@@ -23,15 +23,18 @@ _LONGEST: Final = 64 << 20
 
 
 class Note(NamedTuple):
-    """What is to be recorded of a checkpoint, and whose folder its files are in."""
+    """What is to be recorded of a checkpoint, whose folder its files are in, and when that was written."""
 
     notebook_id: str
     checkpoint_id: str
     document: dict[str, Any]
+    written_at: float = 0.0
 
 
 def write_note(root: str, note: Note) -> None:
     """Put a note beside the state files of a checkpoint, whole and durable, in place of an earlier one.
+
+    The time of the notebook's folder changes, so that who looks for notes need not look into folders that stay the same.
 
     Raises
     ------
@@ -59,6 +62,7 @@ def write_note(root: str, note: Note) -> None:
                 raise
             for changed in (folder, home, top):
                 changed.sync()
+            home.touch()
 
 
 def has_note(root: str, notebook_id: str, checkpoint_id: str) -> bool:
@@ -66,24 +70,44 @@ def has_note(root: str, notebook_id: str, checkpoint_id: str) -> bool:
     return os.path.lexists(os.path.join(root, notebook_id, checkpoint_id, NOTE))
 
 
-def read_notes(root: str) -> Iterator[Note | StateError]:
-    """All notes below a root; in place of one that cannot be read, the error that says why."""
-    for notebook_id, home in _folders(root):
-        for checkpoint_id, path in _folders(home):
-            try:
-                with Folder(path) as folder:
-                    if NOTE not in folder.names():
-                        continue
-                    with os.fdopen(folder.open(NOTE), "rb") as file:
-                        document = json.loads(file.read(_LONGEST))
-                if not isinstance(document, dict):
-                    raise ValueError("expected an object")
-            except FileNotFoundError:
-                continue  # somebody else has taken it in
-            except (OSError, ValueError, RecursionError) as error:
-                yield StateError(f"{os.path.join(path, NOTE)} cannot be read: {error}")
-            else:
-                yield Note(notebook_id, checkpoint_id, document)
+def note_folders(root: str) -> Iterator[tuple[str, int]]:
+    """Yield the notebooks that may have notes, with the time (in ns) that changes whenever one is written."""
+    for name, path in _folders(root):
+        with contextlib.suppress(OSError):
+            yield name, os.stat(path).st_mtime_ns
+
+
+def list_notes(root: str, notebook_id: str) -> list[str]:
+    """Return the ids of a notebook's checkpoints that have a note; the one with the last note comes last."""
+    found: list[tuple[int, str]] = []
+    for checkpoint_id, path in _folders(os.path.join(root, notebook_id)):
+        with contextlib.suppress(OSError):
+            found.append((os.lstat(os.path.join(path, NOTE)).st_mtime_ns, checkpoint_id))
+    return [checkpoint_id for _, checkpoint_id in sorted(found)]
+
+
+def read_note(root: str, notebook_id: str, checkpoint_id: str) -> Note | None:
+    """Return a checkpoint's note; None where it is gone, since somebody else has taken care of it.
+
+    Raises
+    ------
+    StateError
+        If it cannot be read.
+    """
+    path = os.path.join(root, notebook_id, checkpoint_id)
+    try:
+        with Folder(path) as folder, os.fdopen(folder.open(NOTE), "rb") as file:
+            octets, written_at = file.read(_LONGEST + 1), os.fstat(file.fileno()).st_mtime
+        if len(octets) > _LONGEST:
+            raise ValueError(f"it is larger than {_LONGEST} bytes")
+        document = json.loads(octets)
+        if not isinstance(document, dict):
+            raise ValueError("expected an object")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise StateError(f"{os.path.join(path, NOTE)} cannot be read: {error}") from error
+    return Note(notebook_id, checkpoint_id, document, written_at)
 
 
 def _folders(path: str) -> list[tuple[str, str]]:

@@ -146,13 +146,18 @@ class NotebookSync(Generic[_Opened]):
         if self._store.doubt():
             self._queue.put(Opening(self._store.url))
 
+    def reopen(self) -> None:
+        """Have the store opened again if its file was removed or replaced; returns at once."""
+        if self._store.is_lost:
+            self._queue.put(Opening(self._store.url))
+
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
         """Wait until what happened so far is in the store, or has failed to get there once more."""
         if not self._store.was_open:
             timeout = min(timeout, PATIENCE)
         patience = min(timeout, PATIENCE)
         if self._store.is_lost:
-            self._queue.put(Opening(self._store.url))
+            self.reopen()
             self._queue.settle(timeout, patience)  # there may be more to do then
         if not self._queue.settle(timeout, patience):
             self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)

@@ -31,9 +31,15 @@ class Checkpoint:
     """
 
     def __init__(
-        self, record: NotebookCheckpoint, states: Callable[[], StateFiles], *, is_recorded: bool = True
+        self,
+        record: NotebookCheckpoint,
+        states: Callable[[], StateFiles],
+        *,
+        is_recorded: bool = True,
+        catch_up: Callable[[], object] = lambda: None,
     ) -> None:
         self._record = record
+        self._catch_up = catch_up
         self._states = states
         self._is_recorded = is_recorded
         self.model: Any = None
@@ -98,7 +104,15 @@ class Checkpoint:
     @property
     def has_state(self) -> bool:
         """Whether there is a model's state to restore: none was given, or it was pruned, or its file is gone."""
-        return self._states().holds(self._record.model_state_path, self._record.notebook_id)
+        record = self._located()
+        return self._states().holds(record.model_state_path, record.notebook_id)
+
+    def _located(self) -> NotebookCheckpoint:
+        """The record. Another process may have recorded the checkpoint since, and moved its files to its notebook."""
+        path = self._record.model_state_path or self._record.optimizer_state_path
+        if path and not self._is_recorded and not self._states().holds(path, self._record.notebook_id):
+            self._catch_up()
+        return self._record
 
     def restore(
         self,
@@ -146,7 +160,7 @@ class Checkpoint:
 
         nothing_given = model is None and optimizer is None and extra is None
         wants_training = nothing_given or optimizer is not None or extra is not None or rng
-        record = self._record
+        record = self._located()
         if not record.model_state_path and (model is not None or nothing_given):
             raise NotFound("state", f"of checkpoint {self.id}{self._why_no_state()}")
         if (optimizer is not None or extra is not None) and not record.optimizer_state_path:

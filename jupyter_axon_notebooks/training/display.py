@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import html
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics import resolve
+from ..metrics import number_text, resolve
+from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import size_text
+from .shell import current_shell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,6 +26,10 @@ _REDRAWN: Final = 0.2
 _ROWS: Final = 30
 #: Metrics that a table has columns for.
 _COLUMNS: Final = 8
+#: Characters of a tag, or of a metric's name, that are shown.
+_LONGEST: Final = 60
+#: Levels of nested metrics that are looked into.
+_DEEPEST: Final = 20
 
 # JupyterLab's and Notebook's own colours where there are any; elsewhere those of the page, whatever its theme.
 _STYLE: Final = (
@@ -47,7 +51,7 @@ def say(text: str) -> None:
     if sys.stdout is None:  # as without a console
         return
     with suppress(OSError, ValueError):  # nobody reads it any more, or it cannot show a character
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(printable(text) + "\n")
         sys.stdout.flush()
 
 
@@ -58,7 +62,7 @@ def described(record: NotebookCheckpoint) -> str:
     """
     shown = [f"epoch {record.epoch}", *([f"step {record.step}"] if record.step != record.epoch else [])]
     shown += [f"{name} {value}" for name, value in list(_metrics(record).items())[:4]]
-    return f"checkpoint {record.id[:8]} ({', '.join(shown)})"
+    return f"checkpoint {_shown(record.id[:8])} ({', '.join(shown)})"
 
 
 def checkpoint_text(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
@@ -82,12 +86,12 @@ def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
 
 def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
     """A checkpoint as a notebook shows it; in the theme's colours."""
-    pairs = [("checkpoint", f"<code>{html.escape(record.id)}</code>"), ("epoch", str(record.epoch))]
+    pairs = [("checkpoint", f"<code>{html.escape(_shown(record.id))}</code>"), ("epoch", str(record.epoch))]
     pairs.append(("step", str(record.step)))
     pairs += [(html.escape(name), html.escape(value)) for name, value in _metrics(record).items()]
     if record.sizes:
         pairs.append(("size", size_text(sum(record.sizes.values()))))
-    pairs.append(("created", _local(record.created_at)))
+    pairs.append(("created", local_time(record.created_at)))
     pairs += [("", html.escape(remark)) for remark in _remarks(record, is_recorded=is_recorded)]
     rows = "".join(
         f'<tr><th class="t" scope="row">{name}</th><td class="t">{value}</td></tr>' for name, value in pairs
@@ -124,12 +128,12 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
     heads = ["checkpoint", "epoch", "step", *names, "size", "created", ""]
     rows = [
         [
-            record.id[:8],
+            _shown(record.id[:8]),
             str(record.epoch),
             str(record.step),
             *(found.get(name, "") for name in names),
             size_text(sum(record.sizes.values())) if record.sizes else "",
-            _local(record.created_at),
+            local_time(record.created_at),
             ", ".join(_remarks(record)),
         ]
         for record, found in zip(shown, metrics, strict=True)
@@ -138,26 +142,32 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
 
 
 def _metrics(record: NotebookCheckpoint) -> dict[str, str]:
-    """The metrics that are numbers, with nested names, as texts."""
+    """The metrics that are numbers, with nested names, as texts that can be shown."""
     found: dict[str, str] = {}
     for name in _names(record.metrics):
         value = resolve(record.metrics, name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+            is_short = isinstance(value, int) and abs(value) < 10**15
+            found[_shown(name)] = str(value) if is_short else number_text(value)
     return found
 
 
-def _names(metrics: Any, before: str = "") -> Iterator[str]:
-    if isinstance(metrics, dict):
+def _names(metrics: Any, before: str = "", depth: int = 0) -> Iterator[str]:
+    if isinstance(metrics, dict) and depth < _DEEPEST:
         for key, value in metrics.items():
             if isinstance(value, dict):
-                yield from _names(value, f"{before}{key}.")
+                yield from _names(value, f"{before}{key}.", depth + 1)
             else:
                 yield f"{before}{key}"
 
 
+def _shown(text: str) -> str:
+    """A name or a tag from a record, printable and not too long."""
+    return printable(shorten(text, _LONGEST))
+
+
 def _remarks(record: NotebookCheckpoint, *, is_recorded: bool = True) -> list[str]:
-    remarks = [*(["pinned"] if record.pinned else []), *record.tags]
+    remarks = [*(["pinned"] if record.pinned else []), *map(_shown, record.tags)]
     if record.pruned_at is not None:
         remarks.append("pruned")
     elif not record.model_state_path:
@@ -165,10 +175,6 @@ def _remarks(record: NotebookCheckpoint, *, is_recorded: bool = True) -> list[st
     if not is_recorded:
         remarks.append("not recorded yet")
     return remarks
-
-
-def _local(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 @contextmanager
@@ -195,6 +201,10 @@ class _Bar:
         if time.monotonic() < self._due or total <= 0:
             return
         self._due = time.monotonic() + _REDRAWN
+        with suppress(Exception):  # a display that fails is no reason for a checkpoint to fail
+            self._draw(done, total)
+
+    def _draw(self, done: int, total: int) -> None:
         share = min(done / total, 1.0)
         text = f"{self._doing}: {size_text(done)} of {size_text(total)}"
         if (display := _notebook_display()) is not None:
@@ -210,10 +220,11 @@ class _Bar:
 
     def close(self) -> None:
         """Take it away."""
-        if self._handle is not None:
-            self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
-        if self._terminal is not None:
-            self._terminal.stop()
+        with suppress(Exception):
+            if self._handle is not None:
+                self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
+            if self._terminal is not None:
+                self._terminal.stop()
 
 
 def _terminal_bar(doing: str) -> Progress:
@@ -236,9 +247,7 @@ def _bar_html(text: str, share: float) -> str:
 
 def _notebook_display() -> Any:
     """IPython's ``display``, where a front end shows what it is given; None in a terminal."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is None or not hasattr(shell, "kernel"):
+    if getattr(current_shell(), "kernel", None) is None:
         return None
     from IPython.display import display
 

@@ -18,8 +18,11 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from .shell import current_shell
 
 if TYPE_CHECKING:
     from ..provenance import ExecutedCell
@@ -121,9 +124,22 @@ class Cell:
 
 
 def watch(shell: Any) -> None:
-    """Record what ``shell``, an IPython, executes from now on, and what it has executed before; once per shell."""
-    if getattr(shell, _ATTRIBUTE, None) is None:
-        setattr(shell, _ATTRIBUTE, _Recorder(shell))
+    """Record what ``shell``, an IPython, executes from now on, and what it has executed before; once per shell.
+
+    A shell that turns out to lack what this takes is given up: nothing is known of its cells.
+    """
+    if _ATTRIBUTE in vars(shell):
+        return
+    recorder = None
+    try:
+        recorder = _Recorder(shell)
+    finally:
+        setattr(shell, _ATTRIBUTE, recorder)
+
+
+def watch_shell() -> None:
+    """Record what this process's shell executes, if it has one; raises nothing."""
+    _recorder_of_shell()
 
 
 class _Recorder:
@@ -137,8 +153,9 @@ class _Recorder:
         # By thread, since kernels may run cells in several: what has begun there, outermost first.
         self._running: dict[int, list[Cell | None]] = {}
         self._take_up()
-        shell.events.register("pre_run_cell", self.begin)
-        shell.events.register("post_run_cell", self.finish)
+        register = shell.events.register
+        register("pre_run_cell", self.begin)
+        register("post_run_cell", self.finish)
 
     @property
     def is_here(self) -> bool:
@@ -187,7 +204,9 @@ class _Recorder:
     def begin(self, info: Any) -> None:
         """IPython is about to run something."""
         running = self._running.setdefault(threading.get_ident(), [])
-        if not info.store_history or self._depth(sys._getframe()) > 1:  # not a person's, or a cell has it run
+        if (
+            not getattr(info, "store_history", True) or self._depth(sys._getframe()) > 1
+        ):  # not a person's, or a cell has it run
             running.append(None)
             return
         running.clear()  # of what ended without IPython saying so
@@ -264,15 +283,12 @@ def _error_of(result: Any) -> BaseException | None:
 
 
 def _recorder_of_shell() -> Any:
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = None if get_ipython is None else get_ipython()
+    shell = current_shell()
     if shell is None:
         return None
-    try:
+    with suppress(Exception):  # a shell that is not quite IPython's
         watch(shell)
-    except Exception:  # noqa: BLE001 - a shell that is not quite IPython's: nothing is known of its cells
-        return None
-    return getattr(shell, _ATTRIBUTE)
+    return getattr(shell, _ATTRIBUTE, None)
 
 
 def _cells() -> list[Cell]:

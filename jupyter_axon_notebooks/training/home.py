@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from ..defaults import data_folder
 from ..errors import AxonError, StoreError
+from ..printable import printable
 from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..store import Store
@@ -48,7 +49,7 @@ class Home:
 
 def warn(text: str) -> None:
     """Warn the user, at the line of theirs that led here."""
-    warnings.warn(text, AxonWarning, stacklevel=_depth_of_caller())
+    warnings.warn(printable(text), AxonWarning, stacklevel=_depth_of_caller())
 
 
 def _cause(error: Exception) -> str:

@@ -11,9 +11,11 @@ import os
 import re
 import sys
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import psutil
+
+from .shell import current_shell
 
 #: The variable in which a server names the notebook that it starts a kernel for.
 _SESSION_NAME: Final = "JPY_SESSION_NAME"
@@ -26,10 +28,11 @@ def connection_file() -> str | None:
     """The connection file of the kernel that this process is, or was spawned by; None where it is none."""
     module = sys.modules.get("ipykernel.kernelapp")
     app = getattr(module, "IPKernelApp", None)
-    if app is not None and app.initialized():
-        file = getattr(app.instance(), "abs_connection_file", None)
-        if isinstance(file, str):
-            return file
+    with suppress(Exception):  # what stands in for ipykernel may lack anything
+        if app is not None and app.initialized():
+            file = getattr(app.instance(), "abs_connection_file", None)
+            if isinstance(file, str):
+                return file
     # Other kernels, and processes that multiprocessing spawned, which have their parent's arguments.
     for flag, file in zip(sys.argv, sys.argv[1:], strict=False):
         if flag == "-f" and _is_connection_file(file):
@@ -68,13 +71,7 @@ def session_name() -> str | None:
     return name or None
 
 
-def shell() -> Any:
-    """IPython's shell; None where there is none."""
-    module = sys.modules.get("IPython")
-    return None if module is None else module.get_ipython()
-
-
 def executed_sources() -> list[str]:
     """The sources of the cells that were executed here, in order, with the one that is running."""
-    manager = getattr(shell(), "history_manager", None)
-    return [str(source) for source in getattr(manager, "input_hist_raw", [""])[1:]]
+    history = getattr(current_shell(), "history_manager", None)
+    return [str(source) for source in (getattr(history, "input_hist_raw", None) or [""])[1:]]

@@ -35,9 +35,10 @@ from jupyter_core.paths import jupyter_runtime_dir
 from ..errors import NotFound
 from ..records import is_record_id
 from ..sync.files import NOTEBOOK_SUFFIX
-from .kernel import connection_file, executed_sources, kernel_id, launcher, session_name, shell
+from .kernel import connection_file, executed_sources, kernel_id, launcher, session_name
 from .launchers import launched_by
 from .servers import RunningServer, sessions_of
+from .shell import current_shell
 
 #: The environment variable in which a user says which notebook it is.
 NOTEBOOK: Final = "AXON_NOTEBOOK"
@@ -142,7 +143,7 @@ def _of_kernel(file: str) -> Iterator[Place]:
             yield from _in_session(*found)
     if (name := session_name()) and os.path.isabs(name):
         yield _at(name, "JPY_SESSION_NAME")
-    variable = getattr(shell(), "user_ns", {}).get(_VSCODE)
+    variable = (getattr(current_shell(), "user_ns", None) or {}).get(_VSCODE)
     if isinstance(variable, str) and os.path.isabs(variable):
         yield _at(variable, "VS Code")
     launched = None if process is None else launched_by(process, executed_sources())

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime, timedelta, timezone
+from typing import Final, Literal
 
 import msgspec
 
-from ..errors import (
-    Conflict,
-    Forbidden,
-    InvalidData,
-    NoSpace,
-    NotFound,
-    RecordDamaged,
-    StateError,
-)
+from ..errors import AxonError, Conflict, Forbidden, InvalidData, RecordDamaged, StateError, StoreError
+from ..metrics import is_no_deeper
 from ..provenance import Environment, ExecutedCell
 from ..records import (
     Moment,
@@ -28,17 +24,39 @@ from ..records import (
     Record,
     RunStatus,
     TrainingRun,
+    now,
 )
 from ..repository import NotebookRepository
 from ..states import StateFiles
-from ..states.notes import Note, move_checkpoint, read_notes, remove_note, write_note
+from ..states.layout import PARTS, check_id, is_path_text
+from ..states.notes import (
+    Note,
+    has_note,
+    list_notes,
+    move_checkpoint,
+    note_folders,
+    read_note,
+    remove_note,
+    write_note,
+)
 from ..store.failures import ForeignRecord
 from .notebook import record_of
 from .place import Place
-from .runs import LEASE, is_alive
+from .runs import LEASE, is_alive, is_running, this_host
 
-#: What may be wrong with one of them, and is no reason to leave the others.
-_OF_ONE = (Conflict, Forbidden, ForeignRecord, InvalidData, NoSpace, NotFound, RecordDamaged, StateError)
+#: Characters of a name, a path or a URL in a note.
+_LONGEST_TEXT: Final = 4096
+#: Levels of nested metrics; a training gives fewer.
+_DEEPEST: Final = 100
+#: The largest number that a process can have on any system.
+_LARGEST_PID: Final = 2**32 - 1
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+#: Attempts at a checkpoint that somebody else may be recording at the same time.
+_ATTEMPTS: Final = 3
+#: How long after its last checkpoint a run counts as going on where its process cannot be seen.
+_UNSEEN: Final = timedelta(hours=1)
+#: Seconds after which every folder is looked into again: some file systems keep times to two seconds only.
+_MEMORY: Final = 3600.0
 
 
 class Unrecorded(Record, kw_only=True):
@@ -89,26 +107,82 @@ class Recovery:
     trouble: str | None = None
 
 
-def find_unrecorded(states: StateFiles) -> Iterator[Unrecorded | Recovery]:
-    """All that is noted below the home of state files, oldest first; what cannot be read comes at the end."""
+def find_unrecorded(
+    states: StateFiles, notebook_ids: Iterable[str] | None = None
+) -> Iterator[Unrecorded | Recovery]:
+    """All that is noted below the home of state files, oldest first; what cannot be read comes at the end.
+
+    Parameters
+    ----------
+    notebook_ids : iterable of str, optional
+        Only look into the folders of these notebooks.
+    """
     found: list[Unrecorded] = []
     troubles: list[Recovery] = []
-    for note in read_notes(states.root):
-        if isinstance(note, StateError):
-            troubles.append(Recovery(states.root, trouble=str(note)))
-            continue
-        where = os.path.join(states.root, note.notebook_id, note.checkpoint_id)
-        try:
-            unrecorded = Unrecorded.from_json(note.document)
-        except InvalidData as error:
-            troubles.append(Recovery(where, trouble=f"the note is not one of ours: {error}"))
-            continue
-        # By its place: a note says nothing about where files are that its own place does not.
-        unrecorded.checkpoint.notebook_id = note.notebook_id
-        unrecorded.checkpoint.id = note.checkpoint_id
-        found.append(unrecorded)
+    if notebook_ids is None:
+        notebook_ids = [notebook_id for notebook_id, _ in note_folders(states.root)]
+    for notebook_id in notebook_ids:
+        for checkpoint_id in list_notes(states.root, notebook_id):
+            where = os.path.join(states.root, notebook_id, checkpoint_id)
+            try:
+                note = read_note(states.root, notebook_id, checkpoint_id)
+                if note is not None:
+                    found.append(_unrecorded(note))
+            except InvalidData as error:
+                troubles.append(Recovery(where, trouble=f"the note is not one of ours: {error}"))
+            except StateError as error:
+                troubles.append(Recovery(where, trouble=str(error)))
     yield from sorted(found, key=lambda unrecorded: unrecorded.made_at)
     yield from troubles
+
+
+def _unrecorded(note: Note) -> Unrecorded:
+    """What a note says, checked: anybody may have written it who can write into the home of state files.
+
+    A time that is yet to come gives way to that of the file, or the checkpoint would stay the newest until then.
+
+    Raises
+    ------
+    InvalidData
+        Naming what no training writes.
+    """
+    check_id(note.notebook_id, "the folder of the notebook")
+    check_id(note.checkpoint_id, "the folder of the checkpoint")
+    unrecorded = Unrecorded.from_json(note.document)
+    new, run = unrecorded.checkpoint, unrecorded.run
+    # By its place: a note says nothing about where files are that its own place does not.
+    new.notebook_id, new.id = note.notebook_id, note.checkpoint_id
+    process = None if run is None else run.process
+    texts = {
+        "store_url": unrecorded.store_url,
+        "owner": unrecorded.owner,
+        "origin": unrecorded.origin,
+        "path": unrecorded.path,
+        "record_id": unrecorded.record_id,
+        "checkpoint.format": new.format,
+        "checkpoint.run_id": new.run_id,
+        "run.process.host": None if process is None else process.host,
+    }
+    for name, text in texts.items():
+        if text is not None and (len(text) > _LONGEST_TEXT or not is_path_text(text)):
+            raise InvalidData(f"$.{name}", f"expected a text of at most {_LONGEST_TEXT} characters")
+    if unrecorded.path is not None and not os.path.isabs(unrecorded.path):
+        raise InvalidData("$.path", "expected an absolute path")
+    if not is_no_deeper(new.metrics, _DEEPEST):
+        raise InvalidData("$.checkpoint.metrics", f"nested deeper than {_DEEPEST} levels")
+    if run is not None and run.id != new.run_id:
+        raise InvalidData("$.run.id", "expected the run of the checkpoint")
+    if process is not None and not 0 < process.pid <= _LARGEST_PID:
+        raise InvalidData("$.run.process.pid", "expected the number of a process")
+    for part, digest in (new.digests or {}).items():
+        if _DIGEST.fullmatch(digest) is None:
+            raise InvalidData(f"$.checkpoint.digests.{part}", "expected a SHA-256 in hex")
+    if unrecorded.made_at > (moment := now()):
+        seconds = min(max(note.written_at, 0.0), moment.timestamp())
+        unrecorded.made_at = datetime.fromtimestamp(seconds, timezone.utc)
+    if run is not None:
+        run.started_at = min(run.started_at, unrecorded.made_at)
+    return unrecorded
 
 
 def recover(
@@ -121,7 +195,8 @@ def recover(
     """Record what is noted, one after the other; a note goes once its checkpoint is recorded.
 
     Done again after it was broken off, it goes on: what is recorded already is recognised by its id. They keep the times
-    at which they were made. What cannot be recorded is told, and keeps no other from being.
+    at which they were made. What cannot be recorded is told, and keeps no other from being. Several processes may do this
+    at once: a note that is gone has been taken care of, and nothing is told of it.
 
     Parameters
     ----------
@@ -131,16 +206,36 @@ def recover(
     Raises
     ------
     StoreError
-        When the store cannot be had; what was recorded until then stays recorded.
+        When the store is unavailable; what was recorded until then stays recorded.
     """
     notebooks: dict[str, str] = {}
     for unrecorded in noted:
         checkpoint = unrecorded.checkpoint
         where = os.path.join(states.root, checkpoint.notebook_id, str(checkpoint.id))
-        try:
-            yield Recovery(where, _record(repository, states, origin, unrecorded, notebooks, notebook_id))
-        except _OF_ONE as error:
-            yield Recovery(where, trouble=str(error))
+        for attempt in range(1, _ATTEMPTS + 1):
+            noted_under = checkpoint.notebook_id
+            if not has_note(states.root, noted_under, str(checkpoint.id)):
+                break
+            try:
+                yield Recovery(where, _record(repository, states, origin, unrecorded, notebooks, notebook_id))
+            except (
+                ForeignRecord,
+                RecordDamaged,
+            ) as error:  # kinds of StoreError that say nothing about the store
+                yield Recovery(where, trouble=str(error))
+            except StoreError:
+                raise
+            except Conflict as error:
+                if attempt < _ATTEMPTS:  # somebody else may be recording the same
+                    notebooks.pop(noted_under, None)
+                    continue
+                yield Recovery(where, trouble=str(error))
+            except AxonError as error:
+                if has_note(states.root, checkpoint.notebook_id, str(checkpoint.id)):
+                    yield Recovery(where, trouble=str(error))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others are to be recorded
+                yield Recovery(where, trouble=f"{type(error).__name__}: {error}")
+            break
 
 
 def _record(
@@ -171,6 +266,8 @@ def _record(
         recorded = repository.create_checkpoint(
             new, overwrite=unrecorded.overwrite, made_at=unrecorded.made_at
         )
+    elif recorded.notebook_id != known_id and not _owns(repository, unrecorded.owner, recorded.notebook_id):
+        raise Forbidden(f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s")
     _end_run(repository, unrecorded, recorded.notebook_id)
     states.recorded(recorded.notebook_id, id)
     for folder in {
@@ -184,27 +281,45 @@ def _record(
 def _notebook(
     repository: NotebookRepository, origin: str, unrecorded: Unrecorded, known_id: str | None
 ) -> str:
-    """The id of the record that a checkpoint belongs to: that of its file, else one that is made for it."""
-    id, path = unrecorded.checkpoint.notebook_id, unrecorded.path
-    for named in (id, known_id, unrecorded.record_id):
-        if named is not None and repository.find_summary(named) is not None:
-            return named
+    """The id of the record that a checkpoint belongs to: that of its file, else one that is made for it.
+
+    A note puts no checkpoint into a record of another user than its own.
+    """
+    id, path, owner = unrecorded.checkpoint.notebook_id, unrecorded.path, unrecorded.owner
+    there = repository.find_summary(id)
+    if there is not None:
+        if there.user_id != owner and id != known_id:
+            raise Forbidden(f"notebook {id} belongs to another user than {owner}")
+        return id
+    if known_id is not None and repository.find_summary(known_id) is not None:
+        return known_id
+    if unrecorded.record_id is not None and _owns(repository, owner, unrecorded.record_id):
+        return unrecorded.record_id
     if path is not None and unrecorded.origin == origin:
         bound = repository.find_by_path(origin, path)
-        if bound is not None:
-            return bound.id
-        if os.path.isfile(path):
+        if bound is None and os.path.isfile(path):
             with contextlib.suppress(InvalidData):  # it can be read no more; its checkpoints still can
-                place = Place(unrecorded.kind, "a note", path)
-                return record_of(repository, place, origin, unrecorded.owner).id
+                bound = record_of(repository, Place(unrecorded.kind, "a note", path), origin, owner)
+        if bound is not None and bound.user_id == owner:
+            return bound.id
+        moved = repository.bindings_formerly_at(origin, path) if bound is None else []
+        if len(moved) == 1 and moved[0].user_id == owner:
+            return moved[0].id
     name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
-    return repository.create(NewNotebook(id=id, user_id=unrecorded.owner, name=name)).id
+    return repository.create(NewNotebook(id=id, user_id=owner, name=name)).id
+
+
+def _owns(repository: NotebookRepository, owner: str, notebook_id: str) -> bool:
+    found = repository.find_summary(notebook_id)
+    return found is not None and found.user_id == owner
 
 
 def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
     """Point a checkpoint at the state files in its own folder, and at no others; all have to be there."""
     folder = os.path.join(states.root, new.notebook_id, str(new.id))
-    for part in ("model", "optimizer"):
+    digests: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    for part in PARTS:
         noted = getattr(new, f"{part}_state_path")
         if not noted:
             continue
@@ -214,7 +329,12 @@ def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
         expected = (new.sizes or {}).get(part)
         if expected is not None and size != expected:
             raise StateError(f"{path} has {size} bytes, {expected} were written")
+        digest = (new.digests or {}).get(part)
+        if digest is None:
+            raise InvalidData(f"$.checkpoint.digests.{part}", "required, but missing")
         setattr(new, f"{part}_state_path", path)
+        digests[part], sizes[part] = digest, size
+    new.digests, new.sizes = digests or None, sizes or None
 
 
 def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
@@ -244,3 +364,94 @@ def _end_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id
             repository.update_run_status(notebook_id, run.id, run.status)
     elif known.status is RunStatus.RUNNING and not is_alive(known):
         repository.update_run_status(notebook_id, run.id, RunStatus.STOPPED)
+
+
+class BackgroundRecovery:
+    """Records, in a server, what trainings noted while the store was unavailable.
+
+    Only notes of this server's user, store and origin, and of runs that are over: a training that goes on does it itself.
+    A look costs one ``scandir`` of the home of state files as long as nothing is noted.
+
+    Parameters
+    ----------
+    store_url : str
+        The store's, as kernels are told it.
+    owner : str, optional
+        Whose notes are recorded; None: everybody's.
+    """
+
+    def __init__(
+        self,
+        repository: NotebookRepository,
+        states: StateFiles,
+        origin: str,
+        store_url: str,
+        owner: str | None,
+    ) -> None:
+        self._repository = repository
+        self._states = states
+        self._origin = origin
+        self._store_url = store_url
+        self._owner = owner
+        # By notebook, what need not be looked at again: the time of its folder, and the run that is waited for.
+        self._seen: dict[str, tuple[int, Unrecorded | None]] = {}
+        self._forget_at = time.monotonic() + _MEMORY
+
+    def look(self) -> Iterator[Recovery | None]:
+        """Record what there is to record; None after each folder that was looked into.
+
+        What cannot be recorded is told once, and again when its notebook's folder has changed, or after an hour.
+
+        Raises
+        ------
+        StoreError
+            When the store is unavailable; the next look goes on from there.
+        """
+        folders = dict(note_folders(self._states.root))
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + _MEMORY
+            self._seen.clear()
+        self._seen = {id: seen for id, seen in self._seen.items() if id in folders}
+        for notebook_id, changed_at in folders.items():
+            seen_at, waits_for = self._seen.get(notebook_id, (None, None))
+            if seen_at == changed_at and (waits_for is None or _goes_on(waits_for)):
+                continue
+            waits_for = self._going_on(notebook_id)
+            if waits_for is None:
+                noted = [*find_unrecorded(self._states, [notebook_id])]
+                yield from (found for found in noted if isinstance(found, Recovery))
+                ours = [found for found in noted if isinstance(found, Unrecorded) and self._is_ours(found)]
+                last = {found.checkpoint.run_id: found for found in ours}
+                over = [found for found in ours if not _goes_on(last[found.checkpoint.run_id])]
+                waits_for = next((found for found in last.values() if _goes_on(found)), None)
+                yield from recover(self._repository, self._states, self._origin, over)
+            self._seen[notebook_id] = changed_at, waits_for
+            yield None
+
+    def _going_on(self, notebook_id: str) -> Unrecorded | None:
+        """The newest note of a notebook, if its run goes on: not all of them are read again with each checkpoint."""
+        root = self._states.root
+        for checkpoint_id in list_notes(root, notebook_id)[-1:]:
+            with contextlib.suppress(InvalidData, StateError):
+                note = read_note(root, notebook_id, checkpoint_id)
+                newest = None if note is None else _unrecorded(note)
+                if newest is not None and self._is_ours(newest) and _goes_on(newest):
+                    return newest
+        return None
+
+    def _is_ours(self, noted: Unrecorded) -> bool:
+        return (
+            noted.store_url == self._store_url
+            and noted.origin in (None, self._origin)
+            and self._owner in (None, noted.owner)
+        )
+
+
+def _goes_on(noted: Unrecorded) -> bool:
+    """Whether the run of a note was going on when it was written, and its process may still live."""
+    run = noted.run
+    if run is None or run.status is not RunStatus.RUNNING or run.process is None:
+        return False
+    if run.process.host != this_host():
+        return now() < noted.made_at + _UNSEEN
+    return is_running(run.process)

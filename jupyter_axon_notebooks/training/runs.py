@@ -110,7 +110,7 @@ def _start_of(pid: int) -> datetime | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         return datetime.fromtimestamp(process.create_time(), timezone.utc)
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError, OverflowError):  # or no number that a process can have
         return None
     except psutil.AccessDenied:
         return now()  # somebody else's by now
@@ -118,10 +118,11 @@ def _start_of(pid: int) -> datetime | None:
 
 def is_here(process: RunProcess | None) -> bool:
     """Whether a process is this one."""
-    return process is not None and process.pid == os.getpid() and _is_running(process)
+    return process is not None and process.pid == os.getpid() and is_running(process)
 
 
-def _is_running(process: RunProcess) -> bool:
+def is_running(process: RunProcess) -> bool:
+    """Whether a process can be seen from here and still lives."""
     if process.host != this_host():
         return False
     started_at = _start_of(process.pid)
@@ -140,7 +141,7 @@ def is_alive(run: TrainingRun) -> bool:
     if run.process is None or run.process.host != this_host():
         return not has_lapsed
     # Who asks in that very process knows what it is in the middle of; a lapsed run is one whose end it could not record.
-    return _is_running(run.process) and not (has_lapsed and is_here(run.process))
+    return is_running(run.process) and not (has_lapsed and is_here(run.process))
 
 
 def _has_lapsed(run: TrainingRun) -> bool:

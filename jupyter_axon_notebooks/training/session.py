@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
 from ..metrics import direction, named_values, rankable, resolve
+from ..printable import printable
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -203,7 +204,7 @@ class Session:
             return notebook
         waiting = {str(noted.unrecorded.checkpoint.id): noted for noted in self._noted}
         # Of what is noted no more, somebody else has taken care, or the user has deleted it.
-        left = [noted.unrecorded for noted in self._noted if noted.is_there(home.states)]
+        left = [noted.unrecorded for noted in self._noted]
         for done in recover(home.repository, home.states, home.origin, left, notebook.id):
             if done.trouble is not None:
                 say(f"A checkpoint stays unrecorded, in {done.where}: {done.trouble}")
@@ -214,6 +215,11 @@ class Session:
                     self._run.recovered_in = record.notebook_id
         self._noted = []
         return notebook
+
+    def _catch_up(self) -> None:
+        """Record what could not be recorded before, if the store is available now."""
+        with self._lock, suppress(Untracked):
+            self._tracking.record(self._caught_up, at_once=True)
 
     def _settle(self, home: Home) -> None:
         if self._noted:
@@ -269,7 +275,9 @@ class Session:
         )
         with suppress(Exception):  # a checkpoint without it is worth more than none
             noted.executed, noted.environment = executed_cells(), environment(self._folder)
-        made = Checkpoint(noted.as_record(), self._tracking.states, is_recorded=False)
+        made = Checkpoint(
+            noted.as_record(), self._tracking.states, is_recorded=False, catch_up=self._catch_up
+        )
         try:
             noted.write(self._tracking.states())
         except AxonError as error:
@@ -357,7 +365,9 @@ class Session:
                 if latest is not None and metric not in named_values(latest.metrics):
                     raise _NoMetric(metric, latest)
                 asked = (
-                    f"mode is {mode!r}" if mode else f"whether less or more {metric} is better is not known"
+                    f"mode is {mode!r}"
+                    if mode
+                    else f"whether less or more {printable(metric)} is better is not known"
                 )
                 raise ValueError(f'{asked}; give mode="min" or mode="max"')
             stored = None if home is None else home.repository.get_best_checkpoint(id, metric, mode == "min")
@@ -391,9 +401,8 @@ class Session:
 
     def _here(self) -> tuple[Home | None, str]:
         """The store and this notebook's record in it; no store where there is none and this process has made checkpoints."""
-        with suppress(Untracked):
-            if self._noted:
-                self._tracking.record(self._caught_up, at_once=True)
+        if self._noted:
+            self._catch_up()
         try:
             home = self._tracking.home()
             id = self._look_up(home).id
@@ -431,7 +440,9 @@ class Session:
         if found is None:
             ids = home.repository.checkpoint_ids_beginning(id) if id else []
             if len(ids) > 1:
-                raise ValueError(f"{id} could be any of {len(ids)} checkpoints: {', '.join(ids[:5])}")
+                raise ValueError(
+                    printable(f"{id} could be any of {len(ids)} checkpoints: {', '.join(ids[:5])}")
+                )
             found = home.repository.get_checkpoint(ids[0]) if ids else None
         if found is None:
             raise NotFound("checkpoint", id)

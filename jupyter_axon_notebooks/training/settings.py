@@ -15,6 +15,7 @@ from jupyter_core.paths import jupyter_data_dir
 
 from ..defaults import data_folder, default_states_root, default_url, default_user
 from ..errors import InvalidData
+from ..printable import printable
 from ..store.urls import shown_url
 from .pointer import is_anywhere_the_same, read_pointer
 
@@ -95,4 +96,4 @@ def _absolute(name: str) -> str | None:
 def _warn(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(f"axon: {message}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"axon: {printable(message)}", RuntimeWarning, stacklevel=3)

@@ -234,3 +234,56 @@ def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:
     health = examine(db)
     assert (health.counts["notebooks"], health.journal, health.faults) == (1, "wal", [])
     assert sorted(path.name for path in db.parent.iterdir()) == ["axon.db"]
+
+
+def outside(records: NotebookRepository, path: Path, notebook_id: str | None = None) -> str:
+    """Record a checkpoint whose state file is at ``path``, as a dump that was loaded may; its id."""
+    if notebook_id is None:
+        notebook_id = records.create(NewNotebook(user_id=USER, name="loaded")).id
+    new = NewCheckpoint(
+        notebook_id=notebook_id, epoch=0, step=0, metrics={}, model_state_path=os.fspath(path)
+    )
+    return records.create_checkpoint(new).id
+
+
+def test_a_state_file_outside_all_roots_is_told(
+    axon: Axon, records: NotebookRepository, root: Path, jupyter: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "elsewhere" / "model.bin"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    id = outside(records, path)
+    found = problems(axon)["state-files-out-of-reach"]
+    assert str(path) in found["what"]
+    assert "must lie inside one of the configured folders" in found["what"]
+    assert "extra_states_roots" in found["do"]
+    (refused,) = facts(axon, "state files")["files out of reach"]
+    assert (refused["checkpoint_id"], refused["path"]) == (id, str(path))
+    config = jupyter / "config" / "jupyter_server_config.py"
+    config.write_text(f"c.AxonNotebooks.extra_states_roots = [{str(path.parent)!r}]\n")
+    assert problems(axon) == {}
+
+
+@pytest.mark.parametrize("how", ["another notebook's", "linked", "a linked folder", "through .."])
+def test_a_state_file_that_is_not_its_notebooks_is_told(
+    axon: Axon, records: NotebookRepository, root: Path, tmp_path: Path, how: str
+) -> None:
+    theirs = Path(checkpoint_with_state(records, root))
+    notebook = records.create(NewNotebook(user_id=USER, name="loaded")).id
+    folder = root / notebook / "c2"
+    path = folder / "model.bin"
+    if how == "another notebook's":
+        path = theirs
+    elif how == "through ..":
+        path = Path(f"{theirs.parent}/../../{theirs.parent.parent.name}/c1/{theirs.name}")
+    elif how == "linked":
+        folder.mkdir(parents=True)
+        path.symlink_to(theirs)
+    else:
+        (root / notebook).mkdir()
+        folder.symlink_to(theirs.parent, target_is_directory=True)
+        path = folder / theirs.name
+    records.create_checkpoint(
+        NewCheckpoint(id="c2", notebook_id=notebook, epoch=0, step=0, metrics={}, model_state_path=str(path))
+    )
+    assert str(path) in problems(axon)["state-files-out-of-reach"]["what"]

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from written import written
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt, StateError
 from jupyter_axon_notebooks.training.formats import (
     encode_model,
     encode_training,
@@ -160,3 +160,36 @@ def test_files_of_the_other_format_are_told(tmp_path: Path) -> None:
         restore_model(estimator, {"a": np.ones(1)})
     with pytest.raises(NotFound):
         restore_model(str(tmp_path / "none"), LogisticRegression())
+
+
+@pytest.mark.parametrize("version", ["0.10.0", "0.11.0.dev1", "0.12.0"])
+def test_a_skops_that_a_file_can_make_run_code_is_not_used(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = LogisticRegression().fit(X, Y)
+    path = written(encode_model(estimator), tmp_path)
+    monkeypatch.setattr("skops.__version__", version)
+    for use in (lambda: encode_model(estimator), lambda: restore_model(path, None)):
+        with pytest.raises(StateError, match=r"CVE-2025-54412.*pip install 'skops>=0.13'"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("loader", "schema"),
+    [
+        ("OperatorFuncNode", {"__module__": "operator", "__class__": "call"}),
+        ("OperatorFuncNode", {"__module__": "builtins", "__class__": "exec"}),
+        ("MethodNode", {"__module__": "builtins", "__class__": "exec", "content": {"func": "__call__"}}),
+    ],
+)
+def test_a_file_that_hides_what_it_calls_is_refused(
+    loader: str, schema: dict[str, Any], tmp_path: Path
+) -> None:
+    octets = io.BytesIO()
+    with zipfile.ZipFile(octets, "w") as archive:
+        document = {"protocol": 2, "_skops_version": "0.11.0", "__loader__": loader, "__id__": 1, **schema}
+        archive.writestr("schema.json", json.dumps(document))
+    file = tmp_path / "model.skops"
+    file.write_bytes(octets.getvalue())
+    with pytest.raises((InvalidData, StateCorrupt)):
+        restore_model(str(file), None)

@@ -224,7 +224,7 @@ def test_state_files_are_looked_at_with_rests_in_between(
     running = Stopping(store, repository, states, None, None, LOG)
     running._stopping = Noted()
     running.start()
-    running._thread.join(30)
+    running._threads[0].join(30)
     assert running.stop()
     assert before_the_look[0] >= 2  # after the folder, and after the file
 

@@ -144,9 +144,12 @@ class Server:
     def wait_for_its_store(self) -> None:
         """Have it open its store for the first time; its start, and who asks for records, wait only for a while."""
         self.axon("GET", "/notebooks")  # whatever it answers: it tries again
+        self.wait_for("notebooks are recorded in")
+
+    def wait_for(self, said: str, times: int = 1) -> None:
+        """Wait until it has said this, so many times."""
         with self._said:
-            opened = self._said.wait_for(lambda: "notebooks are recorded in" in self.log, _PATIENCE)
-        assert opened, self.log
+            assert self._said.wait_for(lambda: self.log.count(said) >= times, _PATIENCE), self.log
 
     def _listens(self) -> bool:
         try:

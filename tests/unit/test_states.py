@@ -712,21 +712,33 @@ def test_a_notebook_folder_that_is_a_link_is_not_written_through(files, root, tm
 
 
 @pytest.mark.parametrize("id", BAD_IDS, ids=ascii)
-def test_an_id_that_cannot_name_a_folder_is_refused_everywhere(files, root, tmp_path, id):
+def test_nothing_is_written_or_read_under_an_id_that_cannot_name_a_folder(files, root, tmp_path, id):
     put(files)
     before = everything(tmp_path)
     for call in (
         lambda: files.writer(id, "c", "model"),
-        lambda: files.remove_notebook(id),
-        lambda: files.remove_checkpoint(id, "c"),
         lambda: files.open(str(root / "n/c/model.bin"), id),
         lambda: files.admit(str(root / "n/c/model.bin"), id),
     ):
         with pytest.raises(InvalidData, match=r"\$\.notebook_id: cannot name a folder"):
             call()
-    for call in (lambda: files.writer("n", id, "model"), lambda: files.remove_checkpoint("n", id)):
-        with pytest.raises(InvalidData, match=r"\$\.checkpoint_id: cannot name a folder"):
-            call()
+    with pytest.raises(InvalidData, match=r"\$\.checkpoint_id: cannot name a folder"):
+        files.writer("n", id, "model")
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("id", BAD_IDS, ids=ascii)
+def test_under_an_id_that_cannot_name_a_folder_there_is_nothing_to_remove(files, tmp_path, id):
+    put(files)
+    before = everything(tmp_path)
+    files.remove_notebook(id)
+    for notebook_id, checkpoint_id in ((id, "c"), ("n", id), (id, id)):
+        files.abandon(notebook_id, checkpoint_id)
+        files.recorded(notebook_id, checkpoint_id)
+        files.remove_checkpoint(notebook_id, checkpoint_id)
+        assert files.set_aside(notebook_id, checkpoint_id, ["model.bin"]) == []
+        files.remove_aside(notebook_id, checkpoint_id, ["model.bin"])
+    files.abandon(id)
     assert everything(tmp_path) == before
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
@@ -22,8 +30,16 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import NOTE, move_checkpoint
-from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training.recovery import Recovery, Unrecorded, find_unrecorded, recover
+from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.training.checkpoint import Checkpoint
+from jupyter_axon_notebooks.training.recovery import (
+    BackgroundRecovery,
+    Recovery,
+    Unrecorded,
+    find_unrecorded,
+    recover,
+)
+from jupyter_axon_notebooks.training.runs import this_host, this_process
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -241,3 +257,370 @@ def test_no_sweep_takes_what_is_noted(states: StateFiles, leave: Leave) -> None:
     report = StateFiles(Path(states.root)).sweep(lambda _notebook, _checkpoint: None, older_than=-1)
     assert report.folders == []
     assert os.path.exists(os.path.join(folder, NOTE))
+
+
+# Notes that somebody else may have written
+
+
+def change(noted: Unrecorded, states: StateFiles, **values: Any) -> Path:
+    """Write a note with other values, by their paths in it; the file."""
+    document = noted.to_json()
+    for path, value in values.items():
+        *above, name = path.split("__")
+        target = document
+        for step in above:
+            target = target[step]
+        target[name] = value
+    file = Path(states.root) / NOTEBOOK / str(noted.checkpoint.id) / NOTE
+    file.write_text(json.dumps(document))
+    return file
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"m": value}
+    return value
+
+
+LAST, FIRST = "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"
+PROCESS = {"host": "h", "pid": 1, "started_at": "2026-01-01T00:00:00Z"}
+#: What is not believed.
+REFUSED: dict[str, dict[str, Any]] = {
+    "a time before time": {"made_at": "0001-01-01T00:00:00+14:00"},
+    "a time after time": {"made_at": "9999-12-31T23:59:59-14:00"},
+    "no time": {"made_at": "soon"},
+    "a huge epoch": {"checkpoint__epoch": 2**32},
+    "a huger epoch": {"checkpoint__epoch": 10**400},
+    "a negative step": {"checkpoint__step": -1},
+    "an epoch that is no number": {"checkpoint__epoch": float("nan")},
+    "a negative size": {"checkpoint__sizes": {"model": -1}},
+    "a huge size": {"checkpoint__sizes": {"model": 10**400}},
+    "deeply nested metrics": {"checkpoint__metrics": nested(500)},
+    "metrics nested deeper than Python goes": {"checkpoint__metrics": nested(900)},
+    "a digest of another form": {"checkpoint__digests": {"model": "../../etc"}},
+    "no digest": {"checkpoint__digests": {}},
+    "a digest of another state": {"checkpoint__digests": {"optimizer": "0" * 64}},
+    "tags that are no texts": {"checkpoint__tags": [1]},
+    "half a surrogate pair in a path": {"path": "/a/\ud800.ipynb"},
+    "a NUL in a path": {"path": "/a/\0.ipynb"},
+    "a relative path": {"path": "../../train.ipynb"},
+    "a path of a megabyte": {"path": "/" + "x" * 1_000_000},
+    "a host of a megabyte": {"run__process": {**PROCESS, "host": "h" * 1_000_000}},
+    "a process beyond all numbers": {"run__process": {**PROCESS, "pid": 2**70}},
+    "a negative process": {"run__process": {**PROCESS, "pid": -1}},
+    "process 0": {"run__process": {**PROCESS, "pid": 0}},
+    "an owner of a megabyte": {"owner": "o" * 1_000_000},
+    "half a surrogate pair in a run's id": {"run__id": "\udfff", "checkpoint__run_id": "\udfff"},
+    "another run's end": {"run__id": "another"},
+    "a run that the checkpoint is not of": {"checkpoint__run_id": None},
+    "no run's status": {"run__status": "paused"},
+    "executed cells that are none": {"executed": [[]]},
+    "a state that leads elsewhere": {"checkpoint__model_state_path": "/dev/zero"},
+    "a state in a folder above": {"checkpoint__model_state_path": ".."},
+    "a state with a NUL": {"checkpoint__model_state_path": "/a/\0"},
+}
+#: What is odd, and no reason not to record a checkpoint.
+RECORDED: dict[str, dict[str, Any]] = {
+    "made in the year 9999": {"made_at": LAST},
+    "made in the year 1": {"made_at": FIRST},
+    "begun in the year 9999": {"run__started_at": LAST},
+    "begun in the year 1": {"run__started_at": FIRST, "made_at": FIRST},
+    "leased until the year 9999": {"run__lease_until": LAST},
+    "a process from the year 9999": {"run__process": {**PROCESS, "started_at": LAST}},
+    "ended in the year 1": {"run__ended_at": FIRST, "run__status": "failed"},
+    "metrics that are no numbers": {"checkpoint__metrics": {"loss": "low", "a": [None, {}], "": True}},
+    "metrics that are no object": {"checkpoint__metrics": "low"},
+    "huge numbers": {"checkpoint__metrics": {"loss": 10**400, "acc": float("nan"), "x": float("-inf")}},
+    "many metrics": {"checkpoint__metrics": {f"m{n}": n for n in range(3000)}},
+    "odd text in names": {
+        "checkpoint__metrics": {"\0\ud800\x1b": 1.0},
+        "checkpoint__tags": ["\udc80\x1b", ""],
+    },
+    "sizes of what is not there": {"checkpoint__sizes": {"model": 14, "else": -(2**70)}},
+    "digests of what is not there": {"checkpoint__digests": {"model": "0" * 64, "else": "1" * 64}},
+    "a path to a device": {"path": "/dev/zero", "kind": "script"},
+    "a path to a folder": {"path": "/", "kind": "notebook"},
+    "fields nobody knows": {"more": {"deep": nested(50)}},
+    "another version": {"checkpoint__version_id": "44444444-4444-4444-8444-444444444444"},
+    "another parent": {"run__parent_checkpoint_id": "../x"},
+    "odd cells": {
+        "executed": [{"source": "x" * 1_000_000 + "\ud800\0"}] * 3,
+        "environment": {"python": "\ud800", "packages": {"\0": "\x1b"}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hostile_note_is_its_own_trouble(
+    records: NotebookRepository, states: StateFiles, leave: Leave, name: str
+) -> None:
+    leave("before", 0)
+    file = change(leave("hostile", 1), states, **REFUSED[name])
+    leave("after", 2)
+    done = {Path(one.where).name: one for one in take_in(records, states)}
+    assert (done["before"].trouble, done["after"].trouble) == (None, None)
+    assert len(str(done["hostile"].trouble)) > 10
+    assert records.get_checkpoint("hostile") is None
+    assert {one.id for one in records.list_checkpoints(NOTEBOOK)} == {"before", "after"}
+    assert file.exists()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
+    records: NotebookRepository, states: StateFiles, leave: Leave, name: str
+) -> None:
+    leave("before", 0)
+    change(leave("odd", 1), states, **RECORDED[name])
+    leave("after", 2)
+    assert [done.trouble for done in take_in(records, states)] == [None] * 3
+    assert list(find_unrecorded(states)) == []
+    found = records.get_checkpoint("odd")
+    assert found is not None
+    assert states.holds(found.model_state_path, found.notebook_id)
+    assert found.sizes == {"model": len(b"weights of odd")}
+    assert found.created_at <= now()
+    assert records.latest_checkpoint(NOTEBOOK).id == "after"  # type: ignore[union-attr]
+    assert all(run.started_at <= now() for run in records.list_runs(NOTEBOOK))
+    repr(Checkpoint(found, lambda: states))
+
+
+@pytest.mark.parametrize("owner", ["ada", "eve"])
+@pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
+def test_a_note_puts_nothing_into_another_users_notebook(
+    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path, how: str, owner: str
+) -> None:
+    file = tmp_path / "theirs.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    theirs = NOTEBOOK if how == "its folder" else "33333333-3333-4333-8333-333333333333"
+    records.create(NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN))
+    records.create_run(theirs, id="their-run")
+    values: dict[str, Any] = {
+        "its folder": {},
+        "record_id": {"record_id": theirs},
+        "its file": {"path": str(file)},
+        "its checkpoint": {},
+    }[how]
+    if how == "its checkpoint":
+        records.create_checkpoint(NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={}))
+    before = records.list_checkpoints(theirs), records.list_runs(theirs), records.find_by_id(theirs)
+    change(leave("a", status=RunStatus.FAILED), states, owner=owner, **values)
+    (done,) = take_in(records, states)
+    assert (records.list_checkpoints(theirs), records.list_runs(theirs), records.find_by_id(theirs)) == before
+    if how in ("its folder", "its checkpoint"):
+        assert done.trouble is not None
+    else:  # it is kept, in a notebook of its owner's
+        assert done.checkpoint is not None
+        assert records.find_summary(done.checkpoint.notebook_id).user_id == owner  # type: ignore[union-attr]
+
+
+def test_a_note_ends_no_run_of_another_notebook(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
+    records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
+    records.create_run("theirs", id="their-run")
+    change(
+        leave("a", status=RunStatus.FAILED),
+        states,
+        run__id="their-run",
+        checkpoint__run_id="their-run",
+    )
+    take_in(records, states)
+    assert records.list_runs("theirs")[0].status is RunStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["fifo", "link to a device", "link to another note", "dangling link", "folder", "empty", "huge", "half"],
+)
+def test_a_note_that_is_no_plain_file_holds_nobody_up(
+    records: NotebookRepository, states: StateFiles, leave: Leave, kind: str
+) -> None:
+    leave("good", 1)
+    leave("bad")
+    note = Path(states.root) / NOTEBOOK / "bad" / NOTE
+    text = note.read_bytes()
+    note.unlink()
+    if kind == "fifo":
+        os.mkfifo(note)
+    elif kind == "folder":
+        note.mkdir()
+    elif kind == "huge":
+        with note.open("wb") as file:
+            file.truncate(1 << 36)
+    elif kind in ("empty", "half"):
+        note.write_bytes(text[: len(text) // 2] if kind == "half" else b"")
+    else:
+        targets = {"link to a device": "/dev/zero", "link to another note": f"../good/{NOTE}"}
+        note.symlink_to(targets.get(kind, "nothing"))
+    done = {Path(one.where).name: one for one in take_in(records, states)}
+    assert done["good"].checkpoint is not None
+    assert str(note) in str(done["bad"].trouble)
+    assert records.get_checkpoint("bad") is None
+
+
+def test_folders_of_any_name_are_passed_over(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("good")
+    text = json.dumps(noted.to_json())
+    for name in (b"\xff\xfe", b"\x1b]0;x\x07", b".hidden", b"a:b", b"x\ny"):
+        for folder in (
+            os.path.join(os.fsencode(states.root), name, b"c"),
+            os.path.join(os.fsencode(states.root), NOTEBOOK.encode(), name),
+        ):
+            os.makedirs(folder)
+            Path(os.fsdecode(folder), NOTE).write_text(text)
+    done = take_in(records, states)
+    assert [one.checkpoint.id for one in done if one.checkpoint is not None] == ["good"]
+    assert len(done) == 1 + 2 * 5
+    for one in done[1:]:
+        str(one.trouble).encode()
+
+
+def test_a_store_that_becomes_unavailable_ends_the_loop(
+    states: StateFiles, leave: Leave, tmp_path: Path
+) -> None:
+    leave("a", 0)
+    leave("b", 1)
+    with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
+        records = NotebookRepository(store, states=states)
+        noted = [one for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+        done = recover(records, states, ORIGIN, noted)
+        assert next(done).trouble is None
+        with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError):
+                next(done)
+        waiting = [one.checkpoint.id for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+        assert waiting == ["b"]
+        assert [one.trouble for one in take_in(records, states)] == [None]
+
+
+def test_two_that_record_the_same_at_once_record_it_once(
+    states: StateFiles, leave: Leave, tmp_path: Path
+) -> None:
+    file = tmp_path / "train.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    for epoch in range(12):
+        leave(f"c{epoch}", epoch, path=str(file))
+    start, url = threading.Barrier(4), f"sqlite:///{tmp_path}/axon.db"
+
+    def work() -> list[Recovery]:
+        with closing(open_store(url)) as store:
+            noted = [one for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+            start.wait(30)
+            return list(recover(NotebookRepository(store, states=states), states, ORIGIN, noted))
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)]
+    assert [one.trouble for one in done if one.trouble is not None] == []
+    with closing(open_store(url)) as store:
+        records = NotebookRepository(store)
+        (notebook,) = records.list_all()
+        made = records.list_checkpoints(notebook.id)
+        assert [one.epoch for one in made] == list(range(11, -1, -1))
+        assert all(states.holds(one.model_state_path, notebook.id) for one in made)
+        assert list(find_unrecorded(states)) == []
+        assert len(records.list_runs(notebook.id)) == 1
+
+
+# In a server
+
+
+@pytest.fixture
+def background(records: NotebookRepository, states: StateFiles) -> BackgroundRecovery:
+    return BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
+
+
+def taken(background: BackgroundRecovery) -> list[str]:
+    """What a look records, and what is told of it."""
+    done = [one for one in background.look() if one is not None]
+    return [
+        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}" for one in done
+    ]
+
+
+def test_a_run_that_goes_on_is_left_to_its_process(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    noted = [leave("a", 0), leave("b", 1)]
+    for one in noted:
+        assert one.run is not None
+        one.run.process = this_process()
+        one.write(states)
+    assert taken(background) == []
+    assert taken(background) == []
+    last = noted[-1]
+    assert last.run is not None
+    last.run.status = RunStatus.FAILED  # the cell failed, and the kernel lives on
+    last.write(states)
+    assert taken(background) == ["a", "b"]
+    assert taken(background) == []
+
+
+def test_a_run_whose_process_ends_is_recorded(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave, records: NotebookRepository
+) -> None:
+    noted = leave("a")
+    assert noted.run is not None
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        started_at = datetime.fromtimestamp(psutil.Process(process.pid).create_time(), timezone.utc)
+        noted.run.process = RunProcess(host=this_host(), pid=process.pid, started_at=started_at)
+        noted.write(states)
+        assert taken(background) == []
+        process.communicate()
+    assert taken(background) == ["a"]
+    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+
+
+def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("a")
+    assert noted.run is not None
+    noted.run.process = RunProcess(host="another machine", pid=1, started_at=now())
+    noted.write(states)
+    assert taken(background) == []
+    noted.made_at = now() - timedelta(minutes=61)
+    noted.write(states)
+    assert taken(background) == ["a"]
+
+
+@pytest.mark.parametrize("other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}])
+def test_what_is_not_the_servers_stays(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave, other: dict[str, str]
+) -> None:
+    note = change(leave("theirs", 0), states, **other)
+    leave("ours", 1)
+    assert taken(background) == ["ours"]
+    assert note.exists()
+
+
+def test_what_cannot_be_recorded_is_told_once_until_it_changes(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    noted = leave("hostile", 0)
+    change(noted, states, made_at="never")
+    leave("good", 1)
+    assert taken(background) == ["not hostile", "good"]
+    leave("other", 2)
+    assert taken(background) == ["not hostile", "other"]
+    assert taken(background) == []
+    noted.write(states)
+    assert taken(background) == ["hostile"]
+
+
+def test_a_look_goes_on_once_the_store_is_available(states: StateFiles, leave: Leave, tmp_path: Path) -> None:
+    leave("a", 0)
+    leave("b", 1)
+    with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
+        background = BackgroundRecovery(
+            NotebookRepository(store, states=states), states, ORIGIN, "memory://", None
+        )
+        with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(2):
+                with pytest.raises(StoreError):
+                    taken(background)
+        assert taken(background) == ["a", "b"]

@@ -17,6 +17,7 @@ from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, State
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
@@ -559,3 +560,27 @@ def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
     with pytest.warns(AxonWarning) as told:
         assert not axon.checkpoint(None, epoch=0, metrics={"loss": 1}).is_recorded
     assert "could not be noted either" in str(told[-1].message)
+
+
+def test_a_hostile_note_keeps_no_training_from_resuming(
+    axon: Any, tmp_path: Path, records: NotebookRepository, anew: Callable[[], None]
+) -> None:
+    for epoch in range(3):
+        axon.checkpoint(model(epoch), epoch=epoch)
+    (notebook,) = records.list_all()
+    anew()
+    states = StateFiles(tmp_path / "data" / "axon_notebooks" / "states")
+    url = f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db"
+    document = {
+        "checkpoint": {"notebook_id": notebook.id, "epoch": 9, "step": 9, "metrics": {}},
+        "store_url": url,
+        "owner": "ada",
+    }
+    moments = ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "never", None)
+    for number, moment in enumerate(moments):
+        write_note(states.root, Note(notebook.id, f"hostile-{number}", {**document, "made_at": moment}))
+    fifo = Path(states.root) / notebook.id / "fifo"
+    fifo.mkdir()
+    os.mkfifo(fifo / NOTE)
+    assert axon.resume(model(), any=True).epoch == 2
+    assert axon.checkpoint(model(), epoch=10).is_recorded

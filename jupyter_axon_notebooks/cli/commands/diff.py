@@ -9,9 +9,11 @@ from typing import Any
 import click
 from rich.text import Text
 
+from ...metrics import number_text
+from ...printable import printable
 from ...provenance import Change, CheckpointDiff, MetricChange
 from ...records import CellChange, NotebookCheckpoint
-from ..output import Column, local_time, short_ids, shown, table, write, write_json
+from ..output import Column, local_time, short_ids, table, write, write_json
 from ..session import Session, with_session
 from ..which import find_checkpoint
 
@@ -77,19 +79,21 @@ def _header(pair: Sequence[NotebookCheckpoint]) -> Any:
 
 def _source(change: CellChange) -> Text:
     """A cell's change as a unified diff."""
-    said = Text("\n").append(f"cell {shown(change.cell_id)}: {change.change}", style="bold")
+    said = Text("\n").append(f"cell {printable(change.cell_id)}: {change.change}", style="bold")
     if change.change == "moved":
         return said
     before, after = (source.splitlines() if source else [] for source in (change.before, change.after))
     for line in list(difflib.unified_diff(before, after, lineterm=""))[2:]:
-        said.append(f"\n{shown(line)}", style=_STYLES.get(line[:1]))
+        said.append("\n" + printable(line, keep="\t"), style=_STYLES.get(line[:1]))
     return said
 
 
 def _metrics(changes: Sequence[MetricChange]) -> Any:
     right = {"justify": "right", "no_wrap": True}
     columns: list[Column] = ["metric", ("before", right), ("after", right), ("change", right)]
-    rows = [[*_row(change), "" if change.delta is None else f"{change.delta:+.6g}"] for change in changes]
+    rows = [
+        [*_row(change), "" if change.delta is None else number_text(change.delta, "+")] for change in changes
+    ]
     return table(columns, rows)
 
 
@@ -102,4 +106,4 @@ def _value(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return number_text(value) if isinstance(value, (int, float)) else str(value)

@@ -7,11 +7,12 @@ from typing import Any
 import click
 from rich.text import Text
 
+from ...printable import printable
 from ...states.folders import size_text
 from ..diagnosis import diagnose
 from ..findings import Problem
 from ..group import FAILED
-from ..output import fields, progress, shown, write, write_json
+from ..output import fields, progress, write, write_json
 from ..session import Session, with_session
 
 _BYTES = ("size", "log size", "unused", "used", "free", "largest notebook")
@@ -56,6 +57,6 @@ def _write_problems(problems: list[Problem]) -> None:
     for problem in problems:
         write(
             "",
-            Text(f"Problem: {shown(problem.what)}", style="bold red"),
+            Text(f"Problem: {printable(problem.what)}", style="bold red"),
             fields([("  means", problem.means), ("  do", problem.do)]),
         )

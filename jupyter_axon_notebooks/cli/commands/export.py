@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from ...mapping import export_notebook, notebook_file_name, notebook_text
 from ...records import NotebookVersion, TrainingNotebook
 from ...repository import NotebookRepository
 from ..files import write_file
+from ..output import write_line
 from ..session import Session, with_session
 from ..which import find_checkpoint, find_notebook, the_only
 
@@ -70,7 +70,7 @@ def command(
         return
     path = Path(output) if output is not None else Path(name)
     write_file(path, octets, force=force)
-    click.echo(str(path).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+    write_line(str(path))
 
 
 def _record(repository: NotebookRepository, which: str, version: str | None) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ...mapping import map_notebook, notebook_name, read_notebook
 from ...records import NewNotebook
 from ...repository import NotebookRepository
 from ..group import FAILED
-from ..output import note, progress, write_json
+from ..output import note, progress, write_json, write_line
 from ..session import Session, with_session
 
 
@@ -44,7 +43,7 @@ def command(session: Session, files: tuple[str, ...], name: str | None, as_json:
         for result in results:
             if "id" in result:
                 line = result["id"] if len(files) == 1 else f"{result['id']}  {result['file']}"
-                click.echo(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+                write_line(line)
     for result in failed:
         note(f"{result['file']}: {result['error']}")
     if failed:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...provenance import CheckpointProvenance, Environment, ExecutedCell, Flag
 from ...records import NotebookCheckpoint
-from ..output import Column, fields, first_line, local_time, shown, status_text, table, write, write_json
+from ..output import Column, fields, first_line, local_time, status_text, table, write, write_json
 from ..session import Session, with_session
 from ..which import find_checkpoint
 
@@ -77,4 +77,4 @@ def _flag(flag: Flag) -> list[Any]:
 def _executed(cell: ExecutedCell) -> list[Any]:
     status = "" if cell.status is None else cell.status.value
     count = "" if cell.execution_count is None else cell.execution_count
-    return [count, status_text(status), first_line(shown(cell.source))]
+    return [count, status_text(status), first_line(cell.source)]

@@ -19,25 +19,31 @@ from ..session import Session, with_session
 @click.option(
     "--any-store", is_flag=True, help="Also what was to be recorded in another store than this one."
 )
+@click.option("--all-users", is_flag=True, help="Also what other users trained, for themselves.")
 @click.option("--json", "as_json", is_flag=True, help="What was done, as JSON.")
-def command(session: Session, dry_run: bool, any_store: bool, as_json: bool) -> None:
+def command(session: Session, dry_run: bool, any_store: bool, all_users: bool, as_json: bool) -> None:
     """Record checkpoints that were made while the store could not be had.
 
     A training does not stop because the store is locked, full or out of reach: the state files are written all the same,
-    and what was to be recorded is noted beside them. A kernel does this by itself when it resumes a training.
+    and what was to be recorded is noted beside them. A kernel does this by itself when it resumes a training, and a server
+    soon after the training has ended and the store is available.
     """
     noted: list[Unrecorded] = []
     done: list[Recovery] = []
-    elsewhere = 0
+    elsewhere = others = 0
     for found in find_unrecorded(session.states()):
         if isinstance(found, Recovery):
             done.append(found)
-        elif any_store or found.store_url == session.url:
-            noted.append(found)
-        else:
+        elif not (all_users or found.owner == session.config.user_id):
+            others += 1
+        elif not (any_store or found.store_url == session.url):
             elsewhere += 1
+        else:
+            noted.append(found)
     if dry_run:
         _list(noted, as_json=as_json)
+        for recovery in done:
+            note(f"{recovery.where}: {recovery.trouble}")
     else:
         with session.with_states(make=True) as (repository, states), progress("recording") as bar:
             task = bar.add_task("", total=len(noted))
@@ -49,6 +55,8 @@ def command(session: Session, dry_run: bool, any_store: bool, as_json: bool) -> 
         note(
             f"{elsewhere} more belong to other stores; --any-store records them in {shown_url(session.url)}."
         )
+    if others:
+        note(f"{others} more are other users'; --all-users records them for these.")
     if any(recovery.trouble is not None for recovery in done):
         raise click.exceptions.Exit(FAILED)
 

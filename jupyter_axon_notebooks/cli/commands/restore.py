@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from ...repository.retention import state_paths
 from ...states import StateFiles
 from ..checkpoints import is_minimized
 from ..files import new_file
-from ..output import progress
+from ..output import progress, write_line
 from ..session import Session, with_session
 from ..which import find_checkpoint, find_id
 
@@ -60,7 +59,7 @@ def command(
         else:
             checkpoint = find_checkpoint(repository, which)
         for file in _copy(checkpoint, states, Path(output), force):
-            click.echo(str(file).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+            write_line(str(file))
 
 
 def _best(repository: NotebookRepository, id: str, metric: str, minimize: bool) -> NotebookCheckpoint:

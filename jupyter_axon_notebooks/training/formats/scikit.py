@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from ...errors import InvalidData, StateError
 from ...states.folders import explained
@@ -14,6 +14,10 @@ from .template import Prepared
 from .tensorfile import Source, corrupt
 
 NAMES = "scikit-learn estimators"
+
+#: The first release of skops without a known way around the types that are trusted.
+_OLDEST: Final = (0, 13)
+_INSTALL: Final = "pip install 'skops>=0.13'"
 
 
 class SkopsFile:
@@ -120,9 +124,16 @@ def _is_found(name: str) -> bool:
 
 def _skops() -> Any:
     try:
+        import skops
         import skops.io
     except ImportError as error:
         raise StateError(
-            "scikit-learn estimators are kept by skops, which is not installed: pip install skops"
+            f"scikit-learn estimators are kept by skops, which is not installed: {_INSTALL}"
         ) from error
+    found = tuple(int(part) for part in skops.__version__.split(".")[:2] if part.isdecimal())
+    if found < _OLDEST:
+        raise StateError(
+            f"skops {skops.__version__} can be made to run code by a file, whatever types are trusted "
+            f"(CVE-2025-54412, CVE-2025-54413): {_INSTALL}"
+        )
     return skops.io

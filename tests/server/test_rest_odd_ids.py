@@ -1,0 +1,67 @@
+"""Records that were loaded may have any text as their ids; what a request did to them is answered truthfully."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from served import Client
+
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+
+#: Ids that name no folder.
+IDS = [
+    "a/b",
+    "..",
+    ".hidden",
+    "a:b",
+    "a\\b",
+    "ends.",
+    "tab\there",
+    "x" * 300,
+    "x" * 5000,
+    "\x1b[31m",
+    "\u202e/..",
+]
+
+
+@pytest.fixture
+def loaded(axon: Client, data: Path) -> Iterator[NotebookRepository]:
+    """The server's records, as a dump is loaded past it; there are state files of another record already."""
+    other = data / "axon_notebooks" / "states" / "other" / "c"
+    other.mkdir(parents=True)
+    (other / "model.bin").write_bytes(b"weights")
+    store = open_store(f"sqlite:///{data}/axon_notebooks/axon.db")
+    yield NotebookRepository(store)
+    store.close()
+
+
+@pytest.mark.parametrize("id", IDS, ids=lambda text: ascii(text)[:20])
+async def test_they_are_deleted(axon: Client, loaded: NotebookRepository, data: Path, id: str) -> None:
+    loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
+    for one in (id, f"{id}2"):
+        loaded.create_checkpoint(NewCheckpoint(id=one, notebook_id=id, epoch=len(one), step=0, metrics={}))
+    before = sorted((data / "axon_notebooks" / "states").rglob("*"))
+    url = f"/notebooks/{quote(id, safe='')}"
+    checkpoint = f"{url}/checkpoints/{quote(id, safe='')}"
+    assert (await axon.get(checkpoint)).status == 200
+    assert (await axon.delete(checkpoint)).status == 204
+    assert (await axon.get(checkpoint)).status == 404
+    assert (await axon.delete(checkpoint)).status == 404
+    assert (await axon.delete(url)).status == 204
+    assert (await axon.get(url)).status == 404
+    assert loaded.get_checkpoint(f"{id}2") is None
+    assert sorted((data / "axon_notebooks" / "states").rglob("*")) == before
+
+
+@pytest.mark.parametrize("id", ["..", "a:b"])
+async def test_they_take_no_state_files(axon: Client, loaded: NotebookRepository, id: str) -> None:
+    loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
+    url = f"/notebooks/{quote(id, safe='')}/checkpoints"
+    refused = await axon.post(url, {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"})
+    assert (refused.status, "cannot name a folder" in refused.message) == (400, True)
+    assert (await axon.get(url)).json == []
