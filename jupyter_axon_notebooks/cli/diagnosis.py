@@ -20,6 +20,7 @@ from ..store.health import FileHealth, checkpoint_states, examine, examining
 from ..store.schema import CHECKPOINTS
 from ..store.server import reaching
 from ..store.urls import file_of, shown_url, unknown_kind
+from ..userfiles import read_regular
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
@@ -217,6 +218,6 @@ def _existing(path: str) -> str:
 
 def _first_line(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="ascii").strip() or None
+        return read_regular(path, 4096).decode("ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None

@@ -13,6 +13,7 @@ from typing import Any, Final
 from jupyter_server.services.contents.manager import ContentsManager
 
 from ..errors import InvalidData
+from ..userfiles import real_path
 from .bodies import text_fault
 
 _SUFFIX: Final = ".ipynb"
@@ -60,7 +61,7 @@ class NotebookPaths:
 
     def stored(self, path: str) -> str:
         """What a record that is bound to the file has as its path."""
-        return path if self._os_path is None else os.path.realpath(self._os_path(path))
+        return path if self._os_path is None else real_path(self._os_path(path))
 
     def shown(self, stored: str) -> str | None:
         """The contents API's path of a stored one; None for a file outside the server's root."""

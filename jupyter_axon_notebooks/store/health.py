@@ -16,6 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged
+from ..userfiles import check_regular, open_regular
 from .codec import decode, plain_text
 from .files import beside, size
 from .schema import CHECKPOINTS, COLLECTIONS, Schema
@@ -85,6 +86,11 @@ def examine(path: Path) -> FileHealth:
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
+        return health
+    try:
+        check_regular(path, found)
+    except OSError as error:
+        health.faults.append(str(error.strerror))
         return health
     try:
         with looking(path) as connection:
@@ -175,7 +181,7 @@ def examining(path: Path) -> Iterator[sa.Connection]:
 def _journal(path: Path) -> str:
     # As the file's header says: a connection to a file taken for immutable always answers "delete".
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = file.read(20)
     except OSError:  # which opening it tells
         return "delete"

@@ -99,8 +99,11 @@ class Recorder:
                 found = New(copied_from=found.id)
             try:
                 if isinstance(found, Known):
-                    return self._update(found, seen, content, is_told=is_told)
-                return self._create(found, seen, content)
+                    summary = self._update(found, seen, content, is_told=is_told)
+                else:
+                    summary = self._create(found, seen, content)
+                self._offer_id(summary.id, seen)
+                return summary
             except (Conflict, NotFound):
                 # Somebody else was quicker: with the file, with the id, or with removing the record.
                 bound = None
@@ -122,6 +125,10 @@ class Recorder:
         id = embedded_id(content)
         if id is not None and fingerprint(path) == file:
             self._ids.read(path, id)
+
+    def _offer_id(self, id: str, seen: Sighting) -> None:
+        if seen.embedded_id is None and fingerprint(seen.path) == seen.file:
+            self._ids.offer(seen.path, id)
 
     def _update(
         self, found: Known, seen: Sighting, content: Mapping[str, Any], *, is_told: bool
