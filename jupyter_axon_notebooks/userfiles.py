@@ -107,8 +107,8 @@ def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
 def real_path(path: str) -> str:
     """Return the real path of a file.
 
-    A link is followed only to where a regular file, or a folder, is or could be. A file that was replaced by a link to a
-    device, or by a link to itself, keeps its name.
+    A link in place of the file is followed only to where a regular file is or could be. A file that was replaced by a link to
+    a device, to a folder or to itself keeps its name.
     """
     real = os.path.realpath(path)
     try:
@@ -117,7 +117,7 @@ def real_path(path: str) -> str:
         mode = stat.S_IFREG  # not there: a file may come
         if os.path.islink(real):  # a circle
             mode = stat.S_IFLNK
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+    if stat.S_ISREG(mode):
         return real
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(os.path.realpath(folder), name)
