@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged
 from ..userfiles import check_regular, open_regular
-from .codec import decode, plain_text
+from .codec import column_text, decode, plain_text
 from .files import beside, size
-from .schema import CHECKPOINTS, COLLECTIONS, Schema
+from .schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
 from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
 
 
@@ -148,6 +149,15 @@ def checkpoint_states(connection: sa.Connection) -> Iterator[tuple[str, str, dic
             paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
             present = {part: value for part, value in paths.items() if value and isinstance(value, str)}
         yield plain_text(notebook_id or ""), plain_text(checkpoint_id), present
+
+
+def notebook_documents(connection: sa.Connection, user_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the documents of a user's notebooks that are bound to a file, on any engine; damaged ones are left out."""
+    c = Schema().tables[NOTEBOOKS.name].sql.c
+    bound = sa.select(c.document).where(c.user_id == column_text(user_id), c.path.is_not(None))
+    for (text,) in connection.execute(bound):
+        with suppress(RecordDamaged):
+            yield decode(text)
 
 
 @contextmanager

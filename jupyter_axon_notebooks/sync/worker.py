@@ -48,6 +48,8 @@ class NotebookSync(Generic[_Opened]):
         Told which ids files carry.
     read : callable
         Reads a notebook by its path, and raises as :func:`.files.read_file` does. Called from the worker's thread.
+    before : callable, optional
+        Called before anything is done or asked, from any thread; must be quick and not raise.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class NotebookSync(Generic[_Opened]):
         log: logging.Logger,
         ids: EmbeddedIds | None = None,
         read: Callable[[str], Mapping[str, Any]] = read_file,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._log = log
         self._ids = EmbeddedIds() if ids is None else ids
         self._read = read
+        self._before = before
         self._store = OpenedStore(url, open, log, self._ids)
         self._queue = EventQueue(_REST)
         self._queue.put(Opening(self._store.url))
@@ -152,6 +156,7 @@ class NotebookSync(Generic[_Opened]):
 
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
         """Wait until what happened so far is in the store, or has failed to get there once more."""
+        self._before()
         if not self._store.was_open:
             timeout = min(timeout, PATIENCE)
         patience = min(timeout, PATIENCE)
@@ -246,6 +251,7 @@ class NotebookSync(Generic[_Opened]):
         self._queue.put_back(event, _RETRY[min(event.failures, len(_RETRY) - 1)], error)
 
     def _handle(self, event: Event) -> None:
+        self._before()
         if self._store.is_due:
             self._put(self._store.begin(), event)
         match event:

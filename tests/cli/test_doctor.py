@@ -18,6 +18,8 @@ from jupyter_axon_notebooks.store.urls import shown_url
 
 from .conftest import USER, Axon, enable, repository, tree
 
+ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
+
 
 @pytest.fixture
 def root(jupyter: Path) -> Path:
@@ -67,7 +69,7 @@ def test_where_nothing_was_recorded_yet_all_is_fine(process: Axon, jupyter: Path
 def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> None:
     with repository(db) as records:
         checkpoint_with_state(records, root)
-    (jupyter / "data" / "axon_notebooks" / "origin").write_text("0123\n")
+    (jupyter / "data" / "axon_notebooks" / "origin").write_text(f"{ORIGIN}\n")
     before = tree(jupyter)
     report = axon("doctor", "--json").json
     assert report["problems"] == []
@@ -83,7 +85,7 @@ def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> 
     assert (store["url"], store["engine"], store["origin"], store["user"]) == (
         f"sqlite:///{db}",
         "sqlite",
-        "0123",
+        ORIGIN,
         USER,
     )
     assert (store["schema version"], store["integrity"], store["permissions"]) == (1, "ok", "0600")

@@ -35,7 +35,13 @@ def test_what_is_no_regular_file_is_refused_and_named(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(target)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(os.path.relpath(tmp_path / "socket"))
-        kinds = {"pipe": "a pipe", "to-pipe": "a pipe", "zero": "a device", "socket": "a socket", ".": "a folder"}
+        kinds = {
+            "pipe": "a pipe",
+            "to-pipe": "a pipe",
+            "zero": "a device",
+            "socket": "a socket",
+            ".": "a folder",
+        }
         for name, kind in kinds.items():
             with pytest.raises(NotRegular, match=f"{kind}, not a regular file") as refused:
                 read_regular(tmp_path / name, MIB)
