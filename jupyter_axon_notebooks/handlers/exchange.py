@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Final
 
 from jupyter_server.auth.decorator import authorized
-from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import InvalidData, NotFound, Unreadable
@@ -15,7 +14,7 @@ from ..records import NewNotebook, NotebookHeader, NotebookVersion, TrainingNote
 from .call import Call
 from .handler import AxonHandler
 from .notebooks import created_answer, notebook_answer
-from .paths import check_path
+from .paths import check_path, is_hidden
 from .responses import Answer
 
 _FORMAT: Final = "ipynb"
@@ -45,7 +44,7 @@ class SyncHandler(AxonHandler):
         call = self.call
         path = await self.run(lambda: check_path(_required(call.body(), "path")))
         manager = self.contents
-        if not manager.allow_hidden and await ensure_async(manager.is_hidden(path)):
+        if not manager.allow_hidden and await is_hidden(manager, path):
             raise NotFound("file", path)
         await self.respond(partial(_sync, path))
 

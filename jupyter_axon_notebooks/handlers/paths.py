@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from jupyter_server.services.contents.manager import ContentsManager
+from jupyter_server.utils import ensure_async
 
 from ..errors import InvalidData
 from ..userfiles import real_path
@@ -46,6 +47,14 @@ def check_path(path: Any, field: str = "$.path") -> str:
     if any(len(name.encode()) > _LONGEST_NAME for name in names) or len(normal.encode()) > _LONGEST_PATH:
         raise InvalidData(field, "is too long")
     return normal
+
+
+async def is_hidden(manager: ContentsManager, path: str) -> bool:
+    """Whether the contents manager hides a file; a link that leads nowhere is told by who reads it."""
+    try:
+        return bool(await ensure_async(manager.is_hidden(path)))
+    except (OSError, RuntimeError):  # a link in a circle
+        return False
 
 
 class NotebookPaths:

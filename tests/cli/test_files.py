@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -180,3 +181,40 @@ def test_half_a_surrogate_pair_is_exported_as_an_escape(axon: Axon, records: Not
     notebook_id = records.create(NewNotebook(user_id=USER, name="a", cells=cells)).id
     exported = json.loads(axon("export", notebook_id, "-o", "-").stdout)
     assert exported["cells"][0]["source"] == "x = '\ud83d'"
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "named"])
+def test_on_a_disk_without_hard_links_files_are_written_whole_and_replaced_only_by_force(
+    axon: Axon, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch, code: int, unnamed: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    if not unnamed:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    notebook_id = records.create(NewNotebook(user_id=USER, name="n")).id
+    assert axon("export", notebook_id, "-o", "n.ipynb").exit_code == 0
+    whole = Path("n.ipynb").read_bytes()
+    assert json.loads(whole)["nbformat"] == 4
+    Path("n.ipynb").write_text("precious")
+    Path("n.ipynb").chmod(0o640)
+    assert axon("export", notebook_id, "-o", "n.ipynb").exit_code == 1
+    assert Path("n.ipynb").read_text() == "precious"
+    assert axon("export", notebook_id, "-o", "n.ipynb", "--force").exit_code == 0
+    assert Path("n.ipynb").read_bytes() == whole
+    assert Path("n.ipynb").stat().st_mode & 0o777 == 0o640
+    assert [file.name for file in Path().iterdir()] == ["n.ipynb"]
+
+
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(axon: Axon, records: NotebookRepository) -> None:
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    notebook_id = records.create(NewNotebook(user_id=USER, name="n")).id
+    ran = axon("export", notebook_id, "-o", "pipe", "--force")
+    assert ran.exit_code == 1
+    assert "it is a pipe, not a regular file" in ran.stderr
+    assert Path("pipe").is_fifo()
+    assert axon("export", notebook_id, "-o", "loop", "--force").exit_code == 0
+    assert Path("loop").is_file()
