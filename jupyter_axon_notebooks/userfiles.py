@@ -20,8 +20,8 @@ _FLAGS: Final[int] = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-#: The most bytes that are read at once.
-_PIECE: Final = 16 << 20
+#: The fewest bytes that are read at once, where the limit admits them.
+_PIECE: Final = 1 << 16
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -82,10 +82,10 @@ def read_at_most(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> by
     """Return what is left to be read of an open file, at most ``limit`` bytes; raises FileTooLarge and OSError."""
     size = os.fstat(file.fileno()).st_size
     pieces: list[bytes] = []
-    # One more than expected, to see the end; files below /proc have more than their size says.
-    wanted, taken = size + 1, 0
+    taken = 0
     while taken <= limit and size <= limit:
-        piece = file.read(min(max(wanted - taken, 1 << 16), _PIECE, limit + 1 - taken))
+        # One more than expected, to see the end; files below /proc have more than their size says.
+        piece = file.read(min(max(size + 1 - taken, _PIECE), limit + 1 - taken))
         if piece is None:  # a special file below /proc or /sys that has nothing to give for now
             raise BlockingIOError(errno.EAGAIN, "it gives nothing to read", os.fspath(path))
         if not piece:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from jupyter_server.auth.decorator import authorized
+from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import InvalidData, NotFound, Unreadable
@@ -45,6 +46,8 @@ class SyncHandler(AxonHandler):
         path = await self.run(lambda: check_path(_required(call.body(), "path")))
         manager = self.contents
         if not manager.allow_hidden and await is_hidden(manager, path):
+            raise NotFound("file", path)
+        if await ensure_async(manager.dir_exists(path)):
             raise NotFound("file", path)
         await self.respond(partial(_sync, path))
 

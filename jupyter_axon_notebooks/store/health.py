@@ -82,16 +82,17 @@ def examine(path: Path) -> FileHealth:
     except OSError:
         return health
     health.exists = True
+    try:
+        check_regular(path, found)
+    except OSError as error:
+        health.readable = health.writable = True
+        health.faults.append(str(error.strerror))
+        return health
     health.size, health.mode = found.st_size, found.st_mode & 0o777
     health.wal_size = size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
-        return health
-    try:
-        check_regular(path, found)
-    except OSError as error:
-        health.faults.append(str(error.strerror))
         return health
     try:
         with looking(path) as connection:

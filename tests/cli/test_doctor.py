@@ -16,7 +16,7 @@ from jupyter_axon_notebooks.states.notes import Note, write_note
 from jupyter_axon_notebooks.store.health import examine
 from jupyter_axon_notebooks.store.urls import shown_url
 
-from .conftest import USER, Axon, enable, repository, tree
+from .conftest import CORPUS, USER, Axon, enable, repository, tree
 
 ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
 
@@ -231,3 +231,19 @@ def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:
     health = examine(db)
     assert (health.counts["notebooks"], health.journal, health.faults) == (1, "wal", [])
     assert sorted(path.name for path in db.parent.iterdir()) == ["axon.db"]
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_what_is_in_place_of_the_store_and_its_files_is_named_and_not_read(
+    axon: Axon, db: Path, target: str
+) -> None:
+    db.parent.mkdir()
+    for name in (db.name, f"{db.name}-wal", "origin", "kernels.json"):
+        if target == "pipe":
+            os.mkfifo(db.with_name(name))
+        else:
+            db.with_name(name).symlink_to(target)
+    found = problems(axon)
+    assert found.keys() == {"damaged", "origin-damaged"}
+    assert "not a regular file" in found["damaged"]["what"]
+    assert axon("import", CORPUS / "nbformat" / "test4.5.ipynb").exit_code == 4
