@@ -5,6 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 from pathlib import Path
+from typing import Final
+
+#: The pointer file, in :func:`data_folder`: where a server records, and its origin, for kernels that it did not start.
+POINTER: Final = "kernels.json"
 
 
 def data_folder(data_dir: str | None = None) -> Path:

@@ -54,6 +54,10 @@ class InvalidData(AxonError):
         self.reason = reason
 
 
+class Unreadable(InvalidData):
+    """A file that cannot be read at all: no regular file, too large, or not this user's to read."""
+
+
 class Conflict(AxonError):
     """A change that clashes with what is already stored."""
 

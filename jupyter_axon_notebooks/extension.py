@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from tornado.web import HTTPError
 
 from .config import AxonNotebooks
 from .defaults import data_folder
-from .errors import InvalidData, NotFound
+from .errors import AxonError, InvalidData, NotFound, StoreError
 from .handlers import SETTING, Home, Services, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
@@ -29,8 +31,9 @@ from .states import StateFiles
 from .store import Store
 from .store.damage import open_for_work
 from .store.urls import file_of, shown_url
-from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
+from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, ServerOrigin
 from .sync.files import read_file
+from .sync.others import made_at, other_origins
 from .training.recovery import BackgroundRecovery
 from .upkeep import Upkeep
 
@@ -53,12 +56,15 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             log.addFilter(PRINTABLE_LOG)
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
-        self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)
+        self._handover = Handover(self, self.log)
+        self._origin = ServerOrigin(data_folder(), self.log, self._handover.leave_pointer)
+        self._sync = NotebookSync(
+            self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
+        )
         self._followed: Any = None
         self._follow_contents()
         self.settings[SETTING] = Services(self, self._sync, self._executor)
-        self._handover = Handover(self, self.log)
-        self._handover.give(self._server.kernel_manager, self._owner)
+        self._handover.give(self._server.kernel_manager, self._owner, self._known_origin())
         self._sync.start()
         self._sync.settle()  # so that the first save finds the store open, if it can be
         # Another extension may yet put a contents manager of its own in this one's place.
@@ -66,7 +72,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def _open(self) -> Home:
         """Open the store and what stands on it; called by the worker."""
-        origin = read_origin(data_folder())
+        origin = self._origin.read()
         store, aside = open_for_work(self.store_url)
         try:
             if aside is not None:
@@ -76,6 +82,11 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         except BaseException:
             store.close()
             raise
+
+    def _known_origin(self) -> str | None:
+        with suppress(StoreError):  # told when the store is opened
+            return self._origin.read()
+        return None
 
     def _home(self, store: Store, origin: str) -> Home:
         store.check_user(None if self.identity_from_request else self.user_id)
@@ -105,6 +116,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             reopen=self._reopen,
         )
         upkeep.start()
+        self._tell_of_other_origins(repository, origin)
         return Home(store, repository, states, origin, upkeep)
 
     def _reopen(self) -> None:
@@ -112,6 +124,25 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         path = file_of(self.store_url)
         if path is not None and path.exists():
             self._sync.reopen()
+
+    def _tell_of_other_origins(self, repository: NotebookRepository, origin: str) -> None:
+        try:
+            elsewhere = repository.bindings_elsewhere(
+                None if self.identity_from_request else self.user_id, origin
+            )
+            others = other_origins(elsewhere, partial(repository.binding_at, origin), made_at(data_folder()))
+        except AxonError as error:  # the store can be used, whatever is wrong with some of it
+            self.log.warning("axon: records under other origins could not be looked for: %s", error)
+            return
+        for other in others:
+            if not other.in_use:
+                self.log.warning(
+                    "axon: %d notebooks here have their records under another origin (%s), the first is %s. If that is no "
+                    "other machine's, the origin of this data folder was lost: `jupyter axon doctor --rebind` mends it",
+                    len(other.here),
+                    other.origin,
+                    other.here[0].path,
+                )
 
     @property
     def _server(self) -> Any:

@@ -11,10 +11,10 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.utils import ensure_async
 
 from .config import AxonNotebooks
-from .defaults import data_folder
+from .defaults import POINTER, data_folder
 from .store.urls import shown_url
 from .training.pointer import write_pointer
-from .training.settings import DATA_DIR, POINTER, STATES_ROOT, STORE_URL, USER
+from .training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER
 
 
 class Handover:
@@ -32,8 +32,8 @@ class Handover:
         self._given: dict[str, str] = {}
         self._before: dict[str, str | None] = {}
 
-    def give(self, kernel_manager: Any, acting_user: Callable[[], str]) -> None:
-        """Hand over, from now on."""
+    def give(self, kernel_manager: Any, acting_user: Callable[[], str], origin: str | None = None) -> None:
+        """Hand over, from now on; ``origin`` is the data folder's, where it is known."""
         config = self._config
         url = shown_url(config.store_url)  # one with a password is refused, here and there
         self._given = {STORE_URL: url, STATES_ROOT: config.states_root, DATA_DIR: jupyter_data_dir()}
@@ -43,11 +43,16 @@ class Handover:
             self._given[USER] = config.user_id
         self._before = {name: os.environ.get(name) for name in self._given}
         os.environ.update(self._given)
-        if url != "memory://":
-            self._leave_pointer(url)
+        self.leave_pointer(origin)
 
-    def _leave_pointer(self, url: str) -> None:
+    def leave_pointer(self, origin: str | None) -> None:
+        """Leave the pointer file, unless kernels cannot reach the store."""
+        url = shown_url(self._config.store_url)
+        if url == "memory://":
+            return
         left = {"store_url": url, "states_root": self._config.states_root}
+        if origin is not None:
+            left["origin"] = origin
         if not self._config.identity_from_request:
             left["user_id"] = self._config.user_id
         file = data_folder() / POINTER

@@ -13,7 +13,7 @@ import enum
 import re
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeGuard, TypeVar
 
 import msgspec
 
@@ -71,9 +71,9 @@ def new_id() -> str:
 _RECORD_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def is_record_id(text: str) -> bool:
-    """Whether ``text`` has the form of :func:`new_id`'s: it can then be a folder's name, and a part of a URL."""
-    return _RECORD_ID.fullmatch(text) is not None
+def is_record_id(value: Any) -> TypeGuard[str]:
+    """Whether ``value`` has the form of :func:`new_id`'s: it can then be a folder's name, and a part of a URL."""
+    return isinstance(value, str) and _RECORD_ID.fullmatch(value) is not None
 
 
 def now() -> datetime:

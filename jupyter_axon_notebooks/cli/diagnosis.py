@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from jupyter_core.paths import jupyter_config_path
 
 from ..errors import StoreError
+from ..repository import Binding
 from ..states.folders import free_bytes, size_text
-from ..store.health import FileHealth, checkpoint_states, examine, examining
+from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
 from ..store.schema import CHECKPOINTS
 from ..store.server import reaching
 from ..store.urls import file_of, shown_url, unknown_kind
+from ..sync.origin import origin_file, pointer_origin, stored_origin
+from ..sync.others import made_at, other_origins
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
@@ -43,8 +48,9 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         "engine": shown_url(session.url).split(":", 1)[0].split("+", 1)[0],
         "user": session.config.user_id,
         "user from": session.sources["user_id"],
-        "origin": _first_line(session.data_folder / "origin"),
+        "origin": None,
     }
+    _look_at_origin(found, session.data_folder)
     if session.pointer_fault is not None:
         found.problems.append(
             Problem(
@@ -70,6 +76,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
             )
         )
     _look_at_states(found, session, health, progress)
+    _look_at_other_origins(found, session, health)
     return found
 
 
@@ -98,6 +105,67 @@ def _look_at_extension(found: Diagnosis, session: Session) -> None:
                 f"run `jupyter server extension enable {_EXTENSION}`, and start the server anew",
             )
         )
+
+
+def _look_at_origin(found: Diagnosis, folder: Path) -> None:
+    file = origin_file(folder)
+    try:
+        origin = stored_origin(folder)
+    except OSError as error:
+        found.problems.append(
+            Problem(
+                "origin-unreadable",
+                f"the origin file {file} cannot be read: {error.strerror}",
+                "servers and kernels cannot open the store",
+                "make the file readable, or put a copy of it back",
+            )
+        )
+        return
+    found.facts["store"]["origin"] = origin or pointer_origin(folder)
+    if origin is None and os.path.lexists(file):
+        found.problems.append(
+            Problem(
+                "origin-damaged",
+                f"the origin file {file} is damaged",
+                "the next server or kernel replaces it: by the origin that its copy in kernels.json names, else by a new one",
+                "start a server, then run this command again",
+            )
+        )
+
+
+def _look_at_other_origins(found: Diagnosis, session: Session, health: FileHealth | None) -> None:
+    origin = found.facts["store"]["origin"] or ""
+    try:
+        with _reading(found, session, health) as connection:
+            documents = () if connection is None else notebook_documents(connection, session.config.user_id)
+            bound = list(_bindings(documents))
+    except (sqlite3.Error, sa.exc.SQLAlchemyError, StoreError):  # which was told above
+        return
+    here = {binding.path: binding for binding in bound if binding.origin == origin}
+    elsewhere = [binding for binding in bound if binding.origin != origin]
+    others = other_origins(elsewhere, here.get, made_at(session.data_folder))
+    found.facts["store"]["other origins"] = [
+        {"origin": other.origin, "notebooks here": len(other.here), "in use": other.in_use}
+        for other in others
+    ]
+    for other in others:
+        if other.in_use:
+            continue
+        count = "1 notebook" if len(other.here) == 1 else f"{len(other.here)} notebooks"
+        found.problems.append(
+            Problem(
+                "other-origin",
+                f"{count} here have their records under the origin {other.origin}; the first: {other.here[0].path}",
+                "if that is no other machine's, the origin of this data folder was lost, and their history is out of reach",
+                "run `jupyter axon doctor --rebind`, unless those files are another machine's",
+            )
+        )
+
+
+def _bindings(documents: Iterable[dict[str, Any]]) -> Iterator[Binding]:
+    for document in documents:
+        with suppress(msgspec.ValidationError):  # a damaged one, which is told elsewhere
+            yield msgspec.convert(document, Binding)
 
 
 def _look_at_states(
@@ -234,10 +302,3 @@ def _existing(path: str) -> str:
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
-
-
-def _first_line(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -17,6 +19,26 @@ from typing import IO
 
 from ..errors import Conflict
 from ..states.folders import flush
+from ..userfiles import check_regular, read_at_most, read_regular
+
+#: Where systems have the open files of a process: what a shell gives to a command in place of a file.
+_OPENED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+
+
+def read_file(path: str, limit: int) -> bytes:
+    """Return the content of a file that a person named, at most ``limit`` bytes.
+
+    Besides regular files only a pipe that the shell has opened is read, as for ``<(command)`` and ``/dev/stdin``.
+
+    Raises
+    ------
+    OSError
+        As :func:`.userfiles.read_regular` does.
+    """
+    if path.startswith(_OPENED) and stat.S_ISFIFO(os.stat(path).st_mode):
+        with open(path, "rb") as pipe:
+            return read_at_most(pipe, limit, path)
+    return read_regular(path, limit)
 
 
 def write_file(path: Path, content: bytes, *, force: bool) -> None:
@@ -42,19 +64,26 @@ def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO
         When it cannot be written.
     """
     if path.is_symlink() and force:
-        path = path.resolve()
+        path = Path(os.path.realpath(path))
     if os.path.lexists(path) and not force:
         raise _exists(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists():
+        check_regular(path, path.stat())  # a rename would replace a device or a pipe
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
     descriptor = _without_a_name(path.parent)
     if descriptor is not None:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             yield file
             _finish(file, path, mode)
-            _publish(Path(_OPEN_FILES, str(descriptor)), path, force)
+            try:
+                _publish(Path(_OPEN_FILES, str(descriptor)), path, force)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                _publish_copy(file, path, force)
     else:
         with _temporary(path) as (temporary, file):
             with file:
@@ -65,6 +94,8 @@ def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO
         _flush_folder(path.parent)
 
 
+#: What systems say where a file system has no hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
 #: Where Linux has the open files of a process, those without a name too.
 _OPEN_FILES = "/proc/self/fd"
 
@@ -76,7 +107,7 @@ def _without_a_name(folder: Path) -> int | None:
     """
     if sys.platform == "linux" and hasattr(os, "O_TMPFILE") and os.path.isdir(_OPEN_FILES):
         with contextlib.suppress(OSError):
-            return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     return None
 
 
@@ -125,7 +156,8 @@ def _ended_by_signals() -> Iterator[None]:
 def _finish(file: IO[bytes], path: Path, mode: int | None) -> None:
     file.flush()
     if os.name == "posix":
-        os.fchmod(file.fileno(), _mode(path) if mode is None else mode)
+        with contextlib.suppress(PermissionError):  # FAT has no permissions
+            os.fchmod(file.fileno(), _mode(path) if mode is None else mode)
     flush(file.fileno())
 
 
@@ -153,8 +185,10 @@ def _publish(made: Path, path: Path, force: bool) -> None:
             _link(made, path)  # unlike a rename, refuses what somebody made just now
         except FileExistsError:
             raise _exists(path) from None
-        except OSError:  # no links on this file system
-            if path.exists():
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(path):
                 raise _exists(path) from None
         else:
             return
@@ -168,6 +202,16 @@ def _publish(made: Path, path: Path, force: bool) -> None:
         named.replace(path)
     finally:
         named.unlink(missing_ok=True)
+
+
+def _publish_copy(file: IO[bytes], path: Path, force: bool) -> None:
+    """Have a file without a name be at ``path`` where it can get none, since the file system has no hard links."""
+    with _temporary(path) as (temporary, named):
+        with named:
+            file.seek(0)
+            shutil.copyfileobj(file, named)
+            _finish(named, path, os.fstat(file.fileno()).st_mode & 0o777)
+        _publish(temporary, path, force)
 
 
 def _link(made: Path, path: Path) -> None:

@@ -26,7 +26,7 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from ..config import AxonNotebooks
-from ..defaults import data_folder, default_states_root, default_url
+from ..defaults import POINTER, data_folder, default_states_root, default_url
 from ..errors import InvalidData, NotFound, StoreError
 from ..repository import NotebookRepository
 from ..states import StateFiles
@@ -35,7 +35,7 @@ from ..store.files import size
 from ..store.urls import file_of, shown_url
 from ..sync import read_origin
 from ..training.pointer import read_pointer
-from ..training.settings import DATA_DIR, POINTER, STATES_ROOT, STORE_URL, USER
+from ..training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER
 from .output import note
 
 _VARIABLES = {"store_url": STORE_URL, "user_id": USER, "states_root": STATES_ROOT}

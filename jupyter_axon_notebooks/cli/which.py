@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import NotFound
 from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook
 from ..repository import NotebookRepository
+from ..userfiles import real_path
 from .output import note
 
 _CANDIDATES_SHOWN = 5
@@ -79,7 +80,7 @@ def deletion(notebook: NotebookHeader) -> datetime | None:
 
 
 def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
-    path = os.path.realpath(which)
+    path = real_path(which)
     if bound := repository.list_all(path=path):
         return [summary.id for summary in bound]
     deleted = repository.list_deleted(path)

@@ -9,13 +9,13 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from ..errors import InvalidData, NotFound
-from ..mapping import export_notebook, map_notebook, notebook_file_name, notebook_text, read_notebook
+from ..errors import InvalidData, NotFound, Unreadable
+from ..mapping import export_notebook, map_notebook, notebook_file_name, notebook_text, read_for_import
 from ..records import NewNotebook, NotebookHeader, NotebookVersion, TrainingNotebook
 from .call import Call
 from .handler import AxonHandler
 from .notebooks import created_answer, notebook_answer
-from .paths import check_path
+from .paths import check_path, is_hidden
 from .responses import Answer
 
 _FORMAT: Final = "ipynb"
@@ -30,7 +30,7 @@ class ImportHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def post(self) -> None:
-        """Create one, outputs and all."""
+        """Create one, outputs and all; what is wrong in the notebook is repaired, and noted in the record."""
         await self.respond(_import)
 
 
@@ -45,9 +45,9 @@ class SyncHandler(AxonHandler):
         call = self.call
         path = await self.run(lambda: check_path(_required(call.body(), "path")))
         manager = self.contents
-        if not manager.allow_hidden and await ensure_async(manager.is_hidden(path)):
+        if not manager.allow_hidden and await is_hidden(manager, path):
             raise NotFound("file", path)
-        if not await ensure_async(manager.file_exists(path)):
+        if await ensure_async(manager.dir_exists(path)):
             raise NotFound("file", path)
         await self.respond(partial(_sync, path))
 
@@ -82,7 +82,7 @@ def _import(call: Call) -> Answer:
     if not isinstance(content, str) or not isinstance(name, str):
         raise InvalidData("$.content" if not isinstance(content, str) else "$.name", "expected str")
     try:
-        mapped = map_notebook(read_notebook(content, strict=True))
+        mapped = map_notebook(read_for_import(content))
     except InvalidData as error:
         raise InvalidData("$.content", f"not a valid notebook: {error}") from None
     new = NewNotebook(
@@ -101,6 +101,12 @@ def _sync(path: str, call: Call) -> Answer:
         call.actor.check(bound)
     try:
         summary = call.services.sync.sync_file(call.paths.os_path(path), call.actor.user_id)
+    except NotFound as error:
+        if error.kind != "file":
+            raise
+        raise NotFound("file", path) from None
+    except Unreadable as error:
+        raise InvalidData("$.path", f"the file cannot be read: {error.reason}") from None
     except InvalidData as error:
         raise InvalidData("$.path", f"the file is not a notebook: {error}") from None
     return notebook_answer(call, call.notebook(summary.id))

@@ -11,8 +11,10 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from jupyter_server.services.contents.manager import ContentsManager
+from jupyter_server.utils import ensure_async
 
 from ..errors import InvalidData
+from ..userfiles import real_path
 from .bodies import text_fault
 
 _SUFFIX: Final = ".ipynb"
@@ -47,6 +49,14 @@ def check_path(path: Any, field: str = "$.path") -> str:
     return normal
 
 
+async def is_hidden(manager: ContentsManager, path: str) -> bool:
+    """Whether the contents manager hides a file; a link that leads nowhere is told by who reads it."""
+    try:
+        return bool(await ensure_async(manager.is_hidden(path)))
+    except (OSError, RuntimeError):  # a link in a circle
+        return False
+
+
 class NotebookPaths:
     """From the contents API's paths to stored ones and back."""
 
@@ -60,7 +70,7 @@ class NotebookPaths:
 
     def stored(self, path: str) -> str:
         """What a record that is bound to the file has as its path."""
-        return path if self._os_path is None else os.path.realpath(self._os_path(path))
+        return path if self._os_path is None else real_path(self._os_path(path))
 
     def shown(self, stored: str) -> str | None:
         """The contents API's path of a stored one; None for a file outside the server's root."""

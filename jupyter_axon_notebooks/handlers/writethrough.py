@@ -25,10 +25,13 @@ from ..repository.starter import starter_cells, starter_metadata
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
 from .handler import AxonHandler
+from .paths import is_hidden
 from .rooms import check_no_room
 
 #: What the operating system says of a path that no file can have.
-_BAD_PATHS: Final = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOENT, errno.ENOTDIR})
+_BAD_PATHS: Final = frozenset(
+    {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+)
 
 
 async def write_through(
@@ -80,7 +83,8 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
     await handler.check_contents("write")
     call = handler.call
     manager = handler.contents
-    if not manager.allow_hidden and await _is_hidden(handler, path):
+    named_hidden = any(name.startswith(".") for name in path.split("/"))
+    if not manager.allow_hidden and (named_hidden or await is_hidden(manager, path)):
         raise InvalidData("$.path", "a hidden file cannot be created")
     folder = path.rpartition("/")[0]
     if not await ensure_async(manager.dir_exists(folder)):
@@ -91,11 +95,6 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
         content = await handler.run(partial(_new_content, call, new))
         await _save(handler, path, content)
         return await handler.run(partial(_described, call, path, new), settle=True)
-
-
-async def _is_hidden(handler: AxonHandler, path: str) -> bool:
-    named = any(name.startswith(".") for name in path.split("/"))
-    return named or bool(await ensure_async(handler.contents.is_hidden(path)))
 
 
 async def _save(handler: AxonHandler, path: str, content: dict[str, Any]) -> None:

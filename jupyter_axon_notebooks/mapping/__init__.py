@@ -8,7 +8,7 @@ its record exactly as nbformat's reader sees it. Where the data model has no pla
 
 from __future__ import annotations
 
-from .files import notebook_file_name, notebook_name, notebook_text, read_notebook
+from .files import notebook_file_name, notebook_name, notebook_text, read_for_import, read_notebook
 from .framework import detect_framework
 from .notebook import MappedNotebook, export_notebook, map_notebook
 from .status import cell_status, notebook_status
@@ -23,5 +23,6 @@ __all__ = [
     "notebook_name",
     "notebook_status",
     "notebook_text",
+    "read_for_import",
     "read_notebook",
 ]

@@ -91,6 +91,29 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
     return dict(content)
 
 
+def read_for_import(text: str | bytes) -> dict[str, Any]:
+    """Return the version 4 content of a notebook file that is to be imported.
+
+    Whatever Jupyter opens and a save records is taken: what is wrong inside a cell is repaired by :func:`.map_notebook`, whose
+    notes say how.
+
+    Raises
+    ------
+    InvalidData
+        As :func:`read_notebook` does, and for a notebook whose format is unknown, or whose cells cannot be told apart.
+    """
+    content = read_notebook(text)
+    if content.get("nbformat", _NEWEST) != _NEWEST:
+        raise InvalidData("$.nbformat", f"expected a whole number from 1 to {_NEWEST}")
+    cells = content.get("cells")
+    if not isinstance(cells, list):
+        raise InvalidData("$.cells", f"expected an array, got {_json_kind(cells)}")
+    for index, cell in enumerate(cells):
+        if not isinstance(cell, dict):
+            raise InvalidData(f"$.cells[{index}]", f"expected an object, got {_json_kind(cell)}")
+    return content
+
+
 def _filled(content: dict[str, Any]) -> dict[str, Any]:
     """An old notebook with all that nbformat cannot upgrade it without."""
     sheets = content.get("worksheets")
@@ -225,5 +248,11 @@ def _intended(errors: list[Any]) -> Any:
 
 
 def _json_kind(value: Any) -> str:
-    kinds = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    kinds = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return kinds.get(type(value), "a number")

@@ -300,6 +300,18 @@ class NotebookRepository:
         """The records of an origin that are bound to a file; with ``folder``, to one beneath it."""
         return self._bindings.all(origin, folder)
 
+    def bindings_elsewhere(self, user_id: str | None, origin: str, path: str | None = None) -> list[Binding]:
+        """A user's records, or with None everybody's, that are bound under another origin: to any file, or to one."""
+        return self._bindings.elsewhere(user_id, origin, path)
+
+    def rebind(self, id: str, origin: str) -> Binding | None:
+        """Bind a record to its file under ``origin`` in place of its own.
+
+        Raises NotFound, and Conflict where another user's record is bound there. A record of the same user that was bound there is kept with all that it has, is bound to no file from then on, notes the other as
+        ``extra.axon.replaced_by``, and is returned.
+        """
+        return self._bindings.rebind(id, origin)
+
     def bind(self, id: str, path: str) -> NotebookSummary:
         """Bind a record to another file; whoever was bound there is released. Raises NotFound."""
         return self._bindings.bind(id, path, now())

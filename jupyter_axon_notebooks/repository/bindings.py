@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from tinydb import where
 
+from ..errors import Conflict, NotFound
 from ..records import NotebookHeader, NotebookSummary, format_time
 from ..store import Document, Store, retried
 from .damage import damage_named
@@ -39,6 +40,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     former_paths: tuple[str, ...] = ()
     embedded_id: str | None = None
+    created_at: str | None = None
     synced_at: str | None = None
     file: dict[str, int] = {}
 
@@ -86,6 +88,34 @@ class Bindings:
         # A server asks when it starts: what the documents take would stay with the process.
         return [_binding(found) for found in self._store.notebooks.each(bound)]
 
+    def elsewhere(self, user_id: str | None, origin: str, path: str | None = None) -> list[Binding]:
+        """The records of a user, or of everybody, that are bound to a file, or to that at ``path``, under another origin."""
+        bound = where("path") >= "" if path is None else where("path") == path
+        condition = bound & ((where("origin") < origin) | (where("origin") > origin))
+        if user_id is not None:
+            condition &= where("user_id") == user_id
+        return [_binding(found) for found in self._store.notebooks.each(condition)]
+
+    @retried
+    def rebind(self, id: str, origin: str) -> Binding | None:
+        """Bind a record to its file under another origin; whoever was bound there is released, and returned."""
+
+        def apply(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
+            header.origin = origin
+            return True
+
+        with self._store.transaction():
+            binding = self.of(id)
+            if binding is None or binding.path is None:
+                raise NotFound("notebook", id)
+            there = self._held_under(origin, binding.path, id)
+            if there is not None and there.user_id != binding.user_id:
+                raise Conflict(f"the file {binding.path} belongs to notebook {there.id} of another user")
+            if there is not None:
+                self._release(there.id, {"replaced_by": id})
+            self._notebooks.change(id, apply)
+        return there
+
     @retried
     def bind(self, id: str, path: str, moment: datetime) -> NotebookSummary:
         """Bind a record to another file; whoever was bound there is released."""
@@ -114,8 +144,11 @@ class Bindings:
         binding = self.of(id)
         if binding is None or binding.origin is None:
             return None
-        self._store.lock(binding_lock(binding.origin, path))
-        there = self.at(binding.origin, path)
+        return self._held_under(binding.origin, path, id)
+
+    def _held_under(self, origin: str, path: str, id: str) -> Binding | None:
+        self._store.lock(binding_lock(origin, path))
+        there = self.at(origin, path)
         if there is None or there.id == id:
             return None
         locked = [_binding(found) for found in self._store.notebooks.locked_some([id, there.id])]
@@ -124,12 +157,14 @@ class Bindings:
 
     def release(self, id: str, moment: datetime) -> NotebookSummary:
         """Bind a record to no file any more, and note since when."""
+        return self._release(id, {"deleted_at": format_time(moment)})
 
+    def _release(self, id: str, note: dict[str, str]) -> NotebookSummary:
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
             _remember(header, stored)
             header.path = None
             stored.pop("path", None)
-            _set_axon(header, {**header.metadata.extra.get("axon", {}), "deleted_at": format_time(moment)})
+            _set_axon(header, {**header.metadata.extra.get("axon", {}), **note})
             return True
 
         return self._notebooks.changed_summary(id, apply)

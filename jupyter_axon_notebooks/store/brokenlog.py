@@ -15,10 +15,13 @@ from typing import NamedTuple
 
 from ..errors import StoreDamaged
 from ..records import now
+from ..userfiles import check_regular, read_regular
 from .files import beside
 
 #: Bytes of a log that is looked at: SQLite keeps it at about 4 MiB, and each takes 0.03 s.
 _LOOKED_AT = 16 * 1024 * 1024
+#: Bytes of a broken log that are copied: it may have grown since it was looked at.
+_COPIED = 64 * _LOOKED_AT
 _HEADER, _FRAME = 32, 24
 _MAGIC = (0x377F0682, 0x377F0683)
 
@@ -67,9 +70,11 @@ def keep_log(path: Path) -> LogKept | None:
             f"{log.name}.damaged-{now():%Y-%m-%dT%H-%M-%SZ}{f'-{attempt}' if attempt > 1 else ''}"
         )
         try:
-            with copy.open("xb") as file:
-                copy.chmod(0o600)
-                file.write(log.read_bytes())
+            descriptor = os.open(
+                copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600
+            )
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(read_regular(log, _COPIED))
                 file.flush()
                 os.fsync(file.fileno())
         except FileExistsError:
@@ -102,7 +107,9 @@ class _Break(NamedTuple):
 
 def _look(log: Path) -> _Break | None:
     try:
-        if log.stat().st_size > _LOOKED_AT:
+        found = log.stat()
+        check_regular(log, found)
+        if found.st_size > _LOOKED_AT:
             return None
         content = log.read_bytes()
     except OSError:

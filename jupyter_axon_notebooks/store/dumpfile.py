@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import DumpRefused, InvalidData
+from ..userfiles import FileTooLarge, open_regular, read_at_most
 from .codec import encode
 from .dumpformat import ABOUT, FORMAT, TABLES, About, TableAbout, Total
 from .schema import SCHEMA_VERSION
@@ -21,6 +22,8 @@ from .schema import SCHEMA_VERSION
 #: How much is read at once: documents, and bytes.
 _BATCH = 500
 _BATCH_LENGTH = 4_000_000
+#: The largest dump that is read in memory, and the longest line of one that is read by lines, in bytes.
+_LONGEST = 2 << 30
 
 _BEGINS_TABLE = re.compile(rb'"([^"\\]+)": \{\r?\n')
 _DOCUMENT = re.compile(rb'"([^"\\]+)": ')
@@ -64,7 +67,7 @@ class DumpFile:
         self.totals = {name: Total() for name in TABLES}
         self.unknown: list[str] = []
         self._seen: set[str] = set()
-        self._file = path.open("rb")
+        self._file = open_regular(path)
         # What is not laid out in lines, once it is read.
         self._documents: list[Any] | None = None
 
@@ -147,7 +150,9 @@ class DumpFile:
     def _scan_lines(self) -> Iterator[Found]:
         table: str | None = None
         documents = place = 0
-        for number, line in enumerate(self._file, 1):
+        for number, line in enumerate(iter(lambda: self._file.readline(_LONGEST + 1), b""), 1):
+            if len(line) > _LONGEST:
+                raise self._refused(f"line {number} has more than {_LONGEST:,} bytes")
             stripped = line.strip()
             if number > 1 and table is None:
                 if stripped == b"}":
@@ -182,7 +187,9 @@ class DumpFile:
     def _scan_whole(self) -> Iterator[Found]:
         self._file.seek(0)
         try:
-            tables = json.loads(self._file.read())
+            tables = json.loads(read_at_most(self._file, _LONGEST, self.path))
+        except FileTooLarge as error:
+            raise self._refused(f"{error.strerror}, and is not laid out in lines") from None
         except (ValueError, RecursionError) as error:
             raise self._refused(f"it is not JSON: {error}") from None
         if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):

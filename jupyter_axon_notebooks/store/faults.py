@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from ..userfiles import open_regular
 from .files import beside, size
 from .schema import SCHEMA_VERSION
 
@@ -47,7 +48,7 @@ def find_fault(path: Path) -> str | None:
 def _can_be_read(path: Path) -> bool:
     for file in (path, *(beside(path, suffix) for suffix in LOGS)):
         try:
-            with file.open("rb", buffering=0) as content:
+            with open_regular(file) as content:
                 while content.read(_PIECE):
                     pass
         except FileNotFoundError:
@@ -133,7 +134,7 @@ def _has_marks(path: Path) -> bool:
     marked = binary = False
     overlap = max(map(len, _MARKS))
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             piece = file.read(_PIECE)
             while len(piece) > 0 and not (marked and binary):
                 marked = marked or any(mark in piece for mark in _MARKS)

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged
-from .codec import decode, plain_text
+from ..userfiles import check_regular, open_regular
+from .codec import column_text, decode, plain_text
 from .files import beside, size
-from .schema import CHECKPOINTS, COLLECTIONS, Schema
+from .schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
 from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
 
 
@@ -80,6 +82,12 @@ def examine(path: Path) -> FileHealth:
     except OSError:
         return health
     health.exists = True
+    try:
+        check_regular(path, found)
+    except OSError as error:
+        health.readable = health.writable = True
+        health.faults.append(str(error.strerror))
+        return health
     health.size, health.mode = found.st_size, found.st_mode & 0o777
     health.wal_size = size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
@@ -144,6 +152,15 @@ def checkpoint_states(connection: sa.Connection) -> Iterator[tuple[str, str, dic
         yield plain_text(notebook_id or ""), plain_text(checkpoint_id), present
 
 
+def notebook_documents(connection: sa.Connection, user_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the documents of a user's notebooks that are bound to a file, on any engine; damaged ones are left out."""
+    c = Schema().tables[NOTEBOOKS.name].sql.c
+    bound = sa.select(c.document).where(c.user_id == column_text(user_id), c.path.is_not(None))
+    for (text,) in connection.execute(bound):
+        with suppress(RecordDamaged):
+            yield decode(text)
+
+
 @contextmanager
 def looking(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to the database in the file ``path`` that can only read, and leaves no file behind.
@@ -175,7 +192,7 @@ def examining(path: Path) -> Iterator[sa.Connection]:
 def _journal(path: Path) -> str:
     # As the file's header says: a connection to a file taken for immutable always answers "delete".
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = file.read(20)
     except OSError:  # which opening it tells
         return "delete"

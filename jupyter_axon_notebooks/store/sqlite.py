@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
+from ..userfiles import NotRegular, check_regular
 from .failures import OUTDATED, name_failures
 from .files import beside
 from .presence import OpenFiles
@@ -220,6 +221,9 @@ def _make(path: Path) -> None:
         if not path.exists():
             # Created here rather than by SQLite, so that nobody else on the machine can read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        for file in (path, *(beside(path, suffix) for suffix in ("-wal", "-journal"))):
+            if file.exists():
+                _check_regular(file)
         size = path.stat().st_size
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
@@ -227,6 +231,13 @@ def _make(path: Path) -> None:
     if 0 < size < _SMALLEST_PAGE:
         # SQLite itself would take so short a file for an empty one, and write over it.
         raise StoreDamaged(f"the store {path}: the file is not a database; move it aside")
+
+
+def _check_regular(file: Path) -> None:
+    try:
+        check_regular(file, file.stat())
+    except NotRegular as error:
+        raise StoreError(f"the store {file} cannot be opened: {error.strerror}; move it aside") from None
 
 
 def _has_locks(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from .embedded import EmbeddedIds
 from .events import CONTENTS_SCHEMA, ContentsEvents
 from .hooks import SaveHooks
-from .origin import read_origin
+from .origin import ServerOrigin, read_origin
 from .worker import NotebookSync
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "EmbeddedIds",
     "NotebookSync",
     "SaveHooks",
+    "ServerOrigin",
     "read_origin",
 ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from ..records import new_id
+from ..records import is_record_id, new_id
 
 
 class EmbeddedIds:
     """Which id each notebook carries, by its path in the contents API.
 
     JupyterLab does not see what a hook puts into a notebook, so every save of an open notebook comes without the id,
-    and has to be given the same one again.
+    and has to be given the same one again. Only record ids are remembered, whatever a file carries: a text that is none could
+    make each later save of the file fail.
 
     Parameters
     ----------
@@ -27,11 +28,11 @@ class EmbeddedIds:
         self._lock = threading.Lock()
 
     def learn(self, stored: Mapping[str, str]) -> None:
-        """Take in what the store knows, by stored path; from then on a file that is not known carries none."""
+        """Take in the id for each file that has a record, by stored path; from then on a file that is not known has none."""
         known = {self._to_path(path): id for path, id in stored.items()}
         with self._lock:
             for path, id in known.items():
-                if path is not None:
+                if path is not None and is_record_id(id):
                     self._ids.setdefault(path, id)  # what a save has said since is newer
             self._is_complete = True
 
@@ -42,9 +43,17 @@ class EmbeddedIds:
             self.note(path, id)
 
     def note(self, path: str, id: str) -> None:
-        """Remember that the file at ``path`` carries ``id``."""
-        with self._lock:
-            self._ids[path] = id
+        """Remember that the file at ``path`` carries ``id``, if that is a record id."""
+        if is_record_id(id):
+            with self._lock:
+                self._ids[path] = id
+
+    def offer(self, stored: str, id: str) -> None:
+        """Have the file at a stored path, which carries no record id, get ``id`` with its next save."""
+        path = self._to_path(stored)
+        if path is not None and is_record_id(id):
+            with self._lock:
+                self._ids.setdefault(path, id)
 
     def move(self, old_path: str, new_path: str) -> None:
         """A file, or a folder with all beneath it, was renamed."""

@@ -9,22 +9,27 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..errors import InvalidData, NotFound
+from ..errors import InvalidData, NotFound, Unreadable
 from ..mapping import read_notebook
+from ..records import is_record_id
 from ..repository import Binding
+from ..userfiles import read_regular, real_path
 
 #: What tells a notebook's file from a script's.
 NOTEBOOK_SUFFIX: Final = ".ipynb"
+#: The largest notebook that is read, in bytes: as large as what Jupyter Server saves (``ServerApp.max_body_size``, 512 MiB).
+MAX_NOTEBOOK: Final = 512 << 20
+#: The largest script that is read, in bytes.
+MAX_SCRIPT: Final = 16 << 20
 #: Seconds between attempts to read a file that is being written by somebody else.
 _REREAD: Final = (0.05, 0.2, 0.5)
 
 
 def resolved(path: str) -> str:
-    """A file's real path."""
-    return os.path.realpath(path) if os.path.isabs(path) else path
+    """A file's real path, as :func:`.userfiles.real_path` tells it."""
+    return real_path(path) if os.path.isabs(path) else path
 
 
 def fingerprint(path: str) -> dict[str, int]:
@@ -101,6 +106,17 @@ def was_changed(binding: Binding) -> bool:
     return bool(found) and found != binding.file
 
 
+def identity(path: str) -> tuple[int, ...]:
+    """What tells a file from any other, and from what it was before any change, of its permissions too; empty for none."""
+    if not os.path.isabs(path):
+        return ()
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def is_notebook_file(path: str) -> bool:
     """Whether a file with the name of a notebook is there."""
     return path.endswith(NOTEBOOK_SUFFIX) and os.path.isabs(path) and os.path.isfile(path)
@@ -113,15 +129,18 @@ def read_file(path: str) -> Mapping[str, Any]:
     ------
     NotFound
         When there is no such file.
+    Unreadable
+        When it cannot be read: it is no regular file, or larger than :data:`MAX_NOTEBOOK` or :data:`MAX_SCRIPT`.
     InvalidData
-        When it cannot be read, or is neither; a notebook may be half-written.
+        When it is neither; a notebook may be half-written.
     """
+    limit = MAX_NOTEBOOK if path.endswith(NOTEBOOK_SUFFIX) else MAX_SCRIPT
     try:
-        text = Path(path).read_bytes()
+        text = read_regular(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("file", path) from None
     except OSError as error:
-        raise InvalidData("$", f"{path} cannot be read: {error.strerror}") from error
+        raise Unreadable("$", f"{path} cannot be read: {error.strerror}") from error
     try:
         return read_notebook(text)
     except InvalidData:
@@ -152,6 +171,8 @@ def read_settled(
     for delay in _REREAD:
         try:
             return read(path)
+        except Unreadable:
+            raise
         except InvalidData:
             wait(delay)
     return read(path)
@@ -177,8 +198,8 @@ def _needs_ids(content: Mapping[str, Any]) -> bool:
 
 
 def embedded_id(content: Mapping[str, Any]) -> str | None:
-    """The id that a notebook carries."""
+    """The record id that a notebook carries; None for a text that is none."""
     metadata = content.get("metadata")
     axon = metadata.get("axon") if isinstance(metadata, dict) else None
     id = axon.get("notebook_id") if isinstance(axon, dict) else None
-    return id if isinstance(id, str) and id else None
+    return id if is_record_id(id) else None

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
+from ..records import is_record_id
 from .embedded import EmbeddedIds
 
 
@@ -51,7 +52,7 @@ class SaveHooks:
         self._under_way: WeakSet[_Saving] = WeakSet()
 
     def pre_save(self, *, path: str = "", model: Any = None, **_: Any) -> None:
-        """Embed the notebook's id if it carries none, and remember the model for :meth:`post_save`."""
+        """Embed the notebook's id if it carries no valid one, and remember the model for :meth:`post_save`."""
         try:
             _saving.set(None)
             if not isinstance(model, dict) or model.get("type") != "notebook":
@@ -78,10 +79,12 @@ class SaveHooks:
         axon = metadata.get("axon", {})
         if not isinstance(axon, dict):
             return  # somebody else's key of the same name
-        if "notebook_id" in axon:
-            if isinstance(axon["notebook_id"], str):
-                ids.note(path, axon["notebook_id"])
+        embedded = axon.get("notebook_id", "")
+        if is_record_id(embedded):
+            ids.note(path, embedded)
             return
+        if not isinstance(embedded, str):
+            return  # somebody else's as well
         id = ids.of(path)
         if id is not None:
             metadata["axon"] = {**axon, "notebook_id": id}

@@ -21,15 +21,15 @@ what is seen                                                 whose it is
 9. as 3, for several records whose files are gone            the one's whose file had this size and time when it was
                                                              last read, else the one's whose file had this name; a
                                                              new record's where neither tells one from the others
-10. the embedded id is nobody's                              a new record's, which takes that id if it has the
-                                                             form of ours
-11. no id is embedded                                        a new record's
+10. the embedded id is nobody's                              a new record's, which takes that id
+11. no id is embedded, or a text that is no record id        a new record's
 12. as 3, but the record's file was deleted in Jupyter, and  a new record's, unless the file has the size and time
     another record's file carries the id as well             that the deleted one had: it may be a copy of that other
 ============================================================ ======================================================
 
-A new record of a file whose embedded id is another's notes it as ``copied_from``. An embedded id, once present, is
-never rewritten: it is lineage.
+A new record of a file whose embedded id is another's notes it as ``copied_from``. An embedded id, once present and valid,
+is never rewritten: it is lineage. What stands in its place and is no record id is never remembered: the next save through
+Jupyter replaces a text by the record's id, and leaves any other value alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..records import is_record_id
 from ..repository import Binding
 
 
@@ -53,6 +52,8 @@ class Sighting:
         Absolute, with links resolved; for contents that are not files, the contents API's path.
     owner : str
         Who owns the record, should it be a new one.
+    embedded_id : str or None
+        The record id that the file carries; None where it carries none, or a text that is none.
     file : dict
         ``size`` in bytes and ``mtime`` in nanoseconds.
     """
@@ -116,9 +117,7 @@ def identify(
         return New()
     carrying = known.bindings_carrying(seen.embedded_id)
     if not carrying:
-        # A notebook from elsewhere may carry any text; an id has to be a folder's name, and a part of a URL.
-        is_ours = is_record_id(seen.embedded_id)
-        return New(id=seen.embedded_id) if is_ours else New(copied_from=seen.embedded_id)
+        return New(id=seen.embedded_id)
     movable = [
         binding
         for binding in carrying

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import AxonError, StoreBusy, StoreError
+from ..records import is_record_id
 from ..repository import Binding, NotebookRepository
 from ..store.urls import shown_url
 from .embedded import EmbeddedIds
@@ -149,7 +150,10 @@ class OpenedStore(Generic[_Opened]):
             self._trouble = error if named else StoreError(f"the store {self.url}: {error}")
             raise self._trouble from error
         bindings = self._known(opened)
-        self._ids.learn({str(b.path): b.embedded_id for b in bindings if b.embedded_id is not None})
+        # A file that carries no record id gets its record's with the next save.
+        self._ids.learn(
+            {str(b.path): b.embedded_id if is_record_id(b.embedded_id) else b.id for b in bindings}
+        )
         self._opened = opened
         self._was_open = True
         self._in_doubt = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from .files import RealFolders, embedded_id, fingerprint, has_ids, is_as_saved, 
 from .identity import Known, New, Sighting, identify
 from .queue import Save
 
+_log = logging.getLogger(__name__)
 #: Attempts at a record that somebody else makes, binds or removes at the same time.
 _ATTEMPTS = 3
 
@@ -99,8 +101,11 @@ class Recorder:
                 found = New(copied_from=found.id)
             try:
                 if isinstance(found, Known):
-                    return self._update(found, seen, content, is_told=is_told)
-                return self._create(found, seen, content)
+                    summary = self._update(found, seen, content, is_told=is_told)
+                else:
+                    summary = self._create(found, seen, content)
+                self._offer_id(summary.id, seen)
+                return summary
             except (Conflict, NotFound):
                 # Somebody else was quicker: with the file, with the id, or with removing the record.
                 bound = None
@@ -123,6 +128,10 @@ class Recorder:
         if id is not None and fingerprint(path) == file:
             self._ids.read(path, id)
 
+    def _offer_id(self, id: str, seen: Sighting) -> None:
+        if seen.embedded_id is None and fingerprint(seen.path) == seen.file:
+            self._ids.offer(seen.path, id)
+
     def _update(
         self, found: Known, seen: Sighting, content: Mapping[str, Any], *, is_told: bool
     ) -> NotebookSummary:
@@ -137,6 +146,7 @@ class Recorder:
         if found.copied_from is not None:
             axon = {**saved.metadata.extra.get("axon", {}), "copied_from": found.copied_from}
             saved.metadata.extra = {**saved.metadata.extra, "axon": axon}
+        self._note_other_origin(saved, seen)
         name = notebook_name(seen.path)
         new = NewNotebook(id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin)
         created = self._repository.create_saved(new, saved)
@@ -144,6 +154,25 @@ class Recorder:
         if summary is None:
             raise NotFound("notebook", created.id)
         return summary
+
+    def _note_other_origin(self, saved: SavedNotebook, seen: Sighting) -> None:
+        """Tell, and note, that a file that gets a new record has one already, under another origin."""
+        if not os.path.isabs(seen.path):
+            return
+        others = self._repository.bindings_elsewhere(seen.owner, seen.origin, seen.path)
+        if not others:
+            return
+        first = min(others, key=lambda binding: binding.created_at or "")
+        _log.warning(
+            "axon: %s gets a new record, although %s has the record %s of it under another origin (%s). If that is no other "
+            "machine's, the origin of this data folder was lost: `jupyter axon doctor --rebind` binds the file to that record",
+            seen.path,
+            seen.owner,
+            first.id,
+            first.origin,
+        )
+        axon = {**saved.metadata.extra.get("axon", {}), "other_record": first.id}
+        saved.metadata.extra = {**saved.metadata.extra, "axon": axon}
 
 
 def _saved_since(binding: Binding) -> Iterator[Save]:

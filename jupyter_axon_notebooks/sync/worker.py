@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
-from ..errors import AxonError, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
+from ..errors import AxonError, InvalidData, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
 from ..records import NotebookSummary
 from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
-from .files import RealFolders, read_file, read_settled, resolved, was_changed
+from .files import RealFolders, identity, read_file, read_settled, resolved, was_changed
 from .opened import Opened, OpenedStore
 from .queue import Delete, Event, EventQueue, Opening, Rename, Save
 from .recording import Recorder
@@ -24,6 +25,8 @@ SETTLE_TIMEOUT = 30.0
 PATIENCE = 2.0
 #: Seconds after a save before it is worked on, unless somebody asks for the record.
 _REST = 0.2
+#: Seconds for which a file that could not be read, and has not changed since, is not read again without being asked for.
+_UNREADABLE = 60.0
 #: Seconds before what the store did not take is tried again; the last one for good.
 _RETRY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -45,6 +48,8 @@ class NotebookSync(Generic[_Opened]):
         Told which ids files carry.
     read : callable
         Reads a notebook by its path, and raises as :func:`.files.read_file` does. Called from the worker's thread.
+    before : callable, optional
+        Called before anything is done or asked, from any thread; must be quick and not raise.
     """
 
     def __init__(
@@ -54,14 +59,17 @@ class NotebookSync(Generic[_Opened]):
         log: logging.Logger,
         ids: EmbeddedIds | None = None,
         read: Callable[[str], Mapping[str, Any]] = read_file,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._log = log
         self._ids = EmbeddedIds() if ids is None else ids
         self._read = read
+        self._before = before
         self._store = OpenedStore(url, open, log, self._ids)
         self._queue = EventQueue(_REST)
         self._queue.put(Opening(self._store.url))
         self._folders = RealFolders()
+        self._unreadable = _UnreadableFiles()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="axon-sync", daemon=True)
 
@@ -153,6 +161,7 @@ class NotebookSync(Generic[_Opened]):
 
     def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
         """Wait until what happened so far is in the store, or has failed to get there once more."""
+        self._before()
         if not self._store.was_open:
             timeout = min(timeout, PATIENCE)
         patience = min(timeout, PATIENCE)
@@ -191,7 +200,9 @@ class NotebookSync(Generic[_Opened]):
         """
         waiting = []
         for binding in self.opened.repository.bindings_of(ids):
-            if binding.origin == self.origin and was_changed(binding):
+            if binding.origin != self.origin or self._unreadable.is_known(str(binding.path)):
+                continue
+            if was_changed(binding):
                 done: Future[NotebookSummary] = Future()
                 self._queue.put(Save(str(binding.path), binding.user_id, done=[done]))
                 waiting.append(done)
@@ -221,6 +232,10 @@ class NotebookSync(Generic[_Opened]):
                 self._try_again(event, error)
             except (StoreError, NoSpace) as error:
                 self._try_again(event, error)
+            except InvalidData as error:
+                if self._unreadable.add(event.path, error):
+                    self._give_up(event, error)
+                event.fail(error)
             except AxonError as error:
                 self._give_up(event, error)
             except Exception as error:  # noqa: BLE001 - one notebook's trouble must not end the thread
@@ -241,11 +256,13 @@ class NotebookSync(Generic[_Opened]):
         self._queue.put_back(event, _RETRY[min(event.failures, len(_RETRY) - 1)], error)
 
     def _handle(self, event: Event) -> None:
+        self._before()
         if self._store.is_due:
             self._put(self._store.begin(), event)
         match event:
             case Save():
                 event.resolve(self._recorder.save(event))
+                self._unreadable.remove(event.path)
             case Rename():
                 self._put(self._recorder.rename(event.path, event.new_path), event)
             case Delete():
@@ -264,3 +281,28 @@ class NotebookSync(Generic[_Opened]):
 
     def _read_whole(self, path: str) -> Mapping[str, Any]:
         return read_settled(path, self._read, self._stopping.wait)
+
+
+class _UnreadableFiles:
+    """The files that could not be read: each is told of once, and not read again and again.
+
+    The worker adds and removes them; any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[type[InvalidData], tuple[int, ...], float]] = {}
+
+    def add(self, path: str, error: InvalidData) -> bool:
+        """Remember that a file could not be read; whether this is news."""
+        before = self._found.get(path)
+        self._found[path] = type(error), identity(path), time.monotonic()
+        return before is None or before[0] is not type(error)
+
+    def remove(self, path: str) -> None:
+        """Forget a file, which could be read."""
+        self._found.pop(path, None)
+
+    def is_known(self, path: str) -> bool:
+        """Whether a file could not be read a short while ago, and is the same still."""
+        found = self._found.get(path)
+        return found is not None and found[1] == identity(path) and time.monotonic() < found[2] + _UNREADABLE

@@ -22,6 +22,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ..userfiles import read_regular
 from .shell import current_shell
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 #: Told what ended the cell: None where it came to its end.
 Ended = Callable[[BaseException | None], None]
 
+#: The largest script whose source is recorded, in bytes.
+MAX_SCRIPT = 16 << 20
 _ATTRIBUTE = "_axon_recorder"
 _HISTORY_NAME = re.compile(r"_i([0-9]+)")
 
@@ -343,9 +346,8 @@ def _program() -> str | None:
     if not isinstance(path, str):
         return None
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except (OSError, ValueError):
+        return read_regular(path, MAX_SCRIPT).decode("utf-8", "replace").replace("\r\n", "\n")
+    except OSError:
         return None
 
 

@@ -15,12 +15,15 @@ from typing import Final
 
 import psutil
 
+from ..userfiles import read_regular
 from .shell import current_shell
 
 #: The variable in which a server names the notebook that it starts a kernel for.
 _SESSION_NAME: Final = "JPY_SESSION_NAME"
 #: The variable in which a launcher gives its own process id.
 _PARENT: Final = "JPY_PARENT_PID"
+#: Bytes beyond which it is no connection file.
+_LONGEST: Final = 1 << 16
 _KERNEL_ID: Final = re.compile(r"kernel-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.json")
 
 
@@ -41,8 +44,9 @@ def connection_file() -> str | None:
 
 
 def _is_connection_file(file: str) -> bool:
-    with suppress(OSError, ValueError), open(file, encoding="utf-8") as stream:
-        content = json.load(stream)
+    # The flag may be any program's, and name anything.
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(read_regular(file, _LONGEST))
         return isinstance(content, dict) and {"shell_port", "key"} <= content.keys()
     return False
 

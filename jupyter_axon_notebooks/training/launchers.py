@@ -22,6 +22,7 @@ from ..errors import AxonError
 from ..mapping import map_notebook
 from ..records import CellType
 from ..sync.files import NOTEBOOK_SUFFIX, is_notebook_file, read_file
+from ..userfiles import real_path
 
 _NAMES: Final = {
     "jupyter-nbconvert": "nbconvert",
@@ -58,7 +59,7 @@ def launched_by(process: psutil.Process, executed: Sequence[str]) -> Launched | 
     program, arguments = _program(command)
     if program is None:
         return None
-    named = [os.path.realpath(os.path.join(folder, path)) for path in _notebooks(arguments)]
+    named = [real_path(os.path.join(folder, path)) for path in _notebooks(arguments)]
     if program == "papermill":
         found = named[-1:] if len(named) <= 2 else []
     else:

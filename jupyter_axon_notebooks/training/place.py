@@ -35,6 +35,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from ..errors import NotFound
 from ..records import is_record_id
 from ..sync.files import NOTEBOOK_SUFFIX
+from ..userfiles import real_path
 from .kernel import connection_file, executed_sources, kernel_id, launcher, session_name
 from .launchers import launched_by
 from .servers import RunningServer, sessions_of
@@ -127,7 +128,7 @@ def _named(path_or_id: str, found_by: str) -> Place:
 def _at(path: str, found_by: str) -> Place:
     kind: Literal["notebook", "script"] = "notebook" if path.endswith(NOTEBOOK_SUFFIX) else "script"
     try:
-        return Place(kind, found_by, os.path.realpath(path))
+        return Place(kind, found_by, real_path(path))
     except OSError:  # relative to a working directory that was deleted
         return Place(kind, found_by, path)
 

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import ssl
-import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -23,9 +22,13 @@ from urllib.parse import quote
 
 import psutil
 
+from ..userfiles import open_regular, read_at_most
+
 #: Seconds that one server is given to answer, and all of them together.
 TIMEOUT: Final = 2.0
 _PATIENCE: Final = 4.0
+#: Bytes beyond which it is no server's file.
+_LONGEST_FILE: Final = 1 << 16
 #: Bytes of an answer that are read.
 _LONGEST: Final = 64 << 20
 #: Addresses that stand for all of a machine's, and where it is reached by them.
@@ -137,22 +140,24 @@ def sessions_of(
 
 def running_servers(folders: Iterable[str], parent: int | None = None) -> Iterator[RunningServer]:
     """The servers that left their files in ``folders`` and run, the last started first; ``parent`` launched this kernel."""
-    found: list[tuple[float, Path]] = []
-    for file in {file.resolve() for folder in folders for file in Path(folder).glob("jpserver-*.json")}:
+    found: list[tuple[float, str]] = []
+    for file in {
+        os.path.realpath(file) for folder in folders for file in Path(folder).glob("jpserver-*.json")
+    }:
         with suppress(OSError):
-            found.append((file.stat().st_mtime, file))
+            found.append((os.stat(file).st_mtime, file))
     for _, file in sorted(found, reverse=True):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, psutil.Error):
             if (server := _read(file, parent)) is not None:
                 yield server
 
 
-def _read(file: Path, parent: int | None) -> RunningServer | None:
-    with file.open(encoding="utf-8") as stream:
+def _read(file: str, parent: int | None) -> RunningServer | None:
+    with open_regular(file) as stream:
         found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode) or not _is_ours(found.st_uid):
+        if not _is_ours(found.st_uid):
             return None
-        said = json.load(stream)
+        said = json.loads(read_at_most(stream, _LONGEST_FILE, file))
     if said.get("sock"):
         _log.debug("the server of process %s is not asked: it listens on a unix socket", said.get("pid"))
         return None

@@ -13,7 +13,7 @@ from typing import Final
 
 from jupyter_core.paths import jupyter_data_dir
 
-from ..defaults import data_folder, default_states_root, default_url, default_user
+from ..defaults import POINTER, data_folder, default_states_root, default_url, default_user
 from ..errors import InvalidData
 from ..printable import printable
 from ..store.urls import shown_url
@@ -24,8 +24,6 @@ STORE_URL: Final = "AXON_STORE_URL"
 STATES_ROOT: Final = "AXON_STATES_ROOT"
 USER: Final = "AXON_USER"
 DATA_DIR: Final = "AXON_DATA_DIR"
-#: The name of the pointer file, in this project's folder in Jupyter's data folder.
-POINTER: Final = "kernels.json"
 
 _MEMORY: Final = "memory://"
 #: What was warned of already: settings are asked for with every checkpoint.

@@ -17,7 +17,9 @@ from jupyter_axon_notebooks.store.health import examine
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.urls import shown_url
 
-from .conftest import USER, Axon, enable, repository, tree
+from .conftest import CORPUS, USER, Axon, enable, repository, tree
+
+ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_where_nothing_was_recorded_yet_all_is_fine(process: Axon, jupyter: Path
 def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> None:
     with repository(db) as records:
         checkpoint_with_state(records, root)
-    (jupyter / "data" / "axon_notebooks" / "origin").write_text("0123\n")
+    (jupyter / "data" / "axon_notebooks" / "origin").write_text(f"{ORIGIN}\n")
     before = tree(jupyter)
     report = axon("doctor", "--json").json
     assert report["problems"] == []
@@ -84,7 +86,7 @@ def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> 
     assert (store["url"], store["engine"], store["origin"], store["user"]) == (
         f"sqlite:///{db}",
         "sqlite",
-        "0123",
+        ORIGIN,
         USER,
     )
     assert (store["schema version"], store["integrity"], store["permissions"]) == (
@@ -287,3 +289,19 @@ def test_a_state_file_that_is_not_its_notebooks_is_told(
         NewCheckpoint(id="c2", notebook_id=notebook, epoch=0, step=0, metrics={}, model_state_path=str(path))
     )
     assert str(path) in problems(axon)["state-files-out-of-reach"]["what"]
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_what_is_in_place_of_the_store_and_its_files_is_named_and_not_read(
+    axon: Axon, db: Path, target: str
+) -> None:
+    db.parent.mkdir()
+    for name in (db.name, f"{db.name}-wal", "origin", "kernels.json"):
+        if target == "pipe":
+            os.mkfifo(db.with_name(name))
+        else:
+            db.with_name(name).symlink_to(target)
+    found = problems(axon)
+    assert found.keys() == {"damaged", "origin-damaged"}
+    assert "not a regular file" in found["damaged"]["what"]
+    assert axon("import", CORPUS / "nbformat" / "test4.5.ipynb").exit_code == 4

@@ -93,15 +93,18 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks/import", '{"content": "{}", "name": 1}', "$.name: expected str"),
     (
         "POST /notebooks/import",
-        json.dumps({"content": '{"cells": [{}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}),
-        "$.content: not a valid notebook: $.cells[0].id: required",
+        json.dumps({"content": '{"cells": [{}, 1], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}),
+        "$.content: not a valid notebook: $.cells[1]: expected an object, got a number",
     ),
     (
         "POST /notebooks/import",
-        json.dumps(
-            {"content": '{"cells": [], "metadata": {"a": "\\ud800"}, "nbformat": 4, "nbformat_minor": 5}'}
-        ),
-        "$.content: not a valid notebook: $.metadata.a: holds half",
+        json.dumps({"content": '{"cells": {}, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}),
+        "$.content: not a valid notebook: $.cells: expected an array, got an object",
+    ),
+    (
+        "POST /notebooks/import",
+        json.dumps({"content": '{"cells": [], "metadata": {}, "nbformat": 5, "nbformat_minor": 0}'}),
+        "$.content: not a valid notebook: $.nbformat: expected a whole number from 1 to 4",
     ),
     ("POST /notebooks/sync", "{}", "$.path: required, but missing"),
     ("POST /notebooks/sync", '{"path": null}', "$.path: expected str"),

@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 
+from jupyter_axon_notebooks.records import is_record_id, new_id
 from jupyter_axon_notebooks.sync import EmbeddedIds, SaveHooks
 
 LOG = logging.getLogger("test")
 Handed = list[tuple[str, Any]]
+MINE = "0d1991cb-4986-4fd7-958e-684f68b23ece"
+#: What a notebook may carry in place of a record id.
+NO_IDS: list[Any] = [
+    *("\ud800", "\0", "../../x", "a/b", "", " ", "x" * 1_000_000, "mine", MINE.upper(), f"{{{MINE}}}"),
+    *(f" {MINE}", f"{MINE}\n", MINE.replace("-", ""), 5, 1.5, True, None, [MINE], {"id": MINE}),
+]
 
 
 def notebook(**metadata: Any) -> dict[str, Any]:
@@ -57,11 +64,31 @@ def test_two_notebooks_get_two_ids(hooks: SaveHooks) -> None:
 
 
 def test_an_id_that_is_there_is_never_rewritten_and_is_known_from_then_on(hooks: SaveHooks) -> None:
-    model, later = notebook(axon={"notebook_id": "mine", "other": 1}), notebook()
+    model, later = notebook(axon={"notebook_id": MINE, "other": 1}), notebook()
     hooks.pre_save(path="a.ipynb", model=model)
     hooks.pre_save(path="a.ipynb", model=later)
-    assert model["content"]["metadata"]["axon"] == {"notebook_id": "mine", "other": 1}
-    assert embedded(later) == "mine"
+    assert model["content"]["metadata"]["axon"] == {"notebook_id": MINE, "other": 1}
+    assert embedded(later) == MINE
+
+
+@pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
+def test_what_is_no_record_id_is_never_remembered_and_a_text_is_replaced(hooks: SaveHooks, bad: Any) -> None:
+    model, later = notebook(axon={"notebook_id": bad, "other": 1}), notebook()
+    hooks.pre_save(path="a.ipynb", model=model)
+    hooks.pre_save(path="a.ipynb", model=later)
+    assert is_record_id(embedded(later))
+    id = embedded(later) if isinstance(bad, str) else bad
+    assert model["content"]["metadata"]["axon"] == {"notebook_id": id, "other": 1}
+
+
+@pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
+def test_what_an_old_record_remembers_and_is_no_record_id_is_never_embedded(bad: Any) -> None:
+    ids = EmbeddedIds()
+    ids.learn({"a.ipynb": bad})
+    ids.note("b.ipynb", bad)
+    ids.read("c.ipynb", bad)
+    ids.offer("d.ipynb", bad)
+    assert all(is_record_id(ids.of(f"{name}.ipynb")) for name in "abcd")
 
 
 def test_other_keys_beside_the_id_stay(hooks: SaveHooks) -> None:
@@ -194,8 +221,9 @@ def test_no_id_is_minted_before_the_known_ones_are_learnt() -> None:
     hooks = SaveHooks(lambda path, content: None, ids, LOG)
     early, late = notebook(), notebook()
     hooks.pre_save(path="a.ipynb", model=early)
-    hooks.pre_save(path="b.ipynb", model=notebook(axon={"notebook_id": "new"}))
-    ids.learn({"/top/a.ipynb": "known", "/top/b.ipynb": "old", "/elsewhere/c.ipynb": "another"})
+    new, known, old, another = (new_id() for _ in range(4))
+    hooks.pre_save(path="b.ipynb", model=notebook(axon={"notebook_id": new}))
+    ids.learn({"/top/a.ipynb": known, "/top/b.ipynb": old, "/elsewhere/c.ipynb": another})
     hooks.pre_save(path="a.ipynb", model=late)
-    assert (embedded(early), embedded(late), ids.of("b.ipynb")) == (None, "known", "new")
-    assert ids.of("c.ipynb") not in (None, "another")
+    assert (embedded(early), embedded(late), ids.of("b.ipynb")) == (None, known, new)
+    assert ids.of("c.ipynb") not in (None, another)

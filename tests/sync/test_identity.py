@@ -146,13 +146,6 @@ def test_row_10_a_new_record_takes_an_id_that_is_free() -> None:
     assert decide(free) == New(id="0d1991cb-4986-4fd7-958e-684f68b23ece")
 
 
-@pytest.mark.parametrize(
-    "text", ["import", "a/b", "..", "x" * 10_000, "0D1991CB-4986-4FD7-958E-684F68B23ECE"]
-)
-def test_row_10_a_text_that_is_no_id_of_ours_is_only_noted(text: str) -> None:
-    assert decide(dataclasses.replace(HERE, embedded_id=text)) == New(copied_from=text)
-
-
 def test_row_11_a_file_without_an_id_gets_a_record_of_its_own() -> None:
     assert decide(dataclasses.replace(HERE, embedded_id=None), ONE, gone=("/nb/a.ipynb",)) == New()
 

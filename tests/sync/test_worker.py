@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.sync import NotebookSync, worker
 from jupyter_axon_notebooks.sync import opened as opening
+from jupyter_axon_notebooks.sync.files import read_file
 
 LOG = logging.getLogger("test")
 
@@ -213,22 +213,22 @@ def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
     assert [cell.id for cell in whole.cells] == ["cell-0", "repaired"]
 
 
-def test_a_file_that_is_still_being_written_is_read_again(sync: NotebookSync[Home], tmp_path: Path) -> None:
-    fifo = tmp_path / "slow.ipynb"
-    os.mkfifo(fifo)
+def test_a_file_that_is_still_being_written_is_read_again(
+    repository: NotebookRepository, tmp_path: Path
+) -> None:
     text = json.dumps(notebook("whole"))
+    path = write(tmp_path / "slow.ipynb", text[:20])
 
-    def write_twice() -> None:
-        fifo.write_text(text[:20])
-        with contextlib.suppress(OSError):  # no longer opened for reading: the half was read
-            while True:
-                os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        fifo.write_text(text)
+    def read(given: str) -> Mapping[str, Any]:
+        try:
+            return read_file(given)
+        finally:
+            path.write_text(text)
 
-    writer = threading.Thread(target=write_twice)
-    writer.start()
-    assert sync.sync_file(str(fifo), "ada").cell_count == 1
-    writer.join()
+    sync = NotebookSync("the store", lambda: Home(repository), LOG, read=read)
+    sync.start()
+    assert sync.sync_file(str(path), "ada").cell_count == 1
+    sync.stop()
 
 
 def test_what_is_not_a_notebook_is_said_to_be_none(sync: NotebookSync[Home], tmp_path: Path) -> None:

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ...errors import AxonError, InvalidData
-from ...mapping import map_notebook, notebook_name, read_notebook
+from ...mapping import map_notebook, notebook_name, read_for_import
 from ...records import NewNotebook
 from ...repository import NotebookRepository
+from ...sync.files import MAX_NOTEBOOK
+from ..files import read_file
 from ..group import FAILED
 from ..output import note, progress, write_json, write_line
 from ..session import Session, with_session
+
+#: Repairs that are told of one file.
+_SHOWN = 3
 
 
 @click.command()
 @with_session
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--name", help="The record's name; by default the file's. For a single file only.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of {file, id} or {file, error}.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="A JSON array of {file, id} or {file, error}; {repaired} says what was.",
+)
 def command(session: Session, files: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Make a record of each notebook file, outputs and all, and print its id.
 
-    The records are not bound to the files: later changes of a file do not reach them. A file that is no valid
-    notebook is reported, and the others are imported.
+    The records are not bound to the files: later changes of a file do not reach them. What Jupyter opens is imported; what was
+    wrong in it is repaired in the record, which is said in one line. A file that is no notebook is reported, and the others
+    are imported.
     """
     if name is not None and len(files) > 1:
         raise click.UsageError("--name is for a single file")
@@ -33,9 +44,12 @@ def command(session: Session, files: tuple[str, ...], name: str | None, as_json:
     with session.writing() as repository, progress("Importing") as bar:
         for file in bar.track(files):
             try:
-                results.append({"file": file, "id": _import(repository, session, file, name)})
+                results.append({"file": file, **_import(repository, session, file, name)})
             except (AxonError, OSError) as error:
                 results.append({"file": file, "error": _reason(error)})
+    for result in results:
+        if "repaired" in result:
+            note(f"{result['file']}: imported with repairs: {_in_a_line(result['repaired'])}")
     failed = [result for result in results if "error" in result]
     if as_json:
         write_json(results)
@@ -52,8 +66,8 @@ def command(session: Session, files: tuple[str, ...], name: str | None, as_json:
         raise click.exceptions.Exit(FAILED)
 
 
-def _import(repository: NotebookRepository, session: Session, file: str, name: str | None) -> str:
-    mapped = map_notebook(read_notebook(Path(file).read_bytes(), strict=True))
+def _import(repository: NotebookRepository, session: Session, file: str, name: str | None) -> dict[str, Any]:
+    mapped = map_notebook(read_for_import(read_file(file, MAX_NOTEBOOK)))
     new = NewNotebook(
         user_id=session.config.user_id,
         name=name if name is not None else notebook_name(file),
@@ -61,7 +75,13 @@ def _import(repository: NotebookRepository, session: Session, file: str, name: s
         metadata=mapped.metadata,
         status=mapped.status,
     )
-    return repository.create(new).id
+    repaired = {"repaired": mapped.notes} if mapped.notes else {}
+    return {"id": repository.create(new).id, **repaired}
+
+
+def _in_a_line(notes: Sequence[str]) -> str:
+    more = f"; and {len(notes) - _SHOWN} more" if len(notes) > _SHOWN else ""
+    return "; ".join(notes[:_SHOWN]) + more
 
 
 def _reason(error: AxonError | OSError) -> str:

@@ -81,6 +81,8 @@ def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Itera
     yield "updated", local_time(notebook.updated_at)
     yield "last sync", local_time(notebook.synced_at)
     yield "copied from", noted.get("copied_from")
+    yield "other record", noted.get("other_record")
+    yield "replaced by", noted.get("replaced_by")
     yield "file deleted", local_time(deletion(notebook))
     yield "versions", repository.count_versions(notebook.id)
     yield "checkpoints", repository.count_checkpoints(notebook.id)

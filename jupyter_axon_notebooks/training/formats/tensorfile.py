@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 
 from ...errors import NotFound, StateCorrupt
 from ...states.folders import explained
+from ...userfiles import open_regular
 
 #: Bits of a number by the format's name for its type. The order, last first, is that of tensors in a file.
 BITS: Final = {
@@ -183,7 +184,7 @@ def reading(path: str) -> Iterator[Source]:
     """
     with explained("read", os.path.dirname(path)), contextlib.ExitStack() as opened:
         try:
-            file = opened.enter_context(open(path, "rb"))
+            file = opened.enter_context(open_regular(path))
         except FileNotFoundError:
             raise NotFound("state file", path) from None
         yield Source(path, file)

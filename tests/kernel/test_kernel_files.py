@@ -1,0 +1,89 @@
+"""Claims about a process that trains among files that never end, or that nobody writes: it asks none of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_ASK = """
+import json, sys
+import jupyter_axon_notebooks as axon
+from jupyter_axon_notebooks.training.executed import executed_cells
+from jupyter_axon_notebooks.training.kernel import connection_file
+from jupyter_axon_notebooks.training.place import find_place
+from jupyter_axon_notebooks.training.servers import running_servers
+place = find_place()
+said = {"path": place.path, "file": connection_file(), "cells": len(executed_cells())}
+said["servers"] = len(list(running_servers([sys.argv[1]])))
+said["record"] = axon.notebook().name
+print(json.dumps(said))
+"""
+
+
+def ask(tmp_path: Path, command: list[object], **environment: str) -> Any:
+    ran = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": "", **environment},
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    """A runtime folder with files like those of servers."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    os.mkfifo(folder / "jpserver-1.json")
+    (folder / "jpserver-2.json").symlink_to("/dev/zero")
+    (folder / "jpserver-3.json").symlink_to("jpserver-3.json")
+    (folder / "jpserver-4.json").touch()
+    os.truncate(folder / "jpserver-4.json", 1 << 40)
+    (folder / "jpserver-5.json").write_text("[" * 60_000)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "loop", "large"])
+def test_a_connection_file_is_no_more_than_a_small_file(tmp_path: Path, runtime: Path, what: str) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(_ASK)
+    at = ["pipe", "device", "loop", "large"].index(what) + 1
+    said = ask(tmp_path, [script, runtime, "-f", runtime / f"jpserver-{at}.json"])
+    assert said == {"path": str(script), "file": None, "cells": 1, "servers": 0, "record": "train"}
+
+
+def test_a_program_that_came_through_a_pipe_has_no_source(tmp_path: Path, runtime: Path) -> None:
+    os.mkfifo(tmp_path / "program.py")
+    script = tmp_path / "write.py"
+    script.write_text(f"open('program.py', 'w').write({_ASK!r})")
+    with subprocess.Popen([sys.executable, script], cwd=tmp_path) as writer:
+        said = ask(tmp_path, ["program.py", runtime])
+        assert writer.wait(60) == 0
+    assert (said["cells"], said["path"]) == (0, None)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe", "a.ipynb"])
+def test_a_notebook_that_became_something_else_is_told_and_not_read(
+    tmp_path: Path, runtime: Path, target: str
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(_ASK)
+    os.mkfifo(tmp_path / "pipe")
+    notebook = tmp_path / "a.ipynb"
+    notebook.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    assert ask(tmp_path, [script, runtime], AXON_NOTEBOOK=str(notebook))["record"] == "a"
+    notebook.unlink()
+    notebook.symlink_to(target)
+    said = ask(tmp_path, [script, runtime], AXON_NOTEBOOK=str(notebook))
+    assert (said["path"], said["record"]) == (str(notebook), "a")

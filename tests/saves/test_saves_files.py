@@ -1,0 +1,108 @@
+"""Claims about what somebody puts in place of a notebook, of its id or of the origin, while a server runs and before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Server, notebook, write
+
+from jupyter_axon_notebooks.records import is_record_id, new_id
+
+Servers = Callable[..., Server]
+
+BAD_IDS: list[Any] = ["\ud800", "\0", "../../x", "x" * 1_000_000, new_id().upper(), f" {new_id()}", "", 5]
+
+
+def data(server: Server) -> Path:
+    return server.data / "axon_notebooks"
+
+
+@pytest.mark.parametrize("bad", BAD_IDS, ids=range(len(BAD_IDS)))
+def test_a_path_that_once_carried_no_id_saves_and_gets_its_records(
+    server: Server, folder: str, bad: Any
+) -> None:
+    path = f"{folder}/a.ipynb"
+    write(server.root / path, notebook("1", axon={"notebook_id": bad}))
+    record = server.sync(path)
+    server.save(path, notebook("1", axon={"notebook_id": bad}))  # may be refused, as half a surrogate pair is
+    for source in ("2", "3"):
+        answer = server.save(path, notebook(source))
+        assert answer.status == 200, answer
+        assert server.embedded(path) == record["id"]
+    assert server.record(path)["id"] == record["id"]
+    assert is_record_id(server.embedded(path))
+
+
+@pytest.mark.parametrize("what", ["device", "pipe", "loop"])
+def test_a_notebook_that_became_something_else_stops_nothing(
+    servers: Servers, tmp_path: Path, what: str
+) -> None:
+    server = servers()
+    for name in ("bad.ipynb", "good.ipynb"):
+        server.save(name, notebook("1"))
+    bad, record = server.root / "bad.ipynb", server.record("bad.ipynb")
+    bad.unlink()
+    {
+        "device": lambda: bad.symlink_to("/dev/zero"),
+        "pipe": lambda: os.mkfifo(bad),
+        "loop": lambda: bad.symlink_to("bad.ipynb"),
+    }[what]()
+    for is_started_anew in (False, True):
+        if is_started_anew:
+            server.stop()
+            assert server.log.count("bad.ipynb has no up-to-date record") <= 1
+            server.start()
+        for _ in range(3):
+            kept = server.got(f"/notebooks/{record['id']}")
+            assert [cell["source"] for cell in kept["cells"]] == ["1"]
+        refused = server.axon("POST", "/notebooks/sync", {"path": "bad.ipynb"})
+        assert refused.status in (400, 404), refused
+        assert "bad.ipynb" in refused.json["message"]
+        assert server.axon("PUT", f"/notebooks/{record['id']}", {"cells": []}).status == 409
+        assert server.save("good.ipynb", notebook("1", "2")).status == 200
+        assert server.record("good.ipynb")["cell_count"] == 2
+
+
+def test_an_origin_that_vanishes_under_a_server_is_put_back_with_its_history(servers: Servers) -> None:
+    server = servers()
+    server.save("a.ipynb", notebook("1"))
+    record = server.record("a.ipynb")
+    origin = (data(server) / "origin").read_text()
+    assert json.loads((data(server) / "kernels.json").read_text())["origin"] == origin.strip()
+    for content in (None, "", "garbage"):
+        for name in ("origin", "kernels.json"):
+            (data(server) / name).unlink()
+            if content is not None:
+                (data(server) / name).write_text(content)
+        server.save("a.ipynb", notebook("1", str(content)))
+        assert server.record("a.ipynb")["id"] == record["id"]
+        assert (data(server) / "origin").read_text() == origin
+        assert json.loads((data(server) / "kernels.json").read_text())["origin"] == origin.strip()
+    server.stop()
+    (data(server) / "origin").unlink()
+    server.start()
+    assert server.record("a.ipynb")["id"] == record["id"]
+    assert (data(server) / "origin").read_text() == origin
+
+
+def test_a_history_under_a_lost_origin_is_told_at_start_and_with_the_first_save(servers: Servers) -> None:
+    server = servers()
+    server.save("a.ipynb", notebook("1"))
+    record = server.record("a.ipynb")
+    server.stop()
+    for name in ("origin", "kernels.json"):
+        (data(server) / name).unlink()
+    server.start()
+    server.wait_for_its_store()
+    server.save("a.ipynb", notebook("2"))
+    begun = server.record("a.ipynb")
+    assert begun["id"] != record["id"]
+    assert begun["metadata"]["extra"]["axon"]["other_record"] == record["id"]
+    server.stop()
+    assert "1 notebooks here have their records under another origin" in server.log
+    assert "gets a new record, although ada has the record" in server.log

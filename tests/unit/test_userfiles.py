@@ -1,0 +1,104 @@
+"""Claims about reading files that a user can replace by anything."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.userfiles import FileTooLarge, NotRegular, read_regular, real_path
+
+MIB = 1 << 20
+
+
+def test_a_regular_file_is_read_whole_up_to_the_limit_and_through_links(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"x" * MIB)
+    link.symlink_to(file)
+    assert read_regular(file, MIB) == read_regular(link, MIB) == b"x" * MIB
+    assert read_regular(write(tmp_path / "empty", b""), MIB) == b""
+    with pytest.raises(FileTooLarge, match="more than 1,048,575 bytes"):
+        read_regular(file, MIB - 1)
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_what_is_no_regular_file_is_refused_and_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in (("zero", "/dev/zero"), ("tty", "/dev/tty"), ("to-pipe", "pipe")):
+        (tmp_path / name).symlink_to(target)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(tmp_path / "socket"))
+        kinds = {
+            "pipe": "a pipe",
+            "to-pipe": "a pipe",
+            "zero": "a device",
+            "socket": "a socket",
+            ".": "a folder",
+        }
+        for name, kind in kinds.items():
+            with pytest.raises(NotRegular, match=f"{kind}, not a regular file") as refused:
+                read_regular(tmp_path / name, MIB)
+            assert refused.value.filename == str(tmp_path / name)
+
+
+def test_a_circle_of_links_and_a_path_that_cannot_be_one_are_errors_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "loop", tmp_path / "loop" / "a", f"{tmp_path}/\0", f"{tmp_path}/\ud800"):
+        with pytest.raises(OSError, match=r".") as refused:
+            read_regular(path, MIB)
+        assert refused.value.strerror
+
+
+def test_a_file_of_a_terabyte_and_one_that_says_it_is_empty_end_at_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", 1 << 40)
+    with pytest.raises(FileTooLarge):
+        read_regular(tmp_path / "sparse", MIB)
+    assert os.stat("/proc/self/smaps").st_size == 0
+    with pytest.raises(FileTooLarge):
+        read_regular("/proc/self/smaps", 100)
+    assert b"VmRSS" in read_regular("/proc/self/status", MIB)
+
+
+def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.touch()
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as file:
+            while file.tell() < 64 * MIB:
+                file.write(bytes(MIB))
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        while True:
+            try:
+                assert len(read_regular(path, 8 * MIB)) <= 8 * MIB
+            except FileTooLarge:
+                break
+    finally:
+        writer.join()
+
+
+def test_a_real_path_follows_links_to_files_and_to_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a").write_text("a")
+    (tmp_path / "folder").symlink_to("real")
+    for name, target in (("a", "real/a"), ("gone", "real/gone"), ("zero", "/dev/zero"), ("loop", "loop")):
+        (tmp_path / name).symlink_to(target)
+    os.mkfifo(tmp_path / "real" / "pipe")
+    (tmp_path / "pipe").symlink_to("real/pipe")
+    real = os.path.realpath(tmp_path)
+    assert real_path(str(tmp_path / "folder" / "a")) == real_path(str(tmp_path / "a")) == f"{real}/real/a"
+    assert real_path(str(tmp_path / "gone")) == f"{real}/real/gone"
+    names = ("zero", "loop", "pipe", "folder")
+    assert [real_path(str(tmp_path / name)) for name in names] == [f"{real}/{name}" for name in names]
+    assert real_path(str(tmp_path / "folder" / "pipe")) == f"{real}/real/pipe"
