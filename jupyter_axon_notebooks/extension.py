@@ -25,7 +25,7 @@ from .handlers.paths import NotebookPaths
 from .handover import Handover
 from .repository import NotebookRepository
 from .states import StateFiles
-from .store import Store
+from .store import READ_TIMEOUT, Store
 from .store.damage import open_for_work
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, read_origin
 from .sync.files import read_file
@@ -62,7 +62,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
     def _open(self) -> Home:
         """Open the store and what stands on it; called by the worker."""
         origin = read_origin(data_folder())
-        store, aside = open_for_work(self.store_url)
+        store, aside = open_for_work(self.store_url, read_timeout=READ_TIMEOUT)
         try:
             if aside is not None:
                 self.log.error("axon: %s", aside)

@@ -47,7 +47,7 @@ class Rows(Mapping[str, Document]):
             with self.database.reading() as connection:
                 return read(connection)
 
-        return self.database.attempt(once)
+        return self.database.attempt(once, reads=True)
 
     def text(self, doc_id: object, *, lock: bool = False) -> str | None:
         """The stored form of one document; ``lock`` keeps it for the open transaction."""

@@ -50,16 +50,23 @@ class SqliteEngine:
     survives_forks = False  # forks.py tells why
 
     def __init__(
-        self, path: Path | None, busy_timeout: float, *, version: int, read_only: bool = False
+        self,
+        path: Path | None,
+        busy_timeout: float,
+        read_timeout: float,
+        *,
+        version: int,
+        read_only: bool = False,
     ) -> None:
         named, path = path, None if path is None else Path(os.path.realpath(path))
         self.path = path
         self._version = version
+        self._read_timeout = read_timeout
         self.one_connection = path is None
         if read_only and path is not None:
-            self.sql = _create_reader(path, busy_timeout)
+            self.sql = _create_reader(path, read_timeout)
         else:
-            self.sql = _create_engine(path, busy_timeout)
+            self.sql = _create_engine(path, busy_timeout, read_timeout)
         name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
         self._files = None if named is None else OpenFiles(self.sql, named)
 
@@ -78,8 +85,9 @@ class SqliteEngine:
         """Note the version in the file's header, where every writer looks."""
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
-    def begin(self, connection: sa.Connection) -> None:
+    def begin(self, connection: sa.Connection, patience: float) -> None:
         """Begin as the one writer, so that what is read cannot change before it is written."""
+        self._wait_at_most(connection, patience)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         driver: Any = connection.connection.driver_connection
         [found] = driver.execute("PRAGMA user_version").fetchone()  # of the page that BEGIN has just read
@@ -88,7 +96,21 @@ class SqliteEngine:
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin as a reader."""
+        self.begin_read(connection)
         connection.exec_driver_sql("BEGIN")
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        """Have the read wait for a lock as long as a read may."""
+        self._wait_at_most(connection, self._read_timeout)
+
+    def _wait_at_most(self, connection: sa.Connection, seconds: float) -> None:
+        """Set SQLite's busy timeout, unless it is nearly that already: most transactions have not waited for anything."""
+        milliseconds = round(seconds * 1000)
+        had = connection.info.get("busy_timeout", round(self._read_timeout * 1000))
+        if abs(had - milliseconds) > had // 10:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA busy_timeout={milliseconds}").close()
+            connection.info["busy_timeout"] = milliseconds
 
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:  # noqa: ARG002 - a commit is a commit here
         """Commit; there is no doubt about the outcome."""
@@ -109,7 +131,7 @@ class SqliteEngine:
         """Nothing to do: the child makes connections of its own."""
 
 
-def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
+def _create_engine(path: Path | None, busy_timeout: float, read_timeout: float) -> sa.Engine:
     """An engine for the file at ``path``, made with its folder if missing; None is a database in memory.
 
     The driver is left in autocommit, so the only transactions are the ones begun in so many words: with its
@@ -120,7 +142,7 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     StoreError
         When the folder or the file cannot be made.
     """
-    arguments: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout}
+    arguments: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": read_timeout}
     if path is None:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
     _make(path)
@@ -166,7 +188,7 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     return engine
 
 
-def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
+def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
     """An engine that can only read the file at ``path``, in a place that cannot be written to.
 
     Raises
@@ -187,7 +209,7 @@ def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
         how = {"immutable": "1"}  # else even a reader would have to make the log
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout},
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": read_timeout},
     )
 
     @sa.event.listens_for(engine, "connect")
