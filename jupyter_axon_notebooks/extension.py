@@ -20,7 +20,7 @@ from tornado.web import HTTPError
 from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import InvalidData, NotFound
-from .handlers import SETTING, Home, Services, routes
+from .handlers import SETTING, Home, Services, Writers, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
 from .repository import NotebookRepository
@@ -31,7 +31,7 @@ from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, Sa
 from .sync.files import read_file
 from .upkeep import Upkeep
 
-#: Worker threads: what a request does to the store or the disk happens in one of them.
+#: Worker threads: what a request reads in the store, or does to the disk, happens in one of them.
 _WORKERS = 8
 #: Seconds that the contents manager is given to get a notebook.
 _FETCH_TIMEOUT = 30.0
@@ -51,11 +51,12 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)
         self._followed: Any = None
         self._follow_contents()
-        self.settings[SETTING] = Services(self, self._sync, self._executor)
+        self._writers = Writers()
+        self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
         self._handover = Handover(self, self.log)
         self._handover.give(self._server.kernel_manager, self._owner)
         self._sync.start()
-        self._sync.settle()  # so that the first save finds the store open, if it can be
+        self._sync.settle()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
         self._server.io_loop.add_callback(self._follow_contents)
 
@@ -157,4 +158,5 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._writers.shutdown()
         await loop.run_in_executor(None, self._sync.close)

@@ -43,7 +43,7 @@ class SyncHandler(AxonHandler):
         """Bring the record of a file up to date, or make it."""
         await self.check_contents("read")
         call = self.call
-        path = await self.run(lambda: check_path(_required(call.body(), "path")))
+        path = await self.run(lambda: check_path(_required(call.body(), "path")), writes=False)
         manager = self.contents
         if not manager.allow_hidden and await ensure_async(manager.is_hidden(path)):
             raise NotFound("file", path)

@@ -37,7 +37,7 @@ class NotebooksHandler(AxonHandler):
     async def post(self) -> None:
         """Create one; with ``path``, its file too."""
         call = self.call
-        new, path = await self.run(partial(_decode_new, call))
+        new, path = await self.run(partial(_decode_new, call), writes=False)
         if path is None:
             created = await self.run(partial(_create, call, new))
         else:
@@ -59,7 +59,7 @@ class NotebookHandler(AxonHandler):
     async def put(self, notebook_id: str) -> None:
         """Change the given fields; cells of a bound record in its file as well."""
         call = self.call
-        updates = await self.run(lambda: UpdateNotebook.from_json(call.body()))
+        updates = await self.run(lambda: UpdateNotebook.from_json(call.body()), writes=False)
         change = partial(_update, call, notebook_id, updates)
         if updates.cells is None:
             updated = await self.run(change, settle=True)
