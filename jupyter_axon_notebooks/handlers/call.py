@@ -86,10 +86,10 @@ class Call:
         ids = [record.id for record in records if record.path is not None]
         return bool(ids) and self.freshness.freshen(self.services.sync, ids)
 
-    def notebook(self, notebook_id: str) -> TrainingNotebook:
-        """A whole record; raises NotFound and Forbidden."""
+    def notebook(self, notebook_id: str, *, outputs: bool = True) -> TrainingNotebook:
+        """A record with its cells, whole or without their outputs; raises NotFound and Forbidden."""
         self.summary(notebook_id)  # before the cells of somebody else's are put together
-        found = self.repository.find_by_id(notebook_id)
+        found = self.repository.find_by_id(notebook_id, outputs=outputs)
         if found is None:
             raise NotFound("notebook", notebook_id)
         return found

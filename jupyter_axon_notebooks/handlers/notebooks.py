@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
-from msgspec.structs import replace
 from tornado import web
 
 from ..errors import Forbidden, InvalidData
@@ -136,13 +135,10 @@ def _create(call: Call, new: NewNotebook) -> TrainingNotebook:
 
 def _get(notebook_id: str, call: Call) -> Answer:
     has_outputs = call.query.flag("outputs", default=True)
-    notebook = call.notebook(notebook_id)
-    if has_outputs:
-        return notebook_answer(call, notebook)
-    bare = [replace(cell, outputs=[]) for cell in notebook.cells]
-    answer = notebook_answer(call, replace(notebook, cells=bare))
-    for cell in answer.body["cells"]:
-        del cell["outputs"]  # that it had none is not what is said
+    answer = notebook_answer(call, call.notebook(notebook_id, outputs=has_outputs))
+    if not has_outputs:
+        for cell in answer.body["cells"]:
+            del cell["outputs"]  # that it had none is not what is said
     return answer
 
 
