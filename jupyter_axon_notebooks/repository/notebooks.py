@@ -295,11 +295,11 @@ class Notebooks:
 
     @retried
     def _remove(self, id: str) -> None:
-        store, belonging = self._store, where("notebook_id") == id
+        store = self._store
         with store.transaction():
             self._locked(id)
             for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
-                table.remove(belonging)
+                table.discard_of(id)
             store.notebooks.remove(doc_ids=[id])
             self._states.abandon(id)
 
