@@ -202,14 +202,30 @@ class AxonHandler(APIHandler):
 
         self.send(*await self.run(worked, settle=True))
 
-    async def respond_tagged(self, work: Callable[[Call], Answer]) -> None:
-        """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304."""
-        call = self.call
+    async def respond_tagged(self, notebook_id: str, work: Callable[[Call], Answer]) -> None:
+        """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304.
+
+        As long as nothing is committed to the store the tag is known, and ``work`` is not done for such a client.
+        ``work`` tells of a notebook that the user may see; that is checked here.
+        """
+        call, tags = self.call, self.services.tags
+        asked = self.request.method, self.request.uri, call.actor
+        named = self.request.headers.get("If-None-Match", "")
 
         def worked() -> tuple[Answer, bytes, str]:
+            call.summary(notebook_id)
+            moment = (
+                call.repository.moment()
+            )  # before what is read: what is committed from now on makes it another
+            tag = tags.known(asked, moment)
+            if tag is not None and tag in named and not call.freshness.is_stale:
+                return Answer(status=HTTPStatus.NOT_MODIFIED), b"", tag
+            lapse = call.repository.next_lapse(notebook_id)
             answer = work(call)
             body = encode(answer.body)
-            return answer, body, tag_of(answer, body)
+            tag = tag_of(answer, body)
+            tags.keep(asked, moment, tag, lapse)
+            return answer, body, tag
 
         answer, body, tag = await self.run(worked, settle=True)
         if not self.freshness.is_stale:  # else nobody should keep it

@@ -17,6 +17,7 @@ from ..states import StateFiles
 from ..store import Store
 from ..sync import NotebookSync
 from ..upkeep import Upkeep
+from .tags import Tags
 from .writers import TIMEOUT, Writers
 
 #: The key of :class:`Services` in the server's settings.
@@ -54,12 +55,15 @@ class Services:
         Worker threads: whatever reads the store, or touches the disk, happens there.
     writers : Writers
         Those in which the store is changed.
+    tags : Tags
+        Of answers that were given.
     """
 
     config: AxonNotebooks
     sync: NotebookSync[Home]
     executor: Executor
     writers: Writers
+    tags: Tags = field(default_factory=Tags, repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
 
     @property

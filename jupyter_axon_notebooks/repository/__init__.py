@@ -95,6 +95,7 @@ class NotebookRepository:
         starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
     ) -> None:
         states = states or NoStates()
+        self._store = store
         self._notebooks = Notebooks(store, states, starter_cells)
         self._checkpoints = Checkpoints(store, states)
         self._runs = Runs(store)
@@ -649,6 +650,14 @@ class NotebookRepository:
         They and their records are shown as ``stopped`` before. What this adds is that lists by status find them so.
         """
         return self._runs.end_lapsed()
+
+    def next_lapse(self, notebook_id: str) -> datetime | None:
+        """When the next run of a notebook lapses, unless it is renewed: what is shown changes then, with nothing written."""
+        return self._runs.next_lapse(notebook_id)
+
+    def moment(self) -> str:
+        """A text that stays the same until something is committed to the store; see :meth:`.store.Store.moment`."""
+        return self._store.moment()
 
     # Housekeeping, in steps: each is a short transaction, and between two the caller may wait, or stop for good
 

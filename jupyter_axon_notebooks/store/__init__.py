@@ -221,6 +221,13 @@ class Store:
         """Let the transactions that this thread opens wait for other writers for at most ``seconds``."""
         return self._database.impatient(seconds)
 
+    def moment(self) -> str:
+        """A text that stays the same until something is committed to the store, by whomever; it is never repeated.
+
+        What was read after it was asked for is still what there is, as long as it is the same. Costs next to nothing.
+        """
+        return f"{self.id} {self._database.moment()}"
+
     def lock(self, name: str) -> None:
         """Keep ``name`` from others until the open transaction ends: for what has no row yet that could be locked."""
         self._database.lock(name)

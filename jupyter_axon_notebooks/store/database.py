@@ -157,7 +157,16 @@ class Database:
     def close(self) -> None:
         """Close every connection; what is in a file can be used again afterwards, what is in memory is gone."""
         if os.getpid() == self._pid:
-            self._engine.sql.dispose()
+            self._engine.close()
+
+    def moment(self) -> str:
+        """A text that stays the same until something is committed to the database, by whomever; it is never repeated."""
+
+        def once() -> str:
+            with self.reading() as connection:
+                return self._engine.moment(connection)
+
+        return self.attempt(once, reads=True)
 
     def before_fork(self) -> None:
         """Close what the child must not inherit, having waited for other threads to be done with theirs."""

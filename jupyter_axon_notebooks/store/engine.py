@@ -74,6 +74,12 @@ class Engine(Protocol):
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Keep a whole table from other writers until the unit ends."""
 
+    def moment(self, connection: sa.Connection) -> str:
+        """A text that stays the same until something is committed to the database, by whomever; it is never repeated."""
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+
     def before_fork(self) -> None:
         """Close what a child must not inherit. Nobody uses a connection at that moment, unless that is survived."""
 

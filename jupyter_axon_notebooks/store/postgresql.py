@@ -59,6 +59,7 @@ _BEGIN = (
     "SET LOCAL synchronous_commit = '{synchronous_commit}'; "
     "SET LOCAL idle_in_transaction_session_timeout = '{idle_timeout}'"
 )
+_MOMENT = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
 _OUTDATE = (
     f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
     "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
@@ -250,6 +251,17 @@ class PostgresqlEngine:
         """Keep other writers away; readers go on."""
         name = connection.dialect.identifier_preparer.format_table(table)
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+
+    def moment(self, connection: sa.Connection) -> str:
+        """Ask which transactions are visible: of the same ones, the same is read.
+
+        The numbers of transactions may be given out anew after a crash, so a server's start belongs to it.
+        """
+        return str(connection.exec_driver_sql(_MOMENT).scalar_one())
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self.sql.dispose()
 
     def before_fork(self) -> None:
         """Nothing to close."""

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
+from ..records import new_id
 from .failures import OUTDATED, name_failures
 from .files import beside
 from .presence import OpenFiles
@@ -68,6 +70,9 @@ class SqliteEngine:
         else:
             self.sql = _create_engine(path, busy_timeout, read_timeout)
         name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
+        self._watching: sa.Connection | None = None
+        self._watcher = ""
+        self._watch_lock = threading.Lock()
         self._files = None if named is None else OpenFiles(self.sql, named)
 
     @property
@@ -122,10 +127,29 @@ class SqliteEngine:
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Nothing to do: there is no other writer."""
 
+    def moment(self, connection: sa.Connection) -> str:
+        """Ask a connection that never writes: SQLite tells each of what others have committed."""
+        driver: Any = connection.connection.driver_connection
+        if self.one_connection:
+            return str(driver.total_changes)
+        with self._watch_lock:
+            if self._watching is None:
+                self._watching, self._watcher = self.sql.connect(), new_id()
+            version = self._watching.exec_driver_sql("PRAGMA data_version").scalar_one()
+            return f"{self._watcher} {version}"
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        with self._watch_lock:
+            watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.close()
+        self.sql.dispose()
+
     def before_fork(self) -> None:
         """Close every connection to a file; what is in memory is inherited as a copy."""
         if self.path is not None:
-            self.sql.dispose()
+            self.close()
 
     def after_fork_in_child(self) -> None:
         """Nothing to do: the child makes connections of its own."""
