@@ -62,9 +62,10 @@ class ExportHandler(AxonHandler):
         call = self.call
         download = await self.run(lambda: call.query.flag("download", default=False))
         if not download:
-            await self.respond(partial(_export, notebook_id))
+            await self.respond(partial(_export, notebook_id), large=True)
             return
-        exported = await self.run(lambda: _export(notebook_id, call).body, settle=True)
+        async with self.services.large:
+            exported = await self.run(lambda: _export(notebook_id, call).body, settle=True)
         self.set_attachment_header(exported["filename"])
         octets = exported["content"].encode(
             "utf-8", "backslashreplace"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -192,15 +192,20 @@ class AxonHandler(APIHandler):
         self._is_begun = True
         return done
 
-    async def respond(self, work: Callable[[Call], Answer]) -> None:
-        """Answer with what ``work`` returns: done and encoded in a worker thread, after the saves on their way."""
+    async def respond(self, work: Callable[[Call], Answer], *, large: bool = False) -> None:
+        """Answer with what ``work`` returns: done and encoded in a worker thread, after the saves on their way.
+
+        Of answers that may be ``large`` few are made at a time, since each is in memory several times over meanwhile.
+        """
         call = self.call
 
         def worked() -> tuple[Answer, bytes]:
             answer = work(call)
             return answer, encode(answer.body)
 
-        self.send(*await self.run(worked, settle=True))
+        async with self.services.large if large else nullcontext():
+            made = await self.run(worked, settle=True)
+        self.send(*made)
 
     async def respond_tagged(self, notebook_id: str, work: Callable[[Call], Answer]) -> None:
         """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304.

@@ -51,7 +51,8 @@ class NotebookHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """Give it, whole or without the outputs of its cells."""
-        await self.respond(partial(_get, notebook_id))
+        has_outputs = self.call.query.flag("outputs", default=True)
+        await self.respond(partial(_get, notebook_id, has_outputs), large=has_outputs)
 
     @web.authenticated
     @authorized
@@ -133,8 +134,7 @@ def _create(call: Call, new: NewNotebook) -> TrainingNotebook:
     return call.repository.create(new)
 
 
-def _get(notebook_id: str, call: Call) -> Answer:
-    has_outputs = call.query.flag("outputs", default=True)
+def _get(notebook_id: str, has_outputs: bool, call: Call) -> Answer:
     answer = notebook_answer(call, call.notebook(notebook_id, outputs=has_outputs))
     if not has_outputs:
         for cell in answer.body["cells"]:

@@ -22,6 +22,8 @@ from .writers import TIMEOUT, Writers
 
 #: The key of :class:`Services` in the server's settings.
 SETTING: Final = "axon_services"
+#: Answers with the outputs of a notebook that are made at a time.
+_LARGE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Services:
         Worker threads: whatever reads the store, or touches the disk, happens there.
     writers : Writers
         Those in which the store is changed.
+    large : asyncio.Semaphore
+        Held while an answer is made that has the outputs of a notebook in it.
     tags : Tags
         Of answers that were given.
     """
@@ -63,6 +67,7 @@ class Services:
     sync: NotebookSync[Home]
     executor: Executor
     writers: Writers
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     tags: Tags = field(default_factory=Tags, repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
 

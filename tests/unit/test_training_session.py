@@ -538,6 +538,7 @@ def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
 def test_questions_are_answered_while_others_keep_the_store_from_being_changed(
     axon: Any, anew: Callable[[], None], notebook: Path, tmp_path: Path
 ) -> None:
+    axon.use(notebook)
     made = axon.checkpoint(None, epoch=0, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
     content["cells"][0]["source"] = "train(1)"
