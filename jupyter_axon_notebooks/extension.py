@@ -22,13 +22,13 @@ from tornado.web import HTTPError
 from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import AxonError, InvalidData, NotFound, StoreError
-from .handlers import SETTING, Home, Services, routes
+from .handlers import SETTING, Home, Services, Writers, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
 from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
 from .states import StateFiles
-from .store import Store
+from .store import READ_TIMEOUT, Store
 from .store.damage import open_for_work
 from .store.urls import file_of, shown_url
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, ServerOrigin
@@ -37,7 +37,7 @@ from .sync.others import made_at, other_origins
 from .training.recovery import BackgroundRecovery
 from .upkeep import Upkeep
 
-#: Worker threads: what a request does to the store or the disk happens in one of them.
+#: Worker threads: what a request reads in the store, or does to the disk, happens in one of them.
 _WORKERS = 8
 #: Seconds that the contents manager is given to get a notebook.
 _FETCH_TIMEOUT = 30.0
@@ -63,17 +63,18 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         )
         self._followed: Any = None
         self._follow_contents()
-        self.settings[SETTING] = Services(self, self._sync, self._executor)
+        self._writers = Writers()
+        self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
         self._handover.give(self._server.kernel_manager, self._owner, self._known_origin())
         self._sync.start()
-        self._sync.settle()  # so that the first save finds the store open, if it can be
+        self._sync.settle()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
         self._server.io_loop.add_callback(self._follow_contents)
 
     def _open(self) -> Home:
         """Open the store and what stands on it; called by the worker."""
         origin = self._origin.read()
-        store, aside = open_for_work(self.store_url)
+        store, aside = open_for_work(self.store_url, read_timeout=READ_TIMEOUT)
         try:
             if aside is not None:
                 self.log.error("axon: %s", aside)
@@ -220,4 +221,5 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._writers.shutdown()
         await loop.run_in_executor(None, self._sync.close)

@@ -30,7 +30,7 @@ from ..defaults import POINTER, data_folder, default_states_root, default_url
 from ..errors import InvalidData, NotFound, StoreError
 from ..repository import NotebookRepository
 from ..states import StateFiles
-from ..store import Store, has_tables, open_store
+from ..store import READ_TIMEOUT, Store, has_tables, open_store
 from ..store.files import size
 from ..store.urls import file_of, shown_url
 from ..sync import read_origin
@@ -123,7 +123,7 @@ class Session:
     @contextmanager
     def reading(self) -> Iterator[NotebookRepository]:
         """The records, of a store that is there; raises as :meth:`existing_store`."""
-        with self.existing_store() as store:
+        with self.existing_store(read_timeout=READ_TIMEOUT) as store:
             yield repository_of(store)
 
     @contextmanager
@@ -145,8 +145,8 @@ class Session:
         return StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store_id)
 
     @contextmanager
-    def existing_store(self) -> Iterator[Store]:
-        """A store that is there.
+    def existing_store(self, *, read_timeout: float | None = None) -> Iterator[Store]:
+        """A store that is there; ``read_timeout`` as :func:`.open_store` takes it.
 
         Raises
         ------
@@ -160,18 +160,20 @@ class Session:
         with self._telling_source():
             if path is not None and size(path) == 0:
                 raise _NoStore(shown_url(self.url))
-            if self.url != "memory://" and not has_tables(self.url, read_only=read_only):
+            if self.url != "memory://" and not has_tables(
+                self.url, read_only=read_only, read_timeout=read_timeout
+            ):
                 raise _NoStore(shown_url(self.url))
-        with self.store(read_only=read_only) as store:
+        with self.store(read_only=read_only, read_timeout=read_timeout) as store:
             yield store
 
     @contextmanager
-    def store(self, *, read_only: bool = False) -> Iterator[Store]:
+    def store(self, *, read_only: bool = False, read_timeout: float | None = None) -> Iterator[Store]:
         """The store, made if missing unless it is only to be read; raises StoreError."""
         if self.url == "memory://":
             raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
         with self._telling_source():
-            store = open_store(self.url, read_only=read_only)
+            store = open_store(self.url, read_only=read_only, read_timeout=read_timeout)
         try:
             if self.user is not None:
                 store.check_user(self.user)

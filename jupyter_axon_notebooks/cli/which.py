@@ -25,9 +25,9 @@ class Ambiguous(NotFound):
         self.args = (f"{name} could be any of {len(ids)} {kind}s: {listed}",)
 
 
-def find_notebook(repository: NotebookRepository, which: str) -> TrainingNotebook:
-    """The record that ``which`` names; raises as :func:`find_id`, and RecordDamaged."""
-    notebook = repository.find_by_id(find_id(repository, which))
+def find_notebook(repository: NotebookRepository, which: str, *, outputs: bool = True) -> TrainingNotebook:
+    """The record that ``which`` names, whole or without outputs; raises as :func:`find_id`, and RecordDamaged."""
+    notebook = repository.find_by_id(find_id(repository, which), outputs=outputs)
     if notebook is None:  # deleted meanwhile
         raise NotFound("notebook", which)
     return notebook

@@ -5,6 +5,7 @@ knows no web server:
 
 * :mod:`.handler`: what all handlers share: identity, bodies, the way to the worker threads and back
 * :mod:`.call`, :mod:`.bodies`, :mod:`.queries`, :mod:`.paths`: a request as the worker threads see it
+* :mod:`.freshness`, :mod:`.writers`: what a request waits for, and where
 * :mod:`.responses`: answers, and the one place where errors become status codes
 * :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.runs`, :mod:`.checkpoints`,
   :mod:`.provenance`, :mod:`.states`: the routes
@@ -25,8 +26,9 @@ from .runs import MetricsHandler, RunsHandler
 from .services import SETTING, Home, Services
 from .states import StateHandler
 from .versions import DiffHandler, VersionHandler, VersionsHandler
+from .writers import Writers
 
-__all__ = ["SETTING", "Home", "Services", "routes"]
+__all__ = ["SETTING", "Home", "Services", "Writers", "routes"]
 
 _NOTEBOOK = r"/axon/notebooks/([^/]+)"
 _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"

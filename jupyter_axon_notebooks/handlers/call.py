@@ -10,6 +10,7 @@ from ..errors import Forbidden, InvalidData, NotFound
 from ..records import NotebookCheckpoint, NotebookHeader, NotebookSummary, TrainingNotebook
 from ..repository import NotebookRepository
 from .bodies import read_object
+from .freshness import Freshness
 from .paths import NotebookPaths
 from .queries import Query
 from .services import Services
@@ -38,6 +39,8 @@ class Call:
         Gives the body's bytes; raises TooLarge.
     if_match : str or None
         The header of that name.
+    freshness : Freshness
+        How long to wait for saves that are on their way to the store.
     """
 
     services: Services
@@ -46,6 +49,7 @@ class Call:
     query: Query
     read_body: Callable[[], bytes]
     if_match: str | None
+    freshness: Freshness
 
     @property
     def repository(self) -> NotebookRepository:
@@ -80,12 +84,12 @@ class Call:
     def freshen(self, records: Iterable[NotebookSummary]) -> bool:
         """Bring records up to date with files that were changed outside Jupyter; whether there were any."""
         ids = [record.id for record in records if record.path is not None]
-        return bool(ids) and self.services.sync.freshen(ids)
+        return bool(ids) and self.freshness.freshen(self.services.sync, ids)
 
-    def notebook(self, notebook_id: str) -> TrainingNotebook:
-        """A whole record; raises NotFound and Forbidden."""
+    def notebook(self, notebook_id: str, *, outputs: bool = True) -> TrainingNotebook:
+        """A record with its cells, whole or without their outputs; raises NotFound and Forbidden."""
         self.summary(notebook_id)  # before the cells of somebody else's are put together
-        found = self.repository.find_by_id(notebook_id)
+        found = self.repository.find_by_id(notebook_id, outputs=outputs)
         if found is None:
             raise NotFound("notebook", notebook_id)
         return found

@@ -40,7 +40,7 @@ class CellsHandler(AxonHandler):
     async def post(self, notebook_id: str) -> None:
         """Add one, at ``position`` or at the end."""
         call = self.call
-        cell, position = await self.run(partial(_decode_new, call))
+        cell, position = await self.run(partial(_decode_new, call), writes=False)
         notebook = await write_through(self, notebook_id, partial(_add, call, notebook_id, cell, position))
         await self.answer(_cell_answer(notebook, cell.id, HTTPStatus.CREATED))
 
@@ -53,7 +53,7 @@ class CellHandler(AxonHandler):
     async def put(self, notebook_id: str, cell_id: str) -> None:
         """Change the given fields."""
         call = self.call
-        change = await self.run(partial(_decode_change, call))
+        change = await self.run(partial(_decode_change, call), writes=False)
         notebook = await write_through(
             self, notebook_id, partial(_change, call, notebook_id, cell_id, change)
         )

@@ -44,7 +44,7 @@ class CheckpointsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """List them, newest first."""
-        await self.respond_tagged(partial(_list, notebook_id))
+        await self.respond_tagged(notebook_id, partial(_list, notebook_id))
 
     @web.authenticated
     @authorized
@@ -86,7 +86,6 @@ class CheckpointHandler(AxonHandler):
 
 
 def _list(notebook_id: str, call: Call) -> Answer:
-    call.summary(notebook_id)
     page = call.query.page()
     since, run_id = call.query.since(), call.query.text("run_id")
     found = call.repository.list_checkpoints(notebook_id, page.limit, page.offset, since=since, run_id=run_id)

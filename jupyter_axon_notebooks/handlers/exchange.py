@@ -43,7 +43,7 @@ class SyncHandler(AxonHandler):
         """Bring the record of a file up to date, or make it."""
         await self.check_contents("read")
         call = self.call
-        path = await self.run(lambda: check_path(_required(call.body(), "path")))
+        path = await self.run(lambda: check_path(_required(call.body(), "path")), writes=False)
         manager = self.contents
         if not manager.allow_hidden and await is_hidden(manager, path):
             raise NotFound("file", path)
@@ -62,9 +62,10 @@ class ExportHandler(AxonHandler):
         call = self.call
         download = await self.run(lambda: call.query.flag("download", default=False))
         if not download:
-            await self.respond(partial(_export, notebook_id))
+            await self.respond(partial(_export, notebook_id), large=True)
             return
-        exported = await self.run(lambda: _export(notebook_id, call).body, settle=True)
+        async with self.services.large:
+            exported = await self.run(lambda: _export(notebook_id, call).body, settle=True)
         self.set_attachment_header(exported["filename"])
         octets = exported["content"].encode(
             "utf-8", "backslashreplace"

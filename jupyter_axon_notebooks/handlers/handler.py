@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -18,16 +19,23 @@ from tornado.http1connection import HTTP1Connection
 
 from ..errors import AxonError, Forbidden, StoreDamaged, TooLarge
 from .call import Actor, Call
+from .freshness import Freshness
 from .paths import NotebookPaths
 from .queries import Query
 from .responses import Answer, encode, error_answer, tag_of
 from .services import SETTING, Services
+from .writers import TIMEOUT as WRITE_TIMEOUT
 
 T = TypeVar("T")
 
 #: A body of up to so many times the limit is read and thrown away before it is refused: a client that is still
 #: sending when the connection closes would see a broken pipe instead of the answer.
 _THROWN_AWAY: Final = 8
+#: The methods that change nothing.
+_READING: Final = ("GET", "HEAD", "OPTIONS")
+#: The header of an answer that may lack saves which are still on their way to the store.
+_STALE: Final = "X-Axon-Stale"
+_SERVER_ERROR: Final = HTTPStatus.INTERNAL_SERVER_ERROR
 _BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
@@ -44,6 +52,8 @@ class AxonHandler(APIHandler):
         """Begin with an empty body."""
         self._body: list[bytes] = []
         self._body_size = 0
+        self._freshness: Freshness | None = None
+        self._is_begun = False
 
     def set_default_headers(self) -> None:
         """Add that answers are nobody's to keep: they change with every save."""
@@ -85,7 +95,19 @@ class AxonHandler(APIHandler):
             query=Query(self.request.query_arguments),
             read_body=self._read_body,
             if_match=self.request.headers.get("If-Match"),
+            freshness=self.freshness,
         )
+
+    @property
+    def freshness(self) -> Freshness:
+        """How long this request waits for saves on their way; it begins to wait when it is first asked for."""
+        if self._freshness is None:
+            self._freshness = Freshness.of_request(writes=self._may_write)
+        return self._freshness
+
+    @property
+    def _may_write(self) -> bool:
+        return self.request.method not in _READING
 
     async def prepare(self) -> None:  # type: ignore[override]  # tornado awaits it
         """Refuse, before a byte of the body is taken, whom the server does not know."""
@@ -96,7 +118,7 @@ class AxonHandler(APIHandler):
             raise web.HTTPError(HTTPStatus.FORBIDDEN)
         sync = self.services.sync
         if sync.is_due:
-            await self.run(sync.settle)  # tries again
+            await self.run(partial(self.freshness.settle, sync))  # tries again
             _ = sync.opened  # or says why not
         await self.prepare_body()
 
@@ -139,46 +161,88 @@ class AxonHandler(APIHandler):
             raise TooLarge(f"the body has more than {limit} bytes (AxonNotebooks.max_body_size)")
         return b"".join(self._body)
 
-    async def run(self, work: Callable[[], T], *, settle: bool = False) -> T:
-        """What ``work`` returns, done in a worker thread; ``settle``: once the saves on their way are stored."""
-        services = self.services
+    async def run(self, work: Callable[[], T], *, settle: bool = False, writes: bool | None = None) -> T:
+        """Do ``work`` in a worker thread and return what it returns.
+
+        Parameters
+        ----------
+        settle : bool
+            Wait for the saves on their way first.
+        writes : bool, optional
+            Whether ``work`` may have to wait until it can change the store; by default what the request's method says.
+            Such work has threads of its own, so that reads go on while it waits.
+
+        Raises
+        ------
+        StoreBusy
+            When the first such work of this request gets no thread in time. Later work is done however long that takes,
+            so that a change is not left half done.
+        """
+        services, freshness = self.services, self.freshness
 
         def settled() -> T:
-            services.sync.settle()
+            freshness.settle(services.sync)
             return work()
 
         hop = settled if settle else work
-        return await asyncio.get_running_loop().run_in_executor(services.executor, hop)
+        if not (self._may_write if writes is None else writes):
+            return await asyncio.get_running_loop().run_in_executor(services.executor, hop)
+        timeout = None if self._is_begun else WRITE_TIMEOUT
+        done = await services.writers.run(hop, timeout)
+        self._is_begun = True
+        return done
 
-    async def respond(self, work: Callable[[Call], Answer]) -> None:
-        """Answer with what ``work`` returns: done and encoded in a worker thread, after the saves on their way."""
+    async def respond(self, work: Callable[[Call], Answer], *, large: bool = False) -> None:
+        """Answer with what ``work`` returns: done and encoded in a worker thread, after the saves on their way.
+
+        Of answers that may be ``large`` few are made at a time, since each is in memory several times over meanwhile.
+        """
         call = self.call
 
         def worked() -> tuple[Answer, bytes]:
             answer = work(call)
             return answer, encode(answer.body)
 
-        self.send(*await self.run(worked, settle=True))
+        async with self.services.large if large else nullcontext():
+            made = await self.run(worked, settle=True)
+        self.send(*made)
 
-    async def respond_tagged(self, work: Callable[[Call], Answer]) -> None:
-        """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304."""
-        call = self.call
+    async def respond_tagged(self, notebook_id: str, work: Callable[[Call], Answer]) -> None:
+        """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304.
+
+        As long as nothing is committed to the store the tag is known, and ``work`` is not done for such a client.
+        ``work`` tells of a notebook that the user may see; that is checked here.
+        """
+        call, tags = self.call, self.services.tags
+        asked = self.request.method, self.request.uri, call.actor
+        named = self.request.headers.get("If-None-Match", "")
 
         def worked() -> tuple[Answer, bytes, str]:
+            call.summary(notebook_id)
+            moment = (
+                call.repository.moment()
+            )  # before what is read: what is committed from now on makes it another
+            tag = tags.known(asked, moment)
+            if tag is not None and tag in named and not call.freshness.is_stale:
+                return Answer(status=HTTPStatus.NOT_MODIFIED), b"", tag
+            lapse = call.repository.next_lapse(notebook_id)
             answer = work(call)
             body = encode(answer.body)
-            return answer, body, tag_of(answer, body)
+            tag = tag_of(answer, body)
+            tags.keep(asked, moment, tag, lapse)
+            return answer, body, tag
 
         answer, body, tag = await self.run(worked, settle=True)
-        self.set_header("Cache-Control", "private, no-cache")
-        self.set_header("ETag", tag)
-        if web.RequestHandler.check_etag_header(self):
-            answer, body = answer._replace(status=HTTPStatus.NOT_MODIFIED), b""
+        if not self.freshness.is_stale:  # else nobody should keep it
+            self.set_header("Cache-Control", "private, no-cache")
+            self.set_header("ETag", tag)
+            if web.RequestHandler.check_etag_header(self):
+                answer, body = answer._replace(status=HTTPStatus.NOT_MODIFIED), b""
         self.send(answer, body)
 
     async def answer(self, answer: Answer) -> None:
         """Send an answer, encoded in a worker thread."""
-        self.send(answer, await self.run(partial(encode, answer.body)))
+        self.send(answer, await self.run(partial(encode, answer.body), writes=False))
 
     def send(self, answer: Answer, body: bytes) -> None:
         """Send an answer whose body is encoded."""
@@ -186,6 +250,12 @@ class AxonHandler(APIHandler):
         for name, value in answer.headers.items():
             self.set_header(name, value)
         self.finish(None if answer.status in _BODILESS else body)
+
+    def finish(self, *args: Any, **kwargs: Any) -> Future[None]:
+        """Say of an answer that was only read whether it may lack saves."""
+        if self.freshness.is_stale and not self._may_write and self.get_status() < _SERVER_ERROR:
+            self.set_header(_STALE, "true")
+        return super().finish(*args, **kwargs)
 
     def compute_etag(self) -> None:
         """Give no tag that would have to be computed from the whole answer, in the event loop."""

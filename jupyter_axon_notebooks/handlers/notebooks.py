@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
-from msgspec.structs import replace
 from tornado import web
 
 from ..errors import Forbidden, InvalidData
@@ -37,7 +36,7 @@ class NotebooksHandler(AxonHandler):
     async def post(self) -> None:
         """Create one; with ``path``, its file too."""
         call = self.call
-        new, path = await self.run(partial(_decode_new, call))
+        new, path = await self.run(partial(_decode_new, call), writes=False)
         if path is None:
             created = await self.run(partial(_create, call, new))
         else:
@@ -52,14 +51,15 @@ class NotebookHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """Give it, whole or without the outputs of its cells."""
-        await self.respond(partial(_get, notebook_id))
+        has_outputs = self.call.query.flag("outputs", default=True)
+        await self.respond(partial(_get, notebook_id, has_outputs), large=has_outputs)
 
     @web.authenticated
     @authorized
     async def put(self, notebook_id: str) -> None:
         """Change the given fields; cells of a bound record in its file as well."""
         call = self.call
-        updates = await self.run(lambda: UpdateNotebook.from_json(call.body()))
+        updates = await self.run(lambda: UpdateNotebook.from_json(call.body()), writes=False)
         change = partial(_update, call, notebook_id, updates)
         if updates.cells is None:
             updated = await self.run(change, settle=True)
@@ -134,15 +134,11 @@ def _create(call: Call, new: NewNotebook) -> TrainingNotebook:
     return call.repository.create(new)
 
 
-def _get(notebook_id: str, call: Call) -> Answer:
-    has_outputs = call.query.flag("outputs", default=True)
-    notebook = call.notebook(notebook_id)
-    if has_outputs:
-        return notebook_answer(call, notebook)
-    bare = [replace(cell, outputs=[]) for cell in notebook.cells]
-    answer = notebook_answer(call, replace(notebook, cells=bare))
-    for cell in answer.body["cells"]:
-        del cell["outputs"]  # that it had none is not what is said
+def _get(notebook_id: str, has_outputs: bool, call: Call) -> Answer:
+    answer = notebook_answer(call, call.notebook(notebook_id, outputs=has_outputs))
+    if not has_outputs:
+        for cell in answer.body["cells"]:
+            del cell["outputs"]  # that it had none is not what is said
     return answer
 
 

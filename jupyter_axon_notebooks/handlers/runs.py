@@ -20,7 +20,7 @@ class RunsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """List them, newest first."""
-        await self.respond_tagged(partial(_list, notebook_id))
+        await self.respond_tagged(notebook_id, partial(_list, notebook_id))
 
 
 class MetricsHandler(AxonHandler):
@@ -30,11 +30,10 @@ class MetricsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """Give them as series, by run, in columns."""
-        await self.respond_tagged(partial(_series, notebook_id))
+        await self.respond_tagged(notebook_id, partial(_series, notebook_id))
 
 
 def _list(notebook_id: str, call: Call) -> Answer:
-    call.summary(notebook_id)
     page = call.query.page()
     status = call.query.choice("status", RunStatus)
     found = call.repository.list_runs(notebook_id, page.limit, page.offset, status=status)
@@ -43,7 +42,6 @@ def _list(notebook_id: str, call: Call) -> Answer:
 
 
 def _series(notebook_id: str, call: Call) -> Answer:
-    call.summary(notebook_id)
     keys, run_id, since = call.query.texts("key"), call.query.text("run_id"), call.query.since()
     found = call.repository.metric_series(notebook_id, keys, run_id=run_id, since=since)
     return Answer({"runs": [series.to_json() for series in found]})

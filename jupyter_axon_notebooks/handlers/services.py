@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
 
 from ..config import AxonNotebooks
+from ..errors import StoreBusy
 from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..store import Store
 from ..sync import NotebookSync
 from ..upkeep import Upkeep
+from .tags import Tags
+from .writers import TIMEOUT, Writers
 
 #: The key of :class:`Services` in the server's settings.
 SETTING: Final = "axon_services"
+#: Answers with the outputs of a notebook that are made at a time.
+_LARGE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,21 @@ class Services:
     Attributes
     ----------
     executor : Executor
-        Worker threads: whatever touches the store or the disk happens there.
+        Worker threads: whatever reads the store, or touches the disk, happens there.
+    writers : Writers
+        Those in which the store is changed.
+    large : asyncio.Semaphore
+        Held while an answer is made that has the outputs of a notebook in it.
+    tags : Tags
+        Of answers that were given.
     """
 
     config: AxonNotebooks
     sync: NotebookSync[Home]
     executor: Executor
+    writers: Writers
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
+    tags: Tags = field(default_factory=Tags, repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
 
     @property
@@ -65,9 +81,26 @@ class Services:
         """The home of state files; raises as :attr:`repository` does."""
         return self.sync.opened.states
 
-    def editing(self, file: str) -> asyncio.Lock:
-        """The lock of those who write to one notebook file; for the event loop's thread only."""
+    @asynccontextmanager
+    async def editing(self, file: str) -> AsyncIterator[None]:
+        """Keep others from writing to one notebook file; for the event loop's thread only.
+
+        Raises
+        ------
+        StoreBusy
+            When others have been at it for too long.
+        """
         lock = self._editing.get(file)
         if lock is None:
             lock = self._editing[file] = asyncio.Lock()
-        return lock
+        try:
+            await asyncio.wait_for(lock.acquire(), TIMEOUT)
+        except asyncio.TimeoutError:
+            raise StoreBusy(
+                f"other changes of the notebook {file} have been waiting for over {TIMEOUT:g} s; "
+                "nothing was changed, try again"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()

@@ -46,7 +46,7 @@ class StateHandler(AxonHandler):
             _open_upload, self.call, notebook_id, checkpoint_id, cast(Part, part), self.declared_size()
         )
         self.take_at_most(_NO_LIMIT)
-        self._upload = Upload(self, await self.run(open_upload))
+        self._upload = Upload(self, await self.run(open_upload, writes=False))
 
     async def _authorize(self) -> None:
         """Ask the authorizer, as the verb's decorator will; that one would ask only after the body has come."""
@@ -164,7 +164,7 @@ class Upload:
     async def _write_gathered(self) -> None:
         gathered, self._gathered = self._gathered, bytearray()
         try:
-            await self._handler.run(partial(self._writer.write, gathered))
+            await self._handler.run(partial(self._writer.write, gathered), writes=False)
         except (AxonError, OSError, RuntimeError) as error:
             self._error = error
 
@@ -172,7 +172,7 @@ class Upload:
         """Throw away what has come."""
         async with self._lock:
             self._error = self._error or StreamClosedError()
-            await self._handler.run(self._writer.abort)
+            await self._handler.run(self._writer.abort, writes=False)
 
     async def finish(self, call: Call, notebook_id: str, checkpoint_id: str, part: Part) -> Answer:
         """Attach what has come to its checkpoint."""
@@ -180,7 +180,7 @@ class Upload:
             if self._error is None:
                 await self._write_gathered()
             if self._error is not None:
-                await self._handler.run(self._writer.abort)
+                await self._handler.run(self._writer.abort, writes=False)
                 raise self._error
             return await self._handler.run(
                 partial(_attach, call, notebook_id, checkpoint_id, part, self._writer)

@@ -30,7 +30,7 @@ class VersionHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str, version_id: str) -> None:
         """Give it, with its cells."""
-        await self.respond(partial(_get, notebook_id, version_id))
+        await self.respond(partial(_get, notebook_id, version_id), large=True)
 
 
 class DiffHandler(AxonHandler):

@@ -95,6 +95,7 @@ class NotebookRepository:
         starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
     ) -> None:
         states = states or NoStates()
+        self._store = store
         self._notebooks = Notebooks(store, states, starter_cells)
         self._checkpoints = Checkpoints(store, states)
         self._runs = Runs(store)
@@ -144,9 +145,12 @@ class NotebookRepository:
         """
         return self._notebooks.save(id, saved, unless_read=unless_read)
 
-    def find_by_id(self, id: str) -> TrainingNotebook | None:
-        """A record with its cells; None where there is none."""
-        return self._notebooks.find(id=id)
+    def find_by_id(self, id: str, *, outputs: bool = True) -> TrainingNotebook | None:
+        """A record with its cells; None where there is none.
+
+        Without ``outputs``, which may be large, they are not read, and the cells have none.
+        """
+        return self._notebooks.find(id=id, outputs=outputs)
 
     def find_by_path(self, origin: str, path: str) -> NotebookSummary | None:
         """The record that is bound to a file; None where none is."""
@@ -335,15 +339,20 @@ class NotebookRepository:
         """How many versions of a notebook are kept."""
         return self._versions.count(notebook_id)
 
-    def get_version(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
-        """A version of a notebook with its cells; None where it has no such version."""
-        return self._versions.get(notebook_id, version_id)
+    def get_version(
+        self, notebook_id: str, version_id: str, *, outputs: bool = True
+    ) -> NotebookVersion | None:
+        """A version of a notebook with its cells; None where it has no such version.
+
+        ``outputs`` as :meth:`find_by_id` takes it.
+        """
+        return self._versions.get(notebook_id, version_id, outputs=outputs)
 
     def diff_versions(self, notebook_id: str, before: str, after: str) -> list[CellChange]:
         """What changed in the sources between two versions; raises NotFound naming a missing one."""
         versions = []
         for version_id in (before, after):
-            version = self.get_version(notebook_id, version_id)
+            version = self.get_version(notebook_id, version_id, outputs=False)
             if version is None:
                 raise NotFound("version", version_id)
             versions.append(version.cells)
@@ -657,6 +666,14 @@ class NotebookRepository:
         They and their records are shown as ``stopped`` before. What this adds is that lists by status find them so.
         """
         return self._runs.end_lapsed()
+
+    def next_lapse(self, notebook_id: str) -> datetime | None:
+        """When the next run of a notebook lapses, unless it is renewed: what is shown changes then, with nothing written."""
+        return self._runs.next_lapse(notebook_id)
+
+    def moment(self) -> str:
+        """A text that stays the same until something is committed to the store; see :meth:`.store.Store.moment`."""
+        return self._store.moment()
 
     # Housekeeping, in steps: each is a short transaction, and between two the caller may wait, or stop for good
 

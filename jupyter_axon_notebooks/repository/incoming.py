@@ -48,6 +48,7 @@ class _Version(Record, kw_only=True):
     ordinal: _Ordinal
     cells: list[tuple[str, str, str | None, U32 | None]]
     metadata: NotebookMetadata
+    failed: list[str] | None = None
 
 
 class _Content(Record, kw_only=True):

@@ -241,13 +241,13 @@ class _Loading:
         return self._store.attempt(lambda: self._replace_at_once(notebook, group))
 
     def _replace_at_once(self, notebook: IncomingNotebook, group: Group) -> Loaded:
-        store, belonging = self._store, where("notebook_id") == notebook.id
+        store = self._store
         with store.transaction():
             self._store.lock(f"notebook {notebook.id}")
             store.notebooks.locked(notebook.id)
             referring = self._check_nothing_is_lost(notebook.id, group)
             for name in _BELONGING:
-                store.table(name).remove(belonging)
+                store.table(name).discard_of(notebook.id)
             store.notebooks.remove(doc_ids=[notebook.id])
             loaded = self._add_at_once(notebook, group)
             self._check_versions(loaded, referring)

@@ -138,17 +138,17 @@ class Notebooks:
 
     @retried
     def find(
-        self, condition: QueryInstance | None = None, *, id: str | None = None
+        self, condition: QueryInstance | None = None, *, id: str | None = None, outputs: bool = True
     ) -> TrainingNotebook | None:
-        """A whole record, by id or condition."""
+        """A record with its cells, by id or condition; without ``outputs`` those of the cells are not read."""
         with self._store.snapshot():
             stored = self._store.notebooks.get(condition, doc_id=id)
-            return None if stored is None else self._live(self.whole(stored))[0]
+            return None if stored is None else self._live(self.whole(stored, outputs=outputs))[0]
 
-    def whole(self, stored: Mapping[str, Any]) -> TrainingNotebook:
+    def whole(self, stored: Mapping[str, Any], *, outputs: bool = True) -> TrainingNotebook:
         """The record that a stored document describes, with its cells; raises RecordDamaged."""
         with damage_named(f"notebook {stored['id']}"):
-            cells, metadata = self._versions.read(stored["version_id"])
+            cells, metadata = self._versions.read(stored["version_id"], outputs=outputs)
             for cell in cells:
                 if cell.id in stored["cell_statuses"]:
                     cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
@@ -236,7 +236,8 @@ class Notebooks:
                 del entries[place]
             entries[place:place] = given.entries
             statuses.update(given.statuses)
-            self._edit_version(stored, Parts(entries, parts.metadata, given.contents, statuses))
+            edited = Parts(entries, parts.metadata, given.contents, statuses, parts.failed_beside(given))
+            self._edit_version(stored, edited)
             return True
 
         self.change(id, apply, expected)
@@ -260,7 +261,8 @@ class Notebooks:
             parts.entries[place : place + 1] = given.entries
             others = {other: status for other, status in stored["cell_statuses"].items() if other != cell_id}
             statuses = {**others, **given.statuses}
-            self._edit_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses))
+            failed = parts.failed_beside(given)
+            self._edit_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses, failed))
             return True
 
         self.change(id, apply, expected)
@@ -293,11 +295,11 @@ class Notebooks:
 
     @retried
     def _remove(self, id: str) -> None:
-        store, belonging = self._store, where("notebook_id") == id
+        store = self._store
         with store.transaction():
             self._locked(id)
             for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
-                table.remove(belonging)
+                table.discard_of(id)
             store.notebooks.remove(doc_ids=[id])
             self._states.abandon(id)
 

@@ -9,7 +9,7 @@ outputs: re-running a notebook that prints the same stores nothing but the list.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InvalidData
@@ -32,6 +32,8 @@ _LONG = 1024
 _HASHED = "sha256:"
 #: How deep long texts are looked for: the values of MIME bundles lie this deep in an outputs part.
 _DEPTH = 4
+#: The type of an output that makes its cell one that failed.
+_ERROR = "error"
 #: Hexadecimal digits of a content's hash: 160 bits.
 _DIGEST_LENGTH = 40
 
@@ -57,17 +59,27 @@ class Parts(NamedTuple):
 
     ``contents`` are those that may have to be written, by digest. ``statuses`` are the cell statuses that do not
     follow from outputs and execution count, by cell id; they belong to the record, since no version begins with them.
+    ``failed`` are the ids of the cells whose outputs hold an error, so that a cell's status is known without them; None
+    where only the outputs tell, in versions of older stores.
     """
 
     entries: list[Entry]
     metadata: dict[str, Any]
     contents: dict[str, Content]
     statuses: dict[str, str]
+    failed: set[str] | None = None
 
     @property
     def length(self) -> int:
         """How long all contents are, in characters of JSON."""
         return sum(content.length for content in self.contents.values())
+
+    def failed_beside(self, given: Parts) -> set[str] | None:
+        """The ``failed`` cells once those of ``given`` have taken the place of cells of their ids here."""
+        if self.failed is None or given.failed is None:
+            return None
+        kept = {entry.cell_id for entry in self.entries} - {entry.cell_id for entry in given.entries}
+        return (self.failed & kept) | given.failed
 
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
@@ -88,6 +100,7 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
     entries: list[Entry] = []
     contents: dict[str, Content] = {}
     statuses: dict[str, str] = {}
+    failed: set[str] = set()
     seen: dict[str, int] = {}
     for index, cell in enumerate(cells):
         if cell.id in seen:
@@ -95,6 +108,8 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
         seen[cell.id] = index
         if cell.status is not _derived_status(cell):
             statuses[cell.id] = cell.status.value
+        if has_failed(output.output_type for output in cell.outputs):
+            failed.add(cell.id)
         outputs = _put(contents, {"outputs": _outputs_part(cell)}) if cell.outputs else None
         entries.append(Entry(cell.id, _put(contents, _source_part(cell)), outputs, cell.execution_count))
     described = metadata.to_json()
@@ -102,7 +117,7 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
     if FILE_KEY in extra:
         extra[FILE_KEY] = _put(contents, {FILE_KEY: extra[FILE_KEY]})
     described["extra"] = extra
-    return Parts(entries, described, contents, statuses)
+    return Parts(entries, described, contents, statuses, failed)
 
 
 def _put(contents: dict[str, Content], part: dict[str, Any]) -> str:
@@ -137,6 +152,11 @@ def _derived_status(cell: NotebookCell) -> CellStatus:
     return cell_status(cell.outputs, executed=cell.execution_count is not None)
 
 
+def has_failed(output_types: Iterable[Any]) -> bool:
+    """Whether outputs of these types make a code cell one that failed."""
+    return any(kind == _ERROR for kind in output_types)
+
+
 def _source_part(cell: NotebookCell) -> dict[str, Any]:
     part = {name: value for name in _SOURCE_FIELDS if (value := getattr(cell, name)) is not None}
     return {**part, "cell_type": cell.cell_type.value}
@@ -155,7 +175,16 @@ def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
 def parts_of(version: Mapping[str, Any]) -> Parts:
     """The parts that a version's document lists, without the contents; raises RecordDamaged."""
     with damage_named(f"version {version.get('id')}"):
-        return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {})
+        failed = None if version.get("failed") is None else set(version["failed"])
+        return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {}, failed)
+
+
+def bare_cell_of(entry: Entry, contents: Mapping[str, Any], *, failed: bool) -> NotebookCell:
+    """A cell without its outputs, given the contents of sources; ``failed`` is whether its outputs hold an error."""
+    cell = cell_of(entry._replace(outputs=None), contents)
+    if failed and cell.cell_type is CellType.CODE:
+        cell.status = CellStatus.ERROR
+    return cell
 
 
 def cell_of(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
@@ -186,6 +215,8 @@ def version_document(id: str, notebook_id: str, parts: Parts, ordinal: int, crea
         "cells": [list(entry) for entry in parts.entries],
         "metadata": parts.metadata,
     }
+    if parts.failed is not None:
+        fields["failed"] = sorted(parts.failed)
     return document(id, fields)
 
 

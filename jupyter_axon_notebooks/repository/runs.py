@@ -212,6 +212,13 @@ class Runs:
             (living if run.status is RunStatus.RUNNING else lapsed).add(run.notebook_id)
         return lapsed - living
 
+    def next_lapse(self, notebook_id: str) -> datetime | None:
+        """When the first of the leases of a notebook's living runs ends."""
+        of_notebook = where("notebook_id") == notebook_id
+        found = self._store.runs.search(of_notebook & (where("status") == _RUNNING))
+        leases = [run.lease_until for run in map(_run, found) if _lives(run)]
+        return min((until for until in leases if until is not None), default=None)
+
     def end_lapsed(self) -> int:
         """Write down the end of all runs that lapsed; of how many notebooks."""
         running = [found["notebook_id"] for found in self._store.runs.search(_lapsed(now()))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -107,8 +107,13 @@ def _series(
 ) -> RunSeries:
     columns: dict[str, list[float | int | None]] = {key: [] for key in keys}
     for row, point in enumerate(points):
-        for name, value in _numbers(point, keys):
-            column = columns.setdefault(name, [])
+        for name, value in _values(point, keys).items():
+            kind = type(value)
+            if kind is not float and not (kind is int and -_LARGEST <= value <= _LARGEST):
+                continue
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = []
             if len(column) != row:
                 _fill(column, row)
             column.append(value)
@@ -137,10 +142,10 @@ def _fill(column: list[_T | None], length: int) -> None:
     column.extend([None] * (length - len(column)))
 
 
-def _numbers(point: _Point, keys: Sequence[str]) -> Iterator[tuple[str, float | int]]:
-    metrics = restore_nonfinite(point.metrics, point.nonfinite or ())
-    named = {key: resolve(metrics, key) for key in keys} if keys else _named(metrics)
-    return ((name, value) for name, value in named.items() if _is_number(value))
+def _values(point: _Point, keys: Sequence[str]) -> dict[str, Any]:
+    """The values that a checkpoint has by their names: those of ``keys``, or all."""
+    metrics = restore_nonfinite(point.metrics, point.nonfinite) if point.nonfinite else point.metrics
+    return {key: resolve(metrics, key) for key in keys} if keys else _named(metrics)
 
 
 def _named(metrics: Any) -> dict[str, Any]:
@@ -155,14 +160,10 @@ def _gather(metrics: Any, above: str, named: dict[str, Any]) -> bool:
     """Add what is below ``above``; whether every name fits one place only, as it does where no key holds a dot."""
     plain = True
     for key, value in metrics.items() if isinstance(metrics, dict) else ():
-        plain &= "." not in key
+        if "." in key:
+            plain = False
         if isinstance(value, dict):
             plain &= _gather(value, f"{above}{key}.", named)
         else:
             named[above + key] = value
     return plain
-
-
-def _is_number(value: Any) -> bool:
-    kind = type(value)
-    return kind is float or (kind is int and abs(value) <= _LARGEST)

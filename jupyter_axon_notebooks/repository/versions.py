@@ -33,9 +33,11 @@ from .parts import (
     FILE_KEY,
     Entry,
     Parts,
+    bare_cell_of,
     cell_of,
     content_document,
     content_id,
+    has_failed,
     listed_contents,
     parts_of,
     version_document,
@@ -156,8 +158,8 @@ class Versions:
         """
         return parts_of(self._version(version_id))
 
-    def read(self, version_id: str) -> tuple[list[NotebookCell], NotebookMetadata]:
-        """The cells and metadata of a version; cell statuses follow from outputs and counts.
+    def read(self, version_id: str, *, outputs: bool = True) -> tuple[list[NotebookCell], NotebookMetadata]:
+        """The cells and metadata of a version, whole or without outputs; cell statuses follow from outputs and counts.
 
         Raises
         ------
@@ -166,7 +168,7 @@ class Versions:
         """
         version = self._version(version_id)
         with damage_named(f"version {version_id}"):
-            return self._put_together(version)
+            return self._put_together(version, outputs=outputs)
 
     def cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
         """One cell of a version; raises as :meth:`read` does."""
@@ -183,14 +185,33 @@ class Versions:
     def _put_together(
         self, version: Document, *, outputs: bool = True
     ) -> tuple[list[NotebookCell], NotebookMetadata]:
-        parts = parts_of(version)
-        if not outputs:
-            parts = parts._replace(entries=[entry._replace(outputs=None) for entry in parts.entries])
-        contents = self._contents(version["notebook_id"], parts.listed())
+        parts, notebook_id = parts_of(version), version["notebook_id"]
+        listed = (
+            parts if outputs else parts._replace(entries=[e._replace(outputs=None) for e in parts.entries])
+        )
+        contents = self._contents(notebook_id, listed.listed())
         metadata = NotebookMetadata.from_json(parts.metadata)
         if FILE_KEY in metadata.extra:
             metadata.extra[FILE_KEY] = contents[metadata.extra[FILE_KEY]][FILE_KEY]
-        return [cell_of(entry, contents) for entry in parts.entries], metadata
+        if outputs:
+            return [cell_of(entry, contents) for entry in parts.entries], metadata
+        failed = self._failed(notebook_id, parts)
+        cells = [bare_cell_of(entry, contents, failed=entry.cell_id in failed) for entry in parts.entries]
+        return cells, metadata
+
+    def _failed(self, notebook_id: str, parts: Parts) -> set[str]:
+        """The ids of the cells whose outputs hold an error."""
+        if parts.failed is not None:
+            return parts.failed
+        return {  # an older store's version: one cell's outputs are in memory at a time
+            entry.cell_id
+            for entry in parts.entries
+            if entry.outputs is not None
+            and has_failed(
+                output.get("output_type")
+                for output in self._contents(notebook_id, {entry.outputs})[entry.outputs]["outputs"]
+            )
+        }
 
     def _contents(self, notebook_id: str, digests: set[str]) -> dict[str, Any]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}

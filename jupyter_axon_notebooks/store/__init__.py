@@ -19,7 +19,7 @@ from ..defaults import default_url
 from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
 from ..records import new_id
 from .codec import column_text
-from .database import BUSY_TIMEOUT, Database
+from .database import BUSY_TIMEOUT, READ_TIMEOUT, Database
 from .leftovers import Leftovers
 from .migrations import migrate
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .roles import Passwords, Role, Separation
 
 __all__ = [
+    "READ_TIMEOUT",
     "Document",
     "DocumentTable",
     "Store",
@@ -93,12 +94,15 @@ class Store:
         collections: tuple[Collection, ...] = COLLECTIONS,
         *,
         busy_timeout: float = BUSY_TIMEOUT,
+        read_timeout: float | None = None,
         read_only: bool = False,
     ) -> None:
         self.url = url
         self._schema = Schema(collections)
         self._file = file_of(url)
-        self._database = Database(url, busy_timeout, version=SCHEMA_VERSION, read_only=read_only)
+        self._database = Database(
+            url, busy_timeout, read_timeout, version=SCHEMA_VERSION, read_only=read_only
+        )
         try:
             self.id = self._database.attempt(lambda: self._prepare(read_only))
         except BaseException:
@@ -217,6 +221,17 @@ class Store:
         work it is done once. See :func:`retried`.
         """
         return self._database.attempt(work)
+
+    def impatient(self, seconds: float) -> AbstractContextManager[None]:
+        """Let the transactions that this thread opens wait for other writers for at most ``seconds``."""
+        return self._database.impatient(seconds)
+
+    def moment(self) -> str:
+        """A text that stays the same until something is committed to the store, by whomever; it is never repeated.
+
+        What was read after it was asked for is still what there is, as long as it is the same. Costs next to nothing.
+        """
+        return f"{self.id} {self._database.moment()}"
 
     def lock(self, name: str) -> None:
         """Keep ``name`` from others until the open transaction ends: for what has no row yet that could be locked."""
@@ -405,7 +420,9 @@ def retried(unit: Callable[Concatenate[_K, _P], _T]) -> Callable[Concatenate[_K,
     return attempted
 
 
-def open_store(url: str | None = None, *, read_only: bool = False) -> Store:
+def open_store(
+    url: str | None = None, *, read_only: bool = False, read_timeout: float | None = None
+) -> Store:
     """Open the store at ``url``, made if missing.
 
     Parameters
@@ -415,16 +432,19 @@ def open_store(url: str | None = None, *, read_only: bool = False) -> Store:
         belongs into a passfile) or ``memory://``; by default :func:`default_url`.
     read_only : bool
         Only read a store that is there, in a file that may not be written to.
+    read_timeout : float, optional
+        Seconds that a read waits for who keeps the store, or a table of it, even from readers; by default as long as a
+        transaction waits.
 
     Raises
     ------
     StoreError
         When it cannot be opened; :class:`StoreTooNew` when a newer version of this package wrote it.
     """
-    return Store(url or default_url(), read_only=read_only)
+    return Store(url or default_url(), read_timeout=read_timeout, read_only=read_only)
 
 
-def has_tables(url: str, *, read_only: bool = False) -> bool:
+def has_tables(url: str, *, read_only: bool = False, read_timeout: float | None = None) -> bool:
     """Whether there is a store in the database at ``url``, which has to be there; none is made.
 
     Raises
@@ -432,7 +452,7 @@ def has_tables(url: str, *, read_only: bool = False) -> bool:
     StoreError
         When the database cannot be reached, or is a file of somebody else's.
     """
-    database = Database(url, read_only=read_only)
+    database = Database(url, read_timeout=read_timeout, read_only=read_only)
     try:
         with database.reading() as connection:
             # Without its properties it is damaged, and not nothing.

@@ -79,8 +79,8 @@ class SetAside:
         return found
 
 
-def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
-    """Open the store at ``url`` as :func:`.open_store` does; one that is damaged is moved aside first, if it is ours.
+def open_for_work(url: str, *, read_timeout: float | None = None) -> tuple[Store, SetAside | LogKept | None]:
+    """Open the store at ``url`` as :func:`.open_store` does, with ``read_timeout``; one that is damaged is moved aside first, if it is ours.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
     """
     path = file_of(url)
     if path is None:
-        return open_store(url), None
+        return open_store(url, read_timeout=read_timeout), None
     aside: SetAside | LogKept | None = None
     for _ in range(_ATTEMPTS):
         seen = identity(path)
@@ -102,7 +102,7 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
         if fault is None:
             aside = aside or keep_log(path)
             try:
-                return open_store(url), aside
+                return open_store(url, read_timeout=read_timeout), aside
             except StoreDamaged:
                 fault = find_fault(path)
                 if fault is None:  # a wrong read, or another server is moving it: nothing is moved for that
@@ -122,7 +122,7 @@ def open_for_work(url: str) -> tuple[Store, SetAside | LogKept | None]:
                 f"the store {url}: {fault}; it is on a network file system ({kind}), so {_STAYS}"
             )
         aside = _move_aside(path, seen, fault) or aside
-    return open_store(url), aside
+    return open_store(url, read_timeout=read_timeout), aside
 
 
 def _is_in_our_folder(path: Path, url: str) -> bool:

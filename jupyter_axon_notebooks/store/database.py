@@ -27,6 +27,8 @@ from .urls import named_file, shown_url, unknown_kind
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
+#: Seconds that a read on somebody's screen waits for who keeps the store, or a table of it, even from readers.
+READ_TIMEOUT = 3.0
 #: Seconds a fork waits for what other threads have open. Transactions are short; a fork must not hang on one that is not.
 FORK_PATIENCE = 1.0
 #: Seconds between two attempts: the first pause, and the longest.
@@ -46,17 +48,20 @@ class _Work(threading.local):
     writes = 0
     doomed = False
     deadline: float | None = None
+    busy_timeout: float | None = None
 
 
-def _engine_for(url: str, busy_timeout: float, *, version: int, read_only: bool) -> Engine:
+def _engine_for(
+    url: str, busy_timeout: float, read_timeout: float, *, version: int, read_only: bool
+) -> Engine:
     if url == "memory://":
-        return SqliteEngine(None, busy_timeout, version=version)
+        return SqliteEngine(None, busy_timeout, read_timeout, version=version)
     if (path := named_file(url)) is not None:
-        return SqliteEngine(path, busy_timeout, version=version, read_only=read_only)
+        return SqliteEngine(path, busy_timeout, read_timeout, version=version, read_only=read_only)
     if url.split(":", 1)[0] in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 
-        return PostgresqlEngine(url, busy_timeout, version=version, read_only=read_only)
+        return PostgresqlEngine(url, busy_timeout, read_timeout, version=version, read_only=read_only)
     raise StoreError(unknown_kind(url))
 
 
@@ -69,6 +74,8 @@ class Database:
         ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` or ``memory://``.
     busy_timeout : float
         Seconds to wait for another writer, or for a server that is being restarted, before giving up.
+    read_timeout : float, optional
+        Seconds that a read outside of a transaction waits for them; by default as long.
     version : int
         The schema version that is written here.
     read_only : bool
@@ -85,6 +92,7 @@ class Database:
         self,
         url: str,
         busy_timeout: float = BUSY_TIMEOUT,
+        read_timeout: float | None = None,
         *,
         version: int = SCHEMA_VERSION,
         read_only: bool = False,
@@ -92,7 +100,10 @@ class Database:
         self.url = shown_url(url)
         self._read_only = read_only
         self._busy_timeout = busy_timeout
-        self._engine = _engine_for(url, busy_timeout, version=version, read_only=read_only)
+        self._read_timeout = busy_timeout if read_timeout is None else min(read_timeout, busy_timeout)
+        self._engine = _engine_for(
+            url, busy_timeout, self._read_timeout, version=version, read_only=read_only
+        )
         self._enter_process()
         try:
             self._engine.check()
@@ -146,7 +157,16 @@ class Database:
     def close(self) -> None:
         """Close every connection; what is in a file can be used again afterwards, what is in memory is gone."""
         if os.getpid() == self._pid:
-            self._engine.sql.dispose()
+            self._engine.close()
+
+    def moment(self) -> str:
+        """A text that stays the same until something is committed to the database, by whomever; it is never repeated."""
+
+        def once() -> str:
+            with self.reading() as connection:
+                return self._engine.moment(connection)
+
+        return self.attempt(once, reads=True)
 
     def before_fork(self) -> None:
         """Close what the child must not inherit, having waited for other threads to be done with theirs."""
@@ -174,18 +194,34 @@ class Database:
         else:
             _abandoned.append((self._engine.sql, inherited))
 
-    def attempt(self, work: Callable[[], _T]) -> _T:
+    @contextmanager
+    def impatient(self, seconds: float) -> Iterator[None]:
+        """Let the units of work that this thread opens wait for other writers for at most ``seconds``."""
+        work = self._work
+        outer, work.busy_timeout = work.busy_timeout, seconds
+        try:
+            yield
+        finally:
+            work.busy_timeout = outer
+
+    @property
+    def _patience(self) -> float:
+        given = self._work.busy_timeout
+        return self._busy_timeout if given is None else min(given, self._busy_timeout)
+
+    def attempt(self, work: Callable[[], _T], *, reads: bool = False) -> _T:
         """What ``work`` gives, done again from its start when the database breaks it off.
 
         For as long as another writer would be waited for: a deadlock, a lost connection and a restart of the server
         are got over. Within a unit of work it is done once, since only the whole unit can be done again. ``work`` must
-        not have committed anything when it fails.
+        not have committed anything when it fails. ``reads``: it only reads, for which less patience may be configured.
         """
         state = self._work
         if state.connection is not None:
             return work()
         outer = state.deadline
-        state.deadline = deadline = outer or time.monotonic() + self._busy_timeout
+        patience = min(self._patience, self._read_timeout) if reads else self._patience
+        state.deadline = deadline = outer or time.monotonic() + patience
         pause, longest = _PAUSES
         try:
             while True:
@@ -201,12 +237,14 @@ class Database:
             state.deadline = outer
 
     @contextmanager
-    def _connected(self, begin: Callable[[sa.Connection], None]) -> Iterator[sa.Connection]:
+    def _connected(
+        self, begin: Callable[[sa.Connection], None], *, reads: bool = False
+    ) -> Iterator[sa.Connection]:
         with self._quiet:
             self._quiet.wait_for(lambda: not self._forking)
             self._in_use += 1
         try:
-            connection = self.attempt(lambda: self._connect(begin))
+            connection = self.attempt(lambda: self._connect(begin), reads=reads)
             try:
                 yield connection
             finally:
@@ -252,7 +290,10 @@ class Database:
             with self._joined():
                 yield work.connection
             return
-        with self._turn(), self._connected(self._engine.begin) as connection:
+        with (
+            self._turn(self._patience) as left,
+            self._connected(lambda c: self._engine.begin(c, left)) as connection,
+        ):
             work.connection, work.writable, work.writes, work.doomed = connection, True, 0, False
             try:
                 yield connection
@@ -291,7 +332,7 @@ class Database:
         if work.connection is not None:
             yield work.connection
             return
-        with self._reader(), self._connected(self._engine.begin_snapshot) as connection:
+        with self._reader(), self._connected(self._engine.begin_snapshot, reads=True) as connection:
             work.connection = connection
             try:
                 yield connection
@@ -306,7 +347,7 @@ class Database:
         if self._work.connection is not None:
             yield self._work.connection
             return
-        with self._reader(), self._connected(lambda _: None) as connection:
+        with self._reader(), self._connected(self._engine.begin_read, reads=True) as connection:
             yield connection
 
     def prepare(self) -> None:
@@ -335,15 +376,16 @@ class Database:
         self._work.writes += 1
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, patience: float) -> Iterator[float]:
+        """Wait for the other threads that write; what is left of ``patience`` then."""
         if not self._engine.one_writer:
-            yield
+            yield patience
             return
-        writers = self._writers
-        if not writers.acquire(timeout=self._busy_timeout):
-            raise StoreBusy(f"other threads kept the store {self.url} locked for {self._busy_timeout:g} s")
+        writers, ends = self._writers, time.monotonic() + patience
+        if not writers.acquire(timeout=patience):
+            raise StoreBusy(f"other threads kept the store {self.url} locked for {patience:g} s")
         try:
-            yield
+            yield max(0.0, ends - time.monotonic())
         finally:
             writers.release()
 
@@ -352,5 +394,5 @@ class Database:
         if not self._engine.one_connection:
             yield
             return
-        with self._turn():
+        with self._turn(self._read_timeout):
             yield

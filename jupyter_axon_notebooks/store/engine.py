@@ -48,11 +48,14 @@ class Engine(Protocol):
         They had the store open when it was migrated, and would leave out what the migration added.
         """
 
-    def begin(self, connection: sa.Connection) -> None:
-        """Begin a unit of work."""
+    def begin(self, connection: sa.Connection, patience: float) -> None:
+        """Begin a unit of work, which waits for other writers for ``patience`` seconds."""
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin several reads of one and the same moment."""
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        """Prepare for a single read."""
 
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
         """Commit the open unit, which ``wrote`` something or did not; what returns is on disk, once.
@@ -70,6 +73,12 @@ class Engine(Protocol):
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Keep a whole table from other writers until the unit ends."""
+
+    def moment(self, connection: sa.Connection) -> str:
+        """A text that stays the same until something is committed to the database, by whomever; it is never repeated."""
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
 
     def before_fork(self) -> None:
         """Close what a child must not inherit. Nobody uses a connection at that moment, unless that is survived."""

@@ -110,4 +110,4 @@ class Leftovers:
             with self._database.reading() as connection:
                 return connection.execute(statement, given).all()
 
-        return self._database.attempt(once)
+        return self._database.attempt(once, reads=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -59,6 +60,7 @@ _BEGIN = (
     "SET LOCAL synchronous_commit = '{synchronous_commit}'; "
     "SET LOCAL idle_in_transaction_session_timeout = '{idle_timeout}'"
 )
+_MOMENT = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
 _OUTDATE = (
     f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
     "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
@@ -105,11 +107,18 @@ class PostgresqlEngine:
     is_lost = False
 
     def __init__(
-        self, url: str, busy_timeout: float, *, version: int = SCHEMA_VERSION, read_only: bool = False
+        self,
+        url: str,
+        busy_timeout: float,
+        read_timeout: float | None = None,
+        *,
+        version: int = SCHEMA_VERSION,
+        read_only: bool = False,
     ) -> None:
         self._given = url
         self._shown = shown_url(url)
         self._busy_timeout = busy_timeout
+        self._read_timeout = busy_timeout if read_timeout is None else read_timeout
         self._version = version
         self._read_only = read_only
         self.sql = self._create_engine()
@@ -149,11 +158,11 @@ class PostgresqlEngine:
 
         @sa.event.listens_for(engine, "connect")
         def _prepare(connection: Any, record: Any) -> None:
-            lock_timeout = str(max(1, int(self._busy_timeout * 1000)))
-            _, durable, idle = connection.execute(_ON_CONNECT, [lock_timeout]).fetchone()
+            reads_wait = str(_milliseconds(self._read_timeout))
+            _, durable, idle = connection.execute(_ON_CONNECT, [reads_wait]).fetchone()
             record.info["mark"] = new_id()
-            record.info["begin"] = _BEGIN.format(
-                lock_timeout=lock_timeout,
+            record.info["begin"] = partial(
+                _BEGIN.format,
                 # Acknowledged means durable, whatever the database's default; a stronger one stays.
                 synchronous_commit=durable if durable == "remote_apply" else "on",
                 idle_timeout=_IDLE if idle == "0" else idle,
@@ -188,13 +197,16 @@ class PostgresqlEngine:
         """Refuse the marks of older processes: without one nothing is committed, whenever it was begun."""
         connection.exec_driver_sql(_OUTDATE.format(version=version))
 
-    def begin(self, connection: sa.Connection) -> None:
+    def begin(self, connection: sa.Connection, patience: float) -> None:
         """Begin a unit of work."""
-        connection.exec_driver_sql(connection.info["begin"])
+        connection.exec_driver_sql(connection.info["begin"](lock_timeout=_milliseconds(patience)))
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin several reads of one and the same moment."""
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        """Nothing to do: the session's ``lock_timeout`` is that of reads."""
 
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
         """Commit; where the answer is lost, find out what became of it."""
@@ -219,7 +231,7 @@ class PostgresqlEngine:
         while True:
             try:
                 with self.sql.connect() as connection:
-                    self.begin(connection)
+                    self.begin(connection, self._busy_timeout)
                     found = connection.exec_driver_sql(_READ_MARK, (mark, self._version)).scalar_one()
                     connection.commit()
                     return bool(found == unit)
@@ -242,6 +254,17 @@ class PostgresqlEngine:
         name = connection.dialect.identifier_preparer.format_table(table)
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
+    def moment(self, connection: sa.Connection) -> str:
+        """Ask which transactions are visible: of the same ones, the same is read.
+
+        The numbers of transactions may be given out anew after a crash, so a server's start belongs to it.
+        """
+        return str(connection.exec_driver_sql(_MOMENT).scalar_one())
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self.sql.dispose()
+
     def before_fork(self) -> None:
         """Nothing to close."""
 
@@ -253,6 +276,10 @@ class PostgresqlEngine:
 
 # What children leave alone.
 _inherited: list[sa.Engine] = []
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))  # 0 would be for ever
 
 
 def _connect_arguments(url: sa.URL, busy_timeout: float) -> dict[str, Any]:

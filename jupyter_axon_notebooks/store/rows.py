@@ -47,7 +47,7 @@ class Rows(Mapping[str, Document]):
             with self.database.reading() as connection:
                 return read(connection)
 
-        return self.database.attempt(once)
+        return self.database.attempt(once, reads=True)
 
     def text(self, doc_id: object, *, lock: bool = False) -> str | None:
         """The stored form of one document; ``lock`` keeps it for the open transaction."""
@@ -182,6 +182,21 @@ class Rows(Mapping[str, Document]):
             self.database.wrote()
             connection.execute(delete if self._clause is None else delete.where(self._clause))
         return removed
+
+    def discard_of(self, notebook_id: str) -> None:
+        """Remove the rows of one notebook, and those of the metric index, in one statement each; no document is read."""
+        of_notebook = self._c.notebook_id == column_text(notebook_id)
+        index = self.table.metric_index
+        with self.database.transaction() as connection:
+            if self.database.locks_rows:
+                locked = self._locked(sa.select(self._c.id).where(of_notebook)).subquery()
+                connection.execute(sa.select(sa.func.count()).select_from(locked))
+            self.database.wrote()
+            connection.execute(sa.delete(self.table.sql).where(of_notebook))
+            if index is not None:
+                connection.execute(
+                    sa.delete(index.sql).where(index.sql.c.notebook_id == column_text(notebook_id))
+                )
 
     def _locked_ids(self) -> list[str]:
         if not self.database.locks_rows:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
+from ..records import new_id
 from ..userfiles import NotRegular, check_regular
 from .failures import OUTDATED, name_failures
 from .files import beside
@@ -51,17 +53,27 @@ class SqliteEngine:
     survives_forks = False  # forks.py tells why
 
     def __init__(
-        self, path: Path | None, busy_timeout: float, *, version: int, read_only: bool = False
+        self,
+        path: Path | None,
+        busy_timeout: float,
+        read_timeout: float,
+        *,
+        version: int,
+        read_only: bool = False,
     ) -> None:
         named, path = path, None if path is None else Path(os.path.realpath(path))
         self.path = path
         self._version = version
+        self._read_timeout = read_timeout
         self.one_connection = path is None
         if read_only and path is not None:
-            self.sql = _create_reader(path, busy_timeout)
+            self.sql = _create_reader(path, read_timeout)
         else:
-            self.sql = _create_engine(path, busy_timeout)
+            self.sql = _create_engine(path, busy_timeout, read_timeout)
         name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
+        self._watching: sa.Connection | None = None
+        self._watcher = ""
+        self._watch_lock = threading.Lock()
         self._files = None if named is None else OpenFiles(self.sql, named)
 
     @property
@@ -79,8 +91,9 @@ class SqliteEngine:
         """Note the version in the file's header, where every writer looks."""
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
-    def begin(self, connection: sa.Connection) -> None:
+    def begin(self, connection: sa.Connection, patience: float) -> None:
         """Begin as the one writer, so that what is read cannot change before it is written."""
+        self._wait_at_most(connection, patience)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         driver: Any = connection.connection.driver_connection
         [found] = driver.execute("PRAGMA user_version").fetchone()  # of the page that BEGIN has just read
@@ -89,7 +102,21 @@ class SqliteEngine:
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin as a reader."""
+        self.begin_read(connection)
         connection.exec_driver_sql("BEGIN")
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        """Have the read wait for a lock as long as a read may."""
+        self._wait_at_most(connection, self._read_timeout)
+
+    def _wait_at_most(self, connection: sa.Connection, seconds: float) -> None:
+        """Set SQLite's busy timeout, unless it is nearly that already: most transactions have not waited for anything."""
+        milliseconds = round(seconds * 1000)
+        had = connection.info.get("busy_timeout", round(self._read_timeout * 1000))
+        if abs(had - milliseconds) > had // 10:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA busy_timeout={milliseconds}").close()
+            connection.info["busy_timeout"] = milliseconds
 
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:  # noqa: ARG002 - a commit is a commit here
         """Commit; there is no doubt about the outcome."""
@@ -101,16 +128,35 @@ class SqliteEngine:
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Nothing to do: there is no other writer."""
 
+    def moment(self, connection: sa.Connection) -> str:
+        """Ask a connection that never writes: SQLite tells each of what others have committed."""
+        driver: Any = connection.connection.driver_connection
+        if self.one_connection:
+            return str(driver.total_changes)
+        with self._watch_lock:
+            if self._watching is None:
+                self._watching, self._watcher = self.sql.connect(), new_id()
+            version = self._watching.exec_driver_sql("PRAGMA data_version").scalar_one()
+            return f"{self._watcher} {version}"
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        with self._watch_lock:
+            watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.close()
+        self.sql.dispose()
+
     def before_fork(self) -> None:
         """Close every connection to a file; what is in memory is inherited as a copy."""
         if self.path is not None:
-            self.sql.dispose()
+            self.close()
 
     def after_fork_in_child(self) -> None:
         """Nothing to do: the child makes connections of its own."""
 
 
-def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
+def _create_engine(path: Path | None, busy_timeout: float, read_timeout: float) -> sa.Engine:
     """An engine for the file at ``path``, made with its folder if missing; None is a database in memory.
 
     The driver is left in autocommit, so the only transactions are the ones begun in so many words: with its
@@ -121,7 +167,7 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     StoreError
         When the folder or the file cannot be made.
     """
-    arguments: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout}
+    arguments: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": read_timeout}
     if path is None:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
     _make(path)
@@ -167,7 +213,7 @@ def _create_engine(path: Path | None, busy_timeout: float) -> sa.Engine:
     return engine
 
 
-def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
+def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
     """An engine that can only read the file at ``path``, in a place that cannot be written to.
 
     Raises
@@ -188,7 +234,7 @@ def _create_reader(path: Path, busy_timeout: float) -> sa.Engine:
         how = {"immutable": "1"}  # else even a reader would have to make the log
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout},
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": read_timeout},
     )
 
     @sa.event.listens_for(engine, "connect")

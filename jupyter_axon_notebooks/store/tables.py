@@ -327,6 +327,10 @@ class DocumentTable(Table):
         known = list(doc_ids)
         self._attempt(lambda: self._rows.discard_some(known))
 
+    def discard_of(self, notebook_id: str) -> None:
+        """Remove the documents whose ``notebook_id`` is this one, however many, without reading them."""
+        self._attempt(lambda: self._rows.discard_of(notebook_id))
+
     def insert(self, document: Mapping[str, Any]) -> Any:
         """As TinyDB's ``insert``."""
         known = self._with_id(document)

@@ -122,6 +122,7 @@ class EventQueue:
         self._changed = threading.Condition()
         self._last_number = 0
         self._working_on: Event | None = None
+        self._working_since = 0.0
         self._resume_at = 0.0
         self._wanted = 0
         self._closed = False
@@ -181,7 +182,7 @@ class EventQueue:
             while not (self._closed and not self._events):
                 pause = self._pause()
                 if pause is not None and pause <= 0:
-                    self._working_on = self._next()
+                    self._working_on, self._working_since = self._next(), time.monotonic()
                     return self._working_on
                 self._changed.wait(pause)
             return None
@@ -205,17 +206,20 @@ class EventQueue:
     def settle(self, timeout: float, patience: float) -> bool:
         """Wait until all put before this call, and what that led to, has been worked on, or has failed once more.
 
+        An event that has been worked on for longer than a caller may wait is stuck, so the caller does not wait for it
+        again: of many callers only the first ones wait.
+
         Parameters
         ----------
         timeout : float
-            Seconds to wait at most.
+            Seconds to wait at most, in all and for one event.
         patience : float
             Seconds to wait at most for what has failed before.
 
         Returns
         -------
         bool
-            False when time ran out while nothing had failed.
+            Whether all of it has been worked on; False when time ran out, or something failed.
         """
         with self._changed:
             last, began = self._last_number, time.monotonic()
@@ -223,9 +227,10 @@ class EventQueue:
             self._want(last)
             while not self._is_done(last):
                 failing = self._is_failing()
-                left = began + (patience if failing else timeout) - time.monotonic()
+                since = began if self._working_on is None else min(began, self._working_since)
+                left = since + (patience if failing else timeout) - time.monotonic()
                 if left <= 0 or (failing and self._failures() != failed):
-                    return failing
+                    return False
                 self._changed.wait(left)
             return True
 

@@ -137,7 +137,7 @@ class Recorder:
     ) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
-        previous = None if has_ids(content) else self._repository.find_by_id(found.id)
+        previous = None if has_ids(content) else self._repository.find_by_id(found.id, outputs=False)
         mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
         return self._repository.save(found.id, _saved(mapped, seen), unless_read=is_told)
 

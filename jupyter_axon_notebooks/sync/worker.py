@@ -19,9 +19,11 @@ from .opened import Opened, OpenedStore
 from .queue import Delete, Event, EventQueue, Opening, Rename, Save
 from .recording import Recorder
 
-#: Seconds a REST request waits for saves that are on their way, and for a store that has to be opened again.
+#: Seconds a REST request that changes something waits for saves that are on their way, and for a store that has to be
+#: opened again.
 SETTLE_TIMEOUT = 30.0
-#: Seconds it waits for what has failed before, and for a store that was not open yet: nobody knows how long that takes.
+#: Seconds a request that only reads waits for them, and any request for what has failed before and for a store that was
+#: not open yet: nobody knows how long that takes.
 PATIENCE = 2.0
 #: Seconds after a save before it is worked on, unless somebody asks for the record.
 _REST = 0.2
@@ -159,17 +161,23 @@ class NotebookSync(Generic[_Opened]):
         if self._store.is_lost:
             self._queue.put(Opening(self._store.url))
 
-    def settle(self, timeout: float = SETTLE_TIMEOUT) -> None:
-        """Wait until what happened so far is in the store, or has failed to get there once more."""
+    def settle(self, timeout: float = SETTLE_TIMEOUT) -> bool:
+        """Wait until what happened so far is in the store, or has failed to get there once more.
+
+        Returns
+        -------
+        bool
+            Whether all of it is in the store.
+        """
         self._before()
         if not self._store.was_open:
             timeout = min(timeout, PATIENCE)
-        patience = min(timeout, PATIENCE)
+        ends = time.monotonic() + timeout
         if self._store.is_lost:
             self.reopen()
-            self._queue.settle(timeout, patience)  # there may be more to do then
-        if not self._queue.settle(timeout, patience):
-            self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)
+            self._queue.settle(timeout, min(timeout, PATIENCE))  # there may be more to do then
+            timeout = max(0.0, ends - time.monotonic())
+        return self._queue.settle(timeout, min(timeout, PATIENCE))
 
     def sync_file(self, path: str, owner: str) -> NotebookSummary:
         """Read a file and bring its record up to date, or make it.
@@ -190,30 +198,26 @@ class NotebookSync(Generic[_Opened]):
         except Overdue:
             raise StoreBusy(f"the record of {path} is still on its way to the store") from None
 
-    def freshen(self, ids: Iterable[str]) -> bool:
-        """Sync the files of those records that somebody else than Jupyter changed; whether there were any.
+    def look_at_files(self, ids: Iterable[str]) -> bool:
+        """Have the files of those records that somebody else than Jupyter changed recorded; whether there are any.
+
+        :meth:`settle` waits for it. A file that cannot be read leaves its record as it was.
 
         Raises
         ------
         StoreError
-            When the store cannot be read. A file that cannot be read leaves its record as it was.
+            When the store cannot be read.
         """
-        waiting = []
-        for binding in self.opened.repository.bindings_of(ids):
-            if binding.origin != self.origin or self._unreadable.is_known(str(binding.path)):
-                continue
-            if was_changed(binding):
-                done: Future[NotebookSummary] = Future()
-                self._queue.put(Save(str(binding.path), binding.user_id, done=[done]))
-                waiting.append(done)
-        for done in waiting:
-            try:
-                error = done.exception(SETTLE_TIMEOUT)
-            except Overdue as overdue:
-                error = overdue
-            if error is not None:
-                self._log.debug("axon: a record is shown as it was when its file was last read: %s", error)
-        return bool(waiting)
+        changed = [
+            binding
+            for binding in self.opened.repository.bindings_of(ids)
+            if binding.origin == self.origin
+            and not self._unreadable.is_known(str(binding.path))
+            and was_changed(binding)
+        ]
+        for binding in changed:
+            self._queue.put(Save(str(binding.path), binding.user_id))
+        return bool(changed)
 
     # The thread.
 

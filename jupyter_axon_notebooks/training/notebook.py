@@ -63,6 +63,18 @@ def record_of(repository: NotebookRepository, place: Place, origin: str, owner: 
     return _gone(repository, place, origin, owner)
 
 
+def known_record(
+    repository: NotebookRepository, place: Place, origin: str, owner: str
+) -> NotebookSummary | None:
+    """Return the record of a place as it is; None where there is none. Nothing is written. Raises as :func:`record_of`."""
+    if place.record_id is not None:
+        return _named(repository, place.record_id, owner)
+    if place.path is None:
+        return repository.find_summary(_UNBOUND_ID)
+    binding = repository.binding_at(origin, place.path)
+    return None if binding is None else repository.find_summary(binding.id)
+
+
 def _working_folder() -> str:
     try:
         return os.path.basename(os.getcwd()) or os.getcwd()

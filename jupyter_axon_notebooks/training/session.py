@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
+from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
 from ..metrics import direction, named_values, rankable, resolve
 from ..printable import printable
 from ..records import (
@@ -32,13 +32,16 @@ from .environment import environment
 from .executed import current_execution, executed_cells
 from .given import metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
-from .notebook import record_of
+from .notebook import known_record, record_of
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import unfinished
 from .running import Running
 from .settings import settings
 from .writing import write_states
+
+#: Seconds that a question waits for others who keep the notebook's record from being brought up to date.
+_PATIENCE: Final = 2.0
 
 
 class Session:
@@ -71,7 +74,7 @@ class Session:
         """The record of this notebook, with its cells."""
         with self._lock:
             home = self._tracking.home()
-            id = self._look_up(home).id
+            id = self._shown(home).id
             found = home.repository.find_by_id(id)
             if found is None:
                 self._notebook = None
@@ -88,6 +91,20 @@ class Session:
             found = self._where(execution)
             self._notebook = record_of(home.repository, found, home.origin, self._settings.user_id)
         return self._notebook
+
+    def _shown(self, home: Home) -> NotebookSummary:
+        """The notebook's record, for who only asks: as it is, where others keep it from being brought up to date."""
+        try:
+            with home.store.impatient(_PATIENCE):
+                return self._look_up(home)
+        except StoreBusy:
+            self._notebook = None  # and so brought up to date at the next question
+            found = known_record(
+                home.repository, self._where(current_execution()), home.origin, self._settings.user_id
+            )
+            if found is None:
+                raise
+            return found
 
     def _where(self, execution: Any) -> place.Place:
         """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
@@ -405,7 +422,7 @@ class Session:
             self._catch_up()
         try:
             home = self._tracking.home()
-            id = self._look_up(home).id
+            id = self._shown(home).id
         except StoreError as error:
             if not self._noted:
                 raise

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -225,8 +226,10 @@ class Server:
         return self.ask(method, f"/axon{path}", body, **given)
 
     def got(self, path: str, **given: Any) -> Any:
-        """What a GET under /axon answers, which it must."""
-        answer = self.axon("GET", path, **given)
+        """What a GET under /axon answers, which it must, once no save is on its way that the answer lacks."""
+        ends = time.monotonic() + _PATIENCE
+        while (answer := self.axon("GET", path, **given)).headers.get("X-Axon-Stale") == "true":
+            assert time.monotonic() < ends, (answer, self.log)
         assert answer.status == 200, (answer, self.log)
         return answer.json
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
+from made import new_notebook
 from served import Client
 
-from jupyter_axon_notebooks.records import RunProcess, RunStatus
+from jupyter_axon_notebooks.records import NewCheckpoint, RunProcess, RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
@@ -198,3 +200,86 @@ async def test_of_no_notebook_or_somebody_elses_nothing_is_told(
     theirs = repository.create(NewNotebook(user_id="bob", name="n")).id
     assert (await axon.get(f"/notebooks/{theirs}/{what}")).status == 403
     assert (await axon.get(f"/notebooks/none/{what}")).status == 404
+
+
+POLLED = ("metrics", "checkpoints", "runs")
+
+
+async def tagged(axon: Client, path: str) -> dict[str, str]:
+    """The tags of what a panel polls; each holds, as long as nothing has changed."""
+    tags = {name: (await axon.get(f"{path}/{name}")).headers["ETag"] for name in POLLED}
+    for name, tag in tags.items():
+        assert (await axon.get(f"{path}/{name}", headers={"If-None-Match": tag})).status == 304
+    return tags
+
+
+async def test_a_poll_that_finds_nothing_new_reads_no_checkpoint_and_no_run(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    path = await notebook_path(axon)
+    await take(axon, path, 1, {"loss": 1}, run_id="a")
+    tags = await tagged(axon, path)
+    sent: list[str] = []
+    engine = repository._store._database.engine
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        for name, tag in tags.items():
+            assert (await axon.get(f"{path}/{name}", headers={"If-None-Match": tag})).status == 304
+            assert (await axon.get(f"{path}/{name}", headers={"If-None-Match": f"W/{tag}"})).status == 304
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    assert sent
+    # Which of its runs live, and what its record is, is asked; no list and no series is put together.
+    assert not [statement for statement in sent if "axonml_checkpoints" in statement]
+    assert not [statement for statement in sent if "ORDER BY axonml_runs.started_at" in statement]
+    assert (await axon.get(f"{path}/metrics", headers={"If-None-Match": '"another"'})).status == 200
+
+
+async def test_whatever_changes_what_is_polled_changes_its_tag(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    path = await notebook_path(axon)
+    id = path.rpartition("/")[2]
+    made = [await take(axon, path, n, {"loss": n}, run_id="a") for n in range(3)]
+
+    async def changes(*names: str) -> None:
+        nonlocal tags
+        before, tags = tags, await tagged(axon, path)
+        assert {name for name in POLLED if tags[name] != before[name]} == set(names)
+
+    tags = await tagged(axon, path)
+    await take(axon, path, 3, {"loss": 3}, run_id="a")
+    await changes("metrics", "checkpoints")
+    repository.delete_checkpoint(made[1]["id"])
+    await changes("metrics", "checkpoints")
+    newest = repository.latest_checkpoint(id)
+    assert newest is not None
+    repository.delete_checkpoint(newest.id)
+    again = NewCheckpoint(notebook_id=id, epoch=3, step=30, metrics={"loss": 7}, run_id="a", id=newest.id)
+    repository.create_checkpoint(again, made_at=newest.created_at)
+    await changes("metrics", "checkpoints")
+    await axon.put(f"{path}/checkpoints/{made[0]['id']}", {"pinned": True, "tags": ["t"]})
+    await changes("checkpoints")
+    repository.update_run_status("a", RunStatus.FAILED)
+    await changes("metrics", "runs")
+    repository.create(new_notebook(id="another"))
+    await changes()
+
+
+async def test_a_run_that_lapses_is_news_though_nothing_is_written(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    path = await notebook_path(axon)
+    await take(axon, path, 1, {"loss": 1}, run_id="a")
+    ends = now() + timedelta(seconds=2)
+    repository.renew_run("a", ends)
+    tag = (await axon.get(f"{path}/metrics")).headers["ETag"]
+    lapsed = (await axon.get(f"{path}/metrics", headers={"If-None-Match": tag})).status == 200
+    while not lapsed:
+        assert now() < ends + timedelta(seconds=20)
+        lapsed = (await axon.get(f"{path}/metrics", headers={"If-None-Match": tag})).status == 200
+    assert [run["status"] for run in await series(axon, path)] == ["stopped"]

@@ -184,7 +184,7 @@ def test_settling_ends_a_pause_after_a_failure_and_gives_up_at_the_next_one() ->
 
     consumer = threading.Thread(target=fail_again)
     consumer.start()
-    assert queue.settle(3600, 3600)
+    assert not queue.settle(3600, 3600)
     consumer.join()
 
 

@@ -338,7 +338,8 @@ def test_a_file_saved_under_the_old_name_during_a_rename_gets_its_record(
     sync.renamed(str(path), str(tmp_path / "b.ipynb"))
     sync.settle()
     sync.settle()
-    sync.freshen([renamed])
+    sync.look_at_files([renamed])
+    sync.settle()
     assert sources(repository, sync.origin, path) == ["saved"]
     assert sources(repository, sync.origin, tmp_path / "b.ipynb") == ["renamed"]
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -584,3 +587,29 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
     os.mkfifo(fifo / NOTE)
     assert axon.resume(model(), any=True).epoch == 2
     assert axon.checkpoint(model(), epoch=10).is_recorded
+
+
+def test_questions_are_answered_while_others_keep_the_store_from_being_changed(
+    axon: Any, anew: Callable[[], None], notebook: Path, tmp_path: Path
+) -> None:
+    axon.use(notebook)
+    made = axon.checkpoint(None, epoch=0, metrics={"loss": 1.0})
+    content = json.loads(notebook.read_text())
+    content["cells"][0]["source"] = "train(1)"
+    anew()
+    file = tmp_path / "data/axon_notebooks/axon.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        notebook.write_text(json.dumps(content))  # which nobody can record now
+        asked = (
+            lambda: axon.best("loss").id,
+            lambda: axon.latest().id,
+            lambda: axon.checkpoints()[0].id,
+            lambda: axon.get(made.id).id,
+        )
+        for ask in asked:
+            began = time.monotonic()
+            assert ask() == made.id
+            assert time.monotonic() - began < 8  # to record a checkpoint waits for 10 s
+        assert [cell.source for cell in axon.notebook().cells] == ["train()"]
+    assert [cell.source for cell in axon.notebook().cells] == ["train(1)"]

@@ -75,7 +75,7 @@ def command(
 
 def _record(repository: NotebookRepository, which: str, version: str | None) -> tuple[str, str]:
     """A file's name and its text."""
-    notebook = find_notebook(repository, which)
+    notebook = find_notebook(repository, which, outputs=version is None)
     chosen: TrainingNotebook | NotebookVersion = notebook
     if version is not None:
         chosen = find_version(repository, notebook.id, version)

@@ -1,0 +1,47 @@
+"""The threads of requests that change something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from ..errors import StoreBusy
+
+T = TypeVar("T")
+
+#: Threads. They may all wait for the store at once; those of requests that only read do not.
+_THREADS: Final = 4
+#: Seconds for which a request that changes something waits for one of them, or for another change of the same file.
+TIMEOUT: Final = 30.0
+
+
+class Writers:
+    """Threads for what may have to wait until it can change the store."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="axon-writer")
+
+    async def run(self, work: Callable[[], T], timeout: float | None) -> T:
+        """Do ``work`` in one of the threads.
+
+        Raises
+        ------
+        StoreBusy
+            When none becomes free within ``timeout`` seconds; ``work`` is not done then.
+        """
+        future = self._executor.submit(work)
+        result = asyncio.wrap_future(future)
+        if timeout is not None:
+            done, _ = await asyncio.wait({result}, timeout=timeout)
+            if not done and future.cancel():
+                raise StoreBusy(
+                    f"other changes are waiting for the store, and this one could not begin within {timeout:g} s; "
+                    "nothing was changed, try again"
+                )
+        return await result
+
+    def shutdown(self) -> None:
+        """Begin nothing more."""
+        self._executor.shutdown(wait=False, cancel_futures=True)

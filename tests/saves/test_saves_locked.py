@@ -1,0 +1,239 @@
+"""Claims about requests while another program keeps the store from being changed: reads go on, changes are told to wait."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import ON_DISK, postgresql
+from processes import Answer, Server, notebook, write
+
+from jupyter_axon_notebooks.store import open_store
+
+Servers = Callable[..., Server]
+
+#: Seconds in which an answer counts as having come at once: a lock is waited for 30 s, several requests that queue longer.
+SOON = 15
+
+
+class Kept:
+    """A server, and how to keep others from changing or reading its store."""
+
+    def __init__(self, server: Server, database: str | None) -> None:
+        self.server = server
+        self._database = database
+
+    @property
+    def file(self) -> Path:
+        return self.server.data / "axon_notebooks" / "axon.db"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let nobody else change the store."""
+        if self._database is None:
+            with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield
+            return
+        with closing(postgresql().connect(self._database)) as connection, connection.transaction():
+            for table in ("notebooks", "checkpoints", "runs", "versions", "contents", "provenance"):
+                connection.execute(f"LOCK TABLE axonml_{table} IN EXCLUSIVE MODE")
+            yield
+
+
+@pytest.fixture(params=ON_DISK)
+def kept(request: pytest.FixtureRequest, servers: Servers) -> Kept:
+    if request.param == "sqlite":
+        server, database = servers(), None
+    else:
+        database = postgresql().new_database()
+        server = servers(config={"AxonNotebooks": {"store_url": postgresql().url(database)}})
+    server.wait_for_its_store()
+    return Kept(server, database)
+
+
+def timed(ask: Callable[[], Answer]) -> tuple[Answer, float]:
+    began = time.monotonic()
+    return ask(), time.monotonic() - began
+
+
+def reads_of(id: str, path: str) -> list[str]:
+    checkpoints = f"/notebooks/{id}/checkpoints"
+    return [
+        "/notebooks",
+        f"/notebooks?path={path}",
+        f"/notebooks/{id}",
+        f"/notebooks/{id}?outputs=false",
+        f"/notebooks/{id}/versions",
+        f"/notebooks/{id}/export",
+        f"/notebooks/{id}/export?download=1",
+        f"/notebooks/{id}/runs",
+        f"/notebooks/{id}/metrics",
+        checkpoints,
+        f"{checkpoints}/best",
+    ]
+
+
+def test_reads_answer_with_what_is_there_while_a_save_cannot_be_recorded(kept: Kept) -> None:
+    server = kept.server
+    server.save("a.ipynb", notebook("1"))
+    id = server.record("a.ipynb")["id"]
+    with kept.locked():
+        assert server.save("a.ipynb", notebook("2")).status == 200
+        for path in reads_of(id, "a.ipynb"):
+            answer, seconds = timed(lambda path=path: server.axon("GET", path))  # type: ignore[misc]
+            assert (answer.status, answer.headers.get("X-Axon-Stale")) == (200, "true"), path
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert seconds < SOON
+        shown = server.axon("GET", f"/notebooks/{id}").json
+        assert [cell["source"] for cell in shown["cells"]] == ["1"]
+        assert server.axon("GET", "/notebooks/none").status == 404
+    assert [cell["source"] for cell in server.got(f"/notebooks/{id}")["cells"]] == ["2"]
+    assert "X-Axon-Stale" not in server.axon("GET", f"/notebooks/{id}").headers
+
+
+def test_reads_answer_while_a_file_that_was_changed_elsewhere_cannot_be_recorded(kept: Kept) -> None:
+    server = kept.server
+    server.save("a.ipynb", notebook("1"))
+    id = server.record("a.ipynb")["id"]
+    with kept.locked():
+        write(server.root / "a.ipynb", notebook("2", axon={"notebook_id": id}))
+        for path in reads_of(id, "a.ipynb"):
+            answer, seconds = timed(lambda path=path: server.axon("GET", path))  # type: ignore[misc]
+            assert (answer.status, answer.headers.get("X-Axon-Stale")) == (200, "true"), path
+            assert seconds < SOON
+    assert [cell["source"] for cell in server.got(f"/notebooks/{id}")["cells"]] == ["2"]
+
+
+def test_many_reads_answer_beside_more_changes_than_there_are_threads(kept: Kept) -> None:
+    server = kept.server
+    server.save("a.ipynb", notebook("1"))
+    bound = server.record("a.ipynb")["id"]
+    alone = server.axon("POST", "/notebooks", {"name": "alone"}).json["id"]
+    changes: list[tuple[str, str, Any]] = [
+        *[("PUT", f"/notebooks/{alone}", {"description": str(number)}) for number in range(8)],
+        ("PUT", f"/notebooks/{bound}", {"description": "changed"}),
+        *[("POST", f"/notebooks/{alone}/checkpoints", {"epoch": n, "step": n}) for n in range(4)],
+        ("POST", "/notebooks", {"name": "another"}),
+        ("POST", f"/notebooks/{alone}/cells", {"id": "new", "cell_type": "code", "source": "x"}),
+        ("POST", f"/notebooks/{bound}/cells", {"id": "new", "cell_type": "code", "source": "x"}),
+        ("POST", "/notebooks/sync", {"path": "a.ipynb"}),
+        ("DELETE", f"/notebooks/{alone}", None),
+    ]
+    with ThreadPoolExecutor(40) as pool:
+        with kept.locked():
+            server.save("a.ipynb", notebook("2"))
+            changing = [pool.submit(server.axon, *change) for change in changes]
+            reading = [
+                pool.submit(timed, lambda path=path: server.axon("GET", path))  # type: ignore[misc]
+                for path in reads_of(bound, "a.ipynb") * 2
+            ]
+            for answer, seconds in (read.result() for read in reading):
+                assert answer.status == 200
+                assert seconds < SOON
+            assert not any(change.done() and change.result().status < 300 for change in changing)
+        answers = [change.result() for change in changing]
+    assert {answer.status for answer in answers} <= {200, 201, 204, 404, 503}, answers
+    assert server.got(f"/notebooks/{bound}")["cells"][0]["source"] == "2"
+
+
+def test_a_stale_answer_is_not_kept_by_who_polls(kept: Kept) -> None:
+    server = kept.server
+    server.save("a.ipynb", notebook("1"))
+    id = server.record("a.ipynb")["id"]
+    metrics = f"/notebooks/{id}/metrics"
+    server.axon("POST", f"/notebooks/{id}/checkpoints", {"epoch": 1, "step": 1, "metrics": {"loss": 1}})
+    tag = server.axon("GET", metrics).headers["Etag"]
+    with kept.locked():
+        server.save("a.ipynb", notebook("2"))
+        for _ in range(3):
+            answer = server.axon(
+                "GET", metrics, headers={"Authorization": "token a-token", "If-None-Match": tag}
+            )
+            assert (answer.status, "Etag" in answer.headers) == (200, False)
+            assert answer.headers["Cache-Control"] == "no-store"
+    server.got(metrics)
+    answer = server.axon("GET", metrics, headers={"Authorization": "token a-token", "If-None-Match": tag})
+    assert answer.status == 304
+
+
+def test_where_even_reads_are_locked_out_they_are_told_so_soon(servers: Servers) -> None:
+    database = postgresql().new_database()
+    server = servers(config={"AxonNotebooks": {"store_url": postgresql().url(database)}})
+    server.wait_for_its_store()
+    server.save("a.ipynb", notebook("1"))
+    id = server.record("a.ipynb")["id"]
+    with closing(postgresql().connect(database)) as connection, connection.transaction():
+        connection.execute("LOCK TABLE axonml_notebooks IN ACCESS EXCLUSIVE MODE")
+        server.save("a.ipynb", notebook("2"))
+        with ThreadPoolExecutor(20) as pool:
+            paths = reads_of(id, "a.ipynb")
+            reading = [
+                pool.submit(timed, lambda path=path: server.axon("GET", path))  # type: ignore[misc]
+                for path in (paths * 2)[:20]
+            ]
+            for answer, seconds in (read.result() for read in reading):
+                assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+                assert "locked" in answer.json["message"]
+                assert seconds < 2 * SOON
+    assert server.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
+
+
+@contextmanager
+def writing(store: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
+def compacting(store: Path) -> Iterator[None]:
+    """A VACUUM that is held up in its middle: what it has of the store is locked as long as it runs."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("DELETE FROM axonml_contents WHERE id = 'none'")
+        yield
+
+
+@pytest.mark.parametrize("lock", [writing, compacting])
+def test_a_store_that_is_locked_before_the_server_starts_is_opened_and_read(
+    servers: Servers, tmp_path: Path, lock: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    file = tmp_path / "server/data/axon_notebooks/axon.db"
+    first = servers()
+    first.save("a.ipynb", notebook("1"))
+    id = first.record("a.ipynb")["id"]
+    first.stop()
+    with lock(file):
+        write(
+            first.root / "a.ipynb", notebook("2", axon={"notebook_id": id})
+        )  # which is to be recorded at its start
+        first.start()
+        answer, seconds = timed(lambda: first.axon("GET", f"/notebooks/{id}"))
+        while answer.status == 503:  # still being opened
+            answer, seconds = timed(lambda: first.axon("GET", f"/notebooks/{id}"))
+        assert (answer.status, answer.headers["X-Axon-Stale"]) == (200, "true")
+        assert seconds < SOON
+    assert first.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
+
+
+def test_a_store_that_still_has_to_be_made_does_not_hold_up_answers(servers: Servers, tmp_path: Path) -> None:
+    folder = tmp_path / "server/data/axon_notebooks"
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "axon.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        server = servers()
+        for _ in range(3):
+            answer, seconds = timed(lambda: server.axon("GET", "/notebooks"))
+            assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+            assert seconds < SOON
+    server.wait_for_its_store()
+    assert server.records() == []
+    open_store(f"sqlite:///{folder}/axon.db").close()

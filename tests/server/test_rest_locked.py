@@ -1,0 +1,80 @@
+"""Claims about changes over REST that wait for the store: there are never so many that nobody is told how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Client
+
+from jupyter_axon_notebooks.errors import StoreBusy
+from jupyter_axon_notebooks.handlers import handler
+from jupyter_axon_notebooks.handlers.writers import Writers
+
+
+async def test_changes_beyond_those_that_can_wait_are_refused_and_the_others_are_made(
+    axon: Client, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "WRITE_TIMEOUT", 0.5)
+    ids = [(await axon.created("/notebooks", {"name": "n"}))["id"] for _ in range(12)]
+    with closing(sqlite3.connect(data / "axon_notebooks" / "axon.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        changing = [asyncio.ensure_future(axon.put(f"/notebooks/{id}", {"description": "d"})) for id in ids]
+        for refused, done in enumerate(asyncio.as_completed(changing), 1):
+            reply = await done
+            assert (reply.status, "Retry-After" in reply.headers) == (503, True)
+            assert "nothing was changed, try again" in reply.message
+            if refused == 8:  # four wait for the store itself
+                break
+        shown = await axon.get("/notebooks")
+        assert {record.get("description") for record in shown.json} == {None}
+    replies = await asyncio.gather(*changing)
+    assert sorted(reply.status for reply in replies) == [200] * 4 + [503] * 8
+    made = {id for id, reply in zip(ids, replies, strict=True) if reply.status == 200}
+    shown = await axon.get("/notebooks")
+    assert {record["id"] for record in shown.json if record.get("description") == "d"} == made
+
+
+def test_work_that_could_not_begin_in_time_is_not_done_later() -> None:
+    go_on = threading.Event()
+    done: list[str] = []
+
+    async def crowd() -> None:
+        writers = Writers()
+        waiting = [asyncio.ensure_future(writers.run(go_on.wait, None)) for _ in range(4)]
+        await asyncio.sleep(0)  # so that they are in the threads
+        with pytest.raises(StoreBusy, match="could not begin within"):
+            await writers.run(lambda: done.append("late"), 0.05)
+        go_on.set()
+        await asyncio.gather(*waiting)
+        await writers.run(lambda: done.append("later"), 30)
+        writers.shutdown()
+
+    asyncio.run(crowd())
+    assert done == ["later"]
+
+
+async def test_a_change_that_has_begun_is_never_refused_for_want_of_a_thread(
+    axon: Client, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[float | None] = []
+    writers = jp_serverapp.web_app.settings["axon_services"].writers
+    run = writers.run
+
+    async def noted(work: Any, timeout: float | None) -> Any:
+        timeouts.append(timeout)
+        return await run(work, timeout)
+
+    monkeypatch.setattr(writers, "run", noted)
+    made = await axon.created("/notebooks", {"name": "n", "path": "n.ipynb"})
+    timeouts.clear()
+    cell = {"id": "new", "cell_type": "code", "source": "1"}
+    await axon.created(f"/notebooks/{made['id']}/cells", cell)
+    assert timeouts[0] is not None
+    assert len(timeouts) > 1
+    assert set(timeouts[1:]) == {None}
