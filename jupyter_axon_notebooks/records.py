@@ -254,6 +254,13 @@ class TrainingNotebook(NotebookHeader, kw_only=True):
 
     cells: list[NotebookCell]
 
+    def summary(self) -> NotebookSummary:
+        """Return the record as lists show it. What rebuilds the file is left out, since it may be large."""
+        header = {name: getattr(self, name) for name in NotebookHeader.__struct_fields__}
+        extra = {name: value for name, value in self.metadata.extra.items() if name != "nbformat"}
+        header["metadata"] = msgspec.structs.replace(self.metadata, extra=extra)
+        return NotebookSummary(**header, cell_count=len(self.cells))
+
 
 class NotebookSummary(NotebookHeader, kw_only=True):
     """A notebook record as lists show it: the number of its cells in place of the cells."""

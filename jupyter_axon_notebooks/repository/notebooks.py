@@ -158,13 +158,6 @@ class Notebooks:
             notebook.metadata.extra[FILE_KEY] = metadata.extra[FILE_KEY]
         return notebook
 
-    def existing(self, id: str) -> TrainingNotebook:
-        """A whole record that has to be there."""
-        notebook = self.find(id=id)
-        if notebook is None:
-            raise NotFound("notebook", id)
-        return notebook
-
     def summary(
         self, condition: QueryInstance | None = None, *, id: str | None = None
     ) -> NotebookSummary | None:
@@ -212,8 +205,7 @@ class Notebooks:
                 self._edit_version(stored, cells._replace(metadata=metadata))
             return True
 
-        self.change(id, apply, expected)
-        return self.existing(id)
+        return self._changed_whole(id, apply, expected)
 
     def edit_cells(
         self, id: str, edit: Callable[[list[str]], int], cell: NotebookCell | None, expected: str | None
@@ -239,8 +231,7 @@ class Notebooks:
             self._edit_version(stored, Parts(entries, parts.metadata, given.contents, statuses))
             return True
 
-        self.change(id, apply, expected)
-        return self.existing(id)
+        return self._changed_whole(id, apply, expected)
 
     def change_cell(
         self, id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell], expected: str | None
@@ -263,8 +254,7 @@ class Notebooks:
             self._edit_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses))
             return True
 
-        self.change(id, apply, expected)
-        return self.existing(id)
+        return self._changed_whole(id, apply, expected)
 
     def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Bring a record up to date with its file. ``updated_at`` moves only if anything but the time did."""
@@ -331,6 +321,21 @@ class Notebooks:
             } | header_document(header)
             self._store.notebooks.replace(document(id, changed))
         return changed
+
+    @retried
+    def _changed_whole(
+        self,
+        id: str,
+        apply: Callable[[NotebookHeader, dict[str, Any]], bool],
+        expected: str | None,
+    ) -> TrainingNotebook:
+        """Change a record as :meth:`change` does and return it whole, with its cells.
+
+        It is read inside the transaction: after the commit somebody else may change or delete it.
+        """
+        with self._store.transaction():
+            stored = self.change(id, apply, expected)
+            return self._live(self.whole(stored))[0]
 
     def changed_summary(
         self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool]

@@ -139,11 +139,7 @@ class Recorder:
             saved.metadata.extra = {**saved.metadata.extra, "axon": axon}
         name = notebook_name(seen.path)
         new = NewNotebook(id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin)
-        created = self._repository.create_saved(new, saved)
-        summary = self._repository.find_summary(created.id)
-        if summary is None:
-            raise NotFound("notebook", created.id)
-        return summary
+        return self._repository.create_saved(new, saved).summary()
 
 
 def _saved_since(binding: Binding) -> Iterator[Save]:
