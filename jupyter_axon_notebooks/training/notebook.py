@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Final
 
 from ..errors import Conflict, Forbidden, InvalidData, NotFound
