@@ -25,6 +25,7 @@ from ..records import (
     format_time,
     new_id,
     now,
+    without_trust,
 )
 from ..store import Document, Store, retried
 from ..store.codec import encode
@@ -189,7 +190,7 @@ class Versions:
         contents = self._contents(version["notebook_id"], parts.listed())
         metadata = NotebookMetadata.from_json(parts.metadata)
         if FILE_KEY in metadata.extra:
-            metadata.extra[FILE_KEY] = contents[metadata.extra[FILE_KEY]][FILE_KEY]
+            metadata.extra[FILE_KEY] = without_trust(contents[metadata.extra[FILE_KEY]][FILE_KEY])
         return [cell_of(entry, contents) for entry in parts.entries], metadata
 
     def _contents(self, notebook_id: str, digests: set[str]) -> dict[str, Any]:
