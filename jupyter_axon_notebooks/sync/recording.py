@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import Conflict, NotFound
 from ..mapping import MappedNotebook, map_notebook, notebook_name
-from ..records import NewNotebook, NotebookSummary, now
+from ..records import NewNotebook, NotebookCell, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
 from .embedded import EmbeddedIds
 from .files import RealFolders, embedded_id, fingerprint, has_ids, is_as_saved, is_notebook_file
@@ -99,7 +99,7 @@ class Recorder:
                 found = New(copied_from=found.id)
             try:
                 if isinstance(found, Known):
-                    return self._update(found, seen, content, is_told=is_told)
+                    return self._update(found, seen, content, save.previous, is_told=is_told)
                 return self._create(found, seen, content)
             except (Conflict, NotFound):
                 # Somebody else was quicker: with the file, with the id, or with removing the record.
@@ -124,12 +124,20 @@ class Recorder:
             self._ids.read(path, id)
 
     def _update(
-        self, found: Known, seen: Sighting, content: Mapping[str, Any], *, is_told: bool
+        self,
+        found: Known,
+        seen: Sighting,
+        content: Mapping[str, Any],
+        previous: Sequence[NotebookCell] | None,
+        *,
+        is_told: bool,
     ) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
-        previous = None if has_ids(content) else self._repository.find_by_id(found.id)
-        mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
+        if previous is None and not has_ids(content):
+            known = self._repository.find_by_id(found.id)
+            previous = None if known is None else known.cells
+        mapped = map_notebook(content, previous=previous or ())
         return self._repository.save(found.id, _saved(mapped, seen), unless_read=is_told)
 
     def _create(self, found: New, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
 from ..errors import AxonError, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
-from ..records import NotebookSummary
+from ..records import NotebookCell, NotebookSummary
 from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
 from .files import RealFolders, read_file, read_settled, resolved, was_changed
@@ -157,8 +157,16 @@ class NotebookSync(Generic[_Opened]):
         if not self._queue.settle(timeout, patience):
             self._log.warning("axon: saves are still on their way to the store after %.0f s", timeout)
 
-    def sync_file(self, path: str, owner: str) -> NotebookSummary:
+    def sync_file(
+        self, path: str, owner: str, *, previous: Sequence[NotebookCell] | None = None
+    ) -> NotebookSummary:
         """Read a file and bring its record up to date, or make it.
+
+        Parameters
+        ----------
+        previous : sequence of NotebookCell, optional
+            The cells that the file was made of: its cells without ids of their own take theirs. By default those that the
+            record has.
 
         Raises
         ------
@@ -170,7 +178,7 @@ class NotebookSync(Generic[_Opened]):
             When the store does not take it.
         """
         done: Future[NotebookSummary] = Future()
-        self._queue.put(Save(resolved(path), owner, done=[done]))
+        self._queue.put(Save(resolved(path), owner, previous=previous, done=[done]))
         try:
             return done.result(SETTLE_TIMEOUT)
         except Overdue:
