@@ -90,12 +90,13 @@ async def write_through(
         check_no_room(handler, record.path)  # somebody may have opened it meanwhile
         try:
             await _save(handler, path, content)
-            _, saved = await handler.run(partial(_take_in, call, record, changed.cells))
-            if is_in_file(saved):
+            saved = await _get(handler, path, content)
+            if await handler.run(partial(_says_the_same, saved, original)):
                 raise Conflict(
                     f"the contents manager reported that it saved {path}, but the notebook is as it was: a pre-save hook "
                     "or the contents manager itself dropped the change"
                 )
+            await handler.run(partial(_take_in, call, record, changed.cells))
             return await handler.run(lambda: finish() or call.repository.find_by_id(notebook_id) or changed)
         except Exception:
             await _undo(handler, path, content, original)
@@ -124,8 +125,8 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
         if await ensure_async(manager.file_exists(path)) or await ensure_async(manager.dir_exists(path)):
             raise Conflict(f"the file {path} exists already")
         content = await handler.run(partial(_new_content, call, new))
+        await _save(handler, path, content)
         try:
-            await _save(handler, path, content)
             return await handler.run(partial(_described, call, path, new), settle=True)
         except Exception:
             await _undo(handler, path, content, None)
@@ -187,7 +188,7 @@ async def _undo(
         if not await ensure_async(manager.file_exists(path)):
             return
         found = await ensure_async(manager.get(path, content=True, type="notebook"))
-        if not await handler.run(partial(same, _cells(found["content"]), _cells(content))):
+        if not await handler.run(partial(_says_the_same, found["content"], content)):
             return
         if original is None:
             await ensure_async(manager.delete(path))
@@ -200,9 +201,13 @@ async def _undo(
         )
 
 
-def _cells(content: dict[str, Any]) -> Any:
-    """The cells of a notebook as plain JSON, without marks of trust."""
-    return copied(without_trust(content["cells"]))
+def _says_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two notebooks are the same in all that an edit may change, marks of trust apart."""
+
+    def said(content: dict[str, Any]) -> Any:
+        return copied([without_trust(content["cells"]), content["metadata"].get("tags")])
+
+    return same(said(one), said(other))
 
 
 def _fault(content: dict[str, Any]) -> str | None:

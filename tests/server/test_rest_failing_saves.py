@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from served import Client, Reply
 from tornado.web import HTTPError
@@ -55,9 +57,15 @@ async def shown(axon: Client, path: str) -> Any:
     return record, (await axon.get(f"{path}/versions")).json
 
 
-async def recorded(axon: Client, write_notebook: Write) -> tuple[str, str, Path]:
+async def recorded(axon: Client, write_notebook: Write, *, ids: bool = True) -> tuple[str, str, Path]:
     """The path of the record of a notebook file, the id of its first cell, and the file."""
     file = write_notebook("n.ipynb", "one", "two")
+    if not ids:
+        content = nbformat.read(file, as_version=4)
+        content.nbformat_minor = 4
+        for cell in content.cells:
+            del cell["id"]
+        file.write_text(json.dumps(content))
     record = (await axon.post("/notebooks/sync", {"path": file.name})).json
     path = f"/notebooks/{record['id']}"
     labels = {"name": "old", "description": "old", "model_id": "old", "tags": ["old"], "status": "stopped"}
@@ -94,6 +102,19 @@ async def test_an_edit_whose_save_fails_changes_nothing(
         assert "as it was" in refused.message
     assert (file.read_bytes(), await shown(axon, path)) == before
     assert (await EDITS[edit](axon, path, cell)).status < 300
+
+
+@pytest.mark.parametrize("edit", EDITS)
+async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
+    edit: str, axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cell, file = await recorded(axon, write_notebook, ids=False)
+    contents = jp_serverapp.contents_manager
+    before = file.read_bytes(), await shown(axon, path)
+    monkeypatch.setattr(contents, "save", lambda _model, path="": contents.get(path, content=False))
+    assert (await EDITS[edit](axon, path, cell)).status == 409
+    monkeypatch.undo()
+    assert (file.read_bytes(), await shown(axon, path)) == before
 
 
 async def test_a_save_that_fails_after_it_has_written_is_undone(
