@@ -10,10 +10,11 @@ Records are plain data. They know nothing of stores, files or HTTP.
 from __future__ import annotations
 
 import enum
+import operator
 import re
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, TypeGuard, TypeVar
+from typing import Annotated, Any, TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -25,7 +26,8 @@ U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 #: A moment; naive times are refused, other offsets are turned into UTC.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
-T = TypeVar("T", bound="Record")
+T = TypeVar("T")
+_R = TypeVar("_R", bound="Record")
 
 
 class CellType(str, enum.Enum):
@@ -139,7 +141,7 @@ class Record(msgspec.Struct, kw_only=True):
         }
 
     @classmethod
-    def from_json(cls: type[T], value: Any) -> T:
+    def from_json(cls: type[_R], value: Any) -> _R:
         """The record that ``value``, parsed JSON, describes; unknown fields are ignored.
 
         Raises
@@ -183,6 +185,37 @@ def _plain(value: Any) -> Any:
     return value
 
 
+#: Where metadata do not stand: in MIME bundles, which may hold any JSON, and in metadata themselves.
+_NO_METADATA = ("data", "attachments", "metadata")
+
+
+def without_trust(value: T) -> T:
+    """Return ``value``, a notebook's content or a part of it, without marks of trust; itself where it has none.
+
+    ``trusted`` in metadata makes JupyterLab run scripts in outputs. Only a contents manager may set it, after it has
+    checked a signature: in a record or in a file it says nothing, and must reach neither a contents manager nor a renderer.
+    """
+    if isinstance(value, list):
+        items = [without_trust(item) for item in value]
+        return value if all(map(operator.is_, items, value)) else cast(T, items)
+    if not isinstance(value, dict):
+        return value
+    fields = {name: inner if name in _NO_METADATA else without_trust(inner) for name, inner in value.items()}
+    if isinstance(metadata := value.get("metadata"), dict):
+        fields["metadata"] = untrusted_metadata(metadata)
+    return value if all(map(operator.is_, fields.values(), value.values())) else cast(T, fields)
+
+
+def untrusted_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return ``metadata`` without ``trusted``, on its own level or below ``jupyter``; itself where there is none."""
+    if "trusted" in metadata:
+        metadata = {name: value for name, value in metadata.items() if name != "trusted"}
+    jupyter = metadata.get("jupyter")
+    if isinstance(jupyter, dict) and "trusted" in jupyter:
+        metadata = {**metadata, "jupyter": untrusted_metadata(jupyter)}
+    return metadata
+
+
 class CellOutput(Record, kw_only=True):
     """One output of a code cell, in upstream's flat form.
 
@@ -200,9 +233,14 @@ class CellOutput(Record, kw_only=True):
     name: str | None = None
     metadata: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metadata:
+            self.metadata = untrusted_metadata(self.metadata)
+
 
 class NotebookCell(Record, kw_only=True):
-    """A cell with its outputs."""
+    """A cell with its outputs; never one that says of itself that it is to be trusted."""
 
     id: str = msgspec.field(default_factory=new_id)
     cell_type: CellType = CellType.CODE
@@ -214,6 +252,11 @@ class NotebookCell(Record, kw_only=True):
     # additions
     attachments: dict[str, Any] | None = None
     nbformat_type: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metadata:
+            self.metadata = untrusted_metadata(self.metadata)
 
 
 class NotebookMetadata(Record, kw_only=True):
@@ -227,6 +270,12 @@ class NotebookMetadata(Record, kw_only=True):
     framework: str | None = None
     tags: list[str] = []
     extra: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        clean = without_trust(kept := self.extra.get("nbformat"))
+        if clean is not kept:
+            self.extra = {**self.extra, "nbformat": clean}
 
 
 class NotebookHeader(Record, kw_only=True):
@@ -253,6 +302,13 @@ class TrainingNotebook(NotebookHeader, kw_only=True):
     """A notebook record, whole."""
 
     cells: list[NotebookCell]
+
+    def summary(self) -> NotebookSummary:
+        """Return the record as lists show it. What rebuilds the file is left out, since it may be large."""
+        header = {name: getattr(self, name) for name in NotebookHeader.__struct_fields__}
+        extra = {name: value for name, value in self.metadata.extra.items() if name != "nbformat"}
+        header["metadata"] = msgspec.structs.replace(self.metadata, extra=extra)
+        return NotebookSummary(**header, cell_count=len(self.cells))
 
 
 class NotebookSummary(NotebookHeader, kw_only=True):

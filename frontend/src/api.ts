@@ -51,6 +51,11 @@ interface IKept {
   page: IPage<unknown>;
 }
 
+export interface IClientOptions {
+  /** Whether it asks by itself, not because its user did something. */
+  background?: boolean;
+}
+
 type Query = Record<string, string | number | boolean | undefined>;
 
 /**
@@ -62,16 +67,23 @@ type Query = Record<string, string | number | boolean | undefined>;
 export class AxonClient {
   readonly #settings: ServerConnection.ISettings;
   readonly #trans: TranslationBundle;
+  readonly #always: Query;
   readonly #kept = new Map<string, IKept>();
 
-  constructor(settings: ServerConnection.ISettings, trans: TranslationBundle) {
+  /** What a client in the background reads does not count as activity, which would keep an idle server alive. */
+  constructor(
+    settings: ServerConnection.ISettings,
+    trans: TranslationBundle,
+    { background = false }: IClientOptions = {}
+  ) {
     this.#settings = settings;
     this.#trans = trans;
+    this.#always = background ? { no_track_activity: 1 } : {};
   }
 
   /** A client of the same server with a memory of its own. */
-  apart(): AxonClient {
-    return new AxonClient(this.#settings, this.#trans);
+  apart(options: IClientOptions = {}): AxonClient {
+    return new AxonClient(this.#settings, this.#trans, options);
   }
 
   /** Keep no answer. */
@@ -182,12 +194,12 @@ export class AxonClient {
   }
 
   async #get<T>(path: string, query: Query = {}): Promise<T> {
-    const response = await this.#request(this.#url(path, query), {});
+    const response = await this.#request(this.#url(path, { ...query, ...this.#always }), {});
     return this.#read(response);
   }
 
   async #list<T>(path: string, query: Query): Promise<IPage<T>> {
-    const url = this.#url(path, query);
+    const url = this.#url(path, { ...query, ...this.#always });
     const kept = this.#kept.get(url);
     const headers: HeadersInit = kept === undefined ? {} : { 'If-None-Match': kept.etag };
     const response = await this.#request(url, { headers });

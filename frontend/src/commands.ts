@@ -106,7 +106,7 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
     isEnabled: () => front.model !== undefined,
     execute: withModel(model => {
       model.checkpoints.distrust();
-      model.refresh();
+      model.refresh(true);
     })
   });
 

@@ -47,7 +47,10 @@ export interface IDrift {
  * Nothing is asked of the server before `refresh` or `watch`. `changed` is emitted after every change.
  */
 export class RecordModel implements IDisposable {
+  /** For what the user asks for. */
   readonly client: AxonClient;
+  /** For what is asked again and again. */
+  readonly #background: AxonClient;
   readonly checkpoints: Checkpoints;
   readonly #changed = new Signal<this, void>(this);
   readonly #poll: Poll;
@@ -65,12 +68,14 @@ export class RecordModel implements IDisposable {
   #looked = false;
   #looking: Promise<void> | undefined;
   #again = false;
+  #isAsked = false;
   #trouble: ITrouble | undefined;
 
   constructor(client: AxonClient, path: string) {
     this.client = client.apart(); // what it keeps is this notebook's
+    this.#background = client.apart({ background: true });
     this.#path = path;
-    this.checkpoints = new Checkpoints(this.client);
+    this.checkpoints = new Checkpoints(this.#background);
     this.checkpoints.changed.connect(this.#onCheckpoints, this);
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:record',
@@ -139,6 +144,7 @@ export class RecordModel implements IDisposable {
       this.#poll.dispose();
       this.checkpoints.dispose();
       this.client.forget();
+      this.#background.forget();
       Signal.clearData(this);
     }
   }
@@ -156,8 +162,9 @@ export class RecordModel implements IDisposable {
     });
   }
 
-  /** Look at the server now, whether or not somebody watches. */
-  refresh(): void {
+  /** Look at the server now, whether or not somebody watches; `isAsked` by the user. */
+  refresh(isAsked = false): void {
+    this.#isAsked ||= isAsked;
     this.#again = this.#looking !== undefined;
     this.#lookOnce().catch(() => undefined); // `trouble` tells
   }
@@ -230,8 +237,10 @@ export class RecordModel implements IDisposable {
   async #look(): Promise<void> {
     const path = this.#path;
     const changes = this.#changeCount;
+    const client = this.#isAsked ? this.client : this.#background;
+    this.#isAsked = false;
     try {
-      const summary = await this.client.findByPath(path);
+      const summary = await client.findByPath(path);
       if (path !== this.#path || this.isDisposed) {
         return;
       }
@@ -281,8 +290,8 @@ export class RecordModel implements IDisposable {
 
   async #lookAtCells(id: string): Promise<void> {
     const [notebook, versions] = await Promise.all([
-      this.client.notebook(id),
-      this.client.versions(id, { limit: VERSIONS })
+      this.#background.notebook(id),
+      this.#background.versions(id, { limit: VERSIONS })
     ]);
     if (id !== this.#summary?.id) {
       return;
@@ -324,7 +333,7 @@ export class RecordModel implements IDisposable {
     }
     this.#driftOf = key;
     try {
-      const { executed, flags } = await this.client.provenance(id, checkpoint.id);
+      const { executed, flags } = await this.#background.provenance(id, checkpoint.id);
       const isKnown = executed.length > 0 || then === now;
       const found = isKnown ? flags : await this.#changedSince(id, then, now);
       if (key === this.#driftOf) {
@@ -341,7 +350,7 @@ export class RecordModel implements IDisposable {
 
   /** What was executed is not known: the code that was saved then and is another now. */
   async #changedSince(id: string, then: string, now: string): Promise<IFlag[]> {
-    const changes = await this.client.diff(id, then, now);
+    const changes = await this.#background.diff(id, then, now);
     return changes.flatMap(({ change, cell_id }): IFlag[] => {
       if (change === 'removed') {
         return [{ kind: 'deleted', message: '' }];

@@ -7,7 +7,7 @@ knows no web server:
 * :mod:`.call`, :mod:`.bodies`, :mod:`.queries`, :mod:`.paths`: a request as the worker threads see it
 * :mod:`.freshness`, :mod:`.writers`: what a request waits for, and where
 * :mod:`.responses`: answers, and the one place where errors become status codes
-* :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.runs`, :mod:`.checkpoints`,
+* :mod:`.index`, :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.runs`, :mod:`.checkpoints`,
   :mod:`.provenance`, :mod:`.states`: the routes
 * :mod:`.writethrough`: edits that must reach a notebook's file
 """
@@ -20,6 +20,7 @@ from .cells import CellHandler, CellsHandler
 from .checkpoints import BestCheckpointHandler, CheckpointHandler, CheckpointsHandler
 from .exchange import ExportHandler, ImportHandler, SyncHandler
 from .handler import NowhereHandler
+from .index import IndexHandler, SpecificationHandler
 from .notebooks import NotebookHandler, NotebooksHandler
 from .provenance import CheckpointDiffHandler, ProvenanceHandler
 from .runs import MetricsHandler, RunsHandler
@@ -37,6 +38,8 @@ _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"
 def routes() -> list[tuple[str, type[RequestHandler]]]:
     """Patterns of paths below the base URL, and who answers there; the first that matches does."""
     return [
+        (r"/axon/?", IndexHandler),
+        (r"/axon/openapi\.yaml", SpecificationHandler),
         (r"/axon/notebooks", NotebooksHandler),
         (r"/axon/notebooks/import", ImportHandler),
         (r"/axon/notebooks/sync", SyncHandler),

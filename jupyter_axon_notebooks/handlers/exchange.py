@@ -9,7 +9,7 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from ..errors import InvalidData, NotFound, Unreadable
+from ..errors import Conflict, InvalidData, NotFound, Unreadable
 from ..mapping import export_notebook, map_notebook, notebook_file_name, notebook_text, read_for_import
 from ..records import NewNotebook, NotebookHeader, NotebookVersion, TrainingNotebook
 from .call import Call
@@ -101,7 +101,7 @@ def _sync(path: str, call: Call) -> Answer:
     if bound is not None:
         call.actor.check(bound)
     try:
-        summary = call.services.sync.sync_file(call.paths.os_path(path), call.actor.user_id)
+        synced = _synced(path, call) or _synced(path, call)  # again where somebody deleted it at once
     except NotFound as error:
         if error.kind != "file":
             raise
@@ -110,7 +110,16 @@ def _sync(path: str, call: Call) -> Answer:
         raise InvalidData("$.path", f"the file cannot be read: {error.reason}") from None
     except InvalidData as error:
         raise InvalidData("$.path", f"the file is not a notebook: {error}") from None
-    return notebook_answer(call, call.notebook(summary.id))
+    if synced is None:
+        raise Conflict(f"the record of {path} is deleted as soon as it is made; try again")
+    call.actor.check(synced)
+    return notebook_answer(call, synced)
+
+
+def _synced(path: str, call: Call) -> TrainingNotebook | None:
+    """Bring the record of a file up to date, and return it; None where it was deleted since."""
+    summary = call.services.sync.sync_file(call.paths.os_path(path), call.actor.user_id)
+    return call.repository.find_by_id(summary.id)
 
 
 def _export(notebook_id: str, call: Call) -> Answer:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
+from msgspec.structs import replace
 from tornado import web
 
 from ..errors import Forbidden, InvalidData
@@ -64,11 +65,10 @@ class NotebookHandler(AxonHandler):
         if updates.cells is None:
             updated = await self.run(change, settle=True)
         else:
-            updated = await write_through(self, notebook_id, change)
-            if updates.status is not None and updated.status is not updates.status:
-                # The file was saved, which gave the record the status that its outputs tell.
-                restate = partial(call.repository.update_status, notebook_id, updates.status)
-                updated = await self.run(restate)
+            beside = replace(updates, cells=None)
+            updated = await write_through(
+                self, notebook_id, change, partial(_update_beside, call, notebook_id, beside)
+            )
         await self.answer(notebook_answer(call, updated))
 
     @web.authenticated
@@ -145,6 +145,11 @@ def _get(notebook_id: str, has_outputs: bool, call: Call) -> Answer:
 def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:
     call.summary(notebook_id)
     return call.repository.update(notebook_id, updates, expected_version=call.expected_version())
+
+
+def _update_beside(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook | None:
+    """Store what a PUT says besides the cells, if anything."""
+    return call.repository.update(notebook_id, updates) if updates.to_json() else None
 
 
 def _delete(notebook_id: str, call: Call) -> Answer:

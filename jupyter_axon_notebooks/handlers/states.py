@@ -15,7 +15,7 @@ from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from ..errors import AxonError, InvalidData, NotFound, StateCorrupt
+from ..errors import AxonError, Conflict, InvalidData, NotFound, StateCorrupt
 from ..states import Part, StateWriter, StoredState
 from .call import Call
 from .handler import AxonHandler
@@ -24,6 +24,8 @@ from .responses import Answer
 #: Bytes that are read or written in one go.
 _CHUNK: Final = 1 << 20
 _NO_LIMIT: Final = 2**63 - 1
+#: Characters of a path in a message.
+_LONGEST_PATH: Final = 300
 _OCTETS: Final = "application/octet-stream"
 
 
@@ -224,8 +226,9 @@ def _open_state(call: Call, notebook_id: str, checkpoint_id: str, part: Part) ->
     try:
         file = call.services.states.open(path, notebook_id)
     except InvalidData as error:
-        raise StateCorrupt(
-            f"the {part} state of checkpoint {checkpoint_id} is not served: {error.reason}"
+        raise Conflict(
+            f"the {part} state of checkpoint {checkpoint_id} is not served: its path {path[:_LONGEST_PATH]!r} {error.reason}. "
+            "To have it served, put the file into a folder of AxonNotebooks.extra_states_roots, and record that path"
         ) from error
     recorded = (checkpoint.sizes or {}).get(part)
     size = os.fstat(file.fileno()).st_size

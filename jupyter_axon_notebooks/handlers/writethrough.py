@@ -1,26 +1,39 @@
 """Edits that must reach a notebook's file.
 
 The file is the truth of a bound record: what it says is in the record after every save. So an edit of such a record's
-cells first takes in what is on disk, then changes the record, then saves the notebook through the contents manager as a
-user's save would. One edit of a file at a time; when somebody else saved in between, theirs stays and the edit is refused.
+cells takes in what is on disk, works out what the edit makes of it, saves that through the contents manager as a user's
+save would, and lets the record follow the file. What a file does not say (name, links, status) is stored last. If a step
+fails, the steps before it are undone, so that an edit is applied as a whole or not at all.
+
+One edit of a file at a time. When somebody else saved in between, their save stays and the edit is refused. Outputs that
+JupyterLab trusted before the edit are trusted after it, and no others.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
 from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound
-from ..mapping import export_notebook, read_notebook
-from ..records import NewNotebook, NotebookSummary, TrainingNotebook, UpdateNotebook
+from ..mapping import carry_trust, export_notebook, read_notebook
+from ..mapping.content import copied, same
+from ..records import (
+    NewNotebook,
+    NotebookCell,
+    NotebookHeader,
+    NotebookSummary,
+    TrainingNotebook,
+    UpdateNotebook,
+    without_trust,
+)
 from ..repository.starter import starter_cells, starter_metadata
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
@@ -35,15 +48,25 @@ _BAD_PATHS: Final = frozenset(
 
 
 async def write_through(
-    handler: AxonHandler, notebook_id: str, change: Callable[[], TrainingNotebook]
+    handler: AxonHandler,
+    notebook_id: str,
+    change: Callable[[], TrainingNotebook],
+    finish: Callable[[], TrainingNotebook | None] = lambda: None,
 ) -> TrainingNotebook:
-    """Change a record's cells by ``change``, in its file as well where it has one; the record then.
+    """Change a record's cells, in its file as well where it has one, and return the record.
+
+    Parameters
+    ----------
+    change : callable
+        Changes the record. Of a bound record it is only tried, unless it changes nothing that the file says.
+    finish : callable
+        Stores what the file does not say, once the record has the cells of the file; returns the record if it did.
 
     Raises
     ------
     Conflict
-        When the file is gone, is no valid notebook, is out of this server's reach, was saved meanwhile, or is open
-        in a collaboration room.
+        When the file is gone, is no valid notebook, is out of this server's reach, was saved meanwhile, is open in a
+        collaboration room, or was not changed by the save.
     Forbidden
         When the user may not write contents.
     """
@@ -56,18 +79,31 @@ async def write_through(
         check_no_room(handler, record.path)
         path, before = await handler.run(partial(_take_in, call, record))
         file = await handler.run(partial(_file_as_read, call, before))
-        after, content = await handler.run(lambda: _exported(change()))
-        if after.version_id == before.version_id:
-            return after  # nothing that the file says
+
+        def is_in_file(notebook: NotebookHeader) -> bool:
+            return notebook.version_id == before.version_id
+
+        changed = await handler.run(partial(call.repository.apply_if, change, is_in_file))
+        if is_in_file(changed):
+            return changed  # nothing that the file says
+        content = await handler.run(lambda: export_notebook(changed.cells, changed.metadata))
+        original = await _get(handler, path, content)
+        await handler.run(partial(carry_trust, content, original))
+        await handler.run(partial(_check_untouched, before, file), settle=True)
+        check_no_room(handler, record.path)  # somebody may have opened it meanwhile
         try:
-            await handler.run(partial(_check_untouched, before, file), settle=True)
-            check_no_room(handler, record.path)  # somebody may have opened it meanwhile
             await _save(handler, path, content)
-        except BaseException:
-            with suppress(AxonError):  # the file is as it was, and so must be its record
-                await handler.run(partial(_take_in, call, record))
+            saved = await _get(handler, path, content)
+            if await handler.run(partial(_says_the_same, saved, original)):
+                raise Conflict(
+                    f"the contents manager reported that it saved {path}, but the notebook is as it was: a pre-save hook "
+                    "or the contents manager itself dropped the change"
+                )
+            await handler.run(partial(_take_in, call, record, changed.cells))
+            return await handler.run(lambda: finish() or call.repository.find_by_id(notebook_id) or changed)
+        except Exception:
+            await _undo(handler, path, content, original)
             raise
-        return await handler.run(partial(call.notebook, notebook_id), settle=True)
 
 
 async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) -> TrainingNotebook:
@@ -94,24 +130,83 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
             raise Conflict(f"the file {path} exists already")
         content = await handler.run(partial(_new_content, call, new))
         await _save(handler, path, content)
-        return await handler.run(partial(_described, call, path, new), settle=True)
+        try:
+            return await handler.run(partial(_described, call, path, new), settle=True)
+        except Exception:
+            await _undo(handler, path, content, None)
+            raise
+
+
+async def _get(handler: AxonHandler, path: str, edited: dict[str, Any]) -> dict[str, Any]:
+    """Return a notebook as its contents manager gives it, with the cells that are trusted marked."""
+    async with _explained(handler, path, edited):
+        model = await ensure_async(handler.contents.get(path, content=True, type="notebook"))
+    return cast(dict[str, Any], model["content"])
 
 
 async def _save(handler: AxonHandler, path: str, content: dict[str, Any]) -> None:
     model = {"type": "notebook", "format": "json", "content": content}
-    try:
+    async with _explained(handler, path, content):
         await ensure_async(handler.contents.save(model, path))
-    except HTTPError as error:
-        code = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
+@asynccontextmanager
+async def _explained(handler: AxonHandler, path: str, content: dict[str, Any]) -> AsyncIterator[None]:
+    """Raise what the contents manager raises under the name of what is wrong."""
+    try:
+        yield
+    except Exception as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        code = cause.errno if isinstance(cause, OSError) else None
         if code == errno.ENOSPC:
             raise NoSpace(f"no room left on the disk to save {path}") from error
         if code in _BAD_PATHS:
             raise InvalidData("$.path", f"no file can be saved at {path}") from error
-        if error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+        status = error.status_code if isinstance(error, HTTPError) else HTTPStatus.INTERNAL_SERVER_ERROR
+        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR):
             fault = await handler.run(partial(_fault, content))
             if fault is not None:
                 raise Conflict(f"{path} is no valid notebook, so it cannot be saved: {fault}") from error
+        if isinstance(error, OSError):
+            raise HTTPError(status, f"{path} cannot be saved: {error.strerror or error!r}") from error
         raise
+
+
+async def _undo(
+    handler: AxonHandler, path: str, content: dict[str, Any], original: dict[str, Any] | None
+) -> None:
+    """Put back what was at ``path`` before ``content`` was saved there, unless something else is there by now.
+
+    Parameters
+    ----------
+    original : dict or None
+        What was there; None when there was no file.
+    """
+    manager = handler.contents
+    try:
+        if not await ensure_async(manager.file_exists(path)):
+            return
+        found = await ensure_async(manager.get(path, content=True, type="notebook"))
+        if not await handler.run(partial(_says_the_same, found["content"], content)):
+            return
+        if original is None:
+            await ensure_async(manager.delete(path))
+        else:
+            model = {"type": "notebook", "format": "json", "content": original}
+            await ensure_async(manager.save(model, path))
+    except Exception as error:  # noqa: BLE001 - why the edit failed matters more
+        handler.log.warning(
+            "axon: an edit of %s failed and could not be undone; its file may have it: %r", path, error
+        )
+
+
+def _says_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two notebooks are the same in all that an edit may change, marks of trust apart."""
+
+    def said(content: dict[str, Any]) -> Any:
+        return copied([without_trust(content["cells"]), content["metadata"].get("tags")])
+
+    return same(said(one), said(other))
 
 
 def _fault(content: dict[str, Any]) -> str | None:
@@ -145,8 +240,13 @@ def _check_untouched(before: NotebookSummary, file: dict[str, int]) -> None:
         raise Conflict(f"the file of notebook {before.id} was saved by somebody else meanwhile; try again")
 
 
-def _take_in(call: Call, record: NotebookSummary) -> tuple[str, NotebookSummary]:
-    """Bring a bound record up to date with its file; the file's path in the contents API, and the record then."""
+def _take_in(
+    call: Call, record: NotebookSummary, previous: Sequence[NotebookCell] | None = None
+) -> tuple[str, NotebookSummary]:
+    """Bring a bound record up to date with its file; the file's path in the contents API, and the record then.
+
+    ``previous`` are the cells that the file was made of.
+    """
     assert record.path is not None  # bound
     path = call.paths.shown(record.path)
     if record.origin != call.services.sync.origin or path is None:
@@ -156,7 +256,7 @@ def _take_in(call: Call, record: NotebookSummary) -> tuple[str, NotebookSummary]
     if not path.endswith(NOTEBOOK_SUFFIX):
         raise Conflict(f"the file {path} of notebook {record.id} is a script; its source is changed there")
     try:
-        synced = call.services.sync.sync_file(call.paths.os_path(path), record.user_id)
+        synced = call.services.sync.sync_file(call.paths.os_path(path), record.user_id, previous=previous)
     except NotFound:
         raise Conflict(f"the file {path} of notebook {record.id} is gone") from None
     except InvalidData as error:
@@ -166,13 +266,14 @@ def _take_in(call: Call, record: NotebookSummary) -> tuple[str, NotebookSummary]
     return path, synced
 
 
-def _exported(notebook: TrainingNotebook) -> tuple[TrainingNotebook, dict[str, Any]]:
-    return notebook, export_notebook(notebook.cells, notebook.metadata)
-
-
 def _described(call: Call, path: str, new: NewNotebook) -> TrainingNotebook:
-    """The record of a file just made, with what a file cannot say."""
-    synced = call.services.sync.sync_file(call.paths.os_path(path), new.user_id)
+    """Make the record of a file that was just made, with what a file cannot say."""
+    try:
+        synced = call.services.sync.sync_file(call.paths.os_path(path), new.user_id)
+    except NotFound:
+        raise Conflict(
+            f"the contents manager reported that it saved {path}, but there is no such file"
+        ) from None
     updates = UpdateNotebook(
         name=new.name,
         description=new.description,
@@ -180,4 +281,9 @@ def _described(call: Call, path: str, new: NewNotebook) -> TrainingNotebook:
         dataset_id=new.dataset_id,
         status=new.status,
     )
-    return call.repository.update(synced.id, updates)
+    try:
+        return call.repository.update(synced.id, updates)
+    except BaseException:
+        with suppress(AxonError):  # why it is not complete matters more
+            call.repository.delete(synced.id)
+        raise

@@ -12,9 +12,11 @@ from .files import notebook_file_name, notebook_name, notebook_text, read_for_im
 from .framework import detect_framework
 from .notebook import MappedNotebook, export_notebook, map_notebook
 from .status import cell_status, notebook_status
+from .trust import carry_trust
 
 __all__ = [
     "MappedNotebook",
+    "carry_trust",
     "cell_status",
     "detect_framework",
     "export_notebook",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..records import without_trust
+
 #: Containers inside containers, the notebook itself included. Python's recursion limit and the JSON codecs on
 #: the way stop somewhere beyond; notebooks in use stay below 30.
 MAX_DEPTH = 200
@@ -48,7 +50,7 @@ def _refused(cut: bool) -> None:
 def canonical(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A copy of ``notebook`` as nbformat's version 4 reader gives it, and notes on what had to be left out.
 
-    Texts split into lines are joined, transient metadata are gone. What is malformed stays as it is.
+    Texts split into lines are joined, transient metadata and marks of trust are gone. What is malformed stays as it is.
     """
     notes = []
     try:
@@ -63,13 +65,11 @@ def canonical(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         for cell in cells:
             if isinstance(cell, dict):
                 _canonicalise_cell(cell)
-    return content, notes
+    return without_trust(content), notes
 
 
 def _canonicalise_cell(cell: dict[str, Any]) -> None:
     _join(cell, "source")
-    if isinstance(metadata := cell.get("metadata"), dict):
-        metadata.pop("trusted", None)
     if isinstance(attachments := cell.get("attachments"), dict):
         for bundle in attachments.values():
             _join_bundle(bundle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..records import NotebookCell, NotebookMetadata, NotebookStatus
+from ..records import NotebookCell, NotebookMetadata, NotebookStatus, without_trust
 from .cell import (
     cell_content,
     cell_notes,
@@ -103,7 +103,8 @@ def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -
 
     For what :func:`map_notebook` gave, exactly the notebook as nbformat's reader sees it. Edits of the record since
     then win over what the file said. A record made through the API alone gives a valid notebook of the newest
-    version; cell ids that nbformat refuses are replaced there. The result shares no container with the record.
+    version; cell ids that nbformat refuses are replaced there. The result shares no container with the record, and has no
+    marks of trust.
     """
     kept = _dict(metadata.extra.get("nbformat")) or {"nbformat": _MAJOR, "nbformat_minor": _MINOR}
     minor = kept.get("nbformat_minor")
@@ -120,7 +121,7 @@ def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -
             for cell, cell_id in zip(cells, _exported_ids(cells), strict=True)
         ]
     exported: dict[str, Any] = copied(notebook, cut=True)
-    return exported
+    return without_trust(exported)
 
 
 def _exported_cell(

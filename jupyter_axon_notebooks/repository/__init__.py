@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import where
 
@@ -51,6 +51,8 @@ from .versions import Versions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_T = TypeVar("_T")
 
 __all__ = [
     "STARTER_CELLS",
@@ -269,6 +271,14 @@ class NotebookRepository:
             return _index(ids, cell_id)
 
         return self._notebooks.edit_cells(notebook_id, place, None, expected_version)
+
+    def apply_if(self, change: Callable[[], _T], accept: Callable[[_T], bool]) -> _T:
+        """Return what ``change`` returns, and store what it did only if ``accept`` accepts that.
+
+        ``change`` calls operations of this repository, which all are one transaction then. What is not stored was
+        checked like what is: the errors are the same. ``change`` may be called again.
+        """
+        return self._notebooks.apply_if(change, accept)
 
     def delete(self, id: str) -> None:
         """Remove a record with its checkpoints, versions, runs and state files.

@@ -23,6 +23,7 @@ from ..records import (
     Record,
     TrainingNotebook,
     TrainingRun,
+    without_trust,
 )
 from ..store import Document
 from ..store.codec import encode
@@ -124,7 +125,7 @@ def incoming_notebook(
     header = NotebookHeader.from_json(bare)
     _check_binding(own)
     if verbatim:
-        return IncomingNotebook(doc_id, bare, own, {}, None)
+        return IncomingNotebook(doc_id, bare, _as_read(own), {}, None)
     known = versions.get(header.version_id or "")
     if "cells" not in own and known is not None:
         if known["ordinal"] < _highest(versions):
@@ -168,6 +169,14 @@ def _object(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidData("$", "expected an object")
     return document
+
+
+def _as_read(document: dict[str, Any]) -> dict[str, Any]:
+    """What a notebook's document looks like when it is read from the store: no cell or output is marked as trusted."""
+    read = {name: without_trust(value) for name, value in document.items() if name == "cells"}
+    if isinstance(metadata := document.get("metadata"), dict) and isinstance(metadata.get("extra"), dict):
+        read["metadata"] = {**metadata, "extra": without_trust(metadata["extra"])}
+    return {**document, **read}
 
 
 def _beside(document: Mapping[str, Any], kind: type[Record]) -> dict[str, Any]:

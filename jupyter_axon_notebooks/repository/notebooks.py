@@ -37,6 +37,7 @@ from .versions import Versions
 _HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
 _H = TypeVar("_H", bound=NotebookHeader)
+_T = TypeVar("_T")
 _UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
 
 
@@ -57,6 +58,10 @@ class SavedNotebook(msgspec.Struct, kw_only=True):
     synced_at: datetime
     embedded_id: str | None = None
     file: dict[str, int] = {}
+
+
+class _Unwanted(Exception):
+    """A change that is not to be committed."""
 
 
 class Notebooks:
@@ -158,13 +163,6 @@ class Notebooks:
             notebook.metadata.extra[FILE_KEY] = metadata.extra[FILE_KEY]
         return notebook
 
-    def existing(self, id: str) -> TrainingNotebook:
-        """A whole record that has to be there."""
-        notebook = self.find(id=id)
-        if notebook is None:
-            raise NotFound("notebook", id)
-        return notebook
-
     def summary(
         self, condition: QueryInstance | None = None, *, id: str | None = None
     ) -> NotebookSummary | None:
@@ -212,8 +210,7 @@ class Notebooks:
                 self._edit_version(stored, cells._replace(metadata=metadata))
             return True
 
-        self.change(id, apply, expected)
-        return self.existing(id)
+        return self._changed_whole(id, apply, expected)
 
     def edit_cells(
         self, id: str, edit: Callable[[list[str]], int], cell: NotebookCell | None, expected: str | None
@@ -240,8 +237,7 @@ class Notebooks:
             self._edit_version(stored, edited)
             return True
 
-        self.change(id, apply, expected)
-        return self.existing(id)
+        return self._changed_whole(id, apply, expected)
 
     def change_cell(
         self, id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell], expected: str | None
@@ -265,8 +261,7 @@ class Notebooks:
             self._edit_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses, failed))
             return True
 
-        self.change(id, apply, expected)
-        return self.existing(id)
+        return self._changed_whole(id, apply, expected)
 
     def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Bring a record up to date with its file. ``updated_at`` moves only if anything but the time did."""
@@ -274,15 +269,20 @@ class Notebooks:
         self._write_ahead(id, parts)
 
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            if unless_read and saved.file and stored.get("file") == saved.file:
+            is_reread = bool(saved.file) and stored.get("file") == saved.file
+            if unless_read and is_reread:
                 raise Conflict(f"notebook {id} has been brought up to date with this very file already")
             before = _summed_up(header, stored)
+            version_id, cell_statuses, status = stored["version_id"], stored["cell_statuses"], header.status
             header.metadata = _merged(header.metadata, saved.metadata, stored.get("file_tags", []))
             if header.status is not NotebookStatus.RUNNING or not self._runs.settle(id):
                 header.status = saved.status
             header.synced_at = saved.synced_at
             stored.update(_file_fields(saved))
             self._set_version(stored, parts)
+            if is_reread and stored["version_id"] == version_id and status is not NotebookStatus.RUNNING:
+                # Nobody has saved anything, so what was given by hand stays.
+                header.status, stored["cell_statuses"] = status, cell_statuses
             return bool(_summed_up(header, stored) != before)
 
         return self.changed_summary(id, apply)
@@ -334,6 +334,33 @@ class Notebooks:
             self._store.notebooks.replace(document(id, changed))
         return changed
 
+    @retried
+    def apply_if(self, change: Callable[[], _T], accept: Callable[[_T], bool]) -> _T:
+        """Let ``change`` change records, and commit that only if ``accept`` accepts what it returns."""
+        try:
+            with self._store.transaction():
+                changed = change()
+                if not accept(changed):
+                    raise _Unwanted
+        except _Unwanted:
+            pass
+        return changed
+
+    @retried
+    def _changed_whole(
+        self,
+        id: str,
+        apply: Callable[[NotebookHeader, dict[str, Any]], bool],
+        expected: str | None,
+    ) -> TrainingNotebook:
+        """Change a record as :meth:`change` does and return it whole, with its cells.
+
+        It is read inside the transaction: after the commit somebody else may change or delete it.
+        """
+        with self._store.transaction():
+            stored = self.change(id, apply, expected)
+            return self._live(self.whole(stored))[0]
+
     def changed_summary(
         self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool]
     ) -> NotebookSummary:
@@ -344,10 +371,11 @@ class Notebooks:
         self._versions.write_ahead(id, parts, lambda: str(self._locked(id, expected)["version_id"]))
 
     def _edit_version(self, stored: dict[str, Any], parts: Parts) -> None:
-        """Set a version that the file, if there is one, does not have yet: unless it is saved, it is read again."""
-        if "file" in stored:
-            stored["file"] = {}
+        """Set a version. The file, if there is one, does not have a new one yet: unless it is saved, it is read again."""
+        version_id = stored["version_id"]
         self._set_version(stored, parts)
+        if "file" in stored and stored["version_id"] != version_id:
+            stored["file"] = {}
 
     def _set_version(self, stored: dict[str, Any], parts: Parts) -> None:
         stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)

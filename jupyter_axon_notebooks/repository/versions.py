@@ -25,6 +25,7 @@ from ..records import (
     format_time,
     new_id,
     now,
+    without_trust,
 )
 from ..store import Document, Store, retried
 from ..store.codec import encode
@@ -192,7 +193,7 @@ class Versions:
         contents = self._contents(notebook_id, listed.listed())
         metadata = NotebookMetadata.from_json(parts.metadata)
         if FILE_KEY in metadata.extra:
-            metadata.extra[FILE_KEY] = contents[metadata.extra[FILE_KEY]][FILE_KEY]
+            metadata.extra[FILE_KEY] = without_trust(contents[metadata.extra[FILE_KEY]][FILE_KEY])
         if outputs:
             return [cell_of(entry, contents) for entry in parts.entries], metadata
         failed = self._failed(notebook_id, parts)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import StoreError
-from ..records import NotebookSummary
+from ..records import NotebookCell, NotebookSummary
 
 
 @dataclass
@@ -56,6 +56,8 @@ class Save(Event):
         ``size`` and ``mtime`` of the file that holds ``content``.
     folder : str or None
         The folder that the file was named in, should ``path`` have to be looked up again.
+    previous : sequence of NotebookCell or None
+        The cells that the file was made of, where that is known: its cells without ids of their own take theirs.
     done : list of Future
         Those who wait for the record.
     """
@@ -64,11 +66,13 @@ class Save(Event):
     content: Mapping[str, Any] | None = None
     file: dict[str, int] = field(default_factory=dict)
     folder: str | None = None
+    previous: Sequence[NotebookCell] | None = None
     done: list[Future[NotebookSummary]] = field(default_factory=list)
 
     def overtake(self, newer: Save) -> None:
         """Become ``newer``; who waits for this save gets what comes of that one. The owner is who saved first."""
         self.content, self.file, self.folder = newer.content, newer.file, newer.folder
+        self.previous = newer.previous
         self.done += newer.done
 
     def resolve(self, summary: NotebookSummary) -> None:

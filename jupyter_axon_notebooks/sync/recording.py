@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import Conflict, NotFound
 from ..mapping import MappedNotebook, map_notebook, notebook_name
-from ..records import NewNotebook, NotebookSummary, now
+from ..records import NewNotebook, NotebookCell, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
 from .embedded import EmbeddedIds
 from .files import RealFolders, embedded_id, fingerprint, has_ids, is_as_saved, is_notebook_file
@@ -101,7 +101,7 @@ class Recorder:
                 found = New(copied_from=found.id)
             try:
                 if isinstance(found, Known):
-                    summary = self._update(found, seen, content, is_told=is_told)
+                    summary = self._update(found, seen, content, save.previous, is_told=is_told)
                 else:
                     summary = self._create(found, seen, content)
                 self._offer_id(summary.id, seen)
@@ -133,12 +133,20 @@ class Recorder:
             self._ids.offer(seen.path, id)
 
     def _update(
-        self, found: Known, seen: Sighting, content: Mapping[str, Any], *, is_told: bool
+        self,
+        found: Known,
+        seen: Sighting,
+        content: Mapping[str, Any],
+        previous: Sequence[NotebookCell] | None,
+        *,
+        is_told: bool,
     ) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
-        previous = None if has_ids(content) else self._repository.find_by_id(found.id, outputs=False)
-        mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
+        if previous is None and not has_ids(content):
+            known = self._repository.find_by_id(found.id, outputs=False)
+            previous = None if known is None else known.cells
+        mapped = map_notebook(content, previous=previous or ())
         return self._repository.save(found.id, _saved(mapped, seen), unless_read=is_told)
 
     def _create(self, found: New, seen: Sighting, content: Mapping[str, Any]) -> NotebookSummary:
@@ -149,11 +157,7 @@ class Recorder:
         self._note_other_origin(saved, seen)
         name = notebook_name(seen.path)
         new = NewNotebook(id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin)
-        created = self._repository.create_saved(new, saved)
-        summary = self._repository.find_summary(created.id)
-        if summary is None:
-            raise NotFound("notebook", created.id)
-        return summary
+        return self._repository.create_saved(new, saved).summary()
 
     def _note_other_origin(self, saved: SavedNotebook, seen: Sighting) -> None:
         """Tell, and note, that a file that gets a new record has one already, under another origin."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
 from ..errors import AxonError, InvalidData, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
-from ..records import NotebookSummary
+from ..records import NotebookCell, NotebookSummary
 from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
 from .files import RealFolders, identity, read_file, read_settled, resolved, was_changed
@@ -179,8 +179,16 @@ class NotebookSync(Generic[_Opened]):
             timeout = max(0.0, ends - time.monotonic())
         return self._queue.settle(timeout, min(timeout, PATIENCE))
 
-    def sync_file(self, path: str, owner: str) -> NotebookSummary:
+    def sync_file(
+        self, path: str, owner: str, *, previous: Sequence[NotebookCell] | None = None
+    ) -> NotebookSummary:
         """Read a file and bring its record up to date, or make it.
+
+        Parameters
+        ----------
+        previous : sequence of NotebookCell, optional
+            The cells that the file was made of: its cells without ids of their own take theirs. By default those that the
+            record has.
 
         Raises
         ------
@@ -192,7 +200,7 @@ class NotebookSync(Generic[_Opened]):
             When the store does not take it.
         """
         done: Future[NotebookSummary] = Future()
-        self._queue.put(Save(resolved(path), owner, done=[done]))
+        self._queue.put(Save(resolved(path), owner, previous=previous, done=[done]))
         try:
             return done.result(SETTLE_TIMEOUT)
         except Overdue:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Final
 
 from ..errors import Conflict, Forbidden, InvalidData, NotFound
@@ -119,9 +118,10 @@ def _unbound(repository: NotebookRepository, name: str, origin: str, owner: str)
             metadata=map_notebook(empty).metadata,
             origin=origin,
         )
-        with suppress(Conflict):  # a process that was forked from the same one was quicker
-            repository.create(new)
-        found = repository.find_summary(_UNBOUND_ID)
+        try:
+            return repository.create(new).summary()
+        except Conflict:  # a process that was forked from the same one was quicker
+            found = repository.find_summary(_UNBOUND_ID)
     if found is None:
         raise NotFound("notebook", _UNBOUND_ID)
     return found

@@ -27,10 +27,12 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
+    TrainingNotebook,
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store.dumpformat import TABLES
 
 # Creating
 
@@ -445,3 +447,60 @@ def test_the_id_and_the_file_of_a_deleted_notebook_are_free_again(repository: No
 
 def _file_metadata() -> NotebookMetadata:
     return NotebookMetadata(extra={"nbformat": {"metadata": {"kernelspec": {"name": "python3"}}}})
+
+
+# Changing on a condition
+
+
+def test_a_change_that_is_not_accepted_is_returned_and_not_stored(
+    repository: NotebookRepository, store: Store
+) -> None:
+    created = repository.create(new_notebook(code("a", "old"), id="nb"))
+    before = everything_stored(store)
+
+    def edit() -> TrainingNotebook:
+        repository.update("nb", UpdateNotebook(name="new"))
+        large = code("b", "new", "x" * 5_000_000)  # some of it would be written ahead
+        return repository.add_cell("nb", large, expected_version=created.version_id)
+
+    tried = repository.apply_if(edit, lambda changed: changed.name != "new")
+    assert (tried.name, [cell.id for cell in tried.cells]) == ("new", ["a", "b"])
+    assert everything_stored(store) == before
+    kept = repository.apply_if(edit, lambda changed: changed.name == "new")
+    assert repository.find_by_id("nb") == kept
+    assert [cell.id for cell in kept.cells] == ["a", "b"]
+
+
+def test_a_change_that_fails_on_a_condition_stores_nothing(
+    repository: NotebookRepository, store: Store
+) -> None:
+    repository.create(new_notebook(code("a", "old"), id="nb"))
+    before = everything_stored(store)
+
+    def edit() -> TrainingNotebook:
+        repository.update("nb", UpdateNotebook(name="new"))
+        return repository.delete_cell("nb", "nowhere")
+
+    with pytest.raises(NotFound, match="cell nowhere"):
+        repository.apply_if(edit, lambda _: True)
+    assert everything_stored(store) == before
+
+
+def test_what_was_given_by_hand_outlives_that_the_same_file_is_read_again(
+    repository: NotebookRepository,
+) -> None:
+    file = {"size": 1, "mtime": 1}
+    repository.create_saved(new_notebook(id="nb"), saved(code("a"), file=file))
+    repository.update_status("nb", NotebookStatus.FAILED)
+    repository.update_cell("nb", code("a", status=CellStatus.RUNNING))
+    given = repository.find_by_id("nb")
+    repository.save("nb", saved(code("a"), file=file))
+    again = repository.find_by_id("nb")
+    assert again is not None
+    assert replace(again, synced_at=given.synced_at) == given
+    repository.save("nb", saved(code("a"), file={"size": 1, "mtime": 2}))  # somebody saved it
+    assert repository.find_summary("nb").status is NotebookStatus.DRAFT
+
+
+def everything_stored(store: Store) -> dict[str, dict[str, str]]:
+    return {name: dict(store.table(name).texts()) for name in TABLES}

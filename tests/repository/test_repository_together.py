@@ -6,15 +6,24 @@ For processes, ``tests/together`` does the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 from made import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
-from jupyter_axon_notebooks.records import NotebookStatus, TrainingNotebook, UpdateNotebook
+from jupyter_axon_notebooks.records import (
+    NotebookStatus,
+    NotebookSummary,
+    RunStatus,
+    TrainingNotebook,
+    UpdateCheckpoint,
+    UpdateNotebook,
+    now,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -176,3 +185,113 @@ def test_a_notebook_that_is_deleted_while_it_is_saved_leaves_nothing(
 
     at_once(save, save, lambda: repository.delete("nb"))
     assert store.contents.all() == store.versions.all() == []
+
+
+def deleting_after_commit(store: Store, id: str) -> AbstractContextManager[None]:
+    """Somebody else deletes notebook ``id`` as soon as the next unit of work is committed."""
+    begin, depth = store.transaction, 0
+
+    @contextmanager
+    def transaction() -> Iterator[Any]:
+        nonlocal depth
+        depth += 1
+        try:
+            with begin() as connection:
+                yield connection
+        finally:
+            depth -= 1
+        if depth == 0 and store.notebooks.contains(doc_id=id):
+            patched.undo()
+            NotebookRepository(store).delete(id)
+
+    @contextmanager
+    def patching() -> Iterator[None]:
+        patched.setattr(store, "transaction", transaction)
+        yield
+        patched.undo()
+
+    patched = pytest.MonkeyPatch()
+    return patching()
+
+
+CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSummary]] = {
+    "update": lambda repository: repository.update("nb", UpdateNotebook(name="new", tags=["t"])),
+    "update cells": lambda repository: repository.update("nb", UpdateNotebook(cells=[code("b", "new")])),
+    "update_status": lambda repository: repository.update_status("nb", NotebookStatus.STOPPED),
+    "update_cell": lambda repository: repository.update_cell("nb", code("a", "new")),
+    "change_cell": lambda repository: repository.change_cell("nb", "a", lambda _: code("a", "new")),
+    "add_cell": lambda repository: repository.add_cell("nb", code("b", "new")),
+    "delete_cell": lambda repository: repository.delete_cell("nb", "a"),
+    "save": lambda repository: repository.save("nb", saved(code("a", "new"), code("b", "new"))),
+    "bind": lambda repository: repository.bind("nb", "/new.ipynb"),
+    "release": lambda repository: repository.release("nb"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_was_applied_is_returned_though_the_record_is_deleted_right_after(
+    change: str, repository: NotebookRepository, store: Store
+) -> None:
+    def new() -> None:
+        repository.create(
+            new_notebook(code("a", "old", "1"), id="nb", origin="o", path="/old.ipynb", name="old")
+        )
+
+    def told(changed: TrainingNotebook | NotebookSummary) -> Any:
+        shown = changed.to_json()
+        for name in ("created_at", "updated_at", "synced_at", "version_id"):
+            shown.pop(name, None)
+        shown["metadata"]["extra"].pop("axon", None)  # has times
+        return shown
+
+    new()
+    expected = told(CHANGES[change](repository))
+    repository.delete("nb")
+    new()
+    with deleting_after_commit(store, "nb"):
+        assert told(CHANGES[change](repository)) == expected
+    assert repository.find_by_id("nb") is None
+
+
+def test_what_was_created_is_returned_though_it_is_deleted_right_after(
+    repository: NotebookRepository, store: Store
+) -> None:
+    with deleting_after_commit(store, "nb"):
+        created = repository.create_saved(new_notebook(id="nb"), saved(code("a"), code("b")))
+    assert created.summary().cell_count == 2
+    assert repository.find_summary("nb") is None
+
+
+def test_a_summary_of_a_record_is_what_lists_show(repository: NotebookRepository) -> None:
+    created = repository.create_saved(new_notebook(id="nb"), saved(code("a"), code("b")))
+    assert created.summary() == repository.find_summary("nb")
+
+
+@pytest.mark.parametrize("label", ["tags", "pin", "unpin"])
+def test_labels_that_were_set_are_returned_though_all_is_deleted_right_after(
+    label: str, repository: NotebookRepository, store: Store
+) -> None:
+    repository.create(new_notebook(id="nb"))
+    made = repository.create_checkpoint(new_checkpoint("nb", {}, pinned=label == "unpin"))
+    change = UpdateCheckpoint(tags=["t"]) if label == "tags" else UpdateCheckpoint(pinned=label == "pin")
+    with deleting_after_commit(store, "nb"):
+        changed = repository.update_checkpoint(made.id, change)
+    assert (changed.tags == ["t"], changed.pinned) == (label == "tags", label == "pin")
+    assert repository.get_checkpoint(made.id) is None
+
+
+@pytest.mark.parametrize("work", ["create_run", "update_run_status", "renew_run", "create_checkpoint"])
+def test_runs_and_checkpoints_are_returned_though_all_is_deleted_right_after(
+    work: str, repository: NotebookRepository, store: Store
+) -> None:
+    repository.create(new_notebook(id="nb"))
+    run = repository.create_run("nb", id="r")
+    works: dict[str, Callable[[], Any]] = {
+        "create_run": lambda: repository.create_run("nb", id="s").id,
+        "update_run_status": lambda: repository.update_run_status(run.id, RunStatus.FAILED).id,
+        "renew_run": lambda: repository.renew_run(run.id, now()).id,
+        "create_checkpoint": lambda: repository.create_checkpoint(new_checkpoint("nb", {}, id="c")).id,
+    }
+    with deleting_after_commit(store, "nb"):
+        assert works[work]() == {"create_run": "s", "create_checkpoint": "c"}.get(work, "r")
+    assert repository.find_summary("nb") is None

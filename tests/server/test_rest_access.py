@@ -69,7 +69,7 @@ async def test_another_sites_page_gets_nothing(axon: Client) -> None:
 
 
 async def test_what_is_not_there_is_said_in_json(axon: Client) -> None:
-    for path in ("", "/", "/nowhere", "/notebooks/", "/notebooks/id/nothing"):
+    for path in ("/nowhere", "/notebooks/", "/notebooks/id/nothing"):
         for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             reply = await axon(verb, path, body=body_of(verb))
             assert (reply.status, "there is nothing at" in reply.message) == (404, True), (verb, path)

@@ -13,6 +13,8 @@ import pytest
 from served import Client
 from tornado.httpclient import HTTPRequest
 
+from jupyter_axon_notebooks.records import NewCheckpoint
+
 MIB = 1 << 20
 
 
@@ -161,3 +163,48 @@ async def test_a_state_whose_file_was_lost_can_be_put_again(axon: Client) -> Non
     assert (await axon.get(url)).status == 404
     assert (await axon.put(url, body=b"weights")).status == 201
     assert (await axon.get(url)).body == b"weights"
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("{outside}", "must lie inside one of the configured folders"),
+        ("relative/model.bin", "must lie inside one of the configured folders"),
+        ("{root}/../axon.db", "must not contain `..`"),
+        ("{root}/other/{id}/model.bin", "lies in the folder of another notebook"),
+        ("{root}/{notebook}/{id}/link/model.bin", "symbolic link"),
+        ("{root}/model.bin", "lies in no notebook's folder"),
+        ("/" + "x" * 5000, "must lie inside one of the configured folders"),
+        ("half \ud800", "got text that cannot be one"),
+    ],
+)
+async def test_a_recorded_path_that_may_not_be_served_is_refused_with_the_reason(
+    path: str, reason: str, part: str, axon: Client, jp_serverapp: Any, jp_root_dir: Path
+) -> None:
+    notebook = (await axon.created("/notebooks", {"name": "n"}))["id"]
+    services = jp_serverapp.web_app.settings["axon_services"]
+    root = Path(services.config.states_root)
+    outside = jp_root_dir / "secret.bin"
+    outside.write_text("secret")
+    for folder in (root / "other" / "c", root / notebook / "c"):
+        folder.mkdir(parents=True)
+        (folder / "model.bin").write_text("state")
+    (root / notebook / "c" / "link").symlink_to(root / "other" / "c")
+    (root / "model.bin").write_text("state")
+    given = path.format(outside=outside, root=root, notebook=notebook, id="c")
+    new = NewCheckpoint(id="c", notebook_id=notebook, epoch=0, step=0, metrics={})
+    setattr(new, f"{part}_state_path", given)
+    services.repository.create_checkpoint(new)
+
+    url = f"/notebooks/{notebook}/checkpoints/c/states/{part}"
+    refused = await axon.get(url)
+    assert (refused.status, reason in refused.message) == (409, True)
+    assert f"the {part} state of checkpoint c is not served" in refused.message
+    assert "secret" not in refused.message.replace(str(outside), "")
+    assert (await axon.get(f"{url}?download=1", headers={"If-None-Match": "*"})).status == 409
+    head = await axon("HEAD", url)
+    assert (head.status, head.body) == (409, b"")
+    assert (await axon.get(f"/notebooks/{notebook}/checkpoints/c/provenance")).status == 200
+    assert (await axon.put(url, headers={}, body=b"new")).status in (409, 201)
+    assert outside.read_text() == "secret"

@@ -9,7 +9,7 @@ export interface IShownNotebook {
   nbformat_minor: 5;
 }
 
-/** A version as a notebook of nbformat 4.5. */
+/** A version as a notebook of nbformat 4.5, of which nothing is trusted: no script in an output runs. */
 export function toNotebook(version: IVersion): IShownNotebook {
   const { kernel, language } = version.metadata;
   return {
@@ -27,7 +27,7 @@ function toCell(cell: INotebookCell): Record<string, unknown> {
   const shared = {
     id: cell.id,
     source: cell.source,
-    metadata: cell.metadata,
+    metadata: untrusted(cell.metadata),
     ...(cell.attachments === undefined ? {} : { attachments: cell.attachments })
   };
   if (cell.cell_type !== 'code') {
@@ -56,10 +56,15 @@ function toOutput(output: ICellOutput): Record<string, unknown> {
       return {
         output_type: output.output_type,
         data: output.data ?? {},
-        metadata: output.metadata ?? {},
+        metadata: untrusted(output.metadata ?? {}),
         ...(output.output_type === 'execute_result'
           ? { execution_count: output.execution_count ?? null }
           : {})
       };
   }
+}
+
+/** Metadata without the mark that makes JupyterLab run scripts: only the server may set it, and never in a record. */
+function untrusted(metadata: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(metadata).filter(([name]) => name !== 'trusted'));
 }
