@@ -83,7 +83,7 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
         if type(major) is int and 1 <= major < _NEWEST:
             content = _upgraded(content if strict else _filled(content), major)
     if strict:
-        content = canonical(content)[0]
+        content = canonical(content)
         _check_ids(content)
         _check_schema(content)
     return dict(content)

@@ -29,11 +29,11 @@ nobody knows what is above it, and all cells count as above. *A cell's last exec
 from __future__ import annotations
 
 import ast
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from ..alignment import longest_rising
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .homes import code_of, homes, plain_source
@@ -140,9 +140,9 @@ class _Seen:
         ran = [cell_id for cell_id in self._in_turn if cell_id in place]
         above = set(self._above)
         upwards = [cell_id for cell_id in ran if cell_id in above]
-        in_order = _longest_rising([place[cell_id] for cell_id in upwards])
+        in_order = {upwards[index] for index in longest_rising([place[cell_id] for cell_id in upwards])}
         for cell_id in sorted(set(ran), key=place.__getitem__):
-            if cell_id == self._training or place[cell_id] in in_order:
+            if cell_id == self._training or cell_id in in_order:
                 continue
             last = self._executions[cell_id][-1]
             yield Flag(
@@ -206,25 +206,6 @@ def _when(*runs: ExecutedCell) -> str:
 
 def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
     return [run.execution_count for run in runs if run.execution_count is not None]
-
-
-def _longest_rising(numbers: Sequence[int]) -> set[int]:
-    """The numbers of a longest strictly rising subsequence of ``numbers``; of several the one of the first numbers."""
-    # Of the rising subsequences of each length, seen from the end: the greatest beginning, negated, and its index.
-    ends: list[int] = []
-    begins: list[int] = []
-    after: list[int | None] = [None] * len(numbers)
-    for index in reversed(range(len(numbers))):
-        length = bisect_left(ends, -numbers[index])
-        after[index] = begins[length - 1] if length else None
-        ends[length : length + 1] = [-numbers[index]]
-        begins[length : length + 1] = [index]
-    rising: set[int] = set()
-    at = begins[-1] if begins else None
-    while at is not None:
-        rising.add(numbers[at])
-        at = after[at]
-    return rising
 
 
 _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)

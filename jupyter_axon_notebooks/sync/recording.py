@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import Conflict, NotFound
-from ..mapping import MappedNotebook, map_notebook, notebook_name
+from ..mapping import MappedNotebook, has_own_ids, map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
 from .embedded import EmbeddedIds
-from .files import RealFolders, embedded_id, fingerprint, has_ids, is_as_saved, is_notebook_file
+from .files import RealFolders, embedded_id, fingerprint, is_as_saved, is_notebook_file
 from .identity import Known, New, Sighting, identify
 from .queue import Save
 
@@ -128,7 +128,7 @@ class Recorder:
     ) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
-        previous = None if has_ids(content) else self._repository.find_by_id(found.id)
+        previous = None if has_own_ids(content) else self._repository.find_by_id(found.id)
         mapped = map_notebook(content, previous=previous.cells if previous is not None else ())
         return self._repository.save(found.id, _saved(mapped, seen), unless_read=is_told)
 
