@@ -159,11 +159,11 @@ def _check_texts(content: dict[str, Any]) -> None:
 def _inside(value: dict[str, Any] | list[Any], place: str, depth: int) -> Iterator[tuple[Any, str, int]]:
     if isinstance(value, list):
         for index, inner in enumerate(value):
-            yield inner, f"{place}[{index}]", depth
+            yield inner, f"{place}[{index}]"[:_LONGEST_REASON], depth
     else:
         for key, inner in value.items():
             yield key, f"{place} (a key)", depth
-            yield inner, f"{place}.{key}", depth
+            yield inner, f"{place}.{key[:_LONGEST_REASON]}"[:_LONGEST_REASON], depth
 
 
 def _check_ids(content: dict[str, Any]) -> None:
