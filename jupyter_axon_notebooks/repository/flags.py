@@ -37,7 +37,7 @@ from ..alignment import longest_rising
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .homes import code_of, homes, plain_source
-from .magics import is_harmless, is_harmless_cell, parsed, read_cell, setup_of, statement_of
+from .magics import MAX_PARSED, is_harmless, is_harmless_cell, parsed, read_cell, setup_of, statement_of
 
 
 class Saved(NamedTuple):
@@ -222,6 +222,8 @@ def _only_defines(source: str) -> bool:
     What a magic such as ``%time`` runs counts as code of the cell. Shell commands and other magics count as setup only where
     :func:`.is_harmless` recognises them, and a source too long to be parsed does not.
     """
+    if len(source) > MAX_PARSED:
+        return False
     cell = read_cell(source)
     if cell.foreign:
         return is_harmless_cell(cell)
