@@ -20,8 +20,9 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: The longest source that is parsed, in characters. The parser holds the interpreter lock for about 2 s per MB.
-MAX_PARSED: Final = 100_000
+#: The longest source that is parsed, in characters. The parser holds the interpreter lock, for a third of a second at worst: it
+#: takes quadratic time for `from a.a.a…`. A cell that is longer is data rather than code.
+MAX_PARSED: Final = 30_000
 #: Magics inside magics, as in ``%time %prun f()``.
 _MAX_NESTED: Final = 8
 #: The longest shell command that is examined; a longer one counts as one that changes something.

@@ -45,6 +45,7 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository.diff import diff, with_ids_of
 from jupyter_axon_notebooks.repository.flags import Saved, flags
+from jupyter_axon_notebooks.repository.magics import MAX_PARSED
 from jupyter_axon_notebooks.repository.script import python_of, script_of
 from jupyter_axon_notebooks.states.layout import check_id, is_temporary
 from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
@@ -141,13 +142,15 @@ def on_file(text: str) -> None:
 
 
 def on_script(text: str) -> None:
-    python_of(text, failed=True)
+    python_of(text[:MAX_PARSED], failed=True)
     script_of([ExecutedCell(source=text, execution_count=1)], text)
 
 
 def on_flags(text: str) -> None:
-    cells = [NotebookCell(id="a", source=text), NotebookCell(id="b", source="train()")]
+    cells = [NotebookCell(id="a", source=text), NotebookCell(id="c", source=text[:MAX_PARSED])]
+    cells.append(NotebookCell(id="b", source="train()"))
     runs = [ExecutedCell(source=text, execution_count=count) for count in (1, 2)]
+    runs += [ExecutedCell(source=text[:MAX_PARSED], execution_count=count) for count in (1, 2)]
     executed = [*runs, ExecutedCell(source="train()", cell_id="b", execution_count=3)]
     flags(executed, Saved(cells), Saved(cells[1:]))
 
