@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, Literal
+
+from .errors import InvalidData
 
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MISSING = object()
 
 _Path = tuple[str, ...]
+
+#: The longest name by which a nested value is listed and ranked, in characters.
+MAX_NAME: Final = 1_000
+#: Characters in the names of all values of one object that are not finite.
+_MAX_NAMES: Final = 10_000_000
 
 
 def resolve(metrics: Any, name: str) -> Any:
@@ -28,23 +35,26 @@ def resolve(metrics: Any, name: str) -> Any:
     ``{"a.b": 1, "a": {"b": 2}}`` the name ``a.b`` is 1. Paths lead through objects only,
     never into lists.
     """
-    found = _resolve(metrics, name)
+    if not isinstance(metrics, dict):
+        return None
+    if name in metrics:
+        return metrics[name]
+    found = _resolve(metrics, name, 0) if "." in name else _MISSING
     return None if found is _MISSING else found
 
 
-def _resolve(metrics: Any, name: str) -> Any:
-    if not isinstance(metrics, dict):
-        return _MISSING
-    if name in metrics:
-        return metrics[name]
-    end = name.rfind(".")
-    while end != -1:
-        head = metrics.get(name[:end], _MISSING)
-        if isinstance(head, dict):
-            found = _resolve(head, name[end + 1 :])
+def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
+    # Only beginnings as long as some key are looked up: a name may consist of a million dots.
+    lengths = set(map(len, metrics))
+    rest = len(name) - start
+    if rest in lengths and name[start:] in metrics:
+        return metrics[name[start:]]
+    for length in sorted(lengths, reverse=True):
+        end = start + length
+        if length < rest and name[end] == "." and isinstance(head := metrics.get(name[start:end]), dict):
+            found = _resolve(head, name, end + 1)
             if found is not _MISSING:
                 return found
-        end = name.rfind(".", 0, end)
     return _MISSING
 
 
@@ -76,19 +86,44 @@ def rankable_metrics(metrics: Any) -> dict[str, float]:
         return {}
     if _is_ordinary(metrics):
         return {name: float(value) for name, value in metrics.items()}
-    ranked: dict[str, float] = {}
-    for path, _ in _leaves(metrics, into_lists=False):
-        name = ".".join(path)
-        value = rankable(resolve(metrics, name))
-        if value is not None:
-            ranked[name] = value
-    return ranked
+    named = values_by_name(metrics).items()
+    return {name: number for name, value in named if (number := rankable(value)) is not None}
 
 
 def named_values(metrics: Any) -> dict[str, Any]:
     """Every value in ``metrics`` that is no container, by its name; of several of one name, the one that it stands for."""
-    names = (".".join(path) for path, _ in _leaves(metrics, into_lists=False))
-    return {name: resolve(metrics, name) for name in names if name}
+    return {name: value for name, value in values_by_name(metrics).items() if name}
+
+
+def values_by_name(metrics: Any) -> dict[str, Any]:
+    """The name of every value in ``metrics`` that is no container, with what it resolves to; an empty name is one.
+
+    Names of more than :data:`MAX_NAME` characters are left out.
+    """
+    if not isinstance(metrics, dict):
+        return {}
+    found: dict[str, Any] = {}
+    _resolve_all(metrics, "", found)
+    return {name: found[name] for name in _leaf_names(metrics, "")}
+
+
+def _leaf_names(metrics: dict[str, Any], above: str) -> Iterator[str]:
+    for key, value in metrics.items():
+        if len(above) + len(key) <= MAX_NAME:
+            if isinstance(value, dict):
+                yield from _leaf_names(value, f"{above}{key}.")
+            else:
+                yield above + key
+
+
+def _resolve_all(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> None:
+    # The longest key first, as `resolve` looks for them: the first one of a name is what the name stands for.
+    for key in sorted(metrics, key=len, reverse=True):
+        if len(above) + len(key) <= MAX_NAME:
+            value = metrics[key]
+            found.setdefault(above + key, value)
+            if isinstance(value, dict):
+                _resolve_all(value, f"{above}{key}.", found)
 
 
 def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
@@ -100,10 +135,10 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     """
     if _is_ordinary(metrics):
         return metrics, []
-    paths = [path for path, value in _leaves(metrics) if _is_nonfinite(value)]
+    paths = _bounded(path for path, value in _leaves(metrics) if _is_nonfinite(value))
     if not paths:
         return metrics, []
-    genuine = [path for path, value in _leaves(metrics) if _is_spelled(value)]
+    genuine = _bounded(path for path, value in _leaves(metrics) if _is_spelled(value))
     ambiguous = {".".join(path) for path in genuine} | {_pointer(path) for path in (*genuine, *paths)}
     names = [_pointer(path) if (name := ".".join(path)) in ambiguous else name for path in paths]
     return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
@@ -117,7 +152,8 @@ def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
     wanted = frozenset(names)
     if not wanted:
         return metrics
-    pointers = wanted & {_pointer(path) for path, value in _leaves(metrics) if _is_spelled(value)}
+    spelled = _bounded(path for path, value in _leaves(metrics) if _is_spelled(value))
+    pointers = wanted & set(map(_pointer, spelled))
     dotted = wanted - pointers
 
     def restored(path: _Path, value: Any) -> Any:
@@ -277,6 +313,19 @@ def _spell(value: Any) -> Any:
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
+
+
+def _bounded(paths: Iterable[_Path]) -> list[_Path]:
+    """``paths``, if their names take no more memory than metrics should: each repeats the keys above it."""
+    found: list[_Path] = []
+    length = 0
+    for path in paths:
+        length += sum(map(len, path))
+        if length > _MAX_NAMES:
+            reason = f"the names of values that are not finite have more than {_MAX_NAMES} characters in all"
+            raise InvalidData("$.metrics", reason)
+        found.append(path)
+    return found
 
 
 def _pointer(path: _Path) -> str:

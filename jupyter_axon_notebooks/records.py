@@ -161,16 +161,21 @@ class Record(msgspec.Struct, kw_only=True):
             raise InvalidData("$", "nested too deeply") from None
 
 
-_MESSAGE = re.compile(r"(?s)(.*) - at (?:`key` in )?`(.*)`\Z")
 _MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
+#: msgspec quotes the value that it refuses, which may be megabytes long.
+_LONGEST_REASON = 300
 
 
 def _invalid(message: str) -> InvalidData:
-    match = _MESSAGE.match(message)
-    reason, path = match.groups() if match else (message, "$")
+    reason, _, path = message.rpartition(" - at ")
+    if reason and path.endswith("`"):
+        path = path.removeprefix("`key` in ")[1:-1]
+    else:
+        reason, path = message, "$"
     if missing := _MISSING_FIELD.fullmatch(reason):
         return InvalidData(f"{path}.{missing[1]}", "required, but missing")
-    return InvalidData(path, reason[:1].lower() + reason[1:].replace("`", ""))
+    reason = reason[:1].lower() + reason[1:_LONGEST_REASON].replace("`", "")
+    return InvalidData(path, reason)
 
 
 def _plain(value: Any) -> Any:

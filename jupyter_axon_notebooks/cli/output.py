@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -48,11 +50,11 @@ def local_time(moment: datetime | None) -> str:
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
     """Each of ``ids`` as far as it takes to tell them apart, on a terminal; elsewhere they are left whole."""
-    longest = max(map(len, ids), default=0)
-    length = longest
-    if _console(sys.stdout).is_terminal:
-        lengths = range(_SHORTEST_ID, longest)
-        length = next((n for n in lengths if len({id[:n] for id in ids}) == len(set(ids))), longest)
+    if not _console(sys.stdout).is_terminal:
+        return {id: id for id in ids}
+    ordered = sorted(set(ids))
+    alike = (len(os.path.commonprefix(pair)) for pair in pairwise(ordered))  # noqa: RUF071 - no paths
+    length = max(_SHORTEST_ID, max(alike, default=0) + 1)
     return {id: id[:length] for id in ids}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .files import notebook_file_name, notebook_name, notebook_text, read_for_import, read_notebook
 from .framework import detect_framework
+from .identity import has_own_ids
 from .notebook import MappedNotebook, export_notebook, map_notebook
 from .status import cell_status, notebook_status
 from .trust import carry_trust
@@ -20,6 +21,7 @@ __all__ = [
     "cell_status",
     "detect_framework",
     "export_notebook",
+    "has_own_ids",
     "map_notebook",
     "notebook_file_name",
     "notebook_name",

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..records import CellOutput, CellType, NotebookCell
 from .content import is_json_mime
+from .notes import Notes
 from .status import cell_status
 
 #: The ``nbformat_type`` of a cell whose own type cannot be read.
@@ -131,33 +132,33 @@ def said(cell: NotebookCell) -> list[Any]:
     ]
 
 
-def cell_notes(content: Any, place: str) -> Iterator[str]:
-    """What of a cell at ``place``, a JSON path, could not be read, and how it was recorded instead."""
+def note_cell(content: Any, place: str, notes: Notes) -> None:
+    """Note what of a cell at ``place``, a JSON path, could not be read, and how it was recorded instead."""
     if not isinstance(content, dict):
-        yield f"{place}: not an object; recorded as a raw cell"
+        notes.add(place, "not an object; recorded as a raw cell")
         return
     kind = content.get("cell_type")
     if not isinstance(kind, str):
-        yield f"{place}.cell_type: not a text; recorded as a raw cell"
+        notes.add(f"{place}.cell_type", "not a text; recorded as a raw cell")
     known = kind in ("code", "markdown", "raw")
     if not isinstance(content.get("source"), str) and (known or "source" in content):
-        yield f"{place}.source: not a text; recorded as empty"
+        notes.add(f"{place}.source", "not a text; recorded as empty")
     if not isinstance(content.get("metadata"), dict):
-        yield f"{place}.metadata: not an object; recorded as empty"
+        notes.add(f"{place}.metadata", "not an object; recorded as empty")
     if not isinstance(content.get("attachments", {}), dict):
-        yield f"{place}.attachments: not an object; left out"
+        notes.add(f"{place}.attachments", "not an object; left out")
     if kind != "code":
         return
     count = content.get("execution_count")
     if count is not None and _count(count) is None:
-        yield f"{place}.execution_count: not a whole number from 0 to {_LARGEST_U32}; left out"
+        notes.add(f"{place}.execution_count", f"not a whole number from 0 to {_LARGEST_U32}; left out")
     if not isinstance(content.get("outputs"), list):
-        yield f"{place}.outputs: not a list; recorded as empty"
+        notes.add(f"{place}.outputs", "not a list; recorded as empty")
     for index, output in enumerate(_outputs(content)):
         if not isinstance(output, dict):
-            yield f"{place}.outputs[{index}]: not an object; recorded as an output of unknown type"
+            notes.add(f"{place}.outputs[{index}]", "not an object; recorded as an output of unknown type")
         elif not isinstance(output.get("output_type"), str):
-            yield f"{place}.outputs[{index}].output_type: not a text; recorded as unknown"
+            notes.add(f"{place}.outputs[{index}].output_type", "not a text; recorded as unknown")
 
 
 def outputs_of(content: Any) -> list[Any]:

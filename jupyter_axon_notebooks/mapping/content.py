@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..records import without_trust
+from .notes import Notes
 
 #: Containers inside containers, the notebook itself included. Python's recursion limit and the JSON codecs on
 #: the way stop somewhere beyond; notebooks in use stay below 30.
@@ -47,17 +48,17 @@ def _refused(cut: bool) -> None:
         raise TooDeep
 
 
-def canonical(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A copy of ``notebook`` as nbformat's version 4 reader gives it, and notes on what had to be left out.
+def canonical(notebook: Mapping[str, Any], notes: Notes | None = None) -> dict[str, Any]:
+    """A copy of ``notebook`` as nbformat's version 4 reader gives it; ``notes`` get what had to be left out.
 
     Texts split into lines are joined, transient metadata and marks of trust are gone. What is malformed stays as it is.
     """
-    notes = []
     try:
-        content = copied(dict(notebook))
+        content: dict[str, Any] = copied(dict(notebook))
     except TooDeep:
         content = copied(dict(notebook), cut=True)
-        notes.append(f"$: what is nested deeper than {MAX_DEPTH} levels is recorded as null")
+        if notes is not None:
+            notes.add("$", f"what is nested deeper than {MAX_DEPTH} levels is recorded as null")
     if isinstance(metadata := content.get("metadata"), dict):
         for key in _TRANSIENT:
             metadata.pop(key, None)
@@ -65,7 +66,7 @@ def canonical(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         for cell in cells:
             if isinstance(cell, dict):
                 _canonicalise_cell(cell)
-    return without_trust(content), notes
+    return without_trust(content)
 
 
 def _canonicalise_cell(cell: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
         if type(major) is int and 1 <= major < _NEWEST:
             content = _upgraded(content if strict else _filled(content), major)
     if strict:
-        content = canonical(content)[0]
+        content = canonical(content)
         _check_ids(content)
         _check_schema(content)
     return dict(content)
@@ -184,11 +184,11 @@ def _check_texts(content: dict[str, Any]) -> None:
 def _inside(value: dict[str, Any] | list[Any], place: str, depth: int) -> Iterator[tuple[Any, str, int]]:
     if isinstance(value, list):
         for index, inner in enumerate(value):
-            yield inner, f"{place}[{index}]", depth
+            yield inner, f"{place}[{index}]"[:_LONGEST_REASON], depth
     else:
         for key, inner in value.items():
             yield key, f"{place} (a key)", depth
-            yield inner, f"{place}.{key}", depth
+            yield inner, f"{place}.{key[:_LONGEST_REASON]}"[:_LONGEST_REASON], depth
 
 
 def _check_ids(content: dict[str, Any]) -> None:

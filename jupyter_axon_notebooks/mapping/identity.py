@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeGuard
 
+from ..alignment import Pair, align, pair_equal
 from ..records import NotebookCell
+from .notes import Notes, listed
 
 _VALID = re.compile(r"[a-zA-Z0-9-_]{1,64}")
-#: Cells named in one note; a notebook of thousands without ids must not make a note of thousands.
-_NAMED_IN_NOTE = 5
 
 #: What a cell is known by: its id if the file gives it one, ``(id,)``, else ``(type, source)``.
 _Key = tuple[str, ...]
@@ -22,6 +21,15 @@ _Key = tuple[str, ...]
 def is_valid_id(value: Any) -> TypeGuard[str]:
     """Whether nbformat allows ``value`` as a cell's id."""
     return isinstance(value, str) and _VALID.fullmatch(value) is not None
+
+
+def has_own_ids(notebook: Mapping[str, Any]) -> bool:
+    """Whether all cells of a notebook have ids that a record can take over, so that it needs none of its previous ones."""
+    cells = notebook.get("cells")
+    if not isinstance(cells, list):
+        return False
+    ids = [cell.get("id") if isinstance(cell, dict) else None for cell in cells]
+    return all(map(is_valid_id, ids)) and len(set(ids)) == len(ids)
 
 
 def derived_id(taken: Iterable[str], *parts: str) -> str:
@@ -39,36 +47,50 @@ def derived_id(taken: Iterable[str], *parts: str) -> str:
 
 
 def cell_ids(
-    cells: Sequence[Any], previous: Sequence[NotebookCell], *, required: bool, notes: list[str]
+    cells: Sequence[Any], previous: Sequence[NotebookCell], *, required: bool, notes: Notes
 ) -> list[str]:
     """An id for each of a notebook's ``cells`` (as content): unique, and valid for nbformat.
 
     A cell's own id is kept if it is valid and no earlier cell has it. The others take the ids of the cells
     they were in ``previous``: first those that did not change, then by position between the same neighbours. What
-    is left gets ids derived from type and source. ``required`` is whether the format asks for ids; if so, what is
-    wrong with them goes into ``notes``.
+    is left gets ids derived from an id that is not valid, or else from type and source. This takes near-linear time,
+    however much is alike. ``required`` is whether the format asks for ids; if so, what is wrong with them goes into ``notes``.
     """
     own = [cell.get("id") if isinstance(cell, dict) else None for cell in cells]
     first: dict[str, int] = {}
     for index, given in enumerate(own):
-        if is_valid_id(given):
+        if isinstance(given, str):
             first.setdefault(given, index)
-    kept: list[str | None] = [
-        given if is_valid_id(given) and first[given] == index else None for index, given in enumerate(own)
-    ]
+    kept: list[str | None] = [None] * len(own)
+    refused: dict[int, str] = {}
+    for given, index in first.items():
+        if is_valid_id(given):
+            kept[index] = given
+        else:
+            refused[index] = given
     if None in kept:
-        ids = _completed(kept, [_key(cell) for cell in cells], previous)
+        ids = _completed(kept, refused, [_key(cell) for cell in cells], previous)
     else:
         ids = [given for given in kept if given is not None]
     if required:
-        notes.extend(_notes(own, first, ids))
+        _note(own, first, ids, notes)
     return ids
 
 
 def _completed(
-    kept: Sequence[str | None], keys: Sequence[_Key], previous: Sequence[NotebookCell]
+    kept: list[str | None],
+    refused: Mapping[int, str],
+    keys: Sequence[_Key],
+    previous: Sequence[NotebookCell],
 ) -> list[str]:
     named = {given for given in kept if given is not None}
+    # An id that nbformat refuses is not used, but a cell can be known by the one that was made of it.
+    there = {cell.id for cell in previous}
+    for index, given in refused.items():
+        made = derived_id((), given)
+        if made in there and made not in named:
+            kept[index] = made
+            named.add(made)
     before: list[_Key] = [
         (cell.id,) if cell.id in named else (cell.nbformat_type or cell.cell_type.value, cell.source)
         for cell in previous
@@ -84,9 +106,9 @@ def _completed(
     taken = named.union(cell.id for cell in previous)
     seen: Counter[_Key] = Counter()
     ids: list[str] = []
-    for index, (given, key) in enumerate(zip(kept, keys, strict=True)):
-        if (cell_id := given or carried.get(index)) is None:
-            cell_id = derived_id(taken, *key, str(seen[key]))
+    for index, (usable, key) in enumerate(zip(kept, keys, strict=True)):
+        if (cell_id := usable or carried.get(index)) is None:
+            cell_id = derived_id(taken, *((refused[index],) if index in refused else (*key, str(seen[key]))))
             taken.add(cell_id)
         seen[key] += 1
         ids.append(cell_id)
@@ -100,51 +122,62 @@ def _key(cell: Any) -> _Key:
     return kind if isinstance(kind, str) else "raw", source if isinstance(source, str) else ""
 
 
-def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> Iterator[tuple[int, int]]:
-    """Pairs of places that hold the same cell, each place in one pair at most."""
-    # Almost every save changes one stretch, and matching is quadratic where many cells are alike.
-    start = 0
-    while start < min(len(before), len(after)) and before[start] == after[start]:
-        yield start, start
-        start += 1
-    end = 0
-    while end < min(len(before), len(after)) - start and before[-1 - end] == after[-1 - end]:
-        yield len(before) - 1 - end, len(after) - 1 - end
-        end += 1
-    old, new = before[start : len(before) - end], after[start : len(after) - end]
-    for tag, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
-            yield from zip(range(start + i1, start + i2), range(start + j1, start + j2), strict=True)
-        elif tag == "replace":
-            yield from _by_position(
-                before, after, range(start + i1, start + i2), range(start + j1, start + j2)
-            )
+def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> list[Pair]:
+    """Pairs of places that hold the same cell, each place in one pair at most.
+
+    Cells that did not change go first, also where they moved; the others go by position between unchanged neighbours.
+    """
+    unchanged = align(before, after)
+    then, now = {i for i, _ in unchanged}, {j for _, j in unchanged}
+    moved = pair_equal(
+        before,
+        after,
+        [i for i in range(len(before)) if i not in then],
+        [j for j in range(len(after)) if j not in now],
+    )
+    then.update(i for i, _ in moved)
+    now.update(j for _, j in moved)
+    edited: list[Pair] = []
+    last = (-1, -1)
+    for i, j in [*unchanged, (len(before), len(after))]:
+        olds = [index for index in range(last[0] + 1, i) if index not in then and len(before[index]) == 2]
+        news = [index for index in range(last[1] + 1, j) if index not in now and len(after[index]) == 2]
+        edited.extend(_by_position(before, after, olds, news))
+        last = i, j
+    return unchanged + moved + edited
 
 
 def _by_position(
-    before: Sequence[_Key], after: Sequence[_Key], then: Iterable[int], now: Iterable[int]
-) -> Iterator[tuple[int, int]]:
+    before: Sequence[_Key], after: Sequence[_Key], olds: Sequence[int], news: Sequence[int]
+) -> Iterator[Pair]:
     """Pairs in order, those of one type first: a text put in above an edited code cell is not that cell."""
-    old = [index for index in then if len(before[index]) == 2]
-    new = [index for index in now if len(after[index]) == 2]
+    waiting: dict[str, deque[int]] = {}
+    for index in olds:
+        waiting.setdefault(before[index][0], deque()).append(index)
     left = []
-    for index in new:
-        match = next((other for other in old if before[other][0] == after[index][0]), None)
-        if match is None:
-            left.append(index)
+    for index in news:
+        if alike := waiting.get(after[index][0]):
+            yield alike.popleft(), index
         else:
-            old.remove(match)
-            yield match, index
-    yield from zip(old, left)  # noqa: B905  # one of them may be longer
+            left.append(index)
+    rest = sorted(index for indexes in waiting.values() for index in indexes)
+    yield from zip(rest, left)  # noqa: B905  # one of them may be longer
 
 
-def _notes(own: Sequence[Any], first: dict[str, int], ids: Sequence[str]) -> Iterator[str]:
-    missing = [index for index, given in enumerate(own) if given is None]
+def _note(own: Sequence[Any], first: dict[str, int], ids: Sequence[str], notes: Notes) -> None:
+    missing = [str(index) for index, given in enumerate(own) if given is None]
     if missing:
-        named = ", ".join(map(str, missing[:_NAMED_IN_NOTE]))
-        more = f" and {len(missing) - _NAMED_IN_NOTE} more" if len(missing) > _NAMED_IN_NOTE else ""
-        yield f"$.cells: no id in cell {named}{more}; recorded with made ids"
+        notes.add("$.cells", f"no id in cell {listed(missing, len(missing))}; recorded with made ids")
     for index, (given, recorded) in enumerate(zip(own, ids, strict=True)):
-        if given is not None and given != recorded:
-            reason = f"already the id of cell {first[given]}" if is_valid_id(given) else "not a valid cell id"
-            yield f"$.cells[{index}].id: {str(given)[:80]!r} is {reason}; recorded as {recorded!r}"
+        if given is None or given == recorded:
+            continue
+        if is_valid_id(given):
+            reason, kind = f"already the id of cell {first[given]}", "already the id of an earlier cell"
+        else:
+            reason = kind = "not a valid cell id"
+        shown = repr(given[:80]) if isinstance(given, str) else f"a value of type {type(given).__name__}"
+        notes.add(
+            f"$.cells[{index}].id",
+            f"{shown} is {reason}; recorded as {recorded!r}",
+            kind=f"{kind}; recorded with made ids",
+        )

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from ..records import NotebookCell, NotebookMetadata, NotebookStatus, without_trust
 from .cell import (
     cell_content,
-    cell_notes,
     cell_record,
+    note_cell,
     output_content,
     output_record,
     outputs_of,
@@ -19,6 +19,7 @@ from .cell import (
 from .content import canonical, copied, same
 from .framework import detect_framework
 from .identity import cell_ids, derived_id, is_valid_id
+from .notes import Notes
 from .status import notebook_status
 
 #: The newest version of the format; records made through the API are exported in it.
@@ -29,7 +30,7 @@ _OWN_KEYS = frozenset({"cells", "metadata", "nbformat", "nbformat_minor"})
 class MappedNotebook(NamedTuple):
     """What a record takes from a notebook.
 
-    ``notes`` say what could not be read and how it was recorded instead; they are in
+    ``notes`` say what could not be read and how it was recorded instead, one for each kind of fault; they are in
     ``metadata.extra["axon"]["notes"]`` as well, where there are any.
     """
 
@@ -52,13 +53,12 @@ def map_notebook(notebook: Mapping[str, Any], *, previous: Sequence[NotebookCell
     previous : sequence of NotebookCell
         The cells the record had before. Cells that have no id of their own keep the one they had there.
     """
+    notes = Notes()
     if not isinstance(notebook, Mapping):
-        notebook, notes = {}, ["$: not an object; recorded as an empty notebook"]
-    else:
-        notes = []
-    content, cut = canonical(notebook)
-    notes += cut
-    notes += _top_notes(content)
+        notes.add("$", "not an object; recorded as an empty notebook")
+        notebook = {}
+    content = canonical(notebook, notes)
+    _note_top(content, notes)
     contents = content["cells"] if isinstance(content.get("cells"), list) else []
     minor = content.get("nbformat_minor")
     ids = cell_ids(contents, previous, required=_has_ids(minor), notes=notes)
@@ -68,7 +68,7 @@ def map_notebook(notebook: Mapping[str, Any], *, previous: Sequence[NotebookCell
     for index, (cell_id, original) in enumerate(zip(ids, contents, strict=True)):
         cell = cell_record(original, cell_id)
         cells.append(cell)
-        notes.extend(cell_notes(original, f"$.cells[{index}]"))
+        note_cell(original, f"$.cells[{index}]", notes)
         frame = without_outputs(original)
         if not same(_frame(cell, cell_id, minor), frame):
             kept_cells[cell_id] = frame
@@ -88,14 +88,15 @@ def map_notebook(notebook: Mapping[str, Any], *, previous: Sequence[NotebookCell
     kept = {"other": other, "cells": kept_cells, "outputs": kept_outputs}
     rebuild.update((name, value) for name, value in kept.items() if value)
     kernel, language, tags = _described(content.get("metadata"))
+    texts = notes.texts()
     metadata = NotebookMetadata(
         kernel=kernel,
         language=language,
         framework=detect_framework(cells),
         tags=tags,
-        extra={"nbformat": rebuild, **({"axon": {"notes": list(notes)}} if notes else {})},
+        extra={"nbformat": rebuild, **({"axon": {"notes": list(texts)}} if texts else {})},
     )
-    return MappedNotebook(cells, metadata, notebook_status(cells), notes)
+    return MappedNotebook(cells, metadata, notebook_status(cells), texts)
 
 
 def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> dict[str, Any]:
@@ -174,10 +175,16 @@ def _exported_ids(cells: Sequence[NotebookCell]) -> list[str]:
 
 
 def _described(metadata: Any) -> tuple[str | None, str | None, list[str]]:
-    """The kernel's name, the language and the tags that a notebook's metadata tell."""
+    """The kernel's name, the language and the tags that a notebook's metadata tell.
+
+    A kernel writes ``language_info`` when it starts; a notebook that has not run yet may have the language of its kernelspec alone.
+    """
     metadata = _dict(metadata)
-    kernel = _dict(metadata.get("kernelspec")).get("name")
+    kernelspec = _dict(metadata.get("kernelspec"))
+    kernel = kernelspec.get("name")
     language = _dict(metadata.get("language_info")).get("name")
+    if not isinstance(language, str):
+        language = kernelspec.get("language")
     tags = metadata.get("tags")
     return (
         kernel if isinstance(kernel, str) else None,
@@ -191,40 +198,39 @@ def _exported_metadata(metadata: NotebookMetadata, original: Any) -> Any:
     kernel, language, tags = _described(original)
     if (kernel, language, tags) == (metadata.kernel, metadata.language, metadata.tags):
         return original
-    # What else the file says of a kernel or a language is not true of another one.
-    changes: list[tuple[str, bool, Any]] = [
-        (
-            "kernelspec",
-            kernel != metadata.kernel,
-            metadata.kernel is not None and {"name": metadata.kernel, "display_name": metadata.kernel},
-        ),
-        (
-            "language_info",
-            language != metadata.language,
-            metadata.language is not None and {"name": metadata.language},
-        ),
-        ("tags", tags != metadata.tags, metadata.tags),
-    ]
     exported = dict(_dict(original))
-    for key, changed, value in changes:
-        if changed and value:
-            exported[key] = value
-        elif changed:
-            exported.pop(key, None)
+    # What else the file says of a kernel or a language is not true of another one.
+    if kernel != metadata.kernel:
+        named = (
+            None if metadata.kernel is None else {"name": metadata.kernel, "display_name": metadata.kernel}
+        )
+        _replace(exported, "kernelspec", named)
+    if _described(exported)[1] != metadata.language:
+        named = None if metadata.language is None else {"name": metadata.language}
+        _replace(exported, "language_info", named)
+        if named is None and "language" in (kernelspec := _dict(exported.get("kernelspec"))):
+            exported["kernelspec"] = {key: kernelspec[key] for key in kernelspec if key != "language"}
+    if tags != metadata.tags:
+        _replace(exported, "tags", metadata.tags)
     return exported
 
 
-def _top_notes(content: dict[str, Any]) -> list[str]:
-    notes = []
+def _replace(metadata: dict[str, Any], key: str, value: Any) -> None:
+    if value:
+        metadata[key] = value
+    else:
+        metadata.pop(key, None)
+
+
+def _note_top(content: dict[str, Any], notes: Notes) -> None:
     if content.get("nbformat") != _MAJOR:
-        notes.append(f"$.nbformat: not {_MAJOR}; read as if it were")
+        notes.add("$.nbformat", f"not {_MAJOR}; read as if it were")
     if not _is_number(content.get("nbformat_minor")):
-        notes.append("$.nbformat_minor: not a number; cells are taken to have no ids")
+        notes.add("$.nbformat_minor", "not a number; cells are taken to have no ids")
     if not isinstance(content.get("metadata"), dict):
-        notes.append("$.metadata: not an object; recorded as empty")
+        notes.add("$.metadata", "not an object; recorded as empty")
     if not isinstance(content.get("cells"), list):
-        notes.append("$.cells: not a list; recorded as empty")
-    return notes
+        notes.add("$.cells", "not a list; recorded as empty")
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..provenance import (
     MetricChange,
 )
 from ..records import CellChange, NotebookCell, NotebookCheckpoint
-from .diff import diff
+from .diff import diff, with_ids_of
 from .homes import code_of, homes, plain_source
 
 _SURROUNDINGS = ("python", "implementation", "platform", "cuda", "cudnn", "driver")
@@ -45,13 +45,14 @@ def diff_checkpoints(
 def _saved_changes(before: CheckpointProvenance, after: CheckpointProvenance) -> list[CellChange]:
     if before.version is None or after.version is None:
         return []
-    return diff(before.version.cells, after.version.cells)
+    return diff(with_ids_of(before.version.cells, after.version.cells), after.version.cells)
 
 
 def _executed_changes(before: CheckpointProvenance, after: CheckpointProvenance) -> list[CellChange]:
+    was, became = _last_executions(before), _last_executions(after)
     return [
         change
-        for change in diff(_last_executions(before), _last_executions(after))
+        for change in diff(with_ids_of(was, became), became)
         if change.change != "changed" or plain_source(change.before or "") != plain_source(change.after or "")
     ]
 

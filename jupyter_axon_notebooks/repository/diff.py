@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from ..alignment import align, longest_rising, pair_equal
 from ..records import CellChange, NotebookCell
+from .homes import plain_source
 
 
 def diff(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellChange]:
@@ -21,8 +21,37 @@ def diff(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[
         for cell in before
         if cell.id not in new
     ]
-    staying = _in_place([i for i in old if i in new], [i for i in new if i in old])
+    places = {cell_id: place for place, cell_id in enumerate(old)}
+    shared = [cell_id for cell_id in new if cell_id in old]
+    staying = {shared[index] for index in longest_rising([places[cell_id] for cell_id in shared])}
     return removed + list(_changes(old, new, staying))
+
+
+def with_ids_of(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[NotebookCell]:
+    """Return ``before`` with the ids that its cells have in ``after``, which may be of another notebook.
+
+    A cell whose id ``after`` does not have takes that of a cell with the same source, white space at line ends and blank lines aside.
+    """
+    ids, later = {cell.id for cell in before}, {cell.id for cell in after}
+    old = [index for index, cell in enumerate(before) if cell.id not in later]
+    new = [cell for cell in after if cell.id not in ids]
+    keys = [(before[index].cell_type, plain_source(before[index].source)) for index in old]
+    others = [(cell.cell_type, plain_source(cell.source)) for cell in new]
+    pairs = align(keys, others)
+    aligned, taken = {i for i, _ in pairs}, {j for _, j in pairs}
+    pairs += pair_equal(
+        keys,
+        others,
+        [i for i in range(len(old)) if i not in aligned],
+        [j for j in range(len(new)) if j not in taken],
+    )
+    found = {old[i]: new[j].id for i, j in pairs}
+    return [
+        NotebookCell(id=found[index], cell_type=cell.cell_type, source=cell.source)
+        if index in found
+        else cell
+        for index, cell in enumerate(before)
+    ]
 
 
 def _changes(
@@ -36,8 +65,3 @@ def _changes(
             yield CellChange(cell_id=cell_id, change="changed", before=was.source, after=cell.source)
         elif cell_id not in staying:
             yield CellChange(cell_id=cell_id, change="moved", before=was.source, after=cell.source)
-
-
-def _in_place(before: list[str], after: list[str]) -> set[str]:
-    blocks: Iterable[Any] = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-    return {cell_id for block in blocks for cell_id in before[block.a : block.a + block.size]}

@@ -18,7 +18,8 @@ nobody knows what is above it, and all cells count as above. *A cell's last exec
     said below, counts by whichever of its executions is in order.
 ``rerun``
     A cell was executed more than once, so that what earlier executions left may matter. One that only imports, defines and
-    sets up the notebook, and was the same each time, is not counted.
+    sets up the notebook, and was the same each time, is not counted. ``%matplotlib`` and ``!pip install`` set up the notebook;
+    ``!python make_data.py``, ``%run`` and ``%cd`` do more.
 ``deleted``
     A cell was executed that is in the notebook no more.
 ``not_run``
@@ -28,15 +29,15 @@ nobody knows what is above it, and all cells count as above. *A cell's last exec
 from __future__ import annotations
 
 import ast
-import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from ..alignment import longest_rising
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .homes import code_of, homes, plain_source
+from .magics import MAX_PARSED, is_harmless, is_harmless_cell, parsed, read_cell, setup_of, statement_of
 
 
 class Saved(NamedTuple):
@@ -139,9 +140,9 @@ class _Seen:
         ran = [cell_id for cell_id in self._in_turn if cell_id in place]
         above = set(self._above)
         upwards = [cell_id for cell_id in ran if cell_id in above]
-        in_order = _longest_rising([place[cell_id] for cell_id in upwards])
+        in_order = {upwards[index] for index in longest_rising([place[cell_id] for cell_id in upwards])}
         for cell_id in sorted(set(ran), key=place.__getitem__):
-            if cell_id == self._training or place[cell_id] in in_order:
+            if cell_id == self._training or cell_id in in_order:
                 continue
             last = self._executions[cell_id][-1]
             yield Flag(
@@ -207,28 +208,6 @@ def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
     return [run.execution_count for run in runs if run.execution_count is not None]
 
 
-def _longest_rising(numbers: Sequence[int]) -> set[int]:
-    """The numbers of a longest strictly rising subsequence of ``numbers``; of several the one of the first numbers."""
-    # Of the rising subsequences of each length, seen from the end: the greatest beginning, negated, and its index.
-    ends: list[int] = []
-    begins: list[int] = []
-    after: list[int | None] = [None] * len(numbers)
-    for index in reversed(range(len(numbers))):
-        length = bisect_left(ends, -numbers[index])
-        after[index] = begins[length - 1] if length else None
-        ends[length : length + 1] = [-numbers[index]]
-        begins[length : length + 1] = [index]
-    rising: set[int] = set()
-    at = begins[-1] if begins else None
-    while at is not None:
-        rising.add(numbers[at])
-        at = after[at]
-    return rising
-
-
-_HARMLESS_MAGIC = re.compile(
-    r"^[ \t]*(?:%(?:matplotlib|load_ext|reload_ext|autoreload|config|pip|conda)\b|!).*$", re.MULTILINE
-)
 _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)
 
 
@@ -238,15 +217,30 @@ def _may_run_again(runs: Sequence[ExecutedCell]) -> bool:
 
 
 def _only_defines(source: str) -> bool:
-    """Whether running it again leaves things as they are: it only imports, defines and sets up the notebook."""
-    try:
-        body = ast.parse(_HARMLESS_MAGIC.sub("", source)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    """Whether running it again leaves things as they are: it only imports, defines and sets up the notebook.
+
+    What a magic such as ``%time`` runs counts as code of the cell. Shell commands and other magics count as setup only where
+    :func:`.is_harmless` recognises them, and a source too long to be parsed does not.
+    """
+    if len(source) > MAX_PARSED:
         return False
-    return all(
+    cell = read_cell(source)
+    if cell.foreign:
+        return is_harmless_cell(cell)
+    lines = [setup_of(head) or "" for head in cell.heads]
+    for line in cell.lines:
+        if isinstance(line, str):
+            lines.append(line)
+            continue
+        statement = statement_of(line)
+        if statement is None and not is_harmless(line):
+            return False
+        lines.append(line.indent + ("pass" if statement is None else statement))
+    tree = parsed("\n".join(lines))
+    return isinstance(tree, ast.Module) and all(
         isinstance(statement, _DEFINING)
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        for statement in body
+        for statement in tree.body
     )
 
 

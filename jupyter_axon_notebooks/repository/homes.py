@@ -6,6 +6,7 @@ or not at all (nbclient, papermill). So ids go first, and equal sources come aft
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
 from ..provenance import ExecutedCell
@@ -52,23 +53,28 @@ def _find_by_source(
 
     What a front end gives one id is one cell, and not another one that has been found already.
     """
-    standing: dict[str, list[str]] = {}
-    for cell_id, source in notebook.items():
-        standing.setdefault(source, []).append(cell_id)
     order = {cell_id: place for place, cell_id in enumerate(notebook)}
+    cells = list(notebook)
+    standing: dict[str, list[int]] = {}
+    for place, source in enumerate(notebook.values()):
+        standing.setdefault(source, []).append(place)
     named = {cell.cell_id: at for cell, at in zip(executed, found, strict=True) if cell.cell_id and at}
     taken = {at for at in found if at is not None}
+    free = {source: [one for one in places if cells[one] not in taken] for source, places in standing.items()}
     last = -1
     for index, cell in enumerate(executed):
         at = found[index] or named.get(cell.cell_id or "")
         if at is None:
-            equal = standing.get(plain_source(cell.source), [])
-            free = [cell_id for cell_id in equal if cell_id not in taken]
-            candidates = free if free or cell.cell_id is not None else equal
-            below = [cell_id for cell_id in candidates if order[cell_id] > last]
-            at = next(iter(below or candidates), None)
+            source = plain_source(cell.source)
+            equal = free.get(source) or ([] if cell.cell_id is not None else standing.get(source, []))
+            if equal:
+                below = bisect_right(equal, last)
+                at = cells[equal[below if below < len(equal) else 0]]
         if at is not None:
             found[index] = at
+            if at in order and at not in taken:
+                places = free[notebook[at]]
+                del places[bisect_left(places, order[at])]
             taken.add(at)
             if cell.cell_id is not None:
                 named[cell.cell_id] = at

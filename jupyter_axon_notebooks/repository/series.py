@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..metrics import resolve, restore_nonfinite, spell_nonfinite
+from ..metrics import resolve, restore_nonfinite, spell_nonfinite, values_by_name
 from ..records import Record, RunStatus, TrainingRun
 from ..store import Store
 from ..store.codec import decode
@@ -152,7 +152,7 @@ def _named(metrics: Any) -> dict[str, Any]:
     """The values in ``metrics`` by their names; paths lead through objects only."""
     named: dict[str, Any] = {}
     if not _gather(metrics, "", named):
-        return {name: resolve(metrics, name) for name in named}
+        return values_by_name(metrics)
     return named
 
 

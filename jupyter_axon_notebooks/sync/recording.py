@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import Conflict, NotFound
-from ..mapping import MappedNotebook, map_notebook, notebook_name
+from ..mapping import MappedNotebook, has_own_ids, map_notebook, notebook_name
 from ..records import NewNotebook, NotebookCell, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
 from .embedded import EmbeddedIds
-from .files import RealFolders, embedded_id, fingerprint, has_ids, is_as_saved, is_notebook_file
+from .files import RealFolders, embedded_id, fingerprint, is_as_saved, is_notebook_file
 from .identity import Known, New, Sighting, identify
 from .queue import Save
 
@@ -143,7 +143,7 @@ class Recorder:
     ) -> NotebookSummary:
         if found.moved:
             self._repository.bind(found.id, seen.path)
-        if previous is None and not has_ids(content):
+        if previous is None and not has_own_ids(content):
             known = self._repository.find_by_id(found.id, outputs=False)
             previous = None if known is None else known.cells
         mapped = map_notebook(content, previous=previous or ())

@@ -34,7 +34,7 @@ Ended = Callable[[BaseException | None], None]
 #: The largest script whose source is recorded, in bytes.
 MAX_SCRIPT = 16 << 20
 _ATTRIBUTE = "_axon_recorder"
-_HISTORY_NAME = re.compile(r"_i([0-9]+)")
+_HISTORY_NAME = re.compile(r"_i([0-9]{1,9})", re.ASCII)
 
 
 class Execution(NamedTuple):
@@ -188,7 +188,7 @@ class _Recorder:
 
     def _last_count(self) -> int:
         """The count of the newest input: IPython names it ``_i7``, and differs between versions in all else."""
-        names = (_HISTORY_NAME.fullmatch(name) for name in list(self._shell.user_ns))
+        names = (_HISTORY_NAME.fullmatch(name) for name in list(self._shell.user_ns) if isinstance(name, str))
         return max((int(name[1]) for name in names if name), default=0)
 
     def _asked_for(self) -> str | None:

@@ -117,5 +117,5 @@ def test_the_script_of_a_checkpoint_runs(axon: Axon, checkpoints: NotebookReposi
     assert axon("export", "--checkpoint", "aaaa", "--script").stdout == "train.py\n"
     assert runpy.run_path("train.py")["rate"] == 1
     assert Path("train.py").read_text() == (
-        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\n# %time math.sqrt(rate)\n"
+        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\nmath.sqrt(rate)  # %time\n"
     )

@@ -231,6 +231,38 @@ def test_where_nobody_knows_what_was_executed_versions_are_compared(
     )
 
 
+def test_cells_of_two_notebooks_are_compared_by_source(repository: NotebookRepository, notebook: str) -> None:
+    repository.create(new_notebook(id="other"))
+    sources = ["import torch", "x = 1", "fit(x)", "import torch"]
+    cells = [
+        ExecutedCell(source=source, cell_id=f"a{at}", execution_count=at) for at, source in enumerate(sources)
+    ]
+    one = checkpoint(repository, repository.put_provenance("nb", cells, ENVIRONMENT))
+    sources = ["import torch  \n", "x = 2", "import torch", "fit(x)"]
+    cells = [
+        ExecutedCell(source=source, cell_id=f"b{at}", execution_count=at) for at, source in enumerate(sources)
+    ]
+    provenance_id = repository.put_provenance("other", cells, ENVIRONMENT)
+    other = repository.create_checkpoint(new_checkpoint("other", provenance_id=provenance_id)).id
+    assert repository.diff_checkpoints(one, other).sources == [
+        CellChange(cell_id="c1", change="removed", before="x = 1"),
+        CellChange(cell_id="b1", change="added", after="x = 2"),
+        CellChange(cell_id="b3", change="moved", before="fit(x)", after="fit(x)"),
+    ]
+
+
+def test_saved_cells_of_two_notebooks_are_compared_by_source(
+    repository: NotebookRepository, notebook: str
+) -> None:
+    repository.create(new_notebook(code("d1", "import torch"), code("d2", "x = 1"), id="other"))
+    one = checkpoint(repository, None)
+    other = repository.create_checkpoint(new_checkpoint("other")).id
+    added = CellChange(cell_id="d1", change="added", after="import torch")
+    assert repository.diff_checkpoints(one, other).sources == [added]
+    removed = CellChange(cell_id="d1", change="removed", before="import torch")
+    assert repository.diff_checkpoints(other, one).sources == [removed]
+
+
 def test_a_dump_carries_it(
     repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
 ) -> None:

@@ -196,6 +196,20 @@ def test_cells_without_ids_keep_the_ids_they_were_given(
     assert [cell.id for cell in second.cells[1:]] == [cell.id for cell in first.cells]
 
 
+@pytest.mark.parametrize("id", ["my cell", "x" * 65, ""])
+def test_an_edit_of_a_cell_whose_id_nbformat_refuses_is_a_change_of_it(
+    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, id: str
+) -> None:
+    path = tmp_path / "a.ipynb"
+    for sources in (("a", "b"), ("a", "edited")):
+        content = notebook(*sources)
+        content["cells"][1]["id"] = id
+        record = sync.sync_file(str(write(path, content)), "ada").id
+    after, before = repository.list_versions(record)
+    [change] = repository.diff_versions(record, before.id, after.id)
+    assert (change.change, change.before, change.after) == ("changed", "b", "edited")
+
+
 def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
     sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:

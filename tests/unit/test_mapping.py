@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import random
 from typing import Any
 
 import nbformat
@@ -22,6 +23,7 @@ from jupyter_axon_notebooks.mapping import (
     cell_status,
     detect_framework,
     export_notebook,
+    has_own_ids,
     map_notebook,
     notebook_name,
     notebook_status,
@@ -356,6 +358,40 @@ def test_a_removed_kernel_leaves_the_file(odd: MappedNotebook) -> None:
     assert exported(odd)["metadata"] == {"tags": ["a"], "title": "T"}
 
 
+@pytest.mark.parametrize(
+    ("metadata", "language"),
+    [
+        ({"kernelspec": {"name": "ir", "language": "R"}}, "R"),
+        ({"kernelspec": {"name": "ir", "language": "R"}, "language_info": {}}, "R"),
+        ({"kernelspec": {"name": "ir", "language": "R"}, "language_info": {"name": None}}, "R"),
+        ({"kernelspec": {"name": "ir", "language": "R"}, "language_info": {"name": ["R"]}}, "R"),
+        ({"kernelspec": {"name": "ir", "language": "R"}, "language_info": ["R"]}, "R"),
+        ({"kernelspec": {"name": "ir", "language": "R"}, "language_info": {"name": "r"}}, "r"),
+        ({"kernelspec": {"language": "R"}}, "R"),
+        ({"kernelspec": {"name": "ir", "language": {"name": "R"}}}, None),
+        ({"kernelspec": "R"}, None),
+        ({"kernelspec": {"name": "ir"}}, None),
+    ],
+)
+def test_a_notebook_that_has_not_run_has_the_language_of_its_kernel(
+    metadata: dict[str, Any], language: str | None
+) -> None:
+    content = notebook(metadata=metadata)
+    assert map_notebook(content).metadata.language == language
+    assert round_trip(content) == content
+
+
+@pytest.mark.parametrize("language", [None, "", "julia", "R"])
+@pytest.mark.parametrize("kernel", [None, "", "other", "ir"])
+def test_a_language_that_the_kernel_gave_can_be_edited(kernel: str | None, language: str | None) -> None:
+    kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
+    mapped = map_notebook(notebook(metadata={"kernelspec": kernelspec, "title": "T"}))
+    mapped.metadata.kernel, mapped.metadata.language = kernel, language
+    again = map_notebook(exported(mapped)).metadata
+    assert (again.kernel, again.language) == (kernel, language)
+    assert exported(mapped)["metadata"]["title"] == "T"
+
+
 # Records made through the API alone
 
 
@@ -521,6 +557,22 @@ def test_a_missing_id_is_noted_and_comes_back_missing() -> None:
     assert round_trip(content) == content
 
 
+def test_a_fault_in_many_places_makes_one_short_note() -> None:
+    broken = code(metadata=[], attachments=[], execution_count=-1, outputs=["a", {}] * 50)
+    content = notebook(
+        *({**broken, "id": f"a{index % 500}"} for index in range(1000)),
+        *({**code(metadata=[]), "id": kind} for kind in ["my cell", "x" * 65, "", 7] * 100),
+        *["no cell"] * 1000,
+    )
+    mapped = map_notebook(content)
+    assert len(mapped.notes) < 15
+    assert max(map(len, mapped.notes)) < 300
+    assert mapped.metadata.extra["axon"] == {"notes": mapped.notes}
+    outputs = ", ".join(f"$.cells[0].outputs[{index}]" for index in range(0, 10, 2))
+    reason = "not an object; recorded as an output of unknown type"
+    assert f"{outputs} and 49995 more: {reason}" in mapped.notes
+
+
 def test_a_thousand_missing_ids_make_one_short_note() -> None:
     assert map_notebook(notebook(*[code()] * 1000)).notes == [
         "$.cells: no id in cell 0, 1, 2, 3, 4 and 995 more; recorded with made ids"
@@ -536,6 +588,52 @@ def test_the_first_of_two_cells_with_one_id_keeps_it() -> None:
     again = map_notebook(notebook(code("x", id="a"), code("z", id="a")), previous=mapped.cells)
     assert ids(again) == ids(mapped)
     assert round_trip(content) == content
+
+
+@pytest.mark.parametrize("id", ["my cell", "x" * 65, "", "ä", "a\n", 7, None, ["a"]])
+def test_a_cell_whose_id_nbformat_refuses_keeps_the_one_it_got(id: Any) -> None:
+    def saved(*texts: str) -> dict[str, Any]:
+        return notebook(*(code(text, id=id if text[0] == "b" else text[0]) for text in texts))
+
+    mapped = map_notebook(saved("a", "b", "c"))
+    for lines in ("a b1 c", "a b2 c1", "d a b2 c", "d a b3 c"):
+        assert not has_own_ids(saved(*lines.split()))
+        again = map_notebook(saved(*lines.split()), previous=mapped.cells)
+        assert ids(again)[lines.split().index("b" + lines.partition("b")[2][0])] == ids(mapped)[1]
+        mapped = map_notebook(saved("a", lines[lines.index("b") :][:2], "c"), previous=again.cells)
+
+
+@pytest.mark.parametrize("id", ["my cell", "x" * 65, ""])
+def test_a_cell_is_known_by_an_id_that_nbformat_refuses(id: str) -> None:
+    mapped = map_notebook(notebook(code("a", id="a"), code("b", id=id), code("c", id="c")))
+    for now in ([code("new", id=id), code("c", id="c")], [code("c", id="c"), code("other", id=id)]):
+        again = map_notebook(notebook(*now), previous=mapped.cells)
+        assert ids(again)[[cell["id"] for cell in now].index(id)] == ids(mapped)[1]
+    other = map_notebook(notebook(code("a", id="a"), code("b", id="an other")), previous=mapped.cells)
+    assert ids(other) == ids(mapped)[:2]
+
+
+def test_a_cell_without_an_id_keeps_the_one_it_had_where_it_moves() -> None:
+    previous = map_notebook(sources("a", "b", "c", "d")).cells
+    moved = map_notebook(sources("d", "b", "a", "c"), previous=previous)
+    assert ids(moved) == [previous[index].id for index in (3, 1, 0, 2)]
+
+
+def test_matching_is_quick_however_much_is_alike() -> None:
+    length = 4_000
+    apart = [f"a{index}" for index in range(length)]
+    choose = random.Random(1).choices
+    for before, after in [
+        (["a"] * length, ["a"] * length + ["b"]),
+        (["a", "b"] * length, ["b", "a", "a"] * length),
+        (choose("abc", k=length), choose("abd", k=length)),
+        (apart, apart[::-1]),
+        (apart, [f"b{index}" for index in range(length)]),
+        (apart, choose(apart, k=length)),
+    ]:
+        previous = map_notebook(sources(*before)).cells
+        again = map_notebook(sources(*after), previous=previous)
+        assert len({*ids(again)} & {cell.id for cell in previous}) > length // 2
 
 
 def test_an_id_that_nbformat_refuses_is_replaced_in_the_record_and_comes_back() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jupyter_axon_notebooks.metrics import (
     direction,
+    named_values,
     rankable,
     rankable_metrics,
     resolve,
@@ -107,6 +108,12 @@ def test_the_metrics_that_rank_are_those_their_names_resolve_to(
 def test_every_ranked_name_resolves_to_its_number(metrics: Any) -> None:
     for name, number in rankable_metrics(metrics).items():
         assert rankable(resolve(metrics, name)) == number
+
+
+@given(metrics_with_alike_keys)
+def test_every_named_value_is_what_its_name_resolves_to(metrics: Any) -> None:
+    for name, value in named_values(metrics).items():
+        assert exactly(resolve(metrics, name)) == exactly(value)
 
 
 @given(metrics_with_alike_keys)

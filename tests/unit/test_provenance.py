@@ -51,7 +51,7 @@ def test_each_execution_was_of_a_cell(
         ("x = 1", "x = 1"),
         ("%matplotlib inline\nx = 1", "# %matplotlib inline\nx = 1"),
         ("!pip install \\\n  torch\nx = 1", "# !pip install \\ torch\nx = 1"),
-        ("if x:\n    %time f()\ny", "if x:\n    pass  # %time f()\ny"),
+        ("if x:\n    %cd data\ny", "if x:\n    pass  # %cd data\ny"),
         ("files = !ls", "# files = !ls"),
         ("value = %env HOME", "# value = %env HOME"),
         ("torch.nn?", "# torch.nn?"),

@@ -1,7 +1,7 @@
 /** The lines of Python that the panel writes for people. */
 
 const IMPORT = 'import jupyter_axon_notebooks as axon';
-const IMPORTED = /^\s*import\s+jupyter_axon_notebooks\s+as\s+axon\b/m;
+const IMPORTED = /^[ \t]*import[ \t]+jupyter_axon_notebooks[ \t]+as[ \t]+axon\b/m;
 
 /** A checkpoint as far as it matters to what restores it. */
 export interface IStored {

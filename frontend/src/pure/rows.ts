@@ -147,14 +147,24 @@ export function filterRows(
   query: string,
   runs: readonly string[]
 ): readonly IRow[] {
-  const joined = query.toLowerCase().replace(/\s*(<=|>=|<|>|=|:)\s*/g, '$1');
-  const words = joined.split(/\s+/).filter(Boolean);
+  const parts = query
+    .slice(0, LONGEST_QUERY)
+    .toLowerCase()
+    .split(/(<=|>=|[<>=:])/);
+  const words = parts
+    .map(part => part.trim())
+    .join('')
+    .split(/\s+/)
+    .filter(Boolean);
   if (words.length === 0) {
     return rows;
   }
   const tests = words.map(word => test(word, runs));
   return rows.filter(row => tests.every(holds => holds(row)));
 }
+
+/** Characters of a query that count; what is pasted by mistake must not hold up the page. */
+const LONGEST_QUERY = 1000;
 
 /** Of an id a filter has to give so much; less would be taken for it by chance. */
 const SHORTEST_ID = 4;

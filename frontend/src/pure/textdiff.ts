@@ -11,7 +11,7 @@ export interface ILine {
 }
 
 /** The most lines that differ; of texts further apart all is shown as replaced, so that no page waits for it. */
-const MOST = 5000;
+const MOST = 1000;
 
 /** The lines of both texts in order: a longest common part stays, the rest is removed or added. */
 export function diffLines(before: string, after: string): ILine[] {

@@ -139,13 +139,14 @@ function Change({ change, trans }: IChangeProps): React.ReactElement {
     () => diffLines(change.before ?? '', change.after ?? ''),
     [change.before, change.after]
   );
+  const hidden = Math.max(lines.length - MOST_LINES, 0);
   return (
     <figure className="axon-Diff-cell">
       <figcaption>
         {changeWord(trans, change.change)} <code>{change.cell_id}</code>
       </figcaption>
       <pre>
-        {lines.map((line, index) => (
+        {lines.slice(0, MOST_LINES).map((line, index) => (
           <span key={index} className="axon-Diff-line" data-kind={line.kind}>
             <span className="axon-Diff-number">{line.before ?? ''}</span>
             <span className="axon-Diff-number">{line.after ?? ''}</span>
@@ -154,9 +155,13 @@ function Change({ change, trans }: IChangeProps): React.ReactElement {
           </span>
         ))}
       </pre>
+      {hidden > 0 && <p>{trans.__('%1 more lines are not shown.', hidden)}</p>}
     </figure>
   );
 }
+
+/** Lines of a cell that are shown: a cell may be data, and every line is several elements. */
+const MOST_LINES = 5000;
 
 const SIGNS = { same: ' ', removed: '-', added: '+' } as const;
 

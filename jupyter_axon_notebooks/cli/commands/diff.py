@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from ...alignment import align
 from ...metrics import number_text
 from ...printable import printable
 from ...provenance import Change, CheckpointDiff, MetricChange
@@ -83,9 +84,47 @@ def _source(change: CellChange) -> Text:
     if change.change == "moved":
         return said
     before, after = (source.splitlines() if source else [] for source in (change.before, change.after))
-    for line in list(difflib.unified_diff(before, after, lineterm=""))[2:]:
+    for line in _unified(before, after):
         said.append("\n" + printable(line, keep="\t"), style=_STYLES.get(line[:1]))
     return said
+
+
+class _Aligned(difflib.SequenceMatcher[str]):
+    """A matcher that takes near-linear time, however much is alike."""
+
+    def __init__(self, before: Sequence[str], after: Sequence[str]) -> None:
+        super().__init__(None, before, after)
+        self._blocks: list[difflib.Match] = []
+        begin_before = begin_after = size = 0
+        for i, j in [*align(before, after), (-1, -1)]:
+            if (i, j) == (begin_before + size, begin_after + size):
+                size += 1
+                continue
+            if size:
+                self._blocks.append(difflib.Match(begin_before, begin_after, size))
+            begin_before, begin_after, size = i, j, 1
+        self._blocks.append(difflib.Match(len(before), len(after), 0))
+
+    def get_matching_blocks(self) -> list[difflib.Match]:
+        """Return the aligned lines, the end of both texts last."""
+        return self._blocks
+
+
+def _unified(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    for group in _Aligned(before, after).get_grouped_opcodes():
+        yield f"@@ -{_range(group[0][1], group[-1][2])} +{_range(group[0][3], group[-1][4])} @@"
+        for tag, i1, i2, j1, j2 in group:
+            if tag == "equal":
+                yield from (f" {line}" for line in before[i1:i2])
+            else:
+                yield from (f"-{line}" for line in before[i1:i2])
+                yield from (f"+{line}" for line in after[j1:j2])
+
+
+def _range(start: int, stop: int) -> str:
+    length = stop - start
+    first = start + 1 if length else start  # an empty range begins at the line before it
+    return str(first) if length == 1 else f"{first},{length}"
 
 
 def _metrics(changes: Sequence[MetricChange]) -> Any:

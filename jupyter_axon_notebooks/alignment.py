@@ -1,0 +1,89 @@
+"""Alignment of two sequences: which elements they share, and in which order. Pure.
+
+:mod:`difflib` takes quadratic time and more where elements repeat or changed their order. Everything here takes near-linear time,
+and finds good alignments of sequences as they occur rather than longest ones of all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator, Sequence
+
+#: How often a stretch between aligned elements is searched for further ones.
+_MAX_ROUNDS = 12
+
+Pair = tuple[int, int]
+
+
+def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Pair]:
+    """Return the places of equal elements as pairs, rising on both sides.
+
+    What is equal at the ends is aligned first, then elements that occur once on both sides (as in a patience diff), and the same
+    in each stretch between them. In a stretch without such elements the first occurrences go together, the second ones, and so on.
+    """
+    codes: dict[Hashable, int] = {}
+    old = [codes.setdefault(element, len(codes)) for element in before]
+    new = [codes.setdefault(element, len(codes)) for element in after]
+    pairs: list[Pair] = []
+    waiting = [(0, len(old), 0, len(new), 0)]
+    while waiting:
+        i1, i2, j1, j2, depth = waiting.pop()
+        while i1 < i2 and j1 < j2 and old[i1] == new[j1]:
+            pairs.append((i1, j1))
+            i1, j1 = i1 + 1, j1 + 1
+        while i1 < i2 and j1 < j2 and old[i2 - 1] == new[j2 - 1]:
+            i2, j2 = i2 - 1, j2 - 1
+            pairs.append((i2, j2))
+        if i1 == i2 or j1 == j2 or depth > _MAX_ROUNDS:
+            continue
+        anchors = _anchors(old, new, range(i1, i2), range(j1, j2))
+        pairs.extend(anchors)
+        for i, j in [*anchors, (i2, j2)] if anchors else []:
+            waiting.append((i1, i, j1, j, depth + 1))
+            i1, j1 = i + 1, j + 1
+    return sorted(pairs)
+
+
+def pair_equal(
+    before: Sequence[Hashable], after: Sequence[Hashable], olds: Sequence[int], news: Sequence[int]
+) -> list[Pair]:
+    """Return pairs of equal elements at the places ``olds`` and ``news``, whatever their order: the first with the first."""
+    waiting: dict[Hashable, Iterator[int]] = {
+        element: iter(places) for element, places in _places(before, olds).items()
+    }
+    return [(i, j) for j in news if (i := next(waiting.get(after[j], iter(())), None)) is not None]
+
+
+def longest_rising(numbers: Sequence[int]) -> list[int]:
+    """Return the places of a longest strictly rising subsequence; of several the one of the first numbers."""
+    # Of the rising subsequences of each length, seen from the end: the greatest beginning, negated, and its place.
+    ends: list[int] = []
+    begins: list[int] = []
+    after: list[int | None] = [None] * len(numbers)
+    for index in reversed(range(len(numbers))):
+        length = bisect_left(ends, -numbers[index])
+        after[index] = begins[length - 1] if length else None
+        ends[length : length + 1] = [-numbers[index]]
+        begins[length : length + 1] = [index]
+    rising: list[int] = []
+    at = begins[-1] if begins else None
+    while at is not None:
+        rising.append(at)
+        at = after[at]
+    return rising
+
+
+def _anchors(old: Sequence[int], new: Sequence[int], olds: range, news: range) -> list[Pair]:
+    there, here = _places(old, olds), _places(new, news)
+    shared = [(there[code], here[code]) for code in here if code in there]
+    once = [pair for pair in shared if len(pair[0]) == len(pair[1]) == 1]
+    found = [pair for places in once or shared for pair in zip(*places)]  # noqa: B905 - one may be longer
+    found.sort(key=lambda pair: pair[1])
+    return [found[index] for index in longest_rising([i for i, _ in found])]
+
+
+def _places(elements: Sequence[Hashable], places: Sequence[int]) -> dict[Hashable, list[int]]:
+    found: dict[Hashable, list[int]] = {}
+    for place in places:
+        found.setdefault(elements[place], []).append(place)
+    return found

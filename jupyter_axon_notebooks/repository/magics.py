@@ -1,0 +1,408 @@
+"""The syntax that IPython adds to Python: magics, shell commands, help and automatic calls. Pure.
+
+IPython itself is a dependency of kernels, not of servers, so its transformer cannot be used here. Cells are read in one pass
+over logical lines, and everything takes time linear in the length of a cell, whatever it contains.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import textwrap
+import warnings
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any, Final, Literal, NamedTuple
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: The longest source that is parsed, in characters. The parser holds the interpreter lock, for a third of a second at worst: it
+#: takes quadratic time for `from a.a.a…`. A cell that is longer is data rather than code.
+MAX_PARSED: Final = 30_000
+#: Magics inside magics, as in ``%time %prun f()``.
+_MAX_NESTED: Final = 8
+#: The longest shell command that is examined; a longer one counts as one that changes something.
+_MAX_COMMAND: Final = 2_000
+
+#: Magics that run the statement behind their options, with these options; a colon follows those that take a value.
+_RUNNING: Final = {
+    "debug": "b:",
+    "lprun": "rsf:m:D:T:u:z",
+    "memit": "r:t:i:coe",
+    "mprun": "rf:T:c",
+    "prun": "D:l:rs:T:q",
+    "pyinstrument": "",
+    "scalene": "",
+    "snakeviz": "tf:",
+    "time": "",
+    "timeit": "n:r:tcp:qov:",
+}
+_LONG_WITH_VALUE: Final = frozenset({"breakpoint", "filename", "interval"})
+#: Cell magics that run their body as code of the notebook, and take no code in their first line.
+_AROUND_BODY: Final = frozenset(
+    {
+        "capture",
+        "chime",
+        "memray_flamegraph",
+        "notify",
+        "pyinstrument",
+        "scalene",
+        "time",
+        "viztracer",
+        "wandb",
+    }
+)
+#: Cell magics whose body the shell runs.
+_SHELL_CELLS: Final = frozenset({"!", "bash", "sh", "sx", "system"})
+#: Cell magics that only show their body.
+_SHOWING: Final = frozenset({"HTML", "SVG", "css", "html", "javascript", "js", "latex", "markdown", "svg"})
+#: Line magics that set up the notebook or show something, and have no effect on what is computed.
+_HARMLESS: Final = _words(
+    """
+    aimport alias_magic autoreload autosave cat colors config doctest_mode hist history less load_ext ls lsmagic magic man
+    matplotlib more page pdb pdef pdoc pfile pinfo pinfo2 pip precision psearch psource pwd pylab quickref reload_ext
+    tensorboard unload_ext watermark who who_ls whos xmode
+    """
+)
+#: Programs that only install or show something.
+_PROGRAMS: Final = _words(
+    """
+    apt apt-get cat cd date df dir du echo false file free grep groups head hostname id ls lsb_release lscpu lsmod md5sum
+    nproc nvcc nvidia-smi pip pip3 printenv ps pwd rocm-smi sha256sum stat tail test tree true
+    uname uptime wc whereis which who whoami
+    """
+)
+#: Of programs that can do anything, the subcommands that only install or show something; ``python -m pip`` is pip.
+_CONDA: Final = {"config", "info", "install", "list", "search", "update"}
+_SUBCOMMANDS: Final = {
+    **dict.fromkeys(("conda", "mamba", "micromamba"), _CONDA),
+    "git": {"branch", "describe", "diff", "log", "rev-parse", "show", "status"},
+    "jupyter": {"--paths", "--version", "kernelspec", "labextension", "nbextension"},
+    "uv": {"add", "pip", "sync"},
+}
+_AUTOMAGIC: Final = frozenset({*_RUNNING, *_HARMLESS, *_SUBCOMMANDS})
+_PYTHON: Final = re.compile(r"(?:/\S*/)?python(?:3(?:\.\d+)?)?")
+
+_PROMPT: Final = re.compile(r"^(?:>>>|\.\.\.)(?: |$)|^(?:In \[\d+\]| *\.{3,}): ?", re.MULTILINE)
+_CELL_MAGIC: Final = re.compile(r"%%(\w+|!)(?![\w?])")
+_AUTOMATIC: Final = re.compile(r"(\w+) +[^ =]")
+_SPECIAL: Final = re.compile(r"""[#'"()\[\]{}\n\\=?]""")
+_ASSIGNED: Final = re.compile(r"[ \t]*(?=%[A-Za-z_]|!)")
+_OPTION: Final = re.compile(r"[ \t]*-(?:-([\w-]+)(=\S*)?|([A-Za-z]\S*))")
+_VALUE: Final = re.compile(r"""[ \t]*(?:"[^"]*"|'[^']*'|\S+)""")
+_ENDS_TEXT: Final = {
+    mark: re.compile(rf"\\|{mark}" + ("" if mark[1:] else r"|\n")) for mark in ("'", '"', "'''", '"""')
+}
+
+
+class Command(NamedTuple):
+    """A logical line that only IPython understands."""
+
+    kind: Literal["magic", "shell", "help", "call"]
+    #: What stands before it: white space, and the target of an assignment such as ``x = %time f()``.
+    before: str
+    #: What follows the sign, continued lines joined; of a call, the call in Python.
+    text: str
+    #: The whole as it was written, on one line.
+    written: str
+
+    @property
+    def indent(self) -> str:
+        """White space at the start of the line."""
+        return self.before[: len(self.before) - len(self.before.lstrip())]
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether its result gets a name."""
+        return bool(self.before.strip())
+
+
+class Cell(NamedTuple):
+    """A cell of code.
+
+    ``heads`` are its cell magics; of a ``foreign`` one the body, all of ``lines``, is no code of the notebook.
+    """
+
+    heads: list[Command]
+    foreign: bool
+    lines: list[str | Command]
+
+
+def read_cell(source: str) -> Cell:
+    """Take a cell's source apart into cell magics, Python and what only IPython understands."""
+    body = _cleaned(source)
+    heads: list[Command] = []
+    while (match := _CELL_MAGIC.match(start := body.lstrip())) is not None:
+        head, _, body = start.partition("\n")
+        head = head.rstrip()
+        heads.append(Command("magic", "", head[2:], head))
+        name = match[1]
+        if len(heads) > _MAX_NESTED or not (name in _RUNNING or name in _AROUND_BODY):
+            return Cell(heads, True, list(body.split("\n")) if body else [])
+        body = _cleaned(body)
+    if not heads and "\n" not in body.strip():
+        match = _AUTOMATIC.match(line := body.strip())
+        known = match is not None and match[1] in _AUTOMAGIC
+        if known and parsed(line) is None:
+            body = f"%{line}"  # IPython's automagic: in a cell of one line the sign may be left out
+    return Cell(heads, False, list(_logical_lines(body)))
+
+
+def parsed(text: str, mode: Literal["exec", "eval"] = "exec") -> ast.Module | ast.Expression | None:
+    """Return the syntax tree of Python code; None if it is not valid or longer than :data:`MAX_PARSED`."""
+    tree: ast.Module | ast.Expression | None = _compile(text, mode, ast.PyCF_ONLY_AST)
+    return tree
+
+
+def compiled(text: str) -> CodeType | None:
+    """Return the byte code of Python code; None as of :func:`parsed`."""
+    code: CodeType | None = _compile(text, "exec", 0)
+    return code
+
+
+def _compile(text: str, mode: str, flags: int) -> Any:
+    if len(text) > MAX_PARSED:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what the code does: its author's concern
+            return compile(text, "<cell>", mode, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def statement_of(command: Command) -> str | None:
+    """The Python that a command runs in the notebook, without its indentation; None where it runs none.
+
+    ``%time f()`` runs ``f()``, and so does ``%timeit -n 10 f()``, if only once here. Of the magics only ``%time`` gives what the
+    statement gives, so that ``x = %time f()`` is ``x = f()`` and ``x = %timeit -o f()`` is ``f()``.
+    """
+    if command.kind == "call":
+        return command.text if parsed(command.text) is not None else None
+    if command.kind != "magic":
+        return None
+    text, gives_value = command.text, True
+    for _ in range(_MAX_NESTED):
+        name, _, rest = text.partition(" ")
+        if name not in _RUNNING:
+            return None
+        gives_value = gives_value and name == "time"
+        text = rest[_end_of_options(rest, _RUNNING[name]) :].strip()
+        if not text.startswith("%"):
+            break
+        text = text[1:]
+    if not text or text.startswith("#") or parsed(text) is None:
+        return None
+    if command.is_assigned and gives_value and parsed(text, "eval") is not None:
+        return command.before.lstrip() + text
+    return text
+
+
+def setup_of(head: Command) -> str | None:
+    """The Python in the first line of a cell magic, as in ``%%timeit x = 1``; None without any."""
+    name = head.text.partition(" ")[0]
+    return None if name in _AROUND_BODY else statement_of(head)
+
+
+def is_harmless(command: Command) -> bool:
+    """Whether running a command once more leaves what is computed as it is: it sets up the notebook, or shows something."""
+    if command.is_assigned:
+        return False
+    if command.kind == "shell":
+        return _is_harmless_shell(command.text)
+    if command.kind != "magic":
+        return command.kind == "help"
+    name, _, rest = command.text.partition(" ")
+    if name in ("sx", "system"):
+        return _is_harmless_shell(rest)
+    if name in _SUBCOMMANDS:
+        return _is_harmless_shell(command.text)
+    if name in ("env", "set_env"):
+        return len(rest.split()) < 2 and "=" not in rest
+    if name in _RUNNING:
+        return not rest.strip()
+    return name in _HARMLESS
+
+
+def is_harmless_cell(cell: Cell) -> bool:
+    """The same of the whole body of a foreign cell."""
+    name = cell.heads[-1].text.split(None, 1)[0] if cell.heads[-1].text else ""
+    if name in _SHELL_CELLS:
+        body = "\n".join(line for line in cell.lines if isinstance(line, str)).replace("\\\n", " ")
+        return all(_is_harmless_shell(line) for line in body.split("\n") if not line.lstrip().startswith("#"))
+    return name in _SHOWING
+
+
+def _cleaned(source: str) -> str:
+    """A source with plain line ends, and without what IPython removes: prompts that were pasted, and common indentation."""
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
+    start = source.lstrip("\n \t")
+    if start.startswith((">>> ", "In [")):
+        source = _PROMPT.sub("", source)
+    elif source[: len(source) - len(start)].rpartition("\n")[2]:
+        source = textwrap.dedent(source)
+    return source
+
+
+def _logical_lines(source: str) -> Iterator[str | Command]:
+    at = 0
+    while at <= len(source):
+        first = at
+        while first < len(source) and source[first] in " \t\f":
+            first += 1
+        sign = source[first : first + 1]
+        if sign and sign in "%!?,;/":
+            end = _end_of_continued(source, first)
+            yield _command(source, at, first, end)
+        else:
+            end, command = _end_of_python(source, at)
+            yield source[at:end] if command is None else command
+        at = end + 1
+
+
+def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
+    """Where the logical line that begins at ``at`` ends, and what it is if it is no Python after all."""
+    begin, depth, question, assigned = at, 0, -1, False
+    while (match := _SPECIAL.search(source, at)) is not None:
+        place, char = match.start(), match[0]
+        at = place + 1
+        if char == "#":
+            at = _or_end(source, source.find("\n", place))
+        elif char in "'\"":
+            at = _end_of_text(source, place, char)
+        elif char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth = max(depth - 1, 0)
+        elif char == "\\":
+            at += 1
+        elif char == "?":
+            question = place
+        elif char == "=":
+            if source.startswith("=", at):
+                at += 1
+            elif not depth and not assigned and source[place - 1 : place] not in tuple("!<>:+-*/%&|^@"):
+                assigned = True
+                if value := _ASSIGNED.match(source, at):
+                    end = _end_of_continued(source, value.end())
+                    return end, _command(source, begin, value.end(), end)
+        elif not depth:  # a line break
+            at = place
+            break
+    else:
+        at = len(source)
+    line = source[begin:at]
+    if question >= 0 and begin + len(line.rstrip()) - 1 == question:
+        written = line.strip()
+        return at, Command(
+            "help", line[: len(line) - len(line.lstrip())], written, " ".join(written.split("\n"))
+        )
+    return at, None
+
+
+def _command(source: str, begin: int, sign: int, end: int) -> Command:
+    lines = source[sign:end].split("\n")
+    before = source[begin:sign]
+    joined = " ".join([line.rstrip()[:-1] for line in lines[:-1]] + [lines[-1].rstrip()])
+    written = before.lstrip() + " ".join(line.strip() for line in lines)
+    escape, text = joined[:1], joined[1:]
+    if escape == "%" and not text.endswith("?"):
+        return Command("magic", before, text, written)
+    if escape == "!":
+        return Command("shell", before, text.removeprefix("!"), written)
+    if escape in ",;/":
+        name, _, rest = text.partition(" ")
+        words = rest.split()
+        arguments = {",": '"' + '", "'.join(words) + '"', ";": f'"{rest}"', "/": ", ".join(words)}[escape]
+        return Command("call", before, f"{name}({arguments})", written)
+    return Command("help", before, text, written)
+
+
+def _end_of_continued(source: str, at: int) -> int:
+    """The end of a line and of those that a backslash joins to it."""
+    end = _or_end(source, source.find("\n", at))
+    while end < len(source) and source[end - 1] == "\\":
+        end = _or_end(source, source.find("\n", end + 1))
+    return end
+
+
+def _end_of_text(source: str, at: int, quote: str) -> int:
+    """The place behind the string literal that begins at ``at``; of one without an end, that of the line or source."""
+    mark = quote * 3 if source.startswith(quote * 3, at) else quote
+    at += len(mark)
+    while (match := _ENDS_TEXT[mark].search(source, at)) is not None:
+        if match[0] == "\n":
+            return match.start()
+        if match[0] == mark:
+            return match.end()
+        at = match.end() + 1
+    return len(source)
+
+
+def _or_end(source: str, found: int) -> int:
+    return len(source) if found < 0 else found
+
+
+def _end_of_options(text: str, known: str) -> int:
+    at = 0
+    while (match := _OPTION.match(text, at)) is not None:
+        name, value, letters = match.groups()
+        at_value = name in _LONG_WITH_VALUE and value is None
+        if letters is not None:
+            for index, letter in enumerate(letters):
+                place = known.find(letter)
+                if place < 0 or letter == ":":
+                    return at  # no option, but a statement such as `-f()`
+                if known[place + 1 : place + 2] == ":":
+                    at_value = index == len(letters) - 1
+                    break
+        at = match.end()
+        if at_value and (found := _VALUE.match(text, at)):
+            at = found.end()
+    return at
+
+
+def _is_harmless_shell(line: str) -> bool:
+    """Whether all commands of a shell line only install or show something."""
+    if len(line) > _MAX_COMMAND or "`" in line or "$(" in line:
+        return False
+    words = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
+    words.whitespace_split = True
+    words.commenters = "#"
+    commands: list[list[str]] = [[]]
+    try:
+        found = iter(list(words))
+    except ValueError:  # a quotation without an end
+        return False
+    for word in found:
+        if word in ("|", "||", "&&", ";"):
+            commands.append([])
+        elif word in (">", ">>", "&>", ">&"):
+            target = next(found, "")
+            # `pip install torch>=2` is meant as a version.
+            if target not in ("/dev/null", "1", "2") and not target.startswith("="):
+                return False
+        elif word and not word.strip("();<>|&"):
+            return False
+        else:
+            commands[-1].append(word)
+    return all(map(_is_harmless_program, commands))
+
+
+def _is_harmless_program(words: list[str]) -> bool:
+    while words and (words[0] in ("sudo", "time") or re.match(r"\w+=", words[0])):
+        words = words[1:]
+    if not words:
+        return True
+    program, rest = words[0], words[1:]
+    if _PYTHON.fullmatch(program) or program == "{sys.executable}":
+        if rest[:2] == ["-m", "pip"]:
+            return True
+        return rest in (["--version"], ["-V"], ["-VV"])
+    if program in _SUBCOMMANDS:
+        return rest == ["--version"] or (bool(rest) and rest[0] in _SUBCOMMANDS[program])
+    return program in _PROGRAMS

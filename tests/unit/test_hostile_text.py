@@ -1,0 +1,272 @@
+"""Claims about texts that are made to take long: 1 MB of anything takes every reader of texts seconds at most.
+
+No figure here says how quick something is. What is quadratic takes minutes or hours with these texts, and ends by the timeout.
+Most texts have 110 kB, since there are many; that is more than enough to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.alignment import align
+from jupyter_axon_notebooks.cli.commands.diff import _source as source_diff
+from jupyter_axon_notebooks.cli.output import first_line, shown
+from jupyter_axon_notebooks.errors import AxonError, InvalidData
+from jupyter_axon_notebooks.handlers.bodies import read_object, text_fault
+from jupyter_axon_notebooks.handlers.queries import Query
+from jupyter_axon_notebooks.mapping import (
+    detect_framework,
+    export_notebook,
+    map_notebook,
+    notebook_file_name,
+    notebook_text,
+    read_notebook,
+)
+from jupyter_axon_notebooks.metrics import (
+    direction,
+    named_values,
+    rankable_metrics,
+    resolve,
+    restore_nonfinite,
+    spell_nonfinite,
+)
+from jupyter_axon_notebooks.provenance import ExecutedCell
+from jupyter_axon_notebooks.records import (
+    CellChange,
+    NewCheckpoint,
+    NotebookCell,
+    is_record_id,
+    now_after,
+)
+from jupyter_axon_notebooks.repository.diff import diff, with_ids_of
+from jupyter_axon_notebooks.repository.flags import Saved, flags
+from jupyter_axon_notebooks.repository.magics import MAX_PARSED
+from jupyter_axon_notebooks.repository.script import python_of, script_of
+from jupyter_axon_notebooks.states.layout import check_id, is_temporary
+from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
+from jupyter_axon_notebooks.store.urls import shown_url
+
+LENGTH = 1_000_000
+USUAL_LENGTH = 110_000
+#: How many of the first texts have the full length.
+LONGEST = 7
+#: What the texts repeat, and what they begin and end with.
+PATTERNS = [
+    ("", " ", "x"),
+    ("", "\n", "x"),
+    *(("from ", "a", end) for end in ("", " import", "!")),
+    *(("from a", unit, " !") for unit in (".", " ", "\t", ".a", " \t")),
+    *(("import ", unit, "!") for unit in ("a,", "a", " ", ".", "a, ")),
+    *(("use ", unit, "!") for unit in ("a", " ", ":")),
+    *(("", unit, "") for unit in "%!?=;,:./\\'\"()[]{}<>#`$@~_-*0a \t\n\r\f\v\0"),
+    *(("", unit, "x") for unit in ("    ", "\n", " \n", "\t\n", "\r\n", "?", "? ", "= ", " =", "%%")),
+    *(
+        ("", unit, "")
+        for unit in ("%time ", "%%time\n", "%%capture\n%%time\n", "!!", "x = %time ", "x?\n", "/f ")
+    ),
+    *(
+        ("", unit, "")
+        for unit in ("%time f()\n", "x = !ls\n", "!ls\n", "x = 1\n", "if a:\n", "for a in b:\n  %cd\n")
+    ),
+    *(("%timeit ", unit, "f()") for unit in ("-n 1 ", "-", '-n " ', "--a ", "-q")),
+    *(("!", unit, "") for unit in ("ls;", "ls|", "'", '"', "\\\n", ">", "a=1 ", "sudo ")),
+    *(("%%bash\n", unit, "") for unit in ("ls\n", "#\n", "\\\n")),
+    *((">>> ", unit, "") for unit in ("a\n>>> ", "...: ", "In [1]: ")),
+    *(
+        ("", unit, "")
+        for unit in ("'''", '"""', "'\\'", "f'{", "a\\\n", "lambda:", "not ", "1+", "a.", "a(", "{1:")
+    ),
+    *(
+        ("", unit, "")
+        for unit in ("import a;", "from a import b;", ";from a", "pub use ", "- at `", " - at `a`")
+    ),
+    *(("", unit, "") for unit in ("\u00a0", "\u2003", "\u2028", "e\u0301", "\u0301", "\U0001f9e0", "\ufeff")),
+    *(
+        ("", unit, "")
+        for unit in ("\ud800", "\udfff", "\ud7ff\x01", "\x1b[31m", "aA", "A", "a1", "f1", "http://a@")
+    ),
+    ("    ", "x = 1\n    ", ""),
+    ("axon.checkpoint(", " ", "a"),
+]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [
+        begin + unit * ((LENGTH if index < LONGEST else USUAL_LENGTH) // len(unit)) + end
+        for index, (begin, unit, end) in enumerate(PATTERNS)
+    ]
+
+
+def on_framework(text: str) -> None:
+    assert detect_framework([NotebookCell(source=text)]) is None
+
+
+def on_notebook(text: str) -> None:
+    cell = {
+        "id": text,
+        "cell_type": "code",
+        "source": text,
+        "metadata": {"name": text, "tags": [text], text: text},
+        "outputs": [{"output_type": text, "name": text, "data": {text: text}, "text": text, text: 1}, text],
+        "execution_count": None,
+        "attachments": {text: {text: text}},
+        text: text,
+    }
+    kernelspec = {"name": text, "language": text}
+    metadata = {"tags": [text], "kernelspec": kernelspec, text: text}
+    content = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell, cell, text]}
+    mapped = map_notebook(content)
+    again = map_notebook(content, previous=mapped.cells)
+    assert [one.id for one in again.cells] == [one.id for one in mapped.cells]
+    assert sum(map(len, mapped.notes)) < 5000
+    assert export_notebook(mapped.cells, mapped.metadata)["cells"][0]["id"] == text
+
+
+def on_file(text: str) -> None:
+    assert len(notebook_file_name(text)) < 100
+    for content in (
+        {text: 1},
+        {"nbformat": 4, "cells": [text], "metadata": {text: {str(n): text[:9] for n in range(9)}}},
+    ):
+        for written in (json.dumps(content), notebook_text(content)):
+            with contextlib.suppress(InvalidData):
+                read_notebook(written, strict=True)
+    with contextlib.suppress(InvalidData):
+        read_notebook(text)
+
+
+def on_script(text: str) -> None:
+    python_of(text[:MAX_PARSED], failed=True)
+    script_of([ExecutedCell(source=text, execution_count=1)], text)
+
+
+def on_flags(text: str) -> None:
+    cells = [NotebookCell(id="a", source=text), NotebookCell(id="c", source=text[:MAX_PARSED])]
+    cells.append(NotebookCell(id="b", source="train()"))
+    runs = [ExecutedCell(source=text, execution_count=count) for count in (1, 2)]
+    runs += [ExecutedCell(source=text[:MAX_PARSED], execution_count=count) for count in (1, 2)]
+    executed = [*runs, ExecutedCell(source="train()", cell_id="b", execution_count=3)]
+    flags(executed, Saved(cells), Saved(cells[1:]))
+
+
+def on_diff(text: str) -> None:
+    one, other = NotebookCell(id="a", source=text), NotebookCell(id="b", source=text + "\n")
+    changes = diff(with_ids_of([one], [other]), [other])
+    assert [change.change for change in changes] == ["changed"]
+    lines = text[:USUAL_LENGTH].splitlines()
+    assert len(align(lines, lines[::-1])) <= len(lines)
+    source_diff(
+        CellChange(cell_id=text, change="changed", before=text[:USUAL_LENGTH], after=text[5:USUAL_LENGTH])
+    )
+
+
+def on_terminal(text: str) -> None:
+    assert first_line(shown(text)) is not None
+
+
+def on_metrics(text: str) -> None:
+    direction(text)
+    metrics = {"a": {text: 1, "b": {text: float("nan")}}, text: 2, "": {"": {"": 1}}}
+    assert resolve(metrics, text) == 2
+    assert resolve(metrics, f"a.{text}") == 1
+    assert resolve(metrics, f"{text}.x") is None
+    assert resolve(metrics, f"a.b.{text}.x") is None
+    assert rankable_metrics(metrics)[".."] == named_values(metrics)[".."] == 1
+    spelled, names = spell_nonfinite(metrics)
+    restore_nonfinite(spelled, [*names, text])
+
+
+def on_record(text: str) -> None:
+    assert not is_record_id(text)
+    assert now_after(text) is not None
+    for wrong in (
+        {"cell_type": text},
+        {"status": text},
+        {text: 1, "outputs": [{text: text}]},
+        {"source": [text]},
+    ):
+        with contextlib.suppress(InvalidData):
+            NotebookCell.from_json({"id": text, "source": "", **wrong})
+    with pytest.raises(InvalidData) as refused:
+        NotebookCell.from_json({"id": text, "source": "", "cell_type": text})
+    assert len(str(refused.value)) < 1000
+    with pytest.raises(InvalidData):
+        NewCheckpoint.from_json(
+            {"created_at": text, "metrics": {text: text}, "nonfinite": [text], "epoch": text}
+        )
+
+
+def on_request(text: str) -> None:
+    encoded = text.encode("utf-8", "surrogatepass")
+    query = Query({name: [encoded] for name in ("limit", "offset", "since", "flag", "text")})
+    for ask in (
+        query.page,
+        query.since,
+        lambda: query.flag("flag", default=True),
+        lambda: query.texts("text"),
+    ):
+        with contextlib.suppress(InvalidData):
+            ask()
+    text_fault(text)
+    for body in (encoded, json.dumps({text: [text]}).encode()):
+        with contextlib.suppress(InvalidData):
+            read_object(body)
+
+
+def on_store(text: str) -> None:
+    assert plain_text(column_text(text)) == text
+    assert decode(encode({text: [text]})) == {text: [text]}
+    shown_url(text)
+    shown_url(f"postgresql://{text}")
+    assert not is_temporary(text)
+    with contextlib.suppress(AxonError):
+        check_id(text, "$.id")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "read",
+    [
+        on_framework,
+        on_notebook,
+        on_file,
+        on_script,
+        on_flags,
+        on_diff,
+        on_terminal,
+        on_metrics,
+        on_record,
+        on_request,
+        on_store,
+    ],
+    ids=lambda read: read.__name__.removeprefix("on_"),
+)
+def test_no_text_takes_long(read: Callable[[str], None], texts: list[str]) -> None:
+    for text in texts:
+        read(text)
+
+
+def repeated(keys: int) -> Iterator[tuple[str, Any]]:
+    name = ".".join("a" * 400)
+    yield name, {name: 1.0}
+    nested: Any = {"x": 1.0}
+    for _ in range(90):
+        nested = {"a": nested, "a.a": {"b": 1.0}, "a.a.a": {"c": 1.0}}
+    yield name, nested
+    yield "k", {"k" * 100_000: {str(number): 1 for number in range(keys)}}
+    yield "k", {"k" * 900: {str(number): 1 for number in range(keys)}}
+
+
+@pytest.mark.timeout(60)
+def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
+    for name, metrics in repeated(20_000):
+        assert resolve(metrics, name) in (None, 1.0)
+        assert sum(map(len, named_values(metrics))) < 50_000_000
+    with pytest.raises(InvalidData, match="names of values that are not finite"):
+        spell_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})

@@ -1,0 +1,181 @@
+"""Claims about cells with IPython's syntax: what a script takes from them, and which of them may run again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jupyter_axon_notebooks.provenance import ExecutedCell, FlagKind
+from jupyter_axon_notebooks.records import CellStatus, NotebookCell
+from jupyter_axon_notebooks.repository.flags import Saved, flags
+from jupyter_axon_notebooks.repository.magics import MAX_PARSED
+from jupyter_axon_notebooks.repository.script import python_of, script_of
+
+
+@pytest.mark.parametrize(
+    ("source", "python"),
+    [
+        ("%time model.fit(x)", "model.fit(x)  # %time"),
+        ("time model.fit(x)", "model.fit(x)  # %time"),
+        ("%time f(); g()", "f(); g()  # %time"),
+        ("%time -f()", "-f()  # %time"),
+        ("%time f(1, \\\n  2)\ny", "f(1,    2)  # %time f(1, \\ 2)\ny"),
+        ("# first\n%time f()  # note", "# first\nf()  # note  # %time"),
+        ("%timeit -n 10 -r3 f()", "f()  # %timeit -n 10 -r3"),
+        ("%timeit -qn10 f()", "f()  # %timeit -qn10"),
+        ("%prun -s cumulative -l 20 f()", "f()  # %prun -s cumulative -l 20"),
+        ("%lprun -f model.fit model.fit(x)", "model.fit(x)  # %lprun -f model.fit"),
+        ("%memit -r 1 f()", "f()  # %memit -r 1"),
+        ("%time %prun -q f()", "f()  # %time %prun -q"),
+        ("%time await f()", "await f()  # %time"),
+        ("x = %time f()", "x = f()  # x = %time"),
+        ("a, b['='] = %time f()", "a, b['='] = f()  # a, b['='] = %time"),
+        ("x = %time y = f()", "y = f()  # x = %time"),
+        ("x = %timeit -o f()", "f()  # x = %timeit -o"),
+        ("for e in s:\n    %time fit(e)\n    !ls", "for e in s:\n    fit(e)  # %time\n    pass  # !ls"),
+        ("with a:\n\t%time x = 1", "with a:\n\tx = 1  # %time"),
+        ("def f():\n    y = %time g()\n    return y", "def f():\n    y = g()  # y = %time\n    return y"),
+        ("    x = 1\n    %time f()", "x = 1\nf()  # %time"),
+        (">>> f()\n>>> g()", "f()\ng()"),
+        ("\n\n%%time\nfit()", "# %%time\nfit()"),
+        ("%%time\r\nfit()\r\n", "# %%time\nfit()\n"),
+        ("%%capture out\n%%time\nfit()", "# %%capture out\n# %%time\nfit()"),
+        ("%%timeit -n 1 x = 3\nfit(x)", "x = 3  # %%timeit -n 1\nfit(x)"),
+        ("%%prun -q\nfit()", "# %%prun -q\nfit()"),
+        ("/f x y", "f(x, y)  # /f x y"),
+        (",f a b", 'f("a", "b")  # ,f a b'),
+        (";f a b", 'f("a b")  # ;f a b'),
+        ("%time", "# %time"),
+        ("%time !ls", "# %time !ls"),
+        ("%time f(", "# %time f("),
+        ("%run other.py", "# %run other.py"),
+        ("%env X=1\n%cd data", "# %env X=1\n# %cd data"),
+        ("f??", "# f??"),
+        ("%timeit?", "# %timeit?"),
+        ("%%time?", "# %%time?"),
+        ("%%foo\nfit()", "# %%foo\n# fit()"),
+        ("!a\rb", "# !a\nb"),
+        ("s = '''\n%time f()\n'''", "s = '''\n%time f()\n'''"),
+        ("a = b \\\n%c", "a = b \\\n%c"),
+        ("d = {\n# '\n'a': b\n%time\n}\n%time f()", "d = {\n# '\n'a': b\n%time\n}\nf()  # %time"),
+        ("return\n%time f()", "# return\n# %time f()"),
+    ],
+)
+def test_what_a_magic_runs_is_in_the_script(source: str, python: str) -> None:
+    assert python_of(source) == python
+
+
+def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
+    cells = [
+        "import asyncio\nran = []\nasync def soon(value):\n    return value",
+        "%load_ext autoreload\n!pip install nothing",
+        "def fit(x):\n    ran.append(x)\n    return x",
+        "%time fit(1)",
+        "loss = %time fit(2)",
+        "for epoch in range(3, 5):\n    %time fit(epoch)\n    if epoch:\n        %cd nowhere",
+        "%%capture out\n%%time\nfit(5)",
+        "text = '''6\n%s'''\nseen = await soon(text)\nasync with asyncio.Lock():\n    fit(6)",
+        "x = '\x00'",
+        "%%bash\npython train.py",
+        "/fit 7",
+        "loss?",
+        "print(ran, loss, seen)",
+    ]
+    script = tmp_path / "script.py"
+    script.write_text(script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "a\nb"))
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "[1, 2, 3, 4, 5, 6, 7] 2 6\n%s\n"
+
+
+def test_a_cell_too_long_to_be_parsed_is_in_the_script_unless_it_failed() -> None:
+    source = "x = [" + "1," * MAX_PARSED + "]\n%time fit(x)"
+    cell = ExecutedCell(source=source, execution_count=1, status=CellStatus.COMPLETED)
+    assert script_of([cell]).endswith("]\nfit(x)  # %time\n")
+    cell.status = CellStatus.ERROR
+    assert script_of([cell]).endswith("]\n# %time fit(x)\n")
+
+
+def kinds(source: str) -> set[FlagKind]:
+    """The flags of a checkpoint whose notebook had ``source`` run twice before."""
+    notebook = [NotebookCell(id="a", source=source), NotebookCell(id="b", source="train()")]
+    runs = [ExecutedCell(source=source, cell_id="a", execution_count=count) for count in (1, 2)]
+    training = ExecutedCell(source="train()", cell_id="b", execution_count=3)
+    return {flag.kind for flag in flags([*runs, training], Saved(notebook), Saved(notebook))}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "!python make_data.py",
+        "import os\n!python3 make_data.py --seed 1",
+        "!!./make_data",
+        "!wget https://example.org/data.zip",
+        "!pip install x && python make_data.py",
+        "!ls; python make_data.py",
+        "!ls | python make_data.py",
+        "!ls & ./make_data",
+        "!echo $(python make_data.py)",
+        "!echo `python make_data.py`",
+        "!echo 1 >> data.csv",
+        "!conda run python make_data.py",
+        "!python -c 'print(1)'",
+        "!python\\\n make_data.py",
+        "!'unclosed",
+        "files = !ls",
+        "x = %env HOME",
+        "%sx python make_data.py",
+        "%run make_data.py",
+        "%cd data",
+        "%env X=1",
+        "%reset -f",
+        "%unheard_of",
+        "%time f()",
+        "%time import os; f()",
+        "%timeit f()",
+        "%time !python make_data.py",
+        "/f x",
+        "%%time\nf()",
+        "%%timeit f()\nimport os",
+        "%%capture\n!python make_data.py",
+        "%%bash\npip install x\npython make_data.py",
+        "%%writefile a.py\nx = 1",
+        "%%unheard_of\nimport os",
+        "if True:\n    !python make_data.py",
+        "def f(): pass\n" + "#" * MAX_PARSED,
+    ],
+)
+def test_what_may_change_something_is_marked_when_it_runs_again(source: str) -> None:
+    assert kinds(source) == {FlagKind.RERUN}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "!pip install -q 'torch>=2' torchvision>=0.17 > /dev/null 2>&1",
+        "!pip install \\\n  torch",
+        "!{sys.executable} -m pip install torch",
+        "!sudo apt-get install -y graphviz",
+        "!CUDA=1 python -m pip install x | tail -1",
+        "!nvidia-smi",
+        "!!ls -l",
+        "!python --version",
+        "!git log -1",
+        "%pip install torch",
+        "pip install torch",
+        "%conda install torch",
+        "%matplotlib inline\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.rc = {}",
+        "%load_ext tensorboard\n%tensorboard --logdir runs",
+        "%env HOME",
+        "torch.nn?",
+        "%time import torch",
+        "%%time\nimport torch\ndef f(): pass",
+        "%%capture\n!pip install torch",
+        "%%bash\n# needed\npip install torch\n",
+        "%%html\n<b>bold</b>",
+    ],
+)
+def test_what_only_sets_up_the_notebook_may_run_again(source: str) -> None:
+    assert kinds(source) == set()
