@@ -83,7 +83,8 @@ def test_a_file_that_cannot_be_read_leaves_its_record_as_it_was_and_holds_up_no_
     write(good, notebook("1", "2"))
     caplog.clear()
     for _ in range(5):  # as a panel asks
-        sync.freshen([record.id for record in records])
+        sync.look_at_files([record.id for record in records])
+        sync.settle()
     assert sources(repository, sync.origin, good) == ["1", "2"]
     found = repository.find_by_id(records[0].id)
     assert found is not None
@@ -101,10 +102,12 @@ def test_a_file_that_can_be_read_again_has_the_same_record(
     path = write(tmp_path / "a.ipynb", notebook("1"))
     record = sync.sync_file(str(path), "ada")
     replace(path)
-    sync.freshen([record.id])
+    sync.look_at_files([record.id])
+    sync.settle()
     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     write(path, notebook("1", "2"))
-    sync.freshen([record.id])
+    sync.look_at_files([record.id])
+    sync.settle()
     assert sources(repository, sync.origin, path) == ["1", "2"]
     assert len(repository.list_all()) == 1
 

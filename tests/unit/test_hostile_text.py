@@ -15,7 +15,7 @@ import pytest
 
 from jupyter_axon_notebooks.alignment import align
 from jupyter_axon_notebooks.cli.commands.diff import _source as source_diff
-from jupyter_axon_notebooks.cli.output import first_line, shown
+from jupyter_axon_notebooks.cli.output import first_line
 from jupyter_axon_notebooks.errors import AxonError, InvalidData
 from jupyter_axon_notebooks.handlers.bodies import read_object, text_fault
 from jupyter_axon_notebooks.handlers.queries import Query
@@ -35,6 +35,7 @@ from jupyter_axon_notebooks.metrics import (
     restore_nonfinite,
     spell_nonfinite,
 )
+from jupyter_axon_notebooks.printable import printable
 from jupyter_axon_notebooks.provenance import ExecutedCell
 from jupyter_axon_notebooks.records import (
     CellChange,
@@ -167,7 +168,7 @@ def on_diff(text: str) -> None:
 
 
 def on_terminal(text: str) -> None:
-    assert first_line(shown(text)) is not None
+    assert first_line(printable(text)) is not None
 
 
 def on_metrics(text: str) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.states import StateFiles
 
 
@@ -54,8 +53,7 @@ def test_what_is_set_aside_is_removed_and_the_rest_stays(states: StateFiles) -> 
     assert list(Path(states.root).iterdir()) == []
 
 
-def test_nothing_there_is_nothing_to_remove(states: StateFiles) -> None:
-    assert states.set_aside("nb", "cp", ["model.pt"]) == []
-    states.remove_aside("nb", "cp", ["model.pt"])
-    with pytest.raises(InvalidData):
-        states.set_aside("nb", "..", [])
+@pytest.mark.parametrize("id", ["cp", "..", "a/b", "x" * 300])
+def test_nothing_there_is_nothing_to_remove(states: StateFiles, id: str) -> None:
+    assert states.set_aside("nb", id, ["model.pt"]) == []
+    states.remove_aside("nb", id, ["model.pt"])
