@@ -119,7 +119,10 @@ def test_many_reads_answer_beside_more_changes_than_there_are_threads(kept: Kept
     changes: list[tuple[str, str, Any]] = [
         *[("PUT", f"/notebooks/{alone}", {"description": str(number)}) for number in range(8)],
         ("PUT", f"/notebooks/{bound}", {"description": "changed"}),
-        *[("POST", f"/notebooks/{alone}/checkpoints", {"epoch": n, "step": n}) for n in range(4)],
+        *[
+            ("POST", f"/notebooks/{alone}/checkpoints", {"epoch": n, "step": n, "metrics": {}})
+            for n in range(4)
+        ],
         ("POST", "/notebooks", {"name": "another"}),
         ("POST", f"/notebooks/{alone}/cells", {"id": "new", "cell_type": "code", "source": "x"}),
         ("POST", f"/notebooks/{bound}/cells", {"id": "new", "cell_type": "code", "source": "x"}),
