@@ -84,12 +84,17 @@ _SUBCOMMANDS: Final = {
     "jupyter": {"--paths", "--version", "kernelspec", "labextension", "nbextension"},
     "uv": {"add", "pip", "sync"},
 }
-_AUTOMAGIC: Final = frozenset({*_RUNNING, *_HARMLESS, *_SUBCOMMANDS})
+_AUTOMAGIC: Final = frozenset({*_RUNNING, *_HARMLESS, *_SUBCOMMANDS, "cd"})
 _PYTHON: Final = re.compile(r"(?:/\S*/)?python(?:3(?:\.\d+)?)?")
 
 _PROMPT: Final = re.compile(r"^(?:>>>|\.\.\.)(?: |$)|^(?:In \[\d+\]| *\.{3,}): ?", re.MULTILINE)
 _CELL_MAGIC: Final = re.compile(r"%%(\w+|!)(?![\w?])")
-_AUTOMATIC: Final = re.compile(r"(\w+) +[^ =]")
+_AUTOMATIC: Final = re.compile(r"(\w+)(?: +[^ =]|$)")
+_WITHOUT_EFFECT: Final = (
+    *(ast.Module, ast.Expr, ast.BinOp, ast.UnaryOp, ast.Name, ast.Attribute, ast.Load),
+    *(ast.operator, ast.unaryop),
+)
+_SHELL_CALL: Final = "get_ipython()."
 _SPECIAL: Final = re.compile(r"""[#'"()\[\]{}\n\\=?]""")
 _ASSIGNED: Final = re.compile(r"[ \t]*(?=%[A-Za-z_]|!)")
 _OPTION: Final = re.compile(r"[ \t]*-(?:-([\w-]+)(=\S*)?|([A-Za-z]\S*))")
@@ -147,7 +152,7 @@ def read_cell(source: str) -> Cell:
     if not heads and "\n" not in body.strip():
         match = _AUTOMATIC.match(line := body.strip())
         known = match is not None and match[1] in _AUTOMAGIC
-        if known and parsed(line) is None:
+        if known and ((tree := parsed(line)) is None or _computes_nothing(tree)):
             body = f"%{line}"  # IPython's automagic: in a cell of one line the sign may be left out
     return Cell(heads, False, list(_logical_lines(body)))
 
@@ -248,6 +253,11 @@ def _cleaned(source: str) -> str:
     return source
 
 
+def _computes_nothing(tree: ast.AST) -> bool:
+    """Whether code such as ``ls``, ``ls -l`` or ``cd /tmp``, taken for Python, would have no effect."""
+    return all(isinstance(node, _WITHOUT_EFFECT) for node in ast.walk(tree))
+
+
 def _logical_lines(source: str) -> Iterator[str | Command]:
     at = 0
     while at <= len(source):
@@ -301,7 +311,34 @@ def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
         return at, Command(
             "help", line[: len(line) - len(line.lstrip())], written, " ".join(written.split("\n"))
         )
-    return at, None
+    return at, _command_of_call(line) if line.lstrip().startswith(_SHELL_CALL) else None
+
+
+def _command_of_call(line: str) -> Command | None:
+    """Return what a statement such as ``get_ipython().run_line_magic("time", "f()")`` does; nbconvert writes these."""
+    tree = parsed(line.strip())
+    match tree:
+        case ast.Module(
+            body=[ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=args, keywords=[]))]
+        ):
+            texts = [
+                arg.value for arg in args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+            ]
+        case _:
+            return None
+    if len(texts) != len(args):
+        return None
+    indent, written = line[: len(line) - len(line.lstrip())], " ".join(line.strip().split("\n"))
+    match name, texts:
+        case ("run_line_magic", [_, _]) | ("magic", [_]):
+            return Command("magic", indent, " ".join(texts), written)
+        case ("system", [command]):
+            return Command("shell", indent, command, written)
+        case ("run_cell_magic", [magic, "", body]) if not indent and magic in _AROUND_BODY | _RUNNING.keys():
+            return Command("call", indent, body.strip(), written)
+        case ("run_cell_magic", [magic, options, _]):
+            return Command("magic", indent, f"%{magic} {options}", written)
+    return None
 
 
 def _command(source: str, begin: int, sign: int, end: int) -> Command:

@@ -20,6 +20,23 @@ from jupyter_axon_notebooks.repository.script import python_of, script_of
     [
         ("%time model.fit(x)", "model.fit(x)  # %time"),
         ("time model.fit(x)", "model.fit(x)  # %time"),
+        ("ls", "# %ls"),
+        ("ls -l", "# %ls -l"),
+        ("cd /tmp", "# %cd /tmp"),
+        ("time - f()", "time - f()"),
+        ("ls = 1", "ls = 1"),
+        (
+            "get_ipython().run_line_magic('time', 'f(1)')",
+            "f(1)  # get_ipython().run_line_magic('time', 'f(1)')",
+        ),
+        ("if x:\n    get_ipython().magic('time f()')", "if x:\n    f()  # get_ipython().magic('time f()')"),
+        ("get_ipython().run_line_magic('cd', 'x')", "# get_ipython().run_line_magic('cd', 'x')"),
+        ("get_ipython().system('ls')", "# get_ipython().system('ls')"),
+        (
+            "get_ipython().run_cell_magic('bash', '', 'ls')",
+            "# get_ipython().run_cell_magic('bash', '', 'ls')",
+        ),
+        ("get_ipython().kernel", "get_ipython().kernel"),
         ("%time f(); g()", "f(); g()  # %time"),
         ("%time -f()", "-f()  # %time"),
         ("%time f(1, \\\n  2)\ny", "f(1,    2)  # %time f(1, \\ 2)\ny"),
@@ -90,6 +107,25 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
     assert ended.stdout == "[1, 2, 3, 4, 5, 6, 7] 2 6\n%s\n"
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["x = 1", "'about it'\nfrom __future__ import annotations\ny: Unknown = 2\nprint(x, y)"],
+        ["import asyncio", "from __future__ import annotations\nawait asyncio.sleep(0)\nprint(1, 2)"],
+        ["import asyncio", "from math import *\nawait asyncio.sleep(0)", "print(floor(1.5), floor(2.5))"],
+        ["import asyncio", "x: str = await asyncio.sleep(0, '1 2\\n')\nprint(x)"],
+        ["if get_ipython() is None:\n    print(1, 2)"],
+        ["def shown(x):\n    display(x)\nprint(1, 2)\nshown(3)"],
+        ["get_ipython().run_cell_magic('time', '', 'x = 1\\ny = 2\\n')", "print(x, y)"],
+    ],
+)
+def test_what_only_notebooks_may_do_runs_in_a_script(cells: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "title"))
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.splitlines()[0] == "1 2"
+
+
 def test_a_cell_too_long_to_be_parsed_is_in_the_script_unless_it_failed() -> None:
     source = "x = [" + "1," * MAX_PARSED + "]\n%time fit(x)"
     cell = ExecutedCell(source=source, execution_count=1, status=CellStatus.COMPLETED)
@@ -129,6 +165,9 @@ def kinds(source: str) -> set[FlagKind]:
         "%sx python make_data.py",
         "%run make_data.py",
         "%cd data",
+        "cd /tmp",
+        "get_ipython().system('python make_data.py')",
+        "get_ipython().run_cell_magic('time', '', 'f()')",
         "%env X=1",
         "%reset -f",
         "%unheard_of",
@@ -165,6 +204,9 @@ def test_what_may_change_something_is_marked_when_it_runs_again(source: str) -> 
         "!git log -1",
         "%pip install torch",
         "pip install torch",
+        "ls",
+        "get_ipython().run_line_magic('matplotlib', 'inline')",
+        "get_ipython().system('pip install torch')",
         "%conda install torch",
         "%matplotlib inline\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.rc = {}",
         "%load_ext tensorboard\n%tensorboard --logdir runs",
