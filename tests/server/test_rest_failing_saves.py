@@ -117,6 +117,22 @@ async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
     assert (file.read_bytes(), await shown(axon, path)) == before
 
 
+async def test_an_edit_that_a_file_cannot_say_is_no_failed_save(
+    axon: Client, write_notebook: Write, read_sources: Callable[[Path], list[str]]
+) -> None:
+    path, _, file = await recorded(axon, write_notebook, ids=False)
+    cells = [{"source": "one"}, {"source": "two"}]  # with new ids, which this file has no place for
+    changed = await axon.put(path, {"cells": cells, "name": "renamed"})
+    assert (changed.status, changed.json["name"]) == (200, "renamed")
+    ids = [cell["id"] for cell in (await axon.get(path)).json["cells"]]
+    assert [cell["id"] for cell in changed.json["cells"]] == ids
+    assert (await axon.put(f"{path}/cells/{ids[1]}", {"cell_type": "markdown"})).status == 200
+    given = {"outputs": [{"output_type": "stream", "name": "stdout", "text": "x"}]}
+    unchanged = await axon.put(f"{path}/cells/{ids[1]}", given)  # only code has outputs
+    assert (unchanged.status, unchanged.json["outputs"]) == (200, [])
+    assert read_sources(file) == ["one", "two"]
+
+
 async def test_a_save_that_fails_after_it_has_written_is_undone(
     axon: Client, write_notebook: Write, read_sources: Callable[[Path], list[str]], jp_serverapp: Any
 ) -> None:
