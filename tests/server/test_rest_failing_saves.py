@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,45 @@ async def test_a_record_that_is_deleted_during_a_sync_is_made_again(
     synced = await axon.post("/notebooks/sync", {"path": "n.ipynb"})
     assert synced.status == 200
     assert [record["id"] for record in (await axon.get("/notebooks")).json] == [synced.json["id"]]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+async def test_an_edit_of_a_file_that_somebody_saves_meanwhile_is_refused_at_once(
+    edit: str, axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cell, _ = await recorded(axon, write_notebook)
+    apply_if = NotebookRepository.apply_if
+
+    def apply_after_somebody_saved(self: NotebookRepository, *given: Any) -> Any:
+        write_notebook("n.ipynb", "theirs")
+        return apply_if(self, *given)
+
+    monkeypatch.setattr(NotebookRepository, "apply_if", apply_after_somebody_saved)
+    began = time.monotonic()
+    refused = await EDITS[edit](axon, path, cell)
+    monkeypatch.undo()
+    assert time.monotonic() - began < 15  # a save that cannot be recorded is waited for 30 s
+    assert (refused.status, "saved by somebody else meanwhile" in refused.message) == (409, True)
+    assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
+
+
+async def test_a_cell_that_somebody_elses_save_removes_at_once_is_a_conflict(
+    axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _, _ = await recorded(axon, write_notebook)
+    contents = jp_serverapp.contents_manager
+    save = contents.save
+
+    async def save_before_somebody_else(model: Any, path: str = "") -> Any:
+        saved = await save(model, path)
+        write_notebook("n.ipynb", "theirs")
+        return saved
+
+    monkeypatch.setattr(contents, "save", save_before_somebody_else)
+    refused = await axon.post(f"{path}/cells", {"source": "new"})
+    monkeypatch.undo()
+    assert (refused.status, "saved by somebody else" in refused.message) == (409, True)
+    assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 
 async def test_an_edit_of_a_record_that_is_deleted_right_after_is_answered_as_it_was_made(
