@@ -75,6 +75,13 @@ class Call:
         self.actor.check(found)
         return self._summary(notebook_id) if self.freshen([found]) else found
 
+    def check(self, notebook_id: str) -> None:
+        """Raise NotFound and Forbidden as :meth:`summary` does, for use in a transaction.
+
+        It does not look at the file: whoever waits in a transaction for a save to be recorded keeps it from being so.
+        """
+        self.actor.check(self._summary(notebook_id))
+
     def _summary(self, notebook_id: str) -> NotebookSummary:
         found = self.repository.find_summary(notebook_id)
         if found is None:

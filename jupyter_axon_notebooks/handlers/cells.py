@@ -11,7 +11,7 @@ import msgspec
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from ..errors import InvalidData, NotFound
+from ..errors import Conflict, InvalidData
 from ..mapping.identity import is_valid_id
 from ..records import CellType, NotebookCell, Record, TrainingNotebook
 from .call import Call
@@ -96,19 +96,19 @@ def _decode_change(call: Call) -> Callable[[NotebookCell], NotebookCell]:
 
 
 def _add(call: Call, notebook_id: str, cell: NotebookCell, position: int | None) -> TrainingNotebook:
-    call.summary(notebook_id)
+    call.check(notebook_id)
     return call.repository.add_cell(notebook_id, cell, position, expected_version=call.expected_version())
 
 
 def _change(
     call: Call, notebook_id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell]
 ) -> TrainingNotebook:
-    call.summary(notebook_id)
+    call.check(notebook_id)
     return call.repository.change_cell(notebook_id, cell_id, change, expected_version=call.expected_version())
 
 
 def _delete(call: Call, notebook_id: str, cell_id: str) -> TrainingNotebook:
-    call.summary(notebook_id)
+    call.check(notebook_id)
     return call.repository.delete_cell(notebook_id, cell_id, expected_version=call.expected_version())
 
 
@@ -117,4 +117,4 @@ def _cell_answer(notebook: TrainingNotebook, cell_id: str, status: int = HTTPSta
     for cell in notebook.cells:
         if cell.id == cell_id:
             return Answer(cell.to_json(), status, {"ETag": f'"{notebook.version_id}"'})
-    raise NotFound("cell", cell_id)
+    raise Conflict(f"the file was saved by somebody else right after, without cell {cell_id}; try again")

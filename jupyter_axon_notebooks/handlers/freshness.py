@@ -31,6 +31,11 @@ class Freshness:
         """Begin to wait now. A request that only reads waits for a short time, and then gets what is there."""
         return cls(None if writes else time.monotonic() + PATIENCE)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the request has waited for as long as it may."""
+        return self.ends is not None and time.monotonic() >= self.ends
+
     def settle(self, sync: NotebookSync[Home]) -> None:
         """Wait until all saves so far are in the store, as long as there is time."""
         timeout = SETTLE_TIMEOUT if self.ends is None else max(0.0, self.ends - time.monotonic())

@@ -17,7 +17,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.http1connection import HTTP1Connection
 
-from ..errors import AxonError, Forbidden, StoreDamaged, TooLarge
+from ..errors import AxonError, Forbidden, StoreBusy, StoreDamaged, TooLarge
 from .call import Actor, Call
 from .freshness import Freshness
 from .paths import NotebookPaths
@@ -176,7 +176,8 @@ class AxonHandler(APIHandler):
         ------
         StoreBusy
             When the first such work of this request gets no thread in time. Later work is done however long that takes,
-            so that a change is not left half done.
+            so that a change is not left half done. Also when a request that only reads has waited for a thread as long
+            as it may, and the store could not be read meanwhile.
         """
         services, freshness = self.services, self.freshness
 
@@ -186,11 +187,25 @@ class AxonHandler(APIHandler):
 
         hop = settled if settle else work
         if not (self._may_write if writes is None else writes):
+            if not (self._may_write or self._is_begun):
+                self._is_begun = True
+                hop = partial(self._read, hop)
             return await asyncio.get_running_loop().run_in_executor(services.executor, hop)
         timeout = None if self._is_begun else WRITE_TIMEOUT
         done = await services.writers.run(hop, timeout)
         self._is_begun = True
         return done
+
+    def _read(self, work: Callable[[], T]) -> T:
+        """Do ``work``, unless it would only find out what others did while it waited: that the store cannot be read."""
+        outage = self.services.outage
+        if self.freshness.is_over and outage.is_recent:
+            raise StoreBusy("the store cannot be read: others keep it locked; try again")
+        try:
+            return work()
+        except StoreBusy:
+            outage.note()
+            raise
 
     async def respond(self, work: Callable[[Call], Answer], *, large: bool = False) -> None:
         """Answer with what ``work`` returns: done and encoded in a worker thread, after the saves on their way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -63,7 +64,7 @@ class NotebookHandler(AxonHandler):
         updates = await self.run(lambda: UpdateNotebook.from_json(call.body()), writes=False)
         change = partial(_update, call, notebook_id, updates)
         if updates.cells is None:
-            updated = await self.run(change, settle=True)
+            updated = await self.run(partial(_update_labels, call, notebook_id, change), settle=True)
         else:
             beside = replace(updates, cells=None)
             updated = await write_through(
@@ -143,8 +144,13 @@ def _get(notebook_id: str, has_outputs: bool, call: Call) -> Answer:
 
 
 def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:
-    call.summary(notebook_id)
+    call.check(notebook_id)
     return call.repository.update(notebook_id, updates, expected_version=call.expected_version())
+
+
+def _update_labels(call: Call, notebook_id: str, change: Callable[[], TrainingNotebook]) -> TrainingNotebook:
+    call.summary(notebook_id)  # brings the record up to date with its file, whose version If-Match may name
+    return change()
 
 
 def _update_beside(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook | None:

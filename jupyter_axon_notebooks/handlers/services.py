@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -22,6 +24,8 @@ from .writers import TIMEOUT, Writers
 
 #: The key of :class:`Services` in the server's settings.
 SETTING: Final = "axon_services"
+#: Seconds for which a store that could not be read counts as one that still cannot be.
+_RECENT: Final = 1.0
 #: Answers with the outputs of a notebook that are made at a time.
 _LARGE: Final = 2
 
@@ -47,6 +51,22 @@ class Home:
         self.store.close()
 
 
+class Outage:
+    """When a read last gave up waiting for a store that could not even be read. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._noted = -math.inf
+
+    def note(self) -> None:
+        """Note that a read has just given up."""
+        self._noted = time.monotonic()
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether one has, within the last second."""
+        return time.monotonic() - self._noted < _RECENT
+
+
 @dataclass(frozen=True)
 class Services:
     """What the extension puts into the server's settings under :data:`SETTING`.
@@ -61,6 +81,8 @@ class Services:
         Held while an answer is made that has the outputs of a notebook in it.
     tags : Tags
         Of answers that were given.
+    outage : Outage
+        Of the store, as reads saw it.
     """
 
     config: AxonNotebooks
@@ -69,6 +91,7 @@ class Services:
     writers: Writers
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     tags: Tags = field(default_factory=Tags, repr=False)
+    outage: Outage = field(default_factory=Outage, repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
 
     @property

@@ -88,13 +88,14 @@ async def write_through(
             return changed  # nothing that the file says
         content = await handler.run(lambda: export_notebook(changed.cells, changed.metadata))
         original = await _get(handler, path, content)
+        is_shown = not await handler.run(partial(_says_the_same, content, original))
         await handler.run(partial(carry_trust, content, original))
         await handler.run(partial(_check_untouched, before, file), settle=True)
         check_no_room(handler, record.path)  # somebody may have opened it meanwhile
         try:
             await _save(handler, path, content)
             saved = await _get(handler, path, content)
-            if await handler.run(partial(_says_the_same, saved, original)):
+            if is_shown and await handler.run(partial(_says_the_same, saved, original)):
                 raise Conflict(
                     f"the contents manager reported that it saved {path}, but the notebook is as it was: a pre-save hook "
                     "or the contents manager itself dropped the change"

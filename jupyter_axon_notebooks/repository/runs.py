@@ -214,9 +214,7 @@ class Runs:
 
     def next_lapse(self, notebook_id: str) -> datetime | None:
         """When the first of the leases of a notebook's living runs ends."""
-        of_notebook = where("notebook_id") == notebook_id
-        found = self._store.runs.search(of_notebook & (where("status") == _RUNNING))
-        leases = [run.lease_until for run in map(_run, found) if _lives(run)]
+        leases = [run.lease_until for run in self._running([notebook_id]) if _lives(run)]
         return min((until for until in leases if until is not None), default=None)
 
     def end_lapsed(self) -> int:

@@ -175,16 +175,16 @@ def test_where_even_reads_are_locked_out_they_are_told_so_soon(servers: Servers)
     with closing(postgresql().connect(database)) as connection, connection.transaction():
         connection.execute("LOCK TABLE axonml_notebooks IN ACCESS EXCLUSIVE MODE")
         server.save("a.ipynb", notebook("2"))
-        with ThreadPoolExecutor(20) as pool:
+        with ThreadPoolExecutor(40) as pool:
             paths = reads_of(id, "a.ipynb")
             reading = [
                 pool.submit(timed, lambda path=path: server.axon("GET", path))  # type: ignore[misc]
-                for path in (paths * 2)[:20]
+                for path in (paths * 4)[:40]
             ]
             for answer, seconds in (read.result() for read in reading):
                 assert (answer.status, "Retry-After" in answer.headers) == (503, True)
                 assert "locked" in answer.json["message"]
-                assert seconds < 2 * SOON
+                assert seconds < SOON
     assert server.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
 
 

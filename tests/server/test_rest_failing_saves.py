@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,22 @@ async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
     assert (file.read_bytes(), await shown(axon, path)) == before
 
 
+async def test_an_edit_that_a_file_cannot_say_is_no_failed_save(
+    axon: Client, write_notebook: Write, read_sources: Callable[[Path], list[str]]
+) -> None:
+    path, _, file = await recorded(axon, write_notebook, ids=False)
+    cells = [{"source": "one"}, {"source": "two"}]  # with new ids, which this file has no place for
+    changed = await axon.put(path, {"cells": cells, "name": "renamed"})
+    assert (changed.status, changed.json["name"]) == (200, "renamed")
+    ids = [cell["id"] for cell in (await axon.get(path)).json["cells"]]
+    assert [cell["id"] for cell in changed.json["cells"]] == ids
+    assert (await axon.put(f"{path}/cells/{ids[1]}", {"cell_type": "markdown"})).status == 200
+    given = {"outputs": [{"output_type": "stream", "name": "stdout", "text": "x"}]}
+    unchanged = await axon.put(f"{path}/cells/{ids[1]}", given)  # only code has outputs
+    assert (unchanged.status, unchanged.json["outputs"]) == (200, [])
+    assert read_sources(file) == ["one", "two"]
+
+
 async def test_a_save_that_fails_after_it_has_written_is_undone(
     axon: Client, write_notebook: Write, read_sources: Callable[[Path], list[str]], jp_serverapp: Any
 ) -> None:
@@ -227,6 +244,45 @@ async def test_a_record_that_is_deleted_during_a_sync_is_made_again(
     synced = await axon.post("/notebooks/sync", {"path": "n.ipynb"})
     assert synced.status == 200
     assert [record["id"] for record in (await axon.get("/notebooks")).json] == [synced.json["id"]]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+async def test_an_edit_of_a_file_that_somebody_saves_meanwhile_is_refused_at_once(
+    edit: str, axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cell, _ = await recorded(axon, write_notebook)
+    apply_if = NotebookRepository.apply_if
+
+    def apply_after_somebody_saved(self: NotebookRepository, *given: Any) -> Any:
+        write_notebook("n.ipynb", "theirs")
+        return apply_if(self, *given)
+
+    monkeypatch.setattr(NotebookRepository, "apply_if", apply_after_somebody_saved)
+    began = time.monotonic()
+    refused = await EDITS[edit](axon, path, cell)
+    monkeypatch.undo()
+    assert time.monotonic() - began < 15  # a save that cannot be recorded is waited for 30 s
+    assert (refused.status, "saved by somebody else meanwhile" in refused.message) == (409, True)
+    assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
+
+
+async def test_a_cell_that_somebody_elses_save_removes_at_once_is_a_conflict(
+    axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _, _ = await recorded(axon, write_notebook)
+    contents = jp_serverapp.contents_manager
+    save = contents.save
+
+    async def save_before_somebody_else(model: Any, path: str = "") -> Any:
+        saved = await save(model, path)
+        write_notebook("n.ipynb", "theirs")
+        return saved
+
+    monkeypatch.setattr(contents, "save", save_before_somebody_else)
+    refused = await axon.post(f"{path}/cells", {"source": "new"})
+    monkeypatch.undo()
+    assert (refused.status, "saved by somebody else" in refused.message) == (409, True)
+    assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 
 async def test_an_edit_of_a_record_that_is_deleted_right_after_is_answered_as_it_was_made(

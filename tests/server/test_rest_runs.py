@@ -264,7 +264,7 @@ async def test_whatever_changes_what_is_polled_changes_its_tag(
     await changes("metrics", "checkpoints")
     await axon.put(f"{path}/checkpoints/{made[0]['id']}", {"pinned": True, "tags": ["t"]})
     await changes("checkpoints")
-    repository.update_run_status("a", RunStatus.FAILED)
+    repository.update_run_status(id, "a", RunStatus.FAILED)
     await changes("metrics", "runs")
     repository.create(new_notebook(id="another"))
     await changes()
@@ -276,10 +276,20 @@ async def test_a_run_that_lapses_is_news_though_nothing_is_written(
     path = await notebook_path(axon)
     await take(axon, path, 1, {"loss": 1}, run_id="a")
     ends = now() + timedelta(seconds=2)
-    repository.renew_run("a", ends)
+    repository.renew_run(path.rpartition("/")[2], "a", ends)
     tag = (await axon.get(f"{path}/metrics")).headers["ETag"]
     lapsed = (await axon.get(f"{path}/metrics", headers={"If-None-Match": tag})).status == 200
     while not lapsed:
         assert now() < ends + timedelta(seconds=20)
         lapsed = (await axon.get(f"{path}/metrics", headers={"If-None-Match": tag})).status == 200
     assert [run["status"] for run in await series(axon, path)] == ["stopped"]
+
+
+async def test_a_damaged_run_leaves_the_list_of_checkpoints_alone(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    path = await notebook_path(axon)
+    await take(axon, path, 1, {"loss": 1}, run_id="damaged")
+    repository._store.runs.update({"started_at": "once"})
+    assert (await axon.get(f"{path}/runs")).status == 500
+    assert len((await axon.get(f"{path}/checkpoints")).json) == 1
