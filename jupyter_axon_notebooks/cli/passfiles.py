@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ..errors import NotFound
 from ..records import new_id
+from ..states.folders import lock
 from ..store.passfile import find_line, parse_lines, pass_lines, read_lines
 from ..store.removal import roles_named
 from ..store.roles import Separation, new_password
@@ -44,6 +45,22 @@ class Passfiles:
     def file(self, role: str) -> Path:
         """The passfile of a role."""
         return self.folder / f"{quote(role, safe=' ')}.pgpass"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep out other processes that write into the folder, from before passwords are set until their files are there.
+
+        The files of two rotations would otherwise take their places in another order than the passwords were set.
+        """
+        if os.name == "nt":  # where no folder can be opened
+            yield
+            return
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            lock(descriptor, wait=True)
+            yield
+        finally:
+            os.close(descriptor)
 
     def __call__(self, separation: Separation) -> Mapping[str, str]:
         """Write drafts for the roles that were made, and for those to rotate; return their passwords."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import new_url, postgresql
+from engines import eventually, new_url, postgresql
 from sqlalchemy import make_url
 from wire import Wire
 
+from jupyter_axon_notebooks.cli.passfiles import Passfiles
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -281,6 +283,29 @@ def test_a_passfile_that_no_longer_lets_in_is_said_to_be_useless_and_left(
     assert file.read_text() == text
     assert axon(*given, "--rotate", role).exit_code == 0
     assert axon(*given).stderr == ""
+
+
+def test_of_two_rotations_at_once_the_passfile_has_the_password_that_was_set_last(
+    axon: Axon, process: Axon, url: str, needs_password: str, tmp_path: Path
+) -> None:
+    role, folder = needs_password, tmp_path / "passfiles"
+    given = ("init-db", "--store-url", url, "--passfiles", folder)
+    axon(*given, "--user", role)
+    first = Passfiles(folder, url, [role])
+    with ThreadPoolExecutor(1) as pool:
+        with closing(Store(url)) as store, first.locked():
+            store.separate_users([], first)
+            second = pool.submit(process, *given, "--rotate", role)
+            eventually(lambda: second.done() or is_waited_for(folder), within=60)
+            first.publish()
+        assert second.result().exit_code == 0
+    assert axon(*given, "--user", role).stderr == ""
+
+
+def is_waited_for(folder: Path) -> bool:
+    """Whether a process waits for the lock of this folder."""
+    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any(fields[6].endswith(f":{folder.stat().st_ino}") for fields in waiting)
 
 
 def test_a_role_of_another_database_keeps_its_password(

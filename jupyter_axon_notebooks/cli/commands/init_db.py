@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,16 +111,17 @@ def _separate(
     if repeated := sorted(name for name, count in Counter(role.name for role in roles).items() if count > 1):
         raise click.UsageError(f"a role stands for one user: {', '.join(repeated)} is given more than once")
     passfiles = None if folder is None else Passfiles(folder, session.url, rotated)
-    store = open_store(session.url)
-    try:
-        separation = store.separate_users(roles, *([] if passfiles is None else [passfiles]))
-    except BaseException as error:
-        if passfiles is not None:
-            _drop_or_keep(passfiles, error)
-        raise
-    finally:
-        store.close()
-    written = {} if passfiles is None else passfiles.publish()
+    with (
+        nullcontext() if passfiles is None else passfiles.locked(),
+        closing(open_store(session.url)) as store,
+    ):
+        try:
+            separation = store.separate_users(roles, *([] if passfiles is None else [passfiles]))
+        except BaseException as error:
+            if passfiles is not None:
+                _drop_or_keep(passfiles, error)
+            raise
+        written = {} if passfiles is None else passfiles.publish()
     kept = [role.name for role in roles if role.name not in written]
     missing, wrong = ([], []) if passfiles is None else passfiles.find_faults(kept)
     _tell(separation, written, as_json)
