@@ -302,6 +302,6 @@ def test_what_is_in_place_of_the_store_and_its_files_is_named_and_not_read(
         else:
             db.with_name(name).symlink_to(target)
     found = problems(axon)
-    assert found.keys() == {"damaged", "origin-damaged"}
+    assert found.keys() == {"damaged", "origin-damaged", "pointer-ignored"}
     assert "not a regular file" in found["damaged"]["what"]
     assert axon("import", CORPUS / "nbformat" / "test4.5.ipynb").exit_code == 4

@@ -288,8 +288,8 @@ def test_runs_and_checkpoints_are_returned_though_all_is_deleted_right_after(
     run = repository.create_run("nb", id="r")
     works: dict[str, Callable[[], Any]] = {
         "create_run": lambda: repository.create_run("nb", id="s").id,
-        "update_run_status": lambda: repository.update_run_status(run.id, RunStatus.FAILED).id,
-        "renew_run": lambda: repository.renew_run(run.id, now()).id,
+        "update_run_status": lambda: repository.update_run_status("nb", run.id, RunStatus.FAILED).id,
+        "renew_run": lambda: repository.renew_run("nb", run.id, now()).id,
         "create_checkpoint": lambda: repository.create_checkpoint(new_checkpoint("nb", {}, id="c")).id,
     }
     with deleting_after_commit(store, "nb"):

@@ -15,6 +15,7 @@ from jupyter_axon_notebooks.handlers.responses import encode, error_answer
 STATUSES = [
     (errors.NotFound("notebook", "x"), 404, "notebook x not found"),
     (errors.InvalidData("$.epoch", "expected int, got str"), 400, "$.epoch: expected int, got str"),
+    (errors.Unreadable("$", "a pipe"), 400, "$: a pipe"),
     (errors.Conflict("clash"), 409, "clash"),
     (errors.Stale("stale"), 412, "stale"),
     (errors.Forbidden("not yours"), 403, "not yours"),
@@ -26,6 +27,7 @@ STATUSES = [
     (errors.StoreDamaged("malformed"), 503, "malformed"),
     (errors.OutcomeUnknown("who knows"), 503, "who knows"),
     (errors.StoreError("broken"), 503, "broken"),
+    (errors.WrongUser("another user's"), 503, "another user's"),
     (errors.RecordDamaged("damaged"), 500, "damaged"),
     (errors.StateError("unreadable"), 503, "unreadable"),
     (errors.StateCorrupt("corrupt"), 500, "corrupt"),
