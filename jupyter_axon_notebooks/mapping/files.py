@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
-from ..errors import InvalidData
+from ..errors import InvalidData, Unreadable
 from .content import MAX_DEPTH, canonical, copied
 from .identity import derived_id
 
 _NEWEST = 4
+#: Values in a notebook's text beyond which it is not parsed: ``{},`` takes 25 times its length in memory.
+MAX_VALUES = 20_000_000
+#: Cells and outputs beyond which a notebook is not mapped.
+MAX_PARTS = 500_000
 #: Where a validator quotes the value it refuses, which may be megabytes long.
 _LONGEST_REASON = 200
 #: Characters in a file's name before its suffix; no file system takes more than 255 bytes in all.
@@ -66,7 +70,11 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
     InvalidData
         If ``text`` is not JSON, not a notebook at all, or an old one that cannot be upgraded; if ``strict``,
         for anything that is not a valid notebook. The error names the place.
+    Unreadable
+        If it has more than :data:`MAX_VALUES` values, or more than :data:`MAX_PARTS` cells and outputs.
     """
+    if _count_values(text) > MAX_VALUES:
+        raise Unreadable("$", f"it has more than {MAX_VALUES:,} values")
     try:
         content: Any = json.loads(text)
     except RecursionError:
@@ -77,6 +85,7 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
         raise InvalidData("$", f"expected a notebook, an object, got {_json_kind(content)}")
     if not content.keys() & {"cells", "worksheets", "nbformat"}:
         raise InvalidData("$", "not a notebook: it has neither cells nor a format version")
+    _check_parts(content)
     if strict:
         _check_texts(content)
     # Without any version it is a version 1 notebook, which had no metadata, or a damaged newer one.
@@ -89,6 +98,25 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
         _check_ids(content)
         _check_schema(content)
     return dict(content)
+
+
+def _count_values(text: str | bytes) -> int:
+    """At least as many values as JSON has in it, since all but the first of a container follow a comma."""
+    if isinstance(text, str):
+        return text.count(",") + text.count("[") + text.count("{")
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _check_parts(content: dict[str, Any]) -> None:
+    sheets = content.get("worksheets")
+    parts = 0
+    for holder in (content, *(sheets if isinstance(sheets, list) else ())):
+        cells = holder.get("cells") if isinstance(holder, dict) else None
+        for cell in cells if isinstance(cells, list) else ():
+            outputs = cell.get("outputs") if isinstance(cell, dict) else None
+            parts += 1 + (len(outputs) if isinstance(outputs, list) else 0)
+    if parts > MAX_PARTS:
+        raise Unreadable("$", f"it has more than {MAX_PARTS:,} cells and outputs")
 
 
 def read_for_import(text: str | bytes) -> dict[str, Any]:

@@ -167,15 +167,26 @@ def read_settled(
     read: Callable[[str], Mapping[str, Any]] = read_file,
     wait: Callable[[float], object] = time.sleep,
 ) -> Mapping[str, Any]:
-    """As ``read``, but gives a file that somebody else is writing just now the time that it takes."""
-    for delay in _REREAD:
-        try:
-            return read(path)
-        except Unreadable:
-            raise
-        except InvalidData:
+    """As ``read``, but gives a file that somebody else is writing just now the time that it takes.
+
+    One that stays the same is read once, however large it is.
+    """
+    failed: InvalidData | None = None
+    seen: tuple[int, ...] = ()
+    for delay in (*_REREAD, None):
+        found = identity(path)
+        if failed is None or not found or found != seen:
+            seen = found
+            try:
+                return read(path)
+            except Unreadable:
+                raise
+            except InvalidData as error:
+                failed = error
+        if delay is not None:
             wait(delay)
-    return read(path)
+    assert failed is not None
+    raise failed
 
 
 def is_as_saved(content: Mapping[str, Any]) -> bool:

@@ -6,8 +6,9 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_worker import Home, notebook, sources, syncing, write
@@ -16,6 +17,7 @@ from jupyter_axon_notebooks.errors import InvalidData, NotFound
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.sync import NotebookSync
+from jupyter_axon_notebooks.sync.files import read_file, read_settled
 
 _numbers = itertools.count()
 
@@ -173,3 +175,18 @@ def test_a_record_of_a_file_with_no_valid_id_gives_it_its_own(
     assert ids[0] == ids[1]
     [binding] = repository.bindings_of(ids[:1])
     assert binding.embedded_id is None
+
+
+def test_a_file_that_is_no_notebook_is_read_again_only_when_it_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text("{")
+    reads: list[str] = []
+
+    def read(name: str) -> Mapping[str, Any]:
+        reads.append(name)
+        return read_file(name)
+
+    with pytest.raises(InvalidData):
+        read_settled(str(path), read, lambda _: None)
+    assert len(reads) == 1
+    assert read_settled(str(path), read, lambda _: write(path, notebook("1")))["cells"]

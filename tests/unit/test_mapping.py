@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.validator import iter_validate
 
-from jupyter_axon_notebooks.errors import InvalidData
+from jupyter_axon_notebooks.errors import InvalidData, Unreadable
 from jupyter_axon_notebooks.mapping import (
     MappedNotebook,
     cell_status,
@@ -956,3 +956,21 @@ def test_a_text_cell_imports_nothing() -> None:
         NotebookCell(source="import jax"),
     ]
     assert detect_framework(cells) == "jax"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"nbformat": 4, "cells": [' + "1," * 600_000 + "1]}", "cells and outputs"),
+        ('{"nbformat": 4, "cells": [{"outputs": [' + "{}," * 600_000 + "{}]}]}", "cells and outputs"),
+        (
+            '{"nbformat": 3, "worksheets": [{"cells": [' + "1," * 600_000 + "1]}]}",
+            "cells and outputs",
+        ),
+        ('{"nbformat": 4, "cells": [], "metadata": {"a": [' + "[]," * 11_000_000 + "1]}}", "values"),
+    ],
+    ids=["cells", "outputs", "cells of version 3", "values"],
+)
+def test_a_text_that_would_take_many_times_its_length_in_memory_is_refused(text: str, what: str) -> None:
+    with pytest.raises(Unreadable, match=f"more than [0-9,]+ {what}"):
+        read_notebook(text.encode())
