@@ -30,8 +30,8 @@ from ..records import now
 from . import Store, default_url, open_store
 from .brokenlog import LogKept, keep_log
 from .codec import decode
-from .faults import LOGS, find_fault, looking, was_ours
-from .files import Identity, beside, identity, size
+from .faults import find_fault, looking, was_ours
+from .files import LOGS, Identity, beside, identity, size
 from .schema import NOTEBOOKS
 from .sqlite import NETWORK_FILE_SYSTEMS, file_system
 from .urls import file_of, named_file

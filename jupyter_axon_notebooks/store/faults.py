@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ..userfiles import open_regular
-from .files import beside, size
+from ..userfiles import NotRegular, open_regular, read_data
+from .files import LOGS, beside, check_files, size
 from .schema import SCHEMA_VERSION
 
 #: Bytes up to which a file is checked whole when it is opened: 1 ms a MiB where it is in memory.
@@ -31,9 +31,6 @@ _FOREIGN_DEFINITION = re.compile(
 )
 #: SQLITE_CORRUPT and SQLITE_NOTADB: the page was read, and is wrong.
 _WRONG_CONTENT = (11, 26)
-_PIECE = 1024 * 1024
-#: What may have changes in it that the file has not.
-LOGS = ("-wal", "-journal")
 #: Seconds to wait for those who have the file to themselves.
 _PATIENCE = 5.0
 
@@ -49,7 +46,7 @@ def _can_be_read(path: Path) -> bool:
     for file in (path, *(beside(path, suffix) for suffix in LOGS)):
         try:
             with open_regular(file) as content:
-                while content.read(_PIECE):
+                for _ in read_data(content):
                     pass
         except FileNotFoundError:
             continue
@@ -69,6 +66,10 @@ def _find_fault(path: Path) -> str | None:
         return None
     if length < 512:
         return "the file is not a database"
+    try:
+        check_files(path)
+    except NotRegular:
+        return None  # which opening it tells
     try:
         with looking(path) as connection:
             return _fault(connection, length)
@@ -135,12 +136,14 @@ def _has_marks(path: Path) -> bool:
     overlap = max(map(len, _MARKS))
     try:
         with open_regular(path) as file:
-            piece = file.read(_PIECE)
-            while len(piece) > 0 and not (marked and binary):
+            before = b""
+            for more in read_data(file):
+                piece = before + more
                 marked = marked or any(mark in piece for mark in _MARKS)
                 binary = binary or b"\0" in piece
-                more = file.read(_PIECE)
-                piece = piece[-overlap:] + more if more else b""
+                if marked and binary:
+                    break
+                before = piece[-overlap:]
     except OSError:
         return False
     return marked and binary

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..userfiles import check_regular
+
+#: What may have changes in it that the file has not.
+LOGS = ("-wal", "-journal")
 Identity = tuple[int, int]
 
 
@@ -19,6 +23,23 @@ def size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def check_files(path: Path) -> None:
+    """Check that SQLite opens regular files only, as far as they are there: for a pipe it would wait for ever.
+
+    Raises
+    ------
+    NotRegular
+        For the database, its log or its journal.
+    """
+    for suffix in ("", *LOGS):
+        file = beside(path, suffix)
+        try:
+            found = file.stat()
+        except OSError:
+            continue
+        check_regular(file, found)
 
 
 def identity(path: Path | str) -> Identity | None:

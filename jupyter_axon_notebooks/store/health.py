@@ -17,9 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged
-from ..userfiles import check_regular, open_regular
+from ..userfiles import open_regular
 from .codec import column_text, decode, plain_text
-from .files import beside, size
+from .files import beside, check_files, size
 from .schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
 from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
 
@@ -83,10 +83,11 @@ def examine(path: Path) -> FileHealth:
         return health
     health.exists = True
     try:
-        check_regular(path, found)
+        check_files(path)
     except OSError as error:
         health.readable = health.writable = True
-        health.faults.append(str(error.strerror))
+        beside_it = "" if str(error.filename) == str(path) else f"{os.path.basename(error.filename)}: "
+        health.faults.append(f"{beside_it}{error.strerror}")
         return health
     health.size, health.mode = found.st_size, found.st_mode & 0o777
     health.wal_size = size(beside(path, "-wal"))

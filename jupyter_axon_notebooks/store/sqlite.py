@@ -18,9 +18,9 @@ import sqlalchemy as sa
 
 from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from ..records import new_id
-from ..userfiles import NotRegular, check_regular
+from ..userfiles import NotRegular
 from .failures import OUTDATED, name_failures
-from .files import beside
+from .files import beside, check_files
 from .presence import OpenFiles
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
@@ -223,6 +223,7 @@ def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
     """
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
+    _check_regular(path)
     how = {"mode": "ro"}
     log, index = beside(path, "-wal"), beside(path, "-shm")
     if log.exists() and not index.exists():
@@ -267,9 +268,7 @@ def _make(path: Path) -> None:
         if not path.exists():
             # Created here rather than by SQLite, so that nobody else on the machine can read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        for file in (path, *(beside(path, suffix) for suffix in ("-wal", "-journal"))):
-            if file.exists():
-                _check_regular(file)
+        _check_regular(path)
         size = path.stat().st_size
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
@@ -279,11 +278,12 @@ def _make(path: Path) -> None:
         raise StoreDamaged(f"the store {path}: the file is not a database; move it aside")
 
 
-def _check_regular(file: Path) -> None:
+def _check_regular(path: Path) -> None:
     try:
-        check_regular(file, file.stat())
+        check_files(path)
     except NotRegular as error:
-        raise StoreError(f"the store {file} cannot be opened: {error.strerror}; move it aside") from None
+        what = f"the store {error.filename} cannot be opened"
+        raise StoreError(f"{what}: {error.strerror}; move it aside") from None
 
 
 def _has_locks(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -21,7 +22,8 @@ from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import Store, damage, default_url, faults, open_store
 from jupyter_axon_notebooks.store.brokenlog import LogKept, passed_over
 from jupyter_axon_notebooks.store.damage import SetAside, open_for_work
-from jupyter_axon_notebooks.store.faults import find_fault, is_damage
+from jupyter_axon_notebooks.store.faults import find_fault, is_damage, was_ours
+from jupyter_axon_notebooks.store.health import examine
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.sqlite import file_system
 
@@ -441,6 +443,42 @@ def test_of_a_large_store_only_what_opening_reads_is_looked_at(
     store, aside = open_for_work(default_url())
     assert aside is None
     store.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_damaged_store_of_a_terabyte_of_nothing_is_found_at_once(
+    folder: Path, sound: dict[str, dict[str, bytes]], suffix: str
+) -> None:
+    path = put(folder, {"axon.db": b"\0" * PAGE + sound["closed"]["axon.db"][PAGE:]})
+    large = path.with_name(path.name + suffix)
+    large.touch()
+    os.truncate(large, 1 << 40)
+    found: list[object] = []
+    looking = threading.Thread(target=lambda: found.append((find_fault(path), was_ours(path))), daemon=True)
+    looking.start()
+    looking.join(10)
+    assert found == [("file is not a database", True)]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_a_pipe_beside_a_store_is_named_and_not_waited_for(
+    folder: Path, sound: dict[str, dict[str, bytes]], suffix: str
+) -> None:
+    path = put(folder, {"axon.db": sound["closed"]["axon.db"]})
+    os.mkfifo(path.with_name(path.name + suffix))
+    found: list[object] = []
+
+    def look() -> None:
+        found.append(find_fault(path))
+        found.append(examine(path).faults)
+        with pytest.raises(StoreError, match=f"axon.db{suffix} cannot be opened: it is a pipe"):
+            open_for_work(default_url())
+        found.append("named")
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(10)
+    assert found == [None, [f"axon.db{suffix}: it is a pipe, not a regular file"], "named"]
 
 
 # Several servers.

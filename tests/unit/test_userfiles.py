@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.userfiles import FileTooLarge, NotRegular, read_regular, real_path
+from jupyter_axon_notebooks.userfiles import (
+    FileTooLarge,
+    NotRegular,
+    open_regular,
+    read_data,
+    read_regular,
+    real_path,
+)
 
 MIB = 1 << 20
 
@@ -102,3 +109,19 @@ def test_a_real_path_follows_links_to_files_and_to_nothing_else(tmp_path: Path) 
     names = ("zero", "loop", "pipe", "folder")
     assert [real_path(str(tmp_path / name)) for name in names] == [f"{real}/{name}" for name in names]
     assert real_path(str(tmp_path / "folder" / "pipe")) == f"{real}/real/pipe"
+
+
+def test_of_a_sparse_file_the_data_is_read_and_not_the_holes(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.write(b"head")
+        file.seek(1 << 39)
+        file.write(b"middle")
+        file.truncate(1 << 40)
+    with open_regular(path) as content:
+        found = b"".join(read_data(content))
+    assert found.strip(b"\0").startswith(b"head")
+    assert b"middle" in found
+    assert len(found) < MIB
+    with open_regular(write(tmp_path / "whole", bytes(range(256)) * 10_000)) as content:
+        assert b"".join(read_data(content)) == bytes(range(256)) * 10_000
