@@ -35,7 +35,8 @@ def write_pointer(file: Path, settings: Mapping[str, str]) -> None:
     """
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = file.with_name(f"{file.name}.{new_id()}")
-    text = json.dumps({"version": _VERSION, **settings}, indent=1) + "\n"
+    folder = os.path.abspath(file.parent)
+    text = json.dumps({"version": _VERSION, "folder": folder, **settings}, indent=1) + "\n"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -51,6 +52,8 @@ def write_pointer(file: Path, settings: Mapping[str, str]) -> None:
 
 def read_pointer(file: Path) -> dict[str, str]:
     """What a server left in ``file``; empty where there is none.
+
+    If its folder was moved or copied since, paths that led into the old folder lead into the new one.
 
     Raises
     ------
@@ -70,11 +73,25 @@ def read_pointer(file: Path) -> dict[str, str]:
         return {}
     except OSError as error:
         raise InvalidData("$", f"it cannot be read: {error.strerror}") from error
+    content: Any = None
     try:
         content = json.loads(text) if len(text) <= _LONGEST else None
     except (ValueError, RecursionError):
         content = None
-    return _checked(content)
+    left = _checked(content)
+    return _followed(left, content.get("folder"), os.path.abspath(file.parent))
+
+
+def _followed(left: dict[str, str], folder: Any, now: str) -> dict[str, str]:
+    """What a server left, with ``now`` in place of the folder that it was left in."""
+    if not isinstance(folder, str) or not os.path.isabs(folder) or folder == now:
+        return left
+    followed = dict(left)
+    for name, prefix in (("store_url", "sqlite:///"), ("states_root", "")):
+        before = f"{prefix}{folder}{os.sep}"
+        if name in left and left[name].startswith(before):
+            followed[name] = f"{prefix}{now}{os.sep}{left[name][len(before) :]}"
+    return followed
 
 
 def is_anywhere_the_same(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from jupyter_axon_notebooks.config import AxonNotebooks
 from jupyter_axon_notebooks.handover import Handover
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.sync import read_origin
+from jupyter_axon_notebooks.training.pointer import read_pointer, write_pointer
 from jupyter_axon_notebooks.training.settings import settings
 
 from .conftest import Axon, repository
@@ -82,6 +84,20 @@ def test_the_origin_is_that_of_the_servers_data_folder(
     refused = axon("list")
     assert refused.exit_code == 2
     assert "AXON_DATA_DIR is relative; expected an absolute path" in refused.stderr
+
+
+def test_what_lay_in_a_data_folder_that_was_moved_is_found_in_the_new_one(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    left = {"store_url": f"sqlite:///{old}/axon.db", "states_root": f"{old}/states", "user_id": HER}
+    write_pointer(old / "kernels.json", left)
+    assert read_pointer(old / "kernels.json") == left
+    shutil.copytree(old, new)
+    moved = {"store_url": f"sqlite:///{new}/axon.db", "states_root": f"{new}/states", "user_id": HER}
+    assert read_pointer(new / "kernels.json") == moved
+    elsewhere = {"store_url": "sqlite:////srv/axon.db", "states_root": f"{old}-other/states"}
+    write_pointer(old / "kernels.json", elsewhere)
+    shutil.copy(old / "kernels.json", new)
+    assert read_pointer(new / "kernels.json") == elsewhere
 
 
 def test_options_environment_and_configuration_come_before_what_a_server_left(
