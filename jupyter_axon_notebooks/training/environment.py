@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..provenance import Environment, GitState
+from ..userfiles import read_regular
 
 #: Seconds that another program is given.
 _PATIENCE = 2.0
+#: Bytes beyond which a file describes no package.
+_LONGEST = 16 << 20
 _FIELD = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
 
 
@@ -53,10 +56,20 @@ def _packages() -> dict[str, str]:
 def _fields_of(distribution: metadata.Distribution) -> dict[str, str]:
     # Its `metadata` would parse the long description of each as well, which takes ten times as long.
     try:
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO") or ""
     except Exception:  # noqa: BLE001 - not UTF-8, as in old installations, or on a disk that fails
         return {}
     return dict(_FIELD.findall(text.partition("\n\n")[0]))
+
+
+def _read(distribution: metadata.Distribution, name: str) -> str | None:
+    # The working directory of a kernel is searched as well, and what is called METADATA there may be a pipe.
+    folder = getattr(distribution, "_path", None)
+    if not isinstance(folder, Path):  # in a zip file
+        return distribution.read_text(name)
+    with contextlib.suppress(OSError):
+        return read_regular(folder / name, _LONGEST).decode("utf-8").replace("\r\n", "\n")
+    return None
 
 
 def git_state(folder: Path) -> GitState | None:

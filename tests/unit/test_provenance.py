@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,13 @@ def test_no_framework_is_imported_for_it() -> None:
         "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_pipe_that_is_called_like_the_description_of_a_package_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "odd-1.dist-info").mkdir()
+    os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
+    code = "from jupyter_axon_notebooks.training.environment import environment; print(len(environment().packages))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert int(ran.stdout) > 5
