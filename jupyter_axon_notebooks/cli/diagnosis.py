@@ -122,7 +122,16 @@ def _look_at_origin(found: Diagnosis, folder: Path) -> None:
         )
         return
     found.facts["store"]["origin"] = origin or pointer_origin(folder)
-    if origin is None and os.path.lexists(file):
+    if os.path.isdir(file):
+        found.problems.append(
+            Problem(
+                "origin-damaged",
+                f"the origin file {file} is a folder",
+                "servers and kernels cannot open the store",
+                "remove the folder, then start a server: it restores the file while kernels.json names the origin",
+            )
+        )
+    elif origin is None and os.path.lexists(file):
         found.problems.append(
             Problem(
                 "origin-damaged",

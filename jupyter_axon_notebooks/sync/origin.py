@@ -47,6 +47,8 @@ def read_origin(folder: Path, log: logging.Logger = _log) -> str:
     try:
         found = stored_origin(folder)
         if found is None:
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder; remove it", str(file))
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(folder):
                 found = stored_origin(folder) or _make(folder, log)

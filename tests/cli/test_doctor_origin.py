@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -152,3 +153,10 @@ def test_a_damaged_origin_is_told_and_left_as_it_is(axon: Axon, data: Path, cont
     assert [problem["code"] for problem in report["problems"]] == ["origin-damaged"]
     assert report["facts"]["store"]["origin"] is None
     assert (data / "origin").read_text() == content
+
+
+def test_a_folder_in_place_of_the_origin_is_to_be_removed(axon: Axon, data: Path) -> None:
+    (data / "origin").mkdir(parents=True)
+    [problem] = axon("doctor", "--json").json["problems"]
+    assert problem["code"] == "origin-damaged"
+    assert "remove the folder" in json.dumps(problem)
