@@ -237,7 +237,7 @@ def _only_defines(source: str) -> bool:
             return False
         lines.append(line.indent + ("pass" if statement is None else statement))
     tree = parsed("\n".join(lines))
-    return isinstance(tree, ast.Module) and all(
+    return tree is not None and all(
         isinstance(statement, _DEFINING)
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
         for statement in tree.body

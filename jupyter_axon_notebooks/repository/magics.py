@@ -1,7 +1,8 @@
 """The syntax that IPython adds to Python: magics, shell commands, help and automatic calls. Pure.
 
 IPython itself is a dependency of kernels, not of servers, so its transformer cannot be used here. Cells are read in one pass
-over logical lines, and everything takes time linear in the length of a cell, whatever it contains.
+over logical lines, in time linear in the length of a cell, whatever it contains. Python's parser holds the interpreter lock, so
+what it is given is bounded.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: The longest source that is parsed, in characters. The parser holds the interpreter lock, for a third of a second at worst: it
-#: takes quadratic time for `from a.a.a…`. A cell that is longer is data rather than code.
+#: The longest source that is parsed, in characters. A cell that is longer is data rather than code.
 MAX_PARSED: Final = 30_000
+#: The longest statement of a magic, a cell magic or a call of ``get_ipython()``. A cell may have thousands, each parsed by itself.
+_MAX_STATEMENT: Final = 2_000
+#: A dotted name that no import has. The parser takes time quadratic in the length of such names, and of no others.
+_LONG_DOTTED: Final = re.compile(r"(?<![\w.])\w+(?:\.\w+){256}")
 #: Magics inside magics, as in ``%time %prun f()``.
 _MAX_NESTED: Final = 8
 #: The longest shell command that is examined; a longer one counts as one that changes something.
@@ -157,25 +161,25 @@ def read_cell(source: str) -> Cell:
     return Cell(heads, False, list(_logical_lines(body)))
 
 
-def parsed(text: str, mode: Literal["exec", "eval"] = "exec") -> ast.Module | ast.Expression | None:
-    """Return the syntax tree of Python code; None if it is not valid or longer than :data:`MAX_PARSED`."""
-    tree: ast.Module | ast.Expression | None = _compile(text, mode, ast.PyCF_ONLY_AST)
+def parsed(text: str) -> ast.Module | None:
+    """Return the syntax tree of Python code; None if it is not valid, or not bounded as the parser needs it."""
+    tree: ast.Module | None = _compile(text, ast.PyCF_ONLY_AST)
     return tree
 
 
 def compiled(text: str) -> CodeType | None:
     """Return the byte code of Python code; None as of :func:`parsed`."""
-    code: CodeType | None = _compile(text, "exec", 0)
+    code: CodeType | None = _compile(text, 0)
     return code
 
 
-def _compile(text: str, mode: str, flags: int) -> Any:
-    if len(text) > MAX_PARSED:
+def _compile(text: str, flags: int) -> Any:
+    if len(text) > MAX_PARSED or _LONG_DOTTED.search(text) is not None:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what the code does: its author's concern
-            return compile(text, "<cell>", mode, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            return compile(text, "<cell>", "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -187,7 +191,7 @@ def statement_of(command: Command) -> str | None:
     statement gives, so that ``x = %time f()`` is ``x = f()`` and ``x = %timeit -o f()`` is ``f()``.
     """
     if command.kind == "call":
-        return command.text if parsed(command.text) is not None else None
+        return command.text if _statement(command.text) is not None else None
     if command.kind != "magic":
         return None
     text, gives_value = command.text, True
@@ -200,11 +204,15 @@ def statement_of(command: Command) -> str | None:
         if not text.startswith("%"):
             break
         text = text[1:]
-    if not text or text.startswith("#") or parsed(text) is None:
+    if not text or text.startswith("#") or (tree := _statement(text)) is None:
         return None
-    if command.is_assigned and gives_value and parsed(text, "eval") is not None:
+    if command.is_assigned and gives_value and [type(node) for node in tree.body] == [ast.Expr]:
         return command.before.lstrip() + text
     return text
+
+
+def _statement(text: str) -> ast.Module | None:
+    return parsed(text) if len(text) <= _MAX_STATEMENT else None
 
 
 def setup_of(head: Command) -> str | None:
@@ -316,8 +324,7 @@ def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
 
 def _command_of_call(line: str) -> Command | None:
     """Return what a statement such as ``get_ipython().run_line_magic("time", "f()")`` does; nbconvert writes these."""
-    tree = parsed(line.strip())
-    match tree:
+    match _statement(line.strip()):
         case ast.Module(
             body=[ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=args, keywords=[]))]
         ):

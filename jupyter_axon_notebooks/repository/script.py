@@ -54,16 +54,11 @@ def script_of(executed: Sequence[ExecutedCell], title: str = "") -> str:
     return script.replace("\0", "\\x00")  # which Python refuses, in comments as well
 
 
-def python_of(source: str, *, failed: bool = False) -> str:
-    """Return a cell's source as Python, with lines that are not Python commented out.
+def _lines_of(source: str, *, failed: bool) -> list[str]:
+    """Return the logical lines of a cell in Python; a whole cell that is commented out is one.
 
     A source longer than :data:`.MAX_PARSED` is not parsed: it is taken for valid unless the cell ``failed``.
     """
-    return "\n".join(_lines_of(source, failed=failed))
-
-
-def _lines_of(source: str, *, failed: bool) -> list[str]:
-    """Return the logical lines of a cell in Python; a whole cell that is commented out is one."""
     cell = read_cell(source)
     if cell.foreign:
         return [_commented(source)]

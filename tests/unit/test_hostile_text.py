@@ -39,6 +39,7 @@ from jupyter_axon_notebooks.printable import printable
 from jupyter_axon_notebooks.provenance import ExecutedCell
 from jupyter_axon_notebooks.records import (
     CellChange,
+    CellStatus,
     NewCheckpoint,
     NotebookCell,
     is_record_id,
@@ -47,7 +48,7 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository.diff import diff, with_ids_of
 from jupyter_axon_notebooks.repository.flags import Saved, flags
 from jupyter_axon_notebooks.repository.magics import MAX_PARSED
-from jupyter_axon_notebooks.repository.script import python_of, script_of
+from jupyter_axon_notebooks.repository.script import script_of
 from jupyter_axon_notebooks.states.layout import check_id, is_temporary
 from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
 from jupyter_axon_notebooks.store.urls import shown_url
@@ -143,8 +144,8 @@ def on_file(text: str) -> None:
 
 
 def on_script(text: str) -> None:
-    python_of(text[:MAX_PARSED], failed=True)
-    script_of([ExecutedCell(source=text, execution_count=1)], text)
+    failed = ExecutedCell(source=text[:MAX_PARSED], execution_count=1, status=CellStatus.ERROR)
+    script_of([failed, ExecutedCell(source=text, execution_count=2)], text)
 
 
 def on_flags(text: str) -> None:
@@ -271,3 +272,24 @@ def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
         assert sum(map(len, named_values(metrics))) < 50_000_000
     with pytest.raises(InvalidData, match="names of values that are not finite"):
         spell_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})
+
+
+DOTTED = "a." * 14_900 + "a"
+
+
+@pytest.mark.timeout(20)  # one of the first two took half a minute, and every one of the last a second
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"%time from {DOTTED} import x\n" * 33,
+        f"x = %time import {DOTTED}\n" * 33,
+        f"get_ipython().run_line_magic('time', 'import {DOTTED}')\n" * 33,
+        *(f"{begin}{DOTTED}{end}" for begin in ("from ", "import ") for end in ("", ".", " import", " =")),
+    ],
+    ids=range(11),
+)
+def test_imports_of_long_dotted_names_take_no_time_to_parse(source: str) -> None:
+    script = script_of([ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)] * 5)
+    assert all(line.startswith("#") for line in script.splitlines() if line)
+    executed = [ExecutedCell(source=source, execution_count=count) for count in range(1, 6)]
+    assert flags([*executed, ExecutedCell(source="train()", cell_id="b")], Saved([]), Saved([]))
