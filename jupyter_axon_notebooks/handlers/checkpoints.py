@@ -44,7 +44,9 @@ class CheckpointsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """List them, newest first."""
-        await self.respond_tagged(notebook_id, partial(_list, notebook_id))
+        await self.respond_tagged(
+            notebook_id, partial(_list, notebook_id), ("limit", "offset", "run_id", "since")
+        )
 
     @web.authenticated
     @authorized

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -222,21 +223,30 @@ class AxonHandler(APIHandler):
             made = await self.run(worked, settle=True)
         self.send(*made)
 
-    async def respond_tagged(self, notebook_id: str, work: Callable[[Call], Answer]) -> None:
+    async def respond_tagged(
+        self, notebook_id: str, work: Callable[[Call], Answer], arguments: Collection[str]
+    ) -> None:
         """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304.
 
         As long as nothing is committed to the store the tag is known, and ``work`` is not done for such a client.
         ``work`` tells of a notebook that the user may see; that is checked here.
+
+        Parameters
+        ----------
+        arguments : collection of str
+            The query arguments that ``work`` is given. What else is in the query, such as the time that JupyterLab adds so that
+            no proxy keeps the answer, makes no other answer.
         """
-        call, tags = self.call, self.services.tags
-        asked = self.request.method, self.request.uri, call.actor
+        tags = self.services.tags
+        call = self.call
+        call = replace(call, query=call.query.only(arguments))
+        asked = self.request.path, call.query.digest(), call.actor
         named = self.request.headers.get("If-None-Match", "")
 
         def worked() -> tuple[Answer, bytes, str]:
             call.summary(notebook_id)
-            moment = (
-                call.repository.moment()
-            )  # before what is read: what is committed from now on makes it another
+            # Before anything is read: what is committed from now on makes it another.
+            moment = call.repository.moment()
             tag = tags.known(asked, moment)
             if tag is not None and tag in named and not call.freshness.is_stale:
                 return Answer(status=HTTPStatus.NOT_MODIFIED), b"", tag

@@ -20,7 +20,7 @@ class RunsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """List them, newest first."""
-        await self.respond_tagged(notebook_id, partial(_list, notebook_id))
+        await self.respond_tagged(notebook_id, partial(_list, notebook_id), ("limit", "offset", "status"))
 
 
 class MetricsHandler(AxonHandler):
@@ -30,7 +30,7 @@ class MetricsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """Give them as series, by run, in columns."""
-        await self.respond_tagged(notebook_id, partial(_series, notebook_id))
+        await self.respond_tagged(notebook_id, partial(_series, notebook_id), ("key", "run_id", "since"))
 
 
 def _list(notebook_id: str, call: Call) -> Answer:
