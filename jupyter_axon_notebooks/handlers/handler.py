@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -219,9 +219,19 @@ class AxonHandler(APIHandler):
             answer = work(call)
             return answer, encode(answer.body)
 
-        async with self.services.large if large else nullcontext():
-            made = await self.run(worked, settle=True)
-        self.send(*made)
+        self.send(*await (self.run_large(worked) if large else self.run(worked, settle=True)))
+
+    async def run_large(self, work: Callable[[], T]) -> T:
+        """Do ``work``, which has the outputs of a notebook in memory, as :meth:`run` does, after the saves on their way.
+
+        Raises
+        ------
+        StoreBusy
+            When others have been at such work for too long.
+        """
+        await self.run(partial(self.freshness.settle, self.services.sync))  # which takes no memory
+        async with self.services.making_large():
+            return await self.run(work)
 
     async def respond_tagged(
         self, notebook_id: str, work: Callable[[Call], Answer], arguments: Collection[str]

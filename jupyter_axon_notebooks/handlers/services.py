@@ -28,6 +28,8 @@ SETTING: Final = "axon_services"
 _RECENT: Final = 1.0
 #: Answers with the outputs of a notebook that are made at a time.
 _LARGE: Final = 2
+#: Seconds for which a request waits to make one.
+_LARGE_TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,6 @@ class Services:
         Worker threads: whatever reads the store, or touches the disk, happens there.
     writers : Writers
         Those in which the store is changed.
-    large : asyncio.Semaphore
-        Held while an answer is made that has the outputs of a notebook in it.
     tags : Tags
         Of answers that were given.
     outage : Outage
@@ -89,7 +89,7 @@ class Services:
     sync: NotebookSync[Home]
     executor: Executor
     writers: Writers
-    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
+    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     tags: Tags = field(default_factory=Tags, repr=False)
     outage: Outage = field(default_factory=Outage, repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
@@ -116,14 +116,45 @@ class Services:
         lock = self._editing.get(file)
         if lock is None:
             lock = self._editing[file] = asyncio.Lock()
-        try:
-            await asyncio.wait_for(lock.acquire(), TIMEOUT)
-        except asyncio.TimeoutError:
+        if not await _acquired(lock, TIMEOUT):
             raise StoreBusy(
                 f"other changes of the notebook {file} have been waiting for over {TIMEOUT:g} s; "
                 "nothing was changed, try again"
-            ) from None
+            )
         try:
             yield
         finally:
             lock.release()
+
+    @asynccontextmanager
+    async def making_large(self) -> AsyncIterator[None]:
+        """Make an answer that has the outputs of a notebook in it; few at a time, since each is in memory several times over.
+
+        Raises
+        ------
+        StoreBusy
+            When others have been at it for too long.
+        """
+        if not await _acquired(self._large, _LARGE_TIMEOUT):
+            raise StoreBusy(
+                f"other large answers have been on their way for over {_LARGE_TIMEOUT:g} s; try again"
+            )
+        try:
+            yield
+        finally:
+            self._large.release()
+
+
+async def _acquired(lock: asyncio.Lock | asyncio.Semaphore, timeout: float) -> bool:
+    """Acquire a lock within ``timeout`` seconds, and return whether that was possible.
+
+    Before Python 3.12 ``wait_for`` may lose a lock that it gets as the time runs out, and nobody would release it.
+    """
+    acquiring = asyncio.ensure_future(lock.acquire())
+    try:
+        await asyncio.wait({acquiring}, timeout=timeout)
+    finally:
+        if not acquiring.done():
+            acquiring.cancel()
+            await asyncio.wait({acquiring})
+    return not acquiring.cancelled()

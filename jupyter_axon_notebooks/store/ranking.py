@@ -108,5 +108,5 @@ class MetricIndex:
         higher = connection.execute(self._higher, {**given, "nth": -math.inf if nth is None else nth}).all()
         found: list[Any] = sorted(higher, key=lambda row: (-row.value, row.created_at, row.checkpoint_id))
         if nth is not None:
-            found += connection.execute(self._tied, {**given, "nth": nth, "most": limit - len(found)})
+            found += connection.execute(self._tied, {**given, "nth": nth, "most": max(0, limit - len(found))})
         return found
