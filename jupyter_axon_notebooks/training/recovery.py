@@ -209,8 +209,13 @@ def recover(
         When the store is unavailable; what was recorded until then stays recorded.
     """
     notebooks: dict[str, str] = {}
+    noted = list(noted)
+    # Only the last note of a run says how the run ended. An earlier one would have it stopped, and the notebook with it.
+    ended = {(one.checkpoint.notebook_id, one.run.id): one.run for one in noted if one.run is not None}
     for unrecorded in noted:
         checkpoint = unrecorded.checkpoint
+        if unrecorded.run is not None:
+            unrecorded.run.status = ended[checkpoint.notebook_id, unrecorded.run.id].status
         where = os.path.join(states.root, checkpoint.notebook_id, str(checkpoint.id))
         for attempt in range(1, _ATTEMPTS + 1):
             noted_under = checkpoint.notebook_id

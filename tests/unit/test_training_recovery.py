@@ -159,6 +159,16 @@ def test_what_was_made_before_does_not_become_the_newest(
     assert [run.id for run in records.list_runs(NOTEBOOK)] == ["today", RUN]
 
 
+def test_a_training_that_was_completed_leaves_its_notebook_completed(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
+    for epoch, id in enumerate(["a", "b", "c"]):
+        leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
+    take_in(records, states)
+    (notebook,) = records.list_all()
+    assert notebook.status is NotebookStatus.COMPLETED
+
+
 def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
     records: NotebookRepository, states: StateFiles, leave: Leave
 ) -> None:
