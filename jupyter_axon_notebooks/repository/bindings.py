@@ -102,7 +102,7 @@ class Bindings:
 
         def apply(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
             header.origin = origin
-            return True
+            return False  # the notebook is as it was
 
         with self._store.transaction():
             binding = self.of(id)

@@ -178,7 +178,8 @@ def _tell(separation: Separation, written: dict[str, Path], as_json: bool) -> No
     for was in separation.moved:
         note(
             f"The role {was.name} stood for the user {was.user_id} and stands for {stands_for[was.name]} now: "
-            f"a server that logs in with it is shown the records of {was.user_id} no longer. Restart it."
+            f"a server that logs in with it is shown the records of {was.user_id} no longer. Restart it. Whoever has the "
+            f"role's passfile can read the records of {stands_for[was.name]}: --rotate {was.name} changes the password."
         )
     for name in separation.gone:
         note(
