@@ -107,7 +107,7 @@ def _sync(path: str, call: Call) -> Answer:
         raise NotFound("file", path) from None
     except Unreadable as error:
         why = error.reason.rpartition(" cannot be read: ")[2]  # the path on this machine is nobody's business
-        raise InvalidData("$.path", f"the file cannot be read: {why}") from None
+        raise InvalidData("$.path", f"{path} cannot be read: {why}") from None
     except InvalidData as error:
         raise InvalidData("$.path", f"the file is not a notebook: {error}") from None
     if synced is None:
