@@ -58,7 +58,7 @@ def read_origin(folder: Path, tell: Callable[[str], object] = lambda _: None) ->
             with _locked(folder):
                 found = stored_origin(folder) or _make(folder, tell)
     except OSError as error:
-        raise StoreError(f"the origin of this data folder, {file}, cannot be used: {error}") from error
+        raise StoreError(f"the origin of this data folder, {file}, cannot be used: {error.strerror}") from error
     return found
 
 
@@ -221,10 +221,11 @@ class ServerOrigin:
         try:
             if self._origin is None or self._look() == self._seen:
                 return
-            self._restore(self._origin)
+            try:
+                self._restore(self._origin)
+            except OSError as error:
+                self._tell(f"the origin file {origin_file(self._folder)} cannot be restored: {error.strerror}")
             self._seen = self._look()
-        except OSError as error:  # to be tried again at the next look
-            self._tell(f"the origin file {origin_file(self._folder)} cannot be restored: {error}")
         finally:
             self._lock.release()
 
