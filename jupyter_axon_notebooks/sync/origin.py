@@ -58,7 +58,9 @@ def read_origin(folder: Path, tell: Callable[[str], object] = lambda _: None) ->
             with _locked(folder):
                 found = stored_origin(folder) or _make(folder, tell)
     except OSError as error:
-        raise StoreError(f"the origin of this data folder, {file}, cannot be used: {error.strerror}") from error
+        raise StoreError(
+            f"the origin of this data folder, {file}, cannot be used: {error.strerror}"
+        ) from error
     return found
 
 
@@ -224,7 +226,9 @@ class ServerOrigin:
             try:
                 self._restore(self._origin)
             except OSError as error:
-                self._tell(f"the origin file {origin_file(self._folder)} cannot be restored: {error.strerror}")
+                self._tell(
+                    f"the origin file {origin_file(self._folder)} cannot be restored: {error.strerror}"
+                )
             self._seen = self._look()
         finally:
             self._lock.release()
