@@ -7,8 +7,6 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
-from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from tornado.web import HTTPError
 
 from .config import AxonNotebooks
 from .defaults import data_folder
-from .errors import AxonError, InvalidData, NotFound, StoreError
+from .errors import InvalidData, NotFound
 from .handlers import SETTING, Home, Services, Writers, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
@@ -33,7 +31,6 @@ from .store.damage import open_for_work
 from .store.urls import file_of, shown_url
 from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, ServerOrigin
 from .sync.files import read_file
-from .sync.others import made_at, other_origins
 from .training.recovery import BackgroundRecovery
 from .upkeep import Upkeep
 
@@ -52,12 +49,12 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Start the worker, which opens the store, and hand it to the handlers."""
-        for log in (self.log, self._server.log):  # the handlers' is the server's
+        for log in self._logs:
             log.addFilter(PRINTABLE_LOG)
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
         self._handover = Handover(self, self.log)
-        self._origin = ServerOrigin(data_folder(), self.log, self._handover.leave_pointer)
+        self._origin = ServerOrigin(data_folder(), self.log, self._handover.leave_origin)
         self._sync = NotebookSync(
             self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
         )
@@ -65,7 +62,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._follow_contents()
         self._writers = Writers()
         self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
-        self._handover.give(self._server.kernel_manager, self._owner, self._known_origin())
+        self._handover.give(self._server.kernel_manager, self._owner)
         self._sync.start()
         self._sync.settle()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
@@ -83,11 +80,6 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         except BaseException:
             store.close()
             raise
-
-    def _known_origin(self) -> str | None:
-        with suppress(StoreError):  # told when the store is opened
-            return self._origin.read()
-        return None
 
     def _home(self, store: Store, origin: str) -> Home:
         store.check_user(None if self.identity_from_request else self.user_id)
@@ -113,11 +105,11 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             self.history_limit,
             served,
             self.log,
+            origin=origin,
             recovery=recovery,
             reopen=self._reopen,
         )
         upkeep.start()
-        self._tell_of_other_origins(repository, origin)
         return Home(store, repository, states, origin, upkeep)
 
     def _reopen(self) -> None:
@@ -126,24 +118,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         if path is not None and path.exists():
             self._sync.reopen()
 
-    def _tell_of_other_origins(self, repository: NotebookRepository, origin: str) -> None:
-        try:
-            elsewhere = repository.bindings_elsewhere(
-                None if self.identity_from_request else self.user_id, origin
-            )
-            others = other_origins(elsewhere, partial(repository.binding_at, origin), made_at(data_folder()))
-        except AxonError as error:  # the store can be used, whatever is wrong with some of it
-            self.log.warning("axon: records under other origins could not be looked for: %s", error)
-            return
-        for other in others:
-            if not other.in_use:
-                self.log.warning(
-                    "axon: %d notebooks here have their records under another origin (%s), the first is %s. If that is no "
-                    "other machine's, the origin of this data folder was lost: `jupyter axon doctor --rebind` mends it",
-                    len(other.here),
-                    other.origin,
-                    other.here[0].path,
-                )
+    @property
+    def _logs(self) -> tuple[Any, ...]:
+        return self.log, self._server.log  # the handlers' is the server's
 
     @property
     def _server(self) -> Any:
@@ -223,3 +200,5 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown()
         await loop.run_in_executor(None, self._sync.close)
+        for log in self._logs:
+            log.removeFilter(PRINTABLE_LOG)

@@ -12,8 +12,9 @@ from jupyter_server.utils import ensure_async
 
 from .config import AxonNotebooks
 from .defaults import POINTER, data_folder
+from .errors import InvalidData
+from .pointer import read_pointer, write_pointer
 from .store.urls import shown_url
-from .training.pointer import write_pointer
 from .training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER
 
 
@@ -32,8 +33,8 @@ class Handover:
         self._given: dict[str, str] = {}
         self._before: dict[str, str | None] = {}
 
-    def give(self, kernel_manager: Any, acting_user: Callable[[], str], origin: str | None = None) -> None:
-        """Hand over, from now on; ``origin`` is the data folder's, where it is known."""
+    def give(self, kernel_manager: Any, acting_user: Callable[[], str]) -> None:
+        """Hand over, from now on."""
         config = self._config
         url = shown_url(config.store_url)  # one with a password is refused, here and there
         self._given = {STORE_URL: url, STATES_ROOT: config.states_root, DATA_DIR: jupyter_data_dir()}
@@ -43,21 +44,35 @@ class Handover:
             self._given[USER] = config.user_id
         self._before = {name: os.environ.get(name) for name in self._given}
         os.environ.update(self._given)
-        self.leave_pointer(origin)
+        if settings := self._settings():
+            # Of two copies of the origin one may be all that is left of it.
+            kept = {name: value for name, value in self._left().items() if name == "origin"}
+            self._leave({**settings, **kept})
 
-    def leave_pointer(self, origin: str | None) -> None:
-        """Leave the pointer file, unless kernels cannot reach the store."""
+    def leave_origin(self, origin: str) -> None:
+        """Put the origin of the data folder into the pointer file; where another server records is left as it says there."""
+        if left := self._left() or self._settings():
+            self._leave({**left, "origin": origin})
+
+    def _settings(self) -> dict[str, str]:
+        """What the pointer file says of this server; nothing where kernels cannot reach the store."""
         url = shown_url(self._config.store_url)
         if url == "memory://":
-            return
-        left = {"store_url": url, "states_root": self._config.states_root}
-        if origin is not None:
-            left["origin"] = origin
-        if not self._config.identity_from_request:
-            left["user_id"] = self._config.user_id
+            return {}
+        named = {} if self._config.identity_from_request else {"user_id": self._config.user_id}
+        return {"store_url": url, "states_root": self._config.states_root, **named}
+
+    def _left(self) -> dict[str, str]:
+        """What the pointer file says; nothing where it is not to be believed."""
+        try:
+            return read_pointer(data_folder() / POINTER)
+        except InvalidData:
+            return {}
+
+    def _leave(self, settings: dict[str, str]) -> None:
         file = data_folder() / POINTER
         try:
-            write_pointer(file, left)
+            write_pointer(file, settings)
         except OSError as error:
             self._log.warning(
                 "axon: kernels that this server does not start may record elsewhere: %s cannot be written: %s",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from datetime import datetime
 from typing import Final
 
@@ -48,12 +49,16 @@ def local_time(moment: datetime) -> str:
 
 
 class _PrintableLog(logging.Filter):
-    """Makes this project's log messages printable and leaves those of others alone."""
+    """Makes this project's log messages and their tracebacks printable and leaves those of others alone."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the message; every record passes."""
         if isinstance(record.msg, str) and record.msg.startswith("axon:"):
             record.msg, record.args = printable(record.getMessage()), ()
+            if record.exc_info and not record.exc_text:  # which formatters take as it is
+                traceback = logging.Formatter().formatException(record.exc_info)
+                # Indented, no line of an error's text looks like an entry of the log.
+                record.exc_text = textwrap.indent(printable(traceback, keep="\n"), "    ")
         return True
 
 

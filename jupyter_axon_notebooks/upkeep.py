@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from .defaults import data_folder
 from .errors import AxonError
 from .repository import NotebookRepository
 from .states import StateFiles
 from .states.folders import size_text
 from .states.tidy import tidy
 from .store import Store
+from .sync.others import made_at, other_origins
 from .training.recovery import BackgroundRecovery
 
 #: Seconds between two looks.
@@ -38,7 +40,8 @@ _T = TypeVar("_T")
 class Upkeep:
     """Threads that look after the store in the background.
 
-    One sweeps leftovers when it starts, and looks after the store then and every hour. The other records checkpoints that
+    One looks for records under other origins and sweeps leftovers when it starts, and looks after the store then and every
+    hour. The other records checkpoints that
     were made while the store was unavailable.
 
     Several servers may do so on one store at once.
@@ -55,6 +58,8 @@ class Upkeep:
         everybody's.
     interval : float
         Seconds between two looks.
+    origin : str, optional
+        The data folder's, by which records under other origins are told of.
     recovery : BackgroundRecovery, optional
         What was noted while the store was unavailable.
     reopen : callable, optional
@@ -71,6 +76,7 @@ class Upkeep:
         log: logging.Logger,
         interval: float = _INTERVAL,
         *,
+        origin: str | None = None,
         recovery: BackgroundRecovery | None = None,
         reopen: Callable[[], object] = lambda: None,
     ) -> None:
@@ -81,6 +87,7 @@ class Upkeep:
         self._user_id = user_id
         self._log = log
         self._interval = interval
+        self._origin = origin
         self._waiting: set[str] = set()
         self._stopping = threading.Event()
         self._reopen = reopen
@@ -104,6 +111,9 @@ class Upkeep:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
+        with self._trouble_told("records under other origins"):
+            if self._origin is not None:
+                self._tell_of_other_origins(self._origin)
         with self._trouble_told("the state files"):
             tidy(self._states, self._repository, self._log, _Pace(self._stopping).rest)
         while not self._stopping.is_set():
@@ -156,6 +166,23 @@ class Upkeep:
             self._log.warning("axon: %s could not be looked after: %s", what, error)
         except Exception:  # noqa: BLE001 - what is wrong now may be right in an hour
             self._log.error("axon: %s could not be looked after", what, exc_info=True)
+
+    def _tell_of_other_origins(self, origin: str) -> None:
+        others = other_origins(
+            self._repository.bindings_elsewhere(self._user_id, origin),
+            partial(self._repository.binding_at, origin),
+            made_at(data_folder()),
+            _Pace(self._stopping).rest,
+        )
+        for other in others:
+            if not other.in_use:
+                self._log.warning(
+                    "axon: %d notebooks here have their records under another origin (%s), the first is %s. If that is no "
+                    "other machine's, the origin of this data folder was lost: `jupyter axon doctor --rebind` mends it",
+                    len(other.here),
+                    other.origin,
+                    other.here[0].path,
+                )
 
     def look(self) -> None:
         """Do what there is to do, until told to stop."""

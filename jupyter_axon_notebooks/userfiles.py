@@ -27,6 +27,7 @@ _MEGABYTE: Final = 1 << 20
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a link"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -42,19 +43,26 @@ class FileTooLarge(OSError):
     """A file that is larger than what its reader takes."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; links are followed.
+def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Parameters
+    ----------
+    follow_links : bool
+        Whether a link in place of the file is followed, or refused.
 
     Raises
     ------
     NotRegular
-        When the path leads to a folder, a pipe, a socket or a device.
+        When the path leads to a folder, a pipe, a socket or a device, or to a link that is not to be followed.
     OSError
         When it cannot be opened.
     """
     try:
-        check_regular(path, os.stat(path))  # to open a pipe or a device can have effects
-        descriptor = os.open(path, _FLAGS)
+        check_regular(
+            path, os.stat(path, follow_symlinks=follow_links)
+        )  # to open a pipe or a device can have effects
+        descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
     except ValueError as error:  # NUL or half a surrogate pair
         raise OSError(errno.EINVAL, "its path cannot be that of a file", os.fspath(path)) from error
     file = os.fdopen(descriptor, "rb")

@@ -28,7 +28,7 @@ def rebind_records(session: Session, origins: Collection[str]) -> list[dict[str,
         When the store cannot be used.
     """
     rebound: list[dict[str, Any]] = []
-    with session.reading() as repository:
+    with session.writing(make=False) as repository:
         origin = session.origin()
         others = other_origins(
             repository.bindings_elsewhere(session.config.user_id, origin),

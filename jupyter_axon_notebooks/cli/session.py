@@ -28,13 +28,13 @@ from traitlets.config import Config
 from ..config import AxonNotebooks
 from ..defaults import POINTER, data_folder, default_states_root, default_url
 from ..errors import InvalidData, NotFound, StoreError
+from ..pointer import read_pointer
 from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..store import READ_TIMEOUT, Store, has_tables, open_store
 from ..store.files import size
 from ..store.urls import file_of, shown_url
 from ..sync import read_origin
-from ..training.pointer import read_pointer
 from ..training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER
 from .output import note
 
@@ -118,7 +118,7 @@ class Session:
 
     def origin(self) -> str:
         """Return the id of the data folder; raises StoreError when it can neither be read nor written."""
-        return read_origin(self.data_folder)
+        return read_origin(self.data_folder, lambda text: note(f"Warning: {text}."))
 
     @contextmanager
     def reading(self) -> Iterator[NotebookRepository]:
@@ -127,9 +127,9 @@ class Session:
             yield repository_of(store)
 
     @contextmanager
-    def writing(self) -> Iterator[NotebookRepository]:
-        """The records, of a store that is made if missing; raises StoreError."""
-        with self.store() as store:
+    def writing(self, *, make: bool = True) -> Iterator[NotebookRepository]:
+        """The records, of a store that is opened for writing; as :meth:`store`, or as :meth:`existing_store` without ``make``."""
+        with self.store() if make else self.existing_store(for_writing=True) as store:
             yield repository_of(store)
 
     @contextmanager
@@ -145,8 +145,12 @@ class Session:
         return StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store_id)
 
     @contextmanager
-    def existing_store(self, *, read_timeout: float | None = None) -> Iterator[Store]:
+    def existing_store(
+        self, *, read_timeout: float | None = None, for_writing: bool = False
+    ) -> Iterator[Store]:
         """A store that is there; ``read_timeout`` as :func:`.open_store` takes it.
+
+        One whose file cannot be written is opened to be read only, unless it is needed ``for_writing``.
 
         Raises
         ------
@@ -156,7 +160,7 @@ class Session:
             When it cannot be used.
         """
         path = file_of(self.url)
-        read_only = path is not None and not _can_be_written(path)
+        read_only = not for_writing and path is not None and not _can_be_written(path)
         with self._telling_source():
             if path is not None and size(path) == 0:
                 raise _NoStore(shown_url(self.url))

@@ -232,9 +232,12 @@ class Folder:
 
     def touch(self) -> None:
         """Set the folder's time to now, as if a name in it had changed; to the nanosecond, where the system keeps that."""
-        moment = time.time_ns()
+        moment, folder = time.time_ns(), self.path if self._fd is None else self._fd
         with contextlib.suppress(OSError):
-            os.utime(self.path if self._fd is None else self._fd, ns=(moment, moment))
+            try:
+                os.utime(folder, ns=(moment, moment))
+            except PermissionError:  # another user's, whom it lets write
+                os.utime(folder)
 
     def sync(self) -> None:
         """Return when the names in this folder are on the disk, where the system can tell."""

@@ -34,7 +34,8 @@ class Note(NamedTuple):
 def write_note(root: str, note: Note) -> None:
     """Put a note beside the state files of a checkpoint, whole and durable, in place of an earlier one.
 
-    The time of the notebook's folder changes, so that who looks for notes need not look into folders that stay the same.
+    The times of the root and of the notebook's folder change, so that who looks for notes need not look into folders that
+    stay the same.
 
     Raises
     ------
@@ -63,11 +64,20 @@ def write_note(root: str, note: Note) -> None:
             for changed in (folder, home, top):
                 changed.sync()
             home.touch()
+            top.touch()
 
 
 def has_note(root: str, notebook_id: str, checkpoint_id: str) -> bool:
     """Whether a checkpoint has a note: nobody has recorded it, or deleted it, since it was written."""
     return os.path.lexists(os.path.join(root, notebook_id, checkpoint_id, NOTE))
+
+
+def root_time(root: str) -> int | None:
+    """Return the time (in ns) of the root, which changes whenever a note is written below it; None where there is no root."""
+    try:
+        return os.stat(root).st_mtime_ns
+    except OSError:
+        return None
 
 
 def note_folders(root: str) -> Iterator[tuple[str, int]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import StoreDamaged
 from ..records import now
-from ..userfiles import check_regular, read_regular
+from ..userfiles import read_regular
 from .files import beside
 
 #: Bytes of a log that is looked at: SQLite keeps it at about 4 MiB, and each takes 0.03 s.
@@ -107,11 +107,7 @@ class _Break(NamedTuple):
 
 def _look(log: Path) -> _Break | None:
     try:
-        found = log.stat()
-        check_regular(log, found)
-        if found.st_size > _LOOKED_AT:
-            return None
-        content = log.read_bytes()
+        content = read_regular(log, _LOOKED_AT)
     except OSError:
         return None
     return _find_break(content) if len(content) > _HEADER else None

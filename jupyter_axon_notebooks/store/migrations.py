@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import sqlalchemy as sa
 
@@ -30,16 +31,24 @@ Step = Callable[[sa.Connection], None]
 def _key_runs_by_notebook(connection: sa.Connection) -> None:
     """Make the ids of runs unique per notebook: ``run`` becomes ``<notebook id>/<SHA-256 of run>``.
 
-    The documents keep the runs' own ids. A damaged run that names no notebook is left as it is.
+    The documents keep the runs' own ids. A damaged run, whose id or notebook is no text, is left as it is.
     """
-    select = "SELECT seq, id, notebook_id FROM axonml_runs WHERE notebook_id IS NOT NULL"
-    rows = [
-        {
-            "seq": seq,
-            "key": f"{notebook_id}/{hashlib.sha256(plain_text(id).encode('utf-8', 'surrogatepass')).hexdigest()}",
-        }
-        for seq, id, notebook_id in connection.execute(sa.text(select))
-    ]
+    if connection.dialect.name == "sqlite":  # whose drivers fail on a text that is no UTF-8
+        select = (
+            "SELECT seq, CAST(id AS BLOB), CAST(notebook_id AS BLOB) FROM axonml_runs "
+            "WHERE typeof(id) = 'text' AND typeof(notebook_id) = 'text'"
+        )
+    else:
+        select = (
+            "SELECT seq, convert_to(id, 'UTF8'), convert_to(notebook_id, 'UTF8') FROM axonml_runs "
+            "WHERE id IS NOT NULL AND notebook_id IS NOT NULL"
+        )
+    rows = []
+    for seq, *stored in connection.execute(sa.text(select)):
+        with suppress(UnicodeDecodeError):
+            id, notebook_id = (value.decode() for value in stored)
+            digest = hashlib.sha256(plain_text(id).encode("utf-8", "surrogatepass")).hexdigest()
+            rows.append({"seq": seq, "key": f"{notebook_id}/{digest}"})
     if rows:
         connection.execute(sa.text("UPDATE axonml_runs SET id = :key WHERE seq = :seq"), rows)
 

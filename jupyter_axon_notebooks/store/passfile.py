@@ -17,8 +17,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from ..errors import StoreError
+from ..userfiles import read_regular
 
-#: Bytes of a passfile that are looked at.
+#: Bytes beyond which a file is not read as a passfile.
 _LONGEST = 1 << 20
 _NO_FILE = "is not a regular file"
 _DEFAULT = "the default"
@@ -78,11 +79,7 @@ def parse_lines(text: str) -> list[PassLine]:
 
 def read_lines(path: Path) -> list[PassLine]:
     """Return the lines of a passfile; raises OSError when it cannot be read."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is not a regular file")
-        return parse_lines(file.read(_LONGEST).decode("utf-8", "surrogateescape"))
+    return parse_lines(read_regular(path, _LONGEST).decode("utf-8", "surrogateescape"))
 
 
 def passfile_of(url: sa.URL) -> Passfile:

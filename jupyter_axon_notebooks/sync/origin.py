@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from ..defaults import POINTER
-from ..errors import StoreError
+from ..errors import InvalidData, StoreError
+from ..pointer import read_pointer
 from ..records import is_record_id, new_id
 from ..userfiles import FileTooLarge, NotRegular, read_regular
 
 #: Bytes beyond which a file holds no origin.
 _LONGEST: Final = 1 << 16
-_log = logging.getLogger(__name__)
+#: Seconds to wait for another process that has locked the data folder.
+_LOCK_TIMEOUT: Final = 1.0
 
 
 def origin_file(folder: Path) -> Path:
@@ -33,10 +35,15 @@ def origin_file(folder: Path) -> Path:
     return folder / "origin"
 
 
-def read_origin(folder: Path, log: logging.Logger = _log) -> str:
+def read_origin(folder: Path, tell: Callable[[str], object] = lambda _: None) -> str:
     """Return the origin kept in ``folder``; make it on first use. Two processes that make it at once agree.
 
     A file that holds no origin is replaced: by the origin that the pointer file names, else by a new one.
+
+    Parameters
+    ----------
+    tell : callable
+        Told, in a sentence, of a file that was replaced.
 
     Raises
     ------
@@ -51,9 +58,11 @@ def read_origin(folder: Path, log: logging.Logger = _log) -> str:
                 raise IsADirectoryError(errno.EISDIR, "it is a folder; remove it", str(file))
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(folder):
-                found = stored_origin(folder) or _make(folder, log)
+                found = stored_origin(folder) or _make(folder, tell)
     except OSError as error:
-        raise StoreError(f"the origin of this data folder, {file}, cannot be used: {error}") from error
+        raise StoreError(
+            f"the origin of this data folder, {file}, cannot be used: {error.strerror}"
+        ) from error
     return found
 
 
@@ -82,28 +91,25 @@ def stored_origin(folder: Path) -> str | None:
 
 
 def pointer_origin(folder: Path) -> str | None:
-    """Return the origin that the pointer file names; None where it names none, or cannot be read."""
+    """Return the origin that the pointer file names; None where it names none, or is not to be believed."""
     try:
-        content = json.loads(read_regular(folder / POINTER, _LONGEST))
-    except (OSError, ValueError, RecursionError):
+        return read_pointer(folder / POINTER).get("origin")
+    except InvalidData:
         return None
-    origin = content.get("origin") if isinstance(content, dict) else None
-    return origin if is_record_id(origin) else None
 
 
-def _make(folder: Path, log: logging.Logger) -> str:
+def _make(folder: Path, tell: Callable[[str], object]) -> str:
     """Put an origin into its file; that which is there then."""
     file = origin_file(folder)
     damaged = os.path.lexists(file)
     kept = pointer_origin(folder)
     _put(file, kept or new_id(), replace=damaged)
     if kept is not None:
-        log.warning("axon: the origin file %s was missing or damaged; it is restored from %s", file, POINTER)
+        tell(f"the origin file {file} was missing or damaged; it is restored from {POINTER}")
     elif damaged:
-        log.warning(
-            "axon: the origin file %s was damaged, and a new origin had to be made. Notebooks recorded before get new records, "
-            "apart from the old ones: `jupyter axon doctor` tells which, `jupyter axon doctor --rebind` mends it",
-            file,
+        tell(
+            f"the origin file {file} was damaged, and a new origin had to be made. Notebooks recorded before get new records, "
+            "apart from the old ones: `jupyter axon doctor` tells which, `jupyter axon doctor --rebind` mends it"
         )
     made = stored_origin(folder)
     if made is None:
@@ -129,14 +135,13 @@ def _put(file: Path, origin: str, *, replace: bool) -> None:
 
 
 def _publish(draft: Path, file: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            raise
-        except OSError:  # no hard links on this file system; the folder's lock keeps others out
-            if not os.path.lexists(file):
-                os.rename(draft, file)
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        pass
+    except OSError:  # no hard links on this file system; the folder's lock keeps others out
+        if not os.path.lexists(file):
+            os.rename(draft, file)
 
 
 def _flush(folder: Path) -> None:
@@ -153,7 +158,10 @@ def _flush(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep out other processes that would make the origin of a folder, where the file system has locks."""
+    """Keep out other processes that would make the origin of a folder, where the file system has locks.
+
+    One that keeps its lock for longer than it takes to make an origin is up to something else, and is not waited for.
+    """
     if sys.platform == "win32":
         yield
         return
@@ -161,8 +169,17 @@ def _locked(folder: Path) -> Iterator[None]:
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until = time.monotonic() + _LOCK_TIMEOUT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < until:
+                    time.sleep(0.01)
+                    continue
+            except OSError:  # no locks on this file system
+                pass
+            break
         yield
     finally:
         os.close(descriptor)
@@ -173,14 +190,14 @@ class ServerOrigin:
 
     Parameters
     ----------
-    leave_pointer : callable
-        Writes the pointer file, with the origin that it is given; must not raise.
+    leave_origin : callable
+        Puts the origin that it is given into the pointer file; must not raise.
     """
 
-    def __init__(self, folder: Path, log: logging.Logger, leave_pointer: Callable[[str], object]) -> None:
+    def __init__(self, folder: Path, log: logging.Logger, leave_origin: Callable[[str], object]) -> None:
         self._folder = folder
         self._log = log
-        self._leave_pointer = leave_pointer
+        self._leave_origin = leave_origin
         self._origin: str | None = None
         self._seen: object = None
         self._made = 0
@@ -191,9 +208,9 @@ class ServerOrigin:
         """Return the origin; raises as :func:`read_origin` does, as long as it could never be read."""
         with self._lock:
             if self._origin is None:
-                self._origin = read_origin(self._folder, self._log)
+                self._origin = read_origin(self._folder, lambda text: self._log.warning("axon: %s", text))
                 if pointer_origin(self._folder) != self._origin:
-                    self._leave_pointer(self._origin)
+                    self._leave_origin(self._origin)
                 self._seen = self._look()
                 with contextlib.suppress(OSError):  # gone again: then it is made anew
                     self._made = os.stat(origin_file(self._folder)).st_mtime_ns
@@ -203,14 +220,20 @@ class ServerOrigin:
 
     def check(self) -> None:
         """Put back what vanished or was damaged since the last look: two questions to the disk where nothing did."""
-        with self._lock:
+        if not self._lock.acquire(blocking=False):  # another thread is at it
+            return
+        try:
             if self._origin is None or self._look() == self._seen:
                 return
             try:
                 self._restore(self._origin)
             except OSError as error:
-                self._tell(f"the origin file {origin_file(self._folder)} cannot be restored: {error}")
+                self._tell(
+                    f"the origin file {origin_file(self._folder)} cannot be restored: {error.strerror}"
+                )
             self._seen = self._look()
+        finally:
+            self._lock.release()
 
     def _look(self) -> object:
         return [_stamp(self._folder / name) for name in ("origin", POINTER)]
@@ -233,7 +256,7 @@ class ServerOrigin:
             was = "vanished, or was damaged" if found is None else f"was replaced by another ({found})"
             self._log.warning("axon: the origin file %s %s while this server runs; it is restored", file, was)
         if second != origin:
-            self._leave_pointer(origin)
+            self._leave_origin(origin)
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._told:

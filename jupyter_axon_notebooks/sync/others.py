@@ -44,7 +44,10 @@ def made_at(folder: Path) -> str:
 
 
 def other_origins(
-    elsewhere: Iterable[Binding], bound_here: Callable[[str], Binding | None], made: str
+    elsewhere: Iterable[Binding],
+    bound_here: Callable[[str], Binding | None],
+    made: str,
+    rest: Callable[[], bool] = lambda: True,
 ) -> list[OtherOrigin]:
     """Return the other origins with records of files that are here, the one with most first.
 
@@ -59,6 +62,8 @@ def other_origins(
         Who is bound to the file at a path under the present origin.
     made : str
         When the present origin was made.
+    rest : callable
+        Called between any two files; says whether to go on.
     """
     found: dict[str, OtherOrigin] = {}
     first: dict[tuple[str, str], Binding] = {}
@@ -71,6 +76,8 @@ def other_origins(
         if key not in first or _age(binding) < _age(first[key]):
             first[key] = binding
     for (user_id, path), binding in first.items():
+        if not rest():
+            break
         if not os.path.isabs(path) or not os.path.isfile(path):
             continue
         here = bound_here(path)

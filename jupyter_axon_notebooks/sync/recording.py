@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +15,6 @@ from .files import RealFolders, embedded_id, fingerprint, is_as_saved, is_notebo
 from .identity import Known, New, Sighting, identify
 from .queue import Save
 
-_log = logging.getLogger(__name__)
 #: Attempts at a record that somebody else makes, binds or removes at the same time.
 _ATTEMPTS = 3
 
@@ -34,6 +32,8 @@ class Recorder:
         Told which ids files carry.
     read : callable
         Reads a notebook by its path, and raises as :func:`.files.read_file` does.
+    tell : callable
+        Told, in a sentence, of a file that has a record under another origin.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Recorder:
         folders: RealFolders,
         ids: EmbeddedIds,
         read: Callable[[str], Mapping[str, Any]],
+        tell: Callable[[str], object],
     ) -> None:
         self._repository = repository
         self._origin = origin
@@ -51,6 +52,7 @@ class Recorder:
         self._folders = folders
         self._ids = ids
         self._read = read
+        self._tell = tell
 
     def rename(self, old_path: str, new_path: str) -> Iterator[Save]:
         """A file, or a folder, was renamed: its records go along, one by one. Yields what is to be recorded besides."""
@@ -167,13 +169,10 @@ class Recorder:
         if not others:
             return
         first = min(others, key=lambda binding: binding.created_at or "")
-        _log.warning(
-            "axon: %s gets a new record, although %s has the record %s of it under another origin (%s). If that is no other "
-            "machine's, the origin of this data folder was lost: `jupyter axon doctor --rebind` binds the file to that record",
-            seen.path,
-            seen.owner,
-            first.id,
-            first.origin,
+        self._tell(
+            f"{seen.path} gets a new record, although {seen.owner} has the record {first.id} of it under another origin "
+            f"({first.origin}). If that is no other machine's, the origin of this data folder was lost: "
+            "`jupyter axon doctor --rebind` binds the file to that record"
         )
         axon = {**saved.metadata.extra.get("axon", {}), "other_record": first.id}
         saved.metadata.extra = {**saved.metadata.extra, "axon": axon}

@@ -289,7 +289,12 @@ class NotebookSync(Generic[_Opened]):
     @property
     def _recorder(self) -> Recorder:
         repository, origin = self.opened.repository, self.origin
-        return Recorder(repository, origin, self._store.files, self._folders, self._ids, self._read_whole)
+        return Recorder(
+            repository, origin, self._store.files, self._folders, self._ids, self._read_whole, self._warn
+        )
+
+    def _warn(self, text: str) -> None:
+        self._log.warning("axon: %s", text)
 
     def _read_whole(self, path: str) -> Mapping[str, Any]:
         return read_settled(path, self._read, self._stopping.wait)

@@ -103,7 +103,7 @@ class Tracking:
         settings = self._settings
         if settings.unreachable is not None:
             raise StoreError(settings.unreachable)
-        origin = read_origin(data_folder(settings.data_dir))
+        origin = read_origin(data_folder(settings.data_dir), warn)
         store = Store(settings.store_url, busy_timeout=_IMPATIENT if self._failures else _PATIENT)
         try:
             store.check_user(settings.user_id)
@@ -117,7 +117,7 @@ class Tracking:
     def origin(self) -> str | None:
         """The id of this Jupyter data folder; None where even that cannot be had."""
         try:
-            return read_origin(data_folder(self._settings.data_dir))
+            return read_origin(data_folder(self._settings.data_dir), warn)
         except StoreError:
             return None
 

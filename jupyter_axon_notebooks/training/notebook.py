@@ -13,6 +13,7 @@ from ..sync.embedded import EmbeddedIds
 from ..sync.files import RealFolders, fingerprint, read_settled
 from ..sync.queue import Save
 from ..sync.recording import Recorder
+from .home import warn
 from .place import NOTEBOOK, Place
 
 #: The id of the record that this process makes where it cannot tell which notebook it is.
@@ -47,7 +48,7 @@ def record_of(repository: NotebookRepository, place: Place, origin: str, owner: 
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
-    recorder = Recorder(repository, origin, {}, RealFolders(), EmbeddedIds(), read_settled)
+    recorder = Recorder(repository, origin, {}, RealFolders(), EmbeddedIds(), read_settled, warn)
     try:
         return recorder.save(Save(place.path, owner))
     except InvalidData:

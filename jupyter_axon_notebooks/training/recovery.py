@@ -37,6 +37,7 @@ from ..states.notes import (
     note_folders,
     read_note,
     remove_note,
+    root_time,
     write_note,
 )
 from ..store.failures import ForeignRecord
@@ -55,7 +56,8 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _ATTEMPTS: Final = 3
 #: How long after its last checkpoint a run counts as going on where its process cannot be seen.
 _UNSEEN: Final = timedelta(hours=1)
-#: Seconds after which every folder is looked into again: some file systems keep times to two seconds only.
+#: Seconds after which every folder is looked into again: some file systems keep times to two seconds only, and not
+#: everybody who writes notes changes the root's.
 _MEMORY: Final = 3600.0
 
 
@@ -375,7 +377,8 @@ class BackgroundRecovery:
     """Records, in a server, what trainings noted while the store was unavailable.
 
     Only notes of this server's user, store and origin, and of runs that are over: a training that goes on does it itself.
-    A look costs one ``scandir`` of the home of state files as long as nothing is noted.
+    As long as nothing is noted, a look is one ``stat`` of the home of state files. What others than this version of the
+    package put there (an older one, a copy of files) is found at the first look and within the hour.
 
     Parameters
     ----------
@@ -400,6 +403,7 @@ class BackgroundRecovery:
         self._owner = owner
         # By notebook, what need not be looked at again: the time of its folder, and the run that is waited for.
         self._seen: dict[str, tuple[int, Unrecorded | None]] = {}
+        self._root_time: int | None = None
         self._forget_at = time.monotonic() + _MEMORY
 
     def look(self) -> Iterator[Recovery | None]:
@@ -412,11 +416,16 @@ class BackgroundRecovery:
         StoreError
             When the store is unavailable; the next look goes on from there.
         """
-        folders = dict(note_folders(self._states.root))
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + _MEMORY
+            self._root_time = None
             self._seen.clear()
-        self._seen = {id: seen for id, seen in self._seen.items() if id in folders}
+        changed = root_time(self._states.root)
+        if changed is None or changed != self._root_time:
+            folders = dict(note_folders(self._states.root))
+            self._seen = {id: seen for id, seen in self._seen.items() if id in folders}
+        else:
+            folders = {id: at for id, (at, waits_for) in self._seen.items() if waits_for is not None}
         for notebook_id, changed_at in folders.items():
             seen_at, waits_for = self._seen.get(notebook_id, (None, None))
             if seen_at == changed_at and (waits_for is None or _goes_on(waits_for)):
@@ -432,6 +441,7 @@ class BackgroundRecovery:
                 yield from recover(self._repository, self._states, self._origin, over)
             self._seen[notebook_id] = changed_at, waits_for
             yield None
+        self._root_time = changed
 
     def _going_on(self, notebook_id: str) -> Unrecorded | None:
         """The newest note of a notebook, if its run goes on: not all of them are read again with each checkpoint."""

@@ -15,9 +15,9 @@ from jupyter_core.paths import jupyter_data_dir
 
 from ..defaults import POINTER, data_folder, default_states_root, default_url, default_user
 from ..errors import InvalidData
+from ..pointer import is_anywhere_the_same, read_pointer
 from ..printable import printable
 from ..store.urls import shown_url
-from .pointer import is_anywhere_the_same, read_pointer
 
 #: The environment variables; the last is the server's data folder, which names the origin and may not be the kernel's.
 STORE_URL: Final = "AXON_STORE_URL"

@@ -130,8 +130,8 @@ def test_options_environment_and_configuration_come_before_what_a_server_left(
         ("a path that cannot be", "it is damaged"),
         ("a later version", "it was written by another version"),
         ("writable by others", "other users may write to it"),
-        ("a link", "it cannot be read"),
-        ("a pipe", "it is no file"),
+        ("a link", "it cannot be read: it is a link"),
+        ("a pipe", "it cannot be read: it is a pipe"),
     ],
 )
 def test_a_pointer_file_that_is_not_to_be_believed_is_ignored_with_a_warning(

@@ -15,7 +15,7 @@ import pytest
 from jupyter_axon_notebooks.config import AxonNotebooks
 from jupyter_axon_notebooks.defaults import default_user
 from jupyter_axon_notebooks.handover import Handover
-from jupyter_axon_notebooks.training.pointer import write_pointer
+from jupyter_axon_notebooks.pointer import write_pointer
 from jupyter_axon_notebooks.training.settings import KernelSettings, settings
 
 LEFT = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "user_id": "ada"}

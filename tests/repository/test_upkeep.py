@@ -47,9 +47,11 @@ class Watched(Upkeep):
 
 
 @contextmanager
-def upkeep_of(store: Store, root: Path, keep: int | None, interval: float = 0.01) -> Iterator[Watched]:
+def upkeep_of(
+    store: Store, root: Path, keep: int | None, interval: float = 0.01, **given: Any
+) -> Iterator[Watched]:
     states = StateFiles(root / "states", store_id=store.id)
-    running = Watched(store, NotebookRepository(store), states, keep, "ada", LOG, interval)
+    running = Watched(store, NotebookRepository(store), states, keep, "ada", LOG, interval, **given)
     running.start()
     try:
         yield running
@@ -165,6 +167,25 @@ def test_it_stops_after_the_step_it_is_at(
         assert running.stop()
         assert repository.count_versions("nb") == 29
     check_contents(store)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_records_under_another_origin_are_told_of(
+    repository: NotebookRepository,
+    store: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_damaged: bool,
+) -> None:
+    file = tmp_path / "a.ipynb"
+    file.write_text("{}")
+    for id, path in (("nb", str(file)), ("damaged", "/gone")):
+        repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
+    if is_damaged:
+        store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
+    told = "records under other origins could not be looked after" if is_damaged else f"the first is {file}"
+    with upkeep_of(store, tmp_path, None, origin="here") as running:
+        assert running.looks_until(lambda: told in caplog.text)
 
 
 def test_one_that_was_never_started_is_stopped_already(store: Store, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.pointer import write_pointer
 from jupyter_axon_notebooks.records import is_record_id, new_id
 from jupyter_axon_notebooks.sync import ServerOrigin, read_origin
 
@@ -55,9 +56,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def leave_pointer(data: Path) -> Callable[[str], None]:
-    return lambda origin: (
-        (data / "kernels.json").write_text(json.dumps({"version": 1, "origin": origin})) and None
-    )
+    return lambda origin: write_pointer(data / "kernels.json", {"origin": origin})
 
 
 def test_a_folder_keeps_its_origin(tmp_path: Path) -> None:
@@ -82,13 +81,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_damaged_origin_is_replaced_by_a_new_one_and_that_is_said(
-    data: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    data: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(data / "origin")
-    made = read_origin(data)
+    told: list[str] = []
+    made = read_origin(data, told.append)
     assert is_record_id(made)
     assert read_origin(data) == made == (data / "origin").read_text().strip()
-    assert "was damaged, and a new origin had to be made" in caplog.text
+    assert ["was damaged, and a new origin had to be made" in text for text in told] == [True]
     assert [file.name for file in data.iterdir()] == ["origin"]
 
 
@@ -100,21 +100,34 @@ def test_those_who_replace_a_damaged_one_at_once_agree(data: Path, damage: Calla
 
 
 def test_an_origin_that_vanished_or_was_damaged_is_restored_from_the_pointer_file(
-    data: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    data: Path, damage: Callable[[Path], None]
 ) -> None:
+    told: list[str] = []
     origin = read_origin(data)
     leave_pointer(data)(origin)
     damage(data / "origin")
     assert read_origin(data) == origin
     (data / "origin").unlink()
-    assert read_origin(data) == origin == (data / "origin").read_text().strip()
-    assert "restored from kernels.json" in caplog.text
+    assert read_origin(data, told.append) == origin == (data / "origin").read_text().strip()
+    assert ["restored from kernels.json" in text for text in told] == [True]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"origin": 5}', '{"origin": "../x"}', "[" * 100_000])
 def test_a_pointer_file_without_an_origin_restores_none(data: Path, content: str) -> None:
     (data / "kernels.json").write_text(content)
     assert is_record_id(read_origin(data))
+
+
+def test_a_pointer_file_that_others_could_have_written_restores_none(data: Path) -> None:
+    planted = new_id()
+    leave_pointer(data)(planted)
+    (data / "kernels.json").chmod(0o666)
+    assert read_origin(data) != planted
+    (data / "origin").unlink()
+    (data / "kernels.json").chmod(0o600)
+    (data / "kernels.json").rename(data / "elsewhere")
+    (data / "kernels.json").symlink_to("elsewhere")
+    assert read_origin(data) != planted
 
 
 def test_a_folder_in_place_of_the_origin_is_named(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import time
@@ -169,6 +170,27 @@ def test_log_lines_have_escapes_and_those_of_others_stay(name: str, caplog: pyte
     assert_harmless(ours)
     assert "(3 %)" in ours
     assert others == f"somebody else's {HOSTILE[name]}"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_traceback_in_the_log_has_escapes_and_no_line_that_looks_like_an_entry(name: str) -> None:
+    log, written = logging.getLogger("test_printable"), io.StringIO()
+    handler = logging.StreamHandler(written)
+    log.addFilter(PRINTABLE_LOG)
+    log.addHandler(handler)
+    try:
+        raise ValueError(f"a{HOSTILE[name]}b\n[I] all is well")
+    except ValueError:
+        log.warning("axon: not recorded", exc_info=True)
+        log.warning("somebody else's", exc_info=True)
+    finally:
+        log.removeHandler(handler)
+        log.removeFilter(PRINTABLE_LOG)
+    ours, _, others = written.getvalue().partition("somebody else's")
+    assert_harmless(ours, lines=True)
+    assert "ValueError: a" in ours
+    assert [line for line in ours.splitlines() if not line.startswith(" ")] == ["axon: not recorded"]
+    assert HOSTILE[name] in others
 
 
 def test_numbers_and_times_have_a_form_whatever_they_are() -> None:

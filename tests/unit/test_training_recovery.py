@@ -634,3 +634,25 @@ def test_a_look_goes_on_once_the_store_is_available(states: StateFiles, leave: L
                 with pytest.raises(StoreError):
                     taken(background)
         assert taken(background) == ["a", "b"]
+
+
+def test_while_nothing_is_noted_no_folder_is_looked_into(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave("a")
+    assert taken(background) == ["a"]
+    assert taken(background) == []  # recording changed the folders
+    with monkeypatch.context() as patched:
+        for name in ("scandir", "listdir", "open", "lstat"):
+            patched.setattr(os, name, lambda *given, **_: pytest.fail(f"{given} was looked at"))
+        assert taken(background) == []
+    leave("b", 1)
+    assert taken(background) == ["b"]
+
+
+def test_a_note_that_is_put_there_by_other_means_is_found_at_the_first_look(
+    background: BackgroundRecovery, states: StateFiles, leave: Leave
+) -> None:
+    leave("a")
+    os.utime(states.root, (0, 0))
+    assert taken(background) == ["a"]

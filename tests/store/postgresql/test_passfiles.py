@@ -20,6 +20,7 @@ from jupyter_axon_notebooks.store.passfile import (
     parse_lines,
     pass_lines,
     passfile_of,
+    read_lines,
 )
 from jupyter_axon_notebooks.store.roles import Role
 
@@ -172,3 +173,9 @@ def test_the_file_that_is_looked_at_is_named_absolutely(
 def test_a_login_that_no_password_would_help_says_nothing_of_passfiles(url: URL) -> None:
     told = opened(url.set(username="nobody_at_all"), None)
     assert "the database refuses the login; check the user" in told
+
+
+def test_a_file_that_is_too_large_for_a_passfile_is_refused_whole(tmp_path: Path) -> None:
+    file = written(tmp_path / "passfile", "h:1:d:r:secret\n" * 100_000)
+    with pytest.raises(OSError, match="more than"):  # not: half of its lines
+        read_lines(file)

@@ -1,7 +1,7 @@
 """The pointer file: where a server records, for kernels that it did not start.
 
-It is a JSON object: ``version``, and those of the settings that are known to hold for whoever reads it. It is believed only
-if nobody else could have written it.
+It is a JSON object: ``version``, those of the settings that are known to hold for whoever reads it, and the origin of the
+data folder, whose second copy it is. It is believed only if nobody else could have written it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InvalidData
-from ..records import new_id
+from .errors import InvalidData
+from .records import is_record_id, new_id
+from .userfiles import FileTooLarge, open_regular, read_at_most
 
 #: The form's version; a file of another one is ignored.
 _VERSION: Final = 1
 #: Bytes beyond which it is no pointer file.
 _LONGEST: Final = 1 << 16
-_NAMES: Final = ("store_url", "states_root", "user_id")
+_NAMES: Final = ("store_url", "states_root", "user_id", "origin")
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -61,21 +62,18 @@ def read_pointer(file: Path) -> dict[str, str]:
         When it is damaged, or somebody else could have written it.
     """
     try:
-        # A link is not followed, and a pipe not waited for.
-        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        descriptor = os.open(file, os.O_RDONLY | flags)
-        try:
-            _check_trust(os.fstat(descriptor))
-            text = os.read(descriptor, _LONGEST + 1)
-        finally:
-            os.close(descriptor)
+        with open_regular(file, follow_links=False) as stream:
+            _check_trust(os.fstat(stream.fileno()))
+            text = read_at_most(stream, _LONGEST, file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except FileTooLarge:
+        text = b""
     except OSError as error:
         raise InvalidData("$", f"it cannot be read: {error.strerror}") from error
     content: Any = None
     try:
-        content = json.loads(text) if len(text) <= _LONGEST else None
+        content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
     left = _checked(content)
@@ -101,8 +99,6 @@ def is_anywhere_the_same(url: str) -> bool:
 
 
 def _check_trust(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise InvalidData("$", "it is no file")
     if hasattr(os, "geteuid"):
         if found.st_uid != os.geteuid():
             raise InvalidData("$", "it belongs to another user")
@@ -117,6 +113,8 @@ def _checked(content: Any) -> dict[str, str]:
         raise InvalidData("$", "it was written by another version of this package")
     left = {name: content[name] for name in _NAMES if name in content}
     if not all(isinstance(value, str) and value and "\0" not in value for value in left.values()):
+        raise InvalidData("$", "it is damaged")
+    if "origin" in left and not is_record_id(left["origin"]):
         raise InvalidData("$", "it is damaged")
     if not os.path.isabs(left.get("states_root", "/")) or not is_anywhere_the_same(left.get("store_url", "")):
         raise InvalidData("$", "it names a relative path")

@@ -1,0 +1,114 @@
+"""The origin as a server has it, and what its log says."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from served import Client
+
+from jupyter_axon_notebooks.extension import AxonExtension
+from jupyter_axon_notebooks.pointer import read_pointer, write_pointer
+from jupyter_axon_notebooks.records import NewNotebook, new_id
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.sync import read_origin
+
+
+@pytest.fixture
+def folder(data: Path) -> Path:
+    return data / "axon_notebooks"
+
+
+@pytest.fixture
+def origin(folder: Path) -> str:
+    """The origin, in both of its places, before the server starts."""
+    origin = read_origin(folder)
+    write_pointer(folder / "kernels.json", {"store_url": "sqlite:////elsewhere.db", "origin": origin})
+    return origin
+
+
+@pytest.fixture
+def extension(jp_serverapp: Any) -> AxonExtension:
+    [extension] = jp_serverapp.extension_manager.extension_apps["jupyter_axon_notebooks"]
+    return extension  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["a link to a disk that is not mounted", "a folder"])
+def unreadable(folder: Path, origin: str, request: pytest.FixtureRequest) -> Path:
+    """The origin's file, which cannot be read when the server starts."""
+    file = folder / "origin"
+    file.unlink()
+    file.mkdir() if request.param == "a folder" else file.symlink_to("/not/mounted/origin")
+    return file
+
+
+async def test_an_origin_that_cannot_be_read_at_the_start_is_restored_once_it_can(
+    folder: Path, origin: str, unreadable: Path, axon: Client
+) -> None:
+    refused = await axon.get("/notebooks")
+    assert refused.status == 503
+    assert str(unreadable) in refused.message
+    left = read_pointer(folder / "kernels.json")
+    assert left["origin"] == origin
+    assert left["store_url"] != "sqlite:////elsewhere.db"
+    unreadable.unlink() if unreadable.is_symlink() else unreadable.rmdir()
+    while (await axon.get("/notebooks")).status == 503:  # it tries again
+        pass
+    assert read_origin(folder) == origin == unreadable.read_text().strip()
+
+
+async def test_a_process_that_keeps_the_folder_locked_holds_up_nobody_for_long(
+    folder: Path, axon: Client
+) -> None:
+    await axon.get("/notebooks")
+    origin = read_origin(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        (folder / "origin").unlink()
+        assert (await axon.get("/notebooks")).status == 200
+        assert (folder / "origin").read_text().strip() == origin
+    finally:
+        os.close(descriptor)
+
+
+async def test_what_another_server_of_the_folder_left_for_kernels_stays(folder: Path, axon: Client) -> None:
+    await axon.get("/notebooks")
+    origin = read_origin(folder)
+    others = {"store_url": "sqlite:////another/axon.db", "states_root": "/another"}
+    write_pointer(folder / "kernels.json", others)
+    assert (await axon.get("/notebooks")).status == 200
+    assert read_pointer(folder / "kernels.json") == {**others, "origin": origin}
+    (folder / "kernels.json").unlink()
+    assert (await axon.get("/notebooks")).status == 200
+    assert read_pointer(folder / "kernels.json")["user_id"] == "ada"
+
+
+async def test_a_notebook_of_any_name_is_told_of_in_one_line(
+    axon: Client, folder: Path, jp_root_dir: Path, extension: AxonExtension, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "a\x1b[31m\nb.ipynb"
+    (jp_root_dir / name).write_text(nbformat.writes(nbformat.v4.new_notebook()))
+    await axon.get("/notebooks")
+    with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
+        lost = NewNotebook(user_id="ada", name="b", path=str(jp_root_dir / name), origin=new_id())
+        NotebookRepository(store).create(lost)
+    made = await axon.post("/notebooks/sync", {"path": name})
+    assert made.status == 200, made
+    [line] = [one for one in caplog.records if "gets a new record" in one.getMessage()]
+    assert "a\\x1b[31m\\nb.ipynb" in line.getMessage()
+    assert line.name == extension.log.name
+
+
+async def test_a_server_that_stops_the_extension_has_its_log_as_it_was(
+    jp_serverapp: Any, extension: AxonExtension
+) -> None:
+    assert extension.log.filters != []
+    await extension.stop_extension()
+    assert [log.filters for log in (extension.log, jp_serverapp.log)] == [[], []]
