@@ -14,9 +14,9 @@ import pytest
 
 from jupyter_axon_notebooks.config import AxonNotebooks
 from jupyter_axon_notebooks.handover import Handover
+from jupyter_axon_notebooks.pointer import read_pointer, write_pointer
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.sync import read_origin
-from jupyter_axon_notebooks.training.pointer import read_pointer, write_pointer
 from jupyter_axon_notebooks.training.settings import settings
 
 from .conftest import Axon, repository
