@@ -309,6 +309,7 @@ def test_being_imported_in_a_kernel_loads_no_more_than_elsewhere(kernel: Kernel)
         "jupyter_axon_notebooks.training",
         "jupyter_axon_notebooks.training.executed",
         "jupyter_axon_notebooks.training.shell",
+        "jupyter_axon_notebooks.userfiles",
     ]
     assert (
         kernel.ask(
