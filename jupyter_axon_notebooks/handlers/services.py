@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
@@ -77,8 +77,6 @@ class Services:
         Worker threads: whatever reads the store, or touches the disk, happens there.
     writers : Writers
         Those in which the store is changed.
-    large : asyncio.Semaphore
-        Held while an answer is made that has the outputs of a notebook in it.
     tags : Tags
         Of answers that were given.
     outage : Outage
@@ -89,9 +87,9 @@ class Services:
     sync: NotebookSync[Home]
     executor: Executor
     writers: Writers
-    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     tags: Tags = field(default_factory=Tags, repr=False)
     outage: Outage = field(default_factory=Outage, repr=False)
+    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
 
     @property
@@ -103,6 +101,19 @@ class Services:
     def states(self) -> StateFiles:
         """The home of state files; raises as :attr:`repository` does."""
         return self.sync.opened.states
+
+    def making_large(self) -> AbstractAsyncContextManager[None]:
+        """Make an answer with the outputs of a notebook in it, few at a time; for the event loop's thread only.
+
+        Raises
+        ------
+        StoreBusy
+            When others have been at it for too long.
+        """
+        return _held(
+            self._large,
+            f"other answers with outputs have been in the making for over {TIMEOUT:g} s; try again",
+        )
 
     @asynccontextmanager
     async def editing(self, file: str) -> AsyncIterator[None]:
@@ -116,14 +127,26 @@ class Services:
         lock = self._editing.get(file)
         if lock is None:
             lock = self._editing[file] = asyncio.Lock()
-        try:
-            await asyncio.wait_for(lock.acquire(), TIMEOUT)
-        except asyncio.TimeoutError:
-            raise StoreBusy(
-                f"other changes of the notebook {file} have been waiting for over {TIMEOUT:g} s; "
-                "nothing was changed, try again"
-            ) from None
-        try:
+        busy = (
+            f"other changes of the notebook {file} have been waiting for over {TIMEOUT:g} s; "
+            "nothing was changed, try again"
+        )
+        async with _held(lock, busy):
             yield
-        finally:
+
+
+@asynccontextmanager
+async def _held(lock: asyncio.Lock | asyncio.Semaphore, busy: str) -> AsyncIterator[None]:
+    """Hold ``lock``; raises StoreBusy, saying ``busy``, when it could not be acquired in time."""
+    # Python before 3.12 loses a lock that wait_for() acquires just as its time is over.
+    acquiring = asyncio.ensure_future(lock.acquire())
+    try:
+        await asyncio.wait({acquiring}, timeout=TIMEOUT)
+        if not acquiring.done():
+            raise StoreBusy(busy)
+        yield
+    finally:
+        if acquiring.done():
             lock.release()
+        else:
+            acquiring.cancel()

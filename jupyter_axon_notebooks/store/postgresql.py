@@ -254,7 +254,7 @@ class PostgresqlEngine:
         name = connection.dialect.identifier_preparer.format_table(table)
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
-    def moment(self, connection: sa.Connection) -> str:
+    def change_marker(self, connection: sa.Connection) -> str:
         """Ask which transactions are visible: of the same ones, the same is read.
 
         The numbers of transactions may be given out anew after a crash, so a server's start belongs to it.
