@@ -35,7 +35,7 @@ from ..records import (
     UpdateNotebook,
     without_trust,
 )
-from ..repository.parts import take_apart
+from ..repository.parts import Entry, take_apart
 from ..repository.starter import starter_cells, starter_metadata
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
@@ -90,7 +90,9 @@ async def write_through(
         path, found = await handler.run(partial(_take_in, call, record))
         file = await handler.run(partial(_file_as_read, call, found))
         before = await handler.run(partial(_whole, call, found))
-        changed = await handler.run(partial(_edited, before, edit, None if beside is None else beside.tags))
+        entries = await handler.run(partial(_entries, before))
+        tags = None if beside is None else beside.tags
+        changed = await handler.run(partial(_edited, before, entries, edit, tags))
         if changed is None:  # nothing that the file says
             return await handler.run(partial(_store_beside, call, before, edit, beside))
         content = await handler.run(lambda: export_notebook(changed.cells, changed.metadata))
@@ -110,7 +112,7 @@ async def write_through(
                 raise dropped
             await handler.run(partial(_take_in, call, record, changed.cells))
             saved = await handler.run(lambda: call.repository.find_by_id(notebook_id) or changed)
-            if is_shown and await handler.run(partial(_has_same_cells, saved, before, ids=has_ids)):
+            if is_shown and await handler.run(lambda: _are_same(_entries(saved), entries, ids=has_ids)):
                 await handler.run(partial(_take_in, call, record, before.cells))
                 raise dropped
             if beside is None or not beside.to_json():
@@ -249,7 +251,15 @@ def _new_content(call: Call, new: NewNotebook) -> dict[str, Any]:
 
 
 def _whole(call: Call, found: NotebookSummary) -> TrainingNotebook:
-    """Return a record with its cells, as it was just found; raises Stale when the request is meant for another version."""
+    """Return a record with its cells, as it was just found.
+
+    Raises
+    ------
+    Stale
+        When the request is meant for another version.
+    Conflict
+        When the record has another one by now.
+    """
     expected = call.expected_version()
     if expected not in (None, found.version_id):
         raise Stale(f"notebook {found.id} is at version {found.version_id}, no longer at {expected}")
@@ -261,7 +271,19 @@ def _whole(call: Call, found: NotebookSummary) -> TrainingNotebook:
     return whole
 
 
-def _edited(before: TrainingNotebook, edit: Edit, tags: list[str] | None) -> TrainingNotebook | None:
+def _entries(notebook: TrainingNotebook) -> list[Entry]:
+    """Return what a version of a record lists; raises InvalidData when two cells share an id."""
+    return take_apart(notebook.cells, NotebookMetadata()).entries
+
+
+def _are_same(some: list[Entry], others: list[Entry], *, ids: bool) -> bool:
+    """Return whether two versions list the same cells, compared without their ids unless ``ids``."""
+    return some == others if ids else [entry[1:] for entry in some] == [entry[1:] for entry in others]
+
+
+def _edited(
+    before: TrainingNotebook, entries: list[Entry], edit: Edit, tags: list[str] | None
+) -> TrainingNotebook | None:
     """Return what ``edit`` makes of a record, in memory only; None where it changes no cell that its file holds.
 
     Raises
@@ -271,16 +293,7 @@ def _edited(before: TrainingNotebook, edit: Edit, tags: list[str] | None) -> Tra
     """
     metadata = before.metadata if tags is None else msgspec.structs.replace(before.metadata, tags=tags)
     changed = msgspec.structs.replace(before, cells=edit(before.cells), metadata=metadata)
-    return None if _has_same_cells(changed, before, ids=True) else changed
-
-
-def _has_same_cells(one: TrainingNotebook, other: TrainingNotebook, *, ids: bool) -> bool:
-    """Return whether the versions of two records list the same cells, compared without their ids unless ``ids``."""
-
-    def listed(notebook: TrainingNotebook) -> list[tuple[object, ...]]:
-        return [entry[0 if ids else 1 :] for entry in take_apart(notebook.cells, NotebookMetadata()).entries]
-
-    return listed(one) == listed(other)
+    return None if _entries(changed) == entries else changed
 
 
 def _store_beside(
