@@ -312,7 +312,8 @@ class NotebookRepository:
     def rebind(self, id: str, origin: str) -> Binding | None:
         """Bind a record to its file under ``origin`` in place of its own.
 
-        Raises NotFound, and Conflict where another user's record is bound there. A record of the same user that was bound there is kept with all that it has, is bound to no file from then on, notes the other as
+        Raises NotFound, and Conflict where another user's record is bound there. A record of the same user that was
+        bound there is kept with all that it has, is bound to no file from then on, notes the other as
         ``extra.axon.replaced_by``, and is returned.
         """
         return self._bindings.rebind(id, origin)
