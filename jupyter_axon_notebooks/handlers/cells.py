@@ -11,7 +11,7 @@ import msgspec
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from ..errors import Conflict, InvalidData
+from ..errors import Conflict, InvalidData, NotFound
 from ..mapping.identity import is_valid_id
 from ..records import CellType, NotebookCell, Record, TrainingNotebook
 from .call import Call
@@ -41,7 +41,12 @@ class CellsHandler(AxonHandler):
         """Add one, at ``position`` or at the end."""
         call = self.call
         cell, position = await self.run(partial(_decode_new, call), writes=False)
-        notebook = await write_through(self, notebook_id, partial(_add, call, notebook_id, cell, position))
+        notebook = await write_through(
+            self,
+            notebook_id,
+            partial(_add, call, notebook_id, cell, position),
+            partial(_with_cell, notebook_id, cell, position),
+        )
         await self.answer(_cell_answer(notebook, cell.id, HTTPStatus.CREATED))
 
 
@@ -55,7 +60,10 @@ class CellHandler(AxonHandler):
         call = self.call
         change = await self.run(partial(_decode_change, call), writes=False)
         notebook = await write_through(
-            self, notebook_id, partial(_change, call, notebook_id, cell_id, change)
+            self,
+            notebook_id,
+            partial(_change, call, notebook_id, cell_id, change),
+            partial(_with_change, cell_id, change),
         )
         await self.answer(_cell_answer(notebook, cell_id))
 
@@ -63,7 +71,8 @@ class CellHandler(AxonHandler):
     @authorized
     async def delete(self, notebook_id: str, cell_id: str) -> None:
         """Remove it."""
-        await write_through(self, notebook_id, partial(_delete, self.call, notebook_id, cell_id))
+        delete = partial(_delete, self.call, notebook_id, cell_id)
+        await write_through(self, notebook_id, delete, partial(_without_cell, cell_id))
         await self.answer(NO_CONTENT)
 
 
@@ -110,6 +119,38 @@ def _change(
 def _delete(call: Call, notebook_id: str, cell_id: str) -> TrainingNotebook:
     call.check(notebook_id)
     return call.repository.delete_cell(notebook_id, cell_id, expected_version=call.expected_version())
+
+
+# The same in memory, for a notebook whose file is to be saved with it.
+
+
+def _with_cell(
+    notebook_id: str, cell: NotebookCell, position: int | None, cells: list[NotebookCell]
+) -> list[NotebookCell]:
+    if any(other.id == cell.id for other in cells):
+        raise Conflict(f"notebook {notebook_id} has a cell {cell.id} already")
+    place = len(cells) if position is None else position
+    return [*cells[:place], cell, *cells[place:]]
+
+
+def _with_change(
+    cell_id: str, change: Callable[[NotebookCell], NotebookCell], cells: list[NotebookCell]
+) -> list[NotebookCell]:
+    place = _place_of(cell_id, cells)
+    changed = msgspec.structs.replace(change(cells[place]), id=cell_id)
+    return [*cells[:place], changed, *cells[place + 1 :]]
+
+
+def _without_cell(cell_id: str, cells: list[NotebookCell]) -> list[NotebookCell]:
+    place = _place_of(cell_id, cells)
+    return [*cells[:place], *cells[place + 1 :]]
+
+
+def _place_of(cell_id: str, cells: list[NotebookCell]) -> int:
+    for place, cell in enumerate(cells):
+        if cell.id == cell_id:
+            return place
+    raise NotFound("cell", cell_id)
 
 
 def _cell_answer(notebook: TrainingNotebook, cell_id: str, status: int = HTTPStatus.OK) -> Answer:

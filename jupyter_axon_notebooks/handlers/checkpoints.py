@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
@@ -17,6 +18,7 @@ from ..records import NewCheckpoint, UpdateCheckpoint, new_id
 from ..states import Part, StoredState
 from .call import Call
 from .handler import AxonHandler
+from .queries import Page, Query
 from .responses import NO_CONTENT, Answer
 
 _PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -44,9 +46,7 @@ class CheckpointsHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """List them, newest first."""
-        await self.respond_tagged(
-            notebook_id, partial(_list, notebook_id), ("limit", "offset", "run_id", "since")
-        )
+        await self.respond_tagged(notebook_id, _Listed.read, partial(_list, notebook_id))
 
     @web.authenticated
     @authorized
@@ -87,10 +87,22 @@ class CheckpointHandler(AxonHandler):
         await self.respond(partial(_delete, notebook_id, checkpoint_id))
 
 
-def _list(notebook_id: str, call: Call) -> Answer:
-    page = call.query.page()
-    since, run_id = call.query.since(), call.query.text("run_id")
-    found = call.repository.list_checkpoints(notebook_id, page.limit, page.offset, since=since, run_id=run_id)
+class _Listed(NamedTuple):
+    """Which checkpoints are asked for."""
+
+    page: Page
+    since: datetime | None
+    run_id: str | None
+
+    @classmethod
+    def read(cls, query: Query) -> _Listed:
+        """Read it from the query."""
+        return cls(query.page(), query.since(), query.text("run_id"))
+
+
+def _list(notebook_id: str, call: Call, listed: _Listed) -> Answer:
+    (limit, offset), since, run_id = listed
+    found = call.repository.list_checkpoints(notebook_id, limit, offset, since=since, run_id=run_id)
     total = call.repository.count_checkpoints(notebook_id, since=since, run_id=run_id)
     return Answer([checkpoint.to_json() for checkpoint in found], headers={"X-Total-Count": str(total)})
 

@@ -64,7 +64,7 @@ class ExportHandler(AxonHandler):
         if not download:
             await self.respond(partial(_export, notebook_id), large=True)
             return
-        exported = await self.run_large(lambda: _export(notebook_id, call).body)
+        exported = (await self.make_large(lambda: _export(notebook_id, call))).body
         self.set_attachment_header(exported["filename"])
         octets = exported["content"].encode(
             "utf-8", "backslashreplace"

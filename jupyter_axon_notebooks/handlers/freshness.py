@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..defaults import READ_TIMEOUT
 from ..sync import NotebookSync
-from ..sync.worker import PATIENCE, SETTLE_TIMEOUT
+from ..sync.worker import SETTLE_TIMEOUT
 from .services import Home
 
 
@@ -29,7 +30,7 @@ class Freshness:
     @classmethod
     def of_request(cls, *, writes: bool) -> Freshness:
         """Begin to wait now. A request that only reads waits for a short time, and then gets what is there."""
-        return cls(None if writes else time.monotonic() + PATIENCE)
+        return cls(None if writes else time.monotonic() + READ_TIMEOUT)
 
     @property
     def is_over(self) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -28,6 +28,7 @@ from .services import SETTING, Services
 from .writers import TIMEOUT as WRITE_TIMEOUT
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 #: A body of up to so many times the limit is read and thrown away before it is refused: a client that is still
 #: sending when the connection closes would see a broken pipe instead of the answer.
@@ -219,52 +220,53 @@ class AxonHandler(APIHandler):
             answer = work(call)
             return answer, encode(answer.body)
 
-        self.send(*await (self.run_large(worked) if large else self.run(worked, settle=True)))
+        self.send(*await (self.make_large(worked) if large else self.run(worked, settle=True)))
 
-    async def run_large(self, work: Callable[[], T]) -> T:
-        """Do ``work``, which has the outputs of a notebook in memory, as :meth:`run` does, after the saves on their way.
+    async def make_large(self, work: Callable[[], T]) -> T:
+        """Do ``work``, which reads the outputs of a notebook, after the saves on their way; few such at a time.
 
         Raises
         ------
         StoreBusy
-            When others have been at such work for too long.
+            As :meth:`run` does, and when others have been at it for too long.
         """
-        await self.run(partial(self.freshness.settle, self.services.sync))  # which takes no memory
-        async with self.services.making_large():
+        services = self.services
+        settle = partial(self.freshness.settle, services.sync)
+        await asyncio.get_running_loop().run_in_executor(services.executor, settle)
+        async with services.making_large():
             return await self.run(work)
 
     async def respond_tagged(
-        self, notebook_id: str, work: Callable[[Call], Answer], arguments: Collection[str]
+        self, notebook_id: str, read: Callable[[Query], Q], work: Callable[[Call, Q], Answer]
     ) -> None:
         """As :meth:`respond`, for what is asked again and again: a client that names the tag of the answer gets 304.
 
         As long as nothing is committed to the store the tag is known, and ``work`` is not done for such a client.
-        ``work`` tells of a notebook that the user may see; that is checked here.
 
         Parameters
         ----------
-        arguments : collection of str
-            The query arguments that ``work`` is given. What else is in the query, such as the time that JupyterLab adds so that
-            no proxy keeps the answer, makes no other answer.
+        read : callable
+            Returns what the query asks for; the answer may depend on no other argument. Clients add others to each URL.
+        work : callable
+            Answers that, of a notebook that the user may see; that is checked here.
         """
-        tags = self.services.tags
-        call = self.call
-        call = replace(call, query=call.query.only(arguments))
-        asked = self.request.path, call.query.digest(), call.actor
+        call, tags = self.call, self.services.tags
         named = self.request.headers.get("If-None-Match", "")
 
         def worked() -> tuple[Answer, bytes, str]:
             call.summary(notebook_id)
-            # Before anything is read: what is committed from now on makes it another.
-            moment = call.repository.moment()
-            tag = tags.known(asked, moment)
+            query = read(call.query)
+            asked = _digest(self.request.method, self.request.path, query, call.actor)
+            # Asked for before anything is read: what is committed from now on changes it.
+            marker = call.repository.change_marker()
+            tag = tags.known(asked, marker)
             if tag is not None and tag in named and not call.freshness.is_stale:
                 return Answer(status=HTTPStatus.NOT_MODIFIED), b"", tag
-            lapse = call.repository.next_lapse(notebook_id)
-            answer = work(call)
+            lease_end = call.repository.next_lease_end(notebook_id)
+            answer = work(call, query)
             body = encode(answer.body)
             tag = tag_of(answer, body)
-            tags.keep(asked, moment, tag, lapse)
+            tags.keep(asked, marker, tag, lease_end)
             return answer, body, tag
 
         answer, body, tag = await self.run(worked, settle=True)
@@ -372,3 +374,8 @@ class NowhereHandler(AxonHandler):
 
     def _refuse(self) -> None:
         raise web.HTTPError(HTTPStatus.NOT_FOUND, f"there is nothing at {self.request.path}")
+
+
+def _digest(*asked: object) -> str:
+    """Return a text of bounded length that is the same for what is the same in all of ``asked``."""
+    return hashlib.sha256(repr(asked).encode()).hexdigest()

@@ -19,7 +19,7 @@ _SPECIFICATION: Final = "openapi.yaml"
 
 
 class IndexHandler(AxonHandler):
-    """The extension itself."""
+    """The index of the REST API: what answers there, and where the rest is."""
 
     @web.authenticated
     @authorized

@@ -66,9 +66,9 @@ class NotebookHandler(AxonHandler):
         if updates.cells is None:
             updated = await self.run(partial(_update_labels, call, notebook_id, change), settle=True)
         else:
-            beside = replace(updates, cells=None)
+            given = updates.cells
             updated = await write_through(
-                self, notebook_id, change, partial(_update_beside, call, notebook_id, beside)
+                self, notebook_id, change, lambda _: given, replace(updates, cells=None)
             )
         await self.answer(notebook_answer(call, updated))
 
@@ -151,11 +151,6 @@ def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNo
 def _update_labels(call: Call, notebook_id: str, change: Callable[[], TrainingNotebook]) -> TrainingNotebook:
     call.summary(notebook_id)  # brings the record up to date with its file, whose version If-Match may name
     return change()
-
-
-def _update_beside(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook | None:
-    """Store what a PUT says besides the cells, if anything."""
-    return call.repository.update(notebook_id, updates) if updates.to_json() else None
 
 
 def _delete(notebook_id: str, call: Call) -> Answer:

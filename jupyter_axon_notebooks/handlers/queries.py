@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple, TypeVar
@@ -41,14 +40,6 @@ class Query:
 
     def __init__(self, arguments: Mapping[str, Sequence[bytes]]) -> None:
         self._arguments = arguments
-
-    def only(self, names: Collection[str]) -> Query:
-        """Return the query without arguments of other names."""
-        return Query({name: self._arguments[name] for name in sorted(names) if name in self._arguments})
-
-    def digest(self) -> bytes:
-        """Return a digest of what is given; two queries with the same arguments have the same one."""
-        return hashlib.sha256(repr(sorted(self._arguments.items())).encode()).digest()
 
     def text(self, name: str) -> str | None:
         """An argument as it stands; None where it is not given."""

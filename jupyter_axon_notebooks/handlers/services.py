@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
@@ -28,8 +28,6 @@ SETTING: Final = "axon_services"
 _RECENT: Final = 1.0
 #: Answers with the outputs of a notebook that are made at a time.
 _LARGE: Final = 2
-#: Seconds for which a request waits to make one.
-_LARGE_TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,9 @@ class Services:
     sync: NotebookSync[Home]
     executor: Executor
     writers: Writers
-    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     tags: Tags = field(default_factory=Tags, repr=False)
     outage: Outage = field(default_factory=Outage, repr=False)
+    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
     _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
 
     @property
@@ -103,6 +101,19 @@ class Services:
     def states(self) -> StateFiles:
         """The home of state files; raises as :attr:`repository` does."""
         return self.sync.opened.states
+
+    def making_large(self) -> AbstractAsyncContextManager[None]:
+        """Make an answer with the outputs of a notebook in it, few at a time; for the event loop's thread only.
+
+        Raises
+        ------
+        StoreBusy
+            When others have been at it for too long.
+        """
+        return _held(
+            self._large,
+            f"other answers with outputs have been in the making for over {TIMEOUT:g} s; try again",
+        )
 
     @asynccontextmanager
     async def editing(self, file: str) -> AsyncIterator[None]:
@@ -116,45 +127,26 @@ class Services:
         lock = self._editing.get(file)
         if lock is None:
             lock = self._editing[file] = asyncio.Lock()
-        if not await _acquired(lock, TIMEOUT):
-            raise StoreBusy(
-                f"other changes of the notebook {file} have been waiting for over {TIMEOUT:g} s; "
-                "nothing was changed, try again"
-            )
-        try:
+        busy = (
+            f"other changes of the notebook {file} have been waiting for over {TIMEOUT:g} s; "
+            "nothing was changed, try again"
+        )
+        async with _held(lock, busy):
             yield
-        finally:
-            lock.release()
-
-    @asynccontextmanager
-    async def making_large(self) -> AsyncIterator[None]:
-        """Make an answer that has the outputs of a notebook in it; few at a time, since each is in memory several times over.
-
-        Raises
-        ------
-        StoreBusy
-            When others have been at it for too long.
-        """
-        if not await _acquired(self._large, _LARGE_TIMEOUT):
-            raise StoreBusy(
-                f"other large answers have been on their way for over {_LARGE_TIMEOUT:g} s; try again"
-            )
-        try:
-            yield
-        finally:
-            self._large.release()
 
 
-async def _acquired(lock: asyncio.Lock | asyncio.Semaphore, timeout: float) -> bool:
-    """Acquire a lock within ``timeout`` seconds, and return whether that was possible.
-
-    Before Python 3.12 ``wait_for`` may lose a lock that it gets as the time runs out, and nobody would release it.
-    """
+@asynccontextmanager
+async def _held(lock: asyncio.Lock | asyncio.Semaphore, busy: str) -> AsyncIterator[None]:
+    """Hold ``lock``; raises StoreBusy, saying ``busy``, when it could not be acquired in time."""
+    # Python before 3.12 loses a lock that wait_for() acquires just as its time is over.
     acquiring = asyncio.ensure_future(lock.acquire())
     try:
-        await asyncio.wait({acquiring}, timeout=timeout)
-    finally:
+        await asyncio.wait({acquiring}, timeout=TIMEOUT)
         if not acquiring.done():
+            raise StoreBusy(busy)
+        yield
+    finally:
+        if acquiring.done():
+            lock.release()
+        else:
             acquiring.cancel()
-            await asyncio.wait({acquiring})
-    return not acquiring.cancelled()

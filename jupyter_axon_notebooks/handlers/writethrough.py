@@ -19,27 +19,32 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, cast
 
+import msgspec
 from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
-from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound
-from ..mapping import carry_trust, export_notebook, read_notebook
+from ..errors import AxonError, Conflict, InvalidData, NoSpace, NotFound, Stale
+from ..mapping import carry_trust, export_notebook, has_own_ids, read_notebook
 from ..mapping.content import copied, same
 from ..records import (
     NewNotebook,
     NotebookCell,
-    NotebookHeader,
+    NotebookMetadata,
     NotebookSummary,
     TrainingNotebook,
     UpdateNotebook,
     without_trust,
 )
+from ..repository.parts import Entry, take_apart
 from ..repository.starter import starter_cells, starter_metadata
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
 from .handler import AxonHandler
 from .paths import is_hidden
 from .rooms import check_no_room
+
+#: Returns what becomes of a list of cells.
+Edit = Callable[[list[NotebookCell]], list[NotebookCell]]
 
 #: What the operating system says of a path that no file can have.
 _BAD_PATHS: Final = frozenset(
@@ -51,19 +56,24 @@ async def write_through(
     handler: AxonHandler,
     notebook_id: str,
     change: Callable[[], TrainingNotebook],
-    finish: Callable[[], TrainingNotebook | None] = lambda: None,
+    edit: Edit,
+    beside: UpdateNotebook | None = None,
 ) -> TrainingNotebook:
     """Change a record's cells, in its file as well where it has one, and return the record.
 
     Parameters
     ----------
     change : callable
-        Changes the record. Of a bound record it is only tried, unless it changes nothing that the file says.
-    finish : callable
-        Stores what the file does not say, once the record has the cells of the file; returns the record if it did.
+        Changes a record without a file.
+    edit : callable
+        Returns what becomes of the cells of a record with a file. It changes none of those that it is given.
+    beside : UpdateNotebook, optional
+        What else changes in a record with a file.
 
     Raises
     ------
+    Stale
+        When the request is meant for another version.
     Conflict
         When the file is gone, is no valid notebook, is out of this server's reach, was saved meanwhile, is open in a
         collaboration room, or was not changed by the save.
@@ -77,31 +87,37 @@ async def write_through(
     await handler.check_contents("write")
     async with handler.services.editing(record.path):
         check_no_room(handler, record.path)
-        path, before = await handler.run(partial(_take_in, call, record))
-        file = await handler.run(partial(_file_as_read, call, before))
-
-        def is_in_file(notebook: NotebookHeader) -> bool:
-            return notebook.version_id == before.version_id
-
-        changed = await handler.run(partial(call.repository.apply_if, change, is_in_file))
-        if is_in_file(changed):
-            return changed  # nothing that the file says
+        path, found = await handler.run(partial(_take_in, call, record))
+        file = await handler.run(partial(_file_as_read, call, found))
+        before = await handler.run(partial(_whole, call, found))
+        entries = await handler.run(partial(_entries, before))
+        tags = None if beside is None else beside.tags
+        changed = await handler.run(partial(_edited, before, entries, edit, tags))
+        if changed is None:  # nothing that the file says
+            return await handler.run(partial(_store_beside, call, before, edit, beside))
         content = await handler.run(lambda: export_notebook(changed.cells, changed.metadata))
         original = await _get(handler, path, content)
-        is_shown = not await handler.run(partial(_says_the_same, content, original))
+        is_shown = not await handler.run(partial(_shows_the_same, content, original))
+        has_ids = await handler.run(partial(has_own_ids, original))
         await handler.run(partial(carry_trust, content, original))
-        await handler.run(partial(_check_untouched, before, file), settle=True)
+        await handler.run(partial(_check_untouched, found, file), settle=True)
         check_no_room(handler, record.path)  # somebody may have opened it meanwhile
+        dropped = Conflict(
+            f"the contents manager reported that it saved {path}, but the notebook is as it was: a pre-save hook "
+            "or the contents manager itself dropped the change"
+        )
         try:
             await _save(handler, path, content)
-            saved = await _get(handler, path, content)
-            if is_shown and await handler.run(partial(_says_the_same, saved, original)):
-                raise Conflict(
-                    f"the contents manager reported that it saved {path}, but the notebook is as it was: a pre-save hook "
-                    "or the contents manager itself dropped the change"
-                )
+            if is_shown and file and await handler.run(partial(fingerprint, record.path)) == file:
+                raise dropped
             await handler.run(partial(_take_in, call, record, changed.cells))
-            return await handler.run(lambda: finish() or call.repository.find_by_id(notebook_id) or changed)
+            saved = await handler.run(lambda: call.repository.find_by_id(notebook_id) or changed)
+            if is_shown and await handler.run(lambda: _are_same(_entries(saved), entries, ids=has_ids)):
+                await handler.run(partial(_take_in, call, record, before.cells))
+                raise dropped
+            if beside is None or not beside.to_json():
+                return saved
+            return await handler.run(partial(call.repository.update, notebook_id, beside))
         except Exception:
             await _undo(handler, path, content, original)
             raise
@@ -210,6 +226,11 @@ def _says_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return same(said(one), said(other))
 
 
+def _shows_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether the cells of two notebooks are the same, marks of trust apart."""
+    return same(copied(without_trust(one["cells"])), copied(without_trust(other["cells"])))
+
+
 def _fault(content: dict[str, Any]) -> str | None:
     """What keeps ``content`` from being a valid notebook; None where it is one."""
     try:
@@ -229,6 +250,67 @@ def _new_content(call: Call, new: NewNotebook) -> dict[str, Any]:
     return content
 
 
+def _whole(call: Call, found: NotebookSummary) -> TrainingNotebook:
+    """Return a record with its cells, as it was just found.
+
+    Raises
+    ------
+    Stale
+        When the request is meant for another version.
+    Conflict
+        When the record has another one by now.
+    """
+    expected = call.expected_version()
+    if expected not in (None, found.version_id):
+        raise Stale(f"notebook {found.id} is at version {found.version_id}, no longer at {expected}")
+    whole = call.repository.find_by_id(found.id)
+    if whole is None:
+        raise NotFound("notebook", found.id)
+    if whole.version_id != found.version_id:
+        raise _saved_meanwhile(found.id)
+    return whole
+
+
+def _entries(notebook: TrainingNotebook) -> list[Entry]:
+    """Return what a version of a record lists; raises InvalidData when two cells share an id."""
+    return take_apart(notebook.cells, NotebookMetadata()).entries
+
+
+def _are_same(some: list[Entry], others: list[Entry], *, ids: bool) -> bool:
+    """Return whether two versions list the same cells, compared without their ids unless ``ids``."""
+    return some == others if ids else [entry[1:] for entry in some] == [entry[1:] for entry in others]
+
+
+def _edited(
+    before: TrainingNotebook, entries: list[Entry], edit: Edit, tags: list[str] | None
+) -> TrainingNotebook | None:
+    """Return what ``edit`` makes of a record, in memory only; None where it changes no cell that its file holds.
+
+    Raises
+    ------
+    InvalidData
+        When two cells would share an id.
+    """
+    metadata = before.metadata if tags is None else msgspec.structs.replace(before.metadata, tags=tags)
+    changed = msgspec.structs.replace(before, cells=edit(before.cells), metadata=metadata)
+    return None if _entries(changed) == entries else changed
+
+
+def _store_beside(
+    call: Call, before: TrainingNotebook, edit: Edit, beside: UpdateNotebook | None
+) -> TrainingNotebook:
+    """Store an edit that changes nothing that the file says."""
+    updates = msgspec.structs.replace(beside or UpdateNotebook(), cells=edit(before.cells))
+    try:
+        return call.repository.update(before.id, updates, expected_version=before.version_id)
+    except Stale:
+        raise _saved_meanwhile(before.id) from None
+
+
+def _saved_meanwhile(notebook_id: str) -> Conflict:
+    return Conflict(f"the file of notebook {notebook_id} was saved by somebody else meanwhile; try again")
+
+
 def _file_as_read(call: Call, record: NotebookSummary) -> dict[str, int]:
     """What told the file when it was last read."""
     return next((binding.file for binding in call.repository.bindings_of([record.id])), {})
@@ -238,7 +320,7 @@ def _check_untouched(before: NotebookSummary, file: dict[str, int]) -> None:
     """See that nobody saved the file since it was taken in: what they saved would be overwritten."""
     assert before.path is not None  # bound
     if fingerprint(before.path) != file:
-        raise Conflict(f"the file of notebook {before.id} was saved by somebody else meanwhile; try again")
+        raise _saved_meanwhile(before.id)
 
 
 def _take_in(

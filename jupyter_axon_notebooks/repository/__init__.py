@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tinydb import where
 
@@ -52,7 +52,6 @@ from .versions import Versions
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_T = TypeVar("_T")
 
 __all__ = [
     "STARTER_CELLS",
@@ -272,14 +271,6 @@ class NotebookRepository:
 
         return self._notebooks.edit_cells(notebook_id, place, None, expected_version)
 
-    def apply_if(self, change: Callable[[], _T], accept: Callable[[_T], bool]) -> _T:
-        """Return what ``change`` returns, and store what it did only if ``accept`` accepts that.
-
-        ``change`` calls operations of this repository, which all are one transaction then. What is not stored was
-        checked like what is: the errors are the same. ``change`` may be called again.
-        """
-        return self._notebooks.apply_if(change, accept)
-
     def delete(self, id: str) -> None:
         """Remove a record with its checkpoints, versions, runs and state files.
 
@@ -321,7 +312,8 @@ class NotebookRepository:
     def rebind(self, id: str, origin: str) -> Binding | None:
         """Bind a record to its file under ``origin`` in place of its own.
 
-        Raises NotFound, and Conflict where another user's record is bound there. A record of the same user that was bound there is kept with all that it has, is bound to no file from then on, notes the other as
+        Raises NotFound, and Conflict where another user's record is bound there. A record of the same user that was
+        bound there is kept with all that it has, is bound to no file from then on, notes the other as
         ``extra.axon.replaced_by``, and is returned.
         """
         return self._bindings.rebind(id, origin)
@@ -677,13 +669,16 @@ class NotebookRepository:
         """
         return self._runs.end_lapsed()
 
-    def next_lapse(self, notebook_id: str) -> datetime | None:
-        """When the next run of a notebook lapses, unless it is renewed: what is shown changes then, with nothing written."""
-        return self._runs.next_lapse(notebook_id)
+    def next_lease_end(self, notebook_id: str) -> datetime | None:
+        """Return when the next lease of a notebook's runs ends, if one does.
 
-    def moment(self) -> str:
-        """A text that stays the same until something is committed to the store; see :meth:`.store.Store.moment`."""
-        return self._store.moment()
+        Unless it is renewed, the run is shown as stopped from then on, although nothing is written.
+        """
+        return self._runs.next_lease_end(notebook_id)
+
+    def change_marker(self) -> str:
+        """Return a text that changes with all that is committed; see :meth:`.store.Store.change_marker`."""
+        return self._store.change_marker()
 
     # Housekeeping, in steps: each is a short transaction, and between two the caller may wait, or stop for good
 

@@ -37,7 +37,6 @@ from .versions import Versions
 _HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
 _H = TypeVar("_H", bound=NotebookHeader)
-_T = TypeVar("_T")
 _UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
 
 
@@ -58,10 +57,6 @@ class SavedNotebook(msgspec.Struct, kw_only=True):
     synced_at: datetime
     embedded_id: str | None = None
     file: dict[str, int] = {}
-
-
-class _Unwanted(Exception):
-    """A change that is not to be committed."""
 
 
 class Notebooks:
@@ -332,18 +327,6 @@ class Notebooks:
                 name: value for name, value in stored.items() if name not in _HEADER
             } | header_document(header)
             self._store.notebooks.replace(document(id, changed))
-        return changed
-
-    @retried
-    def apply_if(self, change: Callable[[], _T], accept: Callable[[_T], bool]) -> _T:
-        """Let ``change`` change records, and commit that only if ``accept`` accepts what it returns."""
-        try:
-            with self._store.transaction():
-                changed = change()
-                if not accept(changed):
-                    raise _Unwanted
-        except _Unwanted:
-            pass
         return changed
 
     @retried

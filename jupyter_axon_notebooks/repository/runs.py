@@ -212,7 +212,7 @@ class Runs:
             (living if run.status is RunStatus.RUNNING else lapsed).add(run.notebook_id)
         return lapsed - living
 
-    def next_lapse(self, notebook_id: str) -> datetime | None:
+    def next_lease_end(self, notebook_id: str) -> datetime | None:
         """When the first of the leases of a notebook's living runs ends."""
         leases = [run.lease_until for run in self._running([notebook_id]) if _lives(run)]
         return min((until for until in leases if until is not None), default=None)

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
-from ..defaults import default_url
+from ..defaults import READ_TIMEOUT, default_url
 from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
 from ..records import new_id
 from .codec import column_text
-from .database import BUSY_TIMEOUT, READ_TIMEOUT, Database
+from .database import BUSY_TIMEOUT, Database
 from .leftovers import Leftovers
 from .migrations import migrate
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
@@ -222,16 +222,17 @@ class Store:
         """
         return self._database.attempt(work)
 
-    def impatient(self, seconds: float) -> AbstractContextManager[None]:
+    def waiting_at_most(self, seconds: float) -> AbstractContextManager[None]:
         """Let the transactions that this thread opens wait for other writers for at most ``seconds``."""
-        return self._database.impatient(seconds)
+        return self._database.waiting_at_most(seconds)
 
-    def moment(self) -> str:
-        """A text that stays the same until something is committed to the store, by whomever; it is never repeated.
+    def change_marker(self) -> str:
+        """Return a text that stays the same until something is committed to the store, by whomever; none comes again.
 
-        What was read after it was asked for is still what there is, as long as it is the same. Costs next to nothing.
+        Ask for it before reading: as long as it stays the same, what was read is what the store holds. It costs one
+        short statement.
         """
-        return f"{self.id} {self._database.moment()}"
+        return f"{self.id} {self._database.change_marker()}"
 
     def lock(self, name: str) -> None:
         """Keep ``name`` from others until the open transaction ends: for what has no row yet that could be locked."""

@@ -27,8 +27,6 @@ from .urls import named_file, shown_url, unknown_kind
 
 #: Seconds to wait for another writer before giving up.
 BUSY_TIMEOUT = 30.0
-#: Seconds that a read on somebody's screen waits for who keeps the store, or a table of it, even from readers.
-READ_TIMEOUT = 3.0
 #: Seconds a fork waits for what other threads have open. Transactions are short; a fork must not hang on one that is not.
 FORK_PATIENCE = 1.0
 #: Seconds between two attempts: the first pause, and the longest.
@@ -159,12 +157,12 @@ class Database:
         if os.getpid() == self._pid:
             self._engine.close()
 
-    def moment(self) -> str:
-        """A text that stays the same until something is committed to the database, by whomever; it is never repeated."""
+    def change_marker(self) -> str:
+        """Return a text that stays the same until something is committed, by whomever; none comes again."""
 
         def once() -> str:
             with self.reading() as connection:
-                return self._engine.moment(connection)
+                return self._engine.change_marker(connection)
 
         return self.attempt(once, reads=True)
 
@@ -195,7 +193,7 @@ class Database:
             _abandoned.append((self._engine.sql, inherited))
 
     @contextmanager
-    def impatient(self, seconds: float) -> Iterator[None]:
+    def waiting_at_most(self, seconds: float) -> Iterator[None]:
         """Let the units of work that this thread opens wait for other writers for at most ``seconds``."""
         work = self._work
         outer, work.busy_timeout = work.busy_timeout, seconds
@@ -205,7 +203,7 @@ class Database:
             work.busy_timeout = outer
 
     @property
-    def _patience(self) -> float:
+    def _wait_limit(self) -> float:
         given = self._work.busy_timeout
         return self._busy_timeout if given is None else min(given, self._busy_timeout)
 
@@ -220,7 +218,7 @@ class Database:
         if state.connection is not None:
             return work()
         outer = state.deadline
-        patience = min(self._patience, self._read_timeout) if reads else self._patience
+        patience = min(self._wait_limit, self._read_timeout) if reads else self._wait_limit
         state.deadline = deadline = outer or time.monotonic() + patience
         pause, longest = _PAUSES
         try:
@@ -291,7 +289,7 @@ class Database:
                 yield work.connection
             return
         with (
-            self._turn(self._patience) as left,
+            self._turn(self._wait_limit) as left,
             self._connected(lambda c: self._engine.begin(c, left)) as connection,
         ):
             work.connection, work.writable, work.writes, work.doomed = connection, True, 0, False

@@ -74,8 +74,8 @@ class Engine(Protocol):
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Keep a whole table from other writers until the unit ends."""
 
-    def moment(self, connection: sa.Connection) -> str:
-        """A text that stays the same until something is committed to the database, by whomever; it is never repeated."""
+    def change_marker(self, connection: sa.Connection) -> str:
+        """Return a text that stays the same until something is committed, by whomever; none comes again."""
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -60,7 +60,7 @@ _BEGIN = (
     "SET LOCAL synchronous_commit = '{synchronous_commit}'; "
     "SET LOCAL idle_in_transaction_session_timeout = '{idle_timeout}'"
 )
-_MOMENT = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
+_CHANGE_MARKER = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
 _OUTDATE = (
     f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
     "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
@@ -254,12 +254,13 @@ class PostgresqlEngine:
         name = connection.dialect.identifier_preparer.format_table(table)
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
-    def moment(self, connection: sa.Connection) -> str:
+    def change_marker(self, connection: sa.Connection) -> str:
         """Ask which transactions are visible: of the same ones, the same is read.
 
-        The numbers of transactions may be given out anew after a crash, so a server's start belongs to it.
+        Transactions in other databases of the server change it, too. The numbers of transactions may be given out anew
+        after a crash, so a server's start belongs to it.
         """
-        return str(connection.exec_driver_sql(_MOMENT).scalar_one())
+        return str(connection.exec_driver_sql(_CHANGE_MARKER).scalar_one())
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -104,9 +104,11 @@ class MetricIndex:
     def _best_highest(self, connection: sa.Connection, given: dict[str, Any], limit: int) -> list[Any]:
         # The index cannot be read backwards: equal values would come newest first. So the value of the last one is looked
         # up; what is higher is fewer than ``limit``, and of those that share it the oldest fill up the rest.
+        # In a transaction, each statement may see more than the one before: others commit meanwhile.
         nth = connection.scalar(self._nth_highest, {**given, "skip": limit - 1})
         higher = connection.execute(self._higher, {**given, "nth": -math.inf if nth is None else nth}).all()
         found: list[Any] = sorted(higher, key=lambda row: (-row.value, row.created_at, row.checkpoint_id))
         if nth is not None:
-            found += connection.execute(self._tied, {**given, "nth": nth, "most": max(0, limit - len(found))})
-        return found
+            left = max(0, limit - len(found))
+            found += connection.execute(self._tied, {**given, "nth": nth, "most": left})
+        return found[:limit]

@@ -128,7 +128,7 @@ class SqliteEngine:
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Nothing to do: there is no other writer."""
 
-    def moment(self, connection: sa.Connection) -> str:
+    def change_marker(self, connection: sa.Connection) -> str:
         """Ask a connection that never writes: SQLite tells each of what others have committed."""
         driver: Any = connection.connection.driver_connection
         if self.one_connection:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidData, NotFound, Unreadable
-from ..mapping import read_notebook
+from ..mapping import has_own_ids, read_notebook
 from ..records import is_record_id
 from ..repository import Binding
 from ..userfiles import read_regular, real_path
@@ -106,7 +106,7 @@ def was_changed(binding: Binding) -> bool:
     return bool(found) and found != binding.file
 
 
-def identity(path: str) -> tuple[int, ...]:
+def file_state(path: str) -> tuple[int, ...]:
     """What tells a file from any other, and from what it was before any change, of its permissions too; empty for none."""
     if not os.path.isabs(path):
         return ()
@@ -191,21 +191,11 @@ def read_settled(
 
 def is_as_saved(content: Mapping[str, Any]) -> bool:
     """Whether a saved content is what the file holds: Jupyter repairs what is not v4 or lacks ids as it writes."""
-    return content.get("nbformat") == 4 and (has_ids(content) or not _needs_ids(content))
-
-
-def has_ids(content: Mapping[str, Any]) -> bool:
-    """Whether every cell has an id of its own, as a notebook of 4.5 or later must."""
-    cells = content.get("cells")
-    if not isinstance(cells, list) or not _needs_ids(content):
+    if content.get("nbformat") != 4:
         return False
-    ids = [cell.get("id") if isinstance(cell, dict) else None for cell in cells]
-    return all(isinstance(id, str) for id in ids) and len(set(ids)) == len(ids)
-
-
-def _needs_ids(content: Mapping[str, Any]) -> bool:
     minor = content.get("nbformat_minor")
-    return not isinstance(minor, int) or minor >= 5
+    needs_ids = not isinstance(minor, int) or minor >= 5
+    return not needs_ids or has_own_ids(content)
 
 
 def embedded_id(content: Mapping[str, Any]) -> str | None:

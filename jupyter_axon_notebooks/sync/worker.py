@@ -10,11 +10,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
+from ..defaults import READ_TIMEOUT
 from ..errors import AxonError, InvalidData, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
 from ..records import NotebookCell, NotebookSummary
 from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
-from .files import RealFolders, identity, read_file, read_settled, resolved, was_changed
+from .files import RealFolders, file_state, read_file, read_settled, resolved, was_changed
 from .opened import Opened, OpenedStore
 from .queue import Delete, Event, EventQueue, Opening, Rename, Save
 from .recording import Recorder
@@ -22,9 +23,6 @@ from .recording import Recorder
 #: Seconds a REST request that changes something waits for saves that are on their way, and for a store that has to be
 #: opened again.
 SETTLE_TIMEOUT = 30.0
-#: Seconds a request that only reads waits for them, and any request for what has failed before and for a store that was
-#: not open yet: nobody knows how long that takes.
-PATIENCE = 2.0
 #: Seconds after a save before it is worked on, unless somebody asks for the record.
 _REST = 0.2
 #: Seconds for which a file that could not be read, and has not changed since, is not read again without being asked for.
@@ -170,14 +168,16 @@ class NotebookSync(Generic[_Opened]):
             Whether all of it is in the store.
         """
         self._before()
+        # READ_TIMEOUT is all that is given to what has failed before, and to a store that was not open yet: nobody can
+        # tell how long that takes.
         if not self._store.was_open:
-            timeout = min(timeout, PATIENCE)
+            timeout = min(timeout, READ_TIMEOUT)
         ends = time.monotonic() + timeout
         if self._store.is_lost:
             self.reopen()
-            self._queue.settle(timeout, min(timeout, PATIENCE))  # there may be more to do then
+            self._queue.settle(timeout, min(timeout, READ_TIMEOUT))  # there may be more to do then
             timeout = max(0.0, ends - time.monotonic())
-        return self._queue.settle(timeout, min(timeout, PATIENCE))
+        return self._queue.settle(timeout, min(timeout, READ_TIMEOUT))
 
     def sync_file(
         self, path: str, owner: str, *, previous: Sequence[NotebookCell] | None = None
@@ -312,7 +312,7 @@ class _UnreadableFiles:
     def add(self, path: str, error: InvalidData) -> bool:
         """Remember that a file could not be read; whether this is news."""
         before = self._found.get(path)
-        self._found[path] = type(error), identity(path), time.monotonic()
+        self._found[path] = type(error), file_state(path), time.monotonic()
         return before is None or before[0] is not type(error)
 
     def remove(self, path: str) -> None:
@@ -322,4 +322,6 @@ class _UnreadableFiles:
     def is_known(self, path: str) -> bool:
         """Whether a file could not be read a short while ago, and is the same still."""
         found = self._found.get(path)
-        return found is not None and found[1] == identity(path) and time.monotonic() < found[2] + _UNREADABLE
+        return (
+            found is not None and found[1] == file_state(path) and time.monotonic() < found[2] + _UNREADABLE
+        )

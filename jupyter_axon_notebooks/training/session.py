@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
+from ..defaults import READ_TIMEOUT
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
 from ..metrics import direction, named_values, rankable, resolve
 from ..printable import printable
@@ -39,9 +40,6 @@ from .resuming import unfinished
 from .running import Running
 from .settings import settings
 from .writing import write_states
-
-#: Seconds that a question waits for others who keep the notebook's record from being brought up to date.
-_PATIENCE: Final = 2.0
 
 
 class Session:
@@ -95,7 +93,7 @@ class Session:
     def _shown(self, home: Home) -> NotebookSummary:
         """The notebook's record, for who only asks: as it is, where others keep it from being brought up to date."""
         try:
-            with home.store.impatient(_PATIENCE):
+            with home.store.waiting_at_most(READ_TIMEOUT):
                 return self._look_up(home)
         except StoreBusy:
             self._notebook = None  # and so brought up to date at the next question

@@ -27,7 +27,6 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
-    TrainingNotebook,
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -447,43 +446,6 @@ def test_the_id_and_the_file_of_a_deleted_notebook_are_free_again(repository: No
 
 def _file_metadata() -> NotebookMetadata:
     return NotebookMetadata(extra={"nbformat": {"metadata": {"kernelspec": {"name": "python3"}}}})
-
-
-# Changing on a condition
-
-
-def test_a_change_that_is_not_accepted_is_returned_and_not_stored(
-    repository: NotebookRepository, store: Store
-) -> None:
-    created = repository.create(new_notebook(code("a", "old"), id="nb"))
-    before = everything_stored(store)
-
-    def edit() -> TrainingNotebook:
-        repository.update("nb", UpdateNotebook(name="new"))
-        large = code("b", "new", "x" * 5_000_000)  # some of it would be written ahead
-        return repository.add_cell("nb", large, expected_version=created.version_id)
-
-    tried = repository.apply_if(edit, lambda changed: changed.name != "new")
-    assert (tried.name, [cell.id for cell in tried.cells]) == ("new", ["a", "b"])
-    assert everything_stored(store) == before
-    kept = repository.apply_if(edit, lambda changed: changed.name == "new")
-    assert repository.find_by_id("nb") == kept
-    assert [cell.id for cell in kept.cells] == ["a", "b"]
-
-
-def test_a_change_that_fails_on_a_condition_stores_nothing(
-    repository: NotebookRepository, store: Store
-) -> None:
-    repository.create(new_notebook(code("a", "old"), id="nb"))
-    before = everything_stored(store)
-
-    def edit() -> TrainingNotebook:
-        repository.update("nb", UpdateNotebook(name="new"))
-        return repository.delete_cell("nb", "nowhere")
-
-    with pytest.raises(NotFound, match="cell nowhere"):
-        repository.apply_if(edit, lambda _: True)
-    assert everything_stored(store) == before
 
 
 def test_what_was_given_by_hand_outlives_that_the_same_file_is_read_again(

@@ -188,6 +188,25 @@ def test_where_even_reads_are_locked_out_they_are_told_so_soon(servers: Servers)
     assert server.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
 
 
+def test_reads_of_outputs_that_are_locked_out_do_not_wait_for_each_other(servers: Servers) -> None:
+    database = postgresql().new_database()
+    server = servers(config={"AxonNotebooks": {"store_url": postgresql().url(database)}})
+    server.wait_for_its_store()
+    server.save("a.ipynb", notebook("1"))
+    path = f"/notebooks/{server.record('a.ipynb')['id']}"
+    with closing(postgresql().connect(database)) as connection, connection.transaction():
+        connection.execute("LOCK TABLE axonml_versions, axonml_contents IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(10) as pool:
+            reading = [
+                pool.submit(timed, lambda path=path: server.axon("GET", path))  # type: ignore[misc]
+                for path in [path, f"{path}/export", f"{path}/export?download=1"] * 3 + [path]
+            ]
+            for answer, seconds in (read.result() for read in reading):
+                assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+                assert seconds < SOON
+    assert server.got(path)["cells"][0]["source"] == "1"
+
+
 @contextmanager
 def writing(store: Path) -> Iterator[None]:
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:

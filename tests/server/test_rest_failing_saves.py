@@ -6,11 +6,13 @@ import errno
 import json
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from made import new_notebook
 from served import Client, Reply
 from tornado.web import HTTPError
 
@@ -116,6 +118,62 @@ async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
     assert (await EDITS[edit](axon, path, cell)).status == 409
     monkeypatch.undo()
     assert (file.read_bytes(), await shown(axon, path)) == before
+
+
+@pytest.mark.parametrize("ids", [True, False], ids=["own ids", "no ids"])
+@pytest.mark.parametrize("edit", EDITS)
+async def test_a_hook_that_drops_an_edit_is_noticed(
+    edit: str, ids: bool, axon: Client, write_notebook: Write, jp_serverapp: Any
+) -> None:
+    path, cell, file = await recorded(axon, write_notebook, ids=ids)
+    cells = json.loads(file.read_text())["cells"]
+
+    def drop(model: Any, **_: Any) -> None:
+        model["content"]["cells"] = cells
+
+    jp_serverapp.contents_manager.register_pre_save_hook(drop)
+    refused = await EDITS[edit](axon, path, cell)
+    assert (refused.status, "dropped the change" in refused.message) == (409, True)
+    assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["one", "two"]
+
+
+async def test_an_edit_reads_the_notebook_through_its_contents_manager_once(
+    axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cell, _ = await recorded(axon, write_notebook)
+    contents, reads = jp_serverapp.contents_manager, 0
+    get = contents.get
+
+    async def counting(*given: Any, content: bool = True, **options: Any) -> Any:
+        nonlocal reads
+        reads += content
+        return await get(*given, content=content, **options)
+
+    monkeypatch.setattr(contents, "get", counting)
+    assert (await axon.put(f"{path}/cells/{cell}", {"source": "new"})).status == 200
+    assert reads == 1
+
+
+async def test_an_edit_is_worked_out_without_the_lock_of_the_store(
+    axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jupyter_axon_notebooks.handlers import cells
+
+    repository: NotebookRepository = jp_serverapp.web_app.settings["axon_services"].repository
+    path, cell, file = await recorded(axon, write_notebook)
+    with_change = cells._with_change
+
+    def work_out(*given: Any) -> Any:
+        # Another thread's write gets through meanwhile.
+        other = ThreadPoolExecutor(1)
+        writing = other.submit(repository.create, new_notebook(user_id="ada"))
+        assert writing.result(timeout=10)
+        other.shutdown()
+        return with_change(*given)
+
+    monkeypatch.setattr(cells, "_with_change", work_out)
+    assert (await axon.put(f"{path}/cells/{cell}", {"source": "new"})).status == 200
+    assert "new" in file.read_text()
 
 
 async def test_an_edit_that_a_file_cannot_say_is_no_failed_save(
@@ -251,13 +309,13 @@ async def test_an_edit_of_a_file_that_somebody_saves_meanwhile_is_refused_at_onc
     edit: str, axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, cell, _ = await recorded(axon, write_notebook)
-    apply_if = NotebookRepository.apply_if
+    find = NotebookRepository.find_by_id
 
-    def apply_after_somebody_saved(self: NotebookRepository, *given: Any) -> Any:
+    def find_after_somebody_saved(self: NotebookRepository, id: str) -> TrainingNotebook | None:
         write_notebook("n.ipynb", "theirs")
-        return apply_if(self, *given)
+        return find(self, id)
 
-    monkeypatch.setattr(NotebookRepository, "apply_if", apply_after_somebody_saved)
+    monkeypatch.setattr(NotebookRepository, "find_by_id", find_after_somebody_saved)
     began = time.monotonic()
     refused = await EDITS[edit](axon, path, cell)
     monkeypatch.undo()
@@ -292,6 +350,8 @@ async def test_an_edit_of_a_record_that_is_deleted_right_after_is_answered_as_it
     find = NotebookRepository.find_by_id
 
     def find_after_somebody_deleted(self: NotebookRepository, id: str) -> TrainingNotebook | None:
+        if "new" not in file.read_text():
+            return find(self, id)
         monkeypatch.undo()
         self.delete(id)
         return find(self, id)

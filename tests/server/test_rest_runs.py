@@ -242,6 +242,24 @@ async def test_a_poll_that_finds_nothing_new_reads_no_checkpoint_and_no_run(
     assert (await axon.get(f"{path}/metrics", headers={"If-None-Match": '"another"'})).status == 200
 
 
+async def test_a_poll_is_known_whatever_else_its_url_says(
+    axon: Client, repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await notebook_path(axon)
+    await take(axon, path, 1, {"loss": 1}, run_id="a")
+    tags = await tagged(axon, path)
+    for read in ("metric_series", "list_checkpoints", "list_runs"):
+        monkeypatch.setattr(NotebookRepository, read, None)  # nothing is read once more
+    for number, (name, tag) in enumerate(tags.items()):
+        # As JupyterLab asks, with `cache: "no-store"`: each URL is another one.
+        url = f"{path}/{name}?no_track_activity=1&{1764396800000 + number}"
+        assert (await axon.get(url, headers={"If-None-Match": tag})).status == 304
+    monkeypatch.undo()
+    for name, narrowed in (("metrics", "run_id=b"), ("checkpoints", "run_id=b"), ("runs", "status=failed")):
+        answer = await axon.get(f"{path}/{name}?{narrowed}", headers={"If-None-Match": tags[name]})
+        assert (answer.status, "run_id" in answer.body.decode()) == (200, False)
+
+
 async def test_whatever_changes_what_is_polled_changes_its_tag(
     axon: Client, repository: NotebookRepository
 ) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from engines import new_url
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -214,3 +218,18 @@ def test_only_finite_numbers_are_ranked(store: Store, value: Any, minimize: bool
     store.checkpoints.insert(document(1, "n1", {"loss": value}))
     store.checkpoints.insert(document(2, "n1", {"loss": 5}))
     assert best_ids(store, "loss", minimize=minimize) == ["c97"]
+
+
+def test_the_best_are_never_more_than_asked_for_though_others_store_meanwhile(tmp_path: Path) -> None:
+    url = new_url("postgresql", tmp_path)
+    with closing(Store(url)) as store, closing(Store(url)) as other:
+        other.checkpoints.insert_multiple(document(n, "n", {"loss": n}) for n in range(3))
+
+        def store_more(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if "OFFSET" in statement:  # the value of the last of them is looked up first
+                other.checkpoints.insert_multiple(document(n, "n", {"loss": n}) for n in range(10, 15))
+
+        sa.event.listen(store._database.engine, "after_cursor_execute", store_more)
+        with store.transaction():
+            found = store.best("n", "loss", minimize=False, limit=2)
+        assert [best["metrics"]["loss"] for best in found] == [14, 13]
