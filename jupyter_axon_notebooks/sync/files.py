@@ -174,7 +174,7 @@ def read_settled(
     failed: InvalidData | None = None
     seen: tuple[int, ...] = ()
     for delay in (*_REREAD, None):
-        found = identity(path)
+        found = file_state(path)
         if failed is None or not found or found != seen:
             seen = found
             try:
