@@ -225,19 +225,19 @@ async def test_what_somebody_else_saved_in_the_middle_of_an_edit_is_not_overwrit
 ) -> None:
     file = write_notebook("bound.ipynb", "one")
     notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
-    add_cell = NotebookRepository.add_cell
+    find = NotebookRepository.find_by_id
 
-    def add_while_somebody_saves(*given: Any, **options: Any) -> TrainingNotebook:
-        added = add_cell(*given, **options)
+    def find_before_somebody_saves(*given: Any, **options: Any) -> TrainingNotebook | None:
+        found = find(*given, **options)
         write_notebook("bound.ipynb", "one", "hours of work")
-        return added
+        return found
 
-    monkeypatch.setattr(NotebookRepository, "add_cell", add_while_somebody_saves)
+    monkeypatch.setattr(NotebookRepository, "find_by_id", find_before_somebody_saves)
     path = f"/notebooks/{notebook['id']}"
     refused = await axon.post(f"{path}/cells", {"source": "two"})
     assert (refused.status, "saved by somebody else" in refused.message) == (409, True)
-    assert read_sources(file) == await sources(axon, path) == ["one", "hours of work"]
     monkeypatch.undo()
+    assert read_sources(file) == await sources(axon, path) == ["one", "hours of work"]
     assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 201
     assert read_sources(file) == await sources(axon, path) == ["one", "hours of work", "two"]
 

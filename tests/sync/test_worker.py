@@ -408,7 +408,7 @@ def test_a_store_that_is_opened_for_the_first_time_is_not_waited_for_for_long(
         assert go_on.wait(30)
         return Home(repository)
 
-    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
     sync = NotebookSync("the store", open_later, LOG)
     sync.start()
     sync.settle()
@@ -435,7 +435,7 @@ def test_a_store_that_is_opened_again_is_waited_for_as_saves_are(
     sync = NotebookSync("the store", open_again, LOG)
     sync.start()
     sync.settle()
-    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
     sync.doubt()
     assert again.wait(30)
     with ThreadPoolExecutor(1) as pool:
