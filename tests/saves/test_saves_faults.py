@@ -107,11 +107,16 @@ def test_a_full_disk_for_the_store_delays_records_and_no_save(servers: Servers, 
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
     server = servers(config=config, inside=disks.small(disk, "8m"))
     assert server.save("a.ipynb", notebook("1")).status == 201
+    id = server.record("a.ipynb")["id"]
     hold_to_sources(server, "a.ipynb", "1")
     with filled(disks.seen_by(server.pid, disk)):
         for name in "ab":
             assert server.save(f"{name}.ipynb", notebook("x" * 50_000)).status in (200, 201)
-        hold_to_sources(server, "a.ipynb", "1")
+        shown = server.axon("GET", f"/notebooks/{id}")
+        assert ([cell["source"] for cell in shown.json["cells"]], shown.headers["X-Axon-Stale"]) == (
+            ["1"],
+            "true",
+        )
     for name in "ab":
         hold_to_sources(server, f"{name}.ipynb", "x" * 50_000)
     server.stop()
