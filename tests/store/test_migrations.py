@@ -152,9 +152,10 @@ def test_a_step_that_sql_refuses_leaves_the_store_as_it_was(
 ) -> None:
     with later(monkeypatch) as version:
         steps = {**migrations.STEPS, version - 1: lambda c: c.exec_driver_sql("DROP TABLE nowhere")}
-        monkeypatch.setattr(migrations, "STEPS", steps)
-        with pytest.raises(StoreError, match="nowhere"):
-            Store(url)
+        with monkeypatch.context() as patch:  # undone before what it lies on is
+            patch.setattr(migrations, "STEPS", steps)
+            with pytest.raises(StoreError, match="nowhere"):
+                Store(url)
     assert found(url) == AS_IT_WAS
 
 
