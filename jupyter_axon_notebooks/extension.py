@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +19,7 @@ from tornado.web import HTTPError
 from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import InvalidData, NotFound
-from .handlers import SETTING, Home, Services, Writers, routes
+from .handlers import SETTING, Home, RequestThreads, Services, Writers, routes
 from .handlers.paths import NotebookPaths
 from .handover import Handover
 from .printable import PRINTABLE_LOG
@@ -51,7 +50,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         """Start the worker, which opens the store, and hand it to the handlers."""
         for log in self._logs:
             log.addFilter(PRINTABLE_LOG)
-        self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="axon")
+        self._executor = RequestThreads(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
         self._handover = Handover(self, self.log)
         self._origin = ServerOrigin(data_folder(), self.log, self._handover.leave_origin)

@@ -177,10 +177,10 @@ class Upkeep:
         for other in others:
             if not other.in_use:
                 self._log.warning(
-                    "axon: %d notebooks here have their records under another origin (%s), the first is %s. If that is no "
+                    "axon: notebooks here with records under another origin (%s): %d, the first is %s. If that is no "
                     "other machine's, the origin of this data folder was lost: `jupyter axon doctor --rebind` mends it",
-                    len(other.here),
                     other.origin,
+                    len(other.here),
                     other.here[0].path,
                 )
 

@@ -160,12 +160,16 @@ def _look_at_other_origins(found: Diagnosis, session: Session, health: FileHealt
     for other in others:
         if other.in_use:
             continue
-        count = "1 notebook" if len(other.here) == 1 else f"{len(other.here)} notebooks"
+        count = (
+            "1 notebook here has its record"
+            if len(other.here) == 1
+            else f"{len(other.here)} notebooks here have their records"
+        )
         found.problems.append(
             Problem(
                 "other-origin",
-                f"{count} here have their records under the origin {other.origin}; the first: {other.here[0].path}",
-                "if that is no other machine's, the origin of this data folder was lost, and their history is out of reach",
+                f"{count} under the origin {other.origin}; the first: {other.here[0].path}",
+                "if that is no other machine's, the origin of this data folder was lost, and saves begin new records beside these",
                 "run `jupyter axon doctor --rebind`, unless those files are another machine's",
             )
         )

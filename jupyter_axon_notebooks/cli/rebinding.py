@@ -59,7 +59,12 @@ def rebind_records(session: Session, origins: Collection[str]) -> list[dict[str,
             else ""
         )
         note(f"{one['path']}: bound to the record {one['id']}{kept}")
-    note(f"{len(rebound)} notebooks were bound to their records under the present origin, {origin}.")
+    count = (
+        "1 notebook was bound to its record"
+        if len(rebound) == 1
+        else f"{len(rebound)} notebooks were bound to their records"
+    )
+    note(f"{count} under the present origin, {origin}.")
     return rebound
 
 

@@ -27,9 +27,9 @@ from .runs import MetricsHandler, RunsHandler
 from .services import SETTING, Home, Services
 from .states import StateHandler
 from .versions import DiffHandler, VersionHandler, VersionsHandler
-from .writers import Writers
+from .writers import RequestThreads, Writers
 
-__all__ = ["SETTING", "Home", "Services", "Writers", "routes"]
+__all__ = ["SETTING", "Home", "RequestThreads", "Services", "Writers", "routes"]
 
 _NOTEBOOK = r"/axon/notebooks/([^/]+)"
 _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"

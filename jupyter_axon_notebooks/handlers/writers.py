@@ -1,11 +1,11 @@
-"""The threads of requests that change something."""
+"""The threads that do the work of requests."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 from ..errors import StoreBusy
 
@@ -17,11 +17,28 @@ _THREADS: Final = 4
 TIMEOUT: Final = 30.0
 
 
+class RequestThreads(ThreadPoolExecutor):
+    """A thread pool that reports a server which is stopping as an error of the store."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule a call.
+
+        Raises
+        ------
+        StoreBusy
+            When the pool was shut down, or no thread can be started.
+        """
+        try:
+            return super().submit(*args, **kwargs)
+        except RuntimeError as error:
+            raise StoreBusy(f"the server is stopping or overloaded ({error}); try again") from error
+
+
 class Writers:
     """Threads for what may have to wait until it can change the store."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="axon-writer")
+        self._executor = RequestThreads(_THREADS, thread_name_prefix="axon-writer")
 
     async def run(self, work: Callable[[], T], timeout: float | None) -> T:
         """Do ``work`` in one of the threads.

@@ -36,7 +36,7 @@ from ..records import (
 from ..store import Store
 from .bindings import Binding, Bindings
 from .checkpoints import Checkpoints, StatePart, StoredState, checkpoints_of
-from .diff import diff
+from .diff import diff, with_ids_of
 from .housekeeping import Housekeeping, Tidied
 from .notebooks import NotebookFilters, Notebooks, SavedNotebook, deleted_from, matching
 from .provenance import Provenances
@@ -351,14 +351,23 @@ class NotebookRepository:
         return self._versions.get(notebook_id, version_id, outputs=outputs)
 
     def diff_versions(self, notebook_id: str, before: str, after: str) -> list[CellChange]:
-        """What changed in the sources between two versions; raises NotFound naming a missing one."""
+        """Return the changes in the sources between two versions of a notebook.
+
+        A cell that was given another id, as when the notebook was converted to nbformat 4.5, is recognised by its source.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such version.
+        """
         versions = []
         for version_id in (before, after):
             version = self.get_version(notebook_id, version_id, outputs=False)
             if version is None:
                 raise NotFound("version", version_id)
             versions.append(version.cells)
-        return diff(*versions)
+        old, new = versions
+        return diff(with_ids_of(old, new), new)
 
     # Checkpoints
 

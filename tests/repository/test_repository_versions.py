@@ -318,6 +318,17 @@ def test_a_diff_tells_what_was_added_removed_changed_and_moved(repository: Noteb
     ]
 
 
+def test_a_diff_knows_cells_that_were_given_other_ids_by_their_source(repository: NotebookRepository) -> None:
+    first = repository.create(new_notebook(*(code(id, id) for id in "abc"), id="nb"))
+    second = update(repository, code("x", "a"), code("y", "b"), code("z", "new"))
+    assert [
+        change.to_json() for change in repository.diff_versions("nb", first.version_id or "", second)
+    ] == [
+        {"cell_id": "c", "change": "removed", "before": "c"},
+        {"cell_id": "z", "change": "added", "after": "new"},
+    ]
+
+
 def test_a_change_of_outputs_is_no_difference() -> None:
     assert diff([code("a", "x", "1")], [code("a", "x", "2", count=4)]) == []
 

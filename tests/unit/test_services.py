@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from jupyter_axon_notebooks.errors import StoreBusy
+from jupyter_axon_notebooks.handlers import RequestThreads, Writers
 from jupyter_axon_notebooks.handlers import services as module
 from jupyter_axon_notebooks.handlers.services import Services
 
@@ -52,3 +53,16 @@ def test_answers_with_outputs_are_waited_for_only_so_long(monkeypatch: pytest.Mo
             pass
 
     asyncio.run(crowd())
+
+
+def test_a_request_that_meets_a_stopping_server_is_told_so() -> None:
+    async def late() -> None:
+        threads, writers = RequestThreads(1), Writers()
+        threads.shutdown()
+        writers.shutdown()
+        with pytest.raises(StoreBusy, match="stopping"):
+            await asyncio.get_running_loop().run_in_executor(threads, print)
+        with pytest.raises(StoreBusy, match="stopping"):
+            await writers.run(lambda: None, None)
+
+    asyncio.run(late())
