@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from ..errors import StoreBusy
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Threads. They may all wait for the store at once; those of requests that only read do not.
@@ -20,7 +21,7 @@ TIMEOUT: Final = 30.0
 class RequestThreads(ThreadPoolExecutor):
     """A thread pool that reports a server which is stopping as an error of the store."""
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule a call.
 
         Raises
@@ -29,7 +30,7 @@ class RequestThreads(ThreadPoolExecutor):
             When the pool was shut down, or no thread can be started.
         """
         try:
-            return super().submit(*args, **kwargs)
+            return super().submit(fn, *args, **kwargs)
         except RuntimeError as error:
             raise StoreBusy(f"the server is stopping or overloaded ({error}); try again") from error
 
