@@ -80,6 +80,17 @@ def number_text(value: float, sign: str = "") -> str:
         return f"{'-' if value < 0 else sign}1e308 or more"
 
 
+def merge_metrics(before: Any, later: Any) -> Any:
+    """Return metrics with later ones added; of a name that both have, the later value counts."""
+    if not isinstance(before, dict) or not isinstance(later, dict):
+        return later or before
+    merged = dict(before)
+    for name, value in later.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = merge_metrics(merged[name], value) if both else value
+    return merged
+
+
 def rankable_metrics(metrics: Any) -> dict[str, float]:
     """Every name in ``metrics`` that resolves to a rankable number, with that number."""
     if not isinstance(metrics, dict):

@@ -417,6 +417,14 @@ class TrainingRun(Record, kw_only=True):
         Until when a run that is ``running`` is taken for alive by those who cannot see its process.
     process : RunProcess, optional
         Who trains.
+    key : str, optional
+        The name under which ``resume(key=…)`` finds the run, such as ``fold 2``.
+    cell : str, optional
+        The cell that the run began in: the cell's id, or ``sha256:…`` of its source where the front end names no ids.
+    ordinal : int, optional
+        The number of runs that the same execution of the cell began before: 0 for the only or first one.
+    skipped_run_id : str, optional
+        The unfinished run that was not resumed when this one began, because its process seemed to be alive.
     """
 
     id: str
@@ -427,6 +435,10 @@ class TrainingRun(Record, kw_only=True):
     ended_at: Moment | None = None
     lease_until: Moment | None = None
     process: RunProcess | None = None
+    key: str | None = None
+    cell: str | None = None
+    ordinal: int | None = None
+    skipped_run_id: str | None = None
 
 
 class NewNotebook(Record, kw_only=True):

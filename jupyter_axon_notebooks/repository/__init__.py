@@ -469,6 +469,20 @@ class NotebookRepository:
         """Change a checkpoint's tags or pin; raises NotFound."""
         return self._checkpoints.update(id, updates)
 
+    def merge_checkpoint(self, id: str, new: NewCheckpoint) -> NotebookCheckpoint:
+        """Add to a checkpoint what ``new``, which is at the same epoch and step of its run, has.
+
+        Metrics of the same name are replaced. States are added to a checkpoint that has none; they replace nothing.
+
+        Raises
+        ------
+        NotFound
+            When there is no such checkpoint.
+        Conflict
+            When both have states.
+        """
+        return self._checkpoints.merge(id, new)
+
     def attach_state(
         self,
         id: str,
@@ -594,6 +608,10 @@ class NotebookRepository:
         process: RunProcess | None = None,
         lease_until: datetime | None = None,
         started_at: datetime | None = None,
+        key: str | None = None,
+        cell: str | None = None,
+        ordinal: int | None = None,
+        skipped_run_id: str | None = None,
     ) -> TrainingRun:
         """Begin a run, from scratch or from a checkpoint of the same notebook, whose record is ``running`` from now on.
 
@@ -605,6 +623,8 @@ class NotebookRepository:
             When it is taken for stopped unless :meth:`renew_run` says otherwise; None: it lives until it is ended.
         started_at : datetime, optional
             When it began, of one that could not be stored then.
+        key, cell, ordinal, skipped_run_id : optional
+            As :class:`~jupyter_axon_notebooks.records.TrainingRun` has them.
 
         Raises
         ------
@@ -622,6 +642,10 @@ class NotebookRepository:
             started_at=now(),
             lease_until=lease_until,
             process=process,
+            key=key,
+            cell=cell,
+            ordinal=ordinal,
+            skipped_run_id=skipped_run_id,
         )
         return self._runs.create(run, started_at=started_at)
 

@@ -11,6 +11,7 @@ from tinydb import where
 from tinydb.queries import QueryInstance
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound
+from ..metrics import merge_metrics
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -159,6 +160,30 @@ class Checkpoints:
             name: value for name in ("tags", "pinned") if (value := getattr(updates, name)) is not None
         }
         return self._change(id, lambda checkpoint: checkpoint.update(changes))
+
+    @retried
+    def merge(self, id: str, new: NewCheckpoint) -> NotebookCheckpoint:
+        """Add the metrics, tags and states of ``new`` to a checkpoint."""
+
+        def add(stored: dict[str, Any]) -> None:
+            checkpoint = checkpoint_of(stored)
+            if new.digests:
+                if checkpoint.model_state_path or checkpoint.optimizer_state_path:
+                    raise Conflict(f"{_place(checkpoint)} with a state already")
+                for name in ("model_state_path", "optimizer_state_path", "digests", "sizes", "format"):
+                    setattr(checkpoint, name, getattr(new, name))
+            checkpoint.metrics = merge_metrics(checkpoint.metrics, new.metrics)
+            checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *new.tags]))
+            checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))  # news for who polls
+            stored.clear()
+            stored.update(checkpoint.to_json())
+
+        with self._store.transaction():
+            self._store.notebooks.locked(new.notebook_id)
+            if self._store.checkpoints.locked(id) is None:
+                raise NotFound("checkpoint", id)
+            self._store.checkpoints.update(add, doc_ids=[id])
+            return checkpoint_of(self._store.checkpoints.get(doc_id=id))
 
     def attach_state(
         self,

@@ -49,8 +49,10 @@ def checkpoint(
     optimizer : object, optional
         A PyTorch optimizer, or a tree of arrays.
     epoch, step : int, optional
-        From 0 to 2³²-1. An omitted epoch is the run's last, an omitted step the next in the run. When they do not come
-        after the last ones of the run, a new run begins.
+        From 0 to 2³²-1. An omitted epoch is the run's last, an omitted step the next in the run. At the same epoch and step
+        again, within one execution of a cell, metrics and tags are added to the checkpoint, and a state if it has none.
+        When they come before the last ones of the run, or in another execution of a cell are the same, or another model
+        is at the same place, a new run begins.
     metrics : mapping, optional
         Names to numbers; NumPy scalars and tensors of one element will do, so will nested mappings.
     extra : object, optional
@@ -92,24 +94,38 @@ def resume(
     optimizer: Any = None,
     *,
     extra: Any = None,
-    any: bool = False,
+    force: bool = False,
+    run: str | None = None,
+    key: str | int | None = None,
     checkpoint: str | Checkpoint | None = None,
 ) -> Checkpoint | None:
-    """Go on with the unfinished run, if there is one; None when training begins anew.
+    """Begin a training: resume the unfinished run, if there is one; None when training begins anew.
 
-    Looks at the newest run of this notebook that has a checkpoint. If it failed, was stopped, or its process is gone, its
-    latest checkpoint is restored into what is given, random number generators included, and a new run begins that
-    branches off there. A run that finished, or that is alive in another process, is left alone. Should the store not be
-    had, there is a warning and training begins anew: no run there is comes to harm by that.
+    Looks at the newest run that has a checkpoint. If it failed, was stopped, or its process is gone, its latest checkpoint
+    is restored into what is given, random number generators included, and a new run begins that branches off there. A run
+    that completed, or that is alive in another process, is left alone, and so is every run that this process has trained in
+    the same execution of the cell: in a loop over folds or learning rates each call begins a run of its own. A run whose
+    process is on another host may be alive for two minutes after its last sign; it is waited for.
+
+    Without ``key`` the first training of a cell resumes what was the first training of the same cell, or of any where the
+    cell has not trained before. The other trainings of one execution are resumed only with a key. Trainings of a loop
+    therefore get keys: ``resume(model, optimizer, key=f"fold {fold}")``.
+
+    If the store is unavailable, there is a warning and training begins anew. No existing run comes to harm by that.
 
     Parameters
     ----------
     model, optimizer, extra : object, optional
         What to restore into, as given to :func:`checkpoint`.
-    any : bool
-        Whatever became of the run.
+    force : bool
+        Resume the newest run even if it completed, or seems to be alive elsewhere.
+    run : str, optional
+        Resume this run, by its key, its id or the beginning of it, whatever became of it.
+    key : str or int, optional
+        A name of this training that is the same in every execution: only runs with this key are resumed, and the run that
+        begins has it.
     checkpoint : str or Checkpoint, optional
-        Go on from this one.
+        Resume from this checkpoint, of whatever run.
 
     Returns
     -------
@@ -119,16 +135,20 @@ def resume(
     Raises
     ------
     StoreError
-        When the store cannot be had, and it was said which run or checkpoint to go on with.
+        When the store is unavailable, and it was said which run or checkpoint to resume.
     NotFound
-        When there is no such checkpoint, or it has no state.
+        When there is no such run or checkpoint, or it has no state.
     StateCorrupt, InvalidData
         As :meth:`Checkpoint.restore`.
+    ValueError
+        When both a run and a checkpoint are given, or the beginning of an id fits several runs.
     """
-    return _current().resume(model, optimizer, extra=extra, any=any, checkpoint=checkpoint)
+    return _current().resume(
+        model, optimizer, extra=extra, force=force, run=run, key=key, checkpoint=checkpoint
+    )
 
 
-def best(metric: str, mode: Literal["min", "max"] | None = None) -> Checkpoint:
+def best(metric: str, mode: Literal["min", "max"] | None = None, *, run: str | None = None) -> Checkpoint:
     """The checkpoint of this notebook with the best value of a metric; of equal ones the earliest.
 
     Like the other questions, it counts in what this process has made and the store does not have yet.
@@ -139,6 +159,8 @@ def best(metric: str, mode: Literal["min", "max"] | None = None) -> Checkpoint:
         Its name; ``val.loss`` reaches into nested metrics.
     mode : {"min", "max"}, optional
         Whether less or more is better. Left out, it is taken from well-known names (``val_loss``, ``accuracy``, …).
+    run : str, optional
+        Of one run only, by its key, its id or the beginning of it.
 
     Raises
     ------
@@ -147,7 +169,7 @@ def best(metric: str, mode: Literal["min", "max"] | None = None) -> Checkpoint:
     NotFound
         When no checkpoint has a finite number there.
     """
-    return _current().best(metric, mode)
+    return _current().best(metric, mode, run)
 
 
 def latest() -> Checkpoint | None:
@@ -155,17 +177,17 @@ def latest() -> Checkpoint | None:
     return _current().latest()
 
 
-def checkpoints(limit: int | None = None, *, run_id: str | None = None) -> CheckpointList:
+def checkpoints(limit: int | None = None, *, run: str | None = None) -> CheckpointList:
     """The checkpoints of this notebook, newest first; it shows as a table.
 
     Parameters
     ----------
     limit : int, optional
         At most so many.
-    run_id : str, optional
-        Those of one run.
+    run : str, optional
+        Those of one run, by its key, its id or the beginning of it.
     """
-    return _current().checkpoints(limit, run_id)
+    return _current().checkpoints(limit, run)
 
 
 def get(id: str) -> Checkpoint:

@@ -101,6 +101,10 @@ class Checkpoint:
         """The store has it now, as ``record``."""
         self._record, self._is_recorded = record, True
 
+    def was_noted(self, record: NotebookCheckpoint) -> None:
+        """What is noted of it is ``record`` now."""
+        self._record = record
+
     @property
     def has_state(self) -> bool:
         """Whether there is a model's state to restore: none was given, or it was pruned, or its file is gone."""

@@ -11,6 +11,7 @@ cell itself has the shell run. Unsaved edits in an editor nobody sees; what was 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import re
 import sys
@@ -70,6 +71,17 @@ def current_execution() -> Execution | None:
     recorder = _recorder_of_shell()
     cell = None if recorder is None else recorder.current()
     return None if cell is None else Execution(cell.serial, cell.count)
+
+
+def current_cell() -> str | None:
+    """Return what names the cell that is going on: its id, or a digest of its source; None outside of cells."""
+    recorder = _recorder_of_shell()
+    cell = None if recorder is None else recorder.current()
+    if cell is None:
+        return None
+    if cell.cell_id is not None:
+        return str(cell.cell_id)
+    return f"sha256:{hashlib.sha256(cell.source.strip().encode('utf-8', 'replace')).hexdigest()[:32]}"
 
 
 def on_cell_end(callback: Ended) -> None:

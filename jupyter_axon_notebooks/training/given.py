@@ -12,6 +12,8 @@ from typing import Any, Final
 #: The largest epoch or step: records keep them in 32 bits.
 _LARGEST: Final = 2**32 - 1
 _DEEPEST: Final = 32
+#: The most characters in the key of a run.
+_LONGEST_KEY: Final = 255
 
 
 def whole_number(value: Any, name: str) -> int | None:
@@ -25,6 +27,20 @@ def whole_number(value: Any, name: str) -> int | None:
     if not 0 <= number <= _LARGEST:
         raise ValueError(f"{name} is {number}; expected a number from 0 to {_LARGEST}")
     return number
+
+
+def key_of(given: str | int | None) -> str | None:
+    """The key of a run, as text; numbers will do."""
+    if given is None:
+        return None
+    text = str(given)
+    if isinstance(given, bool) or not isinstance(given, (str, int)) or not text.strip():
+        raise TypeError(
+            f"key is {given!r}; expected a text or number that names the training, such as 'fold 2'"
+        )
+    if len(text) > _LONGEST_KEY:
+        raise ValueError(f"key has {len(text)} characters; expected at most {_LONGEST_KEY}")
+    return text
 
 
 def metrics_of(given: Any) -> dict[str, Any]:

@@ -164,6 +164,9 @@ def _unrecorded(note: Note) -> Unrecorded:
         "checkpoint.format": new.format,
         "checkpoint.run_id": new.run_id,
         "run.process.host": None if process is None else process.host,
+        "run.key": None if run is None else run.key,
+        "run.cell": None if run is None else run.cell,
+        "run.skipped_run_id": None if run is None else run.skipped_run_id,
     }
     for name, text in texts.items():
         if text is not None and (len(text) > _LONGEST_TEXT or not is_path_text(text)):
@@ -358,6 +361,10 @@ def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_
         process=run.process,
         lease_until=unrecorded.made_at + LEASE,  # whoever trains on says so
         started_at=run.started_at,
+        key=run.key,
+        cell=run.cell,
+        ordinal=run.ordinal,
+        skipped_run_id=run.skipped_run_id,
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
+from .checkpoint import Checkpoint
 from .environment import environment
-from .executed import current_execution, executed_cells, on_cell_end
+from .executed import current_cell, current_execution, executed_cells, on_cell_end
 from .home import Home, Tracking, Untracked
 from .lease import Lease
-from .runs import LEASE, Line, this_process
+from .runs import LEASE, Line, RunIdentity, this_process
 
 
 class Running:
@@ -34,6 +36,12 @@ class Running:
         Whether nobody could tell yet which record it belongs to.
     recovered_in : str or None
         The notebook under which noted checkpoints of the run were recorded, and with them the run.
+    last : Checkpoint or None
+        The last checkpoint that was made in it.
+    trained_in : str or None
+        The cell in which that was.
+    has_said_kept : bool
+        Whether the user was told that a state was not replaced.
     """
 
     def __init__(
@@ -43,7 +51,9 @@ class Running:
         settle: Callable[[Home], object],
         note_end: Callable[[str], None],
         notebook_id: str | None,
+        identity: RunIdentity,
         parent: NotebookCheckpoint | None = None,
+        skipped_run_id: str | None = None,
     ) -> None:
         self.is_provisional = notebook_id is None
         self.recovered_in: str | None = None
@@ -53,8 +63,16 @@ class Running:
             parent_checkpoint_id=None if parent is None else parent.id,
             started_at=now(),
             process=this_process(),
+            key=identity.key,
+            cell=identity.cell,
+            ordinal=identity.ordinal,
+            skipped_run_id=skipped_run_id,
         )
         self.line = Line()
+        self.last: Checkpoint | None = None
+        self.trained_in: str | None = None
+        self.has_said_kept = False
+        self._model: Any = None
         self._tracking = tracking
         self._settle = settle
         self._note_end = note_end
@@ -93,6 +111,19 @@ class Running:
             self._lease.hold()
             on_cell_end(self._cell_ended)
 
+    def keep(self, made: Checkpoint, model: Any) -> None:
+        """Note the last checkpoint of the run, and the model whose state it has."""
+        self.last, self.trained_in = made, current_cell()
+        if model is not None:
+            try:
+                self._model = weakref.ref(model)
+            except TypeError:  # as of a dict
+                self._model = None
+
+    def trains(self, model: Any) -> bool:
+        """Whether ``model`` is known to be the object whose state the run's checkpoints have."""
+        return self._model is not None and self._model() is model
+
     def store(self, home: Home) -> None:
         """Have the store know that the run is there, and that it is running."""
         if self._is_stored and self._stored_status is RunStatus.RUNNING:
@@ -108,6 +139,10 @@ class Running:
                 parent_checkpoint_id=parent,
                 process=self.record.process,
                 lease_until=until,
+                key=self.record.key,
+                cell=self.record.cell,
+                ordinal=self.record.ordinal,
+                skipped_run_id=self.record.skipped_run_id,
             )
         else:
             repository.update_run_status(

@@ -7,7 +7,7 @@ import os
 import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from ..records import RunProcess, RunStatus, TrainingRun, now
 
@@ -15,6 +15,23 @@ from ..records import RunProcess, RunStatus, TrainingRun, now
 LEASE: Final = timedelta(minutes=2)
 #: Two readings of when a process began may differ by as much, in seconds: the clock that it is told from is adjusted.
 _SAME_START: Final = 2.0
+
+
+class RunIdentity(NamedTuple):
+    """What tells a run from the other runs of its notebook.
+
+    Attributes
+    ----------
+    execution : object
+        The execution of a cell that the run begins in; None in a script.
+    key, cell, ordinal : optional
+        As :class:`~jupyter_axon_notebooks.records.TrainingRun` has them.
+    """
+
+    execution: Any
+    ordinal: int
+    cell: str | None = None
+    key: str | None = None
 
 
 @dataclass
@@ -37,20 +54,25 @@ class Line:
     is_resumed: bool = False
     _steps: dict[int, int] = field(default_factory=dict)  # the last step of each epoch
 
-    def is_advanced_by(self, epoch: int | None, step: int | None, execution: Any) -> bool:
-        """Whether a checkpoint at what was given comes after the last one.
+    def compare(
+        self, epoch: int | None, step: int | None, execution: Any
+    ) -> Literal["after", "same", "before"]:
+        """Return where a checkpoint at what was given stands, relative to the last one.
 
         Epoch and step are compared in this order, as far as they are given. Without a step, several checkpoints of one
-        epoch follow each other within one execution of a cell; from the next execution on, the epoch is a repeat.
+        epoch follow each other within one execution of a cell; from the next execution on, the epoch is a repeat, and so
+        is the same position: both are "before".
         """
-        if self.epoch is None or self.step is None:
-            return True
-        if epoch is None:
-            return step is None or step > self.step
+        if self.epoch is None or self.step is None or (epoch is None and step is None):
+            return "after"
+        continues = self.is_resumed or execution == self.execution
         if step is None:
-            goes_on = self.is_resumed or execution == self.execution
-            return epoch > self.epoch or (epoch == self.epoch and goes_on)
-        return (epoch, step) > (self.epoch, self.step)
+            assert epoch is not None
+            return "after" if epoch > self.epoch or (epoch == self.epoch and continues) else "before"
+        position, last = (self.epoch if epoch is None else epoch, step), (self.epoch, self.step)
+        if position == last:
+            return "same" if continues else "before"
+        return "after" if position > last else "before"
 
     def place(self, epoch: int | None, step: int | None) -> tuple[int, int]:
         """Epoch and step of the next checkpoint: an omitted epoch is the last one, an omitted step the next."""
@@ -156,3 +178,9 @@ def _has_lapsed(run: TrainingRun) -> bool:
 def is_unfinished(run: TrainingRun) -> bool:
     """Whether a run ended before its time, so that it may be resumed: failed, stopped, or its process vanished."""
     return run.status is not RunStatus.COMPLETED and not is_alive(run)
+
+
+def is_leased_elsewhere(run: TrainingRun) -> bool:
+    """Whether a run is taken for alive only because of a lease that its process, on another host, renews."""
+    is_elsewhere = run.process is not None and run.process.host != this_host()
+    return run.status is RunStatus.RUNNING and run.lease_until is not None and is_elsewhere

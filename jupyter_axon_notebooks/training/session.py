@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..defaults import READ_TIMEOUT
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
-from ..metrics import direction, named_values, rankable, resolve
+from ..metrics import direction, merge_metrics, named_values, rankable, resolve
 from ..printable import printable
 from ..records import (
     NewCheckpoint,
@@ -30,16 +33,39 @@ from . import place
 from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
-from .executed import current_execution, executed_cells
-from .given import metrics_of, tags_of, whole_number
+from .executed import current_cell, current_execution, executed_cells
+from .given import key_of, metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
 from .notebook import known_record, record_of
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
-from .resuming import unfinished
+from .resuming import Leased, Resumable, find_resumable, find_run
 from .running import Running
+from .runs import LEASE, RunIdentity
 from .settings import settings
 from .writing import write_states
+
+if TYPE_CHECKING:
+    from .formats import Encoded
+
+#: Seconds between two looks at a run whose lease is waited for.
+_LOOK_INTERVAL: Final = 1.0
+
+
+@dataclass
+class _Owned:
+    """The training of one thread.
+
+    Attributes
+    ----------
+    run : Running or None
+        The run that the thread is in, or was in last.
+    announced : RunIdentity or None
+        The run that ``resume`` found nothing for; it begins with the next checkpoint.
+    """
+
+    run: Running | None = None
+    announced: RunIdentity | None = None
 
 
 class Session:
@@ -52,8 +78,15 @@ class Session:
         self._notebook: NotebookSummary | None = None
         self._looked_up_in: Any = None
         self._place: place.Place | None = None
-        self._run: Running | None = None
         self._noted: list[_Noted] = []
+        # By thread: each trains in a run of its own.
+        self._owned: WeakKeyDictionary[threading.Thread, _Owned] = WeakKeyDictionary()
+        self._resumed_by: threading.Thread | None = None  # whose training has made no checkpoint yet
+        self._runs: WeakValueDictionary[str, Running] = WeakValueDictionary()
+        self._worked_on: dict[Any, set[str]] = {}  # by execution, the runs of this process
+        # By thread, the unfinished run that was left alone when its training began anew.
+        self._skipped: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+        self._begun: dict[Any, int] = {}  # by execution, how many runs were announced or begun
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -148,15 +181,14 @@ class Session:
                 parts["model"] = encode_model(model)
             if parts or optimizer is not None or extra is not None:
                 parts["optimizer"] = encode_training(optimizer, extra)
-            run = self._run_at(epoch, step, overwrite=overwrite)
+            run, merges = self._run_at(epoch, step, model, parts, overwrite=overwrite)
+            if merges and (merged := self._merged(run, new, parts)) is not None:
+                run.line.move(merged.epoch, merged.step, current_execution())
+                return merged
             placed = run.line.place_again if overwrite else run.line.place
-            new.epoch, new.step = placed(epoch, step)
+            new.epoch, new.step = placed(epoch, None if merges else step)
             new.notebook_id, new.run_id = run.notebook_id, run.record.id
-            if parts:
-                new.format = next(iter(parts.values())).format
-                with measuring("Writing the checkpoint") as progress:
-                    states = self._tracking.states()
-                    _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
+            self._write(new, parts)
             made = self._recorded(run, new, overwrite=overwrite)
             if isinstance(made, Conflict):
                 if overwrite:  # what it would replace is pinned
@@ -164,21 +196,120 @@ class Session:
                     raise made
                 # It was made before, by a call that was interrupted before it could return.
                 run.end(RunStatus.COMPLETED)
-                run = self._begin(run.notebook_id)
+                run = self._begin(run.notebook_id, self._identity(run.record.key))
                 new.run_id = run.record.id
                 made = self._recorded(run, new, overwrite=False)
             if isinstance(made, Conflict):
                 raise made
             run.line.move(new.epoch, new.step, current_execution())
+            run.keep(made, model)
             return made
 
-    def _run_at(self, epoch: int | None, step: int | None, *, overwrite: bool) -> Running:
-        """The run that a checkpoint belongs to, which goes on; the store, if it can be had, knows."""
-        run = self._run
-        advanced = run is not None and run.line.is_advanced_by(epoch, step, current_execution())
-        if run is not None and not (advanced or overwrite):
-            run.end(RunStatus.COMPLETED)
-            run = None
+    def _write(self, new: NewCheckpoint, parts: dict[Part, Any]) -> None:
+        """Write the states of a checkpoint, and tell it where they are."""
+        if not parts:
+            return
+        new.format = next(iter(parts.values())).format
+        with measuring("Writing the checkpoint") as progress:
+            states = self._tracking.states()
+            _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
+
+    def _merged(self, run: Running, new: NewCheckpoint, parts: dict[Part, Any]) -> Checkpoint | None:
+        """Add metrics, and a state if there is none, to the last checkpoint of a run.
+
+        None when it is gone, or the store does not take it now.
+        """
+        last = run.last
+        if last is None:
+            return None
+        if last.record.digests:
+            if not run.has_said_kept and "model" in parts and not _is_saved(parts["model"], last):
+                run.has_said_kept = True
+                say(
+                    f"The state at epoch {last.epoch}, step {last.step} stays as it was saved first; "
+                    "overwrite=True replaces it."
+                )
+            parts = {}
+        added = NewCheckpoint(
+            id=last.id,
+            notebook_id=last.record.notebook_id,
+            epoch=last.epoch,
+            step=last.step,
+            metrics=new.metrics,
+            tags=new.tags,
+        )
+        noted = next((noted for noted in self._noted if noted.checkpoint is last), None)
+        self._write(added, parts)
+        if noted is not None:
+            noted.add(added, self._tracking.states())
+            return last
+
+        def merge(home: Home) -> NotebookCheckpoint | None:
+            with suppress(NotFound, Conflict):
+                return home.repository.merge_checkpoint(last.id, added)
+            return None
+
+        record = None
+        with suppress(Untracked):
+            record = self._tracking.record(merge)
+        if record is None:
+            if parts:
+                self._tracking.states().remove_checkpoint(added.notebook_id, last.id)
+            return None
+        self._tracking.states().recorded(record.notebook_id, record.id)
+        last.was_recorded(record)
+        return last
+
+    @property
+    def _own(self) -> _Owned:
+        """The training of this thread."""
+        return self._owned.setdefault(threading.current_thread(), _Owned())
+
+    def _claim(self) -> None:
+        """Take over, in a thread that trains nothing yet, what another thread resumed for it."""
+        thread, resumed_by, own = threading.current_thread(), self._resumed_by, self._own
+        if thread is resumed_by:
+            self._resumed_by = None
+        elif resumed_by is not None and resumed_by in self._owned and own.announced is None:
+            is_new = own.run is None or own.run.line.execution != current_execution()
+            if is_new:
+                self._owned[thread] = self._owned.pop(resumed_by)
+                self._resumed_by = None
+
+    def _identity(self, key: str | None, cell: str | None = None) -> RunIdentity:
+        """The identity of a run that begins now, in the current cell if no other is given."""
+        execution = current_execution()
+        ordinal = self._begun.get(execution, 0)
+        self._begun[execution] = ordinal + 1
+        return RunIdentity(execution, ordinal, current_cell() if cell is None else cell, key)
+
+    def _identity_again(self) -> RunIdentity:
+        """The identity of a run that nobody announced: it belongs to the cell that the last run made here belongs to."""
+        last = self._own.run
+        is_again = last is not None and last.trained_in is not None and last.trained_in == current_cell()
+        return self._identity(None, last.record.cell if last is not None and is_again else None)
+
+    def _run_at(
+        self, epoch: int | None, step: int | None, model: Any, parts: dict[Part, Any], *, overwrite: bool
+    ) -> tuple[Running, bool]:
+        """The run that a checkpoint belongs to, which goes on, and whether its last checkpoint is the same.
+
+        The store, if it is available, knows to which notebook it belongs.
+        """
+        self._claim()
+        own = self._own
+        run, execution = own.run, current_execution()
+        merges = False
+        if run is not None and own.announced is not None:
+            run = None  # which was ended by `resume`
+        if run is not None and not overwrite:
+            relation = run.line.compare(epoch, step, execution)
+            merges = relation == "same" and run.last is not None and _is_same_state(run, model, parts)
+            if relation == "before" or (relation == "same" and run.last is not None and not merges):
+                if execution == run.line.execution:
+                    _say_new_run(run)
+                run.end(RunStatus.COMPLETED)
+                run = None
         known = None if self._notebook is None else self._notebook.id
         try:
             known = found = self._tracking.record(self._caught_up).id
@@ -191,26 +322,40 @@ class Session:
                 run.end(RunStatus.COMPLETED)
                 run = None
         if run is None:
-            return self._begin(known)
+            return self._begin(known, own.announced or self._identity_again()), False
         self._go_on(run)
-        return run
+        return run, merges
 
-    def _begin(self, notebook_id: str | None, parent: NotebookCheckpoint | None = None) -> Running:
-        """Begin a run, which is this process's from now on."""
-        run = self._run = Running(
-            self._tracking, self._lock, self._settle, self._note_end, notebook_id, parent
+    def _begin(
+        self,
+        notebook_id: str | None,
+        identity: RunIdentity,
+        parent: NotebookCheckpoint | None = None,
+    ) -> Running:
+        """Begin the next run of this thread."""
+        run = Running(
+            self._tracking,
+            self._lock,
+            self._settle,
+            self._note_end,
+            notebook_id,
+            identity,
+            parent,
+            self._skipped.pop(threading.current_thread(), None),
         )
+        own = self._own
+        own.run, own.announced = run, None
+        self._runs[run.record.id] = run
         self._go_on(run)
         return run
 
     def _go_on(self, run: Running) -> None:
+        self._worked_on.setdefault(current_execution(), set()).add(run.record.id)
         run.go_on()
         try:
             self._tracking.record(run.store)
         except Untracked:
             run.doubt()
-
-    # What the store does not have yet
 
     def _caught_up(self, home: Home) -> NotebookSummary:
         """The notebook's record; what could not be recorded before is recorded now."""
@@ -226,8 +371,8 @@ class Session:
         for id, noted in waiting.items():
             if (record := home.repository.get_checkpoint(id)) is not None:
                 noted.checkpoint.was_recorded(record)
-                if self._run is not None and self._run.record.id == record.run_id:
-                    self._run.recovered_in = record.notebook_id
+                if record.run_id is not None and (run := self._runs.get(record.run_id)) is not None:
+                    run.recovered_in = record.notebook_id
         self._noted = []
         return notebook
 
@@ -304,54 +449,139 @@ class Session:
     # Going on with a training
 
     def resume(
-        self, model: Any, optimizer: Any, *, extra: Any, any: bool, checkpoint: str | Checkpoint | None
+        self,
+        model: Any,
+        optimizer: Any,
+        *,
+        extra: Any,
+        force: bool,
+        run: str | None,
+        key: str | int | None,
+        checkpoint: str | Checkpoint | None,
     ) -> Checkpoint | None:
         """Go on where an unfinished run stopped."""
-        with self._lock:
-            if checkpoint is not None:
-                home = self._tracking.home()
-                self._take_in(home)
-                found: NotebookCheckpoint | None = self._existing(home, checkpoint)
-            else:
+        if run is not None and checkpoint is not None:
+            raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
+        identity = None
+        key = key_of(key)
+        ended: set[str] = set()  # runs whose leases were waited for
+        alive: set[str] = set()
+        while True:
+            with self._lock:
+                if identity is None:
+                    identity = self._announce(key, checkpoint)
                 try:
-                    found = self._to_resume(any=any, wants_state=model is not None)
+                    found = self._to_resume(identity, model, force, run, checkpoint, ended, alive)
+                except Leased as leased:
+                    waits_for = leased
                 except StoreError as error:
-                    if any:
+                    if force or run is not None or checkpoint is not None:
                         raise
                     warn(
                         f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
                         "alone what there is; to go on instead, stop it and run this again once the store can be had"
                     )
                     return None
-            if found is None:
-                return None
-            resumed = Checkpoint(found, self._tracking.states)
+                else:
+                    return self._resumed(found, identity, model, optimizer, extra)
             try:
-                resumed.resume_into(model, optimizer, extra)
-            except InvalidData as error:
-                raise InvalidData(
-                    error.path, f"{error.reason}. To train anew instead, run this once without resume()"
-                ) from error
-            if is_first():
-                self._begin_from(found)
-            say(f"Resumed from {described(found)}.")
-            return resumed
+                (alive if self._is_renewed(waits_for) else ended).add(waits_for.run.id)
+            except StoreError:
+                ended.add(waits_for.run.id)  # the next look warns of it
 
-    def _to_resume(self, *, any: bool, wants_state: bool) -> NotebookCheckpoint | None:
+    def _announce(self, key: str | None, checkpoint: str | Checkpoint | None) -> RunIdentity:
+        """The identity of the run that begins now; the one before it in this thread is over."""
+        own, execution = self._own, current_execution()
+        announced = own.announced
+        if announced is not None and (announced.execution, announced.key) == (execution, key):
+            return announced  # it was asked before, and nothing was trained since
+        if own.run is not None:
+            goes_back = checkpoint is not None and own.run.record.status is RunStatus.RUNNING
+            own.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
+        own.announced = self._identity(key)
+        self._resumed_by = threading.current_thread()
+        self._skipped.pop(threading.current_thread(), None)
+        return own.announced
+
+    def _to_resume(
+        self,
+        identity: RunIdentity,
+        model: Any,
+        force: bool,
+        run: str | None,
+        checkpoint: str | Checkpoint | None,
+        ended: set[str],
+        alive: set[str],
+    ) -> NotebookCheckpoint | None:
         home = self._tracking.home()
         self._take_in(home)
-        own_run_id = None if self._run is None else self._run.record.id
-        notebook_id = self._look_up(home).id
-        return unfinished(home, notebook_id, any=any, wants_state=wants_state, own_run_id=own_run_id)
+        if checkpoint is not None:
+            return self._existing(home, checkpoint)
+        asked = Resumable(
+            home,
+            self._look_up(home).id,
+            identity,
+            force=force,
+            wants_state=model is not None,
+            own=self._worked_on.get(current_execution(), set()),
+            ended=ended,
+            alive=alive,
+        )
+        if run is not None:
+            return asked.latest_of(find_run(home, asked.notebook_id, run))
+        found = find_resumable(asked)
+        if asked.skipped_run_id is not None:
+            self._skipped[threading.current_thread()] = asked.skipped_run_id
+        return found
 
-    def _begin_from(self, parent: NotebookCheckpoint) -> None:
-        """Begin a run that goes on from a checkpoint."""
-        if self._run is not None:
-            self._run.end(RunStatus.STOPPED)
-        notebook_id = self._look_up(self._tracking.home()).id
-        # What another notebook trained is where this one starts, but its runs are its own.
-        run = self._begin(notebook_id, parent if parent.notebook_id == notebook_id else None)
-        run.line.resume(parent.epoch, parent.step)
+    def _resumed(
+        self,
+        found: NotebookCheckpoint | None,
+        identity: RunIdentity,
+        model: Any,
+        optimizer: Any,
+        extra: Any,
+    ) -> Checkpoint | None:
+        """Restore a checkpoint, and begin the run that goes on from it."""
+        if found is None:
+            return None
+        resumed = Checkpoint(found, self._tracking.states)
+        try:
+            resumed.resume_into(model, optimizer, extra)
+        except InvalidData as error:
+            raise InvalidData(
+                error.path, f"{error.reason}. To train anew instead, run this once without resume()"
+            ) from error
+        if is_first():
+            notebook_id = self._look_up(self._tracking.home()).id
+            # What another notebook trained is where this one starts, but its runs are its own.
+            run = self._begin(notebook_id, identity, found if found.notebook_id == notebook_id else None)
+            run.line.resume(found.epoch, found.step)
+        say(f"Resumed from {described(found)}.")
+        return resumed
+
+    def _is_renewed(self, leased: Leased) -> bool:
+        """Whether a run turns out to be alive: its lease is renewed while this waits for the lease to end.
+
+        Raises
+        ------
+        StoreError
+            When the store is unavailable.
+        """
+        run, until = leased.run, time.monotonic() + LEASE.total_seconds()
+        say(
+            f"Run {run.id[:8]} was training{leased.whereabouts} a moment ago: waiting for up to "
+            f"{LEASE.total_seconds():.0f} s to see whether it still does. Interrupt to stop waiting."
+        )
+        while time.monotonic() < until:
+            time.sleep(_LOOK_INTERVAL)
+            with self._lock:
+                found = self._tracking.home().repository.get_run(run.notebook_id, run.id)
+            if found is None or found.status is not RunStatus.RUNNING:
+                return False
+            if found.lease_until != run.lease_until:
+                return True
+        return False
 
     def _take_in(self, home: Home) -> None:
         """Record what a training of this user could not, here or in a process that is gone."""
@@ -370,7 +600,7 @@ class Session:
 
     # Asking
 
-    def best(self, metric: str, mode: Literal["min", "max"] | None) -> Checkpoint:
+    def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | None) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
         mode = mode or direction(metric)
         with self._lock:
@@ -385,8 +615,13 @@ class Session:
                     else f"whether less or more {printable(metric)} is better is not known"
                 )
                 raise ValueError(f'{asked}; give mode="min" or mode="max"')
-            stored = None if home is None else home.repository.get_best_checkpoint(id, metric, mode == "min")
-            found = [*self._held([] if stored is None else [stored]), *self._unrecorded()]
+            if home is None:
+                stored = []
+            elif run is None:
+                stored = home.repository.get_best_checkpoints(id, metric, mode == "min", 1)
+            else:
+                stored = home.repository.list_checkpoints(id, run_id=find_run(home, id, run).id)
+            found = [*self._held(stored), *self._unrecorded(run)]
             ranked = [
                 (value if mode == "min" else -value, one.created_at, one)
                 for one in found
@@ -405,13 +640,17 @@ class Session:
         found = self.checkpoints(1, None)
         return found[0] if found else None
 
-    def checkpoints(self, limit: int | None, run_id: str | None) -> CheckpointList:
+    def checkpoints(self, limit: int | None, run: str | None) -> CheckpointList:
         """The checkpoints, newest first."""
         with self._lock:
             home, id = self._here()
-            stored = [] if home is None else home.repository.list_checkpoints(id, limit, run_id=run_id)
-            noted = [one for one in self._unrecorded() if run_id in (None, one.run_id)]
-            found = sorted([*noted, *self._held(stored)], key=lambda one: one.created_at, reverse=True)
+            stored = []
+            if home is not None:
+                run_id = None if run is None else find_run(home, id, run).id
+                stored = home.repository.list_checkpoints(id, limit, run_id=run_id)
+            found = sorted(
+                [*self._unrecorded(run), *self._held(stored)], key=lambda one: one.created_at, reverse=True
+            )
             return CheckpointList(found[:limit])
 
     def _here(self) -> tuple[Home | None, str]:
@@ -431,9 +670,9 @@ class Session:
     def _held(self, records: Iterable[NotebookCheckpoint]) -> list[Checkpoint]:
         return [Checkpoint(record, self._tracking.states) for record in records]
 
-    def _unrecorded(self) -> list[Checkpoint]:
-        """What this process has made, and the store does not have yet."""
-        return [noted.checkpoint for noted in self._noted]
+    def _unrecorded(self, run: str | None) -> list[Checkpoint]:
+        """What this process has made, and the store does not have yet; of a run, if one is named."""
+        return [noted.checkpoint for noted in self._noted if run is None or noted.is_of(run)]
 
     def get(self, id: str) -> Checkpoint:
         """A checkpoint by its id."""
@@ -471,6 +710,25 @@ class _Noted:
     unrecorded: Unrecorded
     checkpoint: Checkpoint
 
+    def is_of(self, run: str) -> bool:
+        """Whether it belongs to a run with this key or id, or whose id begins so."""
+        record = self.unrecorded.run
+        return record is not None and (record.key == run or record.id.startswith(run))
+
+    def add(self, added: NewCheckpoint, states: StateFiles) -> None:
+        """Add metrics, tags and states to it, here and in its note."""
+        checkpoint = self.unrecorded.checkpoint
+        checkpoint.metrics = merge_metrics(checkpoint.metrics, added.metrics)
+        checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *added.tags]))
+        if added.digests:
+            for name in ("model_state_path", "optimizer_state_path", "digests", "sizes", "format"):
+                setattr(checkpoint, name, getattr(added, name))
+        try:
+            self.unrecorded.write(states)
+        except AxonError as error:
+            warn(f"what was added to checkpoint {checkpoint.id} could not be noted: {error}")
+        self.checkpoint.was_noted(self.unrecorded.as_record())
+
     def is_there(self, states: StateFiles) -> bool:
         """Whether its note is where it was put."""
         noted = self.unrecorded.checkpoint
@@ -491,3 +749,29 @@ def _give(new: NewCheckpoint, stored: dict[Part, StoredState]) -> None:
         setattr(new, f"{part}_state_path", state.path)
     new.digests = {part: state.digest for part, state in stored.items()}
     new.sizes = {part: state.size for part, state in stored.items()}
+
+
+def _is_same_state(run: Running, model: Any, parts: dict[Part, Any]) -> bool:
+    """Whether a checkpoint at the place of the run's last one belongs to the same model.
+
+    The object tells, or else the content: a search trains another model each time, which may stand at the same place.
+    """
+    assert run.last is not None
+    if model is None or "model" not in (run.last.record.digests or {}) or run.trains(model):
+        return True
+    return _is_saved(parts["model"], run.last)
+
+
+def _is_saved(state: Encoded, made: Checkpoint) -> bool:
+    """Whether a checkpoint has exactly this state of a model."""
+    digest = hashlib.sha256()
+    for chunk in state.chunks():
+        digest.update(chunk)
+    return digest.hexdigest() == (made.record.digests or {}).get("model")
+
+
+def _say_new_run(run: Running) -> None:
+    say(
+        f"A new run begins, since this is not after epoch {run.line.epoch}, step {run.line.step} of run "
+        f"{run.record.id[:8]}. To begin runs yourself, call resume(…, key=…) before each training."
+    )

@@ -38,7 +38,7 @@ def train(first, last):
 """
 REPORT = """
 print(json.dumps({"before": before, "during": during, "told": told,
-                  "resumed": [axon.resume(any=True).epoch],
+                  "resumed": [axon.resume(run=axon.latest().run_id).epoch],
                   "epochs": [c.epoch for c in axon.checkpoints()]}))
 """
 

@@ -163,7 +163,7 @@ def test_any_run_can_be_gone_on_with(
     kernel.do(SET_UP)
     kernel.do(train(epochs=4))
     assert "Resumed" not in kernel.do("assert axon.resume(model, optimizer) is None").text
-    kernel.do(train().replace("axon.resume(model, optimizer)", "axon.resume(model, optimizer, any=True)"))
+    kernel.do(train().replace("axon.resume(model, optimizer)", "axon.resume(model, optimizer, force=True)"))
     first, second = runs(records)
     assert [c.epoch for c in records.list_checkpoints(first.notebook_id, run_id=second.id)] == [7, 6, 5, 4]
     assert second.parent_checkpoint_id is not None

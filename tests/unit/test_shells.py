@@ -59,7 +59,7 @@ for epoch in range(2):
     made = axon.checkpoint({{"w": [1.0, epoch]}}, epoch=epoch, metrics={{"loss": 1.0 - epoch}})
     assert made.is_recorded, made
 assert axon.best("loss").epoch == 1
-assert axon.resume(any=True).epoch == 1
+assert axon.resume(run=axon.latest().run_id).epoch == 1
 assert [one.epoch for one in axon.checkpoints()] == [1, 0]
 axon.checkpoints()._repr_html_(), repr(made)
 print("done")

@@ -23,38 +23,42 @@ def line(*made: tuple[int, int]) -> Line:
 
 
 @pytest.mark.parametrize(
-    ("last", "epoch", "step", "execution", "goes_on"),
+    ("last", "epoch", "step", "execution", "relation"),
     [
-        (None, 5, None, CELL, True),
-        ((3, 3), None, None, CELL, True),
-        ((3, 3), None, None, NEXT_CELL, True),
-        ((3, 3), 4, None, NEXT_CELL, True),
-        ((3, 3), 3, None, CELL, True),  # twice an epoch
-        ((3, 3), 3, None, NEXT_CELL, False),  # the cell was run again
-        ((3, 3), 2, None, CELL, False),
-        ((3, 3), None, 4, CELL, True),
-        ((3, 3), None, 3, CELL, False),
-        ((3, 3), 3, 4, CELL, True),
-        ((3, 3), 4, 0, CELL, True),
-        ((3, 3), 3, 3, CELL, False),
-        ((3, 3), 2, 9, CELL, False),
+        (None, 5, None, CELL, "after"),
+        ((3, 3), None, None, CELL, "after"),
+        ((3, 3), None, None, NEXT_CELL, "after"),
+        ((3, 3), 4, None, NEXT_CELL, "after"),
+        ((3, 3), 3, None, CELL, "after"),  # twice an epoch
+        ((3, 3), 3, None, NEXT_CELL, "before"),  # the cell was run again
+        ((3, 3), 2, None, CELL, "before"),
+        ((3, 3), None, 4, CELL, "after"),
+        ((3, 3), None, 3, CELL, "same"),
+        ((3, 3), None, 3, NEXT_CELL, "before"),
+        ((3, 3), None, 2, CELL, "before"),
+        ((3, 3), 3, 4, CELL, "after"),
+        ((3, 3), 4, 0, CELL, "after"),
+        ((3, 3), 3, 3, CELL, "same"),
+        ((3, 3), 3, 3, NEXT_CELL, "before"),
+        ((3, 3), 2, 9, CELL, "before"),
     ],
 )
-def test_what_comes_after_goes_on(
-    last: tuple[int, int] | None, epoch: int | None, step: int | None, execution: str, goes_on: bool
+def test_a_position_is_compared_with_the_last_one(
+    last: tuple[int, int] | None, epoch: int | None, step: int | None, execution: str, relation: str
 ) -> None:
     walked = line(last) if last else line()
-    assert walked.is_advanced_by(epoch, step, execution) is goes_on
+    assert walked.compare(epoch, step, execution) == relation
 
 
 def test_a_run_may_go_on_in_the_middle_of_the_epoch_it_was_resumed_in() -> None:
     walked = Line()
     walked.resume(3, 40)
-    assert walked.is_advanced_by(3, None, NEXT_CELL)
+    assert walked.compare(3, None, NEXT_CELL) == "after"
     assert walked.place(3, None) == (3, 41)
-    assert not walked.is_advanced_by(2, None, CELL)
+    assert walked.compare(3, 40, NEXT_CELL) == "same"
+    assert walked.compare(2, None, CELL) == "before"
     walked.move(3, 41, CELL)
-    assert not walked.is_advanced_by(3, None, NEXT_CELL)
+    assert walked.compare(3, None, NEXT_CELL) == "before"
 
 
 def test_what_is_omitted_follows_from_the_run() -> None:

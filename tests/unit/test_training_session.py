@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,59 +22,9 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training import api
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
 from jupyter_axon_notebooks.training.home import AxonWarning
 from jupyter_axon_notebooks.training.recovery import Unrecorded, find_unrecorded, recover
-
-
-@pytest.fixture
-def notebook(tmp_path: Path) -> Path:
-    cell = {
-        "cell_type": "code",
-        "id": "a",
-        "metadata": {},
-        "outputs": [],
-        "execution_count": None,
-        "source": "train()",
-    }
-    file = tmp_path / "digits.ipynb"
-    file.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return file
-
-
-@pytest.fixture
-def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The API, as a process that has just begun to train ``notebook`` meets it."""
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("AXON_NOTEBOOK", str(notebook))
-    monkeypatch.setenv("AXON_USER", "ada")
-    for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(api, "_session", None)
-    yield api
-    if api._session is not None:
-        api._session[1].close()
-
-
-@pytest.fixture
-def anew(axon: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Lets another process go on, as far as the API can tell."""
-
-    def leave() -> None:
-        axon._session[1].close()
-        monkeypatch.setattr(api, "_session", None)
-
-    return leave
-
-
-@pytest.fixture
-def records(axon: Any, tmp_path: Path) -> Iterator[NotebookRepository]:
-    folder = tmp_path / "data" / "axon_notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    store = open_store(f"sqlite:///{folder}/axon.db")
-    yield NotebookRepository(store)
-    store.close()
 
 
 def model(value: float = 0.0) -> dict[str, Any]:
@@ -156,7 +106,7 @@ def test_random_numbers_go_on_after_a_resume(axon: Any, anew: Callable[[], None]
     np.random.seed(3)
     axon.checkpoint(model(), epoch=0)
     expected = np.random.random(4).tolist()
-    axon._session[1]._run.end(RunStatus.STOPPED)
+    axon._session[1]._own.run.end(RunStatus.STOPPED)
     anew()
     np.random.seed(99)
     resumed = axon.resume(model())
@@ -331,15 +281,15 @@ def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon:
 
 def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
     axon.checkpoint(model(), epoch=3)
-    axon._session[1]._run.end(RunStatus.COMPLETED)
+    axon._session[1]._own.run.end(RunStatus.COMPLETED)
     anew()
     assert axon.resume(model()) is None
-    assert axon.resume(model(), any=True).epoch == 3
+    assert axon.resume(model(), force=True).epoch == 3
 
 
 def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[], None], capsys: Any) -> None:
     kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    axon._session[1]._run.end(RunStatus.FAILED)
+    axon._session[1]._own.run.end(RunStatus.FAILED)
     anew()
     Path(lost.record.model_state_path).unlink()
     ours = model()
@@ -352,7 +302,7 @@ def test_where_there_is_no_output_nothing_is_said(
     axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = axon.checkpoint(model(1), epoch=0)
-    axon._session[1]._run.end(RunStatus.FAILED)
+    axon._session[1]._own.run.end(RunStatus.FAILED)
     anew()
     monkeypatch.setattr(sys, "stdout", None)
     assert axon.resume(model()).id == made.id
@@ -426,7 +376,7 @@ def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
     kept = axon.checkpoint(model(3), epoch=0, step=0)
     for step in range(1, 103):
         axon.checkpoint(None, step=step)
-    axon._session[1]._run.end(RunStatus.FAILED)
+    axon._session[1]._own.run.end(RunStatus.FAILED)
     anew()
     assert axon.resume(model()).id == kept.id
     assert "not there" not in capsys.readouterr().out
@@ -436,10 +386,10 @@ def test_a_training_that_failed_behind_its_end_is_gone_on_with_once(
     axon: Any, anew: Callable[[], None]
 ) -> None:
     axon.checkpoint(model(), epoch=9)
-    axon._session[1]._run.end(RunStatus.FAILED)
+    axon._session[1]._own.run.end(RunStatus.FAILED)
     anew()
     assert axon.resume(model()).epoch == 9  # nothing is left to train
-    axon._session[1]._run.end(RunStatus.COMPLETED)
+    axon._session[1]._own.run.end(RunStatus.COMPLETED)
     anew()
     assert axon.resume(model()) is None
 
@@ -510,7 +460,7 @@ def test_to_resume_without_a_store_is_to_train_anew(axon: Any, away: Callable[[]
     with pytest.warns(AxonWarning, match="Training begins anew"):
         assert axon.resume(model()) is None
     with pytest.raises(StoreError):
-        axon.resume(model(), any=True)
+        axon.resume(model(), force=True)
 
 
 def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
@@ -585,7 +535,7 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
     fifo = Path(states.root) / notebook.id / "fifo"
     fifo.mkdir()
     os.mkfifo(fifo / NOTE)
-    assert axon.resume(model(), any=True).epoch == 2
+    assert axon.resume(model(), force=True).epoch == 2
     assert axon.checkpoint(model(), epoch=10).is_recorded
 
 

@@ -1,0 +1,63 @@
+"""The notebook API, in this process, on a store and a folder of state files of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.training import api
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    cell = {
+        "cell_type": "code",
+        "id": "a",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+        "source": "train()",
+    }
+    file = tmp_path / "digits.ipynb"
+    file.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return file
+
+
+@pytest.fixture
+def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The API, as a process that has just begun to train ``notebook`` meets it."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("AXON_NOTEBOOK", str(notebook))
+    monkeypatch.setenv("AXON_USER", "ada")
+    for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(api, "_session", None)
+    yield api
+    if api._session is not None:
+        api._session[1].close()
+
+
+@pytest.fixture
+def anew(axon: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets another process go on, as far as the API can tell."""
+
+    def leave() -> None:
+        axon._session[1].close()
+        monkeypatch.setattr(api, "_session", None)
+
+    return leave
+
+
+@pytest.fixture
+def records(axon: Any, tmp_path: Path) -> Iterator[NotebookRepository]:
+    folder = tmp_path / "data" / "axon_notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = open_store(f"sqlite:///{folder}/axon.db")
+    yield NotebookRepository(store)
+    store.close()
