@@ -8,7 +8,7 @@ from typing import Any
 
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .environment import environment
-from .executed import current_execution, executed_cells, on_cell_end
+from .executed import current_execution, current_task, executed_cells, on_cell_end
 from .home import Home, Tracking, Untracked
 from .lease import Lease
 from .runs import LEASE, Line, this_process
@@ -63,6 +63,7 @@ class Running:
         self._is_stored = False
         self._stored_status: RunStatus | None = None
         self._execution: Any = None
+        self._task: Any = None
         self._provenance_id: str | None = None
 
     @property
@@ -82,6 +83,11 @@ class Running:
         self._is_stored = False
         self._provenance_id = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it was trained by an earlier task of this process, which is one of a pool."""
+        return bool(self._task != current_task())
+
     def go_on(self) -> None:
         """The run goes on until the cell that is being executed ends."""
         execution = current_execution()
@@ -91,7 +97,8 @@ class Running:
         if not self._lease.is_held:
             self.record.status, self.record.ended_at = RunStatus.RUNNING, None
             self._lease.hold()
-            on_cell_end(self._cell_ended)
+            self._task = current_task()
+        on_cell_end(self._cell_ended)  # what it trains in now may be something else than before
 
     def store(self, home: Home) -> None:
         """Have the store know that the run is there, and that it is running."""

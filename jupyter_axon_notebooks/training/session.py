@@ -175,6 +175,9 @@ class Session:
     def _run_at(self, epoch: int | None, step: int | None, *, overwrite: bool) -> Running:
         """The run that a checkpoint belongs to, which goes on; the store, if it can be had, knows."""
         run = self._run
+        if run is not None and run.is_over:
+            run.end(RunStatus.COMPLETED)
+            run = None
         advanced = run is not None and run.line.is_advanced_by(epoch, step, current_execution())
         if run is not None and not (advanced or overwrite):
             run.end(RunStatus.COMPLETED)
