@@ -433,11 +433,11 @@ class _Recorder:
     def _was_shown(self, error: BaseException | None, trace: Any) -> None:
         if error is None or not self.is_here:
             return
-        from .frames import raised_in
+        from .frames import calls_ended
 
-        ended = raised_in(trace)
+        ended = calls_ended(trace)
         for registration in list(_registered.values()):
-            if ended in registration.calls:
+            if ended & registration.calls:
                 with suppress(Exception):
                     registration.tell(_as_interrupt(error))
 

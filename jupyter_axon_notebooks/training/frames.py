@@ -83,15 +83,27 @@ def stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def calls_in(frame: FrameType | None) -> frozenset[Call]:
-    """Return the calls of a user's functions, and of their libraries', that led to ``frame``."""
-    return frozenset(call_of(found) for found in stack(frame) if _module(found) not in {*_CALLERS, _PACKAGE})
+    """Return the calls that led to ``frame``, those of this package left out."""
+    return frozenset(filter(None, map(_known_call, stack(frame))))
 
 
-def raised_in(trace: TracebackType | None) -> Call | None:
-    """Return the outermost of a user's calls that an exception ended, or was caught in."""
+def calls_ended(trace: TracebackType | None) -> frozenset[Call]:
+    """Return the call that caught an exception, and the outermost of a user's calls that it ended."""
+    ended = []
+    if trace is not None:
+        ended.append(_known_call(trace.tb_frame))
     while trace is not None and _module(trace.tb_frame) in _CALLERS:
         trace = trace.tb_next
-    return None if trace is None else call_of(trace.tb_frame)
+    if trace is not None:
+        ended.append(_known_call(trace.tb_frame))
+    return frozenset(filter(None, ended))
+
+
+def _known_call(frame: FrameType) -> Call | None:
+    """Return the call of a frame; None for those that could be mistaken for another."""
+    module = _module(frame)
+    call = None if module == _PACKAGE else call_of(frame)
+    return None if module in _CALLERS and isinstance(call, CodeType) else call
 
 
 def is_ours(frame: FrameType | None) -> bool:

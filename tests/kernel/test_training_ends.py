@@ -144,6 +144,7 @@ def own(tmp_path: Path) -> Iterator[Trainings]:
         "%run bad.py\n1",
         "%run bad.py\nimport asyncio; await asyncio.sleep(0)",
         "%%time\ntrain(MemoryError('bad'))",
+        "%%time\ntrain()\n1 / 0",
         "%time train(MemoryError('bad'))",
         "%%timeit -n1 -r1\ntrain(MemoryError('bad'))",
         "%timeit -n1 -r1 train(MemoryError('bad'))",
