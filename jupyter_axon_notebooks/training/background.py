@@ -1,7 +1,8 @@
-"""Threads that train on when the cell that they were begun in has ended.
+"""Trainings that are no cell's alone: threads, futures of executors and asyncio tasks.
 
-Such a thread takes the place of the cell: what it asked for comes when it ends itself, or when the interpreter ends
-before it does. A cell that fails ends what its threads do as well; those that go on all the same ask again.
+Such a unit takes the place of the cell: what it asked for comes when it ends itself, or when the interpreter ends
+before it does. As long as the cell lasts that it was begun in, it works for that cell: one that fails ends what its units
+do as well (those that go on all the same ask again), and a unit that comes to its end leaves it to the cell.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from .executed import Cell, Ended
 
-_watched: dict[threading.Thread, _Background] = {}
+#: By thread, future or task.
+_watched: dict[Any, _Background] = {}
+#: Top-level modules whose asyncio tasks run the cells.
+_KERNELS = frozenset({"IPython", "ipykernel", "tornado", "jupyter_client", "anyio"})
 
 
 def works_for_others(thread: threading.Thread) -> bool:
@@ -27,62 +34,120 @@ def works_for_others(thread: threading.Thread) -> bool:
     )
 
 
-def on_thread_end(callback: Ended, begun_in: Cell | None, program: Cell) -> None:
-    """Have ``callback`` called when this thread and the cell that it was begun in have ended, or the program has.
+def running_loop() -> Any:
+    """Return the event loop of asyncio that runs in this thread, if there is one."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()
 
-    It is told what ended the thread, or the cell; of a thread that the program does not wait for, KeyboardInterrupt.
+
+def current_unit(frame: FrameType | None, recorder: Any) -> Any:
+    """Return the future, asyncio task or thread that trains on its own; None where a cell or a script does."""
+    if (unit := _current_future(frame) or _current_task(frame, recorder)) is not None:
+        return unit
+    return threading.current_thread() if recorder is not None and recorder.is_background() else None
+
+
+def _current_future(frame: FrameType | None) -> Any:
+    from .frames import outermost_call, stack
+
+    pool = sys.modules.get("concurrent.futures.thread")
+    run = getattr(getattr(getattr(pool, "_WorkItem", None), "run", None), "__code__", None)
+    if run is None or outermost_call(frame) is None:  # it saves for a training that goes on elsewhere
+        return None
+    work = next((found for found in stack(frame) if found.f_code is run), None)
+    return None if work is None else getattr(work.f_locals.get("self"), "future", None)
+
+
+def _current_task(frame: FrameType | None, recorder: Any) -> Any:
+    from .frames import stack
+
+    if running_loop() is None or (recorder is not None and recorder.is_running_in(frame)):
+        return None
+    task = sys.modules["asyncio"].current_task()
+    code = getattr(getattr(task, "get_coro", lambda: None)(), "cr_code", None)
+    modules = (str(found.f_globals.get("__name__")) for found in stack(frame) if found.f_code is code)
+    return None if next(modules, "IPython").partition(".")[0] in _KERNELS else task
+
+
+def begun_in(unit: Any) -> tuple[Cell | None] | None:
+    """Return the cell in which a unit that is watched was begun, which may be none; None for others."""
+    background = _watched.get(unit)
+    return None if background is None else (background.cell,)
+
+
+def on_unit_end(unit: Any, callback: Ended, cell: Cell | None, program: Cell) -> None:
+    """Have ``callback`` called when a unit and the cell that it was begun in have ended, or the program has.
+
+    It is told what ended the unit, or the cell; of a unit that goes on when the program ends, KeyboardInterrupt.
     """
-    thread = threading.current_thread()
-    background = _watched.get(thread)
+    background = _watched.get(unit)
     if background is None:
-        background = _watched[thread] = _Background(thread, callback, program)
-        if begun_in is not None and begun_in.status == "running":
-            begun_in.callbacks.append(background.cell_ended)
-        else:
-            background.watch()
-    else:
-        background.ended.append(callback)
+        _watched[unit] = _Background(unit, callback, cell, program)
+    elif callback not in background.callbacks:
+        background.callbacks.append(callback)
 
 
 class _Background:
-    """A thread, and whom to tell when it is over."""
+    """A unit, and whom to tell when it is over."""
 
-    def __init__(self, thread: threading.Thread, callback: Ended, program: Cell) -> None:
-        _hear_of_errors()
-        self.ended = [callback]
+    def __init__(self, unit: Any, callback: Ended, cell: Cell | None, program: Cell) -> None:
+        self.callbacks = [callback]
+        self.cell = cell
         self.error: BaseException | None = None
-        self._thread = thread
-        self._program = program
+        self._unit = unit
         self._lock = threading.Lock()
-
-    def cell_ended(self, error: BaseException | None) -> None:
-        """The cell that it was begun in has ended."""
-        if error is None and self._thread.is_alive():
-            self.watch()
+        self._is_over = False
+        self._awaits_cell = cell is not None and cell.status == "running"
+        self._program = program
+        program.add(self._program_ended)
+        if cell is not None and cell is not program and self._awaits_cell:
+            cell.add(self._cell_ended)
+        if isinstance(unit, threading.Thread):
+            _hear_of_errors()
+            threading.Thread(target=self._wait, name="axon-background", daemon=True).start()
         else:
-            self._tell(error or self.error)
-
-    def watch(self) -> None:
-        """Wait for the thread, and for the program."""
-        self._program.callbacks.append(self._program_ended)
-        threading.Thread(target=self._wait, name="axon-background", daemon=True).start()
+            unit.add_done_callback(self._done)
 
     def _wait(self) -> None:
-        self._thread.join()
-        self._tell(self.error)
+        self._unit.join()
+        self._unit_ended(self.error)
 
-    def _program_ended(self, _: BaseException | None) -> None:
-        self._tell(KeyboardInterrupt() if self._thread.is_alive() else self.error)
+    def _done(self, unit: Any) -> None:
+        self._unit_ended(KeyboardInterrupt() if unit.cancelled() else unit.exception())
+
+    def _unit_ended(self, error: BaseException | None) -> None:
+        with self._lock:
+            self.error, self._is_over = error, True
+            if error is None and self._awaits_cell:
+                self._forget()
+                return
+        self._tell(error)
+
+    def _cell_ended(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._awaits_cell = False
+            if error is None and not self._is_over:
+                return
+        self._tell(error or self.error)
+
+    def _program_ended(self, error: BaseException | None) -> None:
+        self._tell(self.error or error if self._is_over else error or KeyboardInterrupt())
 
     def _tell(self, error: BaseException | None) -> None:
         with self._lock:  # a program that ends waits until all are told
-            if _watched.get(self._thread) is self:
-                del _watched[self._thread]
-            while self.ended:
+            self._forget()
+            with suppress(ValueError):
+                self._program.callbacks.remove(self._program_ended)
+            while self.callbacks:
                 try:
-                    self.ended.pop(0)(error)
+                    self.callbacks.pop(0)(error)
                 except Exception:  # noqa: BLE001 - as at the end of a cell
                     traceback.print_exc()
+
+    def _forget(self) -> None:
+        if _watched.get(self._unit) is self:  # which may hold a result
+            del _watched[self._unit]
+        self._unit = None
 
 
 def _hear_of_errors() -> None:

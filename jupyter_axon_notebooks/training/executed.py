@@ -85,22 +85,154 @@ def current_cell() -> str | None:
 
 
 def on_cell_end(callback: Ended) -> None:
-    """Have ``callback`` called once, when the current cell ends, or outside of one when the interpreter does.
+    """Have ``callback`` called once, when what trains here ends, which is looked for from the inside out.
 
-    For a thread that outlives its cell it is called when the thread ends (:mod:`.background`): no other cell ends it.
+    - In a process of a pool: the function of the task.
+    - A future of an executor, an asyncio task, and a thread that outlives its cell (:mod:`.background`): when it ends, or
+      when the cell fails in which it was begun.
+    - A cell, or what a cell has the shell run: when it ends with an error, or when the shell shows an error that ended what
+      had called this and goes on (``%run``); else when the cell around it ends.
+    - In a kernel, outside of cells: the function that the kernel called, as for a widget.
+    - Elsewhere the program.
 
-    It is told what ended the cell: an exception, KeyboardInterrupt where it was interrupted, None where it came to its
-    end. A script that left by ``sys.exit`` with a status other than 0 was ended by that SystemExit.
+    It is told what ended it: an exception, KeyboardInterrupt where it was interrupted, None where it came to its end. A
+    script that left by ``sys.exit`` with a status other than 0 was ended by that SystemExit. What goes on when the
+    interpreter of a kernel ends, and what SIGTERM ends, was interrupted.
+
+    To ask again while a training goes on has it watched where it is now.
     """
-    from .background import on_thread_end
+    from . import background
+    from .frames import outermost_call, pool_call
 
+    frame = sys._getframe(1)
+    registration = _register(callback, frame)
+    tell = registration.tell
     recorder = _recorder_of_shell()
-    if recorder is None or not recorder.is_here:
-        _script().cell.callbacks.append(callback)
-    elif recorder.is_background():
-        on_thread_end(callback, recorder.current(), _script().cell)
+    if recorder is not None and not recorder.is_here:
+        recorder = None
+    if recorder is not None:
+        recorder.watch_errors()
+    if (call := pool_call(frame)) is not None:
+        registration.end_with(call)
+        _script().cell.add(tell)
+    elif (unit := background.current_unit(frame, recorder)) is not None:
+        begun_in = _script().cell if recorder is None else recorder.current()
+        background.on_unit_end(unit, tell, begun_in, _script().cell)
+    elif recorder is None:
+        _script().cell.add(tell)
+    elif (cell := recorder.innermost() or recorder.current()) is not None:
+        cell.add(tell)
     else:
-        (recorder.current() or _script().cell).callbacks.append(callback)
+        if (loop := background.running_loop()) is not None and (call := outermost_call(frame)) is not None:
+            loop.call_soon(tell, KeyboardInterrupt() if registration.end_with(call) else None)
+        _script().cell.add(tell)
+
+
+def current_task() -> Any:
+    """Return what identifies the task that a process of a pool works on; None elsewhere."""
+    from .frames import call_of, pool_call
+
+    call = pool_call(sys._getframe(1))
+    return None if call is None else call_of(call)
+
+
+# Who is to be told
+
+
+class _Registration:
+    """Somebody who is told once what ended a training."""
+
+    def __init__(self, callback: Ended) -> None:
+        self.calls: frozenset[Any] = frozenset()
+        self._callback = callback
+        self._pid = os.getpid()
+        self._mark: Any = None
+        self._code: Any = None  # of the function that ends it, if that cannot be marked
+        self._once = threading.Lock()
+
+    def tell(self, error: BaseException | None) -> None:
+        """Tell what ended the training, unless that was told, or happened in the parent of this process."""
+        if self._pid != os.getpid() or not self._once.acquire(blocking=False):
+            return
+        if _registered.get(self._callback) is self:
+            del _registered[self._callback]
+        try:
+            self._callback(error)
+        finally:
+            if not _registered:
+                _watch_nothing()
+
+    def end_with(self, call: Any) -> bool:
+        """Tell it when the function of a frame ends; whether that can be told."""
+        from .frames import mark_of
+
+        mark = mark_of(call)
+        self._code = call.f_code if mark is None else None
+        if mark is not None and (self._mark is None or self._mark() is not mark):
+            self._mark = weakref.ref(mark)
+            mark.listeners.append(self._call_ended)
+        return mark is not None
+
+    def _call_ended(self, error: BaseException | None) -> None:
+        from .frames import is_ours
+
+        if self._pid != os.getpid():
+            return
+        if is_ours(sys._getframe(2).f_back):  # the garbage collector's doing: this thread may hold anything
+            threading.Thread(target=self.tell, args=(error,), name="axon-ended", daemon=True).start()
+        else:
+            self.tell(error)
+
+    def terminate(self, frame: Any) -> None:
+        """Tell it as SIGTERM ends the process, whose main thread was in ``frame``."""
+        from .frames import pool_error, stack
+
+        mark = None if self._mark is None else self._mark()
+        error: BaseException | None = KeyboardInterrupt()
+        if mark is not None or self._code is not None:
+            called = [found for begun in (frame, *sys._current_frames().values()) for found in stack(begun)]
+            if not any(
+                found.f_trace is mark if mark is not None else found.f_code is self._code for found in called
+            ):
+                error = pool_error(frame)
+        self.tell(error)
+
+
+_registered: dict[Ended, _Registration] = globals().get("_registered", {})
+
+
+def _register(callback: Ended, frame: Any) -> _Registration:
+    from .frames import calls_in
+
+    for inherited in [key for key, found in _registered.items() if found._pid != os.getpid()]:
+        del _registered[inherited]
+    registration = _registered.get(callback)
+    if registration is None:
+        registration = _registered[callback] = _Registration(callback)
+    registration.calls = calls_in(frame)
+    _watch_sigterm()
+    return registration
+
+
+def _watch_sigterm() -> None:
+    if _registered:
+        from .signals import on_sigterm
+
+        on_sigterm(_terminate)
+
+
+def _watch_nothing() -> None:
+    from .signals import forget_sigterm
+
+    forget_sigterm()
+    if (recorder := getattr(current_shell(), _ATTRIBUTE, None)) is not None:
+        recorder.ignore_errors()
+
+
+def _terminate(frame: Any) -> None:
+    for registration in list(_registered.values()):
+        with suppress(Exception):
+            registration.terminate(frame)
 
 
 class Cell:
@@ -113,6 +245,7 @@ class Cell:
         self.status = status
         self.count: int | None = None
         self.at: datetime | None = None
+        self.is_hidden = False  # run by a cell, or by a front end on its own
         self.callbacks: list[Ended] = []
         self.older = weakref.WeakSet(threading.enumerate())  # threads that it did not begin
         self._pid = os.getpid()
@@ -121,6 +254,11 @@ class Cell:
     def is_here(self) -> bool:
         """Whether this process runs it, and is no child that was forked."""
         return self._pid == os.getpid()
+
+    def add(self, callback: Ended) -> None:
+        """Have ``callback`` told what ended it."""
+        if callback not in self.callbacks:
+            self.callbacks.append(callback)
 
     def end(self, error: BaseException | None) -> None:
         """Tell everybody who asked; one that fails keeps nobody else from being told."""
@@ -166,7 +304,8 @@ class _Recorder:
         self._pid = os.getpid()
         self.cells: list[Cell] = []
         # By thread, since kernels may run cells in several: what has begun there, outermost first.
-        self._running: dict[int, list[Cell | None]] = {}
+        self._running: dict[int, list[Cell]] = {}
+        self._shown: Any = None  # what is in place of the shell's own `showtraceback`, and what was there
         self._take_up()
         register = shell.events.register
         register("pre_run_cell", self.begin)
@@ -188,7 +327,11 @@ class _Recorder:
             cell.count = count
             if failed is not None:
                 cell.status = "error" if count in failed else "completed"
-        running = [thread for thread, frame in sys._current_frames().items() if self._depth(frame)]
+        running = {
+            thread: depth
+            for thread, frame in sys._current_frames().items()
+            if (depth := self._depth(frame, is_told=True))
+        }
         if sources and running:
             cell.status = "running"
             cell.cell_id = self._asked_for()
@@ -196,7 +339,8 @@ class _Recorder:
             cell.older = weakref.WeakSet(
                 thread for thread in threading.enumerate() if thread.ident in running
             )
-            self._running[running[0]] = [cell]
+            thread, depth = next(iter(running.items()))
+            self._running[thread] = [cell, *(self._hidden() for _ in range(depth - 1))]
 
     def _last_count(self) -> int:
         """The count of the newest input: IPython names it ``_i7``, and differs between versions in all else."""
@@ -216,15 +360,24 @@ class _Recorder:
         self.cells.append(cell)
         return cell
 
+    @staticmethod
+    def _hidden() -> Cell:
+        cell = Cell(0, "", status="running")
+        cell.is_hidden = True
+        return cell
+
     def begin(self, info: Any) -> None:
         """IPython is about to run something."""
         running = self._running.setdefault(threading.get_ident(), [])
-        if (
-            not getattr(info, "store_history", True) or self._depth(sys._getframe()) > 1
-        ):  # not a person's, or a cell has it run
-            running.append(None)
+        if self._depth(sys._getframe()) > 1:  # a cell has it run
+            running.append(self._hidden())
             return
-        running.clear()  # of what ended without IPython saying so
+        for cell in running:  # ended without IPython saying so
+            cell.end(KeyboardInterrupt())
+        running.clear()
+        if not getattr(info, "store_history", True):  # not a person's
+            running.append(self._hidden())
+            return
         cell_id = getattr(info, "cell_id", None)
         cell = self._add(
             info.raw_cell, cell_id=cell_id if isinstance(cell_id, str) else None, status="running"
@@ -240,22 +393,77 @@ class _Recorder:
         running = self._running.get(threading.get_ident())
         if not running:
             return
-        cell = running[-1]
-        if cell is not None:
+        cell, error = running[-1], _error_of(result)
+        if not cell.is_hidden:
             cell.count = getattr(result, "execution_count", None) or cell.count
             self._count(cell)
         running.pop()
+        _watch_sigterm()  # which threads cannot
+        if running and error is None:
+            for callback in cell.callbacks:
+                running[-1].add(callback)
+            return
         if not running:
             del self._running[threading.get_ident()]
-        if cell is None:
+        cell.end(error)
+
+    def innermost(self) -> Cell | None:
+        """What this thread runs, be it a cell or something that a cell has the shell run."""
+        running = self._running.get(threading.get_ident())
+        return running[-1] if running else None
+
+    # Errors that the shell shows, and that end no cell
+
+    def watch_errors(self) -> None:
+        """Look at the errors that the shell shows, until :meth:`ignore_errors`."""
+        if self._shown is not None:
             return
-        cell.end(_error_of(result))
+        shell, before = self._shell, vars(self._shell).get("showtraceback")
+        show = shell.showtraceback
+
+        def showtraceback(exc_tuple: Any = None, *args: Any, **kwargs: Any) -> Any:
+            raised = exc_tuple or sys.exc_info()
+            try:
+                return show(exc_tuple, *args, **kwargs)
+            finally:
+                with suppress(Exception):
+                    self._was_shown(raised[1], raised[2])
+
+        shell.showtraceback = showtraceback
+        self._shown = showtraceback, before
+
+    def ignore_errors(self) -> None:
+        """Have the shell show errors as it did before."""
+        if self._shown is None or vars(self._shell).get("showtraceback") is not self._shown[0]:
+            return  # somebody has put something else over it
+        if self._shown[1] is None:
+            del self._shell.showtraceback
+        else:
+            self._shell.showtraceback = self._shown[1]
+        self._shown = None
+
+    def _was_shown(self, error: BaseException | None, trace: Any) -> None:
+        if error is None or not self.is_here:
+            return
+        from .frames import calls_ended
+
+        ended = calls_ended(trace)
+        for registration in list(_registered.values()):
+            if ended & registration.calls:
+                with suppress(Exception):
+                    registration.tell(_as_interrupt(error))
 
     def current(self) -> Cell | None:
         """The cell that this thread runs, else the one that it was begun in or works for."""
-        begun = [cell for stack in list(self._running.values()) for cell in stack if cell is not None]
+        begun = [cell for stack in list(self._running.values()) for cell in stack if not cell.is_hidden]
         for cell in begun:
             self._count(cell)
+        from .background import begun_in, current_unit
+
+        if (unit := current_unit(sys._getframe(), self)) is not None and (
+            known := begun_in(unit)
+        ) is not None:
+            return known[0]
         if (own := self._own()) is not None:
             return own
         if not self.is_background():
@@ -265,20 +473,25 @@ class _Recorder:
 
     def _own(self) -> Cell | None:
         running = self._running.get(threading.get_ident(), [])
-        return next((cell for cell in running if cell is not None), None)
+        return next((cell for cell in running if not cell.is_hidden), None)
 
     def is_background(self) -> bool:
         """Whether this thread runs no cell, and does not work for one either, but on its own."""
         from .background import works_for_others
 
-        return self._own() is None and not works_for_others(threading.current_thread())
+        return self.innermost() is None and not works_for_others(threading.current_thread())
 
-    def _depth(self, frame: Any) -> int:
-        """How many cells are being run in the thread of a frame, one within the other."""
+    def is_running_in(self, frame: Any) -> bool:
+        """Whether a frame was called by a cell, or by something else that the shell runs."""
+        return self._depth(frame) > 0
+
+    def _depth(self, frame: Any, *, is_told: bool = False) -> int:
+        """How many cells are being run in the thread of a frame, one within the other; those that events tell of."""
         code = type(self._shell).run_cell_async.__code__
         depth = 0
         while frame is not None:
-            depth += frame.f_code is code
+            if frame.f_code is code and not (is_told and frame.f_locals.get("silent")):
+                depth += 1
             frame = frame.f_back
         return depth
 
@@ -291,6 +504,10 @@ def _error_of(result: Any) -> BaseException | None:
     if result is None:  # IPython itself was interrupted
         return KeyboardInterrupt()
     error: BaseException | None = result.error_before_exec or result.error_in_exec
+    return None if error is None else _as_interrupt(error)
+
+
+def _as_interrupt(error: BaseException) -> BaseException:
     # The kernel interrupts a cell with `await` in it by cancelling it. (To import asyncio takes long.)
     asyncio = sys.modules.get("asyncio")
     cancelled = asyncio is not None and isinstance(error, asyncio.CancelledError)

@@ -10,7 +10,7 @@ from typing import Any
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .checkpoint import Checkpoint
 from .environment import environment
-from .executed import current_cell, current_execution, executed_cells, on_cell_end
+from .executed import current_cell, current_execution, current_task, executed_cells, on_cell_end
 from .home import Home, Tracking, Untracked
 from .lease import Lease
 from .runs import LEASE, Line, RunIdentity, this_process
@@ -81,6 +81,7 @@ class Running:
         self._is_stored = False
         self._stored_status: RunStatus | None = None
         self._execution: Any = None
+        self._task: Any = None
         self._provenance_id: str | None = None
 
     @property
@@ -100,6 +101,11 @@ class Running:
         self._is_stored = False
         self._provenance_id = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it was trained by an earlier task of this process, which is one of a pool."""
+        return bool(self._task != current_task())
+
     def go_on(self) -> None:
         """The run goes on until the cell that is being executed ends."""
         execution = current_execution()
@@ -109,7 +115,8 @@ class Running:
         if not self._lease.is_held:
             self.record.status, self.record.ended_at = RunStatus.RUNNING, None
             self._lease.hold()
-            on_cell_end(self._cell_ended)
+            self._task = current_task()
+        on_cell_end(self._cell_ended)  # what it trains in now may be something else than before
 
     def keep(self, made: Checkpoint, model: Any) -> None:
         """Note the last checkpoint of the run, and the model whose state it has."""

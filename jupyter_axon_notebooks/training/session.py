@@ -33,7 +33,7 @@ from . import place
 from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
-from .executed import current_cell, current_execution, executed_cells
+from .executed import current_cell, current_execution, current_task, executed_cells
 from .given import key_of, metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
 from .notebook import known_record, record_of
@@ -280,6 +280,8 @@ class Session:
         """The identity of a run that begins now, in the current cell if no other is given."""
         execution = current_execution()
         ordinal = self._begun.get(execution, 0)
+        if current_task() is not None:  # in a process of a pool, which does not know what the others do
+            ordinal = max(ordinal, 1)
         self._begun[execution] = ordinal + 1
         return RunIdentity(execution, ordinal, current_cell() if cell is None else cell, key)
 
@@ -302,6 +304,9 @@ class Session:
         merges = False
         if run is not None and own.announced is not None:
             run = None  # which was ended by `resume`
+        if run is not None and run.is_over:
+            run.end(RunStatus.COMPLETED)
+            run = None
         if run is not None and not overwrite:
             relation = run.line.compare(epoch, step, execution)
             merges = relation == "same" and run.last is not None and _is_same_state(run, model, parts)

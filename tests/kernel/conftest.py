@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import Kernel, kernel_of, python_path
+from kernels import Kernel, kernel_of, told_nothing
 from live import Kernel as LiveKernel
 from live import started
 from processes import Server, notebook, write
@@ -52,20 +52,6 @@ def opened() -> Iterator[Callable[..., Kernel]]:
             return stack.enter_context(kernel_of(server, path, **given))
 
         yield open
-
-
-def told_nothing(folder: Path) -> dict[str, str]:
-    """The environment of a process that no server started, with a data folder of its own in ``folder``."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "AXON", "JPY_"))
-    }
-    return {
-        **kept,
-        "JUPYTER_DATA_DIR": str(folder / "data"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-        "JUPYTER_CONFIG_DIR": str(folder / "config"),
-        "PYTHONPATH": python_path(),
-    }
 
 
 @pytest.fixture

@@ -117,6 +117,20 @@ def python_path() -> str:
     return os.pathsep.join([str(ours), str(ours.parent / "saves"), *given])
 
 
+def told_nothing(folder: Path) -> dict[str, str]:
+    """The environment of a process that no server started, with a data folder of its own in ``folder``."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "AXON", "JPY_"))
+    }
+    return {
+        **kept,
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "PYTHONPATH": python_path(),
+    }
+
+
 def python(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python, which has to go well."""
     return run([sys.executable, *map(str, arguments)], cwd, environment)

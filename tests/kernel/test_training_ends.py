@@ -1,0 +1,241 @@
+"""The status of a run is that of the code that trained, wherever that was executed and whatever swallowed its error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from engines import eventually
+from kernels import told_nothing
+from live import Kernel, started
+from processes import notebook, write
+
+from jupyter_axon_notebooks.records import TrainingRun, new_id
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import open_store
+
+SET_UP = """
+import asyncio, os, pathlib, signal, sys, threading, time
+import numpy as np
+import jupyter_axon_notebooks as axon
+
+model = {"w": np.zeros(2)}
+
+def train(error=None, first=0, last=2):
+    for epoch in range(first, last):
+        axon.checkpoint(model, epoch=epoch)
+    if error is not None:
+        raise error
+
+def wait():
+    pathlib.Path("waiting").touch()
+    while not pathlib.Path("go-on").exists():
+        time.sleep(0.01)
+"""
+#: Files that cells run.
+FILES = {
+    "good.py": f"{SET_UP}\ntrain()",
+    "bad.py": f"{SET_UP}\ntrain(MemoryError('bad'))",
+    "waits.py": f"{SET_UP}\ntrain()\nwait()",
+    "other.py": "1 / 0",
+    "inner_good.py": "train()",
+    "inner_bad.py": "train(MemoryError('bad'))",
+    "inner_other.py": "train(MemoryError('too early'), last=0)",
+    "exits.py": f"{SET_UP}\ntrain()\nsys.exit(3)",
+    "leaves.py": f"{SET_UP}\ntrain()\nsys.exit()",
+    "bad.ipy": "train(MemoryError('bad'))",
+}
+
+
+@dataclass
+class Trainings:
+    """A kernel, and the records of what it trains in the notebook of a test."""
+
+    kernel: Kernel
+    records: NotebookRepository
+    folder: Path
+    notebook_id: str = ""
+
+    @property
+    def runs(self) -> list[TrainingRun]:
+        """The runs of the notebook, oldest first."""
+        return self.records.list_runs(self.notebook_id)[::-1]
+
+    @property
+    def statuses(self) -> list[str]:
+        return [run.status.value for run in self.runs]
+
+    def become(self, *expected: str) -> None:
+        """Wait until the runs have this status."""
+        eventually(lambda: self.statuses == [*expected])
+
+
+@contextmanager
+def trainings_in(folder: Path) -> Iterator[Trainings]:
+    for name, source in FILES.items():
+        (folder / name).write_text(source)
+    cells = [nbformat.v4.new_code_cell("train(MemoryError('bad'))")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "bad.ipynb")
+    with started(folder, told_nothing(folder)) as kernel:
+        data = folder / "data" / "axon_notebooks"
+        data.mkdir(parents=True)
+        with closing(open_store(f"sqlite:///{data}/axon.db")) as store:
+            yield Trainings(kernel, NotebookRepository(store), folder)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
+    with trainings_in(tmp_path_factory.mktemp("ends")) as trainings:
+        trainings.kernel.do(SET_UP)
+        yield trainings
+
+
+def begin(trainings: Trainings, source: str = SET_UP) -> Trainings:
+    """Have the kernel train another notebook than before."""
+    for name in ("waiting", "go-on"):
+        (trainings.folder / name).unlink(missing_ok=True)
+    path = write(trainings.folder / f"{new_id()}.ipynb", notebook("train()"))
+    trainings.kernel.do(f"import jupyter_axon_notebooks as axon\naxon.use({str(path)!r})")
+    trainings.notebook_id = trainings.kernel.ask("axon.notebook().id")
+    trainings.kernel.do(source)
+    return trainings
+
+
+@pytest.fixture
+def trainings(shared: Trainings) -> Trainings:
+    """The trainings of this test, in a kernel that others use as well."""
+    return begin(shared)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Trainings]:
+    """The trainings of this test, in a kernel that it may end."""
+    with trainings_in(tmp_path) as trainings:
+        yield begin(trainings)
+
+
+# Errors that something swallows
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%capture\ntrain(MemoryError('bad'))",
+        "%%capture\n%run bad.py",
+        "get_ipython().run_cell('train(MemoryError())')",
+        "get_ipython().run_cell('train(MemoryError())', silent=True)",
+        "get_ipython().run_cell('train(SystemExit(3))')",
+        "await asyncio.sleep(0); get_ipython().run_cell('train(MemoryError())')",
+        "axon.checkpoint(model, epoch=0)\nget_ipython().run_cell('train(MemoryError(), first=1)')",
+        "train()\nget_ipython().run_cell('train(MemoryError(), 2, 4)')",
+        "%run bad.py",
+        "%run -i inner_bad.py",
+        "%run -t bad.py",
+        "%run -p -D profile bad.py",
+        "%run -m bad",
+        "%run -n exits.py",
+        "%run bad.ipy",
+        "%run bad.ipynb",
+        "%run bad.py\n%run other.py",
+        "%run bad.py\n1",
+        "%run bad.py\nimport asyncio; await asyncio.sleep(0)",
+        "%%time\ntrain(MemoryError('bad'))",
+        "%%time\ntrain()\n1 / 0",
+        "%time train(MemoryError('bad'))",
+        "%%timeit -n1 -r1\ntrain(MemoryError('bad'))",
+        "%timeit -n1 -r1 train(MemoryError('bad'))",
+        "%prun -q train(MemoryError('bad'))",
+        "%%prun -q\ntrain(MemoryError('bad'))",
+        "import ipywidgets\nwith ipywidgets.Output(): train(MemoryError('bad'))",
+        "import ipywidgets\n@ipywidgets.Output().capture()\ndef shown(): train(MemoryError('bad'))\nshown()",
+        "try: train(MemoryError())\nexcept MemoryError: get_ipython().showtraceback()",
+    ],
+)
+def test_a_training_whose_error_was_swallowed_has_failed(trainings: Trainings, cell: str) -> None:
+    trainings.kernel.run(cell)
+    assert trainings.statuses == ["failed"]
+    trainings.kernel.do("resumed = axon.resume(model)")
+    assert trainings.kernel.ask("resumed.epoch") in (1, 3)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%capture\ntrain(); wait()",
+        "get_ipython().run_cell('train(); wait()')",
+        "%run waits.py",
+        "%%time\ntrain(); wait()",
+        "%time (train(), wait())",
+        "%timeit -n1 -r1 (train(), wait())",
+        "%prun -q (train(), wait())",
+    ],
+)
+def test_a_training_whose_interruption_was_swallowed_was_stopped(trainings: Trainings, cell: str) -> None:
+    begun = trainings.kernel.send(cell)
+    eventually((trainings.folder / "waiting").exists)
+    trainings.kernel.interrupt()
+    trainings.kernel.reply(begun)
+    assert trainings.statuses == ["stopped"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%capture\ntrain()",
+        "%run good.py",
+        "%run leaves.py",
+        "%run other.py\ntrain()",
+        "train()\n%run other.py",
+        "train()\nget_ipython().run_cell('1 / 0')",
+        "%run good.py\n%run other.py",
+        "%run other.py\n%run good.py",
+        "%run -i inner_good.py\n%run -i inner_other.py",
+        "%time train()\n%run other.py",
+        "train()\ntry: train(MemoryError(), last=0)\nexcept MemoryError: pass",
+        "get_ipython().run_cell('train()')\nget_ipython().run_cell('1 / 0')",
+    ],
+)
+def test_what_fails_beside_a_training_that_finished_does_not_count(trainings: Trainings, cell: str) -> None:
+    trainings.kernel.run(cell)
+    assert trainings.statuses == ["completed"]
+
+
+def test_each_training_of_a_cell_has_the_end_of_its_own_code(
+    trainings: Trainings,
+) -> None:
+    trainings.kernel.run("%run bad.py\n%run good.py\n%run exits.py\ntrain()\n%run other.py")
+    assert trainings.statuses == [
+        "failed",
+        "completed",
+        "failed",
+        "completed",
+    ]
+
+
+def test_what_a_cell_has_run_well_is_over_when_the_cell_is(
+    trainings: Trainings,
+) -> None:
+    trainings.kernel.run("get_ipython().run_cell('train()'); inner = axon.checkpoints()[0]\n1 / 0")
+    assert trainings.statuses == ["failed"]
+
+
+def test_the_shell_is_left_as_it_was(trainings: Trainings) -> None:
+    trainings.kernel.run("%run bad.py\n%run other.py\ntrain()")
+    assert trainings.kernel.ask("'showtraceback' in vars(get_ipython())") is False
+    assert trainings.kernel.ask("signal.getsignal(signal.SIGTERM) is signal.SIG_DFL") is True
+
+
+def test_a_package_that_is_first_imported_below_a_cell(tmp_path: Path) -> None:
+    with trainings_in(tmp_path) as trainings:
+        path = write(tmp_path / "train.ipynb", notebook("train()"))
+        first = SET_UP.replace("as axon", f"as axon; axon.use({str(path)!r})")
+        trainings.kernel.do(f"%%capture\n{first}\ntrain()")
+        trainings.notebook_id = trainings.kernel.ask("axon.notebook().id")
+        trainings.kernel.do("train(first=2, last=4)")
+        assert trainings.statuses == ["completed"]
+        trainings.kernel.run("get_ipython().run_cell('train()')\n1 / 0")
+        assert trainings.statuses == ["completed", "failed"]
