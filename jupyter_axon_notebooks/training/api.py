@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ..records import TrainingNotebook
-from .checkpoint import Checkpoint, CheckpointList
+from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
 from .session import Session
 
 _session: tuple[int, Session] | None = None
@@ -94,6 +94,8 @@ def resume(
     extra: Any = None,
     any: bool = False,
     checkpoint: str | Checkpoint | None = None,
+    in_place: bool = True,
+    trusted: bool = False,
 ) -> Checkpoint | None:
     """Go on with the unfinished run, if there is one; None when training begins anew.
 
@@ -110,6 +112,16 @@ def resume(
         Whatever became of the run.
     checkpoint : str or Checkpoint, optional
         Go on from this one.
+    in_place : bool
+        Whether what is given must be changed itself. Arrays of JAX, tuples and numbers cannot be, unless they are entries of a
+        dict or list: with False they are templates of what is returned::
+
+            resumed = axon.resume(params, opt_state, in_place=False)
+            if resumed:
+                params, opt_state = resumed.model, resumed.optimizer
+
+    trusted : bool
+        As for :meth:`Checkpoint.restore`.
 
     Returns
     -------
@@ -124,8 +136,21 @@ def resume(
         When there is no such checkpoint, or it has no state.
     StateCorrupt, InvalidData
         As :meth:`Checkpoint.restore`.
+    TypeError
+        When something that is given cannot be set in place, and ``in_place`` is True. Nothing has changed then.
     """
-    return _current().resume(model, optimizer, extra=extra, any=any, checkpoint=checkpoint)
+    resumed = _current().resume(
+        model,
+        optimizer,
+        extra=extra,
+        any=any,
+        checkpoint=checkpoint,
+        in_place=in_place,
+        trusted=trusted,
+    )
+    if resumed is None and in_place:
+        warn_of_immutable(model, optimizer, extra)
+    return resumed
 
 
 def best(metric: str, mode: Literal["min", "max"] | None = None) -> Checkpoint:

@@ -304,7 +304,15 @@ class Session:
     # Going on with a training
 
     def resume(
-        self, model: Any, optimizer: Any, *, extra: Any, any: bool, checkpoint: str | Checkpoint | None
+        self,
+        model: Any,
+        optimizer: Any,
+        *,
+        extra: Any,
+        any: bool,
+        checkpoint: str | Checkpoint | None,
+        in_place: bool = True,
+        trusted: bool = False,
     ) -> Checkpoint | None:
         """Go on where an unfinished run stopped."""
         with self._lock:
@@ -327,7 +335,7 @@ class Session:
                 return None
             resumed = Checkpoint(found, self._tracking.states)
             try:
-                resumed.resume_into(model, optimizer, extra)
+                resumed.resume_into(model, optimizer, extra, in_place=in_place, trusted=trusted)
             except InvalidData as error:
                 raise InvalidData(
                     error.path, f"{error.reason}. To train anew instead, run this once without resume()"

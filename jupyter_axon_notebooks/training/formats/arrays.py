@@ -247,6 +247,14 @@ def overwrite(array: Any, by: Any) -> None:
         array[...] = by
 
 
+def as_kind_of(template: Any, array: Any) -> Any:
+    """Return a NumPy array as one of JAX, on the devices of ``template``, where that is one; anything else as it is."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(template, jax.Array):
+        return array
+    return jax.device_put(array, template.sharding)
+
+
 def kind_text(array: Any) -> str:
     """Type and shape, for a person."""
     dtype = torch_name(array.dtype) if is_tensor(array) else numpy_name(array.dtype)

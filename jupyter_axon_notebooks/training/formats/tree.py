@@ -110,7 +110,11 @@ class Writer:
                 "value": [*value] if torch_kind == "size" else arrays.torch_name(value),
             }
         if stateful.is_stateful(value):
-            state = self.value(stateful.state_of(value), where, name)
+            try:
+                whole = stateful.whole_state_of(value)
+            except TypeError as error:
+                raise TypeError(f"{where}: {error}") from None
+            state = self.value(whole, where, name)
             return {KIND: "state", "of": stateful.kind_of(value), "state": state}
         if isinstance(value, Mapping) and not isinstance(value, dict):
             return self._dict(dict(value), where, name)
