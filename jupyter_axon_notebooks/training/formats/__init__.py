@@ -141,18 +141,22 @@ def restore_training(
 
 def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:
     """Say what of a training cannot be set in place, such as a tuple of JAX arrays, and what to do; None if all can be."""
-    is_tree = pytree.recognises(model)
-    given = {"model": model if is_tree else None, "optimizer": optimizer, "extra": extra}
-    found = [place for name, template in given.items() for place in list_immutable(template, name)]
+    given = {"model": model, "optimizer": optimizer, "extra": extra}
+    found = [
+        place
+        for name, template in given.items()
+        if name != "model" or pytree.recognises(template)
+        for place in list_immutable(template, name)
+    ]
     if not found:
         return None
-    names = dict.fromkeys(place.partition("[")[0] for place in found)
     more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    taken = {"model": "params", "optimizer": "opt_state", "extra": "extra"}
+    names = [name for name, template in given.items() if template is not None]
+    variables = {"model": "params", "optimizer": "opt_state", "extra": "extra"}
     return (
         f"{', '.join(found[:_MOST_LISTED])}{more} cannot be set in place: arrays of JAX, tuples, numbers and texts do not change. "
         "Give in_place=False and take what is restored: if resumed: "
-        f"{', '.join(taken[name] for name in names)} = {', '.join(f'resumed.{name}' for name in names)}"
+        f"{', '.join(variables[name] for name in names)} = {', '.join(f'resumed.{name}' for name in names)}"
     )
 
 
