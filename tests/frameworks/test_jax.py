@@ -94,6 +94,10 @@ def test_restore_returns_what_cannot_be_set_in_place(axon: Any, trained: Any) ->
     assert same(axon.latest().restore(params, OPTIMIZER.init(params)), trained)
 
 
+def test_without_a_template_named_tuples_are_those_of_optax(axon: Any, trained: Any) -> None:
+    assert same(axon.latest().restore(), trained)
+
+
 def test_the_first_resume_warns_of_what_the_next_one_will_refuse(axon: Any) -> None:
     params = parameters()
     with pytest.warns(AxonWarning, match=r"nothing to resume yet, .* cannot be set in place.*in_place=False"):

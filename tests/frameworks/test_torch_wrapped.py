@@ -332,6 +332,23 @@ def test_a_module_that_reads_its_state_by_itself_has_the_last_word(tmp_path: Pat
     assert same(other, before)
 
 
+class Draws(nn.Linear):
+    """A module that gives an object as a part of its state."""
+
+    def get_extra_state(self) -> Any:
+        return {"generator": torch.Generator()}
+
+    def set_extra_state(self, state: Any) -> None: ...
+
+
+def test_an_object_in_the_state_of_a_module_is_refused_when_it_is_saved() -> None:
+    for model in (nn.Sequential(Draws(1, 1)), {"critic": Draws(1, 1)}):
+        with pytest.raises(
+            TypeError, match=r"model.*Generator in it, which a module would get back as its state"
+        ):
+            encode_model(model)
+
+
 # Schedulers in schedulers
 
 

@@ -80,10 +80,12 @@ def whole_state_of(value: Any) -> Any:
         If it has other objects in it and they cannot be set back where they are.
     """
     state = state_of(value)
-    if is_module(value) or not (parts := parts_of(state)):
+    if not (parts := parts_of(state)):
         return state
     reason = None
-    if _is_a(value, "torch.optim", "Optimizer"):
+    if is_module(value):
+        reason = "which a module would get back as its state alone"
+    elif _is_a(value, "torch.optim", "Optimizer"):
         reason = "which PyTorch's optimizers do not take back"
     elif [id(part) for part in parts] != [id(part) for part in parts_of(state_of(value))]:
         reason = "and gives a copy of it each time, so that the one in use would not be restored"

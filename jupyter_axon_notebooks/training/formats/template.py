@@ -167,16 +167,13 @@ class Plan:
             known = own if isinstance(own, Mapping) else {}
             for key, value in stored.items():
                 stored[key] = self._linked(value, known.get(key), f"{where}[{key!r}]", inner)
-        elif type(stored) in (list, tuple):
+        elif isinstance(stored, list) or _is_plain_tuple(stored):
             there = own if isinstance(own, (list, tuple)) else ()
             items = [
                 self._linked(value, there[at] if at < len(there) else None, f"{where}[{at}]", inner)
                 for at, value in enumerate(stored)
             ]
-            if isinstance(stored, list):
-                return items
-            is_named = hasattr(own, "_fields") and len(own) == len(items)
-            return type(own)(*items) if is_named else tuple(items)
+            return items if isinstance(stored, list) else tuple.__new__(type(stored), items)
         return stored
 
     def _set(self, template: Any, state: Any) -> None:
@@ -266,7 +263,13 @@ def _has_parts(stored: Any) -> bool:
     """Whether states of other objects are in that of an object."""
     if isinstance(stored, dict):
         return any(map(_has_parts, stored.values()))
-    return isinstance(stored, State) or (type(stored) in (list, tuple) and any(map(_has_parts, stored)))
+    is_sequence = isinstance(stored, list) or _is_plain_tuple(stored)
+    return isinstance(stored, State) or (is_sequence and any(map(_has_parts, stored)))
+
+
+def _is_plain_tuple(stored: Any) -> bool:
+    """Whether a value that was read is a tuple, with names or without, of any values."""
+    return type(stored) is tuple or (isinstance(stored, tuple) and hasattr(stored, "_fields"))
 
 
 def _is_place(value: Any) -> bool:
@@ -289,8 +292,8 @@ def owned(stored: Any, made: dict[int, Any] | None = None) -> Any:
     elif isinstance(stored, (list, collections.deque)):
         for at, value in enumerate(stored):
             stored[at] = owned(value, made)
-    elif type(stored) is tuple:
-        return tuple(owned(value, made) for value in stored)
+    elif _is_plain_tuple(stored):
+        return tuple.__new__(type(stored), [owned(value, made) for value in stored])
     elif arrays.is_tensor(stored) or arrays.is_array(stored):
         if id(stored) not in made:
             # Both are kept: an id is that of one object only while the object lives.

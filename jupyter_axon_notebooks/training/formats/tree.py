@@ -103,7 +103,8 @@ class Writer:
             items = self._pairs(value, where, name)
             return {KIND: "defaultdict", "of": FACTORIES[value.default_factory], "items": items}
         if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return {KIND: "namedtuple", "items": self._items(value, where, name)}
+            of = [kind.__module__, kind.__qualname__]
+            return {KIND: "namedtuple", "of": of, "items": self._items(value, where, name)}
         if torch_kind := _torch_kind(value):
             return {
                 KIND: torch_kind,
