@@ -46,7 +46,7 @@ def _signature(key: bytes, content: bytes) -> bytes:
 
 
 def _key(*, make: bool) -> bytes | None:
-    """The key of this user. One that others could have read or put there is none."""
+    """Return the key of this user; None where there is none, or where others could have read it or put it there."""
     from .settings import settings
 
     file = data_folder(settings().data_dir) / KEY_FILE

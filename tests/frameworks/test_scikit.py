@@ -242,6 +242,15 @@ def test_a_signed_file_is_read_by_skops_itself(tmp_path: Path) -> None:
     )
 
 
+def test_an_estimator_stays_what_it_is_when_the_cell_of_its_class_has_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, estimator = written(encode_model(Mine(2.0).fit(X)), tmp_path), Mine()
+    monkeypatch.setattr(f"{__name__}.Mine", type("Mine", (BaseEstimator,), dict(vars(Mine))))
+    assert restore_model(path, estimator) is estimator
+    assert estimator.scale == 2
+
+
 def test_a_class_that_is_not_defined_yet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
     monkeypatch.delattr(f"{__name__}.Mine")

@@ -515,6 +515,13 @@ class Grows(nn.Module):
         return batch
 
 
+def test_a_default_device_does_not_matter(tmp_path: Path) -> None:
+    path = written(encode_model({"full": torch.ones(2), "empty": torch.ones(0)}), tmp_path)
+    with torch.device("meta"):
+        back = restore_model(path, None)
+    assert [tensor.device.type for tensor in back.values()] == ["cpu", "cpu"]
+
+
 # No model
 
 

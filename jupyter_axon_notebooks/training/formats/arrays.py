@@ -189,7 +189,7 @@ def read_tensor(file: OpenedFile, entry: Entry, note: str | None) -> Any:
         raise TypeError(f"this version of PyTorch has no type {name}")
     shape = _shape_of(entry, note, name, dtype.itemsize)
     if entry.stop == entry.start:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     octets = torch.frombuffer(
         file.memory, dtype=torch.uint8, count=entry.stop - entry.start, offset=entry.start
     )

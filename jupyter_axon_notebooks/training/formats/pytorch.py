@@ -104,7 +104,7 @@ class _Reader(NamedTuple):
     module: Any
 
     def takes(self, own: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-        """Whether it takes its part of ``state``, tried on a copy."""
+        """Return whether it takes its part of ``state``; try it on a copy."""
         part = self.module.state_dict()
         begins = len(self.plain)
         names = {plain[begins:] for plain in own if plain.startswith(self.plain)}
@@ -124,7 +124,7 @@ class _Reader(NamedTuple):
 
 
 def _readers(model: Any) -> list[_Reader]:
-    """The outermost modules in ``model`` that read their state in a way of their own."""
+    """Return the outermost modules in ``model`` that read their state in a way of their own."""
     found: list[_Reader] = []
     shorten = _shortener(model)
     for path, module in model.named_modules(remove_duplicate=False):
@@ -142,7 +142,7 @@ def _reads_by_itself(module: Any) -> bool:
 
 
 def _growing(model: Any, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
-    """The buffers of ``model`` that are empty, or were when the state was kept, and are to become as large as that."""
+    """Return the buffers of ``model`` that are empty, or were when the state was saved, and need the shape in ``state``."""
     shorten = _shortener(model)
     found = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -173,7 +173,7 @@ def _device_of(model: Any, tensor: Any) -> Any:
 
 
 def _shortener(model: Any) -> Callable[[str], str]:
-    """What takes out of a name what wrappers put in it."""
+    """Return a function that removes from a name what wrappers put into it."""
     wrapped = []
     for path, module in model.named_modules(remove_duplicate=False):
         for kind in type(module).__mro__:
@@ -199,7 +199,7 @@ def _plain_names(model: Any, names: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _fitted(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """``state`` under the names in ``own``, where wrappers make all the difference, as in a state dict of a wrapped module."""
+    """Return ``state`` under the names in ``own`` where both differ by wrappers only, as a state dict of a wrapped module does."""
     if own.keys() != state.keys():
         names = {_bare(name): name for name in own}
         if len(names) == len(own) and sorted(names) == sorted(map(_bare, state)):

@@ -172,7 +172,7 @@ def _deque(reader: _Reader, found: dict[str, Any], depth: int) -> collections.de
 
 
 def _namedtuple(items: list[Any], of: Any) -> tuple[Any, ...]:
-    """A tuple of the class that is defined under that name already; without one a plain tuple. No code of the class runs."""
+    """Return a tuple of the class that is defined under that name already, else a plain one; no code of the class runs."""
     found: Any = None
     if isinstance(of, list) and len(of) == 2 and all(isinstance(name, str) for name in of):
         found = sys.modules.get(of[0])

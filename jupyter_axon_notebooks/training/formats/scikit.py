@@ -132,7 +132,7 @@ def is_skops(source: Source) -> bool:
 
 
 def _signed(content: bytes) -> bytes:
-    """A zip file with its signature as its comment."""
+    """Return a zip file with its signature as its comment."""
     signature = signing.sign(content)
     if signature is None or content[-2:] != b"\0\0":
         return content
@@ -141,7 +141,7 @@ def _signed(content: bytes) -> bytes:
 
 
 def _opened(content: bytes) -> tuple[bytes, bool]:
-    """A zip file as it was before it was signed, and whether that was by this user."""
+    """Return a zip file as it was before it was signed, and whether this user signed it."""
     size = len(_COMMENT) + signing.SIZE
     rest, comment = content[:-size], content[-size:]
     if not comment.startswith(_COMMENT) or rest[-2:] != size.to_bytes(2, "little"):

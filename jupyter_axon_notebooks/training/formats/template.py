@@ -153,7 +153,7 @@ class Plan:
         return step
 
     def _linked(self, stored: Any, own: Any, where: str, inner: list[Step]) -> Any:
-        """``stored``, a part of an object's state, with the objects of ``own`` in it, which are set to what it has of them.
+        """Replace the states of other objects in ``stored``, a part of an object's state, by those objects, and have them set.
 
         A scheduler in a scheduler is such an object. ``own`` is the same part of the state that the object has now.
         """
