@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ..records import TrainingNotebook
-from .checkpoint import Checkpoint, CheckpointList
+from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
 from .session import Session
 
 _session: tuple[int, Session] | None = None
@@ -98,6 +98,8 @@ def resume(
     run: str | None = None,
     key: str | int | None = None,
     checkpoint: str | Checkpoint | None = None,
+    in_place: bool = True,
+    trusted: bool = False,
 ) -> Checkpoint | None:
     """Begin a training: resume the unfinished run, if there is one; None when training begins anew.
 
@@ -126,6 +128,16 @@ def resume(
         begins has it.
     checkpoint : str or Checkpoint, optional
         Resume from this checkpoint, of whatever run.
+    in_place : bool
+        Whether what is given must be changed itself. Arrays of JAX, tuples and numbers cannot be, unless they are entries of a
+        dict or list: with False they are templates of what is returned::
+
+            resumed = axon.resume(params, opt_state, in_place=False)
+            if resumed:
+                params, opt_state = resumed.model, resumed.optimizer
+
+    trusted : bool
+        As for :meth:`Checkpoint.restore`.
 
     Returns
     -------
@@ -142,10 +154,23 @@ def resume(
         As :meth:`Checkpoint.restore`.
     ValueError
         When both a run and a checkpoint are given, or the beginning of an id fits several runs.
+    TypeError
+        When something that is given cannot be set in place, and ``in_place`` is True. Nothing has changed then.
     """
-    return _current().resume(
-        model, optimizer, extra=extra, force=force, run=run, key=key, checkpoint=checkpoint
+    resumed = _current().resume(
+        model,
+        optimizer,
+        extra=extra,
+        force=force,
+        run=run,
+        key=key,
+        checkpoint=checkpoint,
+        in_place=in_place,
+        trusted=trusted,
     )
+    if resumed is None and in_place:
+        warn_of_immutable(model, optimizer, extra)
+    return resumed
 
 
 def best(metric: str, mode: Literal["min", "max"] | None = None, *, run: str | None = None) -> Checkpoint:

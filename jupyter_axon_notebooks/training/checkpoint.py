@@ -12,6 +12,7 @@ from ..errors import NotFound, StateCorrupt
 from ..records import NotebookCheckpoint
 from ..states import StateFiles
 from .display import checkpoint_html, checkpoint_text, checkpoints_html, checkpoints_text, measuring
+from .home import warn
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -129,8 +130,9 @@ class Checkpoint:
     ) -> tuple[Any, Any]:
         """Put the saved states into a model and an optimizer.
 
-        In place for modules, optimizers, estimators and mappings of arrays; where nothing can be changed in place, what
-        is given is the template of what is returned. All is read and compared before anything is changed.
+        In place for modules, optimizers, estimators and mappings of arrays; where nothing can be changed in place, as in
+        tuples and in arrays of JAX, what is given is the template of what is returned. All is read and compared before
+        anything is changed.
 
         Only an object with a ``load_state_dict`` of its own, such as a scheduler, can refuse its state later than that. Such
         objects are set first: when one refuses, others of them may have changed, but no module, optimizer of PyTorch,
@@ -143,8 +145,8 @@ class Checkpoint:
         rng : bool
             Set the random number generators to where they were, too.
         trusted : bool
-            Load types from a scikit-learn estimator that nobody has checked: they may run code. Only for files of your
-            own making.
+            Load all types that the file of a scikit-learn estimator names, which may run code. What this user's own
+            processes have written needs no such permission; see ``docs/trust.md``.
 
         Returns
         -------
@@ -160,19 +162,30 @@ class Checkpoint:
         InvalidData
             When the states do not fit, or are not to be trusted; the message says where, and what helps.
         """
+        from .formats import outside_inference
+
+        with outside_inference():
+            return self._restore(model, optimizer, extra, rng=rng, trusted=trusted)
+
+    def _restore(
+        self, model: Any, optimizer: Any, extra: Any, *, rng: bool, trusted: bool
+    ) -> tuple[Any, Any]:
         from .formats import prepare_model, prepare_training
 
         nothing_given = model is None and optimizer is None and extra is None
         wants_training = nothing_given or optimizer is not None or extra is not None or rng
         record = self._located()
-        if not record.model_state_path and (model is not None or nothing_given):
+        wants_model = model is not None or (nothing_given and bool(record.model_state_path))
+        if not record.model_state_path and (
+            wants_model or (nothing_given and not record.optimizer_state_path)
+        ):
             raise NotFound("state", f"of checkpoint {self.id}{self._why_no_state()}")
         if (optimizer is not None or extra is not None) and not record.optimizer_state_path:
             raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._why_no_state()}")
         restore_training = restore_model = None
         with ExitStack() as opened:
             model_source = training_source = None
-            if model is not None or nothing_given:
+            if wants_model:
                 model_source = self._verified("model", opened)
             if wants_training and record.optimizer_state_path:
                 training_source = self._verified("optimizer", opened)
@@ -191,12 +204,23 @@ class Checkpoint:
             self.optimizer, self.extra = restore_training.finish()
         return self.model, self.optimizer
 
-    def resume_into(self, model: Any, optimizer: Any, extra: Any) -> None:
-        """Restore what is given, and the random number generators: a training goes on as if it had not stopped."""
-        record = self._record
-        rng = bool(record.optimizer_state_path)
+    def resume_into(
+        self, model: Any, optimizer: Any, extra: Any, *, in_place: bool = True, trusted: bool = False
+    ) -> None:
+        """Restore what is given, and the random number generators: a training goes on as if it had not stopped.
+
+        Raises
+        ------
+        TypeError
+            With ``in_place``, if something that is given cannot be set in place; nothing has changed then.
+        """
+        from .formats import explain_immutable
+
+        if in_place and (reason := explain_immutable(model, optimizer, extra)):
+            raise TypeError(reason)
+        rng = bool(self._record.optimizer_state_path)
         if model is not None or optimizer is not None or extra is not None or rng:
-            self.restore(model, optimizer, extra, rng=rng)
+            self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
 
     def _why_no_state(self) -> str:
         if self._record.pruned_at is not None:
@@ -260,6 +284,14 @@ class CheckpointList(list[Checkpoint]):
                 record.metrics.get(name) if isinstance(record.metrics, dict) else None for record in ordered
             ]
         return columns
+
+
+def warn_of_immutable(model: Any, optimizer: Any, extra: Any) -> None:
+    """Warn if a later :meth:`Checkpoint.resume_into` would refuse what is given."""
+    from .formats import explain_immutable
+
+    if reason := explain_immutable(model, optimizer, extra):
+        warn(f"there is nothing to resume yet, but resume() will fail once there is: {reason}")
 
 
 def _names(record: NotebookCheckpoint) -> list[str]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -463,6 +463,8 @@ class Session:
         run: str | None,
         key: str | int | None,
         checkpoint: str | Checkpoint | None,
+        in_place: bool,
+        trusted: bool,
     ) -> Checkpoint | None:
         """Go on where an unfinished run stopped."""
         if run is not None and checkpoint is not None:
@@ -488,7 +490,15 @@ class Session:
                     )
                     return None
                 else:
-                    return self._resumed(found, identity, model, optimizer, extra)
+                    if found is None:
+                        return None
+                    return self._resumed(
+                        found,
+                        identity,
+                        lambda resumed: resumed.resume_into(
+                            model, optimizer, extra, in_place=in_place, trusted=trusted
+                        ),
+                    )
             try:
                 (alive if self._is_renewed(waits_for) else ended).add(waits_for.run.id)
             except StoreError:
@@ -540,19 +550,12 @@ class Session:
         return found
 
     def _resumed(
-        self,
-        found: NotebookCheckpoint | None,
-        identity: RunIdentity,
-        model: Any,
-        optimizer: Any,
-        extra: Any,
-    ) -> Checkpoint | None:
+        self, found: NotebookCheckpoint, identity: RunIdentity, restore: Callable[[Checkpoint], None]
+    ) -> Checkpoint:
         """Restore a checkpoint, and begin the run that goes on from it."""
-        if found is None:
-            return None
         resumed = Checkpoint(found, self._tracking.states)
         try:
-            resumed.resume_into(model, optimizer, extra)
+            restore(resumed)
         except InvalidData as error:
             raise InvalidData(
                 error.path, f"{error.reason}. To train anew instead, run this once without resume()"

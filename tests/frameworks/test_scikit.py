@@ -5,18 +5,37 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from written import written
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt, StateError
@@ -26,9 +45,14 @@ from jupyter_axon_notebooks.training.formats import (
     restore_model,
     restore_training,
 )
+from jupyter_axon_notebooks.training.signing import KEY_FILE
 
 X, Y = load_digits(return_X_y=True)
 X, Y = X[:200] / 16, Y[:200]
+
+
+def doubled(values: Any) -> Any:
+    return values * 2
 
 
 class Mine(BaseEstimator):
@@ -41,49 +65,203 @@ class Mine(BaseEstimator):
         self.mean_ = np.mean(x, axis=0) * self.scale
         return self
 
+    def transform(self, x: Any) -> Any:
+        return x - self.mean_
 
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        LogisticRegression(max_iter=300),
-        make_pipeline(StandardScaler(), SGDClassifier(random_state=0)),
-        RandomForestClassifier(5, random_state=0),
-        HistGradientBoostingClassifier(max_iter=3),
-        MLPClassifier((8,), max_iter=3, random_state=0),
-    ],
-    ids=lambda estimator: type(estimator).__name__,
-)
+    def predict(self, x: Any) -> Any:
+        return self.transform(x)
+
+
+ESTIMATORS: dict[str, Callable[[], Any]] = {
+    "LogisticRegression": lambda: LogisticRegression(max_iter=300),
+    "SGDClassifier in a pipeline": lambda: make_pipeline(StandardScaler(), SGDClassifier(random_state=0)),
+    "RandomForestClassifier": lambda: RandomForestClassifier(5, random_state=0),
+    "ExtraTreesClassifier": lambda: ExtraTreesClassifier(5, random_state=0),
+    "HistGradientBoostingClassifier": lambda: HistGradientBoostingClassifier(max_iter=3),
+    "GradientBoostingClassifier": lambda: GradientBoostingClassifier(n_estimators=2, random_state=0),
+    "AdaBoostClassifier": lambda: AdaBoostClassifier(n_estimators=3, random_state=0),
+    "MLPClassifier": lambda: MLPClassifier((8,), max_iter=3, random_state=0),
+    "GridSearchCV": lambda: GridSearchCV(SGDClassifier(random_state=0), {"alpha": [1e-4, 1e-2]}, cv=2),
+    "RandomizedSearchCV of a forest": lambda: RandomizedSearchCV(
+        RandomForestClassifier(3, random_state=0),
+        {"max_depth": [2, 3, 4]},
+        n_iter=2,
+        cv=2,
+        random_state=0,
+    ),
+    "GridSearchCV of a pipeline": lambda: GridSearchCV(
+        make_pipeline(StandardScaler(), MLPClassifier((4,), max_iter=2, random_state=0)),
+        {"mlpclassifier__alpha": [1e-4, 1e-2]},
+        cv=2,
+    ),
+    "VotingClassifier": lambda: VotingClassifier(
+        [("forest", RandomForestClassifier(3, random_state=0)), ("nearest", KNeighborsClassifier())]
+    ),
+    "StackingClassifier": lambda: StackingClassifier(
+        [("tree", DecisionTreeClassifier(random_state=0))], LogisticRegression(max_iter=300), cv=2
+    ),
+    "CalibratedClassifierCV": lambda: CalibratedClassifierCV(GaussianNB(), cv=2),
+    "ColumnTransformer": lambda: make_pipeline(
+        ColumnTransformer([("scale", StandardScaler(), [0, 1, 2])], remainder="passthrough"), SVC()
+    ),
+    "GaussianProcessClassifier": lambda: GaussianProcessClassifier(random_state=0),
+    "FunctionTransformer": lambda: make_pipeline(FunctionTransformer(np.log1p), GaussianNB()),
+    "a function of this notebook": lambda: make_pipeline(FunctionTransformer(doubled), GaussianNB()),
+    "an estimator of this notebook": lambda: make_pipeline(Mine(2.0), GaussianNB()),
+    "IsolationForest": lambda: IsolationForest(n_estimators=3, random_state=0),
+    "MLPRegressor": lambda: MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0),
+    "KMeans": lambda: KMeans(3, n_init=1, random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_an_estimator_predicts_what_it_did(estimator: Any, tmp_path: Path) -> None:
-    estimator.fit(X, Y)
-    encoded = encode_model(estimator)
-    assert encoded.format == "skops"
-    path = written(encoded, tmp_path)
-    back = restore_model(path, None, trusted=True)
+def test_an_estimator_is_resumed_without_a_flag(
+    name: str, axon: Any, resumed_from: Callable[..., Any]
+) -> None:
+    estimator = ESTIMATORS[name]().fit(X[:120], Y[:120])
+    axon.checkpoint(estimator, epoch=0)
+    fresh = ESTIMATORS[name]()
+    assert resumed_from(fresh).model is fresh
+    assert np.array_equal(fresh.predict(X), estimator.predict(X))
+    back, _ = axon.latest().restore()
     assert type(back) is type(estimator)
     assert np.array_equal(back.predict(X), estimator.predict(X))
-    fresh = type(estimator)(estimator.steps) if hasattr(estimator, "steps") else type(estimator)()
-    assert restore_model(path, fresh, trusted=True) is fresh
-    assert np.array_equal(fresh.predict(X), estimator.predict(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_training_in_steps_goes_on_to_the_same_weights(axon: Any, resumed_from: Callable[..., Any]) -> None:
+    def step(model: Any) -> Any:
+        return model.partial_fit(X, Y, classes=np.arange(10))
+
+    model, fresh = MLPClassifier((8,), random_state=0), MLPClassifier((8,), random_state=5)
+    step(model)
+    axon.checkpoint(model, epoch=0)
+    for _ in range(3):
+        step(model)
+    resumed_from(fresh)
+    for _ in range(3):
+        step(fresh)
+    assert all(map(np.array_equal, fresh.coefs_, model.coefs_))
+
+
+def test_a_forest_grows_on(axon: Any, resumed_from: Callable[..., Any]) -> None:
+    forest, fresh = (RandomForestClassifier(3, warm_start=True, random_state=0) for _ in range(2))
+    axon.checkpoint(forest.fit(X, Y), epoch=0)
+    resumed_from(fresh)
+    for one in (forest, fresh):
+        one.set_params(n_estimators=6).fit(X, Y)
+    assert np.array_equal(fresh.predict_proba(X), forest.predict_proba(X))
+
+
+# Whose files are trusted
+
+
+def test_the_key_is_private_and_stays_the_same(data_folder: Path, tmp_path: Path) -> None:
+    first = written(encode_model(Mine().fit(X)), tmp_path, "first")
+    key = data_folder / "axon_notebooks" / KEY_FILE
+    before = key.read_bytes()
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert len(before) == 32
+    written(encode_model(Mine().fit(X)), tmp_path, "second")
+    assert key.read_bytes() == before
+    restore_model(first, None)
+
+
+@pytest.mark.parametrize("lost", ["gone", "another", "readable by others", "cut short", "a link", "a folder"])
+def test_a_file_is_not_trusted_without_the_users_own_key(
+    lost: str, data_folder: Path, tmp_path: Path
+) -> None:
+    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    key = data_folder / "axon_notebooks" / KEY_FILE
+    octets = key.read_bytes()
+    if lost == "readable by others":
+        key.chmod(0o640)
+    else:
+        key.unlink()
+    if lost == "another":
+        encode_model(Mine())
+    elif lost == "cut short":
+        key.write_bytes(octets[:-1])
+        key.chmod(0o600)
+    elif lost == "a link":
+        (tmp_path / "key").write_bytes(octets)
+        (tmp_path / "key").chmod(0o600)
+        key.symlink_to(tmp_path / "key")
+    elif lost == "a folder":
+        key.mkdir()
+    with pytest.raises(InvalidData, match=r"test_scikit\.Mine, and it was not written by this user"):
+        restore_model(path, Mine())
+    fresh = Mine()
+    restore_model(path, fresh, trusted=True)
+    assert np.array_equal(fresh.mean_, X.mean(0) * 2)
+
+
+def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
+    """Not even with a signature from another file of the user can a file be made up."""
+    signed = Path(written(encode_model(Mine().fit(X)), tmp_path)).read_bytes()
+    forged = zipped(schema_json=json.dumps(OS_SYSTEM))
+    path = tmp_path / "forged.skops"
+    for content in (
+        forged,
+        forged[:-2] + signed[-38:],
+        forged + signed,
+        signed[:-60] + forged + signed[-38:],
+        signed[:-1] + bytes([signed[-1] ^ 1]),
+        signed[:40] + bytes([signed[40] ^ 1]) + signed[41:],
+    ):
+        path.write_bytes(content)
+        with pytest.raises((InvalidData, StateCorrupt)):
+            restore_model(str(path), None)
+
+
+def test_a_training_goes_on_where_no_key_can_be_kept(data_folder: Path, tmp_path: Path) -> None:
+    data_folder.write_text("a file where the folder should be")
+    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    with pytest.raises(InvalidData, match="trusted=True"):
+        restore_model(path, None)
+    assert restore_model(path, None, trusted=True).scale == 2
+
+
+def test_resume_takes_trust_too(axon: Any, resumed_from: Callable[..., Any], data_folder: Path) -> None:
+    axon.checkpoint(Mine(2.0).fit(X), epoch=0)
+    (data_folder / "axon_notebooks" / KEY_FILE).unlink()
+    fresh = Mine()
+    with pytest.raises(InvalidData, match="trusted=True"):
+        resumed_from(fresh)
+    resumed_from(fresh, trusted=True)
+    assert fresh.scale == 2
+
+
+def test_a_signed_file_is_read_by_skops_itself(tmp_path: Path) -> None:
+    import skops.io
+
+    path = written(encode_model(LogisticRegression(max_iter=300).fit(X, Y)), tmp_path)
+    assert np.array_equal(
+        skops.io.load(path).predict(X), LogisticRegression(max_iter=300).fit(X, Y).predict(X)
+    )
+
+
+def test_an_estimator_stays_what_it_is_when_the_cell_of_its_class_has_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, estimator = written(encode_model(Mine(2.0).fit(X)), tmp_path), Mine()
+    monkeypatch.setattr(f"{__name__}.Mine", type("Mine", (BaseEstimator,), dict(vars(Mine))))
+    assert restore_model(path, estimator) is estimator
+    assert estimator.scale == 2
+
+
+def test_a_class_that_is_not_defined_yet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    monkeypatch.delattr(f"{__name__}.Mine")
+    with pytest.raises(InvalidData, match=r"test_scikit\.Mine .*define it first"):
+        restore_model(path, None)
 
 
 def test_what_skops_vouches_for_needs_no_trust(tmp_path: Path) -> None:
     estimator = LogisticRegression(max_iter=300).fit(X, Y > 4)
     back = restore_model(written(encode_model(estimator), tmp_path), None)
     assert back.coef_.tobytes() == estimator.coef_.tobytes()
-
-
-def test_other_types_are_refused_by_name_unless_trusted(tmp_path: Path) -> None:
-    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
-    fresh = Mine()
-    with pytest.raises(
-        InvalidData, match=r"known to be harmless: test_scikit\.Mine\. .*trusted=True"
-    ) as refused:
-        restore_model(path, fresh)
-    assert refused.value.path == "trusted"
-    assert not hasattr(fresh, "mean_")
-    restore_model(path, fresh, trusted=True)
-    assert np.array_equal(fresh.mean_, X.mean(0) * 2)
 
 
 def test_an_estimator_of_another_class_is_refused_and_unchanged(tmp_path: Path) -> None:

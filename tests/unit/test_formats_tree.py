@@ -23,6 +23,7 @@ from jupyter_axon_notebooks.training.formats import (
     restore_model,
     restore_training,
 )
+from jupyter_axon_notebooks.training.formats.tree import Writer
 
 
 class Moments(NamedTuple):
@@ -293,6 +294,71 @@ def test_a_tree_of_arrays_that_nobody_can_write_comes_back_anew_with_its_structu
     again = restore_model(written(encode_model({"a": np.ones(2)}), tmp_path), {"a": read_only})
     assert again["a"].tolist() == [1, 1]
     assert read_only.tolist() == [0, 0]
+
+
+class Counted(NamedTuple):
+    count: Any
+
+    @classmethod
+    def outer(cls) -> Any:
+        class Inner(NamedTuple):
+            count: Any
+
+        return Inner(5)
+
+
+class Alarming(collections.namedtuple("Alarming", "count")):
+    def __new__(cls, count: Any) -> Any:
+        if count == 5:
+            raise AssertionError("code of the class has run")
+        return super().__new__(cls, count)
+
+
+def test_named_tuples_are_of_their_class_where_that_is_defined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"a": Moments(np.ones(2), [Counted(5)]), "local": Counted.outer()}
+    back = there_and_back(value, tmp_path)
+    assert (type(back["a"]), type(back["a"].mean[0]), type(back["local"])) == (Moments, Counted, tuple)
+    back["a"].count[0] = 3  # in memory of its own
+    path = written(encode_training(None, value, rng=False), tmp_path)
+    monkeypatch.delattr(f"{__name__}.Moments")
+    assert type(restore_training(path, None, None, rng=False).extra["a"]) is tuple
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        None,
+        "os.system",
+        ["os", "system"],
+        ["os", "stat_result"],
+        ["time", "struct_time"],
+        ["builtins", "tuple"],
+        ["builtins", "list"],
+        [__name__, "Moments"],
+        [__name__, "Counted.outer"],
+        [__name__, "there_and_back.__class__"],
+        ["", ""],
+        [1, 2],
+        {"a": 1},
+    ],
+)
+def test_a_file_makes_no_other_types_by_a_name(of: Any, tmp_path: Path) -> None:
+    tree = {"optimizer": None, "extra": {"$": "namedtuple", "of": of, "items": [5]}, "rng": None}
+    path = written(Writer().file(tree, None), tmp_path)
+    back = restore_training(path, None, None, rng=False).extra
+    assert type(back) is tuple
+    assert back == (5,)
+
+
+def test_no_code_of_a_named_tuple_runs(tmp_path: Path) -> None:
+    tree = {
+        "optimizer": None,
+        "extra": {"$": "namedtuple", "of": [__name__, "Alarming"], "items": [5]},
+        "rng": None,
+    }
+    assert restore_training(written(Writer().file(tree, None), tmp_path), None, None, rng=False).extra == (5,)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ too; scikit-learn estimators by skops. Nothing is ever pickled, and no framework
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from . import modules, pytree, scikit
 from .arrays import type_name
-from .template import Prepared
+from .template import Prepared, list_immutable
 from .tensorfile import Source, reading
 from .training import Restored, encode_training, prepare_training
 
@@ -30,6 +32,8 @@ __all__ = [
     "Source",
     "encode_model",
     "encode_training",
+    "explain_immutable",
+    "outside_inference",
     "prepare_model",
     "prepare_training",
     "restore_model",
@@ -73,6 +77,8 @@ class Format(Protocol):
 
 #: The first that recognises a model keeps it.
 _FORMATS: Final[tuple[Format, ...]] = (modules, scikit, pytree)
+#: Places that a message names.
+_MOST_LISTED: Final = 4
 
 
 def encode_model(model: Any) -> Encoded:
@@ -94,12 +100,12 @@ def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -
     Parameters
     ----------
     trusted : bool
-        Whether to make whatever a skops file asks for. Only of use for scikit-learn.
+        Whether to make whatever a skops file asks for, also if this user did not write it. Only of use for scikit-learn.
 
     Raises
     ------
     InvalidData
-        If the two do not fit, or skops does not trust what is in it.
+        If the two do not fit, or it is another's and skops does not trust what is in it.
     TypeError
         If it is no model that can be kept.
     StateCorrupt, StateError
@@ -116,19 +122,53 @@ def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any
 
     Raises as it does, and :class:`NotFound` if there is none; then nothing has changed but objects that were set before one that refused its state.
     """
-    with reading(path) as source:
-        restore = prepare_model(source, model, trusted=trusted)
-    return restore()
+    with outside_inference():
+        with reading(path) as source:
+            restore = prepare_model(source, model, trusted=trusted)
+        return restore()
 
 
 def restore_training(
     path: str, optimizer: Any | None, extra: Any | None, *, rng: bool, trusted: bool = False
 ) -> Restored:
     """Do what :func:`prepare_training` prepares, at once, with the file at ``path``; raises as :func:`restore_model` does."""
-    with reading(path) as source:
-        restore = prepare_training(source, optimizer, extra, rng=rng, trusted=trusted)
-    restored: Restored = restore()
-    return restored
+    with outside_inference():
+        with reading(path) as source:
+            restore = prepare_training(source, optimizer, extra, rng=rng, trusted=trusted)
+        restored: Restored = restore()
+        return restored
+
+
+def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:
+    """Say what of a training cannot be set in place, such as a tuple of JAX arrays, and what to do; None if all can be."""
+    given = {"model": model, "optimizer": optimizer, "extra": extra}
+    found = [
+        place
+        for name, template in given.items()
+        if name != "model" or pytree.recognises(template)
+        for place in list_immutable(template, name)
+    ]
+    if not found:
+        return None
+    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+    names = [name for name, template in given.items() if template is not None]
+    variables = {"model": "params", "optimizer": "opt_state", "extra": "extra"}
+    return (
+        f"{', '.join(found[:_MOST_LISTED])}{more} cannot be set in place: arrays of JAX, tuples, numbers and texts do not change. "
+        "Give in_place=False and take what is restored: if resumed: "
+        f"{', '.join(variables[name] for name in names)} = {', '.join(f'resumed.{name}' for name in names)}"
+    )
+
+
+@contextlib.contextmanager
+def outside_inference() -> Iterator[None]:
+    """Leave PyTorch's inference mode meanwhile: tensors that are made in it cannot be trained on after it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _format_of(model: Any) -> Format:

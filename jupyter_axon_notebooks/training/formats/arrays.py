@@ -189,7 +189,7 @@ def read_tensor(file: OpenedFile, entry: Entry, note: str | None) -> Any:
         raise TypeError(f"this version of PyTorch has no type {name}")
     shape = _shape_of(entry, note, name, dtype.itemsize)
     if entry.stop == entry.start:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     octets = torch.frombuffer(
         file.memory, dtype=torch.uint8, count=entry.stop - entry.start, offset=entry.start
     )
@@ -245,6 +245,14 @@ def overwrite(array: Any, by: Any) -> None:
             array.copy_(by)
     else:
         array[...] = by
+
+
+def as_kind_of(template: Any, array: Any) -> Any:
+    """Return a NumPy array as one of JAX, on the devices of ``template``, where that is one; anything else as it is."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(template, jax.Array):
+        return array
+    return jax.device_put(array, template.sharding)
 
 
 def kind_text(array: Any) -> str:

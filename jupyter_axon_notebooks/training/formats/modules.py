@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import arrays, pytorch, stateful
+from . import arrays, stateful
 from .pytree import prepare
 from .tensorfile import TensorFile
 from .tree import Writer
@@ -21,7 +21,10 @@ def recognises(model: Any) -> bool:
 
 def encode(model: Any) -> TensorFile:
     """The file of ``model``."""
-    state = pytorch.state_of(model)
+    try:
+        state = stateful.whole_state_of(model)
+    except TypeError as error:
+        raise TypeError(f"model: {error}") from None
     # Tensors first, so that none within another value takes a name that is theirs.
     ordered = sorted(state.items(), key=lambda item: not arrays.is_tensor(item[1]))
     writer = Writer()

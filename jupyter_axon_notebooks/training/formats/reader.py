@@ -6,6 +6,7 @@ import collections
 import struct
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from . import arrays
@@ -170,6 +171,19 @@ def _deque(reader: _Reader, found: dict[str, Any], depth: int) -> collections.de
     return collections.deque(reader.items(found, depth), found["longest"])
 
 
+def _namedtuple(items: list[Any], of: Any) -> tuple[Any, ...]:
+    """Return a tuple of the class that is defined under that name already, else a plain one; no code of the class runs."""
+    found: Any = None
+    if isinstance(of, list) and len(of) == 2 and all(isinstance(name, str) for name in of):
+        found = sys.modules.get(of[0])
+        for name in of[1].split("."):
+            found = vars(found).get(name) if isinstance(found, (type, ModuleType)) else None
+    is_fitting = isinstance(found, type) and issubclass(found, tuple) and "_fields" in vars(found)
+    if is_fitting and len(found._fields) == len(items):
+        return tuple.__new__(found, items)
+    return tuple(items)
+
+
 def _defaultdict(reader: _Reader, found: dict[str, Any], depth: int) -> Any:
     factories = {name: factory for factory, name in FACTORIES.items()}
     return collections.defaultdict(factories[found["of"]], reader.pairs(found, depth))
@@ -182,8 +196,7 @@ _KINDS: Final[dict[str, Callable[[_Reader, dict[str, Any], int], Any]]] = {
     "bytes": lambda _reader, found, _depth: bytes.fromhex(_text(found["value"])),
     "bytearray": lambda _reader, found, _depth: bytearray.fromhex(_text(found["value"])),
     "tuple": lambda reader, found, depth: tuple(reader.items(found, depth)),
-    # Without a template of its class it is a plain tuple.
-    "namedtuple": lambda reader, found, depth: tuple(reader.items(found, depth)),
+    "namedtuple": lambda reader, found, depth: _namedtuple(reader.items(found, depth), found.get("of")),
     "set": lambda reader, found, depth: set(reader.items(found, depth)),
     "frozenset": lambda reader, found, depth: frozenset(reader.items(found, depth)),
     "deque": _deque,

@@ -10,7 +10,7 @@ from ...errors import StateCorrupt
 
 
 def rng_states() -> dict[str, Any]:
-    """The states of those generators that are in use: Python's, NumPy's, PyTorch's, and that of each CUDA device."""
+    """The states of those generators that are in use: Python's, NumPy's, PyTorch's, and those of CUDA devices and of Apple's MPS."""
     states: dict[str, Any] = {"python": random.getstate()}
     if numpy := sys.modules.get("numpy"):
         states["numpy"] = numpy.random.get_state(legacy=False)
@@ -18,6 +18,8 @@ def rng_states() -> dict[str, Any]:
         states["torch"] = torch.get_rng_state()
         if torch.cuda.is_initialized():
             states["cuda"] = torch.cuda.get_rng_state_all()
+        if _has_mps(torch):
+            states["mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -39,9 +41,9 @@ def check_rng_states(path: str, states: Any) -> None:
         if torch := sys.modules.get("torch"):
             if "torch" in states:
                 torch.Generator().set_state(states["torch"])
-            for state in states.get("cuda", ()):
+            for state in (*states.get("cuda", ()), *([states["mps"]] if "mps" in states else [])):
                 if state.dtype != torch.uint8 or state.dim() != 1:
-                    raise TypeError("not the state of a CUDA device")
+                    raise TypeError("not the state of a device")
     except Exception as error:
         raise StateCorrupt(
             f"{path} cannot be restored: its random generators have no such state: {error}"
@@ -60,6 +62,12 @@ def set_rng_states(states: dict[str, Any]) -> None:
         if "cuda" in states and torch.cuda.is_available():
             for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
                 torch.cuda.set_rng_state(state, device)
+        if "mps" in states and _has_mps(torch):
+            torch.mps.set_rng_state(states["mps"])
+
+
+def _has_mps(torch: Any) -> bool:
+    return hasattr(torch, "mps") and bool(torch.backends.mps.is_available())
 
 
 def _numpy_like_now(numpy: Any) -> Any:

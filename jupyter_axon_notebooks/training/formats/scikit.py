@@ -1,4 +1,8 @@
-"""scikit-learn estimators, by skops: no pickle, and no type is made that nobody vouches for."""
+"""scikit-learn estimators, by skops: no pickle, and no type is made that nobody vouches for.
+
+skops itself vouches for the types that it has checked. Of the others, those are made that are in a file with the signature of this
+user (see :mod:`..signing`), and with ``trusted`` all. The signature is in the comment of the zip file that skops writes.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any, ClassVar, Final
 
 from ...errors import InvalidData, StateError
 from ...states.folders import explained
+from .. import signing
 from .arrays import type_name
 from .template import Prepared
 from .tensorfile import Source, corrupt
@@ -18,6 +23,8 @@ NAMES = "scikit-learn estimators"
 #: The first release of skops without a known way around the types that are trusted.
 _OLDEST: Final = (0, 13)
 _INSTALL: Final = "pip install 'skops>=0.13'"
+#: What the comment of a signed file begins with; the signature follows.
+_COMMENT: Final = b"axon"
 
 
 class SkopsFile:
@@ -62,7 +69,7 @@ def encode(model: Any) -> SkopsFile:
             f"model: skops cannot keep this {type_name(model)}: {lost[0]} is a function or class that has no name "
             "of its own in a module; define it at the top level"
         )
-    return SkopsFile(content)
+    return SkopsFile(_signed(content))
 
 
 def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
@@ -71,7 +78,7 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     Raises
     ------
     InvalidData
-        If it has types that skops does not trust, or is of another class.
+        If it has types that skops does not trust and is not signed, if those are not defined here, or if it is of another class.
     StateCorrupt
         If the file is none that skops can read.
     StateError
@@ -82,23 +89,30 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     with explained("read", os.path.dirname(path)):
         file.seek(0)
         content = file.read()
+    content, is_own = _opened(content)
     try:
         untrusted = skops.get_untrusted_types(data=content)
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
-    if untrusted and not trusted:
+    if untrusted and not (trusted or is_own):
         raise InvalidData(
             "trusted",
-            f"{path} has types that are not known to be harmless: {', '.join(untrusted)}. "
-            "Restore it with trusted=True if you trust whoever wrote it",
+            f"{path} has types that are not known to be harmless: {', '.join(untrusted)}, and it was not written by this user "
+            "with this data folder. Restore it with trusted=True if you trust whoever wrote it",
+        )
+    if lost := [name for name in untrusted if not _is_found(name)]:
+        raise InvalidData(
+            "model", f"has {lost[0]} in the checkpoint, which is not defined here; define it first"
         )
     try:
         stored = skops.loads(content, trusted=untrusted)
+    except ModuleNotFoundError as error:
+        raise InvalidData("model", f"needs the module {error.name}, which cannot be imported here") from error
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
     if model is None:
         return Prepared(lambda: None, lambda: stored)
-    if type(stored) is not type(model):
+    if type_name(stored) != type_name(model):  # a notebook's class is another one when its cell has run again
         raise InvalidData("model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}")
 
     def step() -> Any:
@@ -115,6 +129,25 @@ def is_skops(source: Source) -> bool:
     with explained("read", os.path.dirname(path)):
         file.seek(0)
         return file.read(4) in (b"PK\3\4", b"PK\5\6")
+
+
+def _signed(content: bytes) -> bytes:
+    """Return a zip file with its signature as its comment."""
+    signature = signing.sign(content)
+    if signature is None or content[-2:] != b"\0\0":
+        return content
+    comment = _COMMENT + signature
+    return content[:-2] + len(comment).to_bytes(2, "little") + comment
+
+
+def _opened(content: bytes) -> tuple[bytes, bool]:
+    """Return a zip file as it was before it was signed, and whether this user signed it."""
+    size = len(_COMMENT) + signing.SIZE
+    rest, comment = content[:-size], content[-size:]
+    if not comment.startswith(_COMMENT) or rest[-2:] != size.to_bytes(2, "little"):
+        return content, False
+    plain = rest[:-2] + b"\0\0"
+    return plain, signing.is_signed(plain, comment[len(_COMMENT) :])
 
 
 def _is_found(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from . import pytorch
@@ -26,7 +26,75 @@ def is_stateful(value: Any) -> bool:
 
 def is_known(value: Any) -> bool:
     """Whether :func:`misfits` tells all that may be wrong with a state of ``value``; others may yet refuse it."""
-    return is_module(value) or _is_a(value, "torch.optim", "Optimizer") or not _is_object(value)
+    value = unwrapped(value)
+    return is_module(value) or _loads_as_pytorch_does(value) or not _is_object(value)
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the object whose state ``value`` gives as its own, as accelerate's optimizer does; else ``value`` itself.
+
+    A state is stored as one of that object, so that it can be restored with the wrapper and without it.
+    """
+    passed: list[Any] = []
+    while value is not None and _can_step(value) and all(value is not other for other in passed):
+        passed.append(value)
+        groups = getattr(value, "param_groups", None)
+        parts = [
+            part
+            for part in getattr(value, "__dict__", {}).values()
+            if _can_step(part) and getattr(part, "param_groups", None) is groups
+        ]
+        try:
+            state = value.state_dict() if parts else None
+            value = next((part for part in parts if state and _is_same(state, part.state_dict())), None)
+        except Exception:  # noqa: BLE001 - it is told where the state itself is asked for
+            break
+    return passed[-1] if passed else value
+
+
+def parts_of(state: Any) -> list[Any]:
+    """Return the objects with a state of their own that are in ``state``."""
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def look(value: Any) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if is_stateful(value):
+            found.append(value)
+        elif isinstance(value, (Mapping, list, tuple)):
+            for item in value.values() if isinstance(value, Mapping) else value:
+                look(item)
+
+    look(state)
+    return found
+
+
+def whole_state_of(value: Any) -> Any:
+    """Return the state of ``value``, in which other objects, such as a scheduler in a scheduler, are the ones that it uses.
+
+    Raises
+    ------
+    TypeError
+        If it has other objects in it and they cannot be set back where they are.
+    """
+    state = state_of(value)
+    if not (parts := parts_of(state)):
+        return state
+    reason = None
+    if is_module(value):
+        reason = "which a module would get back as its state alone"
+    elif _is_a(value, "torch.optim", "Optimizer"):
+        reason = "which PyTorch's optimizers do not take back"
+    elif [id(part) for part in parts] != [id(part) for part in parts_of(state_of(value))]:
+        reason = "and gives a copy of it each time, so that the one in use would not be restored"
+    if reason is not None:
+        raise TypeError(
+            f"the state_dict() of this {type_name(value)} has a {type_name(parts[0])} in it, {reason}. "
+            "Have it give the state_dict() of that, and load_state_dict() hand it on"
+        )
+    return state
 
 
 def state_of(value: Any) -> Any:
@@ -34,7 +102,7 @@ def state_of(value: Any) -> Any:
     if is_module(value):
         return pytorch.state_of(value)
     if _is_object(value):
-        return value.state_dict()
+        return unwrapped(value).state_dict()
     if isinstance(value, random.Random):
         return value.getstate()
     if hasattr(value, "bit_generator"):
@@ -44,6 +112,7 @@ def state_of(value: Any) -> Any:
 
 def misfits(value: Any, state: Any) -> list[str]:
     """Why ``value`` cannot be set to ``state``, as far as that shows without trying."""
+    value = unwrapped(value)
     if _is_a(value, "torch.optim", "Optimizer"):
         return _optimizer_misfits(value, state)
     if is_module(value):
@@ -63,6 +132,7 @@ def set_state(value: Any, state: Any, own_memory: Callable[[Any], Any]) -> None:
     ``own_memory`` makes of a part of it one that ``value`` may keep: a module copies most of what it is given, others
     hold on to all of it.
     """
+    value = unwrapped(value)
     if is_module(value):
         pytorch.load(value, state, own_memory)
     elif _is_a(value, "torch.optim", "Optimizer"):
@@ -84,7 +154,13 @@ def _set_generator(value: Any, state: Any) -> None:
 
 def kind_of(value: Any) -> str:
     """What a state is stored as one of. Modules are all of one kind: it is their tensors that must fit."""
-    return "torch.nn.Module" if is_module(value) else type_name(value)
+    return "torch.nn.Module" if is_module(value) else type_name(unwrapped(value))
+
+
+def is_kind(value: Any, kind: str) -> bool:
+    """Whether ``value`` can have a state that was stored as one of ``kind``; the module that defines a class may change."""
+    names = (kind_of(value), type_name(value))  # the second was stored for wrappers once
+    return kind.rpartition(".")[2] in [name.rpartition(".")[2] for name in names]
 
 
 def is_module(value: Any) -> bool:
@@ -122,11 +198,38 @@ def _twin(value: Any) -> Any:
     return type(value)(value.device)
 
 
+def _can_step(value: Any) -> bool:
+    """Whether ``value`` is an optimizer or a scheduler, rather than a data loader, whose state costs something to ask for."""
+    return not isinstance(value, type) and _is_object(value) and callable(getattr(value, "step", None))
+
+
+def _loads_as_pytorch_does(value: Any) -> bool:
+    return _is_a(value, "torch.optim", "Optimizer") and (
+        type(value).load_state_dict is sys.modules["torch.optim"].Optimizer.load_state_dict
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two states are of the same objects: equal in plain values, and with the very same tensors."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return isinstance(one, (bool, int, float, str)) and one == other
+
+
 def _optimizer_misfits(optimizer: Any, state: Any) -> list[str]:
-    """What PyTorch checks, before anything changes, and what it does not: shapes, and that all is there."""
+    """What PyTorch checks, before anything changes, and of its own optimizers the shapes, which it does not check.
+
+    Other optimizers may keep whatever they like for a parameter, such as one number for a layer.
+    """
     try:
         groups = [list(group["params"]) for group in state["param_groups"]]
-        kept = {key: dict(values) for key, values in state["state"].items()}
+        kept = dict(state["state"])
     except (TypeError, KeyError, AttributeError, ValueError):
         return ["the checkpoint has no state of an optimizer"]
     own = optimizer.param_groups
@@ -135,17 +238,23 @@ def _optimizer_misfits(optimizer: Any, state: Any) -> list[str]:
         return [
             f"expected {[len(group['params']) for group in own]} parameters in its groups, the checkpoint has {sizes}"
         ]
-    found = []
     places = [place for params in groups for place in params]
-    if unknown := [key for key in kept if key not in places]:
-        found.append(f"the checkpoint has the state of a parameter {unknown[0]!r} that no group has")
+    # Under other keys than numbers an optimizer keeps what belongs to no parameter.
+    if unknown := [key for key in kept if isinstance(key, int) and key not in places]:
+        return [f"the checkpoint has the state of a parameter {unknown[0]!r} that no group has"]
+    if not type(optimizer).__module__.startswith("torch.optim."):
+        return []
+    found = []
     parameters = [parameter for group in own for parameter in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
-        now = optimizer.state.get(parameter, {})
-        for name, value in kept.get(place, {}).items():
-            expected = getattr(parameter if name in _LIKE_PARAMETER else now.get(name), "shape", None)
-            if expected is not None and getattr(value, "shape", None) != expected:
-                found.append(f"{name} of parameter {place} should be of shape {tuple(expected)}")
+        values = kept.get(place, {})
+        if not isinstance(values, dict):
+            return ["the checkpoint has no state of an optimizer"]
+        found += [
+            f"{name} of parameter {place} should be of shape {tuple(parameter.shape)}"
+            for name in values
+            if name in _LIKE_PARAMETER and getattr(values[name], "shape", None) != parameter.shape
+        ]
     return found
 
 
@@ -156,12 +265,15 @@ def _set_optimizer(optimizer: Any, state: Any) -> None:
     for group, options in zip(optimizer.param_groups, before, strict=True):
         for name in options.keys() - group.keys():
             group[name] = options[name]
+    if not _loads_as_pytorch_does(optimizer):
+        return
     # PyTorch gives each tensor the type of its parameter, which loses digits where an optimizer keeps finer ones.
     places = [place for group in state["param_groups"] for place in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
-        taken = optimizer.state.get(parameter, {})
-        for name, value in state["state"].get(place, {}).items():
-            dtype = getattr(value, "dtype", None)
-            if dtype is not None and getattr(taken.get(name), "dtype", dtype) != dtype:
-                taken[name] = value.to(taken[name].device)
+        taken, values = optimizer.state.get(parameter), state["state"].get(place)
+        if isinstance(taken, dict) and isinstance(values, dict):
+            for name, value in values.items():
+                dtype = getattr(value, "dtype", None)
+                if dtype is not None and getattr(taken.get(name), "dtype", dtype) != dtype:
+                    taken[name] = value.to(taken[name].device)

@@ -37,6 +37,24 @@ class Prepared(NamedTuple):
         return self.finish()
 
 
+def list_immutable(template: Any, where: str) -> list[str]:
+    """List what in ``template`` can be restored only by another value in its place, because nothing can be changed in it.
+
+    Those are the arrays of JAX, read-only arrays, numbers and texts, by themselves or in tuples. In a dict or a list the entry
+    is replaced.
+    """
+    if template is None or stateful.is_stateful(template) or isinstance(template, (MutableMapping, list)):
+        return []
+    if isinstance(template, Mapping):
+        items = [(f"{where}[{key!r}]", item) for key, item in template.items()]
+    elif isinstance(template, tuple):
+        items = [(f"{where}[{at}]", item) for at, item in enumerate(template)]
+    else:
+        is_numbers = arrays.is_tensor(template) or arrays.is_array(template)
+        return [] if is_numbers and arrays.is_writable(template) else [where]
+    return [found for place, item in items for found in list_immutable(item, place)]
+
+
 class Plan:
     """What is to be done, and what speaks against it."""
 
@@ -110,22 +128,53 @@ class Plan:
         state = stored
         if isinstance(stored, State):
             state = stored.state
-            here, there = stateful.kind_of(template), stored.kind
-            if here.rpartition(".")[2] != there.rpartition(".")[2]:
-                self.refuse(f"{where} is a {here}, in the checkpoint a {there}")
+            if not stateful.is_kind(template, stored.kind):
+                self.refuse(f"{where} is a {stateful.kind_of(template)}, in the checkpoint a {stored.kind}")
                 return self.own(stored)
         for problem in stateful.misfits(template, state):
             self.refuse(f"{where}: {problem}")
-
-        if not stateful.is_known(template):
+        inner: list[Step] = []
+        if not stateful.is_module(template) and _has_parts(state):
+            try:
+                state = self._linked(state, stateful.whole_state_of(template), where, inner)
+            except TypeError as error:
+                self.refuse(f"{where}: {error}")
+        is_known = stateful.is_known(template)
+        if not is_known:
             self._willful.append((template, state, where))
-            return lambda: template
 
         def step() -> Any:
-            self._set(template, state)
+            if is_known:
+                self._set(template, state)
+            for set_part in inner:
+                set_part()
             return template
 
         return step
+
+    def _linked(self, stored: Any, own: Any, where: str, inner: list[Step]) -> Any:
+        """Replace the states of other objects in ``stored``, a part of an object's state, by those objects, and have them set.
+
+        A scheduler in a scheduler is such an object. ``own`` is the same part of the state that the object has now.
+        """
+        if isinstance(stored, State):
+            if not stateful.is_stateful(own):
+                self.refuse(f"{where} is a {type_name(own)}, in the checkpoint a {stored.kind}")
+                return stored
+            inner.append(self._stateful(own, stored, where))
+            return own
+        if isinstance(stored, dict):
+            known = own if isinstance(own, Mapping) else {}
+            for key, value in stored.items():
+                stored[key] = self._linked(value, known.get(key), f"{where}[{key!r}]", inner)
+        elif isinstance(stored, list) or _is_plain_tuple(stored):
+            there = own if isinstance(own, (list, tuple)) else ()
+            items = [
+                self._linked(value, there[at] if at < len(there) else None, f"{where}[{at}]", inner)
+                for at, value in enumerate(stored)
+            ]
+            return items if isinstance(stored, list) else tuple.__new__(type(stored), items)
+        return stored
 
     def _set(self, template: Any, state: Any) -> None:
         stateful.set_state(template, state, lambda part: owned(part, self._owned))
@@ -138,7 +187,8 @@ class Plan:
         elif (there := arrays.kind_text(stored)) != here:
             self.refuse(f"{where} is {here}, in the checkpoint {there}")
         if not arrays.is_writable(template):
-            return self.own(stored)
+            own = self.own(stored)
+            return lambda: arrays.as_kind_of(template, own())
 
         def step() -> Any:
             arrays.overwrite(template, stored)
@@ -209,6 +259,19 @@ class Plan:
         return self.own(stored)
 
 
+def _has_parts(stored: Any) -> bool:
+    """Whether states of other objects are in that of an object."""
+    if isinstance(stored, dict):
+        return any(map(_has_parts, stored.values()))
+    is_sequence = isinstance(stored, list) or _is_plain_tuple(stored)
+    return isinstance(stored, State) or (is_sequence and any(map(_has_parts, stored)))
+
+
+def _is_plain_tuple(stored: Any) -> bool:
+    """Whether a value that was read is a tuple, with names or without, of any values."""
+    return type(stored) is tuple or (isinstance(stored, tuple) and hasattr(stored, "_fields"))
+
+
 def _is_place(value: Any) -> bool:
     """Whether something is to be put into ``value`` itself."""
     is_container = isinstance(value, (Mapping, list, tuple))
@@ -229,8 +292,8 @@ def owned(stored: Any, made: dict[int, Any] | None = None) -> Any:
     elif isinstance(stored, (list, collections.deque)):
         for at, value in enumerate(stored):
             stored[at] = owned(value, made)
-    elif type(stored) is tuple:
-        return tuple(owned(value, made) for value in stored)
+    elif _is_plain_tuple(stored):
+        return tuple.__new__(type(stored), [owned(value, made) for value in stored])
     elif arrays.is_tensor(stored) or arrays.is_array(stored):
         if id(stored) not in made:
             # Both are kept: an id is that of one object only while the object lives.

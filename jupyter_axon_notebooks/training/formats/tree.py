@@ -103,14 +103,19 @@ class Writer:
             items = self._pairs(value, where, name)
             return {KIND: "defaultdict", "of": FACTORIES[value.default_factory], "items": items}
         if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return {KIND: "namedtuple", "items": self._items(value, where, name)}
+            of = [kind.__module__, kind.__qualname__]
+            return {KIND: "namedtuple", "of": of, "items": self._items(value, where, name)}
         if torch_kind := _torch_kind(value):
             return {
                 KIND: torch_kind,
                 "value": [*value] if torch_kind == "size" else arrays.torch_name(value),
             }
         if stateful.is_stateful(value):
-            state = self.value(stateful.state_of(value), where, name)
+            try:
+                whole = stateful.whole_state_of(value)
+            except TypeError as error:
+                raise TypeError(f"{where}: {error}") from None
+            state = self.value(whole, where, name)
             return {KIND: "state", "of": stateful.kind_of(value), "state": state}
         if isinstance(value, Mapping) and not isinstance(value, dict):
             return self._dict(dict(value), where, name)

@@ -1,0 +1,44 @@
+"""A data folder, and a notebook that trains, of each test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.training import api
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Jupyter's data folder, in which a key for signatures is made."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    for name in ("AXON_DATA_DIR", "AXON_STORE_URL", "AXON_STATES_ROOT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def axon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The API, as a process that has just begun to train a notebook meets it."""
+    file = tmp_path / "training.ipynb"
+    file.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    monkeypatch.setenv("AXON_NOTEBOOK", str(file))
+    monkeypatch.setenv("AXON_USER", "ada")
+    monkeypatch.setattr(api, "_session", None)
+    yield api
+    if api._session is not None:
+        api._session[1].close()
+
+
+@pytest.fixture
+def resumed_from(axon: Any) -> Callable[..., Any]:
+    """Resumes from the latest checkpoint, whatever became of its run."""
+
+    def resume(*given: Any, **named: Any) -> Any:
+        return axon.resume(*given, checkpoint=axon.latest(), **named)
+
+    return resume
