@@ -5,14 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..defaults import READ_TIMEOUT
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
-from ..metrics import direction, named_values, rankable, resolve
+from ..metrics import better_text, direction, rankable, rankable_metrics, resolve, suggestion
 from ..printable import printable
 from ..records import (
     NewCheckpoint,
@@ -33,7 +33,7 @@ from .environment import environment
 from .executed import current_execution, executed_cells
 from .given import metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
-from .notebook import known_record, record_of
+from .notebook import is_recorded, known_record, record_of
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import unfinished
@@ -54,6 +54,7 @@ class Session:
         self._place: place.Place | None = None
         self._run: Running | None = None
         self._noted: list[_Noted] = []
+        self._directions_told: set[str] = set()
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -104,6 +105,16 @@ class Session:
                 raise
             return found
 
+    def _existing_record(self, home: Home) -> NotebookSummary | None:
+        """Return the notebook's record as :meth:`_shown` does; None where there is none, and none is made."""
+        execution = current_execution()
+        if self._notebook is None or execution != self._looked_up_in:
+            self._notebook = None
+            found = self._where(execution)
+            if not is_recorded(home.repository, found, home.origin, self._settings.user_id):
+                return None
+        return self._shown(home)
+
     def _where(self, execution: Any) -> place.Place:
         """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
         if self._place is None or execution != self._looked_up_in:
@@ -132,9 +143,14 @@ class Session:
         """Save a point of the training; None in a process that is not the first of its group."""
         from .formats import encode_model, encode_training
 
-        epoch, step = whole_number(epoch, "epoch"), whole_number(step, "step")
+        epoch, step = whole_number(epoch, "epoch", warn), whole_number(step, "step", warn)
         new = NewCheckpoint(
-            id=new_id(), notebook_id="", epoch=0, step=0, metrics=metrics_of(metrics), tags=tags_of(tags)
+            id=new_id(),
+            notebook_id="",
+            epoch=0,
+            step=0,
+            metrics=metrics_of(metrics, warn),
+            tags=tags_of(tags),
         )
         if hasattr(model, "param_groups"):
             raise TypeError(
@@ -341,8 +357,10 @@ class Session:
         home = self._tracking.home()
         self._take_in(home)
         own_run_id = None if self._run is None else self._run.record.id
-        notebook_id = self._look_up(home).id
-        return unfinished(home, notebook_id, any=any, wants_state=wants_state, own_run_id=own_run_id)
+        notebook = self._existing_record(home)
+        if notebook is None:
+            return None
+        return unfinished(home, notebook.id, any=any, wants_state=wants_state, own_run_id=own_run_id)
 
     def _begin_from(self, parent: NotebookCheckpoint) -> None:
         """Begin a run that goes on from a checkpoint."""
@@ -372,33 +390,29 @@ class Session:
 
     def best(self, metric: str, mode: Literal["min", "max"] | None) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
-        mode = mode or direction(metric)
+        if mode not in (None, "min", "max"):
+            raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
+        known = mode or direction(metric)
         with self._lock:
             home, id = self._here()
-            if mode not in ("min", "max"):
-                latest = self._newest(home, id)
-                if latest is not None and metric not in named_values(latest.metrics):
-                    raise _NoMetric(metric, latest)
-                asked = (
-                    f"mode is {mode!r}"
-                    if mode
-                    else f"whether less or more {printable(metric)} is better is not known"
-                )
-                raise ValueError(f'{asked}; give mode="min" or mode="max"')
-            stored = None if home is None else home.repository.get_best_checkpoint(id, metric, mode == "min")
+            is_least = known == "min"
+            stored = None if home is None else home.repository.get_best_checkpoint(id, metric, is_least)
             found = [*self._held([] if stored is None else [stored]), *self._unrecorded()]
             ranked = [
-                (value if mode == "min" else -value, one.created_at, one)
+                (value if is_least else -value, one.created_at, one)
                 for one in found
                 if (value := rankable(resolve(one.record.metrics, metric))) is not None
             ]
             if not ranked:
-                raise _NoMetric(metric, self._newest(home, id))
+                names = set() if home is None else home.repository.metric_names(id)
+                raise _NoMetric(metric, names.union(*(rankable_metrics(one.metrics) for one in found)))
+            if known is None:
+                unknown = f"whether less or more {printable(metric)} is better is not known"
+                raise ValueError(f'{unknown}; give mode="min" or mode="max"')
+            if mode is None and metric not in self._directions_told:
+                self._directions_told.add(metric)
+                say(f"The best {metric}: {better_text(known)}.")
             return min(ranked, key=lambda one: one[:2])[2]
-
-    @staticmethod
-    def _newest(home: Home | None, notebook_id: str) -> NotebookCheckpoint | None:
-        return None if home is None else home.repository.latest_checkpoint(notebook_id)
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint."""
@@ -415,12 +429,16 @@ class Session:
             return CheckpointList(found[:limit])
 
     def _here(self) -> tuple[Home | None, str]:
-        """The store and this notebook's record in it; no store where there is none and this process has made checkpoints."""
+        """The store and this notebook's record in it; no store where there is none and this process has made checkpoints.
+
+        An empty id where the notebook has no record: a question makes none.
+        """
         if self._noted:
             self._catch_up()
         try:
             home = self._tracking.home()
-            id = self._shown(home).id
+            found = self._existing_record(home)
+            id = "" if found is None else found.id
         except StoreError as error:
             if not self._noted:
                 raise
@@ -478,11 +496,10 @@ class _Noted:
 
 
 class _NoMetric(NotFound):
-    def __init__(self, metric: str, latest: NotebookCheckpoint | None) -> None:
+    def __init__(self, metric: str, known: Collection[str]) -> None:
         super().__init__("metric", metric)
-        names = [] if latest is None else list(named_values(latest.metrics))
-        others = f"; the newest has {', '.join(names)}" if names else ""
-        self.args = (f"no checkpoint of this notebook has a finite number as {metric}{others}",)
+        text = f"no checkpoint of this notebook has a finite number as {metric}{suggestion(metric, sorted(known))}"
+        self.args = (printable(text),)
 
 
 def _give(new: NewCheckpoint, stored: dict[Part, StoredState]) -> None:
