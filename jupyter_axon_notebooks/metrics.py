@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 from .errors import InvalidData
@@ -106,6 +108,17 @@ def named_values(metrics: Any) -> dict[str, Any]:
     return {name: value for name, value in values_by_name(metrics).items() if name}
 
 
+def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
+    """Return names for columns of metrics beside columns named ``taken``: with ``metrics.`` before those that would hide one."""
+    columns = []
+    for name in names:
+        column = name
+        while column in taken or (column != name and column in names):
+            column = f"metrics.{column}"
+        columns.append(column)
+    return columns
+
+
 def values_by_name(metrics: Any) -> dict[str, Any]:
     """The name of every value in ``metrics`` that is no container, with what it resolves to; an empty name is one.
 
@@ -175,116 +188,122 @@ def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
     return _map_leaves(metrics, (), restored)
 
 
-#: Words in the names of metrics, those of several words written as one, by where the best value is.
-_DIRECTIONS: Final[dict[str, Literal["min", "max"]]] = {
-    **dict.fromkeys(
-        [
-            "loss",
-            "losses",
-            "error",
-            "errors",
-            "err",
-            "perplexity",
-            "ppl",
-            "bpb",
-            "bpc",
-            "mse",
-            "rmse",
-            "mae",
-            "mape",
-            "smape",
-            "msle",
-            "rmsle",
-            "wer",
-            "cer",
-            "ter",
-            "mer",
-            "fid",
-            "kid",
-            "lpips",
-            "nll",
-            "brier",
-            "ece",
-            "hinge",
-            "logloss",
-            "crossentropy",
-            "ce",
-            "bce",
-            "kl",
-            "kld",
-            "divergence",
-            "regret",
-            "deviance",
-        ],
-        "min",
-    ),
-    **dict.fromkeys(
-        [
-            "acc",
-            "accuracy",
-            "f1",
-            "f2",
-            "fbeta",
-            "fscore",
-            "auc",
-            "auroc",
-            "auprc",
-            "roc",
-            "precision",
-            "recall",
-            "sensitivity",
-            "specificity",
-            "ap",
-            "map",
-            "mrr",
-            "ndcg",
-            "bleu",
-            "sacrebleu",
-            "chrf",
-            "rouge",
-            "meteor",
-            "bertscore",
-            "iou",
-            "miou",
-            "dice",
-            "jaccard",
-            "r2",
-            "reward",
-            "return",
-            "psnr",
-            "ssim",
-            "kappa",
-            "mcc",
-            "elbo",
-            "likelihood",
-            "em",
-            "top",
-            "winrate",
-        ],
-        "max",
-    ),
-}
-_FLIPPING: Final = frozenset({"neg", "negative"})
-#: Says something only where nothing else does: a Brier score is better the smaller it is.
-_VAGUE: Final = "score"
-_WORDS: Final = re.compile(r"[fr][0-9](?![0-9])|[a-z]+")
+def _split(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Words and phrases that say where the best value is; phrases are written without their separators.
+#: ``frontend/src/pure/direction.ts`` has the same table.
+_LOWER: Final = _split(
+    """
+    loss losses error errors err errorrate worderrorrate charerrorrate charactererrorrate tokenerrorrate perplexity ppl
+    bpb bpc bpd mse rmse mae mape smape msle rmsle absolutepercentageerror wer cer ter mer fid kid lpips nll
+    negloglikelihood negativeloglikelihood brier ece logloss crossentropy ce bce kl kld kldivergence jsdivergence regret
+    deviance diceloss diceceloss iouloss giouloss jaccardloss
+    """
+)
+_HIGHER: Final = _split(
+    """
+    acc accuracy f1 f2 fbeta fscore fmeasure auc auroc auprc precisionrecallauc precision recall sensitivity specificity
+    ap map mrr ndcg bleu sacrebleu chrf rouge meteor bertscore iou miou dice jaccard r2 rsquared reward return psnr ssim
+    kappa mcc elbo likelihood em exactmatch winrate hitrate successrate negmeansquarederror negrootmeansquarederror
+    negmeanabsoluteerror negmedianabsoluteerror negmeanabsolutepercentageerror negmeansquaredlogerror
+    negrootmeansquaredlogerror neglogloss negbrierscore negmaxerror negmeanpoissondeviance negmeangammadeviance
+    """
+)
+#: Words that say which part of the data, or which mean, a value is of. None of them turns a direction round.
+_TRAINING: Final = _split("train training")
+_HELD_OUT: Final = _split("val valid validation eval evaluation test dev holdout cv oof")
+_EXTREMES: Final = _split("best min max last final")
+_COUNTED: Final = _split("epoch step batch iter iteration idx")
+_NEUTRAL: Final = (
+    _split(
+        """
+        mean avg average median sum total running smoothed ema overall global episode ep metric metrics macro micro weighted
+        binary multiclass multilabel categorical sparse balanced adjusted class per token word char character pixel sentence
+        image squared absolute log root symmetric normalized normalised roc pr at k dataloader fold l lsum box cls obj mask
+        seg dfl smooth huber focal hinge contrastive triplet ctc mlm lm top score
+        """
+    )
+    | _TRAINING
+    | _HELD_OUT
+    | _EXTREMES
+    | _COUNTED
+)
+#: Words that may stand beside one other word of their direction, as in ``nll_loss`` and ``roc_auc_f1``.
+_GENERIC: Final = _split("loss losses error errors auc")
+#: Words that a number may follow, besides those that say a direction.
+_NUMBERED: Final = _split("top l at k idx fold dataloader")
+_LONGEST_PHRASE: Final = 6
+_ORDINARY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ ./:@|()\[\]%-]*")
+_WORDS: Final = re.compile(r"[a-z]+|[0-9]+")
 _HUMPS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def direction(name: str) -> Literal["min", "max"] | None:
-    """Whether the smallest or the largest value of a metric of this name is the best; None where the name does not say.
+    """Return whether the smallest or the largest value of a metric of this name is the best; None where that is not certain.
 
-    The last well-known word in it decides, whatever stands before and after: ``val_loss``, ``train/loss_ce``,
-    ``eval.bleu-4``, ``BinaryAccuracy``. ``neg`` before it turns it round, as in scikit-learn's ``neg_mean_squared_error``.
+    Certain is a name that consists of known words only, one of which says it: ``val_loss``, ``train/loss_ce``,
+    ``eval.bleu-4``, ``BinaryAccuracy``, scikit-learn's ``neg_mean_squared_error``. Any other word could turn it round, as in
+    ``neg_recall``, ``accuracy_drop`` and ``loss_scale``.
     """
+    if len(name) > MAX_NAME or not _ORDINARY.fullmatch(name):
+        return None
     words = _WORDS.findall(_HUMPS.sub(" ", name).lower())
-    for last in range(len(words) - 1, -1, -1):
-        for word in ("".join(words[max(last - 1, 0) : last + 1]), words[last]):
-            if word in _DIRECTIONS:
-                found = _DIRECTIONS[word]
-                flipped = _FLIPPING.intersection(words[:last])
-                return found if not flipped else ("max" if found == "min" else "min")
-    return "max" if _VAGUE in words else None
+    phrases: list[str] = []
+    said: list[str] = []
+    while words:
+        phrase, length = _phrase(words, phrases, said)
+        if not length:
+            return None
+        if phrase in _LOWER or phrase in _HIGHER:
+            said.append(phrase)
+        phrases.append(phrase)
+        del words[:length]
+    found = set(phrases)
+    if found & _TRAINING and found & _HELD_OUT:  # a gap or a ratio
+        return None
+    if found & _EXTREMES and found & _COUNTED:  # when it was the best
+        return None
+    if not said:
+        is_top = any(one == "top" and two.isdigit() for one, two in pairwise(phrases))
+        return "max" if is_top or "score" in found else None
+    if len(said) > 1 and not (len(said) == len(set(said)) == 2 and _GENERIC.intersection(said)):
+        return None
+    directions: set[Literal["min", "max"]] = {"min" if phrase in _LOWER else "max" for phrase in said}
+    return directions.pop() if len(directions) == 1 else None
+
+
+def _phrase(words: list[str], before: list[str], said: list[str]) -> tuple[str, int]:
+    """Return the longest known phrase that ``words`` begin with, and its words; none where the first one is not known."""
+    for length in range(min(len(words), _LONGEST_PHRASE), 0, -1):
+        phrase = "".join(words[:length])
+        if phrase in _LOWER or phrase in _HIGHER or phrase in _NEUTRAL:
+            return phrase, length
+    is_number = words[0].isdigit() and bool(said or (before and before[-1] in _NUMBERED))
+    return words[0], int(is_number)
+
+
+def better_text(mode: Literal["min", "max"]) -> str:
+    """Return which way is better, for people."""
+    return "lower is better" if mode == "min" else "higher is better"
+
+
+#: Names that are listed where none is like the one that was asked for.
+_LISTED: Final = 10
+#: Characters of a name that others are compared with.
+_LONGEST_LIKE: Final = 200
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that no metric is called ``name``: the names like it, else the first of all."""
+    names = {other.lower(): other for other in known}
+    close = get_close_matches(name.lower()[:_LONGEST_LIKE], names, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(names[one] for one in close)}?"
+    listed = list(names.values())
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return f"; there are {', '.join(listed[:_LISTED])}{more}" if listed else "; no metrics are recorded"
 
 
 def is_no_deeper(metrics: Any, levels: int) -> bool:

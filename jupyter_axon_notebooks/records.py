@@ -14,7 +14,7 @@ import operator
 import re
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, TypeGuard, TypeVar, cast
+from typing import Annotated, Any, Final, TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,11 @@ from .metrics import restore_nonfinite, spell_nonfinite
 
 #: A whole number upstream keeps in 32 bits: epochs, steps, execution counts.
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+#: The largest number in such a field, and the largest step: larger ones JavaScript does not hold exactly.
+MAX_U32: Final = 2**32 - 1
+MAX_STEP: Final = 2**53 - 1
+#: A step beyond upstream's 32 bits.
+LargeStep = Annotated[int, msgspec.Meta(gt=2**32 - 1, le=2**53 - 1)]
 #: A moment; naive times are refused, other offsets are turned into UTC.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -350,17 +355,27 @@ class CellChange(Record, kw_only=True):
     after: str | None = None
 
 
-class _Metrics(Record, kw_only=True):
-    """The handling of non-finite metrics that checkpoints and new checkpoints share.
+def whole_step(step: int, large_step: int | None) -> int:
+    """Return the step of a stored checkpoint: ``step``, or ``large_step`` where ``step`` is as large as it can be."""
+    return large_step if step == MAX_U32 and large_step is not None else step
 
-    In Python ``metrics`` holds floats; in JSON non-finite ones are strings whose names stand in ``nonfinite``.
+
+class _Measured(Record, kw_only=True):
+    """The handling of numbers without a JSON form that checkpoints and new checkpoints share.
+
+    In Python ``metrics`` holds floats; in JSON non-finite ones are strings whose names stand in ``nonfinite``. In Python
+    ``step`` is the whole step; in JSON it is at most 2³²-1, as upstream has it, and a larger one is in ``large_step``.
     """
 
     metrics: Any
+    step: U32
     nonfinite: list[str] | None = None
+    large_step: LargeStep | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.step = whole_step(self.step, self.large_step)
+        self.large_step = None
         if self.nonfinite:
             self.metrics = restore_nonfinite(self.metrics, self.nonfinite)
         self.nonfinite = spell_nonfinite(self.metrics)[1] or None
@@ -371,10 +386,12 @@ class _Metrics(Record, kw_only=True):
         document.pop("nonfinite", None)
         if names:
             document["nonfinite"] = names
+        if self.step > MAX_U32:
+            document["step"], document["large_step"] = MAX_U32, self.step
         return document
 
 
-class NotebookCheckpoint(_Metrics, kw_only=True):
+class NotebookCheckpoint(_Measured, kw_only=True):
     """A saved point of a training: where it stood, how well it did, and where its state files are.
 
     ``digests`` and ``sizes`` are by state file name (``model``, ``optimizer``): SHA-256 in hex, and bytes.
@@ -458,7 +475,7 @@ class NewNotebook(Record, kw_only=True):
     origin: str | None = None
 
 
-class NewCheckpoint(_Metrics, kw_only=True):
+class NewCheckpoint(_Measured, kw_only=True):
     """What it takes to create a checkpoint."""
 
     notebook_id: str

@@ -81,6 +81,8 @@ export interface ICheckpoint {
   notebook_id: string;
   epoch: number;
   step: number;
+  /** The step, where it is larger than 32 bits. */
+  large_step?: number;
   metrics: unknown;
   nonfinite?: string[];
   model_state_path: string;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { direction } from '../src/pure/direction.ts';
 import { favourite, flatten, formatBytes, formatNumber, isMinimized } from '../src/pure/metrics.ts';
 import { toNotebook } from '../src/pure/nbformat.ts';
 import { hasState, restoreLine, withImport } from '../src/pure/python.ts';
@@ -30,6 +31,26 @@ test('a validation loss is the favourite, and losses are minimized', () => {
   assert.equal(favourite(['accuracy']), 'accuracy');
   assert.ok(isMinimized('val_loss'));
   assert.ok(!isMinimized('val_accuracy'));
+});
+
+test('a direction is told only where a name says it for certain', () => {
+  const told = (names: string): unknown[] => names.split(' ').map(direction);
+  for (const way of told(
+    'val_loss train/loss_ce mean_squared_error top1_error nll neg_log_likelihood'
+  )) {
+    assert.equal(way, 'min');
+  }
+  for (const way of told(
+    'BinaryAccuracy bleu-4 mAP50 mIoU top_5 neg_mean_squared_error roc_auc_score'
+  )) {
+    assert.equal(way, 'max');
+  }
+  const unsure =
+    'neg_recall loss_scale accuracy_drop error_free perplexity_ratio 1-accuracy -loss lr top_k ' +
+    'val_loss/train_loss best_loss_epoch acc-loss time';
+  for (const way of told(unsure)) {
+    assert.equal(way, undefined);
+  }
 });
 
 test('a diff keeps what both texts have', () => {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import click
 
-from ..metrics import direction, number_text, resolve
+from ..errors import NotFound
+from ..metrics import better_text, direction, number_text, resolve, suggestion
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
 from ..states.folders import size_text
-from .output import Column, local_time, short_ids, table
+from .output import Column, local_time, note, short_ids, table
 from .which import find_checkpoint
 
 
@@ -21,18 +22,42 @@ def set_pins(repository: NotebookRepository, checkpoints: Sequence[str], *, pinn
         repository.update_checkpoint(found.id, UpdateCheckpoint(pinned=pinned))
 
 
-def is_minimized(metric: str, mode: str | None, options: str) -> bool:
-    """Whether the smallest value of ``metric`` is the best: as ``mode`` says, else as its name does.
+class NoMetric(NotFound):
+    """No checkpoint has a metric that can be ranked; the message names those that are like it."""
+
+    def __init__(self, repository: NotebookRepository, ids: Iterable[str], metric: str) -> None:
+        super().__init__("metric", metric)
+        self.suggestion = suggestion(metric, sorted(set[str]().union(*map(repository.metric_names, ids))))
+        self.args = (f"no checkpoint has a finite number {metric!r}{self.suggestion}",)
+
+
+def is_minimized(
+    repository: NotebookRepository, ids: Collection[str], metric: str, mode: str | None, options: str
+) -> bool:
+    """Return whether the smallest value of ``metric`` is the best: as ``mode`` says, else as its name does, which is noted.
+
+    Parameters
+    ----------
+    ids : collection of str
+        The records whose checkpoints are ranked.
 
     Raises
     ------
+    NoMetric
+        When there are checkpoints, and none of them has the metric.
     UsageError
-        When neither does, asking for one of ``options``.
+        When neither says it, asking for one of ``options``.
     """
+    has_metric = any(repository.get_best_checkpoint(id, metric, True) is not None for id in ids)
+    if not has_metric and any(map(repository.count_checkpoints, ids)):
+        raise NoMetric(repository, ids, metric)
     known = mode or direction(metric)
     if known is None:
         raise click.UsageError(f"{metric!r} does not say which way it is better: add {options}")
-    return known == "min"
+    minimize = known == "min"
+    if mode is None:
+        note(f"{metric}: {better_text('min' if minimize else 'max')}.")
+    return minimize
 
 
 def checkpoint_table(found: Sequence[NotebookCheckpoint], *, first: Sequence[str] = ()) -> Any:

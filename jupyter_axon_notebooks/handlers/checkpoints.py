@@ -26,6 +26,7 @@ _PARTS: Final[tuple[Part, ...]] = get_args(Part)
 _GIVEN: Final = (
     "epoch",
     "step",
+    "large_step",
     "metrics",
     "nonfinite",
     "run_id",

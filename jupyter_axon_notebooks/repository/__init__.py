@@ -445,6 +445,10 @@ class NotebookRepository:
         """The ``limit`` best checkpoints by a metric, best first; ranked as :meth:`get_best_checkpoint` does."""
         return self._checkpoints.best(notebook_id, metric_key, minimize=minimize, limit=limit)
 
+    def metric_names(self, notebook_id: str) -> set[str]:
+        """Return the names by which a notebook's checkpoints can be ranked, except for extremely long ones."""
+        return self._store.metric_names(notebook_id)
+
     def metric_series(
         self,
         notebook_id: str,

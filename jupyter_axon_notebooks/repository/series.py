@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..metrics import resolve, restore_nonfinite, spell_nonfinite, values_by_name
-from ..records import Record, RunStatus, TrainingRun
+from ..records import Record, RunStatus, TrainingRun, whole_step
 from ..store import Store
 from ..store.codec import decode
 from .checkpoints import checkpoints_of
@@ -68,6 +68,7 @@ class _Point(msgspec.Struct, gc=False):
     metrics: Any
     run_id: str | None = None
     nonfinite: list[str] | None = None
+    large_step: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Point)
@@ -125,7 +126,7 @@ def _series(
         status=None if run is None else run.status,
         checkpoint_id=[point.id for point in points],
         epoch=[point.epoch for point in points],
-        step=[point.step for point in points],
+        step=[whole_step(point.step, point.large_step) for point in points],
         created_at=[point.created_at for point in points],
         metrics=columns,
     )

@@ -238,6 +238,17 @@ class Store:
         """Keep ``name`` from others until the open transaction ends: for what has no row yet that could be locked."""
         self._database.lock(name)
 
+    def metric_names(self, notebook_id: str) -> set[str]:
+        """Return the names of the metrics that a notebook's checkpoints have finite numbers of, those too long to be indexed left out."""
+        index = self._schema.tables[CHECKPOINTS.name].metric_index
+        assert index is not None  # checkpoints are a ranked collection
+
+        def read() -> set[str]:
+            with self._database.reading() as connection:
+                return index.names(connection, notebook_id)
+
+        return self.attempt(read)
+
     def best(self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1) -> list[Document]:
         """The checkpoints of a notebook with the best value of a metric, best first.
 

@@ -62,6 +62,7 @@ class MetricIndex:
             self.sql, documents, documents.c.id == c.checkpoint_id
         )
         highest = sa.select(sa.func.max(c.value)).where(here).correlate(None).scalar_subquery()
+        self._names = sa.select(c.name).where(c.notebook_id == sa.bindparam("of")).distinct()
         self._lowest = stored.where(here).order_by(c.value, *oldest_first).limit(limit)
         self._highest = stored.where(here, c.value == highest).order_by(*oldest_first).limit(1)
         self._nth_highest = sa.select(c.value).where(here).order_by(c.value.desc()).limit(1).offset(skip)
@@ -85,6 +86,11 @@ class MetricIndex:
             for name, value in metrics.items()
             if len(name) <= INDEXED_NAME_LENGTH
         ]
+
+    def names(self, connection: sa.Connection, notebook_id: str) -> set[str]:
+        """Return the names of all metrics of a notebook's checkpoints that are ranked."""
+        found = connection.scalars(self._names, {"of": column_text(notebook_id)})
+        return {plain_text(name) for name in found}
 
     def best(
         self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool, limit: int

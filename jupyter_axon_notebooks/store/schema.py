@@ -22,6 +22,7 @@ from .ranking import MetricIndex
 SCHEMA_VERSION = 2
 
 _INT64 = range(-(2**63), 2**63)
+_MAX_U32 = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,23 @@ class Field:
     """A top-level field of a document that has a column of its own.
 
     ``long`` tells that its texts may be longer than an entry of PostgreSQL's ordinary indexes, some 2,700 bytes.
+
+    ``beyond`` names the field that has the number where this one is as large as 32 bits can tell. The column has that
+    number, so SQL cannot answer for conditions on the field itself.
     """
 
     name: str
     kind: Literal["text", "integer"] = "text"
     long: bool = False
+    beyond: str | None = None
 
     def column_value(self, document: Mapping[str, Any]) -> str | int | None:
         """What the column holds for ``document``; None where its value is of another kind."""
         value = document.get(self.name)
         if self.kind == "text":
             return column_text(value) if isinstance(value, str) else None
+        if self.beyond is not None and value == _MAX_U32:
+            value = document.get(self.beyond, value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # 2.0 == 2, so equality must find it
         return int(value) if isinstance(value, int) and value in _INT64 else None
@@ -93,7 +100,7 @@ CHECKPOINTS = Collection(
         Field("created_at"),
         Field("run_id"),
         Field("epoch", "integer"),
-        Field("step", "integer"),
+        Field("step", "integer", beyond="large_step"),
         Field("version_id"),
     ),
     indexes=(("notebook_id", "created_at", "id"), ("version_id",)),

@@ -49,12 +49,14 @@ def checkpoint(
     optimizer : object, optional
         A PyTorch optimizer, or a tree of arrays.
     epoch, step : int, optional
-        From 0 to 2³²-1. An omitted epoch is the run's last, an omitted step the next in the run. At the same epoch and step
-        again, within one execution of a cell, metrics and tags are added to the checkpoint, and a state if it has none.
+        Whole numbers, also as floats or NumPy's; an epoch from 0 to 2³²-1, a step from 0 to 2⁵³-1. A fraction is rounded
+        down, with a warning. An omitted epoch is the run's last, an omitted step the next in the run. At the same epoch and
+        step again, within one execution of a cell, metrics and tags are added to the checkpoint, and a state if it has none.
         When they come before the last ones of the run, or in another execution of a cell are the same, or another model
         is at the same place, a new run begins.
     metrics : mapping, optional
-        Names to numbers; NumPy scalars and tensors of one element will do, so will nested mappings.
+        Names to numbers; NumPy scalars and tensors of one element will do, so will nested mappings. What cannot be recorded
+        is left out, with a warning that names it.
     extra : object, optional
         What else has state: schedulers, scalers, counters; a mapping or list of them. The states of the random number
         generators are saved by themselves.
@@ -183,7 +185,8 @@ def best(metric: str, mode: Literal["min", "max"] | None = None, *, run: str | N
     metric : str
         Its name; ``val.loss`` reaches into nested metrics.
     mode : {"min", "max"}, optional
-        Whether less or more is better. Left out, it is taken from well-known names (``val_loss``, ``accuracy``, …).
+        Whether less or more is better. Left out, it is taken from names that say it for certain (``val_loss``,
+        ``accuracy``, …), and printed once.
     run : str, optional
         Of one run only, by its key, its id or the beginning of it.
 
@@ -192,7 +195,7 @@ def best(metric: str, mode: Literal["min", "max"] | None = None, *, run: str | N
     ValueError
         When the mode is left out and cannot be told.
     NotFound
-        When no checkpoint has a finite number there.
+        When no checkpoint has a finite number there; the message names the metrics that are called like it.
     """
     return _current().best(metric, mode, run)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotFound, StateCorrupt
+from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
 from ..states import StateFiles
 from .display import checkpoint_html, checkpoint_text, checkpoints_html, checkpoints_text, measuring
@@ -269,20 +270,20 @@ class CheckpointList(list[Checkpoint]):
         return checkpoints_html([checkpoint.record for checkpoint in self])
 
     def metrics(self) -> Mapping[str, list[Any]]:
-        """The metrics in columns, oldest first, with ``epoch`` and ``step``: what ``pandas.DataFrame`` takes.
+        """Return the metrics in columns, oldest first, with ``epoch`` and ``step``: what ``pandas.DataFrame`` takes.
 
-        Where a checkpoint has no such metric there is None.
+        Nested metrics have dotted names, as in :func:`best`. A metric called ``epoch`` or ``step`` is in the column
+        ``metrics.epoch`` or ``metrics.step``, with one more ``metrics.`` where there is such a metric. Where a checkpoint has no such metric there is None.
         """
         ordered = [checkpoint.record for checkpoint in reversed(self)]
-        names = dict.fromkeys(name for record in ordered for name in _names(record))
+        values = [named_values(record.metrics) for record in ordered]
         columns: dict[str, list[Any]] = {
             "epoch": [record.epoch for record in ordered],
             "step": [record.step for record in ordered],
         }
-        for name in names:
-            columns[name] = [
-                record.metrics.get(name) if isinstance(record.metrics, dict) else None for record in ordered
-            ]
+        names = dict.fromkeys(name for found in values for name in found)
+        for name, column in zip(names, column_names(names, list(columns)), strict=True):
+            columns[column] = [found.get(name) for found in values]
         return columns
 
 
@@ -292,7 +293,3 @@ def warn_of_immutable(model: Any, optimizer: Any, extra: Any) -> None:
 
     if reason := explain_immutable(model, optimizer, extra):
         warn(f"there is nothing to resume yet, but resume() will fail once there is: {reason}")
-
-
-def _names(record: NotebookCheckpoint) -> list[str]:
-    return list(record.metrics) if isinstance(record.metrics, dict) else []

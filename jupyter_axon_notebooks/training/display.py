@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics import number_text, resolve
+from ..metrics import column_names, number_text, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import size_text
@@ -125,7 +125,7 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
     shown = records[:_ROWS]
     metrics = [_metrics(record) for record in shown]
     names = list(dict.fromkeys(name for found in metrics for name in found))[:_COLUMNS]
-    heads = ["checkpoint", "epoch", "step", *names, "size", "created", ""]
+    heads = ["checkpoint", "epoch", "step", *column_names(names, ("epoch", "step")), "size", "created", ""]
     rows = [
         [
             _shown(record.id[:8]),

@@ -1,32 +1,54 @@
 """What a training hands over, as records take it. Pure.
 
-What is wrong is told before anything is written: a TypeError or ValueError that names the argument.
+A position or tags that are wrong are told before anything is written: a TypeError or ValueError that names the argument.
+Numbers that cannot be recorded cost no more than a sentence.
 """
 
 from __future__ import annotations
 
+import enum
+import math
+import numbers
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-#: The largest epoch or step: records keep them in 32 bits.
-_LARGEST: Final = 2**32 - 1
+from ..metrics import rankable
+from ..records import MAX_STEP, MAX_U32
+
 _DEEPEST: Final = 32
 #: The most characters in the key of a run.
 _LONGEST_KEY: Final = 255
+#: Metrics that one sentence names.
+_NAMED: Final = 10
+_LARGEST: Final = {"epoch": MAX_U32, "step": MAX_STEP}
 
 
-def whole_number(value: Any, name: str) -> int | None:
-    """An epoch or a step: an ``int``, or what stands for one, as NumPy's integers do; None stays None."""
+def whole_number(value: Any, name: str, tell: Callable[[str], object]) -> int | None:
+    """Return an epoch or a step as an ``int``; None stays None.
+
+    Taken is whatever stands for a number: NumPy's, tensors of one element, objects that convert. A fraction, such as the
+    epoch that Hugging Face's trainer counts within an epoch, is rounded down.
+
+    Parameters
+    ----------
+    tell : callable
+        Told, in a sentence, that a fraction was rounded.
+    """
     if value is None:
         return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected a whole number") from None
-    if not 0 <= number <= _LARGEST:
-        raise ValueError(f"{name} is {number}; expected a number from 0 to {_LARGEST}")
-    return number
+    number = _scalar(value)
+    if isinstance(number, str) or (isinstance(number, float) and not math.isfinite(number)):
+        number = _Unusable("")
+    if isinstance(number, _Unusable):
+        raise TypeError(f"{name} is {value!r}; expected a whole number")
+    whole: int = math.floor(number)
+    if not 0 <= whole <= _LARGEST[name]:
+        raise ValueError(f"{name} is {number}; expected a number from 0 to {_LARGEST[name]}")
+    if whole != number:
+        tell(f"{name} is not a whole number; it is recorded rounded down")
+    return whole
 
 
 def key_of(given: str | int | None) -> str | None:
@@ -43,8 +65,15 @@ def key_of(given: str | int | None) -> str | None:
     return text
 
 
-def metrics_of(given: Any) -> dict[str, Any]:
-    """Metrics as JSON: numbers out of whatever holds one (NumPy scalars, tensors of one element), nested as given.
+def metrics_of(given: Any, tell: Callable[[str], object]) -> dict[str, Any]:
+    """Return metrics as JSON: numbers out of whatever holds one, nested as given.
+
+    Numbers and None are taken as names too. What is neither a number nor a text, nor a list or mapping of them, is left out.
+
+    Parameters
+    ----------
+    tell : callable
+        Told, in one sentence, what is left out and why.
 
     Returns
     -------
@@ -54,35 +83,97 @@ def metrics_of(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"metrics is a {type(given).__name__}; expected a mapping of names to numbers")
-    found: dict[str, Any] = _plain(given, "metrics", _DEEPEST)
-    return found
+        tell(f"no metrics are recorded: expected a mapping of names to numbers, not a {type(given).__name__}")
+        return {}
+    left_out: list[str] = []
+    found = _mapping(given, "", left_out, ())
+    if left_out:
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        tell(
+            f"metrics are left out: {', '.join(left_out[:_NAMED])}{more}. Expected are numbers; all else is recorded"
+        )
+    return {} if isinstance(found, _Unusable) else found
 
 
-def _plain(value: Any, name: str, depth: int) -> Any:
-    if value is None or type(value) in (bool, int, float, str):
+class _Unusable:
+    """Stands for what cannot be recorded; ``reason`` is empty where that was told already."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -> Any:
+    """Return ``value`` as JSON; ``above`` are the ids of the containers that it is in."""
+    if value is None or type(value) in (bool, float, str):
         return value
-    if depth == 0:
-        raise ValueError(f"{name} is nested too deeply")
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{name} has the key {key!r}; expected names")
-        return {str(key): _plain(inner, f"{name}[{key!r}]", depth - 1) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner, f"{name}[{index}]", depth - 1) for index, inner in enumerate(value)]
-    for kind in (bool, int, float, str):
+    if isinstance(value, (Mapping, list, tuple)):
+        if id(value) in above:
+            return _Unusable("holds itself")
+        if len(above) >= _DEEPEST:
+            return _Unusable("is nested too deeply")
+        if isinstance(value, Mapping):
+            return _mapping(value, f"{name}.", left_out, above)
+        items, lost = [], list[str]()
+        for item in value:
+            items.append(found := _value(item, name, lost, (*above, id(value))))
+            if lost or isinstance(found, _Unusable):  # a list has places: it is recorded whole or not at all
+                return _Unusable("has an element that is no number")
+        return items
+    number = _scalar(value)
+    if type(number) is int and number and rankable(number) is None:
+        return _Unusable("is too large")
+    return number
+
+
+def _mapping(value: Mapping[Any, Any], before: str, left_out: list[str], above: tuple[int, ...]) -> Any:
+    """Return a mapping as JSON, without what cannot be recorded, which is added to ``left_out``."""
+    found: dict[str, Any] = {}
+    count = len(left_out)
+    for key, inner in value.items():
+        text = _key(key)
+        if text is None:
+            left_out.append(f"{before}{type(key).__name__} (is no name)")
+            continue
+        usable = _value(inner, before + text, left_out, (*above, id(value)))
+        if not isinstance(usable, _Unusable) and text in found:
+            usable = _Unusable("is there twice")
+        if not isinstance(usable, _Unusable):
+            found[text] = usable
+        elif usable.reason:
+            left_out.append(f"{before}{text} ({usable.reason})")
+    return _Unusable("") if not found and len(left_out) > count else found
+
+
+def _key(key: Any) -> str | None:
+    if isinstance(key, enum.Enum) and not isinstance(key, (str, int, float)):
+        key = key.value
+    found = None if key is None else _scalar(key)
+    return None if isinstance(found, _Unusable) else str(found)
+
+
+def _scalar(value: Any) -> Any:
+    """Return the number or text that ``value`` stands for, or why it stands for none."""
+    for kind in (bool, int, float):
         if isinstance(value, kind):  # an enum's, a subclass's
             return kind(value)
-    item = getattr(value, "item", None)
-    if callable(item):
-        try:
-            number = item()
-        except (ValueError, RuntimeError):
-            raise TypeError(f"{name} has more than one element; expected a number") from None
-        if type(number) in (bool, int, float, str):
-            return number
-    raise TypeError(f"{name} is a {type(value).__name__}; expected a number")
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real):
+        return _Unusable("is a complex number")
+    name = f"is a {type(value).__name__}"
+    is_number = False
+    with suppress(Exception):  # whatever somebody's own class raises
+        if callable(getattr(value, "item", None)):  # an array, of any library
+            is_number = True
+            item = value.item()
+            if not hasattr(item, "item"):
+                return _scalar(item)
+    for special, convert in (("__index__", operator.index), ("__float__", float)):
+        with suppress(Exception):
+            if hasattr(type(value), special):
+                is_number = True
+                return convert(value)
+    return _Unusable(f"{name} that gives no single number" if is_number else name)
 
 
 def tags_of(given: str | Iterable[str] | None) -> list[str]:

@@ -10,7 +10,8 @@ from ..mapping import map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, new_id
 from ..repository import NotebookRepository
 from ..sync.embedded import EmbeddedIds
-from ..sync.files import RealFolders, fingerprint, read_settled
+from ..sync.files import RealFolders, embedded_id, fingerprint, read_settled
+from ..sync.identity import Known, Sighting, identify
 from ..sync.queue import Save
 from ..sync.recording import Recorder
 from .home import warn
@@ -73,6 +74,26 @@ def known_record(
         return repository.find_summary(_UNBOUND_ID)
     binding = repository.binding_at(origin, place.path)
     return None if binding is None else repository.find_summary(binding.id)
+
+
+def is_recorded(repository: NotebookRepository, place: Place, origin: str, owner: str) -> bool:
+    """Return whether :func:`record_of` has no record to make; nothing is written. Also where it would raise NotFound."""
+    if place.record_id is not None:
+        return True
+    if place.path is None:
+        return repository.find_summary(_UNBOUND_ID) is not None
+    if repository.binding_at(origin, place.path) is not None:
+        return True
+    try:
+        file = fingerprint(place.path)
+        content = read_settled(place.path)
+    except InvalidData:
+        return False
+    except NotFound:  # it may have been renamed; one that the user named is missed
+        were_here = repository.bindings_formerly_at(origin, place.path)
+        return place.is_named or bool(were_here) or repository.find_summary(_UNBOUND_ID) is not None
+    seen = Sighting(origin, place.path, owner, embedded_id(content), file)
+    return isinstance(identify(seen, repository), Known)
 
 
 def _working_folder() -> str:

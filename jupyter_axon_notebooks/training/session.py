@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,7 +15,15 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..defaults import READ_TIMEOUT
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
-from ..metrics import direction, merge_metrics, named_values, rankable, resolve
+from ..metrics import (
+    better_text,
+    direction,
+    merge_metrics,
+    rankable,
+    rankable_metrics,
+    resolve,
+    suggestion,
+)
 from ..printable import printable
 from ..records import (
     NewCheckpoint,
@@ -36,7 +44,7 @@ from .environment import environment
 from .executed import current_cell, current_execution, current_task, executed_cells
 from .given import key_of, metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
-from .notebook import known_record, record_of
+from .notebook import is_recorded, known_record, record_of
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import Leased, Resumable, find_resumable, find_run
@@ -87,6 +95,7 @@ class Session:
         # By thread, the unfinished run that was left alone when its training began anew.
         self._skipped: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
         self._begun: dict[Any, int] = {}  # by execution, how many runs were announced or begun
+        self._directions_told: set[str] = set()
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -137,6 +146,16 @@ class Session:
                 raise
             return found
 
+    def _existing_record(self, home: Home) -> NotebookSummary | None:
+        """Return the notebook's record as :meth:`_shown` does; None where there is none, and none is made."""
+        execution = current_execution()
+        if self._notebook is None or execution != self._looked_up_in:
+            self._notebook = None
+            found = self._where(execution)
+            if not is_recorded(home.repository, found, home.origin, self._settings.user_id):
+                return None
+        return self._shown(home)
+
     def _where(self, execution: Any) -> place.Place:
         """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
         if self._place is None or execution != self._looked_up_in:
@@ -165,9 +184,14 @@ class Session:
         """Save a point of the training; None in a process that is not the first of its group."""
         from .formats import encode_model, encode_training
 
-        epoch, step = whole_number(epoch, "epoch"), whole_number(step, "step")
+        epoch, step = whole_number(epoch, "epoch", warn), whole_number(step, "step", warn)
         new = NewCheckpoint(
-            id=new_id(), notebook_id="", epoch=0, step=0, metrics=metrics_of(metrics), tags=tags_of(tags)
+            id=new_id(),
+            notebook_id="",
+            epoch=0,
+            step=0,
+            metrics=metrics_of(metrics, warn),
+            tags=tags_of(tags),
         )
         if hasattr(model, "param_groups"):
             raise TypeError(
@@ -532,9 +556,14 @@ class Session:
         self._take_in(home)
         if checkpoint is not None:
             return self._existing(home, checkpoint)
+        notebook = self._existing_record(home)
+        if notebook is None:
+            if run is not None:
+                raise NotFound("run", run)
+            return None
         asked = Resumable(
             home,
-            self._look_up(home).id,
+            notebook.id,
             identity,
             force=force,
             wants_state=model is not None,
@@ -610,38 +639,34 @@ class Session:
 
     def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | None) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
-        mode = mode or direction(metric)
+        if mode not in (None, "min", "max"):
+            raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
+        known = mode or direction(metric)
         with self._lock:
             home, id = self._here()
-            if mode not in ("min", "max"):
-                latest = self._newest(home, id)
-                if latest is not None and metric not in named_values(latest.metrics):
-                    raise _NoMetric(metric, latest)
-                asked = (
-                    f"mode is {mode!r}"
-                    if mode
-                    else f"whether less or more {printable(metric)} is better is not known"
-                )
-                raise ValueError(f'{asked}; give mode="min" or mode="max"')
+            is_least = known == "min"
             if home is None:
                 stored = []
             elif run is None:
-                stored = home.repository.get_best_checkpoints(id, metric, mode == "min", 1)
+                stored = home.repository.get_best_checkpoints(id, metric, is_least, 1)
             else:
                 stored = home.repository.list_checkpoints(id, run_id=find_run(home, id, run).id)
             found = [*self._held(stored), *self._unrecorded(run)]
             ranked = [
-                (value if mode == "min" else -value, one.created_at, one)
+                (value if is_least else -value, one.created_at, one)
                 for one in found
                 if (value := rankable(resolve(one.record.metrics, metric))) is not None
             ]
             if not ranked:
-                raise _NoMetric(metric, self._newest(home, id))
+                names = set() if home is None else home.repository.metric_names(id)
+                raise _NoMetric(metric, names.union(*(rankable_metrics(one.metrics) for one in found)))
+            if known is None:
+                unknown = f"whether less or more {printable(metric)} is better is not known"
+                raise ValueError(f'{unknown}; give mode="min" or mode="max"')
+            if mode is None and metric not in self._directions_told:
+                self._directions_told.add(metric)
+                say(f"The best {metric}: {better_text(known)}.")
             return min(ranked, key=lambda one: one[:2])[2]
-
-    @staticmethod
-    def _newest(home: Home | None, notebook_id: str) -> NotebookCheckpoint | None:
-        return None if home is None else home.repository.latest_checkpoint(notebook_id)
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint."""
@@ -662,12 +687,16 @@ class Session:
             return CheckpointList(found[:limit])
 
     def _here(self) -> tuple[Home | None, str]:
-        """The store and this notebook's record in it; no store where there is none and this process has made checkpoints."""
+        """The store and this notebook's record in it; no store where there is none and this process has made checkpoints.
+
+        An empty id where the notebook has no record: a question makes none.
+        """
         if self._noted:
             self._catch_up()
         try:
             home = self._tracking.home()
-            id = self._shown(home).id
+            found = self._existing_record(home)
+            id = "" if found is None else found.id
         except StoreError as error:
             if not self._noted:
                 raise
@@ -744,11 +773,10 @@ class _Noted:
 
 
 class _NoMetric(NotFound):
-    def __init__(self, metric: str, latest: NotebookCheckpoint | None) -> None:
+    def __init__(self, metric: str, known: Collection[str]) -> None:
         super().__init__("metric", metric)
-        names = [] if latest is None else list(named_values(latest.metrics))
-        others = f"; the newest has {', '.join(names)}" if names else ""
-        self.args = (f"no checkpoint of this notebook has a finite number as {metric}{others}",)
+        text = f"no checkpoint of this notebook has a finite number as {metric}{suggestion(metric, sorted(known))}"
+        self.args = (printable(text),)
 
 
 def _give(new: NewCheckpoint, stored: dict[Part, StoredState]) -> None:

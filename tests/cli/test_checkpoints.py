@@ -138,7 +138,14 @@ def test_checkpoints_are_sorted_by_a_metric(
     assert sort("odd", "--min") == [0, 1, 2, 3, 4]
     assert sort("val.loss", "--run", "r") == [10, 9]
     assert axon("checkpoints", notebook_id, "--sort", "odd").exit_code == 2
-    assert "None of 7 checkpoints has" in axon("checkpoints", notebook_id, "--sort", "auc").stderr
+    assert (
+        "None of 7 checkpoints has a number 'auc'; "
+        in axon("checkpoints", notebook_id, "--sort", "auc").stderr
+    )
+    misspelt = axon("checkpoints", notebook_id, "--sort", "val.los")
+    assert misspelt.stderr.startswith("None of 7 checkpoints has a number 'val.los'; did you mean val.loss")
+    assert axon("checkpoints", notebook_id, "--sort", "acc").stderr == "acc: higher is better.\n"
+    assert axon("checkpoints", notebook_id, "--sort", "acc", "--max").stderr == ""
 
 
 def test_a_record_without_checkpoints_is_said_to_have_none(axon: Axon, notebook_id: str) -> None:
@@ -167,8 +174,50 @@ def test_a_metric_that_does_not_say_which_way_is_asked_about(
     ran = axon("best", notebook_id, "odd")
     assert ran.exit_code == 2
     assert "'odd' does not say which way it is better: add --min or --max" in ran.stderr
-    ran = axon("best", notebook_id, "auc")
-    assert (ran.exit_code, ran.stderr) == (3, "Error: no checkpoint has a finite number 'auc'\n")
+    ran = axon("best", notebook_id, "perplexity")
+    listed = "there are acc, loss, odd, val.loss"
+    assert (ran.exit_code, ran.stderr) == (
+        3,
+        f"Error: no checkpoint has a finite number 'perplexity'; {listed}\n",
+    )
+    ran = axon("best", notebook_id, "val_los")  # whose direction nobody knows
+    assert (ran.exit_code, ran.stdout) == (3, "")
+    assert "'val_los'; did you mean val.loss" in ran.stderr
+    assert axon("best", notebook_id, "val.loss").stderr == "val.loss: lower is better.\n"
+    assert axon("best", notebook_id, "val.loss", "--min").stderr == ""
+
+
+def test_pruning_tells_what_it_takes_for_the_best(
+    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    shown = axon("prune", notebook_id, "--keep-best", "acc")
+    assert shown.stderr.startswith("acc: higher is better.\n")
+    for metric in ("ac", "val_los", "neg_acc"):
+        ran = axon("prune", notebook_id, "--keep-best", metric, "--yes")
+        assert (ran.exit_code, ran.stdout) == (3, "")
+        assert f"no checkpoint has a finite number '{metric}'; did you mean" in ran.stderr
+    make(notebook_id, 9, {"neg_recall": 0.5})
+    asked = axon("prune", notebook_id, "--keep-best", "neg_recall", "--yes")
+    assert asked.exit_code == 2
+    assert "as in neg_recall:max" in asked.stderr
+    assert all(one.model_state_path for one in repository.list_checkpoints(notebook_id))
+    other = repository.create(NewNotebook(user_id=USER, name="empty")).id
+    assert axon("prune", other, "--keep-best", "loss").exit_code == 0
+    assert axon("prune", other, notebook_id, "--keep-best", "loss").exit_code == 0
+
+
+def test_large_steps_are_shown_whole(axon: Axon, repository: NotebookRepository, notebook_id: str) -> None:
+    for step in (5_000_000_000, 6_000_000_000):
+        new = NewCheckpoint(notebook_id=notebook_id, epoch=0, step=step, metrics={"loss": 1}, run_id="r")
+        repository.create_checkpoint(new)
+    shown = axon("checkpoints", notebook_id).stdout
+    assert "5000000000" in shown
+    assert "6000000000" in shown
+    listed = axon("checkpoints", notebook_id, "--json").json
+    assert [(one["step"], one["large_step"]) for one in listed] == [
+        (2**32 - 1, 6_000_000_000),
+        (2**32 - 1, 5_000_000_000),
+    ]
 
 
 # pin, unpin
@@ -247,6 +296,7 @@ def test_pruning_is_shown_first_and_done_when_told(
     rows = [line.split() for line in shown.stdout.splitlines()[2:]]
     assert [row[1] for row in rows] == ["3", "1", "0"]
     assert shown.stderr == (
+        "val.loss: lower is better.\n"
         "Would remove the state files of 3 checkpoints, 54 bytes; 2 would keep theirs. "
         "Nothing was removed; --yes does it.\n"
     )
@@ -258,7 +308,8 @@ def test_pruning_is_shown_first_and_done_when_told(
     assert not any(Path(file).exists() for one in done["checkpoints"] for file in one["files"])
     assert len(list(root.rglob("*.safetensors"))) == 4
     assert "pruned" in axon("checkpoints", notebook_id).stdout
-    assert axon(*command, "--yes").stderr == "Nothing to remove: 2 checkpoints keep their state files.\n"
+    again = axon(*command, "--yes").stderr
+    assert again == "val.loss: lower is better.\nNothing to remove: 2 checkpoints keep their state files.\n"
     ran = axon("restore", series[0].id)
     assert (ran.exit_code, "they were pruned" in ran.stderr) == (3, True)
 
@@ -292,12 +343,14 @@ def test_what_is_kept(
         ["--keep-newest", "1"],
         ["x", "--all", "--keep-newest", "1"],
         ["x"],
-        ["x", "--keep-best", "odd"],
+        ["--keep-best", "odd"],
         ["x", "--keep-best", "loss:0"],
         ["x", "--keep-newest", "0"],
     ],
 )
 def test_what_is_not_said_is_not_guessed(axon: Axon, notebook_id: str, arguments: list[str]) -> None:
+    if arguments[0] == "--keep-best":
+        arguments = [notebook_id, *arguments]
     assert axon("prune", *arguments).exit_code == 2
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from made import code, create_ids, new_checkpoint, new_notebook
+from tinydb import where
 
-from jupyter_axon_notebooks.errors import RecordDamaged
+from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
 from jupyter_axon_notebooks.metrics import rankable_metrics
-from jupyter_axon_notebooks.records import RunStatus, format_time
+from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint, format_time
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -50,6 +51,58 @@ def test_a_series_has_the_rows_of_its_run_oldest_first(
     (newer,) = repository.metric_series("nb", since=made[2].created_at)
     assert newer.checkpoint_id == [made[3].id]
     assert repository.metric_series("nowhere") == []
+
+
+def test_large_steps_are_told_apart_ordered_and_replaced(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    steps = [2**32 - 1, 5_000_000_000, 6_000_000_000, 2**53 - 1]
+    made = [
+        repository.create_checkpoint(new_checkpoint("nb", {"loss": -step}, epoch=0, step=step, run_id="r"))
+        for step in steps
+    ]
+    assert [one.step for one in reversed(repository.list_checkpoints("nb"))] == steps
+    (series,) = repository.metric_series("nb")
+    assert series.step == steps
+    best = repository.get_best_checkpoint("nb", "loss", True)
+    assert best is not None
+    assert best.step == 2**53 - 1
+    with pytest.raises(Conflict, match="at epoch 0, step 5000000000 already"):
+        repository.create_checkpoint(new_checkpoint("nb", epoch=0, step=5_000_000_000, run_id="r"))
+    again = repository.create_checkpoint(
+        new_checkpoint("nb", epoch=0, step=5_000_000_000, run_id="r"), overwrite=True
+    )
+    pinned = repository.update_checkpoint(made[2].id, UpdateCheckpoint(pinned=True))
+    assert (again.step, pinned.step) == (5_000_000_000, 6_000_000_000)
+    assert {one.id for one in repository.list_checkpoints("nb")} == {
+        made[0].id,
+        again.id,
+        made[2].id,
+        made[3].id,
+    }
+
+
+def test_a_condition_on_steps_means_what_the_documents_say(
+    repository: NotebookRepository, notebook_id: str, store: Store
+) -> None:
+    for step in (7, 2**32 - 1, 5_000_000_000):
+        repository.create_checkpoint(new_checkpoint("nb", step=step, run_id="r"))
+    assert store.checkpoints.count(where("step") == 2**32 - 1) == 2
+    assert store.checkpoints.count(where("large_step") == 5_000_000_000) == 1
+    assert store.checkpoints.count(where("step") < 8) == 1
+
+
+def test_the_names_that_rank_are_those_of_all_checkpoints(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    measure(
+        repository,
+        {"loss": 1, "val": {"acc": 2}},
+        {"nan": math.nan, "x\x00y": 1},
+        {"loss": 1, "note": "text"},
+    )
+    assert repository.metric_names("nb") == {"loss", "val.acc", "x\x00y"}
+    assert repository.metric_names("nowhere") == set()
 
 
 def test_a_name_means_what_it_means_to_rankings(repository: NotebookRepository, notebook_id: str) -> None:

@@ -30,6 +30,19 @@ async def test_a_checkpoint_is_tied_to_the_notebooks_version(axon: Client) -> No
     assert (await axon.get(f"{path}/checkpoints/{made['id']}")).json == made
 
 
+async def test_a_step_of_more_than_32_bits_is_told_beside_the_step(axon: Client) -> None:
+    path = await notebook_path(axon)
+    for step in (5_000_000_000, 2**53 - 1):
+        given = at(0, step=2**32 - 1, large_step=step, run_id="r")
+        made = await axon.created(f"{path}/checkpoints", given)
+        assert (made["step"], made["large_step"]) == (2**32 - 1, step)
+    assert (await axon.post(f"{path}/checkpoints", given)).status == 409
+    (series,) = (await axon.get(f"{path}/metrics")).json["runs"]
+    assert series["step"] == [5_000_000_000, 2**53 - 1]
+    for wrong in (at(0, step=2**32), at(0, step=2**32 - 1, large_step=2**53), at(0, large_step=1.5)):
+        assert (await axon.post(f"{path}/checkpoints", wrong)).status == 400
+
+
 async def test_states_in_the_body_are_stored_with_their_digests(axon: Client) -> None:
     path = await notebook_path(axon)
     states = {"model": b"weights", "optimizer": b""}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from generated import exactly
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_axon_notebooks import metrics
 from jupyter_axon_notebooks.metrics import (
     direction,
     named_values,
@@ -19,6 +22,7 @@ from jupyter_axon_notebooks.metrics import (
     resolve,
     restore_nonfinite,
     spell_nonfinite,
+    suggestion,
 )
 
 # Keys that look like one another's paths and pointers.
@@ -175,8 +179,64 @@ def test_finite_metrics_are_spelled_as_they_are() -> None:
         ("iou mIoU map mAP mAP50 ndcg@10 r2 R2 score test_score reward psnr win_rate", "max"),
         ("neg_mean_squared_error neg_mean_absolute_error", "max"),
         ("lr learning_rate epoch grad_norm time lossless r f f16 x transfer", None),
+        (
+            "negative_log_likelihood loss_epoch loss_step nll_loss dice_loss val/loss/dataloader_idx_0 word_error_rate "
+            "sparse_categorical_crossentropy smooth_l1_loss val/val_loss mean_absolute_percentage_error",
+            "min",
+        ),
+        (
+            "val_neg_mean_squared_error neg_brier_score F1Score roc_auc_score mAP50-95 top_k_categorical_accuracy "
+            "log_likelihood rougeLsum",
+            "max",
+        ),
+        # What turns a well-known word round, or makes something else of it.
+        (
+            "neg_recall neg_loss negative_accuracy inaccuracy nonAccuracy 1-accuracy 1_minus_accuracy val_1-acc -loss "
+            "1/loss loss^-1 accuracy_drop error_free perplexity_ratio loss_scale loss_weight loss_std loss_gap delta_loss "
+            "stop_loss weight_loss accuracy_loss error_code error_bar map_size return_code anomaly_score",
+            None,
+        ),
+        # Differences, ratios, positions and settings.
+        (
+            "val_loss/train_loss train_loss-val_loss accuracy-val_accuracy acc-loss precision/recall best_loss_epoch "
+            "min_loss_step top_k top_p entropy mean_percentage_error ünloss loss\u2212",
+            None,
+        ),
     ],
 )
 def test_well_known_names_say_which_way_is_better(names: str, expected: str | None) -> None:
     assert {name: direction(name) for name in names.split()} == dict.fromkeys(names.split(), expected)
     assert direction("") is None
+    assert direction("loss" * 1_000_000) is None
+
+
+def test_the_panel_has_the_same_table() -> None:
+    panel = (Path(__file__).parents[2] / "frontend" / "src" / "pure" / "direction.ts").read_text(
+        encoding="utf-8"
+    )
+    words = {frozenset(text.split()) for text in re.findall(r"split\(`([^`]*)`\)", panel)}
+    table = (
+        metrics._LOWER,
+        metrics._HIGHER,
+        metrics._TRAINING,
+        metrics._HELD_OUT,
+        metrics._EXTREMES,
+        metrics._COUNTED,
+    )
+    assert {*table, metrics._GENERIC, metrics._NUMBERED} < words
+    assert frozenset.union(*words - {metrics._LOWER, metrics._HIGHER, metrics._GENERIC}) == metrics._NEUTRAL
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("val_los", ["acc", "loss", "val_loss"], "; did you mean val_loss?"),
+        ("Val-Loss", ["acc", "val_loss"], "; did you mean val_loss?"),
+        ("loss", ["val.loss"], "; did you mean val.loss?"),
+        ("x", ["acc", "val_loss"], "; there are acc, val_loss"),
+        ("x", [f"m{n}" for n in range(12)], "; there are m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more"),
+        ("x", [], "; no metrics are recorded"),
+    ],
+)
+def test_names_like_the_one_asked_for_are_suggested(name: str, known: list[str], said: str) -> None:
+    assert suggestion(name, known) == said

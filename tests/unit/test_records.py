@@ -284,6 +284,27 @@ def test_a_moment_that_utc_has_no_year_for_is_refused(text: str) -> None:
 # What is refused
 
 
+@pytest.mark.parametrize("step", [2**32, 5_000_000_000, 2**53 - 1])
+def test_a_step_of_more_than_32_bits_is_an_addition_to_what_upstream_reads(step: int) -> None:
+    checkpoint = NotebookCheckpoint.from_json({**CHECKPOINT, "step": 2**32 - 1, "large_step": step})
+    assert checkpoint.step == step
+    document = checkpoint.to_json()
+    assert (document["step"], document["large_step"]) == (2**32 - 1, step)
+    assert NotebookCheckpoint.from_json(document) == checkpoint
+    new = NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics={})
+    new.step = step
+    assert NewCheckpoint.from_json(new.to_json()).step == step
+
+
+def test_a_large_step_beside_a_step_of_its_own_says_nothing() -> None:
+    checkpoint = NotebookCheckpoint.from_json({**CHECKPOINT, "step": 7, "large_step": 2**32})
+    assert checkpoint.step == 7
+    assert "large_step" not in checkpoint.to_json()
+    for wrong in (5, 2**53, -1, 1.5, "1"):
+        with pytest.raises(InvalidData, match="large_step"):
+            NotebookCheckpoint.from_json({**CHECKPOINT, "step": 2**32 - 1, "large_step": wrong})
+
+
 @pytest.mark.parametrize("field", ["epoch", "step"])
 @pytest.mark.parametrize("number", [0, 1, 2**32 - 1])
 def test_epoch_and_step_take_every_32_bit_number(field: str, number: int) -> None:

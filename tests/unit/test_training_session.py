@@ -64,12 +64,17 @@ def test_best_is_restored_in_place(axon: Any) -> None:
     assert (optimizer["m"] == 1).all()
 
 
-def test_what_is_best_has_a_direction(axon: Any) -> None:
+def test_what_is_best_has_a_direction(axon: Any, capsys: Any) -> None:
     for epoch, value in enumerate([1.0, 3.0, 2.0]):
         metrics = {"val_accuracy": value, "val": {"loss": value}, "wobble": value}
         axon.checkpoint(None, epoch=epoch, metrics=metrics)
     assert axon.best("val_accuracy").epoch == 1
+    assert axon.best("val_accuracy").epoch == 1
+    assert capsys.readouterr().out == "The best val_accuracy: higher is better.\n"
+    assert axon.best("val.loss", "min").epoch == 0
+    assert capsys.readouterr().out == ""
     assert axon.best("val.loss").epoch == 0
+    assert "lower is better" in capsys.readouterr().out
     assert axon.best("wobble", "max").epoch == 1
     assert axon.best("val_accuracy", "min").epoch == 0
     with pytest.raises(ValueError, match="whether less or more wobble is better is not known"):
@@ -78,10 +83,120 @@ def test_what_is_best_has_a_direction(axon: Any) -> None:
         axon.best("wobbly")
     with pytest.raises(ValueError, match="mode is 'most'"):
         axon.best("wobble", "most")
-    with pytest.raises(
-        NotFound, match=r"finite number as perplexity; the newest has val_accuracy, val\.loss, wobble"
-    ):
+    with pytest.raises(NotFound, match=r"as perplexity; there are val\.loss, val_accuracy, wobble"):
         axon.best("perplexity")
+
+
+def test_a_misspelt_metric_is_found_among_those_of_all_checkpoints(
+    axon: Any, anew: Callable[[], None]
+) -> None:
+    axon.checkpoint(None, epoch=0, metrics={"val_loss": 1.0})
+    anew()
+    for epoch in range(1, 4):
+        axon.checkpoint(None, epoch=epoch, metrics={"loss": 1.0})
+    for misspelt, mode in (("val_los", None), ("vall_loss", "min"), ("validloss", None)):
+        with pytest.raises(NotFound, match=f"as {misspelt}; did you mean val_loss"):
+            axon.best(misspelt, mode)
+
+
+def test_numbers_of_all_kinds_stop_no_training(axon: Any, records: NotebookRepository) -> None:
+    made = axon.checkpoint(model(1), epoch=1.0, step=np.float64(30.0), metrics={"loss": 1})
+    assert (made.epoch, made.step) == (1, 30)
+    with pytest.warns(AxonWarning, match="epoch is not a whole number"):
+        assert axon.checkpoint(model(), epoch=1.5, step=31).epoch == 1
+    metrics = {"loss": 0.5, "confusion": np.eye(3), "x": object(), 3: 0.25}
+    said = r"metrics are left out: confusion \(is a ndarray.*, x \(is a object\)"
+    with pytest.warns(AxonWarning, match=said) as told:
+        odd = axon.checkpoint(model(2), epoch=2, metrics=metrics)
+    assert len(told) == 1
+    assert odd.metrics == {"loss": 0.5, "3": 0.25}
+    assert (odd.restore()[0]["w"] == 2).all()
+    with pytest.warns(AxonWarning, match="no metrics are recorded"):
+        assert axon.checkpoint(model(3), metrics=[0.5]).has_state
+    stored = records.get_checkpoint(odd.id)
+    assert stored is not None
+    assert stored.metrics == odd.metrics
+
+
+def test_steps_may_count_tokens(axon: Any, anew: Callable[[], None], records: NotebookRepository) -> None:
+    for number in range(3):
+        axon.checkpoint(model(number), epoch=0, step=5_000_000_000 + number, metrics={"loss": 3 - number})
+    assert [one.step for one in axon.checkpoints()] == [5_000_000_002, 5_000_000_001, 5_000_000_000]
+    assert len({one.run_id for one in axon.checkpoints()}) == 1
+    assert axon.best("loss").step == 5_000_000_002
+    assert axon.checkpoint(model(), overwrite=True, step=5_000_000_002).step == 5_000_000_002
+    assert axon.checkpoint(model()).step == 5_000_000_003
+    assert "step 5000000003" in repr(axon.latest())
+    assert "5000000001" in repr(axon.checkpoints())
+    assert axon.checkpoints().metrics()["step"] == [5_000_000_000 + number for number in (0, 1, 2, 3)]
+    assert len(axon.checkpoints()) == 4
+    anew()
+    resumed = axon.resume(model(), any=True)
+    assert resumed.step == 5_000_000_003
+    assert axon.checkpoint(model()).step == 5_000_000_004
+
+
+def test_a_large_step_survives_an_outage(axon: Any, away: Callable[[], None]) -> None:
+    with pytest.warns(AxonWarning, match="not being recorded"):
+        noted = axon.checkpoint(model(), epoch=0, step=5_000_000_000)
+    assert (noted.step, noted.is_recorded) == (5_000_000_000, False)
+    away()
+    assert axon.latest().step == 5_000_000_000
+    assert noted.is_recorded
+
+
+def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
+    metrics = {"epoch": 0.5, "step": 7, "val": {"loss": 1.0, "epoch": 2}, "metrics": {"step": 8}, "run": 3}
+    axon.checkpoint(None, epoch=4, step=40, metrics=metrics)
+    found = axon.checkpoints().metrics()
+    assert (found["epoch"], found["step"]) == ([4], [40])
+    assert (found["metrics.epoch"], found["metrics.metrics.step"], found["metrics.step"]) == ([0.5], [7], [8])
+    assert (found["val.loss"], found["val.epoch"], found["run"]) == ([1.0], [2], [3])
+    heads, row = repr(axon.checkpoints()).splitlines()
+    assert heads.split()[1:5] == ["epoch", "step", "metrics.epoch", "metrics.metrics.step"]
+    assert row.split()[1:5] == ["4", "40", "0.5", "7"]
+
+
+@pytest.mark.parametrize("kind", ["notebook", "script", "nothing"])
+def test_to_ask_makes_no_record(
+    kind: str,
+    axon: Any,
+    records: NotebookRepository,
+    notebook: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kind == "script":
+        script = tmp_path / "train.py"
+        script.write_text("train()\n")
+        monkeypatch.setenv("AXON_NOTEBOOK", str(script))
+    elif kind == "nothing":
+        monkeypatch.delenv("AXON_NOTEBOOK")
+    assert axon.latest() is None
+    assert axon.checkpoints() == []
+    assert axon.resume() is None
+    with pytest.raises(NotFound, match="as val_loss; no metrics are recorded"):
+        axon.best("val_loss")
+    with pytest.raises(NotFound, match="checkpoint"):
+        axon.get("abc")
+    assert records.list_all() == []
+    made = axon.checkpoint(None, metrics={"val_loss": 1.0})
+    assert axon.best("val_loss").id == axon.latest().id == made.id
+    assert len(records.list_all()) == 1
+
+
+def test_to_ask_finds_a_record_whose_file_was_moved(
+    axon: Any, anew: Callable[[], None], notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = axon.checkpoint(None, metrics={"loss": 1.0})
+    content = json.loads(notebook.read_text())
+    content["metadata"]["axon"] = {"notebook_id": made.record.notebook_id}
+    notebook.write_text(json.dumps(content))
+    axon.notebook()
+    anew()
+    moved = notebook.rename(tmp_path / "renamed.ipynb")
+    monkeypatch.setenv("AXON_NOTEBOOK", str(moved))
+    assert axon.latest().id == made.id
 
 
 def test_without_a_model_only_metrics_are_saved(axon: Any) -> None:

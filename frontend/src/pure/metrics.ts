@@ -1,6 +1,7 @@
 /** Metrics: what can be plotted and ranked, which way is better, how numbers read. */
 
 import type { MetricValue } from '../records.ts';
+import { direction } from './direction.ts';
 
 const SPELLED = new Map([NaN, Infinity, -Infinity].map(value => [String(value), value]));
 
@@ -44,12 +45,9 @@ export function toNumbers(column: readonly MetricValue[]): (number | undefined)[
   return column.map(toNumber);
 }
 
-const LOWER =
-  /loss|err|perplexity|ppl|mse|mae|rmse|nll|wer|cer|fid|divergence|distance|time|latency/i;
-
-/** Whether less of a metric is better, as far as its name tells. */
+/** Whether less of a metric is better; where its name does not say it for certain, more is, until the user switches. */
 export function isMinimized(name: string): boolean {
-  return LOWER.test(name);
+  return direction(name) === 'min';
 }
 
 const FAVOURITES = [

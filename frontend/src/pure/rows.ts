@@ -22,7 +22,7 @@ export function rowOf(checkpoint: ICheckpoint): IRow {
     id: checkpoint.id,
     runId: checkpoint.run_id ?? NO_RUN,
     epoch: checkpoint.epoch,
-    step: checkpoint.step,
+    step: checkpoint.large_step ?? checkpoint.step,
     createdAt: checkpoint.created_at,
     metrics: flatten(checkpoint.metrics),
     detail: checkpoint

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ...errors import NotFound
-from ..checkpoints import checkpoint_table, is_minimized
+from ..checkpoints import NoMetric, checkpoint_table, is_minimized
 from ..output import write, write_json
 from ..session import Session, with_session
 from ..which import find_id
@@ -25,18 +24,13 @@ def command(session: Session, which: str, metric: str, mode: str | None, count: 
     WHICH is the record's id, the beginning of its id, or the path of its notebook file. Dots in METRIC lead into nested
     metrics. Which way is better is known of usual names, such as val_loss and accuracy; --min or --max says it of others.
     """
-    minimize = is_minimized(metric, mode, "--min or --max")
     with session.reading() as repository:
-        found = repository.get_best_checkpoints(find_id(repository, which), metric, minimize, count)
-    if not found:
-        raise _NoneRanked(metric)
+        id = find_id(repository, which)
+        minimize = is_minimized(repository, [id], metric, mode, "--min or --max")
+        found = repository.get_best_checkpoints(id, metric, minimize, count)
+        if not found:
+            raise NoMetric(repository, [id], metric)
     if as_json:
         write_json([one.to_json() for one in found])
     else:
         write(checkpoint_table(found, first=[metric]))
-
-
-class _NoneRanked(NotFound):
-    def __init__(self, metric: str) -> None:
-        super().__init__("checkpoint", metric)
-        self.args = (f"no checkpoint has a finite number {metric!r}",)

@@ -6,7 +6,7 @@ import click
 
 from ...repository import NotebookRepository
 from ...repository.retention import Best
-from ..checkpoints import checkpoint_table, is_minimized
+from ..checkpoints import NoMetric, checkpoint_table, is_minimized
 from ..output import note, write, write_json
 from ..session import Session, with_session
 from ..which import find_id, the_only
@@ -34,23 +34,30 @@ def command(
 
     WHICH is its id, the beginning of its id, or the path of its notebook file.
     """
-    minimize = is_minimized(sort, mode, "--min or --max") if sort is not None else True
+    like = ""
     with session.reading() as repository:
         id = find_id(repository, which)
         run_id = _find_run(repository, id, run) if run is not None else None
         total = repository.count_checkpoints(id, run_id=run_id)
         if sort is None:
             found = repository.list_checkpoints(id, limit, run_id=run_id)
-        elif run_id is None:
-            found = repository.get_best_checkpoints(id, sort, minimize, limit)
         else:
-            found = [*Best(sort, minimize, limit).kept(repository.list_checkpoints(id, run_id=run_id))]
+            try:
+                minimize = is_minimized(repository, [id], sort, mode, "--min or --max")
+            except NoMetric as missing:
+                found, like = [], missing.suggestion
+            else:
+                if run_id is None:
+                    found = repository.get_best_checkpoints(id, sort, minimize, limit)
+                else:
+                    listed = repository.list_checkpoints(id, run_id=run_id)
+                    found = [*Best(sort, minimize, limit).kept(listed)]
     if as_json:
         write_json([one.to_json() for one in found])
     elif found:
         write(checkpoint_table(found, first=[sort] if sort is not None else []))
     elif total:
-        note(f"None of {total} checkpoints has a number {sort!r}.")
+        note(f"None of {total} checkpoints has a number {sort!r}{like or '.'}")
     else:
         note("No checkpoints.")
     if len(found) == limit < total:

@@ -54,19 +54,20 @@ def command(
     """
     if bool(which) == everything:
         raise click.UsageError("name records, or give --all")
-    rules = [
+    ranked = [*map(_ranked, keep_best)]
+    rules: list[Rule] = [
         *([Newest(keep_newest)] if keep_newest is not None else []),
-        *map(_best, keep_best),
         *([Every(keep_every)] if keep_every is not None else []),
         *([Tagged()] if keep_tagged else []),
     ]
-    if not rules:
+    if not (rules or ranked):
         raise click.UsageError("say what to keep: --keep-newest, --keep-best, --keep-every or --keep-tagged")
     with session.with_states() as (repository, _):
         if everything:
             ids = [summary.id for summary in repository.list_by_user(session.config.user_id)]
         else:
             ids = list(dict.fromkeys(find_id(repository, one) for one in which))
+        rules += [_best(repository, ids, *asked) for asked in ranked]
         plans = _plans(repository, ids, rules)
         going = [one for plan in plans for one in plan.goes]
         if yes:
@@ -79,7 +80,8 @@ def command(
     _sum_up(plans, going, yes)
 
 
-def _best(text: str) -> Rule:
+def _ranked(text: str) -> tuple[str, str | None, int]:
+    """Read what --keep-best is given: a metric, which way it is better, if that is said, and how many are kept."""
     metric, count, mode = text, 1, None
     head, _, tail = metric.rpartition(":")
     if head and tail.isascii() and tail.isdigit():
@@ -89,7 +91,14 @@ def _best(text: str) -> Rule:
         metric, mode = head, tail
     if not count:
         raise click.UsageError(f"--keep-best {text} keeps none")
-    return Best(metric, is_minimized(metric, mode, f"`:min` or `:max`, as in {metric}:max"), count)
+    return metric, mode, count
+
+
+def _best(
+    repository: NotebookRepository, ids: Sequence[str], metric: str, mode: str | None, count: int
+) -> Rule:
+    options = f"`:min` or `:max`, as in {metric}:max"
+    return Best(metric, is_minimized(repository, ids, metric, mode, options), count)
 
 
 def _plans(repository: NotebookRepository, ids: Sequence[str], rules: Sequence[Rule]) -> list[PrunePlan]:

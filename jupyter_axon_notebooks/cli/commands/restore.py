@@ -50,10 +50,11 @@ def command(
     """
     if best is not None and latest:
         raise click.UsageError("--best and --latest exclude each other")
-    minimize = is_minimized(best, mode, "--min or --max") if best is not None else True
     with session.with_states() as (repository, states):
         if best is not None:
-            checkpoint = _best(repository, find_id(repository, which), best, minimize)
+            id = find_id(repository, which)
+            minimize = is_minimized(repository, [id], best, mode, "--min or --max")
+            checkpoint = _best(repository, id, best, minimize)
         elif latest:
             checkpoint = _latest(repository, find_id(repository, which))
         else:
