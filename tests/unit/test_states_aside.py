@@ -26,10 +26,11 @@ def test_a_checkpoint_owns_what_was_written_for_it(states: StateFiles, tmp_path:
     path = write(states, "model")
     assert states.owns(path, "nb", "cp")
     assert states.owns(path.replace("/link/", "/real/"), "nb", "cp")
+    assert states.owns(str(tmp_path / "nb" / "cp" / "model.pt"), "nb", "cp")  # recorded where the root was before
     for other in (
         path.replace("model.pt", "other.pt"),
         path.replace("/cp/", "/cp/../cp/"),
-        str(tmp_path / "nb" / "cp" / "model.pt"),
+        str(tmp_path / "nb" / "cp" / "optimizer.pt"),
         "model.pt",
         "",
     ):
