@@ -55,6 +55,8 @@ class AxonNotebooks(Configurable):
     states_root = Unicode(
         help="""
         The folder of the state files of checkpoints. By default axon_notebooks/states in Jupyter's data folder.
+
+        Records name files relative to it: to use another folder, move what is in it there, then change this.
         """
     ).tag(config=True)
 
@@ -63,7 +65,8 @@ class AxonNotebooks(Configurable):
         help="""
         Further folders in which a client may name state files that are there already.
 
-        They are read from there, never written and never removed.
+        They are read from there, never written and never removed. Servers and commands also look here for state files
+        that are not below states_root; kernels do not.
         """,
     ).tag(config=True)
 

@@ -15,7 +15,9 @@ import msgspec
 import sqlalchemy as sa
 from jupyter_core.paths import jupyter_config_path
 
-from ..errors import StoreError
+from ..defaults import default_states_root
+from ..errors import InvalidData, StoreError
+from ..pointer import read_pointer
 from ..repository import Binding
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
@@ -191,10 +193,10 @@ def _look_at_states(
     try:
         with _reading(found, session, health) as connection:
             known = []
-            for notebook_id, checkpoint_id, paths in checkpoint_states(connection) if connection else ():
+            for notebook_id, checkpoint_id, files in checkpoint_states(connection) if connection else ():
                 progress()
-                known.append((notebook_id, checkpoint_id, paths or {}))
-                damaged += [checkpoint_id] if paths is None else []
+                known.append((notebook_id, checkpoint_id, files or {}))
+                damaged += [checkpoint_id] if files is None else []
             is_all = connection is None or not _is_held_back(connection)
     except (sqlite3.Error, sa.exc.SQLAlchemyError, StoreError):  # which was told above
         known = None
@@ -208,7 +210,7 @@ def _look_at_states(
                 "restore a backup of the store for these",
             )
         )
-    states = survey(session.states(), known, progress)
+    states = survey(session.states(), known, progress, former_roots=_former_roots(session))
     if not is_all:
         states = states._replace(unknown=[], unfinished=[])
     free = free_bytes(_existing(root))
@@ -223,9 +225,19 @@ def _look_at_states(
         "folders being written": states.unfinished if known is not None and is_all else None,
         "folders to be recorded": states.noted,
         "missing files": states.missing if known is not None else None,
+        "files elsewhere": states.elsewhere if known is not None else None,
         "files out of reach": states.refused if known is not None else None,
+        "altered files": states.altered if known is not None else None,
     }
     found.problems += _states_problems(root, states, free)
+
+
+def _former_roots(session: Session) -> list[str]:
+    """The folders that state files may have been written to before the configuration named another one."""
+    roots = [default_states_root(session.data_folder.parent.as_posix())]
+    with suppress(InvalidData):  # which is told above
+        roots += filter(None, [read_pointer(session.pointer).get("states_root")])
+    return roots
 
 
 @contextmanager
@@ -262,21 +274,41 @@ def _is_held_back(connection: sa.Connection) -> bool:
 def _states_problems(root: str, states: States, free: int | None) -> Iterator[Problem]:
     if states.missing:
         first = states.missing[0]
-        count = f"{len(states.missing)} state file" + ("s" if len(states.missing) > 1 else "")
+        looked_for = "".join(f"; looked for at {place} as well" for place in first["looked for"][1:])
         yield Problem(
             "missing-state-files",
-            f"{count} named by records cannot be found; the first: {first['path']}",
+            f"{_files(states.missing)} named by records cannot be found; the first: {first['path']}{looked_for}",
             "these checkpoints cannot be restored; their metrics are still there",
-            "put the files back (a disk that is not mounted?), or delete the checkpoints",
+            f"put the files back into {root} (a disk that is not mounted? a folder that was not copied along?), or set "
+            "c.AxonNotebooks.states_root to the folder that has them",
+        )
+    if states.elsewhere:
+        first = states.elsewhere[0]
+        roots = dict.fromkeys(one["root"] for one in states.elsewhere)
+        move = "; ".join(f"copy or move what is in {other} to {root}" for other in roots)
+        configure = f", or set c.AxonNotebooks.states_root to {next(iter(roots))}" if len(roots) == 1 else ""
+        yield Problem(
+            "state-files-elsewhere",
+            f"{_files(states.elsewhere)} named by records are below another folder than {root}; the first: {first['found']}",
+            "these checkpoints cannot be restored or downloaded until the files are where they are looked for",
+            f"{move}{configure}",
         )
     if states.refused:
         first = states.refused[0]
-        count = f"{len(states.refused)} state file" + ("s" if len(states.refused) > 1 else "")
         yield Problem(
             "state-files-out-of-reach",
-            f"{count} named by records may not be read; the first: {first['path']} ({first['reason']})",
+            f"{_files(states.refused)} named by records may not be read; the first: {first['path']} ({first['reason']})",
             "these checkpoints cannot be restored or downloaded: state files are read only below the configured folders",
-            "add the folder of the files to c.AxonNotebooks.extra_states_roots, or delete the checkpoints",
+            "add the folder of the files to c.AxonNotebooks.extra_states_roots; in place of a link, put the file itself",
+        )
+    if states.altered:
+        first = states.altered[0]
+        sizes = f"{first['size']} bytes, not the {first['recorded size']} that were stored"
+        yield Problem(
+            "altered-state-files",
+            f"{_files(states.altered)} named by records are not what was stored; the first: {first['path']} has {sizes}",
+            "these checkpoints cannot be restored; their metrics are still there",
+            "copy the files again from where they are whole, such as a backup",
         )
     if states.noted:
         count = f"{len(states.noted)} checkpoint" + ("s" if len(states.noted) > 1 else "")
@@ -308,6 +340,10 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
             "checkpoints will soon fail",
             "free some space, or set c.AxonNotebooks.states_root to a folder on another disk",
         )
+
+
+def _files(found: list[dict[str, Any]]) -> str:
+    return f"{len(found)} state file" + ("s" if len(found) > 1 else "")
 
 
 def _existing(path: str) -> str:

@@ -124,7 +124,7 @@ class Session:
     def reading(self) -> Iterator[NotebookRepository]:
         """The records, of a store that is there; raises as :meth:`existing_store`."""
         with self.existing_store(read_timeout=READ_TIMEOUT) as store:
-            yield repository_of(store)
+            yield repository_of(store, self.states())
 
     @contextmanager
     def writing(self, *, make: bool = True) -> Iterator[NotebookRepository]:
@@ -205,7 +205,7 @@ def _can_be_written(path: Path) -> bool:
 
 
 def repository_of(store: Store, states: StateFiles | None = None) -> NotebookRepository:
-    """The records in ``store``; ``states`` is for who removes any."""
+    """The records in ``store``; ``states`` is for who removes any, or shows where state files are."""
     # An import of a notebook without cells is to stay without them.
     return NotebookRepository(store, states=states, starter_cells=())
 

@@ -83,7 +83,8 @@ class NotebookRepository:
     store : Store
         Where records are kept.
     states : States, optional
-        Where state files are kept: it is asked to remove them when their checkpoint or notebook is deleted.
+        Where state files are kept: it is asked to remove them when their checkpoint or notebook is deleted, and what
+        records call them. Without it, checkpoints have the paths that are stored, relative to the root of the state files.
     starter_cells : sequence of (str, str)
         Type and source of the cells that a notebook created without any begins with.
     """
@@ -102,7 +103,7 @@ class NotebookRepository:
         self._runs = Runs(store)
         self._versions = Versions(store)
         self._series = Series(store, self._runs)
-        self._pruning = Pruning(store, states, self._runs)
+        self._pruning = Pruning(store, states, self._checkpoints, self._runs)
         self._provenances = Provenances(store, self._checkpoints, self._versions)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)

@@ -27,6 +27,8 @@ from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
 STATE_PARTS: tuple[StatePart, ...] = ("model", "optimizer")
+#: The fields of a checkpoint that name its state files: in documents relative to the root of the state files.
+PATHS = tuple(f"{part}_state_path" for part in STATE_PARTS)
 
 
 class StoredState(Protocol):
@@ -90,6 +92,10 @@ class Checkpoints:
                 self._runs.take_checkpoint(notebook, new.run_id)
                 replaced = self._replace(checkpoint) if overwrite else None
             stored = document(checkpoint.id, checkpoint.to_json())
+            for name in PATHS:
+                if path := stored.get(name):
+                    stored[name] = self._states.recorded_path(path, checkpoint.notebook_id)
+                    setattr(checkpoint, name, self._states.full_path(stored[name]))
             try:
                 if new.id is None:
                     self._store.checkpoints.insert_new(stored)
@@ -135,13 +141,21 @@ class Checkpoints:
     def get(self, id: str) -> NotebookCheckpoint | None:
         """A checkpoint by id."""
         found = self._store.checkpoints.get(doc_id=id)
-        return None if found is None else checkpoint_of(found)
+        return None if found is None else self.read(found)
+
+    def read(self, stored: Mapping[str, Any]) -> NotebookCheckpoint:
+        """Return the checkpoint that a stored document describes, with absolute paths; raises RecordDamaged."""
+        checkpoint = checkpoint_of(stored)
+        for name in PATHS:
+            if path := getattr(checkpoint, name):
+                setattr(checkpoint, name, self._states.full_path(path))
+        return checkpoint
 
     def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookCheckpoint]:
         """The checkpoints that match, newest first."""
         order = ["-created_at", "-id"]
         found = self._store.checkpoints.search(matching, sort=order, limit=limit, skip=offset)
-        return [checkpoint_of(stored) for stored in found]
+        return [self.read(stored) for stored in found]
 
     def count(self, matching: QueryInstance) -> int:
         """How many checkpoints match."""
@@ -152,7 +166,7 @@ class Checkpoints:
     ) -> list[NotebookCheckpoint]:
         """The best by a metric, best first."""
         found = self._store.best(notebook_id, metric_key, minimize=minimize, limit=limit)
-        return [checkpoint_of(stored) for stored in found]
+        return [self.read(stored) for stored in found]
 
     def update(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
         """Change labels."""
@@ -170,8 +184,11 @@ class Checkpoints:
             if new.digests:
                 if checkpoint.model_state_path or checkpoint.optimizer_state_path:
                     raise Conflict(f"{_place(checkpoint)} with a state already")
-                for name in ("model_state_path", "optimizer_state_path", "digests", "sizes", "format"):
+                for name in ("digests", "sizes", "format"):
                     setattr(checkpoint, name, getattr(new, name))
+                for name in PATHS:
+                    if path := getattr(new, name):
+                        setattr(checkpoint, name, self._states.recorded_path(path, new.notebook_id))
             checkpoint.metrics = merge_metrics(checkpoint.metrics, new.metrics)
             checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *new.tags]))
             checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))  # news for who polls
@@ -183,7 +200,7 @@ class Checkpoints:
             if self._store.checkpoints.locked(id) is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.update(add, doc_ids=[id])
-            return checkpoint_of(self._store.checkpoints.get(doc_id=id))
+            return self.read(self._store.checkpoints.get(doc_id=id))
 
     def attach_state(
         self,
@@ -204,7 +221,9 @@ class Checkpoints:
             if path and is_there(path):
                 return
             stored = commit()
-            checkpoint[f"{part}_state_path"] = stored.path
+            checkpoint[f"{part}_state_path"] = self._states.recorded_path(
+                stored.path, checkpoint["notebook_id"]
+            )
             checkpoint["digests"] = {**checkpoint.get("digests", {}), part: stored.digest}
             checkpoint["sizes"] = {**checkpoint.get("sizes", {}), part: stored.size}
             if all(checkpoint.get(f"{known_part}_state_path") for known_part in checkpoint["digests"]):
@@ -218,7 +237,7 @@ class Checkpoints:
             if self._store.checkpoints.locked(id) is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.update(apply, doc_ids=[id])
-            return checkpoint_of(self._store.checkpoints.get(doc_id=id))
+            return self.read(self._store.checkpoints.get(doc_id=id))
 
     def delete(self, id: str) -> None:
         """Remove a checkpoint and its state files."""
@@ -255,6 +274,6 @@ def _place(checkpoint: NotebookCheckpoint) -> str:
 
 
 def checkpoint_of(document: Mapping[str, Any]) -> NotebookCheckpoint:
-    """The checkpoint that a stored document describes; raises RecordDamaged."""
+    """The checkpoint that a stored document describes, with the paths as they are stored; raises RecordDamaged."""
     with damage_named(f"checkpoint {document.get('id')}"):
         return NotebookCheckpoint.from_json(document)

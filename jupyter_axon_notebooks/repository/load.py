@@ -30,6 +30,7 @@ from .loaded import Loaded
 from .notebooks import Notebooks, binding_lock
 from .parts import listed_contents
 from .reading import Reading
+from .retention import file_key
 from .sorting import Group, Sorted
 from .states import NoStates
 from .taking import Taking
@@ -412,4 +413,7 @@ def _numbered(notebook: IncomingNotebook, contents: dict[str, dict[str, Any]]) -
 
 
 def _states(checkpoint: Mapping[str, Any]) -> list[Any]:
-    return [checkpoint.get(f"{part}_state_path") for part in STATE_PARTS]
+    """The state files that a checkpoint names; those in its own folder without the root that the folder lies in."""
+    own = (checkpoint.get("notebook_id"), checkpoint.get("id"))
+    paths = (checkpoint.get(f"{part}_state_path") for part in STATE_PARTS)
+    return [key if path and (key := file_key(path))[:2] == own else path for path in paths]

@@ -13,7 +13,6 @@ which a sweep finishes.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 from ..errors import InvalidData, NotFound, StateError
 from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
-from .checkpoints import checkpoint_of, checkpoints_of
+from .checkpoints import Checkpoints, checkpoints_of
 from .retention import LastOnes, Pinned, Rule, file_key, has_state, kept, own_parts, state_paths
 from .runs import Runs, run_key, runs_of
 from .states import States
@@ -77,9 +76,10 @@ class _Plan(NamedTuple):
 class Pruning:
     """Pruning in a store; :class:`.NotebookRepository` says what each operation promises."""
 
-    def __init__(self, store: Store, states: States, runs: Runs) -> None:
+    def __init__(self, store: Store, states: States, checkpoints: Checkpoints, runs: Runs) -> None:
         self._store = store
         self._states = states
+        self._checkpoints = checkpoints
         self._runs = runs
 
     def plan(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
@@ -97,7 +97,7 @@ class Pruning:
                 raise NotFound("notebook", notebook_id)
             found = self._store.checkpoints.search(checkpoints_of(notebook_id), sort=["-created_at", "-id"])
             runs = self._runs.page(runs_of(notebook_id), None, 0)
-        everything = [checkpoint_of(one) for one in found]
+        everything = [self._checkpoints.read(one) for one in found]
         checkpoints = [one for one in everything if has_state(one)]
         unfinished = frozenset(run.id for run in runs if run.status is not RunStatus.COMPLETED)
         last = LastOnes(unfinished)
@@ -168,7 +168,8 @@ class Pruning:
         guards = {planned.guards[run] for run in (None, *runs) if run in planned.guards}
         ids = guards | {one.checkpoint.id for one in batch}
         there = {
-            str(found.doc_id): checkpoint_of(found) for found in self._store.checkpoints.locked_some(ids)
+            str(found.doc_id): self._checkpoints.read(found)
+            for found in self._store.checkpoints.locked_some(ids)
         }
         if not all(id in there and has_state(there[id]) for id in guards):
             return None
@@ -180,7 +181,7 @@ class Pruning:
         since = planned.newest.created_at if planned.newest is not None else None
         files = {file_key(path) for one in batch for path in one.paths.values()}
         for found in self._store.checkpoints.search(checkpoints_of(planned.plan.notebook_id, since=since)):
-            if files & {file_key(path) for path in state_paths(checkpoint_of(found)).values()}:
+            if files & {file_key(path) for path in state_paths(self._checkpoints.read(found)).values()}:
                 return None
         return there
 
@@ -226,7 +227,7 @@ def _is_as_planned(found: NotebookCheckpoint | None, planned: NotebookCheckpoint
 
 def _unnamed(paths: Mapping[str, str], stored: Mapping[str, Any]) -> Collection[str]:
     """The names of the files at ``paths`` of those parts that a checkpoint's record names no file of."""
-    return [os.path.basename(path) for part, path in paths.items() if not stored.get(f"{part}_state_path")]
+    return [file_key(path)[-1] for part, path in paths.items() if not stored.get(f"{part}_state_path")]
 
 
 @contextmanager

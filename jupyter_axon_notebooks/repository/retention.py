@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import Protocol
 
 from ..metrics import rankable, resolve
@@ -142,5 +142,5 @@ def state_paths(checkpoint: NotebookCheckpoint) -> dict[str, str]:
 
 
 def file_key(path: str) -> tuple[str, ...]:
-    """What two paths of one state file have in common, whatever links lead to the root: notebook, checkpoint and name."""
-    return PurePath(path).parts[-3:]
+    """What two paths of one state file have in common, wherever the root is: notebook, checkpoint and name."""
+    return PureWindowsPath(path).parts[-3:]  # splits the paths of other systems as well

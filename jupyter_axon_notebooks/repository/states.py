@@ -10,7 +10,10 @@ from ..errors import AxonError, StateError
 
 
 class States(Protocol):
-    """Removes the state files of what the repository deletes. Missing files are no error."""
+    """Says what records call state files, and removes those of what the repository deletes.
+
+    Missing files are no error.
+    """
 
     def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         """Note that the record of a checkpoint, or of a whole notebook, is about to be removed.
@@ -24,6 +27,12 @@ class States(Protocol):
 
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove the state files of all checkpoints of a notebook."""
+
+    def recorded_path(self, path: str, notebook_id: str) -> str:
+        """Return what the record of ``notebook_id`` is to say of the state file at ``path``."""
+
+    def full_path(self, recorded: str) -> str:
+        """Return the absolute path that a record means. Looks at no file."""
 
     def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
         """Whether the state file at ``path`` lies where those of this checkpoint are written, and nowhere else."""
@@ -48,7 +57,7 @@ def files_remain(what: str) -> Iterator[None]:
 
 
 class NoStates:
-    """For a store whose state files are kept by nobody: there is nothing to remove."""
+    """For a store whose state files are kept by nobody: there is nothing to remove, and paths are what records say."""
 
     def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         """Do nothing."""
@@ -58,6 +67,14 @@ class NoStates:
 
     def remove_notebook(self, notebook_id: str) -> None:
         """Do nothing."""
+
+    def recorded_path(self, path: str, notebook_id: str) -> str:  # noqa: ARG002 - as it is
+        """Return the path itself."""
+        return path
+
+    def full_path(self, recorded: str) -> str:
+        """Return the path itself."""
+        return recorded
 
     def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:  # noqa: ARG002 - whatever is asked
         """Own nothing."""

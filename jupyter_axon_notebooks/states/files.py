@@ -13,13 +13,13 @@ from ..errors import AxonError, InvalidData, NotFound
 from .folders import Folder, explained, free_bytes, make_folders, no_space
 from .layout import (
     MARKS,
-    STATE_NAMES,
     Part,
     can_name_folders,
     check_id,
     is_path_text,
     state_name,
     temporary_name,
+    usual_names,
 )
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
@@ -42,7 +42,8 @@ class StateFiles:
         Where state files are written; made with the first one. Links on the way to it are followed, links
         below it never are.
     other_roots : sequence of Path
-        Further folders whose files a client may register. Only read.
+        Further folders whose files a client may register, and in which files are looked for that are not below ``root``.
+        Only read.
     store_id : str
         What tells the store that records these checkpoints, and whose records it shows, from others: its
         ``mark_id``. A sweep removes only folders written under the same one, so pointing the server at another store
@@ -58,6 +59,27 @@ class StateFiles:
     def root(self) -> str:
         """The folder it all lies in."""
         return self._root
+
+    def recorded_path(self, path: str, notebook_id: str) -> str:
+        """Return what the record of ``notebook_id`` is to say of the state file at ``path``.
+
+        Relative to the root, with slashes, where the file lies in the folder of this notebook, so that the root can be moved;
+        of any other file the path itself.
+        """
+        for root in (self._root, os.path.realpath(self._root)):
+            names = _names_below(path, root)
+            if names is not None and names[0] == notebook_id and ".." not in names:
+                return "/".join(names)
+        return path
+
+    def full_path(self, recorded: str) -> str:
+        """Return the absolute path that a record means; the opposite of :meth:`recorded_path`.
+
+        Looks at no file: :meth:`locate` says where the file is, should it have been recorded below another root.
+        """
+        if not recorded or os.path.isabs(recorded):
+            return recorded
+        return os.path.join(self._root, *recorded.split("/"))
 
     def writer(
         self,
@@ -158,7 +180,7 @@ class StateFiles:
         if os.path.basename(resolved).startswith(".") and self._is_own(resolved):
             raise InvalidData(field, "names a file of the server's own, not a state file")
         try:
-            self.open(resolved, notebook_id, field=field).close()
+            self._open(resolved, notebook_id, field).close()
         except NotFound:
             raise InvalidData(field, f"there is no file {path}") from None
         except InvalidData:
@@ -168,7 +190,10 @@ class StateFiles:
         return resolved
 
     def open(self, path: str, notebook_id: str, *, field: str = "$.model_state_path") -> BinaryIO:
-        """The state file at ``path``, which a record of ``notebook_id`` gives, open for reading.
+        """Open the state file at ``path``, which a record of ``notebook_id`` gives, for reading.
+
+        A file that is not there, or may not be read there, is looked for at the same place below the other roots: the folder
+        of the state files was moved, or copied to another machine, since the path was recorded.
 
         Whatever was checked when the path was recorded holds now: no link is followed below the root, and what
         is read is what was checked.
@@ -182,11 +207,44 @@ class StateFiles:
         StateError
             If it cannot be read.
         """
-        check_id(notebook_id, "$.notebook_id")
+        return self._find(path, notebook_id, field)[1]
+
+    def locate(self, path: str, notebook_id: str) -> str:
+        """Return where the state file is that :meth:`open` opens; raises as it does."""
+        found, file = self._find(path, notebook_id, "$.model_state_path")
+        file.close()
+        return found
+
+    def _find(self, path: str, notebook_id: str, field: str) -> tuple[str, BinaryIO]:
         if not path:
             raise NotFound("state file", "(none recorded)")
         if not is_path_text(path):
             raise InvalidData(field, "expected a path, got text that cannot be one")
+        errors: list[AxonError] = []
+        places = self.places(path, notebook_id)
+        for place in places:
+            try:
+                return place, self._open(place, notebook_id, field)
+            except AxonError as error:
+                errors.append(error)
+        first, *others = errors
+        if isinstance(first, _Outside) and others and all(isinstance(error, NotFound) for error in others):
+            raise NotFound("state file", f"{places[1]} (recorded as {path})")
+        raise first
+
+    def places(self, path: str, notebook_id: str) -> list[str]:
+        """Return where the state file at ``path`` is looked for, one after the other: there, then below each root."""
+        full = self.full_path(path)
+        for names in (_names_below(full, self._root), usual_names(path)):
+            if names is not None and names[0] == notebook_id and ".." not in names:
+                break
+        else:
+            return [full]
+        below = [os.path.join(root, *names) for root in (self._root, *self._other_roots)]
+        return list(dict.fromkeys([full, *below]))
+
+    def _open(self, path: str, notebook_id: str, field: str) -> BinaryIO:
+        check_id(notebook_id, "$.notebook_id")
         start, names = self._beneath(path, field)
         try:
             with explained("read", os.path.dirname(path)):
@@ -214,7 +272,7 @@ class StateFiles:
                 inside = _names_below(os.path.join(real, *names), own)
                 return (real, names) if inside is None else (own, inside)
         roots = ", ".join((self._root, *self._other_roots))
-        raise InvalidData(field, f"must lie inside one of the configured folders ({roots})")
+        raise _Outside(field, f"must lie inside one of the configured folders ({roots})")
 
     def _descend(self, start: str, names: tuple[str, ...], notebook_id: str, field: str) -> int:
         """A descriptor of the file ``names`` lead to. Every folder on the way is held open, none is a link."""
@@ -315,16 +373,21 @@ class StateFiles:
             root.remove_tree(notebook_id)
 
     def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
-        """Whether ``path`` names a finished state file in the folder of this very checkpoint, below this root.
+        """Whether ``path`` means a finished state file that is there, in the folder of this very checkpoint below this root.
 
-        Where ids cannot name folders, there is none.
+        A store may be shared with machines that have roots of their own: what is not here may be there. Where ids cannot name
+        folders, there is none.
         """
-        folder, name = os.path.split(path)
-        if not can_name_folders(notebook_id, checkpoint_id):
+        names = usual_names(path)
+        if names is None or names[:2] != (notebook_id, checkpoint_id):
             return False
-        below = os.path.join(notebook_id, checkpoint_id)
-        roots = (self._root, os.path.realpath(self._root))
-        return name in STATE_NAMES and folder in [os.path.join(root, below) for root in roots]
+        own = [os.path.join(root, *names) for root in (self._root, os.path.realpath(self._root))]
+        if self.full_path(path) in own:
+            return os.path.lexists(own[0])
+        try:
+            return self.locate(path, notebook_id) in own
+        except AxonError:
+            return False
 
     def set_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> list[str]:
         """Give those state files of a checkpoint that are there the names of temporary files; these names.
@@ -392,6 +455,10 @@ class StateFiles:
             used += size
             progress(seen)
         return used
+
+
+class _Outside(InvalidData):
+    """A path leads to none of the configured folders."""
 
 
 def _names_below(path: str, root: str) -> tuple[str, ...] | None:

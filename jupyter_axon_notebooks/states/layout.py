@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from pathlib import PureWindowsPath
 from typing import Final, Literal, get_args
 
 from ..errors import InvalidData
@@ -107,6 +108,17 @@ def _length(text: str) -> int | None:
         return len(text.encode())
     except UnicodeEncodeError:
         return None
+
+
+def usual_names(path: str) -> tuple[str, str, str] | None:
+    """Return notebook id, checkpoint id and file name if ``path`` ends as those of written state files do.
+
+    The path may be another operating system's.
+    """
+    names = PureWindowsPath(path).parts[-3:]  # whose separators are those of all systems
+    if len(names) == 3 and names[2] in STATE_NAMES and can_name_folders(*names[:2]):
+        return names[0], names[1], names[2]
+    return None
 
 
 def is_path_text(path: str) -> bool:

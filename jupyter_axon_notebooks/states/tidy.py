@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 
 from ..errors import AxonError
 from ..repository import NotebookRepository
+from ..repository.retention import file_key
 from .files import StateFiles
 from .folders import size_text
 
@@ -60,4 +60,4 @@ def named_files(repository: NotebookRepository, notebook_id: str, checkpoint_id:
     if checkpoint is None or checkpoint.notebook_id != notebook_id:
         return None
     paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
-    return {os.path.basename(path) for path in paths if path}
+    return {file_key(path)[-1] for path in paths if path}

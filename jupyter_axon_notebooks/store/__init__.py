@@ -20,6 +20,7 @@ from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, Wrong
 from ..records import new_id
 from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
+from .files import identity
 from .leftovers import Leftovers
 from .migrations import migrate
 from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
@@ -392,12 +393,18 @@ class Store:
 
     @property
     def mark_id(self) -> str:
-        """What tells whose records it shows: its id, and the user where a database keeps users apart.
+        """What tells whose records it shows: its id, its file, and the user where a database keeps users apart.
 
-        For marks on what no record is found of: whoever is shown other records must not take it for abandoned.
+        For marks on what no record is found of: whoever is shown other records must not take it for abandoned. A copy of a
+        file has the same id, and records of its own from then on.
         """
         user = self.shown_user
-        return self.id if user is None else f"{self.id} {user}"
+        if user is not None:
+            return f"{self.id} {user}"
+        found = None if self._file is None else identity(self._file)
+        return (
+            self.id if found is None else f"{self.id} {found[1]}"
+        )  # a device's number changes from mount to mount
 
     @property
     def admits_one_writer(self) -> bool:

@@ -138,18 +138,26 @@ def _schema_version(connection: sqlite3.Connection) -> int | None:
     return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 
 
-def checkpoint_states(connection: sa.Connection) -> Iterator[tuple[str, str, dict[str, str] | None]]:
-    """Notebook id, id and state files (by part; none for a checkpoint without any) of every checkpoint, on any engine.
+def checkpoint_states(
+    connection: sa.Connection,
+) -> Iterator[tuple[str, str, dict[str, tuple[str, int | None]] | None]]:
+    """Notebook id, id and state files of every checkpoint, on any engine.
 
-    None in place of the state files is a damaged checkpoint.
+    State files are paths and, where they are recorded, sizes, by part; none for a checkpoint without any. None in place of
+    them is a damaged checkpoint.
     """
     c = Schema().tables[CHECKPOINTS.name].sql.c
     for notebook_id, checkpoint_id, text in connection.execute(sa.select(c.notebook_id, c.id, c.document)):
-        present: dict[str, str] | None = None
+        present: dict[str, tuple[str, int | None]] | None = None
         with suppress(RecordDamaged, AttributeError):
             document = decode(text)
             paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
-            present = {part: value for part, value in paths.items() if value and isinstance(value, str)}
+            sizes = document.get("sizes") or {}
+            present = {
+                part: (path, sizes.get(part))
+                for part, path in paths.items()
+                if path and isinstance(path, str)
+            }
         yield plain_text(notebook_id or ""), plain_text(checkpoint_id), present
 
 

@@ -17,6 +17,7 @@ from live import Kernel
 from trained import SET_UP, assert_as_undisturbed, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import open_store
 
 SCRIPT = """
@@ -158,7 +159,8 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
     said = kernel.do(train()).text
     assert "Recorded 3 checkpoints" in said
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
-        assert_as_undisturbed(NotebookRepository(store), undisturbed)
+        states = StateFiles(tmp_path / "data" / "axon_notebooks" / "states")
+        assert_as_undisturbed(NotebookRepository(store, states=states), undisturbed)
 
 
 def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, str]) -> None:

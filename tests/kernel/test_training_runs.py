@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from engines import eventually
@@ -11,6 +12,8 @@ from trained import EPOCHS, SET_UP, assert_as_undisturbed, runs, train
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import open_store
 
 
 def test_a_killed_training_resumes_to_the_same_weights(
@@ -33,6 +36,27 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert "epoch 5" in said
     assert_as_undisturbed(records, undisturbed)
     assert [run.status for run in runs(records)][-1] is RunStatus.COMPLETED
+
+
+def test_a_training_resumes_in_a_data_folder_that_was_moved(
+    training: Callable[..., Kernel],
+    notebook_file: Path,
+    tmp_path: Path,
+    undisturbed: tuple[list[float], bytes],
+) -> None:
+    kernel = training()
+    kernel.do(SET_UP)
+    kernel.send(train(stops_at=3))
+    eventually((notebook_file.parent / "stopped").exists)
+    kernel.kill()
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    kernel = training(JUPYTER_DATA_DIR=str(moved))
+    kernel.do(SET_UP)
+    assert "Resumed from checkpoint" in kernel.do(train()).text
+    folder = moved / "axon_notebooks"
+    with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
+        assert_as_undisturbed(NotebookRepository(store, states=StateFiles(folder / "states")), undisturbed)
+    assert not (tmp_path / "data" / "axon_notebooks").exists()
 
 
 def test_an_interrupted_training_resumes_in_the_same_kernel(

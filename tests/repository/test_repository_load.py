@@ -206,6 +206,21 @@ def test_a_notebook_is_never_replaced_where_that_takes_the_weights_from_a_checkp
     assert everything(store) == before
 
 
+@pytest.mark.parametrize(("path", "is_lost"), [("nb/c/model.bin", False), ("nb/other/model.bin", True)])
+def test_a_state_file_is_the_same_whatever_root_its_path_was_recorded_with(
+    store: Store, file: Path, path: str, is_lost: bool
+) -> None:
+    repository = NotebookRepository(store)
+    repository.create(new_notebook(code("a"), id="nb"))
+    former = "/home/ada/states/nb/c/model.bin"
+    repository.create_checkpoint(new_checkpoint("nb", id="c", model_state_path=former))
+    dump(store, file)
+    store.checkpoints.update({"model_state_path": path}, doc_ids=["c"])
+    loaded = load(store, file, overwrite=True)
+    assert bool(loaded.conflicts) == is_lost
+    assert store.checkpoints.get(doc_id="c")["model_state_path"] == (path if is_lost else former)
+
+
 @pytest.mark.parametrize(
     "table", ["axonml_notebooks", "axonml_contents", "axonml_checkpoints", "axonml_versions"]
 )

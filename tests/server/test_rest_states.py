@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from served import Client
 from tornado.httpclient import HTTPRequest
 
 from jupyter_axon_notebooks.records import NewCheckpoint
+from jupyter_axon_notebooks.store import open_store
 
 MIB = 1 << 20
 
@@ -170,7 +172,9 @@ async def test_a_state_whose_file_was_lost_can_be_put_again(axon: Client) -> Non
     ("path", "reason"),
     [
         ("{outside}", "must lie inside one of the configured folders"),
-        ("relative/model.bin", "must lie inside one of the configured folders"),
+        ("other/{id}/model.bin", "lies in the folder of another notebook"),
+        ("../axon.db", "must not contain `..`"),
+        ("/former/other/{id}/model.bin", "must lie inside one of the configured folders"),
         ("{root}/../axon.db", "must not contain `..`"),
         ("{root}/other/{id}/model.bin", "lies in the folder of another notebook"),
         ("{root}/{notebook}/{id}/link/model.bin", "symbolic link"),
@@ -208,3 +212,43 @@ async def test_a_recorded_path_that_may_not_be_served_is_refused_with_the_reason
     assert (await axon.get(f"/notebooks/{notebook}/checkpoints/c/provenance")).status == 200
     assert (await axon.put(url, headers={}, body=b"new")).status in (409, 201)
     assert outside.read_text() == "secret"
+
+
+@pytest.mark.parametrize("path", ["{notebook}/c/model.bin", "/former/states/{notebook}/c/model.bin"])
+async def test_a_state_is_served_whatever_root_its_path_was_recorded_with(
+    path: str, axon: Client, jp_serverapp: Any
+) -> None:
+    notebook = (await axon.created("/notebooks", {"name": "n"}))["id"]
+    services = jp_serverapp.web_app.settings["axon_services"]
+    file = Path(services.config.states_root, notebook, "c", "model.bin")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    given = path.format(notebook=notebook)
+    new = NewCheckpoint(
+        id="c",
+        notebook_id=notebook,
+        epoch=0,
+        step=0,
+        metrics={},
+        model_state_path=given,
+        digests={"model": digest},
+    )
+    services.repository.create_checkpoint(new)
+    url = f"/notebooks/{notebook}/checkpoints/c"
+    assert (await axon.get(f"{url}/states/model")).body == b"weights"
+    assert (await axon.put(f"{url}/states/model", body=b"weights")).status == 200
+    assert (await axon.get(url)).json["model_state_path"] == (given if given.startswith("/") else str(file))
+
+
+async def test_paths_are_answered_absolute_and_stored_relative(axon: Client, jp_serverapp: Any) -> None:
+    path = await checkpoint_path(axon, model_state_base64="AAAA")
+    await axon.put(f"{path}/states/optimizer", body=b"weights")
+    answered = (await axon.get(path)).json
+    url = jp_serverapp.web_app.settings["axon_services"].config.store_url
+    with closing(open_store(url)) as store:
+        stored = store.checkpoints.get(doc_id=answered["id"])
+    for name in ("model_state_path", "optimizer_state_path"):
+        assert Path(answered[name]).is_file()
+        assert answered[name].endswith(f"/{stored[name]}")
+        assert stored[name].startswith(f"{answered['notebook_id']}/{answered['id']}/")

@@ -1157,3 +1157,99 @@ def test_a_state_that_is_lost_is_not_held(files):
     assert not files.holds(stored.path, "other")
     Path(stored.path).unlink()
     assert not files.holds(stored.path, "n")
+
+
+# Roots that were moved
+
+
+@pytest.fixture
+def moved(root: Path, tmp_path: Path) -> StateFiles:
+    """The state files of ``n/c`` and ``theirs/c`` in a root that was somewhere else when they were written."""
+    for notebook in ("n", "theirs"):
+        put(StateFiles(root), f"of {notebook}".encode(), notebook)
+    root.rename(tmp_path / "now")
+    return StateFiles(tmp_path / "now")
+
+
+def test_files_in_the_notebooks_own_folder_are_recorded_relative_to_the_root(root, tmp_path):
+    root.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root)
+    files = StateFiles(tmp_path / "link")
+    stored = put(files)
+    assert files.recorded_path(stored.path, "n") == "n/c/model.bin"
+    assert (
+        files.recorded_path(files.admit(stored.path, "n"), "n") == "n/c/model.bin"
+    )  # which is the real path
+    assert files.recorded_path(f"{root}/n/imported/deep/w.pt", "n") == "n/imported/deep/w.pt"
+    assert files.full_path("n/c/model.bin") == stored.path
+    for elsewhere in (f"{root}/theirs/c/model.bin", f"{root}/n/../theirs/w", "/models/w.pt", f"{root}2/n/w"):
+        assert files.recorded_path(elsewhere, "n") == files.full_path(elsewhere) == elsewhere
+    assert files.full_path("") == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "n/c/model.bin",
+        "{root}/n/c/model.bin",
+        "/home/ada/states/n/c/model.bin",
+        r"C:\Users\ada\states\n\c\model.bin",
+        "//server/states//n/c/model.bin",
+    ],
+)
+def test_a_path_is_found_below_the_present_root(moved, root, path):
+    path = path.format(root=root)
+    assert read(moved, path) == b"of n"
+    assert moved.holds(path, "n")
+    assert moved.locate(path, "n") == os.path.join(moved.root, "n", "c", "model.bin")
+    assert moved.owns(path, "n", "c")
+    assert not moved.owns(path, "n", "another")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "theirs/c/model.bin",
+        "n/../theirs/c/model.bin",
+        "/home/ada/states/theirs/c/model.bin",
+        "/home/ada/n/../theirs/c/model.bin",
+        "/home/n/../c/model.bin",
+        "../now/theirs/c/model.bin",
+    ],
+)
+def test_no_path_leads_to_another_notebooks_file_below_the_present_root(moved, path):
+    with pytest.raises(InvalidData):
+        moved.open(path, "n")
+    assert not moved.owns(path, "n", "c")
+
+
+def test_a_path_that_can_be_read_as_it_is_comes_first(moved, root):
+    before = put(StateFiles(root), b"of before").path
+    with_both = StateFiles(moved.root, other_roots=[root])
+    assert read(with_both, before) == b"of before"
+    assert not with_both.owns(before, "n", "c")
+    assert read(with_both, "n/c/model.bin") == b"of n"
+    assert read(moved, before) == b"of n"  # the other folder is not one to read from
+
+
+def test_what_was_not_moved_is_read_where_further_folders_are_configured(root, tmp_path):
+    put(StateFiles(root))
+    files = StateFiles(tmp_path / "empty", other_roots=[root])
+    assert read(files, "n/c/model.bin") == read(files, f"{root}/n/c/model.bin") == b"weights"
+    assert not files.owns("n/c/optimizer.bin", "theirs", "c")
+    put(StateFiles(root), notebook="theirs")
+    assert not files.holds("theirs/c/model.bin", "n")
+
+
+def test_what_is_nowhere_is_told_with_where_it_should_be(moved):
+    with pytest.raises(
+        NotFound, match=r"now/n/gone/model\.bin \(recorded as /home/n/gone/model\.bin\) not found"
+    ):
+        moved.open("/home/n/gone/model.bin", "n")
+    with pytest.raises(NotFound, match=r"now/n/gone/model\.bin not found"):
+        moved.open("n/gone/model.bin", "n")
+
+
+def test_no_relative_path_is_admitted(moved):
+    assert "expected an absolute path" in refused(moved, "n/c/model.bin")
+    assert "must lie inside" in refused(moved, "/home/ada/states/n/c/model.bin")

@@ -26,10 +26,12 @@ def test_a_checkpoint_owns_what_was_written_for_it(states: StateFiles, tmp_path:
     path = write(states, "model")
     assert states.owns(path, "nb", "cp")
     assert states.owns(path.replace("/link/", "/real/"), "nb", "cp")
+    recorded_before_a_move = str(tmp_path / "nb" / "cp" / "model.pt")
+    assert states.owns(recorded_before_a_move, "nb", "cp")
     for other in (
         path.replace("model.pt", "other.pt"),
         path.replace("/cp/", "/cp/../cp/"),
-        str(tmp_path / "nb" / "cp" / "model.pt"),
+        str(tmp_path / "nb" / "cp" / "optimizer.pt"),
         "model.pt",
         "",
     ):

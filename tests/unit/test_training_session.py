@@ -131,7 +131,7 @@ def test_steps_may_count_tokens(axon: Any, anew: Callable[[], None], records: No
     assert axon.checkpoints().metrics()["step"] == [5_000_000_000 + number for number in (0, 1, 2, 3)]
     assert len(axon.checkpoints()) == 4
     anew()
-    resumed = axon.resume(model(), any=True)
+    resumed = axon.resume(model(), force=True)
     assert resumed.step == 5_000_000_003
     assert axon.checkpoint(model()).step == 5_000_000_004
 
@@ -678,3 +678,46 @@ def test_questions_are_answered_while_others_keep_the_store_from_being_changed(
             assert time.monotonic() - began < 8  # to record a checkpoint waits for 10 s
         assert [cell.source for cell in axon.notebook().cells] == ["train()"]
     assert [cell.source for cell in axon.notebook().cells] == ["train(1)"]
+
+
+def test_a_training_goes_on_where_its_data_folder_was_moved_to(
+    axon: Any, anew: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0)
+    assert Path(first.record.model_state_path).is_file()
+    anew()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "moved"))
+    ours, optimizer = model(7), {"m": np.zeros(2)}
+    resumed = axon.resume(ours, optimizer, force=True)
+    assert resumed is not None
+    assert (ours["w"] == 1).all()
+    assert (optimizer["m"] == 1).all()
+    assert resumed.has_state
+    assert Path(resumed.record.model_state_path).is_relative_to(tmp_path / "moved")
+
+
+@pytest.mark.parametrize("recorded", ["now", "by an earlier version"])
+def test_states_are_restored_from_a_root_that_was_moved(
+    axon: Any,
+    anew: Callable[[], None],
+    records: NotebookRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: str,
+) -> None:
+    made = axon.checkpoint(model(1), epoch=0, metrics={"loss": 0.5})
+    if recorded == "by an earlier version":
+        path = made.record.model_state_path
+        with closing(open_store(f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db")) as store:
+            store.checkpoints.update({"model_state_path": path}, doc_ids=[made.id])
+    anew()
+    (tmp_path / "data" / "axon_notebooks" / "states").rename(tmp_path / "states")
+    monkeypatch.setenv("AXON_STATES_ROOT", str(tmp_path / "states"))
+    for found in (axon.get(made.id), axon.latest(), axon.best("loss")):
+        ours = model(7)
+        found.restore(ours)
+        assert (ours["w"] == 1).all()
+    ours = model(7)
+    assert axon.resume(ours, force=True).id == made.id
+    assert (ours["w"] == 1).all()

@@ -37,7 +37,7 @@ def command(session: Session, file: str, only: tuple[str, ...], force: bool, as_
     FILE is JSON that TinyDB opens, and `jupyter axon load` takes into any store. It is written while servers go on
     working, and shows the store as it was at one moment; unless it becomes whole, whatever FILE was before stays.
 
-    State files (weights) are not in it: only their paths and digests are. Copy the folder states_root besides.
+    State files (weights) are not in it: only their digests, and their paths in the folder states_root. Copy that folder besides.
     """
     if file == "-" and as_json:
         raise click.UsageError("--json and a dump on standard output exclude each other")

@@ -102,14 +102,19 @@ def _copy(checkpoint: NotebookCheckpoint, states: StateFiles, folder: Path, forc
             with states.open(path, checkpoint.notebook_id) as source:
                 task = bar.add_task("", total=os.fstat(source.fileno()).st_size)
                 digest = (checkpoint.digests or {}).get(part)
-                _copy_file(source, targets[part], digest, force, partial(bar.advance, task))
+                _copy_file(source, path, targets[part], digest, force, partial(bar.advance, task))
     return list(targets.values())
 
 
 def _copy_file(
-    source: BinaryIO, target: Path, digest: str | None, force: bool, advance: Callable[[int], None]
+    source: BinaryIO,
+    path: str,
+    target: Path,
+    digest: str | None,
+    force: bool,
+    advance: Callable[[int], None],
 ) -> None:
-    """Copy a file whose SHA-256 is ``digest``, where that is known; nothing is left of a copy that differs."""
+    """Copy the file of ``path``, whose SHA-256 is ``digest`` where known; nothing is left of a copy that differs."""
     copied = hashlib.sha256()
     with new_file(target, force=force) as file:
         while chunk := source.read(_CHUNK):
@@ -117,9 +122,7 @@ def _copy_file(
             file.write(chunk)
             advance(len(chunk))
         if digest is not None and copied.hexdigest() != digest:
-            raise StateCorrupt(
-                f"{source.name} is not what was stored: its SHA-256 differs from the recorded one"
-            )
+            raise StateCorrupt(f"{path} is not what was stored: its SHA-256 differs from the recorded one")
 
 
 class _NoState(NotFound):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -84,7 +85,18 @@ def test_what_is_marked_follows_the_user_not_the_role(opened: Callable[[str], St
     assert stores["bob_role"].mark_id == f"{id} alice"
 
 
-@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/axon.db"])
-def test_a_store_of_ones_own_marks_with_its_id(url: str, tmp_path: Path) -> None:
-    with closing(Store(url.format(folder=tmp_path))) as store:
+def test_a_store_in_memory_marks_with_its_id() -> None:
+    with closing(Store("memory://")) as store:
         assert store.mark_id == store.id
+
+
+def test_a_file_marks_as_long_as_it_is_not_a_copy(tmp_path: Path) -> None:
+    file, copied, moved = (tmp_path / name for name in ("axon.db", "copied.db", "moved.db"))
+    with closing(Store(f"sqlite:///{file}")) as store:
+        mark = store.mark_id
+        assert mark.startswith(store.id)
+    shutil.copy(file, copied)
+    file.rename(moved)
+    with closing(Store(f"sqlite:///{copied}")) as copy, closing(Store(f"sqlite:///{moved}")) as store:
+        assert copy.id == store.id
+        assert (store.mark_id, copy.mark_id != mark) == (mark, True)

@@ -1,0 +1,194 @@
+"""Data folders that were copied or moved, and roots of state files that were: everything is found, or said to be missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.store import open_store
+
+from .conftest import USER, Axon
+
+IDS = ("first", "second", "third")
+
+
+@pytest.fixture
+def root(jupyter: Path) -> Path:
+    """Where state files are by default."""
+    return jupyter / "data" / "axon_notebooks" / "states"
+
+
+@pytest.fixture(params=["relative", "absolute"])
+def trained(request: Any, db: Path, root: Path) -> str:
+    """A record with three checkpoints, by this version or by one that recorded absolute paths; its id."""
+    with closing(open_store(f"sqlite:///{db}")) as store:
+        states = StateFiles(root, store_id=store.mark_id)
+        repository = NotebookRepository(store, states=states if request.param == "relative" else None)
+        notebook_id = repository.create(NewNotebook(user_id=USER, name="train")).id
+        for epoch, id in enumerate(IDS):
+            with states.writer(notebook_id, id, "model") as writer:
+                writer.write(id.encode())
+                stored = writer.commit()
+            new = NewCheckpoint(id=id, notebook_id=notebook_id, epoch=epoch, step=0, metrics={"loss": epoch})
+            new.model_state_path = stored.path
+            new.digests, new.sizes = {"model": stored.digest}, {"model": stored.size}
+            repository.create_checkpoint(new)
+            states.recorded(notebook_id, id)
+    return notebook_id
+
+
+@pytest.fixture
+def restored(axon: Axon, tmp_path: Path) -> Callable[[], list[str]]:
+    """Gives what the command line restores of each checkpoint."""
+
+    def restore() -> list[str]:
+        found = []
+        for id in IDS:
+            ran = axon("restore", id, "-o", tmp_path / "restored", "--force")
+            assert ran.exit_code == 0, ran.stderr
+            found.append((tmp_path / "restored" / "model.bin").read_text())
+        return found
+
+    return restore
+
+
+def problems(axon: Axon) -> dict[str, Any]:
+    ran = axon("doctor", "--json")
+    assert ran.exit_code == (1 if ran.json["problems"] else 0)
+    assert "delete the checkpoints" not in ran.stdout
+    return {problem["code"]: problem for problem in ran.json["problems"]}
+
+
+def configure(jupyter: Path, root: Path) -> None:
+    config = jupyter / "config" / "jupyter_server_config.py"
+    config.write_text(f"c.AxonNotebooks.states_root = {str(root)!r}\n")
+
+
+def names(root: Path) -> set[str]:
+    return {file.parent.name for file in root.rglob("model.bin")}
+
+
+@pytest.mark.parametrize("original", ["stays", "is on another machine"])
+def test_a_copied_data_folder_has_all_that_was_copied(
+    axon: Axon,
+    jupyter: Path,
+    root: Path,
+    trained: str,
+    restored: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    original: str,
+) -> None:
+    copied = jupyter / "copied"
+    if original == "stays":
+        shutil.copytree(jupyter / "data", copied)
+    else:
+        (jupyter / "data").rename(copied)
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(copied))
+    assert restored() == [*IDS]
+    assert problems(axon) == {}
+    ran = axon("prune", trained, "--keep-newest", 1, "--yes", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert names(copied / "axon_notebooks" / "states") == {"third"}
+    assert names(root) == ({*IDS} if original == "stays" else set())
+    assert problems(axon) == {}
+
+
+def test_a_root_that_was_moved_with_its_configuration_is_as_before(
+    axon: Axon, jupyter: Path, root: Path, trained: str, restored: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    now = tmp_path / "large disk" / "states"
+    now.parent.mkdir()
+    root.rename(now)
+    configure(jupyter, now)
+    assert restored() == [*IDS]
+    assert problems(axon) == {}
+    told = axon("doctor", "--json").json["facts"]["state files"]
+    assert (told["used"], told["checkpoint folders"]) == (sum(map(len, IDS)), 3)
+    assert axon("prune", trained, "--keep-newest", 1, "--yes").exit_code == 0
+    assert names(now) == {"third"}
+
+
+def test_a_dump_that_is_loaded_elsewhere_finds_the_states_that_were_copied_along(
+    axon: Axon,
+    jupyter: Path,
+    root: Path,
+    trained: str,
+    restored: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert axon("dump", tmp_path / "dump.json").exit_code == 0
+    other = jupyter / "other"
+    shutil.copytree(root, other / "axon_notebooks" / "states")
+    shutil.rmtree(jupyter / "data")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(other))
+    loaded = axon("load", tmp_path / "dump.json")
+    assert loaded.exit_code == 0, loaded.stderr
+    assert restored() == [*IDS]
+    assert problems(axon) == {}
+
+
+def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
+    axon: Axon, jupyter: Path, root: Path, trained: str, restored: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    configure(jupyter, tmp_path / "new")
+    assert axon("restore", "first").exit_code != 0
+    found = problems(axon)
+    assert found.keys() == {"state-files-elsewhere"}
+    told = found["state-files-elsewhere"]
+    assert "3 state files" in told["what"]
+    assert str(root / trained) in told["what"]
+    assert told["do"] == (
+        f"copy or move what is in {root} to {tmp_path / 'new'}, or set c.AxonNotebooks.states_root to {root}"
+    )
+    elsewhere = axon("doctor", "--json").json["facts"]["state files"]["files elsewhere"]
+    assert {one["found"] for one in elsewhere} == {str(root / trained / id / "model.bin") for id in IDS}
+    root.rename(tmp_path / "new")
+    assert problems(axon) == {}
+    assert restored() == [*IDS]
+
+
+def test_files_that_were_not_copied_along_are_told_with_where_they_should_be(
+    axon: Axon, jupyter: Path, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (jupyter / "data").rename(jupyter / "copied")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(jupyter / "copied"))
+    states = jupyter / "copied" / "axon_notebooks" / "states"
+    shutil.rmtree(states)
+    ran = axon("restore", "first")
+    assert ran.exit_code != 0
+    assert str(states / trained / "first" / "model.bin") in ran.stderr.replace("\n", "")
+    found = problems(axon)
+    assert found.keys() == {"missing-state-files"}
+    assert str(states / trained) in found["missing-state-files"]["what"]
+    assert "states_root" in found["missing-state-files"]["do"]
+    missing = axon("doctor", "--json").json["facts"]["state files"]["missing files"]
+    assert len(missing) == 3
+    assert all(
+        str(states / trained / one["checkpoint_id"] / "model.bin") in one["looked for"] for one in missing
+    )
+
+
+def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained: str) -> None:
+    (root / trained / "second" / "model.bin").write_text("sec")
+    found = problems(axon)
+    assert found.keys() == {"altered-state-files"}
+    assert "has 3 bytes, not the 6 that were stored" in found["altered-state-files"]["what"]
+    ran = axon("restore", "second")
+    assert ran.exit_code != 0
+    assert "model.bin is not what was stored" in ran.stderr.replace("\n", " ")
+
+
+def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: str) -> None:
+    listed = axon("checkpoints", trained, "--json").json
+    assert {one["model_state_path"] for one in listed} == {
+        str(root / trained / id / "model.bin") for id in IDS
+    }
