@@ -55,6 +55,8 @@ class Session:
         self._run: Running | None = None
         self._noted: list[_Noted] = []
         self._directions_told: set[str] = set()
+        self._warned: set[str] = set()
+        self._warned_in: Any = None
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -143,13 +145,16 @@ class Session:
         """Save a point of the training; None in a process that is not the first of its group."""
         from .formats import encode_model, encode_training
 
-        epoch, step = whole_number(epoch, "epoch", warn), whole_number(step, "step", warn)
+        epoch, step = (
+            whole_number(epoch, "epoch", self._warn_once),
+            whole_number(step, "step", self._warn_once),
+        )
         new = NewCheckpoint(
             id=new_id(),
             notebook_id="",
             epoch=0,
             step=0,
-            metrics=metrics_of(metrics, warn),
+            metrics=metrics_of(metrics, self._warn_once),
             tags=tags_of(tags),
         )
         if hasattr(model, "param_groups"):
@@ -187,6 +192,14 @@ class Session:
                 raise made
             run.line.move(new.epoch, new.step, current_execution())
             return made
+
+    def _warn_once(self, text: str) -> None:
+        """Warn the user, once in an execution of a cell: each pass of a loop has the same to say."""
+        if (execution := current_execution()) != self._warned_in:
+            self._warned, self._warned_in = set(), execution
+        if text not in self._warned:
+            self._warned.add(text)
+            warn(text)
 
     def _run_at(self, epoch: int | None, step: int | None, *, overwrite: bool) -> Running:
         """The run that a checkpoint belongs to, which goes on; the store, if it can be had, knows."""
