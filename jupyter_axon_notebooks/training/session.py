@@ -96,6 +96,8 @@ class Session:
         self._skipped: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
         self._begun: dict[Any, int] = {}  # by execution, how many runs were announced or begun
         self._directions_told: set[str] = set()
+        self._warned: set[str] = set()
+        self._warned_in: Any = None
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -184,13 +186,16 @@ class Session:
         """Save a point of the training; None in a process that is not the first of its group."""
         from .formats import encode_model, encode_training
 
-        epoch, step = whole_number(epoch, "epoch", warn), whole_number(step, "step", warn)
+        epoch, step = (
+            whole_number(epoch, "epoch", self._warn_once),
+            whole_number(step, "step", self._warn_once),
+        )
         new = NewCheckpoint(
             id=new_id(),
             notebook_id="",
             epoch=0,
             step=0,
-            metrics=metrics_of(metrics, warn),
+            metrics=metrics_of(metrics, self._warn_once),
             tags=tags_of(tags),
         )
         if hasattr(model, "param_groups"):
@@ -228,6 +233,14 @@ class Session:
             run.line.move(new.epoch, new.step, current_execution())
             run.keep(made, model)
             return made
+
+    def _warn_once(self, text: str) -> None:
+        """Warn the user, once in an execution of a cell: each pass of a loop has the same to say."""
+        if (execution := current_execution()) != self._warned_in:
+            self._warned, self._warned_in = set(), execution
+        if text not in self._warned:
+            self._warned.add(text)
+            warn(text)
 
     def _write(self, new: NewCheckpoint, parts: dict[Part, Any]) -> None:
         """Write the states of a checkpoint, and tell it where they are."""

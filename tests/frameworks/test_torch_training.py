@@ -22,6 +22,7 @@ from jupyter_axon_notebooks.training.formats import (
     restore_model,
     restore_training,
 )
+from jupyter_axon_notebooks.training.given import metrics_of, whole_number
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "SGD": lambda parameters: optim.SGD(parameters, lr=0.1),
@@ -335,3 +336,19 @@ def test_a_training_on_any_device_draws_and_holds_the_same(device: str, tmp_path
     for one, by in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(optimizer.state[one]["exp_avg"], fresh.state[by]["exp_avg"])
         assert fresh.state[by]["exp_avg"].device == by.device
+
+
+def test_tensors_are_numbers_as_far_as_they_hold_one() -> None:
+    told: list[str] = []
+    given = {
+        "loss": torch.tensor(0.5, requires_grad=True),
+        "half": torch.tensor([1.5], dtype=torch.bfloat16),
+        "right": torch.tensor(True),
+        "each": torch.zeros(2),
+        "nowhere": torch.empty(1, device="meta"),
+        "wave": torch.tensor(1j),
+    }
+    assert metrics_of(given, told.append) == {"loss": 0.5, "half": 1.5, "right": True}
+    assert all(f"{name} (is a " in told[0] for name in ("each", "nowhere", "wave"))
+    for value in (torch.tensor(3), torch.tensor(3.0), torch.tensor([3.0], dtype=torch.float64)):
+        assert whole_number(value, "epoch", pytest.fail) == 3

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved, saved_file
 from tinydb.operations import delete
 
+from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.mapping import read_notebook
 from jupyter_axon_notebooks.metrics import spell_nonfinite
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, TrainingNotebook
@@ -385,3 +386,22 @@ def test_a_load_that_was_killed_anywhere_is_run_again_and_ends_right(
             assert is_clean(load(store, file))
             assert everything(store) == everything(source)
             store.close()
+
+
+def test_large_steps_are_dumped_as_upstream_reads_them_and_loaded_whole(
+    store: Store, other: Store, file: Path
+) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, "nb")
+    steps = [5_000_000_000, 6_000_000_000]
+    for step in steps:
+        repository.create_checkpoint(new_checkpoint("nb", epoch=0, step=step, run_id="r"))
+    dump(store, file)
+    with closing(tinydb.TinyDB(file)) as database:
+        dumped = database.table("axonml_checkpoints").all()
+    assert {one["step"] for one in dumped} == {2**32 - 1}
+    assert is_clean(load(other, file))
+    loaded = NotebookRepository(other)
+    assert sorted(one.step for one in loaded.list_checkpoints("nb")) == steps
+    with pytest.raises(Conflict):
+        loaded.create_checkpoint(new_checkpoint("nb", epoch=0, step=steps[0], run_id="r"))
