@@ -26,7 +26,7 @@ from ..records import (
 )
 from ..states import Part, StateFiles, StoredState
 from ..states.notes import has_note
-from . import place
+from . import distributed, place
 from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
@@ -34,7 +34,6 @@ from .executed import current_execution, executed_cells
 from .given import metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
 from .notebook import known_record, record_of
-from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import unfinished
 from .running import Running
@@ -130,8 +129,6 @@ class Session:
         overwrite: bool,
     ) -> Checkpoint | None:
         """Save a point of the training; None in a process that is not the first of its group."""
-        from .formats import encode_model, encode_training
-
         epoch, step = whole_number(epoch, "epoch"), whole_number(step, "step")
         new = NewCheckpoint(
             id=new_id(), notebook_id="", epoch=0, step=0, metrics=metrics_of(metrics), tags=tags_of(tags)
@@ -140,14 +137,10 @@ class Session:
             raise TypeError(
                 f"model is an optimizer ({type(model).__name__}); the model comes first, then the optimizer"
             )
-        if not is_first():
+        parts = distributed.encode_together(model, optimizer, extra, epoch=epoch, step=step)
+        if parts is None:
             return None
         with self._lock:
-            parts: dict[Part, Any] = {}
-            if model is not None:
-                parts["model"] = encode_model(model)
-            if parts or optimizer is not None or extra is not None:
-                parts["optimizer"] = encode_training(optimizer, extra)
             run = self._run_at(epoch, step, overwrite=overwrite)
             placed = run.line.place_again if overwrite else run.line.place
             new.epoch, new.step = placed(epoch, step)
@@ -307,34 +300,38 @@ class Session:
         self, model: Any, optimizer: Any, *, extra: Any, any: bool, checkpoint: str | Checkpoint | None
     ) -> Checkpoint | None:
         """Go on where an unfinished run stopped."""
-        with self._lock:
+
+        def find() -> NotebookCheckpoint | None:
             if checkpoint is not None:
                 home = self._tracking.home()
                 self._take_in(home)
-                found: NotebookCheckpoint | None = self._existing(home, checkpoint)
-            else:
-                try:
-                    found = self._to_resume(any=any, wants_state=model is not None)
-                except StoreError as error:
-                    if any:
-                        raise
-                    warn(
-                        f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
-                        "alone what there is; to go on instead, stop it and run this again once the store can be had"
-                    )
-                    return None
+                return self._existing(home, checkpoint)
+            try:
+                return self._to_resume(any=any, wants_state=model is not None)
+            except StoreError as error:
+                if any:
+                    raise
+                warn(
+                    f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
+                    "alone what there is; to go on instead, stop it and run this again once the store can be had"
+                )
+                return None
+
+        with self._lock:
+            found, call = distributed.decide(find)
             if found is None:
                 return None
             resumed = Checkpoint(found, self._tracking.states)
             try:
-                resumed.resume_into(model, optimizer, extra)
+                with distributed.agreement(call):
+                    resumed.resume_into(model, optimizer, extra)
             except InvalidData as error:
                 raise InvalidData(
                     error.path, f"{error.reason}. To train anew instead, run this once without resume()"
                 ) from error
-            if is_first():
+            if distributed.is_first():
                 self._begin_from(found)
-            say(f"Resumed from {described(found)}.")
+                say(f"Resumed from {described(found)}.")
             return resumed
 
     def _to_resume(self, *, any: bool, wants_state: bool) -> NotebookCheckpoint | None:
