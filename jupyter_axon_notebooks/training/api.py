@@ -64,7 +64,8 @@ def checkpoint(
     Returns
     -------
     Checkpoint or None
-        None where several processes train one model, in all but that of rank 0, which alone writes.
+        None where several processes train one model, in all but that of rank 0, which alone writes. Call it in all of
+        them: each rank's random states are saved, and a model sharded by ``fully_shard`` takes all ranks to gather.
 
     Raises
     ------
@@ -101,6 +102,9 @@ def resume(
     latest checkpoint is restored into what is given, random number generators included, and a new run begins that
     branches off there. A run that finished, or that is alive in another process, is left alone. Should the store not be
     had, there is a warning and training begins anew: no run there is comes to harm by that.
+
+    Where several processes train one model, all have to call it, after ``torch.distributed.init_process_group()``. They
+    resume from the checkpoint that rank 0 finds; if one of them cannot, all raise ``RanksDisagree``.
 
     Parameters
     ----------

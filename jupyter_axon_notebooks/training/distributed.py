@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Seconds to wait for the random states of other processes, which a checkpoint can do without.
 BRIEF: float = 10.0
 #: Seconds to wait until every process has made a call that all have to make.
-PATIENCE: float = 300.0
+PATIENCE: float = 120.0
 #: Seconds that a process which has come may then work, reading a state for example.
 WORK: float = 1800.0
 #: Seconds between two looks, at most.
@@ -155,9 +155,12 @@ def encode_together(
     from .formats.rng import pack_states, rng_states, unpack_states
 
     if here.rank:
-        call.tell(pack_states(rng_states()))
+        with suppress(Exception):  # a store that is gone: rank 0 says so
+            call.tell(pack_states(rng_states()))
         return None
-    heard = call.hear(0.0 if call.site in _unaccompanied else BRIEF)
+    heard: dict[int, bytes] = {}
+    with suppress(Exception):  # the same; the checkpoint is worth having all the same
+        heard = call.hear(0.0 if call.site in _unaccompanied else BRIEF)
     (_unaccompanied.discard if heard else _unaccompanied.add)(call.site)
     if len(heard) < here.size - 1:
         _say_once(
@@ -256,6 +259,11 @@ def agreement(call: Call | None) -> Iterator[None]:
         failed = [text for text in (outcome, *(octets.decode() for octets in heard.values())) if text]
         if failed:
             more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            if not outcome and call.kind == "resume":
+                more += (
+                    ". Rank 0 can read it. Every process reads the state files itself: machines have to share the folder "
+                    "that they are in"
+                )
             raise RanksDisagree(_failed_on(call.kind, failed[0]) + more)
 
     try:
@@ -342,7 +350,7 @@ class Call:
         if len(heard) == len(others):  # so all are done with the call before
             for name in _spent:
                 self._channel.delete_key(name)
-            _spent[:] = [*states, self._name("answer", 0)]
+            _spent[:] = [*states, self._name("state"), self._name("answer")]
         return heard
 
     def meet(self, payload: bytes, answer: Callable[[dict[int, bytes]], Any], patience: float) -> Any:
@@ -360,6 +368,7 @@ class Call:
                 raise RanksDisagree(told["failed"])
             return told["value"]
         try:
+            self._channel.set(self._name("state"), "here")
             heard = self.hear(patience)
             if missing := [rank for rank in range(1, self.place.size) if rank not in heard]:
                 raise self._incomplete(missing, patience)
@@ -376,13 +385,15 @@ class Call:
         self._channel.set(self._name("answer"), json.dumps(answer))
 
     def _listen(self, patience: float) -> bytes:
-        """Return the answer; after ``patience``, unless the process of rank 0 has come, it never gets this call."""
+        """Return the answer of the process of rank 0, which never gets this call if it does not come."""
+        if (
+            not self._wait([self._name("state", 0)], patience)
+            and self._swap(self._name("state"), "gone") == "gone"
+        ):
+            raise self._incomplete([0], patience)
         answer = self._name("answer", 0)
-        # That of rank 0 may wait for others as long, from when it came.
-        if not self._wait([answer], 2 * patience) and self._swap(self._name("state"), "gone") == "gone":
-            raise self._incomplete([0], 2 * patience)
-        if not self._wait([answer], WORK):
-            raise self._incomplete([0], WORK)
+        if not self._wait([answer], patience + WORK):
+            raise self._incomplete([0], patience + WORK)
         octets: bytes = self._channel.get(answer)
         return octets
 
@@ -399,10 +410,13 @@ class Call:
 
     def _wait(self, names: list[str], patience: float) -> bool:
         # Not by the store's own wait, which no interrupt ends.
-        end, pause = time.monotonic() + patience, 0.001
+        begin, pause = time.monotonic(), 0.001
         while not self._channel.check(names):
-            if time.monotonic() >= end:
+            waited = time.monotonic() - begin
+            if waited >= patience:
                 return False
+            if waited >= BRIEF:
+                _say_once(f"Waiting for the other processes in {self.kind}() …")
             time.sleep(pause)
             pause = min(2 * pause, _POLL)
         return True

@@ -7,22 +7,52 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-BEGIN = """
-import json, os, random, sys
+#: Forks the processes of a training, which all have PyTorch then without importing it again.
+LAUNCHER = """
+import atexit, json, os, random, sys, traceback
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.fsdp, torch.distributed.optim, torch.distributed.tensor
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 import jupyter_axon_notebooks as axon
+import jupyter_axon_notebooks.training.api
 from jupyter_axon_notebooks.training import distributed
 
+def train(given):
+    os.environ.update(given["env"])
+    os.chdir(given["folder"])
+    output = os.open(given["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1), os.dup2(output, 2)
+    code = compile(given["code"], given["env"]["AXON_NOTEBOOK"], "exec")
+    try:
+        exec(code, globals())
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+for line in sys.stdin:
+    children = []
+    for given in json.loads(line):
+        child = os.fork()
+        if not child:
+            train(given)
+        children.append(child)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+"""
+BEGIN = """
 distributed.PATIENCE, distributed.BRIEF = 60.0, 60.0
 told = {}
 
@@ -47,79 +77,87 @@ def step(model, optimizer):
     optimizer.step()
     return float(loss.detach())
 
-dist.init_process_group(os.environ.get("BACKEND", "gloo"), init_method=os.environ.get("INIT", "env://"))
-rank, size = dist.get_rank(), dist.get_world_size()
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+dist.init_process_group("gloo", init_method=os.environ["INIT"], rank=rank, world_size=size)
 """
-END = """
+TELL = """
 with open(f"told-{rank}.json", "w") as file:
     json.dump(told, file)
 dist.barrier()
-dist.destroy_process_group()
 """
+END = TELL + "dist.destroy_process_group()\n"
+#: As a killed training ends: no process says that it is over.
+STOP = TELL + "sys.stdout.flush()\nos._exit(0)\n"
 
 
 class Nodes:
-    """Starts scripts as a launcher does, each rank in a process of its own."""
+    """Runs code as a launcher does, each rank in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, launcher: subprocess.Popen[str], folder: Path) -> None:
         self.folder = folder
         self.output: list[str] = []
+        self._launcher = launcher
 
     def run(
-        self, code: str, *, ranks: int = 2, homes: list[str] | None = None, fails: bool = False, **env: str
+        self, code: str, *, ranks: int = 2, homes: list[str] | None = None, **env: str
     ) -> list[dict[str, Any]]:
         """Run ``code`` to its end on so many ranks; what each has told. Of two homes, each is a disk."""
-        script = self.folder / "train.py"
-        script.write_text(BEGIN + code + END)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        running = []
+        outputs = [self.folder / f"output-{rank}.txt" for rank in range(ranks)]
+        asked = []
         for rank in range(ranks):
             home = self.folder / (homes[rank] if homes else "home")
             home.mkdir(exist_ok=True)
-            (self.folder / f"told-{rank}.json").unlink(missing_ok=True)
             given = {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(ranks),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
-                "OMP_NUM_THREADS": "1",
+                "INIT": "env://",
+                "AXON_NOTEBOOK": str(self.folder / "train.py"),
                 "JUPYTER_DATA_DIR": str(home),
                 **env,
             }
-            inherited = {name: value for name, value in os.environ.items() if not name.startswith("AXON_")}
-            running.append(
-                subprocess.Popen(
-                    [sys.executable, str(script)],
-                    cwd=self.folder,
-                    env={**inherited, **given},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
+            whole = BEGIN + code + END
+            asked.append(
+                {"env": given, "folder": str(self.folder), "output": str(outputs[rank]), "code": whole}
             )
-        try:
-            self.output = [process.communicate(timeout=150)[0] for process in running]
-        finally:
-            for process in running:
-                process.kill()
-        if not fails:
-            assert [process.returncode for process in running] == [0] * ranks, self.output
-        return [
-            json.loads(told.read_text()) if (told := self.folder / f"told-{rank}.json").exists() else {}
-            for rank in range(ranks)
-        ]
+        assert self._launcher.stdin is not None
+        assert self._launcher.stdout is not None
+        self._launcher.stdin.write(json.dumps(asked) + "\n")
+        self._launcher.stdin.flush()
+        codes = json.loads(self._launcher.stdout.readline())
+        self.output = [output.read_text() for output in outputs]
+        assert codes == [0] * ranks, self.output
+        return [json.loads((self.folder / f"told-{rank}.json").read_text()) for rank in range(ranks)]
 
     def states(self) -> list[Path]:
         """The state files of models that were written, in any home."""
         return sorted(self.folder.glob("*/axon_notebooks/states/*/*/model.safetensors"))
 
 
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AXON_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**env, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 @pytest.fixture
-def nodes(tmp_path: Path) -> Nodes:
-    return Nodes(tmp_path)
+def nodes(launcher: subprocess.Popen[str], tmp_path: Path) -> Nodes:
+    (tmp_path / "train.py").write_text("")
+    return Nodes(launcher, tmp_path)
 
 
 DDP = """
@@ -136,20 +174,16 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, int(os.environ["EPOCHS"]
     axon.checkpoint(model, optimizer, epoch=epoch)
 told["drawn"] = draw()
 """
-STOP = "\nwith open(f'told-{rank}.json', 'w') as file:\n    json.dump(told, file)\ndist.barrier()\nsys.stdout.flush()\nos._exit(0)\n"
 
 
 @pytest.mark.parametrize("channel", ["env://", "file"])
 def test_each_rank_goes_on_with_its_own_random_numbers(nodes: Nodes, channel: str) -> None:
     def init(name: str) -> dict[str, str]:
-        if channel == "env://":
-            return {}
-        return {"INIT": f"file://{nodes.folder}/{name}?rank={{rank}}&world_size=2"}
+        return {"INIT": channel if channel == "env://" else f"file://{nodes.folder}/{name}"}
 
-    code = DDP if channel == "env://" else DDP
-    whole = nodes.run(code, EPOCHS="5", homes=["whole", "whole"], **init("a"))
-    first = nodes.run(code + STOP, EPOCHS="3", **init("b"))
-    rest = nodes.run(code, EPOCHS="5", **init("c"))
+    whole = nodes.run(DDP, EPOCHS="5", homes=["whole", "whole"], **init("a"))
+    first = nodes.run(DDP + STOP, EPOCHS="3", **init("b"))
+    rest = nodes.run(DDP, EPOCHS="5", **init("c"))
     for rank in range(2):
         assert (first[rank]["from"], rest[rank]["from"]) == (None, 2)
         assert first[rank]["losses"] + rest[rank]["losses"] == whole[rank]["losses"]
@@ -212,15 +246,15 @@ def test_ranks_without_a_shared_disk_fail_by_name_instead_of_training_apart(node
     homes = ["one", "other"]
     nodes.run("axon.checkpoint(network(), epoch=0)\n" + STOP, homes=homes)
     assert len(nodes.states()) == 1
-    for told in nodes.run(RESUME, homes=homes):
-        assert "not found" in told["epoch"]
-    assert "rank 1 on " in nodes.run(RESUME, homes=homes)[0]["epoch"]
-    (state,) = nodes.states()
-    relative = state.relative_to(nodes.folder / "one")
-    (nodes.folder / "other" / relative.parent.parent).mkdir(parents=True, exist_ok=True)
+    told = nodes.run(RESUME, homes=homes)
+    assert "model_state_path" in told[1]["epoch"]
+    assert told[0]["epoch"].startswith(
+        "RanksDisagree: resume() failed in every process because it failed on rank 1 on "
+    )
+    assert "have to share" in told[0]["epoch"]
 
 
-def test_a_rank_whose_state_is_damaged_fails_on_all_ranks(nodes: Nodes) -> None:
+def test_a_rank_whose_model_does_not_fit_fails_on_all_ranks(nodes: Nodes) -> None:
     nodes.run("axon.checkpoint(network(), epoch=0)\n" + STOP)
     told = nodes.run(
         "model = network() if rank == 0 else nn.Linear(3, 3)\n" + RESUME.replace("model = network()\n", "")
@@ -351,3 +385,48 @@ def test_what_is_sharded_in_another_way_is_refused_on_all_ranks(nodes: Nodes, ki
     told = nodes.run(UNSUPPORTED[kind] + save)
     assert told[0]["made"] == told[1]["made"]
     assert f"{kind} is not supported" in told[0]["made"]
+
+
+def test_torchrun_trains_and_resumes_two_ranks(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("""
+import json, os, sys
+import torch, torch.distributed as dist
+import jupyter_axon_notebooks as axon
+dist.init_process_group("gloo")
+torch.manual_seed(dist.get_rank())
+model = torch.nn.Linear(2, 2)
+resumed = axon.resume(model)
+drawn = float(torch.rand(()))
+axon.checkpoint(model, epoch=resumed.epoch + 1 if resumed else 0)
+with open(f"{sys.argv[1]}-{dist.get_rank()}.json", "w") as file:
+    json.dump([resumed and resumed.epoch, drawn, float(torch.rand(()))], file)
+dist.barrier()
+if resumed is None:
+    os._exit(0)
+dist.destroy_process_group()
+""")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AXON_")}
+    for name in ("first", "second"):
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node=2",
+                script,
+                name,
+            ],
+            cwd=tmp_path,
+            env={**inherited, "JUPYTER_DATA_DIR": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+            check=True,
+            timeout=150,
+        )
+    told = [
+        json.loads((tmp_path / f"{name}-{rank}.json").read_text())
+        for name in ("first", "second")
+        for rank in (0, 1)
+    ]
+    assert [one[0] for one in told] == [None, None, 0, 0]
+    assert [told[2][1], told[3][1]] == [told[0][2], told[1][2]]
