@@ -134,18 +134,19 @@ def encode_together(
     here = place()
     if model is None and optimizer is None and extra is None:
         return {} if here.rank == 0 else None
-    is_sharded = sharding.is_sharded(model=model, optimizer=optimizer, extra=extra)
+    is_sharded = here.size > 1 and sharding.is_sharded(model=model, optimizer=optimizer, extra=extra)
     channel = _channel(here)
     if channel is None:
-        if is_sharded and here.size > 1:
+        if is_sharded:
             raise TypeError(
                 "a sharded model cannot be saved: its process group has no store to agree through"
             )
         if here.rank:
-            _say_once(
-                f"This is process {here.rank} of {here.size} ({here.told_by or 'torch.distributed'}): process 0 saves "
-                "the checkpoints. If it trains a model of its own, remove the variable from its environment."
-            )
+            if here.told_by is not None:
+                _say_once(
+                    f"This is process {here.rank} of {here.size} ({here.told_by}): process 0 saves the checkpoints. If "
+                    f"it trains a model of its own, remove {here.told_by} from its environment."
+                )
             return None
         with sharding.gathering(keep=True):
             return _encode(model, optimizer, extra, None)

@@ -117,6 +117,30 @@ def test_a_rank_whose_model_does_not_fit_fails_on_all_ranks(nodes: Nodes) -> Non
     )
 
 
+def test_a_rank_that_is_interrupted_keeps_no_other_waiting(nodes: Nodes) -> None:
+    code = """
+class Counter:
+    def state_dict(self):
+        return {"count": 1}
+    def load_state_dict(self, state):
+        if rank == 1:
+            raise KeyboardInterrupt
+extra = {"counter": Counter()}
+"""
+    nodes.run(code + "axon.checkpoint(network(), epoch=0, extra=extra)\n" + STOP)
+    resume = """
+try:
+    attempt("epoch", lambda: axon.resume(network(), extra=extra).epoch)
+except KeyboardInterrupt:
+    told["epoch"] = "interrupted"
+"""
+    told = nodes.run(code + resume)
+    assert told[1]["epoch"] == "interrupted"
+    assert told[0]["epoch"].startswith(
+        "RanksDisagree: resume() failed in every process because it failed on rank 1"
+    )
+
+
 def test_training_begins_anew_on_all_ranks_where_rank_0_has_nothing(nodes: Nodes) -> None:
     assert [one["epoch"] for one in nodes.run(RESUME)] == [None, None]
 
@@ -184,6 +208,7 @@ def test_a_sharded_model_goes_on_in_one_process_and_back_in_three(nodes: Nodes) 
     weights = first[0]["weights"]
     one = nodes.run(SHARDED + TRAIN + STOP, EPOCHS="2", WHOLE="1", ranks=1)
     assert one[0]["weights"] == weights
+    assert nodes.run(SHARDED + TRAIN + STOP, EPOCHS="2", ranks=1)[0]["weights"] == weights
     more = nodes.run(SHARDED + TRAIN + STOP, EPOCHS="2", ranks=3)
     assert [told["weights"] for told in more] == [weights] * 3
 
@@ -193,6 +218,20 @@ def test_a_sharded_model_that_not_every_rank_saves_ends_in_an_error(nodes: Nodes
     told = nodes.run(SHARDED + "distributed.PATIENCE = 0.5\nif rank == 0:\n    " + save)
     assert told[0]["made"].startswith("RanksDisagree: checkpoint() has to be called in every process")
     assert nodes.states() == []
+
+
+def test_one_rank_restores_its_part_of_a_sharded_model_without_the_others(nodes: Nodes) -> None:
+    code = """
+before = [p.to_local().clone() for p in model.parameters()]
+axon.checkpoint(model, optimizer, epoch=0)
+for p in model.parameters():
+    p.data.mul_(3)
+dist.barrier()
+if rank == 0:
+    axon.latest().restore(model, optimizer)
+told["same"] = all(torch.equal(p.to_local(), old) for p, old in zip(model.parameters(), before))
+"""
+    assert nodes.run(SHARDED + code) == [{"same": True}, {"same": False}]
 
 
 def test_what_a_rank_cannot_save_of_a_sharded_model_fails_on_all_ranks(nodes: Nodes) -> None:
