@@ -36,12 +36,13 @@ WORK: float = 1800.0
 #: Seconds between two looks, at most.
 _POLL: Final = 0.2
 
-#: What launchers tell a process of its rank and of how many there are, in the order in which they count.
+#: What launchers tell a process of its rank and of how many there are. Inner ones first: MPI's processes inherit what SLURM
+#: says to the one that started them.
 _LAUNCHERS: Final = (
     ("RANK", "WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
 )
 #: Variables that a launcher of PyTorch processes sets as well: without them, RANK in a kernel is a leftover.
 _LAUNCHED: Final = ("MASTER_ADDR", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
@@ -76,6 +77,8 @@ def place() -> Place:
         rank, size = _number(name), _number(size_name)
         if rank is None:
             continue
+        if name == "RANK" and (rank, size) == (0, 1):  # torchrun, of a task that trains by itself
+            break
         if size is None or size < 2 or rank >= size:
             reason = f"{size_name} is {os.environ.get(size_name) or 'not set'}"
         elif name == "RANK" and connection_file() and not any(os.environ.get(one) for one in _LAUNCHED):

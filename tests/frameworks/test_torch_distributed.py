@@ -220,6 +220,32 @@ def test_a_sharded_model_that_not_every_rank_saves_ends_in_an_error(nodes: Nodes
     assert nodes.states() == []
 
 
+MESHES = """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+random.seed(1), np.random.seed(1), torch.manual_seed(1)
+state = torch.get_rng_state()
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("data", "tensor"))
+parallelize_module(model, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+if size > 2:
+    fully_shard(model, mesh=mesh["data"])
+torch.set_rng_state(state)
+optimizer = optim.AdamW(model.parameters(), lr=0.05)
+"""
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_tensor_parallel_models_go_on_alone_and_sharded(nodes: Nodes, ranks: int) -> None:
+    whole = nodes.run(MESHES + TRAIN, EPOCHS="4", ranks=ranks, homes=["whole"] * ranks)
+    first = nodes.run(MESHES + TRAIN + STOP, EPOCHS="2", ranks=ranks)
+    rest = nodes.run(MESHES + TRAIN, EPOCHS="4", ranks=ranks)
+    for rank in range(ranks):
+        assert first[rank]["losses"] + rest[rank]["losses"] == whole[rank]["losses"]
+        assert rest[rank]["weights"] == whole[rank]["weights"]
+
+
 def test_one_rank_restores_its_part_of_a_sharded_model_without_the_others(nodes: Nodes) -> None:
     code = """
 before = [p.to_local().clone() for p in model.parameters()]

@@ -291,6 +291,17 @@ def test_a_rank_that_was_left_over_is_told_of_and_ignored(
     assert f"{rank}={left['rank']} is ignored, since {size} is {left.get('size', 'not set')}" in told
 
 
+@pytest.mark.parametrize(
+    "inner", [{"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}]
+)
+def test_the_rank_of_an_inner_launcher_counts(
+    axon: Any, monkeypatch: pytest.MonkeyPatch, inner: dict[str, str]
+) -> None:
+    for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "4", **inner}.items():
+        monkeypatch.setenv(name, value)
+    assert axon.checkpoint(model(), epoch=0) is not None
+
+
 @pytest.mark.parametrize("rank", ["", "first", "-1"])
 def test_a_rank_that_is_no_number_is_none(axon: Any, monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
     monkeypatch.setenv("RANK", rank)
