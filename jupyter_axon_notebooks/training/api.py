@@ -68,7 +68,8 @@ def checkpoint(
     Returns
     -------
     Checkpoint or None
-        None where several processes train one model, in all but that of rank 0, which alone writes.
+        None where several processes train one model, in all but that of rank 0, which alone writes. Call it in all of
+        them: each rank's random states are saved, and a model sharded by ``fully_shard`` takes all ranks to gather.
 
     Raises
     ------
@@ -116,6 +117,9 @@ def resume(
     therefore get keys: ``resume(model, optimizer, key=f"fold {fold}")``.
 
     If the store is unavailable, there is a warning and training begins anew. No existing run comes to harm by that.
+
+    Where several processes train one model, all have to call it, after ``torch.distributed.init_process_group()``. They
+    resume from the checkpoint that rank 0 finds; if one of them cannot, all raise ``RanksDisagree``.
 
     Parameters
     ----------

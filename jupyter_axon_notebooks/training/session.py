@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -37,7 +37,7 @@ from ..records import (
 )
 from ..states import Part, StateFiles, StoredState
 from ..states.notes import has_note
-from . import place
+from . import distributed, place
 from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
@@ -45,7 +45,6 @@ from .executed import current_cell, current_execution, current_task, executed_ce
 from .given import key_of, metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
 from .notebook import is_recorded, known_record, record_of
-from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import Leased, Resumable, find_resumable, find_run
 from .running import Running
@@ -184,8 +183,6 @@ class Session:
         overwrite: bool,
     ) -> Checkpoint | None:
         """Save a point of the training; None in a process that is not the first of its group."""
-        from .formats import encode_model, encode_training
-
         epoch, step = (
             whole_number(epoch, "epoch", self._warn_once),
             whole_number(step, "step", self._warn_once),
@@ -202,14 +199,10 @@ class Session:
             raise TypeError(
                 f"model is an optimizer ({type(model).__name__}); the model comes first, then the optimizer"
             )
-        if not is_first():
+        parts = distributed.encode_together(model, optimizer, extra, epoch=epoch, step=step)
+        if parts is None:
             return None
         with self._lock:
-            parts: dict[Part, Any] = {}
-            if model is not None:
-                parts["model"] = encode_model(model)
-            if parts or optimizer is not None or extra is not None:
-                parts["optimizer"] = encode_training(optimizer, extra)
             run, merges = self._run_at(epoch, step, model, parts, overwrite=overwrite)
             if merges and (merged := self._merged(run, new, parts)) is not None:
                 run.line.move(merged.epoch, merged.step, current_execution())
@@ -506,40 +499,60 @@ class Session:
         """Go on where an unfinished run stopped."""
         if run is not None and checkpoint is not None:
             raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
-        identity = None
         key = key_of(key)
-        ended: set[str] = set()  # runs whose leases were waited for
+        with self._lock:
+            identity = self._announce(key, checkpoint)
+
+        def find() -> NotebookCheckpoint | None:
+            return self._find(identity, model, force, run, checkpoint)
+
+        found, call = distributed.decide(find)
+        if found is None:
+            return None
+        resumed = Checkpoint(found, self._tracking.states)
+        try:
+            with distributed.agreement(call):
+                resumed.resume_into(model, optimizer, extra, in_place=in_place, trusted=trusted)
+        except InvalidData as error:
+            raise InvalidData(
+                error.path, f"{error.reason}. To train anew instead, run this once without resume()"
+            ) from error
+        if distributed.is_first():
+            with self._lock:
+                notebook_id = self._look_up(self._tracking.home()).id
+                # What another notebook trained is where this one starts, but its runs are its own.
+                begun = self._begin(
+                    notebook_id, identity, found if found.notebook_id == notebook_id else None
+                )
+                begun.line.resume(found.epoch, found.step)
+            say(f"Resumed from {described(found)}.")
+        return resumed
+
+    def _find(
+        self,
+        identity: RunIdentity,
+        model: Any,
+        force: bool,
+        run: str | None,
+        checkpoint: str | Checkpoint | None,
+    ) -> NotebookCheckpoint | None:
+        """The checkpoint to resume; leases of other hosts are waited for, while other threads go on."""
+        ended: set[str] = set()
         alive: set[str] = set()
         while True:
-            with self._lock:
-                if identity is None:
-                    identity = self._announce(key, checkpoint)
-                try:
-                    found = self._to_resume(identity, model, force, run, checkpoint, ended, alive)
-                except Leased as leased:
-                    waits_for = leased
-                except StoreError as error:
-                    if force or run is not None or checkpoint is not None:
-                        raise
-                    warn(
-                        f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
-                        "alone what there is; to go on instead, stop it and run this again once the store can be had"
-                    )
-                    return None
-                else:
-                    if found is None:
-                        return None
-                    return self._resumed(
-                        found,
-                        identity,
-                        lambda resumed: resumed.resume_into(
-                            model, optimizer, extra, in_place=in_place, trusted=trusted
-                        ),
-                    )
             try:
-                (alive if self._is_renewed(waits_for) else ended).add(waits_for.run.id)
-            except StoreError:
-                ended.add(waits_for.run.id)  # the next look warns of it
+                with self._lock:
+                    return self._to_resume(identity, model, force, run, checkpoint, ended, alive)
+            except Leased as leased:
+                (alive if self._is_renewed(leased) else ended).add(leased.run.id)
+            except StoreError as error:
+                if force or run is not None or checkpoint is not None:
+                    raise
+                warn(
+                    f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
+                    "alone what there is; to go on instead, stop it and run this again once the store can be had"
+                )
+                return None
 
     def _announce(self, key: str | None, checkpoint: str | Checkpoint | None) -> RunIdentity:
         """The identity of the run that begins now; the one before it in this thread is over."""
@@ -591,33 +604,8 @@ class Session:
             self._skipped[threading.current_thread()] = asked.skipped_run_id
         return found
 
-    def _resumed(
-        self, found: NotebookCheckpoint, identity: RunIdentity, restore: Callable[[Checkpoint], None]
-    ) -> Checkpoint:
-        """Restore a checkpoint, and begin the run that goes on from it."""
-        resumed = Checkpoint(found, self._tracking.states)
-        try:
-            restore(resumed)
-        except InvalidData as error:
-            raise InvalidData(
-                error.path, f"{error.reason}. To train anew instead, run this once without resume()"
-            ) from error
-        if is_first():
-            notebook_id = self._look_up(self._tracking.home()).id
-            # What another notebook trained is where this one starts, but its runs are its own.
-            run = self._begin(notebook_id, identity, found if found.notebook_id == notebook_id else None)
-            run.line.resume(found.epoch, found.step)
-        say(f"Resumed from {described(found)}.")
-        return resumed
-
     def _is_renewed(self, leased: Leased) -> bool:
-        """Whether a run turns out to be alive: its lease is renewed while this waits for the lease to end.
-
-        Raises
-        ------
-        StoreError
-            When the store is unavailable.
-        """
+        """Whether a run turns out to be alive: its lease is renewed while this waits."""
         run, until = leased.run, time.monotonic() + LEASE.total_seconds()
         say(
             f"Run {run.id[:8]} was training{leased.whereabouts} a moment ago: waiting for up to "
@@ -625,8 +613,11 @@ class Session:
         )
         while time.monotonic() < until:
             time.sleep(_LOOK_INTERVAL)
-            with self._lock:
-                found = self._tracking.home().repository.get_run(run.notebook_id, run.id)
+            try:
+                with self._lock:
+                    found = self._tracking.home().repository.get_run(run.notebook_id, run.id)
+            except StoreError:  # the next look warns of it
+                return False
             if found is None or found.status is not RunStatus.RUNNING:
                 return False
             if found.lease_until != run.lease_until:

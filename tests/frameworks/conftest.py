@@ -1,13 +1,17 @@
-"""A data folder, and a notebook that trains, of each test's own."""
+"""A data folder, a notebook that trains, and processes that train together, of each test's own."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nodes import LAUNCHER, Nodes
 
 from jupyter_axon_notebooks.training import api
 
@@ -42,3 +46,24 @@ def resumed_from(axon: Any) -> Callable[..., Any]:
         return axon.resume(*given, checkpoint=axon.latest(), **named)
 
     return resume
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AXON_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**env, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def nodes(launcher: subprocess.Popen[str], tmp_path: Path) -> Nodes:
+    (tmp_path / "train.py").write_text("")
+    return Nodes(launcher, tmp_path)

@@ -105,3 +105,18 @@ def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path
     record = served.record("train.ipynb")
     assert [one["epoch"] for one in checkpoints(served, record["id"])] == [0, 1, 2, 3, 4, 5]
     assert record["status"] == "completed"
+
+
+def test_a_rank_left_over_in_the_environment_of_a_kernel_keeps_nothing_from_being_saved(
+    server: Server, opened: Opened
+) -> None:
+    kernel = opened(server, "left-over/rank.ipynb")
+    kernel.run(SET_UP)
+    kernel.run("os.environ |= {'RANK': '1', 'WORLD_SIZE': '2'}")
+    assert kernel.evaluate("made = axon.checkpoint(model, epoch=0)", "made is not None") == "True"
+    kernel.run("os.environ |= {'RANK': '', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '4'}")
+    assert kernel.evaluate("made = axon.checkpoint(model, epoch=1)", "made is not None") == "True"
+    kernel.run("os.environ |= {'RANK': '1', 'LOCAL_RANK': '1', 'MASTER_ADDR': 'node1'}")
+    assert kernel.evaluate("made = axon.checkpoint(model, epoch=2)", "made is None") == "True"
+    record = server.record("left-over/rank.ipynb")
+    assert [one["epoch"] for one in checkpoints(server, record["id"])] == [0, 1]

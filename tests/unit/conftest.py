@@ -12,7 +12,7 @@ import pytest
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training import api
+from jupyter_axon_notebooks.training import api, distributed
 
 
 @pytest.fixture
@@ -36,9 +36,10 @@ def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("AXON_NOTEBOOK", str(notebook))
     monkeypatch.setenv("AXON_USER", "ada")
-    for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK"):
+    for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(api, "_session", None)
+    monkeypatch.setattr(distributed, "_said", set())
     yield api
     if api._session is not None:
         api._session[1].close()

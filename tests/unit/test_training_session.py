@@ -306,12 +306,71 @@ def test_lists_show_as_tables_and_give_columns(axon: Any) -> None:
     assert found[0].id[:8] in repr(found)
 
 
-def test_other_processes_than_the_first_write_nothing(
-    axon: Any, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+RANKS = {
+    "torchrun": ("RANK", "WORLD_SIZE"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
+    "open mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    "mpich": ("PMI_RANK", "PMI_SIZE"),
+}
+
+
+@pytest.mark.parametrize(("rank", "size"), RANKS.values(), ids=RANKS)
+def test_other_processes_than_the_first_write_nothing_and_say_so_once(
+    axon: Any,
+    records: NotebookRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rank: str,
+    size: str,
 ) -> None:
-    monkeypatch.setenv("RANK", "1")
-    assert axon.checkpoint(model(), epoch=0) is None
+    monkeypatch.setenv(rank, "1")
+    monkeypatch.setenv(size, "2")
+    for epoch in range(2):
+        assert axon.checkpoint(model(), epoch=epoch) is None
     assert records.list_all() == []
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1
+    assert f"process 1 of 2 ({rank})" in told
+
+
+@pytest.mark.parametrize(("rank", "size"), RANKS.values(), ids=RANKS)
+@pytest.mark.parametrize(
+    "left",
+    [{"rank": "1"}, {"rank": "1", "size": "1"}, {"rank": "3", "size": "2"}, {"rank": "1", "size": "many"}],
+)
+def test_a_rank_that_was_left_over_is_told_of_and_ignored(
+    axon: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rank: str,
+    size: str,
+    left: dict[str, str],
+) -> None:
+    for name, value in left.items():
+        monkeypatch.setenv({"rank": rank, "size": size}[name], value)
+    for epoch in range(2):
+        assert axon.checkpoint(model(), epoch=epoch) is not None
+    told = capsys.readouterr().out
+    assert told.count("is ignored") == 1
+    assert f"{rank}={left['rank']} is ignored, since {size} is {left.get('size', 'not set')}" in told
+
+
+@pytest.mark.parametrize(
+    "inner", [{"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}]
+)
+def test_the_rank_of_an_inner_launcher_counts(
+    axon: Any, monkeypatch: pytest.MonkeyPatch, inner: dict[str, str]
+) -> None:
+    for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "4", **inner}.items():
+        monkeypatch.setenv(name, value)
+    assert axon.checkpoint(model(), epoch=0) is not None
+
+
+@pytest.mark.parametrize("rank", ["", "first", "-1"])
+def test_a_rank_that_is_no_number_is_none(axon: Any, monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert axon.checkpoint(model(), epoch=0) is not None
 
 
 def test_a_model_that_cannot_be_saved_leaves_nothing(

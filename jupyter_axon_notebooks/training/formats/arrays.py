@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final, NamedTuple
 
+from . import sharding
 from .tensorfile import Entry, OpenedFile, Tensor
 
 #: The format's types, by the name NumPy (with ml_dtypes) and PyTorch have in common for them.
@@ -242,7 +243,7 @@ def overwrite(array: Any, by: Any) -> None:
         import torch
 
         with torch.no_grad():
-            array.copy_(by)
+            array.copy_(sharding.spread_like(array, by))
     else:
         array[...] = by
 

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from . import arrays
+from . import arrays, sharding
 
 #: What wraps a module, and the name it has the module under.
 _WRAPPERS: Final = {
@@ -80,7 +80,7 @@ def load(model: Any, state: Mapping[str, Any], own_memory: Callable[[Any], Any])
         if plain not in state:  # a module that reads its state in a way of its own does without
             del own[name]
             continue
-        value = state[plain]
+        value = sharding.spread_like(own[name], state[plain])
         # What is no parameter or buffer, the model may hold on to.
         is_copied = arrays.is_tensor(value) and not name.endswith("_extra_state")
         own[name] = value if is_copied else own_memory(value)
@@ -238,6 +238,8 @@ def _torn(own: Mapping[str, Any], state: Mapping[str, Any], names: list[str]) ->
 
 def _identity(tensor: Any) -> tuple[Any, ...] | None:
     if not arrays.is_tensor(tensor) or _is_lazy(tensor) or tensor.is_meta or tensor.is_quantized:
+        return None
+    if sharding.is_dtensor(tensor):
         return None
     return arrays.describe_tensor(tensor).identity
 

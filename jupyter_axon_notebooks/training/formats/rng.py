@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
+import tempfile
 from typing import Any
 
 from ...errors import StateCorrupt
+from .reader import read_tree
+from .template import owned
+from .tensorfile import Source
+from .tree import Writer
 
 
 def rng_states() -> dict[str, Any]:
@@ -68,6 +74,64 @@ def set_rng_states(states: dict[str, Any]) -> None:
 
 def _has_mps(torch: Any) -> bool:
     return hasattr(torch, "mps") and bool(torch.backends.mps.is_available())
+
+
+def pack_states(states: dict[str, Any]) -> bytes:
+    """Return what :func:`rng_states` gives as bytes, for another process."""
+    writer = Writer()
+    return b"".join(writer.file(writer.value(states, "rng", "rng"), None).chunks())
+
+
+def unpack_states(octets: bytes) -> dict[str, Any]:
+    """Return the states that :func:`pack_states` was given.
+
+    Raises
+    ------
+    StateCorrupt
+        If they are none.
+    """
+    with tempfile.TemporaryFile() as file:
+        file.write(octets)
+        file.flush()
+        states: dict[str, Any] = owned(read_tree(Source("a random state of another process", file)))
+    return states
+
+
+def states_of_rank(states: dict[str, Any], rank: int, size: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the states for a process, and what there is to say about them.
+
+    Parameters
+    ----------
+    states : dict
+        Those of the process of rank 0, and under ``ranks`` those of the others.
+    rank, size : int
+        Of this process, and of how many.
+
+    Returns
+    -------
+    tuple
+        None as states where none were saved for this rank: :func:`begin_states` gives it its own.
+    """
+    ranks = states.get("ranks")
+    ranks = ranks if isinstance(ranks, list) else [None]
+    own = states if rank == 0 else ranks[rank] if rank < len(ranks) else None
+    saved = 1 + sum(1 for one in ranks[1:size] if one is not None)
+    told = ""
+    if len(ranks) not in (1, size):
+        told = f"The checkpoint is of {len(ranks)} processes, and this training has {size}: it goes on, but not bit for bit. "
+    if saved < size:
+        told += f"Random numbers go on in {saved} of {size} processes, and begin anew in the others."
+    return own, told.strip()
+
+
+def begin_states(states: dict[str, Any], rank: int) -> None:
+    """Begin the generators anew: each rank with numbers of its own, the same ones whenever ``states`` are."""
+    seed = int.from_bytes(hashlib.sha256(f"{rank}/{states.get('python')}".encode()).digest()[:8], "little")
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed >> 1)  # of the devices, too
 
 
 def _numpy_like_now(numpy: Any) -> Any:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from . import pytorch
+from . import pytorch, sharding
 from .arrays import type_name
 
 #: What PyTorch's own optimizers keep a number of for each number of a parameter.
@@ -260,6 +260,12 @@ def _optimizer_misfits(optimizer: Any, state: Any) -> list[str]:
 
 def _set_optimizer(optimizer: Any, state: Any) -> None:
     before = [dict(group) for group in optimizer.param_groups]
+    places = [place for group in state["param_groups"] for place in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, parameter in zip(places, parameters, strict=True):
+        for name, value in state["state"].get(place, {}).items():
+            if getattr(value, "shape", None) == parameter.shape:
+                state["state"][place][name] = sharding.spread_like(parameter, value)
     optimizer.load_state_dict(state)
     # What a newer version, or a scheduler that there was not, has put into the groups stays.
     for group, options in zip(optimizer.param_groups, before, strict=True):
@@ -268,8 +274,6 @@ def _set_optimizer(optimizer: Any, state: Any) -> None:
     if not _loads_as_pytorch_does(optimizer):
         return
     # PyTorch gives each tensor the type of its parameter, which loses digits where an optimizer keeps finer ones.
-    places = [place for group in state["param_groups"] for place in group["params"]]
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
         taken, values = optimizer.state.get(parameter), state["state"].get(place)
         if isinstance(taken, dict) and isinstance(values, dict):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..display import say
+from ..distributed import place
 from .reader import read_tree
-from .rng import check_rng_states, rng_states, set_rng_states
+from .rng import begin_states, check_rng_states, rng_states, set_rng_states, states_of_rank
 from .template import Plan, Prepared
 from .tensorfile import Source, TensorFile, corrupt
 from .tree import Writer
@@ -18,7 +20,9 @@ class Restored(NamedTuple):
     extra: Any
 
 
-def encode_training(optimizer: Any, extra: Any, *, rng: bool = True) -> TensorFile:
+def encode_training(
+    optimizer: Any, extra: Any, *, rng: bool = True, ranks: list[Any] | None = None
+) -> TensorFile:
     """The file of an optimizer, of ``extra``, and of the states of the random generators.
 
     Parameters
@@ -29,6 +33,8 @@ def encode_training(optimizer: Any, extra: Any, *, rng: bool = True) -> TensorFi
         Values of Python, arrays, and objects with state, nested as one likes; or None.
     rng : bool
         Whether to keep the generators' states.
+    ranks : list, optional
+        The generators' states in the processes of the other ranks, each at its place; None where there are none.
 
     Raises
     ------
@@ -36,10 +42,13 @@ def encode_training(optimizer: Any, extra: Any, *, rng: bool = True) -> TensorFi
         For what cannot be kept: says where it is and what to do.
     """
     writer = Writer()
+    states = rng_states() if rng else None
+    if states is not None and ranks is not None:
+        states["ranks"] = ranks
     tree = {
         "optimizer": writer.value(optimizer, "optimizer", "optimizer"),
         "extra": writer.value(extra, "extra", "extra"),
-        "rng": writer.value(rng_states() if rng else None, "rng", "rng"),
+        "rng": writer.value(states, "rng", "rng"),
     }
     return writer.file(tree, None)
 
@@ -67,8 +76,12 @@ def prepare_training(
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:
         raise corrupt(source.path, "it is not the state of a training")
     states = tree["rng"]
+    own, told, here = None, "", place()
     if rng and states is not None:
         check_rng_states(source.path, states)
+        own, told = states_of_rank(states, here.rank, here.size)
+        if own is not None:
+            check_rng_states(source.path, own)
     plan = Plan()
     steps = []
     for name, template in (("optimizer", optimizer), ("extra", extra)):
@@ -85,7 +98,12 @@ def prepare_training(
     def restore() -> Restored:
         restored = Restored(*(step() for step in steps))
         if rng and states is not None:
-            set_rng_states(states)
+            if own is not None:
+                set_rng_states(own)
+            else:
+                begin_states(states, here.rank)
+            if told and here.rank == 0:
+                say(told)
         return restored
 
     return Prepared(plan.begin, restore)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from . import arrays, stateful
+from . import arrays, sharding, stateful
 from .arrays import Described, type_name
 from .tensorfile import Tensor, TensorFile
 
@@ -151,6 +151,7 @@ class Writer:
         ]
 
     def _tensor(self, value: Any, where: str, name: str) -> dict[str, Any]:
+        value = sharding.gathered(value)
         tagged = self._stored("tensor", arrays.describe_tensor, value, where, name)
         if value.requires_grad:
             tagged["requires_grad"] = True

@@ -1,0 +1,133 @@
+"""Trainings of several processes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+#: Forks the processes of a training, which all have PyTorch then without importing it again.
+LAUNCHER = """
+import atexit, json, os, random, sys, traceback
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.distributed.fsdp, torch.distributed.optim, torch.distributed.tensor
+from torch import nn, optim
+from torch.nn.parallel import DistributedDataParallel
+import jupyter_axon_notebooks as axon
+import jupyter_axon_notebooks.training.api
+from jupyter_axon_notebooks.training import distributed
+
+def train(given):
+    os.environ.update(given["env"])
+    os.chdir(given["folder"])
+    output = os.open(given["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1), os.dup2(output, 2)
+    code = compile(given["code"], given["env"]["AXON_NOTEBOOK"], "exec")
+    try:
+        exec(code, globals())
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+for line in sys.stdin:
+    children = []
+    for given in json.loads(line):
+        child = os.fork()
+        if not child:
+            train(given)
+        children.append(child)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+"""
+BEGIN = """
+distributed.PATIENCE, distributed.BRIEF = 60.0, 60.0
+told = {}
+
+def draw():
+    return [random.random(), float(np.random.random()), float(torch.rand(()))]
+
+def attempt(name, work):
+    try:
+        told[name] = work()
+    except Exception as error:
+        told[name] = f"{type(error).__name__}: {error}"
+
+def network():
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 1))
+
+def step(model, optimizer):
+    batch = torch.randn(8, 4) * random.random() + float(np.random.random())
+    loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+dist.init_process_group("gloo", init_method=os.environ["INIT"], rank=rank, world_size=size)
+"""
+TELL = """
+with open(f"told-{rank}.json", "w") as file:
+    json.dump(told, file)
+dist.barrier()
+"""
+END = TELL + "dist.destroy_process_group()\n"
+#: As a killed training ends: no process says that it is over.
+STOP = TELL + "sys.stdout.flush()\nos._exit(0)\n"
+
+
+class Nodes:
+    """Runs code as a launcher does, each rank in a process of its own."""
+
+    def __init__(self, launcher: subprocess.Popen[str], folder: Path) -> None:
+        self.folder = folder
+        self.output: list[str] = []
+        self._launcher = launcher
+
+    def run(
+        self, code: str, *, ranks: int = 2, homes: list[str] | None = None, **env: str
+    ) -> list[dict[str, Any]]:
+        """Run ``code`` to its end on so many ranks; what each has told. Of two homes, each is a disk."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        outputs = [self.folder / f"output-{rank}.txt" for rank in range(ranks)]
+        asked = []
+        for rank in range(ranks):
+            home = self.folder / (homes[rank] if homes else "home")
+            home.mkdir(exist_ok=True)
+            given = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(ranks),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "INIT": "env://",
+                "AXON_NOTEBOOK": str(self.folder / "train.py"),
+                "JUPYTER_DATA_DIR": str(home),
+                **env,
+            }
+            whole = BEGIN + code + END
+            asked.append(
+                {"env": given, "folder": str(self.folder), "output": str(outputs[rank]), "code": whole}
+            )
+        assert self._launcher.stdin is not None
+        assert self._launcher.stdout is not None
+        self._launcher.stdin.write(json.dumps(asked) + "\n")
+        self._launcher.stdin.flush()
+        codes = json.loads(self._launcher.stdout.readline())
+        self.output = [output.read_text() for output in outputs]
+        assert codes == [0] * ranks, self.output
+        return [json.loads((self.folder / f"told-{rank}.json").read_text()) for rank in range(ranks)]
+
+    def states(self) -> list[Path]:
+        """The state files of models that were written, in any home."""
+        return sorted(self.folder.glob("*/axon_notebooks/states/*/*/model.safetensors"))
