@@ -7,6 +7,7 @@ papermill and plain scripts, with or without a server.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -15,14 +16,16 @@ from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
 from .session import Session
 
 _session: tuple[int, Session] | None = None
+_lock = threading.Lock()
 
 
 def _current() -> Session:
     """The session of this process; a fork gets its own."""
     global _session
-    if _session is None or _session[0] != os.getpid():
-        _session = os.getpid(), Session()
-    return _session[1]
+    with _lock:
+        if _session is None or _session[0] != os.getpid():
+            _session = os.getpid(), Session()
+        return _session[1]
 
 
 def checkpoint(
