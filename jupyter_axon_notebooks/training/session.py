@@ -33,7 +33,7 @@ from .environment import environment
 from .executed import current_execution, executed_cells
 from .given import metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
-from .notebook import known_record, record_of
+from .notebook import known_record, record_of, say_unbound
 from .ranks import is_first
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import unfinished
@@ -52,6 +52,7 @@ class Session:
         self._notebook: NotebookSummary | None = None
         self._looked_up_in: Any = None
         self._place: place.Place | None = None
+        self._kept: tuple[place.Place, str] | None = None  # where this process was, and its record
         self._run: Running | None = None
         self._noted: list[_Noted] = []
         atexit.register(self.close)
@@ -65,8 +66,12 @@ class Session:
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Name the notebook."""
         with self._lock, place.using(path_or_id):
-            self._notebook = self._place = None
-            return self.notebook()
+            self._notebook = self._place = self._kept = None
+            record = self.notebook()
+            if self._run is not None and not self._run.is_provisional and self._run.notebook_id != record.id:
+                self._run.end(RunStatus.COMPLETED)  # what trains now is another notebook, as the user says
+                self._run = None
+            return record
 
     def notebook(self) -> TrainingNotebook:
         """The record of this notebook, with its cells."""
@@ -87,7 +92,10 @@ class Session:
         execution = current_execution()
         if self._notebook is None or execution != self._looked_up_in:
             found = self._where(execution)
-            self._notebook = record_of(home.repository, found, home.origin, self._settings.user_id)
+            self._notebook = record_of(
+                home.repository, found, home.origin, self._settings.user_id, self._kept
+            )
+            self._kept = found, self._notebook.id
         return self._notebook
 
     def _shown(self, home: Home) -> NotebookSummary:
@@ -98,7 +106,11 @@ class Session:
         except StoreBusy:
             self._notebook = None  # and so brought up to date at the next question
             found = known_record(
-                home.repository, self._where(current_execution()), home.origin, self._settings.user_id
+                home.repository,
+                self._where(current_execution()),
+                home.origin,
+                self._settings.user_id,
+                self._kept,
             )
             if found is None:
                 raise
@@ -107,7 +119,11 @@ class Session:
     def _where(self, execution: Any) -> place.Place:
         """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
         if self._place is None or execution != self._looked_up_in:
-            self._place, self._looked_up_in = place.find_place(), execution
+            found = place.find_place()
+            # What is unknown now was known before: a server is gone, or a variable was deleted.
+            if self._place is None or found.kind != "unknown":
+                self._place = found
+            self._looked_up_in = execution
         return self._place
 
     @property
@@ -181,19 +197,32 @@ class Session:
             run = None
         known = None if self._notebook is None else self._notebook.id
         try:
-            known = found = self._tracking.record(self._caught_up).id
+            notebook = self._tracking.record(self._caught_up)
         except Untracked:
             found = None
+        else:
+            known = found = notebook.id
+            say_unbound(notebook)
         if run is not None and found is not None and found != run.notebook_id:
             if run.is_provisional:
                 run.move(found)
-            else:  # saved under another name, and that is what trains now; or its record was deleted
+            elif not self._has_record(
+                run
+            ):  # a run that goes on stays in its record, wherever the notebook is
                 run.end(RunStatus.COMPLETED)
                 run = None
         if run is None:
             return self._begin(known)
         self._go_on(run)
         return run
+
+    def _has_record(self, run: Running) -> bool:
+        """Whether the record of a run is still there; a store that cannot be asked deleted none."""
+        try:
+            found = self._tracking.record(lambda home: home.repository.find_summary(run.notebook_id))
+        except Untracked:
+            return True
+        return found is not None
 
     def _begin(self, notebook_id: str | None, parent: NotebookCheckpoint | None = None) -> Running:
         """Begin a run, which is this process's from now on."""

@@ -20,6 +20,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.sync import NotebookSync, files
 from jupyter_axon_notebooks.training import notebook as asked
+from jupyter_axon_notebooks.training import place
 from jupyter_axon_notebooks.training.notebook import record_of
 from jupyter_axon_notebooks.training.place import Place, find_place
 
@@ -168,8 +169,9 @@ def test_a_training_goes_on_in_a_folder_that_was_deleted(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert record_of(repository, Place("unknown", "nothing"), ORIGIN, "ada").path is None
+    monkeypatch.setattr(place, "imported_in", str(tmp_path))
     monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
-    assert find_place() == Place("notebook", "AXON_NOTEBOOK", "train.ipynb")
+    assert find_place() == Place("notebook", "AXON_NOTEBOOK", str(tmp_path / "train.ipynb"))
 
 
 def test_a_record_is_had_by_its_id_by_its_owner_alone(repository: NotebookRepository) -> None:
