@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from typing import Final
 
 from ..errors import Conflict, Forbidden, InvalidData, NotFound
 from ..mapping import map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, new_id
-from ..repository import NotebookRepository
+from ..repository import Binding, NotebookRepository
 from ..sync.embedded import EmbeddedIds
 from ..sync.files import RealFolders, fingerprint, read_settled
 from ..sync.queue import Save
 from ..sync.recording import Recorder
 from .display import say
 from .home import warn
+from .kernel import executed_sources, launcher
+from .launchers import PAPERMILL, SCHEDULER, Source, find_source, injected_parameters
 from .place import NOTEBOOK, Place
 
 #: The id of the record that this process makes where it cannot tell which notebook it is.
 _UNBOUND_ID: Final = new_id()
 _is_said = False
+#: Programs that execute a copy of a notebook.
+_COPYING: Final = (PAPERMILL, SCHEDULER)
 
 
 def record_of(
@@ -64,9 +69,11 @@ def record_of(
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
+    source = find_source(place.path, launcher()) if place.is_named or place.found_by in _COPYING else None
     recorder = Recorder(repository, origin, {}, RealFolders(), EmbeddedIds(), read_settled, warn)
     try:
-        return recorder.save(Save(place.path, owner))
+        saved = recorder.save(Save(place.path, owner, is_copy=source is not None))
+        return saved if source is None else _linked(repository, saved, source)
     except InvalidData:
         if found is None:
             raise
@@ -142,6 +149,49 @@ def _still(
     return None if is_there else repository.find_summary(id)
 
 
+def _linked(repository: NotebookRepository, record: NotebookSummary, source: Source) -> NotebookSummary:
+    """Note in a record of which notebook it is a copy that was made to be executed, and with which parameters."""
+    noted = record.metadata.extra.get("axon", {})
+    original = _original(repository, record, source, noted.get("copied_from"))
+    link = {
+        "program": source.program,
+        "path": source.path or (original and original.path) or source.name,
+        "notebook_id": original and original.id,
+        "parameters": source.parameters,
+    }
+    link = {name: value for name, value in link.items() if value}
+    return (
+        record if noted.get("executed_from") == link else repository.annotate(record.id, executed_from=link)
+    )
+
+
+def _original(
+    repository: NotebookRepository, record: NotebookSummary, source: Source, copied_from: str | None
+) -> Binding | None:
+    """Return the record of the notebook that was copied: by its path, its embedded id, or its name and content."""
+    origin = str(record.origin)
+    if source.path is not None:
+        return repository.binding_at(origin, source.path)
+    if copied_from is not None:
+        return next(iter(repository.bindings_of([copied_from])), None)
+    staged = os.path.dirname(os.path.dirname(str(record.path))) + os.sep  # other jobs have equal copies there
+    equal = [
+        binding
+        for binding in repository.list_bindings(origin)
+        if (os.path.basename(path := str(binding.path)), binding.user_id) == (source.name, record.user_id)
+        and not path.startswith(staged)
+        and _is_equal(path, str(record.path))
+    ]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _is_equal(path: str, other: str) -> bool:
+    try:
+        return os.path.getsize(path) == os.path.getsize(other) and filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
 def _gone(repository: NotebookRepository, place: Place, origin: str, owner: str) -> NotebookSummary:
     """Return the record of a file that is no longer where it was, and to which no record is bound."""
     path = str(place.path)
@@ -165,12 +215,15 @@ def _unbound(repository: NotebookRepository, name: str, origin: str, owner: str)
         "cells": [],
     }
     if (found := repository.find_summary(_UNBOUND_ID)) is None:
+        metadata = map_notebook(empty).metadata
+        if parameters := injected_parameters(executed_sources()):
+            metadata.extra = {**metadata.extra, "axon": {"executed_from": {"parameters": parameters}}}
         new = NewNotebook(
             id=_UNBOUND_ID,
             user_id=owner,
             name=name,
             description=f"Made in a process that could not tell its notebook; {NOTEBOOK}=<path> or use(<path>) tells it.",
-            metadata=map_notebook(empty).metadata,
+            metadata=metadata,
             origin=origin,
         )
         try:

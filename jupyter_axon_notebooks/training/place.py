@@ -14,7 +14,7 @@ found by             how
 nbconvert, …         the program that executes the notebook names it on its command line, or leaves it in a folder of the
                      job (:mod:`.launchers`)
 ``script``           this is no kernel, and runs a Python file
-``nothing``          none of them: a library executes the notebook, a prompt, ``python -c``
+``nothing``          none of them: a library executes the notebook, a gateway, a prompt, ``python -c``
 ==================== ==================================================================================================
 
 A relative path in the environment, or of a script, is resolved once, against the folder that the process was started in:
@@ -194,7 +194,7 @@ def _of_kernel(file: str) -> Iterator[Place]:
     variable = (getattr(current_shell(), "user_ns", None) or {}).get(_VSCODE)
     if isinstance(variable, str) and os.path.isabs(variable):
         yield _at(variable, "VS Code")
-    launched = None if process is None else launched_by(process, executed_sources())
+    launched = None if process is None else launched_by(process, executed_sources(), _started_in())
     if launched is not None:
         yield _at(launched.path, launched.program)
 
