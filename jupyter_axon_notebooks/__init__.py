@@ -18,6 +18,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import startup  # noqa: F401 - while the process is where it was started
 from ._version import __version__
 
 if TYPE_CHECKING:

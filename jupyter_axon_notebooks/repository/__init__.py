@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinydb import where
 
@@ -329,6 +329,10 @@ class NotebookRepository:
         Its checkpoints stay. Raises NotFound.
         """
         return self._bindings.release(id, now())
+
+    def annotate(self, id: str, **notes: Any) -> NotebookSummary:
+        """Add notes to ``extra.axon`` of a record, in place of those of the same names. Raises NotFound."""
+        return self._bindings.annotate(id, notes)
 
     # Versions
 

@@ -155,6 +155,15 @@ class Bindings:
         # It may have moved before it was locked.
         return next((one for one in locked if one.id != id and one.path == path), None)
 
+    def annotate(self, id: str, notes: dict[str, Any]) -> NotebookSummary:
+        """Add notes to those on a record."""
+
+        def apply(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
+            _set_axon(header, {**header.metadata.extra.get("axon", {}), **notes})
+            return False  # the notebook is as it was
+
+        return self._notebooks.changed_summary(id, apply)
+
     def release(self, id: str, moment: datetime) -> NotebookSummary:
         """Bind a record to no file any more, and note since when."""
         return self._release(id, {"deleted_at": format_time(moment)})

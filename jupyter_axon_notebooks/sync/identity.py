@@ -27,6 +27,7 @@ what is seen                                                 whose it is
     another record's file carries the id as well             that the deleted one had: it may be a copy of that other
 ============================================================ ======================================================
 
+A file that a program made of a notebook to execute it (:attr:`.Save.is_copy`) gets a new record in cases 3, 8, 9 and 10 too.
 A new record of a file whose embedded id is another's notes it as ``copied_from``. An embedded id, once present and valid,
 is never rewritten: it is lineage. What stands in its place and is no record id is never remembered: the next save through
 Jupyter replaces a text by the record's id, and leaves any other value alone.

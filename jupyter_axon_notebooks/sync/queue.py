@@ -58,6 +58,8 @@ class Save(Event):
         The folder that the file was named in, should ``path`` have to be looked up again.
     previous : sequence of NotebookCell or None
         The cells that the file was made of, where that is known: its cells without ids of their own take theirs.
+    is_copy : bool
+        Whether the file was made from another notebook to be executed: it takes over neither its record nor its id.
     done : list of Future
         Those who wait for the record.
     """
@@ -67,6 +69,7 @@ class Save(Event):
     file: dict[str, int] = field(default_factory=dict)
     folder: str | None = None
     previous: Sequence[NotebookCell] | None = None
+    is_copy: bool = False
     done: list[Future[NotebookSummary]] = field(default_factory=list)
 
     def overtake(self, newer: Save) -> None:

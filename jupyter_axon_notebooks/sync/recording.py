@@ -98,6 +98,8 @@ class Recorder:
         for attempt in range(1, _ATTEMPTS + 1):
             is_told = content is save.content
             found = identify(seen, self._repository, bound=bound)
+            if save.is_copy and (isinstance(found, New) or found.moved):
+                found = New(copied_from=seen.embedded_id)
             if attempt == _ATTEMPTS and isinstance(found, New) and found.id is not None:
                 # Taken, though by nobody who can be seen: a record of another user, whom the database keeps apart.
                 found = New(copied_from=found.id)

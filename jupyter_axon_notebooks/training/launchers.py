@@ -4,19 +4,30 @@
 nbconvert, jupyter execute   the file that is executed, wherever the outcome goes. Of several the one whose cells begin
                              with what was executed so far, if that is true of one alone
 papermill                    the file that it writes: it is what has the parameters. One notebook executed with many
-                             parameters is many notebooks, and a training that is started again goes on with its own
+                             parameters is many notebooks, and a training that is started again goes on with its own.
+                             Used as a library it names nothing: the one file near the kernel that says papermill is just
+                             executing it, and begins with what was executed so far
+jupyter-scheduler            the copy of the input that its database names for the job in whose folder the kernel was started
 ============================ ==========================================================================================
 
-Where a program uses these as libraries its command line names nothing, and nothing is found.
+Where another program uses nbclient or nbconvert as a library, nothing is found. What papermill and jupyter-scheduler
+execute is a copy: :func:`find_source` tells of which notebook, and with which parameters.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import psutil
+from jupyter_core.paths import jupyter_data_dir
 
 from ..errors import AxonError
 from ..mapping import map_notebook
@@ -42,6 +53,25 @@ _VALUES: Final = {
 }
 
 
+PAPERMILL: Final = "papermill"
+SCHEDULER: Final = "jupyter-scheduler"
+#: Entries of the folders near a kernel that are looked at for papermill's output.
+_MOST_ENTRIES: Final = 2000
+#: Seconds by which the times of files and processes may differ.
+_SAME_TIME: Final = 2.0
+#: The first line of the cell that papermill adds.
+_INJECTED: Final = "# Parameters"
+
+
+class Source(NamedTuple):
+    """The notebook that a program executes a copy of; ``path`` is None where only its name is known."""
+
+    program: str
+    name: str
+    path: str | None
+    parameters: dict[str, Any]
+
+
 class Launched(NamedTuple):
     """The notebook that a program executes, and the program's name."""
 
@@ -49,22 +79,178 @@ class Launched(NamedTuple):
     path: str
 
 
-def launched_by(process: psutil.Process, executed: Sequence[str]) -> Launched | None:
-    """The notebook file that ``process`` executes here, where ``executed`` ran so far; None where that is not certain."""
+def launched_by(
+    process: psutil.Process, executed: Sequence[str], folder: str | None = None
+) -> Launched | None:
+    """Return the notebook file that ``process`` executes here; None where that is not certain.
+
+    Parameters
+    ----------
+    executed : sequence of str
+        What ran so far.
+    folder : str, optional
+        Where the kernel was started.
+    """
     try:
         command = process.cmdline()
-        folder = _folder(process, command)
+        launched_in = _folder(process, command)
+        program, arguments = _program(command)
+        if program is None:
+            is_spawned = any("multiprocessing.spawn" in word for word in command)
+            if is_spawned and (path := _staged(folder)) is not None:
+                return Launched(SCHEDULER, path)
+            path = _written_by_papermill([folder, launched_in, process.environ().get("PWD")], executed)
+            return None if path is None else Launched(PAPERMILL, path)
     except (psutil.Error, OSError):
         return None
-    program, arguments = _program(command)
-    if program is None:
-        return None
-    named = [real_path(os.path.join(folder, path)) for path in _notebooks(arguments)]
-    if program == "papermill":
+    named = [real_path(os.path.join(launched_in, path)) for path in _notebooks(arguments)]
+    if program == PAPERMILL:
         found = named[-1:] if len(named) <= 2 else []
     else:
         found = named if len(named) == 1 else [path for path in named if _begins_with(path, executed)]
     return Launched(program, found[0]) if len(found) == 1 and is_notebook_file(found[0]) else None
+
+
+def find_source(path: str, process: psutil.Process | None) -> Source | None:
+    """Return the notebook that the one at ``path`` is a copy of, made to be executed; None where it is none.
+
+    Parameters
+    ----------
+    process : psutil.Process, optional
+        What launched this kernel: papermill notes paths relative to where it was started.
+    """
+    if (job := _job(os.path.dirname(path))) is not None and job[0] == os.path.basename(path):
+        return Source(SCHEDULER, job[0], None, _as_json(job[1]))
+    noted = _noted_by_papermill(path)
+    named = noted.get("input_path")
+    if not isinstance(named, str) or os.path.basename(str(noted.get("output_path"))) != os.path.basename(
+        path
+    ):
+        return None
+    folders = [os.path.dirname(path)]
+    with suppress(psutil.Error, OSError):
+        if process is not None:
+            folders = [
+                _folder(process, process.cmdline()),
+                *filter(None, [process.environ().get("PWD")]),
+                *folders,
+            ]
+    paths = [real_path(os.path.join(folder, named)) for folder in folders]
+    found = next((one for one in paths if os.path.isfile(one)), None)
+    if found == path:
+        return None  # executed in place
+    return Source(PAPERMILL, os.path.basename(named) or named, found, _as_json(noted.get("parameters")))
+
+
+def _as_json(parameters: Any) -> dict[str, Any]:
+    """Return parameters as JSON can have them: a number that is not finite becomes a text."""
+    found: dict[str, Any] = {}
+    for name, value in parameters.items() if isinstance(parameters, dict) else ():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            value = repr(value)
+        found[str(name)] = value
+    return found
+
+
+def injected_parameters(executed: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters that papermill added to a notebook, by the cell that it had executed."""
+    cell = next((source for source in executed if source.startswith(f"{_INJECTED}\n")), "")
+    found: dict[str, Any] = {}
+    with suppress(SyntaxError, ValueError, RecursionError):
+        for statement in ast.parse(cell).body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    found[name] = _value(value)
+                case _:
+                    return {}
+    return _as_json(found)
+
+
+def _value(value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:  # such as float("nan")
+        return ast.unparse(value)
+
+
+def _noted_by_papermill(path: str) -> Mapping[str, Any]:
+    try:
+        noted = read_file(path)["metadata"]["papermill"]
+    except (AxonError, KeyError, TypeError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _written_by_papermill(folders: Sequence[str | None], executed: Sequence[str]) -> str | None:
+    """Return the file that papermill writes for this kernel, in one of ``folders`` or a folder there, if it is one alone."""
+    begun = psutil.Process().create_time()
+    found = {
+        path
+        for folder in {os.path.realpath(folder) for folder in folders if folder}
+        for path in _written_since(folder, begun - _SAME_TIME)
+        if _is_being_executed(_noted_by_papermill(path), path, begun + _SAME_TIME)
+        and _begins_with(path, executed)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _written_since(folder: str, moment: float) -> Iterator[str]:
+    """Find the notebooks that were written since a moment, in a folder and in those below it."""
+    waiting, seen = [(folder, 0)], 0
+    while waiting:
+        at, depth = waiting.pop()
+        with suppress(OSError), os.scandir(at) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > _MOST_ENTRIES:
+                    return
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if depth == 0:
+                        waiting.append((entry.path, 1))
+                elif entry.name.endswith(NOTEBOOK_SUFFIX) and entry.stat().st_mtime >= moment:
+                    yield real_path(entry.path)
+
+
+def _is_being_executed(noted: Mapping[str, Any], path: str, latest: float) -> bool:
+    """Whether papermill says that it executes a file, and has since before ``latest``."""
+    if os.path.basename(str(noted.get("output_path"))) != os.path.basename(path) or noted.get("end_time"):
+        return False
+    try:
+        return datetime.fromisoformat(noted["start_time"].replace("Z", "+00:00")).timestamp() <= latest
+    except (KeyError, AttributeError, ValueError):
+        return False
+
+
+def _staged(folder: str | None) -> str | None:
+    """Return the notebook of the job that jupyter-scheduler runs in ``folder``, or in a folder there."""
+    for at in [] if folder is None else [folder, os.path.dirname(folder)]:
+        if (job := _job(at)) is not None and is_notebook_file(path := real_path(os.path.join(at, job[0]))):
+            return path
+    return None
+
+
+def _job(folder: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the input's name and the parameters of the job that is staged in a folder, by jupyter-scheduler's database."""
+    database = os.path.join(jupyter_data_dir(), "scheduler.sqlite")
+    if not os.path.isfile(database):
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{quote(database)}?mode=ro", uri=True, timeout=1)) as jobs:
+            query = "SELECT input_filename, parameters FROM jobs WHERE job_id = ?"
+            row = jobs.execute(query, [os.path.basename(folder)]).fetchone()
+    except sqlite3.Error:
+        return None
+    if row is None or not isinstance(row[0], str):
+        return None
+    try:
+        parameters = json.loads(row[1] or "{}")
+    except (TypeError, ValueError):
+        parameters = {}
+    return os.path.basename(row[0]), parameters if isinstance(parameters, dict) else {}
 
 
 def _folder(process: psutil.Process, command: Sequence[str]) -> str:

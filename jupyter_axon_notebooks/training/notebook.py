@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from typing import Final
 
 from ..errors import Conflict, Forbidden, InvalidData, NotFound
 from ..mapping import map_notebook, notebook_name
 from ..records import NewNotebook, NotebookSummary, new_id
-from ..repository import NotebookRepository
+from ..repository import Binding, NotebookRepository
 from ..sync.embedded import EmbeddedIds
 from ..sync.files import RealFolders, embedded_id, fingerprint, read_settled
 from ..sync.identity import Known, Sighting, identify
 from ..sync.queue import Save
 from ..sync.recording import Recorder
+from .display import say
 from .home import warn
+from .kernel import executed_sources, launcher
+from .launchers import PAPERMILL, SCHEDULER, Source, find_source, injected_parameters
 from .place import NOTEBOOK, Place
 
 #: The id of the record that this process makes where it cannot tell which notebook it is.
 _UNBOUND_ID: Final = new_id()
+_is_said = False
+#: Programs that execute a copy of a notebook.
+_COPYING: Final = (PAPERMILL, SCHEDULER)
 
 
-def record_of(repository: NotebookRepository, place: Place, origin: str, owner: str) -> NotebookSummary:
+def record_of(
+    repository: NotebookRepository,
+    place: Place,
+    origin: str,
+    owner: str,
+    kept: tuple[Place, str] | None = None,
+) -> NotebookSummary:
     """The record of a place, brought up to date with the file, or made, as a save would.
 
     Two look-ups where the file is as it was when it was last read. A file that cannot be read leaves its record as it is.
-    One that is gone may have been renamed: then it is the record of its new name, if one alone was ever bound to the old.
+    One that is gone was renamed or deleted: it is the record that was bound to its name, if there was one alone.
 
     A place that is not known has a record of its own for this process, bound to no file: nobody can say whether two
     executions are of the same notebook.
+
+    Parameters
+    ----------
+    kept : tuple of Place and str, optional
+        Where this process was before, and the id of the record it had there. A notebook that is moved or deleted in
+        mid-training keeps its record.
 
     Raises
     ------
@@ -43,15 +62,19 @@ def record_of(repository: NotebookRepository, place: Place, origin: str, owner: 
     """
     if place.record_id is not None:
         return _named(repository, place.record_id, owner)
+    if kept is not None and (found := _still(repository, place, origin, owner, kept)) is not None:
+        return found
     if place.path is None:
         return _unbound(repository, f"a notebook in {_working_folder()}", origin, owner)
     binding = repository.binding_at(origin, place.path)
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
+    source = find_source(place.path, launcher()) if place.is_named or place.found_by in _COPYING else None
     recorder = Recorder(repository, origin, {}, RealFolders(), EmbeddedIds(), read_settled, warn)
     try:
-        return recorder.save(Save(place.path, owner))
+        saved = recorder.save(Save(place.path, owner, is_copy=source is not None))
+        return saved if source is None else _linked(repository, saved, source)
     except InvalidData:
         if found is None:
             raise
@@ -65,11 +88,17 @@ def record_of(repository: NotebookRepository, place: Place, origin: str, owner: 
 
 
 def known_record(
-    repository: NotebookRepository, place: Place, origin: str, owner: str
+    repository: NotebookRepository,
+    place: Place,
+    origin: str,
+    owner: str,
+    kept: tuple[Place, str] | None = None,
 ) -> NotebookSummary | None:
     """Return the record of a place as it is; None where there is none. Nothing is written. Raises as :func:`record_of`."""
     if place.record_id is not None:
         return _named(repository, place.record_id, owner)
+    if kept is not None and (place.path is None or kept[0].path == place.path):
+        return repository.find_summary(kept[1])
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID)
     binding = repository.binding_at(origin, place.path)
@@ -96,6 +125,18 @@ def is_recorded(repository: NotebookRepository, place: Place, origin: str, owner
     return isinstance(identify(seen, repository), Known)
 
 
+def say_unbound(record: NotebookSummary) -> None:
+    """Tell the user, once in this process, that a record is tied to no notebook, where it is so."""
+    global _is_said
+    if record.id != _UNBOUND_ID or _is_said:
+        return
+    _is_said = True
+    say(
+        "axon: this training's notebook could not be identified, so its record is not tied to one, and another kernel cannot "
+        f'resume it. Call axon.use("<path>") before training, or set {NOTEBOOK}=<path>.'
+    )
+
+
 def _working_folder() -> str:
     try:
         return os.path.basename(os.getcwd()) or os.getcwd()
@@ -112,13 +153,76 @@ def _named(repository: NotebookRepository, id: str, owner: str) -> NotebookSumma
     return found
 
 
+def _still(
+    repository: NotebookRepository, place: Place, origin: str, owner: str, kept: tuple[Place, str]
+) -> NotebookSummary | None:
+    """Return the record that this process had before, if its notebook is still that one; None where the place tells it."""
+    before, id = kept
+    is_there = place.path is not None and os.path.isfile(place.path)
+    if is_there and place.path != before.path:
+        return None
+    bound = repository.bindings_of([id])
+    if not bound or (bound[0].origin, bound[0].path) == (origin, place.path):
+        return None
+    path = bound[0].path
+    if path is not None and bound[0].origin == origin and os.path.isfile(path):  # moved, as its record knows
+        return record_of(repository, Place(place.kind, place.found_by, path), origin, owner)
+    return None if is_there else repository.find_summary(id)
+
+
+def _linked(repository: NotebookRepository, record: NotebookSummary, source: Source) -> NotebookSummary:
+    """Note in a record of which notebook it is a copy that was made to be executed, and with which parameters."""
+    noted = record.metadata.extra.get("axon", {})
+    original = _original(repository, record, source, noted.get("copied_from"))
+    link = {
+        "program": source.program,
+        "path": source.path or (original and original.path) or source.name,
+        "notebook_id": original and original.id,
+        "parameters": source.parameters,
+    }
+    link = {name: value for name, value in link.items() if value}
+    return (
+        record if noted.get("executed_from") == link else repository.annotate(record.id, executed_from=link)
+    )
+
+
+def _original(
+    repository: NotebookRepository, record: NotebookSummary, source: Source, copied_from: str | None
+) -> Binding | None:
+    """Return the record of the notebook that was copied: by its path, its embedded id, or its name and content."""
+    origin = str(record.origin)
+    if source.path is not None:
+        return repository.binding_at(origin, source.path)
+    if copied_from is not None:
+        return next(iter(repository.bindings_of([copied_from])), None)
+    staged = os.path.dirname(os.path.dirname(str(record.path))) + os.sep  # other jobs have equal copies there
+    equal = [
+        binding
+        for binding in repository.list_bindings(origin)
+        if (os.path.basename(path := str(binding.path)), binding.user_id) == (source.name, record.user_id)
+        and not path.startswith(staged)
+        and _is_equal(path, str(record.path))
+    ]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _is_equal(path: str, other: str) -> bool:
+    try:
+        return os.path.getsize(path) == os.path.getsize(other) and filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
 def _gone(repository: NotebookRepository, place: Place, origin: str, owner: str) -> NotebookSummary:
-    """The record of a file that is no longer where it was, and whose record is not there either."""
+    """Return the record of a file that is no longer where it was, and to which no record is bound."""
     path = str(place.path)
     were_here = repository.bindings_formerly_at(origin, path)
-    moved_to = were_here[0].path if len(were_here) == 1 and were_here[0].user_id == owner else None
-    if moved_to is not None and os.path.isfile(moved_to):
-        return record_of(repository, Place(place.kind, place.found_by, moved_to), origin, owner)
+    if len(were_here) == 1 and were_here[0].user_id == owner:
+        moved_to = were_here[0].path
+        if moved_to is not None and os.path.isfile(moved_to):
+            return record_of(repository, Place(place.kind, place.found_by, moved_to), origin, owner)
+        if (found := repository.find_summary(were_here[0].id)) is not None:
+            return found
     if place.is_named:
         raise NotFound("file", path)
     return _unbound(repository, notebook_name(path), origin, owner)
@@ -132,12 +236,15 @@ def _unbound(repository: NotebookRepository, name: str, origin: str, owner: str)
         "cells": [],
     }
     if (found := repository.find_summary(_UNBOUND_ID)) is None:
+        metadata = map_notebook(empty).metadata
+        if parameters := injected_parameters(executed_sources()):
+            metadata.extra = {**metadata.extra, "axon": {"executed_from": {"parameters": parameters}}}
         new = NewNotebook(
             id=_UNBOUND_ID,
             user_id=owner,
             name=name,
             description=f"Made in a process that could not tell its notebook; {NOTEBOOK}=<path> or use(<path>) tells it.",
-            metadata=map_notebook(empty).metadata,
+            metadata=metadata,
             origin=origin,
         )
         try:

@@ -11,17 +11,20 @@ found by             how
                      after a rename as well. JupyterLab, Notebook 7, and whatever else starts its kernels by sessions
 ``JPY_SESSION_NAME`` what the server said when it started the kernel; outdated by a rename
 ``VS Code``          the variable that VS Code puts into the kernel
-nbconvert, …         the program that executes the notebook names it on its command line (:mod:`.launchers`)
+nbconvert, …         the program that executes the notebook names it on its command line, or leaves it in a folder of the
+                     job (:mod:`.launchers`)
 ``script``           this is no kernel, and runs a Python file
-``nothing``          none of them: a library executes the notebook, a prompt, ``python -c``
+``nothing``          none of them: a library executes the notebook, a gateway, a prompt, ``python -c``
 ==================== ==================================================================================================
 
-Never a guess that could take one notebook for another: where several would do, none is taken. What a session or a variable
+A relative path in the environment, or of a script, is resolved once, against the folder that the process was started in:
+``%cd`` changes no notebook. Never a guess that could take one notebook for another: where several would do, none is taken. What a session or a variable
 names but is not there (VS Code makes up names for its sessions) gives way to what is.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import sysconfig
@@ -34,6 +37,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 from ..errors import NotFound
 from ..records import is_record_id
+from ..startup import imported_in
 from ..sync.files import NOTEBOOK_SUFFIX
 from ..userfiles import real_path
 from .kernel import connection_file, executed_sources, kernel_id, launcher, session_name
@@ -106,7 +110,7 @@ def find_place() -> Place:
     if _used is not None:
         return _used
     if named := os.environ.get(NOTEBOOK):
-        return _named(named, NOTEBOOK)
+        return _named(named if is_record_id(named) else _absolute(named), NOTEBOOK)
     file = connection_file()
     if file is None:
         return _script() or Place("unknown", "nothing")
@@ -133,21 +137,64 @@ def _at(path: str, found_by: str) -> Place:
         return Place(kind, found_by, path)
 
 
+#: Relative paths of the environment and of scripts that were resolved before.
+_resolved: dict[str, str] = {}
+
+
+def _absolute(path: str) -> str:
+    """Resolve a path against the folder that this process was started in; the answer stays the same after ``chdir``.
+
+    A file that is only in the working directory is that file: the variable may have been set after a ``chdir``.
+    """
+    path = os.path.expanduser(path)
+    if os.path.isabs(path):
+        return path
+    if path not in _resolved:
+        started = os.path.join(_started_in() or "", path)
+        is_elsewhere = not os.path.isfile(started) and os.path.isfile(path)
+        _resolved[path] = real_path(path) if is_elsewhere else started
+    return _resolved[path]
+
+
+def _started_in() -> str | None:
+    """Return the folder that this process was started in, as far as it can be told after ``chdir``."""
+    if isinstance(folder := getattr(current_shell(), "starting_dir", None), str):
+        return folder
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if isinstance(script, str) and os.path.isabs(script):
+        for argument in (
+            *sys.orig_argv[1:],
+            *sys.argv[:1],
+        ):  # Python joined folder and argument when it started
+            name = argument.removeprefix(f".{os.sep}")
+            if name and not os.path.isabs(name) and script.endswith(os.sep + name):
+                return script[: -len(name)]
+    if multiprocessing.parent_process() is not None:  # a spawned child is told where its parent was started
+        folder = getattr(sys.modules.get("multiprocessing.process"), "ORIGINAL_DIR", None)
+        if isinstance(folder, str):
+            return folder
+    return imported_in
+
+
 def _of_kernel(file: str) -> Iterator[Place]:
     """What can be known of the notebook of a kernel with this connection file, best first."""
     process = launcher()
     id = kernel_id(file)
+    is_in_session = False
     if id is not None:
         folders = dict.fromkeys([os.path.dirname(file), jupyter_runtime_dir()])
         found = sessions_of(id, folders, None if process is None else process.pid)
         if found is not None:
-            yield from _in_session(*found)
-    if (name := session_name()) and os.path.isabs(name):
+            for place in _in_session(*found):
+                is_in_session = True
+                yield place
+    # The session has the present name, even of a file that is gone; the variable may name what is another's by now.
+    if not is_in_session and (name := session_name()) and os.path.isabs(name):
         yield _at(name, "JPY_SESSION_NAME")
     variable = (getattr(current_shell(), "user_ns", None) or {}).get(_VSCODE)
     if isinstance(variable, str) and os.path.isabs(variable):
         yield _at(variable, "VS Code")
-    launched = None if process is None else launched_by(process, executed_sources())
+    launched = None if process is None else launched_by(process, executed_sources(), _started_in())
     if launched is not None:
         yield _at(launched.path, launched.program)
 
@@ -163,11 +210,13 @@ def _in_session(server: RunningServer, sessions: list[dict[str, Any]]) -> Iterat
             yield _at(real, "session")
         elif (id := server.record_id(path)) is not None:
             yield Place("notebook", "session", record_id=id)
+        elif path.endswith(NOTEBOOK_SUFFIX):
+            yield _at(server.path(path), "session")
 
 
 def _script() -> Place | None:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(path, str) or not os.path.isfile(path):
+    if not isinstance(path, str) or not os.path.isfile(path := _absolute(path)):
         return None
     place = _at(path, "script")
     # What is installed is a tool, as pytest is: everything that it runs would be one record.

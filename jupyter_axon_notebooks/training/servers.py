@@ -73,6 +73,10 @@ class RunningServer:
                 return real
         return None
 
+    def path(self, path: str) -> str:
+        """Return the real path that a file has which the contents API calls ``path``, whether or not it is there."""
+        return os.path.realpath(os.path.join(self.root_dir, path.removeprefix("RTC:").lstrip("/")))
+
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         """What the server answers, parsed; None for whatever is no answer."""
         connection = self._connection()

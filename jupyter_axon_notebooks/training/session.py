@@ -44,7 +44,7 @@ from .environment import environment
 from .executed import current_cell, current_execution, current_task, executed_cells
 from .given import key_of, metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
-from .notebook import is_recorded, known_record, record_of
+from .notebook import is_recorded, known_record, record_of, say_unbound
 from .recovery import Unrecorded, find_unrecorded, recover
 from .resuming import Leased, Resumable, find_resumable, find_run
 from .running import Running
@@ -85,6 +85,7 @@ class Session:
         self._notebook: NotebookSummary | None = None
         self._looked_up_in: Any = None
         self._place: place.Place | None = None
+        self._kept: tuple[place.Place, str] | None = None  # where this process was, and its record
         self._noted: list[_Noted] = []
         # By thread: each trains in a run of its own.
         self._owned: WeakKeyDictionary[threading.Thread, _Owned] = WeakKeyDictionary()
@@ -108,8 +109,13 @@ class Session:
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Name the notebook."""
         with self._lock, place.using(path_or_id):
-            self._notebook = self._place = None
-            return self.notebook()
+            self._notebook = self._place = self._kept = None
+            record = self.notebook()
+            own = self._own
+            if own.run is not None and not own.run.is_provisional and own.run.notebook_id != record.id:
+                own.run.end(RunStatus.COMPLETED)  # what trains now is another notebook, as the user says
+                own.run = None
+            return record
 
     def notebook(self) -> TrainingNotebook:
         """The record of this notebook, with its cells."""
@@ -130,7 +136,10 @@ class Session:
         execution = current_execution()
         if self._notebook is None or execution != self._looked_up_in:
             found = self._where(execution)
-            self._notebook = record_of(home.repository, found, home.origin, self._settings.user_id)
+            self._notebook = record_of(
+                home.repository, found, home.origin, self._settings.user_id, self._kept
+            )
+            self._kept = found, self._notebook.id
         return self._notebook
 
     def _shown(self, home: Home) -> NotebookSummary:
@@ -141,7 +150,11 @@ class Session:
         except StoreBusy:
             self._notebook = None  # and so brought up to date at the next question
             found = known_record(
-                home.repository, self._where(current_execution()), home.origin, self._settings.user_id
+                home.repository,
+                self._where(current_execution()),
+                home.origin,
+                self._settings.user_id,
+                self._kept,
             )
             if found is None:
                 raise
@@ -153,14 +166,19 @@ class Session:
         if self._notebook is None or execution != self._looked_up_in:
             self._notebook = None
             found = self._where(execution)
-            if not is_recorded(home.repository, found, home.origin, self._settings.user_id):
+            has_kept = self._kept is not None and home.repository.find_summary(self._kept[1]) is not None
+            if not has_kept and not is_recorded(home.repository, found, home.origin, self._settings.user_id):
                 return None
         return self._shown(home)
 
     def _where(self, execution: Any) -> place.Place:
         """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
         if self._place is None or execution != self._looked_up_in:
-            self._place, self._looked_up_in = place.find_place(), execution
+            found = place.find_place()
+            # What is unknown now was known before: a server is gone, or a variable was deleted.
+            if self._place is None or found.kind != "unknown":
+                self._place = found
+            self._looked_up_in = execution
         return self._place
 
     @property
@@ -347,19 +365,32 @@ class Session:
                 run = None
         known = None if self._notebook is None else self._notebook.id
         try:
-            known = found = self._tracking.record(self._caught_up).id
+            notebook = self._tracking.record(self._caught_up)
         except Untracked:
             found = None
+        else:
+            known = found = notebook.id
+            say_unbound(notebook)
         if run is not None and found is not None and found != run.notebook_id:
             if run.is_provisional:
                 run.move(found)
-            else:  # saved under another name, and that is what trains now; or its record was deleted
+            elif not self._has_record(
+                run
+            ):  # a run that goes on stays in its record, wherever the notebook is
                 run.end(RunStatus.COMPLETED)
                 run = None
         if run is None:
             return self._begin(known, own.announced or self._identity_again()), False
         self._go_on(run)
         return run, merges
+
+    def _has_record(self, run: Running) -> bool:
+        """Whether the record of a run is still there; a store that cannot be asked deleted none."""
+        try:
+            found = self._tracking.record(lambda home: home.repository.find_summary(run.notebook_id))
+        except Untracked:
+            return True
+        return found is not None
 
     def _begin(
         self,

@@ -71,8 +71,7 @@ def test_a_checkpoint_of_rank_0_alone_waits_once_and_leaves_no_two_ranks_with_on
     assert "Random numbers go on in 1 of 2 processes" in nodes.output[0]
     assert all(one != other for one, other in zip(told[0]["drawn"], told[1]["drawn"], strict=True))
     again = nodes.run(
-        "told['id'] = axon.latest().id\n"
-        + RESUME.replace("resume(", "resume(checkpoint=told['id'], model=")
+        "told['id'] = axon.latest().id\n" + RESUME.replace("resume(", "resume(checkpoint=told['id'], model=")
     )
     assert again[1]["drawn"] == told[1]["drawn"]
 

@@ -71,6 +71,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setattr(settings, "_warned", set())
     monkeypatch.setattr(place, "_used", None)
+    monkeypatch.setattr(place, "_resolved", {})
     return tmp_path / "data"
 
 

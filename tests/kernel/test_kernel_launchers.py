@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import ASKED, python, run
-from processes import notebook, write
+from engines import eventually
+from kernels import ASKED, python, python_path, run
+from processes import Server, notebook, write
 
 #: What a notebook does here: it says where it takes itself to be.
 TOLD = "import os\nwith open(os.environ['TOLD'], 'a') as told:\n    told.write(json.dumps(told_by) + '\\n')"
@@ -108,23 +109,128 @@ def test_papermill_may_run_it_elsewhere(execute: Execute, train: Path, tmp_path:
     assert told["place"]["path"] == str(tmp_path / "out.ipynb")
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipynb', 4))",
-        "import papermill; papermill.execute_notebook('train.ipynb', 'out.ipynb', progress_bar=False)",
-    ],
-    ids=["nbclient", "papermill"],
-)
-def test_a_library_tells_nothing_so_its_user_does(
-    execute: Execute, train: Path, tmp_path: Path, code: str
-) -> None:
-    (told,) = execute("python", "-c", code)
+NBCLIENT = "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipynb', 4))"
+
+
+def test_a_library_tells_nothing_so_its_user_does(execute: Execute, train: Path) -> None:
+    (told,) = execute("python", "-c", NBCLIENT)
     assert (told["place"]["kind"], told["place"]["found_by"]) == ("unknown", "nothing")
     assert (told["record"].get("path"), told["record"]["cell_count"]) == (None, 0)
     assert "AXON_NOTEBOOK" in told["record"]["description"]
-    (named,) = execute("python", "-c", code, AXON_NOTEBOOK="train.ipynb")
+    (named,) = execute("python", "-c", NBCLIENT, AXON_NOTEBOOK="train.ipynb")
     assert (named["place"]["found_by"], named["place"]["path"]) == ("AXON_NOTEBOOK", str(train))
+
+
+# Copies that are executed
+
+
+def papermill(output: str | None, **given: Any) -> str:
+    return f"import papermill; papermill.execute_notebook('train.ipynb', {output!r}, progress_bar=False, **{given!r})"
+
+
+@pytest.mark.parametrize("output", ["out.ipynb", "deep/out.ipynb"])
+@pytest.mark.parametrize("cwd", [None, "elsewhere"])
+def test_papermill_as_a_library_is_known_by_the_file_that_it_writes(
+    execute: Execute, train: Path, tmp_path: Path, output: str, cwd: str | None
+) -> None:
+    for folder in ("deep", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    execute(
+        "papermill", "train.ipynb", "earlier.ipynb"
+    )  # what is not being executed any more is another notebook
+    (told,) = execute("python", "-c", papermill(output, cwd=cwd, parameters={"rate": 0.1}))
+    assert told["place"]["path"] == str(tmp_path / output)
+    link = told["record"]["metadata"]["extra"]["axon"]["executed_from"]
+    assert link == {"program": "papermill", "path": str(train), "parameters": {"rate": 0.1}}
+
+
+def test_equal_executions_of_papermill_at_once_are_not_told_apart(
+    execute: Execute, train: Path, tmp_path: Path
+) -> None:
+    noted = {"output_path": "twin.ipynb", "start_time": "2020-01-01T00:00:00.000000", "end_time": None}
+    twin = write(tmp_path / "twin.ipynb", notebook(*ASKING, **PYTHON, papermill=noted))
+    os.utime(twin, (2**32, 2**32))  # still being written
+    (told,) = execute("python", "-c", papermill("out.ipynb"))
+    assert told["place"]["found_by"] == "nothing"
+    (told,) = execute("python", "-c", papermill("out.ipynb", parameters={"rate": 0.1}))
+    assert told["place"]["path"] == str(tmp_path / "out.ipynb")
+
+
+def test_without_a_file_papermills_parameters_are_those_of_its_cell(execute: Execute, train: Path) -> None:
+    parameters = {"rate": 0.1, "layers": [64, 64], "name": "x", "none": None}
+    (told,) = execute("python", "-c", papermill(None, parameters=parameters))
+    assert told["place"]["kind"] == "unknown"
+    assert told["record"]["metadata"]["extra"]["axon"]["executed_from"] == {"parameters": parameters}
+
+
+def test_papermills_output_is_linked_to_its_input(
+    execute: Execute, train: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (first,) = execute("jupyter", "execute", "train.ipynb")  # which has a record from now on
+    content = notebook(*ASKING, **PYTHON, axon={"notebook_id": first["record"]["id"]})
+    write(train, content)
+    for _ in range(2):
+        parameters = ["-p", "rate", "0.1", "-r", "name", "1", "-y", "{bad: .nan, layers: [1, 2]}"]
+        (told,) = execute("papermill", *parameters, "train.ipynb", "out.ipynb")
+    axon = told["record"]["metadata"]["extra"]["axon"]
+    assert axon["executed_from"] == {
+        "program": "papermill",
+        "path": str(train),
+        "notebook_id": first["record"]["id"],
+        "parameters": {"rate": 0.1, "name": "1", "bad": "nan", "layers": [1, 2]},
+    }
+    assert told["record"]["id"] != first["record"]["id"] == axon["copied_from"]
+    shown = run([str(BIN / "jupyter-axon"), "show", "out.ipynb"], tmp_path, environment).stdout
+    assert first["record"]["id"] in shown
+    for text in ("papermill", "train.ipynb", "rate=0.1", "layers=[1, 2]"):
+        assert text in shown
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_copy_takes_over_nothing_of_its_input(
+    execute: Execute, train: Path, is_recorded: bool, tmp_path: Path
+) -> None:
+    id = "00000000-0000-4000-8000-000000000001"
+    write(train, notebook(*ASKING, **PYTHON, axon={"notebook_id": id}))
+    if is_recorded:
+        assert execute("jupyter", "execute", "train.ipynb")[0]["record"]["id"] == id
+    (told,) = execute("papermill", "train.ipynb", "out.ipynb")
+    assert told["record"]["id"] != id
+    (after,) = execute("jupyter", "execute", "train.ipynb")
+    assert after["record"]["id"] != told["record"]["id"]
+    assert (after["record"]["id"] == id) == is_recorded
+
+
+def test_a_notebook_that_is_executed_in_place_is_no_copy(execute: Execute, train: Path) -> None:
+    (first,) = execute("jupyter", "execute", "train.ipynb")
+    (told,) = execute("papermill", "-p", "rate", "0.1", "train.ipynb", "train.ipynb")
+    assert told["record"]["id"] == first["record"]["id"]
+    assert "executed_from" not in told["record"]["metadata"]["extra"].get("axon", {})
+
+
+# What is said of a notebook that cannot be identified
+
+TRAINING = (
+    "import jupyter_axon_notebooks as axon\nfor epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
+)
+SAID = "axon.use("
+
+
+def test_a_notebook_that_cannot_be_identified_is_told_of_once(
+    execute: Execute, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    write(tmp_path / "train.ipynb", notebook(TRAINING, TRAINING, "axon.checkpoint(None, epoch=9)", **PYTHON))
+    code = "import nbclient, nbformat; print(nbclient.execute(nbformat.read('train.ipynb', 4)).cells)"
+    out = python("-c", code, cwd=tmp_path, **environment).stdout
+    assert (out.count(SAID), out.count("AXON_NOTEBOOK=<path>")) == (1, 1)
+    named = python("-c", code, cwd=tmp_path, **environment, AXON_NOTEBOOK="train.ipynb").stdout
+    assert named.count(SAID) == 0
+
+
+def test_a_prompt_is_told_of_and_a_script_is_not(environment: dict[str, str], tmp_path: Path) -> None:
+    assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(SAID) == 1
+    (tmp_path / "train.py").write_text(TRAINING)
+    assert python("train.py", cwd=tmp_path, **environment).stdout.count(SAID) == 0
 
 
 ASKING_SCRIPT = "from kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n"
@@ -182,3 +288,54 @@ def test_what_a_script_spawns_is_that_script(environment: dict[str, str], tmp_pa
         "    process.start(); process.join()\n"
     )
     assert json.loads(python(script, cwd=tmp_path, **environment).stdout)["path"] == str(script)
+
+
+# jupyter-scheduler
+
+
+@pytest.mark.parametrize("embeds", [True, False], ids=["with its id", "without"])
+def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embeds: bool) -> None:
+    pytest.importorskip("jupyter_scheduler")
+    told = tmp_path / "told"
+    server = Server(
+        tmp_path / "server",
+        extensions=("jupyter_axon_notebooks", "jupyter_scheduler"),
+        environment={"PYTHONPATH": python_path(), "TOLD": str(told), "IPYTHONDIR": str(tmp_path / "ipython")},
+    )
+    content = notebook("rate = 1", *ASKING, **PYTHON)
+    content["cells"][0]["metadata"]["tags"] = ["parameters"]
+    with server.running():
+        if embeds:
+            assert server.save("train.ipynb", content).status == 201
+        else:
+            write(server.root / "train.ipynb", content)
+        record = server.sync("train.ipynb")
+        assert bool(server.embedded("train.ipynb")) == embeds
+        write(server.root / "other.ipynb", notebook("another()"))
+        for folder in (False, True):
+            asked = {
+                "name": "job",
+                "input_uri": "train.ipynb",
+                "runtime_environment_name": "test",
+                "parameters": {"rate": "0.5"},
+                "package_input_folder": folder,
+            }
+            answer = server.ask("POST", "/scheduler/jobs", asked)
+            assert answer.status == 200, (answer, server.log)
+            job = answer.json["job_id"]
+
+            def status(job: str = job) -> str:
+                return str(server.ask("GET", f"/scheduler/jobs/{job}").json["status"])
+
+            eventually(lambda: status() in ("COMPLETED", "FAILED"))
+            assert status() == "COMPLETED", server.log
+            found = json.loads(told.read_text().splitlines()[-1])
+            assert found["place"]["found_by"] == "jupyter-scheduler"
+            made = found["record"]
+            assert (made["id"] != record["id"], made["name"]) == (True, "train")
+            assert made["metadata"]["extra"]["axon"]["executed_from"] == {
+                "program": "jupyter-scheduler",
+                "path": str(server.root / "train.ipynb"),
+                "notebook_id": record["id"],
+                "parameters": {"rate": "0.5"},
+            }

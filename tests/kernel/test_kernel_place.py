@@ -20,7 +20,7 @@ from processes import notebook, write
 
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import new_id
-from jupyter_axon_notebooks.training import servers
+from jupyter_axon_notebooks.training import place, servers
 from jupyter_axon_notebooks.training.place import Place, find_place, use
 
 SECRET = "nobody-may-read-this"
@@ -218,6 +218,7 @@ def test_a_kernel_that_two_notebooks_share_is_of_the_one_it_was_started_for(
 
 
 def test_what_the_user_says_comes_first(kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "imported_in", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", str(write(tmp_path / "started.ipynb", notebook("x"))))
     monkeypatch.setenv("AXON_NOTEBOOK", "named.ipynb")

@@ -20,6 +20,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.sync import NotebookSync, files
 from jupyter_axon_notebooks.training import notebook as asked
+from jupyter_axon_notebooks.training import place
 from jupyter_axon_notebooks.training.notebook import record_of
 from jupyter_axon_notebooks.training.place import Place, find_place
 
@@ -133,6 +134,43 @@ def test_a_file_that_is_gone_leaves_its_record(repository: NotebookRepository, f
     assert recorded(repository, file) == made
 
 
+def test_a_file_that_was_deleted_in_jupyter_leaves_its_record(
+    repository: NotebookRepository, file: Path
+) -> None:
+    made = recorded(repository, file)
+    file.unlink()
+    repository.release(made.id)
+    assert recorded(repository, file).id == made.id
+    assert recorded(repository, file, found_by="AXON_NOTEBOOK").id == made.id
+
+
+@pytest.mark.parametrize("lost", ["a server that is gone", "a file that is gone"])
+def test_a_process_keeps_its_record_where_nothing_tells_another(
+    repository: NotebookRepository, file: Path, tmp_path: Path, lost: str
+) -> None:
+    made = recorded(repository, file)
+    kept = (Place("notebook", "session", str(file)), made.id)
+    gone = Place("notebook", "JPY_SESSION_NAME", str(tmp_path / "earlier.ipynb"))
+    place = Place("unknown", "nothing") if lost == "a server that is gone" else gone
+    write(file, notebook("edited()"))
+    found = record_of(repository, place, ORIGIN, "ada", kept)
+    assert (found.id, found.version_id != made.version_id) == (made.id, True)
+    other = write(tmp_path / "other.ipynb", notebook("another()"))
+    elsewhere = Place("notebook", "session", str(other))
+    assert record_of(repository, elsewhere, ORIGIN, "ada", kept).id != made.id
+    repository.delete(made.id)
+    assert recorded(repository, file).id != made.id
+
+
+def test_notes_on_a_record_outlive_a_save(repository: NotebookRepository, file: Path) -> None:
+    made = recorded(repository, file)
+    repository.annotate(made.id, executed_from={"program": "papermill"})
+    write(file, notebook("edited()"))
+    after = recorded(repository, file)
+    assert after.version_id != made.version_id
+    assert after.metadata.extra["axon"]["executed_from"] == {"program": "papermill"}
+
+
 def test_a_name_that_two_notebooks_had_tells_neither(
     repository: NotebookRepository, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,8 +206,9 @@ def test_a_training_goes_on_in_a_folder_that_was_deleted(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert record_of(repository, Place("unknown", "nothing"), ORIGIN, "ada").path is None
+    monkeypatch.setattr(place, "imported_in", str(tmp_path))
     monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
-    assert find_place() == Place("notebook", "AXON_NOTEBOOK", "train.ipynb")
+    assert find_place() == Place("notebook", "AXON_NOTEBOOK", str(tmp_path / "train.ipynb"))
 
 
 def test_a_record_is_had_by_its_id_by_its_owner_alone(repository: NotebookRepository) -> None:

@@ -22,6 +22,7 @@ import nbformat
 
 TOKEN = "a-token"
 _OTHERS = (
+    "jupyter_scheduler",
     "jupyter_lsp",
     "jupyter_server_terminals",
     "jupyterlab",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from ...printable import shorten
 from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNotebook, VersionSummary
 from ...repository import NotebookRepository
 from ..checkpoints import metrics_text
@@ -18,6 +20,8 @@ from ..which import deletion, find_notebook
 
 _NEWEST = 5
 _RANKED_BY = "loss"
+#: Characters of a parameter's value that are shown.
+_LONGEST = 60
 
 
 @click.command()
@@ -80,6 +84,7 @@ def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Itera
     yield "created", local_time(notebook.created_at)
     yield "updated", local_time(notebook.updated_at)
     yield "last sync", local_time(notebook.synced_at)
+    yield from _executed_from(noted.get("executed_from"))
     yield "copied from", noted.get("copied_from")
     yield "other record", noted.get("other_record")
     yield "replaced by", noted.get("replaced_by")
@@ -89,6 +94,18 @@ def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Itera
     notes = noted.get("notes")
     for remark in notes if isinstance(notes, list) else []:
         yield "note", remark
+
+
+def _executed_from(link: Any) -> Iterator[tuple[str, Any]]:
+    """What a program executed a copy of, and with which parameters."""
+    if not isinstance(link, dict):
+        return
+    parameters = link.get("parameters")
+    given = parameters.items() if isinstance(parameters, dict) else ()
+    yield "executed by", link.get("program")
+    yield "input", link.get("path")
+    yield "input record", link.get("notebook_id")
+    yield "parameters", ", ".join(f"{name}={shorten(json.dumps(value), _LONGEST)}" for name, value in given)
 
 
 def _cells(cells: Sequence[NotebookCell]) -> Any:

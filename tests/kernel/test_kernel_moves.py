@@ -1,0 +1,238 @@
+"""Claims about notebooks that are deleted, moved or replaced while they train, and about folders that are changed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kernels import Kernel, python
+from live import started
+from processes import Server, notebook, write
+
+Opened = Callable[..., Kernel]
+
+TRAIN = "import jupyter_axon_notebooks as axon\nmade = axon.checkpoint(None, epoch={epoch}, metrics={{'loss': 1.0}})"
+CONTENT = notebook("train()", axon={"notebook_id": "00000000-0000-4000-8000-000000000001"})
+
+
+def train(kernel: Kernel, epoch: int) -> tuple[str, str]:
+    """Make a checkpoint in a cell of its own; the ids of its record and its run."""
+    kernel.run(TRAIN.format(epoch=epoch))
+    assert kernel.asked("made.is_recorded")
+    record, run = kernel.asked("[made.record.notebook_id, made.run_id]")
+    return record, run
+
+
+def restarted(server: Server, kernel: Kernel) -> Kernel:
+    assert server.ask("POST", f"/api/kernels/{kernel.id}/restart", {}).status == 200
+    return Kernel(server, kernel.id)
+
+
+def delete_by_jupyter(server: Server, path: str) -> None:
+    assert server.contents("DELETE", path).status == 204
+
+
+def delete_by_shell(server: Server, path: str) -> None:
+    (server.root / path).unlink()
+
+
+def delete_by_jupyter_after_a_rename(server: Server, path: str) -> None:
+    assert server.rename(path, f"renamed-{path}").status == 200
+    delete_by_jupyter(server, f"renamed-{path}")
+
+
+def move_by_jupyter(server: Server, path: str) -> None:
+    (server.root / "sub").mkdir(exist_ok=True)
+    assert server.rename(path, f"sub/{path}").status == 200
+
+
+def move_by_shell(server: Server, path: str) -> None:
+    (server.root / "sub").mkdir(exist_ok=True)
+    (server.root / path).rename(server.root / "sub" / path)
+
+
+def move_by_shell_and_open(server: Server, path: str) -> None:
+    move_by_shell(server, path)
+    server.sync(f"sub/{path}")
+
+
+def move_and_reuse_the_name(server: Server, path: str) -> None:
+    move_by_jupyter(server, path)
+    assert server.save(path, notebook("another()")).status == 201
+    server.sync(path)
+
+
+def replace(server: Server, path: str) -> None:
+    new = write(server.root / f".{path}.new", notebook("edited()"))
+    new.replace(server.root / path)
+
+
+AWAY = [
+    delete_by_jupyter,
+    delete_by_shell,
+    delete_by_jupyter_after_a_rename,
+    move_by_jupyter,
+    move_by_shell,
+    move_by_shell_and_open,
+    replace,
+]
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.name.translate(str.maketrans('[]', '--'))}.ipynb"
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved by Jupyter", "never saved"])
+@pytest.mark.parametrize("away", AWAY, ids=lambda away: away.__name__)
+def test_a_training_whose_notebook_goes_away_stays_one_run(
+    server: Server, opened: Opened, path: str, away: Callable[[Server, str], None], saved: bool
+) -> None:
+    if saved:
+        assert server.save(path, notebook("train()")).status == 201
+    kernel = opened(server, path)
+    first = train(kernel, 0)
+    away(server, path)
+    assert train(kernel, 1) == train(kernel, 2) == first
+    again = restarted(server, kernel)
+    assert train(again, 3)[0] == first[0]
+    again.close()
+
+
+def test_a_name_that_is_used_again_takes_no_training_along(server: Server, opened: Opened, path: str) -> None:
+    kernel = opened(server, path)
+    first = train(kernel, 0)
+    move_and_reuse_the_name(server, path)
+    assert train(kernel, 1) == first
+    assert train(kernel, 0)[0] == first[0]
+
+
+def test_a_notebook_that_comes_back_has_its_record(server: Server, opened: Opened, path: str) -> None:
+    assert server.save(path, notebook("train()")).status == 201
+    kernel = opened(server, path)
+    first = train(kernel, 0)
+    move_by_shell_and_open(server, path)
+    assert train(kernel, 1) == first
+    (server.root / "sub" / path).rename(server.root / path)
+    assert train(kernel, 2) == first
+    assert server.sync(path)["id"] == first[0]
+
+
+def test_a_branch_without_the_notebook_is_checked_out(server: Server, opened: Opened, path: str) -> None:
+    def git(*command: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
+
+    folder = server.root / "repository"
+    folder.mkdir()
+    git("init", "--initial-branch=main")
+    git("commit", "--allow-empty", "-m", "empty")
+    git("checkout", "-b", "with")
+    kernel = opened(server, f"repository/{path}")
+    git("add", path)
+    git("commit", "-m", "notebook")
+    first = train(kernel, 0)
+    git("checkout", "main")
+    assert train(kernel, 1) == first
+    git("checkout", "with")
+    assert train(kernel, 2) == first
+
+
+def test_a_record_that_is_deleted_is_not_kept(server: Server, opened: Opened, path: str) -> None:
+    kernel = opened(server, path)
+    record, run = train(kernel, 0)
+    assert server.axon("DELETE", f"/notebooks/{record}").status == 204
+    after = train(kernel, 1)
+    assert after[0] != record
+    assert after[1] != run
+
+
+def test_naming_another_notebook_begins_a_run_there(server: Server, opened: Opened, path: str) -> None:
+    kernel = opened(server, path)
+    first = train(kernel, 0)
+    other = write(server.root / f"other-{path}", notebook("train()"))
+    kernel.run(f"axon.use({str(other)!r})")
+    after = train(kernel, 1)
+    assert after[0] == server.sync(other.name)["id"] != first[0]
+    assert after[1] != first[1]
+
+
+# Folders
+
+
+def test_a_relative_name_is_of_the_folder_that_the_kernel_was_started_in(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    write(tmp_path / "train.ipynb", notebook("train()"))
+    write(tmp_path / "elsewhere" / "train.ipynb", notebook("another()"))
+    with started(tmp_path, {**environment, "AXON_NOTEBOOK": "train.ipynb"}) as kernel:
+        kernel.do("%cd elsewhere")
+        kernel.do(f"{TRAIN.format(epoch=0)}\nfirst = axon.notebook().path")
+        kernel.do(f"import os\nos.chdir('..')\n{TRAIN.format(epoch=1)}")
+        assert kernel.ask("[first, axon.notebook().path]") == [str(tmp_path / "train.ipynb")] * 2
+        kernel.do("%cd elsewhere")
+        kernel.do("axon.use('train.ipynb')\n%cd ..")
+        kernel.do(TRAIN.format(epoch=2))
+        assert kernel.ask("axon.notebook().path") == str(tmp_path / "elsewhere" / "train.ipynb")
+
+
+def test_a_variable_that_is_set_in_a_notebook_may_mean_its_working_directory(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    write(tmp_path / "elsewhere" / "train.ipynb", notebook("train()"))
+    with started(tmp_path, environment) as kernel:
+        kernel.do("import os\nos.chdir('elsewhere')\nos.environ['AXON_NOTEBOOK'] = 'train.ipynb'")
+        kernel.do(TRAIN.format(epoch=0))
+        kernel.do(f"os.chdir('..')\n{TRAIN.format(epoch=1)}")
+        assert kernel.ask("axon.notebook().path") == str(tmp_path / "elsewhere" / "train.ipynb")
+
+
+SCRIPT = """
+import os
+FIRST
+if __name__ == "__main__":
+    os.chdir("elsewhere")
+from jupyter_axon_notebooks.training.place import find_place
+def child():
+    print(find_place().path)
+if __name__ == "__main__":
+    child()
+"""
+SPAWNS = """
+    import multiprocessing
+    process = multiprocessing.get_context("spawn").Process(target=child)
+    process.start(); process.join()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train.py",),
+        ("./train.py",),
+        ("-m", "pdb", "-c", "c", "-c", "q", "train.py"),
+    ],
+    ids=["by name", "dot", "pdb"],
+)
+def test_a_script_that_goes_elsewhere_is_still_its_file(
+    environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    is_tool = "-m" in command  # which names its script by a relative path
+    script = SCRIPT.replace("FIRST", "import jupyter_axon_notebooks" if is_tool else "")
+    (tmp_path / "train.py").write_text(script + ("" if is_tool else SPAWNS))
+    out = python(*command, cwd=tmp_path, **environment).stdout
+    found = [line for line in out.splitlines() if line.startswith("/")]
+    assert found == [str(tmp_path / "train.py")] * (1 if is_tool else 2)
+
+
+def test_a_relative_name_is_of_the_folder_that_a_script_was_started_in(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    write(tmp_path / "named.ipynb", notebook("train()"))
+    write(tmp_path / "elsewhere" / "named.ipynb", notebook("another()"))
+    (tmp_path / "train.py").write_text(SCRIPT.replace("FIRST", "") + SPAWNS)
+    out = python("train.py", cwd=tmp_path, **environment, AXON_NOTEBOOK="named.ipynb").stdout
+    assert out.splitlines() == [str(tmp_path / "named.ipynb")] * 2
