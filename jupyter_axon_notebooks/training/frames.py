@@ -6,6 +6,8 @@ A frame object cannot be kept without all that its function holds, and cannot be
 
 from __future__ import annotations
 
+import dis
+import gc
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -53,8 +55,12 @@ class Mark:
         # A function that returns is gone while its caller is still at the call.
         if caller is not None and (caller.f_code, caller.f_lasti) != self._called_from:
             error = sys.exc_info()[1]
-            if error is None and _module(caller) in _CALLERS:
-                error = RuntimeError("the function that trained raised an exception")
+            if (
+                error is None and _module(caller) == "ipykernel"
+            ):  # which catches nothing else that widgets let through
+                error = KeyboardInterrupt()
+            elif error is None and _module(caller) in _CALLERS:
+                error = _unknown_error()
         for listener in self.listeners:
             listener(error)
 
@@ -136,16 +142,17 @@ def pool_call(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-def pool_error(frame: FrameType | None) -> BaseException | None:
-    """Return what the last task of a pool's process raised, while the process passes it on."""
-    for found in stack(frame):
-        if found.f_code.co_name in _WORKERS and _module(found) in _CALLERS:
-            result = found.f_locals.get("result")
-            if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
-                error = result[1]
-                error = getattr(error, "exc", error)  # as it is wrapped for pickling
-                return error if isinstance(error, BaseException) else None
+def error_of(mark: Mark) -> BaseException | None:
+    """Return what ended the function of a marked frame that is there still: an exception may hold it, or a cycle."""
+    for frame in gc.get_referrers(mark):
+        if isinstance(frame, FrameType) and frame.f_trace is mark:
+            last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            return None if last.startswith(("RETURN_VALUE", "RETURN_CONST")) else _unknown_error()
     return None
+
+
+def _unknown_error() -> BaseException:
+    return RuntimeError("the function that trained raised an exception")
 
 
 def _module(frame: FrameType) -> str:

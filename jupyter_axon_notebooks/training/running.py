@@ -8,7 +8,7 @@ from typing import Any
 
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .environment import environment
-from .executed import current_execution, current_task, executed_cells, on_cell_end
+from .executed import current_execution, current_task, executed_cells, on_cell_end, settle
 from .home import Home, Tracking, Untracked
 from .lease import Lease
 from .runs import LEASE, Line, this_process
@@ -86,7 +86,10 @@ class Running:
     @property
     def is_over(self) -> bool:
         """Whether it was trained by an earlier task of this process, which is one of a pool."""
-        return bool(self._task != current_task())
+        if self._task == current_task():
+            return False
+        settle(self._cell_ended)
+        return True
 
     def go_on(self) -> None:
         """The run goes on until the cell that is being executed ends."""
