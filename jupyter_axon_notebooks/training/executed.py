@@ -112,7 +112,8 @@ def on_cell_end(callback: Ended) -> None:
         cell.add(tell)
     else:
         if (loop := background.running_loop()) is not None and (call := outermost_call(frame)) is not None:
-            loop.call_soon(tell, KeyboardInterrupt() if registration.end_with(call) else None)
+            registration.end_with(call)
+            loop.call_soon(lambda: registration.settle(sys._getframe()))  # an exception may hold the frame
         _script().cell.add(tell)
 
 
@@ -161,8 +162,8 @@ class _Registration:
                 if not _registered:
                     _watch_nothing()
 
-    def end_with(self, call: Any) -> bool:
-        """Tell it when the function of a frame ends; whether that can be told."""
+    def end_with(self, call: Any) -> None:
+        """Tell it when the function of a frame ends."""
         from .frames import mark_of
 
         mark = mark_of(call)
@@ -170,7 +171,6 @@ class _Registration:
         if mark is not None and (self._mark is None or self._mark() is not mark):
             self._mark = weakref.ref(mark)
             mark.listeners.append(self._call_ended)
-        return mark is not None
 
     def _call_ended(self, error: BaseException | None) -> None:
         from .frames import is_ours

@@ -21,6 +21,8 @@ _CALLERS: Final = frozenset(
 )
 #: The functions in which the processes of a pool call their tasks.
 _WORKERS: Final = frozenset({"worker", "_process_worker"})
+#: Calls between the one that caught an exception and that of the function that trained.
+_HIGHEST_TRACE: Final = 20
 _PACKAGE: Final = __name__.partition(".")[0]
 _numbers = itertools.count(1)
 
@@ -147,7 +149,23 @@ def error_of(mark: Mark) -> BaseException | None:
     for frame in gc.get_referrers(mark):
         if isinstance(frame, FrameType) and frame.f_trace is mark:
             last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            return None if last.startswith(("RETURN_VALUE", "RETURN_CONST")) else _unknown_error()
+            return (
+                None
+                if last.startswith(("RETURN_VALUE", "RETURN_CONST"))
+                else _holder(frame) or _unknown_error()
+            )
+    return None
+
+
+def _holder(frame: FrameType) -> BaseException | None:
+    """Return the exception whose traceback holds a frame."""
+    held: Any = frame
+    for _ in range(_HIGHEST_TRACE):
+        held = next(
+            (by for by in gc.get_referrers(held) if isinstance(by, TracebackType | BaseException)), None
+        )
+        if held is None or isinstance(held, BaseException):
+            return held
     return None
 
 
