@@ -124,7 +124,8 @@ def on_cell_end(callback: Ended) -> None:
         cell.add(tell)
     else:
         if (loop := background.running_loop()) is not None and (call := outermost_call(frame)) is not None:
-            loop.call_soon(tell, KeyboardInterrupt() if registration.end_with(call) else None)
+            registration.end_with(call)
+            loop.call_soon(lambda: registration.settle(sys._getframe()))  # an exception may hold the frame
         _script().cell.add(tell)
 
 
@@ -134,6 +135,12 @@ def current_task() -> Any:
 
     call = pool_call(sys._getframe(1))
     return None if call is None else call_of(call)
+
+
+def settle(callback: Ended) -> None:
+    """Have ``callback`` called now if the task that trained is over, which a process of a pool is not told."""
+    if (registration := _registered.get(callback)) is not None:
+        registration.settle(sys._getframe(1))
 
 
 # Who is to be told
@@ -148,22 +155,27 @@ class _Registration:
         self._pid = os.getpid()
         self._mark: Any = None
         self._code: Any = None  # of the function that ends it, if that cannot be marked
-        self._once = threading.Lock()
+        self._is_told = False
+        self._telling = threading.RLock()  # another thread waits until all is told: it may end the process
 
     def tell(self, error: BaseException | None) -> None:
         """Tell what ended the training, unless that was told, or happened in the parent of this process."""
-        if self._pid != os.getpid() or not self._once.acquire(blocking=False):
+        if self._pid != os.getpid():
             return
-        if _registered.get(self._callback) is self:
-            del _registered[self._callback]
-        try:
-            self._callback(error)
-        finally:
-            if not _registered:
-                _watch_nothing()
+        with self._telling:
+            if self._is_told:
+                return
+            self._is_told = True
+            try:
+                self._callback(error)
+            finally:
+                if _registered.get(self._callback) is self:
+                    del _registered[self._callback]
+                if not _registered:
+                    _watch_nothing()
 
-    def end_with(self, call: Any) -> bool:
-        """Tell it when the function of a frame ends; whether that can be told."""
+    def end_with(self, call: Any) -> None:
+        """Tell it when the function of a frame ends."""
         from .frames import mark_of
 
         mark = mark_of(call)
@@ -171,7 +183,6 @@ class _Registration:
         if mark is not None and (self._mark is None or self._mark() is not mark):
             self._mark = weakref.ref(mark)
             mark.listeners.append(self._call_ended)
-        return mark is not None
 
     def _call_ended(self, error: BaseException | None) -> None:
         from .frames import is_ours
@@ -183,19 +194,18 @@ class _Registration:
         else:
             self.tell(error)
 
-    def terminate(self, frame: Any) -> None:
-        """Tell it as SIGTERM ends the process, whose main thread was in ``frame``."""
-        from .frames import pool_error, stack
+    def settle(self, frame: Any) -> bool:
+        """Tell it how the function ended that ends it, if it has; whether it has. The main thread is in ``frame``."""
+        from .frames import error_of, stack
 
         mark = None if self._mark is None else self._mark()
-        error: BaseException | None = KeyboardInterrupt()
-        if mark is not None or self._code is not None:
-            called = [found for begun in (frame, *sys._current_frames().values()) for found in stack(begun)]
-            if not any(
-                found.f_trace is mark if mark is not None else found.f_code is self._code for found in called
-            ):
-                error = pool_error(frame)
-        self.tell(error)
+        if mark is None and self._code is None:
+            return False
+        for found in (one for begun in (frame, *sys._current_frames().values()) for one in stack(begun)):
+            if found.f_code is self._code or (mark is not None and found.f_trace is mark):
+                return False
+        self.tell(None if mark is None else error_of(mark))
+        return True
 
 
 _registered: dict[Ended, _Registration] = globals().get("_registered", {})
@@ -230,9 +240,13 @@ def _watch_nothing() -> None:
 
 
 def _terminate(frame: Any) -> None:
-    for registration in list(_registered.values()):
-        with suppress(Exception):
-            registration.terminate(frame)
+    told: set[_Registration] = set()
+    while left := [registration for registration in _registered.values() if registration not in told]:
+        for registration in left:  # while they are told, another run may begin
+            told.add(registration)
+            with suppress(Exception):
+                if not registration.settle(frame):
+                    registration.tell(KeyboardInterrupt())
 
 
 class Cell:
@@ -565,6 +579,9 @@ class _Script:
         self._exit(code)
 
     def _end(self) -> None:
+        for registration in list(_registered.values()):
+            with suppress(Exception):
+                registration.settle(sys._getframe())
         error = self._error or sys.exc_info()[1]
         self.cell.end(None if isinstance(error, SystemExit) and not error.code else error)
 

@@ -6,6 +6,8 @@ A frame object cannot be kept without all that its function holds, and cannot be
 
 from __future__ import annotations
 
+import dis
+import gc
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ _CALLERS: Final = frozenset(
 )
 #: The functions in which the processes of a pool call their tasks.
 _WORKERS: Final = frozenset({"worker", "_process_worker"})
+#: Calls between the one that caught an exception and that of the function that trained.
+_HIGHEST_TRACE: Final = 20
 _PACKAGE: Final = __name__.partition(".")[0]
 _numbers = itertools.count(1)
 
@@ -53,8 +57,12 @@ class Mark:
         # A function that returns is gone while its caller is still at the call.
         if caller is not None and (caller.f_code, caller.f_lasti) != self._called_from:
             error = sys.exc_info()[1]
-            if error is None and _module(caller) in _CALLERS:
-                error = RuntimeError("the function that trained raised an exception")
+            if (
+                error is None and _module(caller) == "ipykernel"
+            ):  # which catches nothing else that widgets let through
+                error = KeyboardInterrupt()
+            elif error is None and _module(caller) in _CALLERS:
+                error = _unknown_error()
         for listener in self.listeners:
             listener(error)
 
@@ -136,16 +144,33 @@ def pool_call(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-def pool_error(frame: FrameType | None) -> BaseException | None:
-    """Return what the last task of a pool's process raised, while the process passes it on."""
-    for found in stack(frame):
-        if found.f_code.co_name in _WORKERS and _module(found) in _CALLERS:
-            result = found.f_locals.get("result")
-            if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
-                error = result[1]
-                error = getattr(error, "exc", error)  # as it is wrapped for pickling
-                return error if isinstance(error, BaseException) else None
+def error_of(mark: Mark) -> BaseException | None:
+    """Return what ended the function of a marked frame that is there still: an exception may hold it, or a cycle."""
+    for frame in gc.get_referrers(mark):
+        if isinstance(frame, FrameType) and frame.f_trace is mark:
+            last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            return (
+                None
+                if last.startswith(("RETURN_VALUE", "RETURN_CONST"))
+                else _holder(frame) or _unknown_error()
+            )
     return None
+
+
+def _holder(frame: FrameType) -> BaseException | None:
+    """Return the exception whose traceback holds a frame."""
+    held: Any = frame
+    for _ in range(_HIGHEST_TRACE):
+        held = next(
+            (by for by in gc.get_referrers(held) if isinstance(by, TracebackType | BaseException)), None
+        )
+        if held is None or isinstance(held, BaseException):
+            return held
+    return None
+
+
+def _unknown_error() -> BaseException:
+    return RuntimeError("the function that trained raised an exception")
 
 
 def _module(frame: FrameType) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .checkpoint import Checkpoint
 from .environment import environment
-from .executed import current_cell, current_execution, current_task, executed_cells, on_cell_end
+from .executed import current_cell, current_execution, current_task, executed_cells, on_cell_end, settle
 from .home import Home, Tracking, Untracked
 from .lease import Lease
 from .runs import LEASE, Line, RunIdentity, this_process
@@ -104,7 +104,10 @@ class Running:
     @property
     def is_over(self) -> bool:
         """Whether it was trained by an earlier task of this process, which is one of a pool."""
-        return bool(self._task != current_task())
+        if self._task == current_task():
+            return False
+        settle(self._cell_ended)
+        return True
 
     def go_on(self) -> None:
         """The run goes on until the cell that is being executed ends."""

@@ -99,4 +99,5 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
         _previous(number, frame)
         return
     forget_sigterm()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also when another handler called this one
     os.kill(os.getpid(), number)

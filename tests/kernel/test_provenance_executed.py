@@ -306,6 +306,7 @@ def test_being_imported_in_a_kernel_loads_no_more_than_elsewhere(kernel: Kernel)
     assert ours == [
         "jupyter_axon_notebooks",
         "jupyter_axon_notebooks._version",
+        "jupyter_axon_notebooks.startup",
         "jupyter_axon_notebooks.training",
         "jupyter_axon_notebooks.training.executed",
         "jupyter_axon_notebooks.training.shell",

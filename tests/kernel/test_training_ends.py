@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -239,3 +240,139 @@ def test_a_package_that_is_first_imported_below_a_cell(tmp_path: Path) -> None:
         assert trainings.statuses == ["completed"]
         trainings.kernel.run("get_ipython().run_cell('train()')\n1 / 0")
         assert trainings.statuses == ["completed", "failed"]
+
+
+# Trainings outside of a cell
+
+#: Begins a training that waits in mid-epoch, and goes on in other cells.
+OUTSIDE = {
+    "future": """
+from concurrent.futures import ThreadPoolExecutor
+begun, go = threading.Event(), threading.Event()
+def work():
+    train(); begun.set(); go.wait(); train(error, 2, 4)
+pool = ThreadPoolExecutor(1)
+future = pool.submit(work)
+begun.wait()
+""",
+    "task": """
+begun, go = asyncio.Event(), asyncio.Event()
+async def work():
+    train(); begun.set(); await go.wait(); train(error, 2, 4)
+future = asyncio.create_task(work())
+await begun.wait()
+""",
+    "thread": """
+begun, go = threading.Event(), threading.Event()
+def work():
+    train(); begun.set(); go.wait(); train(error, 2, 4)
+future = threading.Thread(target=work, daemon=True)
+future.start()
+begun.wait()
+""",
+}
+GO = {"task": "go.set(); await asyncio.wait([future])", "thread": "go.set(); future.join()"}
+GO["future"] = "go.set(); future.exception()"
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError('bad')", "failed")])
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_training_that_outlives_its_cell_has_an_end_of_its_own(
+    trainings: Trainings, kind: str, error: str, status: str
+) -> None:
+    trainings.kernel.do(f"error = {error}")
+    trainings.kernel.do(OUTSIDE[kind])
+    trainings.kernel.run("1 / 0")
+    assert trainings.statuses == ["running"]
+    trainings.kernel.do(GO[kind])
+    trainings.become(status)
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_training_that_fails_while_its_cell_goes_on_has_failed(trainings: Trainings, kind: str) -> None:
+    trainings.kernel.do("error = MemoryError('bad')")
+    trainings.kernel.do(f"{OUTSIDE[kind]}\n{GO[kind]}")
+    trainings.become("failed")
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_training_that_its_cell_waited_for_is_over_with_it(trainings: Trainings, kind: str) -> None:
+    trainings.kernel.do("error = None")
+    trainings.kernel.run(f"{OUTSIDE[kind]}\n{GO[kind]}\n1 / 0")
+    assert trainings.statuses == ["failed"]
+
+
+def test_a_task_that_is_cancelled_was_stopped(trainings: Trainings) -> None:
+    trainings.kernel.do(f"error = None\n{OUTSIDE['task']}")
+    trainings.kernel.do("future.cancel(); await asyncio.wait([future])")
+    assert trainings.statuses == ["stopped"]
+
+
+@pytest.mark.parametrize("how", ["restart", "shutdown", "terminate"])
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_training_that_goes_on_when_its_kernel_ends_was_stopped(
+    own: Trainings, kind: str, how: str
+) -> None:
+    own.kernel.do(f"error = None\n{OUTSIDE[kind]}")
+    own.kernel.do("1")
+    assert own.statuses == ["running"]
+    if how == "restart":
+        own.kernel.manager.restart_kernel()
+    elif how == "shutdown":
+        own.kernel.manager.shutdown_kernel()
+    else:
+        own.kernel.manager.signal_kernel(signal.SIGTERM)
+    own.become("stopped")
+
+
+WIDGET = """
+import ipywidgets
+button = ipywidgets.Button()
+button.on_click(lambda _: CODE)
+"""
+
+
+def click(trainings: Trainings) -> str:
+    """Click the button as a front end does; the message."""
+    content = {"comm_id": trainings.kernel.ask("button.comm.comm_id")}
+    content["data"] = {"method": "custom", "content": {"event": "click"}}
+    client = trainings.kernel._client
+    message = client.session.msg("comm_msg", content)
+    client.shell_channel.send(message)
+    return str(message["header"]["msg_id"])
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("train()", "completed"), ("train(MemoryError('bad'))", "failed")]
+)
+def test_the_training_of_a_widget_ends_with_its_callback(
+    trainings: Trainings, code: str, status: str
+) -> None:
+    trainings.kernel.do(WIDGET.replace("CODE", code))
+    trainings.kernel.output(click(trainings))
+    assert trainings.statuses == [status]
+    trainings.kernel.run("1 / 0")
+    assert trainings.statuses == [status]
+
+
+def test_an_interrupted_widget_has_stopped_its_training(trainings: Trainings) -> None:
+    trainings.kernel.do(WIDGET.replace("CODE", "(train(), wait())"))
+    clicked = click(trainings)
+    eventually((trainings.folder / "waiting").exists)
+    trainings.kernel.interrupt()
+    trainings.kernel.output(clicked)
+    trainings.become("stopped")
+
+
+def test_a_widget_trains_when_the_kernel_is_asked_to_end(own: Trainings) -> None:
+    own.kernel.do(WIDGET.replace("CODE", "(train(), wait())"))
+    click(own)
+    eventually((own.folder / "waiting").exists)
+    own.kernel.manager.signal_kernel(signal.SIGTERM)
+    own.become("stopped")
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+def test_a_training_that_the_event_loop_calls(trainings: Trainings, error: str, status: str) -> None:
+    trainings.kernel.do(f"asyncio.get_running_loop().call_soon(lambda: train({error}))")
+    trainings.become(status)
