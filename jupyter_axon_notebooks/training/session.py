@@ -591,7 +591,7 @@ class Session:
         announced = own.announced
         if announced is not None and (announced.execution, announced.key) == (execution, key):
             return announced  # it was asked before, and nothing was trained since
-        if own.run is not None:
+        if own.run is not None and not own.run.is_over:
             goes_back = checkpoint is not None and own.run.record.status is RunStatus.RUNNING
             own.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
         own.announced = self._identity(key)
