@@ -20,6 +20,7 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
+    RunStatus,
     UpdateNotebook,
     now,
 )
@@ -189,3 +190,8 @@ def killed_in_a_save(url: str) -> None:
         timeout=60,
     )
     assert ended.returncode == -signal.SIGKILL
+
+
+def end_run(axon: Any, status: RunStatus) -> None:
+    """End the newest run of this process, as the end of its cell would."""
+    max(axon._session[1]._trainings.runs.values(), key=lambda run: run.record.started_at).end(status)

@@ -101,7 +101,7 @@ def resume(
     *,
     extra: Any = None,
     force: bool = False,
-    run: str | None = None,
+    run: str | int | None = None,
     key: str | int | None = None,
     checkpoint: str | Checkpoint | None = None,
     in_place: bool = True,
@@ -130,7 +130,7 @@ def resume(
         What to restore into, as given to :func:`checkpoint`.
     force : bool
         Resume the newest run even if it completed, or seems to be alive elsewhere.
-    run : str, optional
+    run : str or int, optional
         Resume this run, by its key, its id or the beginning of it, whatever became of it.
     key : str or int, optional
         A name of this training that is the same in every execution: only runs with this key are resumed, and the run that
@@ -182,7 +182,9 @@ def resume(
     return resumed
 
 
-def best(metric: str, mode: Literal["min", "max"] | None = None, *, run: str | None = None) -> Checkpoint:
+def best(
+    metric: str, mode: Literal["min", "max"] | None = None, *, run: str | int | None = None
+) -> Checkpoint:
     """The checkpoint of this notebook with the best value of a metric; of equal ones the earliest.
 
     Like the other questions, it counts in what this process has made and the store does not have yet.
@@ -194,8 +196,8 @@ def best(metric: str, mode: Literal["min", "max"] | None = None, *, run: str | N
     mode : {"min", "max"}, optional
         Whether less or more is better. Left out, it is taken from names that say it for certain (``val_loss``,
         ``accuracy``, …), and printed once.
-    run : str, optional
-        Of one run only, by its key, its id or the beginning of it.
+    run : str or int, optional
+        Of one run only, by its key, its id or the beginning of it, with what it was resumed from.
 
     Raises
     ------
@@ -212,15 +214,15 @@ def latest() -> Checkpoint | None:
     return _current().latest()
 
 
-def checkpoints(limit: int | None = None, *, run: str | None = None) -> CheckpointList:
+def checkpoints(limit: int | None = None, *, run: str | int | None = None) -> CheckpointList:
     """The checkpoints of this notebook, newest first; it shows as a table.
 
     Parameters
     ----------
     limit : int, optional
         At most so many.
-    run : str, optional
-        Those of one run, by its key, its id or the beginning of it.
+    run : str or int, optional
+        Those of one run, by its key, its id or the beginning of it, with what it was resumed from.
     """
     return _current().checkpoints(limit, run)
 

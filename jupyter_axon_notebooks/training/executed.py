@@ -81,7 +81,26 @@ def current_cell() -> str | None:
         return None
     if cell.cell_id is not None:
         return str(cell.cell_id)
-    return f"sha256:{hashlib.sha256(cell.source.strip().encode('utf-8', 'replace')).hexdigest()[:32]}"
+    return cell_digest(cell.source)
+
+
+def cell_digest(source: str) -> str:
+    """Return what names a cell that has no id."""
+    return f"sha256:{hashlib.sha256(source.strip().encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+
+def mentions_checkpoint() -> bool:
+    """Return whether the code that is executed calls a function named ``checkpoint``, as far as its text tells."""
+    cells = _cells()
+    return bool(cells) and re.search(r"\bcheckpoint\s*\(", cells[-1].source) is not None
+
+
+def current_unit(frame: Any) -> Any:
+    """Return the future, asyncio task or thread that trains on its own; None where a cell or a script does."""
+    from . import background
+
+    recorder = _recorder_of_shell()
+    return background.current_unit(frame, recorder if recorder is not None and recorder.is_here else None)
 
 
 def on_cell_end(callback: Ended) -> None:

@@ -10,9 +10,12 @@ from ..errors import NotFound
 from ..printable import printable
 from ..records import NotebookCheckpoint, RunStatus, TrainingRun
 from .display import described, say
+from .executed import cell_digest
 from .home import Home
 from .runs import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
 
+#: Stands for a run that could not be seen when another one began.
+UNKNOWN_RUN: Final = "unknown"
 #: Runs, and checkpoints, that are read at once in search of one.
 _PAGE: Final = 50
 #: Names of runs that an error lists.
@@ -63,14 +66,14 @@ class Resumable:
         return self.home.repository.latest_checkpoint(self.notebook_id, run_id=run.id)
 
     def latest_of(self, run: TrainingRun) -> NotebookCheckpoint:
-        """The newest checkpoint of a run that can be restored.
+        """The newest checkpoint of a run, or of what it was resumed from, that can be restored.
 
         Raises
         ------
         NotFound
             When it has none.
         """
-        newest = self.newest_of(run)
+        newest = next(iter(list_branch(self.home, run)), None)
         found = None if newest is None else self._restorable(newest)
         if found is None:
             raise NotFound("checkpoint", f"of run {run.id} that can be restored")
@@ -126,7 +129,8 @@ def find_resumable(asked: Resumable) -> NotebookCheckpoint | None:
     """
     identity = asked.identity
     finished_from: set[str] = set()  # where runs went on, and came to their end without a further checkpoint
-    for run in _candidates(asked):
+    candidates = _candidates(asked)
+    for run in candidates:
         newest = asked.newest_of(run)
         if newest is None:
             if run.status is RunStatus.COMPLETED and run.parent_checkpoint_id is not None:
@@ -144,26 +148,28 @@ def find_resumable(asked: Resumable) -> NotebookCheckpoint | None:
             say(f"{_named(run)} of this notebook is still training{_whereabouts(run)}: left alone.")
             asked.skipped_run_id = run.id
             return None
-        run, newest = _furthest(asked, run, newest)
-        return asked.restorable(run, newest)
+        return asked.restorable(*_furthest(asked, run, newest, candidates))
     return None
 
 
 def _furthest(
-    asked: Resumable, run: TrainingRun, newest: NotebookCheckpoint
+    asked: Resumable, run: TrainingRun, newest: NotebookCheckpoint, older: Iterator[TrainingRun]
 ) -> tuple[TrainingRun, NotebookCheckpoint]:
     """The run that ``run`` began anew beside, if it is over by now and came further; else ``run``."""
     repository, seen = asked.home.repository, {run.id}
     skipped_id = run.skipped_run_id
     while skipped_id is not None and skipped_id not in seen:
         seen.add(skipped_id)
-        skipped = repository.get_run(asked.notebook_id, skipped_id)
+        if skipped_id == UNKNOWN_RUN:
+            skipped = next((found for found in older if asked.newest_of(found) is not None), None)
+        else:
+            skipped = repository.get_run(asked.notebook_id, skipped_id)
         if skipped is None:
             break
         its_newest = asked.newest_of(skipped)
         further = its_newest is not None and (its_newest.epoch, its_newest.step) > (newest.epoch, newest.step)
         if its_newest is not None and further and is_unfinished(skipped):
-            say(f"{_named(skipped)} came further than {_named(run)}, which began while it was training.")
+            say(f"{_named(skipped)} came further than {_named(run)}, which began beside it.")
             run, newest = skipped, its_newest
         skipped_id = skipped.skipped_run_id
     return run, newest
@@ -187,8 +193,12 @@ def _candidates(asked: Resumable) -> Iterator[TrainingRun]:
     _say_unfinished_in_loop(asked, unnamed)
     firsts = [run for run in unnamed if (run.ordinal or 0) == identity.ordinal]
     of_cell = {run.id for run in firsts if run.cell == identity.cell}
-    if identity.cell is None or not of_cell:
+    if identity.cell is None:
         yield from firsts
+        return
+    if not of_cell:
+        present = _cells_of(asked)
+        yield from (run for run in firsts if run.cell is None or run.cell not in present)
         return
     for run in reversed(firsts):  # oldest first, since a run is begun after its parent
         if run.cell is None:
@@ -200,6 +210,13 @@ def _candidates(asked: Resumable) -> Iterator[TrainingRun]:
     yield from (run for run in firsts if run.id in of_cell)
 
 
+def _cells_of(asked: Resumable) -> set[str]:
+    """What names the cells that the notebook has now: a run that began in another one of them is that one's to resume."""
+    notebook = asked.home.repository.find_by_id(asked.notebook_id, outputs=False)
+    cells = [] if notebook is None else notebook.cells
+    return {cell.id for cell in cells} | {cell_digest(cell.source) for cell in cells}
+
+
 def _say_unfinished_in_loop(asked: Resumable, unnamed: list[TrainingRun]) -> None:
     newest = next((run for run in unnamed if asked.newest_of(run) is not None), None)
     if newest is not None and newest.ordinal and is_unfinished(newest) and not asked.force:
@@ -208,6 +225,25 @@ def _say_unfinished_in_loop(asked: Resumable, unnamed: list[TrainingRun]) -> Non
             f"only resumed by name: resume(…, run={newest.id[:8]!r}). Give each training a key to have them resumed by "
             "themselves: resume(…, key=…)."
         )
+
+
+def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
+    """Return the checkpoints of a run and those that led to it, newest first: where it was resumed, its parents' until there."""
+    found: list[NotebookCheckpoint] = []
+    seen: set[str] = set()
+    branch: TrainingRun | None = run
+    until: NotebookCheckpoint | None = None
+    while branch is not None and branch.id not in seen:
+        seen.add(branch.id)
+        line = home.repository.list_checkpoints(branch.notebook_id, run_id=branch.id)
+        found += [one for one in line if until is None or one.created_at <= until.created_at]
+        until, parent_id = None, branch.parent_checkpoint_id
+        if parent_id is not None:
+            until = home.repository.get_checkpoint(parent_id)
+        branch = None
+        if until is not None and until.run_id is not None:
+            branch = home.repository.get_run(until.notebook_id, until.run_id)
+    return found
 
 
 def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .checkpoint import Checkpoint
 from .environment import environment
-from .executed import current_cell, current_execution, current_task, executed_cells, on_cell_end, settle
+from .executed import current_execution, current_task, executed_cells, on_cell_end, settle
 from .home import Home, Tracking, Untracked
 from .lease import Lease
 from .runs import LEASE, Line, RunIdentity, this_process
@@ -40,6 +39,10 @@ class Running:
         The last checkpoint that was made in it.
     trained_in : str or None
         The cell in which that was.
+    parent : NotebookCheckpoint or None
+        The checkpoint that it was resumed from.
+    is_trained_here : bool
+        Whether the cell that resumed it seems to train as well. If not, it is not completed before something was trained.
     has_said_kept : bool
         Whether the user was told that a state was not replaced.
     """
@@ -72,7 +75,8 @@ class Running:
         self.last: Checkpoint | None = None
         self.trained_in: str | None = None
         self.has_said_kept = False
-        self._model: Any = None
+        self.parent = parent
+        self.is_trained_here = True
         self._tracking = tracking
         self._settle = settle
         self._note_end = note_end
@@ -121,19 +125,6 @@ class Running:
             self._task = current_task()
         on_cell_end(self._cell_ended)  # what it trains in now may be something else than before
 
-    def keep(self, made: Checkpoint, model: Any) -> None:
-        """Note the last checkpoint of the run, and the model whose state it has."""
-        self.last, self.trained_in = made, current_cell()
-        if model is not None:
-            try:
-                self._model = weakref.ref(model)
-            except TypeError:  # as of a dict
-                self._model = None
-
-    def trains(self, model: Any) -> bool:
-        """Whether ``model`` is known to be the object whose state the run's checkpoints have."""
-        return self._model is not None and self._model() is model
-
     def store(self, home: Home) -> None:
         """Have the store know that the run is there, and that it is running."""
         if self._is_stored and self._stored_status is RunStatus.RUNNING:
@@ -177,6 +168,8 @@ class Running:
         self._lease.release()
         if self.record.status is not RunStatus.RUNNING:
             return
+        if status is RunStatus.COMPLETED and self.line.is_resumed and not self.is_trained_here:
+            status = RunStatus.STOPPED
         self.record.status, self.record.ended_at = status, now()
         try:
             self._tracking.record(self._store_end, at_once=True)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..defaults import READ_TIMEOUT
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
@@ -19,6 +18,7 @@ from ..metrics import (
     better_text,
     direction,
     merge_metrics,
+    named_values,
     rankable,
     rankable_metrics,
     resolve,
@@ -41,15 +41,16 @@ from . import distributed, place
 from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
-from .executed import current_cell, current_execution, current_task, executed_cells
+from .executed import current_execution, executed_cells, mentions_checkpoint, on_cell_end
 from .given import key_of, metrics_of, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
 from .notebook import is_recorded, known_record, record_of, say_unbound
 from .recovery import Unrecorded, find_unrecorded, recover
-from .resuming import Leased, Resumable, find_resumable, find_run
+from .resuming import UNKNOWN_RUN, Leased, Resumable, find_resumable, find_run, list_branch
 from .running import Running
-from .runs import LEASE, RunIdentity
+from .runs import LEASE
 from .settings import settings
+from .trainings import CallSite, ModelToken, Training, Trainings, call_site
 from .writing import write_states
 
 if TYPE_CHECKING:
@@ -57,22 +58,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a run whose lease is waited for.
 _LOOK_INTERVAL: Final = 1.0
-
-
-@dataclass
-class _Owned:
-    """The training of one thread.
-
-    Attributes
-    ----------
-    run : Running or None
-        The run that the thread is in, or was in last.
-    announced : RunIdentity or None
-        The run that ``resume`` found nothing for; it begins with the next checkpoint.
-    """
-
-    run: Running | None = None
-    announced: RunIdentity | None = None
 
 
 class Session:
@@ -87,14 +72,8 @@ class Session:
         self._place: place.Place | None = None
         self._kept: tuple[place.Place, str] | None = None  # where this process was, and its record
         self._noted: list[_Noted] = []
-        # By thread: each trains in a run of its own.
-        self._owned: WeakKeyDictionary[threading.Thread, _Owned] = WeakKeyDictionary()
-        self._resumed_by: threading.Thread | None = None  # whose training has made no checkpoint yet
-        self._runs: WeakValueDictionary[str, Running] = WeakValueDictionary()
-        self._worked_on: dict[Any, set[str]] = {}  # by execution, the runs of this process
-        # By thread, the unfinished run that was left alone when its training began anew.
-        self._skipped: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
-        self._begun: dict[Any, int] = {}  # by execution, how many runs were announced or begun
+        self._trainings = Trainings()
+        self._unmerged: list[tuple[Checkpoint, NewCheckpoint]] = []
         self._directions_told: set[str] = set()
         self._warned: set[str] = set()
         self._warned_in: Any = None
@@ -111,10 +90,16 @@ class Session:
         with self._lock, place.using(path_or_id):
             self._notebook = self._place = self._kept = None
             record = self.notebook()
-            own = self._own
-            if own.run is not None and not own.run.is_provisional and own.run.notebook_id != record.id:
-                own.run.end(RunStatus.COMPLETED)  # what trains now is another notebook, as the user says
-                own.run = None
+            training = self._trainings.last(call_site())
+            run = None if training is None else training.run
+            if (
+                training is not None
+                and run is not None
+                and not run.is_provisional
+                and run.notebook_id != record.id
+            ):
+                run.end(RunStatus.COMPLETED)  # what trains now is another notebook, as the user says
+                self._trainings.drop(training)
             return record
 
     def notebook(self) -> TrainingNotebook:
@@ -220,29 +205,44 @@ class Session:
         parts = distributed.encode_together(model, optimizer, extra, epoch=epoch, step=step)
         if parts is None:
             return None
+        site = call_site()
         with self._lock:
-            run, merges = self._run_at(epoch, step, model, parts, overwrite=overwrite)
-            if merges and (merged := self._merged(run, new, parts)) is not None:
-                run.line.move(merged.epoch, merged.step, current_execution())
-                return merged
+            training, run, merges = self._run_at(site, epoch, step, model, parts, new, overwrite=overwrite)
+            replaces = False
+            if merges and run.last is not None:
+                last = run.last.record
+                adds_state = bool(parts) and ("model" if model is not None else "") not in (
+                    last.digests or {}
+                )
+                replaces = adds_state and (model is not None or not last.digests)
+                if not replaces and (merged := self._merged(run, new, parts)) is not None:
+                    run.line.move(merged.epoch, merged.step, site.execution)
+                    return merged
+                epoch, step = last.epoch, last.step
             placed = run.line.place_again if overwrite else run.line.place
-            new.epoch, new.step = placed(epoch, None if merges else step)
+            new.epoch, new.step = placed(epoch, step)
+            if replaces and run.last is not None:
+                new.metrics = merge_metrics(run.last.record.metrics, new.metrics)
+                new.tags = list(dict.fromkeys([*run.last.record.tags, *new.tags]))
             new.notebook_id, new.run_id = run.notebook_id, run.record.id
             self._write(new, parts)
-            made = self._recorded(run, new, overwrite=overwrite)
+            made = self._recorded(run, new, overwrite=overwrite or replaces)
             if isinstance(made, Conflict):
                 if overwrite:  # what it would replace is pinned
                     self._tracking.states().remove_checkpoint(new.notebook_id, str(new.id))
                     raise made
-                # It was made before, by a call that was interrupted before it could return.
+                # It was made before, by a call that was interrupted before it could return, or is pinned.
                 run.end(RunStatus.COMPLETED)
-                run = self._begin(run.notebook_id, self._identity(run.record.key))
+                training, run = self._begin_again(site, run)
                 new.run_id = run.record.id
                 made = self._recorded(run, new, overwrite=False)
             if isinstance(made, Conflict):
                 raise made
-            run.line.move(new.epoch, new.step, current_execution())
-            run.keep(made, model)
+            run.line.move(new.epoch, new.step, site.execution)
+            run.last, run.trained_in = made, site.cell
+            if model is not None:
+                training.model = ModelToken(model)
+                self._trainings.has_trained(site, training.identity)
             return made
 
     def _warn_once(self, text: str) -> None:
@@ -263,21 +263,15 @@ class Session:
             _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
 
     def _merged(self, run: Running, new: NewCheckpoint, parts: dict[Part, Any]) -> Checkpoint | None:
-        """Add metrics, and a state if there is none, to the last checkpoint of a run.
-
-        None when it is gone, or the store does not take it now.
-        """
+        """Add metrics and tags to the last checkpoint of a run; None when it is gone."""
         last = run.last
-        if last is None:
-            return None
-        if last.record.digests:
-            if not run.has_said_kept and "model" in parts and not _is_saved(parts["model"], last):
-                run.has_said_kept = True
-                say(
-                    f"The state at epoch {last.epoch}, step {last.step} stays as it was saved first; "
-                    "overwrite=True replaces it."
-                )
-            parts = {}
+        assert last is not None
+        if not run.has_said_kept and "model" in parts and not _is_saved(parts["model"], last):
+            run.has_said_kept = True
+            say(
+                f"The state at epoch {last.epoch}, step {last.step} stays as it was saved first; "
+                "overwrite=True replaces it."
+            )
         added = NewCheckpoint(
             id=last.id,
             notebook_id=last.record.notebook_id,
@@ -287,82 +281,52 @@ class Session:
             tags=new.tags,
         )
         noted = next((noted for noted in self._noted if noted.checkpoint is last), None)
-        self._write(added, parts)
         if noted is not None:
             noted.add(added, self._tracking.states())
             return last
-
-        def merge(home: Home) -> NotebookCheckpoint | None:
-            with suppress(NotFound, Conflict):
-                return home.repository.merge_checkpoint(last.id, added)
-            return None
-
-        record = None
-        with suppress(Untracked):
-            record = self._tracking.record(merge)
+        try:
+            record = self._tracking.record(lambda home: _merge(home, last, added))
+        except Untracked:
+            self._unmerged.append((last, added))  # as long as this process lives
+            return last
         if record is None:
-            if parts:
-                self._tracking.states().remove_checkpoint(added.notebook_id, last.id)
             return None
-        self._tracking.states().recorded(record.notebook_id, record.id)
         last.was_recorded(record)
         return last
 
-    @property
-    def _own(self) -> _Owned:
-        """The training of this thread."""
-        return self._owned.setdefault(threading.current_thread(), _Owned())
-
-    def _claim(self) -> None:
-        """Take over, in a thread that trains nothing yet, what another thread resumed for it."""
-        thread, resumed_by, own = threading.current_thread(), self._resumed_by, self._own
-        if thread is resumed_by:
-            self._resumed_by = None
-        elif resumed_by is not None and resumed_by in self._owned and own.announced is None:
-            is_new = own.run is None or own.run.line.execution != current_execution()
-            if is_new:
-                self._owned[thread] = self._owned.pop(resumed_by)
-                self._resumed_by = None
-
-    def _identity(self, key: str | None, cell: str | None = None) -> RunIdentity:
-        """The identity of a run that begins now, in the current cell if no other is given."""
-        execution = current_execution()
-        ordinal = self._begun.get(execution, 0)
-        if current_task() is not None:  # in a process of a pool, which does not know what the others do
-            ordinal = max(ordinal, 1)
-        self._begun[execution] = ordinal + 1
-        return RunIdentity(execution, ordinal, current_cell() if cell is None else cell, key)
-
-    def _identity_again(self) -> RunIdentity:
-        """The identity of a run that nobody announced: it belongs to the cell that the last run made here belongs to."""
-        last = self._own.run
-        is_again = last is not None and last.trained_in is not None and last.trained_in == current_cell()
-        return self._identity(None, last.record.cell if last is not None and is_again else None)
-
     def _run_at(
-        self, epoch: int | None, step: int | None, model: Any, parts: dict[Part, Any], *, overwrite: bool
-    ) -> tuple[Running, bool]:
-        """The run that a checkpoint belongs to, which goes on, and whether its last checkpoint is the same.
+        self,
+        site: CallSite,
+        epoch: int | None,
+        step: int | None,
+        model: Any,
+        parts: dict[Part, Any],
+        new: NewCheckpoint,
+        *,
+        overwrite: bool,
+    ) -> tuple[Training, Running, bool]:
+        """The training and run that a checkpoint belongs to, and whether it is added to the run's last one.
 
         The store, if it is available, knows to which notebook it belongs.
         """
-        self._claim()
-        own = self._own
-        run, execution = own.run, current_execution()
-        merges = False
-        if run is not None and own.announced is not None:
-            run = None  # which was ended by `resume`
+        training = self._trainings.find(site, model)
+        run = None if training is None else training.run
+        merges, again = False, None
         if run is not None and run.is_over:
             run.end(RunStatus.COMPLETED)
-            run = None
-        if run is not None and not overwrite:
-            relation = run.line.compare(epoch, step, execution)
-            merges = relation == "same" and run.last is not None and _is_same_state(run, model, parts)
-            if relation == "before" or (relation == "same" and run.last is not None and not merges):
-                if execution == run.line.execution:
+            training = run = None
+        if training is not None and run is not None and not overwrite:
+            relation = run.line.compare(epoch, step, site.execution)
+            if relation == "same" and run.last is not None:
+                merges = _is_same_point(training, model, parts, new)
+                relation = "same" if merges else "before"
+            if relation == "before":
+                if site.execution == run.line.execution:
                     _say_new_run(run)
-                run.end(RunStatus.COMPLETED)
-                run = None
+                is_other = model is not None and training.model is not None and not training.trains(model)
+                if not (is_other and training.model is not None and training.model.is_alive):
+                    run.end(RunStatus.COMPLETED)  # else both models are trained, side by side
+                again, training, run = run, None, None
         known = None if self._notebook is None else self._notebook.id
         try:
             notebook = self._tracking.record(self._caught_up)
@@ -376,13 +340,17 @@ class Session:
                 run.move(found)
             elif not self._has_record(
                 run
-            ):  # a run that goes on stays in its record, wherever the notebook is
+            ):  # else a run that goes on stays in its record, wherever the notebook is
                 run.end(RunStatus.COMPLETED)
-                run = None
-        if run is None:
-            return self._begin(known, own.announced or self._identity_again()), False
-        self._go_on(run)
-        return run, merges
+                training = run = None
+        if training is not None and run is not None:
+            self._go_on(site, run)
+            return training, run, merges
+        if again is not None:
+            return (*self._begin_again(site, again, known), False)
+        if training is None:
+            training = self._trainings.add(site, Training(self._trainings.identity(site, None)))
+        return training, self._begin(site, training, known), False
 
     def _has_record(self, run: Running) -> bool:
         """Whether the record of a run is still there; a store that cannot be asked deleted none."""
@@ -392,31 +360,41 @@ class Session:
             return True
         return found is not None
 
+    def _begin_again(
+        self, site: CallSite, before: Running, notebook_id: str | None = None
+    ) -> tuple[Training, Running]:
+        """Begin the run that follows another one by itself: with its key, and in its cell if it was trained in this one."""
+        cell = (
+            before.record.cell if before.trained_in is not None and before.trained_in == site.cell else None
+        )
+        key = before.record.key if before.line.execution == site.execution else None
+        training = self._trainings.add(site, Training(self._trainings.identity(site, key, cell=cell)))
+        return training, self._begin(site, training, notebook_id or before.notebook_id)
+
     def _begin(
         self,
+        site: CallSite,
+        training: Training,
         notebook_id: str | None,
-        identity: RunIdentity,
         parent: NotebookCheckpoint | None = None,
     ) -> Running:
-        """Begin the next run of this thread."""
+        """Begin the run of a training."""
         run = Running(
             self._tracking,
             self._lock,
             self._settle,
             self._note_end,
             notebook_id,
-            identity,
+            training.identity,
             parent,
-            self._skipped.pop(threading.current_thread(), None),
+            training.skipped_run_id,
         )
-        own = self._own
-        own.run, own.announced = run, None
-        self._runs[run.record.id] = run
-        self._go_on(run)
+        training.run = run
+        self._go_on(site, run)
         return run
 
-    def _go_on(self, run: Running) -> None:
-        self._worked_on.setdefault(current_execution(), set()).add(run.record.id)
+    def _go_on(self, site: CallSite, run: Running) -> None:
+        self._trainings.note(site, run)
         run.go_on()
         try:
             self._tracking.record(run.store)
@@ -426,6 +404,9 @@ class Session:
     def _caught_up(self, home: Home) -> NotebookSummary:
         """The notebook's record; what could not be recorded before is recorded now."""
         notebook = self._look_up(home)
+        while self._unmerged:
+            _merge(home, *self._unmerged[0])
+            del self._unmerged[0]
         if not self._noted:
             return notebook
         waiting = {str(noted.unrecorded.checkpoint.id): noted for noted in self._noted}
@@ -437,7 +418,7 @@ class Session:
         for id, noted in waiting.items():
             if (record := home.repository.get_checkpoint(id)) is not None:
                 noted.checkpoint.was_recorded(record)
-                if record.run_id is not None and (run := self._runs.get(record.run_id)) is not None:
+                if record.run_id is not None and (run := self._trainings.runs.get(record.run_id)) is not None:
                     run.recovered_in = record.notebook_id
         self._noted = []
         return notebook
@@ -521,7 +502,7 @@ class Session:
         *,
         extra: Any,
         force: bool,
-        run: str | None,
+        run: str | int | None,
         key: str | int | None,
         checkpoint: str | Checkpoint | None,
         in_place: bool,
@@ -530,14 +511,35 @@ class Session:
         """Go on where an unfinished run stopped."""
         if run is not None and checkpoint is not None:
             raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
-        key = key_of(key)
+        key, run, site = key_of(key), key_of(run), call_site()
         with self._lock:
-            identity = self._announce(key, checkpoint)
+            training, parent = self._announce(site, key, model, run, checkpoint)
+        notebook_id: str | None = None
 
         def find() -> NotebookCheckpoint | None:
-            return self._find(identity, model, force, run, checkpoint)
+            nonlocal notebook_id
+            if parent is not None:
+                return parent
+            found = self._find(site, training, model, force, run, checkpoint)
+            if found is not None:
+                with self._lock:
+                    notebook_id = self._look_up(self._tracking.home()).id
+            return found
 
-        found, call = distributed.decide(find)
+        def find_safely() -> NotebookCheckpoint | None:
+            try:
+                return find()
+            except Exception as error:
+                if force or run is not None or checkpoint is not None:
+                    raise
+                training.skipped_run_id = UNKNOWN_RUN
+                warn(
+                    f"whether there is a run to resume is unknown: {error}. Training begins anew, and leaves existing runs "
+                    "alone. To resume one, stop the training and run this again once the store is available"
+                )
+                return None
+
+        found, call = distributed.decide(find_safely)
         if found is None:
             return None
         resumed = Checkpoint(found, self._tracking.states)
@@ -550,18 +552,20 @@ class Session:
             ) from error
         if distributed.is_first():
             with self._lock:
-                notebook_id = self._look_up(self._tracking.home()).id
-                # What another notebook trained is where this one starts, but its runs are its own.
-                begun = self._begin(
-                    notebook_id, identity, found if found.notebook_id == notebook_id else None
-                )
-                begun.line.resume(found.epoch, found.step)
+                if parent is None:
+                    # What another notebook trained is where this one starts, but its runs are its own.
+                    begun = self._begin(
+                        site, training, notebook_id, found if found.notebook_id == notebook_id else None
+                    )
+                    begun.line.resume(found.epoch, found.step)
+                    begun.is_trained_here = mentions_checkpoint()
             say(f"Resumed from {described(found)}.")
         return resumed
 
     def _find(
         self,
-        identity: RunIdentity,
+        site: CallSite,
+        training: Training,
         model: Any,
         force: bool,
         run: str | None,
@@ -573,35 +577,43 @@ class Session:
         while True:
             try:
                 with self._lock:
-                    return self._to_resume(identity, model, force, run, checkpoint, ended, alive)
+                    return self._to_resume(site, training, model, force, run, checkpoint, ended, alive)
             except Leased as leased:
                 (alive if self._is_renewed(leased) else ended).add(leased.run.id)
-            except StoreError as error:
-                if force or run is not None or checkpoint is not None:
-                    raise
-                warn(
-                    f"whether there is a run to go on with cannot be told: {error}. Training begins anew, and leaves "
-                    "alone what there is; to go on instead, stop it and run this again once the store can be had"
-                )
-                return None
 
-    def _announce(self, key: str | None, checkpoint: str | Checkpoint | None) -> RunIdentity:
-        """The identity of the run that begins now; the one before it in this thread is over."""
-        own, execution = self._own, current_execution()
-        announced = own.announced
-        if announced is not None and (announced.execution, announced.key) == (execution, key):
-            return announced  # it was asked before, and nothing was trained since
-        if own.run is not None and not own.run.is_over:
-            goes_back = checkpoint is not None and own.run.record.status is RunStatus.RUNNING
-            own.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
-        own.announced = self._identity(key)
-        self._resumed_by = threading.current_thread()
-        self._skipped.pop(threading.current_thread(), None)
-        return own.announced
+    def _announce(
+        self,
+        site: CallSite,
+        key: str | None,
+        model: Any,
+        run: str | None,
+        checkpoint: str | Checkpoint | None,
+    ) -> tuple[Training, NotebookCheckpoint | None]:
+        """The training that begins now; the one before it here is over.
+
+        Also the checkpoint that it was resumed from by an earlier call, if nothing was trained since then.
+        """
+        last = self._trainings.last(site)
+        if last is not None and last.is_fresh and run is None and checkpoint is None:
+            is_same = (last.identity.execution, last.identity.key) == (site.execution, key)
+            if is_same and (last.run is None or last.model is None or last.trains(model)):
+                last.model = last.model if model is None else ModelToken(model)
+                return last, None if last.run is None else last.run.parent
+        if last is not None and last.run is not None and not last.run.is_over:
+            goes_back = checkpoint is not None and last.run.record.status is RunStatus.RUNNING
+            last.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
+        training = Training(
+            self._trainings.identity(site, key, is_announced=True),
+            model=None if model is None else ModelToken(model),
+            existing=self._trainings.units(),
+        )
+        on_cell_end(_Dropped(self._trainings, training))
+        return self._trainings.add(site, training), None
 
     def _to_resume(
         self,
-        identity: RunIdentity,
+        site: CallSite,
+        training: Training,
         model: Any,
         force: bool,
         run: str | None,
@@ -611,8 +623,15 @@ class Session:
     ) -> NotebookCheckpoint | None:
         home = self._tracking.home()
         self._take_in(home)
+        own = self._trainings.run_ids(site)
         if checkpoint is not None:
-            return self._existing(home, checkpoint)
+            existing = self._existing(home, checkpoint)
+            before = self._trainings.runs.get(existing.run_id or "") if existing.run_id in own else None
+            if before is not None:  # it goes back in what it trains
+                training.identity = training.identity._replace(
+                    ordinal=before.record.ordinal or 0, key=training.identity.key or before.record.key
+                )
+            return existing
         notebook = self._existing_record(home)
         if notebook is None:
             if run is not None:
@@ -621,18 +640,19 @@ class Session:
         asked = Resumable(
             home,
             notebook.id,
-            identity,
+            training.identity,
             force=force,
             wants_state=model is not None,
-            own=self._worked_on.get(current_execution(), set()),
+            own=own,
             ended=ended,
             alive=alive,
         )
         if run is not None:
-            return asked.latest_of(find_run(home, asked.notebook_id, run))
+            named = find_run(home, asked.notebook_id, run)
+            training.identity = training.identity._replace(key=training.identity.key or named.key)
+            return asked.latest_of(named)
         found = find_resumable(asked)
-        if asked.skipped_run_id is not None:
-            self._skipped[threading.current_thread()] = asked.skipped_run_id
+        training.skipped_run_id = asked.skipped_run_id
         return found
 
     def _is_renewed(self, leased: Leased) -> bool:
@@ -672,8 +692,9 @@ class Session:
 
     # Asking
 
-    def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | None) -> Checkpoint:
+    def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | int | None) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
+        run = key_of(run)
         if mode not in (None, "min", "max"):
             raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
         known = mode or direction(metric)
@@ -685,7 +706,7 @@ class Session:
             elif run is None:
                 stored = home.repository.get_best_checkpoints(id, metric, is_least, 1)
             else:
-                stored = home.repository.list_checkpoints(id, run_id=find_run(home, id, run).id)
+                stored = list_branch(home, find_run(home, id, run))
             found = [*self._held(stored), *self._unrecorded(run)]
             ranked = [
                 (value if is_least else -value, one.created_at, one)
@@ -708,14 +729,16 @@ class Session:
         found = self.checkpoints(1, None)
         return found[0] if found else None
 
-    def checkpoints(self, limit: int | None, run: str | None) -> CheckpointList:
+    def checkpoints(self, limit: int | None, run: str | int | None) -> CheckpointList:
         """The checkpoints, newest first."""
+        run = key_of(run)
         with self._lock:
             home, id = self._here()
             stored = []
-            if home is not None:
-                run_id = None if run is None else find_run(home, id, run).id
-                stored = home.repository.list_checkpoints(id, limit, run_id=run_id)
+            if home is not None and run is not None:
+                stored = list_branch(home, find_run(home, id, run))
+            elif home is not None:
+                stored = home.repository.list_checkpoints(id, limit)
             found = sorted(
                 [*self._unrecorded(run), *self._held(stored)], key=lambda one: one.created_at, reverse=True
             )
@@ -822,15 +845,46 @@ def _give(new: NewCheckpoint, stored: dict[Part, StoredState]) -> None:
     new.sizes = {part: state.size for part, state in stored.items()}
 
 
-def _is_same_state(run: Running, model: Any, parts: dict[Part, Any]) -> bool:
-    """Whether a checkpoint at the place of the run's last one belongs to the same model.
+class _Dropped:
+    """Forgets, at the end of a cell that failed, what was announced in it and never began."""
 
-    The object tells, or else the content: a search trains another model each time, which may stand at the same place.
+    def __init__(self, trainings: Trainings, training: Training) -> None:
+        self._trainings = trainings
+        self._training = training
+
+    def __call__(self, error: BaseException | None) -> None:
+        if error is not None and self._training.run is None:
+            self._trainings.drop(self._training)
+
+
+def _merge(home: Home, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckpoint | None:
+    """Add metrics and tags to a stored checkpoint; None when it is gone."""
+    with suppress(NotFound):
+        return home.repository.merge_checkpoint(last.id, added)
+    return None
+
+
+def _is_same_point(training: Training, model: Any, parts: dict[Part, Any], new: NewCheckpoint) -> bool:
+    """Whether a checkpoint at the place of a run's last one is the same point of the same training.
+
+    A search trains another model each time, and measures something else, and may stand at the same place.
     """
-    assert run.last is not None
-    if model is None or "model" not in (run.last.record.digests or {}) or run.trains(model):
+    assert training.run is not None
+    assert training.run.last is not None
+    last = training.run.last
+    there, here = named_values(last.metrics), named_values(new.metrics)
+    differs = any(name in there and there[name] != value for name, value in here.items())
+    if "model" not in (last.record.digests or {}):
+        return model is not None or not differs
+    if model is None:
+        return not differs
+    if _is_saved(parts["model"], last):
         return True
-    return _is_saved(parts["model"], run.last)
+    if training.trains(model):
+        return not differs
+    if training.model is not None and training.model.is_whole:
+        return False
+    return bool(there) and bool(here) and not differs
 
 
 def _is_saved(state: Encoded, made: Checkpoint) -> bool:

@@ -67,7 +67,7 @@ def test_every_value_becomes_valid_json(value: Any, text: bytes) -> None:
 async def test_what_nobody_expected_is_logged_and_still_answered_in_json(
     axon: Client, jp_serverapp: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    jp_serverapp.web_app.settings["axon_services"].executor.shutdown()
+    jp_serverapp.web_app.settings["axon_services"].executor.submit = None
     reply = await axon.get("/notebooks")
     assert (reply.status, reply.json["reason"]) == (500, "Internal Server Error")
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]

@@ -142,9 +142,8 @@ POINTS: dict[str, tuple[Callable[[Store], Any], int]] = {
     "checkpoints since": (
         lambda s: s.checkpoints.search(
             OF_ONE & (where("created_at") > "2026-01-01T00:00:00.000800Z"), sort=["created_at", "id"], limit=5), 1),
-    "checkpoints of a run": (
-        lambda s: s.checkpoints.search(
-            OF_ONE & (where("run_id") == "r1") & (where("epoch") == 7) & (where("step") == 0)), 1),
+    "checkpoint of a run": (
+        lambda s: s.checkpoints.one_having(notebook_id="n7", run_id="r1", epoch=7, step=0), 1),
 }  # fmt: skip
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made import end_run
 
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import RunProcess, RunStatus, TrainingRun, now
@@ -64,7 +68,7 @@ def train(axon: Any, fold: int, key: str | None = None, stops_at: int | None = N
 
 def fail(axon: Any) -> None:
     """End the run of this process as the failure of its cell would."""
-    axon._session[1]._own.run.end(RunStatus.FAILED)
+    end_run(axon, RunStatus.FAILED)
 
 
 @pytest.mark.parametrize("key", [None, "fold {}"])
@@ -131,7 +135,7 @@ def test_a_run_is_resumed_by_name(axon: Any, anew: Anew) -> None:
         resumed = axon.resume(weights, run=name)
         assert (resumed.epoch, weights["w"][0]) == (2, 103)
     axon.checkpoint(weights, epoch=3)
-    with pytest.raises(NotFound, match="no run fold 7; keys of its runs: fold 2, fold 1, fold 0"):
+    with pytest.raises(NotFound, match="no run fold 7; keys of its runs: fold 1, fold 2, fold 0"):
         axon.resume(model(), run="fold 7")
     with pytest.raises(ValueError, match="not both"):
         axon.resume(model(), run="fold 1", checkpoint=resumed)
@@ -154,7 +158,7 @@ def test_the_best_of_one_run(axon: Any) -> None:
 
 def test_a_training_that_completed_says_how_it_can_be_continued(axon: Any, anew: Anew, capsys: Any) -> None:
     train(axon, 0)
-    axon._session[1]._own.run.end(RunStatus.COMPLETED)
+    end_run(axon, RunStatus.COMPLETED)
     anew()
     assert axon.resume(model()) is None
     assert "resume(force=True) continues it" in capsys.readouterr().out
@@ -194,10 +198,10 @@ def test_a_state_at_the_same_place_replaces_nothing(
     again = axon.checkpoint(net, epoch=0, step=5, metrics={"b": 2})
     assert "stays as it was saved first" not in capsys.readouterr().out
     net.w += 1
-    merged = axon.checkpoint(net, epoch=0, step=5, metrics={"b": 3})
+    merged = axon.checkpoint(net, epoch=0, step=5, metrics={"c": 3})
     assert "stays as it was saved first" in capsys.readouterr().out
     assert again.id == merged.id
-    assert merged.metrics == {"a": 1, "b": 3}
+    assert merged.metrics == {"a": 1, "b": 2, "c": 3}
     merged.restore(net)
     assert (net.w == 0).all()
     replaced = axon.checkpoint(Net(), epoch=0, step=5, overwrite=True)
@@ -267,6 +271,192 @@ def test_calls_that_share_a_step_are_one_checkpoint_without_a_store_too(
     assert found.is_recorded
     assert found.metrics == {"loss": 1.0, "val_loss": 2.0}
     assert found.restore()[0]["w"][0] == 4
+
+
+def test_points_that_measure_something_else_are_kept_apart(axon: Any, records: NotebookRepository) -> None:
+    """As in a search that saves metrics alone, or one model that is trained anew each time."""
+    for rate in (0.1, 0.2, 0.3):
+        axon.checkpoint(None, epoch=9, step=100, metrics={"rate": rate})
+    assert [one.metrics for one in axon.checkpoints()] == [{"rate": rate} for rate in (0.3, 0.2, 0.1)]
+    net = Net()
+    for rate in (0.1, 0.2):
+        net.w += 1
+        axon.checkpoint(net, epoch=9, step=101, metrics={"rate": rate})
+    axon.best("rate", "max", run=axon.latest().run_id).restore(net)
+    assert (net.w == 2).all()
+
+
+def test_two_models_side_by_side_are_a_run_each(axon: Any, records: NotebookRepository) -> None:
+    generator, critic = Net(), Net()
+    critic.w += 100
+    for step in range(4):
+        for net, tag in ((generator, "generator"), (critic, "critic")):
+            net.w += 1
+            axon.checkpoint(net, epoch=0, step=step, tags=tag)
+    made = runs(records)
+    assert [epochs(records, run) for run in made] == [[0] * 4] * 2
+    for run in made:
+        tags = {tuple(one.tags) for one in records.list_checkpoints(run.notebook_id, run_id=run.id)}
+        assert len(tags) == 1
+
+
+def test_a_model_joins_what_was_saved_of_other_things_at_its_step(axon: Any, anew: Anew) -> None:
+    net, counter = Net(), {"batches": 0}
+    for step in range(3):
+        counter["batches"] += 1
+        axon.checkpoint(None, extra=counter, epoch=0, step=step, metrics={"loss": 1.0 / (1 + step)})
+    net.w += 5
+    axon.checkpoint(net, extra=counter, epoch=0, step=2, metrics={"val_loss": 0.5})
+    assert axon.latest().metrics == {"loss": pytest.approx(1 / 3), "val_loss": 0.5}
+    fail(axon)
+    anew()
+    restored, counted = Net(), {"batches": 0}
+    assert axon.resume(restored, extra=counted).step == 2
+    assert (restored.w == 5).all()
+    assert counted == {"batches": 3}
+
+
+def test_a_run_that_begins_by_itself_has_the_key_of_the_one_before(
+    axon: Any, anew: Anew, records: NotebookRepository
+) -> None:
+    axon.resume(model(), key="a")
+    for epoch in (0, 1, 0, 1, 2):
+        axon.checkpoint(model(epoch), epoch=epoch)
+    assert [run.key for run in runs(records)] == ["a", "a"]
+    fail(axon)
+    anew()
+    assert axon.resume(model(), key="a").epoch == 2
+
+
+def test_who_goes_back_and_is_killed_resumes_where_that_led(axon: Any, anew: Anew) -> None:
+    weights = model()
+    assert axon.resume(weights) is None
+    for epoch in range(4):
+        weights["w"] += 1
+        axon.checkpoint(weights, epoch=epoch)
+    axon.resume(weights, checkpoint=axon.checkpoints()[2])
+    for epoch in (2, 3):
+        weights["w"] += 10
+        axon.checkpoint(weights, epoch=epoch)
+    fail(axon)
+    anew()
+    assert axon.resume(weights).epoch == 3
+    assert (weights["w"] == 22).all()
+
+
+def test_a_look_at_what_would_be_resumed_takes_nothing_away(axon: Any, anew: Anew) -> None:
+    train(axon, 0)
+    fail(axon)
+    anew()
+    assert axon.resume().epoch == 2
+    weights = model()
+    assert axon.resume(weights).epoch == 2
+    assert (weights["w"] == 3).all()
+
+
+def test_a_baseline_before_the_training_is_not_a_training(axon: Any, anew: Anew) -> None:
+    axon.checkpoint(None, epoch=0, metrics={"baseline": 1.0})
+    with pytest.raises(MemoryError):
+        train(axon, 0, stops_at=2)
+    fail(axon)
+    anew()
+    axon.checkpoint(None, epoch=0, metrics={"baseline": 1.0})
+    assert train(axon, 0) == 2
+
+
+def test_a_training_inside_of_another_has_a_run_of_its_own(axon: Any, records: NotebookRepository) -> None:
+    outer = Net()
+    axon.resume(outer, key="outer")
+    for generation in range(3):
+        train(axon, generation, key=f"inner {generation}")
+        axon.checkpoint(outer, epoch=generation)
+    found = {run.key: epochs(records, run) for run in runs(records)}
+    assert found == {"outer": [0, 1, 2]} | {f"inner {generation}": [0, 1, 2] for generation in range(3)}
+
+
+def test_a_name_leads_to_all_that_was_trained_under_it(axon: Any, anew: Anew) -> None:
+    weights = model()
+    for epoch, loss in enumerate((0.5, 0.1, 0.7)):
+        axon.resume(weights, key=0) if epoch == 0 else None
+        axon.checkpoint(weights, epoch=epoch, metrics={"val_loss": loss})
+    fail(axon)
+    anew()
+    assert axon.resume(weights, run=0).epoch == 2
+    assert axon.best("val_loss", run=0).epoch == 1  # nothing was trained since
+    axon.checkpoint(weights, epoch=3, metrics={"val_loss": 0.8})
+    assert axon.best("val_loss", run=0).epoch == 1
+    assert [one.epoch for one in axon.checkpoints(run=0)] == [3, 2, 1, 0]
+    fail(axon)
+    anew()
+    assert axon.resume(weights, key=0).epoch == 3  # the run that was resumed by name has its key
+
+
+def test_metrics_are_added_later_where_the_store_does_not_take_them(
+    axon: Any, tmp_path: Path, records: NotebookRepository
+) -> None:
+    net = Net()
+    made = axon.checkpoint(net, epoch=0, step=3, metrics={"loss": 1.0})
+    with closing(sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.warns(UserWarning, match="not being recorded"):
+            added = axon.checkpoint(None, epoch=0, step=3, metrics={"val_loss": 2.0})
+    assert (added.id, added.step) == (made.id, 3)
+    axon._session[1]._catch_up()
+    assert records.get_checkpoint(made.id).metrics == {"loss": 1.0, "val_loss": 2.0}
+
+
+def test_a_state_joins_metrics_at_its_step_where_the_store_does_not_take_it(
+    axon: Any, tmp_path: Path, records: NotebookRepository
+) -> None:
+    net = Net()
+    axon.checkpoint(None, epoch=0, step=3, metrics={"loss": 1.0})
+    with closing(sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        net.w += 3
+        with pytest.warns(UserWarning, match="not being recorded"):
+            third = axon.checkpoint(net, epoch=0, step=3, metrics={"val_loss": 2.0})
+        net.w += 1
+        fourth = axon.checkpoint(net, epoch=0, step=4)
+    assert [(one.step, one.is_recorded, one.has_state) for one in (third, fourth)] == [
+        (3, False, True),
+        (4, False, True),
+    ]
+    found = {one.step: one for one in axon.checkpoints()}
+    assert found[3].metrics == {"loss": 1.0, "val_loss": 2.0}
+    assert [found[step].restore(net)[0].w[0] for step in (3, 4)] == [3, 4]
+
+
+def test_a_restart_while_the_store_is_unavailable_buries_nothing(
+    axon: Any, anew: Anew, tmp_path: Path, capsys: Any
+) -> None:
+    store = tmp_path / "data/axon_notebooks/axon.db"
+    train(axon, 0, last=6)
+    fail(axon)
+    anew()
+    store.rename(tmp_path / "away.db")
+    store.mkdir()
+    with pytest.warns(UserWarning, match="Training begins anew"):
+        assert axon.resume(model()) is None
+    with pytest.warns(UserWarning, match="not being recorded"):
+        axon.checkpoint(model(), epoch=0)
+    fail(axon)
+    store.rmdir()
+    (tmp_path / "away.db").rename(store)
+    anew()
+    assert axon.resume(model()).epoch == 5
+    assert "came further" in capsys.readouterr().out
+
+
+def test_a_notebook_that_is_half_written_stops_no_training(axon: Any, notebook: Path, anew: Anew) -> None:
+    content = notebook.read_text()
+    notebook.write_text("{half")
+    assert axon.resume(model()) is None
+    notebook.write_text(content)
+    train(axon, 0)
+    fail(axon)
+    anew()
+    notebook.write_text("{half")
+    assert axon.resume(model()).epoch == 2
 
 
 # Threads
@@ -390,3 +580,99 @@ def test_a_run_that_ended_itself_is_resumed_at_once(
     records.update_run_status(notebook.id, elsewhere, RunStatus.STOPPED)
     assert axon.resume(model()).epoch == 4
     assert "waiting" not in capsys.readouterr().out
+
+
+# Units of one thread
+
+
+def test_each_asyncio_task_trains_in_a_run_of_its_own(axon: Any, records: NotebookRepository) -> None:
+    async def objective(rate: int) -> None:
+        weights = model(rate)
+        axon.resume(weights, key=f"rate {rate}")
+        for epoch in range(3):
+            await asyncio.sleep(0)
+            axon.checkpoint(weights, epoch=epoch, metrics={"rate": float(rate)})
+
+    async def search() -> None:
+        await asyncio.gather(objective(1), objective(2))
+
+    asyncio.run(search())
+    made = runs(records)
+    assert {run.key: epochs(records, run) for run in made} == {"rate 1": [0, 1, 2], "rate 2": [0, 1, 2]}
+    for run in made:
+        found = records.list_checkpoints(run.notebook_id, run_id=run.id)
+        assert {one.metrics["rate"] for one in found} == {float(str(run.key)[-1])}
+
+
+def test_threads_that_all_resume_keep_what_they_resumed(
+    axon: Any, anew: Anew, records: NotebookRepository
+) -> None:
+    for key in "ab":
+        train(axon, ord(key), key=key)
+        fail(axon)
+    anew()
+    together = threading.Barrier(2)
+
+    def go_on(key: str) -> None:
+        weights = model()
+        resumed = axon.resume(weights, key=key)
+        together.wait(30)
+        for epoch in range(resumed.epoch + 1, 5):
+            axon.checkpoint(weights, epoch=epoch, metrics={"of": float(ord(key))})
+            together.wait(30)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(go_on, "ab"))
+    for run in runs(records)[-2:]:
+        found = records.list_checkpoints(run.notebook_id, run_id=run.id)
+        assert [(one.epoch, one.metrics["of"]) for one in found] == [
+            (epoch, float(ord(str(run.key)))) for epoch in (4, 3)
+        ]
+
+
+def test_another_thread_takes_nothing_from_a_training_that_was_resumed(
+    axon: Any, records: NotebookRepository
+) -> None:
+    begun, resumed, done = threading.Event(), threading.Event(), threading.Event()
+
+    def evaluate() -> None:
+        begun.set()
+        assert resumed.wait(30)
+        axon.checkpoint(None, epoch=7, metrics={"accuracy": 0.5})
+        done.set()
+
+    evaluator = threading.Thread(target=evaluate)
+    evaluator.start()
+    assert begun.wait(30)
+    axon.resume(model(), key="main")
+    resumed.set()
+    assert done.wait(30)
+    evaluator.join()
+    train_epochs = [axon.checkpoint(model(epoch), epoch=epoch).run_id for epoch in range(2)]
+    (main,) = [run for run in runs(records) if run.key == "main"]
+    assert train_epochs == [main.id] * 2
+    assert epochs(records, main) == [0, 1]
+
+
+@pytest.mark.parametrize("saves", ["by itself", "in a function"])
+def test_a_training_that_saves_through_an_executor_is_one_run(
+    axon: Any, records: NotebookRepository, saves: str
+) -> None:
+    net = Net()
+
+    def save(epoch: int) -> None:
+        axon.checkpoint(net, epoch=epoch)
+
+    with ThreadPoolExecutor(3) as pool:
+        for epoch in range(6):
+            if saves == "by itself":
+                pool.submit(axon.checkpoint, net, epoch=epoch).result()
+            else:
+                pool.submit(save, epoch).result()
+    assert [epochs(records, run) for run in runs(records)] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_trials_of_a_pool_are_a_run_each(axon: Any, records: NotebookRepository) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda trial: axon.checkpoint(None, epoch=0, metrics={"trial": trial}), range(4)))
+    assert [epochs(records, run) for run in runs(records)] == [[0]] * 4

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from made import end_run
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
@@ -221,7 +222,7 @@ def test_random_numbers_go_on_after_a_resume(axon: Any, anew: Callable[[], None]
     np.random.seed(3)
     axon.checkpoint(model(), epoch=0)
     expected = np.random.random(4).tolist()
-    axon._session[1]._own.run.end(RunStatus.STOPPED)
+    end_run(axon, RunStatus.STOPPED)
     anew()
     np.random.seed(99)
     resumed = axon.resume(model())
@@ -455,7 +456,7 @@ def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon:
 
 def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
     axon.checkpoint(model(), epoch=3)
-    axon._session[1]._own.run.end(RunStatus.COMPLETED)
+    end_run(axon, RunStatus.COMPLETED)
     anew()
     assert axon.resume(model()) is None
     assert axon.resume(model(), force=True).epoch == 3
@@ -463,7 +464,7 @@ def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None])
 
 def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[], None], capsys: Any) -> None:
     kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    axon._session[1]._own.run.end(RunStatus.FAILED)
+    end_run(axon, RunStatus.FAILED)
     anew()
     Path(lost.record.model_state_path).unlink()
     ours = model()
@@ -476,7 +477,7 @@ def test_where_there_is_no_output_nothing_is_said(
     axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = axon.checkpoint(model(1), epoch=0)
-    axon._session[1]._own.run.end(RunStatus.FAILED)
+    end_run(axon, RunStatus.FAILED)
     anew()
     monkeypatch.setattr(sys, "stdout", None)
     assert axon.resume(model()).id == made.id
@@ -550,22 +551,10 @@ def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
     kept = axon.checkpoint(model(3), epoch=0, step=0)
     for step in range(1, 103):
         axon.checkpoint(None, step=step)
-    axon._session[1]._own.run.end(RunStatus.FAILED)
+    end_run(axon, RunStatus.FAILED)
     anew()
     assert axon.resume(model()).id == kept.id
     assert "not there" not in capsys.readouterr().out
-
-
-def test_a_training_that_failed_behind_its_end_is_gone_on_with_once(
-    axon: Any, anew: Callable[[], None]
-) -> None:
-    axon.checkpoint(model(), epoch=9)
-    axon._session[1]._own.run.end(RunStatus.FAILED)
-    anew()
-    assert axon.resume(model()).epoch == 9  # nothing is left to train
-    axon._session[1]._own.run.end(RunStatus.COMPLETED)
-    anew()
-    assert axon.resume(model()) is None
 
 
 # While the store cannot be had
