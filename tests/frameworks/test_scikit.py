@@ -232,15 +232,13 @@ def test_a_file_is_not_trusted_without_the_users_own_key(
 
 
 @pytest.mark.parametrize("lost", NOT_USED)
-def test_a_file_that_cannot_be_signed_is_warned_of_once(
-    lost: str, data_folder: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_signed_is_warned_of_once(lost: str, data_folder: Path, tmp_path: Path) -> None:
     encode_model(Mine())
     spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
     encode_model(LogisticRegression(max_iter=300).fit(X, Y))  # which needs no signature
     with pytest.warns(AxonWarning, match=f"saved unsigned.*{NOT_USED[lost]}") as warned:
         path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
-        encode_model(Mine())
+    encode_model(Mine())
     assert len(warned) == 1
     (data_folder / "axon_notebooks" / KEY_FILE).rename(tmp_path / "away")
     encode_model(Mine())  # with a new key

@@ -120,9 +120,11 @@ def test_it_is_recorded_once_even_if_its_note_stays(
     records: NotebookRepository, states: StateFiles, leave: Leave
 ) -> None:
     noted = leave("a")
-    assert take_in(records, states)[0].trouble is None
+    (done,) = take_in(records, states)
+    assert (done.trouble, done.is_new) == (None, True)
     noted.write(states)  # as if the process had been killed before it could remove the note
-    assert take_in(records, states)[0].trouble is None
+    (done,) = take_in(records, states)
+    assert (done.trouble, done.is_new, done.checkpoint is not None) == (None, False, True)
     assert records.count_checkpoints(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
