@@ -147,7 +147,7 @@ class Upkeep:
                     self._log.warning(
                         "axon: a checkpoint stays unrecorded, in %s: %s", done.where, done.trouble
                     )
-            recorded += done is not None and done.checkpoint is not None
+            recorded += done is not None and done.is_new
             if self._store.is_lost:
                 break
         if troubles > _TROUBLES_TOLD:
@@ -156,7 +156,8 @@ class Upkeep:
                 troubles - _TROUBLES_TOLD,
             )
         if recorded:
-            self._log.info("axon: recorded %d checkpoints made while the store was unavailable", recorded)
+            count = "1 checkpoint" if recorded == 1 else f"{recorded} checkpoints"
+            self._log.info("axon: recorded %s made while the store was unavailable", count)
 
     @contextmanager
     def _trouble_told(self, what: str) -> Iterator[None]:

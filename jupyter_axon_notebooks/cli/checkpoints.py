@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ..errors import NotFound
-from ..metrics import better_text, direction, number_text, resolve, suggestion
+from ..metrics import (
+    better_text,
+    direction,
+    named_values,
+    number_text,
+    rankable_metrics,
+    resolve,
+    suggestion,
+)
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
+from ..repository.retention import Best
 from ..states.folders import size_text
 from .output import Column, local_time, note, short_ids, table
 from .which import find_checkpoint
+
+#: What ``--run`` takes.
+RUN_HELP: Final = "its id, its key (the newest run with it), or the beginning of its id."
 
 
 def set_pins(repository: NotebookRepository, checkpoints: Sequence[str], *, pinned: bool) -> None:
@@ -25,10 +37,33 @@ def set_pins(repository: NotebookRepository, checkpoints: Sequence[str], *, pinn
 class NoMetric(NotFound):
     """No checkpoint has a metric that can be ranked; the message names those that are like it."""
 
-    def __init__(self, repository: NotebookRepository, ids: Iterable[str], metric: str) -> None:
+    def __init__(
+        self, repository: NotebookRepository, ids: Iterable[str], metric: str, run_id: str | None = None
+    ) -> None:
         super().__init__("metric", metric)
-        self.suggestion = suggestion(metric, sorted(set[str]().union(*map(repository.metric_names, ids))))
-        self.args = (f"no checkpoint has a finite number {metric!r}{self.suggestion}",)
+        names = set[str]()
+        for id in ids:
+            if run_id is None:
+                names |= repository.metric_names(id)
+            else:
+                listed = repository.list_checkpoints(id, run_id=run_id)
+                names.update(*(rankable_metrics(one.metrics) for one in listed))
+        self.suggestion = suggestion(metric, sorted(names))
+        self.args = (f"no checkpoint{of_run(run_id)} has a finite number {metric!r}{self.suggestion}",)
+
+
+def of_run(run_id: str | None) -> str:
+    """Which run, for a message; empty of all."""
+    return "" if run_id is None else f" of the run {run_id}"
+
+
+def best_checkpoints(
+    repository: NotebookRepository, id: str, metric: str, minimize: bool, limit: int, run_id: str | None
+) -> list[NotebookCheckpoint]:
+    """The best checkpoints of a record by a metric, the best first; of one run, if one is given."""
+    if run_id is None:
+        return repository.get_best_checkpoints(id, metric, minimize, limit)
+    return [*Best(metric, minimize, limit).kept(repository.list_checkpoints(id, run_id=run_id))]
 
 
 def is_minimized(
@@ -100,12 +135,12 @@ def state_text(checkpoint: NotebookCheckpoint) -> str:
 
 
 def metrics_text(metrics: Any, first: Sequence[str] = (), most: int = 4) -> str:
-    """The numbers in ``metrics``, the first few of them; those named in ``first`` before the others."""
+    """The numbers in ``metrics``, nested ones too, the first few of them; those named in ``first`` before the others."""
     if not isinstance(metrics, dict):
         return ""
     numbers = [
         f"{name}={number_text(value)}"
-        for name in dict.fromkeys((*first, *metrics))
+        for name in dict.fromkeys((*first, *named_values(metrics)))
         if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
     ]
     return " ".join(numbers[:most]) + (" …" if len(numbers) > most else "")

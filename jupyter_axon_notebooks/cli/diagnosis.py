@@ -212,7 +212,7 @@ def _look_at_states(
         )
     states = survey(session.states(), known, progress, former_roots=_former_roots(session))
     if not is_all:
-        states = states._replace(unknown=[], unfinished=[])
+        states = states._replace(unknown=[], unfinished=[], interrupted=[])
     free = free_bytes(_existing(root))
     found.facts["state files"] = {
         "root": root,
@@ -223,6 +223,9 @@ def _look_at_states(
         "checkpoint folders": states.folders,
         "folders without a record": states.unknown if known is not None and is_all else None,
         "folders being written": states.unfinished if known is not None and is_all else None,
+        "folders left by processes that are gone": states.interrupted
+        if known is not None and is_all
+        else None,
         "folders to be recorded": states.noted,
         "missing files": states.missing if known is not None else None,
         "files elsewhere": states.elsewhere if known is not None else None,
@@ -324,7 +327,8 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
             "folders-without-record",
             f"{count} of state files belong to no record here; the first: {states.unknown[0]}",
             "they take up space: checkpoints whose recording failed, or those of another store or user",
-            "keep them if another store, or another user's server, uses this root, otherwise they can be removed",
+            "restart the server, which removes what interrupted writes to its store left behind. Keep the others if another store, "
+            "or another user's server, uses this root, otherwise they can be removed",
         )
     if os.path.isdir(root) and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         yield Problem(

@@ -13,6 +13,7 @@ from ..errors import AxonError, InvalidData, NotFound
 from ..states import StateFiles
 from ..states.layout import usual_names
 from ..states.notes import NOTE
+from ..states.sweep import is_interrupted
 
 #: Seconds for which a folder without a record may be a checkpoint in the making.
 _GRACE = 3600
@@ -24,8 +25,8 @@ Known = tuple[str, str, dict[str, tuple[str, int | None]]]
 class States(NamedTuple):
     """What lies under the root of the state files, and what the records say should.
 
-    ``unknown`` and ``unfinished`` are checkpoint folders no record knows, old and recent; ``noted`` are those with a note
-    of what is still to be recorded. Of the files that records name, ``missing`` are those that are not there, each with the
+    ``unknown`` and ``unfinished`` are checkpoint folders no record knows, old and recent; ``interrupted`` are recent ones
+    whose writers are gone; ``noted`` are those with a note of what is still to be recorded. Of the files that records name, ``missing`` are those that are not there, each with the
     places where they were looked for; ``elsewhere`` those that lie below a folder which is not configured; ``refused`` those
     that are there and may not be read, each with the reason; ``altered`` those of another size than was recorded.
     """
@@ -34,6 +35,7 @@ class States(NamedTuple):
     folders: int
     unknown: list[str]
     unfinished: list[str]
+    interrupted: list[str]
     noted: list[str]
     missing: list[dict[str, Any]]
     elsewhere: list[dict[str, Any]]
@@ -59,6 +61,7 @@ def survey(
     used = folders = 0
     unknown: list[str] = []
     unfinished: list[str] = []
+    interrupted: list[str] = []
     noted: list[str] = []
     for home in _folders(root):
         for folder in _folders(home.path):
@@ -70,8 +73,11 @@ def survey(
             if os.path.lexists(os.path.join(folder.path, NOTE)):
                 noted.append(folder.path)
             elif known is not None and (home.name, folder.name) not in names:
-                (unknown if newest < before else unfinished).append(folder.path)
-    found = States(used, folders, sorted(unknown), sorted(unfinished), sorted(noted), [], [], [], [])
+                recent = interrupted if is_interrupted(folder.path) else unfinished
+                (unknown if newest < before else recent).append(folder.path)
+    for paths in (unknown, unfinished, interrupted, noted):
+        paths.sort()
+    found = States(used, folders, unknown, unfinished, interrupted, noted, [], [], [], [])
     roots = _former_roots(files, known or [], former_roots)
     for notebook_id, checkpoint_id, parts in known or []:
         for path, size in parts.values():

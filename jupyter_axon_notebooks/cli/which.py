@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import NotFound
-from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook
+from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook, TrainingRun
 from ..repository import NotebookRepository
 from ..userfiles import real_path
 from .output import note
 
 _CANDIDATES_SHOWN = 5
+_KEYS_SHOWN = 8
 
 
 class Ambiguous(NotFound):
@@ -67,6 +68,28 @@ def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheck
     if found is None:  # deleted meanwhile
         raise NotFound("checkpoint", which)
     return found
+
+
+def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> TrainingRun:
+    """The run of a record that ``which`` names: its id, its key (the newest run with it), or the beginning of its id.
+
+    Raises
+    ------
+    NotFound
+        When there is none, with keys of its runs; :class:`Ambiguous` when there are several.
+    """
+    runs = repository.list_runs(notebook_id)
+    found = [run for run in runs if run.id == which] or [run for run in runs if run.key == which][:1]
+    if which and not found:
+        found = [run for run in runs if run.id.startswith(which)]
+    if not found:
+        keys = list(dict.fromkeys(run.key for run in runs if run.key is not None))
+        listed = ", ".join(keys[:_KEYS_SHOWN]) + (", …" if len(keys) > _KEYS_SHOWN else "")
+        known = f"; keys of its runs: {listed}" if keys else ""
+        raise _Nameless("run", f"the record {notebook_id} has no run {which!r}{known}")
+    if len(found) > 1:
+        raise Ambiguous("run", which, [run.id for run in found])
+    return found[0]
 
 
 def deletion(notebook: NotebookHeader) -> datetime | None:

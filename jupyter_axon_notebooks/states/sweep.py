@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from .folders import Folder, lock
 from .layout import MARK, MARKS, PART_MARKS, STATE_NAMES, is_temporary
 from .writer import drop_if_empty, read_mark
+
+#: Seconds within which the writer of a temporary file has locked it.
+_UNLOCKED = 2.0
 
 
 @dataclass
@@ -174,6 +178,24 @@ def _holds_states_only(entries: Mapping[str, os.stat_result]) -> bool:
         (name in STATE_NAMES or name in MARKS) and stat.S_ISREG(found.st_mode)
         for name, found in entries.items()
     )
+
+
+def is_interrupted(path: str) -> bool:
+    """Whether a folder holds temporary files, and the writer of none of them is alive.
+
+    False where there are no locks to tell it by.
+    """
+    if sys.platform == "win32":
+        return False
+    now = time.time()
+    try:
+        with Folder(path) as folder:
+            begun = {name: found for name, found in folder.entries().items() if is_temporary(name)}
+            # A file that was made this moment may not be locked yet, and the lock that is tried here would be in the way.
+            is_old = all(found.st_mtime < now - _UNLOCKED for found in begun.values())
+            return bool(begun) and is_old and not any(_is_alive(folder, name) for name in begun)
+    except OSError:  # gone meanwhile, or not ours to look into
+        return False
 
 
 def _is_alive(folder: Folder, name: str) -> bool:

@@ -125,10 +125,12 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
     shown = records[:_ROWS]
     metrics = [_metrics(record) for record in shown]
     names = list(dict.fromkeys(name for found in metrics for name in found))[:_COLUMNS]
-    heads = ["checkpoint", "epoch", "step", *column_names(names, ("epoch", "step")), "size", "created", ""]
+    own = ["run", "epoch", "step"] if len({record.run_id for record in shown}) > 1 else ["epoch", "step"]
+    heads = ["checkpoint", *own, *column_names(names, own), "size", "created", ""]
     rows = [
         [
             _shown(record.id[:8]),
+            *([_shown((record.run_id or "")[:8])] if "run" in own else []),
             str(record.epoch),
             str(record.step),
             *(found.get(name, "") for name in names),

@@ -19,11 +19,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 import psutil
@@ -33,7 +34,7 @@ from ..errors import AxonError
 from ..mapping import map_notebook
 from ..records import CellType
 from ..sync.files import NOTEBOOK_SUFFIX, is_notebook_file, read_file
-from ..userfiles import real_path
+from ..userfiles import open_regular, real_path
 
 _NAMES: Final = {
     "jupyter-nbconvert": "nbconvert",
@@ -59,6 +60,13 @@ SCHEDULER: Final = "jupyter-scheduler"
 _MOST_ENTRIES: Final = 2000
 #: Seconds by which the times of files and processes may differ.
 _SAME_TIME: Final = 2.0
+#: Recently written notebooks there beyond which none is looked into.
+_MOST_RECENT: Final = 200
+#: Bytes at the end of a notebook in which papermill's note is looked for; notebooks are written with their metadata last.
+_TAIL: Final = 1 << 18
+#: Bytes of a notebook beyond which its cells are not compared with what was executed.
+_LARGEST_READ: Final = 1 << 25
+_NOTE: Final = re.compile(r'"papermill"\s*:\s*(?=\{)')
 #: The first line of the cell that papermill adds.
 _INJECTED: Final = "# Parameters"
 
@@ -183,17 +191,68 @@ def _noted_by_papermill(path: str) -> Mapping[str, Any]:
     return noted if isinstance(noted, dict) else {}
 
 
+#: By process, the file that papermill writes for it, and files that it executes in other kernels. Neither changes: papermill
+#: writes its file before the first cell is executed, and executes one file in a kernel.
+_written_for: dict[int, str] = {}
+_not_for: set[tuple[int, str]] = set()
+
+
 def _written_by_papermill(folders: Sequence[str | None], executed: Sequence[str]) -> str | None:
-    """Return the file that papermill writes for this kernel, in one of ``folders`` or a folder there, if it is one alone."""
+    """Return the file that papermill writes for this kernel, in one of ``folders`` or a folder there, if it is one alone.
+
+    This is asked in each cell of a kernel that is not identified. So only the ends of the files are read, and of those that
+    papermill is just executing the whole.
+    """
+    pid = os.getpid()
+    if (known := _written_for.get(pid)) is not None and is_notebook_file(known):
+        return known
     begun = psutil.Process().create_time()
-    found = {
+    recent = {
         path
         for folder in {os.path.realpath(folder) for folder in folders if folder}
         for path in _written_since(folder, begun - _SAME_TIME)
-        if _is_being_executed(_noted_by_papermill(path), path, begun + _SAME_TIME)
-        and _begins_with(path, executed)
+        if (pid, path) not in _not_for
     }
-    return found.pop() if len(found) == 1 else None
+    if len(recent) > _MOST_RECENT:
+        return None
+    found = []
+    is_certain = True
+    for path in recent:
+        noted, size = _noted_at_end(path)
+        if noted is None:  # it is being written, or damaged
+            is_certain = False
+        elif _is_being_executed(noted, path, begun + _SAME_TIME):
+            if size > _LARGEST_READ:
+                return None
+            fits = _begins_with(path, executed)
+            if fits:
+                found.append(path)
+            elif fits is None:
+                is_certain = False
+            elif executed:
+                _not_for.add((pid, path))
+    if len(found) != 1:
+        return None
+    if is_certain:
+        _written_for[pid] = found[0]
+    return found[0]
+
+
+def _noted_at_end(path: str) -> tuple[Mapping[str, Any] | None, int]:
+    """Return what papermill noted in a notebook, by the end of the file, and its size; None of a file that is not whole."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _TAIL))
+            end = file.read(_TAIL).decode(errors="replace")
+    except OSError:
+        return None, 0
+    for key in reversed([*_NOTE.finditer(end)]):
+        with suppress(ValueError, RecursionError):
+            noted, _ = json.JSONDecoder().raw_decode(end, key.end())
+            if "output_path" in noted:  # cells have notes of papermill's as well
+                return cast(dict[str, Any], noted), size
+    return ({} if end.rstrip().endswith("}") else None), size
 
 
 def _written_since(folder: str, moment: float) -> Iterator[str]:
@@ -280,11 +339,12 @@ def _notebooks(arguments: Sequence[str]) -> Iterator[str]:
             yield argument
 
 
-def _begins_with(path: str, executed: Sequence[str]) -> bool:
+def _begins_with(path: str, executed: Sequence[str]) -> bool | None:
+    """Whether a notebook begins with what was executed; None of one that cannot be read."""
     try:
         cells = map_notebook(read_file(path)).cells
     except AxonError:
-        return False
+        return None
     code = (cell.source for cell in cells if cell.cell_type is CellType.CODE)
     sources = [source.rstrip("\n") for source in code if source.strip()]  # as IPython keeps them
     return bool(executed) and sources[: len(executed)] == list(executed)

@@ -102,11 +102,18 @@ class Unrecorded(Record, kw_only=True):
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of one note: the checkpoint that is recorded now, or why it is not."""
+    """What became of one note: the checkpoint that is recorded now, or why it is not.
+
+    Attributes
+    ----------
+    is_new : bool
+        Whether the checkpoint was recorded now. Of one that was recorded already, the note alone was removed.
+    """
 
     where: str
     checkpoint: NotebookCheckpoint | None = None
     trouble: str | None = None
+    is_new: bool = False
 
 
 def find_unrecorded(
@@ -227,7 +234,8 @@ def recover(
             if not has_note(states.root, noted_under, str(checkpoint.id)):
                 break
             try:
-                yield Recovery(where, _record(repository, states, origin, unrecorded, notebooks, notebook_id))
+                recorded, is_new = _record(repository, states, origin, unrecorded, notebooks, notebook_id)
+                yield Recovery(where, recorded, is_new=is_new)
             except (
                 ForeignRecord,
                 RecordDamaged,
@@ -255,9 +263,11 @@ def _record(
     unrecorded: Unrecorded,
     notebooks: dict[str, str],
     known_id: str | None,
-) -> NotebookCheckpoint:
+) -> tuple[NotebookCheckpoint, bool]:
+    """Record a checkpoint, unless that was done already, and return whether it was recorded now; its note goes."""
     noted_under, id = unrecorded.checkpoint.notebook_id, str(unrecorded.checkpoint.id)
     recorded = repository.get_checkpoint(id)
+    is_new = recorded is None
     if recorded is None:
         notebook_id = notebooks.get(noted_under) or _notebook(repository, origin, unrecorded, known_id)
         notebooks[noted_under] = notebook_id
@@ -285,7 +295,7 @@ def _record(
         recorded.notebook_id,
     }:  # written once more, it may lie where the files were before
         remove_note(states.root, folder, id)
-    return recorded
+    return recorded, is_new
 
 
 def _notebook(

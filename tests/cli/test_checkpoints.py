@@ -148,6 +148,71 @@ def test_checkpoints_are_sorted_by_a_metric(
     assert axon("checkpoints", notebook_id, "--sort", "acc", "--max").stderr == ""
 
 
+@pytest.fixture
+def folds(repository: NotebookRepository, make: Make, notebook_id: str) -> dict[int, str]:
+    """Runs with keys, one of them twice, by the epoch of their only checkpoint."""
+    runs = {}
+    for epoch, key in enumerate(["fold 1", "fold 2", "fold 1", None]):
+        run = repository.create_run(notebook_id, key=key)
+        make(notebook_id, epoch, {"loss": epoch, **({"own": 1} if epoch == 1 else {})}, run_id=run.id)
+        runs[epoch] = run.id
+    return runs
+
+
+def test_a_run_is_named_by_its_key_its_id_or_the_beginning(
+    axon: Axon, notebook_id: str, folds: dict[int, str]
+) -> None:
+    names = {"fold 2": 1, "fold 1": 2, folds[0]: 0, folds[0][:13]: 0, folds[3]: 3}
+    for name, epoch in names.items():
+        assert epochs(axon("checkpoints", notebook_id, "--run", name, "--json").json) == [epoch]
+        assert epochs(axon("best", notebook_id, "loss", "--run", name, "--json").json) == [epoch]
+        for which in (["--best", "loss"], ["--latest"]):
+            assert axon("restore", notebook_id, *which, "--run", name, "--force").exit_code == 0
+            assert Path("model.safetensors").read_text() == f"model {epoch}"
+    assert epochs(axon("best", notebook_id, "loss", "--json").json) == [0]
+    missing = axon("best", notebook_id, "own", "--max", "--run", "fold 1")
+    assert (missing.exit_code, missing.stderr) == (
+        3,
+        f"Error: no checkpoint of the run {folds[2]} has a finite number 'own'; there are loss\n",
+    )
+    missing = axon("restore", notebook_id, "--best", "own", "--max", "--run", "fold 1")
+    assert (missing.exit_code, folds[2] in missing.stderr) == (3, True)
+    assert axon("restore", notebook_id, "--run", "fold 1").exit_code == 2
+
+
+def test_an_unknown_run_is_answered_with_keys(
+    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str
+) -> None:
+    make(notebook_id, 0, {"loss": 1}, run_id="a-run")
+    commands = (
+        ["checkpoints", notebook_id],
+        ["best", notebook_id, "loss"],
+        ["restore", notebook_id, "--best", "loss"],
+        ["restore", notebook_id, "--latest"],
+    )
+    for command in commands:
+        ran = axon(*command, "--run", "fold")
+        assert (ran.exit_code, ran.stderr) == (3, f"Error: the record {notebook_id} has no run 'fold'\n")
+        assert axon(*command, "--run", "").exit_code == 3
+    for number in range(10):
+        repository.create_run(notebook_id, key=f"fold {number}")
+    for command in commands:
+        ran = axon(*command, "--run", "fold")
+        listed = ", ".join(f"fold {number}" for number in range(9, 1, -1))
+        assert ran.stderr.endswith(f"has no run 'fold'; keys of its runs: {listed}, …\n")
+
+
+def test_nested_metrics_are_shown_by_their_names(axon: Axon, make: Make, notebook_id: str) -> None:
+    make(notebook_id, 0, {"val": {"loss": 0.5, "by": {"class": 2}}, "lr": 0.1, "name": {"of": "it"}})
+    for command in (
+        ["checkpoints", notebook_id],
+        ["show", notebook_id],
+        ["best", notebook_id, "lr", "--min"],
+    ):
+        shown = axon(*command).stdout
+        assert all(text in shown for text in ("val.loss=0.5", "val.by.class=2", "lr=0.1")), command
+
+
 def test_a_record_without_checkpoints_is_said_to_have_none(axon: Axon, notebook_id: str) -> None:
     ran = axon("checkpoints", notebook_id)
     assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "No checkpoints.\n")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +185,51 @@ def test_a_folder_without_a_record_is_told_once_it_is_old(
     for old in [path.parent, *path.parent.iterdir()]:
         os.utime(old, (0, 0))
     assert str(path.parent) in problems(axon)["folders-without-record"]["what"]
+
+
+#: Begins to write a state, says so, and goes on until it is killed.
+WRITING = """
+import sys
+from jupyter_axon_notebooks.states import StateFiles
+writer = StateFiles(sys.argv[1]).writer("a-notebook", sys.argv[2], "model", format="torch")
+writer.write(b"weights")
+print("writing", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(axon: Axon, root: Path) -> None:
+    folders = {id: root / "a-notebook" / id for id in ("killed", "alive")}
+    writers = {}
+    for id, folder in folders.items():
+        writers[id] = subprocess.Popen(
+            [sys.executable, "-c", WRITING, str(root), id], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert writers[id].stdout.readline() == b"writing\n"  # type: ignore[union-attr]
+        (temporary,) = folder.glob(".model.*.tmp")
+        os.utime(temporary, (minute := time.time() - 60, minute))
+    left = "folders left by processes that are gone"
+    try:
+        found = facts(axon, "state files")
+        assert found["folders being written"] == sorted(map(str, reversed(folders.values())))
+        assert found[left] == []
+        writers["killed"].kill()
+        writers["killed"].wait()
+        found = facts(axon, "state files")
+        assert found["folders being written"] == [str(folders["alive"])]
+        assert found[left] == [str(folders["killed"])]
+        shown = axon("doctor").stdout
+        assert re.search(
+            rf"{left} +1; what they left is removed by a server that starts an hour later", shown
+        )
+    finally:
+        for writer in writers.values():
+            writer.communicate()
+    assert problems(axon) == {}
+    for path in folders["killed"].iterdir():
+        os.utime(path, (0, 0))
+    swept = StateFiles(root).sweep(lambda _notebook, _checkpoint: None)
+    assert [Path(path).parent for path in swept.temporaries] == [folders["killed"]]
 
 
 def test_an_extension_that_is_not_enabled_is_told(axon: Axon, jupyter: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,12 +40,14 @@ from sklearn.tree import DecisionTreeClassifier
 from written import written
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt, StateError
+from jupyter_axon_notebooks.training import signing
 from jupyter_axon_notebooks.training.formats import (
     encode_model,
     encode_training,
     restore_model,
     restore_training,
 )
+from jupyter_axon_notebooks.training.home import AxonWarning
 from jupyter_axon_notebooks.training.signing import KEY_FILE
 
 X, Y = load_digits(return_X_y=True)
@@ -157,6 +160,12 @@ def test_a_forest_grows_on(axon: Any, resumed_from: Callable[..., Any]) -> None:
 # Whose files are trusted
 
 
+@pytest.fixture(autouse=True)
+def not_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each test like a process of its own."""
+    monkeypatch.setattr(signing, "_is_warned", False)
+
+
 def test_the_key_is_private_and_stays_the_same(data_folder: Path, tmp_path: Path) -> None:
     first = written(encode_model(Mine().fit(X)), tmp_path, "first")
     key = data_folder / "axon_notebooks" / KEY_FILE
@@ -168,12 +177,8 @@ def test_the_key_is_private_and_stays_the_same(data_folder: Path, tmp_path: Path
     restore_model(first, None)
 
 
-@pytest.mark.parametrize("lost", ["gone", "another", "readable by others", "cut short", "a link", "a folder"])
-def test_a_file_is_not_trusted_without_the_users_own_key(
-    lost: str, data_folder: Path, tmp_path: Path
-) -> None:
-    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
-    key = data_folder / "axon_notebooks" / KEY_FILE
+def spoil(key: Path, lost: str, tmp_path: Path) -> None:
+    """Make the key of this user one that is not used, or another one."""
     octets = key.read_bytes()
     if lost == "readable by others":
         key.chmod(0o640)
@@ -181,8 +186,8 @@ def test_a_file_is_not_trusted_without_the_users_own_key(
         key.unlink()
     if lost == "another":
         encode_model(Mine())
-    elif lost == "cut short":
-        key.write_bytes(octets[:-1])
+    elif lost in ("cut short", "too long"):
+        key.write_bytes(octets[:-1] if lost == "cut short" else octets * 2)
         key.chmod(0o600)
     elif lost == "a link":
         (tmp_path / "key").write_bytes(octets)
@@ -190,11 +195,55 @@ def test_a_file_is_not_trusted_without_the_users_own_key(
         key.symlink_to(tmp_path / "key")
     elif lost == "a folder":
         key.mkdir()
-    with pytest.raises(InvalidData, match=r"test_scikit\.Mine, and it was not written by this user"):
+    elif lost == "another user's":
+        if os.geteuid():
+            pytest.skip("only root can give files away")
+        key.write_bytes(octets)
+        key.chmod(0o600)
+        os.chown(key, 12345, -1)
+
+
+#: What is said of a key that is not used, when a file is written and when it is read.
+NOT_USED = {
+    "readable by others": r"others than its owner have access to it \(mode 640\)\. Run `chmod 600 .*signing\.key`",
+    "another user's": r"it belongs to the user 12345, not to \d+\. Remove it",
+    "cut short": "is damaged: it does not have 32 bytes",
+    "too long": "is damaged: it does not have 32 bytes",
+    "a link": "it is a link, not a regular file",
+    "a folder": "it is a folder, not a regular file",
+}
+
+
+@pytest.mark.parametrize("lost", ["gone", "another", *NOT_USED])
+def test_a_file_is_not_trusted_without_the_users_own_key(
+    lost: str, data_folder: Path, tmp_path: Path
+) -> None:
+    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
+    said = NOT_USED.get(lost) or {
+        "gone": r"cannot be checked: the signing key .*signing\.key is missing",
+        "another": r"signed with another key than .*signing\.key, or was changed",
+    }.get(lost)
+    with pytest.raises(InvalidData, match=rf"test_scikit\.Mine\. It.*{said}.*trusted=True"):
         restore_model(path, Mine())
     fresh = Mine()
     restore_model(path, fresh, trusted=True)
     assert np.array_equal(fresh.mean_, X.mean(0) * 2)
+
+
+@pytest.mark.parametrize("lost", NOT_USED)
+def test_a_file_that_cannot_be_signed_is_warned_of_once(lost: str, data_folder: Path, tmp_path: Path) -> None:
+    encode_model(Mine())
+    spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
+    encode_model(LogisticRegression(max_iter=300).fit(X, Y))  # which needs no signature
+    with pytest.warns(AxonWarning, match=f"saved unsigned.*{NOT_USED[lost]}") as warned:
+        path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    encode_model(Mine())
+    assert len(warned) == 1
+    (data_folder / "axon_notebooks" / KEY_FILE).rename(tmp_path / "away")
+    encode_model(Mine())  # with a new key
+    with pytest.raises(InvalidData, match=r"Mine\. It is not signed\..*trusted=True"):
+        restore_model(path, None)
 
 
 def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
@@ -217,8 +266,9 @@ def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
 
 def test_a_training_goes_on_where_no_key_can_be_kept(data_folder: Path, tmp_path: Path) -> None:
     data_folder.write_text("a file where the folder should be")
-    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
-    with pytest.raises(InvalidData, match="trusted=True"):
+    with pytest.warns(AxonWarning, match=r"signing\.key cannot be made: .*folder that you can write to"):
+        path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    with pytest.raises(InvalidData, match=r"It is not signed.*trusted=True"):
         restore_model(path, None)
     assert restore_model(path, None, trusted=True).scale == 2
 

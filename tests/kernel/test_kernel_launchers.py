@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from engines import eventually
 from kernels import ASKED, python, python_path, run
@@ -142,6 +143,65 @@ def test_papermill_as_a_library_is_known_by_the_file_that_it_writes(
     assert told["place"]["path"] == str(tmp_path / output)
     link = told["record"]["metadata"]["extra"]["axon"]["executed_from"]
     assert link == {"program": "papermill", "path": str(train), "parameters": {"rate": 0.1}}
+
+
+#: Says where a kernel takes itself to be, and how many bytes it read to find out.
+MEASURED = (
+    "import json, os, psutil\n"
+    "from jupyter_axon_notebooks.training.place import find_place\n"
+    "def read(): return psutil.Process().io_counters().read_chars\n"
+    "before = read()\n"
+    "place = find_place()\n"
+    "told_by = [place.path, read() - before]"
+)
+MEGABYTE = 1 << 20
+
+
+def large(file: Path, size: int, **metadata: Any) -> Path:
+    """Write a notebook with a large output; written in the future, so that it is as new as any."""
+    content = notebook("print('x')", **PYTHON, **metadata)
+    text = {"output_type": "stream", "name": "stdout", "text": "x" * size}
+    content["cells"][0]["outputs"] = [text]
+    file.write_text(nbformat.writes(nbformat.from_dict(content)))
+    os.utime(file, (2**32, 2**32))
+    return file
+
+
+def test_large_notebooks_beside_an_unknown_one_are_not_read_whole(execute: Execute, tmp_path: Path) -> None:
+    write(tmp_path / "train.ipynb", notebook(MEASURED, TOLD, MEASURED, TOLD, **PYTHON))
+    for number in range(4):
+        large(tmp_path / f"large-{number}.ipynb", 5 * MEGABYTE)
+    told = execute("python", "-c", NBCLIENT)
+    assert [path for path, _ in told] == [None, None]
+    assert all(read < 5 * MEGABYTE for _, read in told)
+
+
+@pytest.mark.parametrize("size", [5 * MEGABYTE, 40 * MEGABYTE], ids=["large", "too large"])
+def test_notebooks_that_papermill_executes_meanwhile_are_read_once(
+    execute: Execute, tmp_path: Path, size: int
+) -> None:
+    write(tmp_path / "train.ipynb", notebook(MEASURED, TOLD, MEASURED, TOLD, **PYTHON))
+    noted = {"output_path": "large.ipynb", "start_time": "2020-01-01T00:00:00.000000", "end_time": None}
+    other = large(tmp_path / "large.ipynb", size, papermill=noted)
+    (first, read), (again, read_again) = execute("python", "-c", papermill("out.ipynb"))
+    is_read = size < 32 * MEGABYTE
+    assert (first, again) == ((str(tmp_path / "out.ipynb"),) * 2 if is_read else (None, None))
+    assert (read > size) == is_read
+    assert read_again < MEGABYTE * 5
+    large(other, size, papermill={**noted, "end_time": "2020-01-01T00:01:00.000000"})
+    assert [path for path, _ in execute("python", "-c", papermill("out.ipynb"))] == [
+        str(tmp_path / "out.ipynb")
+    ] * 2
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [{"cell_type": "code", "sour', "{}", "[" * 10**5])
+def test_a_damaged_notebook_beside_it_is_in_nobodys_way(
+    execute: Execute, train: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "damaged.ipynb").write_text(content)
+    os.utime(tmp_path / "damaged.ipynb", (2**32, 2**32))
+    (told,) = execute("python", "-c", papermill("out.ipynb"))
+    assert told["place"]["path"] == str(tmp_path / "out.ipynb")
 
 
 def test_equal_executions_of_papermill_at_once_are_not_told_apart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from engines import eventually
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import (
@@ -40,6 +42,7 @@ from jupyter_axon_notebooks.training.recovery import (
     recover,
 )
 from jupyter_axon_notebooks.training.runs import this_host, this_process
+from jupyter_axon_notebooks.upkeep import Upkeep
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -120,9 +123,11 @@ def test_it_is_recorded_once_even_if_its_note_stays(
     records: NotebookRepository, states: StateFiles, leave: Leave
 ) -> None:
     noted = leave("a")
-    assert take_in(records, states)[0].trouble is None
+    (done,) = take_in(records, states)
+    assert (done.trouble, done.is_new) == (None, True)
     noted.write(states)  # as if the process had been killed before it could remove the note
-    assert take_in(records, states)[0].trouble is None
+    (done,) = take_in(records, states)
+    assert (done.trouble, done.is_new, done.checkpoint is not None) == (None, False, True)
     assert records.count_checkpoints(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
@@ -549,6 +554,43 @@ def taken(background: BackgroundRecovery) -> list[str]:
     return [
         one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}" for one in done
     ]
+
+
+@pytest.mark.parametrize(
+    ("made", "by_kernel", "said"),
+    [
+        ("a", "", "recorded 1 checkpoint made while"),
+        ("abc", "a", "recorded 2 checkpoints made while"),
+        ("ab", "ab", None),
+    ],
+)
+def test_a_server_tells_how_many_it_recorded_itself(
+    made: str,
+    by_kernel: str,
+    said: str | None,
+    states: StateFiles,
+    leave: Leave,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    with closing(open_store("memory://")) as store:
+        records = NotebookRepository(store, states=states)
+        noted = [leave(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(made)]
+        assert len(list(recover(records, states, ORIGIN, noted[: len(by_kernel)]))) == len(by_kernel)
+        for one in noted:
+            one.write(states)  # also those that the kernel recorded, and was killed before it removed them
+        background = BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
+        log = logging.getLogger("test_recovery")
+        server = Upkeep(store, records, states, None, "ada", log, recovery=background)
+        server.start()
+        try:
+            eventually(lambda: not list(find_unrecorded(states)))
+        finally:
+            assert server.stop()
+        assert records.count_checkpoints(NOTEBOOK) == len(made)
+    told = [record.getMessage() for record in caplog.records if "recorded" in record.getMessage()]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
 
 
 def test_a_run_that_goes_on_is_left_to_its_process(

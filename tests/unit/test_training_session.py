@@ -158,6 +158,21 @@ def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
     assert row.split()[1:5] == ["4", "40", "0.5", "7"]
 
 
+def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon: Any) -> None:
+    first = axon.checkpoint(None, epoch=0, step=0, metrics={"run": 3})
+    heads, _ = repr(axon.checkpoints()).splitlines()
+    assert heads.split()[:4] == ["checkpoint", "epoch", "step", "run"]
+    axon.resume(key="another")
+    second = axon.checkpoint(None, epoch=0, step=0, metrics={"run": 4})
+    shown = axon.checkpoints()
+    heads, *rows = repr(shown).splitlines()
+    assert heads.split()[:5] == ["checkpoint", "run", "epoch", "step", "metrics.run"]
+    runs = [str(one.run_id)[:8] for one in (second, first)]
+    assert [row.split()[1] for row in rows] == runs
+    assert all(f">{run}<" in shown._repr_html_() for run in runs)
+    assert [row.split()[1] for row in repr(axon.checkpoints(run="another")).splitlines()[1:]] == ["0"]
+
+
 @pytest.mark.parametrize("kind", ["notebook", "script", "nothing"])
 def test_to_ask_makes_no_record(
     kind: str,

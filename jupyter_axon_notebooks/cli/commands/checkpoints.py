@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import click
 
-from ...repository import NotebookRepository
-from ...repository.retention import Best
-from ..checkpoints import NoMetric, checkpoint_table, is_minimized
+from ..checkpoints import RUN_HELP, NoMetric, best_checkpoints, checkpoint_table, is_minimized
 from ..output import note, write, write_json
 from ..session import Session, with_session
-from ..which import find_id, the_only
+from ..which import find_id, find_run
 
 
 @click.command()
 @with_session
 @click.argument("which")
-@click.option("--run", metavar="RUN", help="Only those of this run; its id, or the beginning of it.")
+@click.option("--run", metavar="RUN", help=f"Only those of this run: {RUN_HELP}")
 @click.option("--sort", metavar="METRIC", help="Only those that have a number there, the best first.")
 @click.option("--min", "mode", flag_value="min", help="With --sort: the smallest value is the best.")
 @click.option("--max", "mode", flag_value="max", help="With --sort: the largest value is the best.")
@@ -37,7 +35,7 @@ def command(
     like = ""
     with session.reading() as repository:
         id = find_id(repository, which)
-        run_id = _find_run(repository, id, run) if run is not None else None
+        run_id = find_run(repository, id, run).id if run is not None else None
         total = repository.count_checkpoints(id, run_id=run_id)
         if sort is None:
             found = repository.list_checkpoints(id, limit, run_id=run_id)
@@ -47,11 +45,7 @@ def command(
             except NoMetric as missing:
                 found, like = [], missing.suggestion
             else:
-                if run_id is None:
-                    found = repository.get_best_checkpoints(id, sort, minimize, limit)
-                else:
-                    listed = repository.list_checkpoints(id, run_id=run_id)
-                    found = [*Best(sort, minimize, limit).kept(listed)]
+                found = best_checkpoints(repository, id, sort, minimize, limit, run_id)
     if as_json:
         write_json([one.to_json() for one in found])
     elif found:
@@ -62,8 +56,3 @@ def command(
         note("No checkpoints.")
     if len(found) == limit < total:
         note(f"{len(found)} of {total}; --limit shows more.")
-
-
-def _find_run(repository: NotebookRepository, notebook_id: str, run: str) -> str:
-    ids = [one.id for one in repository.list_runs(notebook_id)]
-    return the_only([id for id in ids if id == run] or [id for id in ids if id.startswith(run)], "run", run)

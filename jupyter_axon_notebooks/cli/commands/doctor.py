@@ -67,6 +67,8 @@ def _readable(section: str, name: str, value: Any) -> Any:
     if (name in _BYTES or section == "sizes") and isinstance(value, int):
         return size_text(value)
     if isinstance(value, list):
+        if value and name == "folders left by processes that are gone":
+            return f"{len(value)}; what they left is removed by a server that starts an hour later, or after that"
         return "; ".join(value) if name == "integrity" else len(value)
     return value
 

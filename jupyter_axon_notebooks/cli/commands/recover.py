@@ -101,7 +101,9 @@ def _listed(one: Unrecorded) -> dict[str, Any]:
 
 
 def _report(done: list[Recovery], *, as_json: bool) -> None:
-    recorded = [recovery.checkpoint for recovery in done if recovery.checkpoint is not None]
+    recorded = [
+        recovery.checkpoint for recovery in done if recovery.checkpoint is not None and recovery.is_new
+    ]
     troubles = {recovery.where: recovery.trouble for recovery in done if recovery.trouble is not None}
     if as_json:
         write_json({"recorded": [one.to_json() for one in recorded], "troubles": troubles})

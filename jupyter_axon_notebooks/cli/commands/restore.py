@@ -16,11 +16,11 @@ from ...records import NotebookCheckpoint
 from ...repository import NotebookRepository
 from ...repository.retention import state_paths
 from ...states import StateFiles
-from ..checkpoints import is_minimized
+from ..checkpoints import RUN_HELP, best_checkpoints, is_minimized, of_run
 from ..files import new_file
 from ..output import progress, write_line
 from ..session import Session, with_session
-from ..which import find_checkpoint, find_id
+from ..which import find_checkpoint, find_id, find_run
 
 _CHUNK: Final = 1 << 20
 
@@ -33,6 +33,7 @@ _CHUNK: Final = 1 << 20
 @click.option("--min", "mode", flag_value="min", help="With --best: the smallest value is the best.")
 @click.option("--max", "mode", flag_value="max", help="With --best: the largest value is the best.")
 @click.option("--latest", is_flag=True, help="Of the record WHICH, the newest checkpoint.")
+@click.option("--run", metavar="RUN", help=f"With --best or --latest: only of this run: {RUN_HELP}")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def command(
     session: Session,
@@ -41,6 +42,7 @@ def command(
     best: str | None,
     mode: str | None,
     latest: bool,
+    run: str | None,
     force: bool,
 ) -> None:
     """Copy the state files of a checkpoint to a folder, verified, and print their names.
@@ -50,40 +52,46 @@ def command(
     """
     if best is not None and latest:
         raise click.UsageError("--best and --latest exclude each other")
+    if run is not None and best is None and not latest:
+        raise click.UsageError("--run is for --best and --latest")
     with session.with_states() as (repository, states):
-        if best is not None:
-            id = find_id(repository, which)
-            minimize = is_minimized(repository, [id], best, mode, "--min or --max")
-            checkpoint = _best(repository, id, best, minimize)
-        elif latest:
-            checkpoint = _latest(repository, find_id(repository, which))
-        else:
+        if best is None and not latest:
             checkpoint = find_checkpoint(repository, which)
+        else:
+            id = find_id(repository, which)
+            run_id = find_run(repository, id, run).id if run is not None else None
+            if best is not None:
+                minimize = is_minimized(repository, [id], best, mode, "--min or --max")
+                checkpoint = _best(repository, id, best, minimize, run_id)
+            else:
+                checkpoint = _latest(repository, id, run_id)
         for file in _copy(checkpoint, states, Path(output), force):
             write_line(str(file))
 
 
-def _best(repository: NotebookRepository, id: str, metric: str, minimize: bool) -> NotebookCheckpoint:
+def _best(
+    repository: NotebookRepository, id: str, metric: str, minimize: bool, run_id: str | None
+) -> NotebookCheckpoint:
     count = 1
     while True:  # those without state files are few, or there are few
-        ranked = repository.get_best_checkpoints(id, metric, minimize, count)
+        ranked = best_checkpoints(repository, id, metric, minimize, count, run_id)
         found = next((one for one in ranked if state_paths(one)), None)
         if found is not None:
             return found
         if len(ranked) < count:
-            raise _NoState(f"no checkpoint with state files has a finite number {metric!r}")
+            raise _NoState(f"no checkpoint{of_run(run_id)} with state files has a finite number {metric!r}")
         count *= 10
 
 
-def _latest(repository: NotebookRepository, id: str) -> NotebookCheckpoint:
+def _latest(repository: NotebookRepository, id: str, run_id: str | None) -> NotebookCheckpoint:
     count = 1
     while True:
-        listed = repository.list_checkpoints(id, count)
+        listed = repository.list_checkpoints(id, count, run_id=run_id)
         found = next((one for one in listed if state_paths(one)), None)
         if found is not None:
             return found
         if len(listed) < count:
-            raise _NoState(f"no checkpoint of the record {id} has state files")
+            raise _NoState(f"no checkpoint{of_run(run_id)} of the record {id} has state files")
         count *= 10
 
 

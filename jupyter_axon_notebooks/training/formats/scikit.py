@@ -69,7 +69,7 @@ def encode(model: Any) -> SkopsFile:
             f"model: skops cannot keep this {type_name(model)}: {lost[0]} is a function or class that has no name "
             "of its own in a module; define it at the top level"
         )
-    return SkopsFile(_signed(content))
+    return SkopsFile(_signed(content, is_needed=bool(named)))
 
 
 def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
@@ -89,16 +89,16 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     with explained("read", os.path.dirname(path)):
         file.seek(0)
         content = file.read()
-    content, is_own = _opened(content)
+    content, refusal = _opened(content)
     try:
         untrusted = skops.get_untrusted_types(data=content)
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
-    if untrusted and not (trusted or is_own):
+    if untrusted and refusal is not None and not trusted:
         raise InvalidData(
             "trusted",
-            f"{path} has types that are not known to be harmless: {', '.join(untrusted)}, and it was not written by this user "
-            "with this data folder. Restore it with trusted=True if you trust whoever wrote it",
+            f"{path} has types that are not known to be harmless: {', '.join(untrusted)}. {refusal}. "
+            "Restore it with trusted=True if you trust whoever wrote it",
         )
     if lost := [name for name in untrusted if not _is_found(name)]:
         raise InvalidData(
@@ -131,23 +131,28 @@ def is_skops(source: Source) -> bool:
         return file.read(4) in (b"PK\3\4", b"PK\5\6")
 
 
-def _signed(content: bytes) -> bytes:
-    """Return a zip file with its signature as its comment."""
-    signature = signing.sign(content)
-    if signature is None or content[-2:] != b"\0\0":
+def _signed(content: bytes, *, is_needed: bool) -> bytes:
+    """Return a zip file with its signature as its comment; as it was, with a warning if it needs one, where there is no key."""
+    if content[-2:] != b"\0\0":  # it has a comment
+        return content
+    try:
+        signature = signing.sign(content)
+    except signing.NoKey as reason:
+        if is_needed:
+            signing.warn_unsigned(reason)
         return content
     comment = _COMMENT + signature
     return content[:-2] + len(comment).to_bytes(2, "little") + comment
 
 
-def _opened(content: bytes) -> tuple[bytes, bool]:
-    """Return a zip file as it was before it was signed, and whether this user signed it."""
+def _opened(content: bytes) -> tuple[bytes, str | None]:
+    """Return a zip file as it was before it was signed, and why it is not known to be this user's; None if it is."""
     size = len(_COMMENT) + signing.SIZE
     rest, comment = content[:-size], content[-size:]
     if not comment.startswith(_COMMENT) or rest[-2:] != size.to_bytes(2, "little"):
-        return content, False
+        return content, "It is not signed"
     plain = rest[:-2] + b"\0\0"
-    return plain, signing.is_signed(plain, comment[len(_COMMENT) :])
+    return plain, signing.refusal(plain, comment[len(_COMMENT) :])
 
 
 def _is_found(name: str) -> bool:
