@@ -2,7 +2,8 @@
 
 Such a unit takes the place of the cell: what it asked for comes when it ends itself, or when the interpreter ends
 before it does. As long as the cell lasts that it was begun in, it works for that cell: one that fails ends what its units
-do as well (those that go on all the same ask again), and a unit that comes to its end leaves it to the cell.
+do as well (those that go on all the same ask again), and a unit that comes to its end leaves it to the cell. In a
+script, each unit has an end of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 #: By thread, future or task.
 _watched: dict[Any, _Background] = {}
+_hook_lock = threading.RLock()  # the hook is there as long as a thread is watched
 #: Top-level modules whose asyncio tasks run the cells.
 _KERNELS = frozenset({"IPython", "ipykernel", "tornado", "jupyter_client", "anyio"})
 
@@ -44,7 +46,9 @@ def current_unit(frame: FrameType | None, recorder: Any) -> Any:
     """Return the future, asyncio task or thread that trains on its own; None where a cell or a script does."""
     if (unit := _current_future(frame) or _current_task(frame, recorder)) is not None:
         return unit
-    return threading.current_thread() if recorder is not None and recorder.is_background() else None
+    thread = threading.current_thread()
+    is_background = not works_for_others(thread) if recorder is None else recorder.is_background()
+    return thread if is_background else None
 
 
 def _current_future(frame: FrameType | None) -> Any:
@@ -82,7 +86,8 @@ def on_unit_end(unit: Any, callback: Ended, cell: Cell | None, program: Cell) ->
     """
     background = _watched.get(unit)
     if background is None:
-        _watched[unit] = _Background(unit, callback, cell, program)
+        with _hook_lock:
+            _watched[unit] = _Background(unit, callback, cell, program)
     elif callback not in background.callbacks:
         background.callbacks.append(callback)
 
@@ -97,10 +102,10 @@ class _Background:
         self._unit = unit
         self._lock = threading.Lock()
         self._is_over = False
-        self._awaits_cell = cell is not None and cell.status == "running"
+        self._awaits_cell = cell is not None and cell is not program and cell.status == "running"
         self._program = program
         program.add(self._program_ended)
-        if cell is not None and cell is not program and self._awaits_cell:
+        if cell is not None and self._awaits_cell:
             cell.add(self._cell_ended)
         if isinstance(unit, threading.Thread):
             _hear_of_errors()
@@ -113,7 +118,7 @@ class _Background:
         self._unit_ended(self.error)
 
     def _done(self, unit: Any) -> None:
-        self._unit_ended(KeyboardInterrupt() if unit.cancelled() else unit.exception())
+        self._unit_ended(KeyboardInterrupt() if unit.cancelled() else _unless_left(unit.exception()))
 
     def _unit_ended(self, error: BaseException | None) -> None:
         with self._lock:
@@ -131,37 +136,60 @@ class _Background:
         self._tell(error or self.error)
 
     def _program_ended(self, error: BaseException | None) -> None:
-        self._tell(self.error or error if self._is_over else error or KeyboardInterrupt())
+        with self._lock:
+            unit = self._unit
+            has_ended = self._is_over or (isinstance(unit, threading.Thread) and not _is_executed(unit))
+        if has_ended:
+            self._tell(self.error or (error if self._awaits_cell else None))
+        else:
+            self._tell(error or KeyboardInterrupt())
 
     def _tell(self, error: BaseException | None) -> None:
         with self._lock:  # a program that ends waits until all are told
             self._forget()
-            with suppress(ValueError):
-                self._program.callbacks.remove(self._program_ended)
             while self.callbacks:
                 try:
                     self.callbacks.pop(0)(error)
                 except Exception:  # noqa: BLE001 - as at the end of a cell
                     traceback.print_exc()
+            with suppress(ValueError):  # not before: it would not be waited for
+                self._program.callbacks.remove(self._program_ended)
 
     def _forget(self) -> None:
         if _watched.get(self._unit) is self:  # which may hold a result
             del _watched[self._unit]
         self._unit = None
+        with _hook_lock:
+            if not any(isinstance(unit, threading.Thread) for unit in list(_watched)):
+                _ignore_errors()
+
+
+def _is_executed(thread: threading.Thread) -> bool:
+    # One that is over is_alive() for a moment, while another thread joins it.
+    return thread.is_alive() and thread.ident in sys._current_frames()
+
+
+def _unless_left(error: BaseException | None) -> BaseException | None:
+    """Return what ended a unit; None where that was ``sys.exit()``."""
+    return None if isinstance(error, SystemExit) and not error.code else error
 
 
 def _hear_of_errors() -> None:
     """Note what threads end by, before it is shown."""
     shown = threading.excepthook
-    if getattr(shown, "_axon", False):
+    if hasattr(shown, "_axon_shown"):
         return
 
     def note(said: Any) -> None:
         background = _watched.get(said.thread)
         if background is not None:
-            left = isinstance(said.exc_value, SystemExit) and not said.exc_value.code
-            background.error = None if left else said.exc_value
+            background.error = _unless_left(said.exc_value)
         shown(said)
 
-    note._axon = True  # type: ignore[attr-defined]
+    note._axon_shown = shown  # type: ignore[attr-defined]
     threading.excepthook = note
+
+
+def _ignore_errors() -> None:
+    """Have the errors of threads shown as before, unless somebody has put another hook over ours."""
+    threading.excepthook = getattr(threading.excepthook, "_axon_shown", threading.excepthook)

@@ -108,7 +108,7 @@ def on_cell_end(callback: Ended) -> None:
 
     - In a process of a pool: the function of the task.
     - A future of an executor, an asyncio task, and a thread that outlives its cell (:mod:`.background`): when it ends, or
-      when the cell fails in which it was begun.
+      when the cell fails in which it was begun; in a script, a thread other than the main one as well.
     - A cell, or what a cell has the shell run: when it ends with an error, or when the shell shows an error that ended what
       had called this and goes on (``%run``); else when the cell around it ends.
     - In a kernel, outside of cells: the function that the kernel called, as for a widget.
@@ -173,7 +173,7 @@ class _Registration:
         self._callback = callback
         self._pid = os.getpid()
         self._mark: Any = None
-        self._code: Any = None  # of the function that ends it, if that cannot be marked
+        self._code: Any = None  # of the function that ends it, by which it is found if it has no mark
         self._is_told = False
         self._telling = threading.RLock()  # another thread waits until all is told: it may end the process
 
@@ -198,16 +198,18 @@ class _Registration:
         from .frames import mark_of
 
         mark = mark_of(call)
-        self._code = call.f_code if mark is None else None
-        if mark is not None and (self._mark is None or self._mark() is not mark):
+        self._code = call.f_code
+        if mark is not None:
             self._mark = weakref.ref(mark)
-            mark.listeners.append(self._call_ended)
+            if self._call_ended not in mark.listeners:
+                mark.listeners.append(self._call_ended)
 
     def _call_ended(self, error: BaseException | None) -> None:
         from .frames import is_ours
 
         if self._pid != os.getpid():
             return
+        self._code = None
         if is_ours(sys._getframe(2).f_back):  # the garbage collector's doing: this thread may hold anything
             threading.Thread(target=self.tell, args=(error,), name="axon-ended", daemon=True).start()
         else:
@@ -217,11 +219,11 @@ class _Registration:
         """Tell it how the function ended that ends it, if it has; whether it has. The main thread is in ``frame``."""
         from .frames import error_of, stack
 
-        mark = None if self._mark is None else self._mark()
-        if mark is None and self._code is None:
+        if self._code is None:
             return False
+        mark = None if self._mark is None else self._mark()
         for found in (one for begun in (frame, *sys._current_frames().values()) for one in stack(begun)):
-            if found.f_code is self._code or (mark is not None and found.f_trace is mark):
+            if found.f_code is self._code if mark is None else found.f_trace is mark:
                 return False
         self.tell(None if mark is None else error_of(mark))
         return True
@@ -251,9 +253,11 @@ def _watch_sigterm() -> None:
 
 
 def _watch_nothing() -> None:
+    from .frames import forget_lost_marks
     from .signals import forget_sigterm
 
     forget_sigterm()
+    forget_lost_marks()
     if (recorder := getattr(current_shell(), _ATTRIBUTE, None)) is not None:
         recorder.ignore_errors()
 
@@ -576,6 +580,10 @@ class _Script:
         self.source = _program()
         self.cell = Cell(0, self.source or "", status="running")
         self._unhandled, sys.excepthook = sys.excepthook, self._note
+        from .frames import main_frame
+
+        # That of a cell would keep its result.
+        self._frame = main_frame() if current_shell() is None else None
         # The hook is not told of a SystemExit, and no one else is. One that is raised by hand goes unseen.
         self._exit, sys.exit = sys.exit, self._leave
         atexit.register(self._end)
@@ -601,6 +609,10 @@ class _Script:
         for registration in list(_registered.values()):
             with suppress(Exception):
                 registration.settle(sys._getframe())
+        from .frames import has_returned
+
+        if isinstance(self._error, SystemExit) and self._frame is not None and has_returned(self._frame):
+            self._error = None  # it was caught
         error = self._error or sys.exc_info()[1]
         self.cell.end(None if isinstance(error, SystemExit) and not error.code else error)
 

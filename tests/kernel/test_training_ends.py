@@ -242,6 +242,95 @@ def test_a_package_that_is_first_imported_below_a_cell(tmp_path: Path) -> None:
         assert trainings.statuses == ["completed", "failed"]
 
 
+# Debuggers
+
+#: Ends a training that has stopped at a breakpoint, or was traced, and has gone on.
+DEBUGGED = """
+import io, pdb
+def debug(commands="c"):
+    debugger = pdb.Pdb(stdin=io.StringIO(commands + "\\n"), stdout=io.StringIO(), nosigint=True, readrc=False)
+    debugger.set_trace(sys._getframe(1))
+def debugged(error=None, after=0):
+    train()
+    debug()
+    train(first=2, last=2 + after)
+    if error is not None:
+        raise error
+def traced(error=None):
+    sys.settrace(lambda *_: None)
+    train()
+    sys.settrace(None)
+    if error is not None:
+        raise error
+"""
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%capture\ndebugged({})",
+        "%time debugged({})",
+        "%time debugged({}, after=1)",
+        "get_ipython().run_line_magic('run', '-i debugged.py')",
+        "%time traced({})",
+    ],
+)
+def test_a_breakpoint_hides_no_error(trainings: Trainings, cell: str, error: str, status: str) -> None:
+    (trainings.folder / "debugged.py").write_text(f"train()\ndebug()\nif {error}: raise {error}")
+    trainings.kernel.do(DEBUGGED)
+    trainings.kernel.run(cell.format(error))
+    assert trainings.statuses == [status]
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+def test_a_breakpoint_does_not_end_what_the_event_loop_calls(
+    trainings: Trainings, error: str, status: str
+) -> None:
+    trainings.kernel.do(DEBUGGED)
+    trainings.kernel.do(
+        "def work():\n"
+        "    train(); debug(); begun.append(axon.checkpoint(model, epoch=2).run_id)\n"
+        f"    debugged({error}, after=1)\n"
+        "begun = []\n"
+        "asyncio.get_running_loop().call_soon(work)"
+    )
+    eventually(lambda: trainings.kernel.ask("len(begun)") == 1)
+    eventually(lambda: "running" not in trainings.statuses)
+    assert trainings.runs[0].id == trainings.kernel.ask("begun[0]")
+    assert trainings.statuses[-1] == status
+
+
+def test_a_debugger_steps_out_into_a_training(trainings: Trainings) -> None:
+    trainings.kernel.do(
+        """
+import bdb
+lines = []
+class Debugger(bdb.Bdb):
+    def user_line(self, frame):
+        lines.append(frame.f_code.co_name)
+        self.set_step()
+    def user_return(self, frame, value):
+        self.set_step()
+def inner():
+    frame = sys._getframe()
+    debugger = Debugger()
+    debugger.reset()
+    frame.f_trace = debugger.trace_dispatch
+    debugger.set_step()
+    sys.settrace(debugger.trace_dispatch)
+    return 1
+def outer():
+    train()
+    inner()
+    left = 1
+    sys.settrace(None)
+outer()
+"""
+    )
+    assert trainings.kernel.ask("lines[:3]") == ["inner", "outer", "outer"]
+
+
 # Trainings outside of a cell
 
 #: Begins a training that waits in mid-epoch, and goes on in other cells.

@@ -247,6 +247,134 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     assert finished(process) == "True\n"
 
 
+@pytest.mark.parametrize("later", ["signal.SIG_DFL", "lambda *_: sys.exit(7)"])
+def test_a_training_after_a_handler_came_and_went_is_told_to_end(
+    script: Script, records: NotebookRepository, tmp_path: Path, later: str
+) -> None:
+    process = script(f"""
+train()
+signal.signal(signal.SIGTERM, lambda *_: None)
+signal.signal(signal.SIGTERM, {later})
+train(); wait()
+""")
+    eventually((tmp_path / "waiting").exists)
+    process.terminate()
+    assert process.wait(30) == (-signal.SIGTERM if "SIG_DFL" in later else 7)
+    assert statuses(records) == ["completed", "stopped"]
+
+
+def test_a_handler_that_calls_the_one_before_it_is_called_once(
+    script: Script, records: NotebookRepository, tmp_path: Path
+) -> None:
+    process = script("""
+train()
+ours = signal.getsignal(signal.SIGTERM)
+def handle(*given):
+    print("handled", flush=True)
+    ours(*given)
+signal.signal(signal.SIGTERM, handle)
+axon.checkpoint({"w": np.zeros(2)}, epoch=2)
+wait()
+""")
+    eventually((tmp_path / "waiting").exists)
+    process.terminate()
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (-signal.SIGTERM, "handled\n")
+    assert statuses(records) == ["stopped"]
+
+
+# Threads of scripts
+
+
+@pytest.mark.parametrize(
+    ("work", "status"),
+    [
+        ("train()", "completed"),
+        ("train(error=MemoryError())", "failed"),
+        ("(train(), sys.exit(3))", "failed"),
+        ("(train(), sys.exit())", "completed"),
+    ],
+)
+def test_a_thread_of_a_script_has_an_end_of_its_own(
+    script: Script, records: NotebookRepository, tmp_path: Path, work: str, status: str
+) -> None:
+    process = script(f"""
+hook = threading.excepthook = lambda *_: None
+threads = [threading.Thread(target=lambda: {work}) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+while any(thread.name.startswith("axon-") for thread in threading.enumerate()): time.sleep(0.01)
+assert threading.excepthook is hook
+wait()
+""")
+    eventually((tmp_path / "waiting").exists)
+    assert statuses(records) == [status] * 2
+    (tmp_path / "go-on").touch()
+    finished(process)
+    assert statuses(records) == [status] * 2
+
+
+def test_a_thread_that_the_end_of_its_script_kills_was_stopped(
+    script: Script, records: NotebookRepository
+) -> None:
+    finished(
+        script("""
+threading.Thread(target=waits, args=(0,), daemon=True).start()
+while not pathlib.Path("waiting").exists(): time.sleep(0.01)
+""")
+    )
+    assert statuses(records) == ["stopped"]
+
+
+@pytest.mark.parametrize("error", ["None", "MemoryError()"])
+def test_a_thread_that_is_over_when_its_script_ends(
+    script: Script, records: NotebookRepository, error: str
+) -> None:
+    finished(script(f"threading.Thread(target=train, args=(0, {error})).start()"))
+    assert statuses(records) == ["completed" if error == "None" else "failed"]
+
+
+def test_a_thread_that_saves_for_a_script_ends_nothing(script: Script, records: NotebookRepository) -> None:
+    finished(
+        script("""
+with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    for epoch in range(3): pool.submit(axon.checkpoint, {"w": np.zeros(2)}, epoch=epoch).result()
+""")
+    )
+    assert statuses(records) == ["completed"]
+
+
+# Exits that were caught
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("", "completed"),
+        ("print(1)", "completed"),
+        ("sys.exit(2)", "failed"),
+        ("raise MemoryError", "failed"),
+        ("exits()", "failed"),
+    ],
+)
+@pytest.mark.parametrize("main", ["", "if __name__ == '__main__': train()\n"])
+def test_an_exit_that_a_script_caught_did_not_end_it(
+    script: Script, records: NotebookRepository, main: str, end: str, status: str
+) -> None:
+    process = script(f"""
+def exits():
+    sys.exit(2)
+{main or "train()"}
+try:
+    exits()
+except SystemExit:
+    pass
+{end}
+""")
+    process.communicate(timeout=60)
+    assert statuses(records) == [status]
+
+
 # Pools of processes
 
 
