@@ -686,7 +686,7 @@ class Session:
             and found.owner == self._settings.user_id
         ]
         done = list(recover(home.repository, home.states, home.origin, noted, notebook_id))
-        if recorded := [one for one in done if one.checkpoint is not None]:
+        if recorded := [one for one in done if one.is_new]:
             count = f"{len(recorded)} checkpoint" + ("s" if len(recorded) > 1 else "")
             say(f"Recorded {count} made while the store could not be had.")
 
