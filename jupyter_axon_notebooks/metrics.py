@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Final, Literal
@@ -166,6 +167,39 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     ambiguous = {".".join(path) for path in genuine} | {_pointer(path) for path in (*genuine, *paths)}
     names = [_pointer(path) if (name := ".".join(path)) in ambiguous else name for path in paths]
     return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
+
+
+def spellable(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return ``metrics`` as far as :func:`spell_nonfinite` takes them, and the names of what is left out.
+
+    Left out are values, lists for the most part, that hold more numbers which are not finite than can be named.
+    """
+    with suppress(InvalidData):
+        spell_nonfinite(metrics)
+        return metrics, []
+    left_out: list[str] = []
+    room = _MAX_NAMES
+
+    def fit(found: dict[str, Any], above: _Path) -> dict[str, Any]:
+        nonlocal room
+        fitting: dict[str, Any] = {}
+        for key, value in found.items():
+            path = (*above, key)
+            if isinstance(value, dict):
+                fitting[key] = fit(value, path)
+                continue
+            length = 0
+            for leaf, number in _leaves(value, path):
+                if _is_nonfinite(number) or _is_spelled(number):
+                    length += sum(map(len, leaf))
+                    if length > room:
+                        left_out.append(".".join(path))
+                        break
+            else:
+                fitting[key], room = value, room - length
+        return fitting
+
+    return fit(metrics, ()), left_out
 
 
 def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
