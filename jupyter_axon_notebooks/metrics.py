@@ -250,20 +250,30 @@ _TRAINING: Final = _split("train training")
 _HELD_OUT: Final = _split("val valid validation eval evaluation test dev holdout cv oof")
 _EXTREMES: Final = _split("best min max last final")
 _COUNTED: Final = _split("epoch step batch iter iteration idx")
+#: What losses are called after: beside them, a score may be one.
+_KINDS: Final = _split(
+    """
+    l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box cls obj mask seg dfl
+    """
+)
 _NEUTRAL: Final = (
     _split(
         """
         mean avg average median sum total running smoothed ema overall global episode ep metric metrics macro micro weighted
         binary multiclass multilabel categorical sparse balanced adjusted class per token word char character pixel sentence
-        image squared absolute log root symmetric normalized normalised roc pr at k dataloader fold l lsum box cls obj mask
-        seg dfl smooth huber focal hinge contrastive triplet ctc mlm lm top score
+        image symmetric normalized normalised roc pr at k dataloader fold top score
         """
     )
+    | _KINDS
     | _TRAINING
     | _HELD_OUT
     | _EXTREMES
     | _COUNTED
 )
+#: Words of which a name with two is that of a gap or a ratio.
+_APART: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
+#: Words that a name of a count ends with; Lightning's names of metrics end with ``step`` and ``epoch``.
+_COUNTERS: Final = _split("batch iter iteration")
 #: Words that may stand beside one other word of their direction, as in ``nll_loss`` and ``roc_auc_f1``.
 _GENERIC: Final = _split("loss losses error errors auc")
 #: Words that a number may follow, besides those that say a direction.
@@ -295,13 +305,22 @@ def direction(name: str) -> Literal["min", "max"] | None:
         phrases.append(phrase)
         del words[:length]
     found = set(phrases)
-    if found & _TRAINING and found & _HELD_OUT:  # a gap or a ratio
+    if (found & _TRAINING and found & _HELD_OUT) or any(
+        len(found & one) > 1 for one in _APART
+    ):  # a gap or a ratio
         return None
-    if found & _EXTREMES and found & _COUNTED:  # when it was the best
+    if found & _COUNTED and (
+        found & _EXTREMES or "em" in found
+    ):  # when it was the best; expectation maximization
+        return None
+    counter = next((phrase for phrase in reversed(phrases) if not phrase.isdigit()), "")
+    if counter in _COUNTERS or any(
+        two == "idx" and one != "dataloader" for one, two in pairwise(["", *phrases])
+    ):
         return None
     if not said:
         is_top = any(one == "top" and two.isdigit() for one, two in pairwise(phrases))
-        return "max" if is_top or "score" in found else None
+        return "max" if is_top or ("score" in found and not found & _KINDS) else None
     if len(said) > 1 and not (len(said) == len(set(said)) == 2 and _GENERIC.intersection(said)):
         return None
     directions: set[Literal["min", "max"]] = {"min" if phrase in _LOWER else "max" for phrase in said}
