@@ -90,7 +90,12 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                 shown,
             )
         roots = [Path(root) for root in self.extra_states_roots]
-        states = StateFiles(Path(self.states_root), other_roots=roots, store_id=store.mark_id)
+        states = StateFiles(
+            Path(self.states_root),
+            other_roots=roots,
+            store_id=store.mark_id,
+            former_store_id=store.former_mark_id,
+        )
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
         served = None if self.identity_from_request else self.user_id
         url = shown_url(self.store_url)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Final, Literal
@@ -168,6 +169,39 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
 
 
+def spellable(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return ``metrics`` as far as :func:`spell_nonfinite` takes them, and the names of what is left out.
+
+    Left out are values, lists for the most part, that hold more numbers which are not finite than can be named.
+    """
+    with suppress(InvalidData):
+        spell_nonfinite(metrics)
+        return metrics, []
+    left_out: list[str] = []
+    room = _MAX_NAMES
+
+    def fit(found: dict[str, Any], above: _Path) -> dict[str, Any]:
+        nonlocal room
+        fitting: dict[str, Any] = {}
+        for key, value in found.items():
+            path = (*above, key)
+            if isinstance(value, dict):
+                fitting[key] = fit(value, path)
+                continue
+            length = 0
+            for leaf, number in _leaves(value, path):
+                if _is_nonfinite(number) or _is_spelled(number):
+                    length += sum(map(len, leaf))
+                    if length > room:
+                        left_out.append(".".join(path))
+                        break
+            else:
+                fitting[key], room = value, room - length
+        return fitting
+
+    return fit(metrics, ()), left_out
+
+
 def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
     """The inverse of :func:`spell_nonfinite`; names that fit no such string are ignored.
 
@@ -216,20 +250,30 @@ _TRAINING: Final = _split("train training")
 _HELD_OUT: Final = _split("val valid validation eval evaluation test dev holdout cv oof")
 _EXTREMES: Final = _split("best min max last final")
 _COUNTED: Final = _split("epoch step batch iter iteration idx")
+#: What losses are called after: beside them, a score may be one.
+_KINDS: Final = _split(
+    """
+    l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box cls obj mask seg dfl
+    """
+)
 _NEUTRAL: Final = (
     _split(
         """
         mean avg average median sum total running smoothed ema overall global episode ep metric metrics macro micro weighted
         binary multiclass multilabel categorical sparse balanced adjusted class per token word char character pixel sentence
-        image squared absolute log root symmetric normalized normalised roc pr at k dataloader fold l lsum box cls obj mask
-        seg dfl smooth huber focal hinge contrastive triplet ctc mlm lm top score
+        image symmetric normalized normalised roc pr at k dataloader fold top score
         """
     )
+    | _KINDS
     | _TRAINING
     | _HELD_OUT
     | _EXTREMES
     | _COUNTED
 )
+#: Words of which a name with two is that of a gap or a ratio.
+_APART: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
+#: Words that a name of a count ends with; Lightning's names of metrics end with ``step`` and ``epoch``.
+_COUNTERS: Final = _split("batch iter iteration")
 #: Words that may stand beside one other word of their direction, as in ``nll_loss`` and ``roc_auc_f1``.
 _GENERIC: Final = _split("loss losses error errors auc")
 #: Words that a number may follow, besides those that say a direction.
@@ -261,13 +305,22 @@ def direction(name: str) -> Literal["min", "max"] | None:
         phrases.append(phrase)
         del words[:length]
     found = set(phrases)
-    if found & _TRAINING and found & _HELD_OUT:  # a gap or a ratio
+    if (found & _TRAINING and found & _HELD_OUT) or any(
+        len(found & one) > 1 for one in _APART
+    ):  # a gap or a ratio
         return None
-    if found & _EXTREMES and found & _COUNTED:  # when it was the best
+    if found & _COUNTED and (
+        found & _EXTREMES or "em" in found
+    ):  # when it was the best; expectation maximization
+        return None
+    counter = next((phrase for phrase in reversed(phrases) if not phrase.isdigit()), "")
+    if counter in _COUNTERS or any(
+        two == "idx" and one != "dataloader" for one, two in pairwise(["", *phrases])
+    ):
         return None
     if not said:
         is_top = any(one == "top" and two.isdigit() for one, two in pairwise(phrases))
-        return "max" if is_top or "score" in found else None
+        return "max" if is_top or ("score" in found and not found & _KINDS) else None
     if len(said) > 1 and not (len(said) == len(set(said)) == 2 and _GENERIC.intersection(said)):
         return None
     directions: set[Literal["min", "max"]] = {"min" if phrase in _LOWER else "max" for phrase in said}

@@ -382,6 +382,10 @@ class _Measured(Record, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         document = super().to_json()
+        # Assigned numbers are not checked by their types, and a document with such a one could not be read again.
+        for name, largest in (("epoch", MAX_U32), ("step", MAX_STEP)):
+            if not 0 <= document[name] <= largest:
+                raise InvalidData(f"$.{name}", f"expected a number from 0 to {largest}")
         document["metrics"], names = spell_nonfinite(self.metrics)
         document.pop("nonfinite", None)
         if names:

@@ -192,8 +192,14 @@ class Checkpoints:
             checkpoint.metrics = merge_metrics(checkpoint.metrics, new.metrics)
             checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *new.tags]))
             checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))  # news for who polls
+            try:
+                added = checkpoint.to_json()
+            except InvalidData as error:  # together they have too many numbers that are not finite
+                raise Conflict(
+                    f"{_place(checkpoint)}, and metrics that these cannot be added to: {error}"
+                ) from None
             stored.clear()
-            stored.update(checkpoint.to_json())
+            stored.update(added)
 
         with self._store.transaction():
             self._store.notebooks.locked(new.notebook_id)

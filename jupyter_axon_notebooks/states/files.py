@@ -48,12 +48,22 @@ class StateFiles:
         What tells the store that records these checkpoints, and whose records it shows, from others: its
         ``mark_id``. A sweep removes only folders written under the same one, so pointing the server at another store
         never costs the weights of the first, nor does sharing the root with users whose records one is not shown.
+    former_store_id : str, optional
+        What earlier releases wrote in place of ``store_id``: its ``former_mark_id``. Swept as well, and never written.
     """
 
-    def __init__(self, root: Path, *, other_roots: Sequence[Path] = (), store_id: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        other_roots: Sequence[Path] = (),
+        store_id: str = "",
+        former_store_id: str | None = None,
+    ) -> None:
         self._root = os.path.abspath(root)
         self._other_roots = [os.path.abspath(other) for other in other_roots]
         self._store_id = store_id
+        self._store_ids = {store_id} if former_store_id is None else {store_id, former_store_id}
 
     @property
     def root(self) -> str:
@@ -442,7 +452,7 @@ class StateFiles:
         progress: Callable[[int], None] | None = None,
     ) -> SweepReport:
         """Remove what killed processes left behind: see :func:`.sweep.sweep`."""
-        return sweep(self._root, named, store_id=self._store_id, older_than=older_than, progress=progress)
+        return sweep(self._root, named, store_ids=self._store_ids, older_than=older_than, progress=progress)
 
     def used(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
         """Bytes in all files under the root, unfinished ones too; links count nothing.

@@ -44,14 +44,14 @@ def sweep(
     root: str,
     named: Callable[[str, str], Collection[str] | None],
     *,
-    store_id: str,
+    store_ids: Collection[str],
     older_than: float,
     progress: Callable[[int], None] | None = None,
 ) -> SweepReport:
     """Remove temporary files of killed writers, and what no record knows: checkpoint folders, and state files in them.
 
     A temporary file goes if nobody wrote to it for ``older_than`` seconds and its writer no longer lives. A folder
-    goes if nothing in it changed for as long, it is marked, under ``store_id``, as one that no record vouches for, or
+    goes if nothing in it changed for as long, it is marked, under one of ``store_ids``, as one that no record vouches for, or
     its notebook's is, and it holds nothing but state files: one with anything else in it is not ours to judge. Of a
     folder that a record does know, a state file goes that is so marked and that the record does not name.
 
@@ -65,7 +65,7 @@ def sweep(
     progress : callable, optional
         Given the number of checkpoint folders looked at so far, after each. What it raises ends the sweep.
     """
-    sweeping = _Sweep(named, store_id, time.time() - older_than, progress)
+    sweeping = _Sweep(named, store_ids, time.time() - older_than, progress)
     try:
         top = Folder(root)
     except FileNotFoundError:
@@ -86,13 +86,13 @@ class _Sweep:
     def __init__(
         self,
         named: Callable[[str, str], Collection[str] | None],
-        store_id: str,
+        store_ids: Collection[str],
         before: float,
         progress: Callable[[int], None] | None,
     ) -> None:
         self.report = SweepReport()
         self._named = named
-        self._store_id = store_id
+        self._store_ids = store_ids
         self._before = before
         self._progress = progress
         self._seen = 0
@@ -110,7 +110,7 @@ class _Sweep:
     def sweep_notebook(self, top: Folder, notebook_id: str, home: Folder) -> None:
         """Sweep the folder of a notebook."""
         children = home.names()
-        abandoned = MARK in children and read_mark(home) == self._store_id
+        abandoned = MARK in children and read_mark(home) in self._store_ids
         recorded = 0
         for checkpoint_id in children:
             if checkpoint_id == MARK:
@@ -135,7 +135,7 @@ class _Sweep:
                 del entries[name]
         if newest >= self._before:
             return False
-        marks = {name for name in MARKS & entries.keys() if read_mark(folder, name) == self._store_id}
+        marks = {name for name in MARKS & entries.keys() if read_mark(folder, name) in self._store_ids}
         if not marks and not abandoned:
             return False
         checkpoint_id = os.path.basename(folder.path)

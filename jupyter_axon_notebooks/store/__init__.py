@@ -407,6 +407,14 @@ class Store:
         )  # a device's number changes from mount to mount
 
     @property
+    def former_mark_id(self) -> str | None:
+        """What marks of this store were before they told its file from copies of it; None where marks have always been the same.
+
+        It is no mark of a store that shows one user's records only: those of all users had the same.
+        """
+        return self.id if self._file is not None and self.shown_user is None else None
+
+    @property
     def admits_one_writer(self) -> bool:
         """Whether one transaction holds up all others that write, so that it has to be a short one."""
         return not self._database.locks_rows

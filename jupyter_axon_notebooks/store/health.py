@@ -16,7 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import RecordDamaged
+from ..errors import InvalidData, RecordDamaged
+from ..records import NotebookCheckpoint
 from ..userfiles import open_regular
 from .codec import column_text, decode, plain_text
 from .files import beside, check_files, size
@@ -149,8 +150,9 @@ def checkpoint_states(
     c = Schema().tables[CHECKPOINTS.name].sql.c
     for notebook_id, checkpoint_id, text in connection.execute(sa.select(c.notebook_id, c.id, c.document)):
         present: dict[str, tuple[str, int | None]] | None = None
-        with suppress(RecordDamaged, AttributeError):
+        with suppress(RecordDamaged, InvalidData):
             document = decode(text)
+            NotebookCheckpoint.from_json(document)
             paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
             sizes = document.get("sizes") or {}
             present = {

@@ -49,7 +49,8 @@ _LAUNCHED: Final = ("MASTER_ADDR", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 
 _said: set[str] = set()
 _calls: Counter[str] = Counter()
-_unaccompanied: set[str] = set()
+#: By function, the number of the first call at one position that rank 0 made alone: it and those after it are not waited for.
+_unaccompanied: dict[str, int] = {}
 _spent: list[str] = []
 
 
@@ -153,9 +154,11 @@ def encode_together(
             return None
         with sharding.gathering(keep=True):
             return _encode(model, optimizer, extra, None)
-    call = Call(channel, "checkpoint", f"{epoch}/{step}")
+    position = f"{epoch}/{step}"
     if is_sharded:
-        return _encode_sharded(call, model, optimizer, extra)
+        return _encode_sharded(Call(channel, "checkpoint", position), model, optimizer, extra)
+    function = _calling_function()
+    call = Call(channel, "checkpoint", f"{function}/{position}")
     from .formats.rng import pack_states, rng_states, unpack_states
 
     if here.rank:
@@ -164,12 +167,17 @@ def encode_together(
         return None
     heard: dict[int, bytes] = {}
     with suppress(Exception):  # the same; the checkpoint is worth having all the same
-        heard = call.hear(0.0 if call.site in _unaccompanied else BRIEF)
-    (_unaccompanied.discard if heard else _unaccompanied.add)(call.site)
+        is_awaited = call.number < _unaccompanied.get(function, call.number + 1)
+        heard = call.hear(BRIEF if is_awaited else 0.0)
+    if not heard:
+        _unaccompanied[function] = min(call.number, _unaccompanied.get(function, call.number))
+    elif call.number >= _unaccompanied.get(function, call.number):
+        _unaccompanied.pop(function, None)
     if len(heard) < here.size - 1:
         _say_once(
             f"checkpoint() was called by {len(heard) + 1} of {here.size} processes: the random states of the others "
-            "are not saved. Call it in every process; that of rank 0 writes."
+            "are not saved. Call it in every process, in the same function and with the same epoch and step; that of "
+            "rank 0 writes."
         )
     states = {rank: unpack_states(octets) for rank, octets in heard.items()}
     return _encode(model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, here.size))])
@@ -302,7 +310,7 @@ def _channel(here: Place) -> Any:
 
 
 class Call:
-    """One call that the processes make at the same line of their code, each for its own part.
+    """One call that the processes make together, each for its own part, from whichever line of their code.
 
     The process of rank 0 hears the others, and answers; the others tell, and may listen to the answer.
 
@@ -313,21 +321,21 @@ class Call:
     kind : str
         The function that is called.
     detail : str
-        What tells calls at the same line apart, besides their number.
+        What tells calls of the function apart, besides their number.
     """
 
-    def __init__(self, channel: Any, kind: str, detail: str, site: str | None = None) -> None:
+    def __init__(self, channel: Any, kind: str, detail: str) -> None:
         self.kind = kind
-        self.site = f"{kind}/{_caller()}" if site is None else site
         self.place = place()
-        name = f"axon/{self.site}/{detail}"
+        name = f"axon/{kind}/{detail}"
         _calls[name] += 1
-        self._key = f"{name}/{_calls[name]}"
+        self.number = _calls[name]
+        self._key = f"{name}/{self.number}"
         self._channel = channel
 
     def following(self) -> Call:
         """Return the next step of this call."""
-        return Call(self._channel, self.kind, f"{self._key}/outcome", self.site)
+        return Call(self._channel, self.kind, f"{self._key}/outcome")
 
     def tell(self, payload: bytes) -> None:
         """Leave something for the process of rank 0."""
@@ -429,10 +437,14 @@ class Call:
         return f"{self._key}/{self.place.rank if rank is None else rank}/{what}"
 
 
-def _caller() -> str:
-    """Return the line outside of this package that led here; without its folder, which may differ by machine."""
+def _calling_function() -> str:
+    """Return the name of the function outside of this package that led here; empty outside of functions.
+
+    No line: the processes may take different branches of the same code.
+    """
     package = __name__.partition(".")[0]
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame = frame.f_back
-    return f"{frame.f_code.co_name}:{frame.f_lineno}"
+    name = frame.f_code.co_name
+    return "" if name.startswith("<") else name  # IPython's name of a cell has a line in it

@@ -10,11 +10,13 @@ import enum
 import math
 import numbers
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any, Final
 
-from ..metrics import rankable
+from ..metrics import rankable, spellable
 from ..records import MAX_STEP, MAX_U32
 
 _DEEPEST: Final = 32
@@ -22,6 +24,7 @@ _DEEPEST: Final = 32
 _LONGEST_KEY: Final = 255
 #: Metrics that one sentence names.
 _NAMED: Final = 10
+_MASKED: Final = "is masked"
 _LARGEST: Final = {"epoch": MAX_U32, "step": MAX_STEP}
 
 
@@ -29,17 +32,21 @@ def whole_number(value: Any, name: str, tell: Callable[[str], object]) -> int | 
     """Return an epoch or a step as an ``int``; None stays None.
 
     Taken is whatever stands for a number: NumPy's, tensors of one element, objects that convert. A fraction, such as the
-    epoch that Hugging Face's trainer counts within an epoch, is rounded down.
+    epoch that Hugging Face's trainer counts within an epoch, is rounded down; NaN is None.
 
     Parameters
     ----------
     tell : callable
-        Told, in a sentence, that a fraction was rounded.
+        Told, in a sentence, that a fraction was rounded or a NaN was omitted.
     """
     if value is None:
         return None
     number = _scalar(value)
-    if isinstance(number, str) or (isinstance(number, float) and not math.isfinite(number)):
+    is_masked = isinstance(number, _Unusable) and number.reason == _MASKED
+    if is_masked or (isinstance(number, float) and math.isnan(number)):
+        tell(f"{name} is not a number; it is taken as omitted")
+        return None
+    if isinstance(number, str) or (isinstance(number, float) and math.isinf(number)):
         number = _Unusable("")
     if isinstance(number, _Unusable):
         raise TypeError(f"{name} is {value!r}; expected a whole number")
@@ -51,17 +58,28 @@ def whole_number(value: Any, name: str, tell: Callable[[str], object]) -> int | 
     return whole
 
 
-def key_of(given: str | int | None) -> str | None:
-    """The key of a run, as text; numbers will do."""
+def key_of(given: Any) -> str | None:
+    """Return the key of a run as text; real numbers are written as they are, and None stays None."""
+    return _name(given, "key", "names the training, such as 'fold 2'")
+
+
+def run_name(given: Any) -> str | None:
+    """Return what a run is asked for by as text, its key or its id, as :func:`key_of` does."""
+    return _name(given, "run", "is the key or the id of a run")
+
+
+def _name(given: Any, argument: str, meaning: str) -> str | None:
     if given is None:
         return None
+    if isinstance(given, bool) or not isinstance(given, (str, numbers.Real, Decimal)):
+        raise TypeError(f"{argument} is {given!r}; expected a text or a real number that {meaning}")
     text = str(given)
-    if isinstance(given, bool) or not isinstance(given, (str, int)) or not text.strip():
+    if not text.strip():
         raise TypeError(
-            f"key is {given!r}; expected a text or number that names the training, such as 'fold 2'"
+            f"{argument} is {given!r}, which is blank; expected a text or a real number that {meaning}"
         )
     if len(text) > _LONGEST_KEY:
-        raise ValueError(f"key has {len(text)} characters; expected at most {_LONGEST_KEY}")
+        raise ValueError(f"{argument} has {len(text)} characters; expected at most {_LONGEST_KEY}")
     return text
 
 
@@ -86,13 +104,19 @@ def metrics_of(given: Any, tell: Callable[[str], object]) -> dict[str, Any]:
         tell(f"no metrics are recorded: expected a mapping of names to numbers, not a {type(given).__name__}")
         return {}
     left_out: list[str] = []
-    found = _mapping(given, "", left_out, ())
+    found = _guarded(given, "", left_out, ())
+    if isinstance(found, _Unusable):
+        if found.reason:
+            tell(f"no metrics are recorded: the mapping {found.reason}")
+        found = {}
+    found, unnamed = spellable(found)
+    left_out += (f"{name} (has too many values that are not finite)" for name in unnamed)
     if left_out:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         tell(
             f"metrics are left out: {', '.join(left_out[:_NAMED])}{more}. Expected are numbers; all else is recorded"
         )
-    return {} if isinstance(found, _Unusable) else found
+    return found
 
 
 class _Unusable:
@@ -100,6 +124,14 @@ class _Unusable:
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
+
+
+def _guarded(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -> Any:
+    """Return what :func:`_value` does, whatever the methods of somebody's class raise."""
+    try:
+        return _value(value, name, left_out, above)
+    except Exception as error:  # noqa: BLE001 - such as an `items` or `__iter__` that fails
+        return _Unusable(f"cannot be read: {type(error).__name__}")
 
 
 def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -> Any:
@@ -112,7 +144,7 @@ def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -
         if len(above) >= _DEEPEST:
             return _Unusable("is nested too deeply")
         if isinstance(value, Mapping):
-            return _mapping(value, f"{name}.", left_out, above)
+            return _mapping(value, f"{name}." if above else "", left_out, above)
         items, lost = [], list[str]()
         for item in value:
             items.append(found := _value(item, name, lost, (*above, id(value))))
@@ -134,7 +166,7 @@ def _mapping(value: Mapping[Any, Any], before: str, left_out: list[str], above: 
         if text is None:
             left_out.append(f"{before}{type(key).__name__} (is no name)")
             continue
-        usable = _value(inner, before + text, left_out, (*above, id(value)))
+        usable = _guarded(inner, before + text, left_out, (*above, id(value)))
         if not isinstance(usable, _Unusable) and text in found:
             usable = _Unusable("is there twice")
         if not isinstance(usable, _Unusable):
@@ -145,10 +177,12 @@ def _mapping(value: Mapping[Any, Any], before: str, left_out: list[str], above: 
 
 
 def _key(key: Any) -> str | None:
-    if isinstance(key, enum.Enum) and not isinstance(key, (str, int, float)):
-        key = key.value
-    found = None if key is None else _scalar(key)
-    return None if isinstance(found, _Unusable) else str(found)
+    with suppress(Exception):  # an integer of too many digits; whatever somebody's own class raises
+        if isinstance(key, enum.Enum) and not isinstance(key, (str, int, float)):
+            key = key.value
+        found = None if key is None else _scalar(key)
+        return None if isinstance(found, _Unusable) else str(found)
+    return None
 
 
 def _scalar(value: Any) -> Any:
@@ -163,6 +197,13 @@ def _scalar(value: Any) -> Any:
     name = f"is a {type(value).__name__}"
     is_number = False
     with suppress(Exception):  # whatever somebody's own class raises
+        masking = sys.modules.get("numpy.ma")
+        if (
+            masking is not None
+            and isinstance(value, masking.MaskedArray)
+            and masking.getmaskarray(value).any()
+        ):
+            return _Unusable(_MASKED)
         if callable(getattr(value, "item", None)):  # an array, of any library
             is_number = True
             item = value.item()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple
 
-from ..records import RunProcess, RunStatus, TrainingRun, now
+from ..records import MAX_STEP, RunProcess, RunStatus, TrainingRun, now
 
 #: How long a run is taken for alive after its process said so last; it says so four times as often.
 LEASE: Final = timedelta(minutes=2)
@@ -75,16 +75,26 @@ class Line:
         return "after" if position > last else "before"
 
     def place(self, epoch: int | None, step: int | None) -> tuple[int, int]:
-        """Epoch and step of the next checkpoint: an omitted epoch is the last one, an omitted step the next."""
-        following = 0 if self.step is None else self.step + 1
-        return (self.epoch or 0) if epoch is None else epoch, following if step is None else step
+        """Return epoch and step of the next checkpoint: an omitted epoch is the last one, an omitted step the next.
+
+        Raises
+        ------
+        ValueError
+            When there is no next step, the last one being the largest.
+        """
+        if step is None:
+            step = 0 if self.step is None else self.step + 1
+            if step > MAX_STEP:
+                raise ValueError(
+                    f"No step follows {self.step}, the largest that can be recorded. Give a step."
+                )
+        return (self.epoch or 0) if epoch is None else epoch, step
 
     def place_again(self, epoch: int | None, step: int | None) -> tuple[int, int]:
         """As :meth:`place`, for a checkpoint that may replace one: of a known epoch, an omitted step is its last."""
-        placed, following = self.place(epoch, step)
         if step is None and epoch is not None:
-            following = self._steps.get(epoch, following)
-        return placed, following
+            step = self._steps.get(epoch)
+        return self.place(epoch, step)
 
     def move(self, epoch: int, step: int, execution: Any) -> None:
         """A checkpoint was made there, which may have replaced an earlier one."""

@@ -858,8 +858,8 @@ class _Dropped:
 
 
 def _merge(home: Home, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckpoint | None:
-    """Add metrics and tags to a stored checkpoint; None when it is gone."""
-    with suppress(NotFound):
+    """Add metrics and tags to a stored checkpoint; None when it is gone, or cannot take them."""
+    with suppress(NotFound, Conflict):
         return home.repository.merge_checkpoint(last.id, added)
     return None
 

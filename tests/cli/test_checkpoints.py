@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -417,6 +418,24 @@ def test_what_is_not_said_is_not_guessed(axon: Axon, notebook_id: str, arguments
     if arguments[0] == "--keep-best":
         arguments = [notebook_id, *arguments]
     assert axon("prune", *arguments).exit_code == 2
+
+
+def test_a_record_without_the_metric_is_left_alone_and_named(
+    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    other = repository.create(NewNotebook(user_id=USER, name="other")).id
+    for epoch in range(3):
+        make(other, epoch, {"score": epoch, "loss": math.nan})
+    repository.create_checkpoint(NewCheckpoint(notebook_id=other, epoch=9, step=9, metrics={"acc": 1.0}))
+    for metric in ("acc", "val.loss"):
+        ran = axon("prune", "--all", "--keep-best", metric, "--keep-newest", "1", "--yes", "--json")
+        assert {one["notebook_id"] for one in ran.json["checkpoints"]} <= {notebook_id}
+        assert ran.json["left_alone"] == [other]
+        said = f"Left alone: {other} (other), where no checkpoint with state files has a number '{metric}'.\n"
+        assert said in ran.stderr
+    assert len([one for one in repository.list_checkpoints(other) if one.model_state_path]) == 3
+    ran = axon("prune", other, "--keep-best", "score", "--yes", "--json").json
+    assert (len(ran["checkpoints"]), ran["left_alone"]) == (2, [])
 
 
 def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make) -> None:

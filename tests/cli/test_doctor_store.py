@@ -372,7 +372,10 @@ def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
     folder = jupyter / "data" / "axon_notebooks" / "states" / "nb" / "bad"
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))
-    for text in ("{broken", "[1]"):
+    with store.transaction() as connection:
+        whole = connection.scalar(sa.text("SELECT document FROM axonml_checkpoints"))
+    too_large = json.dumps({**json.loads(whole), "step": 2**32 - 1, "large_step": 2**53})
+    for text in ("{broken", "[1]", too_large):
         with store.transaction() as connection:
             connection.execute(sa.text("UPDATE axonml_checkpoints SET document = :text"), {"text": text})
         facts, problems = report(axon, store)

@@ -144,6 +144,54 @@ def test_training_begins_anew_on_all_ranks_where_rank_0_has_nothing(nodes: Nodes
     assert [one["epoch"] for one in nodes.run(RESUME)] == [None, None]
 
 
+def test_ranks_may_call_from_different_lines(nodes: Nodes) -> None:
+    branches = """
+def of_rank_0():
+    return axon.resume(model, optimizer)
+def of_others():
+    return axon.resume(model, optimizer)
+made = network()
+model, optimizer = made, optim.SGD(made.parameters(), lr=0.1)
+for epoch in range(3):
+    draw()
+    if rank == 0:
+        axon.checkpoint(model, optimizer, epoch=epoch, metrics={"loss": 1.0})
+    else:
+        axon.checkpoint(model, optimizer, epoch=epoch)
+told["next"] = draw()
+"""
+    before = nodes.run(branches + STOP)
+    assert "checkpoint() was called by" not in nodes.output[0]
+    resume = branches.partition("for epoch")[0] + (
+        "attempt('epoch', lambda: (of_rank_0() if rank == 0 else of_others()).epoch)\ntold['next'] = draw()\n"
+    )
+    assert nodes.run(resume) == [{"epoch": 2, "next": one["next"]} for one in before]
+
+
+def test_what_rank_0_alone_adds_at_a_position_is_waited_for_once(nodes: Nodes) -> None:
+    both = """
+model = network()
+for epoch in range(3):
+    draw()
+    axon.checkpoint(model, epoch=epoch, step=epoch)
+    if rank == 0:
+        distributed.BRIEF = 0.5 if epoch == 0 else 1e9
+        axon.checkpoint(model, epoch=epoch, step=epoch, tags="best")
+        distributed.BRIEF = 60.0
+told["next"] = draw()
+"""
+    before = nodes.run(both + STOP)
+    after = nodes.run("attempt('epoch', lambda: axon.resume(network()).epoch)\ntold['next'] = draw()\n")
+    assert [one["epoch"] for one in after] == [2, 2]
+    assert [one["next"] for one in after] == [one["next"] for one in before]
+
+
+def test_ranks_may_save_a_sharded_model_from_different_lines(nodes: Nodes) -> None:
+    save = "if rank == 0:\n    axon.checkpoint(model, epoch=0)\nelse:\n    axon.checkpoint(model, epoch=0)\n"
+    nodes.run(SHARDED + "distributed.PATIENCE = 5.0\n" + save + STOP)
+    assert [one["epoch"] for one in nodes.run(RESUME)] == [0, 0]
+
+
 @pytest.mark.parametrize("alone", [0, 1])
 def test_a_resume_that_not_every_rank_calls_ends_in_an_error(nodes: Nodes, alone: int) -> None:
     nodes.run("axon.checkpoint(network(), epoch=0)\n" + STOP)

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 from made import code, new_checkpoint, new_notebook, saved
 
-from jupyter_axon_notebooks.errors import RecordDamaged, StateError
+from jupyter_axon_notebooks.errors import InvalidData, RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
 from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
 from jupyter_axon_notebooks.repository.runs import run_key
@@ -49,6 +49,26 @@ def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> Non
     ):
         with pytest.raises(RecordDamaged, match=f"run {run.id} is damaged in the store"):
             read()
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        ({"step": 2**53}, "step"),
+        ({"step": 10**30}, "step"),
+        ({"step": -1}, "step"),
+        ({"epoch": 2**32}, "epoch"),
+    ],
+)
+def test_a_position_that_could_not_be_read_again_is_not_stored(
+    store: Store, place: dict[str, int], field: str
+) -> None:
+    repository = NotebookRepository(store)
+    id = repository.create(new_notebook()).id
+    kept = repository.create_checkpoint(new_checkpoint(id))
+    with pytest.raises(InvalidData, match=rf"\$\.{field}: expected a number from 0 to"):
+        repository.create_checkpoint(new_checkpoint(id, **place))
+    assert repository.list_checkpoints(id) == [kept]
 
 
 def test_a_damaged_run_is_nobody_elses_trouble(store: Store) -> None:

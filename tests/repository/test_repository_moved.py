@@ -174,3 +174,21 @@ def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Pa
         report = homes[1].sweep(partial(named_files, copies))
         assert (report.folders, report.freed, report.problems) == ([], 0, [])
         assert [read(homes[0], one) for one in originals.list_checkpoints("nb")] == [b"killed", b"noted"]
+
+
+def test_what_was_marked_before_marks_told_copies_apart_is_swept(tmp_path: Path) -> None:
+    with closing(open_store(f"sqlite:///{tmp_path / 'axon.db'}")) as store:
+        assert store.former_mark_id is not None
+        assert store.mark_id != store.former_mark_id
+        records = NotebookRepository(store)
+        records.create(new_notebook(code("a"), id="nb"))
+        before = StateFiles(tmp_path / "states", store_id=store.former_mark_id)
+        put(NotebookRepository(store, states=before), before, "recorded", notes=False)
+        with before.writer("nb", "killed", "model", format="torch") as writer:
+            writer.write(b"killed")
+            writer.commit()
+        age(before.root)
+        now = StateFiles(tmp_path / "states", store_id=store.mark_id, former_store_id=store.former_mark_id)
+        report = now.sweep(partial(named_files, records))
+        assert [Path(one).name for one in report.folders] == ["killed"]
+        assert [read(now, one) for one in records.list_checkpoints("nb")] == [b"recorded"]

@@ -199,9 +199,18 @@ def test_finite_metrics_are_spelled_as_they_are() -> None:
         # Differences, ratios, positions and settings.
         (
             "val_loss/train_loss train_loss-val_loss accuracy-val_accuracy acc-loss precision/recall best_loss_epoch "
-            "min_loss_step top_k top_p entropy mean_percentage_error ünloss loss\u2212",
+            "min_loss_step top_k top_p entropy mean_percentage_error ünloss loss\u2212 val-test_accuracy dev/test_error "
+            "valid_loss-test_loss max-min_reward last-best_loss mean-median_reward f1_macro-f1_micro",
             None,
         ),
+        # Counters, and scores that may be losses.
+        (
+            "em_iter em_step em_epoch em_iteration em_batch loss_idx loss_idx_0 acc_iter loss_iteration loss_batch "
+            "idx_loss log_score hinge_score ctc_score huber_score val_log_score cls_score l1_score",
+            None,
+        ),
+        ("em val_em exact_match iter_acc final_score best_score test_score_mean episode_score", "max"),
+        ("hinge_loss ctc_loss val_huber_loss brier_score iter_loss batch_loss loss_epoch", "min"),
     ],
 )
 def test_well_known_names_say_which_way_is_better(names: str, expected: str | None) -> None:
@@ -223,7 +232,14 @@ def test_the_panel_has_the_same_table() -> None:
         metrics._EXTREMES,
         metrics._COUNTED,
     )
-    assert {*table, metrics._GENERIC, metrics._NUMBERED} < words
+    assert {
+        *table,
+        *metrics._APART,
+        metrics._KINDS,
+        metrics._COUNTERS,
+        metrics._GENERIC,
+        metrics._NUMBERED,
+    } < words
     assert frozenset.union(*words - {metrics._LOWER, metrics._HIGHER, metrics._GENERIC}) == metrics._NEUTRAL
 
 

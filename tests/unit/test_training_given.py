@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import UserDict
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jupyter_axon_notebooks.training.given import metrics_of, tags_of, whole_number
+from jupyter_axon_notebooks.records import NewCheckpoint
+from jupyter_axon_notebooks.training.given import key_of, metrics_of, run_name, tags_of, whole_number
 
 
 class Meter:
@@ -23,6 +25,23 @@ class Meter:
 
     def __float__(self) -> float:
         return self.value
+
+
+class Broken(dict[str, Any]):
+    """A mapping that cannot be read, as a view of what is gone."""
+
+    def items(self) -> Any:
+        raise RuntimeError("gone")
+
+
+class BrokenList(list[Any]):
+    def __iter__(self) -> Any:
+        raise OSError("gone")
+
+
+class BrokenNumber(int):
+    def __int__(self) -> int:
+        raise OSError("gone")
 
 
 class Split(enum.Enum):
@@ -101,13 +120,34 @@ def _nested(levels: int) -> dict[str, Any]:
         ({1: 1, "1": 2}, {"1": 1}, "1 (is there twice)"),
         ({(1, 2): 1}, {}, "tuple (is no name)"),
         ({"a": b"x", "b": {1, 2}, "c": print}, {}, "b (is a set)"),
+        ({10**5000: 1, "b": 10**5000}, {}, "int (is no name), b (is too large)"),
+        (
+            {"a": np.ma.masked, "b": {"c": np.ma.array(1.0, mask=True), "d": np.ma.array(2)}},
+            {"b": {"d": 2}},
+            "masked",
+        ),
+        (
+            {"a": Broken(b=1), "b": {"c": Broken(), "d": 1}},
+            {"b": {"d": 1}},
+            "a (cannot be read: RuntimeError), b.c",
+        ),
+        (Broken(a=1), {}, "no metrics are recorded: the mapping cannot be read: RuntimeError"),
+        ({"a": BrokenList([1]), "b": {BrokenNumber(1): 1}, "c": BrokenNumber(2)}, {}, "a (cannot be read"),
+        (
+            {"a": {"h": [math.nan] * 2_500_000, "l": 1}, "b": [math.inf]},
+            {"a": {"l": 1}, "b": [math.inf]},
+            "metrics are left out: a.h (has too many values that are not finite).",
+        ),
+        ({"k" * 5000: [math.nan] * 3000}, {}, "k (has too many"),
     ],
 )
 def test_what_is_no_number_is_named_once_and_left_out(given: Any, kept: dict[str, Any], said: str) -> None:
     told: list[str] = []
-    assert metrics_of({"loss": 0.5, **given} if isinstance(given, dict) else given, told.append) == (
-        {"loss": 0.5, **kept} if isinstance(given, dict) else kept
-    )
+    if type(given) is dict:
+        given, kept = {"loss": 0.5, **given}, {"loss": 0.5, **kept}
+    found = metrics_of(given, told.append)
+    assert found == kept
+    assert NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=found).metrics == kept
     (text,) = told
     assert said in text
 
@@ -150,9 +190,32 @@ def test_steps_may_be_larger_than_epochs() -> None:
     for name, wrong in (("epoch", -1), ("epoch", 2**32), ("step", -0.5), ("step", 2**53)):
         with pytest.raises(ValueError, match=f"{name} is {wrong}"):
             whole_number(wrong, name, pytest.fail)
-    for no_number in ("3", math.nan, math.inf, np.zeros(2), np.complex64(1), object()):
+    for no_number in ("3", math.inf, np.zeros(2), np.complex64(1), object()):
         with pytest.raises(TypeError, match="expected a whole number"):
             whole_number(no_number, "epoch", pytest.fail)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [math.nan, np.float32("nan"), np.array([math.nan]), Decimal("NaN"), Meter(math.nan), np.ma.masked],
+)
+def test_a_missing_number_is_omitted_and_told(missing: Any) -> None:
+    told: list[str] = []
+    assert whole_number(missing, "epoch", told.append) is None
+    assert told == ["epoch is not a number; it is taken as omitted"]
+
+
+@pytest.mark.parametrize("name", [key_of, run_name])
+def test_a_run_is_named_by_a_text_or_any_real_number(name: Callable[[Any], str | None]) -> None:
+    given = ["fold 2", 2, np.int64(2), 2.0, 0.1, np.float64(0.1), Fraction(1, 3), Decimal("0.10"), None]
+    assert [name(one) for one in given] == ["fold 2", "2", "2", "2.0", "0.1", "0.1", "1/3", "0.10", None]
+    for wrong in (True, np.True_, 1j, b"x", [1], object()):
+        with pytest.raises(TypeError, match="expected a text or a real number that"):
+            name(wrong)
+    with pytest.raises(TypeError, match="blank"):
+        name(" ")
+    with pytest.raises(ValueError, match="has 256 characters"):
+        name("x" * 256)
 
 
 def test_one_text_is_one_tag() -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from jupyter_axon_notebooks.records import RunProcess, RunStatus, TrainingRun, now
+from jupyter_axon_notebooks.records import MAX_STEP, RunProcess, RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.training.runs import Line, is_alive, is_here, is_unfinished, this_process
 
 CELL, NEXT_CELL = "execution 1", "execution 2"
@@ -67,6 +67,18 @@ def test_what_is_omitted_follows_from_the_run() -> None:
     assert line((2, 5)).place(None, None) == (2, 6)
     assert line((2, 5)).place(3, None) == (3, 6)
     assert line((2, 5)).place(None, 9) == (2, 9)
+
+
+def test_no_step_follows_the_largest() -> None:
+    last = line((1, MAX_STEP - 1))
+    assert last.place(None, None) == (1, MAX_STEP)
+    last.move(1, MAX_STEP, CELL)
+    for place in (last.place, last.place_again):
+        for epoch in (None, 2):
+            with pytest.raises(ValueError, match=rf"No step follows {MAX_STEP}.*Give a step"):
+                place(epoch, None)
+    assert last.place(2, 3) == (2, 3)
+    assert last.place_again(1, None) == (1, MAX_STEP)
 
 
 def test_what_replaces_a_checkpoint_has_its_step() -> None:

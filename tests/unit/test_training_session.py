@@ -50,6 +50,20 @@ def test_a_checkpoint_tells_what_was_saved(axon: Any, records: NotebookRepositor
         assert Path(str(path)).stat().st_size == (stored.sizes or {})[part]
 
 
+def test_metrics_that_cannot_be_added_to_others_cost_no_state(axon: Any) -> None:
+    """Each has as many numbers that are not finite as can be named, or nearly."""
+    first = axon.checkpoint(None, epoch=0, step=5, metrics={"a" * 5000: [math.nan] * 1_500})
+    second = axon.checkpoint(model(1), epoch=0, step=5, metrics={"b" * 5000: [math.nan] * 1_500})
+    assert (second.id != first.id, second.has_state, second.is_recorded) == (True, True, True)
+    assert [next(iter(one.metrics))[0] for one in axon.checkpoints()] == ["b", "a"]
+
+
+def test_a_position_that_is_no_number_is_omitted(axon: Any) -> None:
+    with pytest.warns(AxonWarning, match="step is not a number; it is taken as omitted"):
+        made = axon.checkpoint(model(1), epoch=3, step=math.nan)
+    assert (made.epoch, made.step, made.has_state) == (3, 0, True)
+
+
 def test_best_is_restored_in_place(axon: Any) -> None:
     for epoch, loss in enumerate([0.9, 0.2, 0.4, math.nan]):
         axon.checkpoint(

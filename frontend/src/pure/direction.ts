@@ -32,13 +32,21 @@ const EXTREMES = split(`
 const COUNTED = split(`
   epoch step batch iter iteration idx
 `);
+/** What losses are called after: beside them, a score may be one. */
+const KINDS = split(`
+  l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box cls
+  obj mask seg dfl
+`);
 const NEUTRAL = split(`
   mean avg average median sum total running smoothed ema overall global episode ep metric
   metrics macro micro weighted binary multiclass multilabel categorical sparse balanced adjusted
-  class per token word char character pixel sentence image squared absolute log root symmetric
-  normalized normalised roc pr at k dataloader fold l lsum box cls obj mask seg dfl smooth huber
-  focal hinge contrastive triplet ctc mlm lm top score
+  class per token word char character pixel sentence image symmetric normalized normalised roc pr
+  at k dataloader fold top score
 `);
+/** Words of which a name with two is that of a gap or a ratio. */
+const APART = [HELD_OUT, EXTREMES, split(`mean median`), split(`macro micro`)];
+/** Words that a name of a count ends with; Lightning's names of metrics end with `step` and `epoch`. */
+const COUNTERS = split(`batch iter iteration`);
 /** Words that may stand beside one other word of their direction, as in `nll_loss`. */
 const GENERIC = split(`
   loss losses error errors auc
@@ -47,7 +55,7 @@ const GENERIC = split(`
 const NUMBERED = split(`
   top l at k idx fold dataloader
 `);
-const KNOWN = [LOWER, HIGHER, TRAINING, HELD_OUT, EXTREMES, COUNTED, NEUTRAL];
+const KNOWN = [LOWER, HIGHER, TRAINING, HELD_OUT, EXTREMES, COUNTED, KINDS, NEUTRAL];
 const LONGEST_NAME = 1000;
 const LONGEST_PHRASE = 6;
 const ORDINARY = /^[A-Za-z0-9_][A-Za-z0-9_ ./:@|()[\]%-]*$/;
@@ -77,13 +85,24 @@ export function direction(name: string): 'min' | 'max' | undefined {
     at += phrase.length;
   }
   const has = (some: Set<string>): boolean => phrases.some(phrase => some.has(phrase));
-  // A gap or a ratio; or when it was the best.
-  if ((has(TRAINING) && has(HELD_OUT)) || (has(EXTREMES) && has(COUNTED))) {
+  const found = [...new Set(phrases)];
+  const isApart = APART.some(some => found.filter(phrase => some.has(phrase)).length > 1);
+  if ((has(TRAINING) && has(HELD_OUT)) || isApart) {
+    return undefined; // a gap or a ratio
+  }
+  if (has(COUNTED) && (has(EXTREMES) || phrases.includes('em'))) {
+    return undefined; // when it was the best; expectation maximization
+  }
+  const counter = phrases.filter(phrase => !/^[0-9]/.test(phrase)).at(-1) ?? '';
+  if (
+    COUNTERS.has(counter) ||
+    phrases.some((phrase, i) => phrase === 'idx' && phrases[i - 1] !== 'dataloader')
+  ) {
     return undefined;
   }
   if (said.length === 0) {
     const isTop = phrases.some((phrase, i) => phrases[i - 1] === 'top' && /^[0-9]/.test(phrase));
-    return isTop || phrases.includes('score') ? 'max' : undefined;
+    return isTop || (phrases.includes('score') && !has(KINDS)) ? 'max' : undefined;
   }
   const isPair = said.length === 2 && said[0] !== said[1] && said.some(one => GENERIC.has(one));
   if (said.length > 1 && !isPair) {

@@ -10,7 +10,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from ...repository import NotebookRepository, Prunable, PrunePlan
-from ...repository.retention import Best, Every, Newest, Rule, Tagged
+from ...repository.retention import Best, Every, Newest, Rule, Tagged, has_state
 from ...states.folders import size_text
 from ..checkpoints import is_minimized, metrics_text
 from ..output import Column, local_time, note, progress, short_ids, table, write, write_json
@@ -49,7 +49,7 @@ def command(
     """Remove the state files of checkpoints that no --keep option keeps. Shows what would go, unless told --yes.
 
     WHICH are records: ids, beginnings of ids, or paths of notebook files; each is looked at by itself. Checkpoints keep
-    their records and metrics. Never removed are state files of pinned checkpoints, of a record's newest, and of the newest of
+    their records and metrics. A record where no checkpoint has a METRIC is left alone. Never removed are state files of pinned checkpoints, of a record's newest, and of the newest of
     a run that is not completed; nor any that does not lie in states_root.
     """
     if bool(which) == everything:
@@ -67,13 +67,16 @@ def command(
             ids = [summary.id for summary in repository.list_by_user(session.config.user_id)]
         else:
             ids = list(dict.fromkeys(find_id(repository, one) for one in which))
-        rules += [_best(repository, ids, *asked) for asked in ranked]
-        plans = _plans(repository, ids, rules)
+        best = [_best(repository, ids, *asked) for asked in ranked]
+        spared = _without(repository, ids, best)
+        rules += best
+        plans = _plans(repository, [id for id in ids if id not in spared], rules)
         going = [one for plan in plans for one in plan.goes]
         if yes:
             going = _prune(repository, plans, rules)
     if as_json:
-        write_json({"pruned": yes, "bytes": sum(one.size for one in going), "checkpoints": _json(going)})
+        size = sum(one.size for one in going)
+        write_json({"pruned": yes, "bytes": size, "checkpoints": _json(going), "left_alone": spared})
         return
     if going:
         write(_table(going))
@@ -96,9 +99,23 @@ def _ranked(text: str) -> tuple[str, str | None, int]:
 
 def _best(
     repository: NotebookRepository, ids: Sequence[str], metric: str, mode: str | None, count: int
-) -> Rule:
+) -> Best:
     options = f"`:min` or `:max`, as in {metric}:max"
     return Best(metric, is_minimized(repository, ids, metric, mode, options), count)
+
+
+def _without(repository: NotebookRepository, ids: Sequence[str], best: Sequence[Best]) -> list[str]:
+    """Return, and note, the records that have state files, and none that is the best by one of the rules."""
+    spared = []
+    for id in ids if best else ():
+        saved = [one for one in repository.list_checkpoints(id) if has_state(one)]
+        missing = [rule.metric for rule in best if not rule.kept(saved)]
+        if saved and missing:
+            spared.append(id)
+            found = repository.find_summary(id)
+            named = id if found is None else f"{id} ({found.name})"
+            note(f"Left alone: {named}, where no checkpoint with state files has a number {missing[0]!r}.")
+    return spared
 
 
 def _plans(repository: NotebookRepository, ids: Sequence[str], rules: Sequence[Rule]) -> list[PrunePlan]:
