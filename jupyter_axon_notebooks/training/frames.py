@@ -105,7 +105,8 @@ def forget_lost_marks() -> None:
 def mark_of(frame: FrameType) -> Mark | None:
     """Return the mark of a frame; None where the frame is traced by somebody else."""
     found = frame.f_trace
-    if found is None and sys.gettrace() is None:
+    # A debugger that is continued from leaves its function in the frame where it stopped.
+    if sys.gettrace() is None and (found is None or _lost_mark(frame) is not None):
         found = frame.f_trace = Mark(frame)
     return found if isinstance(found, Mark) else None
 

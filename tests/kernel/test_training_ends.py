@@ -290,8 +290,9 @@ def test_a_breakpoint_does_not_end_what_the_event_loop_calls(
     trainings.kernel.do(DEBUGGED)
     trainings.kernel.do(
         "def work():\n"
-        "    train(); debug(); begun.append(axon.checkpoint(model, epoch=2).run_id)\n"
-        f"    debugged({error}, after=1)\n"
+        "    train(); pdb.Pdb(stdin=io.StringIO('c\\n'), stdout=io.StringIO(), nosigint=True, readrc=False).set_trace()\n"
+        "    begun.append(axon.checkpoint(model, epoch=2).run_id)\n"
+        f"    train({error}, first=3, last=4)\n"
         "begun = []\n"
         "asyncio.get_running_loop().call_soon(work)"
     )
