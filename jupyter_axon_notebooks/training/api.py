@@ -101,8 +101,8 @@ def resume(
     *,
     extra: Any = None,
     force: bool = False,
-    run: str | int | None = None,
-    key: str | int | None = None,
+    run: str | float | None = None,
+    key: str | float | None = None,
     checkpoint: str | Checkpoint | None = None,
     in_place: bool = True,
     trusted: bool = False,
@@ -130,9 +130,9 @@ def resume(
         What to restore into, as given to :func:`checkpoint`.
     force : bool
         Resume the newest run even if it completed, or seems to be alive elsewhere.
-    run : str or int, optional
+    run : str or number, optional
         Resume this run, by its key, its id or the beginning of it, whatever became of it.
-    key : str or int, optional
+    key : str or number, optional
         A name of this training that is the same in every execution: only runs with this key are resumed, and the run that
         begins has it.
     checkpoint : str or Checkpoint, optional
@@ -183,7 +183,7 @@ def resume(
 
 
 def best(
-    metric: str, mode: Literal["min", "max"] | None = None, *, run: str | int | None = None
+    metric: str, mode: Literal["min", "max"] | None = None, *, run: str | float | None = None
 ) -> Checkpoint:
     """The checkpoint of this notebook with the best value of a metric; of equal ones the earliest.
 
@@ -196,7 +196,7 @@ def best(
     mode : {"min", "max"}, optional
         Whether less or more is better. Left out, it is taken from names that say it for certain (``val_loss``,
         ``accuracy``, …), and printed once.
-    run : str or int, optional
+    run : str or number, optional
         Of one run only, by its key, its id or the beginning of it, with what it was resumed from.
 
     Raises
@@ -214,14 +214,14 @@ def latest() -> Checkpoint | None:
     return _current().latest()
 
 
-def checkpoints(limit: int | None = None, *, run: str | int | None = None) -> CheckpointList:
+def checkpoints(limit: int | None = None, *, run: str | float | None = None) -> CheckpointList:
     """The checkpoints of this notebook, newest first; it shows as a table.
 
     Parameters
     ----------
     limit : int, optional
         At most so many.
-    run : str or int, optional
+    run : str or number, optional
         Those of one run, by its key, its id or the beginning of it, with what it was resumed from.
     """
     return _current().checkpoints(limit, run)

@@ -22,6 +22,7 @@ from ..metrics import (
     rankable,
     rankable_metrics,
     resolve,
+    spellable,
     suggestion,
 )
 from ..printable import printable
@@ -42,7 +43,7 @@ from .checkpoint import Checkpoint, CheckpointList
 from .display import described, measuring, say
 from .environment import environment
 from .executed import current_execution, executed_cells, mentions_checkpoint, on_cell_end
-from .given import key_of, metrics_of, tags_of, whole_number
+from .given import key_of, metrics_of, run_name, tags_of, whole_number
 from .home import Home, Tracking, Untracked, warn
 from .notebook import is_recorded, known_record, record_of, say_unbound
 from .recovery import Unrecorded, find_unrecorded, recover
@@ -502,8 +503,8 @@ class Session:
         *,
         extra: Any,
         force: bool,
-        run: str | int | None,
-        key: str | int | None,
+        run: str | float | None,
+        key: str | float | None,
         checkpoint: str | Checkpoint | None,
         in_place: bool,
         trusted: bool,
@@ -511,7 +512,7 @@ class Session:
         """Go on where an unfinished run stopped."""
         if run is not None and checkpoint is not None:
             raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
-        key, run, site = key_of(key), key_of(run), call_site()
+        key, run, site = key_of(key), run_name(run), call_site()
         with self._lock:
             training, parent = self._announce(site, key, model, run, checkpoint)
         notebook_id: str | None = None
@@ -692,9 +693,9 @@ class Session:
 
     # Asking
 
-    def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | int | None) -> Checkpoint:
+    def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
-        run = key_of(run)
+        run = run_name(run)
         if mode not in (None, "min", "max"):
             raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
         known = mode or direction(metric)
@@ -729,9 +730,9 @@ class Session:
         found = self.checkpoints(1, None)
         return found[0] if found else None
 
-    def checkpoints(self, limit: int | None, run: str | int | None) -> CheckpointList:
+    def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
         """The checkpoints, newest first."""
-        run = key_of(run)
+        run = run_name(run)
         with self._lock:
             home, id = self._here()
             stored = []
@@ -872,6 +873,8 @@ def _is_same_point(training: Training, model: Any, parts: dict[Part, Any], new: 
     assert training.run is not None
     assert training.run.last is not None
     last = training.run.last
+    if spellable(merge_metrics(last.metrics, new.metrics))[1]:  # together they are too much for one
+        return False
     there, here = named_values(last.metrics), named_values(new.metrics)
     differs = any(name in there and there[name] != value for name, value in here.items())
     if "model" not in (last.record.digests or {}):
