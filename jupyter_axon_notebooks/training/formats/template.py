@@ -131,6 +131,9 @@ class Plan:
             if not stateful.is_kind(template, stored.kind):
                 self.refuse(f"{where} is a {stateful.kind_of(template)}, in the checkpoint a {stored.kind}")
                 return self.own(stored)
+        elif stateful.is_object(template) and not isinstance(stored, dict):
+            self.refuse(f"{where}: the checkpoint has no state of such an object")
+            return self.own(stored)
         for problem in stateful.misfits(template, state):
             self.refuse(f"{where}: {problem}")
         inner: list[Step] = []
