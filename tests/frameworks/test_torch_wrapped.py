@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -705,6 +706,77 @@ def test_what_is_restored_without_gradients_is_trained_on(
     with mode():
         returned = axon.latest().restore()[0]
     returned["0.0.weight"].requires_grad_(True).sum().backward()
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, contextlib.nullcontext])
+def test_a_model_that_was_made_in_inference_mode_is_restored(
+    mode: Any, axon: Any, resumed_from: Callable[..., Any]
+) -> None:
+    model = nn.Sequential(network(1), Grows())
+    optimizer = optim.Adam(model.parameters())
+    train(model, optimizer)
+    axon.checkpoint(model, optimizer, epoch=0)
+    with torch.inference_mode():
+        other, trees = nn.Sequential(network(2), Grows()), {"w": torch.zeros(2), "n": 1}
+    mixed = nn.Sequential(nn.Sequential(network(3)[0], nn.Tanh(), other[0][2]), Grows())
+    for target in (other, mixed):
+        with mode():
+            assert resumed_from(target).model is target
+        assert same(target, model)
+    assert not mixed[0][0].weight.is_inference()
+    train(mixed[0][0], optim.SGD(mixed[0][0].parameters(), lr=0.1))
+    axon.checkpoint({"w": torch.ones(2), "n": 2}, epoch=1)
+    with mode():
+        resumed_from(trees)
+    assert trees["w"].tolist() == [1, 1]
+
+
+# What cannot be written to
+
+
+class Expanded(nn.Module):
+    """A buffer whose numbers share memory, between layers."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.register_buffer("scale", torch.full((1, 1), value).expand(2, 3))
+        self.bias = nn.Parameter(torch.full((1,), value).expand(3))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel, lambda model: nn.Sequential(model)])
+def test_a_buffer_that_is_expanded_is_restored(wrap: Any, tmp_path: Path) -> None:
+    model, other = wrap(Expanded(3.0)), wrap(Expanded())
+    optimizer = optim.SGD(other.parameters(), lr=1.0)
+    path = written(encode_model(model), tmp_path)
+    restore_model(path, other)
+    assert same(other, model)
+    assert all(parameter.is_contiguous() for parameter in optimizer.param_groups[0]["params"])
+    changed = wrap(Expanded())
+    changed.load_state_dict({**model.state_dict()}, assign=True)
+    for name, buffer in changed.named_buffers():
+        assert name.endswith("scale")
+        buffer.data = torch.arange(6.0).view(2, 3)
+    restore_model(written(encode_model(changed), tmp_path), other)
+    assert same(other, changed)
+
+
+def test_a_model_on_the_meta_device_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    path = written(encode_model(network(1)), tmp_path)
+    training = written(encode_training(optim.Adam(network(1).parameters()), None), tmp_path, "training")
+    other, before = network(2), network(2)
+    other[2].to("meta")
+    with pytest.raises(InvalidData, match=r"2.weight is on the meta device.*to_empty"):
+        restore_model(path, other)
+    assert torch.equal(other[0].weight, before[0].weight)
+    with pytest.raises(InvalidData, match="meta device"):
+        restore_training(training, optim.Adam(other.parameters()), None, rng=False)
+    other = other.to_empty(device="cpu")
+    restore_model(path, other)
+    assert same(other, network(1))
+    path = written(encode_model({"w": torch.ones(2)}), tmp_path)
+    with pytest.raises(InvalidData, match="meta device"):
+        restore_model(path, {"w": torch.ones(2, device="meta")})
 
 
 class Grows(nn.Module):

@@ -8,6 +8,7 @@ framework is imported unless one of its arrays is met.
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from . import sharding
@@ -225,6 +226,9 @@ def owned(view: Any) -> Any:
 def is_writable(array: Any) -> bool:
     """Whether each number of an array or tensor can be given another value by itself."""
     if is_tensor(array):
+        torch: Any = sys.modules["torch"]
+        if array.layout is not torch.strided:
+            return True
         return all(stride or size < 2 for stride, size in zip(array.stride(), array.shape, strict=True))
     numpy = sys.modules["numpy"]
     return isinstance(array, numpy.ndarray) and bool(array.flags.writeable)
@@ -237,13 +241,24 @@ def same_bits(one: Any, other: Any) -> bool:
     )
 
 
+def changing(*tensors: Any) -> AbstractContextManager[Any]:
+    """Enter PyTorch's inference mode if some of ``tensors`` were made in it: only there they can be changed."""
+    torch: Any = sys.modules["torch"]
+    is_lazy = torch.nn.parameter.is_lazy
+    if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
+        mode: AbstractContextManager[Any] = torch.inference_mode()
+        return mode
+    return nullcontext()
+
+
 def overwrite(array: Any, by: Any) -> None:
     """Give a writable array or tensor the numbers of another of its type and shape."""
     if is_tensor(array):
         import torch
 
-        with torch.no_grad():
-            array.copy_(sharding.spread_like(array, by))
+        by = sharding.spread_like(array, by)
+        with changing(array), torch.no_grad():
+            array.copy_(by)
     else:
         array[...] = by
 

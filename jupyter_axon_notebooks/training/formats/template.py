@@ -189,6 +189,8 @@ class Plan:
             self.refuse(f"{where} is {here}, in the checkpoint {kind}")
         elif (there := arrays.kind_text(stored)) != here:
             self.refuse(f"{where} is {here}, in the checkpoint {there}")
+        elif getattr(template, "is_meta", False):
+            self.refuse(f"{where} is on the meta device, which has no numbers; make it on another device")
         if not arrays.is_writable(template):
             own = self.own(stored)
             return lambda: arrays.as_kind_of(template, own())
