@@ -75,6 +75,46 @@ def is_array(value: Any) -> bool:
     return all(hasattr(value, name) for name in ("__array__", "dtype", "shape"))
 
 
+def is_key(value: Any) -> bool:
+    """Whether ``value`` is an array of JAX's keys, as ``jax.random.key`` makes it."""
+    jax = sys.modules.get("jax")
+    return (
+        jax is not None
+        and isinstance(value, jax.Array)
+        and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    )
+
+
+def key_parts(keys: Any) -> tuple[str, Any]:
+    """Return the name of the generator that ``keys`` are for, and their numbers as an array of NumPy.
+
+    Raises
+    ------
+    TypeError
+        If JAX knows the generator by no name.
+    """
+    import jax
+    import numpy as np
+
+    generator = jax.random.key_impl(keys)
+    if not isinstance(generator, str):
+        raise TypeError(f"a key of {generator} cannot be kept; keep jax.random.key_data(…) of it")
+    return generator, np.asarray(jax.random.key_data(keys))
+
+
+def make_keys(generator: str, numbers: Any) -> Any:
+    """Return the array of keys that :func:`key_parts` took apart.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are none such.
+    """
+    import jax
+
+    return jax.random.wrap_key_data(numbers.copy(), impl=generator)
+
+
 def is_scalar(value: Any) -> bool:
     """Whether ``value`` is a single NumPy number, date or text."""
     numpy = sys.modules.get("numpy")
@@ -213,6 +253,8 @@ def _shape_of(entry: Entry, note: str | None, name: str, itemsize: int) -> tuple
 
 def owned(view: Any) -> Any:
     """An array or tensor as ``view``, in memory of its own."""
+    if is_key(view):
+        return view
     if not is_tensor(view):
         return view.copy()
     import torch
@@ -273,6 +315,8 @@ def as_kind_of(template: Any, array: Any) -> Any:
 
 def kind_text(array: Any) -> str:
     """Type and shape, for a person."""
+    if is_key(array):
+        return f"{array.dtype} {tuple(array.shape)}"
     dtype = torch_name(array.dtype) if is_tensor(array) else numpy_name(array.dtype)
     return f"{dtype} {tuple(array.shape)}"
 
