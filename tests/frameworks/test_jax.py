@@ -181,7 +181,9 @@ def test_arrays_in_a_dict_stay_those_of_jax_where_they_were(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
-def test_keys_are_kept_as_keys(generator: str, shape: Any, axon: Any, resumed_from: Callable[..., Any]) -> None:
+def test_keys_are_kept_as_keys(
+    generator: str, shape: Any, axon: Any, resumed_from: Callable[..., Any]
+) -> None:
     def keys(seed: int) -> Any:
         key = jax.random.key(seed, impl=generator)
         return jax.random.split(key, shape) if shape else key
@@ -198,7 +200,12 @@ def test_a_key_is_restored_without_a_template_and_into_none_of_another_kind(tmp_
     path = written(encode_model({"key": jax.random.key(5)}), tmp_path)
     back = restore_model(path, None)
     assert jax.random.uniform(back["key"]) == jax.random.uniform(jax.random.key(5))
-    for other in (jax.random.key(5, impl="rbg"), jax.random.PRNGKey(5), jnp.zeros(()), np.zeros(2, np.uint32)):
+    for other in (
+        jax.random.key(5, impl="rbg"),
+        jax.random.PRNGKey(5),
+        jnp.zeros(()),
+        np.zeros(2, np.uint32),
+    ):
         with pytest.raises(InvalidData, match=r"in the checkpoint key<fry> \(\)"):
             restore_model(path, {"key": other})
     path = written(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
@@ -213,3 +220,37 @@ def test_an_optimizer_with_a_key_is_resumed(axon: Any, resumed_from: Callable[..
     axon.checkpoint(params, opt_state, epoch=0)
     resumed = resumed_from(params, noisy.init(params), in_place=False)
     assert jax.tree.structure(resumed.optimizer) == jax.tree.structure(opt_state)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (
+            {"model": lambda: {"params": (jnp.ones(1),), "opt": OPTIMIZER.init(parameters())}},
+            ["model['params']", "model['opt']"],
+        ),
+        ({"model": lambda: {"params": parameters(), "opt": OPTIMIZER.init(parameters())}}, ["model['opt']"]),
+        ({"optimizer": lambda: [OPTIMIZER.init(parameters())]}, ["optimizer[0]"]),
+        ({"extra": lambda: {"key": jax.random.key(0), "epoch": 1}}, ["extra['key']"]),
+        ({"model": parameters}, []),
+        (
+            {
+                "model": lambda: {"w": np.zeros(2), "opt": (np.zeros(2), 1)},
+                "extra": lambda: {"pair": (1, 2), "n": [3]},
+            },
+            [],
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_is_replaced_in_a_dict_is_named(
+    given: Any, named: list[str], in_place: bool, axon: Any, resumed_from: Callable[..., Any], capsys: Any
+) -> None:
+    def made() -> dict[str, Any]:
+        return {"model": None, **{name: make() for name, make in given.items()}}
+
+    axon.checkpoint(**made(), epoch=0)
+    capsys.readouterr()
+    resumed_from(**made(), in_place=in_place)
+    told = f"Take the restored values from {', '.join(f'resumed.{place}' for place in named)}."
+    assert (told in capsys.readouterr().out) == (in_place and bool(named))

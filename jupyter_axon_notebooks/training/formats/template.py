@@ -55,6 +55,31 @@ def list_immutable(template: Any, where: str) -> list[str]:
     return [found for place, item in items for found in list_immutable(item, place)]
 
 
+def list_replaced(template: Any, *, arrays_too: bool) -> list[str]:
+    """List the entries of a dict or list that are replaced because they are tuples of arrays that do not change.
+
+    With ``arrays_too``, also those that are such an array.
+    """
+    if isinstance(template, MutableMapping):
+        items = [(f"[{key!r}]", item) for key, item in template.items()]
+    elif isinstance(template, list):
+        items = [(f"[{at}]", item) for at, item in enumerate(template)]
+    else:
+        return []
+    return [
+        place
+        for place, item in items
+        if (arrays_too or isinstance(item, tuple)) and not stateful.is_stateful(item) and _is_fixed(item)
+    ]
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether ``value`` is an array that does not change, or a tuple with one in it."""
+    if isinstance(value, tuple):
+        return any(map(_is_fixed, value))
+    return (arrays.is_tensor(value) or arrays.is_array(value)) and not arrays.is_writable(value)
+
+
 class Plan:
     """What is to be done, and what speaks against it."""
 
