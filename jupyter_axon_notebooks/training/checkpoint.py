@@ -12,7 +12,7 @@ from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
 from ..states import StateFiles
-from .display import checkpoint_html, checkpoint_text, checkpoints_html, checkpoints_text, measuring
+from .display import checkpoint_html, checkpoint_text, checkpoints_html, checkpoints_text, measuring, say
 from .home import warn
 
 if TYPE_CHECKING:
@@ -215,13 +215,15 @@ class Checkpoint:
         TypeError
             With ``in_place``, if something that is given cannot be set in place; nothing has changed then.
         """
-        from .formats import explain_immutable
+        from .formats import explain_immutable, explain_replaced
 
         if in_place and (reason := explain_immutable(model, optimizer, extra)):
             raise TypeError(reason)
         rng = bool(self._record.optimizer_state_path)
         if model is not None or optimizer is not None or extra is not None or rng:
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
+        if in_place and (told := explain_replaced(model, optimizer, extra)):
+            say(told)
 
     def _why_no_state(self) -> str:
         if self._record.pruned_at is not None:

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn, optim
 from written import written
 
+from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
 from jupyter_axon_notebooks.training.home import AxonWarning
 
@@ -176,3 +177,80 @@ def test_arrays_in_a_dict_stay_those_of_jax_where_they_were(tmp_path: Path) -> N
     assert model["w"].at[0].set(5).tolist() == [5, 1, 2]
     Path(path).write_bytes(b"")
     assert model["w"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_keys_are_kept_as_keys(
+    generator: str, shape: Any, axon: Any, resumed_from: Callable[..., Any]
+) -> None:
+    def keys(seed: int) -> Any:
+        key = jax.random.key(seed, impl=generator)
+        return jax.random.split(key, shape) if shape else key
+
+    axon.checkpoint({"w": jnp.ones(1)}, extra={"key": keys(5), "state": (keys(6), 1)}, epoch=0)
+    extra = {"key": keys(0), "state": (keys(0), 0)}
+    resumed_from({"w": jnp.zeros(1)}, extra=extra)
+    assert extra["key"].dtype == keys(0).dtype
+    assert np.array_equal(jax.random.key_data(extra["key"]), jax.random.key_data(keys(5)))
+    assert np.array_equal(jax.random.key_data(extra["state"][0]), jax.random.key_data(keys(6)))
+
+
+def test_a_key_is_restored_without_a_template_and_into_none_of_another_kind(tmp_path: Path) -> None:
+    path = written(encode_model({"key": jax.random.key(5)}), tmp_path)
+    back = restore_model(path, None)
+    assert jax.random.uniform(back["key"]) == jax.random.uniform(jax.random.key(5))
+    for other in (
+        jax.random.key(5, impl="rbg"),
+        jax.random.PRNGKey(5),
+        jnp.zeros(()),
+        np.zeros(2, np.uint32),
+    ):
+        with pytest.raises(InvalidData, match=r"in the checkpoint key<fry> \(\)"):
+            restore_model(path, {"key": other})
+    path = written(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
+    with pytest.raises(InvalidData, match=r"is key<fry> \(\), in the checkpoint uint32 \(2,\)"):
+        restore_model(path, {"key": jax.random.key(0)})
+
+
+def test_an_optimizer_with_a_key_is_resumed(axon: Any, resumed_from: Callable[..., Any]) -> None:
+    params = parameters()
+    noisy = optax.add_noise(0.1, 0.5, key=jax.random.key(3))
+    opt_state = noisy.init(params)
+    axon.checkpoint(params, opt_state, epoch=0)
+    resumed = resumed_from(params, noisy.init(params), in_place=False)
+    assert jax.tree.structure(resumed.optimizer) == jax.tree.structure(opt_state)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (
+            {"model": lambda: {"params": (jnp.ones(1),), "opt": OPTIMIZER.init(parameters())}},
+            ["model['params']", "model['opt']"],
+        ),
+        ({"model": lambda: {"params": parameters(), "opt": OPTIMIZER.init(parameters())}}, ["model['opt']"]),
+        ({"optimizer": lambda: [OPTIMIZER.init(parameters())]}, ["optimizer[0]"]),
+        ({"extra": lambda: {"key": jax.random.key(0), "epoch": 1}}, ["extra['key']"]),
+        ({"model": parameters}, []),
+        (
+            {
+                "model": lambda: {"w": np.zeros(2), "opt": (np.zeros(2), 1)},
+                "extra": lambda: {"pair": (1, 2), "n": [3]},
+            },
+            [],
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_is_replaced_in_a_dict_is_named(
+    given: Any, named: list[str], in_place: bool, axon: Any, resumed_from: Callable[..., Any], capsys: Any
+) -> None:
+    def made() -> dict[str, Any]:
+        return {"model": None, **{name: make() for name, make in given.items()}}
+
+    axon.checkpoint(**made(), epoch=0)
+    capsys.readouterr()
+    resumed_from(**made(), in_place=in_place)
+    told = f"Take the restored values from {', '.join(f'resumed.{place}' for place in named)}."
+    assert (told in capsys.readouterr().out) == (in_place and bool(named))

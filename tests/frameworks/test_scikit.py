@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import datetime
+import enum
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
@@ -325,6 +330,105 @@ def test_an_estimator_of_another_class_is_refused_and_unchanged(tmp_path: Path) 
 def test_what_skops_cannot_keep_is_refused() -> None:
     with pytest.raises(TypeError, match=r"skops cannot keep this .*FunctionTransformer"):
         encode_model(FunctionTransformer(lambda x: x))
+
+
+class Speed(enum.Enum):
+    FAST = "fast"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Access(enum.Flag):
+    READ = 1
+
+
+class Needs:
+    """What cannot be made without arguments."""
+
+    def __new__(cls, size: int) -> Needs:
+        made = super().__new__(cls)
+        made.size = size
+        return made
+
+
+class Labels(dict[str, int]):
+    """A dict with an attribute."""
+
+
+def labelled() -> Labels:
+    labels = Labels(a=1)
+    labels.source = "a file"
+    return labels
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        collections.deque([1.0, 2.0], maxlen=5),
+        collections.deque([1]),
+        collections.deque(maxlen=5),
+        collections.defaultdict(list, {1: [2]}),
+        Speed.FAST,
+        Level.LOW,
+        Access.READ,
+        re.compile("a"),
+        Needs(3),
+        labelled(),
+        1j,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"inner": [value]}])
+def test_what_would_not_come_back_is_refused_when_it_is_saved(value: Any, wrap: Any) -> None:
+    model = Mine()
+    model.kept_ = wrap(value)
+    with pytest.raises(TypeError, match=r"skops cannot keep this .*Mine: .*kept_"):
+        encode_model(model)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        collections.Counter("aab"),
+        collections.OrderedDict(a=1),
+        collections.defaultdict(int, {"a": 2}),
+        scipy.sparse.csr_matrix(np.eye(3)),
+        float("nan"),
+        {1: np.float64("nan"), 2: np.int64(3)},
+        np.array([{"a": 1}, None], dtype=object),
+        np.ma.array([1, 2], mask=[True, False]),
+        np.random.default_rng(1),
+        datetime.timedelta(1),
+        ((1, "a"), frozenset({2}), None, b"1", 1 << 80),
+        doubled,
+        Mine,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_comes_back_is_kept(value: Any, tmp_path: Path) -> None:
+    model = Mine()
+    model.kept_ = [value]
+    back = restore_model(written(encode_model(model), tmp_path), Mine())
+    assert type(back.kept_[0]) is type(value)
+
+
+class Rebuilds(Mine):
+    """An estimator that leaves out what it makes anew."""
+
+    def __getstate__(self) -> Any:
+        return {name: value for name, value in vars(self).items() if name != "queue_"}
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state, queue_=collections.deque())
+
+
+def test_an_estimator_that_says_what_is_kept_of_it_has_its_way(tmp_path: Path) -> None:
+    model = Rebuilds()
+    model.queue_ = collections.deque([1])
+    back = restore_model(written(encode_model(model), tmp_path), Rebuilds())
+    assert back.queue_ == collections.deque()
 
 
 def test_an_estimator_needs_no_optimizer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,9 @@ class Delegating:
     def step(self) -> None:
         self.inner.step()
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none)
+
     def state_dict(self) -> Any:
         return self.inner.state_dict()
 
@@ -167,6 +171,207 @@ def test_a_wrapper_with_a_state_of_its_own_is_stored_as_itself(tmp_path: Path) -
     assert torch.equal(other.slow[0], wrapper.slow[0])
     with pytest.raises(InvalidData, match=r"SGD, in the checkpoint a .*Lookahead"):
         restore_training(path, optim.SGD(model.parameters()), None, rng=False)
+
+
+class SharpnessAware(optim.Optimizer):
+    """An optimizer around another one, with a state of its own, that shares its groups with it (SAM)."""
+
+    def __init__(self, parameters: Any, base: Any, **options: Any) -> None:
+        super().__init__(parameters, options)
+        self.base = base(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["old"] = parameter.clone()
+        self.base.step()
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state)
+        self.base.param_groups = self.param_groups
+
+
+class Clipping(Delegating):
+    """A wrapper that hands its state on, and keeps the groups of the optimizer as an attribute."""
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        self.inner, self.groups = optimizer, optimizer.param_groups
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state)
+        self.groups = self.inner.param_groups
+
+
+class Accumulating(optim.Optimizer):
+    """An optimizer of PyTorch's class that only hands on."""
+
+    def __init__(self, inner: optim.Optimizer) -> None:
+        self.inner, self.defaults, self.groups = inner, inner.defaults, inner.param_groups
+
+    @property
+    def param_groups(self) -> Any:
+        return self.inner.param_groups
+
+    @property
+    def state(self) -> Any:
+        return self.inner.state
+
+    def step(self) -> None:
+        self.inner.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none)
+
+    def state_dict(self) -> Any:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.inner.load_state_dict(state)
+        self.groups = self.inner.param_groups
+
+
+class Lending:
+    """A wrapper that has nothing of its own but a count."""
+
+    def __init__(self, inner: optim.Optimizer) -> None:
+        self.inner, self.steps = inner, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    @property
+    def groups(self) -> Any:
+        return self.inner.param_groups
+
+    def step(self) -> None:
+        self.steps += 1
+        self.inner.step()
+
+
+def momentum(parameters: Any) -> Any:
+    return optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+@pytest.mark.parametrize("stepped", [0, 2])
+@pytest.mark.parametrize("wrap", [Clipping, Accumulating, Lending])
+def test_a_wrapper_is_set_by_its_own_load_state_dict(wrap: Any, stepped: int, tmp_path: Path) -> None:
+    model = network()
+    optimizer = wrap(momentum(model.parameters()))
+    train(model, optimizer, stepped)
+    path = written(encode_training(optimizer, None), tmp_path)
+    for wrapped in (lambda inner: inner, lambda inner: Clipping(inner), wrap):
+        other = copy.deepcopy(model)
+        fresh = wrapped(momentum(other.parameters()))
+        restore_training(path, fresh, None, rng=False)
+        assert getattr(fresh, "groups", fresh.param_groups) is fresh.param_groups
+        copied = copy.deepcopy(model)
+        native = wrap(momentum(copied.parameters()))
+        native.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        assert train(other, fresh) == train(copied, native)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("after", [0, 2])
+def test_an_optimizer_around_another_keeps_its_groups_and_its_state(
+    before: int, after: int, tmp_path: Path
+) -> None:
+    model, other = network(1), network(2)
+    options = {"lr": 0.1, "momentum": 0.9}
+    optimizer = SharpnessAware(model.parameters(), optim.SGD, **options)
+    scheduler = lr_scheduler.StepLR(optimizer, 1, 0.1)
+    train(model, optimizer, before, scheduler)
+    path = written(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
+    fresh = SharpnessAware(other.parameters(), optim.SGD, **options)
+    fresh_scheduler = lr_scheduler.StepLR(fresh, 1, 0.1)
+    train(other, fresh, after)
+    restore_training(path, fresh, {"scheduler": fresh_scheduler}, rng=False)
+    assert fresh.base.param_groups is fresh.param_groups
+    assert len(fresh.state) == len(optimizer.state)
+    train(model, optimizer, 1, scheduler)
+    train(other, fresh, 1, fresh_scheduler)
+    assert fresh.base.param_groups[0]["lr"] == optimizer.base.param_groups[0]["lr"]
+
+
+class Counting:
+    """A wrapper of a scheduler that counts on from the state that it hands on."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.calls = inner, 0
+
+    def step(self) -> None:
+        self.inner.step()
+        self.calls += 1
+
+    def state_dict(self) -> Any:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.inner.load_state_dict(state)
+        self.calls = state["last_epoch"]
+
+
+def test_a_wrapper_of_a_scheduler_is_set_by_its_own_load_state_dict(tmp_path: Path) -> None:
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    scheduler = Counting(lr_scheduler.StepLR(optimizer, 2))
+    train(model, optimizer, 3, scheduler)
+    path = written(encode_training(None, {"scheduler": scheduler}), tmp_path)
+    other = Counting(lr_scheduler.StepLR(optimizer, 2))
+    restore_training(path, None, {"scheduler": other}, rng=False)
+    assert (other.calls, other.inner.last_epoch) == (3, 3)
+
+
+class Gives:
+    """An object with a state of any kind."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def state_dict(self) -> Any:
+        return self.state
+
+    def load_state_dict(self, state: Any) -> None:
+        self.state = state
+
+
+class Several(Gives):
+    """Optimizers whose states are a list."""
+
+    def state_dict(self) -> Any:
+        return [optimizer.state_dict() for optimizer in self.state]
+
+    def load_state_dict(self, states: Any) -> None:
+        for optimizer, state in zip(self.state, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [[1, 2.0], (3, "x"), 7, "text", None, torch.arange(3), {"n": 1}, True])
+def test_an_object_decides_of_what_kind_its_state_is(state: Any, tmp_path: Path) -> None:
+    path = written(encode_training(None, {"object": Gives(state)}), tmp_path)
+    other = Gives(0)
+    restore_training(path, None, {"object": other}, rng=False)
+    assert type(other.state) is type(state)
+    assert torch.equal(other.state, state) if isinstance(state, torch.Tensor) else other.state == state
+
+
+def test_optimizers_whose_states_are_a_list_are_restored(tmp_path: Path) -> None:
+    model = network()
+    optimizer = optim.Adam(model.parameters())
+    train(model, optimizer)
+    path = written(encode_training(Several([optimizer]), None), tmp_path)
+    fresh = optim.Adam(model.parameters())
+    restore_training(path, Several([fresh]), None, rng=False)
+    assert fresh.state_dict()["state"][0]["step"] == 3
+    with pytest.raises(InvalidData, match="Several does not take the state in the checkpoint: zip"):
+        restore_training(path, Several([fresh, fresh]), None, rng=False)
+
+
+def test_what_is_no_state_is_not_given_to_an_object(tmp_path: Path) -> None:
+    path = written(encode_training(None, {"object": 3}), tmp_path)
+    with pytest.raises(InvalidData, match="no state of such an object"):
+        restore_training(path, None, {"object": Gives(0)}, rng=False)
 
 
 # States of optimizers
@@ -501,6 +706,77 @@ def test_what_is_restored_without_gradients_is_trained_on(
     with mode():
         returned = axon.latest().restore()[0]
     returned["0.0.weight"].requires_grad_(True).sum().backward()
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, contextlib.nullcontext])
+def test_a_model_that_was_made_in_inference_mode_is_restored(
+    mode: Any, axon: Any, resumed_from: Callable[..., Any]
+) -> None:
+    model = nn.Sequential(network(1), Grows())
+    optimizer = optim.Adam(model.parameters())
+    train(model, optimizer)
+    axon.checkpoint(model, optimizer, epoch=0)
+    with torch.inference_mode():
+        other, trees = nn.Sequential(network(2), Grows()), {"w": torch.zeros(2), "n": 1}
+    mixed = nn.Sequential(nn.Sequential(network(3)[0], nn.Tanh(), other[0][2]), Grows())
+    for target in (other, mixed):
+        with mode():
+            assert resumed_from(target).model is target
+        assert same(target, model)
+    assert not mixed[0][0].weight.is_inference()
+    train(mixed[0][0], optim.SGD(mixed[0][0].parameters(), lr=0.1))
+    axon.checkpoint({"w": torch.ones(2), "n": 2}, epoch=1)
+    with mode():
+        resumed_from(trees)
+    assert trees["w"].tolist() == [1, 1]
+
+
+# What cannot be written to
+
+
+class Expanded(nn.Module):
+    """A buffer whose numbers share memory, between layers."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.register_buffer("scale", torch.full((1, 1), value).expand(2, 3))
+        self.bias = nn.Parameter(torch.full((1,), value).expand(3))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel, lambda model: nn.Sequential(model)])
+def test_a_buffer_that_is_expanded_is_restored(wrap: Any, tmp_path: Path) -> None:
+    model, other = wrap(Expanded(3.0)), wrap(Expanded())
+    optimizer = optim.SGD(other.parameters(), lr=1.0)
+    path = written(encode_model(model), tmp_path)
+    restore_model(path, other)
+    assert same(other, model)
+    assert all(parameter.is_contiguous() for parameter in optimizer.param_groups[0]["params"])
+    changed = wrap(Expanded())
+    changed.load_state_dict({**model.state_dict()}, assign=True)
+    for name, buffer in changed.named_buffers():
+        assert name.endswith("scale")
+        buffer.data = torch.arange(6.0).view(2, 3)
+    restore_model(written(encode_model(changed), tmp_path), other)
+    assert same(other, changed)
+
+
+def test_a_model_on_the_meta_device_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    path = written(encode_model(network(1)), tmp_path)
+    training = written(encode_training(optim.Adam(network(1).parameters()), None), tmp_path, "training")
+    other, before = network(2), network(2)
+    other[2].to("meta")
+    with pytest.raises(InvalidData, match=r"2.weight is on the meta device.*to_empty"):
+        restore_model(path, other)
+    assert torch.equal(other[0].weight, before[0].weight)
+    with pytest.raises(InvalidData, match="meta device"):
+        restore_training(training, optim.Adam(other.parameters()), None, rng=False)
+    other = other.to_empty(device="cpu")
+    restore_model(path, other)
+    assert same(other, network(1))
+    path = written(encode_model({"w": torch.ones(2)}), tmp_path)
+    with pytest.raises(InvalidData, match="meta device"):
+        restore_model(path, {"w": torch.ones(2, device="meta")})
 
 
 class Grows(nn.Module):

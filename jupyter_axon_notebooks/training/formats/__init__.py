@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from . import modules, pytree, scikit
 from .arrays import type_name
-from .template import Prepared, list_immutable
+from .template import Prepared, list_immutable, list_replaced
 from .tensorfile import Source, reading
 from .training import Restored, encode_training, prepare_training
 
@@ -33,6 +33,7 @@ __all__ = [
     "encode_model",
     "encode_training",
     "explain_immutable",
+    "explain_replaced",
     "outside_inference",
     "prepare_model",
     "prepare_training",
@@ -157,6 +158,27 @@ def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:
         f"{', '.join(found[:_MOST_LISTED])}{more} cannot be set in place: arrays of JAX, tuples, numbers and texts do not change. "
         "Give in_place=False and take what is restored: if resumed: "
         f"{', '.join(variables[name] for name in names)} = {', '.join(f'resumed.{name}' for name in names)}"
+    )
+
+
+def explain_replaced(model: Any, optimizer: Any, extra: Any) -> str | None:
+    """Say which entries of the dicts and lists of a training were replaced, and where they are; None if there are none.
+
+    A tree of parameters, whose entries are arrays of JAX, is used by itself; arrays beside other things, as in ``extra``, and
+    tuples have variables of their own.
+    """
+    given = {"model": model, "optimizer": optimizer, "extra": extra}
+    found = [
+        f"resumed.{name}{place}"
+        for name, template in given.items()
+        for place in list_replaced(template, arrays_too=name == "extra")
+    ]
+    if not found:
+        return None
+    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+    return (
+        "Variables still hold the old values of what cannot be set in place and was replaced in a dict or list. "
+        f"Take the restored values from {', '.join(found[:_MOST_LISTED])}{more}."
     )
 
 

@@ -8,6 +8,7 @@ framework is imported unless one of its arrays is met.
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from . import sharding
@@ -72,6 +73,46 @@ def is_array(value: Any) -> bool:
     if type(value).__module__.partition(".")[0] in _LABELLED:
         return False
     return all(hasattr(value, name) for name in ("__array__", "dtype", "shape"))
+
+
+def is_key(value: Any) -> bool:
+    """Whether ``value`` is an array of JAX's keys, as ``jax.random.key`` makes it."""
+    jax = sys.modules.get("jax")
+    return (
+        jax is not None
+        and isinstance(value, jax.Array)
+        and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    )
+
+
+def key_parts(keys: Any) -> tuple[str, Any]:
+    """Return the name of the generator that ``keys`` are for, and their numbers as an array of NumPy.
+
+    Raises
+    ------
+    TypeError
+        If JAX knows the generator by no name.
+    """
+    import jax
+    import numpy as np
+
+    generator = jax.random.key_impl(keys)
+    if not isinstance(generator, str):
+        raise TypeError(f"a key of {generator} cannot be kept; keep jax.random.key_data(…) of it")
+    return generator, np.asarray(jax.random.key_data(keys))
+
+
+def make_keys(generator: str, numbers: Any) -> Any:
+    """Return the array of keys that :func:`key_parts` took apart.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are none such.
+    """
+    import jax
+
+    return jax.random.wrap_key_data(numbers.copy(), impl=generator)
 
 
 def is_scalar(value: Any) -> bool:
@@ -212,6 +253,8 @@ def _shape_of(entry: Entry, note: str | None, name: str, itemsize: int) -> tuple
 
 def owned(view: Any) -> Any:
     """An array or tensor as ``view``, in memory of its own."""
+    if is_key(view):
+        return view
     if not is_tensor(view):
         return view.copy()
     import torch
@@ -225,6 +268,9 @@ def owned(view: Any) -> Any:
 def is_writable(array: Any) -> bool:
     """Whether each number of an array or tensor can be given another value by itself."""
     if is_tensor(array):
+        torch: Any = sys.modules["torch"]
+        if array.layout is not torch.strided:
+            return True
         return all(stride or size < 2 for stride, size in zip(array.stride(), array.shape, strict=True))
     numpy = sys.modules["numpy"]
     return isinstance(array, numpy.ndarray) and bool(array.flags.writeable)
@@ -237,13 +283,24 @@ def same_bits(one: Any, other: Any) -> bool:
     )
 
 
+def changing(*tensors: Any) -> AbstractContextManager[Any]:
+    """Enter PyTorch's inference mode if some of ``tensors`` were made in it: only there they can be changed."""
+    torch: Any = sys.modules["torch"]
+    is_lazy = torch.nn.parameter.is_lazy
+    if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
+        mode: AbstractContextManager[Any] = torch.inference_mode()
+        return mode
+    return nullcontext()
+
+
 def overwrite(array: Any, by: Any) -> None:
     """Give a writable array or tensor the numbers of another of its type and shape."""
     if is_tensor(array):
         import torch
 
-        with torch.no_grad():
-            array.copy_(sharding.spread_like(array, by))
+        by = sharding.spread_like(array, by)
+        with changing(array), torch.no_grad():
+            array.copy_(by)
     else:
         array[...] = by
 
@@ -258,6 +315,8 @@ def as_kind_of(template: Any, array: Any) -> Any:
 
 def kind_text(array: Any) -> str:
     """Type and shape, for a person."""
+    if is_key(array):
+        return f"{array.dtype} {tuple(array.shape)}"
     dtype = torch_name(array.dtype) if is_tensor(array) else numpy_name(array.dtype)
     return f"{dtype} {tuple(array.shape)}"
 

@@ -34,12 +34,17 @@ def misfits(model: Any, state: Any) -> list[str]:
     state = _fitted(own, state)
     growing = _growing(model, own, state)
     found: dict[str, str] = {}
+    problems = []
     both = [name for name in own if name in state and name not in growing]
     for name in both:
         mine, stored = own[name], state[name]
         if not arrays.is_tensor(mine) or _is_lazy(mine):
             continue
-        if not arrays.is_tensor(stored):
+        if mine.is_meta:
+            problems.append(
+                f"{name} is on the meta device, which has no numbers; call model.to_empty(device=…) first"
+            )
+        elif not arrays.is_tensor(stored):
             found[name] = f"{name} is {arrays.kind_text(mine)}, but no tensor in the checkpoint"
         elif mine.shape != stored.shape or mine.dtype != stored.dtype:
             found[name] = f"{name} is {arrays.kind_text(mine)}, in the checkpoint {arrays.kind_text(stored)}"
@@ -56,7 +61,6 @@ def misfits(model: Any, state: Any) -> list[str]:
     def left(names: list[str]) -> list[str]:
         return [name for name in names if not name.startswith(tuple(taken))]
 
-    problems = []
     if missing := left(missing):
         problems.append(f"the checkpoint is missing {_listed(missing)}")
     if unexpected := left(unexpected):
@@ -74,6 +78,7 @@ def load(model: Any, state: Mapping[str, Any], own_memory: Callable[[Any], Any])
     state = _fitted(plain_own, state)
     for name, (module, buffer) in _growing(model, plain_own, state).items():
         setattr(module, buffer, own_memory(state[name]).to(_device_of(model, plain_own.get(name))))
+    _make_writable(model, state)
     own = model.state_dict()
     names = _plain_names(model, own)
     for name, plain in names.items():
@@ -90,7 +95,8 @@ def load(model: Any, state: Mapping[str, Any], own_memory: Callable[[Any], Any])
             if plain not in known and plain.startswith(reader.plain):
                 own[reader.path + plain[len(reader.plain) :]] = own_memory(state[plain])
     # ``own`` has kept the versions of the modules in it, which tell load_state_dict that there is nothing to convert.
-    model.load_state_dict(own)
+    with arrays.changing(*model.parameters(), *model.buffers()):
+        model.load_state_dict(own)
 
 
 class _Reader(NamedTuple):
@@ -163,6 +169,19 @@ def _growing(model: Any, own: Mapping[str, Any], state: Mapping[str, Any]) -> di
             if is_growing:
                 found[name] = (module, buffer)
     return found
+
+
+def _make_writable(model: Any, state: Mapping[str, Any]) -> None:
+    """Give each tensor of ``model`` that is expanded, of which ``state`` has the numbers, memory for all of them.
+
+    In the memory that it has, ``load_state_dict`` refuses to write, when it has changed others.
+    """
+    shorten = _shortener(model)
+    for own in (model.named_parameters, model.named_buffers):
+        for name, tensor in own(remove_duplicate=False):
+            if shorten(name) in state and not _is_lazy(tensor) and not arrays.is_writable(tensor):
+                with arrays.changing(tensor):
+                    tensor.data = tensor.detach().contiguous()
 
 
 def _device_of(model: Any, tensor: Any) -> Any:

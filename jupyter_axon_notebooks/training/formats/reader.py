@@ -206,6 +206,9 @@ _KINDS: Final[dict[str, Callable[[_Reader, dict[str, Any], int], Any]]] = {
     "defaultdict": _defaultdict,
     "tensor": lambda reader, found, _depth: reader.stored(found),
     "array": lambda reader, found, _depth: reader.stored(found),
+    "key": lambda reader, found, depth: arrays.make_keys(
+        _text(found["of"]), reader.value(found["numbers"], depth)
+    ),
     "scalar": lambda _reader, found, _depth: arrays.scalar(
         _text(found["dtype"]), bytes.fromhex(_text(found["value"]))
     ),

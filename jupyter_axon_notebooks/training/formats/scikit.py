@@ -6,6 +6,7 @@ user (see :mod:`..signing`), and with ``trusted`` all. The signature is in the c
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Final
 from ...errors import InvalidData, StateError
 from ...states.folders import explained
 from .. import signing
+from . import arrays
 from .arrays import type_name
 from .template import Prepared
 from .tensorfile import Source, corrupt
@@ -25,6 +27,12 @@ _OLDEST: Final = (0, 13)
 _INSTALL: Final = "pip install 'skops>=0.13'"
 #: What the comment of a signed file begins with; the signature follows.
 _COMMENT: Final = b"axon"
+#: What containers have beside their items.
+_SETTINGS: Final = ((collections.deque, "maxlen"), (collections.defaultdict, "default_factory"))
+_MISSING: Final = object()
+_ADVICE: Final = (
+    "Keep it as numbers, texts, lists, dicts or arrays, or leave it out by __getstate__ and make it anew"
+)
 
 
 class SkopsFile:
@@ -53,7 +61,7 @@ def encode(model: Any) -> SkopsFile:
     Raises
     ------
     TypeError
-        If skops cannot keep all that is in it.
+        If skops cannot keep all that is in it, or what it keeps is not what it reads again.
     StateError
         If skops is not installed.
     """
@@ -62,13 +70,19 @@ def encode(model: Any) -> SkopsFile:
         content = skops.dumps(model)
         named = skops.get_untrusted_types(data=content)
     except Exception as error:
-        raise TypeError(f"model: skops cannot keep this {type_name(model)}: {error}") from error
+        raise _refusal(model, error) from error
     # Functions and classes are kept by name alone. skops finds out only on reading that nothing has the name.
     if lost := [name for name in named if not _is_found(name)]:
         raise TypeError(
             f"model: skops cannot keep this {type_name(model)}: {lost[0]} is a function or class that has no name "
             "of its own in a module; define it at the top level"
         )
+    try:
+        back = skops.loads(content, trusted=named)
+    except Exception as error:
+        raise _refusal(model, error) from error
+    if reason := _difference(model, back, type_name(model), {}):
+        raise TypeError(f"model: skops cannot keep this {type_name(model)}: {reason}. {_ADVICE}")
     return SkopsFile(_signed(content, is_needed=bool(named)))
 
 
@@ -129,6 +143,76 @@ def is_skops(source: Source) -> bool:
     with explained("read", os.path.dirname(path)):
         file.seek(0)
         return file.read(4) in (b"PK\3\4", b"PK\5\6")
+
+
+def _refusal(model: Any, error: Exception) -> TypeError:
+    """Return an error that names the attribute of ``model`` that cannot be written and read by itself, if there is one."""
+    skops = _skops()
+    where = ""
+    for name, value in getattr(model, "__dict__", {}).items():
+        try:
+            content = skops.dumps(value)
+            skops.loads(content, trusted=skops.get_untrusted_types(data=content))
+        except Exception as found:  # noqa: BLE001 - whatever it is, it is told
+            where, error = f"its {name} (a {type_name(value)}): ", found
+            break
+    return TypeError(f"model: skops cannot keep this {type_name(model)}: {where}{error}. {_ADVICE}")
+
+
+def _difference(value: Any, back: Any, where: str, seen: dict[int, Any]) -> str | None:
+    """Say how ``back``, which was read, differs from ``value``, which was written, in types, lengths or plain values.
+
+    Objects that say themselves what of them is kept are taken as they are.
+    """
+    if value is back or id(value) in seen:
+        return None
+    if back is _MISSING:
+        return f"{where} would not be restored"
+    if type(value) is not type(back):
+        return f"{where} is a {type_name(value)} and would be restored as a {type_name(back)}"
+    if isinstance(value, (bool, int, float, complex, str, bytes)):
+        is_same = value == back or value != value
+        return None if is_same else f"{where} would be restored as {back!r:.100}"
+    seen[id(value)] = value
+    if isinstance(value, (dict, list, tuple, set, frozenset, collections.deque)) and len(value) != len(back):
+        return f"{where} is a {type_name(value)} of {len(value)} items and would be restored with {len(back)}"
+    for kind, name in _SETTINGS:
+        if isinstance(value, kind) and getattr(value, name) != getattr(back, name):
+            return f"{where} is a {type_name(value)} and would be restored without its {name}"
+    for place, item, other in _parts(value, back):
+        if reason := _difference(item, other, f"{where}{place}", seen):
+            return reason
+    return None
+
+
+def _parts(value: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield where each part of ``value`` is, the part, and what is there in ``back``."""
+    if isinstance(value, dict):
+        for (key, item), (other_key, other) in zip(value.items(), back.items(), strict=True):
+            yield f": the key {key!r}", key, other_key
+            yield f"[{key!r}]", item, other
+    elif isinstance(value, (list, tuple, collections.deque)):
+        for at, (item, other) in enumerate(zip(value, back, strict=True)):
+            yield f"[{at}]", item, other
+    elif arrays.is_array(value):
+        yield ".shape", value.shape, back.shape
+        yield ".dtype", str(value.dtype), str(back.dtype)
+        if value.dtype == object:
+            for item, other in zip(value.flat, back.flat, strict=True):
+                yield "[…]", item, other
+    if not _keeps_itself(type(value)):
+        for name, item in getattr(value, "__dict__", {}).items():
+            yield f".{name}", item, getattr(back, "__dict__", {}).get(name, _MISSING)
+
+
+def _keeps_itself(kind: type) -> bool:
+    """Whether a class, or skops for it, says what is kept of its objects."""
+    return kind.__module__.startswith("scipy.sparse.") or any(
+        name in vars(base)
+        for base in kind.__mro__
+        if base is not object and base.__module__ != "sklearn.base"
+        for name in ("__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
+    )
 
 
 def _signed(content: bytes, *, is_needed: bool) -> bytes:

@@ -21,23 +21,28 @@ def is_stateful(value: Any) -> bool:
     """Whether ``value`` can be asked for its state, and set back to it."""
     if isinstance(value, type):
         return False
-    return _is_object(value) or _is_generator(value)
+    return is_object(value) or _is_generator(value)
 
 
 def is_known(value: Any) -> bool:
     """Whether :func:`misfits` tells all that may be wrong with a state of ``value``; others may yet refuse it."""
-    value = unwrapped(value)
-    return is_module(value) or _loads_as_pytorch_does(value) or not _is_object(value)
+    value = _loader(value)
+    return is_module(value) or _loads_as_pytorch_does(value) or not is_object(value)
 
 
 def unwrapped(value: Any) -> Any:
     """Return the object whose state ``value`` gives as its own, as accelerate's optimizer does; else ``value`` itself.
 
-    A state is stored as one of that object, so that it can be restored with the wrapper and without it.
+    A state is stored as one of that object, so that it can be restored with the wrapper and without it. It is set through
+    the wrapper all the same; see :func:`set_state`.
     """
     passed: list[Any] = []
     while value is not None and _can_step(value) and all(value is not other for other in passed):
         passed.append(value)
+        if _is_of(
+            value, "state_dict", "torch."
+        ):  # a state of its own, though it may be empty as that of a part is
+            break
         groups = getattr(value, "param_groups", None)
         parts = [
             part
@@ -101,8 +106,8 @@ def state_of(value: Any) -> Any:
     """The state of ``value``; its tensors are those it goes on changing."""
     if is_module(value):
         return pytorch.state_of(value)
-    if _is_object(value):
-        return unwrapped(value).state_dict()
+    if is_object(value):
+        return value.state_dict()
     if isinstance(value, random.Random):
         return value.getstate()
     if hasattr(value, "bit_generator"):
@@ -112,13 +117,13 @@ def state_of(value: Any) -> Any:
 
 def misfits(value: Any, state: Any) -> list[str]:
     """Why ``value`` cannot be set to ``state``, as far as that shows without trying."""
-    value = unwrapped(value)
+    loader, value = _loader(value), unwrapped(value)
     if _is_a(value, "torch.optim", "Optimizer"):
-        return _optimizer_misfits(value, state)
+        return _optimizer_misfits(value, state, is_known=is_known(loader))
     if is_module(value):
         return pytorch.misfits(value, state)
-    if _is_object(value):
-        return [] if isinstance(state, dict) else ["the checkpoint has no state of such an object"]
+    if is_object(value):
+        return []
     try:
         _set_generator(_twin(value), state)
     except Exception as error:  # noqa: BLE001 - whatever a generator says of a state that is none
@@ -130,14 +135,14 @@ def set_state(value: Any, state: Any, own_memory: Callable[[Any], Any]) -> None:
     """Set ``value`` back to ``state``.
 
     ``own_memory`` makes of a part of it one that ``value`` may keep: a module copies most of what it is given, others
-    hold on to all of it.
+    hold on to all of it. A wrapper that has a ``load_state_dict`` of its own is set by that.
     """
-    value = unwrapped(value)
+    value = _loader(value)
     if is_module(value):
         pytorch.load(value, state, own_memory)
-    elif _is_a(value, "torch.optim", "Optimizer"):
+    elif _is_a(value, "torch.optim", "Optimizer") and _is_optimizer_state(state):
         _set_optimizer(value, own_memory(state))
-    elif _is_object(value):
+    elif is_object(value):
         value.load_state_dict(own_memory(state))
     else:
         _set_generator(value, state)
@@ -168,7 +173,8 @@ def is_module(value: Any) -> bool:
     return _is_a(value, "torch.nn", "Module")
 
 
-def _is_object(value: Any) -> bool:
+def is_object(value: Any) -> bool:
+    """Whether ``value`` gives its state by ``state_dict``, and takes it back by ``load_state_dict``."""
     return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
 
 
@@ -200,13 +206,40 @@ def _twin(value: Any) -> Any:
 
 def _can_step(value: Any) -> bool:
     """Whether ``value`` is an optimizer or a scheduler, rather than a data loader, whose state costs something to ask for."""
-    return not isinstance(value, type) and _is_object(value) and callable(getattr(value, "step", None))
+    return not isinstance(value, type) and is_object(value) and callable(getattr(value, "step", None))
+
+
+def _loader(value: Any) -> Any:
+    """Return the object that takes the state of ``value``: what accelerate has wrapped, or what lends its methods to ``value``.
+
+    Any other wrapper has more to do than to hand the state on.
+    """
+    while is_object(value):
+        if _is_of(value, "load_state_dict", "accelerate."):
+            inner = getattr(value, "optimizer", None) or getattr(value, "scheduler", None)
+        elif not hasattr(type(value), "load_state_dict"):
+            inner = getattr(value.load_state_dict, "__self__", None)
+        else:
+            break
+        if inner is value or not is_object(inner):
+            break
+        value = inner
+    return value
+
+
+def _is_of(value: Any, method: str, package: str) -> bool:
+    """Whether the class of ``value`` has its ``method`` from ``package``."""
+    return (getattr(getattr(type(value), method, None), "__module__", None) or "").startswith(package)
 
 
 def _loads_as_pytorch_does(value: Any) -> bool:
     return _is_a(value, "torch.optim", "Optimizer") and (
         type(value).load_state_dict is sys.modules["torch.optim"].Optimizer.load_state_dict
     )
+
+
+def _is_optimizer_state(state: Any) -> bool:
+    return isinstance(state, dict) and isinstance(state.get("state"), dict) and "param_groups" in state
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -222,17 +255,22 @@ def _is_same(one: Any, other: Any) -> bool:
     return isinstance(one, (bool, int, float, str)) and one == other
 
 
-def _optimizer_misfits(optimizer: Any, state: Any) -> list[str]:
+def _optimizer_misfits(optimizer: Any, state: Any, *, is_known: bool) -> list[str]:
     """What PyTorch checks, before anything changes, and of its own optimizers the shapes, which it does not check.
 
-    Other optimizers may keep whatever they like for a parameter, such as one number for a layer.
+    Other optimizers may keep whatever they like for a parameter, such as one number for a layer. One that does not take
+    its state as PyTorch's do may have a state of any kind.
     """
+    if not is_known and not _is_optimizer_state(state):
+        return []
     try:
         groups = [list(group["params"]) for group in state["param_groups"]]
         kept = dict(state["state"])
     except (TypeError, KeyError, AttributeError, ValueError):
         return ["the checkpoint has no state of an optimizer"]
     own = optimizer.param_groups
+    if any(getattr(parameter, "is_meta", False) for group in own for parameter in group["params"]):
+        return ["its parameters are on the meta device; make the optimizer after model.to_empty(device=…)"]
     if [len(params) for params in groups] != [len(group["params"]) for group in own]:
         sizes = [len(params) for params in groups]
         return [

@@ -55,6 +55,31 @@ def list_immutable(template: Any, where: str) -> list[str]:
     return [found for place, item in items for found in list_immutable(item, place)]
 
 
+def list_replaced(template: Any, *, arrays_too: bool) -> list[str]:
+    """List the entries of a dict or list that are replaced because they are tuples of arrays that do not change.
+
+    With ``arrays_too``, also those that are such an array.
+    """
+    if isinstance(template, MutableMapping):
+        items = [(f"[{key!r}]", item) for key, item in template.items()]
+    elif isinstance(template, list):
+        items = [(f"[{at}]", item) for at, item in enumerate(template)]
+    else:
+        return []
+    return [
+        place
+        for place, item in items
+        if (arrays_too or isinstance(item, tuple)) and not stateful.is_stateful(item) and _is_fixed(item)
+    ]
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether ``value`` is an array that does not change, or a tuple with one in it."""
+    if isinstance(value, tuple):
+        return any(map(_is_fixed, value))
+    return (arrays.is_tensor(value) or arrays.is_array(value)) and not arrays.is_writable(value)
+
+
 class Plan:
     """What is to be done, and what speaks against it."""
 
@@ -131,6 +156,9 @@ class Plan:
             if not stateful.is_kind(template, stored.kind):
                 self.refuse(f"{where} is a {stateful.kind_of(template)}, in the checkpoint a {stored.kind}")
                 return self.own(stored)
+        elif stateful.is_object(template) and not isinstance(stored, dict):
+            self.refuse(f"{where}: the checkpoint has no state of such an object")
+            return self.own(stored)
         for problem in stateful.misfits(template, state):
             self.refuse(f"{where}: {problem}")
         inner: list[Step] = []
@@ -186,6 +214,8 @@ class Plan:
             self.refuse(f"{where} is {here}, in the checkpoint {kind}")
         elif (there := arrays.kind_text(stored)) != here:
             self.refuse(f"{where} is {here}, in the checkpoint {there}")
+        elif getattr(template, "is_meta", False):
+            self.refuse(f"{where} is on the meta device, which has no numbers; make it on another device")
         if not arrays.is_writable(template):
             own = self.own(stored)
             return lambda: arrays.as_kind_of(template, own())

@@ -66,6 +66,8 @@ class Writer:
             return {KIND: _ATOMS[kind], "value": _ATOM_TEXTS[kind](value)}
         if arrays.is_tensor(value):
             return self._tensor(value, where, name)
+        if arrays.is_key(value):
+            return self._key(value, where, name)
         if arrays.is_array(value):
             return self._array(value, where, name)
         if arrays.is_scalar(value):
@@ -161,6 +163,13 @@ class Writer:
 
     def _array(self, value: Any, where: str, name: str) -> dict[str, Any]:
         return self._stored("array", arrays.describe_array, value, where, name)
+
+    def _key(self, value: Any, where: str, name: str) -> dict[str, Any]:
+        try:
+            generator, numbers = arrays.key_parts(value)
+        except TypeError as error:
+            raise TypeError(f"{where}: {error}") from None
+        return {KIND: "key", "of": generator, "numbers": self._array(numbers, where, name)}
 
     def _stored(
         self, kind: str, describe: Callable[[Any], Described], value: Any, where: str, name: str
