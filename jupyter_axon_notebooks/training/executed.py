@@ -152,6 +152,8 @@ def current_task() -> Any:
     """Return what identifies the task that a process of a pool works on; None elsewhere."""
     from .frames import call_of, pool_call
 
+    if threading.current_thread() is not threading.main_thread():  # as in a pool of threads
+        return None
     call = pool_call(sys._getframe(1))
     return None if call is None else call_of(call)
 

@@ -175,9 +175,7 @@ def outermost_call(frame: FrameType | None) -> FrameType | None:
 
 
 def pool_call(frame: FrameType | None) -> FrameType | None:
-    """Return the call of a task's function in a process of a pool; None elsewhere."""
-    if threading.current_thread() is not threading.main_thread():  # as in a pool of threads
-        return None
+    """Return the call of a task's function in a process or thread of multiprocessing's pools; None elsewhere."""
     outermost = None
     for found in stack(frame):
         module = _module(found)

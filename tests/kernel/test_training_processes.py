@@ -344,6 +344,21 @@ with concurrent.futures.ThreadPoolExecutor(1) as pool:
     assert statuses(records) == ["completed"]
 
 
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+def test_a_task_of_a_pool_of_threads_has_an_end_of_its_own(
+    script: Script, records: NotebookRepository, error: str, status: str
+) -> None:
+    finished(
+        script(f"""
+import multiprocessing.pool
+pool = multiprocessing.pool.ThreadPool(1)
+try: pool.apply(train, (0, {error}))
+except MemoryError: pass
+""")
+    )
+    assert statuses(records) == [status]
+
+
 # Exits that were caught
 
 
