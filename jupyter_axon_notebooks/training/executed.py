@@ -616,7 +616,11 @@ class _Script:
         if isinstance(self._error, SystemExit) and self._frame is not None and has_returned(self._frame):
             self._error = None  # it was caught
         error = self._error or sys.exc_info()[1]
-        self.cell.end(None if isinstance(error, SystemExit) and not error.code else error)
+        if isinstance(error, SystemExit) and not error.code:
+            error = None
+        from .signals import has_exited
+
+        self.cell.end(KeyboardInterrupt() if error is None and has_exited() else error)
 
 
 def _program() -> str | None:

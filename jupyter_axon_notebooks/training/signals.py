@@ -24,6 +24,7 @@ _watches_forks: bool = globals().get("_watches_forks", False)
 _is_deferred = False  # until a call of this package has ended
 _is_done = False  # and what SIGTERM did before is next
 _is_ending = False  # and that ends the process
+_has_exited = False  # by a handler of the user
 
 
 def on_sigterm(work: Work) -> None:
@@ -98,11 +99,25 @@ class _Handler:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if callable(self.previous):
-            self.previous(number, frame)
+            _call(self.previous, number, frame)
             return
         forget_sigterm()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also when another handler called this one
         os.kill(os.getpid(), number)
+
+
+def has_exited() -> bool:
+    """Return whether a handler of the user has left the program by ``sys.exit``."""
+    return _has_exited
+
+
+def _call(handler: Callable[..., object], number: int, frame: FrameType | None) -> None:
+    global _has_exited
+    try:
+        handler(number, frame)
+    except SystemExit:
+        _has_exited = True
+        raise
 
 
 def _do(work: Work, frame: FrameType | None) -> None:

@@ -146,6 +146,23 @@ axon.checkpoint({"w": np.zeros(2)}, epoch=2)
     assert statuses(records) == ["completed"]
 
 
+def test_a_training_whose_handler_saves_and_leaves_was_stopped(
+    script: Script, records: NotebookRepository, tmp_path: Path
+) -> None:
+    process = script("""
+def save_and_leave(*_):
+    axon.checkpoint({"w": np.ones(2)}, epoch=1, step=1000)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, save_and_leave)
+train(); wait()
+""")
+    eventually((tmp_path / "waiting").exists)
+    process.terminate()
+    finished(process)
+    assert statuses(records) == ["stopped"]
+
+
 def test_a_process_that_ignores_sigterm_goes_on_training(
     script: Script, records: NotebookRepository, tmp_path: Path
 ) -> None:
