@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +157,103 @@ def test_an_interrupt_that_the_cell_caught_is_explained(training: Training, note
     said = kernel.do("assert axon.resume(model, optimizer) is None").text
     assert "completed" in said
     assert "resume(force=True) continues it" in said
+
+
+def with_cells(file: Path, **cells: str) -> None:
+    """Save cells with these ids into a notebook."""
+    content = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {},
+        "cells": [
+            {
+                "cell_type": "code",
+                "id": id,
+                "source": source,
+                "metadata": {},
+                "outputs": [],
+                "execution_count": None,
+            }
+            for id, source in cells.items()
+        ],
+    }
+    file.write_text(json.dumps(content))
+
+
+def test_a_cell_takes_nothing_from_another_one_that_is_still_there(
+    training: Training, notebook_file: Path
+) -> None:
+    with_cells(notebook_file, first=train(0, stops_at=2), second=train(1000))
+    kernel = training()
+    kernel.do(SET_UP)
+    fails(kernel, train(0, stops_at=2), "first")
+    assert "first epoch 0 weights 1000.0" in kernel.do(train(1000), "second").text
+    assert "first epoch 2 weights 2.0" in kernel.do(train(0), "first").text
+
+
+def test_a_cell_without_an_id_that_was_edited_continues_its_own_training(
+    training: Training, notebook_file: Path
+) -> None:
+    with_cells(notebook_file, a=train(0), b=train(1000, stops_at=2))
+    kernel = training()
+    kernel.do(SET_UP)
+    kernel.do(train(0))
+    fails(kernel, train(1000, stops_at=2), None)
+    with_cells(notebook_file, a=train(0), b=train(1000))
+    kernel.kill()
+    kernel = training()
+    kernel.do(SET_UP)
+    assert "first epoch 0 weights 0.0" in kernel.do(train(0)).text
+    assert "first epoch 2 weights 1002.0" in kernel.do(train(1000)).text
+
+
+def test_a_training_that_stopped_again_before_its_first_checkpoint_is_not_lost(
+    training: Training, notebook_file: Path
+) -> None:
+    ask = "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
+    loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    if epoch == STOPS_AT: raise MemoryError\n    axon.checkpoint(model, epoch=epoch)"
+    kernel = training()
+    kernel.do(SET_UP)
+    assert kernel.do(ask, "ask").text == "None\n"
+    for _ in range(3):
+        fails(kernel, loop.replace("STOPS_AT", "2"), "loop")
+        assert kernel.do(ask, "ask").text.splitlines()[-1] == "1"
+    kernel.do(loop.replace("STOPS_AT", "9"), "loop")
+    assert kernel.do(ask, "ask").text.splitlines()[-1] == "None"
+
+
+def test_a_cell_that_failed_behind_its_training_resumes_it_once(
+    training: Training, notebook_file: Path
+) -> None:
+    kernel = training()
+    kernel.do(SET_UP)
+    fails(kernel, train(0) + "\nraise MemoryError", "a")
+    assert "first epoch 4" in kernel.do(train(0), "a").text  # nothing is left to train
+    assert "first epoch 0" in kernel.do(train(0), "a").text
+
+
+def test_a_button_that_is_pressed_again_resumes_what_it_trained(
+    training: Training, notebook_file: Path
+) -> None:
+    """As of widgets: functions that the kernel calls outside of cells."""
+    kernel = training()
+    kernel.do(SET_UP)
+    kernel.do(
+        "import asyncio\nfound = []\n"
+        "def press(stops_at):\n"
+        "    model = {'w': np.zeros(2)}\n"
+        "    resumed = axon.resume(model)\n"
+        "    found.append(resumed and resumed.epoch)\n"
+        "    for epoch in range(resumed.epoch + 1 if resumed else 0, 6):\n"
+        "        if epoch == stops_at: raise MemoryError\n"
+        "        axon.checkpoint(model, epoch=epoch)\n"
+        "pressed = asyncio.Event()\n"
+        "def handle(stops_at):\n"
+        "    try: press(stops_at)\n"
+        "    finally: pressed.set()\n"
+    )
+    kernel.do("asyncio.get_event_loop().call_soon(handle, 3)")
+    kernel.do("await pressed.wait(); pressed.clear()")
+    kernel.do("asyncio.get_event_loop().call_soon(handle, 9)")
+    kernel.do("await pressed.wait()")
+    assert kernel.ask("found") == [None, 2]
