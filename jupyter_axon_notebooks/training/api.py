@@ -55,8 +55,8 @@ def checkpoint(
         Whole numbers, also as floats or NumPy's; an epoch from 0 to 2³²-1, a step from 0 to 2⁵³-1. A fraction is rounded
         down, with a warning. An omitted epoch is the run's last, an omitted step the next in the run. At the same epoch and
         step again, within one execution of a cell, metrics and tags are added to the checkpoint, and a state if it has none.
-        When they come before the last ones of the run, or in another execution of a cell are the same, or another model
-        is at the same place, a new run begins.
+        A new run begins when they come before the last ones of the run, when they are the same in another execution of a
+        cell, and when another model, or another value of the same metric beside the same state, is at the same place.
     metrics : mapping, optional
         Names to numbers; NumPy scalars and tensors of one element will do, so will nested mappings. What cannot be recorded
         is left out, with a warning that names it.
@@ -115,9 +115,9 @@ def resume(
     the same execution of the cell: in a loop over folds or learning rates each call begins a run of its own. A run whose
     process is on another host may be alive for two minutes after its last sign; it is waited for.
 
-    Without ``key`` the first training of a cell resumes what was the first training of the same cell, or of any where the
-    cell has not trained before. The other trainings of one execution are resumed only with a key. Trainings of a loop
-    therefore get keys: ``resume(model, optimizer, key=f"fold {fold}")``.
+    Without ``key`` the first training of a cell resumes what was the first training of the same cell. In a cell that has not
+    trained before it resumes what a cell began that is no longer in the notebook. The other trainings of one execution are
+    resumed only with a key. Trainings of a loop therefore get keys: ``resume(model, optimizer, key=f"fold {fold}")``.
 
     If the store is unavailable, there is a warning and training begins anew. No existing run comes to harm by that.
 
