@@ -2,8 +2,8 @@
 
 Such a unit takes the place of the cell: what it asked for comes when it ends itself, or when the interpreter ends
 before it does. As long as the cell lasts that it was begun in, it works for that cell: one that fails ends what its units
-do as well (those that go on all the same ask again), and a unit that comes to its end leaves it to the cell. In a
-script, each unit has an end of its own.
+do as well (those that go on all the same ask again). A unit that asked several times, as one that trains does with each
+checkpoint, has an end of its own; one that asked once, as one that only saves does, leaves it to the cell or the program.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: By thread, future or task.
 _watched: dict[Any, _Background] = {}
 _hook_lock = threading.RLock()  # the hook is there as long as a thread is watched
+#: Calls of a unit from which on it trains, rather than saves for a training that goes on elsewhere.
+_TRAINS = 2
 #: Top-level modules whose asyncio tasks run the cells.
 _KERNELS = frozenset({"IPython", "ipykernel", "tornado", "jupyter_client", "anyio"})
 
@@ -88,7 +90,9 @@ def on_unit_end(unit: Any, callback: Ended, cell: Cell | None, program: Cell) ->
     if background is None:
         with _hook_lock:
             _watched[unit] = _Background(unit, callback, cell, program)
-    elif callback not in background.callbacks:
+        return
+    background.calls += 1
+    if callback not in background.callbacks:
         background.callbacks.append(callback)
 
 
@@ -97,6 +101,7 @@ class _Background:
 
     def __init__(self, unit: Any, callback: Ended, cell: Cell | None, program: Cell) -> None:
         self.callbacks = [callback]
+        self.calls = 1
         self.cell = cell
         self.error: BaseException | None = None
         self._unit = unit
@@ -123,8 +128,13 @@ class _Background:
     def _unit_ended(self, error: BaseException | None) -> None:
         with self._lock:
             self.error, self._is_over = error, True
-            if error is None and self._awaits_cell:
+            if error is None and self.calls < _TRAINS:
                 self._forget()
+                if not self._awaits_cell:  # the program's own training goes on
+                    for callback in self.callbacks:
+                        self._program.add(callback)
+                    with suppress(ValueError):
+                        self._program.callbacks.remove(self._program_ended)
                 return
         self._tell(error)
 

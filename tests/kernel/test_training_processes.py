@@ -544,3 +544,26 @@ if __name__ == "__main__":
 """)
     )
     assert statuses(records) == ["stopped"]
+
+
+@pytest.mark.parametrize(
+    "begins", ["threading.Thread(target=save, args=(epoch,))", "pool.submit(save, epoch)"]
+)
+@pytest.mark.parametrize(("end", "status"), [("", "completed"), ("raise MemoryError", "failed")])
+def test_what_only_saves_for_a_script_ends_with_the_script(
+    script: Script, records: NotebookRepository, begins: str, end: str, status: str
+) -> None:
+    process = script(f"""
+model = {{"w": np.zeros(2)}}
+pool = concurrent.futures.ThreadPoolExecutor(2)
+def save(epoch): axon.checkpoint(model, epoch=epoch)
+for epoch in range(3):
+    saving = {begins}
+    if isinstance(saving, threading.Thread):
+        saving.start(); saving.join()
+    else:
+        saving.result()
+{end}
+""")
+    process.communicate(timeout=60)
+    assert statuses(records) == [status]
