@@ -95,6 +95,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             other_roots=roots,
             store_id=store.mark_id,
             former_store_id=store.former_mark_id,
+            data_folder=data_folder(),
         )
         repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
         served = None if self.identity_from_request else self.user_id

@@ -121,6 +121,28 @@ class Flag(Record, kw_only=True):
     execution_counts: list[U32] = msgspec.field(default_factory=list)
 
 
+class ResumedFrom(Record, kw_only=True):
+    """The checkpoint that a checkpoint's run was resumed from.
+
+    Attributes
+    ----------
+    checkpoint_id : str
+        Also of one that was deleted since.
+    epoch, run_id : optional
+        The checkpoint's; None where it is not there any more, or belongs to no run.
+    last_checkpoint_id : str
+        The newest checkpoint of the run that was resumed.
+    code_changed : bool
+        Whether a cell that was executed for both checkpoints had another source for ``last_checkpoint_id``.
+    """
+
+    checkpoint_id: str
+    epoch: U32 | None = None
+    run_id: str | None = None
+    last_checkpoint_id: str
+    code_changed: bool = False
+
+
 class CheckpointProvenance(Record, kw_only=True):
     """All that is known of where a checkpoint came from.
 
@@ -130,6 +152,8 @@ class CheckpointProvenance(Record, kw_only=True):
         Empty where nobody recorded it, as for a checkpoint made over REST.
     version : NotebookVersion, optional
         The notebook as it was last saved then, without outputs; None where the version is no longer kept.
+    resumed_from : ResumedFrom, optional
+        None where the checkpoint's run began from scratch, or it belongs to no run.
     """
 
     checkpoint_id: str
@@ -137,6 +161,7 @@ class CheckpointProvenance(Record, kw_only=True):
     environment: Environment | None = None
     flags: list[Flag] = msgspec.field(default_factory=list)
     version: NotebookVersion | None = None
+    resumed_from: ResumedFrom | None = None
 
 
 class Change(Record, kw_only=True):

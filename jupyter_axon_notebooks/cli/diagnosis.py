@@ -15,9 +15,7 @@ import msgspec
 import sqlalchemy as sa
 from jupyter_core.paths import jupyter_config_path
 
-from ..defaults import default_states_root
-from ..errors import InvalidData, StoreError
-from ..pointer import read_pointer
+from ..errors import StoreError
 from ..repository import Binding
 from ..states.folders import free_bytes, size_text
 from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
@@ -33,6 +31,8 @@ from .survey import Known, States, survey
 
 _PACKAGES = ("jupyter-axon-notebooks", "jupyter_server", "tinydb", "sqlalchemy", "psycopg")
 _EXTENSION = "jupyter_axon_notebooks"
+#: Places where a missing file was looked for that are shown.
+_MOST_PLACES = 8
 
 
 def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> Diagnosis:
@@ -210,7 +210,8 @@ def _look_at_states(
                 "restore a backup of the store for these",
             )
         )
-    states = survey(session.states(), known, progress, former_roots=_former_roots(session))
+    state_files = session.states()
+    states = survey(state_files, known, progress, former_roots=state_files.former_roots())
     if not is_all:
         states = states._replace(unknown=[], unfinished=[], interrupted=[])
     free = free_bytes(_existing(root))
@@ -233,14 +234,6 @@ def _look_at_states(
         "altered files": states.altered if known is not None else None,
     }
     found.problems += _states_problems(root, states, free)
-
-
-def _former_roots(session: Session) -> list[str]:
-    """The folders that state files may have been written to before the configuration named another one."""
-    roots = [default_states_root(session.data_folder.parent.as_posix())]
-    with suppress(InvalidData):  # which is told above
-        roots += filter(None, [read_pointer(session.pointer).get("states_root")])
-    return roots
 
 
 @contextmanager
@@ -277,7 +270,10 @@ def _is_held_back(connection: sa.Connection) -> bool:
 def _states_problems(root: str, states: States, free: int | None) -> Iterator[Problem]:
     if states.missing:
         first = states.missing[0]
-        looked_for = "".join(f"; looked for at {place} as well" for place in first["looked for"][1:])
+        places = first["looked for"][1:]
+        looked_for = "".join(f"; looked for at {place} as well" for place in places[:_MOST_PLACES])
+        if len(places) > _MOST_PLACES:
+            looked_for += f", and at {len(places) - _MOST_PLACES} more places"
         yield Problem(
             "missing-state-files",
             f"{_files(states.missing)} named by records cannot be found; the first: {first['path']}{looked_for}",
@@ -289,10 +285,12 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
         first = states.elsewhere[0]
         roots = dict.fromkeys(one["root"] for one in states.elsewhere)
         move = "; ".join(f"copy or move what is in {other} to {root}" for other in roots)
-        configure = f", or set c.AxonNotebooks.states_root to {next(iter(roots))}" if len(roots) == 1 else ""
+        setting = "c.AxonNotebooks.states_root or AXON_STATES_ROOT"
+        configure = f", or set {setting} to {next(iter(roots))}" if len(roots) == 1 else ""
         yield Problem(
             "state-files-elsewhere",
-            f"{_files(states.elsewhere)} named by records are below another folder than {root}; the first: {first['found']}",
+            f"{_files(states.elsewhere)} named by records are not below {root}, but were found below {', '.join(roots)}; "
+            f"the first: {first['found']}",
             "these checkpoints cannot be restored or downloaded until the files are where they are looked for",
             f"{move}{configure}",
         )

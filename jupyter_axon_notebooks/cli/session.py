@@ -142,7 +142,9 @@ class Session:
     def states(self, store_id: str = "") -> StateFiles:
         """The state files, of the store with this id; without one they can be read."""
         roots = [Path(root) for root in self.config.extra_states_roots]
-        return StateFiles(Path(self.config.states_root), other_roots=roots, store_id=store_id)
+        return StateFiles(
+            Path(self.config.states_root), other_roots=roots, store_id=store_id, data_folder=self.data_folder
+        )
 
     @contextmanager
     def existing_store(

@@ -13,6 +13,7 @@ from ..errors import AxonError, InvalidData, NotFound
 from ..states import StateFiles
 from ..states.layout import usual_names
 from ..states.notes import NOTE
+from ..states.roots import places_below
 from ..states.sweep import is_interrupted
 
 #: Seconds for which a folder without a record may be a checkpoint in the making.
@@ -118,9 +119,7 @@ def _compare(
             place = files.locate(path, notebook_id)
         except (InvalidData, NotFound) as error:
             places = files.places(path, notebook_id)
-            names = usual_names(path)
-            is_usual = names is not None and names[0] == notebook_id
-            left = {root: os.path.join(root, *names) for root in former_roots} if names and is_usual else {}
+            left = places_below(former_roots, path, notebook_id)
             if there := next((one for one in left.items() if os.path.isfile(one[1])), None):
                 found.elsewhere.append({**named, "root": there[0], "found": there[1]})
             elif os.path.isfile(full):

@@ -104,7 +104,7 @@ class NotebookRepository:
         self._versions = Versions(store)
         self._series = Series(store, self._runs)
         self._pruning = Pruning(store, states, self._checkpoints, self._runs)
-        self._provenances = Provenances(store, self._checkpoints, self._versions)
+        self._provenances = Provenances(store, self._checkpoints, self._runs, self._versions)
         self._bindings = Bindings(store, self._notebooks)
         self._housekeeping = Housekeeping(store, self._versions)
 

@@ -42,6 +42,13 @@ def diff_checkpoints(
     )
 
 
+def is_code_changed(before: CheckpointProvenance, after: CheckpointProvenance) -> bool:
+    """Whether a cell that was executed for both has another source in ``after``."""
+    if not before.executed or not after.executed:
+        return False
+    return any(change.change == "changed" for change in _executed_changes(before, after))
+
+
 def _saved_changes(before: CheckpointProvenance, after: CheckpointProvenance) -> list[CellChange]:
     if before.version is None or after.version is None:
         return []

@@ -8,12 +8,21 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import NotFound
-from ..provenance import CheckpointDiff, CheckpointProvenance, Environment, ExecutedCell, Flag, Provenance
+from ..provenance import (
+    CheckpointDiff,
+    CheckpointProvenance,
+    Environment,
+    ExecutedCell,
+    Flag,
+    Provenance,
+    ResumedFrom,
+)
 from ..records import NotebookCheckpoint, NotebookVersion
 from ..store import Document, Store, retried
-from .changes import diff_checkpoints
-from .checkpoints import Checkpoints
+from .changes import diff_checkpoints, is_code_changed
+from .checkpoints import Checkpoints, checkpoints_of
 from .flags import Saved, flags
+from .runs import Runs
 from .stored_provenance import (
     is_execution,
     listed_provenance,
@@ -26,9 +35,10 @@ from .versions import Versions
 class Provenances:
     """The provenance of checkpoints; :class:`.NotebookRepository` says what each operation promises."""
 
-    def __init__(self, store: Store, checkpoints: Checkpoints, versions: Versions) -> None:
+    def __init__(self, store: Store, checkpoints: Checkpoints, runs: Runs, versions: Versions) -> None:
         self._store = store
         self._checkpoints = checkpoints
+        self._runs = runs
         self._versions = versions
 
     def put(self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment) -> str:
@@ -53,7 +63,10 @@ class Provenances:
     def of_checkpoint(self, id: str) -> CheckpointProvenance:
         """All that is known of where a checkpoint came from."""
         with self._store.snapshot():
-            return self._known_of(self._checkpoint(id))
+            checkpoint = self._checkpoint(id)
+            known = self._known_of(checkpoint)
+            known.resumed_from = self._resumed_from(checkpoint)
+            return known
 
     @retried
     def diff(self, before: str, after: str) -> CheckpointDiff:
@@ -77,6 +90,21 @@ class Provenances:
             known.executed, known.environment = provenance.executed, provenance.environment
             known.flags = self._flags(known, checkpoint.notebook_id)
         return known
+
+    def _resumed_from(self, checkpoint: NotebookCheckpoint) -> ResumedFrom | None:
+        notebook_id, run_id = checkpoint.notebook_id, checkpoint.run_id
+        run = None if run_id is None else self._runs.get(notebook_id, run_id)
+        if run is None or run.parent_checkpoint_id is None:
+            return None
+        last = next(
+            iter(self._checkpoints.page(checkpoints_of(notebook_id, run_id=run_id), 1, 0)), checkpoint
+        )
+        resumed = ResumedFrom(checkpoint_id=run.parent_checkpoint_id, last_checkpoint_id=last.id)
+        parent = self._checkpoints.get(run.parent_checkpoint_id)
+        if parent is not None and parent.notebook_id == notebook_id:
+            resumed.epoch, resumed.run_id = parent.epoch, parent.run_id
+            resumed.code_changed = is_code_changed(self._known_of(parent), self._known_of(last))
+        return resumed
 
     def _stored(self, checkpoint: NotebookCheckpoint) -> Provenance | None:
         if checkpoint.provenance_id is None:

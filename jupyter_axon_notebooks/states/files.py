@@ -21,6 +21,7 @@ from .layout import (
     temporary_name,
     usual_names,
 )
+from .roots import former_roots, note_root, places_below
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
@@ -50,6 +51,8 @@ class StateFiles:
         never costs the weights of the first, nor does sharing the root with users whose records one is not shown.
     former_store_id : str, optional
         What earlier releases wrote in place of ``store_id``: its ``former_mark_id``. Swept as well, and never written.
+    data_folder : Path, optional
+        This project's folder in Jupyter's data folder, which keeps a list of the roots that were written to.
     """
 
     def __init__(
@@ -59,11 +62,14 @@ class StateFiles:
         other_roots: Sequence[Path] = (),
         store_id: str = "",
         former_store_id: str | None = None,
+        data_folder: Path | None = None,
     ) -> None:
         self._root = os.path.abspath(root)
         self._other_roots = [os.path.abspath(other) for other in other_roots]
         self._store_id = store_id
         self._store_ids = {store_id} if former_store_id is None else {store_id, former_store_id}
+        self._data_folder = data_folder
+        self._is_noted = data_folder is None
 
     @property
     def root(self) -> str:
@@ -127,6 +133,9 @@ class StateFiles:
         state_name(part, format)
         with explained("write", self._root):
             make_folders(self._root)
+            if self._data_folder is not None and not self._is_noted:
+                self._is_noted = True
+                note_root(self._data_folder, self._root)
             needed = (expected_size or 0) + RESERVE
             free = free_bytes(self._root)
             if free is not None and free < needed:
@@ -311,6 +320,17 @@ class StateFiles:
         except AxonError:
             return False
         return True
+
+    def former_roots(self) -> list[str]:
+        """Return the other roots that files may have been left below, by what the data folder knows."""
+        own = os.path.realpath(self._root)
+        roots = [] if self._data_folder is None else former_roots(self._data_folder)
+        return [root for root in roots if os.path.realpath(root) != own]
+
+    def root_with(self, path: str, notebook_id: str) -> str | None:
+        """Return the first of :meth:`former_roots` below which the state file at ``path`` is; it is read nowhere there."""
+        places = places_below(self.former_roots(), path, notebook_id)
+        return next((root for root, place in places.items() if os.path.isfile(place)), None)
 
     def recorded(self, notebook_id: str, checkpoint_id: str) -> None:
         """Note that the record of a checkpoint is stored: no sweep removes its files from now on.

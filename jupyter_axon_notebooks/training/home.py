@@ -108,7 +108,7 @@ class Tracking:
         try:
             store.check_user(settings.user_id)
             self._mark = store.mark_id
-            states = StateFiles(Path(settings.states_root), store_id=self._mark)
+            states = self._states()
             return Home(store, NotebookRepository(store, states=states), states, origin)
         except BaseException:
             store.close()
@@ -125,7 +125,11 @@ class Tracking:
         """The home of state files, whether or not there is a store."""
         if self._home is not None:
             return self._home.states
-        return StateFiles(Path(self._settings.states_root), store_id=self._mark)
+        return self._states()
+
+    def _states(self) -> StateFiles:
+        folder = data_folder(self._settings.data_dir)
+        return StateFiles(Path(self._settings.states_root), store_id=self._mark, data_folder=folder)
 
     def record(self, work: Callable[[Home], _T], *, at_once: bool = False) -> _T:
         """What ``work`` gives; done with nothing else than the store, whose failures are told once.

@@ -13,6 +13,7 @@ from .display import described, say
 from .executed import cell_digest
 from .home import Home
 from .runs import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
+from .settings import STATES_ROOT
 
 #: Stands for a run that could not be seen when another one began.
 UNKNOWN_RUN: Final = "unknown"
@@ -90,16 +91,27 @@ class Resumable:
         if not self.wants_state:
             return newest
         offset, missing = 0, False
+        elsewhere: str | None = None
         repository, states = self.home.repository, self.home.states
         while page := repository.list_checkpoints(newest.notebook_id, _PAGE, offset, run_id=newest.run_id):
             for found in page:
                 if states.holds(found.model_state_path, found.notebook_id):
                     return found
-                if (found.model_state_path or found.pruned_at is not None) and not missing:
+                path = found.model_state_path
+                if path and elsewhere is None:
+                    elsewhere = states.root_with(path, found.notebook_id)
+                    if elsewhere is not None:
+                        say(
+                            f"The state of {described(found)} is below {elsewhere}, where it is not looked for. Set states_root "
+                            f"or {STATES_ROOT} to that folder, or move what is in it to {states.root}."
+                        )
+                        missing = True
+                if (path or found.pruned_at is not None) and not missing:
                     say(f"The state of {described(found)} is not there any more.")
                     missing = True
             offset += len(page)
-        say(f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is there.")
+        where = "there" if elsewhere is None else f"below {states.root}, but some are below {elsewhere}"
+        say(f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is {where}.")
         return None
 
     def is_over(self, run: TrainingRun) -> bool:

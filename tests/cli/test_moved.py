@@ -147,7 +147,8 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     assert "3 state files" in told["what"]
     assert str(root / trained) in told["what"]
     assert told["do"] == (
-        f"copy or move what is in {root} to {tmp_path / 'new'}, or set c.AxonNotebooks.states_root to {root}"
+        f"copy or move what is in {root} to {tmp_path / 'new'}, or set "
+        f"c.AxonNotebooks.states_root or AXON_STATES_ROOT to {root}"
     )
     elsewhere = axon("doctor", "--json").json["facts"]["state files"]["files elsewhere"]
     assert {one["found"] for one in elsewhere} == {str(root / trained / id / "model.bin") for id in IDS}
@@ -192,3 +193,46 @@ def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: 
     assert {one["model_state_path"] for one in listed} == {
         str(root / trained / id / "model.bin") for id in IDS
     }
+
+
+def write_below(root: Path, db: Path, data_folder: Path) -> str:
+    """Record a checkpoint whose state is below ``root``, as a process with that setting does; the record's id."""
+    with closing(open_store(f"sqlite:///{db}")) as store:
+        states = StateFiles(root, store_id=store.mark_id, data_folder=data_folder)
+        repository = NotebookRepository(store, states=states)
+        notebook_id = repository.create(NewNotebook(user_id=USER, name="scratch")).id
+        with states.writer(notebook_id, "c", "model") as writer:
+            writer.write(b"scratch")
+            stored = writer.commit()
+        new = NewCheckpoint(id="c", notebook_id=notebook_id, epoch=0, step=0, metrics={})
+        new.model_state_path = stored.path
+        repository.create_checkpoint(new)
+        states.recorded(notebook_id, "c")
+    return notebook_id
+
+
+def test_a_root_that_no_setting_names_any_more_is_told(
+    axon: Axon, db: Path, root: Path, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    notebook_id = write_below(scratch, db, root.parent)
+    found = problems(axon)
+    assert found.keys() == {"state-files-elsewhere"}
+    assert str(scratch / notebook_id / "c" / "model.bin") in found["state-files-elsewhere"]["what"]
+    assert f"AXON_STATES_ROOT to {scratch}" in found["state-files-elsewhere"]["do"]
+    (scratch / notebook_id).rename(tmp_path / "unmounted")
+    found = problems(axon)
+    assert found.keys() == {"missing-state-files"}
+    assert (
+        f"looked for at {scratch / notebook_id / 'c' / 'model.bin'}" in found["missing-state-files"]["what"]
+    )
+
+
+def test_nothing_is_taken_from_a_root_that_no_setting_names(
+    axon: Axon, db: Path, root: Path, tmp_path: Path
+) -> None:
+    notebook_id = write_below(tmp_path / "scratch", db, root.parent)
+    file = tmp_path / "scratch" / notebook_id / "c" / "model.bin"
+    assert axon("restore", "c").exit_code != 0
+    axon("prune", notebook_id, "--keep-newest", 0, "--yes")
+    assert file.read_text() == "scratch"

@@ -83,6 +83,67 @@ def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepositor
     assert "What was executed is not known" in axon("provenance", "rest").stdout
 
 
+def resume(
+    records: NotebookRepository, parent: str, run_id: str, *trained: tuple[str, list[ExecutedCell] | None]
+) -> None:
+    """A run that was resumed from ``parent``, with its checkpoints and what was executed for each."""
+    records.create_run("nb", id=run_id, parent_checkpoint_id=parent)
+    for epoch, (id, executed) in enumerate(trained, start=5):
+        new = NewCheckpoint(id=id, notebook_id="nb", run_id=run_id, epoch=epoch, step=0, metrics={})
+        if executed is not None:
+            new.provenance_id = records.put_provenance("nb", executed, Environment(python="3.11"))
+        records.create_checkpoint(new)
+
+
+def cell(source: str, cell_id: str = "a", count: int = 1) -> ExecutedCell:
+    return ExecutedCell(source=source, execution_count=count, cell_id=cell_id)
+
+
+def test_a_resumed_run_says_from_where(axon: Axon, checkpoints: NotebookRepository) -> None:
+    same = cell("import math\nrate = 1\n")
+    resume(checkpoints, "aaaa-1", "first", ("f1", [same, cell("plot()", "new", 2)]))
+    resume(checkpoints, "f1", "second", ("s1", [same]), ("s2", [same]))
+    assert "resumed from checkpoint aaaa-1 (epoch 1)\n" in axon("provenance", "f1").stdout
+    for id in ("s1", "s2"):
+        said = axon("provenance", id).stdout
+        assert "resumed from checkpoint f1 (epoch 5) of run first\n" in said
+        assert "the code was changed" not in said
+        assert axon("provenance", id, "--json").json["resumed_from"] == {
+            "checkpoint_id": "f1",
+            "epoch": 5,
+            "run_id": "first",
+            "last_checkpoint_id": "s2",
+            "code_changed": False,
+        }
+    assert "resumed" not in axon("provenance", "aaaa").stdout
+    assert "resumed_from" not in axon("provenance", "aaaa", "--json").json
+
+
+def test_code_that_was_changed_before_a_run_was_resumed_is_told(
+    axon: Axon, checkpoints: NotebookRepository
+) -> None:
+    same, changed = cell("import math\nrate = 1\n"), cell("import math\nrate = 3\n")
+    resume(checkpoints, "aaaa-1", "first", ("f1", [same]), ("f2", [same, changed]))
+    for id in ("f1", "f2"):
+        said = axon("provenance", id).stdout
+        assert "the code was changed in between: `jupyter axon diff aaaa-1 f2` shows it\n" in said
+        assert axon("provenance", id, "--json").json["resumed_from"]["code_changed"] is True
+    assert "cell a: changed" in axon("diff", "aaaa-1", "f2").stdout
+
+
+def test_where_a_run_was_resumed_from_is_told_of_what_is_not_known_in_full(
+    axon: Axon, checkpoints: NotebookRepository
+) -> None:
+    resume(checkpoints, "rest", "first", ("f1", [cell("rate = 3")]))
+    resume(checkpoints, "aaaa-1", "second", ("s1", None))
+    for id, parent in (("f1", "rest (epoch 0)"), ("s1", "aaaa-1 (epoch 1)")):
+        said = axon("provenance", id).stdout
+        assert f"resumed from checkpoint {parent}\n" in said
+        assert "the code was changed" not in said
+    checkpoints.delete_checkpoint("rest")
+    assert "resumed from checkpoint rest, which is not there any more\n" in axon("provenance", "f1").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [

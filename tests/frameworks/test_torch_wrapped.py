@@ -517,6 +517,24 @@ def test_a_model_goes_back_to_buffers_that_were_empty(tmp_path: Path) -> None:
     assert model.seen.shape == (0, 4)
 
 
+def test_a_buffer_that_grew_from_a_size_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    model, other = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+    for module, size in ((model, 3), (other, 1)):
+        module.register_buffer("seen", torch.zeros(size))
+    path = written(encode_model(model), tmp_path)
+    said = r"seen is float32 \(1,\), in the checkpoint float32 \(3,\): build the model with a buffer of that size, or register it empty"
+    with pytest.raises(InvalidData, match=said):
+        restore_model(path, other)
+    for size in (3, 0):
+        other.seen = torch.ones(size)
+        restore_model(path, other)
+        assert same(other, model)
+    path = written(encode_model(nn.BatchNorm1d(5)), tmp_path)
+    with pytest.raises(InvalidData, match=r"running_mean is float32") as refused:
+        restore_model(path, nn.BatchNorm1d(4))
+    assert "register it empty" not in str(refused.value)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_a_module_that_reads_its_state_by_itself_has_the_last_word(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), OwnWay())

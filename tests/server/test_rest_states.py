@@ -252,3 +252,12 @@ async def test_paths_are_answered_absolute_and_stored_relative(axon: Client, jp_
         assert Path(answered[name]).is_file()
         assert answered[name].endswith(f"/{stored[name]}")
         assert stored[name].startswith(f"{answered['notebook_id']}/{answered['id']}/")
+
+
+async def test_a_server_lists_the_root_that_it_writes_to(axon: Client, jp_serverapp: Any, data: Path) -> None:
+    path = await checkpoint_path(axon)
+    listed = data / "axon_notebooks" / "states_roots.txt"
+    assert not listed.exists()
+    assert (await axon.put(f"{path}/states/model", body=b"weights")).status == 201
+    root = jp_serverapp.web_app.settings["axon_services"].config.states_root
+    assert listed.read_text() == f"{root}\n"

@@ -502,6 +502,31 @@ def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[]
     assert "is not there any more" in capsys.readouterr().out
 
 
+def test_resume_names_the_folder_in_which_a_state_was_left(
+    axon: Any, anew: Callable[[], None], capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root, scratch = tmp_path / "data" / "axon_notebooks" / "states", tmp_path / "scratch"
+    monkeypatch.setenv("AXON_STATES_ROOT", str(scratch))
+    older, newest = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
+    end_run(axon, RunStatus.FAILED)
+    anew()
+    monkeypatch.delenv("AXON_STATES_ROOT")
+    assert axon.resume(model()) is None
+    said = capsys.readouterr().out
+    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is below {scratch}" in said
+    assert f"Set states_root or AXON_STATES_ROOT to that folder, or move what is in it to {root}." in said
+    assert f"no state of its checkpoints is below {root}, but some are below {scratch}." in said
+    assert "is not there any more" not in said
+    anew()
+    notebook_id = newest.record.notebook_id
+    (root / notebook_id).mkdir(parents=True)
+    (scratch / notebook_id / older.id).rename(root / notebook_id / older.id)
+    assert axon.resume(model()).id == older.id
+    said = capsys.readouterr().out
+    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is below {scratch}" in said
+    assert (scratch / notebook_id / newest.id).is_dir()
+
+
 def test_where_there_is_no_output_nothing_is_said(
     axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ...provenance import CheckpointProvenance, Environment, ExecutedCell, Flag
+from ...printable import printable
+from ...provenance import CheckpointProvenance, Environment, ExecutedCell, Flag, ResumedFrom
 from ...records import NotebookCheckpoint
 from ..output import Column, fields, first_line, local_time, status_text, table, write, write_json
 from ..session import Session, with_session
@@ -37,6 +38,8 @@ def command(session: Session, checkpoint: str, as_json: bool) -> None:
 
 def _report(checkpoint: NotebookCheckpoint, provenance: CheckpointProvenance) -> Iterator[Any]:
     yield fields(_header(checkpoint, provenance.environment))
+    if (resumed := provenance.resumed_from) is not None:
+        yield from _resumed(resumed)
     yield ""
     if not provenance.executed:
         yield Text("What was executed is not known: the checkpoint was not made in a kernel.")
@@ -68,6 +71,15 @@ def _header(checkpoint: NotebookCheckpoint, environment: Environment | None) -> 
     if (git := environment.git) is not None and git.commit is not None:
         state = {True: ", with changes", False: "", None: ""}[git.dirty]
         yield "git", f"{git.commit[:12]}{f' on {git.branch}' if git.branch else ''}{state}"
+
+
+def _resumed(resumed: ResumedFrom) -> Iterator[Text]:
+    epoch = ", which is not there any more" if resumed.epoch is None else f" (epoch {resumed.epoch})"
+    run = "" if resumed.run_id is None else f" of run {resumed.run_id}"
+    yield Text(printable(f"resumed from checkpoint {resumed.checkpoint_id}{epoch}{run}"))
+    if resumed.code_changed:
+        command = f"jupyter axon diff {resumed.checkpoint_id} {resumed.last_checkpoint_id}"
+        yield Text(printable(f"the code was changed in between: `{command}` shows it"))
 
 
 def _flag(flag: Flag) -> list[Any]:

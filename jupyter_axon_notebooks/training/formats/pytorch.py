@@ -65,8 +65,26 @@ def misfits(model: Any, state: Any) -> list[str]:
         problems.append(f"the checkpoint is missing {_listed(missing)}")
     if unexpected := left(unexpected):
         problems.append(f"the checkpoint has {_listed(unexpected)}, which the model has not")
-    problems += [found[name] for name in left([*found])]
+    wrong = left([*found])
+    if _are_sizes_of_buffers(model, wrong, own, state):
+        for name in wrong:
+            found[name] += (
+                ": build the model with a buffer of that size, or register it empty, which takes any size"
+            )
+    problems += [found[name] for name in wrong]
     return problems or _torn(own, state, both)
+
+
+def _are_sizes_of_buffers(
+    model: Any, names: list[str], own: Mapping[str, Any], state: Mapping[str, Any]
+) -> bool:
+    """Return whether all of ``names`` are buffers that differ in size only, as one that has grown does."""
+    shorten = _shortener(model)
+    buffers = {shorten(name) for name, _ in model.named_buffers(remove_duplicate=False)}
+    return all(
+        name in buffers and arrays.is_tensor(state[name]) and own[name].dtype == state[name].dtype
+        for name in names
+    )
 
 
 def load(model: Any, state: Mapping[str, Any], own_memory: Callable[[Any], Any]) -> None:
