@@ -128,7 +128,8 @@ class _Background:
     def _unit_ended(self, error: BaseException | None) -> None:
         with self._lock:
             self.error, self._is_over = error, True
-            if error is None and self.calls < _TRAINS:
+            is_begun_here = self._awaits_cell or self.cell is self._program
+            if error is None and self.calls < _TRAINS and is_begun_here:
                 self._forget()
                 if not self._awaits_cell:  # the program's own training goes on
                     for callback in self.callbacks:
