@@ -478,19 +478,17 @@ class NotebookRepository:
         """Change a checkpoint's tags or pin; raises NotFound."""
         return self._checkpoints.update(id, updates)
 
-    def merge_checkpoint(self, id: str, new: NewCheckpoint) -> NotebookCheckpoint:
-        """Add to a checkpoint what ``new``, which is at the same epoch and step of its run, has.
-
-        Metrics of the same name are replaced. States are added to a checkpoint that has none; they replace nothing.
+    def add_metrics(self, id: str, metrics: Any, tags: Sequence[str] = ()) -> NotebookCheckpoint:
+        """Add metrics and tags to a checkpoint, which is the newest of its notebook then; metrics of the same name are replaced.
 
         Raises
         ------
         NotFound
             When there is no such checkpoint.
         Conflict
-            When both have states.
+            When together they have more numbers that are not finite than can be named.
         """
-        return self._checkpoints.merge(id, new)
+        return self._checkpoints.add_metrics(id, metrics, tags)
 
     def attach_state(
         self,

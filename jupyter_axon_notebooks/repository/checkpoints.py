@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -176,21 +176,13 @@ class Checkpoints:
         return self._change(id, lambda checkpoint: checkpoint.update(changes))
 
     @retried
-    def merge(self, id: str, new: NewCheckpoint) -> NotebookCheckpoint:
-        """Add the metrics, tags and states of ``new`` to a checkpoint."""
+    def add_metrics(self, id: str, metrics: Any, tags: Sequence[str]) -> NotebookCheckpoint:
+        """Add metrics and tags to a checkpoint."""
 
         def add(stored: dict[str, Any]) -> None:
             checkpoint = checkpoint_of(stored)
-            if new.digests:
-                if checkpoint.model_state_path or checkpoint.optimizer_state_path:
-                    raise Conflict(f"{_place(checkpoint)} with a state already")
-                for name in ("digests", "sizes", "format"):
-                    setattr(checkpoint, name, getattr(new, name))
-                for name in PATHS:
-                    if path := getattr(new, name):
-                        setattr(checkpoint, name, self._states.recorded_path(path, new.notebook_id))
-            checkpoint.metrics = merge_metrics(checkpoint.metrics, new.metrics)
-            checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *new.tags]))
+            checkpoint.metrics = merge_metrics(checkpoint.metrics, metrics)
+            checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *tags]))
             checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))  # news for who polls
             try:
                 added = checkpoint.to_json()
@@ -202,7 +194,10 @@ class Checkpoints:
             stored.update(added)
 
         with self._store.transaction():
-            self._store.notebooks.locked(new.notebook_id)
+            found = self._store.checkpoints.get(doc_id=id)
+            if found is None:
+                raise NotFound("checkpoint", id)
+            self._store.notebooks.locked(found["notebook_id"])
             if self._store.checkpoints.locked(id) is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.update(add, doc_ids=[id])

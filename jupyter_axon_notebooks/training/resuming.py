@@ -195,7 +195,7 @@ def _candidates(asked: Resumable) -> Iterator[TrainingRun]:
     execution continue nothing, since nobody can tell which: a loop may have been changed.
     """
     identity = asked.identity
-    runs = (run for run in _runs(asked) if run.id not in asked.own)
+    runs = (run for run in _all_runs(asked.home, asked.notebook_id) if run.id not in asked.own)
     if identity.key is not None:
         yield from (run for run in runs if run.key == identity.key)
         return
@@ -273,7 +273,7 @@ def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
         return found
     beginning: list[TrainingRun] = []
     keys: dict[str, None] = {}
-    for run in _pages(home, notebook_id):
+    for run in _all_runs(home, notebook_id):
         if run.key == name:
             return run
         if name and run.id.startswith(name):
@@ -295,11 +295,7 @@ class _NoRun(NotFound):
         self.args = (f"this notebook has no run {name}{known}",)
 
 
-def _runs(asked: Resumable) -> Iterator[TrainingRun]:
-    yield from _pages(asked.home, asked.notebook_id)
-
-
-def _pages(home: Home, notebook_id: str) -> Iterator[TrainingRun]:
+def _all_runs(home: Home, notebook_id: str) -> Iterator[TrainingRun]:
     offset = 0
     while page := home.repository.list_runs(notebook_id, _PAGE, offset):
         yield from page

@@ -812,13 +812,10 @@ class _Noted:
         return record is not None and (record.key == run or record.id.startswith(run))
 
     def add(self, added: NewCheckpoint, states: StateFiles) -> None:
-        """Add metrics, tags and states to it, here and in its note."""
+        """Add metrics and tags to it, here and in its note."""
         checkpoint = self.unrecorded.checkpoint
         checkpoint.metrics = merge_metrics(checkpoint.metrics, added.metrics)
         checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *added.tags]))
-        if added.digests:
-            for name in ("model_state_path", "optimizer_state_path", "digests", "sizes", "format"):
-                setattr(checkpoint, name, getattr(added, name))
         try:
             self.unrecorded.write(states)
         except AxonError as error:
@@ -861,7 +858,7 @@ class _Dropped:
 def _merge(home: Home, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckpoint | None:
     """Add metrics and tags to a stored checkpoint; None when it is gone, or cannot take them."""
     with suppress(NotFound, Conflict):
-        return home.repository.merge_checkpoint(last.id, added)
+        return home.repository.add_metrics(last.id, added.metrics, added.tags)
     return None
 
 

@@ -136,6 +136,24 @@ def test_epoch_and_step_are_unique_within_a_run(repository: NotebookRepository, 
     create(repository, "6", epoch=1, step=1, run_id="r")
 
 
+def test_metrics_are_added_to_a_checkpoint(repository: NotebookRepository, notebook_id: str) -> None:
+    create(repository, "a", {"loss": 1.0, "val": {"loss": 3.0}}, tags=["first"])
+    later = create(repository, "b", {"loss": 2.0})
+    added = repository.add_metrics(
+        "a", {"loss": 0.5, "val": {"f1": 0.25, "loss": math.nan}}, ["first", "best"]
+    )
+    assert added == repository.get_checkpoint("a")
+    assert added.created_at > later.created_at
+    assert added.tags == ["first", "best"]
+    assert (added.metrics["loss"], added.metrics["val"]["f1"]) == (0.5, 0.25)
+    assert math.isnan(added.metrics["val"]["loss"])
+    for name, best in (("loss", "a"), ("val.f1", "a"), ("val.loss", None)):
+        found = repository.get_best_checkpoint(notebook_id, name, minimize=True)
+        assert (found and found.id) == best
+    with pytest.raises(NotFound, match="checkpoint nowhere"):
+        repository.add_metrics("nowhere", {"loss": 1.0})
+
+
 def test_without_a_run_nothing_is_unique(repository: NotebookRepository, notebook_id: str) -> None:
     for id in "abc":
         create(repository, id, epoch=1, step=1)
