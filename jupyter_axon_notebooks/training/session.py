@@ -430,7 +430,7 @@ class Session:
             self._tracking.record(self._caught_up, at_once=True)
 
     def _settle(self, home: Home) -> None:
-        if self._noted:
+        if self._noted or self._unmerged:
             self._caught_up(home)
 
     def _note_end(self, run_id: str) -> None:
@@ -750,7 +750,7 @@ class Session:
 
         An empty id where the notebook has no record: a question makes none.
         """
-        if self._noted:
+        if self._noted or self._unmerged:
             self._catch_up()
         try:
             home = self._tracking.home()
