@@ -677,7 +677,9 @@ class NotebookRepository:
         status: RunStatus | None = None,
     ) -> list[TrainingRun]:
         """The runs of a notebook, newest first; ``status`` as they are shown, so that a lapsed one is ``stopped``."""
-        return self._runs.page(runs_of(notebook_id, status), limit, offset)
+        found = self._runs.page(runs_of(notebook_id, status), limit, offset)
+        # A lease may have ended since the store was asked.
+        return [run for run in found if status in (None, run.status)]
 
     def count_runs(self, notebook_id: str, *, status: RunStatus | None = None) -> int:
         """How many runs a list would have in all."""
