@@ -118,7 +118,7 @@ async def write_through(
             if beside is None or not beside.to_json():
                 return saved
             return await handler.run(partial(call.repository.update, notebook_id, beside))
-        except Exception:
+        except Exception:  # whatever it was, nothing of the edit is to stay
             await _undo(handler, path, content, original)
             raise
 
@@ -149,7 +149,7 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
         await _save(handler, path, content)
         try:
             return await handler.run(partial(_described, call, path, new), settle=True)
-        except Exception:
+        except Exception:  # as above
             await _undo(handler, path, content, None)
             raise
 

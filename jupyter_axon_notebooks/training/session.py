@@ -212,10 +212,7 @@ class Session:
             replaces = False
             if merges and run.last is not None:
                 last = run.last.record
-                adds_state = bool(parts) and ("model" if model is not None else "") not in (
-                    last.digests or {}
-                )
-                replaces = adds_state and (model is not None or not last.digests)
+                replaces = _adds_state(parts, last)
                 if not replaces and (merged := self._merged(run, new, parts)) is not None:
                     run.line.move(merged.epoch, merged.step, site.execution)
                     return merged
@@ -885,6 +882,12 @@ def _is_same_point(training: Training, model: Any, parts: dict[Part, Any], new: 
     if training.model is not None and training.model.is_whole:
         return False
     return bool(there) and bool(here) and not differs
+
+
+def _adds_state(parts: dict[Part, Any], last: NotebookCheckpoint) -> bool:
+    """Return whether ``parts`` has a state that the last checkpoint lacks: a model's, or any where it has none."""
+    there = last.digests or {}
+    return bool(parts) and ("model" not in there if "model" in parts else not there)
 
 
 def _is_saved(state: Encoded, made: Checkpoint) -> bool:
