@@ -55,7 +55,9 @@ class PanelHook(BuildHookInterface[Any]):
     def _is_stale(self) -> bool:
         if not self._manifest.exists():
             return True
-        if Path(self.root, "PKG-INFO").exists():  # a source distribution: files are as old as its unpacking
+        if Path(
+            self.root, "PKG-INFO"
+        ).exists():  # a source distribution: files are as old as its unpacking
             return False
         built = self._manifest.stat().st_mtime
         return any(source.stat().st_mtime > built for source in self._sources())
@@ -64,7 +66,9 @@ class PanelHook(BuildHookInterface[Any]):
         for entry in Path(self.root, _SOURCES).iterdir():
             if entry.name not in _MADE:
                 yield from (
-                    file for file in (entry.rglob("*") if entry.is_dir() else [entry]) if file.is_file()
+                    file
+                    for file in (entry.rglob("*") if entry.is_dir() else [entry])
+                    if file.is_file()
                 )
 
     def _build(self) -> None:
@@ -74,7 +78,10 @@ class PanelHook(BuildHookInterface[Any]):
         if npm is None:
             raise FileNotFoundError("there is no npm")
         sources = Path(self.root, _SOURCES)
-        wanted, installed = sources / "package-lock.json", sources / "node_modules" / ".package-lock.json"
+        wanted, installed = (
+            sources / "package-lock.json",
+            sources / "node_modules" / ".package-lock.json",
+        )
         if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
             subprocess.run([npm, *_INSTALL], cwd=sources, check=True)  # noqa: S603 - our own words
         subprocess.run([npm, "run", "build"], cwd=sources, check=True)  # noqa: S603 - our own words

@@ -39,10 +39,15 @@ _Ways = dict[Way, Callable[[int], Any]]
 
 
 def main() -> None:
-    options = parser(str(__doc__), sizes=(1_000, 10_000, 100_000), rounds=100, records="checkpoints")
+    options = parser(
+        str(__doc__), sizes=(1_000, 10_000, 100_000), rounds=100, records="checkpoints"
+    )
     options.add_argument("--without-mlflow", action="store_true", help="measure the store alone")
     chosen = options.parse_args()
-    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+    with (
+        workplace(chosen.folder) as folder,
+        databases(chosen.engines, folder, chosen.url) as measured,
+    ):
         versions = [one.version for one in measured]
         if not chosen.without_mlflow:
             from tracked import VERSION
@@ -56,7 +61,9 @@ def main() -> None:
     report(where, rows, json_to=chosen.json)
 
 
-def measure(measured: list[Databases], folder: Path, size: int, rounds: int, *, beside: bool) -> list[Row]:
+def measure(
+    measured: list[Databases], folder: Path, size: int, rounds: int, *, beside: bool
+) -> list[Row]:
     """Times of all ways, with ``size`` checkpoints; ``beside``: MLflow's among them."""
     folder.mkdir()
     with ExitStack() as made:
@@ -80,7 +87,9 @@ def told(timed: dict[Way, Timed], engines: list[str], size: int) -> list[Row]:
         if way.by not in engines:
             continue
         others = {
-            other.by: t for other, t in timed.items() if other[:2] == way[:2] and other.by not in engines
+            other.by: t
+            for other, t in timed.items()
+            if other[:2] == way[:2] and other.by not in engines
         }
         goal = Goal(seconds=0.006) if way[:2] == ("register", "HTTP") else None
         for beside, baseline in (others or {"": None}).items():
@@ -96,7 +105,10 @@ def ours(databases: Databases, folder: Path, size: int) -> Iterator[_Ways]:
     copied = databases.copy(url)
     databases.settle(copied)
     settings = {"AxonNotebooks": {"store_url": copied, "user_id": USER}}
-    with opened(url) as store, jupyter_server(folder, ["jupyter_axon_notebooks"], settings) as server:
+    with (
+        opened(url) as store,
+        jupyter_server(folder, ["jupyter_axon_notebooks"], settings) as server,
+    ):
         repository = NotebookRepository(store)
         epochs = iter(range(size, sys.maxsize))
         checkpoints = f"/axon/notebooks/{notebook_id}/checkpoints"

@@ -27,7 +27,10 @@ def main() -> None:
     )
     chosen = options.parse_args()
     rows = []
-    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+    with (
+        workplace(chosen.folder) as folder,
+        databases(chosen.engines, folder, chosen.url) as measured,
+    ):
         where = machine(folder, [one.version for one in measured])
         for one in measured:
             for size in chosen.sizes:
@@ -61,7 +64,9 @@ def measure(databases: Databases, size: int, rounds: int, *, tied: bool) -> list
             timed = side_by_side(ways, rounds, warm_up=1, repeat=2)
             what = f"best checkpoint, {'lowest' if minimize else 'highest'}{', all tied' if tied else ''}"
             beside = "sorting the documents" if documents else ""
-            rows.append(Row(what, size, databases.engine, timed["ours"], beside, timed.get("plain"), _GOAL))
+            rows.append(
+                Row(what, size, databases.engine, timed["ours"], beside, timed.get("plain"), _GOAL)
+            )
     return rows
 
 

@@ -49,7 +49,10 @@ def main() -> None:
     names = [_OURS, *chosen.beside]
     with workplace(chosen.folder) as folder:
         packages = ["numpy", *chosen.beside]
-        versions = [f"SQLite {sqlite3.sqlite_version}", *(f"{name} {version(name)}" for name in packages)]
+        versions = [
+            f"SQLite {sqlite3.sqlite_version}",
+            *(f"{name} {version(name)}" for name in packages),
+        ]
         where = machine(folder, versions)
         rows = each(folder, names, chosen.rounds)
         rows += first(folder, names, chosen.processes)
@@ -127,12 +130,17 @@ def imports(names: list[str], processes: int) -> list[Row]:
 
 def _started(commands: dict[str, list[str]], processes: int) -> dict[str, Timed]:
     def run(arguments: list[str]) -> None:
-        ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, check=False
+        )
         if ended.returncode:
             sys.exit(ended.stderr)
 
     return side_by_side(
-        {by: (lambda _round, arguments=arguments: run(arguments)) for by, arguments in commands.items()},
+        {
+            by: (lambda _round, arguments=arguments: run(arguments))
+            for by, arguments in commands.items()
+        },
         processes,
         warm_up=1,  # stores are made, modules compiled
     )
@@ -141,7 +149,9 @@ def _started(commands: dict[str, list[str]], processes: int) -> dict[str, Timed]
 def _beside(what: str, timed: dict[str, Timed]) -> list[Row]:
     """What each took; less what a bare Python takes, where there is one among them."""
     bare = timed.get(_BARE)
-    spent = {by: one.median - (bare.median if bare else 0) for by, one in timed.items() if by != _BARE}
+    spent = {
+        by: one.median - (bare.median if bare else 0) for by, one in timed.items() if by != _BARE
+    }
     rows = [] if bare is None else [Row(what, _BARE, bare)]
     for by, seconds in spent.items():
         ratio = None if by.startswith(_OURS) else spent[_OURS] / seconds

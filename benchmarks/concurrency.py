@@ -16,10 +16,15 @@ def main() -> None:
     waiting = Console(stderr=True)
     lines, failed = [], False
     for engine in chosen.engines:
-        with workplace(chosen.folder) as folder, waiting.status(f"{chosen.processes} processes on {engine}"):
+        with (
+            workplace(chosen.folder) as folder,
+            waiting.status(f"{chosen.processes} processes on {engine}"),
+        ):
             place = Place(new_url(engine, folder), folder / "states")
             try:
-                ledgers = crowd(place, workers=chosen.processes, times=chosen.operations, seed=chosen.seed)
+                ledgers = crowd(
+                    place, workers=chosen.processes, times=chosen.operations, seed=chosen.seed
+                )
             except AssertionError as failure:
                 print(f"{engine}: {failure}\n", file=sys.stderr)
                 failed = True
@@ -41,7 +46,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--operations", type=int, default=500, help="of each process")
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--seed", default="0")
-    parser.add_argument("--folder", type=Path, help="where the stores are made; has to be on a real disk")
+    parser.add_argument(
+        "--folder", type=Path, help="where the stores are made; has to be on a real disk"
+    )
     return parser.parse_args()
 
 

@@ -79,21 +79,26 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--seed", default="0", help="what is drawn follows from it, but for the instants")
+    parser.add_argument(
+        "--seed", default="0", help="what is drawn follows from it, but for the instants"
+    )
     parser.add_argument(
         "--url",
         default="sqlite",
         help="sqlite, a file of its own; postgresql, a server of its own, which is killed as well; or the URL of a store "
         "with nothing in it",
     )
-    parser.add_argument("--folder", type=Path, help="where the stores are made; has to be on a real disk")
+    parser.add_argument(
+        "--folder", type=Path, help="where the stores are made; has to be on a real disk"
+    )
     return parser.parse_args()
 
 
 def _measured(place: Place, born: Nursery, seed: str) -> tuple[int, float]:
     """How many calls a plan has in which a process can be killed, and how many seconds it takes."""
     deaths = [
-        trial(place, born, random_plan(Model(), f"{seed} measured {n}", _LENGTH), Kill()) for n in range(3)
+        trial(place, born, random_plan(Model(), f"{seed} measured {n}", _LENGTH), Kill())
+        for n in range(3)
     ]
     return max(len(death.points) for death in deaths), max(death.seconds for death in deaths)
 
@@ -105,7 +110,9 @@ def _kinds(points: int, seconds: float, *, url: str) -> dict[str, Kind]:
         "while the store is made": Kind(lambda dice: Kill(call=dice.randint(1, 60)), new=True),
     }
     if url == "sqlite":
-        kinds["in the midst of a write"] = Kind(lambda dice: Kill(beyond=int(10 ** dice.uniform(4, 5.7))))
+        kinds["in the midst of a write"] = Kind(
+            lambda dice: Kill(beyond=int(10 ** dice.uniform(4, 5.7)))
+        )
     if url == "postgresql":
         kinds["the server, before a call"] = Kind(
             lambda dice: Kill(call=dice.randint(1, points), server=True)
@@ -118,14 +125,18 @@ def _kinds(points: int, seconds: float, *, url: str) -> dict[str, Kind]:
     return kinds
 
 
-def _kill(chosen: argparse.Namespace, places: Iterator[Place], born: Nursery, kinds: dict[str, Kind]) -> None:
+def _kill(
+    chosen: argparse.Namespace, places: Iterator[Place], born: Nursery, kinds: dict[str, Kind]
+) -> None:
     place = next(places)
     turns = itertools.cycle(kinds.values())
     attempts = itertools.count()
     for _ in track(range(chosen.kills), description="kills", console=Console(stderr=True)):
         kind = next(turns)
         killed = False
-        while not killed:  # a process may be done before it comes to the place it was to be killed at
+        while (
+            not killed
+        ):  # a process may be done before it comes to the place it was to be killed at
             seed = f"{chosen.seed}.{next(attempts)}"
             dice = random.Random(seed)
             here = next(places) if kind.new else place
@@ -139,7 +150,9 @@ def _kill(chosen: argparse.Namespace, places: Iterator[Place], born: Nursery, ki
                 place = next(places)
                 break
             killed = (
-                death.signal is not None or death.at is not None or (kill.server and kill.after is not None)
+                death.signal is not None
+                or death.at is not None
+                or (kill.server and kill.after is not None)
             )
             if killed:
                 kind.tally.count(death, time.monotonic() - began)

@@ -50,7 +50,9 @@ class Databases(Protocol):
     def connect(self, url: str) -> Any:
         """A bare connection in autocommit, whose commits are as durable as the store's."""
 
-    def load(self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def load(
+        self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
         """Add rows to a table as fast as the engine can, durably or not."""
 
     def settle(self, url: str) -> None:
@@ -87,7 +89,9 @@ class SqliteFiles:
         connection.execute("PRAGMA synchronous=FULL")
         return connection
 
-    def load(self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def load(
+        self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
         """Insert in one transaction that is not synced, with much of the indexes in memory."""
         statement = insertion(table, columns, self.mark)
         with closing(self.connect(url)) as connection:
@@ -114,7 +118,9 @@ class PostgresqlServer:
         self._url = sa.engine.make_url(url)
         self._made: list[str] = []
         with closing(self.connect(url)) as connection:
-            self.version = f"PostgreSQL {connection.execute('SHOW server_version').fetchone()[0].split()[0]}"
+            self.version = (
+                f"PostgreSQL {connection.execute('SHOW server_version').fetchone()[0].split()[0]}"
+            )
 
     def _create(self, template: str) -> str:
         name = f"axon_benchmark_{len(self._made)}"
@@ -138,7 +144,9 @@ class PostgresqlServer:
         connection.execute("SET synchronous_commit = on")
         return connection
 
-    def load(self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def load(
+        self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
         """COPY."""
         names = ", ".join(f'"{name}"' for name in columns)
         copy = f'COPY "{table}" ({names}) FROM STDIN'
@@ -161,11 +169,15 @@ class PostgresqlServer:
 
 
 @contextmanager
-def databases(engines: Sequence[str], folder: Path, url: str | None = None) -> Iterator[list[Databases]]:
+def databases(
+    engines: Sequence[str], folder: Path, url: str | None = None
+) -> Iterator[list[Databases]]:
     """Databases of each of ``engines``; ``url``: those of PostgreSQL are on this server."""
     with ExitStack() as opened:
         yield [
-            SqliteFiles(folder) if engine == "sqlite" else opened.enter_context(_on_postgresql(folder, url))
+            SqliteFiles(folder)
+            if engine == "sqlite"
+            else opened.enter_context(_on_postgresql(folder, url))
             for engine in engines
         ]
 

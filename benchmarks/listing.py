@@ -23,7 +23,10 @@ _GOAL = Goal(seconds=0.005)
 def main() -> None:
     chosen = parser(str(__doc__), sizes=(10_000,), rounds=200, records="notebooks").parse_args()
     rows = []
-    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+    with (
+        workplace(chosen.folder) as folder,
+        databases(chosen.engines, folder, chosen.url) as measured,
+    ):
         where = machine(folder, [one.version for one in measured])
         for one in measured:
             for size in chosen.sizes:
@@ -52,14 +55,18 @@ def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[R
         failed = NotebookStatus.FAILED
         for question in (
             Question("list 100", lambda: repository.list_all(_LIMIT)),
-            Question("list 100 of a user", lambda: repository.list_by_user(USER, _LIMIT), "user_id", USER),
+            Question(
+                "list 100 of a user", lambda: repository.list_by_user(USER, _LIMIT), "user_id", USER
+            ),
             Question(
                 "list 100 that failed",
                 lambda: repository.list_all(_LIMIT, status=failed),
                 "status",
                 failed.value,
             ),
-            Question("list 100 from the middle", lambda: repository.list_all(_LIMIT, middle), skip=middle),
+            Question(
+                "list 100 from the middle", lambda: repository.list_all(_LIMIT, middle), skip=middle
+            ),
         ):
 
             def ours(_round: int, question: Question = question) -> list[str]:
@@ -78,7 +85,15 @@ def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[R
                 sys.exit(f"{question.what}: the two do not agree")
             timed = side_by_side({"ours": ours, "plain": plain}, rounds)
             rows.append(
-                Row(question.what, size, databases.engine, timed["ours"], "plain SQL", timed["plain"], _GOAL)
+                Row(
+                    question.what,
+                    size,
+                    databases.engine,
+                    timed["ours"],
+                    "plain SQL",
+                    timed["plain"],
+                    _GOAL,
+                )
             )
     return rows
 
@@ -98,7 +113,12 @@ def open_it(databases: Databases, url: str, size: int, rounds: int) -> Row:
         sys.exit("opening it: the two do not agree")
     timed = side_by_side({"ours": ours, "plain": plain}, max(1, rounds // 4))
     return Row(
-        "open the store, read one", size, databases.engine, timed["ours"], databases.driver, timed["plain"]
+        "open the store, read one",
+        size,
+        databases.engine,
+        timed["ours"],
+        databases.driver,
+        timed["plain"],
     )
 
 

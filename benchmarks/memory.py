@@ -28,7 +28,10 @@ def main() -> None:
     if not Path("/proc/self/smaps_rollup").exists():
         sys.exit("memory is read from /proc/PID/smaps_rollup, which Linux has")
     rows = []
-    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+    with (
+        workplace(chosen.folder) as folder,
+        databases(chosen.engines, folder, chosen.url) as measured,
+    ):
         where = machine(folder, [one.version for one in measured])
         bare = [observed(folder / "bare") for _ in range(chosen.rounds)]
         for one in measured:
@@ -99,7 +102,9 @@ def list_all(client: Client) -> None:
 
 def memory(pid: int) -> Memory:
     """What a process takes now."""
-    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    lines = (
+        line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    )
     found = {line[0]: int(line[1]) * 1024 for line in lines}
     return Memory(found["Rss:"], found["Pss:"], found["Private_Clean:"] + found["Private_Dirty:"])
 
@@ -127,7 +132,9 @@ def compared(
 
 def print_table(where: dict[str, Any], rows: Sequence[Row]) -> None:
     """Markdown."""
-    print("| | there | engine | PSS | USS | RSS | bare server, PSS | USS | RSS | more, PSS | goal |")
+    print(
+        "| | there | engine | PSS | USS | RSS | bare server, PSS | USS | RSS | more, PSS | goal |"
+    )
     print("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
     for row in rows:
         cells = [megabytes(value) for m in (row.ours, row.bare) for value in (m.pss, m.uss, m.rss)]

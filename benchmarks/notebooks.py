@@ -36,9 +36,21 @@ class TrainingNotebook:
         self._saves = 0
 
     def _section(self, number: int) -> list[dict[str, Any]]:
-        words = ["epoch", "loss", "model", "optimizer", "gradient", "validation", "batch", "Größe", "→"]
+        words = [
+            "epoch",
+            "loss",
+            "model",
+            "optimizer",
+            "gradient",
+            "validation",
+            "batch",
+            "Größe",
+            "→",
+        ]
         prose = " ".join(self._random.choices(words, k=80))
-        code = "\n".join(f"x_{i} = layer_{i}(x_{i - 1})  # {self._random.random()}" for i in range(15))
+        code = "\n".join(
+            f"x_{i} = layer_{i}(x_{i - 1})  # {self._random.random()}" for i in range(15)
+        )
         log = "".join(
             f"epoch {i:3} loss {self._random.random():.6f} acc {self._random.random():.4f}\n"
             for i in range(40)
@@ -47,15 +59,30 @@ class TrainingNotebook:
         section = [
             _cell(f"setup{number}", "code", "import torch\nfrom torch import nn"),
             _cell(f"prose{number}", "markdown", f"## Section {number}\n\n{prose}"),
-            _cell(f"log{number}", "code", code, {"output_type": "stream", "name": "stdout", "text": log}),
-            _cell(f"table{number}", "code", code, _display({"text/html": f"<table>{rows}</table>"})),
+            _cell(
+                f"log{number}",
+                "code",
+                code,
+                {"output_type": "stream", "name": "stdout", "text": log},
+            ),
+            _cell(
+                f"table{number}", "code", code, _display({"text/html": f"<table>{rows}</table>"})
+            ),
             _cell(f"image{number}", "code", code, self._image()),
         ]
         if number % 16 == 0:
             points = [round(self._random.random(), 6) for _ in range(self._image_size // 40)]
-            plot = {"data": [{"type": "scatter", "x": list(range(len(points))), "y": points}], "layout": {}}
+            plot = {
+                "data": [{"type": "scatter", "x": list(range(len(points))), "y": points}],
+                "layout": {},
+            }
             section.append(
-                _cell(f"plot{number}", "code", code, _display({"application/vnd.plotly.v1+json": plot}))
+                _cell(
+                    f"plot{number}",
+                    "code",
+                    code,
+                    _display({"application/vnd.plotly.v1+json": plot}),
+                )
             )
         return section
 
@@ -80,7 +107,14 @@ class TrainingNotebook:
         }
         head = b'{"type": "notebook", "format": "json", "content": {"nbformat": 4, "nbformat_minor": 5, '
         return b"".join(
-            [head, b'"metadata": ', _json(metadata), b', "cells": [', b",".join(self._encoded), b"]}}"]
+            [
+                head,
+                b'"metadata": ',
+                _json(metadata),
+                b', "cells": [',
+                b",".join(self._encoded),
+                b"]}}",
+            ]
         )
 
 
@@ -102,7 +136,9 @@ def _prints(cell: dict[str, Any]) -> bool:
 
 def _shown(cell: dict[str, Any]) -> dict[str, Any]:
     return {
-        mime: value for output in cell.get("outputs", ()) for mime, value in output.get("data", {}).items()
+        mime: value
+        for output in cell.get("outputs", ())
+        for mime, value in output.get("data", {}).items()
     }
 
 

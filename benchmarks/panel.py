@@ -109,7 +109,9 @@ class Row(NamedTuple):
 def main() -> None:
     chosen = options()
     with workplace(chosen.folder) as folder:
-        where = machine(folder, [f"SQLite {sqlite3.sqlite_version}", f"JupyterLab {version('jupyterlab')}"])
+        where = machine(
+            folder, [f"SQLite {sqlite3.sqlite_version}", f"JupyterLab {version('jupyterlab')}"]
+        )
         with Lab.running(folder / "server") as lab, chromium() as browser:
             rows = [*open_notebooks(lab, browser, chosen.rounds), *many(lab, browser, chosen)]
     size = sum(len(gzip.compress(file.read_bytes())) for file in _BUILT.glob("*.js"))
@@ -117,7 +119,9 @@ def main() -> None:
     if not written({"machine": where, "rows": lines, "bundle": size}, json_to=chosen.json):
         print_table(rows)
         missed = "" if size < _LARGEST else ", missed"
-        print(f"\nThe bundle: {size / 1000:.1f} kB with gzip (goal < {_LARGEST / 1000:.0f} kB{missed}).")
+        print(
+            f"\nThe bundle: {size / 1000:.1f} kB with gzip (goal < {_LARGEST / 1000:.0f} kB{missed})."
+        )
         print(place(where))
 
 
@@ -201,7 +205,11 @@ class Lab:
 def chromium() -> Iterator[Browser]:
     """A browser that ends with the context."""
     named = os.environ.get("AXON_CHROMIUM")
-    names = (named,) if named else ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    names = (
+        (named,)
+        if named
+        else ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    )
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         sys.exit("this needs Chromium: install the package chromium (Debian, Fedora) or Chrome")
@@ -269,15 +277,26 @@ def many(lab: Lab, browser: Browser, chosen: argparse.Namespace) -> Iterator[Row
             # Another notebook, so that nothing of this one is left to be shown at once.
             page.evaluate(_OPEN, "train.ipynb")
             page.wait_for_selector("#axon-panel .axon-Empty")
-            page.evaluate("window.jupyterapp.commands.execute('axon:toggle-panel').then(() => null)")
-    yield Row(f"the panel with {count:,} checkpoints, until it is drawn", summed_up(drawn), goal=_DRAWN)
+            page.evaluate(
+                "window.jupyterapp.commands.execute('axon:toggle-panel').then(() => null)"
+            )
+    yield Row(
+        f"the panel with {count:,} checkpoints, until it is drawn", summed_up(drawn), goal=_DRAWN
+    )
     yield Row("longest time without a frame meanwhile", summed_up(longest))
     page.evaluate(_WATCH)
     fresh = []
     for number in range(chosen.rounds):
-        body = {"epoch": number, "step": number, "metrics": metrics(number), "run_id": f"{notebook_id}-new"}
+        body = {
+            "epoch": number,
+            "step": number,
+            "metrics": metrics(number),
+            "run_id": f"{notebook_id}-new",
+        }
         began = time.time()
-        made: dict[str, Any] = lab.client.say("POST", f"/axon/notebooks/{notebook_id}/checkpoints", body)
+        made: dict[str, Any] = lab.client.say(
+            "POST", f"/axon/notebooks/{notebook_id}/checkpoints", body
+        )
         seen = page.wait_for_function("id => window.seen[id]", arg=made["id"]).json_value()
         fresh.append(seen / 1000 - began)
     yield Row("a checkpoint posted, until its row is there", summed_up(fresh), goal=_FRESH)

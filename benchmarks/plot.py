@@ -40,8 +40,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/growth.svg"))
     chosen = parser.parse_args()
     rows = [row for file in chosen.results for row in json.loads(file.read_text())["rows"]]
-    style = {"svg.hashsalt": "axon", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
-    with mpl.rc_context({**style, "text.color": _GRAY, "axes.labelcolor": _GRAY, "axes.edgecolor": _GRAY}):
+    style = {
+        "svg.hashsalt": "axon",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+    }
+    with mpl.rc_context(
+        {**style, "text.color": _GRAY, "axes.labelcolor": _GRAY, "axes.edgecolor": _GRAY}
+    ):
         figure, panels = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
         for panel, (title, names) in zip(panels, _PANELS.items(), strict=True):
             draw(panel, title, points(rows, *names))
@@ -67,7 +74,9 @@ def draw(panel: Axes, title: str, lines: _Points) -> None:
         if name in lines:
             sizes = sorted(lines[name])
             medians = [lines[name][size] * 1000 for size in sizes]
-            panel.plot(sizes, medians, color=color, marker=marker, markersize=4, linewidth=1.5, label=name)
+            panel.plot(
+                sizes, medians, color=color, marker=marker, markersize=4, linewidth=1.5, label=name
+            )
     panel.set(xscale="log", yscale="log", title=title, xlabel="checkpoints of the notebook")
     panel.xaxis.set_major_formatter(lambda size, _place: f"{size:,.0f}")
     panel.yaxis.set_major_formatter(lambda milliseconds, _place: f"{milliseconds:g}")

@@ -20,10 +20,15 @@ _CHECKPOINTS, _METRICS = "axonml_checkpoints", "axonml_metrics"
 
 
 def main() -> None:
-    options = parser(str(__doc__), sizes=(1_000, 100_000, 1_000_000), rounds=300, records="checkpoints")
+    options = parser(
+        str(__doc__), sizes=(1_000, 100_000, 1_000_000), rounds=300, records="checkpoints"
+    )
     chosen = options.parse_args()
     rows = []
-    with workplace(chosen.folder) as folder, databases(chosen.engines, folder, chosen.url) as measured:
+    with (
+        workplace(chosen.folder) as folder,
+        databases(chosen.engines, folder, chosen.url) as measured,
+    ):
         where = machine(folder, [one.version for one in measured])
         for one in measured:
             rows += measure(one, chosen.sizes, chosen.rounds)
@@ -55,14 +60,18 @@ def measure(databases: Databases, sizes: list[int], rounds: int) -> list[Row]:
     smallest, largest = min(sizes), max(sizes)
     if smallest != largest:
         few, many = timed[smallest, "ours"], timed[largest, "ours"]
-        rows.append(Row(what, largest, engine, many, f"the same, {smallest:,} there", few, Goal(ratio=1.5)))
+        rows.append(
+            Row(what, largest, engine, many, f"the same, {smallest:,} there", few, Goal(ratio=1.5))
+        )
     return rows
 
 
 class Pair:
     """A repository with checkpoints, and the bare database that writes after it what it wrote."""
 
-    def __init__(self, repository: NotebookRepository, notebook_id: str, raw: RawCopy, size: int) -> None:
+    def __init__(
+        self, repository: NotebookRepository, notebook_id: str, raw: RawCopy, size: int
+    ) -> None:
         self._repository = repository
         self._notebook_id = notebook_id
         self._raw = raw
@@ -97,7 +106,12 @@ class Pair:
     def look_up(self) -> None:
         """Read the rows that the repository wrote last, for :meth:`write_raw`."""
         ranks = [
-            {"notebook_id": self._notebook_id, "name": name, "value": value, "checkpoint_id": self._written}
+            {
+                "notebook_id": self._notebook_id,
+                "name": name,
+                "value": value,
+                "checkpoint_id": self._written,
+            }
             for name, value in metrics(self._epoch).items()
         ]
         self._inserts = [

@@ -12,22 +12,36 @@ from databases import ENGINES
 from timing import Timed
 
 
-def parser(description: str, *, sizes: Sequence[int], rounds: int, records: str) -> argparse.ArgumentParser:
+def parser(
+    description: str, *, sizes: Sequence[int], rounds: int, records: str
+) -> argparse.ArgumentParser:
     """The options that all take: sizes, rounds, engines, URL, folder, JSON."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument(
-        "--sizes", type=int, nargs="+", default=list(sizes), metavar="N", help=f"{records} in the store"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=list(sizes),
+        metavar="N",
+        help=f"{records} in the store",
     )
     made.add_argument("--rounds", type=int, default=rounds, help="requests timed, of each kind")
     made.add_argument(
-        "--engine", nargs="+", choices=ENGINES, default=ENGINES, dest="engines", help="by default both"
+        "--engine",
+        nargs="+",
+        choices=ENGINES,
+        default=ENGINES,
+        dest="engines",
+        help="by default both",
     )
     made.add_argument(
         "--url",
         metavar="postgresql://…",
         help="a PostgreSQL server, as a role that may create databases; by default one is started",
     )
-    made.add_argument("--folder", type=Path, help="where the stores are made; has to be on a real disk")
+    made.add_argument(
+        "--folder", type=Path, help="where the stores are made; has to be on a real disk"
+    )
     made.add_argument(
         "--json",
         nargs="?",
@@ -45,7 +59,11 @@ class Goal(NamedTuple):
     seconds: float | None = None
 
     def __str__(self) -> str:
-        return f"≤ {self.ratio:g} ×" if self.ratio is not None else f"< {milliseconds(self.seconds or 0)}"
+        return (
+            f"≤ {self.ratio:g} ×"
+            if self.ratio is not None
+            else f"< {milliseconds(self.seconds or 0)}"
+        )
 
 
 class Row(NamedTuple):
@@ -102,14 +120,19 @@ def written(result: Any, *, json_to: str | None) -> bool:
 def plain(row: Any) -> dict[str, Any]:
     """A named tuple, and those within, as JSON has it."""
     return {
-        name: plain(value) if hasattr(value, "_asdict") else value for name, value in row._asdict().items()
+        name: plain(value) if hasattr(value, "_asdict") else value
+        for name, value in row._asdict().items()
     }
 
 
 def _cells(row: Row) -> list[str]:
     other = ["", "", ""]
     if row.baseline is not None:
-        other = [milliseconds(row.baseline.median), milliseconds(row.baseline.p95), f"{row.ratio:.2g}"]
+        other = [
+            milliseconds(row.baseline.median),
+            milliseconds(row.baseline.p95),
+            f"{row.ratio:.2g}",
+        ]
     goal = "" if row.goal is None else f"{row.goal}{'' if row.is_met else ', missed'}"
     times = [milliseconds(row.ours.median), milliseconds(row.ours.p95)]
     return [row.what, f"{row.size:,}", row.engine, *times, row.beside, *other, goal]

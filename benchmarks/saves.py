@@ -33,7 +33,10 @@ _ROW = 4
 def main() -> None:
     chosen = options()
     extensions = ["jupyter_axon_notebooks", "switching"]
-    with workplace(chosen.folder) as folder, jupyter_server(folder / "server", extensions) as client:
+    with (
+        workplace(chosen.folder) as folder,
+        jupyter_server(folder / "server", extensions) as client,
+    ):
         server = Server(client)
         where = machine(folder, [f"SQLite {sqlite3.sqlite_version}"])
         sizes = {}
@@ -63,7 +66,9 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where the server keeps its files; has to be on a real disk"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, in seconds, instead of tables")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, in seconds, instead of tables"
+    )
     return parser.parse_args()
 
 
@@ -106,7 +111,9 @@ def compared(on: Sequence[float], off: Sequence[float]) -> Compared:
     ratios = []
     for _ in range(1000):
         drawn = draw.choices(pairs, k=len(pairs))
-        ratios.append(statistics.median(a for a, _ in drawn) / statistics.median(b for _, b in drawn))
+        ratios.append(
+            statistics.median(a for a, _ in drawn) / statistics.median(b for _, b in drawn)
+        )
     medians = statistics.median(on), statistics.median(off)
     return Compared(
         *medians,
@@ -137,7 +144,9 @@ def measure(server: Server, size: int, rounds: int) -> dict[str, Any]:
     hooks = _watched(server, notebook, few, {}, "hooks")
     bare_emit = _watched(server, notebook, few, {"listener": False}, "hooks")["emit"]
     steps = _watched(server, notebook, few, {}, "steps")["step"]
-    per_save = [pre + post for pre, post in zip(hooks["hooks"][::2], hooks["hooks"][1::2], strict=True)]
+    per_save = [
+        pre + post for pre, post in zip(hooks["hooks"][::2], hooks["hooks"][1::2], strict=True)
+    ]
     off = statistics.median(seen["off"])
     return {
         "bytes": len(notebook.body()),
@@ -159,7 +168,9 @@ def measure(server: Server, size: int, rounds: int) -> dict[str, Any]:
 
 def _added(seen: dict[str, list[float]]) -> float:
     """Seconds that the event loop's thread is longer at work with the hooks; what else the machine does hardly shows."""
-    return statistics.median(on - off for on, off in zip(seen["loop_on"], seen["loop_off"], strict=True))
+    return statistics.median(
+        on - off for on, off in zip(seen["loop_on"], seen["loop_off"], strict=True)
+    )
 
 
 def _told(values: Sequence[float]) -> dict[str, float]:
@@ -167,7 +178,12 @@ def _told(values: Sequence[float]) -> dict[str, float]:
 
 
 def _in_turn(
-    server: Server, notebook: TrainingNotebook, rounds: int, *, saves: int = 1, subscriber: bool = False
+    server: Server,
+    notebook: TrainingNotebook,
+    rounds: int,
+    *,
+    saves: int = 1,
+    subscriber: bool = False,
 ) -> dict[str, list[float]]:
     """Seconds a save takes with the hooks (``"on"``) and without, and what the worker needs for one.
 
@@ -231,23 +247,32 @@ def storm(server: Server, rounds: int) -> dict[str, Any]:
 
 
 def _stormed(
-    threads: ThreadPoolExecutor, server: Server, connections: list[HTTPConnection], bodies: list[bytes]
+    threads: ThreadPoolExecutor,
+    server: Server,
+    connections: list[HTTPConnection],
+    bodies: list[bytes],
 ) -> list[float]:
     began = time.perf_counter()
 
     def one_after_the_other(first: int) -> list[float]:
         taken = []
         for number in range(first, _STORM_SAVES, len(connections)):
-            time.sleep(max(0.0, began + number * _STORM_SECONDS / _STORM_SAVES - time.perf_counter()))
+            time.sleep(
+                max(0.0, began + number * _STORM_SECONDS / _STORM_SAVES - time.perf_counter())
+            )
             taken.append(server.save(bodies[number % len(bodies)], connections[first]))
         return taken
 
     return [
-        seconds for taken in threads.map(one_after_the_other, range(len(connections))) for seconds in taken
+        seconds
+        for taken in threads.map(one_after_the_other, range(len(connections)))
+        for seconds in taken
     ]
 
 
-def print_tables(where: dict[str, Any], sizes: dict[int, dict[str, Any]], storms: dict[str, Any]) -> None:
+def print_tables(
+    where: dict[str, Any], sizes: dict[int, dict[str, Any]], storms: dict[str, Any]
+) -> None:
     """Three Markdown tables: the saves, what the hooks cost the event loop, what the worker does."""
     print(
         "| a save | hooks on, median | p95 | off, median | p95 | ratio | 95 % within | ratio of p95 | goal |"
@@ -268,15 +293,23 @@ def print_tables(where: dict[str, Any], sizes: dict[int, dict[str, Any]], storms
     for size, seen in sizes.items():
         times = [seen["emit"]["median"], seen["bare_emit"]["median"], *_both(seen["listener"])]
         times += [seen["added"], seen["added_beside_lab"]]
-        print(f"| {_kilobytes(size)} | {_cells(_both(seen['hooks']))} | < 0.1 ms | {_cells(times)} |")
-    print("\n| the worker | elapsed | p95 | at work | p95 | of the save | goal | longest step | p95 | goal |")
+        print(
+            f"| {_kilobytes(size)} | {_cells(_both(seen['hooks']))} | < 0.1 ms | {_cells(times)} |"
+        )
+    print(
+        "\n| the worker | elapsed | p95 | at work | p95 | of the save | goal | longest step | p95 | goal |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |")
     for size, seen in sizes.items():
         times = _cells([*_both(seen["worker"]), *_both(seen["worker_cpu"])])
         goal = "≤ 5 ms" if size <= 10_000 else ""
         share = f"{100 * seen['worker_share']:.0f} % | ≤ 20 %"
-        print(f"| {_kilobytes(size)} | {times} | {share} | {_cells(_both(seen['step']))} | {goal} |")
-    print(f"\nOf a storm's {saves} saves the worker wrote {storms['written']:.0f}, the last one among them.")
+        print(
+            f"| {_kilobytes(size)} | {times} | {share} | {_cells(_both(seen['step']))} | {goal} |"
+        )
+    print(
+        f"\nOf a storm's {saves} saves the worker wrote {storms['written']:.0f}, the last one among them."
+    )
     print(place(where))
 
 

@@ -42,7 +42,11 @@ class Client:
         return connection
 
     def ask(
-        self, method: str, url: str, body: bytes | None = None, connection: HTTPConnection | None = None
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        connection: HTTPConnection | None = None,
     ) -> bytes:
         """The answer to a request; ends the script if it is a failure.
 
@@ -63,7 +67,9 @@ class Client:
 
     def say(self, method: str, url: str, said: Any = None) -> Any:
         """The answer to JSON, in JSON."""
-        return json.loads(self.ask(method, url, None if said is None else json.dumps(said).encode()))
+        return json.loads(
+            self.ask(method, url, None if said is None else json.dumps(said).encode())
+        )
 
 
 @contextmanager
@@ -91,7 +97,9 @@ def jupyter_server(
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "JUPYTER_NO_CONFIG": "1",  # whatever else is installed here
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        ),
     }
     command = ["-m", "jupyter_server", f"--config={configuration}"]
     with _served(folder, command, environment) as (port, pid):

@@ -63,12 +63,19 @@ def main() -> None:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[10, 100, 1000], metavar="MB", help="models, in megabytes"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[10, 100, 1000],
+        metavar="MB",
+        help="models, in megabytes",
     )
     parser.add_argument(
         "--rounds", type=int, default=30, help="states timed of each kind; fewer of large ones"
     )
-    parser.add_argument("--folder", type=Path, help="where states are written; has to be on a real disk")
+    parser.add_argument(
+        "--folder", type=Path, help="where states are written; has to be on a real disk"
+    )
     parser.add_argument(
         "--json",
         nargs="?",
@@ -84,7 +91,8 @@ def models(megabytes: int) -> Iterator[tuple[torch.nn.Module, torch.nn.Module]]:
     """Two models of that size, with different weights."""
     width = megabytes * 1000**2 // 4 // _LAYERS // 1000
     yield tuple(
-        torch.nn.Sequential(*(torch.nn.Linear(1000, width) for _ in range(_LAYERS))) for _ in range(2)
+        torch.nn.Sequential(*(torch.nn.Linear(1000, width) for _ in range(_LAYERS)))
+        for _ in range(2)
     )
     gc.collect()
 
@@ -125,7 +133,11 @@ def measure(
         torchs.unlink(missing_ok=True)
         os.sync()
 
-    ways: dict[str, Callable[[int], Any]] = {"ours": ours, "safetensors": by_safetensors, "torch": by_torch}
+    ways: dict[str, Callable[[int], Any]] = {
+        "ours": ours,
+        "safetensors": by_safetensors,
+        "torch": by_torch,
+    }
     saved = side_by_side(ways, rounds, warm_up=1, prepare=emptied)
     restored = side_by_side(
         {
@@ -135,7 +147,10 @@ def measure(
         rounds,
         warm_up=1,
     )
-    for restore in (lambda: other.load_state_dict(load_file(theirs)), lambda: restore_model(stored, other)):
+    for restore in (
+        lambda: other.load_state_dict(load_file(theirs)),
+        lambda: restore_model(stored, other),
+    ):
         with torch.no_grad():
             for parameter in other.parameters():
                 parameter.zero_()
@@ -164,7 +179,11 @@ def print_table(rows: list[Row]) -> None:
     print("| | MB | ours | p95 | safetensors | p95 | ratio | goal | torch.save | p95 |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |")
     for row in rows:
-        goal = "" if row.goal is None else f"{row.goal}{'' if row.ratio <= _GOAL.ratio else ', missed'}"
+        goal = (
+            ""
+            if row.goal is None
+            else f"{row.goal}{'' if row.ratio <= _GOAL.ratio else ', missed'}"
+        )
         print(
             f"| {row.what} | {row.megabytes:,} | {_times(row.ours)} | {_times(row.safetensors)} "
             f"| {row.ratio:.2f} | {goal} | {_times(row.torch)} |"

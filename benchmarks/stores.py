@@ -62,7 +62,9 @@ def state_path(notebook_id: str, epoch: int) -> str:
     return f"/states/{notebook_id}/{epoch}/model.safetensors"
 
 
-def new_store_of_checkpoints(databases: Databases, count: int, *, tied: bool = False) -> tuple[str, str]:
+def new_store_of_checkpoints(
+    databases: Databases, count: int, *, tied: bool = False
+) -> tuple[str, str]:
     """A store with ``count`` checkpoints of one run of one notebook: its URL, and the notebook's id."""
     url = databases.new_url()
     with opened(url) as store:
@@ -153,7 +155,9 @@ class RawCopy:
         rows: list[tuple[Any, ...]] = []
         for key in keys:
             where = " AND ".join(f'"{name}" = {self._mark}' for name in key)
-            found = self._store.execute(f'SELECT * FROM "{table}" WHERE {where}', tuple(key.values()))
+            found = self._store.execute(
+                f'SELECT * FROM "{table}" WHERE {where}', tuple(key.values())
+            )
             rows += found.fetchall()
         return insertion(table, [column[0] for column in found.description], self._mark), rows
 

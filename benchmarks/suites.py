@@ -7,13 +7,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from engines import new_url
 from kills.model import Model
 from kills.nursery import Death, Nursery, nursery
 from kills.plans import random_plan
 from kills.points import Kill
 from kills.servers import MortalServer, mortal_server
 from kills.trial import Place, trial
+from support.engines import new_url
 from together.crowd import OTHERS, crowd
 from together.ledger import Ledger
 

@@ -92,7 +92,12 @@ class Switch:
         self._sync.settle()
 
     def set(
-        self, *, hooks: bool = True, listener: bool = True, subscriber: bool = False, watch: str = ""
+        self,
+        *,
+        hooks: bool = True,
+        listener: bool = True,
+        subscriber: bool = False,
+        watch: str = "",
     ) -> None:
         """Register what is wanted, as it was or watched."""
         self._watched = {}
@@ -102,7 +107,10 @@ class Switch:
         listeners = set(self._listeners) if hooks and listener else set()
         emit = self._emit
         if watch == "hooks":
-            pre, post = [self._timed(h, "hooks") for h in pre], [self._timed(h, "hooks") for h in post]
+            pre, post = (
+                [self._timed(h, "hooks") for h in pre],
+                [self._timed(h, "hooks") for h in post],
+            )
             listeners = {self._timed_listener(heard) for heard in listeners}
             emit = self._timed(emit, "emit")
         elif watch == "loop":

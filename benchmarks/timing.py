@@ -67,7 +67,9 @@ def side_by_side(
 def summed_up(times: Sequence[float]) -> Timed:
     """What is told of times that were taken."""
     ordered = sorted(times)
-    return Timed(statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], len(ordered))
+    return Timed(
+        statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], len(ordered)
+    )
 
 
 @contextmanager
@@ -76,7 +78,9 @@ def workplace(folder: Path | None) -> Iterator[Path]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if folder is None:
         places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path.cwd()]
-        folder = next((place for place in places if place.is_dir() and not in_memory(place)), places[-1])
+        folder = next(
+            (place for place in places if place.is_dir() and not in_memory(place)), places[-1]
+        )
     with tempfile.TemporaryDirectory(prefix="axon-benchmark-", dir=folder) as made:
         yield Path(made)
 

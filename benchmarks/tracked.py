@@ -27,9 +27,13 @@ try:
     import mlflow
     from mlflow.entities import Metric, RunTag
 except ImportError:
-    sys.exit("MLflow is not installed: pip install '.[bench]', or leave it out with --without-mlflow")
+    sys.exit(
+        "MLflow is not installed: pip install '.[bench]', or leave it out with --without-mlflow"
+    )
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every migration of an empty database
+logging.getLogger("mlflow").setLevel(
+    logging.WARNING
+)  # it tells of every migration of an empty database
 
 #: The version that is measured.
 VERSION = f"MLflow {mlflow.__version__}"
@@ -90,23 +94,33 @@ class Tracked:
 
     def search(self, _round: int = 0) -> float:
         """The lowest value of the metric, of all runs."""
-        [run] = self._client.search_runs([self._searched], order_by=[f"metrics.{_METRIC} ASC"], max_results=1)
+        [run] = self._client.search_runs(
+            [self._searched], order_by=[f"metrics.{_METRIC} ASC"], max_results=1
+        )
         return float(run.data.metrics[_METRIC])
 
     def search_at(self, server: Client) -> float:
         """The same over HTTP."""
-        said = {"experiment_ids": [self._searched], "order_by": [f"metrics.{_METRIC} ASC"], "max_results": 1}
+        said = {
+            "experiment_ids": [self._searched],
+            "order_by": [f"metrics.{_METRIC} ASC"],
+            "max_results": 1,
+        }
         [run] = server.say("POST", "/api/2.0/mlflow/runs/search", said)["runs"]
         return float({metric["key"]: metric["value"] for metric in run["data"]["metrics"]}[_METRIC])
 
     def history(self, _round: int = 0) -> float:
         """The lowest value of the metric, of all steps."""
-        return min(float(metric.value) for metric in self._client.get_metric_history(self._run, _METRIC))
+        return min(
+            float(metric.value) for metric in self._client.get_metric_history(self._run, _METRIC)
+        )
 
     def history_at(self, server: Client) -> float:
         """The same over HTTP."""
         url = f"/api/2.0/mlflow/metrics/get-history?run_id={self._run}&metric_key={_METRIC}"
-        return min(float(metric["value"]) for metric in json.loads(server.ask("GET", url))["metrics"])
+        return min(
+            float(metric["value"]) for metric in json.loads(server.ask("GET", url))["metrics"]
+        )
 
 
 def _time(step: int) -> int:
@@ -118,7 +132,10 @@ def _fill(connection: sqlite3.Connection, run: str, experiment: str, count: int)
     connection.row_factory = sqlite3.Row
     tables = ("runs", "tags", "metrics", "latest_metrics")
     first = {
-        table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (run,))]
+        table: [
+            dict(row)
+            for row in connection.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (run,))
+        ]
         for table in tables
     }
 
@@ -138,5 +155,10 @@ def _fill(connection: sqlite3.Connection, run: str, experiment: str, count: int)
     write("tags", ({**row, "run_uuid": id} for id in ids for row in first["tags"]))
     for table in ("metrics", "latest_metrics"):
         write(
-            table, ({**at_step(row, n), "run_uuid": id} for n, id in enumerate(ids) for row in first[table])
+            table,
+            (
+                {**at_step(row, n), "run_uuid": id}
+                for n, id in enumerate(ids)
+                for row in first[table]
+            ),
         )

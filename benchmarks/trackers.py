@@ -74,7 +74,12 @@ class Training:
         for array in self.weights.values():
             array += 1
         loss = 1 / (1 + self.step)
-        return {"loss": loss, "val_loss": loss * 1.1, "accuracy": 1 - loss / 2, "learning_rate": 1e-3}
+        return {
+            "loss": loss,
+            "val_loss": loss * 1.1,
+            "accuracy": 1 - loss / 2,
+            "learning_rate": 1e-3,
+        }
 
 
 class Axon:
@@ -175,7 +180,9 @@ class Trackio:
         self._trackio = trackio
         self._folder = folder
         with _quiet():  # it prints how to open its dashboard
-            self._run = trackio.init("training", embed=False, auto_log_cpu=False, auto_log_gpu=False)
+            self._run = trackio.init(
+                "training", embed=False, auto_log_cpu=False, auto_log_gpu=False
+            )
         self._training = Training()
         self._file = folder / "model.npz"
         self.returned: list[float] = []

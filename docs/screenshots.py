@@ -20,8 +20,8 @@ from playwright.sync_api import ViewportSize, expect, sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "ui"))
 
-from hands import Hands  # noqa: E402 - from there
-from lab import find_chromium, running_lab  # noqa: E402 - from there
+from support.lab import find_chromium, running_lab  # noqa: E402 - from there
+from support.page import Hands  # noqa: E402 - from there
 
 SAMPLE = "train_digits.ipynb"
 VIEWPORT: ViewportSize = {"width": 1240, "height": 800}

@@ -51,7 +51,9 @@ async def give_role(spawner) -> None:
     if process.returncode:  # the server starts all the same: it opens the store as soon as it can
         spawner.log.error("axon: no role for %s: %s", user, said.decode(errors="replace"))
     passfile = PASSFILES / f"{role}.pgpass"
-    with suppress(LookupError, OSError):  # where servers run as the hub itself, there is nobody to give it to
+    with suppress(
+        LookupError, OSError
+    ):  # where servers run as the hub itself, there is nobody to give it to
         shutil.chown(passfile, user)
     url = make_url(OWNER_URL).set(username=role).update_query_dict({"passfile": str(passfile)})
     option = "--AxonNotebooks.store_url="

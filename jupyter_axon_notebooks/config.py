@@ -48,9 +48,9 @@ class AxonNotebooks(Configurable):
         """,
     ).tag(config=True)
 
-    admin_users = List(Unicode(), help="Users who may see and change the records of everybody.").tag(
-        config=True
-    )
+    admin_users = List(
+        Unicode(), help="Users who may see and change the records of everybody."
+    ).tag(config=True)
 
     states_root = Unicode(
         help="""
@@ -125,14 +125,18 @@ class AxonNotebooks(Configurable):
         url = proposal["value"]
         file = url.removeprefix("sqlite:///")
         if file != url and not Path(file).is_absolute():
-            raise TraitError(f"AxonNotebooks.store_url is {url!r}; expected sqlite:/// and an absolute path")
+            raise TraitError(
+                f"AxonNotebooks.store_url is {url!r}; expected sqlite:/// and an absolute path"
+            )
         return url
 
     @validate("starter_cells")
     def _whole_cells(self, proposal: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
         for cell in proposal["value"]:
             if cell.keys() != {"cell_type", "source"}:
-                raise TraitError(f"AxonNotebooks.starter_cells has {cell!r}; expected cell_type and source")
+                raise TraitError(
+                    f"AxonNotebooks.starter_cells has {cell!r}; expected cell_type and source"
+                )
         return proposal["value"]
 
     @validate("states_root")

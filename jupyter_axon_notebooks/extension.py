@@ -28,7 +28,14 @@ from .states import StateFiles
 from .store import READ_TIMEOUT, Store
 from .store.damage import open_for_work
 from .store.urls import file_of, shown_url
-from .sync import CONTENTS_SCHEMA, ContentsEvents, EmbeddedIds, NotebookSync, SaveHooks, ServerOrigin
+from .sync import (
+    CONTENTS_SCHEMA,
+    ContentsEvents,
+    EmbeddedIds,
+    NotebookSync,
+    SaveHooks,
+    ServerOrigin,
+)
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
 from .upkeep import Upkeep
@@ -97,7 +104,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             former_store_id=store.former_mark_id,
             data_folder=data_folder(),
         )
-        repository = NotebookRepository(store, states=states, starter_cells=self.starter_templates())
+        repository = NotebookRepository(
+            store, states=states, starter_cells=self.starter_templates()
+        )
         served = None if self.identity_from_request else self.user_id
         url = shown_url(self.store_url)
         recovery = None
@@ -177,7 +186,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         """A notebook, or a script, by its stored path; called by the worker."""
         if os.path.isabs(path):  # not the contents API's
             return read_file(path)
-        fetching = asyncio.run_coroutine_threadsafe(self._fetch(path), self._server.io_loop.asyncio_loop)
+        fetching = asyncio.run_coroutine_threadsafe(
+            self._fetch(path), self._server.io_loop.asyncio_loop
+        )
         try:
             return fetching.result(_FETCH_TIMEOUT)
         except Overdue:

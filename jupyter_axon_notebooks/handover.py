@@ -37,7 +37,11 @@ class Handover:
         """Hand over, from now on."""
         config = self._config
         url = shown_url(config.store_url)  # one with a password is refused, here and there
-        self._given = {STORE_URL: url, STATES_ROOT: config.states_root, DATA_DIR: jupyter_data_dir()}
+        self._given = {
+            STORE_URL: url,
+            STATES_ROOT: config.states_root,
+            DATA_DIR: jupyter_data_dir(),
+        }
         if config.identity_from_request:
             _start_as(kernel_manager, acting_user)
         else:

@@ -54,7 +54,11 @@ def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
         return metrics[name[start:]]
     for length in sorted(lengths, reverse=True):
         end = start + length
-        if length < rest and name[end] == "." and isinstance(head := metrics.get(name[start:end]), dict):
+        if (
+            length < rest
+            and name[end] == "."
+            and isinstance(head := metrics.get(name[start:end]), dict)
+        ):
             found = _resolve(head, name, end + 1)
             if found is not _MISSING:
                 return found
@@ -164,7 +168,9 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     if not paths:
         return metrics, []
     genuine = _bounded(path for path, value in _leaves(metrics) if _is_spelled(value))
-    ambiguous = {".".join(path) for path in genuine} | {_pointer(path) for path in (*genuine, *paths)}
+    ambiguous = {".".join(path) for path in genuine} | {
+        _pointer(path) for path in (*genuine, *paths)
+    }
     names = [_pointer(path) if (name := ".".join(path)) in ambiguous else name for path in paths]
     return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
 
@@ -323,7 +329,9 @@ def direction(name: str) -> Literal["min", "max"] | None:
         return "max" if is_top or ("score" in found and not found & _KINDS) else None
     if len(said) > 1 and not (len(said) == len(set(said)) == 2 and _GENERIC.intersection(said)):
         return None
-    directions: set[Literal["min", "max"]] = {"min" if phrase in _LOWER else "max" for phrase in said}
+    directions: set[Literal["min", "max"]] = {
+        "min" if phrase in _LOWER else "max" for phrase in said
+    }
     return directions.pop() if len(directions) == 1 else None
 
 
@@ -356,7 +364,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {' or '.join(names[one] for one in close)}?"
     listed = list(names.values())
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return f"; there are {', '.join(listed[:_LISTED])}{more}" if listed else "; no metrics are recorded"
+    return (
+        f"; there are {', '.join(listed[:_LISTED])}{more}"
+        if listed
+        else "; no metrics are recorded"
+    )
 
 
 def is_no_deeper(metrics: Any, levels: int) -> bool:
@@ -415,7 +427,9 @@ def _pointer(path: _Path) -> str:
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
 
 
-def _leaves(value: Any, path: _Path = (), *, into_lists: bool = True) -> Iterator[tuple[_Path, Any]]:
+def _leaves(
+    value: Any, path: _Path = (), *, into_lists: bool = True
+) -> Iterator[tuple[_Path, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, (*path, key), into_lists=into_lists)

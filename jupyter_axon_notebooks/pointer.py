@@ -116,6 +116,8 @@ def _checked(content: Any) -> dict[str, str]:
         raise InvalidData("$", "it is damaged")
     if "origin" in left and not is_record_id(left["origin"]):
         raise InvalidData("$", "it is damaged")
-    if not os.path.isabs(left.get("states_root", "/")) or not is_anywhere_the_same(left.get("store_url", "")):
+    if not os.path.isabs(left.get("states_root", "/")) or not is_anywhere_the_same(
+        left.get("store_url", "")
+    ):
         raise InvalidData("$", "it names a relative path")
     return left

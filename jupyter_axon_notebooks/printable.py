@@ -31,7 +31,9 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def printable_json(text: str) -> str:
     r"""Return the JSON document ``text`` with its unprintable characters as ``\uXXXX``, which means the same."""
-    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+    return _UNPRINTABLE.sub(
+        lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text
+    )
 
 
 def shorten(text: str, length: int) -> str:
@@ -43,7 +45,11 @@ def local_time(moment: datetime) -> str:
     """Return ``moment`` in this machine's time zone, to the second."""
     try:
         moment = moment.astimezone()
-    except (OverflowError, ValueError, OSError):  # the years 1 and 9999 have no such hour in every zone
+    except (
+        OverflowError,
+        ValueError,
+        OSError,
+    ):  # the years 1 and 9999 have no such hour in every zone
         return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 

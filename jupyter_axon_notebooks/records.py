@@ -159,7 +159,9 @@ class Record(msgspec.Struct, kw_only=True):
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from None
         except UnicodeEncodeError:
-            raise InvalidData("$", "half a surrogate pair in a field's name, a time or a status") from None
+            raise InvalidData(
+                "$", "half a surrogate pair in a field's name, a time or a status"
+            ) from None
         except OverflowError:
             raise InvalidData("$", "a time outside the years 1 to 9999 in UTC") from None
         except RecursionError:
@@ -210,7 +212,10 @@ def without_trust(value: T) -> T:
         return value if all(map(operator.is_, items, value)) else cast(T, items)
     if not isinstance(value, dict):
         return value
-    fields = {name: inner if name in _NO_METADATA else without_trust(inner) for name, inner in value.items()}
+    fields = {
+        name: inner if name in _NO_METADATA else without_trust(inner)
+        for name, inner in value.items()
+    }
     if isinstance(metadata := value.get("metadata"), dict):
         fields["metadata"] = untrusted_metadata(metadata)
     return value if all(map(operator.is_, fields.values(), value.values())) else cast(T, fields)

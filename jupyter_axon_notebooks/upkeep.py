@@ -94,7 +94,9 @@ class Upkeep:
         self._threads = [threading.Thread(target=self._work, name="axon-upkeep", daemon=True)]
         if recovery is not None:
             recovering = partial(self._recover, recovery)
-            self._threads.append(threading.Thread(target=recovering, name="axon-recovery", daemon=True))
+            self._threads.append(
+                threading.Thread(target=recovering, name="axon-recovery", daemon=True)
+            )
 
     def start(self) -> None:
         """Begin."""
@@ -132,10 +134,16 @@ class Upkeep:
                     self._record_noted(recovery)
                 told = None
             except Exception as error:  # noqa: BLE001 - what is in the way now may be gone at the next look
-                trouble = str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
+                trouble = (
+                    str(error)
+                    if isinstance(error, AxonError)
+                    else f"{type(error).__name__}: {error}"
+                )
                 if trouble != told:
                     told = trouble
-                    self._log.warning("axon: what trainings could not record has to wait: %s", trouble)
+                    self._log.warning(
+                        "axon: what trainings could not record has to wait: %s", trouble
+                    )
             self._stopping.wait(_RECOVERY_INTERVAL)
 
     def _record_noted(self, recovery: BackgroundRecovery) -> None:

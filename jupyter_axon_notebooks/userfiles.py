@@ -62,7 +62,9 @@ def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> 
         check_regular(
             path, os.stat(path, follow_symlinks=follow_links)
         )  # to open a pipe or a device can have effects
-        descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(
+            path, _FLAGS if follow_links else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+        )
     except ValueError as error:  # NUL or half a surrogate pair
         raise OSError(errno.EINVAL, "its path cannot be that of a file", os.fspath(path)) from error
     file = os.fdopen(descriptor, "rb")
@@ -113,7 +115,10 @@ def read_data(file: BinaryIO) -> Iterator[bytes]:
         try:
             at = os.lseek(file.fileno(), at, os.SEEK_DATA)
             end = min(os.lseek(file.fileno(), at, os.SEEK_HOLE), size)
-        except (AttributeError, OSError) as error:  # no such call here, or no holes on this file system
+        except (
+            AttributeError,
+            OSError,
+        ) as error:  # no such call here, or no holes on this file system
             if isinstance(error, OSError) and error.errno == errno.ENXIO:
                 return  # a hole up to the end
             end = size

@@ -111,7 +111,8 @@ def _versions_and_contents(connection: sa.Connection) -> Iterator[_Row]:
             .execution_options(yield_per=_PAGE)
         )
         return (
-            _Row(notebook_id, table, id, found) for notebook_id, id, found in connection.execute(statement)
+            _Row(notebook_id, table, id, found)
+            for notebook_id, id, found in connection.execute(statement)
         )
 
     return heapq.merge(
@@ -162,9 +163,13 @@ def _without_version(connection: sa.Connection, census: Census) -> Iterator[str]
 
 
 def _without_provenance(connection: sa.Connection, census: Census) -> Iterator[str]:
-    known: set[str | None] = {plain_text(id) for id in connection.scalars(sa.select(_PROVENANCE.c.id))}
+    known: set[str | None] = {
+        plain_text(id) for id in connection.scalars(sa.select(_PROVENANCE.c.id))
+    }
     c = _CHECKPOINTS.c
-    referring = sa.select(c.id, c.document).where(c.document.contains('"provenance_id":"', autoescape=True))
+    referring = sa.select(c.id, c.document).where(
+        c.document.contains('"provenance_id":"', autoescape=True)
+    )
     for checkpoint_id, text in connection.execute(referring):
         with _noting_damage(census, f"checkpoint {plain_text(checkpoint_id)}"):
             if decode(text).get("provenance_id") not in known:
@@ -177,8 +182,12 @@ def _without_provenance(connection: sa.Connection, census: Census) -> Iterator[s
 
 def _missing_indexes(connection: sa.Connection) -> Iterator[str]:
     statements: list[Any] = []
-    pretended = sa.create_mock_engine(connection.engine.url, lambda sql, *_, **__: statements.append(sql))
-    _SCHEMA.metadata.create_all(pretended, checkfirst=False)  # which knows what of it is this engine's
+    pretended = sa.create_mock_engine(
+        connection.engine.url, lambda sql, *_, **__: statements.append(sql)
+    )
+    _SCHEMA.metadata.create_all(
+        pretended, checkfirst=False
+    )  # which knows what of it is this engine's
     inspector = sa.inspect(connection)
     there = {index["name"] for table in _SCHEMA.tables for index in inspector.get_indexes(table)}
     for made in statements:

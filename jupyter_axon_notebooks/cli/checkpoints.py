@@ -38,7 +38,11 @@ class NoMetric(NotFound):
     """No checkpoint has a metric that can be ranked; the message names those that are like it."""
 
     def __init__(
-        self, repository: NotebookRepository, ids: Iterable[str], metric: str, run_id: str | None = None
+        self,
+        repository: NotebookRepository,
+        ids: Iterable[str],
+        metric: str,
+        run_id: str | None = None,
     ) -> None:
         super().__init__("metric", metric)
         names = set[str]()
@@ -49,7 +53,9 @@ class NoMetric(NotFound):
                 listed = repository.list_checkpoints(id, run_id=run_id)
                 names.update(*(rankable_metrics(one.metrics) for one in listed))
         self.suggestion = suggestion(metric, sorted(names))
-        self.args = (f"no checkpoint{of_run(run_id)} has a finite number {metric!r}{self.suggestion}",)
+        self.args = (
+            f"no checkpoint{of_run(run_id)} has a finite number {metric!r}{self.suggestion}",
+        )
 
 
 def of_run(run_id: str | None) -> str:
@@ -58,7 +64,12 @@ def of_run(run_id: str | None) -> str:
 
 
 def best_checkpoints(
-    repository: NotebookRepository, id: str, metric: str, minimize: bool, limit: int, run_id: str | None
+    repository: NotebookRepository,
+    id: str,
+    metric: str,
+    minimize: bool,
+    limit: int,
+    run_id: str | None,
 ) -> list[NotebookCheckpoint]:
     """The best checkpoints of a record by a metric, the best first; of one run, if one is given."""
     if run_id is None:
@@ -67,7 +78,11 @@ def best_checkpoints(
 
 
 def is_minimized(
-    repository: NotebookRepository, ids: Collection[str], metric: str, mode: str | None, options: str
+    repository: NotebookRepository,
+    ids: Collection[str],
+    metric: str,
+    mode: str | None,
+    options: str,
 ) -> bool:
     """Return whether the smallest value of ``metric`` is the best: as ``mode`` says, else as its name does, which is noted.
 

@@ -148,7 +148,9 @@ def _look_at_other_origins(found: Diagnosis, session: Session, health: FileHealt
     origin = found.facts["store"]["origin"] or ""
     try:
         with _reading(found, session, health) as connection:
-            documents = () if connection is None else notebook_documents(connection, session.config.user_id)
+            documents = (
+                () if connection is None else notebook_documents(connection, session.config.user_id)
+            )
             bound = list(_bindings(documents))
     except (sqlite3.Error, sa.exc.SQLAlchemyError, StoreError):  # which was told above
         return
@@ -193,7 +195,9 @@ def _look_at_states(
     try:
         with _reading(found, session, health) as connection:
             known = []
-            for notebook_id, checkpoint_id, files in checkpoint_states(connection) if connection else ():
+            for notebook_id, checkpoint_id, files in (
+                checkpoint_states(connection) if connection else ()
+            ):
                 progress()
                 known.append((notebook_id, checkpoint_id, files or {}))
                 damaged += [checkpoint_id] if files is None else []
@@ -237,7 +241,9 @@ def _look_at_states(
 
 
 @contextmanager
-def _reading(found: Diagnosis, session: Session, health: FileHealth | None) -> Iterator[sa.Connection | None]:
+def _reading(
+    found: Diagnosis, session: Session, health: FileHealth | None
+) -> Iterator[sa.Connection | None]:
     """A connection to what has the checkpoints; None where there are none yet.
 
     Raises

@@ -95,7 +95,9 @@ def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO
 
 
 #: What systems say where a file system has no hard links.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV}
+)
 #: Where Linux has the open files of a process, those without a name too.
 _OPEN_FILES = "/proc/self/fd"
 
@@ -116,7 +118,9 @@ def _temporary(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     """A new file beside ``path``, and its name; removed at the end, unless this process is killed."""
     with _ended_by_signals():
         try:
-            descriptor, name = tempfile.mkstemp(prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent)
+            descriptor, name = tempfile.mkstemp(
+                prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent
+            )
         except OSError as error:
             error.filename = str(path.parent)  # the temporary name says nothing to anybody
             raise
@@ -144,7 +148,9 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # else somebody wants it so
+            if (
+                number is not None and signal.getsignal(number) is signal.SIG_DFL
+            ):  # else somebody wants it so
                 before[number] = signal.signal(number, end)
     try:
         yield

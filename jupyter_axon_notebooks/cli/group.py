@@ -29,14 +29,17 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of all commands, sorted."""
-        return sorted(_command_name(module.name) for module in pkgutil.iter_modules(_commands.__path__))
+        return sorted(
+            _command_name(module.name) for module in pkgutil.iter_modules(_commands.__path__)
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name; None where there is none."""
         if cmd_name not in self.list_commands(ctx):
             return None
         names = {
-            _command_name(module.name): module.name for module in pkgutil.iter_modules(_commands.__path__)
+            _command_name(module.name): module.name
+            for module in pkgutil.iter_modules(_commands.__path__)
         }
         module: Any = importlib.import_module(f"{_commands.__name__}.{names[cmd_name]}")
         command: click.Command = module.command
@@ -82,7 +85,9 @@ _EXIT_CODES = (
 )
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES
+)
 @click.version_option(__version__, prog_name="jupyter axon")
 def commands() -> None:
     """Training-notebook records and their checkpoints.

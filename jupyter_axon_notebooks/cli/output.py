@@ -40,7 +40,9 @@ STATUS_STYLES = {
 
 def first_line(text: str, length: int = 100) -> str:
     """The first line of ``text`` that is not blank, cut to ``length`` characters."""
-    return texts.shorten(next((line for line in text.splitlines() if line.strip()), "").strip(), length)
+    return texts.shorten(
+        next((line for line in text.splitlines() if line.strip()), "").strip(), length
+    )
 
 
 def local_time(moment: datetime | None) -> str:

@@ -134,7 +134,9 @@ class Passfiles:
         return missing, wrong
 
     def _remedy(self, role: str) -> str:
-        return f"If there is no other copy, --rotate {role} sets a new password and writes it there."
+        return (
+            f"If there is no other copy, --rotate {role} sets a new password and writes it there."
+        )
 
     def _fault(self, role: str, file: Path) -> str | None:
         import psycopg
@@ -148,7 +150,9 @@ class Passfiles:
             return f"has no line for {role} in this database"
         arguments = url.get_dialect()().create_connect_args(url)[1]
         try:
-            psycopg.connect(**{**arguments, "password": line.password, "connect_timeout": _PATIENCE}).close()
+            psycopg.connect(
+                **{**arguments, "password": line.password, "connect_timeout": _PATIENCE}
+            ).close()
         except psycopg.OperationalError as error:
             # Other reasons, such as a server that admits the role from other hosts only, say nothing about the file.
             if "password authentication failed" in str(error):
@@ -176,4 +180,6 @@ def _sync(folder: Path) -> None:
 class _Nobody(NotFound):
     def __init__(self, name: str) -> None:
         super().__init__("user", name)
-        self.args = (f"--rotate {name}: no role stands for a user of that name, and nothing was changed",)
+        self.args = (
+            f"--rotate {name}: no role stands for a user of that name, and nothing was changed",
+        )

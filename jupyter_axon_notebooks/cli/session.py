@@ -65,7 +65,10 @@ class Session:
         data_dir = _data_dir()
         self.data_folder = data_folder(data_dir)
         left = self._read_pointer()
-        defaults = {"store_url": default_url(data_dir), "states_root": default_states_root(data_dir)}
+        defaults = {
+            "store_url": default_url(data_dir),
+            "states_root": default_states_root(data_dir),
+        }
         self.sources: dict[str, str] = {}
         try:
             self.config = AxonNotebooks(config=self.files)
@@ -93,7 +96,9 @@ class Session:
             )
             return {}
 
-    def _settle(self, trait: str, option: str | None, left: dict[str, str], defaults: dict[str, str]) -> str:
+    def _settle(
+        self, trait: str, option: str | None, left: dict[str, str], defaults: dict[str, str]
+    ) -> str:
         """Give ``trait`` its value, and return what named it."""
         variable = _VARIABLES[trait]
         if option:
@@ -143,7 +148,10 @@ class Session:
         """The state files, of the store with this id; without one they can be read."""
         roots = [Path(root) for root in self.config.extra_states_roots]
         return StateFiles(
-            Path(self.config.states_root), other_roots=roots, store_id=store_id, data_folder=self.data_folder
+            Path(self.config.states_root),
+            other_roots=roots,
+            store_id=store_id,
+            data_folder=self.data_folder,
         )
 
     @contextmanager
@@ -174,10 +182,14 @@ class Session:
             yield store
 
     @contextmanager
-    def store(self, *, read_only: bool = False, read_timeout: float | None = None) -> Iterator[Store]:
+    def store(
+        self, *, read_only: bool = False, read_timeout: float | None = None
+    ) -> Iterator[Store]:
         """The store, made if missing unless it is only to be read; raises StoreError."""
         if self.url == "memory://":
-            raise StoreError("the store memory:// is in the server's memory, out of reach of other processes")
+            raise StoreError(
+                "the store memory:// is in the server's memory, out of reach of other processes"
+            )
         with self._telling_source():
             store = open_store(self.url, read_only=read_only, read_timeout=read_timeout)
         try:

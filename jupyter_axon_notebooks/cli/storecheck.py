@@ -134,7 +134,9 @@ def _look_inside(found: Diagnosis, connection: sa.Connection, progress: Callable
     census = take(connection, progress)
     found.facts["contents"] = {
         "listed by no version": census.unlisted,
-        "most versions of a notebook": census.most_versions.versions if census.most_versions else None,
+        "most versions of a notebook": census.most_versions.versions
+        if census.most_versions
+        else None,
         "largest notebook": census.largest.size if census.largest else None,
     }
     found.problems += _content_problems(census)
@@ -189,7 +191,9 @@ def _file_problems(health: FileHealth, free: int | None) -> Iterator[Problem]:
             "close the programs that have the store open; a running server shortens the log within the hour",
         )
     if health.free > max(_MUCH, health.size // 4):
-        shrink = f"stop the servers that use it and run `sqlite3 {path} 'PRAGMA auto_vacuum=2; VACUUM'`"
+        shrink = (
+            f"stop the servers that use it and run `sqlite3 {path} 'PRAGMA auto_vacuum=2; VACUUM'`"
+        )
         yield Problem(
             "unused-space",
             f"{size_text(health.free)} of the store's {size_text(health.size)} are unused",

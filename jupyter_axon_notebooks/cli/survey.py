@@ -108,7 +108,11 @@ def _compare(
     """Note what is wrong with a state file, if anything is."""
     notebook_id, checkpoint_id, path, size = recorded
     full = place = files.full_path(path)
-    named: dict[str, Any] = {"checkpoint_id": checkpoint_id, "notebook_id": notebook_id, "path": full}
+    named: dict[str, Any] = {
+        "checkpoint_id": checkpoint_id,
+        "notebook_id": notebook_id,
+        "path": full,
+    }
     if not (
         _is_usual(full, os.path.join(files.root, notebook_id, checkpoint_id))
         and os.path.dirname(full) in walked
@@ -125,7 +129,9 @@ def _compare(
             elif os.path.isfile(full):
                 found.refused.append({**named, "reason": str(error)})
             else:
-                found.missing.append({**named, "looked for": [*dict.fromkeys([*places, *left.values()])]})
+                found.missing.append(
+                    {**named, "looked for": [*dict.fromkeys([*places, *left.values()])]}
+                )
             return
         except AxonError as error:
             found.refused.append({**named, "reason": str(error)})

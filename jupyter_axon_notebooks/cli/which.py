@@ -22,11 +22,15 @@ class Ambiguous(NotFound):
 
     def __init__(self, kind: str, name: str, ids: Sequence[str]) -> None:
         super().__init__(kind, name)
-        listed = ", ".join(ids[:_CANDIDATES_SHOWN]) + (", …" if len(ids) > _CANDIDATES_SHOWN else "")
+        listed = ", ".join(ids[:_CANDIDATES_SHOWN]) + (
+            ", …" if len(ids) > _CANDIDATES_SHOWN else ""
+        )
         self.args = (f"{name} could be any of {len(ids)} {kind}s: {listed}",)
 
 
-def find_notebook(repository: NotebookRepository, which: str, *, outputs: bool = True) -> TrainingNotebook:
+def find_notebook(
+    repository: NotebookRepository, which: str, *, outputs: bool = True
+) -> TrainingNotebook:
     """The record that ``which`` names, whole or without outputs; raises as :func:`find_id`, and RecordDamaged."""
     notebook = repository.find_by_id(find_id(repository, which), outputs=outputs)
     if notebook is None:  # deleted meanwhile
@@ -79,7 +83,9 @@ def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> Tr
         When there is none, with keys of its runs; :class:`Ambiguous` when there are several.
     """
     runs = repository.list_runs(notebook_id)
-    found = [run for run in runs if run.id == which] or [run for run in runs if run.key == which][:1]
+    found = [run for run in runs if run.id == which] or [run for run in runs if run.key == which][
+        :1
+    ]
     if which and not found:
         found = [run for run in runs if run.id.startswith(which)]
     if not found:
@@ -97,7 +103,11 @@ def deletion(notebook: NotebookHeader) -> datetime | None:
     noted = notebook.metadata.extra.get("axon")
     moment = noted.get("deleted_at") if isinstance(noted, dict) else None
     try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00")) if isinstance(moment, str) else None
+        return (
+            datetime.fromisoformat(moment.replace("Z", "+00:00"))
+            if isinstance(moment, str)
+            else None
+        )
     except ValueError:
         return None
 
@@ -125,7 +135,11 @@ def the_only(ids: Sequence[str], kind: str, name: str) -> str:
 
 def _is_path(which: str) -> bool:
     separators = {os.sep, os.altsep or os.sep}
-    return which.endswith(".ipynb") or any(sign in which for sign in separators) or Path(which).is_file()
+    return (
+        which.endswith(".ipynb")
+        or any(sign in which for sign in separators)
+        or Path(which).is_file()
+    )
 
 
 class _Nameless(NotFound):

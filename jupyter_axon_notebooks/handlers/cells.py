@@ -104,21 +104,29 @@ def _decode_change(call: Call) -> Callable[[NotebookCell], NotebookCell]:
     return change
 
 
-def _add(call: Call, notebook_id: str, cell: NotebookCell, position: int | None) -> TrainingNotebook:
+def _add(
+    call: Call, notebook_id: str, cell: NotebookCell, position: int | None
+) -> TrainingNotebook:
     call.check(notebook_id)
-    return call.repository.add_cell(notebook_id, cell, position, expected_version=call.expected_version())
+    return call.repository.add_cell(
+        notebook_id, cell, position, expected_version=call.expected_version()
+    )
 
 
 def _change(
     call: Call, notebook_id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell]
 ) -> TrainingNotebook:
     call.check(notebook_id)
-    return call.repository.change_cell(notebook_id, cell_id, change, expected_version=call.expected_version())
+    return call.repository.change_cell(
+        notebook_id, cell_id, change, expected_version=call.expected_version()
+    )
 
 
 def _delete(call: Call, notebook_id: str, cell_id: str) -> TrainingNotebook:
     call.check(notebook_id)
-    return call.repository.delete_cell(notebook_id, cell_id, expected_version=call.expected_version())
+    return call.repository.delete_cell(
+        notebook_id, cell_id, expected_version=call.expected_version()
+    )
 
 
 # The same in memory, for a notebook whose file is to be saved with it.
@@ -158,4 +166,6 @@ def _cell_answer(notebook: TrainingNotebook, cell_id: str, status: int = HTTPSta
     for cell in notebook.cells:
         if cell.id == cell_id:
             return Answer(cell.to_json(), status, {"ETag": f'"{notebook.version_id}"'})
-    raise Conflict(f"the file was saved by somebody else right after, without cell {cell_id}; try again")
+    raise Conflict(
+        f"the file was saved by somebody else right after, without cell {cell_id}; try again"
+    )

@@ -105,14 +105,18 @@ def _list(notebook_id: str, call: Call, listed: _Listed) -> Answer:
     (limit, offset), since, run_id = listed
     found = call.repository.list_checkpoints(notebook_id, limit, offset, since=since, run_id=run_id)
     total = call.repository.count_checkpoints(notebook_id, since=since, run_id=run_id)
-    return Answer([checkpoint.to_json() for checkpoint in found], headers={"X-Total-Count": str(total)})
+    return Answer(
+        [checkpoint.to_json() for checkpoint in found], headers={"X-Total-Count": str(total)}
+    )
 
 
 def _best(notebook_id: str, call: Call) -> Answer:
     call.summary(notebook_id)
     metric = call.query.text("metric")
     minimize = call.query.flag("minimize", default=True)
-    best = call.repository.get_best_checkpoint(notebook_id, _METRIC if metric is None else metric, minimize)
+    best = call.repository.get_best_checkpoint(
+        notebook_id, _METRIC if metric is None else metric, minimize
+    )
     return Answer(None if best is None else best.to_json())
 
 
@@ -170,7 +174,9 @@ def _decode_states(
                 f"$.{part}_state_base64", f"there is a {part}_state_path already; give one of them"
             )
         if path:
-            named[part] = call.services.states.admit(path, notebook_id, field=f"$.{part}_state_path")
+            named[part] = call.services.states.admit(
+                path, notebook_id, field=f"$.{part}_state_path"
+            )
         elif text is not None:
             try:
                 sent[part] = base64.b64decode(text, validate=True)

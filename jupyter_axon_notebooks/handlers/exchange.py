@@ -10,7 +10,13 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import Conflict, InvalidData, NotFound, Unreadable
-from ..mapping import export_notebook, map_notebook, notebook_file_name, notebook_text, read_for_import
+from ..mapping import (
+    export_notebook,
+    map_notebook,
+    notebook_file_name,
+    notebook_text,
+    read_for_import,
+)
 from ..records import NewNotebook, NotebookHeader, NotebookVersion, TrainingNotebook
 from .call import Call
 from .handler import AxonHandler
@@ -100,13 +106,17 @@ def _sync(path: str, call: Call) -> Answer:
     if bound is not None:
         call.actor.check(bound)
     try:
-        synced = _synced(path, call) or _synced(path, call)  # again where somebody deleted it at once
+        synced = _synced(path, call) or _synced(
+            path, call
+        )  # again where somebody deleted it at once
     except NotFound as error:
         if error.kind != "file":
             raise
         raise NotFound("file", path) from None
     except Unreadable as error:
-        why = error.reason.rpartition(" cannot be read: ")[2]  # the path on this machine is nobody's business
+        why = error.reason.rpartition(" cannot be read: ")[
+            2
+        ]  # the path on this machine is nobody's business
         raise InvalidData("$.path", f"{path} cannot be read: {why}") from None
     except InvalidData as error:
         raise InvalidData("$.path", f"the file is not a notebook: {error}") from None
@@ -140,7 +150,9 @@ def _export(notebook_id: str, call: Call) -> Answer:
             return _export_script(notebook.name, checkpoint_id, call)
         exported = call.repository.checkpoint_notebook(checkpoint_id)
     content = notebook_text(export_notebook(exported.cells, exported.metadata))
-    return Answer({"content": content, "format": _FORMAT, "filename": notebook_file_name(notebook.name)})
+    return Answer(
+        {"content": content, "format": _FORMAT, "filename": notebook_file_name(notebook.name)}
+    )
 
 
 def _export_script(name: str, checkpoint_id: str, call: Call) -> Answer:

@@ -134,7 +134,9 @@ class AxonHandler(APIHandler):
             and declared > limit
             and (declared > most or "Expect" in self.request.headers)
         ):
-            self.take_at_most(declared)  # the answer is given; the server must not add one of its own
+            self.take_at_most(
+                declared
+            )  # the answer is given; the server must not add one of its own
             self._body_size = declared
             self._read_body()
         self.take_at_most(most)
@@ -163,7 +165,9 @@ class AxonHandler(APIHandler):
             raise TooLarge(f"the body has more than {limit} bytes (AxonNotebooks.max_body_size)")
         return b"".join(self._body)
 
-    async def run(self, work: Callable[[], T], *, settle: bool = False, writes: bool | None = None) -> T:
+    async def run(
+        self, work: Callable[[], T], *, settle: bool = False, writes: bool | None = None
+    ) -> T:
         """Do ``work`` in a worker thread and return what it returns.
 
         Parameters
@@ -330,7 +334,11 @@ class AxonHandler(APIHandler):
 
     def _verbs(self) -> list[str]:
         missing = web.RequestHandler._unimplemented_method
-        return [verb for verb in self.SUPPORTED_METHODS if getattr(type(self), verb.lower()) is not missing]
+        return [
+            verb
+            for verb in self.SUPPORTED_METHODS
+            if getattr(type(self), verb.lower()) is not missing
+        ]
 
 
 class NowhereHandler(AxonHandler):

@@ -64,7 +64,9 @@ class NotebookHandler(AxonHandler):
         updates = await self.run(lambda: UpdateNotebook.from_json(call.body()), writes=False)
         change = partial(_update, call, notebook_id, updates)
         if updates.cells is None:
-            updated = await self.run(partial(_update_labels, call, notebook_id, change), settle=True)
+            updated = await self.run(
+                partial(_update_labels, call, notebook_id, change), settle=True
+            )
         else:
             given = updates.cells
             updated = await write_through(
@@ -94,7 +96,9 @@ def _list(call: Call) -> Answer:
     page = query.page()
     path = query.text("path")
     narrowed: dict[str, Any] = {
-        "origin": None if path is None else call.services.sync.origin,  # others have files of the same paths
+        "origin": None
+        if path is None
+        else call.services.sync.origin,  # others have files of the same paths
         "status": query.choice("status", NotebookStatus),
         "tag": query.text("tag"),
         "path": None if path is None else call.paths.stored(check_path(path, "path")),
@@ -148,8 +152,12 @@ def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNo
     return call.repository.update(notebook_id, updates, expected_version=call.expected_version())
 
 
-def _update_labels(call: Call, notebook_id: str, change: Callable[[], TrainingNotebook]) -> TrainingNotebook:
-    call.summary(notebook_id)  # brings the record up to date with its file, whose version If-Match may name
+def _update_labels(
+    call: Call, notebook_id: str, change: Callable[[], TrainingNotebook]
+) -> TrainingNotebook:
+    call.summary(
+        notebook_id
+    )  # brings the record up to date with its file, whose version If-Match may name
     return change()
 
 

@@ -41,10 +41,15 @@ def check_path(path: Any, field: str = "$.path") -> str:
     if reason := text_fault(normal):
         raise InvalidData(field, reason)
     if any(name in ("", ".", "..") for name in names):
-        raise InvalidData(field, "must be relative to the server's root, without empty names, `.` and `..`")
+        raise InvalidData(
+            field, "must be relative to the server's root, without empty names, `.` and `..`"
+        )
     if not normal.endswith(_SUFFIX) or names[-1] == _SUFFIX:
         raise InvalidData(field, f"expected the path of a notebook, ending in {_SUFFIX}")
-    if any(len(name.encode()) > _LONGEST_NAME for name in names) or len(normal.encode()) > _LONGEST_PATH:
+    if (
+        any(len(name.encode()) > _LONGEST_NAME for name in names)
+        or len(normal.encode()) > _LONGEST_PATH
+    ):
         raise InvalidData(field, "is too long")
     return normal
 

@@ -67,7 +67,9 @@ class Query:
         if text is None:
             return default
         if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
-            raise InvalidData(name, f"expected a whole number from {least} to {most}, got {text[:80]!r}")
+            raise InvalidData(
+                name, f"expected a whole number from {least} to {most}, got {text[:80]!r}"
+            )
         return int(text)
 
     def flag(self, name: str, *, default: bool) -> bool:

@@ -101,7 +101,10 @@ def encode(value: Any) -> bytes:
     """``value`` as JSON that every client can read: non-finite floats are null, half surrogate pairs escaped."""
     try:
         return msgspec.json.encode(value)
-    except (UnicodeEncodeError, OverflowError):  # half a surrogate pair, or an integer of more than 64 bits
+    except (
+        UnicodeEncodeError,
+        OverflowError,
+    ):  # half a surrogate pair, or an integer of more than 64 bits
         return json.dumps(_finite(value)).encode("ascii")
 
 

@@ -43,7 +43,11 @@ def _open_paths(handler: AxonHandler) -> list[str]:
         ]
         # A document's room is named <format>:<type>:<file id>; other rooms are about no file.
         ids = {name.split(":", 2)[2] for name in rooms if name.count(":") >= 2}
-        return [path for id in ids if (path := handler.settings["file_id_manager"].get_path(id)) is not None]
+        return [
+            path
+            for id in ids
+            if (path := handler.settings["file_id_manager"].get_path(id)) is not None
+        ]
     except Exception as error:  # noqa: BLE001 - a version of jupyter-collaboration that nobody has seen yet
         _note_once(handler.log, repr(error))
         return []
@@ -51,4 +55,6 @@ def _open_paths(handler: AxonHandler) -> list[str]:
 
 @lru_cache(maxsize=8)
 def _note_once(log: logging.Logger, trouble: str) -> None:
-    log.debug("axon: cannot tell what is open for collaboration, and take it that nothing is: %s", trouble)
+    log.debug(
+        "axon: cannot tell what is open for collaboration, and take it that nothing is: %s", trouble
+    )

@@ -90,7 +90,9 @@ class Services:
     tags: Tags = field(default_factory=Tags, repr=False)
     outage: Outage = field(default_factory=Outage, repr=False)
     _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE), repr=False)
-    _editing: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, repr=False)
+    _editing: WeakValueDictionary[str, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary, repr=False
+    )
 
     @property
     def repository(self) -> NotebookRepository:

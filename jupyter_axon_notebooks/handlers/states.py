@@ -45,7 +45,12 @@ class StateHandler(AxonHandler):
         await self._authorize()
         notebook_id, checkpoint_id, part = self.path_args
         open_upload = partial(
-            _open_upload, self.call, notebook_id, checkpoint_id, cast(Part, part), self.declared_size()
+            _open_upload,
+            self.call,
+            notebook_id,
+            checkpoint_id,
+            cast(Part, part),
+            self.declared_size(),
         )
         self.take_at_most(_NO_LIMIT)
         self._upload = Upload(self, await self.run(open_upload, writes=False))
@@ -96,7 +101,9 @@ class StateHandler(AxonHandler):
         """Attach the state that came: 201, or 200 when this very state is there already."""
         upload, self._upload = self._upload, None
         assert upload is not None  # made in prepare
-        await self.answer(await upload.finish(self.call, notebook_id, checkpoint_id, cast(Part, part)))
+        await self.answer(
+            await upload.finish(self.call, notebook_id, checkpoint_id, cast(Part, part))
+        )
 
     async def _send(self, notebook_id: str, checkpoint_id: str, part: Part) -> None:
         state = await self.run(partial(_open_state, self.call, notebook_id, checkpoint_id, part))
@@ -198,7 +205,9 @@ def _open_upload(
     )
 
 
-def _attach(call: Call, notebook_id: str, checkpoint_id: str, part: Part, writer: StateWriter) -> Answer:
+def _attach(
+    call: Call, notebook_id: str, checkpoint_id: str, part: Part, writer: StateWriter
+) -> Answer:
     committed = False
 
     def commit() -> StoredState:

@@ -30,7 +30,11 @@ class Tags:
         """Return the tag that an answer would have, if nothing has changed since it was given; else None."""
         with self._lock:
             kept = self._kept.get(asked)
-        is_true = kept is not None and kept.marker == marker and (kept.until is None or now() < kept.until)
+        is_true = (
+            kept is not None
+            and kept.marker == marker
+            and (kept.until is None or now() < kept.until)
+        )
         return kept.tag if kept is not None and is_true else None
 
     def keep(self, asked: str, marker: str, tag: str, until: datetime | None) -> None:

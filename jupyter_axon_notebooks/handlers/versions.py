@@ -63,4 +63,6 @@ def _diff(notebook_id: str, call: Call) -> Answer:
     call.summary(notebook_id)
     before, after = call.query.required("from"), call.query.required("to")
     changes = call.repository.diff_versions(notebook_id, before, after)
-    return Answer({"from": before, "to": after, "changes": [change.to_json() for change in changes]})
+    return Answer(
+        {"from": before, "to": after, "changes": [change.to_json() for change in changes]}
+    )

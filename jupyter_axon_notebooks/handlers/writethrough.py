@@ -112,7 +112,9 @@ async def write_through(
                 raise dropped
             await handler.run(partial(_take_in, call, record, changed.cells))
             saved = await handler.run(lambda: call.repository.find_by_id(notebook_id) or changed)
-            if is_shown and await handler.run(lambda: _are_same(_entries(saved), entries, ids=has_ids)):
+            if is_shown and await handler.run(
+                lambda: _are_same(_entries(saved), entries, ids=has_ids)
+            ):
                 await handler.run(partial(_take_in, call, record, before.cells))
                 raise dropped
             if beside is None or not beside.to_json():
@@ -143,7 +145,9 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
     if not await ensure_async(manager.dir_exists(folder)):
         raise InvalidData("$.path", f"there is no folder {folder}")
     async with handler.services.editing(path):
-        if await ensure_async(manager.file_exists(path)) or await ensure_async(manager.dir_exists(path)):
+        if await ensure_async(manager.file_exists(path)) or await ensure_async(
+            manager.dir_exists(path)
+        ):
             raise Conflict(f"the file {path} exists already")
         content = await handler.run(partial(_new_content, call, new))
         await _save(handler, path, content)
@@ -168,7 +172,9 @@ async def _save(handler: AxonHandler, path: str, content: dict[str, Any]) -> Non
 
 
 @asynccontextmanager
-async def _explained(handler: AxonHandler, path: str, content: dict[str, Any]) -> AsyncIterator[None]:
+async def _explained(
+    handler: AxonHandler, path: str, content: dict[str, Any]
+) -> AsyncIterator[None]:
     """Raise what the contents manager raises under the name of what is wrong."""
     try:
         yield
@@ -179,13 +185,19 @@ async def _explained(handler: AxonHandler, path: str, content: dict[str, Any]) -
             raise NoSpace(f"no room left on the disk to save {path}") from error
         if code in _BAD_PATHS:
             raise InvalidData("$.path", f"no file can be saved at {path}") from error
-        status = error.status_code if isinstance(error, HTTPError) else HTTPStatus.INTERNAL_SERVER_ERROR
+        status = (
+            error.status_code if isinstance(error, HTTPError) else HTTPStatus.INTERNAL_SERVER_ERROR
+        )
         if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR):
             fault = await handler.run(partial(_fault, content))
             if fault is not None:
-                raise Conflict(f"{path} is no valid notebook, so it cannot be saved: {fault}") from error
+                raise Conflict(
+                    f"{path} is no valid notebook, so it cannot be saved: {fault}"
+                ) from error
         if isinstance(error, OSError):
-            raise HTTPError(status, f"{path} cannot be saved: {error.strerror or error!r}") from error
+            raise HTTPError(
+                status, f"{path} cannot be saved: {error.strerror or error!r}"
+            ) from error
         raise
 
 
@@ -213,7 +225,9 @@ async def _undo(
             await ensure_async(manager.save(model, path))
     except Exception as error:  # noqa: BLE001 - why the edit failed matters more
         handler.log.warning(
-            "axon: an edit of %s failed and could not be undone; its file may have it: %r", path, error
+            "axon: an edit of %s failed and could not be undone; its file may have it: %r",
+            path,
+            error,
         )
 
 
@@ -243,7 +257,9 @@ def _fault(content: dict[str, Any]) -> str | None:
 def _new_content(call: Call, new: NewNotebook) -> dict[str, Any]:
     """What the file of a new notebook holds."""
     templates = call.services.config.starter_templates()
-    content = export_notebook(new.cells or starter_cells(templates), new.metadata or starter_metadata())
+    content = export_notebook(
+        new.cells or starter_cells(templates), new.metadata or starter_metadata()
+    )
     fault = _fault(content)
     if fault is not None:
         raise InvalidData("$.metadata.extra.nbformat", f"makes no valid notebook: {fault}")
@@ -262,7 +278,9 @@ def _whole(call: Call, found: NotebookSummary) -> TrainingNotebook:
     """
     expected = call.expected_version()
     if expected not in (None, found.version_id):
-        raise Stale(f"notebook {found.id} is at version {found.version_id}, no longer at {expected}")
+        raise Stale(
+            f"notebook {found.id} is at version {found.version_id}, no longer at {expected}"
+        )
     whole = call.repository.find_by_id(found.id)
     if whole is None:
         raise NotFound("notebook", found.id)
@@ -278,7 +296,9 @@ def _entries(notebook: TrainingNotebook) -> list[Entry]:
 
 def _are_same(some: list[Entry], others: list[Entry], *, ids: bool) -> bool:
     """Return whether two versions list the same cells, compared without their ids unless ``ids``."""
-    return some == others if ids else [entry[1:] for entry in some] == [entry[1:] for entry in others]
+    return (
+        some == others if ids else [entry[1:] for entry in some] == [entry[1:] for entry in others]
+    )
 
 
 def _edited(
@@ -291,7 +311,9 @@ def _edited(
     InvalidData
         When two cells would share an id.
     """
-    metadata = before.metadata if tags is None else msgspec.structs.replace(before.metadata, tags=tags)
+    metadata = (
+        before.metadata if tags is None else msgspec.structs.replace(before.metadata, tags=tags)
+    )
     changed = msgspec.structs.replace(before, cells=edit(before.cells), metadata=metadata)
     return None if _entries(changed) == entries else changed
 
@@ -308,7 +330,9 @@ def _store_beside(
 
 
 def _saved_meanwhile(notebook_id: str) -> Conflict:
-    return Conflict(f"the file of notebook {notebook_id} was saved by somebody else meanwhile; try again")
+    return Conflict(
+        f"the file of notebook {notebook_id} was saved by somebody else meanwhile; try again"
+    )
 
 
 def _file_as_read(call: Call, record: NotebookSummary) -> dict[str, int]:
@@ -337,13 +361,19 @@ def _take_in(
             f"the file of notebook {record.id} is out of this server's reach; its cells stay as they are"
         )
     if not path.endswith(NOTEBOOK_SUFFIX):
-        raise Conflict(f"the file {path} of notebook {record.id} is a script; its source is changed there")
+        raise Conflict(
+            f"the file {path} of notebook {record.id} is a script; its source is changed there"
+        )
     try:
-        synced = call.services.sync.sync_file(call.paths.os_path(path), record.user_id, previous=previous)
+        synced = call.services.sync.sync_file(
+            call.paths.os_path(path), record.user_id, previous=previous
+        )
     except NotFound:
         raise Conflict(f"the file {path} of notebook {record.id} is gone") from None
     except InvalidData as error:
-        raise Conflict(f"the file {path} of notebook {record.id} is no notebook now: {error}") from None
+        raise Conflict(
+            f"the file {path} of notebook {record.id} is no notebook now: {error}"
+        ) from None
     if synced.id != record.id:
         raise Conflict(f"the file {path} belongs to notebook {synced.id} now")
     return path, synced

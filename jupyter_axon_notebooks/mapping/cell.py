@@ -151,12 +151,16 @@ def note_cell(content: Any, place: str, notes: Notes) -> None:
         return
     count = content.get("execution_count")
     if count is not None and _count(count) is None:
-        notes.add(f"{place}.execution_count", f"not a whole number from 0 to {_LARGEST_U32}; left out")
+        notes.add(
+            f"{place}.execution_count", f"not a whole number from 0 to {_LARGEST_U32}; left out"
+        )
     if not isinstance(content.get("outputs"), list):
         notes.add(f"{place}.outputs", "not a list; recorded as empty")
     for index, output in enumerate(_outputs(content)):
         if not isinstance(output, dict):
-            notes.add(f"{place}.outputs[{index}]", "not an object; recorded as an output of unknown type")
+            notes.add(
+                f"{place}.outputs[{index}]", "not an object; recorded as an output of unknown type"
+            )
         elif not isinstance(output.get("output_type"), str):
             notes.add(f"{place}.outputs[{index}].output_type", "not a text; recorded as unknown")
 
@@ -247,5 +251,11 @@ _RESTRICTED: dict[str, dict[str, Callable[[Any], bool]]] = {
 def _valid_metadata(metadata: dict[str, Any], kind: str) -> dict[str, Any]:
     """``metadata`` without what the schema refuses; itself, if nothing is."""
     restricted = _RESTRICTED.get(kind, _ANY_CELL)
-    refused = {key for key, allows in restricted.items() if key in metadata and not allows(metadata[key])}
-    return {key: value for key, value in metadata.items() if key not in refused} if refused else metadata
+    refused = {
+        key for key, allows in restricted.items() if key in metadata and not allows(metadata[key])
+    }
+    return (
+        {key: value for key, value in metadata.items() if key not in refused}
+        if refused
+        else metadata
+    )

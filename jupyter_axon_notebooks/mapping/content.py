@@ -39,7 +39,10 @@ def copied(value: Any, depth: int = MAX_DEPTH, *, cut: bool = False) -> Any:
     if isinstance(value, (list, tuple)):
         if depth == 0:
             return _refused(cut)
-        return [inner if type(inner) in _SCALARS else copied(inner, depth - 1, cut=cut) for inner in value]
+        return [
+            inner if type(inner) in _SCALARS else copied(inner, depth - 1, cut=cut)
+            for inner in value
+        ]
     return value
 
 
@@ -101,7 +104,9 @@ def _join_bundle(bundle: Any) -> None:
 
 def is_json_mime(mime: str) -> bool:
     """Whether a MIME bundle's value of this type is JSON, and not text."""
-    return mime == "application/json" or (mime.startswith("application/") and mime.endswith("+json"))
+    return mime == "application/json" or (
+        mime.startswith("application/") and mime.endswith("+json")
+    )
 
 
 def same(one: Any, other: Any) -> bool:

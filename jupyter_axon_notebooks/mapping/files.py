@@ -37,7 +37,12 @@ def notebook_text(content: dict[str, Any]) -> str:
     try:
         text: str = nbformat.v4.writes_json(nbformat.from_dict(content)) + "\n"
         text.encode()
-    except (AttributeError, KeyError, TypeError, ValueError):  # containers missing, half a surrogate pair
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # containers missing, half a surrogate pair
         text = json.dumps(content, indent=1) + "\n"
     return text
 
@@ -163,7 +168,9 @@ def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
     if type(minor) is not int:
         raise InvalidData("$.nbformat_minor", "expected a whole number")
     if major == 1 and not _has_known_cells(content):
-        raise InvalidData("$.cells", "cannot be upgraded from version 1: a cell is neither code nor text")
+        raise InvalidData(
+            "$.cells", "cannot be upgraded from version 1: a cell is neither code nor text"
+        )
     try:
         notebook = nbformat.versions[major].to_notebook_json(content, minor=minor)
         upgraded: dict[str, Any] = copied(nbformat.convert(notebook, _NEWEST))
@@ -209,7 +216,9 @@ def _check_texts(content: dict[str, Any]) -> None:
             waiting.extend(_inside(value, place, depth + 1))
 
 
-def _inside(value: dict[str, Any] | list[Any], place: str, depth: int) -> Iterator[tuple[Any, str, int]]:
+def _inside(
+    value: dict[str, Any] | list[Any], place: str, depth: int
+) -> Iterator[tuple[Any, str, int]]:
     if isinstance(value, list):
         for index, inner in enumerate(value):
             yield inner, f"{place}[{index}]"[:_LONGEST_REASON], depth
@@ -261,7 +270,9 @@ def _located(content: dict[str, Any], minor: int) -> InvalidData:
         return InvalidData("$", "not a valid notebook")
     while error.validator == "oneOf" and error.context:
         error = _intended(error.context)
-    place = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
+    place = "$" + "".join(
+        f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path
+    )
     return InvalidData(place[:_LONGEST_REASON], error.message[:_LONGEST_REASON])
 
 

@@ -92,7 +92,9 @@ def _completed(
             kept[index] = made
             named.add(made)
     before: list[_Key] = [
-        (cell.id,) if cell.id in named else (cell.nbformat_type or cell.cell_type.value, cell.source)
+        (cell.id,)
+        if cell.id in named
+        else (cell.nbformat_type or cell.cell_type.value, cell.source)
         for cell in previous
     ]
     after: list[_Key] = [
@@ -108,7 +110,9 @@ def _completed(
     ids: list[str] = []
     for index, (usable, key) in enumerate(zip(kept, keys, strict=True)):
         if (cell_id := usable or carried.get(index)) is None:
-            cell_id = derived_id(taken, *((refused[index],) if index in refused else (*key, str(seen[key]))))
+            cell_id = derived_id(
+                taken, *((refused[index],) if index in refused else (*key, str(seen[key])))
+            )
             taken.add(cell_id)
         seen[key] += 1
         ids.append(cell_id)
@@ -140,8 +144,14 @@ def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> list[Pair]:
     edited: list[Pair] = []
     last = (-1, -1)
     for i, j in [*unchanged, (len(before), len(after))]:
-        olds = [index for index in range(last[0] + 1, i) if index not in then and len(before[index]) == 2]
-        news = [index for index in range(last[1] + 1, j) if index not in now and len(after[index]) == 2]
+        olds = [
+            index
+            for index in range(last[0] + 1, i)
+            if index not in then and len(before[index]) == 2
+        ]
+        news = [
+            index for index in range(last[1] + 1, j) if index not in now and len(after[index]) == 2
+        ]
         edited.extend(_by_position(before, after, olds, news))
         last = i, j
     return unchanged + moved + edited
@@ -167,15 +177,24 @@ def _by_position(
 def _note(own: Sequence[Any], first: dict[str, int], ids: Sequence[str], notes: Notes) -> None:
     missing = [str(index) for index, given in enumerate(own) if given is None]
     if missing:
-        notes.add("$.cells", f"no id in cell {listed(missing, len(missing))}; recorded with made ids")
+        notes.add(
+            "$.cells", f"no id in cell {listed(missing, len(missing))}; recorded with made ids"
+        )
     for index, (given, recorded) in enumerate(zip(own, ids, strict=True)):
         if given is None or given == recorded:
             continue
         if is_valid_id(given):
-            reason, kind = f"already the id of cell {first[given]}", "already the id of an earlier cell"
+            reason, kind = (
+                f"already the id of cell {first[given]}",
+                "already the id of an earlier cell",
+            )
         else:
             reason = kind = "not a valid cell id"
-        shown = repr(given[:80]) if isinstance(given, str) else f"a value of type {type(given).__name__}"
+        shown = (
+            repr(given[:80])
+            if isinstance(given, str)
+            else f"a value of type {type(given).__name__}"
+        )
         notes.add(
             f"$.cells[{index}].id",
             f"{shown} is {reason}; recorded as {recorded!r}",

@@ -40,7 +40,9 @@ class MappedNotebook(NamedTuple):
     notes: list[str]
 
 
-def map_notebook(notebook: Mapping[str, Any], *, previous: Sequence[NotebookCell] = ()) -> MappedNotebook:
+def map_notebook(
+    notebook: Mapping[str, Any], *, previous: Sequence[NotebookCell] = ()
+) -> MappedNotebook:
     """The record's form of a version 4 notebook, parsed from a file or carried by a contents model.
 
     Never fails: an invalid notebook is recorded as far as it can be read, and ``notes`` say what was wrong.
@@ -74,13 +76,17 @@ def map_notebook(notebook: Mapping[str, Any], *, previous: Sequence[NotebookCell
             kept_cells[cell_id] = frame
         unlike = {
             str(place): output
-            for place, (record, output) in enumerate(zip(cell.outputs, outputs_of(original), strict=True))
+            for place, (record, output) in enumerate(
+                zip(cell.outputs, outputs_of(original), strict=True)
+            )
             if not same(output_content(record), output)
         }
         if unlike:
             kept_outputs[cell_id] = unlike
     rebuild: dict[str, Any] = {
-        key: value for key, value in content.items() if key in ("nbformat", "nbformat_minor", "metadata")
+        key: value
+        for key, value in content.items()
+        if key in ("nbformat", "nbformat_minor", "metadata")
     }
     other = {key: value for key, value in content.items() if key not in _OWN_KEYS}
     if "cells" in content and content["cells"] is not contents:
@@ -126,7 +132,11 @@ def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -
 
 
 def _exported_cell(
-    cell: NotebookCell, id: str, minor: Any, kept_cells: dict[str, Any], kept_outputs: dict[str, Any]
+    cell: NotebookCell,
+    id: str,
+    minor: Any,
+    kept_cells: dict[str, Any],
+    kept_outputs: dict[str, Any],
 ) -> Any:
     content: Any = _frame(cell, id, minor)
     if cell.id in kept_cells and same(said(cell_record(kept_cells[cell.id], id)), said(cell)):
@@ -202,14 +212,18 @@ def _exported_metadata(metadata: NotebookMetadata, original: Any) -> Any:
     # What else the file says of a kernel or a language is not true of another one.
     if kernel != metadata.kernel:
         named = (
-            None if metadata.kernel is None else {"name": metadata.kernel, "display_name": metadata.kernel}
+            None
+            if metadata.kernel is None
+            else {"name": metadata.kernel, "display_name": metadata.kernel}
         )
         _replace(exported, "kernelspec", named)
     if _described(exported)[1] != metadata.language:
         named = None if metadata.language is None else {"name": metadata.language}
         _replace(exported, "language_info", named)
         if named is None and "language" in (kernelspec := _dict(exported.get("kernelspec"))):
-            exported["kernelspec"] = {key: kernelspec[key] for key in kernelspec if key != "language"}
+            exported["kernelspec"] = {
+                key: kernelspec[key] for key in kernelspec if key != "language"
+            }
     if tags != metadata.tags:
         _replace(exported, "tags", metadata.tags)
     return exported

@@ -26,7 +26,9 @@ def notebook_status(cells: Sequence[NotebookCell]) -> NotebookStatus:
     code = [cell for cell in cells if cell.cell_type is CellType.CODE]
     if any(cell.status is CellStatus.ERROR for cell in code):
         return NotebookStatus.FAILED
-    unfinished = any(cell.status is not CellStatus.COMPLETED and cell.source.strip() for cell in code)
+    unfinished = any(
+        cell.status is not CellStatus.COMPLETED and cell.source.strip() for cell in code
+    )
     if unfinished or not any(cell.status is CellStatus.COMPLETED for cell in code):
         return NotebookStatus.DRAFT
     return NotebookStatus.COMPLETED

@@ -38,8 +38,14 @@ def carry_trust(notebook: dict[str, Any], original: Mapping[str, Any]) -> None:
         return
     for cell in _code_cells(notebook):
         outputs = cell.get("outputs")
-        if isinstance(outputs, list) and outputs and isinstance(metadata := cell.get("metadata"), dict):
-            is_trusted = all(isinstance(output, dict) and _digest(output) in trusted for output in outputs)
+        if (
+            isinstance(outputs, list)
+            and outputs
+            and isinstance(metadata := cell.get("metadata"), dict)
+        ):
+            is_trusted = all(
+                isinstance(output, dict) and _digest(output) in trusted for output in outputs
+            )
             cell["metadata"] = {**metadata, _MARK: True} if is_trusted else metadata
 
 
@@ -48,7 +54,11 @@ def _code_cells(notebook: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _dicts(values: Any) -> Iterator[dict[str, Any]]:
-    return (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
+    return (
+        (value for value in values if isinstance(value, dict))
+        if isinstance(values, list)
+        else iter(())
+    )
 
 
 def _digest(output: Mapping[str, Any]) -> bytes:

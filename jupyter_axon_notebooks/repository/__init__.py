@@ -306,7 +306,9 @@ class NotebookRepository:
         """The records of an origin that are bound to a file; with ``folder``, to one beneath it."""
         return self._bindings.all(origin, folder)
 
-    def bindings_elsewhere(self, user_id: str | None, origin: str, path: str | None = None) -> list[Binding]:
+    def bindings_elsewhere(
+        self, user_id: str | None, origin: str, path: str | None = None
+    ) -> list[Binding]:
         """A user's records, or with None everybody's, that are bound under another origin: to any file, or to one."""
         return self._bindings.elsewhere(user_id, origin, path)
 
@@ -422,7 +424,9 @@ class NotebookRepository:
         run_id: str | None = None,
     ) -> list[NotebookCheckpoint]:
         """The checkpoints of a notebook, newest ``created_at`` first; ``since`` leaves out what is not newer."""
-        return self._checkpoints.page(checkpoints_of(notebook_id, since=since, run_id=run_id), limit, offset)
+        return self._checkpoints.page(
+            checkpoints_of(notebook_id, since=since, run_id=run_id), limit, offset
+        )
 
     def count_checkpoints(
         self, notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
@@ -430,7 +434,9 @@ class NotebookRepository:
         """How many checkpoints a list would have in all."""
         return self._checkpoints.count(checkpoints_of(notebook_id, since=since, run_id=run_id))
 
-    def latest_checkpoint(self, notebook_id: str, *, run_id: str | None = None) -> NotebookCheckpoint | None:
+    def latest_checkpoint(
+        self, notebook_id: str, *, run_id: str | None = None
+    ) -> NotebookCheckpoint | None:
         """The newest checkpoint of a notebook, or of one of its runs."""
         return next(iter(self.list_checkpoints(notebook_id, limit=1, run_id=run_id)), None)
 

@@ -69,7 +69,10 @@ class Bindings:
     def carrying(self, embedded_id: str) -> list[Binding]:
         """The records whose file carries an id, and the record of that id itself."""
         found = {
-            b.id: b for b in map(_binding, self._store.notebooks.search(where("embedded_id") == embedded_id))
+            b.id: b
+            for b in map(
+                _binding, self._store.notebooks.search(where("embedded_id") == embedded_id)
+            )
         }
         own = self.of(embedded_id)
         return list(found.values()) if own is None or own.id in found else [own, *found.values()]
@@ -84,7 +87,11 @@ class Bindings:
         bound = (where("origin") == origin) & (where("path") >= "")
         if folder is not None:
             below = folder.rstrip("/") + "/"
-            bound = (where("origin") == origin) & (where("path") > below) & (where("path") < below[:-1] + "0")
+            bound = (
+                (where("origin") == origin)
+                & (where("path") > below)
+                & (where("path") < below[:-1] + "0")
+            )
         # A server asks when it starts: what the documents take would stay with the process.
         return [_binding(found) for found in self._store.notebooks.each(bound)]
 
@@ -110,7 +117,9 @@ class Bindings:
                 raise NotFound("notebook", id)
             there = self._held_under(origin, binding.path, id)
             if there is not None and there.user_id != binding.user_id:
-                raise Conflict(f"the file {binding.path} belongs to notebook {there.id} of another user")
+                raise Conflict(
+                    f"the file {binding.path} belongs to notebook {there.id} of another user"
+                )
             if there is not None:
                 self._release(there.id, {"replaced_by": id})
             self._notebooks.change(id, apply)

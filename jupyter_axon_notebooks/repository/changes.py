@@ -55,12 +55,15 @@ def _saved_changes(before: CheckpointProvenance, after: CheckpointProvenance) ->
     return diff(with_ids_of(before.version.cells, after.version.cells), after.version.cells)
 
 
-def _executed_changes(before: CheckpointProvenance, after: CheckpointProvenance) -> list[CellChange]:
+def _executed_changes(
+    before: CheckpointProvenance, after: CheckpointProvenance
+) -> list[CellChange]:
     was, became = _last_executions(before), _last_executions(after)
     return [
         change
         for change in diff(with_ids_of(was, became), became)
-        if change.change != "changed" or plain_source(change.before or "") != plain_source(change.after or "")
+        if change.change != "changed"
+        or plain_source(change.before or "") != plain_source(change.after or "")
     ]
 
 
@@ -102,7 +105,9 @@ def diff_environments(before: Environment, after: Environment) -> EnvironmentDif
         for name, was, became in _surroundings(before, after)
         if was != became
     ]
-    return EnvironmentDiff(values=values, packages=list(_package_changes(before.packages, after.packages)))
+    return EnvironmentDiff(
+        values=values, packages=list(_package_changes(before.packages, after.packages))
+    )
 
 
 def _surroundings(before: Environment, after: Environment) -> Iterator[tuple[str, Any, Any]]:

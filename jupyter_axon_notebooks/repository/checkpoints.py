@@ -104,14 +104,18 @@ class Checkpoints:
             except ValueError:
                 raise Conflict(f"checkpoint {checkpoint.id} exists already") from None
             except Conflict as error:
-                if ".run_id" not in str(error):  # not the index that holds (run, epoch, step) unique
+                if ".run_id" not in str(
+                    error
+                ):  # not the index that holds (run, epoch, step) unique
                     raise
                 raise Conflict(f"{_place(checkpoint)} already") from None
         return checkpoint, replaced
 
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
         """Remove the run's checkpoint that stands where ``checkpoint`` is to stand; its id, if there is one."""
-        place = {name: getattr(checkpoint, name) for name in ("notebook_id", "run_id", "epoch", "step")}
+        place = {
+            name: getattr(checkpoint, name) for name in ("notebook_id", "run_id", "epoch", "step")
+        }
         found = self._store.checkpoints.one_having(**place)
         if found is None or (id := str(found.doc_id)) == checkpoint.id:
             return None
@@ -126,7 +130,9 @@ class Checkpoints:
 
     def _newest(self, notebook_id: str) -> str | None:
         """When a notebook's newest checkpoint is from; under the notebook's lock, for the next one's time."""
-        found: str | None = self._store.checkpoints.highest("created_at", of="notebook_id", value=notebook_id)
+        found: str | None = self._store.checkpoints.highest(
+            "created_at", of="notebook_id", value=notebook_id
+        )
         return found
 
     def _check_version(self, notebook_id: str, version_id: str) -> None:
@@ -151,7 +157,9 @@ class Checkpoints:
                 setattr(checkpoint, name, self._states.full_path(path))
         return checkpoint
 
-    def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookCheckpoint]:
+    def page(
+        self, matching: QueryInstance, limit: int | None, offset: int
+    ) -> list[NotebookCheckpoint]:
         """The checkpoints that match, newest first."""
         order = ["-created_at", "-id"]
         found = self._store.checkpoints.search(matching, sort=order, limit=limit, skip=offset)
@@ -171,7 +179,9 @@ class Checkpoints:
     def update(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
         """Change labels."""
         changes = {
-            name: value for name in ("tags", "pinned") if (value := getattr(updates, name)) is not None
+            name: value
+            for name in ("tags", "pinned")
+            if (value := getattr(updates, name)) is not None
         }
         return self._change(id, lambda checkpoint: checkpoint.update(changes))
 
@@ -183,7 +193,9 @@ class Checkpoints:
             checkpoint = checkpoint_of(stored)
             checkpoint.metrics = merge_metrics(checkpoint.metrics, metrics)
             checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *tags]))
-            checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))  # news for who polls
+            checkpoint.created_at = now_after(
+                self._newest(checkpoint.notebook_id)
+            )  # news for who polls
             try:
                 added = checkpoint.to_json()
             except InvalidData as error:  # together they have too many numbers that are not finite
@@ -214,9 +226,14 @@ class Checkpoints:
         """Record a state file that ``commit`` puts in its place."""
 
         def attach(checkpoint: dict[str, Any]) -> None:
-            path, known = checkpoint.get(f"{part}_state_path"), checkpoint.get("digests", {}).get(part)
+            path, known = (
+                checkpoint.get(f"{part}_state_path"),
+                checkpoint.get("digests", {}).get(part),
+            )
             if path and known != digest:
-                raise Conflict(f"checkpoint {id} has a {part} state already; states are written once")
+                raise Conflict(
+                    f"checkpoint {id} has a {part} state already; states are written once"
+                )
             if known not in (None, digest):
                 raise Conflict(f"checkpoint {id} is recorded with another {part} state")
             if path and is_there(path):
@@ -227,7 +244,9 @@ class Checkpoints:
             )
             checkpoint["digests"] = {**checkpoint.get("digests", {}), part: stored.digest}
             checkpoint["sizes"] = {**checkpoint.get("sizes", {}), part: stored.size}
-            if all(checkpoint.get(f"{known_part}_state_path") for known_part in checkpoint["digests"]):
+            if all(
+                checkpoint.get(f"{known_part}_state_path") for known_part in checkpoint["digests"]
+            ):
                 checkpoint.pop("pruned_at", None)
 
         return self._change(id, attach)

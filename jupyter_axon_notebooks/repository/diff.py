@@ -27,7 +27,9 @@ def diff(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[
     return removed + list(_changes(old, new, staying))
 
 
-def with_ids_of(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[NotebookCell]:
+def with_ids_of(
+    before: Sequence[NotebookCell], after: Sequence[NotebookCell]
+) -> list[NotebookCell]:
     """Return ``before`` with the ids that its cells have in ``after``, which may be of another notebook.
 
     A cell whose id ``after`` does not have takes that of a cell with the same source, white space at line ends and blank lines aside.
@@ -62,6 +64,8 @@ def _changes(
         if was is None:
             yield CellChange(cell_id=cell_id, change="added", after=cell.source)
         elif (was.source, was.cell_type) != (cell.source, cell.cell_type):
-            yield CellChange(cell_id=cell_id, change="changed", before=was.source, after=cell.source)
+            yield CellChange(
+                cell_id=cell_id, change="changed", before=was.source, after=cell.source
+            )
         elif cell_id not in staying:
             yield CellChange(cell_id=cell_id, change="moved", before=was.source, after=cell.source)

@@ -138,7 +138,9 @@ class _Dumping:
         try:
             return whole_document(self._notebooks, doc_id, document)
         except RecordDamaged as error:
-            self._damaged.append(Fault(NOTEBOOKS.name, doc_id, f"{error}; it is dumped without its cells"))
+            self._damaged.append(
+                Fault(NOTEBOOKS.name, doc_id, f"{error}; it is dumped without its cells")
+            )
             return document
 
 

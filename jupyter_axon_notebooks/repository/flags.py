@@ -37,7 +37,15 @@ from ..alignment import longest_rising
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .homes import code_of, homes, plain_source
-from .magics import MAX_PARSED, is_harmless, is_harmless_cell, parsed, read_cell, setup_of, statement_of
+from .magics import (
+    MAX_PARSED,
+    is_harmless,
+    is_harmless_cell,
+    parsed,
+    read_cell,
+    setup_of,
+    statement_of,
+)
 
 
 class Saved(NamedTuple):
@@ -124,7 +132,9 @@ class _Seen:
                 continue
             last = runs[-1]
             # What ran after the save, or was saved as it ran later on, had only not been saved yet.
-            if not _after(last, self._then_at) and self._now.get(cell_id) != plain_source(last.source):
+            if not _after(last, self._then_at) and self._now.get(cell_id) != plain_source(
+                last.source
+            ):
                 yield Flag(
                     kind=FlagKind.EDITED,
                     message=f"This cell was edited after it ran{_when(last)}, and not run again.",
@@ -140,7 +150,9 @@ class _Seen:
         ran = [cell_id for cell_id in self._in_turn if cell_id in place]
         above = set(self._above)
         upwards = [cell_id for cell_id in ran if cell_id in above]
-        in_order = {upwards[index] for index in longest_rising([place[cell_id] for cell_id in upwards])}
+        in_order = {
+            upwards[index] for index in longest_rising([place[cell_id] for cell_id in upwards])
+        }
         for cell_id in sorted(set(ran), key=place.__getitem__):
             if cell_id == self._training or cell_id in in_order:
                 continue
@@ -168,7 +180,11 @@ class _Seen:
 
     def deleted(self) -> Iterator[Flag]:
         """Code that is in the notebook no more."""
-        gone = [(cell_id, runs[-1]) for cell_id, runs in self._executions.items() if cell_id not in self._now]
+        gone = [
+            (cell_id, runs[-1])
+            for cell_id, runs in self._executions.items()
+            if cell_id not in self._now
+        ]
         for cell_id, last in [*gone, *((None, cell) for cell in self._homeless.values())]:
             if not _after(last, self._now_at) and plain_source(last.source):
                 yield Flag(
@@ -208,7 +224,14 @@ def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
     return [run.execution_count for run in runs if run.execution_count is not None]
 
 
-_DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)
+_DEFINING = (
+    ast.Import,
+    ast.ImportFrom,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Pass,
+)
 
 
 def _may_run_again(runs: Sequence[ExecutedCell]) -> bool:

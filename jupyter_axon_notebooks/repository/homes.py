@@ -20,7 +20,9 @@ def plain_source(source: str) -> str:
 
 def code_of(cells: Sequence[NotebookCell]) -> dict[str, str]:
     """The plain sources of the code cells that hold any, by cell id, in their order."""
-    found = {cell.id: plain_source(cell.source) for cell in cells if cell.cell_type is CellType.CODE}
+    found = {
+        cell.id: plain_source(cell.source) for cell in cells if cell.cell_type is CellType.CODE
+    }
     return {cell_id: source for cell_id, source in found.items() if source}
 
 
@@ -39,7 +41,9 @@ def homes(executed: Sequence[ExecutedCell], *notebooks: Mapping[str, str]) -> li
     for index, cell in enumerate(executed):
         if cell.cell_id in known:
             found[index] = cell.cell_id
-        elif cell.execution_count is None and len(known) == 1:  # a script is the only cell of its record
+        elif (
+            cell.execution_count is None and len(known) == 1
+        ):  # a script is the only cell of its record
             [found[index]] = known
     for notebook in notebooks:
         _find_by_source(executed, notebook, found)
@@ -58,15 +62,22 @@ def _find_by_source(
     standing: dict[str, list[int]] = {}
     for place, source in enumerate(notebook.values()):
         standing.setdefault(source, []).append(place)
-    named = {cell.cell_id: at for cell, at in zip(executed, found, strict=True) if cell.cell_id and at}
+    named = {
+        cell.cell_id: at for cell, at in zip(executed, found, strict=True) if cell.cell_id and at
+    }
     taken = {at for at in found if at is not None}
-    free = {source: [one for one in places if cells[one] not in taken] for source, places in standing.items()}
+    free = {
+        source: [one for one in places if cells[one] not in taken]
+        for source, places in standing.items()
+    }
     last = -1
     for index, cell in enumerate(executed):
         at = found[index] or named.get(cell.cell_id or "")
         if at is None:
             source = plain_source(cell.source)
-            equal = free.get(source) or ([] if cell.cell_id is not None else standing.get(source, []))
+            equal = free.get(source) or (
+                [] if cell.cell_id is not None else standing.get(source, [])
+            )
             if equal:
                 below = bisect_right(equal, last)
                 at = cells[equal[below if below < len(equal) else 0]]

@@ -51,7 +51,9 @@ class Housekeeping:
     def crowded(self, keep: int, user_id: str | None = None) -> list[str]:
         """The notebooks, of one user or of all, of which :meth:`tidy` with ``keep`` would remove versions."""
         leftovers = self._store.leftovers
-        return [id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)]
+        return [
+            id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)
+        ]
 
     def tidy(self, id: str, keep: int) -> Iterator[Tidied]:
         """Bring the history of a notebook down to its limit, then remove contents that nobody lists."""

@@ -101,7 +101,9 @@ def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[st
     record = kind.from_json(own)
     if isinstance(record, _Provenance):
         listed_provenance(own)
-    if isinstance(record, _Version) and not isinstance(record.metadata.extra.get(FILE_KEY, ""), str):
+    if isinstance(record, _Version) and not isinstance(
+        record.metadata.extra.get(FILE_KEY, ""), str
+    ):
         raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
     if isinstance(record, _Content) and not doc_id.startswith(content_id(record.notebook_id, "")):
         raise InvalidData("$.id", "expected the id of its notebook, and a hash")
@@ -129,7 +131,9 @@ def incoming_notebook(
     known = versions.get(header.version_id or "")
     if "cells" not in own and known is not None:
         if known["ordinal"] < _highest(versions):
-            raise InvalidData("$.version_id", "the file has a newer version of it, and here are no cells")
+            raise InvalidData(
+                "$.version_id", "the file has a newer version of it, and here are no cells"
+            )
         stored = {**_beside(bare, NotebookHeader), **header_document(header)}
         return IncomingNotebook(doc_id, stored, None, {}, Numbering(versions.values(), contents))
     notebook = TrainingNotebook.from_json({**own, "cells": _named(doc_id, own.get("cells"))})
@@ -174,7 +178,9 @@ def _object(document: Any) -> dict[str, Any]:
 def _as_read(document: dict[str, Any]) -> dict[str, Any]:
     """What a notebook's document looks like when it is read from the store: no cell or output is marked as trusted."""
     read = {name: without_trust(value) for name, value in document.items() if name == "cells"}
-    if isinstance(metadata := document.get("metadata"), dict) and isinstance(metadata.get("extra"), dict):
+    if isinstance(metadata := document.get("metadata"), dict) and isinstance(
+        metadata.get("extra"), dict
+    ):
         read["metadata"] = {**metadata, "extra": without_trust(metadata["extra"])}
     return {**document, **read}
 
@@ -213,7 +219,9 @@ def _place(
     entries = [list(entry) for entry in parts.entries]
     highest = _highest(versions)
     if known is not None and known["ordinal"] == highest:
-        same_file = known["metadata"].get("extra", {}).get(FILE_KEY) == parts.metadata["extra"].get(FILE_KEY)
+        same_file = known["metadata"].get("extra", {}).get(FILE_KEY) == parts.metadata["extra"].get(
+            FILE_KEY
+        )
         if known["cells"] == entries and same_file:
             return str(given), highest, False
     if given is not None and known is None:

@@ -130,7 +130,9 @@ class _Loading:
             tables = _BESIDE[:1] if in_turns else _BESIDE
             loaded = self._store.attempt(lambda: self._join(notebook_id, group, tables))
             if in_turns:
-                loaded.merge(self._add_rest(group, lambda: self._hold_stored(notebook_id), _BESIDE[1:]))
+                loaded.merge(
+                    self._add_rest(group, lambda: self._hold_stored(notebook_id), _BESIDE[1:])
+                )
             return loaded
         notebook = self._prepared(notebook_id, group)
         try:
@@ -174,7 +176,9 @@ class _Loading:
                 self._notebooks.forget(notebook.id)
             raise
         done = set(group.referring.values())
-        loaded.merge(self._add_rest(group, lambda: self._hold_stored(notebook.id), _BESIDE[1:], done))
+        loaded.merge(
+            self._add_rest(group, lambda: self._hold_stored(notebook.id), _BESIDE[1:], done)
+        )
         return loaded
 
     def _add_beside(self, notebook: IncomingNotebook, group: Group, *, in_turns: bool) -> Loaded:
@@ -196,16 +200,24 @@ class _Loading:
 
         loaded = self._add_rest(group, hold, _BESIDE) if in_turns else self._store.attempt(at_once)
         added = any(table.added for table in loaded.tables.values())
-        besides = "; it is kept, and what it lacked of its runs and checkpoints was added" if added else ""
+        besides = (
+            "; it is kept, and what it lacked of its runs and checkpoints was added"
+            if added
+            else ""
+        )
         loaded.conflicts[:0] = _Differs(notebook.id, besides).why.conflicts
         return loaded
 
     def _write_ahead(self, loaded: Loaded, notebook: IncomingNotebook, group: Group) -> set[str]:
         """Store the contents of a large notebook; their ids. Nobody lists them yet."""
         ahead: set[str] = set()
-        for batch in self._reading.batches(loaded, CONTENTS.name, group.places.get(CONTENTS.name, ())):
+        for batch in self._reading.batches(
+            loaded, CONTENTS.name, group.places.get(CONTENTS.name, ())
+        ):
             given = _numbered(notebook, batch)
-            taken = self._taking.take_in_turns(loaded, CONTENTS.name, given, lambda: self._hold(notebook))
+            taken = self._taking.take_in_turns(
+                loaded, CONTENTS.name, given, lambda: self._hold(notebook)
+            )
             if loaded.conflicts or len(taken) < len(given):
                 raise _Refused(conflicts=loaded.conflicts, damaged=loaded.damaged)
             ahead |= taken
@@ -226,7 +238,11 @@ class _Loading:
         return loaded
 
     def _add_rest(
-        self, group: Group, hold: Callable[[], None], tables: Iterable[str], done: Collection[int] = ()
+        self,
+        group: Group,
+        hold: Callable[[], None],
+        tables: Iterable[str],
+        done: Collection[int] = (),
     ) -> Loaded:
         """Store what is in ``tables`` in turns, but for what is at the places ``done``; ``hold`` is called in each."""
         loaded = Loaded()
@@ -269,14 +285,20 @@ class _Loading:
         stored = where("notebook_id") == notebook_id
         if more := len(self._store.checkpoints.ids(stored) - states.keys()):
             some = "a checkpoint" if more == 1 else f"{more} checkpoints"
-            reason = f"the store has {some} of it that the file lacks; delete what is not wanted first"
+            reason = (
+                f"the store has {some} of it that the file lacks; delete what is not wanted first"
+            )
             raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, reason)])
-        reason = "the store has a state file of it that the file lacks; to replace it, delete it first"
+        reason = (
+            "the store has a state file of it that the file lacks; to replace it, delete it first"
+        )
         lost: list[Fault] = []
         referring: dict[str, str] = {}
         for one in self._store.checkpoints.each(stored):
             id = str(one.doc_id)
-            if any(path and path != given for path, given in zip(_states(one), states[id], strict=True)):
+            if any(
+                path and path != given for path, given in zip(_states(one), states[id], strict=True)
+            ):
                 lost.append(Fault(CHECKPOINTS.name, id, reason))
             if (version_id := one.get("version_id")) is not None:
                 referring.setdefault(version_id, id)
@@ -379,9 +401,13 @@ class _Loading:
         """Take contents or versions, and those that the notebook's cells make; raises _Refused where any differ."""
         for batch in self._reading.batches(loaded, table, places):
             found = self._complete(loaded, notebook, batch) if table == VERSIONS.name else batch
-            self._taking.take(loaded, table, _numbered(notebook, found) if table == CONTENTS.name else found)
+            self._taking.take(
+                loaded, table, _numbered(notebook, found) if table == CONTENTS.name else found
+            )
         made = {str(one.doc_id): dict(one) for one in notebook.made.get(table, [])}
-        self._taking.take(loaded, table, _numbered(notebook, made) if table == CONTENTS.name else made)
+        self._taking.take(
+            loaded, table, _numbered(notebook, made) if table == CONTENTS.name else made
+        )
         if loaded.conflicts:
             raise _Refused(conflicts=loaded.conflicts)
 
@@ -406,7 +432,9 @@ class _Loading:
         return {id: version for id, version in versions.items() if not missing[id]}
 
 
-def _numbered(notebook: IncomingNotebook, contents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _numbered(
+    notebook: IncomingNotebook, contents: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     if notebook.numbering is None:
         return contents
     return {id: notebook.numbering.numbered(id, one) for id, one in contents.items()}

@@ -49,7 +49,9 @@ class Loaded:
     """
 
     about: About | None = None
-    tables: dict[str, TableLoaded] = field(default_factory=lambda: {name: TableLoaded() for name in TABLES})
+    tables: dict[str, TableLoaded] = field(
+        default_factory=lambda: {name: TableLoaded() for name in TABLES}
+    )
     conflicts: list[Fault] = field(default_factory=list)
     damaged: list[Fault] = field(default_factory=list)
     foreign: list[Fault] = field(default_factory=list)
@@ -62,7 +64,11 @@ class Loaded:
     @property
     def differing(self) -> list[str]:
         """The tables of which the store gave back something else than it was given. There should be none."""
-        return [name for name, table in self.tables.items() if table.read.to_json() != table.found.to_json()]
+        return [
+            name
+            for name, table in self.tables.items()
+            if table.read.to_json() != table.found.to_json()
+        ]
 
     def merge(self, other: Loaded) -> None:
         """Count in what ``other`` has."""

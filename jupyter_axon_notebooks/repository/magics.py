@@ -63,7 +63,9 @@ _AROUND_BODY: Final = frozenset(
 #: Cell magics whose body the shell runs.
 _SHELL_CELLS: Final = frozenset({"!", "bash", "sh", "sx", "system"})
 #: Cell magics that only show their body.
-_SHOWING: Final = frozenset({"HTML", "SVG", "css", "html", "javascript", "js", "latex", "markdown", "svg"})
+_SHOWING: Final = frozenset(
+    {"HTML", "SVG", "css", "html", "javascript", "js", "latex", "markdown", "svg"}
+)
 #: Line magics that set up the notebook or show something, and have no effect on what is computed.
 _HARMLESS: Final = _words(
     """
@@ -104,7 +106,8 @@ _ASSIGNED: Final = re.compile(r"[ \t]*(?=%[A-Za-z_]|!)")
 _OPTION: Final = re.compile(r"[ \t]*-(?:-([\w-]+)(=\S*)?|([A-Za-z]\S*))")
 _VALUE: Final = re.compile(r"""[ \t]*(?:"[^"]*"|'[^']*'|\S+)""")
 _ENDS_TEXT: Final = {
-    mark: re.compile(rf"\\|{mark}" + ("" if mark[1:] else r"|\n")) for mark in ("'", '"', "'''", '"""')
+    mark: re.compile(rf"\\|{mark}" + ("" if mark[1:] else r"|\n"))
+    for mark in ("'", '"', "'''", '"""')
 }
 
 
@@ -179,7 +182,9 @@ def _compile(text: str, flags: int) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what the code does: its author's concern
-            return compile(text, "<cell>", "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            return compile(
+                text, "<cell>", "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+            )
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -246,7 +251,11 @@ def is_harmless_cell(cell: Cell) -> bool:
     name = cell.heads[-1].text.split(None, 1)[0] if cell.heads[-1].text else ""
     if name in _SHELL_CELLS:
         body = "\n".join(line for line in cell.lines if isinstance(line, str)).replace("\\\n", " ")
-        return all(_is_harmless_shell(line) for line in body.split("\n") if not line.lstrip().startswith("#"))
+        return all(
+            _is_harmless_shell(line)
+            for line in body.split("\n")
+            if not line.lstrip().startswith("#")
+        )
     return name in _SHOWING
 
 
@@ -303,7 +312,11 @@ def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
         elif char == "=":
             if source.startswith("=", at):
                 at += 1
-            elif not depth and not assigned and source[place - 1 : place] not in tuple("!<>:+-*/%&|^@"):
+            elif (
+                not depth
+                and not assigned
+                and source[place - 1 : place] not in tuple("!<>:+-*/%&|^@")
+            ):
                 assigned = True
                 if value := _ASSIGNED.match(source, at):
                     end = _end_of_continued(source, value.end())
@@ -329,7 +342,9 @@ def _command_of_call(line: str) -> Command | None:
             body=[ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=args, keywords=[]))]
         ):
             texts = [
-                arg.value for arg in args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+                arg.value
+                for arg in args
+                if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
             ]
         case _:
             return None
@@ -341,7 +356,9 @@ def _command_of_call(line: str) -> Command | None:
             return Command("magic", indent, " ".join(texts), written)
         case ("system", [command]):
             return Command("shell", indent, command, written)
-        case ("run_cell_magic", [magic, "", body]) if not indent and magic in _AROUND_BODY | _RUNNING.keys():
+        case ("run_cell_magic", [magic, "", body]) if (
+            not indent and magic in _AROUND_BODY | _RUNNING.keys()
+        ):
             return Command("call", indent, body.strip(), written)
         case ("run_cell_magic", [magic, options, _]):
             return Command("magic", indent, f"%{magic} {options}", written)
@@ -361,7 +378,9 @@ def _command(source: str, begin: int, sign: int, end: int) -> Command:
     if escape in ",;/":
         name, _, rest = text.partition(" ")
         words = rest.split()
-        arguments = {",": '"' + '", "'.join(words) + '"', ";": f'"{rest}"', "/": ", ".join(words)}[escape]
+        arguments = {",": '"' + '", "'.join(words) + '"', ";": f'"{rest}"', "/": ", ".join(words)}[
+            escape
+        ]
         return Command("call", before, f"{name}({arguments})", written)
     return Command("help", before, text, written)
 

@@ -89,7 +89,11 @@ class Notebooks:
         )
         fields: dict[str, Any] = {}
         if saved is not None:
-            notebook.cells, notebook.metadata, notebook.status = saved.cells, saved.metadata, saved.status
+            notebook.cells, notebook.metadata, notebook.status = (
+                saved.cells,
+                saved.metadata,
+                saved.status,
+            )
             notebook.synced_at = saved.synced_at
             fields = _file_fields(saved)
         parts = take_apart(notebook.cells, notebook.metadata)
@@ -124,7 +128,9 @@ class Notebooks:
             here = (where("origin") == notebook.origin) & (where("path") == notebook.path)
             bound = self._store.notebooks.get(here)
             if bound is not None:
-                raise Conflict(f"the file {notebook.path} belongs to notebook {bound['id']} already")
+                raise Conflict(
+                    f"the file {notebook.path} belongs to notebook {bound['id']} already"
+                )
 
     @retried
     def forget(self, id: str) -> None:
@@ -165,7 +171,9 @@ class Notebooks:
         stored = self._store.notebooks.get(condition, doc_id=id)
         return None if stored is None else self._live(_record(NotebookSummary, stored))[0]
 
-    def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[NotebookSummary]:
+    def page(
+        self, matching: QueryInstance, limit: int | None, offset: int
+    ) -> list[NotebookSummary]:
         """The records that match, newest first."""
         order = ["-updated_at", "-id"]
         found = self._store.notebooks.search(matching, sort=order, limit=limit, skip=offset)
@@ -190,7 +198,9 @@ class Notebooks:
 
     def update(self, id: str, updates: UpdateNotebook, expected: str | None) -> TrainingNotebook:
         """Change the given fields."""
-        changed = {name: value for name in _UPDATABLE if (value := getattr(updates, name)) is not None}
+        changed = {
+            name: value for name in _UPDATABLE if (value := getattr(updates, name)) is not None
+        }
         cells = None if updates.cells is None else take_apart(updates.cells, NotebookMetadata())
         if cells is not None:
             self._write_ahead(id, cells, expected)
@@ -208,7 +218,11 @@ class Notebooks:
         return self._changed_whole(id, apply, expected)
 
     def edit_cells(
-        self, id: str, edit: Callable[[list[str]], int], cell: NotebookCell | None, expected: str | None
+        self,
+        id: str,
+        edit: Callable[[list[str]], int],
+        cell: NotebookCell | None,
+        expected: str | None,
     ) -> TrainingNotebook:
         """Put ``cell`` where ``edit`` says, or take out what is there.
 
@@ -228,20 +242,28 @@ class Notebooks:
                 del entries[place]
             entries[place:place] = given.entries
             statuses.update(given.statuses)
-            edited = Parts(entries, parts.metadata, given.contents, statuses, parts.failed_beside(given))
+            edited = Parts(
+                entries, parts.metadata, given.contents, statuses, parts.failed_beside(given)
+            )
             self._edit_version(stored, edited)
             return True
 
         return self._changed_whole(id, apply, expected)
 
     def change_cell(
-        self, id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell], expected: str | None
+        self,
+        id: str,
+        cell_id: str,
+        change: Callable[[NotebookCell], NotebookCell],
+        expected: str | None,
     ) -> TrainingNotebook:
         """Replace a cell by what ``change`` makes of it. No other cell is read or written."""
 
         def apply(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
             parts = self._versions.parts(stored["version_id"])
-            place = next((at for at, entry in enumerate(parts.entries) if entry.cell_id == cell_id), None)
+            place = next(
+                (at for at, entry in enumerate(parts.entries) if entry.cell_id == cell_id), None
+            )
             if place is None:
                 raise NotFound("cell", cell_id)
             cell = self._versions.cell(id, parts.entries[place])
@@ -250,10 +272,16 @@ class Notebooks:
             changed = msgspec.structs.replace(change(cell), id=cell_id)
             given = take_apart([changed], NotebookMetadata())
             parts.entries[place : place + 1] = given.entries
-            others = {other: status for other, status in stored["cell_statuses"].items() if other != cell_id}
+            others = {
+                other: status
+                for other, status in stored["cell_statuses"].items()
+                if other != cell_id
+            }
             statuses = {**others, **given.statuses}
             failed = parts.failed_beside(given)
-            self._edit_version(stored, Parts(parts.entries, parts.metadata, given.contents, statuses, failed))
+            self._edit_version(
+                stored, Parts(parts.entries, parts.metadata, given.contents, statuses, failed)
+            )
             return True
 
         return self._changed_whole(id, apply, expected)
@@ -266,16 +294,26 @@ class Notebooks:
         def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
             is_reread = bool(saved.file) and stored.get("file") == saved.file
             if unless_read and is_reread:
-                raise Conflict(f"notebook {id} has been brought up to date with this very file already")
+                raise Conflict(
+                    f"notebook {id} has been brought up to date with this very file already"
+                )
             before = _summed_up(header, stored)
-            version_id, cell_statuses, status = stored["version_id"], stored["cell_statuses"], header.status
+            version_id, cell_statuses, status = (
+                stored["version_id"],
+                stored["cell_statuses"],
+                header.status,
+            )
             header.metadata = _merged(header.metadata, saved.metadata, stored.get("file_tags", []))
             if header.status is not NotebookStatus.RUNNING or not self._runs.settle(id):
                 header.status = saved.status
             header.synced_at = saved.synced_at
             stored.update(_file_fields(saved))
             self._set_version(stored, parts)
-            if is_reread and stored["version_id"] == version_id and status is not NotebookStatus.RUNNING:
+            if (
+                is_reread
+                and stored["version_id"] == version_id
+                and status is not NotebookStatus.RUNNING
+            ):
                 # Nobody has saved anything, so what was given by hand stays.
                 header.status, stored["cell_statuses"] = status, cell_statuses
             return bool(_summed_up(header, stored) != before)
@@ -293,7 +331,13 @@ class Notebooks:
         store = self._store
         with store.transaction():
             self._locked(id)
-            for table in (store.checkpoints, store.runs, store.versions, store.contents, store.provenance):
+            for table in (
+                store.checkpoints,
+                store.runs,
+                store.versions,
+                store.contents,
+                store.provenance,
+            ):
                 table.discard_of(id)
             store.notebooks.remove(doc_ids=[id])
             self._states.abandon(id)
@@ -305,12 +349,17 @@ class Notebooks:
         with damage_named(f"notebook {id}"):
             _ = stored["version_id"], dict(stored["cell_statuses"])
         if expected is not None and expected != stored["version_id"]:
-            raise Stale(f"notebook {id} is at version {stored['version_id']}, no longer at {expected}")
+            raise Stale(
+                f"notebook {id} is at version {stored['version_id']}, no longer at {expected}"
+            )
         return stored
 
     @retried
     def change(
-        self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool], expected: str | None = None
+        self,
+        id: str,
+        apply: Callable[[NotebookHeader, dict[str, Any]], bool],
+        expected: str | None = None,
     ) -> dict[str, Any]:
         """Let ``apply`` change a record's header and the rest of its stored form, in one transaction; that form then.
 
@@ -451,7 +500,9 @@ def _file_fields(saved: SavedNotebook) -> dict[str, Any]:
     return fields
 
 
-def _merged(ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]) -> NotebookMetadata:
+def _merged(
+    ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
+) -> NotebookMetadata:
     """The file's metadata, with the tags that were set on the record and not by the file."""
     own = [tag for tag in ours.tags if tag not in file_tags and tag not in file.tags]
     merged = msgspec.structs.replace(file, tags=[*file.tags, *own])
@@ -463,4 +514,9 @@ def _merged(ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
 
 
 def _summed_up(header: NotebookHeader, stored: dict[str, Any]) -> Any:
-    return stored["version_id"], stored["cell_statuses"], header_document(header)["metadata"], header.status
+    return (
+        stored["version_id"],
+        stored["cell_statuses"],
+        header_document(header)["metadata"],
+        header.status,
+    )

@@ -38,7 +38,10 @@ class Numbering:
 
         What none lists is at most as new as what is written ahead of the next one.
         """
-        return {**content, "ordinal": min(content["ordinal"], self._first.get(content_id, self._next))}
+        return {
+            **content,
+            "ordinal": min(content["ordinal"], self._first.get(content_id, self._next)),
+        }
 
     def known(self, content_ids: set[str]) -> set[str]:
         """Those of ``content_ids`` that are numbered by this."""

@@ -78,12 +78,16 @@ class Parts(NamedTuple):
         """The ``failed`` cells once those of ``given`` have taken the place of cells of their ids here."""
         if self.failed is None or given.failed is None:
             return None
-        kept = {entry.cell_id for entry in self.entries} - {entry.cell_id for entry in given.entries}
+        kept = {entry.cell_id for entry in self.entries} - {
+            entry.cell_id for entry in given.entries
+        }
         return (self.failed & kept) | given.failed
 
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""
-        digests = {digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest}
+        digests = {
+            digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest
+        }
         if FILE_KEY in (extra := self.metadata.get("extra", {})):
             digests.add(extra[FILE_KEY])
         return digests
@@ -104,14 +108,18 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
     seen: dict[str, int] = {}
     for index, cell in enumerate(cells):
         if cell.id in seen:
-            raise InvalidData(f"$.cells[{index}].id", f"{cell.id} is the id of cell {seen[cell.id]} already")
+            raise InvalidData(
+                f"$.cells[{index}].id", f"{cell.id} is the id of cell {seen[cell.id]} already"
+            )
         seen[cell.id] = index
         if cell.status is not _derived_status(cell):
             statuses[cell.id] = cell.status.value
         if has_failed(output.output_type for output in cell.outputs):
             failed.add(cell.id)
         outputs = _put(contents, {"outputs": _outputs_part(cell)}) if cell.outputs else None
-        entries.append(Entry(cell.id, _put(contents, _source_part(cell)), outputs, cell.execution_count))
+        entries.append(
+            Entry(cell.id, _put(contents, _source_part(cell)), outputs, cell.execution_count)
+        )
     described = metadata.to_json()
     extra = dict(metadata.extra)
     if FILE_KEY in extra:
@@ -176,7 +184,9 @@ def parts_of(version: Mapping[str, Any]) -> Parts:
     """The parts that a version's document lists, without the contents; raises RecordDamaged."""
     with damage_named(f"version {version.get('id')}"):
         failed = None if version.get("failed") is None else set(version["failed"])
-        return Parts([Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {}, failed)
+        return Parts(
+            [Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {}, failed
+        )
 
 
 def bare_cell_of(entry: Entry, contents: Mapping[str, Any], *, failed: bool) -> NotebookCell:
@@ -205,7 +215,9 @@ def listed_contents(version: Mapping[str, Any]) -> set[str]:
     return {content_id(version["notebook_id"], digest) for digest in parts_of(version).listed()}
 
 
-def version_document(id: str, notebook_id: str, parts: Parts, ordinal: int, created_at: str) -> Document:
+def version_document(
+    id: str, notebook_id: str, parts: Parts, ordinal: int, created_at: str
+) -> Document:
     """The stored form of a version."""
     fields = {
         "id": id,

@@ -35,13 +35,17 @@ from .versions import Versions
 class Provenances:
     """The provenance of checkpoints; :class:`.NotebookRepository` says what each operation promises."""
 
-    def __init__(self, store: Store, checkpoints: Checkpoints, runs: Runs, versions: Versions) -> None:
+    def __init__(
+        self, store: Store, checkpoints: Checkpoints, runs: Runs, versions: Versions
+    ) -> None:
         self._store = store
         self._checkpoints = checkpoints
         self._runs = runs
         self._versions = versions
 
-    def put(self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment) -> str:
+    def put(
+        self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
+    ) -> str:
         """Store what is not stored yet; the id of the whole."""
         id, documents = take_provenance_apart(notebook_id, executed, environment)
         # It is written together with all that it lists: who finds it there has the rest.
@@ -84,7 +88,9 @@ class Provenances:
     def _known_of(self, checkpoint: NotebookCheckpoint) -> CheckpointProvenance:
         known = CheckpointProvenance(checkpoint_id=checkpoint.id)
         if checkpoint.version_id is not None:
-            known.version = self._versions.get(checkpoint.notebook_id, checkpoint.version_id, outputs=False)
+            known.version = self._versions.get(
+                checkpoint.notebook_id, checkpoint.version_id, outputs=False
+            )
         provenance = self._stored(checkpoint)
         if provenance is not None:
             known.executed, known.environment = provenance.executed, provenance.environment
@@ -97,7 +103,8 @@ class Provenances:
         if run is None or run.parent_checkpoint_id is None:
             return None
         last = next(
-            iter(self._checkpoints.page(checkpoints_of(notebook_id, run_id=run_id), 1, 0)), checkpoint
+            iter(self._checkpoints.page(checkpoints_of(notebook_id, run_id=run_id), 1, 0)),
+            checkpoint,
         )
         resumed = ResumedFrom(checkpoint_id=run.parent_checkpoint_id, last_checkpoint_id=last.id)
         parent = self._checkpoints.get(run.parent_checkpoint_id)
@@ -110,7 +117,11 @@ class Provenances:
         if checkpoint.provenance_id is None:
             return None
         found = self._store.provenance.get(doc_id=checkpoint.provenance_id)
-        if found is None or not is_execution(found) or found["notebook_id"] != checkpoint.notebook_id:
+        if (
+            found is None
+            or not is_execution(found)
+            or found["notebook_id"] != checkpoint.notebook_id
+        ):
             return None
         listed = self._store.provenance.get(doc_ids=sorted(listed_provenance(found)))
         documents = {str(one.doc_id): one for one in listed}

@@ -68,7 +68,9 @@ class _Plan(NamedTuple):
     """A plan, and what it goes by."""
 
     plan: PrunePlan
-    guards: dict[str | None, str]  # the last ones: by unfinished run, and of the notebook under None
+    guards: dict[
+        str | None, str
+    ]  # the last ones: by unfinished run, and of the notebook under None
     unfinished: frozenset[str]
     newest: NotebookCheckpoint | None
 
@@ -95,7 +97,9 @@ class Pruning:
         with self._store.snapshot():
             if not self._store.notebooks.contains(doc_id=notebook_id):
                 raise NotFound("notebook", notebook_id)
-            found = self._store.checkpoints.search(checkpoints_of(notebook_id), sort=["-created_at", "-id"])
+            found = self._store.checkpoints.search(
+                checkpoints_of(notebook_id), sort=["-created_at", "-id"]
+            )
             runs = self._runs.page(runs_of(notebook_id), None, 0)
         everything = [self._checkpoints.read(one) for one in found]
         checkpoints = [one for one in everything if has_state(one)]
@@ -103,7 +107,11 @@ class Pruning:
         last = LastOnes(unfinished)
         keep = kept(checkpoints, [*rules, Pinned(), last])
         own = own_parts(checkpoints, self._owns)
-        goes = [Prunable(one, own[one.id]) for one in checkpoints if one.id not in keep and one.id in own]
+        goes = [
+            Prunable(one, own[one.id])
+            for one in checkpoints
+            if one.id not in keep and one.id in own
+        ]
         guards: dict[str | None, str] = {
             one.run_id: one.id for one in last.kept(checkpoints) if one.run_id is not None
         }
@@ -176,12 +184,18 @@ class Pruning:
         # Nobody moves a run on while the notebook is locked.
         keys = {run_key(planned.plan.notebook_id, run) for run in runs}
         for run in self._store.runs.get(doc_ids=keys):
-            if (run.get("status") != RunStatus.COMPLETED.value) != (run.get("id") in planned.unfinished):
+            if (run.get("status") != RunStatus.COMPLETED.value) != (
+                run.get("id") in planned.unfinished
+            ):
                 return None
         since = planned.newest.created_at if planned.newest is not None else None
         files = {file_key(path) for one in batch for path in one.paths.values()}
-        for found in self._store.checkpoints.search(checkpoints_of(planned.plan.notebook_id, since=since)):
-            if files & {file_key(path) for path in state_paths(self._checkpoints.read(found)).values()}:
+        for found in self._store.checkpoints.search(
+            checkpoints_of(planned.plan.notebook_id, since=since)
+        ):
+            if files & {
+                file_key(path) for path in state_paths(self._checkpoints.read(found)).values()
+            }:
                 return None
         return there
 
@@ -206,7 +220,9 @@ class Pruning:
                 self._states.remove_aside(notebook_id, id, names)
 
     @retried
-    def _set_aside(self, notebook_id: str, gone: Sequence[Prunable], aside: dict[str, list[str]]) -> None:
+    def _set_aside(
+        self, notebook_id: str, gone: Sequence[Prunable], aside: dict[str, list[str]]
+    ) -> None:
         """Have the files of pruned checkpoints be nobody's, unless they were put back; ``aside`` gets their names."""
         wanted = {one.checkpoint.id: one.paths for one in gone}
         with self._store.transaction():
@@ -227,7 +243,9 @@ def _is_as_planned(found: NotebookCheckpoint | None, planned: NotebookCheckpoint
 
 def _unnamed(paths: Mapping[str, str], stored: Mapping[str, Any]) -> Collection[str]:
     """The names of the files at ``paths`` of those parts that a checkpoint's record names no file of."""
-    return [file_key(path)[-1] for part, path in paths.items() if not stored.get(f"{part}_state_path")]
+    return [
+        file_key(path)[-1] for part, path in paths.items() if not stored.get(f"{part}_state_path")
+    ]
 
 
 @contextmanager

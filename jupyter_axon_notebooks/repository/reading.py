@@ -51,7 +51,11 @@ class Reading:
             for id, one in self._valid(table, batch, loaded.damaged):
                 if found.setdefault(id, one) is not one:
                     loaded.damaged.append(
-                        Fault(table, dumped_id(table, id, one), "the file has two documents of this id")
+                        Fault(
+                            table,
+                            dumped_id(table, id, one),
+                            "the file has two documents of this id",
+                        )
                     )
             yield found
 

@@ -68,7 +68,9 @@ class Runs:
             self._begin(notebook, run, started_at)
         return run
 
-    def _begin(self, notebook: Document, run: TrainingRun, started_at: datetime | None = None) -> None:
+    def _begin(
+        self, notebook: Document, run: TrainingRun, started_at: datetime | None = None
+    ) -> None:
         _check_id(run.id)
         newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
@@ -94,13 +96,18 @@ class Runs:
         moment = now()
         if found is None:
             lease_until = moment + UNATTENDED
-            run = TrainingRun(id=run_id, notebook_id=notebook_id, started_at=moment, lease_until=lease_until)
+            run = TrainingRun(
+                id=run_id, notebook_id=notebook_id, started_at=moment, lease_until=lease_until
+            )
             self._begin(notebook, run)
             return
         run = _stored_run(found)
         if run.process is not None or run.lease_until is None:
             return
-        if run.status in (RunStatus.RUNNING, RunStatus.STOPPED) and run.lease_until < moment + UNATTENDED / 2:
+        if (
+            run.status in (RunStatus.RUNNING, RunStatus.STOPPED)
+            and run.lease_until < moment + UNATTENDED / 2
+        ):
             self._move(notebook, notebook_id, run_id, RunStatus.RUNNING, moment + UNATTENDED)
 
     def get(self, notebook_id: str, id: str) -> TrainingRun | None:
@@ -110,7 +117,9 @@ class Runs:
 
     def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[TrainingRun]:
         """The runs that match, newest first."""
-        found = self._store.runs.search(matching, sort=["-started_at", "-id"], limit=limit, skip=offset)
+        found = self._store.runs.search(
+            matching, sort=["-started_at", "-id"], limit=limit, skip=offset
+        )
         return [_run(stored) for stored in found]
 
     def count(self, matching: QueryInstance) -> int:

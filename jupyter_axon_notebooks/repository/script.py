@@ -33,7 +33,9 @@ def script_of(executed: Sequence[ExecutedCell], title: str = "") -> str:
     names: set[str] = set()
     for cell in executed:
         failed = cell.status is CellStatus.ERROR
-        lines = [_without_features(line, features) for line in _lines_of(cell.source, failed=failed)]
+        lines = [
+            _without_features(line, features) for line in _lines_of(cell.source, failed=failed)
+        ]
         code = compiled("\n".join(lines))
         if code is not None:
             names.update(_names_in(code))
@@ -111,10 +113,24 @@ def _awaited(lines: Sequence[str]) -> list[str]:
     begin, end = "async def _axon_cell():", "asyncio.run(_axon_cell())"
     try:
         [function] = symtable.symtable("\n".join([begin, *body]), "<cell>", "exec").get_children()
-        names = ", ".join(sorted(function.get_locals())) if isinstance(function, symtable.Function) else ""
-    except (SyntaxError, ValueError):  # such as `from x import *`, or a type parameter beside the function
+        names = (
+            ", ".join(sorted(function.get_locals()))
+            if isinstance(function, symtable.Function)
+            else ""
+        )
+    except (
+        SyntaxError,
+        ValueError,
+    ):  # such as `from x import *`, or a type parameter beside the function
         names = ""
-    wrapped = ["import asyncio\n", begin, *([f"    global {names}"] if names else []), *body, "", end]
+    wrapped = [
+        "import asyncio\n",
+        begin,
+        *([f"    global {names}"] if names else []),
+        *body,
+        "",
+        end,
+    ]
     return _evaluated(lines) if compiled("\n".join(wrapped)) is None else wrapped
 
 

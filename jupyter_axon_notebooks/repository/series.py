@@ -91,8 +91,15 @@ class Series:
             point = _point(*found)
             points[point.run_id].append(point)
         # After them: a checkpoint of a run is never there before the run.
-        runs = {run.id: run for run in self._runs.page(runs_of(notebook_id), None, 0)} if points else {}
-        return [_series(id, None if id is None else runs.get(id), some, keys) for id, some in points.items()]
+        runs = (
+            {run.id: run for run in self._runs.page(runs_of(notebook_id), None, 0)}
+            if points
+            else {}
+        )
+        return [
+            _series(id, None if id is None else runs.get(id), some, keys)
+            for id, some in points.items()
+        ]
 
 
 def _point(id: str, text: str) -> _Point:
@@ -145,7 +152,9 @@ def _fill(column: list[_T | None], length: int) -> None:
 
 def _values(point: _Point, keys: Sequence[str]) -> dict[str, Any]:
     """The values that a checkpoint has by their names: those of ``keys``, or all."""
-    metrics = restore_nonfinite(point.metrics, point.nonfinite) if point.nonfinite else point.metrics
+    metrics = (
+        restore_nonfinite(point.metrics, point.nonfinite) if point.nonfinite else point.metrics
+    )
     return {key: resolve(metrics, key) for key in keys} if keys else _named(metrics)
 
 

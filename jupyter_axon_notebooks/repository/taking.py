@@ -38,13 +38,19 @@ class Taking:
         new = [document(id, one) for id, one in given.items() if id not in there]
         if new:
             rows.insert_new(*new)
-            there.update((str(one.doc_id), one) for one in rows.get(doc_ids=[one.doc_id for one in new]))
+            there.update(
+                (str(one.doc_id), one) for one in rows.get(doc_ids=[one.doc_id for one in new])
+            )
         return {str(one.doc_id) for one in new}, there
 
     # In short transactions
 
     def take_in_turns(
-        self, loaded: Loaded, table: str, given: Mapping[str, dict[str, Any]], hold: Callable[[], object]
+        self,
+        loaded: Loaded,
+        table: str,
+        given: Mapping[str, dict[str, Any]],
+        hold: Callable[[], object],
     ) -> set[str]:
         """As :meth:`take`, in transactions that hold up others only for a moment; ``hold`` is called in each.
 

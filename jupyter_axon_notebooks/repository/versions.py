@@ -96,7 +96,9 @@ class Versions:
         current = self._current(current_id)
         known: set[str] = set()
         if current is not None:
-            if current["cells"] == entries and encode(current["metadata"]) == encode(parts.metadata):
+            if current["cells"] == entries and encode(current["metadata"]) == encode(
+                parts.metadata
+            ):
                 return str(current["id"])
             known = parts_of(current).listed()
             if self._is_replaced(current, parts):
@@ -122,7 +124,9 @@ class Versions:
 
     def _is_replaced(self, current: Document, parts: Parts) -> bool:
         """Whether the current version gives way to the one to come."""
-        same_sources = [e[:2] for e in current["cells"]] == [[e.cell_id, e.source] for e in parts.entries]
+        same_sources = [e[:2] for e in current["cells"]] == [
+            [e.cell_id, e.source] for e in parts.entries
+        ]
         return same_sources and not self._store.checkpoints.has(version_id=current["id"])
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> list[str]:
@@ -132,7 +136,8 @@ class Versions:
 
     def _insert(self, notebook_id: str, parts: Parts, digests: Iterable[str], ordinal: int) -> None:
         documents = (
-            content_document(notebook_id, digest, parts.contents[digest], ordinal) for digest in digests
+            content_document(notebook_id, digest, parts.contents[digest], ordinal)
+            for digest in digests
         )
         self._store.contents.insert_new(*documents)
 
@@ -159,7 +164,9 @@ class Versions:
         """
         return parts_of(self._version(version_id))
 
-    def read(self, version_id: str, *, outputs: bool = True) -> tuple[list[NotebookCell], NotebookMetadata]:
+    def read(
+        self, version_id: str, *, outputs: bool = True
+    ) -> tuple[list[NotebookCell], NotebookMetadata]:
         """The cells and metadata of a version, whole or without outputs; cell statuses follow from outputs and counts.
 
         Raises
@@ -188,7 +195,9 @@ class Versions:
     ) -> tuple[list[NotebookCell], NotebookMetadata]:
         parts, notebook_id = parts_of(version), version["notebook_id"]
         listed = (
-            parts if outputs else parts._replace(entries=[e._replace(outputs=None) for e in parts.entries])
+            parts
+            if outputs
+            else parts._replace(entries=[e._replace(outputs=None) for e in parts.entries])
         )
         contents = self._contents(notebook_id, listed.listed())
         metadata = NotebookMetadata.from_json(parts.metadata)
@@ -197,7 +206,9 @@ class Versions:
         if outputs:
             return [cell_of(entry, contents) for entry in parts.entries], metadata
         failed = self._failed(notebook_id, parts)
-        cells = [bare_cell_of(entry, contents, failed=entry.cell_id in failed) for entry in parts.entries]
+        cells = [
+            bare_cell_of(entry, contents, failed=entry.cell_id in failed) for entry in parts.entries
+        ]
         return cells, metadata
 
     def _failed(self, notebook_id: str, parts: Parts) -> set[str]:
@@ -227,7 +238,9 @@ class Versions:
         return found
 
     @retried
-    def get(self, notebook_id: str, version_id: str, *, outputs: bool = True) -> NotebookVersion | None:
+    def get(
+        self, notebook_id: str, version_id: str, *, outputs: bool = True
+    ) -> NotebookVersion | None:
         """A version of a notebook, whole or without its outputs, which may be large; None where it has no such version."""
         with self._store.snapshot():
             version = self._store.versions.get(doc_id=version_id)
@@ -235,7 +248,9 @@ class Versions:
                 return None
             with damage_named(f"version {version_id}"):
                 cells, metadata = self._put_together(version, outputs=outputs)
-        return NotebookVersion(**msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata)
+        return NotebookVersion(
+            **msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata
+        )
 
     def count(self, notebook_id: str) -> int:
         """How many versions of a notebook are kept."""
@@ -244,7 +259,9 @@ class Versions:
     def summaries(self, notebook_id: str, limit: int | None, offset: int) -> list[VersionSummary]:
         """The versions of a notebook, newest first."""
         of_notebook = where("notebook_id") == notebook_id
-        found = self._store.versions.search(of_notebook, sort=["-ordinal"], limit=limit, skip=offset)
+        found = self._store.versions.search(
+            of_notebook, sort=["-ordinal"], limit=limit, skip=offset
+        )
         return [_summary(version) for version in found]
 
 

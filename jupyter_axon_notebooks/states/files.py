@@ -142,7 +142,9 @@ class StateFiles:
                 raise no_space(self._root, needed, free)
             for _ in range(_TRIES):
                 with contextlib.suppress(FileNotFoundError):
-                    return self._writer(notebook_id, checkpoint_id, part, format, expected_size or 0, beside)
+                    return self._writer(
+                        notebook_id, checkpoint_id, part, format, expected_size or 0, beside
+                    )
             raise OSError(errno.EAGAIN, "another process keeps removing the folder")
 
     def _writer(
@@ -247,7 +249,11 @@ class StateFiles:
             except AxonError as error:
                 errors.append(error)
         first, *others = errors
-        if isinstance(first, _Outside) and others and all(isinstance(error, NotFound) for error in others):
+        if (
+            isinstance(first, _Outside)
+            and others
+            and all(isinstance(error, NotFound) for error in others)
+        ):
             raise NotFound("state file", f"{places[1]} (recorded as {path})")
         raise first
 
@@ -472,7 +478,9 @@ class StateFiles:
         progress: Callable[[int], None] | None = None,
     ) -> SweepReport:
         """Remove what killed processes left behind: see :func:`.sweep.sweep`."""
-        return sweep(self._root, named, store_ids=self._store_ids, older_than=older_than, progress=progress)
+        return sweep(
+            self._root, named, store_ids=self._store_ids, older_than=older_than, progress=progress
+        )
 
     def used(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
         """Bytes in all files under the root, unfinished ones too; links count nothing.

@@ -24,7 +24,9 @@ _BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.scandir in os.suppo
 _NO_LINK: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 #: O_NONBLOCK: a FIFO in place of the file must not hang the reader.
-_READ: Final[int] = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_READ: Final[int] = (
+    os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
 _CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_BINARY", 0)
 
 #: What an open without links says of a link, by system.
@@ -89,7 +91,10 @@ class Folder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -121,7 +126,9 @@ class Folder:
                 fd = os.open(name, _FOLDER | _NO_LINK, dir_fd=self._fd)
             except OSError as error:
                 if error.errno in _IS_LINK:
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
+                    raise NotADirectoryError(
+                        errno.ENOTDIR, os.strerror(errno.ENOTDIR), name
+                    ) from None
                 raise
         elif not _is_real_folder(os.lstat(self._at(name))):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
@@ -353,9 +360,7 @@ def _explanation(error: OSError, doing: str, folder: str, needed: int) -> AxonEr
             f"its file system or this process's limits (`ulimit -f`). {_REMEDY}"
         )
     if code == errno.EROFS:
-        reason = (
-            "its file system is read-only. Set c.AxonNotebooks.states_root to a folder that can be written"
-        )
+        reason = "its file system is read-only. Set c.AxonNotebooks.states_root to a folder that can be written"
     elif code in (errno.EACCES, errno.EPERM):
         reason = "permission denied. Check who owns the folder, or set c.AxonNotebooks.states_root to one of your own"
     else:

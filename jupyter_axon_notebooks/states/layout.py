@@ -54,7 +54,9 @@ def state_name(part: Part, format: str | None) -> str:
 def other_names(name: str) -> list[str]:
     """The names the same part has in the other formats."""
     part = name.partition(".")[0]
-    return sorted(other for other in STATE_NAMES if other != name and other.partition(".")[0] == part)
+    return sorted(
+        other for other in STATE_NAMES if other != name and other.partition(".")[0] == part
+    )
 
 
 def temporary_name(part: Part) -> str:

@@ -123,7 +123,9 @@ def read_note(root: str, notebook_id: str, checkpoint_id: str) -> Note | None:
 def _folders(path: str) -> list[tuple[str, str]]:
     try:
         with os.scandir(path) as entries:
-            found = [(entry.name, entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            found = [
+                (entry.name, entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)
+            ]
     except OSError:
         return []
     return sorted(found)

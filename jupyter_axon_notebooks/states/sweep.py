@@ -105,7 +105,9 @@ class _Sweep:
         except (FileNotFoundError, NotADirectoryError):
             pass  # gone meanwhile, or a file or a link, of which there are none of ours here
         except OSError as error:
-            self.report.problems.append(f"{os.path.join(parent.path, name)}: {error.strerror or error}")
+            self.report.problems.append(
+                f"{os.path.join(parent.path, name)}: {error.strerror or error}"
+            )
 
     def sweep_notebook(self, top: Folder, notebook_id: str, home: Folder) -> None:
         """Sweep the folder of a notebook."""
@@ -121,11 +123,15 @@ class _Sweep:
             if self._progress is not None:
                 self._progress(self._seen)
         # It was not deleted after all, or nothing is left to be removed.
-        if abandoned and (recorded or (home.stat().st_mtime < self._before and home.names() == [MARK])):
+        if abandoned and (
+            recorded or (home.stat().st_mtime < self._before and home.names() == [MARK])
+        ):
             home.unlink(MARK)
             top.rmdir(notebook_id)
 
-    def _sweep_checkpoint(self, top: Folder, notebook_id: str, folder: Folder, *, abandoned: bool) -> bool:
+    def _sweep_checkpoint(
+        self, top: Folder, notebook_id: str, folder: Folder, *, abandoned: bool
+    ) -> bool:
         """Sweep the folder of a checkpoint; whether it was found to have a record."""
         entries = folder.entries()
         newest = max([folder.stat().st_mtime, *(found.st_mtime for found in entries.values())])
@@ -135,7 +141,9 @@ class _Sweep:
                 del entries[name]
         if newest >= self._before:
             return False
-        marks = {name for name in MARKS & entries.keys() if read_mark(folder, name) in self._store_ids}
+        marks = {
+            name for name in MARKS & entries.keys() if read_mark(folder, name) in self._store_ids
+        }
         if not marks and not abandoned:
             return False
         checkpoint_id = os.path.basename(folder.path)

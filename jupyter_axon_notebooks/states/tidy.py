@@ -21,7 +21,10 @@ class _Stopped(Exception):
 
 
 def tidy(
-    states: StateFiles, repository: NotebookRepository, log: logging.Logger, rested: Callable[[], bool]
+    states: StateFiles,
+    repository: NotebookRepository,
+    log: logging.Logger,
+    rested: Callable[[], bool],
 ) -> None:
     """Remove what killed writers left behind, and say so when state files take up much room; nothing else is removed.
 
@@ -54,7 +57,9 @@ def tidy(
         )
 
 
-def named_files(repository: NotebookRepository, notebook_id: str, checkpoint_id: str) -> set[str] | None:
+def named_files(
+    repository: NotebookRepository, notebook_id: str, checkpoint_id: str
+) -> set[str] | None:
     """The names of the state files that a checkpoint's record gives; None where there is no such record."""
     checkpoint = repository.get_checkpoint(checkpoint_id)
     if checkpoint is None or checkpoint.notebook_id != notebook_id:

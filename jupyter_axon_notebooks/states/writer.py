@@ -125,7 +125,13 @@ class StateWriter:
     """
 
     def __init__(
-        self, root: Folder, folder: Folder, part: Part, format: str | None, expected: int, store_id: str
+        self,
+        root: Folder,
+        folder: Folder,
+        part: Part,
+        format: str | None,
+        expected: int,
+        store_id: str,
     ) -> None:
         self._root = root
         self._folder = folder
@@ -149,7 +155,10 @@ class StateWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.abort()
 
@@ -187,7 +196,10 @@ class StateWriter:
         if not view.nbytes:
             return
         self._prepared = False
-        with view.cast("B") as octets, self._aborting(max(self._expected - self._size, view.nbytes)):
+        with (
+            view.cast("B") as octets,
+            self._aborting(max(self._expected - self._size, view.nbytes)),
+        ):
             self._write_all(fd, octets)
         self._size += view.nbytes
 
@@ -242,7 +254,9 @@ class StateWriter:
                 raise NotFound("checkpoint", os.path.basename(self._folder.path)) from None
             if durable:
                 self._folder.sync()
-        self._stored = StoredState(os.path.join(self._folder.path, self._name), self.digest, self._size)
+        self._stored = StoredState(
+            os.path.join(self._folder.path, self._name), self.digest, self._size
+        )
         self._close()
         return self._stored
 
@@ -284,7 +298,9 @@ class StateWriter:
                 piece = piece[count:]
                 self._unsynced += count
             at += _PIECE
-            if self._unsynced >= _BEHIND and (self._syncing is None or not self._syncing.is_alive()):
+            if self._unsynced >= _BEHIND and (
+                self._syncing is None or not self._syncing.is_alive()
+            ):
                 self._unsynced = 0
                 syncing = threading.Thread(target=self._sync, args=(fd,), name="axon-state-sync")
                 with contextlib.suppress(

@@ -131,7 +131,9 @@ class Store:
                     migrate(connection, self._version(known), SCHEMA_VERSION)
                     self._database.outdate(SCHEMA_VERSION)
                 elif self._schema.tables.keys() & sa.inspect(connection).get_table_names():
-                    raise StoreDamaged(f"the store {self}: it is damaged; it has lost its properties")
+                    raise StoreDamaged(
+                        f"the store {self}: it is damaged; it has lost its properties"
+                    )
                 self._schema.metadata.create_all(connection)
                 known = {"store_id": new_id(), **known, "schema_version": str(SCHEMA_VERSION)}
                 connection.execute(sa.delete(self._schema.properties))
@@ -250,7 +252,9 @@ class Store:
 
         return self.attempt(read)
 
-    def best(self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1) -> list[Document]:
+    def best(
+        self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1
+    ) -> list[Document]:
         """The checkpoints of a notebook with the best value of a metric, best first.
 
         Equal values are ranked oldest first (``created_at``, then id). Index look-ups, however many checkpoints
@@ -264,7 +268,9 @@ class Store:
         if len(name) > INDEXED_NAME_LENGTH:
             of_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
             return best_of(of_notebook, name, minimize=minimize)[:limit]
-        return self.attempt(lambda: self._best(index, notebook_id, name, minimize=minimize, limit=limit))
+        return self.attempt(
+            lambda: self._best(index, notebook_id, name, minimize=minimize, limit=limit)
+        )
 
     def _best(
         self, index: MetricIndex, notebook_id: str, name: str, *, minimize: bool, limit: int
@@ -280,7 +286,9 @@ class Store:
             found.append(stored_document((checkpoint_id, text)))
         return found
 
-    def separate_users(self, roles: Sequence[Role], passwords: Passwords = lambda _: {}) -> Separation:
+    def separate_users(
+        self, roles: Sequence[Role], passwords: Passwords = lambda _: {}
+    ) -> Separation:
         """Have the database show each role its own user's records only; see :func:`.roles.separate`.
 
         Raises
@@ -486,6 +494,10 @@ def has_tables(url: str, *, read_only: bool = False, read_timeout: float | None 
     try:
         with database.reading() as connection:
             # Without its properties it is damaged, and not nothing.
-            return not Schema().metadata.tables.keys().isdisjoint(sa.inspect(connection).get_table_names())
+            return (
+                not Schema()
+                .metadata.tables.keys()
+                .isdisjoint(sa.inspect(connection).get_table_names())
+            )
     finally:
         database.close()

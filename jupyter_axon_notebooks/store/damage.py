@@ -71,7 +71,9 @@ class SetAside:
         found: dict[str, str] = {}
         select = f'SELECT document FROM "{NOTEBOOKS.name}" WHERE origin = ? AND path IS NOT NULL'  # noqa: S608 - ours
         with suppress(sqlite3.Error), looking(self.file) as connection:
-            connection.execute("PRAGMA writable_schema=ON")  # what of the tables can be parsed is enough
+            connection.execute(
+                "PRAGMA writable_schema=ON"
+            )  # what of the tables can be parsed is enough
             for (text,) in connection.execute(select, [origin]):
                 with suppress(StoreError, KeyError, TypeError):
                     document = decode(text)
@@ -79,7 +81,9 @@ class SetAside:
         return found
 
 
-def open_for_work(url: str, *, read_timeout: float | None = None) -> tuple[Store, SetAside | LogKept | None]:
+def open_for_work(
+    url: str, *, read_timeout: float | None = None
+) -> tuple[Store, SetAside | LogKept | None]:
     """Open the store at ``url`` as :func:`.open_store` does, with ``read_timeout``; one that is damaged is moved aside first, if it is ours.
 
     Raises
@@ -105,7 +109,9 @@ def open_for_work(url: str, *, read_timeout: float | None = None) -> tuple[Store
                 return open_store(url, read_timeout=read_timeout), aside
             except StoreDamaged:
                 fault = find_fault(path)
-                if fault is None:  # a wrong read, or another server is moving it: nothing is moved for that
+                if (
+                    fault is None
+                ):  # a wrong read, or another server is moving it: nothing is moved for that
                     continue
             except StoreBusy:
                 raise
@@ -128,10 +134,16 @@ def open_for_work(url: str, *, read_timeout: float | None = None) -> tuple[Store
 def _is_in_our_folder(path: Path, url: str) -> bool:
     """Whether ``path``, where ``url`` leads to, is in the folder of the default store: a link may lead out of it."""
     named = named_file(default_url())
-    return url == default_url() and named is not None and path.parent == Path(os.path.realpath(named.parent))
+    return (
+        url == default_url()
+        and named is not None
+        and path.parent == Path(os.path.realpath(named.parent))
+    )
 
 
-_STAYS = "it stays where it is: move it aside yourself, or set AxonNotebooks.store_url to another file"
+_STAYS = (
+    "it stays where it is: move it aside yourself, or set AxonNotebooks.store_url to another file"
+)
 _REFUSED = f"it does not look like a store that was damaged, so {_STAYS}"
 
 
@@ -169,7 +181,9 @@ def _stamps(path: Path) -> list[tuple[int, int, int] | None]:
     """What changes whenever the file or one of its logs does. An empty log is none: SQLite makes one to read."""
     found = (beside(path, suffix) for suffix in ("", *LOGS))
     stats = [file.stat() if size(file) else None for file in found]
-    return [None if stat is None else (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return [
+        None if stat is None else (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats
+    ]
 
 
 def _rename(path: Path) -> Path:

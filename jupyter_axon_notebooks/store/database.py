@@ -59,7 +59,9 @@ def _engine_for(
     if url.split(":", 1)[0] in ("postgresql", "postgresql+psycopg"):
         from .postgresql import PostgresqlEngine  # its driver is an extra
 
-        return PostgresqlEngine(url, busy_timeout, read_timeout, version=version, read_only=read_only)
+        return PostgresqlEngine(
+            url, busy_timeout, read_timeout, version=version, read_only=read_only
+        )
     raise StoreError(unknown_kind(url))
 
 
@@ -98,7 +100,9 @@ class Database:
         self.url = shown_url(url)
         self._read_only = read_only
         self._busy_timeout = busy_timeout
-        self._read_timeout = busy_timeout if read_timeout is None else min(read_timeout, busy_timeout)
+        self._read_timeout = (
+            busy_timeout if read_timeout is None else min(read_timeout, busy_timeout)
+        )
         self._engine = _engine_for(
             url, busy_timeout, self._read_timeout, version=version, read_only=read_only
         )
@@ -297,7 +301,9 @@ class Database:
                 yield connection
                 self._check_process()
                 if work.doomed:
-                    raise StoreError("a part of this transaction failed, so none of it can be committed")
+                    raise StoreError(
+                        "a part of this transaction failed, so none of it can be committed"
+                    )
                 self._engine.commit(connection, wrote=work.writes > 0)
             except BaseException:
                 self._roll_back(connection)

@@ -61,7 +61,9 @@ class DumpFile:
 
     def __init__(self, path: Path) -> None:
         if path.is_dir() or (path.exists() and not path.is_file()):
-            raise DumpRefused(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a dump")
+            raise DumpRefused(
+                f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a dump"
+            )
         self.path = path
         self.about: About | None = None
         self.totals = {name: Total() for name in TABLES}
@@ -75,7 +77,10 @@ class DumpFile:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.close()
 
@@ -103,7 +108,9 @@ class DumpFile:
                     self.totals[found.table].add(found.document)
                 yield found
         if not self._seen & {*TABLES, ABOUT}:
-            raise DumpRefused(f"{self.path} is not a dump: it has none of the tables {', '.join(TABLES)}")
+            raise DumpRefused(
+                f"{self.path} is not a dump: it has none of the tables {', '.join(TABLES)}"
+            )
         self.unknown = sorted(self._seen - {*TABLES, ABOUT})
         if ABOUT in self._seen:
             self._verify(about)
@@ -157,7 +164,9 @@ class DumpFile:
             if number > 1 and table is None:
                 if stripped == b"}":
                     if self._file.read(4096).strip():
-                        raise self._refused(f"line {number + 1}: something follows the end of the dump")
+                        raise self._refused(
+                            f"line {number + 1}: something follows the end of the dump"
+                        )
                     return
                 begins = _BEGINS_TABLE.fullmatch(line)
                 if begins is None:
@@ -176,7 +185,11 @@ class DumpFile:
                 documents += 1
                 yield Found(table, key, document, place, len(line))
             place += len(line)
-        where = "between two tables" if table is None else f"in table {table}, after {documents} documents"
+        where = (
+            "between two tables"
+            if table is None
+            else f"in table {table}, after {documents} documents"
+        )
         raise self._refused(f"it was cut off {where}")
 
     def _broken(self, number: int, line: bytes, what: str) -> DumpRefused:
@@ -192,8 +205,12 @@ class DumpFile:
             raise self._refused(f"{error.strerror}, and is not laid out in lines") from None
         except (ValueError, RecursionError) as error:
             raise self._refused(f"it is not JSON: {error}") from None
-        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-            raise DumpRefused(f"{self.path} is not a dump: expected an object of tables, objects themselves")
+        if not isinstance(tables, dict) or not all(
+            isinstance(table, dict) for table in tables.values()
+        ):
+            raise DumpRefused(
+                f"{self.path} is not a dump: expected an object of tables, objects themselves"
+            )
         self._seen.update(tables)
         self._documents = []
         for table, documents in tables.items():

@@ -97,7 +97,9 @@ def undumped(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     name = _ID if _ID in own else "id"
     doc_id = own.pop(_ID) if name == _ID else own.get("id")
     if not isinstance(doc_id, str):
-        raise InvalidData(f"$.{name}", "required, but missing" if doc_id is None else "expected a text")
+        raise InvalidData(
+            f"$.{name}", "required, but missing" if doc_id is None else "expected a text"
+        )
     return doc_id, own
 
 
@@ -144,6 +146,8 @@ class DumpWriter:
             notebooks=notebooks,
         )
         self._begin(ABOUT)
-        self._add({**about.to_json(), "tables": {name: table.to_json() for name, table in tables.items()}})
+        self._add(
+            {**about.to_json(), "tables": {name: table.to_json() for name, table in tables.items()}}
+        )
         self._file.write(b"\n}\n}\n")
         return about

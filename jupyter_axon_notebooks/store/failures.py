@@ -38,7 +38,11 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
     ("UNIQUE constraint failed", Conflict, "is already there"),
     ("database is locked", StoreBusy, "another process kept it locked; try again"),
     ("database or disk is full", NoSpace, "the disk is full; free some space and try again"),
-    ("readonly database", StoreError, "it is read-only; check the permissions of its file and folder"),
+    (
+        "readonly database",
+        StoreError,
+        "it is read-only; check the permissions of its file and folder",
+    ),
     (
         "unable to open database file",
         StoreError,
@@ -73,7 +77,11 @@ _POSTGRESQL: tuple[tuple[str, type[AxonError], str], ...] = (
     ("40P01", Interrupted, "two writers waited for one another; try again"),
     ("55P03", StoreBusy, "another process kept it locked; try again"),
     ("57014", StoreBusy, "a statement took longer than the database allows; try again"),
-    ("25P03", Interrupted, "the database closed a connection that was idle for too long; try again"),
+    (
+        "25P03",
+        Interrupted,
+        "the database closed a connection that was idle for too long; try again",
+    ),
     ("53300", Interrupted, _NO_ROOM),
     ("53100", NoSpace, "the database's disk is full; free some space and try again"),
     (
@@ -105,7 +113,11 @@ _UNCONNECTED: tuple[tuple[str, type[AxonError], str], ...] = (
         StoreError,
         "no encrypted connection to the database could be made",
     ),
-    (r"invalid (connection option|.* value|integer)", StoreError, "a parameter in store_url is wrong"),
+    (
+        r"invalid (connection option|.* value|integer)",
+        StoreError,
+        "a parameter in store_url is wrong",
+    ),
 )
 
 #: What such a complaint quotes: hosts, users, databases and files may be called anything.
@@ -117,7 +129,9 @@ _VAGUE = ("unable to open database file", "disk I/O error")
 _ROOM = 64 * 1024
 
 
-def name_failures(engine: sa.Engine, url: str, refusal: Callable[[str], str | None] = lambda _: None) -> None:
+def name_failures(
+    engine: sa.Engine, url: str, refusal: Callable[[str], str | None] = lambda _: None
+) -> None:
     """Have ``engine`` raise this project's errors, with the store's URL, at the statement that failed.
 
     What else is raised between two statements, another database's errors included, is none of its business.
@@ -131,8 +145,12 @@ def name_failures(engine: sa.Engine, url: str, refusal: Callable[[str], str | No
 
     @sa.event.listens_for(engine, "handle_error")
     def _name(context: sa.engine.ExceptionContext) -> AxonError | None:
-        if isinstance(context.original_exception, UnicodeDecodeError):  # the driver's, of what SQLite quotes
-            return StoreDamaged(f"the store {shown}: it is damaged; `jupyter axon doctor` says how far")
+        if isinstance(
+            context.original_exception, UnicodeDecodeError
+        ):  # the driver's, of what SQLite quotes
+            return StoreDamaged(
+                f"the store {shown}: it is damaged; `jupyter axon doctor` says how far"
+            )
         if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
             return None
         error = context.original_exception
@@ -159,7 +177,9 @@ def _named_postgresql(
     state = getattr(error, "sqlstate", None) or ""
     said = _in_a_line(str(error))
     if state == "42501" and _is_policy(error):
-        return ForeignRecord(f"the store {url}: it keeps users apart, and this is another's ({said})")
+        return ForeignRecord(
+            f"the store {url}: it keeps users apart, and this is another's ({said})"
+        )
     for beginning, kind, advice in _POSTGRESQL:
         if state.startswith(beginning):
             if kind is Conflict:
@@ -205,7 +225,9 @@ def _clashing(error: BaseException) -> str:
     diagnosis = getattr(error, "diag", None)
     table = getattr(diagnosis, "table_name", None) or "the store"
     detail = getattr(diagnosis, "message_detail", None) or ""
-    if not detail:  # as where row-level security applies: a row that clashes might be another user's
+    if (
+        not detail
+    ):  # as where row-level security applies: a row that clashes might be another user's
         broken = _UNIQUE.get(getattr(diagnosis, "constraint_name", None) or "", ())
         return ", ".join(f"{table}.{column}" for column in broken) or str(table)
     # As in: Key (origin, lower(path))=(…) already exists. Of each expression, the column in it.

@@ -22,7 +22,12 @@ from .schema import SCHEMA_VERSION
 #: Bytes up to which a file is checked whole when it is opened: 1 ms a MiB where it is in memory.
 CHECKED_WHOLE = 64 * 1024 * 1024
 #: What stands in every store's table of tables, and in no text file along with a NUL.
-_MARKS = (b"CREATE TABLE axon_properties", b"CREATE TABLE axonml_", b"INDEX ix_axonml_", b"INDEX uq_axonml_")
+_MARKS = (
+    b"CREATE TABLE axon_properties",
+    b"CREATE TABLE axonml_",
+    b"INDEX ix_axonml_",
+    b"INDEX uq_axonml_",
+)
 _NAME = r"(?:(?:ix|uq|sqlite_autoindex)_)?axon(?:ml)?_"
 #: A fault in the rows of a table or the entries of an index of ours, and a definition not ours that does not parse.
 _OF_OURS = re.compile(rf"\b(?:in|for|index|table) {_NAME}")
@@ -83,7 +88,9 @@ def _fault(connection: sqlite3.Connection, length: int) -> str | None:
     # A schema that this SQLite cannot parse may be a newer package's; then at least the version can be read.
     connection.execute("PRAGMA writable_schema=ON")
     try:
-        row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()
+        row = connection.execute(
+            "SELECT value FROM axon_properties WHERE name = 'schema_version'"
+        ).fetchone()
         if row is not None and str(row[0]).isdecimal() and int(row[0]) > SCHEMA_VERSION:
             return None
     except sqlite3.Error as error:
@@ -93,14 +100,19 @@ def _fault(connection: sqlite3.Connection, length: int) -> str | None:
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if length > CHECKED_WHOLE:
         return None
-    reports = [report for (report,) in connection.execute("PRAGMA quick_check") if is_damage(report)]
+    reports = [
+        report for (report,) in connection.execute("PRAGMA quick_check") if is_damage(report)
+    ]
     return " ".join(" ".join(reports[0].splitlines()[:2]).split()) if reports else None
 
 
 def is_damage(report: str) -> bool:
     """Whether SQLite's own check says that the file, or a table of ours, is not what was written."""
     # Where a page could not be had the check goes on and reports that; what it then finds missing may be there.
-    if any(int(code) & 0xFF not in _WRONG_CONTENT for code in re.findall(r"error code[ =](\d+)", report)):
+    if any(
+        int(code) & 0xFF not in _WRONG_CONTENT
+        for code in re.findall(r"error code[ =](\d+)", report)
+    ):
         return False
     return report.startswith("*** in database") or _OF_OURS.search(report) is not None
 

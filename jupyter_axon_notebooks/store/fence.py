@@ -78,7 +78,9 @@ class Fence:
             f"CREATE TABLE IF NOT EXISTS {ROLES} "
             '(role name PRIMARY KEY, user_id text COLLATE "C" NOT NULL, admin boolean NOT NULL)'
         )
-        home = quoted(self._connection, str(self._connection.scalar(sa.text("SELECT current_schema()"))))
+        home = quoted(
+            self._connection, str(self._connection.scalar(sa.text("SELECT current_schema()")))
+        )
         # Who could put a function of his own beside the tables could have others call it.
         execute(f"REVOKE CREATE ON SCHEMA {home} FROM PUBLIC")
         execute(f"GRANT USAGE ON SCHEMA {home} TO {members}")
@@ -127,7 +129,9 @@ class Fence:
         execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
         execute(f"CREATE POLICY {_POLICY} {policy}")
-        execute(f"COMMENT ON POLICY {_POLICY} ON {table} IS '{_digest(policy, self._there(table))}'")
+        execute(
+            f"COMMENT ON POLICY {_POLICY} ON {table} IS '{_digest(policy, self._there(table))}'"
+        )
         if held.of_notebook and not self._is_bound(table):
             # They may come before it, in the same transaction. What is there already is not looked through.
             execute(

@@ -87,7 +87,9 @@ def examine(path: Path) -> FileHealth:
         check_files(path)
     except OSError as error:
         health.readable = health.writable = True
-        beside_it = "" if str(error.filename) == str(path) else f"{os.path.basename(error.filename)}: "
+        beside_it = (
+            "" if str(error.filename) == str(path) else f"{os.path.basename(error.filename)}: "
+        )
         health.faults.append(f"{beside_it}{error.strerror}")
         return health
     health.size, health.mode = found.st_size, found.st_mode & 0o777
@@ -109,7 +111,10 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     health.journal = _journal(health.path)
     health.faults = [line for (line,) in connection.execute("PRAGMA quick_check") if line != "ok"]
     health.schema_version = _schema_version(connection)
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
     for collection in COLLECTIONS:
         if collection.name in tables:
             count = connection.execute(f'SELECT count(*) FROM "{collection.name}"')  # noqa: S608 - the name is ours
@@ -120,7 +125,9 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     )
     health.free, health.shrinks = free * page, shrinks == INCREMENTAL
     with suppress(sqlite3.OperationalError):  # not every build has the table of pages
-        health.sizes = {name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)}
+        health.sizes = {
+            name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)
+        }
 
 
 _SIZES = """
@@ -131,7 +138,9 @@ _SIZES = """
 
 def _schema_version(connection: sqlite3.Connection) -> int | None:
     try:
-        row = connection.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchone()
+        row = connection.execute(
+            "SELECT value FROM axon_properties WHERE name = 'schema_version'"
+        ).fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
             raise
@@ -148,7 +157,9 @@ def checkpoint_states(
     them is a damaged checkpoint.
     """
     c = Schema().tables[CHECKPOINTS.name].sql.c
-    for notebook_id, checkpoint_id, text in connection.execute(sa.select(c.notebook_id, c.id, c.document)):
+    for notebook_id, checkpoint_id, text in connection.execute(
+        sa.select(c.notebook_id, c.id, c.document)
+    ):
         present: dict[str, tuple[str, int | None]] | None = None
         with suppress(RecordDamaged, InvalidData):
             document = decode(text)

@@ -38,12 +38,22 @@ class Leftovers:
             .limit(sa.bindparam("most", type_=sa.Integer))
         )
         n = schema.tables[NOTEBOOKS.name].sql.c
-        self._crowded = sa.select(v.notebook_id).group_by(v.notebook_id).having(sa.func.count() > keep)
+        self._crowded = (
+            sa.select(v.notebook_id).group_by(v.notebook_id).having(sa.func.count() > keep)
+        )
         crowded = self._crowded.subquery()
         of_user = n.user_id == sa.bindparam("user")
-        self._crowded_of = sa.select(n.id).join(crowded, crowded.c.notebook_id == n.id).where(of_user)
-        newest = sa.select(sa.func.max(v.ordinal)).where(v.notebook_id == c.notebook_id).scalar_subquery()
-        before = sa.select(sa.func.max(v.ordinal)).where(of_notebook, v.ordinal < sa.bindparam("ordinal"))
+        self._crowded_of = (
+            sa.select(n.id).join(crowded, crowded.c.notebook_id == n.id).where(of_user)
+        )
+        newest = (
+            sa.select(sa.func.max(v.ordinal))
+            .where(v.notebook_id == c.notebook_id)
+            .scalar_subquery()
+        )
+        before = sa.select(sa.func.max(v.ordinal)).where(
+            of_notebook, v.ordinal < sa.bindparam("ordinal")
+        )
         self._unshared = sa.select(c.id).where(
             c.notebook_id == sa.bindparam("of"),
             c.ordinal > sa.func.coalesce(before.scalar_subquery(), -1),

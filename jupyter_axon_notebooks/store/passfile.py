@@ -99,9 +99,13 @@ def find_fault(path: Path) -> Fault | None:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return Fault("there is no such file", "put the file there that `jupyter axon init-db` wrote")
+        return Fault(
+            "there is no such file", "put the file there that `jupyter axon init-db` wrote"
+        )
     except OSError as error:
-        return Fault(f"it cannot be reached ({error.strerror})", "put it where this user can read it")
+        return Fault(
+            f"it cannot be reached ({error.strerror})", "put it where this user can read it"
+        )
     if not stat.S_ISREG(found.st_mode):
         kind = "is a folder" if stat.S_ISDIR(found.st_mode) else _NO_FILE
         return Fault(f"it {kind}", "name the file that `jupyter axon init-db` wrote")
@@ -110,7 +114,9 @@ def find_fault(path: Path) -> Fault | None:
         return Fault(f"others may read or write it (mode {mode:04o})", f"run `chmod 600 {name}`")
     if not os.access(path, os.R_OK):
         reason = f"this user may not read it (it belongs to {_owner(found)}, mode {mode:04o})"
-        return Fault(reason, f"have its owner give it to this user, with `chown` and `chmod 600 {name}`")
+        return Fault(
+            reason, f"have its owner give it to this user, with `chown` and `chmod 600 {name}`"
+        )
     return None
 
 
@@ -129,7 +135,9 @@ def check_can_be_opened(url: sa.URL) -> None:
     with suppress(OSError):
         mode = os.stat(passfile.path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise StoreError(f"{passfile} {_NO_FILE}: name the file that `jupyter axon init-db` wrote")
+            raise StoreError(
+                f"{passfile} {_NO_FILE}: name the file that `jupyter axon init-db` wrote"
+            )
 
 
 def find_line(url: sa.URL, path: Path) -> PassLine | None:
@@ -150,8 +158,12 @@ def explain_refusal(url: sa.URL, said: str) -> str | None:
         return None
     arguments = _arguments(url)
     if os.environ.get("PGPASSWORD"):
-        return "it does not accept the password in PGPASSWORD, which takes precedence over passfiles"
-    if "service" in arguments or os.environ.get("PGSERVICE"):  # which may name hosts and passwords of its own
+        return (
+            "it does not accept the password in PGPASSWORD, which takes precedence over passfiles"
+        )
+    if "service" in arguments or os.environ.get(
+        "PGSERVICE"
+    ):  # which may name hosts and passwords of its own
         return None
     passfile = passfile_of(url)
     if (fault := find_fault(passfile.path)) is not None:
@@ -177,7 +189,9 @@ def _defaulted(arguments: dict[str, str]) -> dict[str, str]:
     from psycopg.pq import Conninfo  # an extra
 
     defaults = {
-        option.keyword.decode(): option.val.decode() for option in Conninfo.get_defaults() if option.val
+        option.keyword.decode(): option.val.decode()
+        for option in Conninfo.get_defaults()
+        if option.val
     }
     merged = {**defaults, **arguments}
     merged.setdefault("dbname", merged.get("user", ""))

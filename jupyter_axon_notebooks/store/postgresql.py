@@ -103,7 +103,9 @@ class PostgresqlEngine:
     one_writer = False
     one_connection = False
     narrows_first = True
-    survives_forks = True  # a connection is a socket, and what the child does not touch it does not disturb
+    survives_forks = (
+        True  # a connection is a socket, and what the child does not touch it does not disturb
+    )
     is_lost = False
 
     def __init__(
@@ -173,7 +175,9 @@ class PostgresqlEngine:
     def check(self) -> None:
         """Connect once: whatever is wrong is said at once, not after the patience that a restart is given."""
         with self.sql.connect() as connection:
-            version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
+            version = (
+                int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
+            )
             if version < _OLDEST:
                 raise StoreError(
                     f"the store {self._shown} is on PostgreSQL {version}; {_OLDEST} or newer is needed"
@@ -186,7 +190,10 @@ class PostgresqlEngine:
             if self._read_only:
                 return
             with suppress(StoreError):  # whoever may only read may open the store as well
-                if connection.exec_driver_sql(f"SELECT to_regclass('{MARKS}')").scalar_one() is not None:
+                if (
+                    connection.exec_driver_sql(f"SELECT to_regclass('{MARKS}')").scalar_one()
+                    is not None
+                ):
                     connection.exec_driver_sql(_FORGET_MARKS)
 
     def prepare(self, connection: sa.Connection) -> None:
@@ -232,7 +239,9 @@ class PostgresqlEngine:
             try:
                 with self.sql.connect() as connection:
                     self.begin(connection, self._busy_timeout)
-                    found = connection.exec_driver_sql(_READ_MARK, (mark, self._version)).scalar_one()
+                    found = connection.exec_driver_sql(
+                        _READ_MARK, (mark, self._version)
+                    ).scalar_one()
                     connection.commit()
                     return bool(found == unit)
             except (AxonError, sa.exc.TimeoutError) as error:

@@ -57,7 +57,9 @@ def narrow_any(conditions: Sequence[QueryLike], table: CollectionTable) -> Narro
 class _Translation:
     def __init__(self, table: CollectionTable) -> None:
         self._table = table
-        self._fields = {(field.name,): field for field in table.collection.fields if field.beyond is None}
+        self._fields = {
+            (field.name,): field for field in table.collection.fields if field.beyond is None
+        }
         self._room = _ROOM
         self._depth = 0
 

@@ -25,7 +25,9 @@ _Document = TypeVar("_Document", bound=Mapping[str, Any])
 def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> list[_Document]:
     """Those of ``documents`` that have a finite number under ``name``, best first: what the index is a shortcut for."""
     ranked = [
-        (value, d) for d in documents if (value := rankable(resolve(d.get("metrics"), name))) is not None
+        (value, d)
+        for d in documents
+        if (value := rankable(resolve(d.get("metrics"), name))) is not None
     ]
     ranked.sort(key=lambda r: (r[0] if minimize else -r[0], r[1]["created_at"], r[1]["id"]))
     return [document for _, document in ranked]
@@ -34,7 +36,9 @@ def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> lis
 class MetricIndex:
     """The SQL table ``axonml_metrics`` and the questions it answers about ``documents``, the table it is the index of."""
 
-    def __init__(self, metadata: sa.MetaData, text: sa.types.TypeEngine[str], documents: sa.Table) -> None:
+    def __init__(
+        self, metadata: sa.MetaData, text: sa.types.TypeEngine[str], documents: sa.Table
+    ) -> None:
         columns = {
             "notebook_id": text,
             "name": text,
@@ -58,16 +62,20 @@ class MetricIndex:
         limit = sa.bindparam("most", type_=sa.Integer)
         skip = sa.bindparam("skip", type_=sa.Integer)
         oldest_first = c.created_at, c.checkpoint_id
-        stored = sa.select(c.checkpoint_id, documents.c.document, c.value, c.created_at).outerjoin_from(
-            self.sql, documents, documents.c.id == c.checkpoint_id
-        )
+        stored = sa.select(
+            c.checkpoint_id, documents.c.document, c.value, c.created_at
+        ).outerjoin_from(self.sql, documents, documents.c.id == c.checkpoint_id)
         highest = sa.select(sa.func.max(c.value)).where(here).correlate(None).scalar_subquery()
         self._names = sa.select(c.name).where(c.notebook_id == sa.bindparam("of")).distinct()
         self._lowest = stored.where(here).order_by(c.value, *oldest_first).limit(limit)
         self._highest = stored.where(here, c.value == highest).order_by(*oldest_first).limit(1)
-        self._nth_highest = sa.select(c.value).where(here).order_by(c.value.desc()).limit(1).offset(skip)
+        self._nth_highest = (
+            sa.select(c.value).where(here).order_by(c.value.desc()).limit(1).offset(skip)
+        )
         self._higher = stored.where(here, c.value > sa.bindparam("nth"))
-        self._tied = stored.where(here, c.value == sa.bindparam("nth")).order_by(*oldest_first).limit(limit)
+        self._tied = (
+            stored.where(here, c.value == sa.bindparam("nth")).order_by(*oldest_first).limit(limit)
+        )
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The index rows of one checkpoint document."""
@@ -100,20 +108,30 @@ class MetricIndex:
         The stored form of a checkpoint that is ranked but missing is None. Takes one statement where ``minimize`` or a
         ``limit`` of 1 is given, else three, which have to read the same moment; none of them sorts.
         """
-        given: dict[str, Any] = {"of": column_text(notebook_id), "named": column_text(name), "most": limit}
+        given: dict[str, Any] = {
+            "of": column_text(notebook_id),
+            "named": column_text(name),
+            "most": limit,
+        }
         if minimize or limit == 1:
             found = list(connection.execute(self._lowest if minimize else self._highest, given))
         else:
             found = self._best_highest(connection, given, limit)
         return [(plain_text(row.checkpoint_id), row.document) for row in found]
 
-    def _best_highest(self, connection: sa.Connection, given: dict[str, Any], limit: int) -> list[Any]:
+    def _best_highest(
+        self, connection: sa.Connection, given: dict[str, Any], limit: int
+    ) -> list[Any]:
         # The index cannot be read backwards: equal values would come newest first. So the value of the last one is looked
         # up; what is higher is fewer than ``limit``, and of those that share it the oldest fill up the rest.
         # In a transaction, each statement may see more than the one before: others commit meanwhile.
         nth = connection.scalar(self._nth_highest, {**given, "skip": limit - 1})
-        higher = connection.execute(self._higher, {**given, "nth": -math.inf if nth is None else nth}).all()
-        found: list[Any] = sorted(higher, key=lambda row: (-row.value, row.created_at, row.checkpoint_id))
+        higher = connection.execute(
+            self._higher, {**given, "nth": -math.inf if nth is None else nth}
+        ).all()
+        found: list[Any] = sorted(
+            higher, key=lambda row: (-row.value, row.created_at, row.checkpoint_id)
+        )
         if nth is not None:
             left = max(0, limit - len(found))
             found += connection.execute(self._tied, {**given, "nth": nth, "most": left})

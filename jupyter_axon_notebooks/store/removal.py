@@ -69,7 +69,9 @@ def plan_removal(connection: sa.Connection, names: Iterable[str]) -> list[Depart
         return []
     if not connection.scalar(sa.text(f"SELECT has_table_privilege('{ROLES}', 'DELETE')")):
         role = connection.scalar(sa.text("SELECT current_user::text"))
-        raise StoreError(f"the role {role} may not remove users: log in as the owner of the store's tables")
+        raise StoreError(
+            f"the role {role} may not remove users: log in as the owner of the store's tables"
+        )
     entered = entered_roles(connection)
     chosen = {role.name: role for name in names for role in roles_named(entered, name)}
     return [_plan(connection, role) for role in chosen.values()]
@@ -77,7 +79,9 @@ def plan_removal(connection: sa.Connection, names: Iterable[str]) -> list[Depart
 
 def roles_named(roles: Sequence[Role], name: str) -> list[Role]:
     """Return those of ``roles`` that stand for the user ``name``; if there is none, the role of that name."""
-    return [role for role in roles if role.user_id == name] or [role for role in roles if role.name == name]
+    return [role for role in roles if role.user_id == name] or [
+        role for role in roles if role.name == name
+    ]
 
 
 def remove(connection: sa.Connection, names: Iterable[str]) -> list[Departure]:
@@ -159,12 +163,16 @@ def _revoke(connection: sa.Connection, departure: Departure) -> None:
     members = members_role(connection)
     given = {"oid": departure.oid, "members": members}
     version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
-    statement = f"REVOKE {quoted(connection, members)} FROM {quoted(connection, departure.role.name)}"
+    statement = (
+        f"REVOKE {quoted(connection, members)} FROM {quoted(connection, departure.role.name)}"
+    )
     for grantor in connection.scalars(_GRANTORS, given).all():
         by = f" GRANTED BY {quoted(connection, grantor)}" if version >= _GRANTED_BY else ""
         connection.exec_driver_sql(statement + by)
     if connection.scalars(_GRANTORS, given).all():
-        raise StoreError(f"the role {departure.role.name} keeps its rights; run as a superuser: {statement}")
+        raise StoreError(
+            f"the role {departure.role.name} keeps its rights; run as a superuser: {statement}"
+        )
 
 
 def _end(connection: sa.Connection, departure: Departure) -> int:

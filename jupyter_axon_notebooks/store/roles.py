@@ -94,13 +94,19 @@ def separate(
     fence = Fence(connection, members)
     fence.prepare(schema)
     before = {role.name: role for role in entered_roles(connection)}
-    moved = [before[name] for name, user_id, _ in roles if name in before and before[name].user_id != user_id]
+    moved = [
+        before[name]
+        for name, user_id, _ in roles
+        if name in before and before[name].user_id != user_id
+    ]
     _enter(connection, roles)
     _check_held_back(connection)
     _check_schema(connection, members)
     entered = entered_roles(connection)
     there = set(connection.scalars(_ROLE_NAMES))
-    separation = Separation(entered, made, moved, [role.name for role in entered if role.name not in there])
+    separation = Separation(
+        entered, made, moved, [role.name for role in entered if role.name not in there]
+    )
     for name, password in passwords(separation).items():
         _set_password(connection, name, password)
     fence.put_up(schema)  # last: while it stands others may wait
@@ -150,7 +156,8 @@ def _check_user(role: Role) -> None:
     # The database knows documents by how they end, where JSON has such characters in another form than a column.
     if column_text(role.user_id) != role.user_id:
         raise InvalidData(
-            f"user {role.user_id!r}", "has a character that no name of a user of the database may have"
+            f"user {role.user_id!r}",
+            "has a character that no name of a user of the database may have",
         )
 
 
@@ -203,7 +210,11 @@ def _check_held_back(connection: sa.Connection) -> None:
     """Raise InvalidData for a role that is, or may act as, one that is bound by no policy, or by another user's."""
     found = connection.execute(_UNBOUND).one_or_none()
     if found is not None:
-        why = found.why if found.role == found.other else f"may act as {found.other}, which {found.why}"
+        why = (
+            found.why
+            if found.role == found.other
+            else f"may act as {found.other}, which {found.why}"
+        )
         raise InvalidData(f"role {found.role!r}", f"{why}: it could see what is not its user's")
 
 
@@ -228,7 +239,11 @@ def _check_schema(connection: sa.Connection, members: str) -> None:
     if not usable:
         needed.append(f"GRANT USAGE ON SCHEMA {home} TO {quoted(connection, me)} WITH GRANT OPTION")
     if creators:
-        whom = "PUBLIC" if members in creators else ", ".join(quoted(connection, name) for name in creators)
+        whom = (
+            "PUBLIC"
+            if members in creators
+            else ", ".join(quoted(connection, name) for name in creators)
+        )
         needed.append(f"REVOKE CREATE ON SCHEMA {home} FROM {whom}")
     if needed:
         raise StoreError(
@@ -256,5 +271,7 @@ def entered_roles(connection: sa.Connection) -> list[Role]:
 
 def _set_password(connection: sa.Connection, name: str, password: str) -> None:
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
-    kept = driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    kept = driver.pgconn.encrypt_password(
+        password.encode(), name.encode(), b"scram-sha-256"
+    ).decode()
     connection.exec_driver_sql(f"ALTER ROLE {quoted(connection, name)} PASSWORD '{kept}'")

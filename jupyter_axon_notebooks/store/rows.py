@@ -6,7 +6,15 @@ looked at; :class:`Changes` is one that can be changed, and knows in the end whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -32,7 +40,10 @@ class Rows(Mapping[str, Document]):
     """
 
     def __init__(
-        self, database: Database, table: CollectionTable, clause: sa.ColumnElement[bool] | None = None
+        self,
+        database: Database,
+        table: CollectionTable,
+        clause: sa.ColumnElement[bool] | None = None,
     ) -> None:
         self.database = database
         self.table = table
@@ -52,7 +63,9 @@ class Rows(Mapping[str, Document]):
     def text(self, doc_id: object, *, lock: bool = False) -> str | None:
         """The stored form of one document; ``lock`` keeps it for the open transaction."""
         statement = self._admitted(self.table.select_locked if lock else self.table.select_text)
-        found: str | None = self._read(lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))}))
+        found: str | None = self._read(
+            lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))})
+        )
         return found
 
     def _admitted(self, statement: sa.Select[Any]) -> sa.Select[Any]:
@@ -60,7 +73,11 @@ class Rows(Mapping[str, Document]):
 
     def _locked(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         # In the same order whoever locks, so that two never wait for one another.
-        return statement.order_by(self._c.id).with_for_update() if self.database.locks_rows else statement
+        return (
+            statement.order_by(self._c.id).with_for_update()
+            if self.database.locks_rows
+            else statement
+        )
 
     def __getitem__(self, doc_id: str) -> Document:
         text = self.text(doc_id)
@@ -71,7 +88,10 @@ class Rows(Mapping[str, Document]):
 
     def __contains__(self, doc_id: object) -> bool:
         statement = self._admitted(self.table.select_one)
-        return self._read(lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))})) is not None
+        return (
+            self._read(lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))}))
+            is not None
+        )
 
     def __len__(self) -> int:
         return int(self._read(lambda c: c.scalar(self._select(sa.func.count(self._c.seq)))) or 0)
@@ -104,7 +124,9 @@ class Rows(Mapping[str, Document]):
         after = -1
         for size in _page_sizes():
             page = self._select(self._c.seq, first, second).where(self._c.seq > after)
-            if self._narrows_first:  # OFFSET has what is admitted planned apart from the order and the limit
+            if (
+                self._narrows_first
+            ):  # OFFSET has what is admitted planned apart from the order and the limit
                 page = sa.select(page.offset(0).subquery())
             page = page.order_by(sa.literal_column("seq")).limit(size)
             rows = self._rows_of(page)
@@ -156,7 +178,10 @@ class Rows(Mapping[str, Document]):
         """Those columns of the rows whose promoted fields have these values; of ``limit`` rows at most, in any order."""
         assert self._clause is None  # the statement is the whole table's
         statement = self.table.looking_up(columns, tuple(fields), limit)
-        values = {n: column_text(value) if isinstance(value, str) else value for n, value in fields.items()}
+        values = {
+            n: column_text(value) if isinstance(value, str) else value
+            for n, value in fields.items()
+        }
         return self._read(lambda c: list(c.execute(statement, values)))
 
     def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
@@ -215,14 +240,22 @@ class Rows(Mapping[str, Document]):
         assert self.table.metric_index is None
         text = self.table.encoded(document)
         with self.database.transaction() as connection:
-            _Writer(connection, self).update({doc_id: (_as_read(document, text, self.table), text, "")})
+            _Writer(connection, self).update(
+                {doc_id: (_as_read(document, text, self.table), text, "")}
+            )
 
     def _ordering(self, name: str) -> sa.UnaryExpression[Any]:
         plain = name.removeprefix("-")
         if plain not in self._c or plain == "document":
-            raise ValueError(f"cannot sort {self.table.collection.name} by {plain!r}: not a promoted field")
+            raise ValueError(
+                f"cannot sort {self.table.collection.name} by {plain!r}: not a promoted field"
+            )
         # Engines disagree on where NULL sorts; that it is the smallest is what SQLite does by itself.
-        return self._c[plain].desc().nulls_last() if name != plain else self._c[plain].asc().nulls_first()
+        return (
+            self._c[plain].desc().nulls_last()
+            if name != plain
+            else self._c[plain].asc().nulls_first()
+        )
 
 
 def _page_sizes() -> Iterator[int]:
@@ -317,7 +350,10 @@ class Changes(MutableMapping[str, Document]):
     def flush(self, connection: sa.Connection) -> None:
         """Send what changed to the engine."""
         inserted, updated = {}, {}
-        for doc_id, (stored, document) in self._loaded.items():  # all encoded before any is sent: it can fail
+        for doc_id, (
+            stored,
+            document,
+        ) in self._loaded.items():  # all encoded before any is sent: it can fail
             text = self._rows.table.encoded(document)
             if stored is None:
                 inserted[doc_id] = (_as_read(document, text, self._rows.table), text)
@@ -364,7 +400,10 @@ class _Writer:
             self._execute(sa.delete(self._index.sql))
 
     def insert(self, documents: Mapping[str, tuple[Document, str]]) -> None:
-        rows = [self._table.row(doc_id, document, text) for doc_id, (document, text) in documents.items()]
+        rows = [
+            self._table.row(doc_id, document, text)
+            for doc_id, (document, text) in documents.items()
+        ]
         self._execute(self._table.insert_row, rows)
         self._add_ranks(
             self._ranks((doc_id, document) for doc_id, (document, _) in documents.items()).values()
@@ -377,7 +416,9 @@ class _Writer:
             row["row_id"] = row.pop("id")
             rows.append(row)
         self._execute(self._table.update_row, rows)
-        before = self._ranks((doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items())
+        before = self._ranks(
+            (doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items()
+        )
         after = self._ranks((doc_id, document) for doc_id, (document, _, _) in documents.items())
         # What stays is not written again: it is most of it, and each row written locks its notebook on a hub.
         self._drop_ranks(row for key, row in before.items() if key not in after)
@@ -388,7 +429,9 @@ class _Writer:
         self._execute(self._table.delete_row, rows)
         self._drop_ranks(self._ranks(documents.items()).values())
 
-    def _ranks(self, documents: Iterable[tuple[str, Document]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    def _ranks(
+        self, documents: Iterable[tuple[str, Document]]
+    ) -> dict[tuple[Any, ...], dict[str, Any]]:
         """The rows of the metric index, if there is one, by all that is in them."""
         if self._index is None:
             return {}

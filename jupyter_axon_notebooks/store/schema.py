@@ -170,7 +170,9 @@ class CollectionTable:
         self.insert_row = sa.insert(self.sql)
         self.update_row = sa.update(self.sql).where(here).values(changed)
         self.delete_row = sa.delete(self.sql).where(here)
-        self._looking_up: dict[tuple[tuple[str, ...], tuple[str, ...], int | None], sa.Select[Any]] = {}
+        self._looking_up: dict[
+            tuple[tuple[str, ...], tuple[str, ...], int | None], sa.Select[Any]
+        ] = {}
         self._select_highest: dict[tuple[str, str], sa.Select[Any]] = {}
 
     def looking_up(

@@ -91,23 +91,29 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
     changes = ("INSERT", "UPDATE", "DELETE")
     # Only whoever makes the tables, or brings them up to date, writes their properties.
     written = there - {schema.properties.name}
-    health.may_write = all(_may(connection, name, change) for name in written for change in changes) and all(
-        _may_number(connection, name) for name in there & set(schema.tables)
-    )
+    health.may_write = all(
+        _may(connection, name, change) for name in written for change in changes
+    ) and all(_may_number(connection, name) for name in there & set(schema.tables))
     sizes = {name: _size(connection, name) for name in sorted(there)}
     health.size = sum(sizes.values())
     health.sizes = {
-        name.removeprefix("axonml_"): size for name, size in sizes.items() if name.startswith("axonml_")
+        name.removeprefix("axonml_"): size
+        for name, size in sizes.items()
+        if name.startswith("axonml_")
     }
     if health.may_read:
         health.shown_user = shown_user(connection)
-        version = sa.select(schema.properties.c.value).where(schema.properties.c.name == "schema_version")
+        version = sa.select(schema.properties.c.value).where(
+            schema.properties.c.name == "schema_version"
+        )
         found = str(connection.scalar(version))
         health.schema_version = int(found) if found.isdecimal() else None
         for collection in COLLECTIONS:
             if collection.name in there:
                 counted = sa.select(sa.func.count()).select_from(schema.tables[collection.name].sql)
-                health.counts[collection.name.removeprefix("axonml_")] = connection.scalar(counted) or 0
+                health.counts[collection.name.removeprefix("axonml_")] = (
+                    connection.scalar(counted) or 0
+                )
     return health
 
 

@@ -25,7 +25,18 @@ from .presence import OpenFiles
 
 # File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
 NETWORK_FILE_SYSTEMS = frozenset(
-    {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
+    {
+        "9p",
+        "afs",
+        "ceph",
+        "cifs",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+    }
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 )
 
@@ -96,7 +107,9 @@ class SqliteEngine:
         self._wait_at_most(connection, patience)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         driver: Any = connection.connection.driver_connection
-        [found] = driver.execute("PRAGMA user_version").fetchone()  # of the page that BEGIN has just read
+        [found] = driver.execute(
+            "PRAGMA user_version"
+        ).fetchone()  # of the page that BEGIN has just read
         if found > self._version:
             raise StoreTooNew(f"the store sqlite:///{self.path}: {OUTDATED}")
 
@@ -167,7 +180,11 @@ def _create_engine(path: Path | None, busy_timeout: float, read_timeout: float) 
     StoreError
         When the folder or the file cannot be made.
     """
-    arguments: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": read_timeout}
+    arguments: dict[str, Any] = {
+        "isolation_level": None,
+        "check_same_thread": False,
+        "timeout": read_timeout,
+    }
     if path is None:
         return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
     _make(path)
@@ -272,7 +289,9 @@ def _make(path: Path) -> None:
         size = path.stat().st_size
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-        raise kind(f"the store {path} cannot be made: {error.strerror}: {error.filename}") from error
+        raise kind(
+            f"the store {path} cannot be made: {error.strerror}: {error.filename}"
+        ) from error
     if 0 < size < _SMALLEST_PAGE:
         # SQLite itself would take so short a file for an empty one, and write over it.
         raise StoreDamaged(f"the store {path}: the file is not a database; move it aside")
@@ -312,7 +331,9 @@ def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: flo
     had = _set_journal(connection, journal, busy_timeout)
     # Without a log, the commit is the removal of the journal: EXTRA makes that durable as well.
     connection.execute(f"PRAGMA synchronous={'FULL' if had == 'wal' else 'EXTRA'}")
-    connection.execute("PRAGMA fullfsync=ON")  # macOS: otherwise a sync stops at the disk's own cache
+    connection.execute(
+        "PRAGMA fullfsync=ON"
+    )  # macOS: otherwise a sync stops at the disk's own cache
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> str:

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement
@@ -104,7 +112,11 @@ class _Tables(MutableMapping[str, Any]):
         change(self._storage.rows(name), Changes.clear)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._storage.schema.tables if any(True for _ in self._storage.rows(name)))
+        return (
+            name
+            for name in self._storage.schema.tables
+            if any(True for _ in self._storage.rows(name))
+        )
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -202,7 +214,9 @@ class DocumentTable(Table):
             For a field that is not promoted, or a limit or skip below zero.
         """
         if skip < 0 or (limit is not None and limit < 0):
-            raise ValueError(f"limit and skip count documents, so {limit} and {skip} cannot be meant")
+            raise ValueError(
+                f"limit and skip count documents, so {limit} and {skip} cannot be meant"
+            )
         if not sort and limit is None and not skip:
             return Table.search(self._narrowed(cond), cond)
         narrowing = narrow(cond, self._rows.table)
@@ -212,7 +226,9 @@ class DocumentTable(Table):
         if narrowing.exact:
             found = map(stored_document, candidates.page(order, limit=limit, skip=skip))
             return [document for document in found if cond(document)]
-        matching = [d for d in map(stored_document, candidates.page(order, limit=None, skip=0)) if cond(d)]
+        matching = [
+            d for d in map(stored_document, candidates.page(order, limit=None, skip=0)) if cond(d)
+        ]
         return matching[skip : None if limit is None else skip + limit]
 
     def each(self, cond: QueryLike) -> Iterator[Document]:
@@ -220,7 +236,11 @@ class DocumentTable(Table):
 
         Read page by page, so others may write in between.
         """
-        return (found for found in map(stored_document, self._narrowed(cond)._rows.texts()) if cond(found))
+        return (
+            found
+            for found in map(stored_document, self._narrowed(cond)._rows.texts())
+            if cond(found)
+        )
 
     def get(self, cond: QueryLike | None = None, doc_id: Any = None, doc_ids: Any = None) -> Any:
         """As TinyDB's ``get``; ids are looked up, conditions narrowed."""
@@ -366,7 +386,9 @@ class DocumentTable(Table):
         table = self._narrowed(*(cond for _, cond in known))
         return self._attempt(lambda: Table.update_multiple(table, known))
 
-    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[Any] | None = None) -> list[Any]:
+    def remove(
+        self, cond: QueryLike | None = None, doc_ids: Iterable[Any] | None = None
+    ) -> list[Any]:
         """As TinyDB's ``remove``; reads and removes only what can be concerned."""
         if doc_ids is not None:
             ids: list[Any] = [str(doc_id) for doc_id in doc_ids]

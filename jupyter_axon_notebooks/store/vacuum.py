@@ -36,7 +36,10 @@ def reclaim(database: Database, path: Path) -> Iterator[int]:
 
 
 def _shorten_file(database: Database) -> int:
-    if _ask(database, "auto_vacuum") != INCREMENTAL or _ask(database, "freelist_count") <= _SPARE_PAGES:
+    if (
+        _ask(database, "auto_vacuum") != INCREMENTAL
+        or _ask(database, "freelist_count") <= _SPARE_PAGES
+    ):
         return 0
     with database.transaction() as connection:
         ends = time.monotonic() + _TURN  # of the work: others may have been waited for

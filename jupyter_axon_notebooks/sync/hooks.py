@@ -61,7 +61,9 @@ class SaveHooks:
             if self._ids is not None:
                 self._embed(self._ids, path.strip("/"), model)
         except Exception:  # noqa: BLE001 - whatever it is, the save must go on
-            self._log.warning("axon: the notebook %s is saved without its record's id", path, exc_info=True)
+            self._log.warning(
+                "axon: the notebook %s is saved without its record's id", path, exc_info=True
+            )
 
     def _begin(self, saving: _Saving) -> None:
         # Of two saves of one file at a time, nobody can say whose content the file has in the end.
@@ -99,8 +101,14 @@ class SaveHooks:
             if not os_path.endswith(".ipynb"):
                 return
             content = None
-            if saving is not None and saving.is_alone and saving.path == model.get("path", "").strip("/"):
+            if (
+                saving is not None
+                and saving.is_alone
+                and saving.path == model.get("path", "").strip("/")
+            ):
                 content = saving.model.get("content")
             self._saved(os_path, content if isinstance(content, dict) else None)
         except Exception:  # noqa: BLE001 - whatever it is, the save has succeeded and must say so
-            self._log.warning("axon: the save of %s is not in its record yet", os_path, exc_info=True)
+            self._log.warning(
+                "axon: the save of %s is not in its record yet", os_path, exc_info=True
+            )

@@ -55,7 +55,9 @@ class OpenedStore(Generic[_Opened]):
         Notebook files by path, each with its owner, as far as they are known to have a record.
     """
 
-    def __init__(self, url: str, open: Callable[[], _Opened], log: logging.Logger, ids: EmbeddedIds) -> None:
+    def __init__(
+        self, url: str, open: Callable[[], _Opened], log: logging.Logger, ids: EmbeddedIds
+    ) -> None:
         self.url = shown_url(url)
         self.files: dict[str, str] = {}
         self._open = open
@@ -159,7 +161,9 @@ class OpenedStore(Generic[_Opened]):
         self._in_doubt = False
         self._passed_at = time.monotonic() if in_doubt and not self._replaced else None
         self._log.info("axon: training notebooks are recorded in %s", self.url)
-        missed = [Save(str(binding.path), binding.user_id) for binding in filter(was_changed, bindings)]
+        missed = [
+            Save(str(binding.path), binding.user_id) for binding in filter(was_changed, bindings)
+        ]
         known = {str(binding.path): binding.user_id for binding in bindings}
         if self._replaced:
             missed += (

@@ -194,7 +194,9 @@ class ServerOrigin:
         Puts the origin that it is given into the pointer file; must not raise.
     """
 
-    def __init__(self, folder: Path, log: logging.Logger, leave_origin: Callable[[str], object]) -> None:
+    def __init__(
+        self, folder: Path, log: logging.Logger, leave_origin: Callable[[str], object]
+    ) -> None:
         self._folder = folder
         self._log = log
         self._leave_origin = leave_origin
@@ -208,7 +210,9 @@ class ServerOrigin:
         """Return the origin; raises as :func:`read_origin` does, as long as it could never be read."""
         with self._lock:
             if self._origin is None:
-                self._origin = read_origin(self._folder, lambda text: self._log.warning("axon: %s", text))
+                self._origin = read_origin(
+                    self._folder, lambda text: self._log.warning("axon: %s", text)
+                )
                 if pointer_origin(self._folder) != self._origin:
                     self._leave_origin(self._origin)
                 self._seen = self._look()
@@ -253,8 +257,14 @@ class ServerOrigin:
                 _put(file, origin, replace=True)
             if self._made:  # which tells since when it is the origin
                 os.utime(file, ns=(self._made, self._made))
-            was = "vanished, or was damaged" if found is None else f"was replaced by another ({found})"
-            self._log.warning("axon: the origin file %s %s while this server runs; it is restored", file, was)
+            was = (
+                "vanished, or was damaged"
+                if found is None
+                else f"was replaced by another ({found})"
+            )
+            self._log.warning(
+                "axon: the origin file %s %s while this server runs; it is restored", file, was
+            )
         if second != origin:
             self._leave_origin(origin)
 

@@ -83,7 +83,9 @@ def other_origins(
         here = bound_here(path)
         if here is None or (here.user_id == user_id and _age(binding) < _age(here)):
             found[str(binding.origin)].here.append(binding)
-    return sorted((other for other in found.values() if other.here), key=lambda other: -len(other.here))
+    return sorted(
+        (other for other in found.values() if other.here), key=lambda other: -len(other.here)
+    )
 
 
 def _age(binding: Binding) -> tuple[str, str]:

@@ -91,7 +91,10 @@ class Recorder:
         else:
             content = None
         if content is None:
-            bound, file = None, fingerprint(path)  # before reading: what is written meanwhile is then noticed
+            bound, file = (
+                None,
+                fingerprint(path),
+            )  # before reading: what is written meanwhile is then noticed
             content = self._read(path)
             self._note_embedded(path, content, file)
         seen = Sighting(self._origin, path, save.owner, embedded_id(content), file)
@@ -160,7 +163,9 @@ class Recorder:
             saved.metadata.extra = {**saved.metadata.extra, "axon": axon}
         self._note_other_origin(saved, seen)
         name = notebook_name(seen.path)
-        new = NewNotebook(id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin)
+        new = NewNotebook(
+            id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin
+        )
         return self._repository.create_saved(new, saved).summary()
 
     def _note_other_origin(self, saved: SavedNotebook, seen: Sighting) -> None:

@@ -11,7 +11,15 @@ from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
 from ..defaults import READ_TIMEOUT
-from ..errors import AxonError, InvalidData, NoSpace, RecordDamaged, StoreBusy, StoreDamaged, StoreError
+from ..errors import (
+    AxonError,
+    InvalidData,
+    NoSpace,
+    RecordDamaged,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+)
 from ..records import NotebookCell, NotebookSummary
 from ..store.failures import ForeignRecord
 from .embedded import EmbeddedIds
@@ -237,7 +245,9 @@ class NotebookSync(Generic[_Opened]):
                 self._give_up(event, error)
             except StoreDamaged as error:
                 if self._store.is_trusted:
-                    self._give_up(event, error)  # opened again, it passed: others may get along with it
+                    self._give_up(
+                        event, error
+                    )  # opened again, it passed: others may get along with it
                     continue
                 if self._store.doubt():
                     self._store.leave(error)
@@ -251,7 +261,9 @@ class NotebookSync(Generic[_Opened]):
             except AxonError as error:
                 self._give_up(event, error)
             except Exception as error:  # noqa: BLE001 - one notebook's trouble must not end the thread
-                self._log.error("axon: the record of %s could not be made", event.path, exc_info=True)
+                self._log.error(
+                    "axon: the record of %s could not be made", event.path, exc_info=True
+                )
                 event.fail(error)
 
     def _give_up(self, event: Event, error: AxonError) -> None:
@@ -261,7 +273,9 @@ class NotebookSync(Generic[_Opened]):
     def _try_again(self, event: Event, error: AxonError) -> None:
         if self._stopping.is_set():
             event.fail(error)
-            self._log.error("axon: what last happened to %s is not in the store: %s", event.path, error)
+            self._log.error(
+                "axon: what last happened to %s is not in the store: %s", event.path, error
+            )
             return
         if event.failures == 0:
             self._log.error("axon: notebooks are saved, but their records have to wait: %s", error)
@@ -290,7 +304,13 @@ class NotebookSync(Generic[_Opened]):
     def _recorder(self) -> Recorder:
         repository, origin = self.opened.repository, self.origin
         return Recorder(
-            repository, origin, self._store.files, self._folders, self._ids, self._read_whole, self._warn
+            repository,
+            origin,
+            self._store.files,
+            self._folders,
+            self._ids,
+            self._read_whole,
+            self._warn,
         )
 
     def _warn(self, text: str) -> None:
@@ -323,5 +343,7 @@ class _UnreadableFiles:
         """Whether a file could not be read a short while ago, and is the same still."""
         found = self._found.get(path)
         return (
-            found is not None and found[1] == file_state(path) and time.monotonic() < found[2] + _UNREADABLE
+            found is not None
+            and found[1] == file_state(path)
+            and time.monotonic() < found[2] + _UNREADABLE
         )

@@ -58,7 +58,9 @@ def _current_future(frame: FrameType | None) -> Any:
 
     pool = sys.modules.get("concurrent.futures.thread")
     run = getattr(getattr(getattr(pool, "_WorkItem", None), "run", None), "__code__", None)
-    if run is None or outermost_call(frame) is None:  # it saves for a training that goes on elsewhere
+    if (
+        run is None or outermost_call(frame) is None
+    ):  # it saves for a training that goes on elsewhere
         return None
     work = next((found for found in stack(frame) if found.f_code is run), None)
     return None if work is None else getattr(work.f_locals.get("self"), "future", None)
@@ -71,7 +73,9 @@ def _current_task(frame: FrameType | None, recorder: Any) -> Any:
         return None
     task = sys.modules["asyncio"].current_task()
     code = getattr(getattr(task, "get_coro", lambda: None)(), "cr_code", None)
-    modules = (str(found.f_globals.get("__name__")) for found in stack(frame) if found.f_code is code)
+    modules = (
+        str(found.f_globals.get("__name__")) for found in stack(frame) if found.f_code is code
+    )
     return None if next(modules, "IPython").partition(".")[0] in _KERNELS else task
 
 
@@ -123,7 +127,9 @@ class _Background:
         self._unit_ended(self.error)
 
     def _done(self, unit: Any) -> None:
-        self._unit_ended(KeyboardInterrupt() if unit.cancelled() else _unless_left(unit.exception()))
+        self._unit_ended(
+            KeyboardInterrupt() if unit.cancelled() else _unless_left(unit.exception())
+        )
 
     def _unit_ended(self, error: BaseException | None) -> None:
         with self._lock:
@@ -149,7 +155,9 @@ class _Background:
     def _program_ended(self, error: BaseException | None) -> None:
         with self._lock:
             unit = self._unit
-            has_ended = self._is_over or (isinstance(unit, threading.Thread) and not _is_executed(unit))
+            has_ended = self._is_over or (
+                isinstance(unit, threading.Thread) and not _is_executed(unit)
+            )
         if has_ended:
             self._tell(self.error or (error if self._awaits_cell else None))
         else:

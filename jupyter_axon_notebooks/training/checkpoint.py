@@ -12,7 +12,14 @@ from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
 from ..states import StateFiles
-from .display import checkpoint_html, checkpoint_text, checkpoints_html, checkpoints_text, measuring, say
+from .display import (
+    checkpoint_html,
+    checkpoint_text,
+    checkpoints_html,
+    checkpoints_text,
+    measuring,
+    say,
+)
 from .home import warn
 
 if TYPE_CHECKING:
@@ -116,7 +123,11 @@ class Checkpoint:
     def _located(self) -> NotebookCheckpoint:
         """The record. Another process may have recorded the checkpoint since, and moved its files to its notebook."""
         path = self._record.model_state_path or self._record.optimizer_state_path
-        if path and not self._is_recorded and not self._states().holds(path, self._record.notebook_id):
+        if (
+            path
+            and not self._is_recorded
+            and not self._states().holds(path, self._record.notebook_id)
+        ):
             self._catch_up()
         return self._record
 
@@ -206,7 +217,13 @@ class Checkpoint:
         return self.model, self.optimizer
 
     def resume_into(
-        self, model: Any, optimizer: Any, extra: Any, *, in_place: bool = True, trusted: bool = False
+        self,
+        model: Any,
+        optimizer: Any,
+        extra: Any,
+        *,
+        in_place: bool = True,
+        trusted: bool = False,
     ) -> None:
         """Restore what is given, and the random number generators: a training goes on as if it had not stopped.
 

@@ -60,7 +60,10 @@ def described(record: NotebookCheckpoint) -> str:
 
     A step that is counted with the epochs says nothing.
     """
-    shown = [f"epoch {record.epoch}", *([f"step {record.step}"] if record.step != record.epoch else [])]
+    shown = [
+        f"epoch {record.epoch}",
+        *([f"step {record.step}"] if record.step != record.epoch else []),
+    ]
     shown += [f"{name} {value}" for name, value in list(_metrics(record).items())[:4]]
     return f"checkpoint {_shown(record.id[:8])} ({', '.join(shown)})"
 
@@ -86,7 +89,10 @@ def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
 
 def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
     """A checkpoint as a notebook shows it; in the theme's colours."""
-    pairs = [("checkpoint", f"<code>{html.escape(_shown(record.id))}</code>"), ("epoch", str(record.epoch))]
+    pairs = [
+        ("checkpoint", f"<code>{html.escape(_shown(record.id))}</code>"),
+        ("epoch", str(record.epoch)),
+    ]
     pairs.append(("step", str(record.step)))
     pairs += [(html.escape(name), html.escape(value)) for name, value in _metrics(record).items()]
     if record.sizes:
@@ -94,7 +100,8 @@ def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> 
     pairs.append(("created", local_time(record.created_at)))
     pairs += [("", html.escape(remark)) for remark in _remarks(record, is_recorded=is_recorded)]
     rows = "".join(
-        f'<tr><th class="t" scope="row">{name}</th><td class="t">{value}</td></tr>' for name, value in pairs
+        f'<tr><th class="t" scope="row">{name}</th><td class="t">{value}</td></tr>'
+        for name, value in pairs
     )
     return f'{_STYLE}<table class="axon-c"><tbody>{rows}</tbody></table>'
 
@@ -117,7 +124,9 @@ def checkpoints_html(records: Sequence[NotebookCheckpoint]) -> str:
 def _cell(tag: str, text: str, column: int, last: int) -> str:
     left = ' class="t"' if column in (0, last) else ""
     scope = ' scope="col"' if tag == "th" else ""
-    content = f"<code>{html.escape(text)}</code>" if tag == "td" and column == 0 else html.escape(text)
+    content = (
+        f"<code>{html.escape(text)}</code>" if tag == "td" and column == 0 else html.escape(text)
+    )
     return f"<{tag}{left}{scope}>{content}</{tag}>"
 
 
@@ -125,7 +134,11 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
     shown = records[:_ROWS]
     metrics = [_metrics(record) for record in shown]
     names = list(dict.fromkeys(name for found in metrics for name in found))[:_COLUMNS]
-    own = ["run", "epoch", "step"] if len({record.run_id for record in shown}) > 1 else ["epoch", "step"]
+    own = (
+        ["run", "epoch", "step"]
+        if len({record.run_id for record in shown}) > 1
+        else ["epoch", "step"]
+    )
     heads = ["checkpoint", *own, *column_names(names, own), "size", "created", ""]
     rows = [
         [

@@ -82,12 +82,18 @@ def place() -> Place:
             break
         if size is None or size < 2 or rank >= size:
             reason = f"{size_name} is {os.environ.get(size_name) or 'not set'}"
-        elif name == "RANK" and connection_file() and not any(os.environ.get(one) for one in _LAUNCHED):
+        elif (
+            name == "RANK"
+            and connection_file()
+            and not any(os.environ.get(one) for one in _LAUNCHED)
+        ):
             reason = "no launcher started this kernel"
         else:
             return Place(rank, size, name)
         if rank:
-            _say_once(f"{name}={rank} is ignored, since {reason}: checkpoints of this process are saved.")
+            _say_once(
+                f"{name}={rank} is ignored, since {reason}: checkpoints of this process are saved."
+            )
     return Place(0, 1)
 
 
@@ -138,7 +144,9 @@ def encode_together(
     here = place()
     if model is None and optimizer is None and extra is None:
         return {} if here.rank == 0 else None
-    is_sharded = here.size > 1 and sharding.is_sharded(model=model, optimizer=optimizer, extra=extra)
+    is_sharded = here.size > 1 and sharding.is_sharded(
+        model=model, optimizer=optimizer, extra=extra
+    )
     channel = _channel(here)
     if channel is None:
         if is_sharded:
@@ -180,10 +188,14 @@ def encode_together(
             "rank 0 writes."
         )
     states = {rank: unpack_states(octets) for rank, octets in heard.items()}
-    return _encode(model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, here.size))])
+    return _encode(
+        model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, here.size))]
+    )
 
 
-def _encode_sharded(call: Call, model: Any, optimizer: Any, extra: Any) -> dict[Part, Encoded] | None:
+def _encode_sharded(
+    call: Call, model: Any, optimizer: Any, extra: Any
+) -> dict[Part, Encoded] | None:
     from .formats import sharding
     from .formats.rng import pack_states, rng_states, unpack_states
 
@@ -210,7 +222,9 @@ def _encode(model: Any, optimizer: Any, extra: Any, ranks: list[Any] | None) -> 
     return parts
 
 
-def decide(find: Callable[[], NotebookCheckpoint | None]) -> tuple[NotebookCheckpoint | None, Call | None]:
+def decide(
+    find: Callable[[], NotebookCheckpoint | None],
+) -> tuple[NotebookCheckpoint | None, Call | None]:
     """Return the checkpoint that every process goes on from: the one that ``find`` gives in the process of rank 0.
 
     Also returns the call, for :func:`agreement`; None where processes cannot tell each other.
@@ -268,7 +282,9 @@ def agreement(call: Call | None) -> Iterator[None]:
     outcome = "" if error is None else f"{where}: {_text(error)}"
 
     def judge(heard: dict[int, bytes]) -> None:
-        failed = [text for text in (outcome, *(octets.decode() for octets in heard.values())) if text]
+        failed = [
+            text for text in (outcome, *(octets.decode() for octets in heard.values())) if text
+        ]
         if failed:
             more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
             if not outcome and call.kind == "resume":
@@ -302,7 +318,9 @@ def _channel(here: Place) -> Any:
     """Return the store of PyTorch's process group; None where there is none, or nobody else."""
     if _initialized() is None or here.size < 2:
         return None
-    with suppress(Exception):  # not public, if widely used; without it, processes cannot tell each other
+    with suppress(
+        Exception
+    ):  # not public, if widely used; without it, processes cannot tell each other
         from torch.distributed.distributed_c10d import _get_default_store
 
         return _get_default_store()
@@ -365,7 +383,9 @@ class Call:
             _spent[:] = [*states, self._name("state"), self._name("answer")]
         return heard
 
-    def meet(self, payload: bytes, answer: Callable[[dict[int, bytes]], Any], patience: float) -> Any:
+    def meet(
+        self, payload: bytes, answer: Callable[[dict[int, bytes]], Any], patience: float
+    ) -> Any:
         """Return what ``answer`` makes, in the process of rank 0, of what all the others tell.
 
         Raises
@@ -444,7 +464,10 @@ def _calling_function() -> str:
     """
     package = __name__.partition(".")[0]
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while (
+        frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == package
+    ):
         frame = frame.f_back
     name = frame.f_code.co_name
     return "" if name.startswith("<") else name  # IPython's name of a cell has a line in it

@@ -45,11 +45,15 @@ def environment(folder: str | os.PathLike[str] | None = None) -> Environment:
 @functools.cache
 def _packages() -> dict[str, str]:
     found: dict[str, str] = {}
-    with contextlib.suppress(Exception):  # whoever else finds distributions in this process may fail at it
+    with contextlib.suppress(
+        Exception
+    ):  # whoever else finds distributions in this process may fail at it
         for distribution in metadata.distributions():
             fields = _fields_of(distribution)
             if len(fields) == 2:  # what a broken installation left has neither
-                found.setdefault(fields["Name"], fields["Version"])  # the first on the path is imported
+                found.setdefault(
+                    fields["Name"], fields["Version"]
+                )  # the first on the path is imported
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
@@ -111,7 +115,9 @@ def _gpus() -> _Gpus:
     if not said:
         return _Gpus()
     pairs = [line.rpartition(",") for line in said.splitlines() if "," in line]
-    return _Gpus(tuple(name.strip() for name, _, _ in pairs), pairs[0][2].strip() if pairs else None)
+    return _Gpus(
+        tuple(name.strip() for name, _, _ in pairs), pairs[0][2].strip() if pairs else None
+    )
 
 
 def _versions() -> dict[str, str | None]:

@@ -100,7 +100,9 @@ def current_unit(frame: Any) -> Any:
     from . import background
 
     recorder = _recorder_of_shell()
-    return background.current_unit(frame, recorder if recorder is not None and recorder.is_here else None)
+    return background.current_unit(
+        frame, recorder if recorder is not None and recorder.is_here else None
+    )
 
 
 def on_cell_end(callback: Ended) -> None:
@@ -142,9 +144,13 @@ def on_cell_end(callback: Ended) -> None:
     elif (cell := recorder.innermost() or recorder.current()) is not None:
         cell.add(tell)
     else:
-        if (loop := background.running_loop()) is not None and (call := outermost_call(frame)) is not None:
+        if (loop := background.running_loop()) is not None and (
+            call := outermost_call(frame)
+        ) is not None:
             registration.end_with(call)
-            loop.call_soon(lambda: registration.settle(sys._getframe()))  # an exception may hold the frame
+            loop.call_soon(
+                lambda: registration.settle(sys._getframe())
+            )  # an exception may hold the frame
         _script().cell.add(tell)
 
 
@@ -175,9 +181,13 @@ class _Registration:
         self._callback = callback
         self._pid = os.getpid()
         self._mark: Any = None
-        self._code: Any = None  # of the function that ends it, by which it is found if it has no mark
+        self._code: Any = (
+            None  # of the function that ends it, by which it is found if it has no mark
+        )
         self._is_told = False
-        self._telling = threading.RLock()  # another thread waits until all is told: it may end the process
+        self._telling = (
+            threading.RLock()
+        )  # another thread waits until all is told: it may end the process
 
     def tell(self, error: BaseException | None) -> None:
         """Tell what ended the training, unless that was told, or happened in the parent of this process."""
@@ -212,8 +222,12 @@ class _Registration:
         if self._pid != os.getpid():
             return
         self._code = None
-        if is_ours(sys._getframe(2).f_back):  # the garbage collector's doing: this thread may hold anything
-            threading.Thread(target=self.tell, args=(error,), name="axon-ended", daemon=True).start()
+        if is_ours(
+            sys._getframe(2).f_back
+        ):  # the garbage collector's doing: this thread may hold anything
+            threading.Thread(
+                target=self.tell, args=(error,), name="axon-ended", daemon=True
+            ).start()
         else:
             self.tell(error)
 
@@ -224,7 +238,9 @@ class _Registration:
         if self._code is None:
             return False
         mark = None if self._mark is None else self._mark()
-        for found in (one for begun in (frame, *sys._current_frames().values()) for one in stack(begun)):
+        for found in (
+            one for begun in (frame, *sys._current_frames().values()) for one in stack(begun)
+        ):
             if found.f_code is self._code if mark is None else found.f_trace is mark:
                 return False
         self.tell(None if mark is None else error_of(mark))
@@ -266,7 +282,9 @@ def _watch_nothing() -> None:
 
 def _terminate(frame: Any) -> None:
     told: set[_Registration] = set()
-    while left := [registration for registration in _registered.values() if registration not in told]:
+    while left := [
+        registration for registration in _registered.values() if registration not in told
+    ]:
         for registration in left:  # while they are told, another run may begin
             told.add(registration)
             with suppress(Exception):
@@ -277,7 +295,9 @@ def _terminate(frame: Any) -> None:
 class Cell:
     """A cell on its way."""
 
-    def __init__(self, serial: int, source: str, *, cell_id: str | None = None, status: str | None = None):
+    def __init__(
+        self, serial: int, source: str, *, cell_id: str | None = None, status: str | None = None
+    ):
         self.serial = serial
         self.source = source
         self.cell_id = cell_id
@@ -344,7 +364,9 @@ class _Recorder:
         self.cells: list[Cell] = []
         # By thread, since kernels may run cells in several: what has begun there, outermost first.
         self._running: dict[int, list[Cell]] = {}
-        self._shown: Any = None  # what is in place of the shell's own `showtraceback`, and what was there
+        self._shown: Any = (
+            None  # what is in place of the shell's own `showtraceback`, and what was there
+        )
         self._take_up()
         register = shell.events.register
         register("pre_run_cell", self.begin)
@@ -383,7 +405,11 @@ class _Recorder:
 
     def _last_count(self) -> int:
         """The count of the newest input: IPython names it ``_i7``, and differs between versions in all else."""
-        names = (_HISTORY_NAME.fullmatch(name) for name in list(self._shell.user_ns) if isinstance(name, str))
+        names = (
+            _HISTORY_NAME.fullmatch(name)
+            for name in list(self._shell.user_ns)
+            if isinstance(name, str)
+        )
         return max((int(name[1]) for name in names if name), default=0)
 
     def _asked_for(self) -> str | None:
@@ -494,7 +520,9 @@ class _Recorder:
 
     def current(self) -> Cell | None:
         """The cell that this thread runs, else the one that it was begun in or works for."""
-        begun = [cell for stack in list(self._running.values()) for cell in stack if not cell.is_hidden]
+        begun = [
+            cell for stack in list(self._running.values()) for cell in stack if not cell.is_hidden
+        ]
         for cell in begun:
             self._count(cell)
         from .background import begun_in, current_unit
@@ -603,7 +631,9 @@ class _Script:
 
     def _leave(self, code: Any = None, /) -> NoReturn:
         recorder = _recorder_of_shell()
-        if threading.current_thread() is threading.main_thread() and not (recorder and recorder.is_here):
+        if threading.current_thread() is threading.main_thread() and not (
+            recorder and recorder.is_here
+        ):
             self._error = SystemExit(code) if code else None
         self._exit(code)
 
@@ -613,7 +643,11 @@ class _Script:
                 registration.settle(sys._getframe())
         from .frames import has_returned
 
-        if isinstance(self._error, SystemExit) and self._frame is not None and has_returned(self._frame):
+        if (
+            isinstance(self._error, SystemExit)
+            and self._frame is not None
+            and has_returned(self._frame)
+        ):
             self._error = None  # it was caught
         error = self._error or sys.exc_info()[1]
         if isinstance(error, SystemExit) and not error.code:

@@ -17,7 +17,17 @@ from typing import Any, Final
 
 #: Top-level modules that call what a user wrote, and catch what it raises.
 _CALLERS: Final = frozenset(
-    {"IPython", "ipykernel", "ipywidgets", "comm", "traitlets", "tornado", "asyncio", "contextlib", "runpy"}
+    {
+        "IPython",
+        "ipykernel",
+        "ipywidgets",
+        "comm",
+        "traitlets",
+        "tornado",
+        "asyncio",
+        "contextlib",
+        "runpy",
+    }
     | {"threading", "concurrent", "multiprocessing", "multiprocess", "billiard", "joblib"}
 )
 #: Those of them that show what they catch, by the shell.
@@ -69,7 +79,9 @@ class Mark:
         error = None
         # A function that returns is gone while its caller is still at the call.
         if caller is not None and (caller.f_code, caller.f_lasti) != self._called_from:
-            if any(id(found) == self._frame_id and found.f_code is self.code for found in stack(caller)):
+            if any(
+                id(found) == self._frame_id and found.f_code is self.code for found in stack(caller)
+            ):
                 _lost[self._frame_id] = self
                 return
             error = sys.exc_info()[1]
@@ -180,7 +192,9 @@ def pool_call(frame: FrameType | None) -> FrameType | None:
     for found in stack(frame):
         module = _module(found)
         if module in _CALLERS:
-            if found.f_code.co_name in _WORKERS and "process" in str(found.f_globals.get("__name__")):
+            if found.f_code.co_name in _WORKERS and "process" in str(
+                found.f_globals.get("__name__")
+            ):
                 return outermost
         elif module != _PACKAGE:
             outermost = found
@@ -205,7 +219,11 @@ def main_frame() -> FrameType | None:
     """Return the frame in which a script is executed, if that goes on."""
     program = getattr(sys.modules.get("__main__"), "__dict__", None)
     frames = stack(sys._current_frames().get(threading.main_thread().ident or 0))
-    modules = [frame for frame in frames if frame.f_code.co_name == "<module>" and frame.f_globals is program]
+    modules = [
+        frame
+        for frame in frames
+        if frame.f_code.co_name == "<module>" and frame.f_globals is program
+    ]
     return modules[-1] if modules else None
 
 
@@ -214,7 +232,8 @@ def _holder(frame: FrameType) -> BaseException | None:
     held: Any = frame
     for _ in range(_HIGHEST_TRACE):
         held = next(
-            (by for by in gc.get_referrers(held) if isinstance(by, TracebackType | BaseException)), None
+            (by for by in gc.get_referrers(held) if isinstance(by, TracebackType | BaseException)),
+            None,
         )
         if held is None or isinstance(held, BaseException):
             return held

@@ -101,7 +101,9 @@ def metrics_of(given: Any, tell: Callable[[str], object]) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        tell(f"no metrics are recorded: expected a mapping of names to numbers, not a {type(given).__name__}")
+        tell(
+            f"no metrics are recorded: expected a mapping of names to numbers, not a {type(given).__name__}"
+        )
         return {}
     left_out: list[str] = []
     found = _guarded(given, "", left_out, ())
@@ -148,7 +150,9 @@ def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -
         items, lost = [], list[str]()
         for item in value:
             items.append(found := _value(item, name, lost, (*above, id(value))))
-            if lost or isinstance(found, _Unusable):  # a list has places: it is recorded whole or not at all
+            if lost or isinstance(
+                found, _Unusable
+            ):  # a list has places: it is recorded whole or not at all
                 return _Unusable("has an element that is no number")
         return items
     number = _scalar(value)
@@ -157,7 +161,9 @@ def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -
     return number
 
 
-def _mapping(value: Mapping[Any, Any], before: str, left_out: list[str], above: tuple[int, ...]) -> Any:
+def _mapping(
+    value: Mapping[Any, Any], before: str, left_out: list[str], above: tuple[int, ...]
+) -> Any:
     """Return a mapping as JSON, without what cannot be recorded, which is added to ``left_out``."""
     found: dict[str, Any] = {}
     count = len(left_out)

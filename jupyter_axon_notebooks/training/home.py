@@ -60,7 +60,10 @@ def _depth_of_caller() -> int:
     """How far up the first line outside of this package is, for who calls this: whom a warning is for."""
     package, depth = __name__.partition(".")[0], 1
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while (
+        frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == package
+    ):
         frame, depth = frame.f_back, depth + 1
     return depth
 

@@ -107,7 +107,9 @@ def launched_by(
             is_spawned = any("multiprocessing.spawn" in word for word in command)
             if is_spawned and (path := _staged(folder)) is not None:
                 return Launched(SCHEDULER, path)
-            path = _written_by_papermill([folder, launched_in, process.environ().get("PWD")], executed)
+            path = _written_by_papermill(
+                [folder, launched_in, process.environ().get("PWD")], executed
+            )
             return None if path is None else Launched(PAPERMILL, path)
     except (psutil.Error, OSError):
         return None
@@ -115,7 +117,9 @@ def launched_by(
     if program == PAPERMILL:
         found = named[-1:] if len(named) <= 2 else []
     else:
-        found = named if len(named) == 1 else [path for path in named if _begins_with(path, executed)]
+        found = (
+            named if len(named) == 1 else [path for path in named if _begins_with(path, executed)]
+        )
     return Launched(program, found[0]) if len(found) == 1 and is_notebook_file(found[0]) else None
 
 
@@ -131,9 +135,9 @@ def find_source(path: str, process: psutil.Process | None) -> Source | None:
         return Source(SCHEDULER, job[0], None, _as_json(job[1]))
     noted = _noted_by_papermill(path)
     named = noted.get("input_path")
-    if not isinstance(named, str) or os.path.basename(str(noted.get("output_path"))) != os.path.basename(
-        path
-    ):
+    if not isinstance(named, str) or os.path.basename(
+        str(noted.get("output_path"))
+    ) != os.path.basename(path):
         return None
     folders = [os.path.dirname(path)]
     with suppress(psutil.Error, OSError):
@@ -147,7 +151,9 @@ def find_source(path: str, process: psutil.Process | None) -> Source | None:
     found = next((one for one in paths if os.path.isfile(one)), None)
     if found == path:
         return None  # executed in place
-    return Source(PAPERMILL, os.path.basename(named) or named, found, _as_json(noted.get("parameters")))
+    return Source(
+        PAPERMILL, os.path.basename(named) or named, found, _as_json(noted.get("parameters"))
+    )
 
 
 def _as_json(parameters: Any) -> dict[str, Any]:
@@ -276,10 +282,14 @@ def _written_since(folder: str, moment: float) -> Iterator[str]:
 
 def _is_being_executed(noted: Mapping[str, Any], path: str, latest: float) -> bool:
     """Whether papermill says that it executes a file, and has since before ``latest``."""
-    if os.path.basename(str(noted.get("output_path"))) != os.path.basename(path) or noted.get("end_time"):
+    if os.path.basename(str(noted.get("output_path"))) != os.path.basename(path) or noted.get(
+        "end_time"
+    ):
         return False
     try:
-        return datetime.fromisoformat(noted["start_time"].replace("Z", "+00:00")).timestamp() <= latest
+        return (
+            datetime.fromisoformat(noted["start_time"].replace("Z", "+00:00")).timestamp() <= latest
+        )
     except (KeyError, AttributeError, ValueError):
         return False
 
@@ -287,7 +297,9 @@ def _is_being_executed(noted: Mapping[str, Any], path: str, latest: float) -> bo
 def _staged(folder: str | None) -> str | None:
     """Return the notebook of the job that jupyter-scheduler runs in ``folder``, or in a folder there."""
     for at in [] if folder is None else [folder, os.path.dirname(folder)]:
-        if (job := _job(at)) is not None and is_notebook_file(path := real_path(os.path.join(at, job[0]))):
+        if (job := _job(at)) is not None and is_notebook_file(
+            path := real_path(os.path.join(at, job[0]))
+        ):
             return path
     return None
 
@@ -298,7 +310,9 @@ def _job(folder: str) -> tuple[str, dict[str, Any]] | None:
     if not os.path.isfile(database):
         return None
     try:
-        with closing(sqlite3.connect(f"file:{quote(database)}?mode=ro", uri=True, timeout=1)) as jobs:
+        with closing(
+            sqlite3.connect(f"file:{quote(database)}?mode=ro", uri=True, timeout=1)
+        ) as jobs:
             query = "SELECT input_filename, parameters FROM jobs WHERE job_id = ?"
             row = jobs.execute(query, [os.path.basename(folder)]).fetchone()
     except sqlite3.Error:

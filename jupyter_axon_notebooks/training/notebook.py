@@ -70,7 +70,11 @@ def record_of(
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
-    source = find_source(place.path, launcher()) if place.is_named or place.found_by in _COPYING else None
+    source = (
+        find_source(place.path, launcher())
+        if place.is_named or place.found_by in _COPYING
+        else None
+    )
     recorder = Recorder(repository, origin, {}, RealFolders(), EmbeddedIds(), read_settled, warn)
     try:
         saved = recorder.save(Save(place.path, owner, is_copy=source is not None))
@@ -165,12 +169,16 @@ def _still(
     if not bound or (bound[0].origin, bound[0].path) == (origin, place.path):
         return None
     path = bound[0].path
-    if path is not None and bound[0].origin == origin and os.path.isfile(path):  # moved, as its record knows
+    if (
+        path is not None and bound[0].origin == origin and os.path.isfile(path)
+    ):  # moved, as its record knows
         return record_of(repository, Place(place.kind, place.found_by, path), origin, owner)
     return None if is_there else repository.find_summary(id)
 
 
-def _linked(repository: NotebookRepository, record: NotebookSummary, source: Source) -> NotebookSummary:
+def _linked(
+    repository: NotebookRepository, record: NotebookSummary, source: Source
+) -> NotebookSummary:
     """Note in a record of which notebook it is a copy that was made to be executed, and with which parameters."""
     noted = record.metadata.extra.get("axon", {})
     original = _original(repository, record, source, noted.get("copied_from"))
@@ -182,7 +190,9 @@ def _linked(repository: NotebookRepository, record: NotebookSummary, source: Sou
     }
     link = {name: value for name, value in link.items() if value}
     return (
-        record if noted.get("executed_from") == link else repository.annotate(record.id, executed_from=link)
+        record
+        if noted.get("executed_from") == link
+        else repository.annotate(record.id, executed_from=link)
     )
 
 
@@ -195,11 +205,14 @@ def _original(
         return repository.binding_at(origin, source.path)
     if copied_from is not None:
         return next(iter(repository.bindings_of([copied_from])), None)
-    staged = os.path.dirname(os.path.dirname(str(record.path))) + os.sep  # other jobs have equal copies there
+    staged = (
+        os.path.dirname(os.path.dirname(str(record.path))) + os.sep
+    )  # other jobs have equal copies there
     equal = [
         binding
         for binding in repository.list_bindings(origin)
-        if (os.path.basename(path := str(binding.path)), binding.user_id) == (source.name, record.user_id)
+        if (os.path.basename(path := str(binding.path)), binding.user_id)
+        == (source.name, record.user_id)
         and not path.startswith(staged)
         and _is_equal(path, str(record.path))
     ]
@@ -208,7 +221,9 @@ def _original(
 
 def _is_equal(path: str, other: str) -> bool:
     try:
-        return os.path.getsize(path) == os.path.getsize(other) and filecmp.cmp(path, other, shallow=False)
+        return os.path.getsize(path) == os.path.getsize(other) and filecmp.cmp(
+            path, other, shallow=False
+        )
     except OSError:
         return False
 
@@ -238,7 +253,10 @@ def _unbound(repository: NotebookRepository, name: str, origin: str, owner: str)
     if (found := repository.find_summary(_UNBOUND_ID)) is None:
         metadata = map_notebook(empty).metadata
         if parameters := injected_parameters(executed_sources()):
-            metadata.extra = {**metadata.extra, "axon": {"executed_from": {"parameters": parameters}}}
+            metadata.extra = {
+                **metadata.extra,
+                "axon": {"executed_from": {"parameters": parameters}},
+            }
         new = NewNotebook(
             id=_UNBOUND_ID,
             user_id=owner,

@@ -169,7 +169,9 @@ def _started_in() -> str | None:
             name = argument.removeprefix(f".{os.sep}")
             if name and not os.path.isabs(name) and script.endswith(os.sep + name):
                 return script[: -len(name)]
-    if multiprocessing.parent_process() is not None:  # a spawned child is told where its parent was started
+    if (
+        multiprocessing.parent_process() is not None
+    ):  # a spawned child is told where its parent was started
         folder = getattr(sys.modules.get("multiprocessing.process"), "ORIGINAL_DIR", None)
         if isinstance(folder, str):
             return folder
@@ -224,7 +226,9 @@ def _script() -> Place | None:
 
 
 def _is_installed(path: str) -> bool:
-    folders = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "scripts")}
+    folders = {
+        os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "scripts")
+    }
     parts = path.split(os.sep)
     return (
         "site-packages" in parts

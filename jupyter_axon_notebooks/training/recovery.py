@@ -13,7 +13,15 @@ from typing import Final, Literal
 
 import msgspec
 
-from ..errors import AxonError, Conflict, Forbidden, InvalidData, RecordDamaged, StateError, StoreError
+from ..errors import (
+    AxonError,
+    Conflict,
+    Forbidden,
+    InvalidData,
+    RecordDamaged,
+    StateError,
+    StoreError,
+)
 from ..metrics import is_no_deeper
 from ..provenance import Environment, ExecutedCell
 from ..records import (
@@ -96,7 +104,9 @@ class Unrecorded(Record, kw_only=True):
 
     def as_record(self) -> NotebookCheckpoint:
         """The checkpoint as it will be recorded, but for the version of the notebook."""
-        fields = {name: getattr(self.checkpoint, name) for name in self.checkpoint.__struct_fields__}
+        fields = {
+            name: getattr(self.checkpoint, name) for name in self.checkpoint.__struct_fields__
+        }
         return NotebookCheckpoint(**fields, created_at=self.made_at)
 
 
@@ -223,7 +233,9 @@ def recover(
     notebooks: dict[str, str] = {}
     noted = list(noted)
     # Only the last note of a run says how the run ended. An earlier one would have it stopped, and the notebook with it.
-    ended = {(one.checkpoint.notebook_id, one.run.id): one.run for one in noted if one.run is not None}
+    ended = {
+        (one.checkpoint.notebook_id, one.run.id): one.run for one in noted if one.run is not None
+    }
     for unrecorded in noted:
         checkpoint = unrecorded.checkpoint
         if unrecorded.run is not None:
@@ -234,7 +246,9 @@ def recover(
             if not has_note(states.root, noted_under, str(checkpoint.id)):
                 break
             try:
-                recorded, is_new = _record(repository, states, origin, unrecorded, notebooks, notebook_id)
+                recorded, is_new = _record(
+                    repository, states, origin, unrecorded, notebooks, notebook_id
+                )
                 yield Recovery(where, recorded, is_new=is_new)
             except (
                 ForeignRecord,
@@ -269,7 +283,9 @@ def _record(
     recorded = repository.get_checkpoint(id)
     is_new = recorded is None
     if recorded is None:
-        notebook_id = notebooks.get(noted_under) or _notebook(repository, origin, unrecorded, known_id)
+        notebook_id = notebooks.get(noted_under) or _notebook(
+            repository, origin, unrecorded, known_id
+        )
         notebooks[noted_under] = notebook_id
         new = unrecorded.checkpoint
         if notebook_id != noted_under:
@@ -286,8 +302,12 @@ def _record(
         recorded = repository.create_checkpoint(
             new, overwrite=unrecorded.overwrite, made_at=unrecorded.made_at
         )
-    elif recorded.notebook_id != known_id and not _owns(repository, unrecorded.owner, recorded.notebook_id):
-        raise Forbidden(f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s")
+    elif recorded.notebook_id != known_id and not _owns(
+        repository, unrecorded.owner, recorded.notebook_id
+    ):
+        raise Forbidden(
+            f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s"
+        )
     _end_run(repository, unrecorded, recorded.notebook_id)
     states.recorded(recorded.notebook_id, id)
     for folder in {
@@ -318,7 +338,9 @@ def _notebook(
     if path is not None and unrecorded.origin == origin:
         bound = repository.find_by_path(origin, path)
         if bound is None and os.path.isfile(path):
-            with contextlib.suppress(InvalidData):  # it can be read no more; its checkpoints still can
+            with contextlib.suppress(
+                InvalidData
+            ):  # it can be read no more; its checkpoints still can
                 bound = record_of(repository, Place(unrecorded.kind, "a note", path), origin, owner)
         if bound is not None and bound.user_id == owner:
             return bound.id
@@ -442,7 +464,9 @@ class BackgroundRecovery:
             folders = dict(note_folders(self._states.root))
             self._seen = {id: seen for id, seen in self._seen.items() if id in folders}
         else:
-            folders = {id: at for id, (at, waits_for) in self._seen.items() if waits_for is not None}
+            folders = {
+                id: at for id, (at, waits_for) in self._seen.items() if waits_for is not None
+            }
         for notebook_id, changed_at in folders.items():
             seen_at, waits_for = self._seen.get(notebook_id, (None, None))
             if seen_at == changed_at and (waits_for is None or _goes_on(waits_for)):
@@ -451,7 +475,11 @@ class BackgroundRecovery:
             if waits_for is None:
                 noted = [*find_unrecorded(self._states, [notebook_id])]
                 yield from (found for found in noted if isinstance(found, Recovery))
-                ours = [found for found in noted if isinstance(found, Unrecorded) and self._is_ours(found)]
+                ours = [
+                    found
+                    for found in noted
+                    if isinstance(found, Unrecorded) and self._is_ours(found)
+                ]
                 last = {found.checkpoint.run_id: found for found in ours}
                 over = [found for found in ours if not _goes_on(last[found.checkpoint.run_id])]
                 waits_for = next((found for found in last.values() if _goes_on(found)), None)

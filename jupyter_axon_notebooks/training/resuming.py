@@ -93,7 +93,9 @@ class Resumable:
         offset, missing = 0, False
         elsewhere: str | None = None
         repository, states = self.home.repository, self.home.states
-        while page := repository.list_checkpoints(newest.notebook_id, _PAGE, offset, run_id=newest.run_id):
+        while page := repository.list_checkpoints(
+            newest.notebook_id, _PAGE, offset, run_id=newest.run_id
+        ):
             for found in page:
                 if states.holds(found.model_state_path, found.notebook_id):
                     return found
@@ -110,8 +112,12 @@ class Resumable:
                     say(f"The state of {described(found)} is not there any more.")
                     missing = True
             offset += len(page)
-        where = "there" if elsewhere is None else f"below {states.root}, but some are below {elsewhere}"
-        say(f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is {where}.")
+        where = (
+            "there" if elsewhere is None else f"below {states.root}, but some are below {elsewhere}"
+        )
+        say(
+            f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is {where}."
+        )
         return None
 
     def is_over(self, run: TrainingRun) -> bool:
@@ -140,7 +146,9 @@ def find_resumable(asked: Resumable) -> NotebookCheckpoint | None:
         When it has to be found out first whether a run of another host still trains.
     """
     identity = asked.identity
-    finished_from: set[str] = set()  # where runs went on, and came to their end without a further checkpoint
+    finished_from: set[str] = (
+        set()
+    )  # where runs went on, and came to their end without a further checkpoint
     candidates = _candidates(asked)
     for run in candidates:
         newest = asked.newest_of(run)
@@ -179,7 +187,10 @@ def _furthest(
         if skipped is None:
             break
         its_newest = asked.newest_of(skipped)
-        further = its_newest is not None and (its_newest.epoch, its_newest.step) > (newest.epoch, newest.step)
+        further = its_newest is not None and (its_newest.epoch, its_newest.step) > (
+            newest.epoch,
+            newest.step,
+        )
         if its_newest is not None and further and is_unfinished(skipped):
             say(f"{_named(skipped)} came further than {_named(run)}, which began beside it.")
             run, newest = skipped, its_newest
@@ -310,4 +321,6 @@ def _whereabouts(run: TrainingRun) -> str:
     if run.process is None:
         return ""
     host = run.process.host.partition("/")[0]
-    return " in this process" if is_here(run.process) else f" in process {run.process.pid} on {host}"
+    return (
+        " in this process" if is_here(run.process) else f" in process {run.process.pid} on {host}"
+    )

@@ -192,7 +192,9 @@ class Running:
             if error is None:
                 self.end(RunStatus.COMPLETED)
             else:
-                self.end(RunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else RunStatus.FAILED)
+                self.end(
+                    RunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else RunStatus.FAILED
+                )
 
     def _renew(self) -> None:
         # Called from another thread, which must not wait for this one: it may be writing for minutes.

@@ -68,7 +68,9 @@ class Line:
         continues = self.is_resumed or execution == self.execution
         if step is None:
             assert epoch is not None
-            return "after" if epoch > self.epoch or (epoch == self.epoch and continues) else "before"
+            return (
+                "after" if epoch > self.epoch or (epoch == self.epoch and continues) else "before"
+            )
         position, last = (self.epoch if epoch is None else epoch, step), (self.epoch, self.step)
         if position == last:
             return "same" if continues else "before"
@@ -142,7 +144,11 @@ def _start_of(pid: int) -> datetime | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         return datetime.fromtimestamp(process.create_time(), timezone.utc)
-    except (psutil.NoSuchProcess, ValueError, OverflowError):  # or no number that a process can have
+    except (
+        psutil.NoSuchProcess,
+        ValueError,
+        OverflowError,
+    ):  # or no number that a process can have
         return None
     except psutil.AccessDenied:
         return now()  # somebody else's by now
@@ -158,7 +164,10 @@ def is_running(process: RunProcess) -> bool:
     if process.host != this_host():
         return False
     started_at = _start_of(process.pid)
-    return started_at is not None and abs((started_at - process.started_at).total_seconds()) < _SAME_START
+    return (
+        started_at is not None
+        and abs((started_at - process.started_at).total_seconds()) < _SAME_START
+    )
 
 
 def is_alive(run: TrainingRun) -> bool:

@@ -56,7 +56,11 @@ class RunningServer:
     def sessions(self, kernel_id: str) -> list[dict[str, Any]]:
         """The sessions of a kernel that this server says to have; none where it does not answer."""
         found = self._ask("GET", "api/sessions")
-        return [session for session in found if _is_of(session, kernel_id)] if isinstance(found, list) else []
+        return (
+            [session for session in found if _is_of(session, kernel_id)]
+            if isinstance(found, list)
+            else []
+        )
 
     def record_id(self, path: str) -> str | None:
         """The id of the record of a notebook in the contents API; None where the server knows of no records."""
@@ -95,7 +99,9 @@ class RunningServer:
                 return json.loads(answer.read(_LONGEST))
             _log.debug("the server at port %d answered %s with %d", self.port, path, answer.status)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            _log.debug("the server at port %d did not answer %s: %s", self.port, path, type(error).__name__)
+            _log.debug(
+                "the server at port %d did not answer %s: %s", self.port, path, type(error).__name__
+            )
         finally:
             connection.close()
         return None
@@ -105,7 +111,9 @@ class RunningServer:
         if not self.is_secure:
             return http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         context = ssl.create_default_context()
-        if self.host in _HERE:  # a certificate for a name, or signed by its owner; nobody is in between
+        if (
+            self.host in _HERE
+        ):  # a certificate for a name, or signed by its owner; nobody is in between
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return http.client.HTTPSConnection(self.host, self.port, timeout=TIMEOUT, context=context)
@@ -146,12 +154,16 @@ def running_servers(folders: Iterable[str], parent: int | None = None) -> Iterat
     """The servers that left their files in ``folders`` and run, the last started first; ``parent`` launched this kernel."""
     found: list[tuple[float, str]] = []
     for file in {
-        os.path.realpath(file) for folder in folders for file in Path(folder).glob("jpserver-*.json")
+        os.path.realpath(file)
+        for folder in folders
+        for file in Path(folder).glob("jpserver-*.json")
     }:
         with suppress(OSError):
             found.append((os.stat(file).st_mtime, file))
     for _, file in sorted(found, reverse=True):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, psutil.Error):
+        with suppress(
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, psutil.Error
+        ):
             if (server := _read(file, parent)) is not None:
                 yield server
 
@@ -163,7 +175,9 @@ def _read(file: str, parent: int | None) -> RunningServer | None:
             return None
         said = json.loads(read_at_most(stream, _LONGEST_FILE, file))
     if said.get("sock"):
-        _log.debug("the server of process %s is not asked: it listens on a unix socket", said.get("pid"))
+        _log.debug(
+            "the server of process %s is not asked: it listens on a unix socket", said.get("pid")
+        )
         return None
     pid = int(said["pid"])
     process = psutil.Process(pid)

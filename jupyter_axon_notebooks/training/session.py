@@ -99,7 +99,9 @@ class Session:
                 and not run.is_provisional
                 and run.notebook_id != record.id
             ):
-                run.end(RunStatus.COMPLETED)  # what trains now is another notebook, as the user says
+                run.end(
+                    RunStatus.COMPLETED
+                )  # what trains now is another notebook, as the user says
                 self._trainings.drop(training)
             return record
 
@@ -152,8 +154,12 @@ class Session:
         if self._notebook is None or execution != self._looked_up_in:
             self._notebook = None
             found = self._where(execution)
-            has_kept = self._kept is not None and home.repository.find_summary(self._kept[1]) is not None
-            if not has_kept and not is_recorded(home.repository, found, home.origin, self._settings.user_id):
+            has_kept = (
+                self._kept is not None and home.repository.find_summary(self._kept[1]) is not None
+            )
+            if not has_kept and not is_recorded(
+                home.repository, found, home.origin, self._settings.user_id
+            ):
                 return None
         return self._shown(home)
 
@@ -208,7 +214,9 @@ class Session:
             return None
         site = call_site()
         with self._lock:
-            training, run, merges = self._run_at(site, epoch, step, model, parts, new, overwrite=overwrite)
+            training, run, merges = self._run_at(
+                site, epoch, step, model, parts, new, overwrite=overwrite
+            )
             replaces = False
             if merges and run.last is not None:
                 last = run.last.record
@@ -260,7 +268,9 @@ class Session:
             states = self._tracking.states()
             _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
 
-    def _merged(self, run: Running, new: NewCheckpoint, parts: dict[Part, Any]) -> Checkpoint | None:
+    def _merged(
+        self, run: Running, new: NewCheckpoint, parts: dict[Part, Any]
+    ) -> Checkpoint | None:
         """Add metrics and tags to the last checkpoint of a run; None when it is gone."""
         last = run.last
         assert last is not None
@@ -321,7 +331,9 @@ class Session:
             if relation == "before":
                 if site.execution == run.line.execution:
                     _say_new_run(run)
-                is_other = model is not None and training.model is not None and not training.trains(model)
+                is_other = (
+                    model is not None and training.model is not None and not training.trains(model)
+                )
                 if not (is_other and training.model is not None and training.model.is_alive):
                     run.end(RunStatus.COMPLETED)  # else both models are trained, side by side
                 again, training, run = run, None, None
@@ -353,7 +365,9 @@ class Session:
     def _has_record(self, run: Running) -> bool:
         """Whether the record of a run is still there; a store that cannot be asked deleted none."""
         try:
-            found = self._tracking.record(lambda home: home.repository.find_summary(run.notebook_id))
+            found = self._tracking.record(
+                lambda home: home.repository.find_summary(run.notebook_id)
+            )
         except Untracked:
             return True
         return found is not None
@@ -363,10 +377,14 @@ class Session:
     ) -> tuple[Training, Running]:
         """Begin the run that follows another one by itself: with its key, and in its cell if it was trained in this one."""
         cell = (
-            before.record.cell if before.trained_in is not None and before.trained_in == site.cell else None
+            before.record.cell
+            if before.trained_in is not None and before.trained_in == site.cell
+            else None
         )
         key = before.record.key if before.line.execution == site.execution else None
-        training = self._trainings.add(site, Training(self._trainings.identity(site, key, cell=cell)))
+        training = self._trainings.add(
+            site, Training(self._trainings.identity(site, key, cell=cell))
+        )
         return training, self._begin(site, training, notebook_id or before.notebook_id)
 
     def _begin(
@@ -416,7 +434,10 @@ class Session:
         for id, noted in waiting.items():
             if (record := home.repository.get_checkpoint(id)) is not None:
                 noted.checkpoint.was_recorded(record)
-                if record.run_id is not None and (run := self._trainings.runs.get(record.run_id)) is not None:
+                if (
+                    record.run_id is not None
+                    and (run := self._trainings.runs.get(record.run_id)) is not None
+                ):
                     run.recovered_in = record.notebook_id
         self._noted = []
         return notebook
@@ -435,10 +456,14 @@ class Session:
         of_run = [noted for noted in self._noted if noted.unrecorded.checkpoint.run_id == run_id]
         states = self._tracking.states()
         if of_run and of_run[-1].is_there(states):
-            with suppress(AxonError):  # then it is found unfinished, which costs nobody a checkpoint
+            with suppress(
+                AxonError
+            ):  # then it is found unfinished, which costs nobody a checkpoint
                 of_run[-1].unrecorded.write(states)
 
-    def _recorded(self, run: Running, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint | Conflict:
+    def _recorded(
+        self, run: Running, new: NewCheckpoint, *, overwrite: bool
+    ) -> Checkpoint | Conflict:
         """Have the store know a checkpoint whose states are in their place; else note it beside them."""
         states = self._tracking.states
 
@@ -455,7 +480,9 @@ class Session:
             self._notebook = None
             made = self._note(run, new, overwrite=overwrite)
             if isinstance(untracked.__cause__, NotFound):
-                with suppress(Untracked):  # the record was deleted, or the store: there will be another
+                with suppress(
+                    Untracked
+                ):  # the record was deleted, or the store: there will be another
                     self._tracking.record(self._caught_up, at_once=True)
             return made
         if isinstance(record, Conflict):
@@ -553,7 +580,10 @@ class Session:
                 if parent is None:
                     # What another notebook trained is where this one starts, but its runs are its own.
                     begun = self._begin(
-                        site, training, notebook_id, found if found.notebook_id == notebook_id else None
+                        site,
+                        training,
+                        notebook_id,
+                        found if found.notebook_id == notebook_id else None,
                     )
                     begun.line.resume(found.epoch, found.step)
                     begun.is_trained_here = mentions_checkpoint()
@@ -575,7 +605,9 @@ class Session:
         while True:
             try:
                 with self._lock:
-                    return self._to_resume(site, training, model, force, run, checkpoint, ended, alive)
+                    return self._to_resume(
+                        site, training, model, force, run, checkpoint, ended, alive
+                    )
             except Leased as leased:
                 (alive if self._is_renewed(leased) else ended).add(leased.run.id)
 
@@ -624,10 +656,13 @@ class Session:
         own = self._trainings.run_ids(site)
         if checkpoint is not None:
             existing = self._existing(home, checkpoint)
-            before = self._trainings.runs.get(existing.run_id or "") if existing.run_id in own else None
+            before = (
+                self._trainings.runs.get(existing.run_id or "") if existing.run_id in own else None
+            )
             if before is not None:  # it goes back in what it trains
                 training.identity = training.identity._replace(
-                    ordinal=before.record.ordinal or 0, key=training.identity.key or before.record.key
+                    ordinal=before.record.ordinal or 0,
+                    key=training.identity.key or before.record.key,
                 )
             return existing
         notebook = self._existing_record(home)
@@ -690,7 +725,9 @@ class Session:
 
     # Asking
 
-    def best(self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None) -> Checkpoint:
+    def best(
+        self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None
+    ) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
         run = run_name(run)
         if mode not in (None, "min", "max"):
@@ -713,7 +750,9 @@ class Session:
             ]
             if not ranked:
                 names = set() if home is None else home.repository.metric_names(id)
-                raise _NoMetric(metric, names.union(*(rankable_metrics(one.metrics) for one in found)))
+                raise _NoMetric(
+                    metric, names.union(*(rankable_metrics(one.metrics) for one in found))
+                )
             if known is None:
                 unknown = f"whether less or more {printable(metric)} is better is not known"
                 raise ValueError(f'{unknown}; give mode="min" or mode="max"')
@@ -738,7 +777,9 @@ class Session:
             elif home is not None:
                 stored = home.repository.list_checkpoints(id, limit)
             found = sorted(
-                [*self._unrecorded(run), *self._held(stored)], key=lambda one: one.created_at, reverse=True
+                [*self._unrecorded(run), *self._held(stored)],
+                key=lambda one: one.created_at,
+                reverse=True,
             )
             return CheckpointList(found[:limit])
 
@@ -859,7 +900,9 @@ def _merge(home: Home, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckp
     return None
 
 
-def _is_same_point(training: Training, model: Any, parts: dict[Part, Any], new: NewCheckpoint) -> bool:
+def _is_same_point(
+    training: Training, model: Any, parts: dict[Part, Any], new: NewCheckpoint
+) -> bool:
     """Whether a checkpoint at the place of a run's last one is the same point of the same training.
 
     A search trains another model each time, and measures something else, and may stand at the same place.

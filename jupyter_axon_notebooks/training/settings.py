@@ -67,7 +67,9 @@ def settings() -> KernelSettings:
         _warn(f"{file} is ignored: {error.reason}")
     return KernelSettings(
         store_url=_url() or left.get("store_url") or default_url(data_dir),
-        states_root=_absolute(STATES_ROOT) or left.get("states_root") or default_states_root(data_dir),
+        states_root=_absolute(STATES_ROOT)
+        or left.get("states_root")
+        or default_states_root(data_dir),
         user_id=os.environ.get(USER) or left.get("user_id") or default_user(),
         data_dir=data_dir,
     )

@@ -115,9 +115,7 @@ def _exposed(found: os.stat_result, file: Path) -> str | None:
     if not hasattr(os, "geteuid"):
         return None  # on Windows the user's profile is private
     if found.st_uid != os.geteuid():
-        return (
-            f"it belongs to the user {found.st_uid}, not to {os.geteuid()}. Remove it to have a new one made"
-        )
+        return f"it belongs to the user {found.st_uid}, not to {os.geteuid()}. Remove it to have a new one made"
     if (mode := stat.S_IMODE(found.st_mode)) & 0o077:
         do = f"Run `chmod 600 {file}`, or remove it if others may have read it"
         return f"others than its owner have access to it (mode {mode:03o}). {do}"

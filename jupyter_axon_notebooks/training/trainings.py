@@ -47,7 +47,11 @@ def call_site() -> CallSite:
     """Return the call site of the caller's caller."""
     frame = sys._getframe(1)
     unit, thread = current_unit(frame), threading.current_thread()
-    if unit is None and thread is not threading.main_thread() and not background.works_for_others(thread):
+    if (
+        unit is None
+        and thread is not threading.main_thread()
+        and not background.works_for_others(thread)
+    ):
         unit = thread
     execution: Any = current_execution()
     if execution is None and unit is None and (call := outermost_call(frame)) is not None:
@@ -81,7 +85,9 @@ class ModelToken:
             return False
         if self.is_whole:
             return there is model
-        return isinstance(model, (Mapping, list, tuple)) and any(there is leaf for leaf in _leaves(model))
+        return isinstance(model, (Mapping, list, tuple)) and any(
+            there is leaf for leaf in _leaves(model)
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -118,7 +124,9 @@ class Training:
     run: Running | None = None
     model: ModelToken | None = None
     skipped_run_id: str | None = None
-    existing: WeakSet[Any] = field(default_factory=WeakSet)  # units that are older than its `resume`
+    existing: WeakSet[Any] = field(
+        default_factory=WeakSet
+    )  # units that are older than its `resume`
 
     @property
     def is_fresh(self) -> bool:
@@ -201,12 +209,19 @@ class Trainings:
         return found
 
     def identity(
-        self, site: CallSite, key: str | None, *, cell: str | None = None, is_announced: bool = False
+        self,
+        site: CallSite,
+        key: str | None,
+        *,
+        cell: str | None = None,
+        is_announced: bool = False,
     ) -> RunIdentity:
         """Return the identity of a run that begins at ``site``."""
         execution = self._execution(site)
         ordinal = execution.trained
-        if current_task() is not None:  # in a process of a pool, which does not know what the others do
+        if (
+            current_task() is not None
+        ):  # in a process of a pool, which does not know what the others do
             ordinal = max(ordinal, 1)
         if is_announced:
             execution.trained = ordinal + 1

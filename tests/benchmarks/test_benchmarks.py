@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import postgresql
+from support.engines import postgresql
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -25,7 +25,15 @@ def folder() -> Iterator[Path]:
 
 
 def run(script: str, *options: str | Path, folder: Path) -> str:
-    command = [sys.executable, BENCHMARKS / f"{script}.py", "--rounds", "2", "--folder", folder, *options]
+    command = [
+        sys.executable,
+        BENCHMARKS / f"{script}.py",
+        "--rounds",
+        "2",
+        "--folder",
+        folder,
+        *options,
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -39,7 +47,10 @@ def on_both(script: str, *options: str | Path, folder: Path) -> Any:
 
 def databases_there() -> list[str]:
     with closing(postgresql().connect()) as connection:
-        return [name for (name,) in connection.execute("SELECT datname FROM pg_database ORDER BY datname")]
+        return [
+            name
+            for (name,) in connection.execute("SELECT datname FROM pg_database ORDER BY datname")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -67,11 +78,11 @@ def test_postgresql_is_started_durable_where_no_server_is_named(folder: Path) ->
     durable = "import sys, databases as d; from pathlib import Path\n"
     durable += "with d.databases(['postgresql'], Path(sys.argv[1])) as [one]:\n"
     durable += "    found = one.connect(one.new_url()).execute('SELECT name, reset_val FROM pg_settings')\n"
-    durable += (
-        "    print(*(s for n, s in found if n in ('fsync', 'full_page_writes', 'synchronous_commit')))\n"
-    )
+    durable += "    print(*(s for n, s in found if n in ('fsync', 'full_page_writes', 'synchronous_commit')))\n"
     command = [sys.executable, "-c", durable, folder]
-    ended = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False, timeout=150)
+    ended = subprocess.run(
+        command, cwd=BENCHMARKS, capture_output=True, text=True, check=False, timeout=150
+    )
     assert ended.stdout.split() == ["on", "on", "on"], ended.stderr
 
 
@@ -103,9 +114,9 @@ def test_the_panel_is_measured_in_a_browser(folder: Path) -> None:
 
 
 def test_checkpoints_are_measured_one_by_one_and_in_new_processes(folder: Path) -> None:
-    measured = json.loads(run("checkpointing", "--processes", "1", "--beside", "--json", "-", folder=folder))[
-        "rows"
-    ]
+    measured = json.loads(
+        run("checkpointing", "--processes", "1", "--beside", "--json", "-", folder=folder)
+    )["rows"]
     assert [row["what"] for row in measured] == [
         "metrics",
         "metrics and a state",
@@ -120,7 +131,9 @@ def test_checkpoints_are_measured_one_by_one_and_in_new_processes(folder: Path) 
     assert list(folder.iterdir()) == []
 
 
-def test_the_table_is_markdown_and_its_figures_go_into_a_file_as_well(folder: Path, tmp_path: Path) -> None:
+def test_the_table_is_markdown_and_its_figures_go_into_a_file_as_well(
+    folder: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "best.json"
     lines = run(
         "best", "--engine", "sqlite", "--sizes", "10", "--json", str(file), folder=folder

@@ -49,7 +49,13 @@ def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUPYTERHUB_USER", USER)
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
     monkeypatch.setenv("COLUMNS", "80")
-    for variable in ("AXON_STORE_URL", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    for variable in (
+        "AXON_STORE_URL",
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "TTY_COMPATIBLE",
+        "TTY_INTERACTIVE",
+    ):
         monkeypatch.delenv(variable, raising=False)
     enable(home, True)
     (tmp_path / "work").mkdir()
@@ -119,6 +125,9 @@ def records(db: Path) -> Iterator[NotebookRepository]:
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     """All files under ``folder``, with the times they changed and what is in them."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
         for path in sorted(folder.rglob("*"))
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import postgresql
+from support.engines import postgresql
 
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
@@ -50,7 +50,9 @@ def _make(
     parts: str = "model optimizer",
     **fields: Any,
 ) -> NotebookCheckpoint:
-    new = NewCheckpoint(notebook_id=notebook_id, epoch=epoch, step=10 * epoch, metrics=metrics, **fields)
+    new = NewCheckpoint(
+        notebook_id=notebook_id, epoch=epoch, step=10 * epoch, metrics=metrics, **fields
+    )
     id = repository.create_checkpoint(new).id
     for part in parts.split():
         with states.writer(notebook_id, id, part, format="safetensors") as writer:  # type: ignore[arg-type]
@@ -113,7 +115,17 @@ def test_checkpoints_are_listed_newest_first(
     ran = axon("checkpoints", notebook_id[:9])
     assert (ran.exit_code, ran.stderr) == (0, "")
     head, _, newest, oldest = ran.stdout.splitlines()
-    assert head.split() == ["epoch", "step", "metrics", "run", "tags", "pinned", "size", "created", "id"]
+    assert head.split() == [
+        "epoch",
+        "step",
+        "metrics",
+        "run",
+        "tags",
+        "pinned",
+        "size",
+        "created",
+        "id",
+    ]
     assert newest.split()[:4] == ["1", "10", "loss=0.25", "run-b"]
     assert oldest.split()[:9] == ["0", "0", "loss=0.5", "run-a", "t,", "u", "pinned", "18", "bytes"]
     assert oldest.endswith(first.id)
@@ -144,7 +156,9 @@ def test_checkpoints_are_sorted_by_a_metric(
         in axon("checkpoints", notebook_id, "--sort", "auc").stderr
     )
     misspelt = axon("checkpoints", notebook_id, "--sort", "val.los")
-    assert misspelt.stderr.startswith("None of 7 checkpoints has a number 'val.los'; did you mean val.loss")
+    assert misspelt.stderr.startswith(
+        "None of 7 checkpoints has a number 'val.los'; did you mean val.loss"
+    )
     assert axon("checkpoints", notebook_id, "--sort", "acc").stderr == "acc: higher is better.\n"
     assert axon("checkpoints", notebook_id, "--sort", "acc", "--max").stderr == ""
 
@@ -155,7 +169,9 @@ def folds(repository: NotebookRepository, make: Make, notebook_id: str) -> dict[
     runs = {}
     for epoch, key in enumerate(["fold 1", "fold 2", "fold 1", None]):
         run = repository.create_run(notebook_id, key=key)
-        make(notebook_id, epoch, {"loss": epoch, **({"own": 1} if epoch == 1 else {})}, run_id=run.id)
+        make(
+            notebook_id, epoch, {"loss": epoch, **({"own": 1} if epoch == 1 else {})}, run_id=run.id
+        )
         runs[epoch] = run.id
     return runs
 
@@ -193,7 +209,10 @@ def test_an_unknown_run_is_answered_with_keys(
     )
     for command in commands:
         ran = axon(*command, "--run", "fold")
-        assert (ran.exit_code, ran.stderr) == (3, f"Error: the record {notebook_id} has no run 'fold'\n")
+        assert (ran.exit_code, ran.stderr) == (
+            3,
+            f"Error: the record {notebook_id} has no run 'fold'\n",
+        )
         assert axon(*command, "--run", "").exit_code == 3
     for number in range(10):
         repository.create_run(notebook_id, key=f"fold {number}")
@@ -204,7 +223,9 @@ def test_an_unknown_run_is_answered_with_keys(
 
 
 def test_nested_metrics_are_shown_by_their_names(axon: Axon, make: Make, notebook_id: str) -> None:
-    make(notebook_id, 0, {"val": {"loss": 0.5, "by": {"class": 2}}, "lr": 0.1, "name": {"of": "it"}})
+    make(
+        notebook_id, 0, {"val": {"loss": 0.5, "by": {"class": 2}}, "lr": 0.1, "name": {"of": "it"}}
+    )
     for command in (
         ["checkpoints", notebook_id],
         ["show", notebook_id],
@@ -254,7 +275,11 @@ def test_a_metric_that_does_not_say_which_way_is_asked_about(
 
 
 def test_pruning_tells_what_it_takes_for_the_best(
-    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+    axon: Axon,
+    repository: NotebookRepository,
+    make: Make,
+    notebook_id: str,
+    series: list[NotebookCheckpoint],
 ) -> None:
     shown = axon("prune", notebook_id, "--keep-best", "acc")
     assert shown.stderr.startswith("acc: higher is better.\n")
@@ -272,9 +297,13 @@ def test_pruning_tells_what_it_takes_for_the_best(
     assert axon("prune", other, notebook_id, "--keep-best", "loss").exit_code == 0
 
 
-def test_large_steps_are_shown_whole(axon: Axon, repository: NotebookRepository, notebook_id: str) -> None:
+def test_large_steps_are_shown_whole(
+    axon: Axon, repository: NotebookRepository, notebook_id: str
+) -> None:
     for step in (5_000_000_000, 6_000_000_000):
-        new = NewCheckpoint(notebook_id=notebook_id, epoch=0, step=step, metrics={"loss": 1}, run_id="r")
+        new = NewCheckpoint(
+            notebook_id=notebook_id, epoch=0, step=step, metrics={"loss": 1}, run_id="r"
+        )
         repository.create_checkpoint(new)
     shown = axon("checkpoints", notebook_id).stdout
     assert "5000000000" in shown
@@ -309,7 +338,9 @@ def test_states_are_copied_out_and_not_over_others(
     there = tmp_path / "new" / "folder"
     ran = axon("restore", series[3].id[:13], "-o", there)
     assert (ran.exit_code, ran.stderr) == (0, "")
-    assert ran.stdout.split() == [str(there / f"{part}.safetensors") for part in ("model", "optimizer")]
+    assert ran.stdout.split() == [
+        str(there / f"{part}.safetensors") for part in ("model", "optimizer")
+    ]
     assert (there / "model.safetensors").read_text() == "model 3"
     (there / "model.safetensors").unlink()
     again = axon("restore", series[2].id, "-o", there)
@@ -354,7 +385,11 @@ def test_what_is_not_what_was_stored_is_not_restored(
 
 
 def test_pruning_is_shown_first_and_done_when_told(
-    axon: Axon, repository: NotebookRepository, notebook_id: str, series: list[NotebookCheckpoint], root: Path
+    axon: Axon,
+    repository: NotebookRepository,
+    notebook_id: str,
+    series: list[NotebookCheckpoint],
+    root: Path,
 ) -> None:
     command = ["prune", notebook_id, "--keep-best", "val.loss"]
     shown = axon(*command)
@@ -367,7 +402,11 @@ def test_pruning_is_shown_first_and_done_when_told(
         "Nothing was removed; --yes does it.\n"
     )
     planned = axon(*command, "--json").json
-    assert (planned["pruned"], planned["bytes"], epochs(planned["checkpoints"])) == (False, 54, [3, 1, 0])
+    assert (planned["pruned"], planned["bytes"], epochs(planned["checkpoints"])) == (
+        False,
+        54,
+        [3, 1, 0],
+    )
     assert len(list(root.rglob("*.safetensors"))) == 10
     done = axon(*command, "--yes", "--json").json
     assert done == {**planned, "pruned": True}
@@ -375,7 +414,10 @@ def test_pruning_is_shown_first_and_done_when_told(
     assert len(list(root.rglob("*.safetensors"))) == 4
     assert "pruned" in axon("checkpoints", notebook_id).stdout
     again = axon(*command, "--yes").stderr
-    assert again == "val.loss: lower is better.\nNothing to remove: 2 checkpoints keep their state files.\n"
+    assert (
+        again
+        == "val.loss: lower is better.\nNothing to remove: 2 checkpoints keep their state files.\n"
+    )
     ran = axon("restore", series[0].id)
     assert (ran.exit_code, "they were pruned" in ran.stderr) == (3, True)
 
@@ -414,19 +456,27 @@ def test_what_is_kept(
         ["x", "--keep-newest", "0"],
     ],
 )
-def test_what_is_not_said_is_not_guessed(axon: Axon, notebook_id: str, arguments: list[str]) -> None:
+def test_what_is_not_said_is_not_guessed(
+    axon: Axon, notebook_id: str, arguments: list[str]
+) -> None:
     if arguments[0] == "--keep-best":
         arguments = [notebook_id, *arguments]
     assert axon("prune", *arguments).exit_code == 2
 
 
 def test_a_record_without_the_metric_is_left_alone_and_named(
-    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+    axon: Axon,
+    repository: NotebookRepository,
+    make: Make,
+    notebook_id: str,
+    series: list[NotebookCheckpoint],
 ) -> None:
     other = repository.create(NewNotebook(user_id=USER, name="other")).id
     for epoch in range(3):
         make(other, epoch, {"score": epoch, "loss": math.nan})
-    repository.create_checkpoint(NewCheckpoint(notebook_id=other, epoch=9, step=9, metrics={"acc": 1.0}))
+    repository.create_checkpoint(
+        NewCheckpoint(notebook_id=other, epoch=9, step=9, metrics={"acc": 1.0})
+    )
     for metric in ("acc", "val.loss"):
         ran = axon("prune", "--all", "--keep-best", metric, "--keep-newest", "1", "--yes", "--json")
         assert {one["notebook_id"] for one in ran.json["checkpoints"]} <= {notebook_id}
@@ -439,7 +489,10 @@ def test_a_record_without_the_metric_is_left_alone_and_named(
 
 
 def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make) -> None:
-    owners = {repository.create(NewNotebook(user_id=user, name="n")).id: user for user in (USER, "bob", USER)}
+    owners = {
+        repository.create(NewNotebook(user_id=user, name="n")).id: user
+        for user in (USER, "bob", USER)
+    }
     for id in owners:
         make(id, 0, {}), make(id, 1, {})
     done = axon("prune", "--all", "--keep-newest", "1", "--yes", "--json").json
@@ -447,7 +500,9 @@ def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make
     assert {owners[one["notebook_id"]] for one in done["checkpoints"]} == {USER}
 
 
-def test_a_terminal_is_not_needed_to_prune(process: Axon, notebook_id: str, series: list[Any]) -> None:
+def test_a_terminal_is_not_needed_to_prune(
+    process: Axon, notebook_id: str, series: list[Any]
+) -> None:
     ran = process("prune", notebook_id, "--keep-newest", "1", "--yes")
     assert ran.exit_code == 0
     assert ran.stderr == "Removed the state files of 4 checkpoints, 72 bytes. 1 keep theirs.\n"
@@ -457,7 +512,9 @@ def test_a_terminal_is_not_needed_to_prune(process: Axon, notebook_id: str, seri
 # PostgreSQL
 
 
-def test_a_user_of_a_shared_database_sees_and_prunes_her_own(axon: Axon, tmp_path: Path, root: Path) -> None:
+def test_a_user_of_a_shared_database_sees_and_prunes_her_own(
+    axon: Axon, tmp_path: Path, root: Path
+) -> None:
     server = postgresql()
     database = server.new_database()
     owners_url = server.url(database)
@@ -476,7 +533,9 @@ def test_a_user_of_a_shared_database_sees_and_prunes_her_own(axon: Axon, tmp_pat
         assert axon("checkpoints", theirs, "--store-url", url).exit_code == 3
         assert axon("restore", of_bob.id, "--store-url", url).exit_code == 3
         assert axon("pin", made[0].id, "--store-url", url).exit_code == 0
-        pruned = axon("prune", mine, "--keep-newest", "1", "--yes", "--json", "--store-url", url).json
+        pruned = axon(
+            "prune", mine, "--keep-newest", "1", "--yes", "--json", "--store-url", url
+        ).json
         assert epochs(pruned["checkpoints"]) == [1]
         assert axon("restore", mine, "--latest", "--store-url", url).exit_code == 0
     assert Path("model.safetensors").read_text() == "model 2"

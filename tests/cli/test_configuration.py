@@ -28,16 +28,23 @@ def listed(axon: Axon, *options: str) -> str:
 def test_a_store_is_chosen_by_option_then_environment_then_configuration(
     axon: Axon, jupyter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    urls = {name: store_named(tmp_path, name) for name in ("base", "json", "py", "environment", "option")}
+    urls = {
+        name: store_named(tmp_path, name)
+        for name in ("base", "json", "py", "environment", "option")
+    }
     config = jupyter / "config"
-    (config / "jupyter_config.json").write_text(json.dumps({"AxonNotebooks": {"store_url": urls["base"]}}))
+    (config / "jupyter_config.json").write_text(
+        json.dumps({"AxonNotebooks": {"store_url": urls["base"]}})
+    )
     assert listed(axon) == "base"
     (config / "jupyter_server_config.json").write_text(
         json.dumps({"AxonNotebooks": {"store_url": urls["json"]}})
     )
     assert listed(axon) == "json"
     (config / "jupyter_server_config.json").unlink()
-    (config / "jupyter_server_config.py").write_text(f"c.AxonNotebooks.store_url = {urls['py']!r}\n")
+    (config / "jupyter_server_config.py").write_text(
+        f"c.AxonNotebooks.store_url = {urls['py']!r}\n"
+    )
     assert listed(axon) == "py"
     monkeypatch.setenv("AXON_STORE_URL", urls["environment"])
     assert listed(axon) == "environment"
@@ -48,7 +55,9 @@ def test_the_configured_user_is_whose_records_are_listed(
     axon: Axon, jupyter: Path, records: NotebookRepository
 ) -> None:
     records.create(NewNotebook(user_id="grace", name="hers"))
-    (jupyter / "config" / "jupyter_server_config.py").write_text("c.AxonNotebooks.user_id = 'grace'\n")
+    (jupyter / "config" / "jupyter_server_config.py").write_text(
+        "c.AxonNotebooks.user_id = 'grace'\n"
+    )
     assert listed(axon) == "hers"
 
 
@@ -79,7 +88,9 @@ def test_a_wrong_configuration_is_a_message(axon: Axon, jupyter: Path, line: str
         "nonsense",
     ],
 )
-def test_a_store_that_cannot_be_used_is_a_message_without_its_password(axon: Axon, url: str) -> None:
+def test_a_store_that_cannot_be_used_is_a_message_without_its_password(
+    axon: Axon, url: str
+) -> None:
     for command in (["list"], ["import", "a.ipynb"]):
         ran = axon(*command, "--store-url", url)
         assert ran.exit_code == 4
@@ -99,14 +110,19 @@ def test_somebody_elses_database_is_left_alone(axon: Axon, tmp_path: Path) -> No
     for name, code in (("other.db", 4), ("text.db", 4), ("empty.db", 3)):
         ran = axon("list", "--store-url", f"sqlite:///{tmp_path}/{name}")
         assert (ran.exit_code, ran.stderr.count("\n")) == (code, 1)
-    for command in (["load", tmp_path / "dump.json"], ["import", CORPUS / "nbformat" / "test2.ipynb"]):
+    for command in (
+        ["load", tmp_path / "dump.json"],
+        ["import", CORPUS / "nbformat" / "test2.ipynb"],
+    ):
         ran = axon(*command, "--store-url", f"sqlite:///{tmp_path}/other.db")
         assert (ran.exit_code, ran.stderr.count("\n")) == (4, 1)
         assert "is a database, but not a store of jupyter-axon-notebooks" in ran.stderr
     assert tree(tmp_path) == before
 
 
-def test_a_store_of_a_newer_version_is_refused(axon: Axon, records: NotebookRepository, db: Path) -> None:
+def test_a_store_of_a_newer_version_is_refused(
+    axon: Axon, records: NotebookRepository, db: Path
+) -> None:
     with sqlite3.connect(db) as connection:
         connection.execute("UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
     connection.close()
@@ -126,7 +142,9 @@ def test_a_damaged_store_is_called_damaged(axon: Axon, db: Path) -> None:
     assert "it is damaged" in ran.stderr
 
 
-@pytest.mark.parametrize(("limit", "accepted"), [("1", True), ("None", True), ("0", False), ("'all'", False)])
+@pytest.mark.parametrize(
+    ("limit", "accepted"), [("1", True), ("None", True), ("0", False), ("'all'", False)]
+)
 def test_history_is_limited_to_at_least_one_version_or_not_at_all(
     axon: Axon, jupyter: Path, limit: str, accepted: bool
 ) -> None:

@@ -41,7 +41,9 @@ def facts(axon: Axon, section: str) -> dict[str, Any]:
     return axon("doctor", "--json").json["facts"][section]
 
 
-def checkpoint_with_state(records: NotebookRepository, root: Path, content: bytes = b"weights") -> str:
+def checkpoint_with_state(
+    records: NotebookRepository, root: Path, content: bytes = b"weights"
+) -> str:
     notebook = records.create(NewNotebook(user_id=USER, name="train"))
     with StateFiles(root).writer(notebook.id, "c1", "model", format="torch") as writer:
         writer.write(content)
@@ -49,14 +51,21 @@ def checkpoint_with_state(records: NotebookRepository, root: Path, content: byte
         state = writer.commit()
     records.create_checkpoint(
         NewCheckpoint(
-            id="c1", notebook_id=notebook.id, epoch=0, step=0, metrics={}, model_state_path=state.path
+            id="c1",
+            notebook_id=notebook.id,
+            epoch=0,
+            step=0,
+            metrics={},
+            model_state_path=state.path,
         )
     )
     return state.path
 
 
 def test_checkpoints_that_wait_to_be_recorded_are_told(axon: Axon, root: Path) -> None:
-    write_note(str(root), Note("a-notebook", "a-checkpoint", {"made": "while the store was locked"}))
+    write_note(
+        str(root), Note("a-notebook", "a-checkpoint", {"made": "while the store was locked"})
+    )
     found = problems(axon)["unrecorded-checkpoints"]
     assert str(root / "a-notebook" / "a-checkpoint") in found["what"]
     assert "jupyter axon recover" in found["do"]
@@ -98,10 +107,19 @@ def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> 
         "ok",
         "0600",
     )
-    assert [store[name] for name in ("notebooks", "checkpoints", "versions", "runs")] == [1, 1, 1, 0]
+    assert [store[name] for name in ("notebooks", "checkpoints", "versions", "runs")] == [
+        1,
+        1,
+        1,
+        0,
+    ]
     assert store["size"] == db.stat().st_size
     states = report["facts"]["state files"]
-    assert (states["root"], states["checkpoint folders"], states["missing files"]) == (str(root), 1, [])
+    assert (states["root"], states["checkpoint folders"], states["missing files"]) == (
+        str(root),
+        1,
+        [],
+    )
     assert states["used"] >= len(b"weights")
     assert states["free"] > 0
     assert "1" in axon("doctor").stdout
@@ -167,7 +185,9 @@ def test_a_store_that_others_can_read_is_told(axon: Axon, db: Path) -> None:
     assert f"chmod 600 {db}" in problems(axon)["readable-by-others"]["do"]
 
 
-def test_a_record_without_its_state_file_is_told(axon: Axon, records: NotebookRepository, root: Path) -> None:
+def test_a_record_without_its_state_file_is_told(
+    axon: Axon, records: NotebookRepository, root: Path
+) -> None:
     path = checkpoint_with_state(records, root)
     os.unlink(path)
     assert path in problems(axon)["missing-state-files"]["what"]
@@ -198,12 +218,16 @@ sys.stdin.read()
 """
 
 
-def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(axon: Axon, root: Path) -> None:
+def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(
+    axon: Axon, root: Path
+) -> None:
     folders = {id: root / "a-notebook" / id for id in ("killed", "alive")}
     writers = {}
     for id, folder in folders.items():
         writers[id] = subprocess.Popen(
-            [sys.executable, "-c", WRITING, str(root), id], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", WRITING, str(root), id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert writers[id].stdout.readline() == b"writing\n"  # type: ignore[union-attr]
         (temporary,) = folder.glob(".model.*.tmp")
@@ -241,7 +265,10 @@ def test_an_extension_that_is_not_enabled_is_told(axon: Axon, jupyter: Path) -> 
 
 
 def test_a_password_is_never_shown(axon: Axon) -> None:
-    for url in ("postgresql+psycopg://ada:hunter2@db/axon", "postgresql+psycopg://db/axon?password=hunter2"):
+    for url in (
+        "postgresql+psycopg://ada:hunter2@db/axon",
+        "postgresql+psycopg://db/axon?password=hunter2",
+    ):
         for options in ([], ["--json"]):
             ran = axon("doctor", "--store-url", url, *options)
             assert "hunter2" not in ran.stdout + ran.stderr
@@ -335,7 +362,9 @@ def test_a_state_file_that_is_not_its_notebooks_is_told(
         folder.symlink_to(theirs.parent, target_is_directory=True)
         path = folder / theirs.name
     records.create_checkpoint(
-        NewCheckpoint(id="c2", notebook_id=notebook, epoch=0, step=0, metrics={}, model_state_path=str(path))
+        NewCheckpoint(
+            id="c2", notebook_id=notebook, epoch=0, step=0, metrics={}, model_state_path=str(path)
+        )
     )
     assert str(path) in problems(axon)["state-files-out-of-reach"]["what"]
 

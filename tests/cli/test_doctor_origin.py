@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import ON_DISK, new_url
-from made import saved
+from support.engines import ON_DISK, new_url
+from support.factories import saved
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -87,7 +87,9 @@ def test_an_origin_that_another_machine_uses_is_taken_only_when_it_is_named(
     origin = read_origin(data)
     file = written(tmp_path, "a.ipynb")
     id = record(records, file, OTHER)
-    record(records, tmp_path / "elsewhere.ipynb", OTHER, days_ago=-1)  # after the present origin was made
+    record(
+        records, tmp_path / "elsewhere.ipynb", OTHER, days_ago=-1
+    )  # after the present origin was made
     assert "other-origin" not in found(axon, url)
     ran = axon("doctor", "--rebind", "--store-url", url)
     assert f"Left alone: the records of 1 notebooks under the origin {OTHER}" in ran.stderr
@@ -105,9 +107,14 @@ def test_of_two_records_of_a_file_the_first_gets_it_and_both_are_kept_as_they_ar
     origin = read_origin(data)
     later = record(records, file, origin)
     for id in (first, later):
-        records.create_checkpoint(NewCheckpoint(notebook_id=id, epoch=1, step=0, metrics={"loss": 1.0}))
+        records.create_checkpoint(
+            NewCheckpoint(notebook_id=id, epoch=1, step=0, metrics={"loss": 1.0})
+        )
     ran = axon("doctor", "--rebind", "--store-url", url)
-    assert f"{file}: bound to the record {first}; {later}, which was created later, is kept" in ran.stderr
+    assert (
+        f"{file}: bound to the record {first}; {later}, which was created later, is kept"
+        in ran.stderr
+    )
     assert records.find_by_path(origin, str(file)).id == first  # type: ignore[union-attr]
     kept = records.find_summary(later)
     assert kept is not None

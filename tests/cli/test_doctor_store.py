@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import ON_DISK, PostgresqlServer, new_url, postgresql
+from support.engines import ON_DISK, PostgresqlServer, new_url, postgresql
 from tinydb import where
 
 from jupyter_axon_notebooks.cli import storecheck
@@ -65,7 +65,12 @@ def test_a_sound_store_has_its_facts_and_no_problems(
     facts, problems = report(axon, store)
     assert problems == {}
     told = facts["store"]
-    assert (told["exists"], told["notebooks"], told["versions"], told["checkpoints"]) == (True, 1, 3, 1)
+    assert (told["exists"], told["notebooks"], told["versions"], told["checkpoints"]) == (
+        True,
+        1,
+        3,
+        1,
+    )
     assert facts["contents"]["listed by no version"] == 0
     assert facts["contents"]["most versions of a notebook"] == 3
     assert facts["contents"]["largest notebook"] > 200
@@ -84,7 +89,9 @@ def test_many_notebooks_are_counted_in_as_many_statements_as_few(
             history(records, n + 2, f"{n} of {size}")
         sent: list[str] = []
 
-        def note(_connection: Any, _cursor: Any, statement: str, *_: Any, sent: list[str] = sent) -> None:
+        def note(
+            _connection: Any, _cursor: Any, statement: str, *_: Any, sent: list[str] = sent
+        ) -> None:
             sent.append(statement)
 
         with store.snapshot() as connection:
@@ -104,7 +111,9 @@ def tells_sizes(store: Store) -> bool:
     if not store.url.startswith("sqlite"):
         return True
     with store.snapshot() as connection:
-        return "ENABLE_DBSTAT_VTAB" in connection.exec_driver_sql("PRAGMA compile_options").scalars()
+        return (
+            "ENABLE_DBSTAT_VTAB" in connection.exec_driver_sql("PRAGMA compile_options").scalars()
+        )
 
 
 def test_contents_that_nobody_lists_are_counted_and_told_when_they_are_many(
@@ -132,11 +141,15 @@ def test_a_version_that_cannot_be_put_together_is_told(
     assert "refer to what is not there" in report(axon, store)[1]["missing-contents"]["what"]
 
 
-def test_provenance_that_is_not_whole_is_told(axon: Axon, store: Store, records: NotebookRepository) -> None:
+def test_provenance_that_is_not_whole_is_told(
+    axon: Axon, store: Store, records: NotebookRepository
+) -> None:
     history(records)
     executed = [ExecutedCell(source="fit()")]
     provenance_id = records.put_provenance("nb", executed, Environment(python="3.11"))
-    new = NewCheckpoint(id="c", notebook_id="nb", epoch=0, step=0, metrics={}, provenance_id=provenance_id)
+    new = NewCheckpoint(
+        id="c", notebook_id="nb", epoch=0, step=0, metrics={}, provenance_id=provenance_id
+    )
     records.create_checkpoint(new)
     assert report(axon, store)[1] == {}
     store.provenance.remove(where("kind") == "source")
@@ -190,7 +203,10 @@ def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookR
         )
     facts, problems = report(axon, store)
     assert problems.keys() == {"damaged-records"}
-    assert f"1 records are damaged; the first: version {version}" in problems["damaged-records"]["what"]
+    assert (
+        f"1 records are damaged; the first: version {version}"
+        in problems["damaged-records"]["what"]
+    )
     assert facts["contents"]["listed by no version"] == 0
 
 
@@ -222,7 +238,12 @@ def test_a_store_that_is_saved_to_meanwhile_is_seen_at_one_moment(
         sa.event.listen(connection, "before_cursor_execute", save)
         census = take(connection)
     assert next(saves) > 5
-    assert (census.unreadable, census.without_version, census.damaged, census.unlisted) == ([], [], [], 0)
+    assert (census.unreadable, census.without_version, census.damaged, census.unlisted) == (
+        [],
+        [],
+        [],
+        0,
+    )
 
 
 # Files
@@ -243,7 +264,9 @@ def test_a_url_of_no_kind_of_store_is_a_problem(axon: Axon) -> None:
     assert "secret" not in ran.stdout
 
 
-def test_space_that_is_not_used_is_told(axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_that_is_not_used_is_told(
+    axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storecheck, "_MUCH", 1_000_000)
     store = open_store(f"sqlite:///{db}")
     store.runs.insert({"notes": "x" * 4_000_000})
@@ -264,7 +287,9 @@ def test_space_that_is_not_used_is_told(axon: Axon, db: Path, monkeypatch: pytes
     assert "VACUUM" in report(axon, store)[1]["unused-space"]["do"]
 
 
-def test_a_disk_that_is_nearly_full_is_told(axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_nearly_full_is_told(
+    axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_store(f"sqlite:///{db}").close()
     monkeypatch.setattr(storecheck, "LITTLE_SPACE", 1 << 62)
     ran = axon("doctor", "--json")
@@ -281,19 +306,27 @@ def server() -> PostgresqlServer:
 
 def doctored(axon: Axon, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
     ran = axon("doctor", "--json", "--store-url", url)
-    return ran.json["facts"]["store"], {problem["code"]: problem for problem in ran.json["problems"]}
+    return ran.json["facts"]["store"], {
+        problem["code"]: problem for problem in ran.json["problems"]
+    }
 
 
 def test_the_server_and_the_role_are_told(axon: Axon, server: PostgresqlServer) -> None:
     database = server.new_database()
     told, problems = doctored(axon, server.url(database))
     assert problems == {}
-    assert (told["database"], told["role"], told["schema version"]) == (database, "postgres", SCHEMA_VERSION)
+    assert (told["database"], told["role"], told["schema version"]) == (
+        database,
+        "postgres",
+        SCHEMA_VERSION,
+    )
     assert (told["exists"], told["may read"], told["may write"]) == (True, True, True)
     assert told["server"].split(".")[0].isdecimal()
 
 
-def test_a_database_without_a_store_is_told_and_left_alone(axon: Axon, server: PostgresqlServer) -> None:
+def test_a_database_without_a_store_is_told_and_left_alone(
+    axon: Axon, server: PostgresqlServer
+) -> None:
     database = server.new_database(empty=True)
     told, problems = doctored(axon, server.url(database))
     assert (told["exists"], told["may write"], problems) == (False, True, {})
@@ -349,7 +382,9 @@ def test_state_files_are_compared_with_the_records_on_every_engine(
         file.parent.mkdir(parents=True)
         file.write_bytes(b"weights")
         records.create_checkpoint(
-            NewCheckpoint(id=id, notebook_id="nb", epoch=0, step=0, metrics={}, model_state_path=str(file))
+            NewCheckpoint(
+                id=id, notebook_id="nb", epoch=0, step=0, metrics={}, model_state_path=str(file)
+            )
         )
     file.unlink()
     stray = root / "nb" / "stray"
@@ -368,7 +403,9 @@ def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
     axon: Axon, store: Store, records: NotebookRepository, jupyter: Path
 ) -> None:
     history(records)
-    records.create_checkpoint(NewCheckpoint(id="bad", notebook_id="nb", epoch=0, step=0, metrics={}))
+    records.create_checkpoint(
+        NewCheckpoint(id="bad", notebook_id="nb", epoch=0, step=0, metrics={})
+    )
     folder = jupyter / "data" / "axon_notebooks" / "states" / "nb" / "bad"
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))
@@ -377,9 +414,13 @@ def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
     too_large = json.dumps({**json.loads(whole), "step": 2**32 - 1, "large_step": 2**53})
     for text in ("{broken", "[1]", too_large):
         with store.transaction() as connection:
-            connection.execute(sa.text("UPDATE axonml_checkpoints SET document = :text"), {"text": text})
+            connection.execute(
+                sa.text("UPDATE axonml_checkpoints SET document = :text"), {"text": text}
+            )
         facts, problems = report(axon, store)
-        assert problems["unreadable-checkpoints"]["what"] == "1 checkpoint is damaged; the first: bad"
+        assert (
+            problems["unreadable-checkpoints"]["what"] == "1 checkpoint is damaged; the first: bad"
+        )
         assert facts["state files"]["folders without a record"] == []
 
 

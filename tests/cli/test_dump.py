@@ -25,7 +25,11 @@ def make(records: NotebookRepository, name: str = "train", **fields: object) -> 
     notebook = records.create(NewNotebook(**{"user_id": USER, "name": name, **fields}))
     records.create_checkpoint(
         NewCheckpoint(
-            notebook_id=notebook.id, epoch=1, step=2, metrics={"loss": 0.5}, model_state_path="/m.bin"
+            notebook_id=notebook.id,
+            epoch=1,
+            step=2,
+            metrics={"loss": 0.5},
+            model_state_path="/m.bin",
         )
     )
     return notebook.id
@@ -51,11 +55,16 @@ def test_a_store_is_dumped_and_loaded_elsewhere(
     loaded = axon("load", "all.json", "--store-url", elsewhere(tmp_path))
     assert (loaded.exit_code, loaded.stderr) == (0, "")
     assert loaded.stdout.splitlines()[2].split() == ["axonml_notebooks", "1", "1", "0", "0"]
-    shown = [axon("show", id, "--json", *more).json for more in ([], ["--store-url", elsewhere(tmp_path)])]
+    shown = [
+        axon("show", id, "--json", *more).json
+        for more in ([], ["--store-url", elsewhere(tmp_path)])
+    ]
     assert shown[0] == shown[1]
 
 
-def test_scripts_get_counts_and_sums(axon: Axon, records: NotebookRepository, tmp_path: Path) -> None:
+def test_scripts_get_counts_and_sums(
+    axon: Axon, records: NotebookRepository, tmp_path: Path
+) -> None:
     make(records)
     dumped = axon("dump", "all.json", "--json").json
     assert (dumped["file"], dumped["state_files"], dumped["damaged"]) == ("all.json", 1, [])
@@ -184,7 +193,9 @@ def large(records: NotebookRepository) -> None:
 
 def running(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [EXECUTABLE.with_name("jupyter-axon"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [EXECUTABLE.with_name("jupyter-axon"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -223,7 +234,9 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_dump_leaves_the_file_as_it_was(axon: Axon, records: NotebookRepository) -> None:
+def test_an_interrupted_dump_leaves_the_file_as_it_was(
+    axon: Axon, records: NotebookRepository
+) -> None:
     large(records)
     Path("all.json").write_text("precious")
     with Interruption("SELECT axonml_contents.seq", 1, interrupt):

@@ -32,13 +32,17 @@ def test_an_imported_notebook_is_exported_as_it_was(axon: Axon, name: str) -> No
     file = CORPUS / "nbformat" / name
     notebook_id = axon("import", file).stdout.strip()
     assert axon("export", notebook_id, "-o", "back.ipynb").exit_code == 0
-    assert nbformat.read("back.ipynb", nbformat.NO_CONVERT) == nbformat.read(file, nbformat.NO_CONVERT)
+    assert nbformat.read("back.ipynb", nbformat.NO_CONVERT) == nbformat.read(
+        file, nbformat.NO_CONVERT
+    )
     text = Path("back.ipynb").read_text(encoding="utf-8")
     assert axon("export", notebook_id, "-o", "-").stdout == text
     assert text.startswith('{\n "cells": [\n')
 
 
-def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(axon: Axon, tmp_path: Path) -> None:
+def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(
+    axon: Axon, tmp_path: Path
+) -> None:
     files = [
         write(tmp_path / "a.ipynb"),
         tmp_path / "bad.ipynb",
@@ -48,13 +52,18 @@ def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(axon: A
     files[1].write_text("not a notebook")
     ran = axon("import", *files)
     assert ran.exit_code == 1
-    assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [str(files[0]), str(files[3])]
+    assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [
+        str(files[0]),
+        str(files[3]),
+    ]
     assert f"{files[1]}: not a valid notebook: not JSON" in ran.stderr
     assert f"{files[2]}: No such file or directory\n2 of 4 files were not imported." in ran.stderr
     assert {one["name"] for one in axon("list", "--json").json} == {"a", "b"}
 
 
-def test_an_invalid_notebook_is_refused_with_the_place_of_the_fault(axon: Axon, tmp_path: Path) -> None:
+def test_an_invalid_notebook_is_refused_with_the_place_of_the_fault(
+    axon: Axon, tmp_path: Path
+) -> None:
     ran = axon("import", write(tmp_path / "a.ipynb", cells=[{}, "text"]), "--json")
     assert ran.exit_code == 1
     error = "not a valid notebook: $.cells[1]: expected an object, got a string"
@@ -106,7 +115,9 @@ def test_an_import_goes_on_after_what_is_no_regular_file(axon: Axon, tmp_path: P
     files = sorted(tmp_path.glob("*.ipynb"))
     ran = axon("import", *files)
     assert ran.exit_code == 1
-    assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [str(tmp_path / "whole.ipynb")]
+    assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [
+        str(tmp_path / "whole.ipynb")
+    ]
     assert f"{tmp_path}/pipe.ipynb: it is a pipe, not a regular file" in ran.stderr
     assert f"{tmp_path}/device.ipynb: it is a device, not a regular file" in ran.stderr
     assert f"{tmp_path}/large.ipynb: it has more than 536,870,912 bytes" in ran.stderr
@@ -115,12 +126,18 @@ def test_an_import_goes_on_after_what_is_no_regular_file(axon: Axon, tmp_path: P
 def test_a_pipe_that_the_shell_opened_is_imported(jupyter: Path, tmp_path: Path) -> None:
     command = [EXECUTABLE, "axon", "import", "/dev/stdin"]
     ran = subprocess.run(
-        command, input=write(tmp_path / "a.ipynb").read_bytes(), capture_output=True, check=False, timeout=60
+        command,
+        input=write(tmp_path / "a.ipynb").read_bytes(),
+        capture_output=True,
+        check=False,
+        timeout=60,
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
 
 
-def test_an_import_belongs_to_whoever_imports_and_is_bound_to_no_file(axon: Axon, tmp_path: Path) -> None:
+def test_an_import_belongs_to_whoever_imports_and_is_bound_to_no_file(
+    axon: Axon, tmp_path: Path
+) -> None:
     notebook_id = axon("import", write(tmp_path / "a.ipynb"), "--name", "spirals").stdout.strip()
     record = axon("show", notebook_id, "--json").json
     assert (record["name"], record["user_id"], record["cells"]) == ("spirals", USER, [])
@@ -159,7 +176,9 @@ def test_an_export_by_force_through_a_link_replaces_what_it_leads_to(
     assert nbformat.read("real.ipynb", 4).cells
 
 
-def test_an_export_to_where_there_is_no_folder_says_so(axon: Axon, records: NotebookRepository) -> None:
+def test_an_export_to_where_there_is_no_folder_says_so(
+    axon: Axon, records: NotebookRepository
+) -> None:
     notebook_id = records.create(NewNotebook(user_id=USER, name="a")).id
     ran = axon("export", notebook_id, "-o", "nowhere/a.ipynb")
     assert ran.exit_code == 1
@@ -176,7 +195,9 @@ def test_an_older_version_is_exported(axon: Axon, records: NotebookRepository) -
     assert (missing.exit_code, missing.stderr) == (3, "Error: version none not found\n")
 
 
-def test_half_a_surrogate_pair_is_exported_as_an_escape(axon: Axon, records: NotebookRepository) -> None:
+def test_half_a_surrogate_pair_is_exported_as_an_escape(
+    axon: Axon, records: NotebookRepository
+) -> None:
     cells = [NotebookCell(source="x = '\ud83d'")]
     notebook_id = records.create(NewNotebook(user_id=USER, name="a", cells=cells)).id
     exported = json.loads(axon("export", notebook_id, "-o", "-").stdout)
@@ -186,7 +207,11 @@ def test_half_a_surrogate_pair_is_exported_as_an_escape(axon: Axon, records: Not
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
 @pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "named"])
 def test_on_a_disk_without_hard_links_files_are_written_whole_and_replaced_only_by_force(
-    axon: Axon, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch, code: int, unnamed: bool
+    axon: Axon,
+    records: NotebookRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    unnamed: bool,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -208,7 +233,9 @@ def test_on_a_disk_without_hard_links_files_are_written_whole_and_replaced_only_
     assert [file.name for file in Path().iterdir()] == ["n.ipynb"]
 
 
-def test_a_device_or_a_pipe_is_never_replaced_by_a_file(axon: Axon, records: NotebookRepository) -> None:
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(
+    axon: Axon, records: NotebookRepository
+) -> None:
     os.mkfifo("pipe")
     Path("loop").symlink_to("loop")
     notebook_id = records.create(NewNotebook(user_id=USER, name="n")).id

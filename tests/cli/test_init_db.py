@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import eventually, new_url, postgresql
 from sqlalchemy import make_url
-from wire import Wire
+from support.engines import eventually, new_url, postgresql
+from support.tcp_proxy import Wire
 
 from jupyter_axon_notebooks.cli.passfiles import Passfiles
 from jupyter_axon_notebooks.errors import StoreError
@@ -27,7 +27,9 @@ def url(tmp_path: Path) -> str:
     return new_url("postgresql", tmp_path)
 
 
-def test_it_makes_the_tables_the_roles_and_their_passfiles(axon: Axon, url: str, tmp_path: Path) -> None:
+def test_it_makes_the_tables_the_roles_and_their_passfiles(
+    axon: Axon, url: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "passfiles"
     ran = axon(
         "init-db",
@@ -68,7 +70,9 @@ def test_run_again_it_adds_users_and_leaves_what_the_others_have(
     old, new = f"old_{database}", f"new_{database}"
     axon("init-db", "--store-url", url, "--user", old, "--passfiles", folder)
     before = (folder / f"{old}.pgpass").read_text()
-    again = axon("init-db", "--store-url", url, "--user", old, "--user", new, "--passfiles", folder, "--json")
+    again = axon(
+        "init-db", "--store-url", url, "--user", old, "--user", new, "--passfiles", folder, "--json"
+    )
     assert again.exit_code == 0, again.stderr
     assert [(found["role"], found["user_id"], found["admin"]) for found in again.json] == [
         (new, new, False),
@@ -85,7 +89,9 @@ def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the
     axon("init-db", "--store-url", url, "--user", f"{USER}=shared_out")
     assert axon("doctor", "--store-url", as_role).exit_code == 0
     moved = axon("init-db", "--store-url", url, "--user", "mallory=shared_out")
-    assert f"The role shared_out stood for the user {USER} and stands for mallory now" in moved.stderr
+    assert (
+        f"The role shared_out stood for the user {USER} and stands for mallory now" in moved.stderr
+    )
     told = axon("doctor", "--json", "--store-url", as_role)
     [problem] = told.json["problems"]
     assert problem["code"] == "another-users-role"
@@ -99,7 +105,15 @@ def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the
 def test_what_it_refuses_changes_nothing(axon: Axon, url: str, tmp_path: Path) -> None:
     folder = tmp_path / "passfiles"
     refused = axon(
-        "init-db", "--store-url", url, "--user", "hugo", "--user", "x=postgres", "--passfiles", folder
+        "init-db",
+        "--store-url",
+        url,
+        "--user",
+        "hugo",
+        "--user",
+        "x=postgres",
+        "--passfiles",
+        folder,
     )
     assert refused.exit_code == 1
     assert "role 'postgres': is a superuser" in refused.stderr
@@ -215,8 +229,9 @@ def test_in_another_folder_no_password_changes_and_the_file_that_was_looked_for_
     again = axon(*given)
     assert again.exit_code == 0
     looked_for = tmp_path / "elsewhere" / "passfiles" / f"{role}.pgpass"
-    assert f"{role} was there before and keeps its password; its passfile was looked for at {looked_for}" in (
-        again.stderr
+    assert (
+        f"{role} was there before and keeps its password; its passfile was looked for at {looked_for}"
+        in (again.stderr)
     )
     assert f"--rotate {role}" in again.stderr
     assert list(looked_for.parent.iterdir()) == []
@@ -253,10 +268,22 @@ def test_a_password_that_nobody_would_know_or_of_nobody_is_not_made(
     assert axon("init-db", "--store-url", url, "--rotate", name).exit_code == 2
     folder = tmp_path / "passfiles"
     ran = axon(
-        "init-db", "--store-url", url, "--user", name, "--rotate", "nobody", "--passfiles", folder, "--json"
+        "init-db",
+        "--store-url",
+        url,
+        "--user",
+        name,
+        "--rotate",
+        "nobody",
+        "--passfiles",
+        folder,
+        "--json",
     )
     assert ran.exit_code == 3
-    assert "--rotate nobody: no role stands for a user of that name, and nothing was changed" in ran.stderr
+    assert (
+        "--rotate nobody: no role stands for a user of that name, and nothing was changed"
+        in ran.stderr
+    )
     assert list(folder.iterdir()) == []
     assert axon("init-db", "--store-url", url, "--json").json == []
 
@@ -304,7 +331,9 @@ def test_of_two_rotations_at_once_the_passfile_has_the_password_that_was_set_las
 
 def is_waited_for(folder: Path) -> bool:
     """Whether a process waits for the lock of this folder."""
-    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    waiting = [
+        line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line
+    ]
     return any(fields[6].endswith(f":{folder.stat().st_ino}") for fields in waiting)
 
 
@@ -331,10 +360,25 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
         made = NotebookRepository(store).create(NewNotebook(user_id=USER, name="train"))
         shown = axon("init-db", "--store-url", url, "--remove", USER, "--passfiles", folder)
         assert shown.exit_code == 0
-        for said in (f"1 record of {USER} stay", "would be disconnected", "--yes does it", str(file)):
+        for said in (
+            f"1 record of {USER} stay",
+            "would be disconnected",
+            "--yes does it",
+            str(file),
+        ):
             assert said in shown.stdout + shown.stderr
         assert [found.id for found in NotebookRepository(store).list_all()] == [made.id]
-        ran = axon("init-db", "--store-url", url, "--remove", USER, "--passfiles", folder, "--yes", "--json")
+        ran = axon(
+            "init-db",
+            "--store-url",
+            url,
+            "--remove",
+            USER,
+            "--passfiles",
+            folder,
+            "--yes",
+            "--json",
+        )
         assert ran.exit_code == 0, ran.stderr
         [removed] = ran.json
         assert (removed["role"], removed["dropped"], removed["records"], removed["sessions"]) == (
@@ -360,7 +404,10 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
         ("CREATE SCHEMA AUTHORIZATION {role}", "it owns 1 object"),
         ("GRANT CONNECT ON DATABASE {other} TO {role}", "it has rights in other databases: axon_"),
         ("GRANT CONNECT ON DATABASE {own} TO {role}; GRANT SELECT ON axonml_runs TO {role}", None),
-        ("CREATE ROLE group_{role}; GRANT group_{role} TO {role}", "it is a member of other roles: group_"),
+        (
+            "CREATE ROLE group_{role}; GRANT group_{role} TO {role}",
+            "it is a member of other roles: group_",
+        ),
     ],
 )
 def test_a_role_that_is_used_for_something_else_is_kept_without_its_rights(
@@ -388,7 +435,10 @@ def test_a_mapping_of_a_role_that_was_dropped_is_told_and_can_be_removed(
     axon("init-db", "--store-url", url, "--user", name)
     with closing(postgresql().connect()) as owner:
         owner.execute(f"DROP ROLE {name}")
-    assert f"The role {name} is no longer in the database" in axon("init-db", "--store-url", url).stderr
+    assert (
+        f"The role {name} is no longer in the database"
+        in axon("init-db", "--store-url", url).stderr
+    )
     assert axon("init-db", "--store-url", url, "--remove", name, "--yes").exit_code == 0
     assert axon("init-db", "--store-url", url, "--json").json == []
 
@@ -417,7 +467,9 @@ def test_an_owner_needs_neither_to_be_a_superuser_nor_to_make_databases(
     database = f"of_{name}"
     with closing(postgresql().connect()) as superuser:
         superuser.execute(f"CREATE ROLE {name}_owner LOGIN CREATEROLE")
-        superuser.execute(f"CREATE DATABASE {database} OWNER {name}_owner ENCODING 'UTF8' TEMPLATE template0")
+        superuser.execute(
+            f"CREATE DATABASE {database} OWNER {name}_owner ENCODING 'UTF8' TEMPLATE template0"
+        )
     as_owner = make_url(url).set(username=f"{name}_owner", database=database).render_as_string()
     given = ("--store-url", as_owner, "--passfiles", tmp_path / "passfiles")
     assert axon("init-db", *given, "--user", name).exit_code == 0

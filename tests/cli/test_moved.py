@@ -31,13 +31,17 @@ def trained(request: Any, db: Path, root: Path) -> str:
     """A record with three checkpoints, by this version or by one that recorded absolute paths; its id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
         states = StateFiles(root, store_id=store.mark_id)
-        repository = NotebookRepository(store, states=states if request.param == "relative" else None)
+        repository = NotebookRepository(
+            store, states=states if request.param == "relative" else None
+        )
         notebook_id = repository.create(NewNotebook(user_id=USER, name="train")).id
         for epoch, id in enumerate(IDS):
             with states.writer(notebook_id, id, "model") as writer:
                 writer.write(id.encode())
                 stored = writer.commit()
-            new = NewCheckpoint(id=id, notebook_id=notebook_id, epoch=epoch, step=0, metrics={"loss": epoch})
+            new = NewCheckpoint(
+                id=id, notebook_id=notebook_id, epoch=epoch, step=0, metrics={"loss": epoch}
+            )
             new.model_state_path = stored.path
             new.digests, new.sizes = {"model": stored.digest}, {"model": stored.size}
             repository.create_checkpoint(new)
@@ -102,7 +106,12 @@ def test_a_copied_data_folder_has_all_that_was_copied(
 
 
 def test_a_root_that_was_moved_with_its_configuration_is_as_before(
-    axon: Axon, jupyter: Path, root: Path, trained: str, restored: Callable[[], list[str]], tmp_path: Path
+    axon: Axon,
+    jupyter: Path,
+    root: Path,
+    trained: str,
+    restored: Callable[[], list[str]],
+    tmp_path: Path,
 ) -> None:
     now = tmp_path / "large disk" / "states"
     now.parent.mkdir()
@@ -137,7 +146,12 @@ def test_a_dump_that_is_loaded_elsewhere_finds_the_states_that_were_copied_along
 
 
 def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
-    axon: Axon, jupyter: Path, root: Path, trained: str, restored: Callable[[], list[str]], tmp_path: Path
+    axon: Axon,
+    jupyter: Path,
+    root: Path,
+    trained: str,
+    restored: Callable[[], list[str]],
+    tmp_path: Path,
 ) -> None:
     configure(jupyter, tmp_path / "new")
     assert axon("restore", "first").exit_code != 0
@@ -151,7 +165,9 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
         f"c.AxonNotebooks.states_root or AXON_STATES_ROOT to {root}"
     )
     elsewhere = axon("doctor", "--json").json["facts"]["state files"]["files elsewhere"]
-    assert {one["found"] for one in elsewhere} == {str(root / trained / id / "model.bin") for id in IDS}
+    assert {one["found"] for one in elsewhere} == {
+        str(root / trained / id / "model.bin") for id in IDS
+    }
     root.rename(tmp_path / "new")
     assert problems(axon) == {}
     assert restored() == [*IDS]
@@ -174,7 +190,8 @@ def test_files_that_were_not_copied_along_are_told_with_where_they_should_be(
     missing = axon("doctor", "--json").json["facts"]["state files"]["missing files"]
     assert len(missing) == 3
     assert all(
-        str(states / trained / one["checkpoint_id"] / "model.bin") in one["looked for"] for one in missing
+        str(states / trained / one["checkpoint_id"] / "model.bin") in one["looked for"]
+        for one in missing
     )
 
 
@@ -224,7 +241,8 @@ def test_a_root_that_no_setting_names_any_more_is_told(
     found = problems(axon)
     assert found.keys() == {"missing-state-files"}
     assert (
-        f"looked for at {scratch / notebook_id / 'c' / 'model.bin'}" in found["missing-state-files"]["what"]
+        f"looked for at {scratch / notebook_id / 'c' / 'model.bin'}"
+        in found["missing-state-files"]["what"]
     )
 
 

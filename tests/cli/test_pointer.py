@@ -65,11 +65,18 @@ def test_a_command_works_on_the_store_of_the_server_as_its_user(
     assert facts["store"]["url"] == kernels.store_url == f"sqlite:///{tmp_path}/its.db"
     assert facts["store"]["user"] == kernels.user_id == HER
     assert facts["state files"]["root"] == kernels.states_root == f"{tmp_path}/its states"
-    for section, source in (("store", "url from"), ("store", "user from"), ("state files", "root from")):
+    for section, source in (
+        ("store", "url from"),
+        ("store", "user from"),
+        ("state files", "root from"),
+    ):
         assert facts[section][source] == str(pointer)
     with served(tmp_path / "its.db"):  # a terminal of the server
         facts = axon("doctor", "--json").json["facts"]
-    assert (facts["store"]["url"], facts["store"]["url from"]) == (kernels.store_url, "AXON_STORE_URL")
+    assert (facts["store"]["url"], facts["store"]["url from"]) == (
+        kernels.store_url,
+        "AXON_STORE_URL",
+    )
 
 
 def test_the_origin_is_that_of_the_servers_data_folder(
@@ -92,7 +99,11 @@ def test_what_lay_in_a_data_folder_that_was_moved_is_found_in_the_new_one(tmp_pa
     write_pointer(old / "kernels.json", left)
     assert read_pointer(old / "kernels.json") == left
     shutil.copytree(old, new)
-    moved = {"store_url": f"sqlite:///{new}/axon.db", "states_root": f"{new}/states", "user_id": HER}
+    moved = {
+        "store_url": f"sqlite:///{new}/axon.db",
+        "states_root": f"{new}/states",
+        "user_id": HER,
+    }
     assert read_pointer(new / "kernels.json") == moved
     elsewhere = {"store_url": "sqlite:////srv/axon.db", "states_root": f"{old}-other/states"}
     write_pointer(old / "kernels.json", elsewhere)
@@ -115,7 +126,10 @@ def test_options_environment_and_configuration_come_before_what_a_server_left(
     monkeypatch.delenv("AXON_USER")
     monkeypatch.setenv("AXON_STATES_ROOT", "/of/the/environment")
     facts = axon("doctor", "--json").json["facts"]
-    assert (facts["store"]["user"], facts["store"]["user from"]) == ("configured", "the configuration")
+    assert (facts["store"]["user"], facts["store"]["user from"]) == (
+        "configured",
+        "the configuration",
+    )
     assert facts["state files"]["root"] == "/of/the/environment"
     monkeypatch.setenv("AXON_STATES_ROOT", "relative")
     assert axon("list").exit_code == 2
@@ -172,4 +186,7 @@ def test_a_store_that_is_gone_is_said_to_be_named_by_what_a_server_left(
     assert ran.exit_code == 3
     assert f"there is no store at sqlite:///{tmp_path}/its.db" in ran.stderr
     assert f"The store is the one that {pointer} names, which a Jupyter server left" in ran.stderr
-    assert "which a Jupyter server left" not in axon("list", "--store-url", "sqlite:////no/store.db").stderr
+    assert (
+        "which a Jupyter server left"
+        not in axon("list", "--store-url", "sqlite:////no/store.db").stderr
+    )

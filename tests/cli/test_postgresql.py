@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import new_url, postgresql
 from sqlalchemy import make_url
+from support.engines import new_url, postgresql
 
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -50,7 +50,9 @@ def test_a_store_is_dumped_loaded_and_verified(axon: Axon, url: str, tmp_path: P
 def test_a_user_is_told_which_records_of_a_dump_are_of_others(
     axon: Axon, records: NotebookRepository
 ) -> None:
-    mine, of_bob = (records.create(NewNotebook(user_id=user, name="n")).id for user in (USER, "bob"))
+    mine, of_bob = (
+        records.create(NewNotebook(user_id=user, name="n")).id for user in (USER, "bob")
+    )
     axon("dump", "all.json")
     server = postgresql()
     database = server.new_database()
@@ -68,7 +70,9 @@ def test_a_user_is_told_which_records_of_a_dump_are_of_others(
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "abc"), ("export", "abc")])
-def test_a_store_that_is_not_there_is_said_so_and_not_made(axon: Axon, url: str, command: tuple[str]) -> None:
+def test_a_store_that_is_not_there_is_said_so_and_not_made(
+    axon: Axon, url: str, command: tuple[str]
+) -> None:
     ran = axon(*command, "--store-url", url)
     assert (ran.exit_code, ran.stdout) == (3, "")
     assert f"there is no store at {url} yet" in ran.stderr
@@ -125,7 +129,9 @@ def test_who_acts_as_the_user_of_the_role_or_asks_for_what_it_is_shown_is_let_in
     for asked in (("--all-users",), ("--user", "bob")):
         listed = axon("list", *asked, "--json", "--store-url", as_bob).json
         assert [record["id"] for record in listed] == ["of-bob"]
-    assert axon("list", "--json", "--store-url", url).json == []  # as the owner, who is shown everybody's
+    assert (
+        axon("list", "--json", "--store-url", url).json == []
+    )  # as the owner, who is shown everybody's
     monkeypatch.setenv("AXON_USER", "bob")
     assert axon("show", "of-bob", "--store-url", as_bob).exit_code == 0
 

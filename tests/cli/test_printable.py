@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, NotebookMetadata
+from jupyter_axon_notebooks.records import (
+    NewCheckpoint,
+    NewNotebook,
+    NotebookCell,
+    NotebookMetadata,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 from .conftest import Axon
@@ -29,7 +34,10 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
             description=HOSTILE,
             cells=[cell],
             metadata=NotebookMetadata(
-                kernel=HOSTILE, framework=HOSTILE, tags=[HOSTILE], extra={"axon": {"notes": [HOSTILE]}}
+                kernel=HOSTILE,
+                framework=HOSTILE,
+                tags=[HOSTILE],
+                extra={"axon": {"notes": [HOSTILE]}},
             ),
             model_id=HOSTILE,
         )
@@ -39,7 +47,9 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
     )
     checkpoints = []
     for epoch in range(2):
-        executed = [ExecutedCell(source=f"x{SIGNS} = {epoch}", cell_id=HOSTILE, execution_count=epoch)]
+        executed = [
+            ExecutedCell(source=f"x{SIGNS} = {epoch}", cell_id=HOSTILE, execution_count=epoch)
+        ]
         checkpoint = NewCheckpoint(
             notebook_id=made.id,
             epoch=epoch,
@@ -91,7 +101,9 @@ def test_what_is_printed_has_no_effect(
     named: dict[str, Any] = dict(zip(("NOTEBOOK", "BEFORE", "AFTER"), ids, strict=True))
     ran = axon(*(named.get(word, word) for word in command), *form)
     for printed in (ran.stdout, ran.stderr):
-        assert not [sign for sign in SIGNS if not sign.isprintable() and sign != "\n" and sign in printed]
+        assert not [
+            sign for sign in SIGNS if not sign.isprintable() and sign != "\n" and sign in printed
+        ]
         assert not [
             line for line in printed.splitlines() if line.startswith("z")
         ]  # what follows a line break

@@ -41,7 +41,9 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
 
 def test_a_pipe_gets_plain_text_in_full(process: Axon, records: NotebookRepository) -> None:
     path = f"/{LONG}/train.ipynb"
-    new = NewNotebook(user_id=USER, name=LONG, path=path, origin="here", status=NotebookStatus.FAILED)
+    new = NewNotebook(
+        user_id=USER, name=LONG, path=path, origin="here", status=NotebookStatus.FAILED
+    )
     notebook_id = records.create(new).id
     ran = process("list")
     assert (ran.exit_code, ran.stderr) == (0, "")
@@ -98,4 +100,7 @@ def test_import_and_export_from_a_shell(process: Axon, tmp_path: Path) -> None:
 def test_errors_are_lines_without_a_traceback(process: Axon, db: Path) -> None:
     ran = process("show", "abc")
     assert (ran.exit_code, ran.stdout) == (3, "")
-    assert ran.stderr == f"Error: there is no store at sqlite:///{db} yet: nothing has been recorded there\n"
+    assert (
+        ran.stderr
+        == f"Error: there is no store at sqlite:///{db} yet: nothing has been recorded there\n"
+    )

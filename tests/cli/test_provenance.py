@@ -18,7 +18,9 @@ from .conftest import USER, Axon
 @pytest.fixture
 def checkpoints(records: NotebookRepository) -> NotebookRepository:
     """Two checkpoints: between them a cell and a package changed, and the loss halved; and one that no kernel made."""
-    records.create(NewNotebook(id="nb", user_id=USER, name="train", cells=[NotebookCell(id="a", source="?")]))
+    records.create(
+        NewNotebook(id="nb", user_id=USER, name="train", cells=[NotebookCell(id="a", source="?")])
+    )
     for id, rate, loss, commit in (("aaaa-1", 1, 0.5, "c1"), ("aabb-2", 2, 0.25, "c2")):
         source = f"import math\nrate = {rate}\n"
         records.update("nb", UpdateNotebook(cells=[NotebookCell(id="a", source=source)]))
@@ -39,7 +41,9 @@ def checkpoints(records: NotebookRepository) -> NotebookRepository:
                 provenance_id=records.put_provenance("nb", executed, environment),
             )
         )
-    records.create_checkpoint(NewCheckpoint(id="rest", notebook_id="nb", epoch=0, step=0, metrics={}))
+    records.create_checkpoint(
+        NewCheckpoint(id="rest", notebook_id="nb", epoch=0, step=0, metrics={})
+    )
     return records
 
 
@@ -49,7 +53,12 @@ def test_two_checkpoints_are_compared(axon: Axon, checkpoints: NotebookRepositor
     said = [" ".join(line.split()) for line in ran.stdout.splitlines()]
     assert "Code: what was executed" in said
     start = said.index("cell a: changed")
-    assert said[start + 1 : start + 5] == ["@@ -1,2 +1,2 @@", "import math", "-rate = 1", "+rate = 2"]
+    assert said[start + 1 : start + 5] == [
+        "@@ -1,2 +1,2 @@",
+        "import math",
+        "-rate = 1",
+        "+rate = 2",
+    ]
     assert "val.loss 0.5 0.25 -0.25" in said
     assert "git commit c1 c2" in said
     assert "torch 2.1 2.2" in said
@@ -64,10 +73,15 @@ def test_what_is_the_same_is_said_to_be(axon: Axon, checkpoints: NotebookReposit
     assert "The environment is not known of both." in unknown
 
 
-def test_a_comparison_for_scripts_is_that_of_rest(axon: Axon, checkpoints: NotebookRepository) -> None:
+def test_a_comparison_for_scripts_is_that_of_rest(
+    axon: Axon, checkpoints: NotebookRepository
+) -> None:
     compared = axon("diff", "aaaa", "aabb", "--json").json
     expected = checkpoints.diff_checkpoints("aaaa-1", "aabb-2").to_json()
-    assert (compared.pop("from"), compared.pop("to")) == (expected.pop("before"), expected.pop("after"))
+    assert (compared.pop("from"), compared.pop("to")) == (
+        expected.pop("before"),
+        expected.pop("after"),
+    )
     assert compared == expected
 
 
@@ -84,7 +98,10 @@ def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepositor
 
 
 def resume(
-    records: NotebookRepository, parent: str, run_id: str, *trained: tuple[str, list[ExecutedCell] | None]
+    records: NotebookRepository,
+    parent: str,
+    run_id: str,
+    *trained: tuple[str, list[ExecutedCell] | None],
 ) -> None:
     """A run that was resumed from ``parent``, with its checkpoints and what was executed for each."""
     records.create_run("nb", id=run_id, parent_checkpoint_id=parent)
@@ -141,7 +158,10 @@ def test_where_a_run_was_resumed_from_is_told_of_what_is_not_known_in_full(
         assert f"resumed from checkpoint {parent}\n" in said
         assert "the code was changed" not in said
     checkpoints.delete_checkpoint("rest")
-    assert "resumed from checkpoint rest, which is not there any more\n" in axon("provenance", "f1").stdout
+    assert (
+        "resumed from checkpoint rest, which is not there any more\n"
+        in axon("provenance", "f1").stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,14 +181,20 @@ def test_where_a_run_was_resumed_from_is_told_of_what_is_not_known_in_full(
     ],
 )
 def test_what_cannot_be_done_says_why(
-    axon: Axon, checkpoints: NotebookRepository, arguments: tuple[str, ...], exit_code: int, said: str
+    axon: Axon,
+    checkpoints: NotebookRepository,
+    arguments: tuple[str, ...],
+    exit_code: int,
+    said: str,
 ) -> None:
     ran = axon(*arguments)
     assert ran.exit_code == exit_code
     assert said in ran.stderr
 
 
-def test_the_notebook_of_a_checkpoint_is_exported(axon: Axon, checkpoints: NotebookRepository) -> None:
+def test_the_notebook_of_a_checkpoint_is_exported(
+    axon: Axon, checkpoints: NotebookRepository
+) -> None:
     assert axon("export", "--checkpoint", "aaaa").stdout == "train.ipynb\n"
     [cell] = json.loads(Path("train.ipynb").read_text())["cells"]
     assert cell["source"] == ["import math\n", "rate = 1\n"]

@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import disks
 import pytest
+from support import disks
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -35,7 +35,9 @@ def read_only(db: Path) -> ReadOnly:
 def record(records: NotebookRepository) -> str:
     cells = [NotebookCell(id="c", source="train()")]
     notebook = records.create(NewNotebook(user_id=USER, name="train", cells=cells))
-    records.create_checkpoint(NewCheckpoint(notebook_id=notebook.id, epoch=3, step=0, metrics={"loss": 0.5}))
+    records.create_checkpoint(
+        NewCheckpoint(notebook_id=notebook.id, epoch=3, step=0, metrics={"loss": 0.5})
+    )
     return notebook.id
 
 
@@ -93,7 +95,9 @@ def test_a_log_that_nobody_can_read_there_is_named(
     db: Path, read_only: ReadOnly, records: NotebookRepository
 ) -> None:
     record(records)
-    left_behind = {path: path.read_bytes() for path in db.parent.iterdir() if not path.name.endswith("-shm")}
+    left_behind = {
+        path: path.read_bytes() for path in db.parent.iterdir() if not path.name.endswith("-shm")
+    }
     copied = db.parent / "copy"
     copied.mkdir()
     for path, content in left_behind.items():

@@ -33,7 +33,9 @@ def names(printed: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "abc"), ("export", "abc")])
-def test_a_store_that_is_not_there_is_said_so_and_not_made(axon: Axon, db: Path, command: tuple[str]) -> None:
+def test_a_store_that_is_not_there_is_said_so_and_not_made(
+    axon: Axon, db: Path, command: tuple[str]
+) -> None:
     ran = axon(*command)
     assert (ran.exit_code, ran.stdout) == (3, "")
     assert ran.stderr.count("\n") == 1
@@ -48,7 +50,9 @@ def test_records_are_listed_the_last_changed_first(axon: Axon, records: Notebook
     assert names(axon("list").stdout) == ["first", "second"]
 
 
-def test_one_sees_ones_own_records_unless_asked_for_more(axon: Axon, records: NotebookRepository) -> None:
+def test_one_sees_ones_own_records_unless_asked_for_more(
+    axon: Axon, records: NotebookRepository
+) -> None:
     make(records, "mine")
     make(records, "hers", user_id="grace")
     assert names(axon("list").stdout) == ["mine"]
@@ -95,12 +99,20 @@ def test_a_record_is_shown_by_id_by_its_beginning_and_by_its_file(
     file.touch()
     notebook_id = make(records, origin="here", path=str(file))
     (tmp_path / "elsewhere").symlink_to(tmp_path / "work")
-    ways = [notebook_id, notebook_id[:6], file, "train.ipynb", os.path.join("..", "elsewhere", "train.ipynb")]
+    ways = [
+        notebook_id,
+        notebook_id[:6],
+        file,
+        "train.ipynb",
+        os.path.join("..", "elsewhere", "train.ipynb"),
+    ]
     for which in ways:
         assert axon("show", which, "--json").json["id"] == notebook_id
 
 
-def test_what_names_no_record_or_several_is_not_found(axon: Axon, records: NotebookRepository) -> None:
+def test_what_names_no_record_or_several_is_not_found(
+    axon: Axon, records: NotebookRepository
+) -> None:
     make(records, id="abc-1")
     make(records, id="abc-2")
     assert axon("show", "xyz").stderr == "Error: notebook xyz not found\n"
@@ -158,7 +170,9 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
             CellOutput(output_type="error", error_name="ValueError"),
         ],
     )
-    notebook_id = make(records, cells=[NotebookCell(source="# Title", cell_type=CellType.MARKDOWN), cell])
+    notebook_id = make(
+        records, cells=[NotebookCell(source="# Title", cell_type=CellType.MARKDOWN), cell]
+    )
     for epoch in range(9):
         metrics = {"loss": abs(epoch - 1.5), "note": "x"}
         records.create_checkpoint(
@@ -181,16 +195,23 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
     ]
     epochs = [line.split("loss=")[0].split()[-2:] for line in shown.splitlines() if "loss=" in line]
     assert [epoch for epoch, _ in epochs] == ["8", "7", "6", "5", "4", "1"]
-    assert next(line for line in shown.splitlines() if line.startswith("best loss")).split()[2:5] == [
+    assert next(line for line in shown.splitlines() if line.startswith("best loss")).split()[
+        2:5
+    ] == [
         "1",
         "1",
         "loss=0.5",
     ]
-    assert json.loads(axon("show", notebook_id, "--json").stdout) == records.find_by_id(notebook_id).to_json()
+    assert (
+        json.loads(axon("show", notebook_id, "--json").stdout)
+        == records.find_by_id(notebook_id).to_json()
+    )
 
 
 def test_what_others_wrote_cannot_move_the_cursor(axon: Axon, records: NotebookRepository) -> None:
-    notebook_id = make(records, "a\x1b[31m[red]b\x07\ud800", cells=[NotebookCell(source="\x1b]0;title\x07")])
+    notebook_id = make(
+        records, "a\x1b[31m[red]b\x07\ud800", cells=[NotebookCell(source="\x1b]0;title\x07")]
+    )
     for ran in (axon("list"), axon("show", notebook_id)):
         assert "\x1b" not in ran.stdout
         assert "\x07" not in ran.stdout
@@ -198,7 +219,9 @@ def test_what_others_wrote_cannot_move_the_cursor(axon: Axon, records: NotebookR
     assert axon("show", notebook_id, "--json").json["name"] == "a\x1b[31m[red]b\x07\ud800"
 
 
-def test_older_versions_are_listed_by_ids_that_export_takes(axon: Axon, records: NotebookRepository) -> None:
+def test_older_versions_are_listed_by_ids_that_export_takes(
+    axon: Axon, records: NotebookRepository
+) -> None:
     id = make(records, cells=[NotebookCell(source="as it was")])
     assert "version " not in axon("show", id).stdout
     records.update(id, UpdateNotebook(cells=[NotebookCell(source="as it is")]))

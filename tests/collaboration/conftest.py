@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbformat.sign import MemorySignatureStore
 from pytest_jupyter.jupyter_server import *  # noqa: F403 - its fixtures, and its way of running coroutines
-from room import Rooms
-from served import Client
+from support.collaboration import Rooms
+from support.rest_client import Client
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def jp_server_config(tmp_path: Path) -> dict[str, Any]:
     return {
         "ServerApp": {"jpserver_extensions": dict.fromkeys(extensions, True)},
         "AxonNotebooks": {"user_id": "ada"},
-        "NotebookNotary": {"store_factory": MemorySignatureStore},  # the other one leaves its database open
+        "NotebookNotary": {
+            "store_factory": MemorySignatureStore
+        },  # the other one leaves its database open
         "BaseFileIdManager": {"db_path": str(tmp_path / "file_ids.db")},
         "SQLiteYStore": {"db_path": str(tmp_path / "rooms.db")},
         # As ever, only quicker: a room is gone with its last client, and saves and looks at the disk more often.
@@ -33,7 +35,9 @@ def jp_server_config(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def axon(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: Any) -> Client:
+def axon(
+    jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: Any
+) -> Client:
     return Client(http_server_client, jp_base_url, dict(jp_auth_header))
 
 
@@ -41,7 +45,8 @@ def axon(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_h
 def rooms(jp_serverapp: Any, axon: Client, jp_http_port: int, jp_base_url: str) -> Rooms:
     rooms = Rooms(axon, jp_http_port, jp_base_url)
     jp_serverapp.event_logger.add_listener(
-        schema_id="https://schema.jupyter.org/jupyter_collaboration/session/v1", listener=rooms.listen
+        schema_id="https://schema.jupyter.org/jupyter_collaboration/session/v1",
+        listener=rooms.listen,
     )
     return rooms
 
@@ -51,7 +56,9 @@ def write_notebook(jp_root_dir: Path) -> Callable[..., Path]:
     """Writes a notebook file below the server's root, past the server."""
 
     def write(path: str, *sources: str) -> Path:
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in sources]
+        )
         file = jp_root_dir / path
         file.write_text(nbformat.writes(notebook))
         return file

@@ -11,8 +11,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from room import QUIET, Rooms, add, embedded_id, eventually, sources
-from served import Client
+from support.collaboration import QUIET, Rooms, add, embedded_id, eventually, sources
+from support.rest_client import Client
 
 Write = Callable[..., Path]
 
@@ -43,7 +43,10 @@ async def test_what_is_open_in_a_room_is_changed_there_only(
             await axon.put(f"{path}/cells/{cell}", {"source": "two"}),
             await axon.delete(f"{path}/cells/{cell}"),
         ):
-            assert (refused.status, "n.ipynb is open for collaboration" in refused.message) == (409, True)
+            assert (refused.status, "n.ipynb is open for collaboration" in refused.message) == (
+                409,
+                True,
+            )
         assert file.read_bytes() == before
         assert sources(document) == ["one"]
         assert (await axon.get(path)).json["cells"] == notebook["cells"]

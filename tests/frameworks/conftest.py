@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import LAUNCHER, Nodes
+from support.distributed import LAUNCHER, Nodes
 
 from jupyter_axon_notebooks.training import api
 

@@ -14,8 +14,8 @@ import optax
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from support.state_files import written
 from torch import nn, optim
-from written import written
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
@@ -77,7 +77,9 @@ def test_it_goes_on_with_what_is_returned(trained: Any, resumed_from: Callable[.
     assert same(train(params, opt_state), train(*trained))
 
 
-def test_a_dict_is_set_in_place_with_the_tuples_in_it(axon: Any, resumed_from: Callable[..., Any]) -> None:
+def test_a_dict_is_set_in_place_with_the_tuples_in_it(
+    axon: Any, resumed_from: Callable[..., Any]
+) -> None:
     params = parameters()
     params, opt_state = train(params, OPTIMIZER.init(params))
     state = {"params": params, "opt_state": opt_state, "key": jax.random.PRNGKey(7)}
@@ -101,7 +103,9 @@ def test_without_a_template_named_tuples_are_those_of_optax(axon: Any, trained: 
 
 def test_the_first_resume_warns_of_what_the_next_one_will_refuse(axon: Any) -> None:
     params = parameters()
-    with pytest.warns(AxonWarning, match=r"nothing to resume yet, .* cannot be set in place.*in_place=False"):
+    with pytest.warns(
+        AxonWarning, match=r"nothing to resume yet, .* cannot be set in place.*in_place=False"
+    ):
         assert axon.resume(params, OPTIMIZER.init(params)) is None
     assert axon.resume(params, OPTIMIZER.init(params), in_place=False) is None
     assert axon.resume(params, extra={"opt_state": OPTIMIZER.init(params)}) is None
@@ -144,7 +148,9 @@ def test_whatever_cannot_be_set_is_named(
         resumed_from(model, optimizer, extra=extra)
     resumed = resumed_from(model, optimizer, extra=extra, in_place=False)
     for name, value in given.items():
-        assert type(getattr(resumed, name)) is type(value) or isinstance(value, types.MappingProxyType)
+        assert type(getattr(resumed, name)) is type(value) or isinstance(
+            value, types.MappingProxyType
+        )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,10 @@ def test_an_optimizer_with_a_key_is_resumed(axon: Any, resumed_from: Callable[..
             {"model": lambda: {"params": (jnp.ones(1),), "opt": OPTIMIZER.init(parameters())}},
             ["model['params']", "model['opt']"],
         ),
-        ({"model": lambda: {"params": parameters(), "opt": OPTIMIZER.init(parameters())}}, ["model['opt']"]),
+        (
+            {"model": lambda: {"params": parameters(), "opt": OPTIMIZER.init(parameters())}},
+            ["model['opt']"],
+        ),
         ({"optimizer": lambda: [OPTIMIZER.init(parameters())]}, ["optimizer[0]"]),
         ({"extra": lambda: {"key": jax.random.key(0), "epoch": 1}}, ["extra['key']"]),
         ({"model": parameters}, []),
@@ -244,7 +253,12 @@ def test_an_optimizer_with_a_key_is_resumed(axon: Any, resumed_from: Callable[..
 )
 @pytest.mark.parametrize("in_place", [True, False])
 def test_what_is_replaced_in_a_dict_is_named(
-    given: Any, named: list[str], in_place: bool, axon: Any, resumed_from: Callable[..., Any], capsys: Any
+    given: Any,
+    named: list[str],
+    in_place: bool,
+    axon: Any,
+    resumed_from: Callable[..., Any],
+    capsys: Any,
 ) -> None:
     def made() -> dict[str, Any]:
         return {"model": None, **{name: make() for name, make in given.items()}}

@@ -42,7 +42,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from written import written
+from support.state_files import written
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt, StateError
 from jupyter_axon_notebooks.training import signing
@@ -82,14 +82,20 @@ class Mine(BaseEstimator):
 
 ESTIMATORS: dict[str, Callable[[], Any]] = {
     "LogisticRegression": lambda: LogisticRegression(max_iter=300),
-    "SGDClassifier in a pipeline": lambda: make_pipeline(StandardScaler(), SGDClassifier(random_state=0)),
+    "SGDClassifier in a pipeline": lambda: make_pipeline(
+        StandardScaler(), SGDClassifier(random_state=0)
+    ),
     "RandomForestClassifier": lambda: RandomForestClassifier(5, random_state=0),
     "ExtraTreesClassifier": lambda: ExtraTreesClassifier(5, random_state=0),
     "HistGradientBoostingClassifier": lambda: HistGradientBoostingClassifier(max_iter=3),
-    "GradientBoostingClassifier": lambda: GradientBoostingClassifier(n_estimators=2, random_state=0),
+    "GradientBoostingClassifier": lambda: GradientBoostingClassifier(
+        n_estimators=2, random_state=0
+    ),
     "AdaBoostClassifier": lambda: AdaBoostClassifier(n_estimators=3, random_state=0),
     "MLPClassifier": lambda: MLPClassifier((8,), max_iter=3, random_state=0),
-    "GridSearchCV": lambda: GridSearchCV(SGDClassifier(random_state=0), {"alpha": [1e-4, 1e-2]}, cv=2),
+    "GridSearchCV": lambda: GridSearchCV(
+        SGDClassifier(random_state=0), {"alpha": [1e-4, 1e-2]}, cv=2
+    ),
     "RandomizedSearchCV of a forest": lambda: RandomizedSearchCV(
         RandomForestClassifier(3, random_state=0),
         {"max_depth": [2, 3, 4]},
@@ -114,7 +120,9 @@ ESTIMATORS: dict[str, Callable[[], Any]] = {
     ),
     "GaussianProcessClassifier": lambda: GaussianProcessClassifier(random_state=0),
     "FunctionTransformer": lambda: make_pipeline(FunctionTransformer(np.log1p), GaussianNB()),
-    "a function of this notebook": lambda: make_pipeline(FunctionTransformer(doubled), GaussianNB()),
+    "a function of this notebook": lambda: make_pipeline(
+        FunctionTransformer(doubled), GaussianNB()
+    ),
     "an estimator of this notebook": lambda: make_pipeline(Mine(2.0), GaussianNB()),
     "IsolationForest": lambda: IsolationForest(n_estimators=3, random_state=0),
     "MLPRegressor": lambda: MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0),
@@ -138,7 +146,9 @@ def test_an_estimator_is_resumed_without_a_flag(
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_training_in_steps_goes_on_to_the_same_weights(axon: Any, resumed_from: Callable[..., Any]) -> None:
+def test_a_training_in_steps_goes_on_to_the_same_weights(
+    axon: Any, resumed_from: Callable[..., Any]
+) -> None:
     def step(model: Any) -> Any:
         return model.partial_fit(X, Y, classes=np.arange(10))
 
@@ -237,7 +247,9 @@ def test_a_file_is_not_trusted_without_the_users_own_key(
 
 
 @pytest.mark.parametrize("lost", NOT_USED)
-def test_a_file_that_cannot_be_signed_is_warned_of_once(lost: str, data_folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_signed_is_warned_of_once(
+    lost: str, data_folder: Path, tmp_path: Path
+) -> None:
     encode_model(Mine())
     spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
     encode_model(LogisticRegression(max_iter=300).fit(X, Y))  # which needs no signature
@@ -271,14 +283,18 @@ def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
 
 def test_a_training_goes_on_where_no_key_can_be_kept(data_folder: Path, tmp_path: Path) -> None:
     data_folder.write_text("a file where the folder should be")
-    with pytest.warns(AxonWarning, match=r"signing\.key cannot be made: .*folder that you can write to"):
+    with pytest.warns(
+        AxonWarning, match=r"signing\.key cannot be made: .*folder that you can write to"
+    ):
         path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
     with pytest.raises(InvalidData, match=r"It is not signed.*trusted=True"):
         restore_model(path, None)
     assert restore_model(path, None, trusted=True).scale == 2
 
 
-def test_resume_takes_trust_too(axon: Any, resumed_from: Callable[..., Any], data_folder: Path) -> None:
+def test_resume_takes_trust_too(
+    axon: Any, resumed_from: Callable[..., Any], data_folder: Path
+) -> None:
     axon.checkpoint(Mine(2.0).fit(X), epoch=0)
     (data_folder / "axon_notebooks" / KEY_FILE).unlink()
     fresh = Mine()
@@ -306,7 +322,9 @@ def test_an_estimator_stays_what_it_is_when_the_cell_of_its_class_has_run_again(
     assert estimator.scale == 2
 
 
-def test_a_class_that_is_not_defined_yet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_is_not_defined_yet_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
     monkeypatch.delattr(f"{__name__}.Mine")
     with pytest.raises(InvalidData, match=r"test_scikit\.Mine .*define it first"):
@@ -322,7 +340,9 @@ def test_what_skops_vouches_for_needs_no_trust(tmp_path: Path) -> None:
 def test_an_estimator_of_another_class_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = written(encode_model(LogisticRegression(max_iter=300).fit(X, Y > 4)), tmp_path)
     other = SGDClassifier(alpha=0.5)
-    with pytest.raises(InvalidData, match=r"is a .*SGDClassifier, in the checkpoint a .*LogisticRegression"):
+    with pytest.raises(
+        InvalidData, match=r"is a .*SGDClassifier, in the checkpoint a .*LogisticRegression"
+    ):
         restore_model(path, other)
     assert vars(other) == vars(SGDClassifier(alpha=0.5))
 
@@ -468,7 +488,9 @@ OS_SYSTEM = {
     ],
 )
 @pytest.mark.parametrize("trusted", [False, True])
-def test_a_file_that_skops_cannot_read_is_refused(content: bytes, trusted: bool, tmp_path: Path) -> None:
+def test_a_file_that_skops_cannot_read_is_refused(
+    content: bytes, trusted: bool, tmp_path: Path
+) -> None:
     path = tmp_path / "model.skops"
     path.write_bytes(content)
     for model in (None, LogisticRegression()):
@@ -511,7 +533,10 @@ def test_a_skops_that_a_file_can_make_run_code_is_not_used(
     [
         ("OperatorFuncNode", {"__module__": "operator", "__class__": "call"}),
         ("OperatorFuncNode", {"__module__": "builtins", "__class__": "exec"}),
-        ("MethodNode", {"__module__": "builtins", "__class__": "exec", "content": {"func": "__call__"}}),
+        (
+            "MethodNode",
+            {"__module__": "builtins", "__class__": "exec", "content": {"func": "__call__"}},
+        ),
     ],
 )
 def test_a_file_that_hides_what_it_calls_is_refused(
@@ -519,7 +544,13 @@ def test_a_file_that_hides_what_it_calls_is_refused(
 ) -> None:
     octets = io.BytesIO()
     with zipfile.ZipFile(octets, "w") as archive:
-        document = {"protocol": 2, "_skops_version": "0.11.0", "__loader__": loader, "__id__": 1, **schema}
+        document = {
+            "protocol": 2,
+            "_skops_version": "0.11.0",
+            "__loader__": loader,
+            "__id__": 1,
+            **schema,
+        }
         archive.writestr("schema.json", json.dumps(document))
     file = tmp_path / "model.skops"
     file.write_bytes(octets.getvalue())

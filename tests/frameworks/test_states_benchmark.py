@@ -11,8 +11,20 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "states.py"
 
 
 def test_states_are_measured_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    command = [sys.executable, BENCHMARK, "--sizes", "1", "2", "--rounds", "2", "--folder", tmp_path]
-    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=120)
+    command = [
+        sys.executable,
+        BENCHMARK,
+        "--sizes",
+        "1",
+        "2",
+        "--rounds",
+        "2",
+        "--folder",
+        tmp_path,
+    ]
+    ended = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, check=False, timeout=120
+    )
     assert ended.returncode == 0, ended.stderr
     rows = json.loads(ended.stdout)["rows"]
     assert [(row["what"], row["megabytes"]) for row in rows] == [

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from nodes import STOP, Nodes
 from safetensors.torch import load_file
+from support.distributed import STOP, Nodes
 
 DDP = """
 random.seed(rank), np.random.seed(rank), torch.manual_seed(rank)
@@ -71,7 +71,8 @@ def test_a_checkpoint_of_rank_0_alone_waits_once_and_leaves_no_two_ranks_with_on
     assert "Random numbers go on in 1 of 2 processes" in nodes.output[0]
     assert all(one != other for one, other in zip(told[0]["drawn"], told[1]["drawn"], strict=True))
     again = nodes.run(
-        "told['id'] = axon.latest().id\n" + RESUME.replace("resume(", "resume(checkpoint=told['id'], model=")
+        "told['id'] = axon.latest().id\n"
+        + RESUME.replace("resume(", "resume(checkpoint=told['id'], model=")
     )
     assert again[1]["drawn"] == told[1]["drawn"]
 
@@ -108,7 +109,8 @@ def test_ranks_without_a_shared_disk_fail_by_name_instead_of_training_apart(node
 def test_a_rank_whose_model_does_not_fit_fails_on_all_ranks(nodes: Nodes) -> None:
     nodes.run("axon.checkpoint(network(), epoch=0)\n" + STOP)
     told = nodes.run(
-        "model = network() if rank == 0 else nn.Linear(3, 3)\n" + RESUME.replace("model = network()\n", "")
+        "model = network() if rank == 0 else nn.Linear(3, 3)\n"
+        + RESUME.replace("model = network()\n", "")
     )
     assert "InvalidData" in told[1]["epoch"]
     assert told[0]["epoch"].startswith(
@@ -181,7 +183,9 @@ for epoch in range(3):
 told["next"] = draw()
 """
     before = nodes.run(both + STOP)
-    after = nodes.run("attempt('epoch', lambda: axon.resume(network()).epoch)\ntold['next'] = draw()\n")
+    after = nodes.run(
+        "attempt('epoch', lambda: axon.resume(network()).epoch)\ntold['next'] = draw()\n"
+    )
     assert [one["epoch"] for one in after] == [2, 2]
     assert [one["next"] for one in after] == [one["next"] for one in before]
 
@@ -198,7 +202,9 @@ def test_a_resume_that_not_every_rank_calls_ends_in_an_error(nodes: Nodes, alone
     told = nodes.run(
         f"distributed.PATIENCE = 0.5\nmodel = network()\nif rank == {alone}:\n    attempt('epoch', lambda: axon.resume(model))\n"
     )
-    assert told[alone]["epoch"].startswith("RanksDisagree: resume() has to be called in every process")
+    assert told[alone]["epoch"].startswith(
+        "RanksDisagree: resume() has to be called in every process"
+    )
     assert f"rank {1 - alone} did not" in told[alone]["epoch"]
 
 
@@ -263,7 +269,9 @@ def test_a_sharded_model_goes_on_in_one_process_and_back_in_three(nodes: Nodes) 
 def test_a_sharded_model_that_not_every_rank_saves_ends_in_an_error(nodes: Nodes) -> None:
     save = "attempt('made', lambda: axon.checkpoint(model, optimizer, epoch=0))\n"
     told = nodes.run(SHARDED + "distributed.PATIENCE = 0.5\nif rank == 0:\n    " + save)
-    assert told[0]["made"].startswith("RanksDisagree: checkpoint() has to be called in every process")
+    assert told[0]["made"].startswith(
+        "RanksDisagree: checkpoint() has to be called in every process"
+    )
     assert nodes.states() == []
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from support.state_files import written
 from torch import nn
-from written import written
 
 from jupyter_axon_notebooks.errors import InvalidData, StateCorrupt
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
@@ -33,12 +33,21 @@ def network(seed: int) -> nn.Sequential:
 
 def octets(tensor: torch.Tensor) -> bytes:
     return (
-        tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        tensor.detach()
+        .resolve_conj()
+        .resolve_neg()
+        .contiguous()
+        .view(-1)
+        .view(torch.uint8)
+        .numpy()
+        .tobytes()
     )
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(octets(one[name]) == octets(other[name]) for name in one)
+    return one.keys() == other.keys() and all(
+        octets(one[name]) == octets(other[name]) for name in one
+    )
 
 
 def test_other_programs_load_the_file_without_us(tmp_path: Path) -> None:
@@ -52,12 +61,16 @@ def test_other_programs_load_the_file_without_us(tmp_path: Path) -> None:
 def test_a_module_is_restored_in_place_and_stays_the_same_objects(tmp_path: Path) -> None:
     model, other = network(1), network(2)
     model(torch.randn(4, 1, 4, 4))
-    before = {name: id(value) for name, value in [*other.named_parameters(), *other.named_buffers()]}
+    before = {
+        name: id(value) for name, value in [*other.named_parameters(), *other.named_buffers()]
+    }
     memory = {name: value.data_ptr() for name, value in other.state_dict().items()}
     frozen = next(other.parameters()).requires_grad_(False)
     assert restore_model(written(encode_model(model), tmp_path), other) is other
     assert same(other.state_dict(), model.state_dict())
-    assert {name: id(value) for name, value in [*other.named_parameters(), *other.named_buffers()]} == before
+    assert {
+        name: id(value) for name, value in [*other.named_parameters(), *other.named_buffers()]
+    } == before
     assert {name: value.data_ptr() for name, value in other.state_dict().items()} == memory
     assert not frozen.requires_grad
     assert other[3].weight.requires_grad
@@ -114,7 +127,8 @@ def test_every_type_and_layout_comes_back_bit_for_bit(name: str, tmp_path: Path)
 def test_the_file_of_every_type_is_the_librarys_to_the_last_bit(name: str) -> None:
     tensor = torch.arange(64, dtype=torch.uint8).remainder(2).view(getattr(torch, name)).view(2, -1)
     ours = TensorFile(
-        {"a": describe_tensor(tensor).tensor, "b": describe_tensor(tensor[:0]).tensor}, {"format": "pt"}
+        {"a": describe_tensor(tensor).tensor, "b": describe_tensor(tensor[:0]).tensor},
+        {"format": "pt"},
     )
     theirs = safetensors.torch.save({"a": tensor, "b": tensor[:0]}, {"format": "pt"})
     assert b"".join(ours.chunks()) == theirs
@@ -122,9 +136,12 @@ def test_the_file_of_every_type_is_the_librarys_to_the_last_bit(name: str) -> No
 
 def test_types_in_one_file_come_in_the_librarys_order() -> None:
     tensors = {
-        name: torch.zeros(8, dtype=torch.uint8).view(getattr(torch, name)) for name in [*DTYPES, PAIRS]
+        name: torch.zeros(8, dtype=torch.uint8).view(getattr(torch, name))
+        for name in [*DTYPES, PAIRS]
     }
-    ours = TensorFile({name: describe_tensor(tensor).tensor for name, tensor in tensors.items()}, {})
+    ours = TensorFile(
+        {name: describe_tensor(tensor).tensor for name, tensor in tensors.items()}, {}
+    )
     assert b"".join(ours.chunks()) == safetensors.torch.save(tensors)
 
 
@@ -166,7 +183,9 @@ def test_a_file_that_others_tied_is_restored(tmp_path: Path) -> None:
 
 def test_what_is_tied_cannot_take_values_that_differ(tmp_path: Path) -> None:
     path = written(encode_model(Tied(tied=False)), tmp_path)
-    with pytest.raises(InvalidData, match=r"embedding.weight and head.weight are one tensor, but differ"):
+    with pytest.raises(
+        InvalidData, match=r"embedding.weight and head.weight are one tensor, but differ"
+    ):
         restore_model(path, Tied())
 
 
@@ -213,7 +232,10 @@ def test_names_are_plain_in_whatever_a_module_is_wrapped(tmp_path: Path) -> None
 
 def test_a_name_that_only_looks_like_a_wrapper_stays(tmp_path: Path) -> None:
     model = nn.ModuleDict({"module": nn.Linear(1, 1), "_orig_mod": nn.Linear(1, 1)})
-    assert restore_model(written(encode_model(model), tmp_path), None).keys() == model.state_dict().keys()
+    assert (
+        restore_model(written(encode_model(model), tmp_path), None).keys()
+        == model.state_dict().keys()
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,7 +250,10 @@ def test_a_name_that_only_looks_like_a_wrapper_stays(tmp_path: Path) -> None:
         (nn.Linear(2, 2).double(), ["weight is float64 (2, 2), in the checkpoint float32 (2, 2)"]),
         (nn.Linear(2, 2).bfloat16(), ["weight is bfloat16 (2, 2)"]),
         (nn.PReLU(2), ["missing", "has bias"]),
-        (nn.ModuleDict({"0": nn.Linear(2, 2)}), ["missing 0.weight, 0.bias", "has weight, bias, which"]),
+        (
+            nn.ModuleDict({"0": nn.Linear(2, 2)}),
+            ["missing 0.weight, 0.bias", "has weight, bias, which"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name_and_nothing_changes(
@@ -302,7 +327,9 @@ def test_several_modules_by_name_are_one_model(tmp_path: Path) -> None:
     assert same(target["critics"][1].state_dict(), models["critics"][1].state_dict())
     assert same(restore_model(path, None)["generator"], dict(models["generator"].state_dict()))
     target["critics"][1] = nn.Linear(1, 1)
-    with pytest.raises(InvalidData, match=r"model\['critics'\]\[1\]: the checkpoint is missing weight"):
+    with pytest.raises(
+        InvalidData, match=r"model\['critics'\]\[1\]: the checkpoint is missing weight"
+    ):
         restore_model(path, target)
 
 
@@ -315,7 +342,9 @@ def test_a_state_dict_is_a_model_too(tmp_path: Path) -> None:
 
 
 def test_arrays_of_numpy_are_not_put_into_a_module(tmp_path: Path) -> None:
-    path = written(encode_model({"weight": np.ones((1, 1), "f4"), "bias": np.ones(1, "f4")}), tmp_path)
+    path = written(
+        encode_model({"weight": np.ones((1, 1), "f4"), "bias": np.ones(1, "f4")}), tmp_path
+    )
     with pytest.raises(InvalidData, match="weight is float32"):
         restore_model(path, nn.Linear(1, 1))
 

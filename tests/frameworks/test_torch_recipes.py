@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from nodes import STOP, Nodes
+from support.distributed import STOP, Nodes
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "resuming.md").read_text()
 _BEGIN = re.findall(r"<!-- begin -->\n```python\n(.*?)```", _PAGE, re.S)[0]

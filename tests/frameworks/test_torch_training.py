@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.state_files import written
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
-from written import written
 
 from jupyter_axon_notebooks.errors import InvalidData, StateCorrupt
 from jupyter_axon_notebooks.training.formats import (
@@ -26,11 +26,15 @@ from jupyter_axon_notebooks.training.given import metrics_of, whole_number
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "SGD": lambda parameters: optim.SGD(parameters, lr=0.1),
-    "SGD with momentum": lambda parameters: optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
+    "SGD with momentum": lambda parameters: optim.SGD(
+        parameters, lr=0.1, momentum=0.9, nesterov=True
+    ),
     "Adam": lambda parameters: optim.Adam(parameters, lr=0.01, amsgrad=True),
     "AdamW": lambda parameters: optim.AdamW(parameters, lr=0.01, weight_decay=0.1),
     "AdamW fused": lambda parameters: optim.AdamW(parameters, lr=0.01, fused=True),
-    "Adam with a tensor": lambda parameters: optim.Adam(parameters, lr=torch.tensor(0.01), foreach=False),
+    "Adam with a tensor": lambda parameters: optim.Adam(
+        parameters, lr=torch.tensor(0.01), foreach=False
+    ),
     "RMSprop": lambda parameters: optim.RMSprop(parameters, lr=0.01, momentum=0.5, centered=True),
     "Adagrad": lambda parameters: optim.Adagrad(parameters, lr=0.1),
     "Adafactor": lambda parameters: optim.Adafactor(parameters, lr=0.1),
@@ -40,7 +44,9 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "StepLR": lambda optimizer: lr_scheduler.StepLR(optimizer, 2, 0.5),
     "MultiStepLR": lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [1, 4, 4]),
     "CosineAnnealingLR": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 10),
-    "CosineAnnealingWarmRestarts": lambda optimizer: lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 3),
+    "CosineAnnealingWarmRestarts": lambda optimizer: lr_scheduler.CosineAnnealingWarmRestarts(
+        optimizer, 3
+    ),
     "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=20),
     "ReduceLROnPlateau": lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=1),
     "LambdaLR": lambda optimizer: lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
@@ -54,10 +60,14 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
 
 def network(seed: int) -> nn.Sequential:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+    return nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1)
+    )
 
 
-def train(model: nn.Module, optimizer: optim.Optimizer, steps: int, scheduler: Any = None) -> list[float]:
+def train(
+    model: nn.Module, optimizer: optim.Optimizer, steps: int, scheduler: Any = None
+) -> list[float]:
     """A few steps on random batches; their losses."""
     losses = []
     for _ in range(steps):
@@ -187,7 +197,12 @@ def test_every_generator_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     path = written(encode_training(None, {"shuffle": mine}), tmp_path)
 
     def drawn(generator: torch.Generator) -> list[float]:
-        numbers = [torch.rand(()), torch.rand((), generator=generator), np.random.random(), random.random()]
+        numbers = [
+            torch.rand(()),
+            torch.rand((), generator=generator),
+            np.random.random(),
+            random.random(),
+        ]
         return [float(number) for number in numbers]
 
     expected = drawn(mine)
@@ -219,7 +234,9 @@ def test_finer_types_than_those_of_the_parameters_are_kept(tmp_path: Path) -> No
     path = written(encode_training(optimizer, None), tmp_path)
     fresh = optim.SGD([parameter], momentum=0.9)
     restore_training(path, fresh, None, rng=False)
-    assert same(fresh.state[parameter]["momentum_buffer"], optimizer.state[parameter]["momentum_buffer"])
+    assert same(
+        fresh.state[parameter]["momentum_buffer"], optimizer.state[parameter]["momentum_buffer"]
+    )
 
 
 def test_what_a_scheduler_has_put_into_an_optimizer_stays(tmp_path: Path) -> None:
@@ -237,9 +254,14 @@ def test_what_a_scheduler_has_put_into_an_optimizer_stays(tmp_path: Path) -> Non
     ("other", "reason"),
     [
         (lambda: OPTIMIZERS["SGD"](network(1).parameters()), r"SGD, in the checkpoint a .*\.Adam"),
-        (lambda: OPTIMIZERS["Adam"](nn.Linear(1, 1).parameters()), r"expected \[2\] parameters .* has \[6\]"),
         (
-            lambda: OPTIMIZERS["Adam"]([{"params": [parameter]} for parameter in network(1).parameters()]),
+            lambda: OPTIMIZERS["Adam"](nn.Linear(1, 1).parameters()),
+            r"expected \[2\] parameters .* has \[6\]",
+        ),
+        (
+            lambda: OPTIMIZERS["Adam"](
+                [{"params": [parameter]} for parameter in network(1).parameters()]
+            ),
             r"expected \[1, 1, 1, 1, 1, 1\] parameters",
         ),
         (
@@ -293,7 +315,10 @@ def test_several_optimizers_are_kept_together(tmp_path: Path) -> None:
     }
     train(models[0], optimizers["g"], 2)
     path = written(encode_training(optimizers, None), tmp_path)
-    fresh = {"g": OPTIMIZERS["Adam"](models[0].parameters()), "d": OPTIMIZERS["SGD"](models[1].parameters())}
+    fresh = {
+        "g": OPTIMIZERS["Adam"](models[0].parameters()),
+        "d": OPTIMIZERS["SGD"](models[1].parameters()),
+    }
     restore_training(path, fresh, None, rng=False)
     assert same(fresh["g"].state_dict(), optimizers["g"].state_dict())
 
@@ -306,13 +331,17 @@ def test_values_of_torch_that_are_no_tensors_come_back(tmp_path: Path) -> None:
         torch.device("cuda:1"),
         nn.Parameter(torch.ones(1), False),
     ]
-    back = restore_training(written(encode_training(None, value), tmp_path), None, None, rng=False).extra
+    back = restore_training(
+        written(encode_training(None, value), tmp_path), None, None, rng=False
+    ).extra
     assert back == value
     assert [type(one) for one in back] == [type(one) for one in value]
     assert not back[4].requires_grad
 
 
-@pytest.mark.parametrize("extra", [{torch.ones(1): 1}, {"a": {torch.ones(1)}}, {OPTIMIZERS["SGD"]: 1}])
+@pytest.mark.parametrize(
+    "extra", [{torch.ones(1): 1}, {"a": {torch.ones(1)}}, {OPTIMIZERS["SGD"]: 1}]
+)
 def test_tensors_and_functions_as_keys_are_refused(extra: Any) -> None:
     with pytest.raises(TypeError, match="extra"):
         encode_training(None, extra)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.state_files import written
 from torch import nn, optim
 from torch.ao import quantization
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
-from written import written
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import (
@@ -53,7 +53,9 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.fixture
 def process_group(tmp_path: Path) -> Any:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
     yield
     torch.distributed.destroy_process_group()
 
@@ -62,7 +64,10 @@ def process_group(tmp_path: Path) -> Any:
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_a_training_in_ddp_goes_on_without_it_and_the_other_way_round(tmp_path: Path) -> None:
     for number, (wrap, other_wrap) in enumerate(
-        [(DistributedDataParallel, lambda model: model), (lambda model: model, DistributedDataParallel)]
+        [
+            (DistributedDataParallel, lambda model: model),
+            (lambda model: model, DistributedDataParallel),
+        ]
     ):
         model, other = wrap(network(1)), other_wrap(network(2))
         optimizer, fresh = optim.Adam(model.parameters()), optim.Adam(other.parameters())
@@ -74,7 +79,9 @@ def test_a_training_in_ddp_goes_on_without_it_and_the_other_way_round(tmp_path: 
         assert train(other, fresh) == train(model, optimizer)
 
 
-def test_a_state_dict_of_a_wrapped_module_fits_a_plain_one_and_the_other_way_round(tmp_path: Path) -> None:
+def test_a_state_dict_of_a_wrapped_module_fits_a_plain_one_and_the_other_way_round(
+    tmp_path: Path,
+) -> None:
     model, plain, wrapped = nn.DataParallel(network(1)), network(2), nn.DataParallel(network(3))
     restore_model(written(encode_model(model.state_dict()), tmp_path), plain)
     assert same(plain, model)
@@ -138,7 +145,9 @@ class Lookahead(Delegating):
     def __init__(self, optimizer: optim.Optimizer) -> None:
         super().__init__(optimizer)
         self.slow = [
-            parameter.detach().clone() for group in self.param_groups for parameter in group["params"]
+            parameter.detach().clone()
+            for group in self.param_groups
+            for parameter in group["params"]
         ]
 
     def state_dict(self) -> Any:
@@ -256,7 +265,9 @@ def momentum(parameters: Any) -> Any:
 
 @pytest.mark.parametrize("stepped", [0, 2])
 @pytest.mark.parametrize("wrap", [Clipping, Accumulating, Lending])
-def test_a_wrapper_is_set_by_its_own_load_state_dict(wrap: Any, stepped: int, tmp_path: Path) -> None:
+def test_a_wrapper_is_set_by_its_own_load_state_dict(
+    wrap: Any, stepped: int, tmp_path: Path
+) -> None:
     model = network()
     optimizer = wrap(momentum(model.parameters()))
     train(model, optimizer, stepped)
@@ -347,13 +358,17 @@ class Several(Gives):
             optimizer.load_state_dict(state)
 
 
-@pytest.mark.parametrize("state", [[1, 2.0], (3, "x"), 7, "text", None, torch.arange(3), {"n": 1}, True])
+@pytest.mark.parametrize(
+    "state", [[1, 2.0], (3, "x"), 7, "text", None, torch.arange(3), {"n": 1}, True]
+)
 def test_an_object_decides_of_what_kind_its_state_is(state: Any, tmp_path: Path) -> None:
     path = written(encode_training(None, {"object": Gives(state)}), tmp_path)
     other = Gives(0)
     restore_training(path, None, {"object": other}, rng=False)
     assert type(other.state) is type(state)
-    assert torch.equal(other.state, state) if isinstance(state, torch.Tensor) else other.state == state
+    assert (
+        torch.equal(other.state, state) if isinstance(state, torch.Tensor) else other.state == state
+    )
 
 
 def test_optimizers_whose_states_are_a_list_are_restored(tmp_path: Path) -> None:
@@ -390,7 +405,9 @@ class NovoGrad(optim.Optimizer):
             for parameter in group["params"]:
                 state = self.state[parameter]
                 square = parameter.grad.square().sum()
-                state["exp_avg_sq"] = square if not state else 0.9 * state["exp_avg_sq"] + 0.1 * square
+                state["exp_avg_sq"] = (
+                    square if not state else 0.9 * state["exp_avg_sq"] + 0.1 * square
+                )
                 state["history"] = torch.cat([state.get("history", torch.zeros(0)), square[None]])
                 parameter -= group["lr"] * parameter.grad / state["exp_avg_sq"].sqrt()
 
@@ -433,7 +450,9 @@ def test_an_optimizer_that_refuses_its_state_does_so_before_the_model_changes(
     model = network()
     axon.checkpoint(model, Picky(model.parameters()), epoch=0)
     other, before = network(2), network(2)
-    with pytest.raises(InvalidData, match="Picky does not take the state in the checkpoint: no rate"):
+    with pytest.raises(
+        InvalidData, match="Picky does not take the state in the checkpoint: no rate"
+    ):
         resumed_from(other, Picky(other.parameters(), lr=0))
     assert same(other, before)
 
@@ -443,7 +462,9 @@ def test_an_optimizer_that_refuses_its_state_does_so_before_the_model_changes(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("backend", ["x86", "qnnpack"])
-def test_quantization_aware_training_is_restored_into_a_fresh_model(backend: str, tmp_path: Path) -> None:
+def test_quantization_aware_training_is_restored_into_a_fresh_model(
+    backend: str, tmp_path: Path
+) -> None:
     def prepared(seed: int) -> nn.Module:
         model = nn.Sequential(quantization.QuantStub(), *network(seed))
         model.qconfig = quantization.get_default_qat_qconfig(backend)
@@ -550,7 +571,9 @@ def test_a_module_that_reads_its_state_by_itself_has_the_last_word(tmp_path: Pat
     path = written(encode_model(model), tmp_path)
     other = nn.Sequential(nn.Linear(4, 4), OwnWay())
     before = copy.deepcopy(other)
-    with pytest.raises(InvalidData, match=r"1.rows is float32 \(1, 4\), in the checkpoint float32 \(5, 3\)"):
+    with pytest.raises(
+        InvalidData, match=r"1.rows is float32 \(1, 4\), in the checkpoint float32 \(5, 3\)"
+    ):
         restore_model(path, other)
     assert same(other, before)
 
@@ -638,7 +661,10 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "SequentialLR": after,
     "SequentialLR of Warmup": lambda optimizer: lr_scheduler.SequentialLR(
         optimizer,
-        [Warmup(optimizer, 1, lr_scheduler.StepLR(optimizer, 2)), lr_scheduler.ExponentialLR(optimizer, 0.9)],
+        [
+            Warmup(optimizer, 1, lr_scheduler.StepLR(optimizer, 2)),
+            lr_scheduler.ExponentialLR(optimizer, 0.9),
+        ],
         [6],
     ),
     "ChainedScheduler": lambda optimizer: lr_scheduler.ChainedScheduler(
@@ -652,7 +678,9 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 )
 @pytest.mark.parametrize("steps", [1, 5])
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_a_scheduler_in_a_scheduler_goes_on_where_it_was(name: str, steps: int, tmp_path: Path) -> None:
+def test_a_scheduler_in_a_scheduler_goes_on_where_it_was(
+    name: str, steps: int, tmp_path: Path
+) -> None:
     def made() -> Any:
         model = network()
         optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -666,7 +694,9 @@ def test_a_scheduler_in_a_scheduler_goes_on_where_it_was(name: str, steps: int, 
     restore_training(path, fresh, {"scheduler": resumed}, rng=False)
     assert getattr(resumed, "after_scheduler", None) is inner
     rates: list[list[float]] = [[], []]
-    for which, (trained, by, at) in enumerate([(model, optimizer, scheduler), (other, fresh, resumed)]):
+    for which, (trained, by, at) in enumerate(
+        [(model, optimizer, scheduler), (other, fresh, resumed)]
+    ):
         for _ in range(12):
             train(trained, by, 1, at)
             rates[which].append(by.param_groups[0]["lr"])
@@ -676,11 +706,14 @@ def test_a_scheduler_in_a_scheduler_goes_on_where_it_was(name: str, steps: int, 
 def test_a_state_with_copies_of_other_objects_is_refused_when_it_is_saved() -> None:
     optimizer = optim.SGD(network().parameters(), lr=0.1)
     copying = Copying(optimizer, lr_scheduler.StepLR(optimizer, 2))
-    with pytest.raises(TypeError, match=r"extra.*of this .*Copying has a .* in it, and gives a copy of it"):
+    with pytest.raises(
+        TypeError, match=r"extra.*of this .*Copying has a .* in it, and gives a copy of it"
+    ):
         encode_training(None, {"scheduler": copying})
     optimizer.param_groups[0]["shuffled by"] = torch.Generator()
     with pytest.raises(
-        TypeError, match=r"optimizer: .*SGD has a .*Generator in it, which PyTorch's optimizers do not"
+        TypeError,
+        match=r"optimizer: .*SGD has a .*Generator in it, which PyTorch's optimizers do not",
     ):
         encode_training(optimizer, None)
 
@@ -705,7 +738,9 @@ def test_another_scheduler_inside_is_refused_and_nothing_changes(tmp_path: Path)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
-@pytest.mark.parametrize("kind", [optim.Adam, lambda parameters: optim.SGD(parameters, lr=0.1, momentum=0.9)])
+@pytest.mark.parametrize(
+    "kind", [optim.Adam, lambda parameters: optim.SGD(parameters, lr=0.1, momentum=0.9)]
+)
 def test_what_is_restored_without_gradients_is_trained_on(
     mode: Any, kind: Any, axon: Any, resumed_from: Callable[..., Any]
 ) -> None:
@@ -762,7 +797,9 @@ class Expanded(nn.Module):
         self.bias = nn.Parameter(torch.full((1,), value).expand(3))
 
 
-@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel, lambda model: nn.Sequential(model)])
+@pytest.mark.parametrize(
+    "wrap", [lambda model: model, nn.DataParallel, lambda model: nn.Sequential(model)]
+)
 def test_a_buffer_that_is_expanded_is_restored(wrap: Any, tmp_path: Path) -> None:
     model, other = wrap(Expanded(3.0)), wrap(Expanded())
     optimizer = optim.SGD(other.parameters(), lr=1.0)
@@ -781,7 +818,9 @@ def test_a_buffer_that_is_expanded_is_restored(wrap: Any, tmp_path: Path) -> Non
 
 def test_a_model_on_the_meta_device_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     path = written(encode_model(network(1)), tmp_path)
-    training = written(encode_training(optim.Adam(network(1).parameters()), None), tmp_path, "training")
+    training = written(
+        encode_training(optim.Adam(network(1).parameters()), None), tmp_path, "training"
+    )
     other, before = network(2), network(2)
     other[2].to("meta")
     with pytest.raises(InvalidData, match=r"2.weight is on the meta device.*to_empty"):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
-from engines import FORGETFUL, PostgresqlServer, eventually
+from support.engines import FORGETFUL, PostgresqlServer, eventually
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -53,7 +53,9 @@ class Hub(NamedTuple):
     def server(self, user: str, verb: str, path: str, content: Any = None) -> tuple[int, Any]:
         """What the user's server answers."""
         _, routes = self.ask("GET", "/proxy")
-        [target] = {route["target"] for route in routes.values() if route["data"].get("user") == user}
+        [target] = {
+            route["target"] for route in routes.values() if route["data"].get("user") == user
+        }
         return ask(verb, f"{target}/user/{quote(user, safe='@')}{path}", content)
 
     def shell(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -156,7 +158,13 @@ def hub(owner_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hu
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub", "-f", Path(__file__).with_name("jupyterhub_config.py")],
+            [
+                sys.executable,
+                "-m",
+                "jupyterhub",
+                "-f",
+                Path(__file__).with_name("jupyterhub_config.py"),
+            ],
             env=environment,
             cwd=folder,
             stdout=log,
@@ -199,7 +207,9 @@ def records(of: Callable[[], tuple[int, Any]]) -> list[str]:
 def test_each_user_has_a_role_and_sees_their_own_records_only(spawned: Hub) -> None:
     for user in USERS:
         assert records(lambda user=user: spawned.server(user, "GET", "/axon/notebooks")) == [user]
-    roles = {found["user_id"]: found["role"] for found in json.loads(spawned.init_db("--json").stdout)}
+    roles = {
+        found["user_id"]: found["role"] for found in json.loads(spawned.init_db("--json").stdout)
+    }
     assert roles["ada"] == "hub_ada"
     assert roles[USERS[1]].startswith("hubuser_")
     folder = Path(spawned.environment["AXON_PASSFILES"])
@@ -212,9 +222,10 @@ def test_each_user_has_a_role_and_sees_their_own_records_only(spawned: Hub) -> N
 def test_in_a_shell_of_the_user_commands_work_on_the_same_store_as_the_server(spawned: Hub) -> None:
     for user in USERS:
         ran = spawned.shell(user, "list", "--all-users", "--json")
-        assert (ran.returncode, [found["user_id"] for found in json.loads(ran.stdout)]) == (0, [user]), (
-            ran.stderr
-        )
+        assert (ran.returncode, [found["user_id"] for found in json.loads(ran.stdout)]) == (
+            0,
+            [user],
+        ), ran.stderr
         assert spawned.shell(user, "list").stdout.count("train") == 2  # its name, and its path
     told = axon("list", HOME=str(spawned.folder / "homes" / "ada"), AXON_USER=USERS[1])
     assert told.returncode == 4

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import Kernel, kernel_of, told_nothing
-from live import Kernel as LiveKernel
-from live import started
-from processes import Server, notebook, write
-from trained import SET_UP, train
+from support.kernel import Kernel as LiveKernel
+from support.kernel import started
+from support.server_kernels import Kernel, kernel_of, told_nothing
+from support.server_processes import Server, notebook, write
+from support.training_script import SET_UP, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles

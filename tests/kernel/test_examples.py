@@ -9,8 +9,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from engines import eventually
-from live import Kernel, started
+from support.engines import eventually
+from support.kernel import Kernel, started
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository

@@ -34,7 +34,12 @@ def ask(tmp_path: Path, command: list[object], **environment: str) -> Any:
         check=False,
         timeout=60,
         cwd=tmp_path,
-        env={**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": "", **environment},
+        env={
+            **os.environ,
+            "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+            "PYTHONPATH": "",
+            **environment,
+        },
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
@@ -55,7 +60,9 @@ def runtime(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", ["pipe", "device", "loop", "large"])
-def test_a_connection_file_is_no_more_than_a_small_file(tmp_path: Path, runtime: Path, what: str) -> None:
+def test_a_connection_file_is_no_more_than_a_small_file(
+    tmp_path: Path, runtime: Path, what: str
+) -> None:
     script = tmp_path / "train.py"
     script.write_text(_ASK)
     at = ["pipe", "device", "loop", "large"].index(what) + 1

@@ -11,9 +11,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from engines import eventually
-from kernels import ASKED, python, python_path, run
-from processes import Server, notebook, write
+from support.engines import eventually
+from support.server_kernels import ASKED, python, python_path, run
+from support.server_processes import Server, notebook, write
 
 #: What a notebook does here: it says where it takes itself to be.
 TOLD = "import os\nwith open(os.environ['TOLD'], 'a') as told:\n    told.write(json.dumps(told_by) + '\\n')"
@@ -47,8 +47,26 @@ def train(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "command",
     [
-        ("jupyter", "nbconvert", "--execute", "--to", "html", "--output", "other.ipynb", "train.ipynb"),
-        ("python", "-m", "nbconvert", "--execute", "--inplace", "--to", "notebook", "./train.ipynb"),
+        (
+            "jupyter",
+            "nbconvert",
+            "--execute",
+            "--to",
+            "html",
+            "--output",
+            "other.ipynb",
+            "train.ipynb",
+        ),
+        (
+            "python",
+            "-m",
+            "nbconvert",
+            "--execute",
+            "--inplace",
+            "--to",
+            "notebook",
+            "./train.ipynb",
+        ),
     ],
     ids=" ".join,
 )
@@ -67,11 +85,16 @@ def test_an_executed_notebook_is_the_one_on_the_command_line(
 def test_executed_again_it_is_the_same_notebook(execute: Execute, train: Path) -> None:
     (first,) = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "train.ipynb")
     (again,) = execute("jupyter", "execute", "--inplace", "train.ipynb")
-    assert (first["place"]["found_by"], again["place"]["found_by"]) == ("nbconvert", "jupyter execute")
+    assert (first["place"]["found_by"], again["place"]["found_by"]) == (
+        "nbconvert",
+        "jupyter execute",
+    )
     assert first["record"]["id"] == again["record"]["id"]
 
 
-def test_of_several_it_is_the_one_that_has_what_was_executed(execute: Execute, tmp_path: Path) -> None:
+def test_of_several_it_is_the_one_that_has_what_was_executed(
+    execute: Execute, tmp_path: Path
+) -> None:
     names = ["a.ipynb", "b.ipynb", "c.ipynb"]
     for name in names:
         write(tmp_path / name, notebook(f"# {name}", *ASKING))
@@ -167,7 +190,9 @@ def large(file: Path, size: int, **metadata: Any) -> Path:
     return file
 
 
-def test_large_notebooks_beside_an_unknown_one_are_not_read_whole(execute: Execute, tmp_path: Path) -> None:
+def test_large_notebooks_beside_an_unknown_one_are_not_read_whole(
+    execute: Execute, tmp_path: Path
+) -> None:
     write(tmp_path / "train.ipynb", notebook(MEASURED, TOLD, MEASURED, TOLD, **PYTHON))
     for number in range(4):
         large(tmp_path / f"large-{number}.ipynb", 5 * MEGABYTE)
@@ -181,7 +206,11 @@ def test_notebooks_that_papermill_executes_meanwhile_are_read_once(
     execute: Execute, tmp_path: Path, size: int
 ) -> None:
     write(tmp_path / "train.ipynb", notebook(MEASURED, TOLD, MEASURED, TOLD, **PYTHON))
-    noted = {"output_path": "large.ipynb", "start_time": "2020-01-01T00:00:00.000000", "end_time": None}
+    noted = {
+        "output_path": "large.ipynb",
+        "start_time": "2020-01-01T00:00:00.000000",
+        "end_time": None,
+    }
     other = large(tmp_path / "large.ipynb", size, papermill=noted)
     (first, read), (again, read_again) = execute("python", "-c", papermill("out.ipynb"))
     is_read = size < 32 * MEGABYTE
@@ -194,7 +223,9 @@ def test_notebooks_that_papermill_executes_meanwhile_are_read_once(
     ] * 2
 
 
-@pytest.mark.parametrize("content", ["", '{"cells": [{"cell_type": "code", "sour', "{}", "[" * 10**5])
+@pytest.mark.parametrize(
+    "content", ["", '{"cells": [{"cell_type": "code", "sour', "{}", "[" * 10**5]
+)
 def test_a_damaged_notebook_beside_it_is_in_nobodys_way(
     execute: Execute, train: Path, tmp_path: Path, content: str
 ) -> None:
@@ -207,7 +238,11 @@ def test_a_damaged_notebook_beside_it_is_in_nobodys_way(
 def test_equal_executions_of_papermill_at_once_are_not_told_apart(
     execute: Execute, train: Path, tmp_path: Path
 ) -> None:
-    noted = {"output_path": "twin.ipynb", "start_time": "2020-01-01T00:00:00.000000", "end_time": None}
+    noted = {
+        "output_path": "twin.ipynb",
+        "start_time": "2020-01-01T00:00:00.000000",
+        "end_time": None,
+    }
     twin = write(tmp_path / "twin.ipynb", notebook(*ASKING, **PYTHON, papermill=noted))
     os.utime(twin, (2**32, 2**32))  # still being written
     (told,) = execute("python", "-c", papermill("out.ipynb"))
@@ -216,11 +251,15 @@ def test_equal_executions_of_papermill_at_once_are_not_told_apart(
     assert told["place"]["path"] == str(tmp_path / "out.ipynb")
 
 
-def test_without_a_file_papermills_parameters_are_those_of_its_cell(execute: Execute, train: Path) -> None:
+def test_without_a_file_papermills_parameters_are_those_of_its_cell(
+    execute: Execute, train: Path
+) -> None:
     parameters = {"rate": 0.1, "layers": [64, 64], "name": "x", "none": None}
     (told,) = execute("python", "-c", papermill(None, parameters=parameters))
     assert told["place"]["kind"] == "unknown"
-    assert told["record"]["metadata"]["extra"]["axon"]["executed_from"] == {"parameters": parameters}
+    assert told["record"]["metadata"]["extra"]["axon"]["executed_from"] == {
+        "parameters": parameters
+    }
 
 
 def test_papermills_output_is_linked_to_its_input(
@@ -270,39 +309,53 @@ def test_a_notebook_that_is_executed_in_place_is_no_copy(execute: Execute, train
 
 # What is said of a notebook that cannot be identified
 
-TRAINING = (
-    "import jupyter_axon_notebooks as axon\nfor epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
-)
+TRAINING = "import jupyter_axon_notebooks as axon\nfor epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
 SAID = "axon.use("
 
 
 def test_a_notebook_that_cannot_be_identified_is_told_of_once(
     execute: Execute, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    write(tmp_path / "train.ipynb", notebook(TRAINING, TRAINING, "axon.checkpoint(None, epoch=9)", **PYTHON))
-    code = "import nbclient, nbformat; print(nbclient.execute(nbformat.read('train.ipynb', 4)).cells)"
+    write(
+        tmp_path / "train.ipynb",
+        notebook(TRAINING, TRAINING, "axon.checkpoint(None, epoch=9)", **PYTHON),
+    )
+    code = (
+        "import nbclient, nbformat; print(nbclient.execute(nbformat.read('train.ipynb', 4)).cells)"
+    )
     out = python("-c", code, cwd=tmp_path, **environment).stdout
     assert (out.count(SAID), out.count("AXON_NOTEBOOK=<path>")) == (1, 1)
     named = python("-c", code, cwd=tmp_path, **environment, AXON_NOTEBOOK="train.ipynb").stdout
     assert named.count(SAID) == 0
 
 
-def test_a_prompt_is_told_of_and_a_script_is_not(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_prompt_is_told_of_and_a_script_is_not(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(SAID) == 1
     (tmp_path / "train.py").write_text(TRAINING)
     assert python("train.py", cwd=tmp_path, **environment).stdout.count(SAID) == 0
 
 
-ASKING_SCRIPT = "from kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n"
+ASKING_SCRIPT = "from support.server_kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n"
 
 
 def test_a_script_is_its_file(environment: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(ASKING_SCRIPT)
     told = json.loads(python("train.py", cwd=tmp_path, **environment).stdout)
-    assert told["place"] == {"kind": "script", "found_by": "script", "path": str(script), "record_id": None}
+    assert told["place"] == {
+        "kind": "script",
+        "found_by": "script",
+        "path": str(script),
+        "record_id": None,
+    }
     record = told["record"]
-    assert (record["name"], record["metadata"]["language"], record["cell_count"]) == ("train", "python", 1)
+    assert (record["name"], record["metadata"]["language"], record["cell_count"]) == (
+        "train",
+        "python",
+        1,
+    )
     assert "kernel" not in record["metadata"]
     script.write_text(f"{ASKING_SCRIPT}# edited\n")
     again = json.loads(python(script, cwd=tmp_path.parent, **environment).stdout)["record"]
@@ -341,7 +394,7 @@ def test_what_a_script_spawns_is_that_script(environment: dict[str, str], tmp_pa
     script = tmp_path / "train.py"
     script.write_text(
         "import multiprocessing\n"
-        "from kernels import ASKED\nexec(ASKED)\n"
+        "from support.server_kernels import ASKED\nexec(ASKED)\n"
         "def child(): print(json.dumps(place()))\n"
         "if __name__ == '__main__':\n"
         "    process = multiprocessing.get_context('spawn').Process(target=child)\n"
@@ -360,7 +413,11 @@ def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embed
     server = Server(
         tmp_path / "server",
         extensions=("jupyter_axon_notebooks", "jupyter_scheduler"),
-        environment={"PYTHONPATH": python_path(), "TOLD": str(told), "IPYTHONDIR": str(tmp_path / "ipython")},
+        environment={
+            "PYTHONPATH": python_path(),
+            "TOLD": str(told),
+            "IPYTHONDIR": str(tmp_path / "ipython"),
+        },
     )
     content = notebook("rate = 1", *ASKING, **PYTHON)
     content["cells"][0]["metadata"]["tags"] = ["parameters"]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kernels import Kernel, python
-from live import started
-from processes import Server, notebook, write
+from support.kernel import started
+from support.server_kernels import Kernel, python
+from support.server_processes import Server, notebook, write
 
 Opened = Callable[..., Kernel]
 
@@ -101,7 +101,9 @@ def test_a_training_whose_notebook_goes_away_stays_one_run(
     again.close()
 
 
-def test_a_name_that_is_used_again_takes_no_training_along(server: Server, opened: Opened, path: str) -> None:
+def test_a_name_that_is_used_again_takes_no_training_along(
+    server: Server, opened: Opened, path: str
+) -> None:
     kernel = opened(server, path)
     first = train(kernel, 0)
     move_and_reuse_the_name(server, path)
@@ -109,7 +111,9 @@ def test_a_name_that_is_used_again_takes_no_training_along(server: Server, opene
     assert train(kernel, 0)[0] == first[0]
 
 
-def test_a_notebook_that_comes_back_has_its_record(server: Server, opened: Opened, path: str) -> None:
+def test_a_notebook_that_comes_back_has_its_record(
+    server: Server, opened: Opened, path: str
+) -> None:
     assert server.save(path, notebook("train()")).status == 201
     kernel = opened(server, path)
     first = train(kernel, 0)
@@ -120,7 +124,9 @@ def test_a_notebook_that_comes_back_has_its_record(server: Server, opened: Opene
     assert server.sync(path)["id"] == first[0]
 
 
-def test_a_branch_without_the_notebook_is_checked_out(server: Server, opened: Opened, path: str) -> None:
+def test_a_branch_without_the_notebook_is_checked_out(
+    server: Server, opened: Opened, path: str
+) -> None:
     def git(*command: str) -> None:
         who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
@@ -149,7 +155,9 @@ def test_a_record_that_is_deleted_is_not_kept(server: Server, opened: Opened, pa
     assert after[1] != run
 
 
-def test_naming_another_notebook_begins_a_run_there(server: Server, opened: Opened, path: str) -> None:
+def test_naming_another_notebook_begins_a_run_there(
+    server: Server, opened: Opened, path: str
+) -> None:
     kernel = opened(server, path)
     first = train(kernel, 0)
     other = write(server.root / f"other-{path}", notebook("train()"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import notebook, write
+from support.server_processes import notebook, write
 
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import new_id
@@ -165,7 +165,9 @@ def test_a_server_that_does_not_answer_is_given_up(
         assert find_place() == Place("notebook", "session", str(file))
 
 
-@pytest.mark.parametrize("trouble", ["gone", "older", "damaged", "on a socket", "half", "another user's"])
+@pytest.mark.parametrize(
+    "trouble", ["gone", "older", "damaged", "on a socket", "half", "another user's"]
+)
 def test_a_file_that_no_running_server_of_ours_left_is_not_believed(
     kernel: str, leave: Leave, web: Any, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +219,9 @@ def test_a_kernel_that_two_notebooks_share_is_of_the_one_it_was_started_for(
     assert find_place() == Place("notebook", "session", str(tmp_path / "b.ipynb"))
 
 
-def test_what_the_user_says_comes_first(kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_says_comes_first(
+    kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(place, "imported_in", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", str(write(tmp_path / "started.ipynb", notebook("x"))))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import store, store_url
-from processes import notebook, write
+from support.engines import store, store_url
+from support.server_processes import notebook, write
 
 from jupyter_axon_notebooks.errors import Forbidden, InvalidData, NotFound
 from jupyter_axon_notebooks.records import NewNotebook, NotebookSummary, new_id
@@ -53,11 +53,15 @@ def at(path: Path, found_by: str = "session") -> Place:
     return Place("notebook", found_by, str(path))
 
 
-def recorded(repository: NotebookRepository, path: Path, owner: str = "ada", **given: Any) -> NotebookSummary:
+def recorded(
+    repository: NotebookRepository, path: Path, owner: str = "ada", **given: Any
+) -> NotebookSummary:
     return record_of(repository, at(path, **given), ORIGIN, owner)
 
 
-def test_a_file_gets_the_record_that_a_save_would_give_it(repository: NotebookRepository, file: Path) -> None:
+def test_a_file_gets_the_record_that_a_save_would_give_it(
+    repository: NotebookRepository, file: Path
+) -> None:
     made = recorded(repository, file)
     assert (made.name, made.user_id, made.path, made.origin) == ("train", "ada", str(file), ORIGIN)
     assert (made.cell_count, made.metadata.framework) == (2, "pytorch")
@@ -122,7 +126,9 @@ def test_an_old_format_is_recorded_as_by_a_save(repository: NotebookRepository) 
     assert recorded(repository, old).cell_count > 0
 
 
-def test_a_file_that_was_renamed_is_found_by_its_old_name(repository: NotebookRepository, file: Path) -> None:
+def test_a_file_that_was_renamed_is_found_by_its_old_name(
+    repository: NotebookRepository, file: Path
+) -> None:
     made = recorded(repository, file)
     repository.bind(made.id, str(file.rename(file.with_name("after.ipynb"))))
     assert recorded(repository, file).id == made.id
@@ -232,9 +238,9 @@ def test_a_script_is_a_notebook_of_one_cell(repository: NotebookRepository, tmp_
     assert whole is not None
     assert [cell.source for cell in whole.cells] == ["# \\xff\r\nimport sklearn\r\n"]
     os.utime(script, ns=(1, 1))
-    assert record_of(repository, Place("script", "script", str(script)), ORIGIN, "ada").version_id == (
-        made.version_id
-    )
+    assert record_of(
+        repository, Place("script", "script", str(script)), ORIGIN, "ada"
+    ).version_id == (made.version_id)
 
 
 def test_what_is_neither_notebook_nor_script_is_refused(

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import FORGETFUL, PostgresqlServer, eventually
-from kernels import python_path
-from live import started
-from processes import Server, notebook, write
 from sqlalchemy import make_url
+from support.engines import FORGETFUL, PostgresqlServer, eventually
+from support.kernel import started
+from support.server_kernels import python_path
+from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.roles import Role
@@ -108,7 +108,9 @@ def test_a_server_records_what_was_made_while_its_store_was_away(servers: Server
     assert_recorded(server, "train.ipynb", 3)
 
 
-def test_a_server_opens_a_store_that_was_replaced_and_records_there(servers: Servers, tmp_path: Path) -> None:
+def test_a_server_opens_a_store_that_was_replaced_and_records_there(
+    servers: Servers, tmp_path: Path
+) -> None:
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
@@ -131,7 +133,9 @@ def test_a_server_opens_a_store_that_was_replaced_and_records_there(servers: Ser
 def test_a_server_that_starts_later_records_what_waits(servers: Servers) -> None:
     server = servers()
     server.wait_for_its_store()
-    write(server.root / "train.ipynb", notebook("train()"))  # nobody has saved it: it has no record yet
+    write(
+        server.root / "train.ipynb", notebook("train()")
+    )  # nobody has saved it: it has no record yet
     take_away(server)
     train(server, "train.ipynb", 0, 2)
     server.stop()
@@ -150,7 +154,12 @@ def test_a_server_that_starts_later_records_what_waits(servers: Servers) -> None
     server.start()
     server.wait_for(f"recorded 2 {RECORDED}")
     assert [one["epoch"] for one in checkpoints(server, "train.ipynb")] == [1, 0]
-    assert {note.parent.name for note in notes(server)} == {"a-future", "b-half", "z-other", "z-others"}
+    assert {note.parent.name for note in notes(server)} == {
+        "a-future",
+        "b-half",
+        "z-other",
+        "z-others",
+    }
     assert server.log.count("a checkpoint stays unrecorded") == 2
 
 
@@ -219,7 +228,9 @@ def test_an_idle_kernel_goes_on_with_what_a_server_recorded(servers: Servers) ->
         "PYTHONPATH": python_path(),
     }
     with started(server.home, {**told, "PATH": os.environ["PATH"]}) as kernel:
-        kernel.do("import warnings; warnings.simplefilter('ignore'); import jupyter_axon_notebooks as axon")
+        kernel.do(
+            "import warnings; warnings.simplefilter('ignore'); import jupyter_axon_notebooks as axon"
+        )
         kernel.do("made = [axon.checkpoint({'w': [epoch]}, epoch=epoch) for epoch in range(2)]")
         bring_back(server)
         server.wait_for(f"recorded 2 {RECORDED}")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jupyter_server.auth import passwd
-from kernels import ASKED, Kernel, python, python_path
-from processes import TOKEN, Server, notebook, write
+from support.server_kernels import ASKED, Kernel, python, python_path
+from support.server_processes import TOKEN, Server, notebook, write
 
 Servers = Callable[..., Server]
 Opened = Callable[..., Kernel]
@@ -20,7 +20,9 @@ Opened = Callable[..., Kernel]
 def renamed(server: Server, kernel: Kernel, old: str, new: str) -> None:
     """Rename a notebook as frontends do: its file, then its session."""
     assert server.rename(old, new).status == 200
-    answer = server.ask("PATCH", f"/api/sessions/{kernel.session['id']}", {"path": new, "name": new})
+    answer = server.ask(
+        "PATCH", f"/api/sessions/{kernel.session['id']}", {"path": new, "name": new}
+    )
     assert answer.status == 200
 
 
@@ -36,7 +38,10 @@ def test_a_kernel_finds_its_notebook_and_the_record_that_the_server_has(
         "path": str(server.root / "deep/train.ipynb"),
         "record_id": None,
     }
-    assert (told["record"]["id"], told["record"]["version_id"]) == (recorded["id"], recorded["version_id"])
+    assert (told["record"]["id"], told["record"]["version_id"]) == (
+        recorded["id"],
+        recorded["version_id"],
+    )
     assert told["settings"] == {
         "store_url": f"sqlite:///{server.data}/axon_notebooks/axon.db",
         "states_root": f"{server.data}/axon_notebooks/states",
@@ -55,13 +60,18 @@ def test_a_record_that_a_kernel_makes_is_the_servers(server: Server, opened: Ope
     assert kernel.asked("record()")["version_id"] == after["version_id"] != made["version_id"]
 
 
-def test_a_rename_in_the_middle_of_training_keeps_the_record(server: Server, opened: Opened) -> None:
+def test_a_rename_in_the_middle_of_training_keeps_the_record(
+    server: Server, opened: Opened
+) -> None:
     kernel = opened(server, "before.ipynb")
     record = kernel.asked("record()")
     renamed(server, kernel, "before.ipynb", "after.ipynb")
     write(server.root / "before.ipynb", notebook("another()"))  # whatever has its old name now
     told = kernel.asked("told()")
-    assert (told["place"]["path"], told["place"]["found_by"]) == (str(server.root / "after.ipynb"), "session")
+    assert (told["place"]["path"], told["place"]["found_by"]) == (
+        str(server.root / "after.ipynb"),
+        "session",
+    )
     assert (told["record"]["id"], told["record"]["name"]) == (record["id"], "after")
 
 
@@ -79,7 +89,9 @@ def test_a_script_under_a_notebooks_kernel_is_no_notebook(
 ) -> None:
     kernel = opened(server, "starts-a-script.ipynb")
     script = tmp_path / "train.py"
-    script.write_text("from kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n")
+    script.write_text(
+        "from support.server_kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n"
+    )
     kernel.run(
         "import os, subprocess, sys\n"
         f"out = subprocess.check_output([sys.executable, {str(script)!r}], env=os.environ | "
@@ -117,7 +129,9 @@ def test_vs_code_names_a_notebook_that_its_session_does_not(server: Server, open
     }
 
 
-def test_a_kernel_is_told_by_whom_its_session_was_asked_for(servers: Servers, opened: Opened) -> None:
+def test_a_kernel_is_told_by_whom_its_session_was_asked_for(
+    servers: Servers, opened: Opened
+) -> None:
     users = """
 from jupyter_server.auth import IdentityProvider, User
 class Named(IdentityProvider):
@@ -126,7 +140,9 @@ class Named(IdentityProvider):
 c.ServerApp.identity_provider_class = Named
 """
     server = servers(config=_EACH_REQUEST, python=users)
-    kernel = opened(server, "bobs.ipynb", headers={"X-User": "bob", "Authorization": f"token {TOKEN}"})
+    kernel = opened(
+        server, "bobs.ipynb", headers={"X-User": "bob", "Authorization": f"token {TOKEN}"}
+    )
     assert kernel.asked("settings().user_id") == "bob"
     assert server.ask("POST", f"/api/kernels/{kernel.id}/restart", {}).status == 200
     again = Kernel(server, kernel.id)
@@ -150,7 +166,10 @@ def test_a_store_in_memory_is_said_to_be_out_of_reach(servers: Servers, opened: 
 def test_servers_of_one_person_keep_equal_relative_paths_apart(
     servers: Servers, opened: Opened, tmp_path: Path
 ) -> None:
-    shared = {"data": tmp_path / "data", "environment": {"JUPYTER_RUNTIME_DIR": str(tmp_path / "a/runtime")}}
+    shared = {
+        "data": tmp_path / "data",
+        "environment": {"JUPYTER_RUNTIME_DIR": str(tmp_path / "a/runtime")},
+    }
     one, other = servers("a", **shared), servers("b", **shared)
     (tmp_path / "b/runtime").symlink_to(tmp_path / "a/runtime")
     first, second = opened(one, "train.ipynb"), opened(other, "train.ipynb")
@@ -179,7 +198,9 @@ def test_a_server_with_a_password_is_done_without(servers: Servers, opened: Open
     """Nobody but its user gets in, so a kernel goes by the name that it was started with."""
     server = servers(config={"PasswordIdentityProvider": {"hashed_password": passwd("secret")}})
     kernel = opened(server, "before.ipynb")
-    assert kernel.asked("place()")["found_by"] == "session"  # a token as well: it is in the server's file
+    assert (
+        kernel.asked("place()")["found_by"] == "session"
+    )  # a token as well: it is in the server's file
 
     config = {"IdentityProvider": {"token": ""}, "ServerApp": {"disable_check_xsrf": True}}
     hashed = {"PasswordIdentityProvider": {"hashed_password": passwd("secret")}}
@@ -207,13 +228,17 @@ c.ServerApp.identity_provider_class = Both
 """
 
 
-def test_a_notebook_that_is_no_file_is_found_by_its_record(servers: Servers, opened: Opened) -> None:
+def test_a_notebook_that_is_no_file_is_found_by_its_record(
+    servers: Servers, opened: Opened
+) -> None:
     server = servers(python=_ELSEWHERE)
     kernel = opened(server, "train.ipynb", there=True)
     assert server.save("train.ipynb", notebook("train()")).status == 201
     place = kernel.asked("place()")
     assert (place["path"], place["found_by"]) == (None, "session")
-    assert kernel.asked("record()")["id"] == place["record_id"] == server.record("train.ipynb")["id"]
+    assert (
+        kernel.asked("record()")["id"] == place["record_id"] == server.record("train.ipynb")["id"]
+    )
 
 
 #: A contents manager that keeps its files where nobody would look for them.
@@ -241,7 +266,9 @@ def test_a_servers_own_look_at_changed_files_takes_scripts_for_what_they_are(
 ) -> None:
     server = servers()
     script = server.root / "train.py"
-    script.write_text("from kernels import ASKED\nexec(ASKED)\nprint(json.dumps(record()))\n")
+    script.write_text(
+        "from support.server_kernels import ASKED\nexec(ASKED)\nprint(json.dumps(record()))\n"
+    )
     environment["JUPYTER_DATA_DIR"] = str(server.data)
     record = json.loads(python(script, cwd=tmp_path, **environment).stdout)
     assert record["user_id"] == "ada"  # the pointer file says so
@@ -250,7 +277,11 @@ def test_a_servers_own_look_at_changed_files_takes_scripts_for_what_they_are(
     server.start()
     shown = server.got(f"/notebooks/{record['id']}")
     assert [cell["source"] for cell in shown["cells"]] == ["trained = 'otherwise'\n"]
-    assert (shown["name"], shown["path"], shown["metadata"]["language"]) == ("train", "train.py", "python")
+    assert (shown["name"], shown["path"], shown["metadata"]["language"]) == (
+        "train",
+        "train.py",
+        "python",
+    )
     cell = server.axon("POST", f"/notebooks/{record['id']}/cells", {"source": "more"})
     assert (cell.status, script.read_text()) == (409, "trained = 'otherwise'\n")
     assert server.rename("train.py", "training.py").status == 200

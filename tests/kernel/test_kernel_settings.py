@@ -57,7 +57,9 @@ def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
     alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AXON_USER", "outside")
-    config = AxonNotebooks(user_id="bob", store_url="sqlite:////given/axon.db", states_root="/given/states")
+    config = AxonNotebooks(
+        user_id="bob", store_url="sqlite:////given/axon.db", states_root="/given/states"
+    )
     handover = Handover(config, logging.getLogger("test"))
     handover.give(None, lambda: "bob")
     given = KernelSettings("sqlite:////given/axon.db", "/given/states", "bob", str(alone))
@@ -96,14 +98,18 @@ def test_a_password_is_not_handed_over(alone: Path) -> None:
         (" " * 70_000 + json.dumps({"version": 1, **LEFT}), "damaged"),
     ],
 )
-def test_what_is_no_pointer_is_ignored_with_one_warning(file: Path, alone: Path, text: str, why: str) -> None:
+def test_what_is_no_pointer_is_ignored_with_one_warning(
+    file: Path, alone: Path, text: str, why: str
+) -> None:
     file.write_text(text)
     with pytest.warns(RuntimeWarning, match=why) as warned:
         assert settings() == settings() == defaults(alone)
     assert len(warned) == 1
 
 
-@pytest.mark.parametrize("trouble", ["group", "everybody", "another user", "a link", "a folder", "a pipe"])
+@pytest.mark.parametrize(
+    "trouble", ["group", "everybody", "another user", "a link", "a folder", "a pipe"]
+)
 def test_what_others_could_have_written_is_ignored(
     file: Path, alone: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

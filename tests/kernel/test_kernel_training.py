@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engines import eventually
-from kernels import Kernel, kernel_of
-from processes import Server, notebook, write
+from support.engines import eventually
+from support.server_kernels import Kernel, kernel_of
+from support.server_processes import Server, notebook, write
 
 Servers = Callable[..., Server]
 Opened = Callable[..., Kernel]
@@ -42,7 +42,9 @@ def checkpoints(server: Server, id: str) -> list[Any]:
     return list(server.got(f"/notebooks/{id}/checkpoints?limit=100"))[::-1]
 
 
-def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(server: Server, opened: Opened) -> None:
+def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(
+    server: Server, opened: Opened
+) -> None:
     folder = server.root / "renamed-in-mid-training"
     kernel = opened(server, f"{folder.name}/before.ipynb")
     kernel.run(SET_UP)

@@ -11,13 +11,13 @@ from typing import Any
 
 import nbformat
 import pytest
-from live import Kernel, started
 from nbclient import NotebookClient
+from support.kernel import Kernel, started
 
-IMPORT = "import jupyter_axon_notebooks\nfrom jupyter_axon_notebooks.training import executed as seen"
-SEEN = (
-    "[(c.execution_count, c.source, c.cell_id, c.status and c.status.value) for c in seen.executed_cells()]"
+IMPORT = (
+    "import jupyter_axon_notebooks\nfrom jupyter_axon_notebooks.training import executed as seen"
 )
+SEEN = "[(c.execution_count, c.source, c.cell_id, c.status and c.status.value) for c in seen.executed_cells()]"
 TOLD = "told = []\nseen.on_cell_end(lambda error: told.append(type(error).__name__))"
 
 
@@ -46,7 +46,11 @@ def test_each_cell_is_seen_with_source_count_id_and_end(kernel: Kernel) -> None:
         (7, f"during = {SEEN}[-1]", "h", "completed"),
     ]
     assert kernel.ask("during") == (7, f"during = {SEEN}[-1]", "h", "running")
-    assert kernel.ask("[c.executed_at is None for c in seen.executed_cells()]") == [True, True, *[False] * 5]
+    assert kernel.ask("[c.executed_at is None for c in seen.executed_cells()]") == [
+        True,
+        True,
+        *[False] * 5,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,8 @@ def test_what_no_person_executes_is_no_cell(kernel: Kernel) -> None:
     kernel.run("hidden = 1", silent=True, store_history=False)
     kernel.run("variables = 1", store_history=False)
     kernel.run(
-        f"{TOLD}\nget_ipython().run_cell('inner = 1')\nget_ipython().run_cell(' ')\nstill = list(told)", "b"
+        f"{TOLD}\nget_ipython().run_cell('inner = 1')\nget_ipython().run_cell(' ')\nstill = list(told)",
+        "b",
     )
     assert [cell[2] for cell in kernel.ask(SEEN)] == ["a", "b"]
     assert kernel.ask("(still, told)") == ([], ["NoneType"])
@@ -206,7 +211,8 @@ def test_a_cell_that_fails_ends_what_its_threads_do(kernel: Kernel) -> None:
 
 def test_a_thread_of_a_pool_works_for_the_cell_that_runs(kernel: Kernel) -> None:
     kernel.run(
-        f"{IMPORT}\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)", "a"
+        f"{IMPORT}\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)",
+        "a",
     )
     kernel.run("pool.submit(int).result()", "b")
     kernel.run(
@@ -240,10 +246,13 @@ PROCESS = "worker = multiprocessing.get_context('fork').Process(target=train); w
 
 
 @pytest.mark.parametrize(
-    ("end", "error"), [("pass", "NoneType"), ("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit")]
+    ("end", "error"),
+    [("pass", "NoneType"), ("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit")],
 )
 @pytest.mark.parametrize("fork", [FORK, PROCESS], ids=["os.fork", "multiprocessing"])
-def test_a_forked_process_has_an_end_of_its_own(tmp_path: Path, fork: str, end: str, error: str) -> None:
+def test_a_forked_process_has_an_end_of_its_own(
+    tmp_path: Path, fork: str, end: str, error: str
+) -> None:
     path = tmp_path / "train.py"
     path.write_text(WORKER.format(end=end, fork=fork))
     assert run([str(path)]).stdout.splitlines() == [f"forked: {error}", "first: NoneType"]
@@ -251,7 +260,9 @@ def test_a_forked_process_has_an_end_of_its_own(tmp_path: Path, fork: str, end: 
 
 def test_nbclient_names_no_cells(tmp_path: Path) -> None:
     cells = [IMPORT, "x = 1", f"import json\nprint(json.dumps({SEEN}))"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells]
+    )
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
     [output] = notebook.cells[-1].outputs
     assert json.loads(output.text) == [
@@ -281,7 +292,10 @@ print(script.status.value)
         ("raise KeyboardInterrupt", ["running", "hooked", "KeyboardInterrupt ['error']"]),
         ("sys.exit(3)", ["running", "SystemExit ['error']"]),
         ("sys.exit()", ["running", "NoneType ['completed']"]),
-        ("import os\nif os.fork() == 0: sys.exit(1)\nos.wait()", ["running", "NoneType ['completed']"]),
+        (
+            "import os\nif os.fork() == 0: sys.exit(1)\nos.wait()",
+            ["running", "NoneType ['completed']"],
+        ),
     ],
 )
 def test_a_script_is_its_own_only_cell(tmp_path: Path, end: str, said: list[str]) -> None:
@@ -293,7 +307,10 @@ def test_a_script_is_its_own_only_cell(tmp_path: Path, end: str, said: list[str]
 
 def test_a_command_has_no_source() -> None:
     ran = run(
-        ["-c", "from jupyter_axon_notebooks.training import executed as seen; print(seen.executed_cells())"]
+        [
+            "-c",
+            "from jupyter_axon_notebooks.training import executed as seen; print(seen.executed_cells())",
+        ]
     )
     assert ran.stdout == "[]\n"
 

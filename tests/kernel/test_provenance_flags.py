@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Kernel, started
-from made import code, markdown, new_checkpoint, new_notebook, saved
+from support.factories import code, markdown, new_checkpoint, new_notebook, saved
+from support.kernel import Kernel, started
 
 from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
 from jupyter_axon_notebooks.records import NotebookCell
@@ -23,7 +23,10 @@ CELLS = [
     code("data", "data = [1, 2, 3]"),
     code("model", "weights = [0.0]"),
     code("empty", "  \n"),
-    code("train", "weights[0] += sum(data)\ncollected = [cell.to_json() for cell in seen.executed_cells()]"),
+    code(
+        "train",
+        "weights[0] += sum(data)\ncollected = [cell.to_json() for cell in seen.executed_cells()]",
+    ),
     code("plot", "len(weights)"),
 ]
 IN_ORDER = ("imports", "note", "data", "model", "empty", "train")
@@ -65,7 +68,8 @@ class Notebook:
     def flags(self, checkpoint_id: str | None = None) -> list[tuple[str, str | None, list[int]]]:
         """Kind, cell and counts of the flags of a checkpoint, by default of one made now."""
         return [
-            (flag.kind.value, flag.cell_id, flag.execution_counts) for flag in self.whole_flags(checkpoint_id)
+            (flag.kind.value, flag.cell_id, flag.execution_counts)
+            for flag in self.whole_flags(checkpoint_id)
         ]
 
     def whole_flags(self, checkpoint_id: str | None = None) -> list[Flag]:
@@ -207,7 +211,11 @@ def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
     notebook.save()
     notebook.run("train")
     [flag] = notebook.whole_flags()
-    assert (flag.kind.value, flag.executed, flag.execution_counts) == ("deleted", "data = [42]", [3])
+    assert (flag.kind.value, flag.executed, flag.execution_counts) == (
+        "deleted",
+        "data = [42]",
+        [3],
+    )
 
 
 def test_a_cell_that_was_cut_and_pasted_is_still_there(notebook: Notebook) -> None:
@@ -224,7 +232,11 @@ def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
     notebook.save()
     notebook.run("imports", "data", "model", "train")
     [flag] = notebook.whole_flags()
-    assert (flag.kind.value, flag.cell_id, flag.source) == ("not_run", "unrun", "%time data.clear()")
+    assert (flag.kind.value, flag.cell_id, flag.source) == (
+        "not_run",
+        "unrun",
+        "%time data.clear()",
+    )
 
 
 def test_equal_cells_are_told_apart(notebook: Notebook) -> None:

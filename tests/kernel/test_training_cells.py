@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from live import Kernel
-from trained import SET_UP, runs
+from support.kernel import Kernel
+from support.training_script import SET_UP, runs
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -52,7 +52,9 @@ def fails(kernel: Kernel, source: str, cell_id: str | None) -> None:
     assert str(ran.error).startswith("MemoryError"), ran
 
 
-@pytest.mark.parametrize("ids", [("a", "b"), (None, None)], ids=["with cell ids", "without cell ids"])
+@pytest.mark.parametrize(
+    "ids", [("a", "b"), (None, None)], ids=["with cell ids", "without cell ids"]
+)
 def test_of_two_trainings_each_continues_itself(
     training: Training, notebook_file: Path, ids: tuple[str | None, str | None]
 ) -> None:
@@ -81,7 +83,11 @@ def test_a_new_cell_continues_what_another_cell_began(
     fails(kernel, train(0, stops_at=1), "x")
     fails(kernel, train(0, stops_at=3), "y")
     assert "first epoch 3 weights 3.0" in kernel.do(train(0), "x").text
-    assert [run.status for run in runs(records)] == [RunStatus.FAILED, RunStatus.FAILED, RunStatus.COMPLETED]
+    assert [run.status for run in runs(records)] == [
+        RunStatus.FAILED,
+        RunStatus.FAILED,
+        RunStatus.COMPLETED,
+    ]
     assert "first epoch 0" in kernel.do(train(0), "y").text
 
 
@@ -89,10 +95,10 @@ def test_a_cell_that_asks_for_another_cell_to_train(
     training: Training, notebook_file: Path, records: NotebookRepository
 ) -> None:
     """``resume`` in one cell, the loop in the next, which is also run again by itself."""
-    ask = "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
-    loop = (
-        "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    axon.checkpoint(model, epoch=epoch)"
+    ask = (
+        "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
     )
+    loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    axon.checkpoint(model, epoch=epoch)"
     kernel = training()
     kernel.do(SET_UP)
     assert kernel.do(ask, "ask").text == "None\n"
@@ -147,7 +153,9 @@ def test_a_loop_over_folds_without_keys_trains_each_anew(
     assert completed == [True, True, False] * 2 + [True] * 3
 
 
-def test_an_interrupt_that_the_cell_caught_is_explained(training: Training, notebook_file: Path) -> None:
+def test_an_interrupt_that_the_cell_caught_is_explained(
+    training: Training, notebook_file: Path
+) -> None:
     kernel = training()
     kernel.do(SET_UP)
     kernel.do(
@@ -210,7 +218,9 @@ def test_a_cell_without_an_id_that_was_edited_continues_its_own_training(
 def test_a_training_that_stopped_again_before_its_first_checkpoint_is_not_lost(
     training: Training, notebook_file: Path
 ) -> None:
-    ask = "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
+    ask = (
+        "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
+    )
     loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    if epoch == STOPS_AT: raise MemoryError\n    axon.checkpoint(model, epoch=epoch)"
     kernel = training()
     kernel.do(SET_UP)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from engines import eventually
-from kernels import told_nothing
-from live import Kernel, started
-from processes import notebook, write
+from support.engines import eventually
+from support.kernel import Kernel, started
+from support.server_kernels import told_nothing
+from support.server_processes import notebook, write
 
 from jupyter_axon_notebooks.records import TrainingRun, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -175,7 +175,9 @@ def test_a_training_whose_error_was_swallowed_has_failed(trainings: Trainings, c
         "%prun -q (train(), wait())",
     ],
 )
-def test_a_training_whose_interruption_was_swallowed_was_stopped(trainings: Trainings, cell: str) -> None:
+def test_a_training_whose_interruption_was_swallowed_was_stopped(
+    trainings: Trainings, cell: str
+) -> None:
     begun = trainings.kernel.send(cell)
     eventually((trainings.folder / "waiting").exists)
     trainings.kernel.interrupt()
@@ -200,7 +202,9 @@ def test_a_training_whose_interruption_was_swallowed_was_stopped(trainings: Trai
         "get_ipython().run_cell('train()')\nget_ipython().run_cell('1 / 0')",
     ],
 )
-def test_what_fails_beside_a_training_that_finished_does_not_count(trainings: Trainings, cell: str) -> None:
+def test_what_fails_beside_a_training_that_finished_does_not_count(
+    trainings: Trainings, cell: str
+) -> None:
     trainings.kernel.run(cell)
     assert trainings.statuses == ["completed"]
 
@@ -276,7 +280,9 @@ def traced(error=None):
         "%time traced({})",
     ],
 )
-def test_a_breakpoint_hides_no_error(trainings: Trainings, cell: str, error: str, status: str) -> None:
+def test_a_breakpoint_hides_no_error(
+    trainings: Trainings, cell: str, error: str, status: str
+) -> None:
     (trainings.folder / "debugged.py").write_text(f"train()\ndebug()\nif {error}: raise {error}")
     trainings.kernel.do(DEBUGGED)
     trainings.kernel.run(cell.format(error))
@@ -365,7 +371,9 @@ GO = {"task": "go.set(); await asyncio.wait([future])", "thread": "go.set(); fut
 GO["future"] = "go.set(); future.exception()"
 
 
-@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError('bad')", "failed")])
+@pytest.mark.parametrize(
+    ("error", "status"), [("None", "completed"), ("MemoryError('bad')", "failed")]
+)
 @pytest.mark.parametrize("kind", OUTSIDE)
 def test_a_training_that_outlives_its_cell_has_an_end_of_its_own(
     trainings: Trainings, kind: str, error: str, status: str
@@ -379,14 +387,18 @@ def test_a_training_that_outlives_its_cell_has_an_end_of_its_own(
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_a_training_that_fails_while_its_cell_goes_on_has_failed(trainings: Trainings, kind: str) -> None:
+def test_a_training_that_fails_while_its_cell_goes_on_has_failed(
+    trainings: Trainings, kind: str
+) -> None:
     trainings.kernel.do("error = MemoryError('bad')")
     trainings.kernel.do(f"{OUTSIDE[kind]}\n{GO[kind]}")
     trainings.become("failed")
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_a_training_that_its_cell_waited_for_does_not_fail_with_it(trainings: Trainings, kind: str) -> None:
+def test_a_training_that_its_cell_waited_for_does_not_fail_with_it(
+    trainings: Trainings, kind: str
+) -> None:
     trainings.kernel.do("error = None")
     trainings.kernel.run(f"{OUTSIDE[kind]}\n{GO[kind]}\n1 / 0")
     trainings.become("completed")
@@ -463,6 +475,8 @@ def test_a_widget_trains_when_the_kernel_is_asked_to_end(own: Trainings) -> None
 
 
 @pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
-def test_a_training_that_the_event_loop_calls(trainings: Trainings, error: str, status: str) -> None:
+def test_a_training_that_the_event_loop_calls(
+    trainings: Trainings, error: str, status: str
+) -> None:
     trainings.kernel.do(f"asyncio.get_running_loop().call_soon(lambda: train({error}))")
     trainings.become(status)

@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import disks
-from engines import eventually
-from live import Kernel
-from trained import SET_UP, assert_as_undisturbed, train
+from support import disks
+from support.engines import eventually
+from support.kernel import Kernel
+from support.training_script import SET_UP, assert_as_undisturbed, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
@@ -181,7 +181,12 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
     in_the_way.unlink()
 
     def axon(*given: str) -> Any:
-        command = [sys.executable, "-c", "from jupyter_axon_notebooks.cli import main; main()", *given]
+        command = [
+            sys.executable,
+            "-c",
+            "from jupyter_axon_notebooks.cli import main; main()",
+            *given,
+        ]
         done = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
         )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from live import Kernel
-from trained import SET_UP
+from support.kernel import Kernel
+from support.training_script import SET_UP
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 
@@ -64,7 +64,9 @@ def test_a_script_that_only_asks_makes_no_record(
     assert len(records.list_all()) == 1
 
 
-def test_odd_numbers_stop_no_training(training: Callable[..., Kernel], records: NotebookRepository) -> None:
+def test_odd_numbers_stop_no_training(
+    training: Callable[..., Kernel], records: NotebookRepository
+) -> None:
     kernel = training()
     kernel.do(SET_UP)
     said = kernel.do(COUNTED_IN_TOKENS).text

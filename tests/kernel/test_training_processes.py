@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from engines import eventually
-from trained import runs
+from support.engines import eventually
+from support.training_script import runs
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 
@@ -233,7 +233,11 @@ except BaseException as error:
     assert process.returncode == -signal.SIGTERM, err
     assert set(statuses(records)) <= {"stopped", "completed"}
     assert statuses(records)[-1] == "stopped"
-    assert [c.epoch for c in records.list_checkpoints(runs(records)[0].notebook_id)][-3:] == [2, 1, 0]
+    assert [c.epoch for c in records.list_checkpoints(runs(records)[0].notebook_id)][-3:] == [
+        2,
+        1,
+        0,
+    ]
 
 
 def test_a_child_process_is_told_to_end_as_before(
@@ -351,7 +355,9 @@ def test_a_thread_that_is_over_when_its_script_ends(
     assert statuses(records) == ["completed" if error == "None" else "failed"]
 
 
-def test_a_thread_that_saves_for_a_script_ends_nothing(script: Script, records: NotebookRepository) -> None:
+def test_a_thread_that_saves_for_a_script_ends_nothing(
+    script: Script, records: NotebookRepository
+) -> None:
     finished(
         script("""
 with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -445,7 +451,9 @@ if __name__ == "__main__":
         "with context.Pool(2) as p: {wait}(p.apply_async(fails, (1,)))",
     ],
 )
-def test_a_task_that_raised_has_failed(script: Script, records: NotebookRepository, pool: str) -> None:
+def test_a_task_that_raised_has_failed(
+    script: Script, records: NotebookRepository, pool: str
+) -> None:
     finished(
         script(f"""
 def result(asked):
@@ -465,7 +473,9 @@ if __name__ == "__main__":
         assert run.status.value == ("failed" if made.metrics["fold"] == 1 else "completed")
 
 
-def test_a_future_of_processes_that_raised_has_failed(script: Script, records: NotebookRepository) -> None:
+def test_a_future_of_processes_that_raised_has_failed(
+    script: Script, records: NotebookRepository
+) -> None:
     finished(
         script("""
 if __name__ == "__main__":
@@ -477,7 +487,9 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed", "failed", "completed"]
 
 
-def test_tasks_that_save_once_are_runs_of_their_own(script: Script, records: NotebookRepository) -> None:
+def test_tasks_that_save_once_are_runs_of_their_own(
+    script: Script, records: NotebookRepository
+) -> None:
     finished(
         script("""
 if __name__ == "__main__":
@@ -514,7 +526,9 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed", "stopped"]
 
 
-def test_a_debugger_keeps_no_pool_from_ending_its_runs(script: Script, records: NotebookRepository) -> None:
+def test_a_debugger_keeps_no_pool_from_ending_its_runs(
+    script: Script, records: NotebookRepository
+) -> None:
     finished(
         script("""
 def traced(fold):

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from engines import eventually
-from live import Kernel
-from trained import EPOCHS, SET_UP, assert_as_undisturbed, runs, train
+from support.engines import eventually
+from support.kernel import Kernel
+from support.training_script import EPOCHS, SET_UP, assert_as_undisturbed, runs, train
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -55,7 +55,9 @@ def test_a_training_resumes_in_a_data_folder_that_was_moved(
     assert "Resumed from checkpoint" in kernel.do(train()).text
     folder = moved / "axon_notebooks"
     with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
-        assert_as_undisturbed(NotebookRepository(store, states=StateFiles(folder / "states")), undisturbed)
+        assert_as_undisturbed(
+            NotebookRepository(store, states=StateFiles(folder / "states")), undisturbed
+        )
     assert not (tmp_path / "data" / "axon_notebooks").exists()
 
 
@@ -141,7 +143,8 @@ def test_resuming_before_the_last_checkpoint_keeps_both_branches(
     at_2 = next(c for c in records.list_checkpoints(crashed.notebook_id) if c.epoch == 2)
     kernel.do(
         train().replace(
-            "axon.resume(model, optimizer)", f"axon.resume(model, optimizer, checkpoint={at_2.id!r})"
+            "axon.resume(model, optimizer)",
+            f"axon.resume(model, optimizer, checkpoint={at_2.id!r})",
         )
     )
     assert_as_undisturbed(records, undisturbed)
@@ -187,7 +190,16 @@ def test_any_run_can_be_gone_on_with(
     kernel.do(SET_UP)
     kernel.do(train(epochs=4))
     assert "Resumed" not in kernel.do("assert axon.resume(model, optimizer) is None").text
-    kernel.do(train().replace("axon.resume(model, optimizer)", "axon.resume(model, optimizer, force=True)"))
+    kernel.do(
+        train().replace(
+            "axon.resume(model, optimizer)", "axon.resume(model, optimizer, force=True)"
+        )
+    )
     first, second = runs(records)
-    assert [c.epoch for c in records.list_checkpoints(first.notebook_id, run_id=second.id)] == [7, 6, 5, 4]
+    assert [c.epoch for c in records.list_checkpoints(first.notebook_id, run_id=second.id)] == [
+        7,
+        6,
+        5,
+        4,
+    ]
     assert second.parent_checkpoint_id is not None

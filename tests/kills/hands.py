@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from made import new_checkpoint, new_notebook, saved
+from support.factories import new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import (
     NotebookCell,
@@ -36,7 +36,9 @@ class Hands:
         returned: Record | None = getattr(self, operation.name)(**operation.arguments)
         return returned
 
-    def create(self, id: str, cells: Sequence[NotebookCell], path: str | None = None) -> TrainingNotebook:
+    def create(
+        self, id: str, cells: Sequence[NotebookCell], path: str | None = None
+    ) -> TrainingNotebook:
         new = new_notebook(*cells, id=id, name=f"the {id}", path=path, origin=ORIGIN)
         return self._repository.create(new)
 
@@ -114,7 +116,11 @@ class Hands:
         with self._written(notebook_id, id, part, content) as writer:
             writer.prepare()
             attached = self._repository.attach_state(
-                id, part, writer.commit, writer.digest, lambda path: self._states.holds(path, notebook_id)
+                id,
+                part,
+                writer.commit,
+                writer.digest,
+                lambda path: self._states.holds(path, notebook_id),
             )
         self._states.recorded(notebook_id, id)
         return attached

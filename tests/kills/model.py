@@ -36,7 +36,8 @@ class Version:
     def plain(self) -> list[Any]:
         """Its cells as JSON; a version knows no statuses."""
         return [
-            {name: value for name, value in cell.to_json().items() if name != "status"} for cell in self.cells
+            {name: value for name, value in cell.to_json().items() if name != "status"}
+            for cell in self.cells
         ]
 
 
@@ -91,7 +92,9 @@ class Model:
                 id: [version.plain() for version in notebook.versions]
                 for id, notebook in self.notebooks.items()
             },
-            "checkpoints": {id: self._plain_checkpoint(found) for id, found in self.checkpoints.items()},
+            "checkpoints": {
+                id: self._plain_checkpoint(found) for id, found in self.checkpoints.items()
+            },
             "runs": {id: list(run) for id, run in self.runs.items()},
             "best": {id: self._best(id) for id in self.notebooks},
             "metric rows": sum(len(_finite(found.metrics)) for found in self.checkpoints.values()),
@@ -130,7 +133,9 @@ class Model:
         self._set_version(self.notebooks[id])
         return {("notebook", id)}
 
-    def create_saved(self, id: str, cells: Sequence[NotebookCell], path: str | None = None) -> set[Key]:
+    def create_saved(
+        self, id: str, cells: Sequence[NotebookCell], path: str | None = None
+    ) -> set[Key]:
         self.notebooks[id] = Notebook(f"the {id}", list(cells), "python3", path)
         self._set_version(self.notebooks[id])
         return {("notebook", id)}
@@ -155,7 +160,9 @@ class Model:
         return self._edit(id, [*cells[:position], cell, *cells[position:]])
 
     def update_cell(self, id: str, cell: NotebookCell) -> set[Key]:
-        return self._edit(id, [cell if cell.id == one.id else one for one in self.notebooks[id].cells])
+        return self._edit(
+            id, [cell if cell.id == one.id else one for one in self.notebooks[id].cells]
+        )
 
     def change_cell(self, id: str, cell_id: str, more: str) -> set[Key]:
         (cell,) = [one for one in self.notebooks[id].cells if one.id == cell_id]
@@ -165,7 +172,9 @@ class Model:
         return self._edit(id, [one for one in self.notebooks[id].cells if one.id != cell_id])
 
     def bind(self, id: str, path: str) -> set[Key]:
-        released = {other for other, one in self.notebooks.items() if one.path == path and other != id}
+        released = {
+            other for other, one in self.notebooks.items() if one.path == path and other != id
+        }
         for other in released:
             self.release(other)
         self.notebooks[id].path, self.notebooks[id].released = path, False
@@ -253,7 +262,9 @@ class Model:
         return {("checkpoint", id)}
 
     def prune(self, id: str, keep: int) -> set[Key]:
-        held = [other for other, one in self.checkpoints.items() if one.notebook_id == id and one.files]
+        held = [
+            other for other, one in self.checkpoints.items() if one.notebook_id == id and one.files
+        ]
         for other in held[:-keep]:
             self.checkpoints[other].files = {}
         return {("checkpoint", other) for other in held[:-keep]}
@@ -266,7 +277,9 @@ class Model:
     def update_run_status(self, id: str, notebook_id: str, status: str) -> set[Key]:
         self.runs[id] = (notebook_id, status)
         notebook = self.notebooks[notebook_id]
-        if status == "running" or (notebook.status == "running" and not self._has_living_run(notebook_id)):
+        if status == "running" or (
+            notebook.status == "running" and not self._has_living_run(notebook_id)
+        ):
             notebook.status = status
         return {("run", id), ("notebook", notebook_id)}
 
@@ -290,7 +303,9 @@ def _plain_notebook(notebook: Notebook) -> dict[str, Any]:
 
 def _finite(metrics: dict[str, Any]) -> dict[str, float]:
     return {
-        name: value for name, value in metrics.items() if isinstance(value, float) and math.isfinite(value)
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, float) and math.isfinite(value)
     }
 
 

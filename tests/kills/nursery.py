@@ -142,8 +142,12 @@ def _read(log: bytes, death: Death) -> None:
 def _main() -> None:
     for url in ("sqlite://", "postgresql+psycopg://"):
         sa.create_engine(url)  # which imports what it takes, and connects to nothing
-    versions._BATCH_LENGTH = AHEAD  # so that what is written ahead of a large save is so of a small one
-    housekeeping._TURN = math.inf  # so that how many steps it takes is not for the machine's load to say
+    versions._BATCH_LENGTH = (
+        AHEAD  # so that what is written ahead of a large save is so of a small one
+    )
+    housekeeping._TURN = (
+        math.inf
+    )  # so that how many steps it takes is not for the machine's load to say
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:

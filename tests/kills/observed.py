@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made import contents, listed, rows
+from support.factories import contents, listed, rows
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -76,12 +76,17 @@ def integrity(store: Store) -> list[str]:
     if not store.url.startswith("sqlite:"):
         return ["ok"]
     with store.snapshot() as connection:
-        return [str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
+        return [
+            str(line) for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+        ]
 
 
 def difference(expected: dict[str, Any], seen: dict[str, Any]) -> str:
     """Line by line, what is there and should not be, and the other way round; ``""`` where there is none."""
-    texts = [json.dumps(one, indent=1, sort_keys=True, default=repr).splitlines() for one in (expected, seen)]
+    texts = [
+        json.dumps(one, indent=1, sort_keys=True, default=repr).splitlines()
+        for one in (expected, seen)
+    ]
     return "\n".join(difflib.unified_diff(*texts, "expected", "seen", lineterm="", n=4))
 
 
@@ -103,11 +108,14 @@ def _version_cells(repository: NotebookRepository, id: str, version_id: str) -> 
     version = repository.get_version(id, version_id)
     assert version is not None
     return [
-        {name: value for name, value in cell.to_json().items() if name != "status"} for cell in version.cells
+        {name: value for name, value in cell.to_json().items() if name != "status"}
+        for cell in version.cells
     ]
 
 
-def _checkpoint(found: NotebookCheckpoint, version_ids: list[str], states_root: Path) -> dict[str, Any]:
+def _checkpoint(
+    found: NotebookCheckpoint, version_ids: list[str], states_root: Path
+) -> dict[str, Any]:
     paths = {"model": found.model_state_path, "optimizer": found.optimizer_state_path}
     files = {part: Path(path) for part, path in paths.items() if path}
     home = states_root / found.notebook_id / found.id

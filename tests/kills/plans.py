@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from made import code, markdown
+from support.factories import code, markdown
 
 from jupyter_axon_notebooks.records import CellStatus, NotebookCell
 
@@ -53,7 +53,13 @@ def _large(epochs: int) -> list[NotebookCell]:
 
 
 def _checkpoint(id: str, **fields: Any) -> Operation:
-    given = {"notebook_id": "nb", "epoch": 1, "step": 10, "metrics": {"loss": 0.5, "accuracy": 0.9}, **fields}
+    given = {
+        "notebook_id": "nb",
+        "epoch": 1,
+        "step": 10,
+        "metrics": {"loss": 0.5, "accuracy": 0.9},
+        **fields,
+    }
     return op("create_checkpoint", id, **given)
 
 
@@ -95,7 +101,10 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
     "create, written ahead": ([], op("create_saved", "nb", cells=_large(1), path="/a.ipynb")),
     "save of new outputs": (_CREATED, op("save", "nb", cells=trained(2))),
     "save of new sources": (_CREATED, op("save", "nb", cells=trained(2)[1:])),
-    "save of new outputs, a checkpoint refers to the old": (_RECORDED, op("save", "nb", cells=trained(2))),
+    "save of new outputs, a checkpoint refers to the old": (
+        _RECORDED,
+        op("save", "nb", cells=trained(2)),
+    ),
     "save, written ahead": (_RECORDED, op("save", "nb", cells=_large(2))),
     "save of new outputs, written ahead": (
         [*_CREATED, op("save", "nb", cells=_large(1))],
@@ -132,7 +141,11 @@ SCENARIOS: dict[str, tuple[Plan, Operation]] = {
     "delete a checkpoint": (_RECORDED, op("delete_checkpoint", "cp")),
     "checkpoint in the place of another": (_RECORDED, _again(run_id="run", overwrite=True)),
     "prune": (
-        [*_RECORDED, op("update_run_status", "run", notebook_id="nb", status="completed"), _again()],
+        [
+            *_RECORDED,
+            op("update_run_status", "run", notebook_id="nb", status="completed"),
+            _again(),
+        ],
         op("prune", "nb", keep=1),
     ),
     "begin a run": (_CREATED, op("create_run", "run", notebook_id="nb")),
@@ -235,18 +248,26 @@ class _Author:
         if notebook_id is None:
             return None
         id = self._fresh("cp")
-        runs = [None, *(run for run, (owner, _) in self._model.runs.items() if owner == notebook_id)]
+        runs = [
+            None,
+            *(run for run, (owner, _) in self._model.runs.items() if owner == notebook_id),
+        ]
         given: dict[str, Any] = {
             "notebook_id": notebook_id,
             "epoch": self._made,
             "step": self._dice.randrange(10**6),
-            "metrics": {"loss": self._dice.random(), "accuracy": self._dice.choice([0.5, float("inf")])},
+            "metrics": {
+                "loss": self._dice.random(),
+                "accuracy": self._dice.choice([0.5, float("inf")]),
+            },
             "run_id": self._dice.choice([*runs, self._fresh("run")]),
         }
         if self._dice.random() < 0.5:
             return op("create_checkpoint", id, **given)
         parts = self._dice.choice([["model"], ["model", "optimizer"]])
-        return op("record_checkpoint", id, **given, states={part: self._content() for part in parts})
+        return op(
+            "record_checkpoint", id, **given, states={part: self._content() for part in parts}
+        )
 
     def _content(self) -> bytes:
         return self._dice.randbytes(self._dice.choice([0, 1, 3000, 70_000]))
@@ -267,14 +288,23 @@ class _Author:
         id = self._any(self._model.checkpoints)
         if id is None:
             return None
-        return op("update_checkpoint", id, tags=[f"{self._dice.random()}"], pinned=self._dice.random() < 0.5)
+        return op(
+            "update_checkpoint",
+            id,
+            tags=[f"{self._dice.random()}"],
+            pinned=self._dice.random() < 0.5,
+        )
 
     def _run(self) -> Operation | None:
         id, notebook_id = self._any(self._model.runs), self._notebook()
         if id is not None and self._dice.random() < 0.7:
             status = self._dice.choice(["completed", "failed", "running"])
             return op("update_run_status", id, notebook_id=self._model.runs[id][0], status=status)
-        return None if notebook_id is None else op("create_run", self._fresh("run"), notebook_id=notebook_id)
+        return (
+            None
+            if notebook_id is None
+            else op("create_run", self._fresh("run"), notebook_id=notebook_id)
+        )
 
     def _delete_checkpoint(self) -> Operation | None:
         id = self._any(self._model.checkpoints)
@@ -289,7 +319,9 @@ class _Author:
         return None if id is None else op("delete", id)
 
 
-def _edits(id: str, cell_id: str | None, made: NotebookCell, new_id: str, count: int) -> Iterator[Operation]:
+def _edits(
+    id: str, cell_id: str | None, made: NotebookCell, new_id: str, count: int
+) -> Iterator[Operation]:
     yield op("add_cell", id, cell=code(new_id, "pass"), position=count // 2)
     if cell_id is not None:
         yield op("update_cell", id, cell=made)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
-from engines import PostgresqlServer
+from support.engines import PostgresqlServer
 
 
 class MortalServer(PostgresqlServer):
@@ -20,7 +20,9 @@ class MortalServer(PostgresqlServer):
         if self._crashes % 2:
             self.stop("immediate")
             return
-        postmaster = psutil.Process(int((self.folder / "data/postmaster.pid").read_text().splitlines()[0]))
+        postmaster = psutil.Process(
+            int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
+        )
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
             process.suspend()  # or the others would see one die, and end in good order

@@ -9,7 +9,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
-from engines import ON_DISK, new_url
+from support.engines import ON_DISK, new_url
 
 from .model import Model
 from .nursery import Death, Nursery, nursery
@@ -39,7 +39,9 @@ def new_place(engine: str, folder: Path) -> Place:
     return Place(new_url(engine, folder, empty=False), folder / "states")
 
 
-def deaths(place: Place, born: Nursery, seed: str, draw: Callable[[random.Random], Kill]) -> Iterator[Death]:
+def deaths(
+    place: Place, born: Nursery, seed: str, draw: Callable[[random.Random], Kill]
+) -> Iterator[Death]:
     """Trials of random plans, one after the other; those in which the process was done before its kill are left out."""
     dice = random.Random(seed)
     for number in count():
@@ -98,7 +100,9 @@ def test_a_process_killed_in_the_midst_of_a_write_loses_nothing_acknowledged(
     number: int, tmp_path: Path, born: Nursery
 ) -> None:
     place = new_place("sqlite", tmp_path)
-    died = deaths(place, born, f"write {number}", lambda dice: Kill(beyond=int(10 ** dice.uniform(4.5, 6))))
+    died = deaths(
+        place, born, f"write {number}", lambda dice: Kill(beyond=int(10 ** dice.uniform(4.5, 6)))
+    )
     assert [death.signal for death in islice(died, 3)] == [signal.SIGXFSZ] * 3
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from engines import new_url
 from store.test_migrations import AS_IT_WAS, ENGINES, LATER, MIGRATED, found, later
+from support.engines import new_url
 
 from jupyter_axon_notebooks.store import Store
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from made import check_contents
+from support.factories import check_contents
 
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -255,7 +255,9 @@ def _judge(after: Opened, model: Model, plan: Plan, death: Death) -> tuple[int, 
     # Of a save of nothing but outputs, what was written ahead is not told from the outputs there are until the next
     # version begins, or replaces this one; so it is of the notebook that was being saved, and of that one alone.
     ahead = unlisted_contents(after.store)
-    assert ahead <= ({unfinished.arguments["id"]} if unfinished else set()), f"contents nobody lists: {ahead}"
+    assert ahead <= ({unfinished.arguments["id"]} if unfinished else set()), (
+        f"contents nobody lists: {ahead}"
+    )
     return death.returned + (found is not model), found
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from engines import store, store_url
-from made import RecordedStates, check_contents
+from support.engines import store, store_url
+from support.factories import RecordedStates, check_contents
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import pytest
-from made import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows
+from support.factories import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
 from jupyter_axon_notebooks.records import (
@@ -34,14 +34,18 @@ def ids(checkpoints: list[NotebookCheckpoint]) -> list[str]:
     return [checkpoint.id for checkpoint in checkpoints]
 
 
-def create(repository: NotebookRepository, id: str, metrics: Any = None, **fields: Any) -> NotebookCheckpoint:
+def create(
+    repository: NotebookRepository, id: str, metrics: Any = None, **fields: Any
+) -> NotebookCheckpoint:
     return repository.create_checkpoint(new_checkpoint("nb", metrics, id=id, **fields))
 
 
 # Creating
 
 
-def test_a_checkpoint_is_found_as_it_was_returned(repository: NotebookRepository, notebook_id: str) -> None:
+def test_a_checkpoint_is_found_as_it_was_returned(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     created = create(
         repository,
         "cp",
@@ -58,12 +62,21 @@ def test_a_checkpoint_is_found_as_it_was_returned(repository: NotebookRepository
         run_id="r",
     )
     assert repository.get_checkpoint("cp") == created
-    assert (created.epoch, created.step, created.pinned, created.tags) == (2**32 - 1, 7, True, ["t"])
+    assert (created.epoch, created.step, created.pinned, created.tags) == (
+        2**32 - 1,
+        7,
+        True,
+        ["t"],
+    )
     assert repository.get_checkpoint("nowhere") is None
 
 
-@pytest.mark.parametrize("metrics", [None, [], "text", 5, {}, [{"loss": float("nan")}], float("-inf")])
-def test_metrics_may_be_any_json(repository: NotebookRepository, notebook_id: str, metrics: Any) -> None:
+@pytest.mark.parametrize(
+    "metrics", [None, [], "text", 5, {}, [{"loss": float("nan")}], float("-inf")]
+)
+def test_metrics_may_be_any_json(
+    repository: NotebookRepository, notebook_id: str, metrics: Any
+) -> None:
     new = new_checkpoint("nb", id="cp")
     new.metrics = metrics
     repository.create_checkpoint(new)
@@ -72,7 +85,9 @@ def test_metrics_may_be_any_json(repository: NotebookRepository, notebook_id: st
     assert repr(found.metrics) == repr(metrics)
 
 
-def test_nonfinite_metrics_come_back_as_floats(repository: NotebookRepository, notebook_id: str) -> None:
+def test_nonfinite_metrics_come_back_as_floats(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     metrics = {"a": math.nan, "b": math.inf, "c": {"d": -math.inf}, "e": "NaN", "f": 1}
     create(repository, "cp", metrics)
     found = repository.get_checkpoint("cp")
@@ -107,7 +122,9 @@ def test_a_checkpoint_names_a_version_of_its_notebook_only(
     assert repository.get_run("nb", "begun") is None
 
 
-def test_an_unknown_notebook_has_no_checkpoints(repository: NotebookRepository, store: Store) -> None:
+def test_an_unknown_notebook_has_no_checkpoints(
+    repository: NotebookRepository, store: Store
+) -> None:
     with pytest.raises(NotFound, match="notebook nb not found"):
         create(repository, "cp", run_id="r")
     assert not any(rows(store).values())
@@ -124,7 +141,9 @@ def test_a_checkpoint_id_that_is_taken_is_a_conflict(
     assert repository.get_run("nb", "begun") is None
 
 
-def test_epoch_and_step_are_unique_within_a_run(repository: NotebookRepository, notebook_id: str) -> None:
+def test_epoch_and_step_are_unique_within_a_run(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     create(repository, "1", epoch=1, step=1, run_id="r")
     with pytest.raises(Conflict, match=r"run r .*epoch 1, step 1"):
         create(repository, "2", epoch=1, step=1, run_id="r")
@@ -136,7 +155,9 @@ def test_epoch_and_step_are_unique_within_a_run(repository: NotebookRepository, 
     create(repository, "6", epoch=1, step=1, run_id="r")
 
 
-def test_metrics_are_added_to_a_checkpoint(repository: NotebookRepository, notebook_id: str) -> None:
+def test_metrics_are_added_to_a_checkpoint(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     create(repository, "a", {"loss": 1.0, "val": {"loss": 3.0}}, tags=["first"])
     later = create(repository, "b", {"loss": 2.0})
     added = repository.add_metrics(
@@ -168,7 +189,10 @@ def test_checkpoints_are_listed_newest_first_and_in_pages(
 ) -> None:
     create_ids(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", id="foreign"))
-    made = [create(repository, id, epoch=9 - n, run_id="r" if n % 2 else "s") for n, id in enumerate("zabcy")]
+    made = [
+        create(repository, id, epoch=9 - n, run_id="r" if n % 2 else "s")
+        for n, id in enumerate("zabcy")
+    ]
     assert ids(repository.list_checkpoints("nb")) == list("ycbaz")
     assert ids(repository.list_checkpoints("nb", 2, 1)) == ["c", "b"]
     assert ids(repository.list_checkpoints("nb", offset=3)) == ["a", "z"]
@@ -215,7 +239,9 @@ def test_the_best_has_the_smallest_or_the_largest_value(
 
 
 @pytest.mark.parametrize("minimize", [True, False])
-def test_a_tie_goes_to_the_earliest(repository: NotebookRepository, notebook_id: str, minimize: bool) -> None:
+def test_a_tie_goes_to_the_earliest(
+    repository: NotebookRepository, notebook_id: str, minimize: bool
+) -> None:
     for id in ("z", "m", "a"):
         create(repository, id, {"loss": 1 if id == "m" else 1.0})
     assert best(repository, "loss", minimize) == "z"
@@ -227,7 +253,20 @@ def test_a_tie_goes_to_the_earliest(repository: NotebookRepository, notebook_id:
 @pytest.mark.parametrize("minimize", [True, False])
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, -math.inf, True, False, "1", None, [1], {"a": 1}, 10**400, -(10**400), "NaN"],
+    [
+        math.nan,
+        math.inf,
+        -math.inf,
+        True,
+        False,
+        "1",
+        None,
+        [1],
+        {"a": 1},
+        10**400,
+        -(10**400),
+        "NaN",
+    ],
 )
 def test_only_finite_numbers_are_ranked(
     repository: NotebookRepository, notebook_id: str, value: Any, minimize: bool
@@ -309,7 +348,9 @@ def test_another_state_in_the_same_place_is_a_conflict(
     assert repository.get_checkpoint("cp") == attached
 
 
-def test_the_same_state_again_is_left_as_it_is(repository: NotebookRepository, notebook_id: str) -> None:
+def test_the_same_state_again_is_left_as_it_is(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     create(repository, "cp")
     attached = repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
     assert repository.attach_state("cp", "model", _never, "aa") == attached
@@ -351,7 +392,9 @@ def test_a_deleted_checkpoint_leaves_nothing_behind(
 # Runs
 
 
-def test_a_run_begins_with_its_first_checkpoint(repository: NotebookRepository, notebook_id: str) -> None:
+def test_a_run_begins_with_its_first_checkpoint(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     create(repository, "1", run_id="r")
     run = repository.get_run("nb", "r")
     assert run is not None
@@ -366,7 +409,9 @@ def test_a_run_begins_with_its_first_checkpoint(repository: NotebookRepository, 
     assert repository.list_runs("nb") == [run]
 
 
-def test_runs_of_two_notebooks_may_share_an_id(repository: NotebookRepository, notebook_id: str) -> None:
+def test_runs_of_two_notebooks_may_share_an_id(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     create_ids(repository, "other")
     run = repository.create_run("other", id="r")
     create(repository, "cp", run_id="r", epoch=1)
@@ -418,7 +463,10 @@ def test_a_run_may_have_any_id_that_is_not_blank(
 def test_an_id_that_no_run_can_have_begins_none(
     repository: NotebookRepository, notebook_id: str, id: str
 ) -> None:
-    for begin in (lambda: create(repository, "cp", run_id=id), lambda: repository.create_run("nb", id=id)):
+    for begin in (
+        lambda: create(repository, "cp", run_id=id),
+        lambda: repository.create_run("nb", id=id),
+    ):
         with pytest.raises(InvalidData, match="expected") as refused:
             begin()
         assert refused.value.path == "$.run_id"

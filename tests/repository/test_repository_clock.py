@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from made import create_ids, new_checkpoint
+from support.factories import create_ids, new_checkpoint
 
 from jupyter_axon_notebooks import records
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, UpdateNotebook, now_after
@@ -48,17 +48,24 @@ def test_the_newest_checkpoint_is_the_last_one_made(
     for moment in clock:
         set_clock(moment)
         made.insert(
-            0, repository.create_checkpoint(new_checkpoint("nb", {"loss": 1}, run_id="r", epoch=len(made)))
+            0,
+            repository.create_checkpoint(
+                new_checkpoint("nb", {"loss": 1}, run_id="r", epoch=len(made))
+            ),
         )
         assert repository.latest_checkpoint("nb") == made[0]
         assert repository.latest_checkpoint("nb", run_id="r") == made[0]
     assert repository.list_checkpoints("nb") == made
-    assert repository.get_best_checkpoint("nb", "loss", minimize=True) == made[-1]  # of equals the first
+    assert (
+        repository.get_best_checkpoint("nb", "loss", minimize=True) == made[-1]
+    )  # of equals the first
     times = [checkpoint.created_at for checkpoint in reversed(made)]
     assert times == sorted(set(times))
     assert all(kept >= shown for kept, shown in zip(times, clock, strict=True))
     set_clock(NOON)
-    assert repository.create_checkpoint(new_checkpoint("other")).created_at == NOON  # a notebook of its own
+    assert (
+        repository.create_checkpoint(new_checkpoint("other")).created_at == NOON
+    )  # a notebook of its own
 
 
 def test_who_asks_for_what_is_new_since_the_last_time_misses_nothing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from made import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import InvalidData, RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
@@ -15,7 +15,9 @@ from jupyter_axon_notebooks.store import Store
 
 
 @pytest.mark.parametrize("table", ["axonml_versions", "axonml_contents"])
-def test_a_record_whose_cells_are_lost_is_damaged_and_the_others_are_not(store: Store, table: str) -> None:
+def test_a_record_whose_cells_are_lost_is_damaged_and_the_others_are_not(
+    store: Store, table: str
+) -> None:
     repository = NotebookRepository(store)
     damaged = repository.create(new_notebook(code("a", "1")))
     lost = store.table(table)
@@ -96,7 +98,8 @@ def test_state_files_that_cannot_be_removed_do_not_hide_that_the_record_is(store
     notebook = repository.create(new_notebook())
     checkpoint = repository.create_checkpoint(new_checkpoint(notebook.id))
     with pytest.raises(
-        StateError, match=r"checkpoint .* is deleted, but state files of it remain: the disk says no"
+        StateError,
+        match=r"checkpoint .* is deleted, but state files of it remain: the disk says no",
     ):
         repository.delete_checkpoint(checkpoint.id)
     assert repository.get_checkpoint(checkpoint.id) is None

@@ -11,15 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import corpus
 import pytest
 import sqlalchemy as sa
 import tinydb
-from dumps import counts, dump, everything, fill, is_clean, large, load, sums
-from engines import ENGINES, ON_DISK, new_url
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved, saved_file
+from support import corpus
+from support.dumps import counts, dump, everything, fill, is_clean, large, load, sums
+from support.engines import ENGINES, ON_DISK, new_url
+from support.factories import (
+    check_contents,
+    code,
+    create_ids,
+    new_checkpoint,
+    new_notebook,
+    saved,
+    saved_file,
+)
 from tinydb.operations import delete
 
 from jupyter_axon_notebooks.errors import Conflict
@@ -31,7 +39,11 @@ from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=())),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -51,7 +63,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "dump.json"
 
 
-def test_a_loaded_dump_is_the_same_store_on_every_engine(store: Store, other: Store, file: Path) -> None:
+def test_a_loaded_dump_is_the_same_store_on_every_engine(
+    store: Store, other: Store, file: Path
+) -> None:
     fill(store)
     dumped = dump(store, file)
     loaded = load(other, file)
@@ -66,14 +80,23 @@ def test_a_loaded_dump_is_the_same_store_on_every_engine(store: Store, other: St
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(metrics=VALUES, extra=st.dictionaries(st.text(), VALUES, max_size=3), sources=st.lists(st.text()))
+@given(
+    metrics=VALUES,
+    extra=st.dictionaries(st.text(), VALUES, max_size=3),
+    sources=st.lists(st.text()),
+)
 def test_whatever_documents_hold_survives(
     file: Path, metrics: object, extra: dict[str, object], sources: list[str]
 ) -> None:
     store, other = open_store("memory://"), open_store("memory://")
-    cells = [code(f"c{at}", source, source, metadata=extra, count=at) for at, source in enumerate(sources)]
+    cells = [
+        code(f"c{at}", source, source, metadata=extra, count=at)
+        for at, source in enumerate(sources)
+    ]
     notebook = NotebookRepository(store).create(new_notebook(*cells, description=str(metrics)))
-    NotebookRepository(store).create_checkpoint(new_checkpoint(notebook.id, spell_nonfinite(metrics)[0]))
+    NotebookRepository(store).create_checkpoint(
+        new_checkpoint(notebook.id, spell_nonfinite(metrics)[0])
+    )
     dump(store, file)
     assert is_clean(load(other, file))
     assert everything(other) == everything(store)
@@ -83,7 +106,11 @@ def test_whatever_documents_hold_survives(
 def test_real_notebooks_survive(name: str, file: Path) -> None:
     store, other = open_store("memory://"), open_store("memory://")
     saved = saved_file(read_notebook(corpus.notebooks()[name].read_bytes()))
-    id = NotebookRepository(store).create_saved(new_notebook(path=f"/{name}", origin="here"), saved).id
+    id = (
+        NotebookRepository(store)
+        .create_saved(new_notebook(path=f"/{name}", origin="here"), saved)
+        .id
+    )
     dump(store, file)
     assert is_clean(load(other, file))
     assert everything(other) == everything(store)
@@ -119,7 +146,10 @@ def test_runs_that_share_an_id_are_dumped_and_loaded_by_notebook(
     dump(store, file)
     with closing(tinydb.TinyDB(file, access_mode="r")) as plain:
         runs = plain.table("axonml_runs").all()
-        assert {run["notebook_id"]: run["id"] for run in runs} == {"nb": "baseline", "other": "baseline"}
+        assert {run["notebook_id"]: run["id"] for run in runs} == {
+            "nb": "baseline",
+            "other": "baseline",
+        }
         assert not any("axon_id" in run for run in runs)
     # What version 1 wrote, whose runs had ids of their own, differs in nothing but its number.
     text = file.read_text()
@@ -251,7 +281,9 @@ def test_documents_that_are_none_are_named_and_the_others_are_dumped(
     assert all("it is not in the dump" in one.reason for one in dumped.damaged)
     other = open_store("memory://")
     load(other, file)
-    assert NotebookRepository(other).find_by_id(second) == NotebookRepository(store).find_by_id(second)
+    assert NotebookRepository(other).find_by_id(second) == NotebookRepository(store).find_by_id(
+        second
+    )
 
 
 @pytest.mark.parametrize("field", ["version_id", "cell_statuses", "id"])
@@ -268,7 +300,9 @@ def test_a_notebook_that_lacks_a_field_is_dumped_as_it_is_and_named(
 
 def test_what_belongs_to_no_record_is_left_out(store: Store, file: Path) -> None:
     fill(store)
-    store.contents.insert_new(tinydb.table.Document({"notebook_id": "gone", "ordinal": 0}, "gone/1"))
+    store.contents.insert_new(
+        tinydb.table.Document({"notebook_id": "gone", "ordinal": 0}, "gone/1")
+    )
     dumped = dump(store, file)
     assert (dumped.orphans, dumped.damaged) == (1, [])
     assert is_clean(load(open_store("memory://"), file))
@@ -377,10 +411,14 @@ def test_a_load_that_was_killed_anywhere_is_run_again_and_ends_right(
             url = new_url(engine, tmp_path / str(number), empty=False)
             assert killed.load(url, last) == -signal.SIGKILL
             store = open_store(url)
-            for notebook_id in store.notebooks.ids(tinydb.Query().noop()):  # whoever is there is whole
+            for notebook_id in store.notebooks.ids(
+                tinydb.Query().noop()
+            ):  # whoever is there is whole
                 of_notebook = tinydb.where("notebook_id") == notebook_id
                 whole = source.checkpoints.count(of_notebook)
-                assert store.checkpoints.count(of_notebook) in (range(1, whole + 1) if in_turns else [whole])
+                assert store.checkpoints.count(of_notebook) in (
+                    range(1, whole + 1) if in_turns else [whole]
+                )
                 found = NotebookRepository(store).find_by_id(notebook_id)
                 assert found == NotebookRepository(source).find_by_id(notebook_id)
             assert is_clean(load(store, file))

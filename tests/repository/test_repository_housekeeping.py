@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import (
+from support.factories import (
     check_contents,
     code,
     contents,
@@ -448,7 +448,9 @@ def test_leftovers_of_earlier_numbers_go_with_the_next_old_version(
 
 IDS = st.sampled_from(["nb", "nc"])
 WORDS = st.text("xy", max_size=1)
-CELLS = st.lists(st.tuples(st.sampled_from("abc"), WORDS, WORDS), max_size=3, unique_by=lambda cell: cell[0])
+CELLS = st.lists(
+    st.tuples(st.sampled_from("abc"), WORDS, WORDS), max_size=3, unique_by=lambda cell: cell[0]
+)
 OPERATIONS = st.one_of(
     st.tuples(st.just("save"), IDS, CELLS),
     st.tuples(st.just("checkpoint"), IDS, st.integers(0, 3)),
@@ -506,12 +508,19 @@ class Life:
                 assert read is not None
                 assert read.cells == self.cells[version.id]
             for checkpoint in self.repository.list_checkpoints(notebook.id):
-                assert self.repository.get_version(notebook.id, checkpoint.version_id or "") is not None
+                assert (
+                    self.repository.get_version(notebook.id, checkpoint.version_id or "")
+                    is not None
+                )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(operations=st.lists(OPERATIONS, max_size=25))
-def test_whatever_happens_what_is_left_is_whole(store: Store, operations: list[tuple[str, str, Any]]) -> None:
+def test_whatever_happens_what_is_left_is_whole(
+    store: Store, operations: list[tuple[str, str, Any]]
+) -> None:
     life = Life(store)
     for operation in operations:
         life.do(*operation)

@@ -10,8 +10,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import tinydb
-from dumps import counts, dump, everything, fill, is_clean, load
-from made import check_contents, code, create_ids, new_checkpoint, new_notebook, sources
+from support.dumps import counts, dump, everything, fill, is_clean, load
+from support.factories import (
+    check_contents,
+    code,
+    create_ids,
+    new_checkpoint,
+    new_notebook,
+    sources,
+)
 from test_repository_upstream import CHECKPOINT, NOTEBOOK
 
 from jupyter_axon_notebooks.errors import DumpRefused
@@ -59,7 +66,9 @@ def test_a_dump_that_was_cut_off_anywhere_is_refused(filled: Store, file: Path) 
     dump(filled, file)
     whole = file.read_bytes()
     store = open_store("memory://")
-    ends = {at for at, octet in enumerate(whole) if octet in b"\n{}"} | set(range(0, len(whole), 401))
+    ends = {at for at, octet in enumerate(whole) if octet in b"\n{}"} | set(
+        range(0, len(whole), 401)
+    )
     for end in sorted(ends):
         if whole[end:].strip() == b"":
             continue  # only the last line's end is gone
@@ -85,9 +94,15 @@ def test_a_dump_that_was_cut_off_anywhere_is_refused(filled: Store, file: Path) 
             lambda tables: tables["axonml_dump"]["1"].update(format=2),
             "format is 2, this package knows up to 1",
         ),
-        (lambda tables: tables["axonml_dump"]["1"].update(schema_version=99), "schema version is 99"),
+        (
+            lambda tables: tables["axonml_dump"]["1"].update(schema_version=99),
+            "schema version is 99",
+        ),
         (lambda tables: tables["axonml_dump"]["1"].pop("format"), "has no format"),
-        (lambda tables: tables["axonml_dump"]["1"].pop("tables"), "axonml_dump is damaged: \\$.tables"),
+        (
+            lambda tables: tables["axonml_dump"]["1"].pop("tables"),
+            "axonml_dump is damaged: \\$.tables",
+        ),
         (lambda tables: tables.update(axonml_dump={}), "axonml_dump is damaged"),
         (lambda tables: tables.update(axonml_runs=[]), "not a dump: expected an object of tables"),
     ],
@@ -160,7 +175,9 @@ def test_what_differs_in_the_store_is_named_and_left_alone(store: Store, file: P
     assert before["axonml_notebooks"].items() < after["axonml_notebooks"].items()
 
 
-def test_what_differs_is_replaced_on_demand_with_all_that_belongs_to_it(store: Store, file: Path) -> None:
+def test_what_differs_is_replaced_on_demand_with_all_that_belongs_to_it(
+    store: Store, file: Path
+) -> None:
     ids = fill(store)
     dump(store, file)
     before = everything(store)
@@ -206,7 +223,9 @@ def test_a_notebook_is_never_replaced_where_that_takes_the_weights_from_a_checkp
     assert everything(store) == before
 
 
-@pytest.mark.parametrize(("path", "is_lost"), [("nb/c/model.bin", False), ("nb/other/model.bin", True)])
+@pytest.mark.parametrize(
+    ("path", "is_lost"), [("nb/c/model.bin", False), ("nb/other/model.bin", True)]
+)
 def test_a_state_file_is_the_same_whatever_root_its_path_was_recorded_with(
     store: Store, file: Path, path: str, is_lost: bool
 ) -> None:
@@ -252,7 +271,9 @@ def test_a_checkpoint_that_differs_is_named_and_those_that_are_gone_come_back(
     store.checkpoints.update({"tags": ["new"]}, doc_ids=[changed["id"]])
     store.checkpoints.remove(doc_ids=[removed["id"]])
     loaded = load(store, file)
-    assert [(one.table, one.id) for one in loaded.conflicts] == [("axonml_checkpoints", changed["id"])]
+    assert [(one.table, one.id) for one in loaded.conflicts] == [
+        ("axonml_checkpoints", changed["id"])
+    ]
     assert store.checkpoints.get(doc_id=changed["id"])["tags"] == ["new"]
     assert store.checkpoints.contains(doc_id=removed["id"])
     assert counts(load(store, file, overwrite=True))["checkpoints"][2]
@@ -326,7 +347,9 @@ def test_a_dump_that_was_edited_on_purpose_is_loaded_with_a_version_of_the_new_c
         database.drop_table("axonml_dump")
         notebooks = database.table("axonml_notebooks")
         first, second, _ = notebooks.all()
-        notebooks.update({"cells": [{"id": "n", "source": "edited"}]}, tinydb.where("id") == first["id"])
+        notebooks.update(
+            {"cells": [{"id": "n", "source": "edited"}]}, tinydb.where("id") == first["id"]
+        )
         notebooks.update({"name": "renamed"}, tinydb.where("id") == second["id"])
     assert is_clean(load(store, file))
     repository, before = NotebookRepository(store), NotebookRepository(filled)
@@ -362,7 +385,10 @@ def test_checkpoints_alone_join_the_notebook_in_the_store(store: Store, file: Pa
         ({"created_at": None}, "$.created_at"),
         ({"cells": {}}, "$.cells: expected array, got object"),
         ({"cells": [{"id": "a", "source": 1}]}, "$.cells[0].source: expected str, got int"),
-        ({"cells": [{"id": "a", "source": ""}] * 2}, "$.cells[1].id: a is the id of cell 0 already"),
+        (
+            {"cells": [{"id": "a", "source": ""}] * 2},
+            "$.cells[1].id: a is the id of cell 0 already",
+        ),
         ({"status": "great"}, "$.status"),
         ({"former_paths": "x"}, "former_paths"),
         ({"path": 1, "origin": "o"}, "$.path: expected str | null, got int"),
@@ -402,7 +428,14 @@ def test_damaged_documents_of_other_kinds_are_named_and_left_out(store: Store, f
             "metadata": {},
         }
     }
-    by_hand(file, NOTEBOOK, NOTEBOOK, checkpoints=checkpoints, axonml_runs=runs, axonml_versions=versions)
+    by_hand(
+        file,
+        NOTEBOOK,
+        NOTEBOOK,
+        checkpoints=checkpoints,
+        axonml_runs=runs,
+        axonml_versions=versions,
+    )
     loaded = load(store, file)
     assert {(one.table.removeprefix("axonml_"), one.id) for one in loaded.damaged} == {
         ("notebooks", "nb-123"),  # the second
@@ -423,7 +456,9 @@ def test_a_version_that_lists_what_is_no_content_is_named(store: Store, file: Pa
         "created_at": NOTEBOOK["created_at"],
         "cells": [],
     }
-    by_hand(file, NOTEBOOK, axonml_versions={"1": {**version, "metadata": {"extra": {"nbformat": []}}}})
+    by_hand(
+        file, NOTEBOOK, axonml_versions={"1": {**version, "metadata": {"extra": {"nbformat": []}}}}
+    )
     loaded = load(store, file)
     assert [(one.table, one.id) for one in loaded.damaged] == [("axonml_versions", "v")]
     assert counts(loaded)["notebooks"] == (1, 0, 0)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dumps import counts, dump, everything, is_clean, load
-from made import check_contents, code, history, new_checkpoint, new_notebook
+from support.dumps import counts, dump, everything, is_clean, load
+from support.factories import check_contents, code, history, new_checkpoint, new_notebook
 from test_repository_load import Tables, edited, file
 
 from jupyter_axon_notebooks.records import UpdateNotebook
@@ -94,7 +94,9 @@ def test_contents_that_are_still_listed_stay_whatever_the_numbers_in_the_file_we
             content["ordinal"] = max(content["ordinal"] + shift, 0)
         if made:  # what the newest version lists follows from the cells as well
             newest = origin.versions.get(doc_id=versions[-1])
-            of_it = {f"nb/{digest}" for _, *parts, _ in newest["cells"] for digest in parts if digest}
+            of_it = {
+                f"nb/{digest}" for _, *parts, _ in newest["cells"] for digest in parts if digest
+            }
             for key in [key for key, one in contents.items() if one["axon_id"] in of_it]:
                 del contents[key]
 
@@ -115,7 +117,9 @@ def test_a_number_that_none_can_follow_is_named(store: Store, file: Path) -> Non
     dump(origin, file)
 
     def number(tables: Tables) -> None:
-        next(one for one in tables["axonml_versions"].values() if one["id"] == newest)["ordinal"] = 2**63 - 1
+        next(one for one in tables["axonml_versions"].values() if one["id"] == newest)[
+            "ordinal"
+        ] = 2**63 - 1
 
     unverified(file, number)
     loaded = load(store, file)
@@ -160,7 +164,10 @@ def test_a_version_that_a_stored_checkpoint_refers_to_is_never_replaced_by_none(
     before = everything(store)
     (conflict,) = load(store, file, overwrite=True).conflicts
     assert (conflict.table, conflict.id) == ("axonml_versions", first)
-    assert f"checkpoint {trained.id} in the store refers to it, and the file lacks it" in conflict.reason
+    assert (
+        f"checkpoint {trained.id} in the store refers to it, and the file lacks it"
+        in conflict.reason
+    )
     assert everything(store) == before
     repository.delete_checkpoint(trained.id)
     edited(file, lambda tables: tables.pop("axonml_checkpoints"))
@@ -172,7 +179,9 @@ def test_a_version_that_a_stored_checkpoint_refers_to_is_never_replaced_by_none(
 def test_of_two_documents_of_one_id_the_first_counts(store: Store, file: Path) -> None:
     repository = NotebookRepository(store)
     history(repository, 2)
-    checkpoint = repository.create_checkpoint(new_checkpoint("nb", {}, model_state_path="/states/model.bin"))
+    checkpoint = repository.create_checkpoint(
+        new_checkpoint("nb", {}, model_state_path="/states/model.bin")
+    )
     dump(store, file)
 
     def precede(tables: Tables) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import tinydb
-from dumps import MANY, counts, dump, everything, fill, is_clean, large, load
-from engines import postgresql
-from made import check_contents, code, new_checkpoint, new_notebook
+from support.dumps import MANY, counts, dump, everything, fill, is_clean, large, load
+from support.engines import postgresql
+from support.factories import check_contents, code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -51,7 +51,9 @@ def between_turns(action: Any) -> Iterator[None]:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
-def test_others_write_while_a_large_notebook_is_loaded_into_a_file(tmp_path: Path, file: Path) -> None:
+def test_others_write_while_a_large_notebook_is_loaded_into_a_file(
+    tmp_path: Path, file: Path
+) -> None:
     source = open_store("memory://")
     large(source)
     dump(source, file)
@@ -102,7 +104,10 @@ def test_a_notebook_that_is_deleted_while_it_is_loaded_stays_deleted(file: Path)
     with between_turns(lambda: NotebookRepository(store).delete("large")):
         loaded = load(store, file)
     (conflict,) = loaded.conflicts
-    assert (conflict.id, conflict.reason) == ("large", "it was deleted from the store while it was loaded")
+    assert (conflict.id, conflict.reason) == (
+        "large",
+        "it was deleted from the store while it was loaded",
+    )
     assert not any(everything(store).values())
 
 
@@ -124,7 +129,9 @@ def test_a_checkpoint_that_cannot_be_stored_does_not_keep_the_others_of_a_large_
         assert store.checkpoints.count(tinydb.where("notebook_id") == "large") == 602
 
 
-def test_a_large_notebook_is_loaded_as_it_was_and_again_and_replaced(store: Store, file: Path) -> None:
+def test_a_large_notebook_is_loaded_as_it_was_and_again_and_replaced(
+    store: Store, file: Path
+) -> None:
     source = open_store("memory://")
     large(source)
     wide = [NotebookCell(id=f"c{number}", source=f"{number} " * 50_000) for number in range(40)]
@@ -283,7 +290,9 @@ def test_a_user_loads_his_own_records_of_a_dump_and_is_told_of_those_of_others(f
         assert everything(store) == everything(source)
 
 
-def test_what_the_database_takes_for_anothers_keeps_that_notebook_out_and_no_other(file: Path) -> None:
+def test_what_the_database_takes_for_anothers_keeps_that_notebook_out_and_no_other(
+    file: Path,
+) -> None:
     source = open_store("memory://")
     repository = NotebookRepository(source)
     refused, taken = (repository.create(new_notebook(code("a"))).id for _ in range(2))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from made import code, new_checkpoint, new_notebook, rows
+from support.factories import code, new_checkpoint, new_notebook, rows
 from tinydb import where
 
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -16,9 +16,13 @@ from jupyter_axon_notebooks.store import Document, Store
 
 def fill(repository: NotebookRepository, store: Store, id: str, count: int) -> None:
     repository.create(new_notebook(code("a", "1"), id=id))
-    first = repository.create_checkpoint(new_checkpoint(id, {"loss": 1.0, "acc": 0.5}, run_id=f"run of {id}"))
+    first = repository.create_checkpoint(
+        new_checkpoint(id, {"loss": 1.0, "acc": 0.5}, run_id=f"run of {id}")
+    )
     stored = store.checkpoints.get(doc_id=first.id)
-    copies = (Document({**stored, "id": f"{id}-{n}", "epoch": n}, f"{id}-{n}") for n in range(1, count))
+    copies = (
+        Document({**stored, "id": f"{id}-{n}", "epoch": n}, f"{id}-{n}") for n in range(1, count)
+    )
     store.checkpoints.insert_multiple(copies)
 
 
@@ -28,7 +32,9 @@ def sent(store: Store) -> Iterator[list[int]]:
     counts: list[int] = []
     engine = store._database.engine
 
-    def note(_c: Any, _cursor: Any, _statement: str, parameters: Any, _context: Any, many: bool) -> None:
+    def note(
+        _c: Any, _cursor: Any, _statement: str, parameters: Any, _context: Any, many: bool
+    ) -> None:
         counts.append(len(parameters) if many else 1)
 
     sa.event.listen(engine, "before_cursor_execute", note)
@@ -71,7 +77,9 @@ def test_a_damaged_checkpoint_does_not_keep_its_notebook_from_being_deleted(
 ) -> None:
     fill(repository, store, "nb", 3)
     with store.transaction() as connection:
-        connection.execute(sa.text("UPDATE axonml_checkpoints SET document = '{' WHERE id = 'nb-1'"))
+        connection.execute(
+            sa.text("UPDATE axonml_checkpoints SET document = '{' WHERE id = 'nb-1'")
+        )
     repository.delete("nb")
     assert repository.find_summary("nb") is None
     assert len(store.checkpoints) == 0

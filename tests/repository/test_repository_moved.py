@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import code, new_checkpoint, new_notebook
+from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -32,7 +32,9 @@ def put(
     with states.writer("nb", id, "model", format="torch") as writer:
         writer.write(id.encode())
         stored = writer.commit()
-    new = new_checkpoint("nb", id=id, model_state_path=stored.path, digests={"model": stored.digest})
+    new = new_checkpoint(
+        "nb", id=id, model_state_path=stored.path, digests={"model": stored.digest}
+    )
     new.sizes = {"model": stored.size}
     made = repository.create_checkpoint(new)
     if notes:
@@ -75,7 +77,9 @@ def test_paths_are_stored_relative_and_given_absolute(
     assert store.checkpoints.get(doc_id="c")["model_state_path"] == "nb/c/model.pt"
     with states.writer("nb", "c", "optimizer") as writer:
         writer.write(b"momentum")
-        attached = repository.attach_state("c", "optimizer", writer.commit, writer.digest, lambda _: False)
+        attached = repository.attach_state(
+            "c", "optimizer", writer.commit, writer.digest, lambda _: False
+        )
     assert attached.optimizer_state_path == os.path.join(states.root, "nb", "c", "optimizer.bin")
     assert store.checkpoints.get(doc_id="c")["optimizer_state_path"] == "nb/c/optimizer.bin"
     labelled = repository.update_checkpoint("c", UpdateCheckpoint(tags=["t"]))
@@ -84,17 +88,23 @@ def test_paths_are_stored_relative_and_given_absolute(
         made.model_state_path,
         attached.optimizer_state_path,
     )
-    registered = repository.create_checkpoint(new_checkpoint("nb", id="d", model_state_path="/models/w.pt"))
+    registered = repository.create_checkpoint(
+        new_checkpoint("nb", id="d", model_state_path="/models/w.pt")
+    )
     assert registered.model_state_path == "/models/w.pt"
     assert store.checkpoints.get(doc_id="d")["model_state_path"] == "/models/w.pt"
 
 
-def test_states_are_read_where_they_were_moved_to(moved: tuple[NotebookRepository, StateFiles]) -> None:
+def test_states_are_read_where_they_were_moved_to(
+    moved: tuple[NotebookRepository, StateFiles],
+) -> None:
     repository, states = moved
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"c", b"b", b"a"]
 
 
-def test_a_state_that_was_moved_is_not_put_again(moved: tuple[NotebookRepository, StateFiles]) -> None:
+def test_a_state_that_was_moved_is_not_put_again(
+    moved: tuple[NotebookRepository, StateFiles],
+) -> None:
     repository, states = moved
 
     def commit() -> Any:
@@ -124,7 +134,9 @@ def test_what_is_on_another_machine_that_uses_the_store_is_not_pruned(
     repository.create(new_notebook(code("a"), id="nb"))
     for id in "ab":
         put(repository, states, id)
-    there = NotebookRepository(store, states=StateFiles(tmp_path / "another home", store_id=store.mark_id))
+    there = NotebookRepository(
+        store, states=StateFiles(tmp_path / "another home", store_id=store.mark_id)
+    )
     assert there.prune("nb", [Newest(1)]) == []
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"b", b"a"]
     assert [one.checkpoint.id for one in repository.prune("nb", [Newest(1)])] == ["a"]
@@ -136,7 +148,12 @@ def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateFil
     age(states.root)
     report = states.sweep(partial(named_files, repository))
     assert (report.folders, report.temporaries, report.problems) == ([], [], [])
-    assert {read(states, one) for one in repository.list_checkpoints("nb")} == {b"a", b"b", b"c", b"killed"}
+    assert {read(states, one) for one in repository.list_checkpoints("nb")} == {
+        b"a",
+        b"b",
+        b"c",
+        b"killed",
+    }
 
 
 def test_what_a_sweep_goes_by_is_the_name_in_a_path_of_any_system(
@@ -163,7 +180,9 @@ def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Pa
         closing(open_store(f"sqlite:///{files[0]}")) as first,
         closing(open_store(f"sqlite:///{files[1]}")) as second,
     ):
-        homes = [StateFiles(tmp_path / "shared", store_id=store.mark_id) for store in (first, second)]
+        homes = [
+            StateFiles(tmp_path / "shared", store_id=store.mark_id) for store in (first, second)
+        ]
         originals, copies = (
             NotebookRepository(store, states=states)
             for store, states in zip((first, second), homes, strict=True)
@@ -173,7 +192,10 @@ def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Pa
         age(homes[0].root)
         report = homes[1].sweep(partial(named_files, copies))
         assert (report.folders, report.freed, report.problems) == ([], 0, [])
-        assert [read(homes[0], one) for one in originals.list_checkpoints("nb")] == [b"killed", b"noted"]
+        assert [read(homes[0], one) for one in originals.list_checkpoints("nb")] == [
+            b"killed",
+            b"noted",
+        ]
 
 
 def test_what_was_marked_before_marks_told_copies_apart_is_swept(tmp_path: Path) -> None:
@@ -188,7 +210,9 @@ def test_what_was_marked_before_marks_told_copies_apart_is_swept(tmp_path: Path)
             writer.write(b"killed")
             writer.commit()
         age(before.root)
-        now = StateFiles(tmp_path / "states", store_id=store.mark_id, former_store_id=store.former_mark_id)
+        now = StateFiles(
+            tmp_path / "states", store_id=store.mark_id, former_store_id=store.former_mark_id
+        )
         report = now.sweep(partial(named_files, records))
         assert [Path(one).name for one in report.folders] == ["killed"]
         assert [read(now, one) for one in records.list_checkpoints("nb")] == [b"recorded"]

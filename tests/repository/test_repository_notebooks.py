@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from made import (
+from msgspec.structs import replace
+from support.factories import (
     RecordedStates,
     code,
     create_ids,
@@ -17,7 +18,6 @@ from made import (
     saved,
     sources,
 )
-from msgspec.structs import replace
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, Stale
 from jupyter_axon_notebooks.records import (
@@ -36,7 +36,9 @@ from jupyter_axon_notebooks.store.dumpformat import TABLES
 # Creating
 
 
-def test_a_notebook_without_cells_begins_with_upstreams_starter_cells(repository: NotebookRepository) -> None:
+def test_a_notebook_without_cells_begins_with_upstreams_starter_cells(
+    repository: NotebookRepository,
+) -> None:
     created = repository.create(new_notebook())
     assert [(cell.cell_type, cell.source) for cell in created.cells] == [
         (CellType.MARKDOWN, "# Training Notebook\n\nDescribe your training experiment here."),
@@ -57,7 +59,9 @@ def test_a_notebook_without_cells_begins_with_upstreams_starter_cells(repository
 def test_starter_cells_are_configured(store: Store) -> None:
     configured = NotebookRepository(store, starter_cells=[("code", "import torch")])
     created = configured.create(new_notebook())
-    assert [(cell.cell_type, cell.source) for cell in created.cells] == [(CellType.CODE, "import torch")]
+    assert [(cell.cell_type, cell.source) for cell in created.cells] == [
+        (CellType.CODE, "import torch")
+    ]
 
 
 def test_each_notebook_has_starter_cells_of_its_own(repository: NotebookRepository) -> None:
@@ -76,18 +80,29 @@ def test_what_is_created_is_found_as_it_was_returned(repository: NotebookReposit
             execution_count=4,
             outputs=[
                 CellOutput(
-                    output_type="execute_result", data={"text/plain": "1"}, execution_count=4, metadata={}
+                    output_type="execute_result",
+                    data={"text/plain": "1"},
+                    execution_count=4,
+                    metadata={},
                 ),
                 CellOutput(output_type="execute_result", data=None, execution_count=7),
                 CellOutput(output_type="error", error_name="E", error_value="", traceback=[]),
-                CellOutput(output_type="other", data=[float("inf"), 10**30, None, {"deep": [1.0, 1, True]}]),
+                CellOutput(
+                    output_type="other", data=[float("inf"), 10**30, None, {"deep": [1.0, 1, True]}]
+                ),
             ],
         ),
     ]
     metadata = NotebookMetadata(
         kernel="k", language="l", framework="f", tags=["t"], extra={"x": None, "nbformat": 4}
     )
-    fields = {"description": "", "model_id": "m1", "dataset_id": "d1", "path": "/a/b.ipynb", "origin": "here"}
+    fields = {
+        "description": "",
+        "model_id": "m1",
+        "dataset_id": "d1",
+        "path": "/a/b.ipynb",
+        "origin": "here",
+    }
     created = repository.create(
         new_notebook(*cells, metadata=metadata, status=NotebookStatus.STOPPED, id="given", **fields)
     )
@@ -207,14 +222,18 @@ def test_lists_and_counts_are_filtered_alike(
     )
     repository.create(new_notebook(id="three", name="Straße"))
     repository.create(
-        new_notebook(id="eve's", name="ResNet", user_id="eve", metadata=tagged("vision"), path="/b.ipynb")
+        new_notebook(
+            id="eve's", name="ResNet", user_id="eve", metadata=tagged("vision"), path="/b.ipynb"
+        )
     )
     assert [found.id for found in repository.list_by_user("ada", **condition)] == expected
     assert repository.count_notebooks("ada", **condition) == len(expected)
     everybodys = [found.id for found in repository.list_all(**condition)]
     assert [id for id in everybodys if id != "eve's"] == expected
     assert repository.count_notebooks(**condition) == len(everybodys)
-    assert [found.id for found in repository.list_by_user("ada", 1, 1, **condition)] == expected[1:2]
+    assert [found.id for found in repository.list_by_user("ada", 1, 1, **condition)] == expected[
+        1:2
+    ]
 
 
 # Changing
@@ -243,17 +262,27 @@ def test_an_update_changes_the_given_field_and_the_time_only(
     )
     created = repository.create(
         new_notebook(
-            code("a", "1", "printed"), description="d", model_id="m", dataset_id="d", metadata=metadata
+            code("a", "1", "printed"),
+            description="d",
+            model_id="m",
+            dataset_id="d",
+            metadata=metadata,
         )
     )
     updated = repository.update(created.id, UpdateNotebook(**{field: value}))
     assert updated == repository.find_by_id(created.id)
     assert updated.updated_at > created.updated_at
     before, after = created.to_json(), updated.to_json()
-    holder = after["metadata"].to_json() if hasattr(after["metadata"], "to_json") else after["metadata"]
+    holder = (
+        after["metadata"].to_json() if hasattr(after["metadata"], "to_json") else after["metadata"]
+    )
     changed = {name for name in after if after[name] != before.get(name)} - {"updated_at"}
     assert changed <= (
-        {"cells", "version_id"} if field == "cells" else {"metadata"} if field == "tags" else {field}
+        {"cells", "version_id"}
+        if field == "cells"
+        else {"metadata"}
+        if field == "tags"
+        else {field}
     )
     if field == "tags":
         assert holder == {**before["metadata"], "tags": value}
@@ -261,7 +290,9 @@ def test_an_update_changes_the_given_field_and_the_time_only(
         assert getattr(updated, field) == value
 
 
-def test_an_update_of_nothing_moves_the_time_as_upstream_does(repository: NotebookRepository) -> None:
+def test_an_update_of_nothing_moves_the_time_as_upstream_does(
+    repository: NotebookRepository,
+) -> None:
     created = repository.create(new_notebook(code("a")))
     updated = repository.update(created.id, UpdateNotebook())
     assert updated.updated_at > created.updated_at
@@ -305,23 +336,38 @@ def test_a_cell_is_changed_from_what_it_is(repository: NotebookRepository) -> No
 
 def test_a_file_without_cells_is_recorded_without_cells(repository: NotebookRepository) -> None:
     assert repository.create(new_notebook(metadata=_file_metadata())).cells == []
-    assert len(repository.create(new_notebook(metadata=NotebookMetadata(kernel="python3"))).cells) == 2
+    assert (
+        len(repository.create(new_notebook(metadata=NotebookMetadata(kernel="python3"))).cells) == 2
+    )
 
 
 def test_a_cells_running_status_stays_until_it_is_replaced(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook(code("a", "1", status=CellStatus.RUNNING), code("b", "2")))
+    created = repository.create(
+        new_notebook(code("a", "1", status=CellStatus.RUNNING), code("b", "2"))
+    )
     assert repository.add_cell(created.id, code("c")).cells[0].status is CellStatus.RUNNING
     done = repository.update_cell(created.id, code("a", "1", count=1, status=CellStatus.COMPLETED))
     assert done.cells[0].status is CellStatus.COMPLETED
     repository.update_cell(created.id, code("b", "2", status=CellStatus.ERROR))
-    assert [cell.status.value for cell in repository.delete_cell(created.id, "a").cells] == ["error", "idle"]
+    assert [cell.status.value for cell in repository.delete_cell(created.id, "a").cells] == [
+        "error",
+        "idle",
+    ]
     readded = repository.add_cell(created.id, code("a"))
     assert readded.cells[-1].status is CellStatus.IDLE
 
 
 @pytest.mark.parametrize(
     ("position", "expected"),
-    [(0, "nabc"), (1, "anbc"), (2, "abnc"), (3, "abcn"), (99, "abcn"), (None, "abcn"), (-1, "abcn")],
+    [
+        (0, "nabc"),
+        (1, "anbc"),
+        (2, "abnc"),
+        (3, "abcn"),
+        (99, "abcn"),
+        (None, "abcn"),
+        (-1, "abcn"),
+    ],
 )
 def test_a_cell_is_inserted_at_a_position_inside_and_else_appended(
     repository: NotebookRepository, position: int | None, expected: str
@@ -360,8 +406,14 @@ def test_what_is_not_there_is_named(repository: NotebookRepository) -> None:
         (("notebook", "x"), lambda: repository.delete("x")),
         (("cell", "y"), lambda: repository.update_cell(created.id, code("y"))),
         (("cell", "y"), lambda: repository.delete_cell(created.id, "y")),
-        (("version", "v"), lambda: repository.diff_versions(created.id, known.version_id or "", "v")),
-        (("version", "v"), lambda: repository.diff_versions(created.id, "v", known.version_id or "")),
+        (
+            ("version", "v"),
+            lambda: repository.diff_versions(created.id, known.version_id or "", "v"),
+        ),
+        (
+            ("version", "v"),
+            lambda: repository.diff_versions(created.id, "v", known.version_id or ""),
+        ),
     ]
     for (kind, id), attempt in absent:
         with pytest.raises(NotFound) as raised:
@@ -388,7 +440,10 @@ def test_a_change_meant_for_an_older_version_is_stale_and_changes_nothing(
         with pytest.raises(Stale, match=f"{current.version_id}.*{old}"):
             attempt()
     assert repository.find_by_id(created.id) == current
-    assert repository.delete_cell(created.id, "b", expected_version=current.version_id).cells == created.cells
+    assert (
+        repository.delete_cell(created.id, "b", expected_version=current.version_id).cells
+        == created.cells
+    )
 
 
 # Deleting
@@ -398,10 +453,14 @@ def test_a_deleted_notebook_leaves_nothing_behind(
     repository: NotebookRepository, store: Store, states: RecordedStates
 ) -> None:
     def made(id: str) -> None:
-        repository.create(new_notebook(code("a", "1", "out", count=1), id=id, metadata=_file_metadata()))
+        repository.create(
+            new_notebook(code("a", "1", "out", count=1), id=id, metadata=_file_metadata())
+        )
         for epoch in range(3):
             metrics = {"loss": epoch, "val": {"loss": 1.5}, "bad": float("nan"), "text": "x"}
-            repository.create_checkpoint(new_checkpoint(id, metrics, epoch=epoch, run_id=f"{id}-run"))
+            repository.create_checkpoint(
+                new_checkpoint(id, metrics, epoch=epoch, run_id=f"{id}-run")
+            )
             repository.add_cell(id, code(f"c{epoch}", "x"))
         store.provenance.insert({"notebook_id": id})
 
@@ -436,7 +495,9 @@ def test_an_unknown_notebook_has_no_state_files_to_remove(
     assert states.removed == []
 
 
-def test_the_id_and_the_file_of_a_deleted_notebook_are_free_again(repository: NotebookRepository) -> None:
+def test_the_id_and_the_file_of_a_deleted_notebook_are_free_again(
+    repository: NotebookRepository,
+) -> None:
     repository.create(new_notebook(code("a", "old"), id="x", origin="o", path="/p"))
     repository.delete("x")
     again = repository.create(new_notebook(code("a", "new"), id="x", origin="o", path="/p"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from made import code, markdown, new_checkpoint, new_notebook
+from support.factories import code, markdown, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import CellOutput, CellStatus, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -21,10 +21,17 @@ FAILED = NotebookCell(
     execution_count=3,
     outputs=[
         CellOutput(output_type="stream", name="stdout", text="so far\n"),
-        CellOutput(output_type="error", error_name="ZeroDivisionError", error_value="", traceback=[]),
+        CellOutput(
+            output_type="error", error_name="ZeroDivisionError", error_value="", traceback=[]
+        ),
     ],
 )
-CELLS = [markdown("m", "# t"), code("printed", "print(1)", "1\n", count=1), FAILED, code("idle", "2")]
+CELLS = [
+    markdown("m", "# t"),
+    code("printed", "print(1)", "1\n", count=1),
+    FAILED,
+    code("idle", "2"),
+]
 
 
 @contextmanager
@@ -82,7 +89,9 @@ def test_a_record_without_outputs_is_the_record_and_no_output_is_read(
     [
         lambda repository: repository.update("nb", UpdateNotebook(cells=[FAILED, *CELLS[:2]])),
         lambda repository: repository.update_cell("nb", code("failed", "1 / 1", "1\n", count=4)),
-        lambda repository: repository.update_cell("nb", code("printed", "print(2)", "2\n", count=4)),
+        lambda repository: repository.update_cell(
+            "nb", code("printed", "print(2)", "2\n", count=4)
+        ),
         lambda repository: repository.delete_cell("nb", "failed"),
         lambda repository: repository.add_cell("nb", code("new", "3")),
         lambda repository: repository.change_cell("nb", "idle", lambda _: FAILED),
@@ -112,12 +121,16 @@ def test_of_an_older_stores_version_statuses_are_told_from_its_outputs(
     assert statuses(repository, outputs=False) == statuses(repository, outputs=True)
 
 
-def test_what_is_about_sources_reads_no_outputs(repository: NotebookRepository, store: Store) -> None:
+def test_what_is_about_sources_reads_no_outputs(
+    repository: NotebookRepository, store: Store
+) -> None:
     before = repository.create(new_notebook(*CELLS, id="nb")).version_id or ""
     checkpoint = repository.create_checkpoint(new_checkpoint("nb"))
     after = repository.update_cell("nb", code("idle", "3")).version_id or ""
     with outputs_read(store) as read:
-        assert [change.cell_id for change in repository.diff_versions("nb", before, after)] == ["idle"]
+        assert [change.cell_id for change in repository.diff_versions("nb", before, after)] == [
+            "idle"
+        ]
         repository.find_summary("nb")
         repository.list_by_user("ada")
         repository.list_versions("nb")

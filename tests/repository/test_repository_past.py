@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import past
 import pytest
 import sqlalchemy as sa
-from engines import ON_DISK, new_url, postgresql
-from made import check_contents, code, new_checkpoint, saved
+from support import old_stores
+from support.engines import ON_DISK, new_url, postgresql
+from support.factories import check_contents, code, new_checkpoint, saved
 from tinydb import where
 
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
@@ -32,7 +32,7 @@ def build(version: int, engine: str, folder: Path) -> str:
     """The URL of a store of a past version, made from what was put down then."""
     url = new_url(engine, folder)
     name = str(sa.make_url(url).database)
-    written = (past.STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
+    written = (old_stores.STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
     if engine == "postgresql":
         with closing(postgresql().connect(name)) as connection:
             connection.execute(written.encode())
@@ -43,7 +43,9 @@ def build(version: int, engine: str, folder: Path) -> str:
 
 
 def expected(version: int, engine: str) -> Any:
-    return json.loads((past.STORES / f"version{version}.{engine}.json").read_text(encoding="utf-8"))
+    return json.loads(
+        (old_stores.STORES / f"version{version}.{engine}.json").read_text(encoding="utf-8")
+    )
 
 
 def plain(found: Any) -> Any:
@@ -72,22 +74,26 @@ def schema(store: Store) -> set[tuple[str, ...]]:
 
 
 def test_a_store_of_every_version_was_put_down() -> None:
-    assert {file.name for file in past.STORES.iterdir()} >= {
+    assert {file.name for file in old_stores.STORES.iterdir()} >= {
         f"version{version}.{engine}.{kind}" for version, engine in PAST for kind in ("sql", "json")
     }
     assert set(STEPS) == set(range(1, SCHEMA_VERSION))
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_everything_in_a_store_of_the_past_is_found(tmp_path: Path, version: int, engine: str) -> None:
+def test_everything_in_a_store_of_the_past_is_found(
+    tmp_path: Path, version: int, engine: str
+) -> None:
     store = open_store(build(version, engine, tmp_path))
-    assert plain(past.everything(store)) == expected(version, engine)
+    assert plain(old_stores.everything(store)) == expected(version, engine)
     check_contents(store)
     store.close()
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_a_store_of_the_past_has_the_tables_of_a_new_one(tmp_path: Path, version: int, engine: str) -> None:
+def test_a_store_of_the_past_has_the_tables_of_a_new_one(
+    tmp_path: Path, version: int, engine: str
+) -> None:
     old = open_store(build(version, engine, tmp_path))
     new = open_store(new_url(engine, tmp_path / "new"))
     assert schema(old) == schema(new)
@@ -105,7 +111,7 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, eng
     repository.save("bound", saved(code("new", "1")))
     deque(repository.tidy_notebook("bound", 1))
     repository.delete("unbound")
-    [after] = plain(past.everything(store))["notebooks"]
+    [after] = plain(old_stores.everything(store))["notebooks"]
     newest, *older = after["versions"]
     assert [cell["source"] for cell in newest["cells"]] == ["1"]
     referred = {checkpoint["version_id"] for checkpoint in bound["checkpoints"]}
@@ -118,10 +124,12 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, eng
 
 
 def test_what_is_put_down_for_tests_to_come_is_all_there_is(tmp_path: Path) -> None:
-    past.write(tmp_path)
+    old_stores.write(tmp_path)
     for engine in ON_DISK:
         name = f"version{SCHEMA_VERSION}.{engine}.json"
-        now, then = (json.loads((folder / name).read_text()) for folder in (tmp_path, past.STORES))
+        now, then = (
+            json.loads((folder / name).read_text()) for folder in (tmp_path, old_stores.STORES)
+        )
         assert shape(now) == shape(then)
 
 
@@ -132,7 +140,17 @@ def shape(value: Any) -> Any:
     return [shape(inner) for inner in value] if isinstance(value, list) else type(value).__name__
 
 
-ODD_IDS = ("baseline", "a/b", "bound/run-1", "NUL \0", "\ud800", "\ud7ff", "Läufe 🏃", "", "x" * 600)
+ODD_IDS = (
+    "baseline",
+    "a/b",
+    "bound/run-1",
+    "NUL \0",
+    "\ud800",
+    "\ud7ff",
+    "Läufe 🏃",
+    "",
+    "x" * 600,
+)
 
 
 @pytest.mark.parametrize("engine", ON_DISK)
@@ -145,7 +163,9 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
             "VALUES (:id, :document, :notebook_id, :started_at, 'running')"
         )
         for n, id in enumerate(ODD_IDS):
-            run = TrainingRun(id=id, notebook_id="unbound", started_at=now() + timedelta(seconds=n)).to_json()
+            run = TrainingRun(
+                id=id, notebook_id="unbound", started_at=now() + timedelta(seconds=n)
+            ).to_json()
             row = {**run, "id": column_text(id), "document": encode(run)}
             connection.execute(insert, row)
         damaged = {"id": "damaged", "document": "[]", "notebook_id": None, "started_at": None}
@@ -195,7 +215,9 @@ def test_a_run_of_version_1_with_a_damaged_id_or_notebook_keeps_no_store_from_op
                     "INSERT INTO axonml_runs (id, document, notebook_id, started_at, status) "
                     f"VALUES ({id}, '[]', {notebook_id}, NULL, 'damaged')"
                 )
-        stored = "id = 'fine 0' AND notebook_id IS NULL" if engine == "postgresql" else "id = x'6162'"
+        stored = (
+            "id = 'fine 0' AND notebook_id IS NULL" if engine == "postgresql" else "id = x'6162'"
+        )
     store = open_store(url)
     assert NotebookRepository(store).get_run("bound", "run-1") is not None
     store.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import new_url
-from made import check_contents, code, create_ids, new_checkpoint, new_notebook, saved
+from support.engines import new_url
+from support.factories import check_contents, code, create_ids, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -58,14 +58,17 @@ def test_an_id_is_taken_by_one(repositories: list[NotebookRepository], cells: li
         refused = [one for one in given if isinstance(one, Conflict)]
         assert len(refused) == PROCESSES - 1
         assert {str(one) for one in refused} == {f"notebook {id} exists already"}
-        assert [cell.source for cell in repositories[0].find_by_id(id).cells] == [c.source for c in cells]
+        assert [cell.source for cell in repositories[0].find_by_id(id).cells] == [
+            c.source for c in cells
+        ]
 
 
 def test_a_file_is_bound_to_one(repositories: list[NotebookRepository]) -> None:
     for round in range(5):
         path = f"/{round}.ipynb"
         given = at_once(
-            repositories, lambda r, _, path=path: r.create(new_notebook(code("c"), origin="o", path=path))
+            repositories,
+            lambda r, _, path=path: r.create(new_notebook(code("c"), origin="o", path=path)),
         )
         refused = [one for one in given if isinstance(one, Conflict)]
         assert len(refused) == PROCESSES - 1
@@ -96,7 +99,9 @@ def test_what_is_saved_while_a_notebook_is_deleted_leaves_nothing(
             if number == 0:
                 return repository.delete(id)
             if number == 1:
-                return repository.create_checkpoint(new_checkpoint(id, {"loss": 1}, run_id=f"r{id}"))
+                return repository.create_checkpoint(
+                    new_checkpoint(id, {"loss": 1}, run_id=f"r{id}")
+                )
             return repository.save(id, saved(*LARGE) if number == 2 else saved(code("c", "2")))
 
         at_once(repositories, act)

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dumps import dump, everything, load
-from made import code, new_checkpoint, new_notebook, rows, saved
+from support.dumps import dump, everything, load
+from support.factories import code, new_checkpoint, new_notebook, rows, saved
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
-from jupyter_axon_notebooks.provenance import Change, CheckpointDiff, Environment, ExecutedCell, GitState
+from jupyter_axon_notebooks.provenance import (
+    Change,
+    CheckpointDiff,
+    Environment,
+    ExecutedCell,
+    GitState,
+)
 from jupyter_axon_notebooks.records import CellChange, CellStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document
@@ -46,10 +52,14 @@ def notebook(repository: NotebookRepository) -> str:
 
 
 def checkpoint(repository: NotebookRepository, provenance_id: str | None, **fields: Any) -> str:
-    return repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id, **fields)).id
+    return repository.create_checkpoint(
+        new_checkpoint("nb", provenance_id=provenance_id, **fields)
+    ).id
 
 
-def test_what_was_executed_comes_back_as_it_was(repository: NotebookRepository, notebook: str) -> None:
+def test_what_was_executed_comes_back_as_it_was(
+    repository: NotebookRepository, notebook: str
+) -> None:
     cells = [
         *executed("x = 1", "\x00 \ud83d é", "", "x = 1"),
         ExecutedCell(source="before anybody looked"),
@@ -63,7 +73,9 @@ def test_what_was_executed_comes_back_as_it_was(repository: NotebookRepository, 
     assert [(cell.source, cell.outputs) for cell in known.version.cells] == [("x = 1", [])]
 
 
-def test_each_content_is_stored_once(repository: NotebookRepository, store: Store, notebook: str) -> None:
+def test_each_content_is_stored_once(
+    repository: NotebookRepository, store: Store, notebook: str
+) -> None:
     cells = executed("a", "b", "a")
     first = repository.put_provenance(notebook, cells, ENVIRONMENT)
     count = len(store.provenance)
@@ -133,7 +145,9 @@ def test_without_provenance_nothing_is_known_of_the_execution(
 def test_damage_is_named(repository: NotebookRepository, store: Store, notebook: str) -> None:
     provenance_id = repository.put_provenance(notebook, executed("a"), ENVIRONMENT)
     made = checkpoint(repository, provenance_id)
-    store.provenance.discard([id for id in store.provenance.ids_beginning("nb/") if id != provenance_id])
+    store.provenance.discard(
+        [id for id in store.provenance.ids_beginning("nb/") if id != provenance_id]
+    )
     with pytest.raises(RecordDamaged, match=f"provenance {provenance_id} is damaged.*missing"):
         repository.checkpoint_provenance(made)
 
@@ -160,7 +174,9 @@ def test_checkpoints_are_found_by_the_beginning_of_their_ids(
     assert repository.checkpoint_ids_beginning("c") == []
 
 
-def test_flags_go_by_the_notebook_then_and_now(repository: NotebookRepository, notebook: str) -> None:
+def test_flags_go_by_the_notebook_then_and_now(
+    repository: NotebookRepository, notebook: str
+) -> None:
     cells = [
         ExecutedCell(source="x = 1", execution_count=1, cell_id="c1", executed_at=now()),
         ExecutedCell(source="fit(x)", execution_count=2, cell_id="c2", executed_at=now()),
@@ -172,11 +188,15 @@ def test_flags_go_by_the_notebook_then_and_now(repository: NotebookRepository, n
     repository.save(notebook, saved(code("c1", "x = 1"), code("c2", "fit(x)")))
     assert repository.checkpoint_provenance(made).flags == []
     repository.save(notebook, saved(code("c1", "x = 2"), code("c2", "fit(x)")))
-    kinds = [(flag.kind.value, flag.cell_id) for flag in repository.checkpoint_provenance(made).flags]
+    kinds = [
+        (flag.kind.value, flag.cell_id) for flag in repository.checkpoint_provenance(made).flags
+    ]
     assert kinds == [("drifted", "c1")]
 
 
-def test_checkpoints_are_compared_by_what_was_executed(repository: NotebookRepository, notebook: str) -> None:
+def test_checkpoints_are_compared_by_what_was_executed(
+    repository: NotebookRepository, notebook: str
+) -> None:
     one = checkpoint(
         repository,
         repository.put_provenance(notebook, executed("x = 1", "y = 1", "old"), ENVIRONMENT),
@@ -221,7 +241,9 @@ def test_checkpoints_are_compared_by_what_was_executed(repository: NotebookRepos
 def test_where_nobody_knows_what_was_executed_versions_are_compared(
     repository: NotebookRepository, notebook: str
 ) -> None:
-    one = checkpoint(repository, repository.put_provenance(notebook, executed("x = 9"), ENVIRONMENT))
+    one = checkpoint(
+        repository, repository.put_provenance(notebook, executed("x = 9"), ENVIRONMENT)
+    )
     repository.save(notebook, saved(code("c1", "x = 2")))
     other = checkpoint(repository, None, step=1)
     assert repository.diff_checkpoints(one, other) == CheckpointDiff(
@@ -231,16 +253,20 @@ def test_where_nobody_knows_what_was_executed_versions_are_compared(
     )
 
 
-def test_cells_of_two_notebooks_are_compared_by_source(repository: NotebookRepository, notebook: str) -> None:
+def test_cells_of_two_notebooks_are_compared_by_source(
+    repository: NotebookRepository, notebook: str
+) -> None:
     repository.create(new_notebook(id="other"))
     sources = ["import torch", "x = 1", "fit(x)", "import torch"]
     cells = [
-        ExecutedCell(source=source, cell_id=f"a{at}", execution_count=at) for at, source in enumerate(sources)
+        ExecutedCell(source=source, cell_id=f"a{at}", execution_count=at)
+        for at, source in enumerate(sources)
     ]
     one = checkpoint(repository, repository.put_provenance("nb", cells, ENVIRONMENT))
     sources = ["import torch  \n", "x = 2", "import torch", "fit(x)"]
     cells = [
-        ExecutedCell(source=source, cell_id=f"b{at}", execution_count=at) for at, source in enumerate(sources)
+        ExecutedCell(source=source, cell_id=f"b{at}", execution_count=at)
+        for at, source in enumerate(sources)
     ]
     provenance_id = repository.put_provenance("other", cells, ENVIRONMENT)
     other = repository.create_checkpoint(new_checkpoint("other", provenance_id=provenance_id)).id
@@ -266,10 +292,14 @@ def test_saved_cells_of_two_notebooks_are_compared_by_source(
 def test_a_dump_carries_it(
     repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
 ) -> None:
-    made = checkpoint(repository, repository.put_provenance(notebook, executed("a", "b"), ENVIRONMENT))
+    made = checkpoint(
+        repository, repository.put_provenance(notebook, executed("a", "b"), ENVIRONMENT)
+    )
     dump(store, tmp_path / "dump.json")
     target = Store("memory://")
     assert load(target, tmp_path / "dump.json").is_whole
     assert everything(target) == everything(store)
-    assert NotebookRepository(target).checkpoint_provenance(made) == repository.checkpoint_provenance(made)
+    assert NotebookRepository(target).checkpoint_provenance(
+        made
+    ) == repository.checkpoint_provenance(made)
     target.close()

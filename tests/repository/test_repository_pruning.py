@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import engines
 import pytest
-from made import code, new_checkpoint, new_notebook
+from support import engines
+from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateError
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
@@ -29,7 +29,9 @@ def states(store: Store, tmp_path: Path) -> StateFiles:  # type: ignore[override
     return StateFiles(tmp_path / "states", store_id=store.mark_id)
 
 
-def put(repository: NotebookRepository, states: StateFiles, id: str, part: Any, content: bytes) -> None:
+def put(
+    repository: NotebookRepository, states: StateFiles, id: str, part: Any, content: bytes
+) -> None:
     with states.writer("nb", id, part, format="torch") as writer:
         writer.write(content)
         repository.attach_state(id, part, writer.commit, writer.digest)
@@ -41,7 +43,9 @@ def make(repository: NotebookRepository, states: StateFiles) -> Make:
     """Makes a checkpoint of ``nb``, with a model and an optimizer unless told."""
     repository.create(new_notebook(code("a"), id="nb"))
 
-    def make(id: str, loss: float = 0, *, parts: Any = ("model", "optimizer"), **fields: Any) -> Any:
+    def make(
+        id: str, loss: float = 0, *, parts: Any = ("model", "optimizer"), **fields: Any
+    ) -> Any:
         repository.create_checkpoint(new_checkpoint("nb", {"loss": loss}, id=id, **fields))
         for part in parts:
             put(repository, states, id, part, f"{part} of {id}".encode())
@@ -141,7 +145,11 @@ def test_what_was_registered_stays_and_stays_referred_to(
     found = {one.id: one for one in repository.list_checkpoints("nb")}
     assert found["registered"].model_state_path == str(theirs)
     assert found["registered"].optimizer_state_path is None
-    assert found["lent"].model_state_path == found["borrowing"].model_state_path == lent.model_state_path
+    assert (
+        found["lent"].model_state_path
+        == found["borrowing"].model_state_path
+        == lent.model_state_path
+    )
     assert theirs.read_bytes() == b"weights"
     assert files(states) == [".store", *both("last"), "lent/.store", "lent/model.pt"][1:]
 
@@ -252,7 +260,9 @@ def test_files_that_cannot_be_removed_are_named(
         raise StateError("permission denied")
 
     monkeypatch.setattr(states, "remove_aside", refuse)
-    with pytest.raises(StateError, match="checkpoint a is pruned, but state files remain: permission denied"):
+    with pytest.raises(
+        StateError, match="checkpoint a is pruned, but state files remain: permission denied"
+    ):
         repository.prune("nb", [Newest(1)])
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from made import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows, saved
+from support.factories import (
+    RecordedStates,
+    code,
+    create_ids,
+    new_checkpoint,
+    new_notebook,
+    rows,
+    saved,
+)
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound
 from jupyter_axon_notebooks.records import (
@@ -68,7 +76,11 @@ def test_a_lease_is_moved_while_the_run_is_not_ended(
         == repository.get_run("nb", "r")
     )
     reopened = repository.update_run_status("nb", "r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
-    assert (reopened.status, reopened.lease_until, reopened.ended_at) == (RunStatus.RUNNING, FAR_AHEAD, None)
+    assert (reopened.status, reopened.lease_until, reopened.ended_at) == (
+        RunStatus.RUNNING,
+        FAR_AHEAD,
+        None,
+    )
     assert repository.update_run_status("nb", "r", RunStatus.RUNNING) == reopened
     with pytest.raises(NotFound, match="run x not found"):
         repository.renew_run("nb", "x", FAR_AHEAD)
@@ -96,7 +108,9 @@ def test_a_run_whose_lease_ran_out_is_stopped_since_then(
     assert listed(RunStatus.STOPPED) == ["stopped", "lapsed"]
     assert listed(RunStatus.COMPLETED) == []
     assert repository.count_runs("nb") == 4
-    assert [run.id for run in repository.list_runs("nb", 1, 1, status=RunStatus.STOPPED)] == ["lapsed"]
+    assert [run.id for run in repository.list_runs("nb", 1, 1, status=RunStatus.STOPPED)] == [
+        "lapsed"
+    ]
 
 
 def test_a_run_that_lapsed_and_was_not_found_out_lives_on_when_it_is_renewed(
@@ -222,7 +236,9 @@ def test_a_checkpoint_replaces_the_runs_one_in_its_place(
         repository.create_checkpoint(new_checkpoint("nb", {"loss": 0}, epoch=1, id=id, run_id=run))
     before = rows(store)
     place = {"epoch": 1, "run_id": "r"}
-    new = repository.create_checkpoint(new_checkpoint("nb", {"loss": 1}, id="new", **place), overwrite=True)
+    new = repository.create_checkpoint(
+        new_checkpoint("nb", {"loss": 1}, id="new", **place), overwrite=True
+    )
     assert rows(store) == before
     assert repository.get_checkpoint("old") is None
     assert repository.get_checkpoint("new") == new == repository.latest_checkpoint("nb")

@@ -9,10 +9,20 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
-import corpus
 import nbformat
 import pytest
-from made import check_contents, code, contents, new_checkpoint, new_notebook, plain, rows, saved, saved_file
+from support import corpus
+from support.factories import (
+    check_contents,
+    code,
+    contents,
+    new_checkpoint,
+    new_notebook,
+    plain,
+    rows,
+    saved,
+    saved_file,
+)
 
 from jupyter_axon_notebooks.errors import AxonError, Conflict, NotFound, Stale, StoreBusy
 from jupyter_axon_notebooks.mapping import export_notebook, read_notebook
@@ -42,7 +52,11 @@ def found(repository: NotebookRepository, id: str = "nb") -> TrainingNotebook:
 def test_a_saved_file_becomes_a_record(repository: NotebookRepository, store: Store) -> None:
     cells = [code("a", "import torch", "x", count=1)]
     save = saved(
-        *cells, tags=["t"], status=NotebookStatus.COMPLETED, embedded_id="e", file={"size": 3, "mtime": 5}
+        *cells,
+        tags=["t"],
+        status=NotebookStatus.COMPLETED,
+        embedded_id="e",
+        file={"size": 3, "mtime": 5},
     )
     created = repository.create_saved(new_notebook(id="nb", origin="o", path="/p"), save)
     assert plain(created) == plain(found(repository))
@@ -85,7 +99,9 @@ def test_a_file_that_was_read_is_believed_rather_than_what_was_written_before(
     with pytest.raises(Conflict, match="this very file already"):
         repository.save("nb", saved(code("a", "ours"), file=file), unless_read=True)
     assert [cell.source for cell in found(repository).cells] == ["theirs"]
-    repository.save("nb", saved(code("a", "ours, later"), file={**file, "mtime": 2}), unless_read=True)
+    repository.save(
+        "nb", saved(code("a", "ours, later"), file={**file, "mtime": 2}), unless_read=True
+    )
     repository.save("nb", saved(code("a", "as read"), file={**file, "mtime": 2}))
     assert [cell.source for cell in found(repository).cells] == ["as read"]
 
@@ -93,8 +109,16 @@ def test_a_file_that_was_read_is_believed_rather_than_what_was_written_before(
 def test_tags_of_the_file_follow_the_file_and_others_stay(repository: NotebookRepository) -> None:
     repository.create_saved(new_notebook(id="nb"), saved(tags=["file", "both"]))
     repository.update("nb", UpdateNotebook(tags=["file", "both", "mine"]))
-    assert repository.save("nb", saved(tags=["file", "both"])).metadata.tags == ["file", "both", "mine"]
-    assert repository.save("nb", saved(tags=["both", "new"])).metadata.tags == ["both", "new", "mine"]
+    assert repository.save("nb", saved(tags=["file", "both"])).metadata.tags == [
+        "file",
+        "both",
+        "mine",
+    ]
+    assert repository.save("nb", saved(tags=["both", "new"])).metadata.tags == [
+        "both",
+        "new",
+        "mine",
+    ]
     assert repository.save("nb", saved(tags=["mine"])).metadata.tags == ["mine"]
     assert repository.save("nb", saved(tags=[])).metadata.tags == []
 
@@ -114,7 +138,9 @@ def test_notes_on_the_file_are_those_of_the_last_save(repository: NotebookReposi
     assert repository.save("other", noted()).metadata.extra == {}
 
 
-def test_the_time_of_an_update_moves_when_something_changed_only(repository: NotebookRepository) -> None:
+def test_the_time_of_an_update_moves_when_something_changed_only(
+    repository: NotebookRepository,
+) -> None:
     cells = [code("a", "1", "x", count=1)]
     before = repository.create_saved(new_notebook(id="nb"), saved(*cells))
     again = repository.save("nb", saved(*cells, file={"size": 1, "mtime": 2}))
@@ -128,7 +154,10 @@ def test_the_time_of_an_update_moves_when_something_changed_only(repository: Not
         saved(code("a", "1", "y", count=2)),
         saved(code("a", "1", "y", count=2), tags=["t"]),
         saved(code("a", "1", "y", count=2), metadata=NotebookMetadata(kernel="julia")),
-        saved(code("a", "1", "y", count=2), metadata=NotebookMetadata(extra={"nbformat": {"minor": 5}})),
+        saved(
+            code("a", "1", "y", count=2),
+            metadata=NotebookMetadata(extra={"nbformat": {"minor": 5}}),
+        ),
     ]
     moved = again.updated_at
     for save in changes:
@@ -149,12 +178,19 @@ def test_an_embedded_id_is_remembered(repository: NotebookRepository, store: Sto
 # Large notebooks
 
 
-def large(kilobytes: int, text: str = "x", source: str = "1", cells: int = 10) -> list[NotebookCell]:
+def large(
+    kilobytes: int, text: str = "x", source: str = "1", cells: int = 10
+) -> list[NotebookCell]:
     each = kilobytes * 1000 // cells
-    return [code(f"c{n}", source, f"{n}{text}" * (each // (len(text) + 1)), count=1) for n in range(cells)]
+    return [
+        code(f"c{n}", source, f"{n}{text}" * (each // (len(text) + 1)), count=1)
+        for n in range(cells)
+    ]
 
 
-def test_a_large_notebook_is_recorded_as_a_small_one_is(repository: NotebookRepository, store: Store) -> None:
+def test_a_large_notebook_is_recorded_as_a_small_one_is(
+    repository: NotebookRepository, store: Store
+) -> None:
     first = large(10_000)
     created = repository.create_saved(new_notebook(id="nb"), saved(*first))
     assert created.cells == found(repository).cells == first
@@ -178,7 +214,9 @@ def test_long_texts_are_told_apart_wherever_they_stand(repository: NotebookRepos
     long, other = "é" * 5000, "\ud800" * 5000
     fake = "sha256:" + "0" * 64
     texts = [long, other, fake, long + "x", "sha256:", ""]
-    cells = [code(f"{n}-{m}", one, two) for n, one in enumerate(texts) for m, two in enumerate(texts)]
+    cells = [
+        code(f"{n}-{m}", one, two) for n, one in enumerate(texts) for m, two in enumerate(texts)
+    ]
     created = repository.create_saved(new_notebook(id="nb"), saved(*cells))
     assert found(repository).cells == cells
     for cell in cells:
@@ -245,7 +283,11 @@ _BETWEEN: dict[str, Any] = {
 @pytest.mark.parametrize("source", ["1", "2"])
 @pytest.mark.parametrize("between", list(_BETWEEN))
 def test_a_change_in_the_middle_of_a_large_save_is_neither_lost_nor_in_the_way(
-    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, between: str, source: str
+    repository: NotebookRepository,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    between: str,
+    source: str,
 ) -> None:
     repository.create_saved(new_notebook(id="nb"), saved(*large(10, "p", "1")))
     cells = large(100, "q", source)
@@ -277,7 +319,10 @@ def test_what_was_written_ahead_of_a_deleted_notebook_goes_with_it(
 
 @pytest.mark.parametrize("taken", [{"id": "nb"}, {"origin": "o", "path": "/p"}])
 def test_a_large_notebook_that_cannot_be_created_leaves_nothing(
-    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, taken: dict[str, str]
+    repository: NotebookRepository,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: dict[str, str],
 ) -> None:
     new = new_notebook(id="nb", origin="o", path="/p")
     raised = _Ahead(monkeypatch).between(
@@ -324,7 +369,9 @@ def test_what_was_written_ahead_in_vain_goes_with_the_next_version(
 ) -> None:
     first = repository.create_saved(new_notebook(id="nb"), saved(code("a")))
     raised = _Ahead(monkeypatch).between(
-        lambda: repository.update("nb", UpdateNotebook(cells=large(100)), expected_version=first.version_id),
+        lambda: repository.update(
+            "nb", UpdateNotebook(cells=large(100)), expected_version=first.version_id
+        ),
         lambda: repository.update_cell("nb", code("a", "", "printed")),
     )
     assert isinstance(raised, Stale)
@@ -337,7 +384,9 @@ def test_what_was_written_ahead_in_vain_goes_with_the_next_version(
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(store_url: str, name: str) -> None:
+def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(
+    store_url: str, name: str
+) -> None:
     text = CORPUS[name].read_text(encoding="utf-8")
     content = read_notebook(text)
     store = Store(store_url)
@@ -349,7 +398,9 @@ def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(store_url: st
         mapped = saved_file(content)
         assert exported == export_notebook(mapped.cells, mapped.metadata)
         if json.loads(text).get("nbformat") == 4 and nbformat.validator.isvalid(content):
-            assert exported == json.loads(json.dumps(nbformat.reads(text, as_version=nbformat.NO_CONVERT)))
+            assert exported == json.loads(
+                json.dumps(nbformat.reads(text, as_version=nbformat.NO_CONVERT))
+            )
         version = repository.get_version("nb", once.version_id or "")
         assert version is not None
         assert export_notebook(version.cells, version.metadata) == exported

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from made import code, create_ids, new_checkpoint, new_notebook
+from support.factories import code, create_ids, new_checkpoint, new_notebook
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
@@ -21,7 +21,9 @@ def notebook_id(repository: NotebookRepository) -> str:
     return repository.create(new_notebook(code("a"), id="nb")).id
 
 
-def measure(repository: NotebookRepository, *metrics: Any, run_id: str | None = "r") -> dict[str, Any]:
+def measure(
+    repository: NotebookRepository, *metrics: Any, run_id: str | None = "r"
+) -> dict[str, Any]:
     """The columns of a run whose checkpoints measured so."""
     first = repository.count_checkpoints("nb")
     for n, measured in enumerate(metrics, first):
@@ -38,12 +40,19 @@ def test_a_series_has_the_rows_of_its_run_oldest_first(
     create_ids(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", {"loss": 9}))
     made = [
-        repository.create_checkpoint(new_checkpoint("nb", {"loss": n}, epoch=9 - n, step=n, run_id=run))
+        repository.create_checkpoint(
+            new_checkpoint("nb", {"loss": n}, epoch=9 - n, step=n, run_id=run)
+        )
         for n, run in enumerate("abab")
     ]
     repository.update_run_status("nb", "a", RunStatus.FAILED)
     a, b = repository.metric_series("nb")
-    assert (a.run_id, a.status, b.run_id, b.status) == ("a", RunStatus.FAILED, "b", RunStatus.RUNNING)
+    assert (a.run_id, a.status, b.run_id, b.status) == (
+        "a",
+        RunStatus.FAILED,
+        "b",
+        RunStatus.RUNNING,
+    )
     assert a.checkpoint_id == [made[0].id, made[2].id]
     assert (a.epoch, a.step) == ([9, 7], [0, 2])
     assert a.created_at == [format_time(made[n].created_at) for n in (0, 2)]
@@ -58,7 +67,9 @@ def test_large_steps_are_told_apart_ordered_and_replaced(
 ) -> None:
     steps = [2**32 - 1, 5_000_000_000, 6_000_000_000, 2**53 - 1]
     made = [
-        repository.create_checkpoint(new_checkpoint("nb", {"loss": -step}, epoch=0, step=step, run_id="r"))
+        repository.create_checkpoint(
+            new_checkpoint("nb", {"loss": -step}, epoch=0, step=step, run_id="r")
+        )
         for step in steps
     ]
     assert [one.step for one in reversed(repository.list_checkpoints("nb"))] == steps
@@ -105,7 +116,9 @@ def test_the_names_that_rank_are_those_of_all_checkpoints(
     assert repository.metric_names("nowhere") == set()
 
 
-def test_a_name_means_what_it_means_to_rankings(repository: NotebookRepository, notebook_id: str) -> None:
+def test_a_name_means_what_it_means_to_rankings(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
     odd = [
         {"a.b": 1, "a": {"b": 2, "c": 3}},
         {"a": {"b": 4}, "x": {"": 5}, "": 6},
@@ -120,7 +133,13 @@ def test_a_name_means_what_it_means_to_rankings(repository: NotebookRepository, 
 
 def test_what_is_no_number_leaves_a_gap(repository: NotebookRepository, notebook_id: str) -> None:
     columns = measure(
-        repository, None, [1], {"a": 1}, {"a": True, "b": "NaN"}, {"a": 10**400}, {"a": None, "c": 2}
+        repository,
+        None,
+        [1],
+        {"a": 1},
+        {"a": True, "b": "NaN"},
+        {"a": 10**400},
+        {"a": None, "c": 2},
     )
     assert columns == {"a": [None, None, 1, None, None, None], "c": [None] * 5 + [2]}
 
@@ -128,7 +147,9 @@ def test_what_is_no_number_leaves_a_gap(repository: NotebookRepository, notebook
 def test_nonfinite_numbers_are_floats_and_in_json_their_names(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    columns = measure(repository, {"a": math.nan, "b": {"c": math.inf}}, {"a": 1, "b": {"c": -math.inf}})
+    columns = measure(
+        repository, {"a": math.nan, "b": {"c": math.inf}}, {"a": 1, "b": {"c": -math.inf}}
+    )
     assert math.isnan(columns["a"][0])
     assert columns["b.c"] == [math.inf, -math.inf]
     (series,) = repository.metric_series("nb", ["b.c", "a"])

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from made import code, new_checkpoint, new_notebook, saved
 from store.conftest import statements
+from support.factories import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
 from jupyter_axon_notebooks.store import Store
 
-FEW, MANY = 4, 28  # both fit into the first page of a scan, which takes more statements from then on
+FEW, MANY = (
+    4,
+    28,
+)  # both fit into the first page of a scan, which takes more statements from then on
 
 OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
     "list checkpoints": lambda r: r.list_checkpoints("nb"),
@@ -26,7 +29,9 @@ OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
     "list runs": lambda r: r.list_runs("nb"),
     "list notebooks": lambda r: r.list_all(),
     "find a notebook": lambda r: r.find_by_id("nb"),
-    "plan to prune": lambda r: r.plan_prune("nb", [Newest(2), Best("loss", False, 2), Every(5), Tagged()]),
+    "plan to prune": lambda r: r.plan_prune(
+        "nb", [Newest(2), Best("loss", False, 2), Every(5), Tagged()]
+    ),
     "pin": lambda r: r.update_checkpoint("cp 1", UpdateCheckpoint(pinned=True)),
     "create a checkpoint": lambda r: r.create_checkpoint(
         new_checkpoint("nb", epoch=9, step=9, run_id="run 1")
@@ -37,7 +42,9 @@ OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_takes_as_many_statements_among_many_as_among_few(store: Store, name: str) -> None:
+def test_an_operation_takes_as_many_statements_among_many_as_among_few(
+    store: Store, name: str
+) -> None:
     repository = NotebookRepository(store)
     counts = []
     for size in (FEW, MANY):

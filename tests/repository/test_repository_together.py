@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from made import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import (
@@ -43,7 +43,9 @@ def work(repository: NotebookRepository, name: str) -> dict[str, Any]:
         except Conflict:
             pass
         try:
-            repository.create(new_notebook(code("c", name), origin="o", path=f"/{n}.ipynb", user_id=name))
+            repository.create(
+                new_notebook(code("c", name), origin="o", path=f"/{n}.ipynb", user_id=name)
+            )
             won["created"].append(n)
         except Conflict:
             pass
@@ -57,7 +59,9 @@ def count_one(repository: NotebookRepository) -> int:
     assert notebook is not None
     (number,) = [int(cell.source) for cell in notebook.cells if cell.id == "count"]
     try:
-        repository.update_cell("nb", code("count", str(number + 1)), expected_version=notebook.version_id)
+        repository.update_cell(
+            "nb", code("count", str(number + 1)), expected_version=notebook.version_id
+        )
     except Stale:
         return 0
     return 1
@@ -103,7 +107,9 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return list(pool.map(started, calls))
 
 
-def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(repository: NotebookRepository) -> None:
+def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(
+    repository: NotebookRepository,
+) -> None:
     names = prepare(repository)
     won = at_once(*(lambda name=name: work(repository, name) for name in names))
     check(repository, names, won)
@@ -131,7 +137,9 @@ def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -
             assert notebook.cells[0].source == str(number // 5)
             seen = number
             version = repository.get_version("nb", version_id)
-            assert version is None or version.cells[0].source == source  # replaced meanwhile, or as it was
+            assert (
+                version is None or version.cells[0].source == source
+            )  # replaced meanwhile, or as it was
             version_id, source = notebook.version_id or "", notebook.cells[0].source
 
     at_once(write, read, read)
@@ -216,7 +224,9 @@ def deleting_after_commit(store: Store, id: str) -> AbstractContextManager[None]
 
 CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSummary]] = {
     "update": lambda repository: repository.update("nb", UpdateNotebook(name="new", tags=["t"])),
-    "update cells": lambda repository: repository.update("nb", UpdateNotebook(cells=[code("b", "new")])),
+    "update cells": lambda repository: repository.update(
+        "nb", UpdateNotebook(cells=[code("b", "new")])
+    ),
     "update_status": lambda repository: repository.update_status("nb", NotebookStatus.STOPPED),
     "update_cell": lambda repository: repository.update_cell("nb", code("a", "new")),
     "change_cell": lambda repository: repository.change_cell("nb", "a", lambda _: code("a", "new")),
@@ -273,14 +283,18 @@ def test_labels_that_were_set_are_returned_though_all_is_deleted_right_after(
 ) -> None:
     repository.create(new_notebook(id="nb"))
     made = repository.create_checkpoint(new_checkpoint("nb", {}, pinned=label == "unpin"))
-    change = UpdateCheckpoint(tags=["t"]) if label == "tags" else UpdateCheckpoint(pinned=label == "pin")
+    change = (
+        UpdateCheckpoint(tags=["t"]) if label == "tags" else UpdateCheckpoint(pinned=label == "pin")
+    )
     with deleting_after_commit(store, "nb"):
         changed = repository.update_checkpoint(made.id, change)
     assert (changed.tags == ["t"], changed.pinned) == (label == "tags", label == "pin")
     assert repository.get_checkpoint(made.id) is None
 
 
-@pytest.mark.parametrize("work", ["create_run", "update_run_status", "renew_run", "create_checkpoint"])
+@pytest.mark.parametrize(
+    "work", ["create_run", "update_run_status", "renew_run", "create_checkpoint"]
+)
 def test_runs_and_checkpoints_are_returned_though_all_is_deleted_right_after(
     work: str, repository: NotebookRepository, store: Store
 ) -> None:
@@ -288,9 +302,13 @@ def test_runs_and_checkpoints_are_returned_though_all_is_deleted_right_after(
     run = repository.create_run("nb", id="r")
     works: dict[str, Callable[[], Any]] = {
         "create_run": lambda: repository.create_run("nb", id="s").id,
-        "update_run_status": lambda: repository.update_run_status("nb", run.id, RunStatus.FAILED).id,
+        "update_run_status": lambda: (
+            repository.update_run_status("nb", run.id, RunStatus.FAILED).id
+        ),
         "renew_run": lambda: repository.renew_run("nb", run.id, now()).id,
-        "create_checkpoint": lambda: repository.create_checkpoint(new_checkpoint("nb", {}, id="c")).id,
+        "create_checkpoint": lambda: (
+            repository.create_checkpoint(new_checkpoint("nb", {}, id="c")).id
+        ),
     }
     with deleting_after_commit(store, "nb"):
         assert works[work]() == {"create_run": "s", "create_checkpoint": "c"}.get(work, "r")

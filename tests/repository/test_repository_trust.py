@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dumps import counts, dump, is_clean, load
-from made import new_notebook, saved
+from support.dumps import counts, dump, is_clean, load
+from support.factories import new_notebook, saved
 from test_repository_load import Tables, edited, file
 
 from jupyter_axon_notebooks.mapping import export_notebook
@@ -35,7 +35,9 @@ def marked_metadata(name: str, mark: Any) -> dict[str, Any]:
 def marked_cells(mark: Any) -> list[NotebookCell]:
     """Cells that say of themselves that they are trusted, under a name that says nothing."""
     metadata = marked_metadata("MARK", mark)
-    output = CellOutput(output_type="display_data", data={"text/html": "<script>"}, metadata=metadata)
+    output = CellOutput(
+        output_type="display_data", data={"text/html": "<script>"}, metadata=metadata
+    )
     return [
         NotebookCell(id="a", source="x", outputs=[output], metadata=metadata),
         NotebookCell(id="b", source="y", cell_type=CellType.MARKDOWN, metadata=metadata),
@@ -44,8 +46,18 @@ def marked_cells(mark: Any) -> list[NotebookCell]:
 
 def marked_extra(mark: Any) -> dict[str, Any]:
     metadata = marked_metadata("MARK", mark)
-    frame = {"cell_type": "code", "metadata": metadata, "source": "x", "outputs": [], "execution_count": None}
-    output = {"output_type": "display_data", "data": {"text/html": "<script>"}, "metadata": metadata}
+    frame = {
+        "cell_type": "code",
+        "metadata": metadata,
+        "source": "x",
+        "outputs": [],
+        "execution_count": None,
+    }
+    output = {
+        "output_type": "display_data",
+        "data": {"text/html": "<script>"},
+        "metadata": metadata,
+    }
     kept = {"cells": {"a": frame}, "outputs": {"a": {"0": output}}}
     return {"nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, **kept}}
 
@@ -95,7 +107,9 @@ def disown(tables: Tables) -> None:
 def trust_cells(tables: Tables) -> None:
     """Mark what upstream's readers see."""
     (record,) = tables["axonml_notebooks"].values()
-    record["cells"] = json.loads(json.dumps(record["cells"]).replace('"tags"', '"trusted": true, "tags"'))
+    record["cells"] = json.loads(
+        json.dumps(record["cells"]).replace('"tags"', '"trusted": true, "tags"')
+    )
     disown(tables)
 
 
@@ -107,7 +121,9 @@ def only_cells(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("edit", [leave, disown, trust_cells, only_cells])
-def test_what_is_loaded_is_not_trusted(edit: Callable[[Tables], None], store: Store, file: Path) -> None:
+def test_what_is_loaded_is_not_trusted(
+    edit: Callable[[Tables], None], store: Store, file: Path
+) -> None:
     origin = open_store("memory://")
     id = forge(origin, mark=True)
     dump(origin, file)
@@ -117,7 +133,9 @@ def test_what_is_loaded_is_not_trusted(edit: Callable[[Tables], None], store: St
     repository = NotebookRepository(store)
     record = repository.find_by_id(id)
     assert record is not None
-    assert "trusted" not in json.dumps([record.to_json(), export_notebook(record.cells, record.metadata)])
+    assert "trusted" not in json.dumps(
+        [record.to_json(), export_notebook(record.cells, record.metadata)]
+    )
     assert [cell.metadata["tags"] for cell in record.cells] == [["t"]]
     if edit is not only_cells:
         assert "trusted" not in told(repository, id)
@@ -130,5 +148,7 @@ def test_a_record_that_says_nothing_of_trust_is_passed_on_as_it_is() -> None:
     assert cell.metadata is metadata
     bundle = {"application/json": {"metadata": {"trusted": True}}}
     output = CellOutput(output_type="display_data", data=bundle, metadata=metadata)
-    exported = export_notebook([NotebookCell(id="a", source="x", outputs=[output])], NotebookMetadata())
+    exported = export_notebook(
+        [NotebookCell(id="a", source="x", outputs=[output])], NotebookMetadata()
+    )
     assert exported["cells"][0]["outputs"][0]["data"] == bundle

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime, timezone
 from typing import Any
 
-from made import code, new_checkpoint, new_notebook, rows
+from support.factories import code, new_checkpoint, new_notebook, rows
 
 from jupyter_axon_notebooks.records import (
     CellStatus,
@@ -61,13 +61,19 @@ def test_a_notebook_document_of_upstream_is_read() -> None:
     notebook = TrainingNotebook.from_json(NOTEBOOK)
     assert (notebook.status, notebook.metadata) == (NotebookStatus.DRAFT, NotebookMetadata())
     markdown, running = notebook.cells
-    assert (markdown.cell_type, markdown.status, markdown.outputs) == (CellType.MARKDOWN, CellStatus.IDLE, [])
+    assert (markdown.cell_type, markdown.status, markdown.outputs) == (
+        CellType.MARKDOWN,
+        CellStatus.IDLE,
+        [],
+    )
     assert (running.cell_type, running.status, running.metadata) == (
         CellType.CODE,
         CellStatus.RUNNING,
         {"a": None},
     )
-    assert notebook.created_at.replace(microsecond=0) == datetime(2026, 4, 16, 23, 15, tzinfo=timezone.utc)
+    assert notebook.created_at.replace(microsecond=0) == datetime(
+        2026, 4, 16, 23, 15, tzinfo=timezone.utc
+    )
     assert notebook.to_json()["updated_at"] == "2026-04-16T23:15:01.000000Z"
     assert json.loads(json.dumps(notebook.to_json()["cells"][0])) == {
         **NOTEBOOK["cells"][0],
@@ -77,9 +83,13 @@ def test_a_notebook_document_of_upstream_is_read() -> None:
     }
 
 
-def test_a_new_notebook_of_upstream_is_created_and_read_back(repository: NotebookRepository) -> None:
+def test_a_new_notebook_of_upstream_is_created_and_read_back(
+    repository: NotebookRepository,
+) -> None:
     fields = {name: NOTEBOOK[name] for name in ("user_id", "name", "description", "cells")}
-    created = repository.create(NewNotebook.from_json({**fields, "model_id": None, "dataset_id": "d"}))
+    created = repository.create(
+        NewNotebook.from_json({**fields, "model_id": None, "dataset_id": "d"})
+    )
     found = repository.find_by_id(created.id)
     assert found == created
     assert found.cells == TrainingNotebook.from_json(NOTEBOOK).cells
@@ -108,7 +118,9 @@ def test_a_checkpoint_document_of_upstream_is_what_is_stored(
     repository: NotebookRepository, store: Store
 ) -> None:
     repository.create(new_notebook(id="nb-123"))
-    created = repository.create_checkpoint(new_checkpoint("nb-123", {"loss": None}, epoch=1, step=2))
+    created = repository.create_checkpoint(
+        new_checkpoint("nb-123", {"loss": None}, epoch=1, step=2)
+    )
     (stored,) = store.checkpoints.all()
     assert NotebookCheckpoint.from_json(dict(stored)) == created
     needed = {"id", "notebook_id", "epoch", "step", "metrics", "model_state_path", "created_at"}
@@ -117,7 +129,9 @@ def test_a_checkpoint_document_of_upstream_is_what_is_stored(
 
 def test_the_repository_brings_no_server_and_no_file_format_along() -> None:
     script = "import sys, jupyter_axon_notebooks.repository; print(*{m.split('.')[0] for m in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout
     brought = set(loaded.split())
     assert "jupyter_axon_notebooks" in brought
     assert brought.isdisjoint(

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import check_contents, code, contents, markdown, new_checkpoint, new_notebook, rows, saved
+from support.factories import (
+    check_contents,
+    code,
+    contents,
+    markdown,
+    new_checkpoint,
+    new_notebook,
+    rows,
+    saved,
+)
 
 from jupyter_axon_notebooks.records import (
     CellStatus,
@@ -87,7 +96,9 @@ def test_a_change_of_outputs_or_counts_replaces_the_newest_version(
     check_contents(store)
 
 
-def test_a_version_a_checkpoint_refers_to_is_kept(repository: NotebookRepository, store: Store) -> None:
+def test_a_version_a_checkpoint_refers_to_is_kept(
+    repository: NotebookRepository, store: Store
+) -> None:
     first = created(repository)
     repository.create_checkpoint(new_checkpoint("nb", id="cp"))
     second = update(repository, CELLS[0], code("a", "1", "two\n", count=2), CELLS[2])
@@ -160,7 +171,9 @@ def test_history_keeps_what_rebuilds_the_file(repository: NotebookRepository) ->
     assert found.metadata == metadata("b")
 
 
-def test_a_status_that_follows_from_nothing_is_on_the_record_alone(repository: NotebookRepository) -> None:
+def test_a_status_that_follows_from_nothing_is_on_the_record_alone(
+    repository: NotebookRepository,
+) -> None:
     first = created(repository)
     running = [CELLS[0], CELLS[1], code("b", "2", status=CellStatus.RUNNING)]
     assert update(repository, *running) == first.version_id
@@ -172,8 +185,14 @@ def test_a_status_that_follows_from_nothing_is_on_the_record_alone(repository: N
     assert version.cells == CELLS
 
 
-def test_cell_statuses_in_history_follow_from_outputs_and_counts(repository: NotebookRepository) -> None:
-    cells = [code("a", count=1, status=CellStatus.IDLE), code("b"), markdown("m", execution_count=3)]
+def test_cell_statuses_in_history_follow_from_outputs_and_counts(
+    repository: NotebookRepository,
+) -> None:
+    cells = [
+        code("a", count=1, status=CellStatus.IDLE),
+        code("b"),
+        markdown("m", execution_count=3),
+    ]
     first = repository.create(new_notebook(*cells))
     version = repository.get_version(first.id, first.version_id or "")
     assert version is not None
@@ -184,7 +203,9 @@ def test_cell_statuses_in_history_follow_from_outputs_and_counts(repository: Not
 # What it costs
 
 
-def test_a_save_stores_only_the_cell_that_changed(repository: NotebookRepository, store: Store) -> None:
+def test_a_save_stores_only_the_cell_that_changed(
+    repository: NotebookRepository, store: Store
+) -> None:
     cells = [code(f"c{n}", f"x = {n}", f"{n}\n", count=n) for n in range(100)]
     repository.create_saved(new_notebook(id="nb"), saved(*cells))
     before = contents(store)
@@ -195,8 +216,12 @@ def test_a_save_stores_only_the_cell_that_changed(repository: NotebookRepository
     assert [contents(store)[id]["source"] for id in added] == ["y = 50"]
 
 
-def test_what_cells_have_in_common_is_stored_once(repository: NotebookRepository, store: Store) -> None:
-    repository.create_saved(new_notebook(), saved(*(code(f"c{n}", "x", "y", count=n) for n in range(20))))
+def test_what_cells_have_in_common_is_stored_once(
+    repository: NotebookRepository, store: Store
+) -> None:
+    repository.create_saved(
+        new_notebook(), saved(*(code(f"c{n}", "x", "y", count=n) for n in range(20)))
+    )
     assert len(contents(store)) == 2
 
 
@@ -210,9 +235,15 @@ def test_notebooks_share_no_contents(repository: NotebookRepository, store: Stor
     assert found.cells == [code("a", "same")]
 
 
-def test_execution_counts_store_nothing_but_the_list(repository: NotebookRepository, store: Store) -> None:
+def test_execution_counts_store_nothing_but_the_list(
+    repository: NotebookRepository, store: Store
+) -> None:
     def executed(count: int) -> list[NotebookCell]:
-        result = {"output_type": "execute_result", "data": {"text/plain": "1"}, "execution_count": count}
+        result = {
+            "output_type": "execute_result",
+            "data": {"text/plain": "1"},
+            "execution_count": count,
+        }
         document = {
             "id": "a",
             "source": "1",
@@ -249,7 +280,9 @@ def test_a_run_that_prints_does_not_fill_the_store(
     assert len(contents(store)) == 2 + expected
 
 
-def test_a_change_back_is_a_version_and_no_content(repository: NotebookRepository, store: Store) -> None:
+def test_a_change_back_is_a_version_and_no_content(
+    repository: NotebookRepository, store: Store
+) -> None:
     created(repository)
     update(repository, code("a", "other"))
     before = contents(store)
@@ -275,7 +308,8 @@ _metadata = st.sampled_from([NotebookMetadata(), NotebookMetadata(extra={"nbform
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["save", "save", "checkpoint", "forget"]), _cells, _metadata), max_size=12
+        st.tuples(st.sampled_from(["save", "save", "checkpoint", "forget"]), _cells, _metadata),
+        max_size=12,
     )
 )
 @settings(max_examples=40, deadline=None)
@@ -306,7 +340,9 @@ def test_whatever_is_saved_every_version_stays_as_it_was(
 # How two differ
 
 
-def test_a_diff_tells_what_was_added_removed_changed_and_moved(repository: NotebookRepository) -> None:
+def test_a_diff_tells_what_was_added_removed_changed_and_moved(
+    repository: NotebookRepository,
+) -> None:
     first = repository.create(new_notebook(*(code(id, id) for id in "abcd"), id="nb"))
     second = update(repository, code("d", "d"), code("a", "a"), code("b", "new"), code("e", "e"))
     changes = repository.diff_versions("nb", first.version_id or "", second)
@@ -318,11 +354,14 @@ def test_a_diff_tells_what_was_added_removed_changed_and_moved(repository: Noteb
     ]
 
 
-def test_a_diff_knows_cells_that_were_given_other_ids_by_their_source(repository: NotebookRepository) -> None:
+def test_a_diff_knows_cells_that_were_given_other_ids_by_their_source(
+    repository: NotebookRepository,
+) -> None:
     first = repository.create(new_notebook(*(code(id, id) for id in "abc"), id="nb"))
     second = update(repository, code("x", "a"), code("y", "b"), code("z", "new"))
     assert [
-        change.to_json() for change in repository.diff_versions("nb", first.version_id or "", second)
+        change.to_json()
+        for change in repository.diff_versions("nb", first.version_id or "", second)
     ] == [
         {"cell_id": "c", "change": "removed", "before": "c"},
         {"cell_id": "z", "change": "added", "after": "new"},
@@ -340,10 +379,14 @@ def test_a_change_of_type_is_a_difference() -> None:
 
 @given(_cells, _cells)
 @settings(deadline=None)
-def test_a_diff_accounts_for_every_cell_once(before: list[NotebookCell], after: list[NotebookCell]) -> None:
+def test_a_diff_accounts_for_every_cell_once(
+    before: list[NotebookCell], after: list[NotebookCell]
+) -> None:
     changes = diff(before, after)
     old, new = {cell.id: cell for cell in before}, {cell.id: cell for cell in after}
-    by_kind: dict[str, set[str]] = {kind: set() for kind in ("added", "removed", "changed", "moved")}
+    by_kind: dict[str, set[str]] = {
+        kind: set() for kind in ("added", "removed", "changed", "moved")
+    }
     for change in changes:
         by_kind[change.change].add(change.cell_id)
         assert change.before == (old[change.cell_id].source if change.cell_id in old else None)
@@ -351,7 +394,9 @@ def test_a_diff_accounts_for_every_cell_once(before: list[NotebookCell], after: 
     assert sum(map(len, by_kind.values())) == len(changes)
     assert by_kind["added"] == new.keys() - old.keys()
     assert by_kind["removed"] == old.keys() - new.keys()
-    assert by_kind["changed"] == {id for id in old.keys() & new.keys() if old[id].source != new[id].source}
+    assert by_kind["changed"] == {
+        id for id in old.keys() & new.keys() if old[id].source != new[id].source
+    }
     unmoved = (old.keys() & new.keys()) - by_kind["moved"] - by_kind["changed"]
     assert [id for id in old if id in unmoved] == [id for id in new if id in unmoved]
     if list(old) == list(new):

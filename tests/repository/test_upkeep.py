@@ -15,7 +15,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from made import check_contents, code, contents, edit, history, killed_in_a_save, new_notebook, rows
+from support.factories import (
+    check_contents,
+    code,
+    contents,
+    edit,
+    history,
+    killed_in_a_save,
+    new_notebook,
+    rows,
+)
 
 from jupyter_axon_notebooks import upkeep
 from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
@@ -66,7 +75,9 @@ def test_runs_that_lapsed_are_written_down(
     repository.create_run("nb", id="r", lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
     with upkeep_of(store, tmp_path, None) as running:
         repository.renew_run("nb", "r", datetime(2020, 1, 1, tzinfo=timezone.utc))
-        assert running.looks_until(lambda: store.runs.get(doc_id=run_key("nb", "r"))["status"] == "stopped")
+        assert running.looks_until(
+            lambda: store.runs.get(doc_id=run_key("nb", "r"))["status"] == "stopped"
+        )
     assert store.notebooks.get(doc_id="nb")["status"] == "stopped"
 
 
@@ -96,7 +107,11 @@ def test_without_a_limit_all_versions_stay(
 
 @pytest.mark.parametrize(("user_id", "left"), [("ada", [1, 3]), ("bob", [3, 1]), (None, [1, 1])])
 def test_the_limit_is_for_the_notebooks_of_the_user_who_set_it(
-    repository: NotebookRepository, store: Store, tmp_path: Path, user_id: str | None, left: list[int]
+    repository: NotebookRepository,
+    store: Store,
+    tmp_path: Path,
+    user_id: str | None,
+    left: list[int],
 ) -> None:
     history(repository, 3, "of ada")
     history(repository, 3, "of bob", user_id="bob")
@@ -123,7 +138,9 @@ def test_what_was_written_ahead_goes_at_the_second_look(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     killed_in_a_save(url)
     store = open_store(url)
-    keeping = Upkeep(store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, "ada", LOG)
+    keeping = Upkeep(
+        store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, "ada", LOG
+    )
     before = contents(store)
     keeping.look()
     assert contents(store) == before
@@ -183,7 +200,11 @@ def test_records_under_another_origin_are_told_of(
         repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
     if is_damaged:
         store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
-    told = "records under other origins could not be looked after" if is_damaged else f"the first is {file}"
+    told = (
+        "records under other origins could not be looked after"
+        if is_damaged
+        else f"the first is {file}"
+    )
     with upkeep_of(store, tmp_path, None, origin="here") as running:
         assert running.looks_until(lambda: told in caplog.text)
 

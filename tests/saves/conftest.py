@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Answer, Server
+from support.server_processes import Answer, Server
 
 #: What differs between two saves of the same notebook, or because of the id that is put into it.
 _OWN = frozenset({"created", "last_modified", "size", "hash", "id"})

@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from processes import Answer, Server, notebook, write
+from support.server_processes import Answer, Server, notebook, write
 
 Both = Callable[[Callable[[Server], Answer]], Answer]
 
@@ -44,7 +44,10 @@ def trusted() -> dict[str, Any]:
 
 def with_outputs() -> dict[str, Any]:
     content = notebook("print(1)")
-    content["cells"][0] |= {"execution_count": 1, "outputs": [nbformat.v4.new_output("stream", text="1\n")]}
+    content["cells"][0] |= {
+        "execution_count": 1,
+        "outputs": [nbformat.v4.new_output("stream", text="1\n")],
+    }
     return content
 
 
@@ -79,7 +82,10 @@ REFUSED = {
     "a text as content": {"type": "notebook", "content": "text"},
     "a code cell without outputs": {
         "type": "notebook",
-        "content": {**notebook(), "cells": [{"cell_type": "code", "id": "a", "metadata": {}, "source": ""}]},
+        "content": {
+            **notebook(),
+            "cells": [{"cell_type": "code", "id": "a", "metadata": {}, "source": ""}],
+        },
     },
     "no cells": {"type": "notebook", "content": {"nbformat": 4, "nbformat_minor": 5}},
     "half a surrogate pair": {"type": "notebook", "content": notebook("'\ud800'")},
@@ -108,7 +114,9 @@ def test_a_save_into_a_folder_that_is_not_there_is_refused_and_leaves_nothing(
     assert server.got(f"/notebooks?path={folder}/no/a.ipynb") == []
 
 
-def test_of_a_storm_of_saves_the_last_one_is_recorded(both: Both, server: Server, folder: str) -> None:
+def test_of_a_storm_of_saves_the_last_one_is_recorded(
+    both: Both, server: Server, folder: str
+) -> None:
     path = f"{folder}/a.ipynb"
 
     def storm(on: Server) -> Answer:
@@ -154,7 +162,9 @@ def test_of_two_saves_at_once_the_one_that_fails_leaves_no_trace(
         assert server.file(path).cells[0].source == "after"
 
 
-def test_a_chunked_upload_is_recorded_when_it_is_whole(both: Both, server: Server, folder: str) -> None:
+def test_a_chunked_upload_is_recorded_when_it_is_whole(
+    both: Both, server: Server, folder: str
+) -> None:
     path = f"{folder}/a.ipynb"
     text = json.dumps(notebook("a" * 5000, "b" * 5000)).encode()
     for number, start in ((1, 0), (2, 4000), (-1, 8000)):

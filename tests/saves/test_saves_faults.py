@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import disks
 import pytest
-from made import new_notebook, saved_file
-from processes import Server, notebook, write
+from support import disks
+from support.factories import new_notebook, saved_file
+from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -77,7 +77,9 @@ def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
         disks.remount(server.pid, disk, "ro")
         refused = [server.save("a.ipynb", notebook("2")), server.save("b.ipynb", notebook("2"))]
         refused += [server.rename("a.ipynb", "c.ipynb"), server.contents("DELETE", "a.ipynb")]
-        answers.append([(answer.status, answer.json["message"].replace(str(disk), "")) for answer in refused])
+        answers.append(
+            [(answer.status, answer.json["message"].replace(str(disk), "")) for answer in refused]
+        )
         if extensions:
             assert [record["path"] for record in server.records()] == ["a.ipynb"]
             hold_to_sources(server, "a.ipynb", "1")
@@ -88,21 +90,27 @@ def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
     assert answers[0] == answers[1]
 
 
-def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(servers: Servers, tmp_path: Path) -> None:
+def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(
+    servers: Servers, tmp_path: Path
+) -> None:
     statuses = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
         server = servers(name, root=disk, inside=disks.small(disk, "1m"), extensions=extensions)
         assert server.save("a.ipynb", notebook("1")).status == 201
         with filled(disks.seen_by(server.pid, disk)):
-            statuses.append([server.save(f"{file}.ipynb", notebook("2" * 9000)).status for file in "ab"])
+            statuses.append(
+                [server.save(f"{file}.ipynb", notebook("2" * 9000)).status for file in "ab"]
+            )
         assert server.save("a.ipynb", notebook("3")).status == 200
         if extensions:
             hold_to_sources(server, "a.ipynb", "3")
     assert statuses[0] == statuses[1]
 
 
-def test_a_full_disk_for_the_store_delays_records_and_no_save(servers: Servers, tmp_path: Path) -> None:
+def test_a_full_disk_for_the_store_delays_records_and_no_save(
+    servers: Servers, tmp_path: Path
+) -> None:
     disk = tmp_path / "disk"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
     server = servers(config=config, inside=disks.small(disk, "8m"))
@@ -113,7 +121,10 @@ def test_a_full_disk_for_the_store_delays_records_and_no_save(servers: Servers, 
         for name in "ab":
             assert server.save(f"{name}.ipynb", notebook("x" * 50_000)).status in (200, 201)
         shown = server.axon("GET", f"/notebooks/{id}")
-        assert ([cell["source"] for cell in shown.json["cells"]], shown.headers["X-Axon-Stale"]) == (
+        assert (
+            [cell["source"] for cell in shown.json["cells"]],
+            shown.headers["X-Axon-Stale"],
+        ) == (
             ["1"],
             "true",
         )
@@ -167,7 +178,9 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
     ):
         answer = server.axon(method, path)
         assert answer.status == 503
-        assert answer.json["message"].startswith(f"the store sqlite:///{mistaken}: file is not a database")
+        assert answer.json["message"].startswith(
+            f"the store sqlite:///{mistaken}: file is not a database"
+        )
     assert server.ask("GET", "/axon/notebooks", headers={}).status == 403
     assert mistaken.read_bytes() == b"no database at all" * 1000
     mistaken.unlink()
@@ -181,7 +194,9 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
 
 
 def moved_aside(server: Server) -> list[Path]:
-    return [path for path in store(server).parent.glob("axon.db.damaged-*") if path.name.endswith("Z")]
+    return [
+        path for path in store(server).parent.glob("axon.db.damaged-*") if path.name.endswith("Z")
+    ]
 
 
 def test_a_store_that_was_damaged_while_no_server_ran_is_moved_aside_and_its_notebooks_recorded_anew(
@@ -249,7 +264,9 @@ def test_two_servers_on_a_damaged_store_move_it_once_and_go_on_together(
     assert len(moved_aside(one)) == 1
 
 
-def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(servers: Servers, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(
+    servers: Servers, tmp_path: Path
+) -> None:
     (tmp_path / "in the way").write_text("a file where a folder should be")
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{tmp_path}/in the way/axon.db"}}
     server = servers(config=config)
@@ -308,7 +325,13 @@ def put_a_link_in_the_folders_place(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "act",
-    [remove_file, remove_log, remove_index, put_another_in_its_place, put_a_link_in_the_folders_place],
+    [
+        remove_file,
+        remove_log,
+        remove_index,
+        put_another_in_its_place,
+        put_a_link_in_the_folders_place,
+    ],
 )
 def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_recorded_is_missed(
     servers: Servers, act: Callable[[Path], None]
@@ -326,7 +349,10 @@ def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_r
     server.record("c.ipynb")
     server.stop(signal.SIGKILL)  # what is only in a file without a name is gone now
     with closing(open_store(f"sqlite:///{store(server)}")) as opened:
-        kept = {notebook["path"].rpartition("/")[2]: notebook["id"] for notebook in opened.notebooks.all()}
+        kept = {
+            notebook["path"].rpartition("/")[2]: notebook["id"]
+            for notebook in opened.notebooks.all()
+        }
     assert kept.keys() == {"a.ipynb", "b.ipynb", "c.ipynb"}
     assert {name: kept[f"{name}.ipynb"] for name in "ab"} == ids
 

@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Server, notebook, write
+from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.records import is_record_id, new_id
 
 Servers = Callable[..., Server]
 
-BAD_IDS: list[Any] = ["\ud800", "\0", "../../x", "x" * 1_000_000, new_id().upper(), f" {new_id()}", "", 5]
+BAD_IDS: list[Any] = [
+    "\ud800",
+    "\0",
+    "../../x",
+    "x" * 1_000_000,
+    new_id().upper(),
+    f" {new_id()}",
+    "",
+    5,
+]
 
 
 def data(server: Server) -> Path:
@@ -29,7 +38,9 @@ def test_a_path_that_once_carried_no_id_saves_and_gets_its_records(
     path = f"{folder}/a.ipynb"
     write(server.root / path, notebook("1", axon={"notebook_id": bad}))
     record = server.sync(path)
-    server.save(path, notebook("1", axon={"notebook_id": bad}))  # may be refused, as half a surrogate pair is
+    server.save(
+        path, notebook("1", axon={"notebook_id": bad})
+    )  # may be refused, as half a surrogate pair is
     for source in ("2", "3"):
         answer = server.save(path, notebook(source))
         assert answer.status == 200, answer
@@ -68,7 +79,9 @@ def test_a_notebook_that_became_something_else_stops_nothing(
         assert server.record("good.ipynb")["cell_count"] == 2
 
 
-def test_an_origin_that_vanishes_under_a_server_is_put_back_with_its_history(servers: Servers) -> None:
+def test_an_origin_that_vanishes_under_a_server_is_put_back_with_its_history(
+    servers: Servers,
+) -> None:
     server = servers()
     server.save("a.ipynb", notebook("1"))
     record = server.record("a.ipynb")
@@ -90,7 +103,9 @@ def test_an_origin_that_vanishes_under_a_server_is_put_back_with_its_history(ser
     assert (data(server) / "origin").read_text() == origin
 
 
-def test_a_history_under_a_lost_origin_is_told_at_start_and_with_the_first_save(servers: Servers) -> None:
+def test_a_history_under_a_lost_origin_is_told_at_start_and_with_the_first_save(
+    servers: Servers,
+) -> None:
     server = servers()
     server.save("a.ipynb", notebook("1"))
     record = server.record("a.ipynb")

@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from processes import Server, notebook, write
+from support.server_processes import Server, notebook, write
 
 Servers = Callable[..., Server]
 
@@ -48,7 +48,9 @@ def _load_jupyter_server_extension(server):
 """
 
 
-def registered(server_name: str, servers: Servers, tmp_path: Any, functions: str, **hooks: str) -> Server:
+def registered(
+    server_name: str, servers: Servers, tmp_path: Any, functions: str, **hooks: str
+) -> Server:
     """A server whose hooks are registered before ours, as configuration, or after them, by an extension."""
     before, extensions = server_name.startswith("before"), []
     if "axon" in server_name:
@@ -60,19 +62,26 @@ def registered(server_name: str, servers: Servers, tmp_path: Any, functions: str
         return servers(server_name, python=python, extensions=extensions)
     home = tmp_path / server_name
     home.mkdir()
-    calls = [f"server.contents_manager.register_{kind}_save_hook({name})" for kind, name in hooks.items()]
+    calls = [
+        f"server.contents_manager.register_{kind}_save_hook({name})" for kind, name in hooks.items()
+    ]
     (home / "zz_later.py").write_text(LATER.format(functions=functions, register="; ".join(calls)))
     return servers(server_name, extensions=[*extensions, "zz_later"])
 
 
 def ran(source: str) -> dict[str, Any]:
     content = notebook(source)
-    content["cells"][0] |= {"execution_count": 1, "outputs": [nbformat.v4.new_output("stream", text="out")]}
+    content["cells"][0] |= {
+        "execution_count": 1,
+        "outputs": [nbformat.v4.new_output("stream", text="out")],
+    }
     return content
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_a_hook_strips_is_not_in_the_record(servers: Servers, tmp_path: Any, when: str) -> None:
+def test_what_a_hook_strips_is_not_in_the_record(
+    servers: Servers, tmp_path: Any, when: str
+) -> None:
     server = registered(f"{when}-axon", servers, tmp_path, STRIPS, pre="strip")
     assert server.save("a.ipynb", ran("print()")).status == 201
     record = server.assert_recorded("a.ipynb")
@@ -178,7 +187,9 @@ c.ServerApp.contents_manager_class = InMemory
 
 def test_notebooks_that_are_not_files_are_recorded_by_their_path(servers: Servers) -> None:
     server = servers(python=MEMORY)
-    write(server.home / "a.ipynb", notebook("a file of this name in the folder where the server runs"))
+    write(
+        server.home / "a.ipynb", notebook("a file of this name in the folder where the server runs")
+    )
 
     def sources(path: str) -> list[str]:
         cells = server.got(f"/notebooks/{server.record(path)['id']}")["cells"]

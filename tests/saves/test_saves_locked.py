@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import ON_DISK, postgresql
-from processes import Answer, Server, notebook, write
+from support.engines import ON_DISK, postgresql
+from support.server_processes import Answer, Server, notebook, write
 
 from jupyter_axon_notebooks.store import open_store
 
@@ -98,7 +98,9 @@ def test_reads_answer_with_what_is_there_while_a_save_cannot_be_recorded(kept: K
     assert "X-Axon-Stale" not in server.axon("GET", f"/notebooks/{id}").headers
 
 
-def test_reads_answer_while_a_file_that_was_changed_elsewhere_cannot_be_recorded(kept: Kept) -> None:
+def test_reads_answer_while_a_file_that_was_changed_elsewhere_cannot_be_recorded(
+    kept: Kept,
+) -> None:
     server = kept.server
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
@@ -151,7 +153,9 @@ def test_a_stale_answer_is_not_kept_by_who_polls(kept: Kept) -> None:
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
     metrics = f"/notebooks/{id}/metrics"
-    server.axon("POST", f"/notebooks/{id}/checkpoints", {"epoch": 1, "step": 1, "metrics": {"loss": 1}})
+    server.axon(
+        "POST", f"/notebooks/{id}/checkpoints", {"epoch": 1, "step": 1, "metrics": {"loss": 1}}
+    )
     tag = server.axon("GET", metrics).headers["Etag"]
     with kept.locked():
         server.save("a.ipynb", notebook("2"))
@@ -162,7 +166,9 @@ def test_a_stale_answer_is_not_kept_by_who_polls(kept: Kept) -> None:
             assert (answer.status, "Etag" in answer.headers) == (200, False)
             assert answer.headers["Cache-Control"] == "no-store"
     server.got(metrics)
-    answer = server.axon("GET", metrics, headers={"Authorization": "token a-token", "If-None-Match": tag})
+    answer = server.axon(
+        "GET", metrics, headers={"Authorization": "token a-token", "If-None-Match": tag}
+    )
     assert answer.status == 304
 
 
@@ -245,7 +251,9 @@ def test_a_store_that_is_locked_before_the_server_starts_is_opened_and_read(
     assert first.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
 
 
-def test_a_store_that_still_has_to_be_made_does_not_hold_up_answers(servers: Servers, tmp_path: Path) -> None:
+def test_a_store_that_still_has_to_be_made_does_not_hold_up_answers(
+    servers: Servers, tmp_path: Path
+) -> None:
     folder = tmp_path / "server/data/axon_notebooks"
     folder.mkdir(parents=True)
     with closing(sqlite3.connect(folder / "axon.db", isolation_level=None)) as connection:

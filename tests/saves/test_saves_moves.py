@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from processes import Answer, Server, notebook, write
+from support.server_processes import Answer, Server, notebook, write
 
 Both = Callable[[Callable[[Server], Answer]], Answer]
 
@@ -80,7 +80,9 @@ def test_a_deleted_notebook_keeps_its_checkpoints_and_its_name_goes_to_a_new_rec
     assert new["id"] != old["id"]
     assert "path" not in kept
     assert "deleted_at" in kept["metadata"]["extra"]["axon"]
-    assert [c["id"] for c in server.got(f"/notebooks/{old['id']}/checkpoints")] == [checkpoint["id"]]
+    assert [c["id"] for c in server.got(f"/notebooks/{old['id']}/checkpoints")] == [
+        checkpoint["id"]
+    ]
     assert server.embedded(path) == new["id"]
 
 
@@ -92,7 +94,9 @@ def test_a_deleted_folder_releases_every_record_beneath_it(server: Server, folde
         assert "deleted_at" in server.got(f"/notebooks/{id}")["metadata"]["extra"]["axon"]
 
 
-def test_renames_and_saves_that_race_end_with_every_file_recorded(server: Server, folder: str) -> None:
+def test_renames_and_saves_that_race_end_with_every_file_recorded(
+    server: Server, folder: str
+) -> None:
     old, new = f"{folder}/a.ipynb", f"{folder}/b.ipynb"
     for number in range(10):
         saved(server, old, f"before {number}")
@@ -166,7 +170,9 @@ def test_a_branch_switched_and_switched_back_is_one_record_that_follows_the_file
 def test_a_clone_opened_elsewhere_has_records_of_its_own(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
-    store = {"AxonNotebooks": {"store_url": f"sqlite:///{tmp_path}/shared/axon.db", "user_id": "ada"}}
+    store = {
+        "AxonNotebooks": {"store_url": f"sqlite:///{tmp_path}/shared/axon.db", "user_id": "ada"}
+    }
     here = servers("here", config=store)
     record = saved(here, "a.ipynb", "1")
     git(here.root, "init", "--initial-branch=main")
@@ -182,7 +188,9 @@ def test_a_clone_opened_elsewhere_has_records_of_its_own(
     assert here.assert_recorded("a.ipynb")["version_id"] == record["version_id"]
 
 
-def test_a_link_renamed_after_a_save_leaves_the_record_with_the_file(server: Server, folder: str) -> None:
+def test_a_link_renamed_after_a_save_leaves_the_record_with_the_file(
+    server: Server, folder: str
+) -> None:
     root = server.root / folder
     write(root / "real.ipynb", notebook("1"))
     (root / "link.ipynb").symlink_to("real.ipynb")
@@ -192,12 +200,16 @@ def test_a_link_renamed_after_a_save_leaves_the_record_with_the_file(server: Ser
     assert server.assert_recorded(f"{folder}/real.ipynb")["id"] == record["id"]
 
 
-def test_a_copy_of_a_copy_never_gets_the_record_of_the_deleted_original(server: Server, folder: str) -> None:
+def test_a_copy_of_a_copy_never_gets_the_record_of_the_deleted_original(
+    server: Server, folder: str
+) -> None:
     original = saved(server, f"{folder}/orig.ipynb", "1")
     assert server.contents("POST", folder, {"copy_from": f"{folder}/orig.ipynb"}).status == 201
     copy = saved(server, f"{folder}/orig-Copy1.ipynb", "1", "2")
     assert server.contents("DELETE", f"{folder}/orig.ipynb").status == 204
-    assert server.contents("POST", folder, {"copy_from": f"{folder}/orig-Copy1.ipynb"}).status == 201
+    assert (
+        server.contents("POST", folder, {"copy_from": f"{folder}/orig-Copy1.ipynb"}).status == 201
+    )
     [again] = {path.name for path in (server.root / folder).glob("*.ipynb")} - {"orig-Copy1.ipynb"}
     record = server.assert_recorded(f"{folder}/{again}")
     assert record["id"] not in (original["id"], copy["id"])

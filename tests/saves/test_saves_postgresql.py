@@ -10,9 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import eventually, new_url, postgresql
-from processes import TOKEN, Server, notebook
 from sqlalchemy import make_url
+from support.engines import eventually, new_url, postgresql
+from support.server_processes import TOKEN, Server, notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -167,7 +167,9 @@ def refused(tmp_path: Path) -> str:
     return own.render_as_string()
 
 
-def test_a_password_that_is_refused_shows_up_nowhere(servers: Callable[..., Server], refused: str) -> None:
+def test_a_password_that_is_refused_shows_up_nowhere(
+    servers: Callable[..., Server], refused: str
+) -> None:
     server = servers(config={"AxonNotebooks": {"store_url": refused}})
     assert server.save("a.ipynb", notebook("a")).status == 201
     answer = server.axon("GET", "/notebooks")

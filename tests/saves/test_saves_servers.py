@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Server, notebook, write
+from support.server_processes import Server, notebook, write
 
 Servers = Callable[..., Server]
 
@@ -61,7 +61,10 @@ def test_two_servers_of_one_user_share_records_and_lose_no_save(
     assert len(pair[0].records()) == len(paths)
     pair[0].rename("0.ipynb", "renamed.ipynb")
     pair[1].save("renamed.ipynb", notebook("by the other"))
-    assert pair[0].assert_recorded("renamed.ipynb")["id"] == pair[1].assert_recorded("renamed.ipynb")["id"]
+    assert (
+        pair[0].assert_recorded("renamed.ipynb")["id"]
+        == pair[1].assert_recorded("renamed.ipynb")["id"]
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -85,7 +88,9 @@ def test_what_happened_while_no_server_ran_is_found_when_one_starts(
     assert server.assert_recorded("c.ipynb")["id"] == ids["c"]
 
 
-def test_a_client_that_never_saw_the_embedded_id_keeps_it_across_a_restart(servers: Servers) -> None:
+def test_a_client_that_never_saw_the_embedded_id_keeps_it_across_a_restart(
+    servers: Servers,
+) -> None:
     server = servers()
     server.save("a.ipynb", notebook("1"))
     id = server.embedded("a.ipynb")
@@ -126,5 +131,9 @@ def test_with_identities_from_requests_a_record_is_of_who_saved_it_first(servers
     assert server.save("a.ipynb", notebook("1"), headers=ada).status == 201
     assert server.save("b.ipynb", notebook("2"), headers=bob).status == 201
     assert server.save("a.ipynb", notebook("3"), headers=bob).status == 200
-    assert [(r["path"], r["user_id"]) for r in server.got("/notebooks", headers=ada)] == [("a.ipynb", "ada")]
-    assert [(r["path"], r["user_id"]) for r in server.got("/notebooks", headers=bob)] == [("b.ipynb", "bob")]
+    assert [(r["path"], r["user_id"]) for r in server.got("/notebooks", headers=ada)] == [
+        ("a.ipynb", "ada")
+    ]
+    assert [(r["path"], r["user_id"]) for r in server.got("/notebooks", headers=bob)] == [
+        ("b.ipynb", "bob")
+    ]

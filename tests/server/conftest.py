@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.sign import MemorySignatureStore
 from pytest_jupyter.jupyter_server import *  # noqa: F403 - its fixtures, and its way of running coroutines
-from served import Client, dump
+from support.rest_client import Client, dump
 
 
 @pytest.fixture
@@ -18,12 +18,16 @@ def jp_server_config() -> dict[str, Any]:
     return {
         "ServerApp": {"jpserver_extensions": {"jupyter_axon_notebooks": True}},
         "AxonNotebooks": {"user_id": "ada"},
-        "NotebookNotary": {"store_factory": MemorySignatureStore},  # the other one leaves its database open
+        "NotebookNotary": {
+            "store_factory": MemorySignatureStore
+        },  # the other one leaves its database open
     }
 
 
 @pytest.fixture
-def axon(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: Any) -> Client:
+def axon(
+    jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: Any
+) -> Client:
     return Client(http_server_client, jp_base_url, dict(jp_auth_header))
 
 
@@ -44,7 +48,9 @@ def write_notebook(jp_root_dir: Path) -> Callable[..., Path]:
     """Writes a notebook file below the server's root, past the server."""
 
     def write(path: str, *sources: str) -> Path:
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in sources]
+        )
         file = jp_root_dir / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(nbformat.writes(notebook))
@@ -56,4 +62,6 @@ def write_notebook(jp_root_dir: Path) -> Callable[..., Path]:
 @pytest.fixture
 def read_sources() -> Callable[[Path], list[str]]:
     """Gives the sources of a notebook file's cells."""
-    return lambda file: [cell["source"] for cell in nbformat.reads(file.read_text(), as_version=4).cells]
+    return lambda file: [
+        cell["source"] for cell in nbformat.reads(file.read_text(), as_version=4).cells
+    ]

@@ -8,7 +8,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
-from served import SPEC, Client
+from support.rest_client import SPEC, Client
 from tornado.httputil import HTTPHeaders
 
 OPERATIONS = [
@@ -55,7 +55,10 @@ async def test_a_browser_writes_with_the_xsrf_header_only(axon: Client) -> None:
     for verb, path in WRITES:
         for header in ({}, {"X-XSRFToken": "beefbeef"}):
             reply = await axon.acting_as(Cookie=cookies, **header)(verb, path, body=body_of(verb))
-            assert (reply.status, "XSRF" in reply.message or "_xsrf" in reply.message) == (403, True)
+            assert (reply.status, "XSRF" in reply.message or "_xsrf" in reply.message) == (
+                403,
+                True,
+            )
     browser = axon.acting_as(**{"Cookie": cookies, "X-XSRFToken": "deadbeef"})
     assert (await browser.get("/notebooks")).status == 200
     assert (await browser.delete("/notebooks/id")).status == 404
@@ -72,7 +75,10 @@ async def test_what_is_not_there_is_said_in_json(axon: Client) -> None:
     for path in ("/nowhere", "/notebooks/", "/notebooks/id/nothing"):
         for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             reply = await axon(verb, path, body=body_of(verb))
-            assert (reply.status, "there is nothing at" in reply.message) == (404, True), (verb, path)
+            assert (reply.status, "there is nothing at" in reply.message) == (404, True), (
+                verb,
+                path,
+            )
     for later in ("checkpoints/diff?from=a&to=b", "checkpoints/c/provenance"):
         assert (await axon.get(f"/notebooks/id/{later}")).status == 404
 

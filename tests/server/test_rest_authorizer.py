@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jupyter_server.auth import Authorizer
-from served import Client
+from support.rest_client import Client
 from test_rest_access import OPERATIONS, WRITES, body_of
 
 
@@ -56,7 +56,9 @@ async def test_who_may_not_even_read_is_told_nothing(axon: Client) -> None:
         assert verb == "HEAD" or "not authorized" in reply.message, (verb, path)
 
 
-async def test_who_may_only_read_writes_nothing(axon: Client, stored: Callable[[], list[str]]) -> None:
+async def test_who_may_only_read_writes_nothing(
+    axon: Client, stored: Callable[[], list[str]]
+) -> None:
     before = stored()
     for verb, path in WRITES:
         reply = await axon(verb, path, body=body_of(verb))

@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from served import Client
+from support.rest_client import Client
 from tornado.web import HTTPError
 
 from jupyter_axon_notebooks.records import TrainingNotebook
@@ -33,7 +33,9 @@ async def sources(axon: Client, path: str) -> list[str]:
 
 async def test_a_cell_is_added_at_its_position_or_at_the_end(axon: Client) -> None:
     path, _ = await made(axon, "a", "b")
-    added = await axon.created(f"{path}/cells", {"source": "first", "position": 0, "cell_type": "markdown"})
+    added = await axon.created(
+        f"{path}/cells", {"source": "first", "position": 0, "cell_type": "markdown"}
+    )
     assert (added["cell_type"], added["status"], added["outputs"]) == ("markdown", "idle", [])
     await axon.created(f"{path}/cells", {"source": "last", "metadata": {"k": None}})
     await axon.created(f"{path}/cells", {"source": "beyond", "position": 99})
@@ -58,14 +60,21 @@ async def test_only_the_given_fields_of_a_cell_change(axon: Client) -> None:
     }
     changed = (await axon.put(f"{path}/cells/{cell}", {"source": "c", "id": "other"})).json
     assert (changed["id"], changed["source"], changed["outputs"]) == (cell, "c", [output])
-    cleared = (await axon.put(f"{path}/cells/{cell}", {"outputs": [], "execution_count": None})).json
+    cleared = (
+        await axon.put(f"{path}/cells/{cell}", {"outputs": [], "execution_count": None})
+    ).json
     assert "execution_count" not in cleared
     assert await sources(axon, path) == ["c", "b"]
 
 
 async def test_changes_of_one_cell_at_once_lose_nothing(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
-    fields = [{"source": "new"}, {"metadata": {"k": 1}}, {"status": "running"}, {"execution_count": 7}]
+    fields = [
+        {"source": "new"},
+        {"metadata": {"k": 1}},
+        {"status": "running"},
+        {"execution_count": 7},
+    ]
     replies = await asyncio.gather(*(axon.put(f"{path}/cells/{cell}", field) for field in fields))
     assert [reply.status for reply in replies] == [200] * 4
     (after,) = (await axon.get(path)).json["cells"]
@@ -104,7 +113,9 @@ async def test_a_raw_cell_that_becomes_code_is_no_longer_raw(axon: Client) -> No
     notebook = await axon.created("/notebooks/import", {"content": content})
     (cell,) = notebook["cells"]
     assert cell["nbformat_type"] == "raw"
-    changed = await axon.put(f"/notebooks/{notebook['id']}/cells/{cell['id']}", {"cell_type": "code"})
+    changed = await axon.put(
+        f"/notebooks/{notebook['id']}/cells/{cell['id']}", {"cell_type": "code"}
+    )
     assert "nbformat_type" not in changed.json
 
 
@@ -130,7 +141,9 @@ async def test_edits_of_a_bound_record_reach_its_file(
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
 
 
-async def test_a_status_given_with_cells_outlives_the_save(axon: Client, write_notebook: Write) -> None:
+async def test_a_status_given_with_cells_outlives_the_save(
+    axon: Client, write_notebook: Write
+) -> None:
     write_notebook("bound.ipynb", "one")
     notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
     path = f"/notebooks/{notebook['id']}"
@@ -167,7 +180,9 @@ async def test_edits_of_a_bound_record_at_once_lose_nothing(
     assert sorted(await sources(axon, path)) == [str(n) for n in range(9)]
 
 
-async def test_name_status_and_tags_never_touch_the_file(axon: Client, write_notebook: Write) -> None:
+async def test_name_status_and_tags_never_touch_the_file(
+    axon: Client, write_notebook: Write
+) -> None:
     file = write_notebook("bound.ipynb", "one")
     notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
     before = file.read_bytes(), file.stat().st_mtime_ns
@@ -256,7 +271,9 @@ async def test_a_file_that_is_no_valid_notebook_is_not_edited(
     axon: Client, jp_root_dir: Path, damage: dict[str, Any]
 ) -> None:
     file = jp_root_dir / "bad.ipynb"
-    file.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **damage}))
+    file.write_text(
+        json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **damage})
+    )
     before = file.read_bytes()
     notebook = (await axon.post("/notebooks/sync", {"path": "bad.ipynb"})).json
     path = f"/notebooks/{notebook['id']}"
@@ -269,9 +286,17 @@ async def test_a_file_that_is_no_valid_notebook_is_not_edited(
 async def test_a_notebook_without_cell_ids_is_edited_too(
     axon: Client, jp_root_dir: Path, read_sources: Sources
 ) -> None:
-    cell = {"cell_type": "code", "source": "one", "metadata": {}, "outputs": [], "execution_count": None}
+    cell = {
+        "cell_type": "code",
+        "source": "one",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
     file = jp_root_dir / "old.ipynb"
-    file.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    file.write_text(
+        json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
+    )
     notebook = (await axon.post("/notebooks/sync", {"path": "old.ipynb"})).json
     path = f"/notebooks/{notebook['id']}"
     added = await axon.created(f"{path}/cells", {"source": "two"})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 
 async def notebook_path(axon: Client) -> str:
@@ -24,7 +24,9 @@ def at(epoch: int, **given: Any) -> dict[str, Any]:
 async def test_a_checkpoint_is_tied_to_the_notebooks_version(axon: Client) -> None:
     path = await notebook_path(axon)
     version = (await axon.get(path)).json["version_id"]
-    made = await axon.created(f"{path}/checkpoints", at(3, metrics={"loss": 0.5}, tags=["t"], format="torch"))
+    made = await axon.created(
+        f"{path}/checkpoints", at(3, metrics={"loss": 0.5}, tags=["t"], format="torch")
+    )
     assert (made["epoch"], made["step"], made["metrics"]) == (3, 30, {"loss": 0.5})
     assert (made["version_id"], made["tags"], made["model_state_path"]) == (version, ["t"], "")
     assert (await axon.get(f"{path}/checkpoints/{made['id']}")).json == made
@@ -39,23 +41,33 @@ async def test_a_step_of_more_than_32_bits_is_told_beside_the_step(axon: Client)
     assert (await axon.post(f"{path}/checkpoints", given)).status == 409
     (series,) = (await axon.get(f"{path}/metrics")).json["runs"]
     assert series["step"] == [5_000_000_000, 2**53 - 1]
-    for wrong in (at(0, step=2**32), at(0, step=2**32 - 1, large_step=2**53), at(0, large_step=1.5)):
+    for wrong in (
+        at(0, step=2**32),
+        at(0, step=2**32 - 1, large_step=2**53),
+        at(0, large_step=1.5),
+    ):
         assert (await axon.post(f"{path}/checkpoints", wrong)).status == 400
 
 
 async def test_states_in_the_body_are_stored_with_their_digests(axon: Client) -> None:
     path = await notebook_path(axon)
     states = {"model": b"weights", "optimizer": b""}
-    sent = {f"{part}_state_base64": base64.b64encode(octets).decode() for part, octets in states.items()}
+    sent = {
+        f"{part}_state_base64": base64.b64encode(octets).decode() for part, octets in states.items()
+    }
     made = await axon.created(f"{path}/checkpoints", at(0, **sent, digests={"model": "0" * 64}))
-    assert made["digests"] == {part: hashlib.sha256(octets).hexdigest() for part, octets in states.items()}
+    assert made["digests"] == {
+        part: hashlib.sha256(octets).hexdigest() for part, octets in states.items()
+    }
     assert made["sizes"] == {"model": 7, "optimizer": 0}
     for part, octets in states.items():
         got = await axon.get(f"{path}/checkpoints/{made['id']}/states/{part}")
         assert got.body == octets
 
 
-async def test_a_clash_leaves_neither_record_nor_file(axon: Client, stored: Callable[[], list[str]]) -> None:
+async def test_a_clash_leaves_neither_record_nor_file(
+    axon: Client, stored: Callable[[], list[str]]
+) -> None:
     path = await notebook_path(axon)
     given = at(0, run_id="r", model_state_base64="AAAA")
     await axon.created(f"{path}/checkpoints", given)
@@ -72,13 +84,16 @@ async def test_a_state_that_is_there_is_named_by_its_path(axon: Client, data: Pa
     made = await axon.created(f"{path}/checkpoints", at(0, model_state_path=str(state)))
     assert made["model_state_path"] == str(state)
     assert made["digests"] == {"model": hashlib.sha256(b"kernel wrote this").hexdigest()}
-    assert (await axon.get(f"{path}/checkpoints/{made['id']}/states/model")).body == b"kernel wrote this"
+    assert (
+        await axon.get(f"{path}/checkpoints/{made['id']}/states/model")
+    ).body == b"kernel wrote this"
 
 
 async def test_lists_are_newest_first_paged_counted_and_narrowed(axon: Client) -> None:
     path = await notebook_path(axon)
     made = [
-        await axon.created(f"{path}/checkpoints", at(epoch, run_id=f"run{epoch % 2}")) for epoch in range(4)
+        await axon.created(f"{path}/checkpoints", at(epoch, run_id=f"run{epoch % 2}"))
+        for epoch in range(4)
     ]
     everything = await axon.get(f"{path}/checkpoints")
     assert [c["epoch"] for c in everything.json] == [3, 2, 1, 0]
@@ -104,7 +119,9 @@ async def test_lists_are_newest_first_paged_counted_and_narrowed(axon: Client) -
 )
 async def test_the_best_checkpoint_by(query: str, epoch: int | None, axon: Client) -> None:
     path = await notebook_path(axon)
-    for number, (loss, acc) in enumerate([(0.5, 0.9), (0.1, 0.8), (0.7, 0.1), (None, None), (True, "1")]):
+    for number, (loss, acc) in enumerate(
+        [(0.5, 0.9), (0.1, 0.8), (0.7, 0.1), (None, None), (True, "1")]
+    ):
         metrics = {"loss": loss, "val": {"acc": acc}}
         await axon.created(f"{path}/checkpoints", at(number, metrics=metrics))
     best = (await axon.get(f"{path}/checkpoints/best{query}")).json
@@ -116,7 +133,12 @@ async def test_metrics_may_be_what_python_writes(axon: Client) -> None:
     metrics = '{"a": NaN, "b": [-Infinity, 1e999], "n": null, "big": ' + str(10**400) + "}"
     body = '{"epoch": 0, "step": 0, "metrics": ' + metrics + "}"
     made = (await axon.post(f"{path}/checkpoints", body=body)).json
-    assert made["metrics"] == {"a": "NaN", "b": ["-Infinity", "Infinity"], "n": None, "big": 10**400}
+    assert made["metrics"] == {
+        "a": "NaN",
+        "b": ["-Infinity", "Infinity"],
+        "n": None,
+        "big": 10**400,
+    }
     assert made["nonfinite"] == ["a", "b.0", "b.1"]
     spelled = at(1, metrics={"a": "NaN", "s": "NaN"}, nonfinite=["a"])
     assert (await axon.created(f"{path}/checkpoints", spelled))["nonfinite"] == ["a"]
@@ -134,7 +156,9 @@ async def test_metrics_may_be_any_json(metrics: Any, axon: Client) -> None:
 async def test_tags_and_pin_change_and_nothing_else(axon: Client) -> None:
     path = await notebook_path(axon)
     made = await axon.created(f"{path}/checkpoints", at(0))
-    changed = (await axon.put(f"{path}/checkpoints/{made['id']}", {**made, "pinned": True, "epoch": 9})).json
+    changed = (
+        await axon.put(f"{path}/checkpoints/{made['id']}", {**made, "pinned": True, "epoch": 9})
+    ).json
     assert changed == {**made, "pinned": True}
     changed = (await axon.put(f"{path}/checkpoints/{made['id']}", {"tags": ["a"]})).json
     assert changed == {**made, "pinned": True, "tags": ["a"]}

@@ -12,8 +12,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from made import new_notebook
-from served import Client, Reply
+from support.factories import new_notebook
+from support.rest_client import Client, Reply
 from tornado.web import HTTPError
 
 from jupyter_axon_notebooks.errors import StoreBusy
@@ -60,7 +60,9 @@ async def shown(axon: Client, path: str) -> Any:
     return record, (await axon.get(f"{path}/versions")).json
 
 
-async def recorded(axon: Client, write_notebook: Write, *, ids: bool = True) -> tuple[str, str, Path]:
+async def recorded(
+    axon: Client, write_notebook: Write, *, ids: bool = True
+) -> tuple[str, str, Path]:
     """The path of the record of a notebook file, the id of its first cell, and the file."""
     file = write_notebook("n.ipynb", "one", "two")
     if not ids:
@@ -71,7 +73,13 @@ async def recorded(axon: Client, write_notebook: Write, *, ids: bool = True) -> 
         file.write_text(json.dumps(content))
     record = (await axon.post("/notebooks/sync", {"path": file.name})).json
     path = f"/notebooks/{record['id']}"
-    labels = {"name": "old", "description": "old", "model_id": "old", "tags": ["old"], "status": "stopped"}
+    labels = {
+        "name": "old",
+        "description": "old",
+        "model_id": "old",
+        "tags": ["old"],
+        "status": "stopped",
+    }
     assert (await axon.put(path, labels)).status == 200
     return path, record["cells"][0]["id"], file
 
@@ -109,7 +117,11 @@ async def test_an_edit_whose_save_fails_changes_nothing(
 
 @pytest.mark.parametrize("edit", EDITS)
 async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
-    edit: str, axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+    edit: str,
+    axon: Client,
+    write_notebook: Write,
+    jp_serverapp: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path, cell, file = await recorded(axon, write_notebook, ids=False)
     contents = jp_serverapp.contents_manager
@@ -193,7 +205,10 @@ async def test_an_edit_that_a_file_cannot_say_is_no_failed_save(
 
 
 async def test_a_save_that_fails_after_it_has_written_is_undone(
-    axon: Client, write_notebook: Write, read_sources: Callable[[Path], list[str]], jp_serverapp: Any
+    axon: Client,
+    write_notebook: Write,
+    read_sources: Callable[[Path], list[str]],
+    jp_serverapp: Any,
 ) -> None:
     path, _, file = await recorded(axon, write_notebook)
     labels = (await axon.get(path)).json
@@ -225,7 +240,9 @@ async def test_an_edit_whose_record_fails_leaves_the_file_as_it_was(
     before = (await axon.get(path)).json
     update = NotebookRepository.update
 
-    def fail(self: NotebookRepository, id: str, updates: UpdateNotebook, **options: Any) -> TrainingNotebook:
+    def fail(
+        self: NotebookRepository, id: str, updates: UpdateNotebook, **options: Any
+    ) -> TrainingNotebook:
         if updates.cells is None:
             assert read_sources(file) == ["new"]  # written already
             raise StoreBusy("locked")
@@ -239,7 +256,9 @@ async def test_an_edit_whose_record_fails_leaves_the_file_as_it_was(
     after = (await axon.get(path)).json
     for changing in ("updated_at", "synced_at", "version_id", "status"):
         del before[changing], after[changing]
-    assert after["metadata"].pop("extra")["nbformat"]["metadata"].keys() == {"axon"}  # the record's id
+    assert after["metadata"].pop("extra")["nbformat"]["metadata"].keys() == {
+        "axon"
+    }  # the record's id
     del before["metadata"]["extra"]
     assert after == before
     assert (await axon.put(path, EVERYTHING)).json["name"] == "new"

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from served import SPEC
+from support.rest_client import SPEC
 
 TOKEN = "fuzz"
 HEADERS = {"Authorization": f"token {TOKEN}"}
@@ -33,7 +33,9 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-OPERATIONS = [(path, verb) for path, item in SPEC["paths"].items() for verb in item if verb != "parameters"]
+OPERATIONS = [
+    (path, verb) for path, item in SPEC["paths"].items() for verb in item if verb != "parameters"
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("server")
     root = home / "root"
     root.mkdir()
-    folders = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("DATA", "CONFIG", "RUNTIME")}
+    folders = {
+        f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("DATA", "CONFIG", "RUNTIME")
+    }
     options = {
         "jpserver_extensions": "jupyter_axon_notebooks=True",
         "port": "0",
@@ -54,7 +58,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyter_server", f"--IdentityProvider.token={TOKEN}"]
     command += [f"--ServerApp.{name}={value}" for name, value in options.items()]
     with subprocess.Popen(
-        command, env={**os.environ, **folders}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command,
+        env={**os.environ, **folders},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as server:
         assert server.stderr is not None
         said = []
@@ -92,7 +100,9 @@ def known(url: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize(("path", "verb"), OPERATIONS)
-def test_any_request_is_answered_as_specified(path: str, verb: str, mode: GenerationMode, url: str) -> None:
+def test_any_request_is_answered_as_specified(
+    path: str, verb: str, mode: GenerationMode, url: str
+) -> None:
     operation = schemathesis.openapi.from_dict(SPEC)[path][verb]
     ids = {name: id for name, id in known(url).items() if f"{{{name}}}" in path}
     cases = operation.as_strategy(generation_mode=mode)
@@ -108,7 +118,9 @@ def test_any_request_is_answered_as_specified(path: str, verb: str, mode: Genera
     )
     @given(case=cases)
     def answered(case: schemathesis.Case) -> None:
-        assume(all(str(value).isprintable() for value in case.headers.values()))  # else it is no HTTP
+        assume(
+            all(str(value).isprintable() for value in case.headers.values())
+        )  # else it is no HTTP
         reply = case.call(base_url=url, headers=HEADERS)
         case.validate_response(reply, checks=CHECKS)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -42,8 +42,12 @@ def jp_server_config(
     return {**jp_server_config, "AxonNotebooks": {"user_id": "ada", "history_limit": 2}}
 
 
-async def test_a_server_brings_history_down_to_its_limit(axon: Client, looked: threading.Event) -> None:
+async def test_a_server_brings_history_down_to_its_limit(
+    axon: Client, looked: threading.Event
+) -> None:
     assert await asyncio.to_thread(looked.wait, 30)
     versions = (await axon.get("/notebooks/nb/versions")).json
-    read = [(await axon.get(f"/notebooks/nb/versions/{version['id']}")).json for version in versions]
+    read = [
+        (await axon.get(f"/notebooks/nb/versions/{version['id']}")).json for version in versions
+    ]
     assert [[cell["source"] for cell in version["cells"]] for version in read] == [["4"], ["3"]]

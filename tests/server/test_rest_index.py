@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import yaml
-from served import SPEC, Client
+from support.rest_client import SPEC, Client
 
 from jupyter_axon_notebooks import __version__
 
 
 @pytest.mark.parametrize("path", ["/axon", "/axon/"])
-async def test_the_index_leads_to_everything_else(path: str, axon: Client, jp_base_url: str) -> None:
+async def test_the_index_leads_to_everything_else(
+    path: str, axon: Client, jp_base_url: str
+) -> None:
     reply = await axon.raw("GET", path)
     assert reply.status == 200
     index = reply.json

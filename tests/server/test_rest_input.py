@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 DEEP = "[" * 101 + "]" * 101
 TOO_DEEP_FOR_PYTHON = "[" * 200_000
@@ -35,12 +35,20 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", '{"name": 1}', "$.name: expected str, got int"),
     ("POST /notebooks", '{"name": "a\\u0000"}', "$.name: holds a NUL character"),
     ("POST /notebooks", f'{{"name": {LONE}}}', "$.name: holds half a surrogate pair"),
-    ("POST /notebooks", f'{{"name": "n", "x": [{{{LONE}: 1}}]}}', "$.x[0]: the name of a field holds half"),
+    (
+        "POST /notebooks",
+        f'{{"name": "n", "x": [{{{LONE}: 1}}]}}',
+        "$.x[0]: the name of a field holds half",
+    ),
     ("POST /notebooks", f'{{"name": "n", "x": {DEEP}}}', "$.x[0][0]"),
     ("POST /notebooks", f'{{"x": {TOO_DEEP_FOR_PYTHON}', "$: nested deeper than 100 levels"),
     ("POST /notebooks", '{"name": "n", "x": NaN}', "$.x: expected a finite number"),
     ("POST /notebooks", '{"name": "n", "x": [1e999]}', "$.x[0]: expected a finite number"),
-    ("POST /notebooks", '{"x": ' + "1" * 5000 + "}", "$: holds a whole number of more than 4300 digits"),
+    (
+        "POST /notebooks",
+        '{"x": ' + "1" * 5000 + "}",
+        "$: holds a whole number of more than 4300 digits",
+    ),
     ("POST /notebooks", '{"name": "n", "cells": {}}', "$.cells: expected array, got object"),
     ("POST /notebooks", '{"name": "n", "cells": [{}]}', "$.cells[0].source: required, but missing"),
     (
@@ -93,17 +101,23 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks/import", '{"content": "{}", "name": 1}', "$.name: expected str"),
     (
         "POST /notebooks/import",
-        json.dumps({"content": '{"cells": [{}, 1], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}),
+        json.dumps(
+            {"content": '{"cells": [{}, 1], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}
+        ),
         "$.content: not a valid notebook: $.cells[1]: expected an object, got a number",
     ),
     (
         "POST /notebooks/import",
-        json.dumps({"content": '{"cells": {}, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}),
+        json.dumps(
+            {"content": '{"cells": {}, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}
+        ),
         "$.content: not a valid notebook: $.cells: expected an array, got an object",
     ),
     (
         "POST /notebooks/import",
-        json.dumps({"content": '{"cells": [], "metadata": {}, "nbformat": 5, "nbformat_minor": 0}'}),
+        json.dumps(
+            {"content": '{"cells": [], "metadata": {}, "nbformat": 5, "nbformat_minor": 0}'}
+        ),
         "$.content: not a valid notebook: $.nbformat: expected a whole number from 1 to 4",
     ),
     ("POST /notebooks/sync", "{}", "$.path: required, but missing"),
@@ -112,18 +126,34 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks/sync", '{"path": "/../a.ipynb"}', "$.path: must be relative"),
     ("PUT /notebooks/{n}", '{"status": "gone"}', "$.status"),
     ("PUT /notebooks/{n}", '{"tags": [1]}', "$.tags[0]: expected str, got int"),
-    ("PUT /notebooks/{n}", '{"cells": [{"source": 1}]}', "$.cells[0].source: expected str, got int"),
+    (
+        "PUT /notebooks/{n}",
+        '{"cells": [{"source": 1}]}',
+        "$.cells[0].source: expected str, got int",
+    ),
     ("POST /notebooks/{n}/cells", "{}", "$.source: required, but missing"),
-    ("POST /notebooks/{n}/cells", '{"source": "", "position": -1}', "$.position: expected int >= 0"),
+    (
+        "POST /notebooks/{n}/cells",
+        '{"source": "", "position": -1}',
+        "$.position: expected int >= 0",
+    ),
     ("POST /notebooks/{n}/cells", '{"source": "", "position": 1.5}', "$.position: expected int"),
     ("POST /notebooks/{n}/cells", '{"source": "", "id": "a b"}', "$.id: expected 1 to 64 letters"),
-    ("POST /notebooks/{n}/cells", '{"source": "", "metadata": []}', "$.metadata: expected object, got array"),
+    (
+        "POST /notebooks/{n}/cells",
+        '{"source": "", "metadata": []}',
+        "$.metadata: expected object, got array",
+    ),
     ("PUT /notebooks/{n}/cells/{c}", '{"source": null}', "$.source: expected str, got null"),
     ("PUT /notebooks/{n}/cells/{c}", '{"status": "lost"}', "$.status"),
     ("PUT /notebooks/{n}/cells/{c}", '{"execution_count": -1}', "$.execution_count"),
     ("PUT /notebooks/{n}/cells/{c}", '{"outputs": [{"text": 1}]}', "$.outputs[0]"),
     ("POST /notebooks/{n}/checkpoints", "{}", "$.metrics: required, but missing"),
-    ("POST /notebooks/{n}/checkpoints", '{"metrics": 1, "step": 0}', "$.epoch: required, but missing"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"metrics": 1, "step": 0}',
+        "$.epoch: required, but missing",
+    ),
     (
         "POST /notebooks/{n}/checkpoints",
         '{"epoch": "1", "step": 0, "metrics": {}}',
@@ -134,15 +164,27 @@ BODIES: list[tuple[str, str | bytes, str]] = [
         '{"epoch": -1, "step": 0, "metrics": {}}',
         "$.epoch: expected int >= 0",
     ),
-    ("POST /notebooks/{n}/checkpoints", '{"epoch": 4294967296, "step": 0, "metrics": {}}', "$.epoch"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": 4294967296, "step": 0, "metrics": {}}',
+        "$.epoch",
+    ),
     ("POST /notebooks/{n}/checkpoints", '{"epoch": 1e30, "step": 0, "metrics": {}}', "$.epoch"),
-    ("POST /notebooks/{n}/checkpoints", '{"epoch": ' + "9" * 400 + ', "step": 0, "metrics": {}}', "$.epoch"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": ' + "9" * 400 + ', "step": 0, "metrics": {}}',
+        "$.epoch",
+    ),
     (
         "POST /notebooks/{n}/checkpoints",
         '{"epoch": 0, "step": true, "metrics": {}}',
         "$.step: expected int, got bool",
     ),
-    ("POST /notebooks/{n}/checkpoints", '{"epoch": 0, "step": 0}', "$.metrics: required, but missing"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": 0, "step": 0}',
+        "$.metrics: required, but missing",
+    ),
     (
         "POST /notebooks/{n}/checkpoints",
         '{"epoch": NaN, "step": 0, "metrics": {}}',
@@ -153,9 +195,21 @@ BODIES: list[tuple[str, str | bytes, str]] = [
         '{"epoch": 0, "step": 0, "metrics": {"a\\u0000": 1}}',
         "$.metrics: the name",
     ),
-    ("POST /notebooks/{n}/checkpoints", '{"epoch": 0, "step": 0, "metrics": ' + DEEP + "}", "$.metrics[0]"),
-    ("POST /notebooks/{n}/checkpoints", checkpoint('"tags": "a"'), "$.tags: expected array, got str"),
-    ("POST /notebooks/{n}/checkpoints", checkpoint('"pinned": 1'), "$.pinned: expected bool, got int"),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        '{"epoch": 0, "step": 0, "metrics": ' + DEEP + "}",
+        "$.metrics[0]",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"tags": "a"'),
+        "$.tags: expected array, got str",
+    ),
+    (
+        "POST /notebooks/{n}/checkpoints",
+        checkpoint('"pinned": 1'),
+        "$.pinned: expected bool, got int",
+    ),
     ("POST /notebooks/{n}/checkpoints", checkpoint('"run_id": 1'), "$.run_id: expected str"),
     ("POST /notebooks/{n}/checkpoints", checkpoint('"version_id": "v"'), "$.version_id"),
     (
@@ -232,7 +286,10 @@ ARGUMENTS: list[tuple[str, str]] = [
     ("/notebooks/{n}/checkpoints?since=0001-01-01T00:00:00%2B05:00", "since: expected a moment"),
     ("/notebooks/{n}/checkpoints?since=2026-02-30T00:00:00Z", "since: expected a moment"),
     ("/notebooks/{n}/checkpoints?run_id=%00", "run_id: holds a NUL"),
-    ("/notebooks/{n}/checkpoints/best?minimize=maybe", "minimize: expected true, false, 1 or 0, got 'maybe'"),
+    (
+        "/notebooks/{n}/checkpoints/best?minimize=maybe",
+        "minimize: expected true, false, 1 or 0, got 'maybe'",
+    ),
     ("/notebooks/{n}/checkpoints/best?metric=%fe", "metric: expected UTF-8"),
 ]
 
@@ -253,7 +310,9 @@ IDS = [
 
 async def known(axon: Client) -> dict[str, str]:
     notebook = await axon.created("/notebooks", {"name": "n"})
-    made = await axon.created(f"/notebooks/{notebook['id']}/checkpoints", json.loads(CHECKPOINT + "}"))
+    made = await axon.created(
+        f"/notebooks/{notebook['id']}/checkpoints", json.loads(CHECKPOINT + "}")
+    )
     return {"{n}": notebook["id"], "{c}": notebook["cells"][0]["id"], "{k}": made["id"]}
 
 
@@ -263,7 +322,9 @@ def named(path: str, ids: dict[str, str]) -> str:
     return path
 
 
-async def test_a_bad_body_is_refused_at_its_field(axon: Client, stored: Callable[[], list[str]]) -> None:
+async def test_a_bad_body_is_refused_at_its_field(
+    axon: Client, stored: Callable[[], list[str]]
+) -> None:
     ids = await known(axon)
     before = stored()
     for route, body, message in BODIES:
@@ -281,7 +342,9 @@ async def test_a_large_object_with_a_name_twice_does_not_hold_up_the_server(axon
     assert (reply.status, reply.message) == (400, "$: the name '199999' stands twice in one object")
 
 
-async def test_a_bad_argument_is_refused_by_its_name(axon: Client, stored: Callable[[], list[str]]) -> None:
+async def test_a_bad_argument_is_refused_by_its_name(
+    axon: Client, stored: Callable[[], list[str]]
+) -> None:
     ids = await known(axon)
     before = stored()
     for path, message in ARGUMENTS:
@@ -291,7 +354,9 @@ async def test_a_bad_argument_is_refused_by_its_name(axon: Client, stored: Calla
 
 
 @pytest.mark.parametrize("id", IDS)
-async def test_an_unknown_id_is_not_found(id: str, axon: Client, stored: Callable[[], list[str]]) -> None:
+async def test_an_unknown_id_is_not_found(
+    id: str, axon: Client, stored: Callable[[], list[str]]
+) -> None:
     ids = await known(axon)
     before = stored()
     for route, body in [
@@ -318,9 +383,15 @@ async def test_an_unknown_id_is_not_found(id: str, axon: Client, stored: Callabl
     ]:
         verb, _, path = named(route, ids).partition(" ")
         reply = await axon(verb, path.replace("X", id), body=body)
-        assert reply.status in ((400,) if id in ("%ff", "%ed%a0%80") else (404, 400)), (route, reply)
+        assert reply.status in ((400,) if id in ("%ff", "%ed%a0%80") else (404, 400)), (
+            route,
+            reply,
+        )
         if id == "unknown":
-            assert (reply.status, "unknown not found" in reply.message) == (404, True), (route, reply)
+            assert (reply.status, "unknown not found" in reply.message) == (404, True), (
+                route,
+                reply,
+            )
     assert stored() == before
 
 
@@ -369,7 +440,9 @@ async def test_an_argument_of_jupyters_own_that_is_no_text_spoils_nothing(axon: 
     assert (await axon.get("/notebooks/unknown?no_track_activity=%ff")).status == 404
 
 
-async def test_whatever_a_file_holds_is_valid_json_in_the_answer(axon: Client, jp_root_dir: Path) -> None:
+async def test_whatever_a_file_holds_is_valid_json_in_the_answer(
+    axon: Client, jp_root_dir: Path
+) -> None:
     text = (
         '{"cells": [{"cell_type": "raw", "id": "a", "metadata": {"x": NaN, "b": 1%s}, "source": "\\ud800\\u0000\\u2028"}],'
         ' "metadata": {"deep": %s}, "nbformat": 4, "nbformat_minor": 5}'

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 LIMIT = 100_000
 

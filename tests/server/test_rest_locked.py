@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.errors import StoreBusy
 from jupyter_axon_notebooks.handlers import handler
@@ -22,9 +22,13 @@ async def test_changes_beyond_those_that_can_wait_are_refused_and_the_others_are
 ) -> None:
     monkeypatch.setattr(handler, "WRITE_TIMEOUT", 0.5)
     ids = [(await axon.created("/notebooks", {"name": "n"}))["id"] for _ in range(12)]
-    with closing(sqlite3.connect(data / "axon_notebooks" / "axon.db", isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(data / "axon_notebooks" / "axon.db", isolation_level=None)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")
-        changing = [asyncio.ensure_future(axon.put(f"/notebooks/{id}", {"description": "d"})) for id in ids]
+        changing = [
+            asyncio.ensure_future(axon.put(f"/notebooks/{id}", {"description": "d"})) for id in ids
+        ]
         for refused, done in enumerate(asyncio.as_completed(changing), 1):
             reply = await done
             assert (reply.status, "Retry-After" in reply.headers) == (503, True)

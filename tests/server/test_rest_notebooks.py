@@ -9,7 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.records import NewNotebook
 
@@ -33,13 +33,32 @@ async def test_what_the_server_decides_is_not_taken_from_the_body(axon: Client) 
 
 async def test_cells_and_metadata_of_a_new_record_are_kept(axon: Client) -> None:
     output = {"output_type": "stream", "name": "stdout", "text": "hi\n"}
-    cell = {"source": "print('hi')", "outputs": [output], "execution_count": 1, "status": "completed"}
+    cell = {
+        "source": "print('hi')",
+        "outputs": [output],
+        "execution_count": 1,
+        "status": "completed",
+    }
     made = await axon.created(
         "/notebooks",
-        {"name": "n", "cells": [cell], "metadata": {"kernel": "python3", "tags": ["t"]}, "model_id": "m"},
+        {
+            "name": "n",
+            "cells": [cell],
+            "metadata": {"kernel": "python3", "tags": ["t"]},
+            "model_id": "m",
+        },
     )
-    assert made["cells"][0] == {**cell, "id": made["cells"][0]["id"], "cell_type": "code", "metadata": {}}
-    assert (made["metadata"]["kernel"], made["metadata"]["tags"], made["model_id"]) == ("python3", ["t"], "m")
+    assert made["cells"][0] == {
+        **cell,
+        "id": made["cells"][0]["id"],
+        "cell_type": "code",
+        "metadata": {},
+    }
+    assert (made["metadata"]["kernel"], made["metadata"]["tags"], made["model_id"]) == (
+        "python3",
+        ["t"],
+        "m",
+    )
 
 
 async def test_a_record_comes_without_its_outputs_when_they_are_not_asked_for(axon: Client) -> None:
@@ -90,7 +109,9 @@ async def test_lists_are_narrowed_by(query: str, names: list[str], axon: Client)
 async def test_a_change_touches_the_given_fields_only(axon: Client) -> None:
     made = await axon.created("/notebooks", {"name": "n", "description": "d", "dataset_id": "s"})
     path = f"/notebooks/{made['id']}"
-    changed = (await axon.put(path, {"status": "completed", "tags": ["a"], "description": None})).json
+    changed = (
+        await axon.put(path, {"status": "completed", "tags": ["a"], "description": None})
+    ).json
     assert (changed["status"], changed["metadata"]["tags"], changed["description"]) == (
         "completed",
         ["a"],
@@ -202,10 +223,15 @@ async def test_an_imported_notebook_comes_back_as_it_was(axon: Client) -> None:
             nbformat.v4.new_code_cell("1/0", outputs=[nbformat.v4.new_output("stream", text="x")]),
             nbformat.v4.new_raw_cell("raw"),
         ],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "own": {"a": None}},
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3"},
+            "own": {"a": None},
+        },
     )
     text = nbformat.writes(content)
-    made = await axon.created("/notebooks/import", {"content": text, "format": "ipynb", "name": "In"})
+    made = await axon.created(
+        "/notebooks/import", {"content": text, "format": "ipynb", "name": "In"}
+    )
     assert (made["name"], made["metadata"]["kernel"]) == ("In", "python3")
     assert made["cells"][0]["outputs"][0]["text"] == "x"
     exported = (await axon.get(f"/notebooks/{made['id']}/export?format=ipynb")).json
@@ -214,7 +240,9 @@ async def test_an_imported_notebook_comes_back_as_it_was(axon: Client) -> None:
 
 
 async def test_an_imported_notebook_without_cells_has_none(axon: Client) -> None:
-    made = await axon.created("/notebooks/import", {"content": nbformat.writes(nbformat.v4.new_notebook())})
+    made = await axon.created(
+        "/notebooks/import", {"content": nbformat.writes(nbformat.v4.new_notebook())}
+    )
     assert (made["cells"], made["name"]) == ([], "Untitled")
 
 
@@ -247,7 +275,9 @@ async def test_a_save_through_jupyter_is_there_in_the_next_answer(axon: Client) 
 
 
 async def test_versions_are_listed_read_and_compared(axon: Client) -> None:
-    made = await axon.created("/notebooks", {"name": "n", "cells": [{"source": "a"}, {"source": "b"}]})
+    made = await axon.created(
+        "/notebooks", {"name": "n", "cells": [{"source": "a"}, {"source": "b"}]}
+    )
     path = f"/notebooks/{made['id']}"
     cell = made["cells"][1]["id"]
     await axon.put(f"{path}/cells/{cell}", {"source": "c"})
@@ -257,8 +287,12 @@ async def test_versions_are_listed_read_and_compared(axon: Client) -> None:
     whole = (await axon.get(f"{path}/versions/{oldest['id']}")).json
     assert [c["source"] for c in whole["cells"]] == ["a", "b"]
     compared = (await axon.get(f"{path}/diff?from={oldest['id']}&to={newest['id']}")).json
-    assert compared["changes"] == [{"cell_id": cell, "change": "changed", "before": "b", "after": "c"}]
+    assert compared["changes"] == [
+        {"cell_id": cell, "change": "changed", "before": "b", "after": "c"}
+    ]
     assert (
         await axon.get(f"{path}/diff?from={oldest['id']}&to=nothing")
     ).message == "version nothing not found"
-    assert (await axon.get(f"{path}/diff?from={oldest['id']}")).message == "to: required, but missing"
+    assert (
+        await axon.get(f"{path}/diff?from={oldest['id']}")
+    ).message == "to: required, but missing"

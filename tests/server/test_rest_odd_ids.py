@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -41,10 +41,14 @@ def loaded(axon: Client, data: Path) -> Iterator[NotebookRepository]:
 
 
 @pytest.mark.parametrize("id", IDS, ids=lambda text: ascii(text)[:20])
-async def test_they_are_deleted(axon: Client, loaded: NotebookRepository, data: Path, id: str) -> None:
+async def test_they_are_deleted(
+    axon: Client, loaded: NotebookRepository, data: Path, id: str
+) -> None:
     loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
     for one in (id, f"{id}2"):
-        loaded.create_checkpoint(NewCheckpoint(id=one, notebook_id=id, epoch=len(one), step=0, metrics={}))
+        loaded.create_checkpoint(
+            NewCheckpoint(id=one, notebook_id=id, epoch=len(one), step=0, metrics={})
+        )
     before = sorted((data / "axon_notebooks" / "states").rglob("*"))
     url = f"/notebooks/{quote(id, safe='')}"
     checkpoint = f"{url}/checkpoints/{quote(id, safe='')}"
@@ -62,6 +66,8 @@ async def test_they_are_deleted(axon: Client, loaded: NotebookRepository, data: 
 async def test_they_take_no_state_files(axon: Client, loaded: NotebookRepository, id: str) -> None:
     loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
     url = f"/notebooks/{quote(id, safe='')}/checkpoints"
-    refused = await axon.post(url, {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"})
+    refused = await axon.post(
+        url, {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"}
+    )
     assert (refused.status, "cannot name a folder" in refused.message) == (400, True)
     assert (await axon.get(url)).json == []

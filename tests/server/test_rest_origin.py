@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.extension import AxonExtension
 from jupyter_axon_notebooks.pointer import read_pointer, write_pointer
@@ -29,7 +29,9 @@ def folder(data: Path) -> Path:
 def origin(folder: Path) -> str:
     """The origin, in both of its places, before the server starts."""
     origin = read_origin(folder)
-    write_pointer(folder / "kernels.json", {"store_url": "sqlite:////elsewhere.db", "origin": origin})
+    write_pointer(
+        folder / "kernels.json", {"store_url": "sqlite:////elsewhere.db", "origin": origin}
+    )
     return origin
 
 
@@ -78,7 +80,9 @@ async def test_a_process_that_keeps_the_folder_locked_holds_up_nobody_for_long(
         os.close(descriptor)
 
 
-async def test_what_another_server_of_the_folder_left_for_kernels_stays(folder: Path, axon: Client) -> None:
+async def test_what_another_server_of_the_folder_left_for_kernels_stays(
+    folder: Path, axon: Client
+) -> None:
     await axon.get("/notebooks")
     origin = read_origin(folder)
     others = {"store_url": "sqlite:////another/axon.db", "states_root": "/another"}
@@ -91,7 +95,11 @@ async def test_what_another_server_of_the_folder_left_for_kernels_stays(folder: 
 
 
 async def test_a_notebook_of_any_name_is_told_of_in_one_line(
-    axon: Client, folder: Path, jp_root_dir: Path, extension: AxonExtension, caplog: pytest.LogCaptureFixture
+    axon: Client,
+    folder: Path,
+    jp_root_dir: Path,
+    extension: AxonExtension,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     name = "a\x1b[31m\nb.ipynb"
     (jp_root_dir / name).write_text(nbformat.writes(nbformat.v4.new_notebook()))

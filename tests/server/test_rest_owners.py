@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jupyter_server.auth import IdentityProvider, User
 from nbformat.sign import MemorySignatureStore
-from served import Client
+from support.rest_client import Client
 
 
 class FromHeader(IdentityProvider):
@@ -28,8 +28,14 @@ def jp_server_config() -> dict[str, Any]:
             "jpserver_extensions": {"jupyter_axon_notebooks": True},
             "identity_provider_class": FromHeader,
         },
-        "AxonNotebooks": {"identity_from_request": True, "admin_users": ["root"], "user_id": "nobody"},
-        "NotebookNotary": {"store_factory": MemorySignatureStore},  # the other one leaves its database open
+        "AxonNotebooks": {
+            "identity_from_request": True,
+            "admin_users": ["root"],
+            "user_id": "nobody",
+        },
+        "NotebookNotary": {
+            "store_factory": MemorySignatureStore
+        },  # the other one leaves its database open
     }
 
 
@@ -81,7 +87,10 @@ async def test_anothers_record_is_neither_seen_nor_changed(
         ("PUT", f"{checkpoint}/states/optimizer", b"x"),
     ]:
         reply = await bob(verb, url, body=body)
-        assert (reply.status, reply.message) == (403, f"notebook {notebook['id']} belongs to another user")
+        assert (reply.status, reply.message) == (
+            403,
+            f"notebook {notebook['id']} belongs to another user",
+        )
     assert (await bob("HEAD", f"{checkpoint}/states/model")).status == 403
     assert stored() == before
 

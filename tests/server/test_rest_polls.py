@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import ON_DISK, new_url
-from made import new_notebook
 from nbformat.sign import MemorySignatureStore
-from served import Client
+from support.engines import ON_DISK, new_url
+from support.factories import new_notebook
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.errors import AxonError
 from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus, UpdateCheckpoint, now
@@ -58,7 +58,9 @@ def changes(kernel: NotebookRepository, id: str, pick: random.Random) -> list[Ca
     def checkpoint() -> object:
         run_id, step = pick.choice([None, "a", "b"]), pick.randrange(1000)
         return kernel.create_checkpoint(
-            NewCheckpoint(notebook_id=id, epoch=1, step=step, metrics={"loss": pick.random()}, run_id=run_id)
+            NewCheckpoint(
+                notebook_id=id, epoch=1, step=step, metrics={"loss": pick.random()}, run_id=run_id
+            )
         )
 
     happens: list[Callable[[], object]] = [checkpoint, lambda: None, kernel.end_lapsed_runs]
@@ -69,7 +71,10 @@ def changes(kernel: NotebookRepository, id: str, pick: random.Random) -> list[Ca
             lambda made=made, labels=labels: kernel.update_checkpoint(made.id, labels),  # type: ignore[misc]
         ]
     for run in kernel.list_runs(id):
-        status, lease = pick.choice(list(RunStatus)), pick.choice([timedelta(milliseconds=20), LONG])
+        status, lease = (
+            pick.choice(list(RunStatus)),
+            pick.choice([timedelta(milliseconds=20), LONG]),
+        )
         happens.append(
             lambda run=run, status=status, lease=lease: kernel.update_run_status(  # type: ignore[misc]
                 id, run.id, status, lease_until=now() + lease
@@ -97,6 +102,9 @@ async def test_who_names_a_tag_is_shown_what_is_there(
             after = await axon.get(url)
             spared += answer.status == 304
             # A lease may run out in between.
-            assert (known[tag] if answer.status == 304 else answer.body) in (before.body, after.body)
+            assert (known[tag] if answer.status == 304 else answer.body) in (
+                before.body,
+                after.body,
+            )
             known[after.headers["ETag"]] = after.body
     assert spared

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
@@ -42,15 +42,24 @@ def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
             Environment(python="3.11", packages={"torch": torch}),
         )
         new = NewCheckpoint(
-            id=id, notebook_id="nb", epoch=0, step=0, metrics={"loss": loss}, provenance_id=provenance_id
+            id=id,
+            notebook_id="nb",
+            epoch=0,
+            step=0,
+            metrics={"loss": loss},
+            provenance_id=provenance_id,
         )
         repository.create_checkpoint(new)
-    repository.create_checkpoint(NewCheckpoint(id="bobs", notebook_id="hers", epoch=0, step=0, metrics={}))
+    repository.create_checkpoint(
+        NewCheckpoint(id="bobs", notebook_id="hers", epoch=0, step=0, metrics={})
+    )
     yield repository
     store.close()
 
 
-async def test_a_checkpoint_tells_where_it_came_from(axon: Client, records: NotebookRepository) -> None:
+async def test_a_checkpoint_tells_where_it_came_from(
+    axon: Client, records: NotebookRepository
+) -> None:
     reply = await axon.get(f"{CHECKPOINTS}/one/provenance")
     assert reply.status == 200
     assert reply.json == {
@@ -70,7 +79,9 @@ async def test_a_checkpoint_tells_where_it_came_from(axon: Client, records: Note
     }
 
 
-async def test_of_one_that_no_kernel_made_nothing_is_known(axon: Client, records: NotebookRepository) -> None:
+async def test_of_one_that_no_kernel_made_nothing_is_known(
+    axon: Client, records: NotebookRepository
+) -> None:
     made = await axon.created(CHECKPOINTS, {"epoch": 0, "step": 0, "metrics": 7})
     reply = await axon.get(f"{CHECKPOINTS}/{made['id']}/provenance")
     assert reply.json == {"checkpoint_id": made["id"], "executed": [], "flags": []}
@@ -89,7 +100,13 @@ async def test_a_checkpoint_of_a_resumed_run_tells_from_where(
         "nb", executed("lr = 2", "fit(lr)"), Environment(python="3.11", packages={})
     )
     new = NewCheckpoint(
-        id="on", notebook_id="nb", run_id="run", epoch=1, step=0, metrics={}, provenance_id=provenance_id
+        id="on",
+        notebook_id="nb",
+        run_id="run",
+        epoch=1,
+        step=0,
+        metrics={},
+        provenance_id=provenance_id,
     )
     records.create_checkpoint(new)
     reply = await axon.get(f"{CHECKPOINTS}/on/provenance")
@@ -129,7 +146,10 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
         "filename": "a_b.py",
     }
     file = await axon.get("/notebooks/nb/export?checkpoint=one&format=py&download=1")
-    assert (file.body.decode(), file.headers["Content-Type"]) == (script["content"], "text/x-python")
+    assert (file.body.decode(), file.headers["Content-Type"]) == (
+        script["content"],
+        "text/x-python",
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,12 +157,24 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
     [
         (f"{CHECKPOINTS}/nowhere/provenance", 404, "checkpoint nowhere not found"),
         (f"{CHECKPOINTS}/bobs/provenance", 404, "checkpoint bobs not found"),
-        ("/notebooks/hers/checkpoints/bobs/provenance", 403, "notebook hers belongs to another user"),
+        (
+            "/notebooks/hers/checkpoints/bobs/provenance",
+            403,
+            "notebook hers belongs to another user",
+        ),
         (f"{CHECKPOINTS}/diff?from=one", 400, "to: required, but missing"),
         (f"{CHECKPOINTS}/diff?from=one&to=bobs", 404, "checkpoint bobs not found"),
-        ("/notebooks/hers/checkpoints/diff?from=bobs&to=bobs", 403, "notebook hers belongs to another user"),
+        (
+            "/notebooks/hers/checkpoints/diff?from=bobs&to=bobs",
+            403,
+            "notebook hers belongs to another user",
+        ),
         ("/notebooks/nb/export?checkpoint=bobs", 404, "checkpoint bobs not found"),
-        ("/notebooks/nb/export?format=py", 400, "format: py is what led to a checkpoint: name a checkpoint"),
+        (
+            "/notebooks/nb/export?format=py",
+            400,
+            "format: py is what led to a checkpoint: name a checkpoint",
+        ),
         ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
     ],
 )

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.handlers import Home
 from jupyter_axon_notebooks.sync import NotebookSync

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 from tornado.web import HTTPError
 
 from jupyter_axon_notebooks import errors
@@ -38,7 +38,9 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "message"), STATUSES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("error", "status", "message"), STATUSES, ids=lambda value: type(value).__name__
+)
 def test_an_error_has_one_status(error: Exception, status: int, message: str) -> None:
     answer = error_answer(error, 500)
     assert (answer.status, answer.body["message"]) == (status, message)
@@ -70,4 +72,6 @@ async def test_what_nobody_expected_is_logged_and_still_answered_in_json(
     jp_serverapp.web_app.settings["axon_services"].executor.submit = None
     reply = await axon.get("/notebooks")
     assert (reply.status, reply.json["reason"]) == (500, "Internal Server Error")
-    assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
+    assert [
+        record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info
+    ]

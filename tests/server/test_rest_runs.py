@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from made import new_notebook
-from served import Client
+from support.factories import new_notebook
+from support.rest_client import Client
 
 from jupyter_axon_notebooks.records import NewCheckpoint, RunProcess, RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -46,7 +46,10 @@ async def test_runs_are_listed_paged_counted_and_narrowed(
     path = await notebook_path(axon)
     id = path.rpartition("/")[2]
     process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
-    made = [repository.create_run(id, process=process), repository.create_run(id, lease_until=LONG_AGO)]
+    made = [
+        repository.create_run(id, process=process),
+        repository.create_run(id, lease_until=LONG_AGO),
+    ]
     made.append(repository.create_run(id))
     repository.update_run_status(id, made[2].id, RunStatus.FAILED)
     everything = await axon.get(f"{path}/runs")
@@ -56,7 +59,10 @@ async def test_runs_are_listed_paged_counted_and_narrowed(
     page = await axon.get(f"{path}/runs?limit=1&offset=1")
     assert ([run["id"] for run in page.json], page.headers["X-Total-Count"]) == ([made[1].id], "3")
     stopped = await axon.get(f"{path}/runs?status=stopped")
-    assert ([run["id"] for run in stopped.json], stopped.headers["X-Total-Count"]) == ([made[1].id], "1")
+    assert ([run["id"] for run in stopped.json], stopped.headers["X-Total-Count"]) == (
+        [made[1].id],
+        "1",
+    )
     assert (await axon.get(f"{path}/runs?status=lost")).status == 400
 
 
@@ -86,7 +92,9 @@ async def test_runs_of_two_notebooks_may_share_an_id(axon: Client) -> None:
     await take(axon, second, 2, {}, run_id="baseline")
 
 
-@pytest.mark.parametrize("run_id", ["a/b", "a:b", "tab\t", "Läufe 🏃", "../..", "%2F&x=y", "x" * 255])
+@pytest.mark.parametrize(
+    "run_id", ["a/b", "a:b", "tab\t", "Läufe 🏃", "../..", "%2F&x=y", "x" * 255]
+)
 async def test_a_run_may_have_any_id_that_is_not_blank(axon: Client, run_id: str) -> None:
     path = await notebook_path(axon)
     made = await take(axon, path, 0, {"loss": 1}, run_id=run_id)
@@ -113,7 +121,9 @@ async def test_an_id_that_no_run_can_have_is_refused(
     assert refused.status == 400
     assert "run_id" in refused.message
     assert len(refused.body) < 1_000
-    assert (await axon.get(f"{path}/runs")).json == (await axon.get(f"{path}/checkpoints")).json == []
+    assert (
+        (await axon.get(f"{path}/runs")).json == (await axon.get(f"{path}/checkpoints")).json == []
+    )
     assert stored() == before
 
 
@@ -124,7 +134,9 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
     repository.create_run(id, id="b", parent_checkpoint_id=parent["id"])
     made = [
         await take(axon, path, 1, {"loss": "NaN", "s": "NaN"}, run_id="b", nonfinite=["loss"]),
-        await take(axon, path, 2, {"acc": 1, "flag": True, "list": [1], "big": 10**400}, run_id="b"),
+        await take(
+            axon, path, 2, {"acc": 1, "flag": True, "list": [1], "big": 10**400}, run_id="b"
+        ),
         await take(axon, path, 3, {"val": {"loss": 0.5}, "val.loss": 9}, run_id="b"),
     ]
     alone = await take(axon, path, 0, None)
@@ -147,7 +159,11 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
             "epoch": [1, 2, 3],
             "step": [10, 20, 30],
             "created_at": [one["created_at"] for one in made],
-            "metrics": {"loss": ["NaN", None, None], "acc": [None, 1, None], "val.loss": [None, None, 9]},
+            "metrics": {
+                "loss": ["NaN", None, None],
+                "acc": [None, 1, None],
+                "val.loss": [None, None, 9],
+            },
         },
         {
             "checkpoint_id": [alone["id"]],
@@ -161,7 +177,10 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
 
 async def test_metrics_are_narrowed_by_name_run_and_time(axon: Client) -> None:
     path = await notebook_path(axon)
-    made = [await take(axon, path, n, {"loss": n, "val": {"acc": n}}, run_id=f"run{n % 2}") for n in range(4)]
+    made = [
+        await take(axon, path, n, {"loss": n, "val": {"acc": n}}, run_id=f"run{n % 2}")
+        for n in range(4)
+    ]
     by_key = await series(axon, path, "?key=val.acc&key=none&key=val.acc")
     assert [one["metrics"] for one in by_key] == [
         {"val.acc": [0, 2], "none": [None, None]},
@@ -229,8 +248,13 @@ async def test_a_poll_that_finds_nothing_new_reads_no_checkpoint_and_no_run(
     try:
         for name, tag in tags.items():
             assert (await axon.get(f"{path}/{name}", headers={"If-None-Match": tag})).status == 304
-            assert (await axon.get(f"{path}/{name}", headers={"If-None-Match": f"W/{tag}"})).status == 304
-            for moment in (1732860000000, 1732860001000):  # as JupyterLab asks, each time at another address
+            assert (
+                await axon.get(f"{path}/{name}", headers={"If-None-Match": f"W/{tag}"})
+            ).status == 304
+            for moment in (
+                1732860000000,
+                1732860001000,
+            ):  # as JupyterLab asks, each time at another address
                 address = f"{path}/{name}?no_track_activity=1&{moment}"
                 assert (await axon.get(address, headers={"If-None-Match": tag})).status == 304
     finally:
@@ -255,7 +279,11 @@ async def test_a_poll_is_known_whatever_else_its_url_says(
         url = f"{path}/{name}?no_track_activity=1&{1764396800000 + number}"
         assert (await axon.get(url, headers={"If-None-Match": tag})).status == 304
     monkeypatch.undo()
-    for name, narrowed in (("metrics", "run_id=b"), ("checkpoints", "run_id=b"), ("runs", "status=failed")):
+    for name, narrowed in (
+        ("metrics", "run_id=b"),
+        ("checkpoints", "run_id=b"),
+        ("runs", "status=failed"),
+    ):
         answer = await axon.get(f"{path}/{name}?{narrowed}", headers={"If-None-Match": tags[name]})
         assert (answer.status, "run_id" in answer.body.decode()) == (200, False)
 
@@ -280,7 +308,9 @@ async def test_whatever_changes_what_is_polled_changes_its_tag(
     newest = repository.latest_checkpoint(id)
     assert newest is not None
     repository.delete_checkpoint(newest.id)
-    again = NewCheckpoint(notebook_id=id, epoch=3, step=30, metrics={"loss": 7}, run_id="a", id=newest.id)
+    again = NewCheckpoint(
+        notebook_id=id, epoch=3, step=30, metrics={"loss": 7}, run_id="a", id=newest.id
+    )
     repository.create_checkpoint(again, made_at=newest.created_at)
     await changes("metrics", "checkpoints")
     await axon.put(f"{path}/checkpoints/{made[0]['id']}", {"pinned": True, "tags": ["t"]})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
-from served import SPEC, Client
+from support.rest_client import SPEC, Client
 from tornado.web import RequestHandler
 
 from jupyter_axon_notebooks.handlers import routes

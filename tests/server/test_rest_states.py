@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Client
+from support.rest_client import Client
 from tornado.httpclient import HTTPRequest
 
 from jupyter_axon_notebooks.records import NewCheckpoint
@@ -82,9 +82,9 @@ async def test_a_state_is_written_once(axon: Client) -> None:
     assert (again.status, again.json) == (200, first.json)
     assert (await axon.put(url, body=b"two")).status == 409
     assert (await axon.get(url)).body == b"one"
-    assert [file.name for file in Path(first.json["optimizer_state_path"]).parent.glob("*optimizer*")] == [
-        "optimizer.bin"
-    ]
+    assert [
+        file.name for file in Path(first.json["optimizer_state_path"]).parent.glob("*optimizer*")
+    ] == ["optimizer.bin"]
 
 
 async def test_what_the_client_has_already_is_not_sent_again(axon: Client) -> None:
@@ -214,7 +214,9 @@ async def test_a_recorded_path_that_may_not_be_served_is_refused_with_the_reason
     assert outside.read_text() == "secret"
 
 
-@pytest.mark.parametrize("path", ["{notebook}/c/model.bin", "/former/states/{notebook}/c/model.bin"])
+@pytest.mark.parametrize(
+    "path", ["{notebook}/c/model.bin", "/former/states/{notebook}/c/model.bin"]
+)
 async def test_a_state_is_served_whatever_root_its_path_was_recorded_with(
     path: str, axon: Client, jp_serverapp: Any
 ) -> None:
@@ -238,10 +240,14 @@ async def test_a_state_is_served_whatever_root_its_path_was_recorded_with(
     url = f"/notebooks/{notebook}/checkpoints/c"
     assert (await axon.get(f"{url}/states/model")).body == b"weights"
     assert (await axon.put(f"{url}/states/model", body=b"weights")).status == 200
-    assert (await axon.get(url)).json["model_state_path"] == (given if given.startswith("/") else str(file))
+    assert (await axon.get(url)).json["model_state_path"] == (
+        given if given.startswith("/") else str(file)
+    )
 
 
-async def test_paths_are_answered_absolute_and_stored_relative(axon: Client, jp_serverapp: Any) -> None:
+async def test_paths_are_answered_absolute_and_stored_relative(
+    axon: Client, jp_serverapp: Any
+) -> None:
     path = await checkpoint_path(axon, model_state_base64="AAAA")
     await axon.put(f"{path}/states/optimizer", body=b"weights")
     answered = (await axon.get(path)).json
@@ -254,7 +260,9 @@ async def test_paths_are_answered_absolute_and_stored_relative(axon: Client, jp_
         assert stored[name].startswith(f"{answered['notebook_id']}/{answered['id']}/")
 
 
-async def test_a_server_lists_the_root_that_it_writes_to(axon: Client, jp_serverapp: Any, data: Path) -> None:
+async def test_a_server_lists_the_root_that_it_writes_to(
+    axon: Client, jp_serverapp: Any, data: Path
+) -> None:
     path = await checkpoint_path(axon)
     listed = data / "axon_notebooks" / "states_roots.txt"
     assert not listed.exists()

@@ -12,9 +12,11 @@ import nbformat
 import pytest
 from jupyter_server.utils import ensure_async
 from nbformat.sign import MemorySignatureStore
-from served import Client
+from support.rest_client import Client
 
-pytestmark = pytest.mark.filterwarnings("ignore:The synchronous ContentsManager classes:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The synchronous ContentsManager classes:DeprecationWarning"
+)
 
 SCRIPT = {
     "output_type": "display_data",
@@ -70,7 +72,9 @@ def notebook(
     jp_asyncio_loop: asyncio.AbstractEventLoop,
 ) -> Notebook:
     cells = [
-        nbformat.v4.new_code_cell(source, outputs=[nbformat.from_dict(output) for output in outputs])
+        nbformat.v4.new_code_cell(
+            source, outputs=[nbformat.from_dict(output) for output in outputs]
+        )
         for source, outputs in (("one", [SCRIPT]), ("two", [OTHER]), ("three", []))
     ]
     for cell in cells[: None if request.param == 4 else 0]:
@@ -84,13 +88,17 @@ def notebook(
 
 
 async def edit_source(notebook: Notebook) -> None:
-    reply = await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[0]}", {"source": "edited"})
+    reply = await notebook.axon.put(
+        f"{notebook.path}/cells/{notebook.ids[0]}", {"source": "edited"}
+    )
     assert reply.status == 200
 
 
 async def edit_metadata(notebook: Notebook) -> None:
     given = {"metadata": {"tags": ["t"], "trusted": True}}
-    assert (await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[1]}", given)).status == 200
+    assert (
+        await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[1]}", given)
+    ).status == 200
 
 
 async def add(notebook: Notebook) -> None:
@@ -108,10 +116,19 @@ async def move(notebook: Notebook) -> None:
 
 async def clear(notebook: Notebook) -> None:
     given = {"outputs": [], "execution_count": None}
-    assert (await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[1]}", given)).status == 200
+    assert (
+        await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[1]}", given)
+    ).status == 200
 
 
-EDITS: list[Callable[[Notebook], Awaitable[None]]] = [edit_source, edit_metadata, clear, add, delete, move]
+EDITS: list[Callable[[Notebook], Awaitable[None]]] = [
+    edit_source,
+    edit_metadata,
+    clear,
+    add,
+    delete,
+    move,
+]
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -148,7 +165,11 @@ async def test_a_synchronous_contents_manager_makes_no_difference(notebook: Note
 async def test_outputs_that_come_over_rest_are_not_trusted(mark: Any, notebook: Notebook) -> None:
     new = {**SCRIPT, "data": {"text/html": "<script>new</script>"}, "metadata": {"trusted": mark}}
     await notebook.trust()
-    added = {"source": "x", "outputs": [new], "metadata": {"trusted": mark, "jupyter": {"trusted": mark}}}
+    added = {
+        "source": "x",
+        "outputs": [new],
+        "metadata": {"trusted": mark, "jupyter": {"trusted": mark}},
+    }
     cell = await notebook.axon.created(f"{notebook.path}/cells", added)
     assert not any(await notebook.trusted())
     # What was trusted before is not known to be any more: Jupyter signs notebooks, not cells.
@@ -158,20 +179,26 @@ async def test_outputs_that_come_over_rest_are_not_trusted(mark: Any, notebook: 
 
 
 @pytest.mark.parametrize("mark", MARKS)
-async def test_marks_that_come_over_rest_make_nothing_trusted(mark: Any, notebook: Notebook) -> None:
+async def test_marks_that_come_over_rest_make_nothing_trusted(
+    mark: Any, notebook: Notebook
+) -> None:
     marked = [
         {**cell, "metadata": {"trusted": mark, "jupyter": {"trusted": mark, "source_hidden": True}}}
         for cell in notebook.record["cells"]
     ]
     changed = (await notebook.axon.put(notebook.path, {"cells": marked})).json
-    assert [cell["metadata"] for cell in changed["cells"]] == [{"jupyter": {"source_hidden": True}}] * 3
+    assert [cell["metadata"] for cell in changed["cells"]] == [
+        {"jupyter": {"source_hidden": True}}
+    ] * 3
     assert not any(await notebook.trusted())
 
 
 async def test_a_changed_output_is_not_trusted(notebook: Notebook) -> None:
     await notebook.trust()
     changed = {"outputs": [{**SCRIPT, "data": {"text/html": "<script>changed</script>"}}]}
-    assert (await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[0]}", changed)).status == 200
+    assert (
+        await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[0]}", changed)
+    ).status == 200
     assert not any(await notebook.trusted())
 
 
@@ -182,7 +209,9 @@ async def test_a_copy_of_a_trusted_output_is_trusted(notebook: Notebook) -> None
     assert all(await notebook.trusted())
 
 
-async def test_a_new_file_is_not_trusted_because_it_says_so(axon: Client, jp_serverapp: Any) -> None:
+async def test_a_new_file_is_not_trusted_because_it_says_so(
+    axon: Client, jp_serverapp: Any
+) -> None:
     metadata = {"trusted": True}
     cells = [{"source": "x", "outputs": [{**SCRIPT, "metadata": metadata}], "metadata": metadata}]
     extra = {"nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata}}
@@ -205,11 +234,14 @@ async def test_an_imported_or_saved_notebook_says_nothing_of_trust(
     content = nbformat.v4.new_notebook(cells=[cell, raw], metadata=metadata)
     imported = await axon.created("/notebooks/import", {"content": json.dumps(content)})
     await jp_fetch(
-        "api/contents/saved.ipynb", method="PUT", body=json.dumps({"type": "notebook", "content": content})
+        "api/contents/saved.ipynb",
+        method="PUT",
+        body=json.dumps({"type": "notebook", "content": content}),
     )
     (jp_root_dir / "copied.ipynb").write_text(json.dumps(content))
     saved, copied = [
-        (await axon.post("/notebooks/sync", {"path": path})).json for path in ("saved.ipynb", "copied.ipynb")
+        (await axon.post("/notebooks/sync", {"path": path})).json
+        for path in ("saved.ipynb", "copied.ipynb")
     ]
     for record in (imported, saved, copied):
         url = f"/notebooks/{record['id']}"

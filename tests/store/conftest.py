@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import ENGINES, new_url, store, store_url
+from support.engines import ENGINES, new_url, store, store_url
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.schema import COLLECTIONS, Collection, Field
@@ -28,7 +28,9 @@ OTHERS = Collection("others")
 
 
 @pytest.fixture(scope="session", params=ENGINES)
-def things_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def things_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
     """A store with a collection of the tests' own. It is shared: a test clears what it uses."""
     url = new_url(request.param, tmp_path_factory.mktemp("things"))
     opened = Store(url, (*COLLECTIONS, THINGS, OTHERS))
@@ -72,7 +74,9 @@ def process(tmp_path: Path) -> Script:
     """Start a Python script as a process of its own, with pipes to talk to it."""
 
     @contextmanager
-    def started(script: str, *arguments: str, command: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    def started(
+        script: str, *arguments: str, command: Sequence[str] = ()
+    ) -> Iterator[subprocess.Popen[str]]:
         running = subprocess.Popen(
             [*command, sys.executable, "-W", "error", "-c", script, *arguments],
             stdin=subprocess.PIPE,

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from engines import ON_DISK, new_url
+from support.engines import ON_DISK, new_url
 
 from jupyter_axon_notebooks.store import Store
 

@@ -9,11 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_axon_notebooks.store.codec import column_text, decode, encode, encode_ending, plain_text
+from jupyter_axon_notebooks.store.codec import (
+    column_text,
+    decode,
+    encode,
+    encode_ending,
+    plain_text,
+)
 
-EDGES = "\x00\x01\x02\x03ab\ud7fe\ud7ff\ud800\udbff\udc00\udfff\ue000\uffff\U00010000\U0010ffff0123f"
+EDGES = (
+    "\x00\x01\x02\x03ab\ud7fe\ud7ff\ud800\udbff\udc00\udfff\ue000\uffff\U00010000\U0010ffff0123f"
+)
 
-any_text = st.text(st.one_of(st.sampled_from(EDGES), st.characters(exclude_categories=())), max_size=8)
+any_text = st.text(
+    st.one_of(st.sampled_from(EDGES), st.characters(exclude_categories=())), max_size=8
+)
 
 
 def joined(text: str) -> str:
@@ -24,7 +34,9 @@ def joined(text: str) -> str:
 json_text = any_text.map(joined)
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), json_text),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(json_text, inner, max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(json_text, inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -58,7 +70,9 @@ def test_a_stored_document_is_utf_8_without_nul(value: Any) -> None:
     "value", [math.nan, math.inf, -math.inf, 10**400, -0.0, "\ud800", "\x00", "\ud7ff", "é\udfff"]
 )
 def test_what_strict_json_loses_survives(value: Any) -> None:
-    assert same(decode(encode({"value": value, value if isinstance(value, str) else "": 1}))["value"], value)
+    assert same(
+        decode(encode({"value": value, value if isinstance(value, str) else "": 1}))["value"], value
+    )
 
 
 def test_plain_text_is_kept_readable() -> None:
@@ -104,4 +118,6 @@ def test_column_text_can_be_stored(text: str) -> None:
 def test_column_text_keeps_equality_and_order(one: str, other: str) -> None:
     assert (column_text(one) == column_text(other)) == (one == other)
     assert (column_text(one) < column_text(other)) == (one < other)
-    assert (column_text(one).encode() < column_text(other).encode()) == (one < other)  # as engines compare
+    assert (column_text(one).encode() < column_text(other).encode()) == (
+        one < other
+    )  # as engines compare

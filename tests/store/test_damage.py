@@ -15,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.errors import AxonError, StoreBusy, StoreDamaged, StoreError, StoreTooNew
+from jupyter_axon_notebooks.errors import (
+    AxonError,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreTooNew,
+)
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
@@ -56,14 +62,21 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
     for number in range(12):
         cells = [NotebookCell(id=f"c{at}", source=f"print({at})" * 40) for at in range(6)]
         new = NewNotebook(
-            id=f"n{number}", user_id="ada", name="n", origin="here", path=f"/n{number}.ipynb", cells=cells
+            id=f"n{number}",
+            user_id="ada",
+            name="n",
+            origin="here",
+            path=f"/n{number}.ipynb",
+            cells=cells,
         )
         repository.create(new)
         run = repository.create_run(new.id or "")
         for epoch in range(8):
             metrics = {"loss": epoch / 3}
             repository.create_checkpoint(
-                NewCheckpoint(notebook_id=f"n{number}", run_id=run.id, epoch=epoch, step=0, metrics=metrics)
+                NewCheckpoint(
+                    notebook_id=f"n{number}", run_id=run.id, epoch=epoch, step=0, metrics=metrics
+                )
             )
     killed = files(folder)
     store.close()
@@ -131,7 +144,9 @@ def test_what_was_moved_aside_is_never_overwritten(
     assert all(file.read_bytes() == content for file, content in asides)
 
 
-def test_where_no_links_can_be_made_files_are_renamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_links_can_be_made_files_are_renamed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_given: object, **_named: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -172,7 +187,9 @@ def test_a_fresh_store_leaves_the_state_files_of_the_old_one(folder: Path, tmp_p
     put(folder, {"axon.db": b"\1" * 5000})
     fresh, aside = open_for_work(default_url())
     assert aside is not None
-    report = StateFiles(tmp_path / "states", store_id=fresh.id).sweep(lambda *_: False, older_than=-60)
+    report = StateFiles(tmp_path / "states", store_id=fresh.id).sweep(
+        lambda *_: False, older_than=-60
+    )
     assert (report.folders, report.temporaries) == ([], [])
     assert Path(state.path).read_bytes() == b"weights"
     fresh.close()
@@ -209,7 +226,9 @@ def test_a_log_that_is_broken_is_kept_before_the_rest_of_it_is_passed_over(
     assert nothing is None
 
 
-def test_a_log_as_a_crash_leaves_it_is_sound(tmp_path: Path, sound: dict[str, dict[str, bytes]]) -> None:
+def test_a_log_as_a_crash_leaves_it_is_sound(
+    tmp_path: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
     log = sound["killed"]["axon.db-wal"]
     frame = 24 + PAGE
     for cut in (
@@ -232,7 +251,9 @@ def test_a_log_that_changes_while_it_is_read_is_sound(
     tmp_path: Path, sound: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = sound["killed"]["axon.db-wal"]
-    torn = bytearray(log)  # the header was read before the log was begun anew, the first frame after
+    torn = bytearray(
+        log
+    )  # the header was read before the log was begun anew, the first frame after
     torn[32 + 8] ^= 1
     contents: Iterator[bytes] = iter(())  # what is found at each look
     monkeypatch.setattr(brokenlog, "read_regular", lambda *_: next(contents))
@@ -240,7 +261,13 @@ def test_a_log_that_changes_while_it_is_read_is_sound(
     broken[32 + 20] ^= 1
     elsewhere = bytearray(log)
     elsewhere[len(log) // 2] ^= 1
-    for one, other in ((torn, log), (torn, b""), (torn, log[:20]), (log[:20], log), (broken, elsewhere)):
+    for one, other in (
+        (torn, log),
+        (torn, b""),
+        (torn, log[:20]),
+        (log[:20], log),
+        (broken, elsewhere),
+    ):
         contents = iter([bytes(one), bytes(other)])
         assert passed_over(tmp_path) == 0
     for content in (torn, broken, elsewhere):
@@ -257,7 +284,9 @@ def test_a_log_that_changes_while_it_is_read_is_sound(
 def test_a_file_that_was_never_a_store_is_refused_and_stays(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "train.ipynb"
     path.write_bytes(content)
-    with pytest.raises(StoreDamaged, match=r"not a database; it does not look like a store.*store_url"):
+    with pytest.raises(
+        StoreDamaged, match=r"not a database; it does not look like a store.*store_url"
+    ):
         open_for_work(f"sqlite:///{path}")
     assert files(tmp_path) == {"train.ipynb": content}
 
@@ -280,13 +309,17 @@ def test_opening_without_a_server_moves_nothing(folder: Path) -> None:
     assert files(folder) == {"axon.db": b"\1" * 5000}
 
 
-def test_a_newer_store_is_not_a_damaged_one(folder: Path, sound: dict[str, dict[str, bytes]]) -> None:
+def test_a_newer_store_is_not_a_damaged_one(
+    folder: Path, sound: dict[str, dict[str, bytes]]
+) -> None:
     path = put(folder, sound["closed"])
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"UPDATE axon_properties SET value = '{SCHEMA_VERSION + 1}'")
         # As a table of a newer SQLite looks to an older one.
         connection.execute("PRAGMA writable_schema=ON")
-        connection.execute("UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'"
+        )
     with pytest.raises(StoreError) as caught:
         open_for_work(default_url())
     assert isinstance(caught.value, StoreTooNew | StoreDamaged)
@@ -357,7 +390,9 @@ def test_on_a_network_file_system_a_store_that_looks_damaged_stays(
     ],
 )
 def test_a_page_that_cannot_be_read_is_no_damage(report: str) -> None:
-    assert not is_damage(report)  # as SQLite's check reported what a disk and a lack of memory did to it
+    assert not is_damage(
+        report
+    )  # as SQLite's check reported what a disk and a lack of memory did to it
 
 
 FOREIGN = {
@@ -399,7 +434,10 @@ def test_what_somebody_else_has_put_there_is_no_damage(
 @pytest.mark.parametrize(
     ("done", "fault"),
     [
-        ("UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'", "axonml_runs"),
+        (
+            "UPDATE sqlite_master SET sql = sql || ' NEWER' WHERE name = 'axonml_runs'",
+            "axonml_runs",
+        ),
         (
             "ALTER TABLE axonml_runs ADD COLUMN more; "
             "UPDATE sqlite_master SET sql = replace(sql, 'more', 'more NOT NULL') WHERE name = 'axonml_runs'",
@@ -446,7 +484,9 @@ def test_a_damaged_store_of_a_terabyte_of_nothing_is_found_at_once(
     large.touch()
     os.truncate(large, 1 << 40)
     found: list[object] = []
-    looking = threading.Thread(target=lambda: found.append((find_fault(path), was_ours(path))), daemon=True)
+    looking = threading.Thread(
+        target=lambda: found.append((find_fault(path), was_ours(path))), daemon=True
+    )
     looking.start()
     looking.join(10)
     assert found == [("file is not a database", True)]
@@ -563,7 +603,12 @@ def use(store: Store) -> None:
             lambda _id: repository.create(NewNotebook(user_id="ada", name="m")),
             repository.delete,
         )
-        for act in (*reading, lambda _id: repository.list_all(), repository.list_bindings, *changing):
+        for act in (
+            *reading,
+            lambda _id: repository.list_all(),
+            repository.list_bindings,
+            *changing,
+        ):
             try:
                 act(of)
             except AxonError:
@@ -587,7 +632,10 @@ def test_whatever_is_damaged_fails_by_name_and_no_byte_is_lost(
     if isinstance(aside, SetAside):
         for name in ("axon.db", "axon.db-wal"):
             if name in content:
-                assert anew.joinpath(name.replace("axon.db", aside.file.name)).read_bytes() == content[name]
+                assert (
+                    anew.joinpath(name.replace("axon.db", aside.file.name)).read_bytes()
+                    == content[name]
+                )
     elif aside is not None:
         assert aside.file.read_bytes() == content["axon.db-wal"]
     use(store)

@@ -39,7 +39,9 @@ store.close()
 def test_processes_never_lose_each_others_change(file_url: str, process: Script) -> None:
     # None of them finds the store made, so that they meet in making it as well.
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(process(COUNTING, file_url, f"p{i}")) for i in range(PROCESSES)]
+        running = [
+            stack.enter_context(process(COUNTING, file_url, f"p{i}")) for i in range(PROCESSES)
+        ]
         for one in running:
             assert one.stdout.readline() == "ready\n"
         for one in running:
@@ -51,7 +53,9 @@ def test_processes_never_lose_each_others_change(file_url: str, process: Script)
     stored = [d.doc_id for d in store.checkpoints]
     assert len(stored) == len(set(stored)) == 40 * PROCESSES
     assert set(stored) == set(acknowledged)
-    assert [d["metrics"]["loss"] for d in store.best("n", "loss", minimize=False, limit=5)] == [39] * 4 + [38]
+    assert [d["metrics"]["loss"] for d in store.best("n", "loss", minimize=False, limit=5)] == [
+        39
+    ] * 4 + [38]
     store.close()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import disks
 import pytest
+from support import disks
 
 from .conftest import Script, finished
 

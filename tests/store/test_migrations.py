@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from engines import new_url
+from support.engines import new_url
 
 from jupyter_axon_notebooks import store as store_package
 from jupyter_axon_notebooks.errors import StoreError, StoreTooNew
@@ -51,7 +51,9 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @contextmanager
-def later(monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], None] = lambda: None) -> Iterator[int]:
+def later(
+    monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], None] = lambda: None
+) -> Iterator[int]:
     """Two schema versions later; gives the version then."""
     made: dict[str, Callable[..., tuple[dict[int, migrations.Step], int]]] = {}
     exec(LATER, made)
@@ -85,7 +87,9 @@ AS_IT_WAS = (str(SCHEMA_VERSION), [{"n": 1}], [])
 MIGRATED = (str(SCHEMA_VERSION + 2), [{"n": 2}], ["colour", "later", "steps"])
 
 
-def test_an_older_store_is_brought_up_to_date_step_by_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_store_is_brought_up_to_date_step_by_step(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = Store(url)
     with later(monkeypatch):
         for _ in range(2):
@@ -107,7 +111,10 @@ def test_whoever_had_it_open_before_can_read_it_and_write_no_more(
         store = Store(url)
         with pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"):
             before.runs.insert({"n": 4})
-        with pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"), before.transaction():
+        with (
+            pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"),
+            before.transaction(),
+        ):
             before.runs.update({"n": 5})
         store.runs.insert({"n": 6})
         assert [dict(run) for run in before.runs] == [{"n": 2}, {"n": 2}, {"n": 6}]

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from engines import new_url
+from support.engines import new_url
 
 from jupyter_axon_notebooks.errors import NoSpace, StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Document, Store, default_url, has_tables, open_store
@@ -53,8 +53,15 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
         store = Store(f"sqlite:///{tmp_path}/new/deep/axon.db")
         store.runs.insert({})
         folder = tmp_path / "new/deep"
-        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
-        assert modes == {"deep": 0o700, "axon.db": 0o600, "axon.db-wal": 0o600, "axon.db-shm": 0o600}
+        modes = {
+            path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())
+        }
+        assert modes == {
+            "deep": 0o700,
+            "axon.db": 0o600,
+            "axon.db-wal": 0o600,
+            "axon.db-shm": 0o600,
+        }
         store.close()
     finally:
         os.umask(previous)
@@ -86,7 +93,9 @@ def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
     store.close()
 
 
-def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store("sqlite:///axon.db")
     store.close()
@@ -105,7 +114,9 @@ def test_what_was_stored_is_there_when_opened_again(file_url: str) -> None:
         store.close()
 
 
-@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "sqlite:///", "/path/axon.db", "memory:"])
+@pytest.mark.parametrize(
+    "url", ["mysql://x/y", "sqlite://", "sqlite:///", "/path/axon.db", "memory:"]
+)
 def test_a_url_of_another_kind_is_named(url: str) -> None:
     with pytest.raises(StoreError, match=r"store_url starts with .*; expected sqlite:///<path"):
         Store(url)
@@ -113,7 +124,9 @@ def test_a_url_of_another_kind_is_named(url: str) -> None:
 
 def set_version(url: str, version: object) -> None:
     with contextlib.closing(sqlite3.connect(path_of(url))) as connection:
-        connection.execute("UPDATE axon_properties SET value = ? WHERE name = 'schema_version'", [version])
+        connection.execute(
+            "UPDATE axon_properties SET value = ? WHERE name = 'schema_version'", [version]
+        )
         connection.commit()
 
 
@@ -121,14 +134,17 @@ def test_a_newer_store_is_refused_and_left_alone(file_url: str) -> None:
     Store(file_url).close()
     set_version(file_url, SCHEMA_VERSION + 1)
     before = path_of(file_url).read_bytes()
-    with pytest.raises(StoreTooNew, match=rf"has schema version {SCHEMA_VERSION + 1}.*upgrade jupyter-axon"):
+    with pytest.raises(
+        StoreTooNew, match=rf"has schema version {SCHEMA_VERSION + 1}.*upgrade jupyter-axon"
+    ):
         Store(file_url)
     assert path_of(file_url).read_bytes() == before
     assert [path.name for path in path_of(file_url).parent.iterdir()] == ["axon.db"]
 
 
 @pytest.mark.parametrize(
-    "content", [b"not a database, for all its length" * 200, b"x", b"SQLite format 3\0" + b"x" * 9000]
+    "content",
+    [b"not a database, for all its length" * 200, b"x", b"SQLite format 3\0" + b"x" * 9000],
 )
 def test_a_file_that_is_not_a_database_is_left_alone(file_url: str, content: bytes) -> None:
     path_of(file_url).write_bytes(content)
@@ -145,7 +161,9 @@ def test_a_database_of_somebody_else_is_left_alone(file_url: str, journal: str) 
         connection.executescript("CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT)")
     before = path.read_bytes()
     for opening in (Store, open_for_work, partial(open_store, read_only=True), has_tables):
-        with pytest.raises(StoreError, match="is a database, but not a store of jupyter-axon-notebooks"):
+        with pytest.raises(
+            StoreError, match="is a database, but not a store of jupyter-axon-notebooks"
+        ):
             opening(file_url)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["axon.db"]
@@ -154,9 +172,18 @@ def test_a_database_of_somebody_else_is_left_alone(file_url: str, journal: str) 
 @pytest.mark.parametrize(
     ("lost", "what"),
     [
-        ("DELETE FROM axon_properties WHERE name = 'schema_version'", "its schema version is missing"),
-        ("UPDATE axon_properties SET value = 'x' WHERE name = 'schema_version'", "its schema version is x"),
-        ("UPDATE axon_properties SET value = '0' WHERE name = 'schema_version'", "its schema version is 0"),
+        (
+            "DELETE FROM axon_properties WHERE name = 'schema_version'",
+            "its schema version is missing",
+        ),
+        (
+            "UPDATE axon_properties SET value = 'x' WHERE name = 'schema_version'",
+            "its schema version is x",
+        ),
+        (
+            "UPDATE axon_properties SET value = '0' WHERE name = 'schema_version'",
+            "its schema version is 0",
+        ),
         ("DELETE FROM axon_properties WHERE name = 'store_id'", "it has lost its own id"),
         ("DROP TABLE axon_properties", "it has lost its properties"),
     ],
@@ -258,7 +285,9 @@ def test_another_process_is_waited_for_only_so_long(file_url: str, process: Scri
     store.close()
 
 
-def test_another_process_is_waited_for_in_opening_only_so_long(file_url: str, process: Script) -> None:
+def test_another_process_is_waited_for_in_opening_only_so_long(
+    file_url: str, process: Script
+) -> None:
     path_of(file_url).touch()
     with process(HOLDING, str(path_of(file_url)), "BEGIN EXCLUSIVE") as holder:
         assert holder.stdout.readline() == "locked\n"
@@ -283,7 +312,9 @@ def limited(file_store: Store) -> tuple[Store, Callable[[], None]]:
     return file_store, lambda: limit(100_000)
 
 
-def test_a_full_disk_loses_nothing_and_is_got_over(limited: tuple[Store, Callable[[], None]]) -> None:
+def test_a_full_disk_loses_nothing_and_is_got_over(
+    limited: tuple[Store, Callable[[], None]],
+) -> None:
     store, make_room = limited
     stored = []
     with pytest.raises(NoSpace, match="the disk is full"):
@@ -344,7 +375,9 @@ def test_a_network_file_system_without_locks_is_named_at_once(
 
     monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {engine.file_system(path_of(file_url))})
     monkeypatch.setattr("fcntl.lockf", refuse)
-    with pytest.raises(StoreError, match=r"has no locks; set AxonNotebooks\.store_url to a local file"):
+    with pytest.raises(
+        StoreError, match=r"has no locks; set AxonNotebooks\.store_url to a local file"
+    ):
         Store(file_url)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import new_url
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.engines import new_url
 
 from jupyter_axon_notebooks.metrics import rankable, resolve
 from jupyter_axon_notebooks.store import Document, Store
@@ -37,7 +37,9 @@ numbers = st.sampled_from(
         -1e308,
     ]
 )
-leaves = st.one_of(numbers, st.booleans(), st.none(), st.sampled_from(["0.1", "NaN", ""]), st.just([1]))
+leaves = st.one_of(
+    numbers, st.booleans(), st.none(), st.sampled_from(["0.1", "NaN", ""]), st.just([1])
+)
 keys = st.sampled_from(
     ["loss", "val", "val.loss", "a", "a.b", "b", "", ".", "\ud800", "\x00", "x" * 200, "x" * 201]
 )
@@ -64,7 +66,11 @@ NAMES = [
 ]
 
 checkpoints = st.lists(
-    st.tuples(st.sampled_from(["n1", "n2"]), any_metrics, st.sampled_from(["2026-01", "2026-02", "2026-03"])),
+    st.tuples(
+        st.sampled_from(["n1", "n2"]),
+        any_metrics,
+        st.sampled_from(["2026-01", "2026-02", "2026-03"]),
+    ),
     max_size=12,
 )
 
@@ -75,7 +81,13 @@ def document(
     # Ids run against the order of insertion, so that a tie tells the two apart.
     doc_id = f"c{99 - number:02}"
     return Document(
-        {"id": doc_id, "notebook_id": notebook_id, "metrics": metrics, "created_at": created_at, **fields},
+        {
+            "id": doc_id,
+            "notebook_id": notebook_id,
+            "metrics": metrics,
+            "created_at": created_at,
+            **fields,
+        },
         doc_id,
     )
 
@@ -85,7 +97,9 @@ def by_hand(store: Store, notebook_id: str, name: str, *, minimize: bool) -> lis
     for checkpoint in store.checkpoints:
         value = rankable(resolve(checkpoint["metrics"], name))
         if checkpoint["notebook_id"] == notebook_id and value is not None:
-            ranked.append((value if minimize else -value, checkpoint["created_at"], checkpoint["id"]))
+            ranked.append(
+                (value if minimize else -value, checkpoint["created_at"], checkpoint["id"])
+            )
     return [doc_id for _, _, doc_id in sorted(ranked)]
 
 
@@ -112,7 +126,9 @@ def test_best_equals_a_look_at_every_document(
     assert_as_by_hand(store)
     # As training goes on, metrics are corrected and checkpoints removed.
     for i, (_, changed, created_at) in enumerate(later):
-        store.checkpoints.update({"metrics": changed, "created_at": created_at}, doc_ids=[f"c{99 - i:02}"])
+        store.checkpoints.update(
+            {"metrics": changed, "created_at": created_at}, doc_ids=[f"c{99 - i:02}"]
+        )
     store.checkpoints.remove(doc_ids=[f"c{99 - i:02}" for i in gone])
     assert_as_by_hand(store)
 
@@ -142,7 +158,10 @@ def test_however_many_are_asked_for_it_takes_as_few_statements(
     asked = []
     for more in (range(20), range(20, 600)):
         store.checkpoints.insert_multiple(
-            [document(i, "n1", {"acc": i * 7919 % distinct / 8, "note": i}, f"2026-{i:04}") for i in more]
+            [
+                document(i, "n1", {"acc": i * 7919 % distinct / 8, "note": i}, f"2026-{i:04}")
+                for i in more
+            ]
         )
         expected = by_hand(store, "n1", "acc", minimize=minimize)
         for limit in (2, 100, 599, 600, 10_000, 10**30):
@@ -220,14 +239,18 @@ def test_only_finite_numbers_are_ranked(store: Store, value: Any, minimize: bool
     assert best_ids(store, "loss", minimize=minimize) == ["c97"]
 
 
-def test_the_best_are_never_more_than_asked_for_though_others_store_meanwhile(tmp_path: Path) -> None:
+def test_the_best_are_never_more_than_asked_for_though_others_store_meanwhile(
+    tmp_path: Path,
+) -> None:
     url = new_url("postgresql", tmp_path)
     with closing(Store(url)) as store, closing(Store(url)) as other:
         other.checkpoints.insert_multiple(document(n, "n", {"loss": n}) for n in range(3))
 
         def store_more(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
             if "OFFSET" in statement:  # the value of the last of them is looked up first
-                other.checkpoints.insert_multiple(document(n, "n", {"loss": n}) for n in range(10, 15))
+                other.checkpoints.insert_multiple(
+                    document(n, "n", {"loss": n}) for n in range(10, 15)
+                )
 
         sa.event.listen(store._database.engine, "after_cursor_execute", store_more)
         with store.transaction():

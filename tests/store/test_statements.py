@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import new_url
+from support.engines import new_url
 from tinydb import Query, where
 from tinydb.queries import QueryLike
 
@@ -76,7 +76,9 @@ def filled(url: str, size: int) -> Store:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def counted(
-    request: pytest.FixtureRequest, stores: dict[int, Store], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    stores: dict[int, Store],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[Store]]:
     """Stores whose statements are counted; on PostgreSQL each is a round trip."""
     if request.param == "sqlite":
@@ -92,7 +94,10 @@ ROUNDS = iter(range(10**9))
 
 def new_ids(count: int) -> list[Document]:
     start = 1_000_000 + next(ROUNDS) * 1000
-    return [Document({**checkpoint(start + i), "id": f"c{start + i}"}, f"c{start + i}") for i in range(count)]
+    return [
+        Document({**checkpoint(start + i), "id": f"c{start + i}"}, f"c{start + i}")
+        for i in range(count)
+    ]
 
 
 def inserted_and_removed(store: Store) -> None:
@@ -181,7 +186,9 @@ def plans_of(store: Store, operation: Callable[[Store], Any]) -> str:
     with store._database.reading() as connection:
         for statement, parameters in sent:
             if statement.startswith(("SELECT", "UPDATE", "DELETE")):
-                one = parameters[0] if parameters and isinstance(parameters[0], tuple) else parameters
+                one = (
+                    parameters[0] if parameters and isinstance(parameters[0], tuple) else parameters
+                )
                 explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", one)
                 lines += [row[3] for row in explained]
     return "\n".join(lines)
@@ -203,11 +210,15 @@ def test_a_point_operation_uses_indexes_alone(stores: dict[int, Store], name: st
     plans = plans_of(stores[LARGE], operation)
     assert "TEMP B-TREE" not in plans, plans
     assert "(rowid>?)" not in plans, plans  # from some row to the end of the table
-    assert all("USING" in line for line in plans.splitlines() if line.startswith(("SCAN", "SEARCH"))), plans
+    assert all(
+        "USING" in line for line in plans.splitlines() if line.startswith(("SCAN", "SEARCH"))
+    ), plans
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_a_point_operation_takes_as_long_in_a_larger_table(stores: dict[int, Store], name: str) -> None:
+def test_a_point_operation_takes_as_long_in_a_larger_table(
+    stores: dict[int, Store], name: str
+) -> None:
     operation, _ = POINTS[name]
     small, large = (steps_of(stores[size], operation) for size in (SMALL, LARGE))
     assert 0 < large <= 1.2 * small + 50, (small, large)
@@ -240,7 +251,9 @@ def fetched(store: Store) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("condition", [OF_ONE, Query().noop()], ids=["narrowed", "all"])
-def test_whoever_reads_one_after_the_other_has_a_page_in_memory(tmp_path: Path, condition: QueryLike) -> None:
+def test_whoever_reads_one_after_the_other_has_a_page_in_memory(
+    tmp_path: Path, condition: QueryLike
+) -> None:
     store = Store(new_url("postgresql", tmp_path, empty=False))
     store.checkpoints.insert_multiple(
         Document({"notebook_id": "n7", "n": i}, f"c{1_000 - i:04}") for i in range(1_000)

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 import tinydb.operations as ops
-from engines import ON_DISK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.engines import ON_DISK
 from tinydb import Query, TinyDB, where
 from tinydb.queries import QueryInstance
 from tinydb.storages import MemoryStorage
@@ -152,14 +152,19 @@ READS: dict[str, Callable[[Any], Any]] = {
     "name": lambda t: t.name,
     "get by id": lambda t: t.get(doc_id="d03"),
     "get by an id that is not there": lambda t: t.get(doc_id="nowhere"),
-    "get by ids, in the order of insertion": lambda t: t.get(doc_ids=["d05", "d01", "d05", "nowhere"]),
+    "get by ids, in the order of insertion": lambda t: t.get(
+        doc_ids=["d05", "d01", "d05", "nowhere"]
+    ),
     "get by no ids": lambda t: t.get(doc_ids=[]),
     "get by condition": lambda t: t.get(where("t") == "a"),
     "get by a condition nothing meets": lambda t: t.get(where("t") == "nothing"),
     "get by condition and id": lambda t: t.get(where("t") == "a", doc_id="d05"),
     "get by nothing": lambda t: t.get(),
     "contains an id": lambda t: (t.contains(doc_id="d01"), t.contains(doc_id="nowhere")),
-    "contains a condition": lambda t: (t.contains(where("t") == "c"), t.contains(where("t") == "nothing")),
+    "contains a condition": lambda t: (
+        t.contains(where("t") == "c"),
+        t.contains(where("t") == "nothing"),
+    ),
     "contains nothing": lambda t: t.contains(),
     "an empty query": lambda t: t.search(Query()),
     "a query without a path": lambda t: t.search(Query() == 1),
@@ -184,13 +189,17 @@ WRITES: dict[str, Callable[[Any], Any]] = {
     "update fields by no ids": lambda t: t.update({"v": 1}, doc_ids=[]),
     "update an id twice": lambda t: t.update(ops.increment("m"), doc_ids=["d05", "d05"]),
     "update all": lambda t: t.update({"v": 1}),
-    "update by a function": lambda t: t.update(lambda d: d.update(t=d["t"] + "!"), where("t").search("a")),
+    "update by a function": lambda t: t.update(
+        lambda d: d.update(t=d["t"] + "!"), where("t").search("a")
+    ),
     "update by a function that raises": lambda t: t.update(explode, where("t") == "a"),
     "update by a function that raises midway": lambda t: t.update(explode_at("c")),
     "update ids by a function that raises midway": lambda t: t.update(
         explode_at("c"), doc_ids=["d01", "d04"]
     ),
-    "update nothing by a function that raises": lambda t: t.update(explode, where("t") == "nothing"),
+    "update nothing by a function that raises": lambda t: t.update(
+        explode, where("t") == "nothing"
+    ),
     "delete a field": lambda t: t.update(ops.delete("t"), where("t") == "a"),
     "delete a field that is not there": lambda t: t.update(ops.delete("nope"), where("t") == "a"),
     "add": lambda t: t.update(ops.add("n", 2), where("n") == 1),
@@ -225,7 +234,10 @@ WRITES: dict[str, Callable[[Any], Any]] = {
     "remove an id twice": lambda t: t.remove(doc_ids=["d05", "d05"]),
     "remove by no ids": lambda t: t.remove(doc_ids=[]),
     "remove by nothing": lambda t: t.remove(),
-    "remove, then insert the same id": lambda t: (t.remove(doc_ids=["d01"]), t.insert(doc("d01", t="last"))),
+    "remove, then insert the same id": lambda t: (
+        t.remove(doc_ids=["d01"]),
+        t.insert(doc("d01", t="last")),
+    ),
     "truncate": lambda t: t.truncate(),
     "truncate, then insert": lambda t: (t.truncate(), t.insert(doc("d01", t="x"))),
     "mutating what was found changes nothing": lambda t: t.get(doc_id="d01").update(t="changed"),
@@ -372,12 +384,19 @@ def test_ids_are_those_of_the_documents_found(both: Both) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"t": "a"}, {"t": "\x00"}, {"t": "\ud800"}, {"t": "a", "n": 1}, {"n": 2}, {"t": "no"}]
+    "fields",
+    [{"t": "a"}, {"t": "\x00"}, {"t": "\ud800"}, {"t": "a", "n": 1}, {"n": 2}, {"t": "no"}],
 )
-def test_values_of_promoted_fields_find_what_the_condition_finds(both: Both, fields: dict[str, Any]) -> None:
+def test_values_of_promoted_fields_find_what_the_condition_finds(
+    both: Both, fields: dict[str, Any]
+) -> None:
     both.fill(DOCUMENTS)
     both.fill(
-        [Document({"t": text, "n": n}, f"{text!a} {n}") for text in ("a", "\x00", "\ud800") for n in (1, 2)]
+        [
+            Document({"t": text, "n": n}, f"{text!a} {n}")
+            for text in ("a", "\x00", "\ud800")
+            for n in (1, 2)
+        ]
     )
     expected = {d.doc_id for d in both.reference.search(Q.fragment(fields))}
     assert both.table.has(**fields) == bool(expected)
@@ -472,7 +491,9 @@ distinct_documents = st.lists(documents, max_size=8, unique_by=lambda d: d.doc_i
 def _leaf(draw: Any) -> QueryInstance:
     field = where(draw(fields))
     match draw(
-        st.sampled_from(["==", "!=", "range", "range", "one_of", "exists", "any", "nested", "noop", "test"])
+        st.sampled_from(
+            ["==", "!=", "range", "range", "one_of", "exists", "any", "nested", "noop", "test"]
+        )
     ):
         case "==":
             return field == draw(values)
@@ -531,8 +552,13 @@ actions = st.one_of(
     st.builds(lambda d: lambda t: t.upsert(d), documents),
     st.builds(lambda f, c: lambda t: t.update(f, c), bodies, conditions),
     st.builds(lambda f, i: lambda t: t.update(f, doc_ids=i), bodies, st.lists(ids, max_size=3)),
-    st.builds(lambda f, c: lambda t: t.update(ops.delete(f), c & where(f).exists()), fields, conditions),
-    st.builds(lambda u: lambda t: t.update_multiple(u), st.lists(st.tuples(bodies, conditions), max_size=3)),
+    st.builds(
+        lambda f, c: lambda t: t.update(ops.delete(f), c & where(f).exists()), fields, conditions
+    ),
+    st.builds(
+        lambda u: lambda t: t.update_multiple(u),
+        st.lists(st.tuples(bodies, conditions), max_size=3),
+    ),
     st.builds(lambda c: lambda t: t.remove(c), conditions),
     st.builds(lambda i: lambda t: t.remove(doc_ids=i), st.lists(ids, max_size=3)),
     st.builds(lambda: lambda t: t.truncate()),

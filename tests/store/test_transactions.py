@@ -102,7 +102,9 @@ def test_what_is_unique_is_a_conflict_where_it_happens_and_rolls_back(store: Sto
 
     store.checkpoints.insert(checkpoint("a"))
     with pytest.raises(Conflict, match=r"axonml_checkpoints\.notebook_id.*is already there"):
-        store.checkpoints.insert_multiple([checkpoint("b", step=3), checkpoint("c", metrics={"loss": 1})])
+        store.checkpoints.insert_multiple(
+            [checkpoint("b", step=3), checkpoint("c", metrics={"loss": 1})]
+        )
     with pytest.raises(Conflict):
         store.checkpoints.upsert(checkpoint("d"))
     with pytest.raises(StoreError, match="a part of this transaction failed"), store.transaction():
@@ -249,7 +251,9 @@ def test_a_thread_waits_for_another_only_so_long(engine: str, file_url: str) -> 
     store.close()
 
 
-def test_a_fork_leaves_two_that_both_go_on_writing(file_store: Store, file_url: str, process: Script) -> None:
+def test_a_fork_leaves_two_that_both_go_on_writing(
+    file_store: Store, file_url: str, process: Script
+) -> None:
     # The parent closes while the child still writes: it must not take itself for the last.
     script = (
         FORKING

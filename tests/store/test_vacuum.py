@@ -44,7 +44,9 @@ def test_a_file_shrinks_after_much_was_removed(file_store: Store) -> None:
     assert list(file_store.reclaim()) == []
 
 
-def test_it_shrinks_in_steps_that_may_be_the_last(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_shrinks_in_steps_that_may_be_the_last(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vacuum, "_TURN", 0.0)
     fill(file_store, 4)
     file_store.runs.truncate()

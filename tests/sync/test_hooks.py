@@ -17,7 +17,18 @@ Handed = list[tuple[str, Any]]
 MINE = "0d1991cb-4986-4fd7-958e-684f68b23ece"
 #: What a notebook may carry in place of a record id.
 NO_IDS: list[Any] = [
-    *("\ud800", "\0", "../../x", "a/b", "", " ", "x" * 1_000_000, "mine", MINE.upper(), f"{{{MINE}}}"),
+    *(
+        "\ud800",
+        "\0",
+        "../../x",
+        "a/b",
+        "",
+        " ",
+        "x" * 1_000_000,
+        "mine",
+        MINE.upper(),
+        f"{{{MINE}}}",
+    ),
     *(f" {MINE}", f"{MINE}\n", MINE.replace("-", ""), 5, 1.5, True, None, [MINE], {"id": MINE}),
 ]
 
@@ -72,7 +83,9 @@ def test_an_id_that_is_there_is_never_rewritten_and_is_known_from_then_on(hooks:
 
 
 @pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
-def test_what_is_no_record_id_is_never_remembered_and_a_text_is_replaced(hooks: SaveHooks, bad: Any) -> None:
+def test_what_is_no_record_id_is_never_remembered_and_a_text_is_replaced(
+    hooks: SaveHooks, bad: Any
+) -> None:
     model, later = notebook(axon={"notebook_id": bad, "other": 1}), notebook()
     hooks.pre_save(path="a.ipynb", model=model)
     hooks.pre_save(path="a.ipynb", model=later)
@@ -137,7 +150,9 @@ def test_what_later_hooks_make_of_the_content_is_what_is_handed_over(
     assert handed == [("/a.ipynb", {"stripped": True})]
 
 
-def test_the_content_of_one_save_is_never_handed_over_for_another(hooks: SaveHooks, handed: Handed) -> None:
+def test_the_content_of_one_save_is_never_handed_over_for_another(
+    hooks: SaveHooks, handed: Handed
+) -> None:
     hooks.pre_save(path="a.ipynb", model=notebook())  # this save fails: no post-save hook
     hooks.post_save(os_path="/b.ipynb", model={"type": "notebook", "path": "b.ipynb"})
     assert handed == [("/b.ipynb", None)]

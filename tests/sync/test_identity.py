@@ -30,10 +30,19 @@ class Records:
 
 
 HERE = Sighting(
-    origin="laptop", path="/nb/b.ipynb", owner="ada", embedded_id="one", file={"size": 5, "mtime": 7}
+    origin="laptop",
+    path="/nb/b.ipynb",
+    owner="ada",
+    embedded_id="one",
+    file={"size": 5, "mtime": 7},
 )
 ONE = Binding(
-    id="one", user_id="ada", origin="laptop", path="/nb/a.ipynb", embedded_id="one", synced_at="2026-01-01"
+    id="one",
+    user_id="ada",
+    origin="laptop",
+    path="/nb/a.ipynb",
+    embedded_id="one",
+    synced_at="2026-01-01",
 )
 
 

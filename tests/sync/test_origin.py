@@ -92,7 +92,9 @@ def test_a_damaged_origin_is_replaced_by_a_new_one_and_that_is_said(
     assert [file.name for file in data.iterdir()] == ["origin"]
 
 
-def test_those_who_replace_a_damaged_one_at_once_agree(data: Path, damage: Callable[[Path], None]) -> None:
+def test_those_who_replace_a_damaged_one_at_once_agree(
+    data: Path, damage: Callable[[Path], None]
+) -> None:
     damage(data / "origin")
     with ThreadPoolExecutor(16) as pool:
         origins = set(pool.map(lambda _: read_origin(data), range(64)))
@@ -112,7 +114,9 @@ def test_an_origin_that_vanished_or_was_damaged_is_restored_from_the_pointer_fil
     assert ["restored from kernels.json" in text for text in told] == [True]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"origin": 5}', '{"origin": "../x"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"origin": 5}', '{"origin": "../x"}', "[" * 100_000]
+)
 def test_a_pointer_file_without_an_origin_restores_none(data: Path, content: str) -> None:
     (data / "kernels.json").write_text(content)
     assert is_record_id(read_origin(data))
@@ -175,7 +179,9 @@ def test_an_origin_that_somebody_else_made_meanwhile_gives_way_to_that_of_the_se
     assert f"was replaced by another ({other})" in caplog.text
 
 
-def test_two_servers_with_two_origins_do_not_take_turns(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_servers_with_two_origins_do_not_take_turns(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first = ServerOrigin(data, LOG, leave_pointer(data))
     first.read()
     for file in data.iterdir():
@@ -209,7 +215,9 @@ print(read_origin(Path(sys.argv[1])))
 
 
 @pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP"])
-def test_processes_on_a_disk_without_hard_links_make_one_origin_at_once(tmp_path: Path, code: str) -> None:
+def test_processes_on_a_disk_without_hard_links_make_one_origin_at_once(
+    tmp_path: Path, code: str
+) -> None:
     command = [sys.executable, "-c", _WITHOUT_LINKS.format(code=code), str(tmp_path / "data")]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     origins = {process.communicate(timeout=60)[0].strip() for process in started}

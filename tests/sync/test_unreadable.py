@@ -79,7 +79,10 @@ def test_a_file_that_cannot_be_read_leaves_its_record_as_it_was_and_holds_up_no_
     replace: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bad, good = write(tmp_path / "bad.ipynb", notebook("1")), write(tmp_path / "good.ipynb", notebook("1"))
+    bad, good = (
+        write(tmp_path / "bad.ipynb", notebook("1")),
+        write(tmp_path / "good.ipynb", notebook("1")),
+    )
     records = [sync.sync_file(str(path), "ada") for path in (bad, good)]
     replace(bad)
     write(good, notebook("1", "2"))
@@ -99,7 +102,10 @@ def test_a_file_that_cannot_be_read_leaves_its_record_as_it_was_and_holds_up_no_
 
 
 def test_a_file_that_can_be_read_again_has_the_same_record(
-    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, replace: Callable[[Path], None]
+    sync: NotebookSync[Home],
+    repository: NotebookRepository,
+    tmp_path: Path,
+    replace: Callable[[Path], None],
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("1"))
     record = sync.sync_file(str(path), "ada")
@@ -122,7 +128,10 @@ def test_a_start_beside_such_a_file_goes_on_to_the_others(
 ) -> None:
     first = syncing(repository)
     first.start()
-    bad, good = write(tmp_path / "bad.ipynb", notebook("1")), write(tmp_path / "good.ipynb", notebook("1"))
+    bad, good = (
+        write(tmp_path / "bad.ipynb", notebook("1")),
+        write(tmp_path / "good.ipynb", notebook("1")),
+    )
     for path in (bad, good):
         first.sync_file(str(path), "ada")
     first.stop()
@@ -156,7 +165,9 @@ def test_a_script_that_became_too_large_leaves_its_record_as_it_was(
     path = write(tmp_path / "train.py", "print(1)")
     sync.sync_file(str(path), "ada")
     os.truncate(path, 1 << 40)
-    with pytest.raises(InvalidData, match=r"train\.py cannot be read: it has more than 16,777,216 bytes"):
+    with pytest.raises(
+        InvalidData, match=r"train\.py cannot be read: it has more than 16,777,216 bytes"
+    ):
         sync.sync_file(str(path), "ada")
     assert sources(repository, sync.origin, path) == ["print(1)"]
 

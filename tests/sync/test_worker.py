@@ -127,7 +127,10 @@ def test_the_embedded_id_becomes_the_records_where_it_is_free(
     assert original.id == "0d1991cb-4986-4fd7-958e-684f68b23ece"
     assert copy.id != "0d1991cb-4986-4fd7-958e-684f68b23ece"
     assert copy.metadata.extra["axon"]["copied_from"] == "0d1991cb-4986-4fd7-958e-684f68b23ece"
-    assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").id == "0d1991cb-4986-4fd7-958e-684f68b23ece"
+    assert (
+        sync.sync_file(str(tmp_path / "a.ipynb"), "ada").id
+        == "0d1991cb-4986-4fd7-958e-684f68b23ece"
+    )
 
 
 def test_a_notebook_reached_by_two_names_has_one_record(
@@ -245,7 +248,9 @@ def test_a_file_that_is_still_being_written_is_read_again(
     sync.stop()
 
 
-def test_what_is_not_a_notebook_is_said_to_be_none(sync: NotebookSync[Home], tmp_path: Path) -> None:
+def test_what_is_not_a_notebook_is_said_to_be_none(
+    sync: NotebookSync[Home], tmp_path: Path
+) -> None:
     with pytest.raises(InvalidData):
         sync.sync_file(str(write(tmp_path / "a.ipynb", "not json")), "ada")
     with pytest.raises(NotFound, match=r"gone\.ipynb"):
@@ -266,11 +271,15 @@ def test_two_servers_that_see_a_new_file_at_once_make_one_record(
     for server in servers:
         assert server.stop()
     assert (
-        len({record.path for record in repository.list_all()}) == repository.count_notebooks() == len(paths)
+        len({record.path for record in repository.list_all()})
+        == repository.count_notebooks()
+        == len(paths)
     )
 
 
-def test_stopping_finishes_what_was_handed_over(repository: NotebookRepository, tmp_path: Path) -> None:
+def test_stopping_finishes_what_was_handed_over(
+    repository: NotebookRepository, tmp_path: Path
+) -> None:
     sync = syncing(repository)
     for number in range(10):
         sync.saved(str(write(tmp_path / f"{number}.ipynb", notebook("1"))), "ada", notebook("1"))
@@ -359,7 +368,10 @@ def test_a_file_saved_under_the_old_name_during_a_rename_gets_its_record(
 
 
 def test_a_record_deleted_while_its_file_is_saved_is_made_again(
-    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sync: NotebookSync[Home],
+    repository: NotebookRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("1"))
     first = sync.sync_file(str(path), "ada").id
@@ -374,7 +386,9 @@ def test_a_record_deleted_while_its_file_is_saved_is_made_again(
     assert sync.sync_file(str(path), "ada").id != first
 
 
-def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(tmp_path: Path) -> None:
+def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(
+    tmp_path: Path,
+) -> None:
     url = f"sqlite:///{tmp_path}/folder/axon.db"
     (tmp_path / "folder").write_text("a file in the way")
     stores: list[Store] = []
@@ -526,7 +540,9 @@ def test_a_store_that_has_passed_is_opened_again_for_damage_that_is_met_much_lat
     store.close()
 
 
-def test_what_meets_the_damage_before_the_store_is_opened_again_is_not_given_up(tmp_path: Path) -> None:
+def test_what_meets_the_damage_before_the_store_is_opened_again_is_not_given_up(
+    tmp_path: Path,
+) -> None:
     store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
     damaged = Damaged(store)
     homes = iter([Home(damaged), Home(NotebookRepository(store))])
@@ -555,7 +571,9 @@ def test_what_meets_the_damage_before_the_store_is_opened_again_is_not_given_up(
     store.close()
 
 
-def test_while_a_damaged_store_is_opened_again_everybody_is_told_of_the_damage(tmp_path: Path) -> None:
+def test_while_a_damaged_store_is_opened_again_everybody_is_told_of_the_damage(
+    tmp_path: Path,
+) -> None:
     store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
     opened: list[Home] = []
     again, go_on = threading.Event(), threading.Event()
@@ -586,7 +604,10 @@ def test_while_a_damaged_store_is_opened_again_everybody_is_told_of_the_damage(t
 
 
 def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_next_rename(
-    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sync: NotebookSync[Home],
+    repository: NotebookRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paths = [write(tmp_path / "old" / f"{name}.ipynb", notebook("renamed")) for name in "ab"]
     ids = [sync.sync_file(str(path), "ada").id for path in paths]
@@ -606,7 +627,10 @@ def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_
 
 
 def test_who_is_bound_to_a_file_is_asked_once_a_save(
-    sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sync: NotebookSync[Home],
+    repository: NotebookRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("1"))
     sync.sync_file(str(path), "ada")

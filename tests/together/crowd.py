@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from kills.observed import integrity
 from kills.trial import Opened, Place
-from made import check_contents
+from support.factories import check_contents
 
 from .ledger import Ledger, Save
 from .work import COUNTS, ORIGIN, SAVED, SHARED, SLOW, VERSIONS, prepare, stamped
@@ -40,7 +40,8 @@ def crowd(place: Place, *, workers: int, times: int, seed: str) -> dict[str, Led
         prepare(before.repository)
     names = [f"w{number}" for number in range(workers)]
     tasks: dict[str, dict[str, Any]] = {
-        name: {"role": "worker", "name": name, "seed": f"{seed}.{name}", "times": times} for name in names
+        name: {"role": "worker", "name": name, "seed": f"{seed}.{name}", "times": times}
+        for name in names
     }
     ledgers = at_once(place, tasks | OTHERS)
     try:
@@ -148,10 +149,14 @@ def _check_checkpoints(after: Opened, ledgers: Sequence[Ledger]) -> None:
     for minimize, order in ((True, ranked), (False, ranked[::-1])):
         best = after.repository.get_best_checkpoints(SHARED, "loss", minimize, 10)
         assert [checkpoint.id for checkpoint in best] == order[:10]
-    recorded = {checkpoint.id: checkpoint.digests["model"] for checkpoint in found if checkpoint.digests}
+    recorded = {
+        checkpoint.id: checkpoint.digests["model"] for checkpoint in found if checkpoint.digests
+    }
     assert recorded == digests
     root = Path(after.states.root)
-    files = {file.parent.name: file.read_bytes() for file in root.glob("*/*/*") if file.name[0] != "."}
+    files = {
+        file.parent.name: file.read_bytes() for file in root.glob("*/*/*") if file.name[0] != "."
+    }
     assert {id: hashlib.sha256(content).hexdigest() for id, content in files.items()} == digests
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from engines import ON_DISK, new_url
 from kills.trial import Place
+from support.engines import ON_DISK, new_url
 
 from .crowd import at_once, check, crowd
 from .work import prepare
@@ -23,7 +23,9 @@ def test_processes_at_once_lose_nothing_and_leave_nothing(seed: str, place: Plac
     ledgers = crowd(place, workers=4, times=100, seed=seed)
     assert max(ledger.longest for ledger in ledgers.values()) < 30
     removed = Counter(ledgers["sweeper"].removed)
-    writes_ahead = place.url.startswith("sqlite:")  # of other engines a transaction may take its time
+    writes_ahead = place.url.startswith(
+        "sqlite:"
+    )  # of other engines a transaction may take its time
     for what in ("folders", "versions", "contents", *(["ahead"] if writes_ahead else [])):
         assert removed[what] > 0, removed
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 from kills.plans import LARGE
-from made import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookCell
@@ -132,7 +132,9 @@ class Worker:
 
     def _save(self) -> None:
         id = self._dice.choice(SAVED)
-        save = Save(self._fresh(), outputs_only=self._dice.random() < 0.5, large=self._dice.random() < 0.5)
+        save = Save(
+            self._fresh(), outputs_only=self._dice.random() < 0.5, large=self._dice.random() < 0.5
+        )
         self._repository.save(id, saved(*stamped(save)))
         self.ledger.saves[id] = save
 
@@ -165,7 +167,9 @@ class Worker:
     def _own(self) -> list[str]:
         """Its checkpoints that may be deleted again: not those of the run, which are counted."""
         return [
-            id for id in self.ledger.losses if (self._repository.get_checkpoint(id) or _GONE).run_id is None
+            id
+            for id in self.ledger.losses
+            if (self._repository.get_checkpoint(id) or _GONE).run_id is None
         ]
 
     def _state(self) -> None:
@@ -192,7 +196,9 @@ class Worker:
             id = self._fresh()
             path = self._dice.choice([None, *PATHS])
             with contextlib.suppress(Conflict):
-                self._repository.create(new_notebook(code("c", id), id=id, origin=ORIGIN, path=path))
+                self._repository.create(
+                    new_notebook(code("c", id), id=id, origin=ORIGIN, path=path)
+                )
                 self.ledger.notebooks.append(id)
 
     def _bind(self) -> None:
@@ -243,7 +249,9 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
         for id in (*SAVED, SLOW):
             notebook = repository.find_by_id(id)
             assert notebook is not None
-            stamps = {(output.text or "").split()[0] for cell in notebook.cells for output in cell.outputs}
+            stamps = {
+                (output.text or "").split()[0] for cell in notebook.cells for output in cell.outputs
+            }
             assert (len(stamps), len(notebook.cells)) == (1, 5), notebook
             assert {cell.source for cell in notebook.cells} in ({""}, stamps), notebook
         shared = repository.find_by_id(SHARED)

@@ -4,4 +4,4 @@ pytest run of their own, `make test-ui`.
 
 from __future__ import annotations
 
-from fixtures import *  # noqa: F403
+from support.browser import *  # noqa: F403

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from hands import Hands, eventually
 from playwright.sync_api import expect
+from support.page import Hands, eventually
 
 LOSSES = [0.9, 0.4, 0.6]
 STATES = {"model_state_base64": "bW9kZWw=", "optimizer_state_base64": "b3B0aW1pemVy"}
@@ -21,7 +21,12 @@ def made(hands: Hands, path: str) -> list[Any]:
     notebook = hands.lab.record(path)
     made = [
         hands.lab.checkpoint(
-            notebook, epoch, epoch * 10, run_id=f"{notebook}-r", metrics={"val_loss": loss}, **STATES
+            notebook,
+            epoch,
+            epoch * 10,
+            run_id=f"{notebook}-r",
+            metrics={"val_loss": loss},
+            **STATES,
         )
         for epoch, loss in enumerate(LOSSES)
     ]
@@ -32,12 +37,16 @@ def made(hands: Hands, path: str) -> list[Any]:
 
 
 def stored(hands: Hands, checkpoint: Any) -> Any:
-    return hands.lab.rest("GET", f"/notebooks/{checkpoint['notebook_id']}/checkpoints/{checkpoint['id']}")
+    return hands.lab.rest(
+        "GET", f"/notebooks/{checkpoint['notebook_id']}/checkpoints/{checkpoint['id']}"
+    )
 
 
 def order(hands: Hands) -> list[int]:
     """The epochs of the rows from top to bottom."""
-    return [int(text) for text in hands.rows.locator("[role=gridcell]:nth-child(3)").all_inner_texts()]
+    return [
+        int(text) for text in hands.rows.locator("[role=gridcell]:nth-child(3)").all_inner_texts()
+    ]
 
 
 def choose(hands: Hands, checkpoint: Any, item: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from hands import Hands
 from playwright.sync_api import Locator, expect
+from support.page import Hands
 
 
 @pytest.fixture
@@ -24,7 +24,12 @@ def curves(hands: Hands, path: str) -> Locator:
                 metrics={"val_loss": scale / (epoch + 1), "accuracy": epoch / 10},
             )
     hands.lab.checkpoint(
-        notebook, 10, 1000, run_id=f"{notebook}-a", metrics={"val_loss": "NaN"}, nonfinite=["val_loss"]
+        notebook,
+        10,
+        1000,
+        run_id=f"{notebook}-a",
+        metrics={"val_loss": "NaN"},
+        nonfinite=["val_loss"],
     )
     hands.open(path)
     curves = hands.open_panel().locator(".axon-Curves")
@@ -50,9 +55,13 @@ def test_each_run_has_a_curve_and_a_row_in_numbers(curves: Locator) -> None:
 def test_another_metric_another_axis_and_a_logarithmic_scale(curves: Locator) -> None:
     curves.get_by_label("Metric").select_option("accuracy")
     expect(run(curves, 1).get_by_role("cell")).to_have_text(["10", "0.9", "0.9"])
-    expect(plot(curves)).to_have_accessible_name(re.compile("^Curves of accuracy by epoch, 10 points"))
+    expect(plot(curves)).to_have_accessible_name(
+        re.compile("^Curves of accuracy by epoch, 10 points")
+    )
     curves.get_by_label("Over").select_option("step")
-    expect(plot(curves)).to_have_accessible_name(re.compile("^Curves of accuracy by step, 10 points"))
+    expect(plot(curves)).to_have_accessible_name(
+        re.compile("^Curves of accuracy by step, 10 points")
+    )
     curves.get_by_label("log").check()
     expect(curves).to_contain_text("2 points are not drawn")
     expect(run(curves, 1).get_by_role("cell").first).to_have_text("9")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hands import Hands
 from playwright.sync_api import Page, expect
+from support.page import Hands
 
 #: Steps within which whatever is looked for has to come.
 FAR = 60
@@ -13,7 +13,9 @@ def go(page: Page, key: str, selector: str) -> None:
     """Press a key until what has the focus is, or lies in, what a selector names."""
     for _ in range(FAR):
         page.keyboard.press(key)
-        if page.evaluate("selector => document.activeElement?.closest(selector) !== null", selector):
+        if page.evaluate(
+            "selector => document.activeElement?.closest(selector) !== null", selector
+        ):
             return
     raise AssertionError(f"{key} does not lead to {selector}")
 
@@ -21,7 +23,10 @@ def go(page: Page, key: str, selector: str) -> None:
 def test_from_the_notebook_to_a_checkpoint_and_a_version(hands: Hands, path: str) -> None:
     hands.lab.write(path, "lr = 0.1")
     notebook = hands.lab.record(path)
-    made = [hands.lab.checkpoint(notebook, epoch, epoch, metrics={"loss": 1 - epoch}) for epoch in range(2)]
+    made = [
+        hands.lab.checkpoint(notebook, epoch, epoch, metrics={"loss": 1 - epoch})
+        for epoch in range(2)
+    ]
     hands.open(path)
     page = hands.page
     page.locator(".jp-Notebook .jp-Cell").first.focus()

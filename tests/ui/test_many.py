@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from hands import Hands
-from lab import Lab
 from playwright.sync_api import Response, expect
+from support.lab import Lab
+from support.page import Hands
 
 COUNT = 10_000
 RUNS = 4

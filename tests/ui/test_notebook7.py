@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hands import Hands
-from lab import Lab, running_lab
 from playwright.sync_api import BrowserContext, expect
+from support.lab import Lab, running_lab
+from support.page import Hands
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import Hands, eventually
 from playwright.sync_api import Locator, expect
+from support.page import Hands, eventually
 
 JUPYTER = Path(sys.executable).with_name("jupyter")
 MODEL = {"model_state_base64": "bW9kZWw="}
 BOTH = {**MODEL, "optimizer_state_base64": "b3B0aW1pemVy"}
-NEEDING_STATES = ("Insert Restore Code", "Copy Restore Code", "Download the Model", "Download the Optimizer")
+NEEDING_STATES = (
+    "Insert Restore Code",
+    "Copy Restore Code",
+    "Download the Model",
+    "Download the Optimizer",
+)
 
 
 @pytest.fixture
@@ -38,7 +43,11 @@ def offered(hands: Hands, checkpoint: Any) -> list[str]:
     """What a checkpoint's menu offers of what needs its states."""
     hands.row(checkpoint["id"]).click(button="right")
     expect(item(hands, "Insert Restore Code")).to_be_visible()
-    found = [label for label in NEEDING_STATES if item(hands, label).get_attribute("aria-disabled") != "true"]
+    found = [
+        label
+        for label in NEEDING_STATES
+        if item(hands, label).get_attribute("aria-disabled") != "true"
+    ]
     hands.page.keyboard.press("Escape")
     expect(hands.page.locator(".lm-Menu")).to_have_count(0)
     return found
@@ -53,13 +62,19 @@ def test_states_are_restored_and_downloaded_as_far_as_they_are_stored(
     )
     show(hands, path, 3)
     assert offered(hands, none) == []
-    assert offered(hands, model) == ["Insert Restore Code", "Copy Restore Code", "Download the Model"]
+    assert offered(hands, model) == [
+        "Insert Restore Code",
+        "Copy Restore Code",
+        "Download the Model",
+    ]
     assert offered(hands, both) == list(NEEDING_STATES)
     hands.command("axon:copy-restore", ids=[model["id"]])
     eventually(hands.clipboard, f'axon.get("{model["id"]}").restore(model)')
 
 
-def test_nothing_is_offered_of_states_that_were_pruned(hands: Hands, notebook: str, path: str) -> None:
+def test_nothing_is_offered_of_states_that_were_pruned(
+    hands: Hands, notebook: str, path: str
+) -> None:
     pruned, newest = (hands.lab.checkpoint(notebook, epoch, epoch, **BOTH) for epoch in range(2))
     subprocess.run(
         [JUPYTER, "axon", "prune", notebook, "--keep-newest", "1", "--yes"],
@@ -75,7 +90,9 @@ def test_nothing_is_offered_of_states_that_were_pruned(hands: Hands, notebook: s
 def test_a_menu_on_a_selected_row_is_about_all_that_are_selected(
     hands: Hands, notebook: str, path: str
 ) -> None:
-    first, second, other = (hands.lab.checkpoint(notebook, epoch, epoch, **MODEL) for epoch in range(3))
+    first, second, other = (
+        hands.lab.checkpoint(notebook, epoch, epoch, **MODEL) for epoch in range(3)
+    )
     show(hands, path, 3)
     for checkpoint in (first, second):
         hands.row(checkpoint["id"]).get_by_role("checkbox").check()
@@ -90,7 +107,9 @@ def test_a_menu_on_a_selected_row_is_about_all_that_are_selected(
     expect(hands.panel.get_by_role("button", name="Unpin")).to_have_count(3)
 
 
-def test_keys_with_ctrl_alt_or_meta_are_left_to_others(hands: Hands, notebook: str, path: str) -> None:
+def test_keys_with_ctrl_alt_or_meta_are_left_to_others(
+    hands: Hands, notebook: str, path: str
+) -> None:
     """Whether the panel took a key shows in whether it kept it from going on."""
     made = hands.lab.checkpoint(notebook, 0, 0, metrics={"loss": 1})
     hands.lab.checkpoint(notebook, 1, 1, metrics={"loss": 0.5})
@@ -103,10 +122,16 @@ def test_keys_with_ctrl_alt_or_meta_are_left_to_others(hands: Hands, notebook: s
     }"""
     grid, plot = "#axon-panel .axon-Grid", "#axon-panel .axon-Curves-plot"
     hands.panel.get_by_role("grid").focus()
-    for selector, keys in ((grid, ("p", "t", "Backspace", "Enter", "Home")), (plot, ("+", "-", "0"))):
+    for selector, keys in (
+        (grid, ("p", "t", "Backspace", "Enter", "Home")),
+        (plot, ("+", "-", "0")),
+    ):
         for modifier in ("ctrlKey", "metaKey", "altKey"):
             for key in keys:
-                assert not hands.page.evaluate(taken, [selector, key, {modifier: True}]), (key, modifier)
+                assert not hands.page.evaluate(taken, [selector, key, {modifier: True}]), (
+                    key,
+                    modifier,
+                )
     assert not hands.page.evaluate(taken, [plot, "Escape", {}])
     assert hands.page.evaluate(taken, [plot, "+", {}])
     assert hands.page.evaluate(taken, [plot, "Escape", {}])
@@ -115,7 +140,9 @@ def test_keys_with_ctrl_alt_or_meta_are_left_to_others(hands: Hands, notebook: s
     expect(hands.row(made["id"]).get_by_role("button", name="Unpin")).to_have_count(0)
 
 
-def test_a_filter_stands_in_its_box_for_as_long_as_it_holds(hands: Hands, notebook: str, path: str) -> None:
+def test_a_filter_stands_in_its_box_for_as_long_as_it_holds(
+    hands: Hands, notebook: str, path: str
+) -> None:
     made = hands.lab.checkpoint(notebook, 0, 0)
     show(hands, path, 1)
     hands.filter("epoch:7")

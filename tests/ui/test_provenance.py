@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hands import Hands
 from playwright.sync_api import expect
+from support.page import Hands
 
 
 @pytest.fixture
@@ -15,14 +15,18 @@ def made(hands: Hands, path: str) -> list[Any]:
     made = []
     for epoch, rate in enumerate(["0.1", "0.2"]):
         hands.lab.write(path, f"lr = {rate}", "train(lr)")
-        made.append(hands.lab.checkpoint(hands.lab.record(path), epoch, epoch, metrics={"loss": 1.0}))
+        made.append(
+            hands.lab.checkpoint(hands.lab.record(path), epoch, epoch, metrics={"loss": 1.0})
+        )
     hands.open(path)
     hands.open_panel()
     expect(hands.rows).to_have_count(2)
     return made
 
 
-def test_the_notebook_that_a_checkpoint_came_from_opens_to_be_read(hands: Hands, made: list[Any]) -> None:
+def test_the_notebook_that_a_checkpoint_came_from_opens_to_be_read(
+    hands: Hands, made: list[Any]
+) -> None:
     hands.row(made[0]["id"]).click(button="right")
     hands.page.locator(".lm-Menu-item", has_text="Open the Notebook Version").click()
     view = hands.page.locator(".axon-Version")
@@ -30,7 +34,9 @@ def test_the_notebook_that_a_checkpoint_came_from_opens_to_be_read(hands: Hands,
     expect(view).to_contain_text("lr = 0.1")
 
 
-def test_what_has_changed_is_told_of_the_checkpoint_that_is_selected(hands: Hands, made: list[Any]) -> None:
+def test_what_has_changed_is_told_of_the_checkpoint_that_is_selected(
+    hands: Hands, made: list[Any]
+) -> None:
     drift = hands.panel.locator(".axon-Drift")
     expect(drift).to_have_count(0)
     hands.row(made[0]["id"]).get_by_role("checkbox").check()

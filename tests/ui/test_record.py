@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hands import Hands, eventually
 from playwright.sync_api import expect
+from support.page import Hands, eventually
 
 
 def test_the_toolbar_button_shows_the_status_and_opens_the_panel(hands: Hands, path: str) -> None:
@@ -72,7 +72,9 @@ def test_cells_show_how_they_went_and_lead_to_the_notebook(hands: Hands, path: s
     hands.open(path)
     panel = hands.open_panel()
     hands.command("notebook:run-all-cells")
-    hands.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").wait_for()
+    hands.page.locator(
+        ".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']"
+    ).wait_for()
     hands.save()
     hands.section("Cells").click()
     statuses = panel.locator(".axon-Cells .axon-Status")

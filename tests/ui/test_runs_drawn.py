@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hands import Hands, eventually
 from playwright.sync_api import Locator, expect
+from support.page import Hands, eventually
 
 #: The places of the colours that are on the canvas, of the first three.
 _COLOURS = """canvas => {
@@ -28,7 +28,9 @@ def legend(hands: Hands) -> Locator:
     return hands.panel.locator(".axon-Legend tbody tr")
 
 
-def test_curves_have_the_colours_of_the_legend_after_a_hidden_run_is_gone(hands: Hands, path: str) -> None:
+def test_curves_have_the_colours_of_the_legend_after_a_hidden_run_is_gone(
+    hands: Hands, path: str
+) -> None:
     hands.lab.write(path)
     notebook = hands.lab.record(path)
     made = [

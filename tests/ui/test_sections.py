@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hands import Hands, eventually
 from playwright.sync_api import Page, expect
+from support.page import Hands, eventually
 
 #: The heights of the sections, once JupyterLab has laid them out: it does so with the next frame.
 _HEIGHTS = """async () => {
@@ -73,7 +73,9 @@ def test_sections_keep_the_sizes_they_were_dragged_to_when_others_open_and_close
     assert heights(hands.page) == approximately(dragged)
 
 
-def test_sections_keep_their_parts_when_the_room_shrinks_and_grows(hands: Hands, recorded: str) -> None:
+def test_sections_keep_their_parts_when_the_room_shrinks_and_grows(
+    hands: Hands, recorded: str
+) -> None:
     before = heights(hands.page)
     for height in (600, 900, 300, 900):
         hands.page.set_viewport_size({"width": 1360, "height": height})
@@ -101,7 +103,9 @@ def test_sections_keep_their_parts_when_the_header_has_more_to_say(
         assert heights(hands.page) == approximately(before)
 
 
-def test_every_section_is_of_use_where_there_is_little_room(hands: Hands, recorded: str, path: str) -> None:
+def test_every_section_is_of_use_where_there_is_little_room(
+    hands: Hands, recorded: str, path: str
+) -> None:
     hands.page.set_viewport_size({"width": 1024, "height": 600})
     hands.lab.write(path, "x = 2")
     hands.lab.record(path)

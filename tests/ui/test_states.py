@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hands import Hands
-from lab import Lab, running_lab
 from playwright.sync_api import BrowserContext, expect
+from support.lab import Lab, running_lab
+from support.page import Hands
 
 
 def test_with_no_notebook_open_it_asks_for_one(hands: Hands) -> None:
     hands.command("axon:toggle-panel")
-    expect(hands.panel).to_have_attribute("data-none", "Open a notebook to see its training record here.")
+    expect(hands.panel).to_have_attribute(
+        "data-none", "Open a notebook to see its training record here."
+    )
     expect(hands.panel.locator(".lm-AccordionPanel")).to_be_hidden()
 
 
-def test_with_something_else_in_front_it_keeps_to_the_last_notebook(hands: Hands, recorded: str) -> None:
+def test_with_something_else_in_front_it_keeps_to_the_last_notebook(
+    hands: Hands, recorded: str
+) -> None:
     (hands.lab.root / "notes.txt").write_text("notes")
     hands.command("docmanager:open", path="notes.txt")
     expect(hands.page.locator(".jp-FileEditor")).to_be_visible()
@@ -75,10 +79,14 @@ def test_a_server_that_cannot_be_reached_is_a_quiet_notice(hands: Hands, recorde
     expect(hands.panel).not_to_contain_text("cannot be reached", timeout=30_000)
 
 
-def test_a_server_without_the_extension_is_told_from_one_without_a_record(hands: Hands, path: str) -> None:
+def test_a_server_without_the_extension_is_told_from_one_without_a_record(
+    hands: Hands, path: str
+) -> None:
     hands.page.route(
         "**/axon/**",
-        lambda route: route.fulfill(status=404, content_type="text/html", body="<h1>404 : Not Found</h1>"),
+        lambda route: route.fulfill(
+            status=404, content_type="text/html", body="<h1>404 : Not Found</h1>"
+        ),
     )
     hands.lab.write(path)
     hands.lab.record(path)
@@ -94,12 +102,15 @@ def test_a_server_without_the_extension_is_told_from_one_without_a_record(hands:
 
 
 @pytest.mark.parametrize(
-    ("status", "message"), [(403, "the record is another user's"), (500, "Unhandled error"), (503, "busy")]
+    ("status", "message"),
+    [(403, "the record is another user's"), (500, "Unhandled error"), (503, "busy")],
 )
 def test_what_the_server_refuses_is_told_in_its_words_until_it_answers(
     status: int, message: str, hands: Hands, recorded: str
 ) -> None:
-    hands.page.route("**/axon/**", lambda route: route.fulfill(status=status, json={"message": message}))
+    hands.page.route(
+        "**/axon/**", lambda route: route.fulfill(status=status, json={"message": message})
+    )
     hands.panel.get_by_role("button", name="Refresh").click()
     expect(hands.panel).to_contain_text(f"The server could not answer: {message}")
     expect(hands.rows).to_have_count(1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hands import Hands
 from playwright.sync_api import expect
+from support.page import Hands
 
 #: Milliseconds for a kernel to start, import and train a little.
 TRAINED = 30_000

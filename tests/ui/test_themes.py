@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import Hands, eventually
 from playwright.sync_api import expect
+from support.page import Hands, eventually
 
 AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
@@ -35,7 +35,10 @@ def full(hands: Hands, path: str) -> Iterator[Hands]:
     notebook = hands.lab.record(path)
     hands.lab.rest("PUT", f"/notebooks/{notebook}", {"tags": ["paper"], "model_id": "resnet-18"})
     for epoch in range(3):
-        given: dict[str, Any] = {"run_id": f"{notebook}-r", "metrics": {"val_loss": 1 / (epoch + 1)}}
+        given: dict[str, Any] = {
+            "run_id": f"{notebook}-r",
+            "metrics": {"val_loss": 1 / (epoch + 1)},
+        }
         hands.lab.checkpoint(notebook, epoch, epoch * 10, tags=["first"], **given)
     hands.lab.write(path, "lr = 0.01", "train(lr)")
     hands.lab.record(path)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hands import Hands
 from playwright.sync_api import Page, Route, expect
+from support.page import Hands
 
 # JupyterLab adds the time to every address, for browsers not to keep answers.
 LIST = re.compile(r"/axon/notebooks/[^/?]+/checkpoints\?")
@@ -78,7 +78,9 @@ def add_tags(hands: Hands, *tags: str) -> None:
         field.press("Enter")
 
 
-def test_tags_that_are_given_one_right_after_the_other_are_all_kept(hands: Hands, notebook: str) -> None:
+def test_tags_that_are_given_one_right_after_the_other_are_all_kept(
+    hands: Hands, notebook: str
+) -> None:
     release = hold(hands.page, RECORD, "PUT")
     with hands.page.expect_request(lambda request: request.method == "PUT"):
         add_tags(hands, "alpha", "beta")
@@ -96,7 +98,9 @@ def test_a_tag_that_somebody_else_gives_meanwhile_is_kept(hands: Hands, notebook
     assert hands.lab.rest("GET", f"/notebooks/{notebook}")["metadata"]["tags"] == ["theirs", "mine"]
 
 
-def test_a_pin_that_somebody_else_takes_back_at_once_is_taken_back_here(hands: Hands, notebook: str) -> None:
+def test_a_pin_that_somebody_else_takes_back_at_once_is_taken_back_here(
+    hands: Hands, notebook: str
+) -> None:
     pinned = checkpoints(hands, notebook)[-1]["id"]
     pin = hands.row(pinned).locator(".axon-Pin")
     with hands.page.expect_response(LIST) as listed:
@@ -132,7 +136,8 @@ def test_an_answer_from_before_a_deletion_does_not_bring_the_deleted_back(
     hands.lab.rest("PUT", f"/notebooks/{notebook}/checkpoints/{deleted}", {"tags": ["doomed"]})
     release = hold(hands.page, LIST)
     hands.page.evaluate(
-        "ids => void window.jupyterapp.commands.execute('axon:delete-checkpoints', { ids })", [deleted]
+        "ids => void window.jupyterapp.commands.execute('axon:delete-checkpoints', { ids })",
+        [deleted],
     )
     hands.page.locator(".jp-Dialog .jp-mod-warn").click()
     expect(hands.row(deleted)).to_have_count(0)
@@ -161,7 +166,8 @@ def test_one_that_is_gone_already_does_not_keep_the_others_from_being_deleted(
     release = hold(hands.page, LIST)  # so that the panel does not know of it
     hands.lab.rest("DELETE", f"/notebooks/{notebook}/checkpoints/{ids[0]}")
     hands.page.evaluate(
-        "ids => void window.jupyterapp.commands.execute('axon:delete-checkpoints', { ids })", ids[:3]
+        "ids => void window.jupyterapp.commands.execute('axon:delete-checkpoints', { ids })",
+        ids[:3],
     )
     hands.page.locator(".jp-Dialog .jp-mod-warn").click()
     expect(hands.rows).to_have_count(1)
@@ -170,7 +176,9 @@ def test_one_that_is_gone_already_does_not_keep_the_others_from_being_deleted(
     expect(hands.page.locator(".Toastify__toast")).to_have_count(0)
 
 
-def test_what_cannot_be_pinned_is_counted_and_the_rest_is_pinned(hands: Hands, notebook: str) -> None:
+def test_what_cannot_be_pinned_is_counted_and_the_rest_is_pinned(
+    hands: Hands, notebook: str
+) -> None:
     ids = [one["id"] for one in checkpoints(hands, notebook)]
     for refused in ids[:2]:
         hands.page.route(

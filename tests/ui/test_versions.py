@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from hands import Hands, eventually
 from playwright.sync_api import Request, Route, expect
+from support.page import Hands, eventually
 
 
 def test_a_version_opens_read_only_and_is_compared_with_now(hands: Hands, path: str) -> None:
@@ -37,7 +37,9 @@ def test_a_version_opens_read_only_and_is_compared_with_now(hands: Hands, path: 
     expect(diff.locator("[data-kind=removed]").last).to_contain_text("print('before')")
 
 
-def test_code_that_changed_since_the_newest_checkpoint_is_pointed_at(hands: Hands, path: str) -> None:
+def test_code_that_changed_since_the_newest_checkpoint_is_pointed_at(
+    hands: Hands, path: str
+) -> None:
     file = hands.lab.write(path, "lr = 0.1", "train(lr)")
     notebook = hands.lab.record(path)
     hands.lab.checkpoint(notebook, 0, 0, metrics={"loss": 1.0})
@@ -97,7 +99,9 @@ def test_a_script_in_an_output_of_a_version_never_runs(hands: Hands, path: str) 
         # As a server answers that runs an older version of the extension.
         reply = route.fetch()
         version = reply.json()
-        route.fulfill(response=reply, json={**version, "cells": [{**version["cells"][0], **cells[0]}]})
+        route.fulfill(
+            response=reply, json={**version, "cells": [{**version["cells"][0], **cells[0]}]}
+        )
 
     hands.page.route("**/versions/*", forged)
     hands.page.locator(".axon-Versions li").first.get_by_role("button", name="Open").click()
@@ -126,7 +130,9 @@ def test_what_the_panel_asks_by_itself_is_no_activity_of_its_user(hands: Hands, 
     hands.open(path)
     hands.open_panel()
     expect(hands.rows).to_have_count(1)
-    with hands.page.expect_response(lambda answer: f"{notebook}/checkpoints?limit=50" in answer.url):
+    with hands.page.expect_response(
+        lambda answer: f"{notebook}/checkpoints?limit=50" in answer.url
+    ):
         pass  # a look that nobody asked for
     assert {"notebooks", "checkpoints", "metrics", "runs", "versions"} <= {
         url.partition("?")[0].rpartition("/")[2] for url in asked

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from fixtures import *  # noqa: F403
+from support.browser import *  # noqa: F403

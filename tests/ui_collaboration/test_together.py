@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 
-from hands import Hands
 from playwright.sync_api import expect
+from support.page import Hands
 
 
 def test_what_one_does_both_panels_show(hands: Hands, path: str) -> None:

@@ -26,7 +26,9 @@ def notebook(tmp_path: Path) -> Path:
         "source": "train()",
     }
     file = tmp_path / "digits.ipynb"
-    file.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    file.write_text(
+        json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
     return file
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
-from written import written
+from support.state_files import written
 
 from jupyter_axon_notebooks.errors import StateCorrupt
 from jupyter_axon_notebooks.training.formats import (
@@ -24,7 +24,12 @@ from jupyter_axon_notebooks.training.formats import (
     restore_training,
 )
 from jupyter_axon_notebooks.training.formats.arrays import describe_array
-from jupyter_axon_notebooks.training.formats.tensorfile import BITS, TensorFile, open_tensors, reading
+from jupyter_axon_notebooks.training.formats.tensorfile import (
+    BITS,
+    TensorFile,
+    open_tensors,
+    reading,
+)
 
 NAMES = ["bool", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "u8", "i8", "f8"]
 
@@ -123,7 +128,10 @@ DEEP = "[" * 100_000 + "]" * 100_000
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "0 bytes long"),
     "short": (b"\1\2\3", "3 bytes long"),
-    "header beyond the end": ((100).to_bytes(8, "little") + b"{}", "header is said to be 100 bytes"),
+    "header beyond the end": (
+        (100).to_bytes(8, "little") + b"{}",
+        "header is said to be 100 bytes",
+    ),
     "header of exabytes": (b"\xff" * 8 + b"{}", "header is said to be 18,446,744,073,709,551,615"),
     "not JSON": (header(b"<html>", b""), "header is not JSON"),
     "not UTF-8": (header(b'{"\xff": 1}', b""), "header is not JSON"),
@@ -161,8 +169,14 @@ BAD: dict[str, tuple[bytes, str]] = {
         "tensor 'b' overlaps tensor 'a'",
     ),
     "the same twice": (header({"a": tensor(), "b": tensor()}), "overlaps"),
-    "gap": (header({"a": tensor(), "b": tensor(offsets=(12, 20))}, bytes(20)), "gap between tensor 'a'"),
-    "gap at the start": (header({"a": tensor(offsets=(4, 12))}, bytes(12)), "gap between the header"),
+    "gap": (
+        header({"a": tensor(), "b": tensor(offsets=(12, 20))}, bytes(20)),
+        "gap between tensor 'a'",
+    ),
+    "gap at the start": (
+        header({"a": tensor(offsets=(4, 12))}, bytes(12)),
+        "gap between the header",
+    ),
     "more at the end": (header({"a": tensor()}, bytes(9)), "1 bytes follow"),
     "index not JSON": (header({"a": tensor()}, axon="{"), "index is not JSON"),
     "index no object": (header({"a": tensor()}, axon="[1]"), "none of ours"),
@@ -171,8 +185,14 @@ BAD: dict[str, tuple[bytes, str]] = {
     "index of truth": (ours(A, True), "none of ours"),
     "index of version 0": (ours(A, 0), "none of ours"),
     "index of a newer version": (ours(A, 2), "from a newer version of this package; upgrade"),
-    "index twice": (header({"a": tensor()}, axon='{"version":1,"tree":1,"tree":2}'), "'tree' twice"),
-    "index nested": (header({"a": tensor()}, axon='{"version":1,"tree":' + DEEP + "}"), "nested too deeply"),
+    "index twice": (
+        header({"a": tensor()}, axon='{"version":1,"tree":1,"tree":2}'),
+        "'tree' twice",
+    ),
+    "index nested": (
+        header({"a": tensor()}, axon='{"version":1,"tree":' + DEEP + "}"),
+        "nested too deeply",
+    ),
     "tree nested": (ours(json.loads("[" * 90 + "]" * 90)), "more than 64 levels"),
     "tree of tuples": (
         ours(json.loads('{"$":"tuple","items":[' * 80 + "]}" * 80)),
@@ -184,7 +204,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "tensor not mentioned": (ours([1, 2]), "does not mention tensor 'a'"),
     "tensor of objects": (ours({**A, "dtype": "O"}), "array that is none"),
     "tensor of fields": (ours({**A, "dtype": "i4,i4"}), "are not read"),
-    "tensor of nothing": (ours({**A, "dtype": "nothing"}), "has a array that is none|no type|not installed"),
+    "tensor of nothing": (
+        ours({**A, "dtype": "nothing"}),
+        "has a array that is none|no type|not installed",
+    ),
     "tensor of a number": (ours({**A, "dtype": 3}), "its type is 3"),
     "tensor of another size": (ours({**A, "dtype": "<c16"}), "which is no <c16"),
     "unknown kind": (ours({"$": "pickle", "value": "gASV"}), "unknown kind 'pickle'"),
@@ -195,13 +218,19 @@ BAD: dict[str, tuple[bytes, str]] = {
     "dict of singles": (ours({"$": "dict", "items": [[1]]}), "a dict that is none"),
     "dict of lists": (ours({"$": "dict", "items": [[[], 1]]}), "a dict that is none"),
     "dict with a key twice": (ours({"$": "dict", "items": [[1, 1], [1, 2]]}), "a key twice"),
-    "dict of anything": (ours({"$": "defaultdict", "of": "eval", "items": []}), "a defaultdict that is none"),
+    "dict of anything": (
+        ours({"$": "defaultdict", "of": "eval", "items": []}),
+        "a defaultdict that is none",
+    ),
     "deque of text": (ours({"$": "deque", "items": [], "longest": "x"}), "a deque that is none"),
     "int of letters": (ours({"$": "int", "value": "xyz"}), "an? int that is none"),
     "int of a float": (ours({"$": "int", "value": 1.5}), "expected text"),
     "float too short": (ours({"$": "float", "value": "00"}), "a float that is none"),
     "bytes of letters": (ours({"$": "bytes", "value": "zz"}), "a bytes that is none"),
-    "number too short": (ours({"$": "scalar", "dtype": "<f8", "value": "00"}), "1 bytes are no <f8"),
+    "number too short": (
+        ours({"$": "scalar", "dtype": "<f8", "value": "00"}),
+        "1 bytes are no <f8",
+    ),
     "number of objects": (ours({"$": "scalar", "dtype": "O", "value": "00" * 8}), "are not read"),
     "state of nothing": (ours({"$": "state", "of": 3, "state": {}}), "expected text"),
 }
@@ -238,7 +267,9 @@ def test_a_file_made_to_do_harm_is_refused_by_name(name: str, tmp_path: Path) ->
 )
 def test_states_of_random_generators_that_are_none_are_refused(states: Any, tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
-    path.write_bytes(header({}, b"", axon=index({"optimizer": None, "extra": {"a": 1}, "rng": states})))
+    path.write_bytes(
+        header({}, b"", axon=index({"optimizer": None, "extra": {"a": 1}, "rng": states}))
+    )
     before = random.getstate()
     target = {"a": 0}
     with pytest.raises(StateCorrupt, match="random generators"):
@@ -257,7 +288,9 @@ def test_whatever_is_done_to_a_file_is_refused_where_the_library_refuses_it(tmp_
     """And nothing else than a refusal comes of it, nor is a number read from where there is none."""
     chance = random.Random(7)
     whole = b"".join(
-        encode_model({"a": np.arange(3.0), "b": [np.arange(4, dtype="i2")], "c": (1, b"x")}).chunks()
+        encode_model(
+            {"a": np.arange(3.0), "b": [np.arange(4, dtype="i2")], "c": (1, b"x")}
+        ).chunks()
     )
     path = tmp_path / "mutated.safetensors"
     length = 8 + int.from_bytes(whole[:8], "little")
@@ -265,7 +298,11 @@ def test_whatever_is_done_to_a_file_is_refused_where_the_library_refuses_it(tmp_
     for _ in range(3000):
         content = bytearray(whole)
         for _ in range(chance.randint(1, 3)):
-            at = chance.randrange(length) if chance.random() < 0.95 else chance.randrange(len(content))
+            at = (
+                chance.randrange(length)
+                if chance.random() < 0.95
+                else chance.randrange(len(content))
+            )
             match chance.randrange(4):
                 case 0:
                     content[at] = chance.randrange(256)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from written import written
+from support.state_files import written
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateError
 from jupyter_axon_notebooks.training.formats import (
@@ -93,7 +93,9 @@ def test_signs_of_zero_and_payloads_of_nans_are_kept(tmp_path: Path) -> None:
     values = [bits_of_float(one) for one in bits]
     back = there_and_back({"floats": values, "complex": complex(values[2], values[3])}, tmp_path)
     assert [int.from_bytes(struct.pack(">d", one), "big") for one in back["floats"]] == bits
-    assert struct.pack(">2d", back["complex"].real, back["complex"].imag) == struct.pack(">2d", *values[2:])
+    assert struct.pack(">2d", back["complex"].real, back["complex"].imag) == struct.pack(
+        ">2d", *values[2:]
+    )
 
 
 def test_order_and_default_of_dicts_are_kept(tmp_path: Path) -> None:
@@ -104,7 +106,24 @@ def test_order_and_default_of_dicts_are_kept(tmp_path: Path) -> None:
     assert back["new"] == []
 
 
-NAMES = ["bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16", "g", "G"]
+NAMES = [
+    "bool",
+    "i1",
+    "u1",
+    "i2",
+    "u2",
+    "i4",
+    "u4",
+    "i8",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "c8",
+    "c16",
+    "g",
+    "G",
+]
 NAMES += [
     ">i2",
     ">u4",
@@ -124,13 +143,22 @@ NAMES += [
 
 if importlib.util.find_spec("ml_dtypes"):
     importlib.import_module("ml_dtypes")
-    NAMES += ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3b11fnuz", "int4"]
+    NAMES += [
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e8m0fnu",
+        "float8_e4m3b11fnuz",
+        "int4",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_array_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
     dtype = np.dtype(name)
-    raw = np.random.default_rng(0).integers(0, 2 if name == "bool" else 120, 24 * dtype.itemsize, np.uint8)
+    raw = np.random.default_rng(0).integers(
+        0, 2 if name == "bool" else 120, 24 * dtype.itemsize, np.uint8
+    )
     array = raw.view(dtype).reshape(2, 3, 4) if dtype.itemsize else np.zeros((2, 3, 4), dtype)
     forms = {
         "whole": array,
@@ -169,7 +197,13 @@ def test_payloads_of_nans_in_arrays_are_kept(tmp_path: Path) -> None:
 
 def test_one_array_under_two_names_is_stored_once_and_is_one_again(tmp_path: Path) -> None:
     array = np.arange(1000.0)
-    value = {"a": array, "b": array, "same memory": array[:], "part": array[:10], "reversed": array[::-1]}
+    value = {
+        "a": array,
+        "b": array,
+        "same memory": array[:],
+        "part": array[:10],
+        "reversed": array[::-1],
+    }
     encoded = encode_model(value)
     assert encoded.size < 3 * array.nbytes
     back = restore_model(written(encoded, tmp_path), None)
@@ -187,7 +221,12 @@ def test_a_memory_mapped_array_is_stored_as_one(tmp_path: Path) -> None:
 
 
 def test_names_that_would_clash_get_others(tmp_path: Path) -> None:
-    value = {"a": {"b": np.ones(1)}, "a.b": np.zeros(1), "__metadata__": np.full(1, 2.0), "": np.full(1, 3.0)}
+    value = {
+        "a": {"b": np.ones(1)},
+        "a.b": np.zeros(1),
+        "__metadata__": np.full(1, 2.0),
+        "": np.full(1, 3.0),
+    }
     back = there_and_back({**value, "\ud800": np.full(1, 4.0)}, tmp_path)
     found = (back["a"]["b"], back["a.b"], back["__metadata__"], back[""], back["\ud800"])
     assert [float(one[0]) for one in found] == [1, 0, 2, 3, 4]
@@ -208,7 +247,11 @@ def test_names_that_would_clash_get_others(tmp_path: Path) -> None:
         ([np.array([object()])], "extra[0]", "plain numbers"),
         (np.zeros(2, [("x", "f4")]), "extra", "for each field"),
         (np.ma.masked_array([1.0], [True]), "extra: a numpy.ma.MaskedArray", "np.asarray"),
-        ({"kind": types.SimpleNamespace()}, 'extra["kind"]: a types.SimpleNamespace', "keep its parts"),
+        (
+            {"kind": types.SimpleNamespace()},
+            'extra["kind"]: a types.SimpleNamespace',
+            "keep its parts",
+        ),
         (
             {"d": collections.defaultdict(lambda: 0)},
             'extra["d"]: a collections.defaultdict',
@@ -217,7 +260,9 @@ def test_names_that_would_clash_get_others(tmp_path: Path) -> None:
         ({"i": type("Flag", (int,), {})(1)}, 'extra["i"]', "Flag"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_where_it_stands(value: Any, where: str, advice: str) -> None:
+def test_what_cannot_be_kept_is_refused_where_it_stands(
+    value: Any, where: str, advice: str
+) -> None:
     with pytest.raises(TypeError) as refused:
         encode_training(None, value)
     assert where in str(refused.value)
@@ -264,7 +309,9 @@ def test_arrays_are_restored_in_place(tmp_path: Path) -> None:
     kept = [*target["layers"], *target["pair"]]
     back = restore_model(path, target)
     assert back is target
-    assert all(one is other for one, other in zip(kept, [*back["layers"], *back["pair"]], strict=True))
+    assert all(
+        one is other for one, other in zip(kept, [*back["layers"], *back["pair"]], strict=True)
+    )
     assert back["layers"][0].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert [int(one.sum()) for one in kept[1:]] == [2, 0, 1]
 
@@ -280,7 +327,9 @@ class Immutable:
         return self._values if dtype is None else self._values.astype(dtype)
 
 
-def test_a_tree_of_arrays_that_nobody_can_write_comes_back_anew_with_its_structure(tmp_path: Path) -> None:
+def test_a_tree_of_arrays_that_nobody_can_write_comes_back_anew_with_its_structure(
+    tmp_path: Path,
+) -> None:
     tree = types.MappingProxyType(
         {"params": [Immutable([1.5, 2.5])], "opt": Moments(Immutable(7), [Immutable([1])])}
     )
@@ -319,7 +368,11 @@ def test_named_tuples_are_of_their_class_where_that_is_defined(
 ) -> None:
     value = {"a": Moments(np.ones(2), [Counted(5)]), "local": Counted.outer()}
     back = there_and_back(value, tmp_path)
-    assert (type(back["a"]), type(back["a"].mean[0]), type(back["local"])) == (Moments, Counted, tuple)
+    assert (type(back["a"]), type(back["a"].mean[0]), type(back["local"])) == (
+        Moments,
+        Counted,
+        tuple,
+    )
     back["a"].count[0] = 3  # in memory of its own
     path = written(encode_training(None, value, rng=False), tmp_path)
     monkeypatch.delattr(f"{__name__}.Moments")
@@ -358,7 +411,9 @@ def test_no_code_of_a_named_tuple_runs(tmp_path: Path) -> None:
         "extra": {"$": "namedtuple", "of": [__name__, "Alarming"], "items": [5]},
         "rng": None,
     }
-    assert restore_training(written(Writer().file(tree, None), tmp_path), None, None, rng=False).extra == (5,)
+    assert restore_training(
+        written(Writer().file(tree, None), tmp_path), None, None, rng=False
+    ).extra == (5,)
 
 
 @pytest.mark.parametrize(
@@ -373,20 +428,28 @@ def test_no_code_of_a_named_tuple_runs(tmp_path: Path) -> None:
             "model['a'] is float32 (2,), in the checkpoint float64 (2,)",
         ),
         ({"a": np.zeros(2)}, "the checkpoint has model['b'] as well"),
-        ({"a": np.zeros(2), "b": [np.zeros(2)], "c": np.zeros(2)}, "the checkpoint has no model['c']"),
+        (
+            {"a": np.zeros(2), "b": [np.zeros(2)], "c": np.zeros(2)},
+            "the checkpoint has no model['c']",
+        ),
         ({"a": np.zeros(2), "b": []}, "model['b'] has 0 items, in the checkpoint 1"),
         (
             {"a": np.zeros(2), "b": np.zeros(2)},
             "model['b'] is float64 (2,), in the checkpoint a builtins.list",
         ),
-        ({"a": {}, "b": [np.zeros(2)]}, "model['a'] is a builtins.dict, in the checkpoint a numpy.ndarray"),
+        (
+            {"a": {}, "b": [np.zeros(2)]},
+            "model['a'] is a builtins.dict, in the checkpoint a numpy.ndarray",
+        ),
         (
             {"a": np.zeros(2), "b": (np.zeros(2),)},
             "model['b'] is a builtins.tuple, in the checkpoint a builtins.list",
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_and_nothing_changes(target: Any, reason: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_and_nothing_changes(
+    target: Any, reason: str, tmp_path: Path
+) -> None:
     path = written(encode_model({"a": np.ones(2), "b": [np.ones(2)]}), tmp_path)
     with pytest.raises(InvalidData) as refused:
         restore_model(path, target)
@@ -421,7 +484,9 @@ class Sampler:
         self.position = state["position"]
 
 
-def test_objects_with_state_are_captured_wherever_they_are_and_set_back_in_place(tmp_path: Path) -> None:
+def test_objects_with_state_are_captured_wherever_they_are_and_set_back_in_place(
+    tmp_path: Path,
+) -> None:
     one, other = Sampler(), Sampler()
     one.position, other.position = 5, 7
     path = written(encode_training([one], {"two": (other, {"one": one})}, rng=False), tmp_path)
@@ -484,16 +549,22 @@ def test_generators_are_left_alone_where_that_is_asked(tmp_path: Path) -> None:
 
 
 def test_the_generator_of_another_kind_is_refused_before_anything_changes(tmp_path: Path) -> None:
-    path = written(encode_training(None, [np.random.Generator(np.random.PCG64(1)), np.zeros(1)]), tmp_path)
+    path = written(
+        encode_training(None, [np.random.Generator(np.random.PCG64(1)), np.zeros(1)]), tmp_path
+    )
     target = [np.random.Generator(np.random.Philox(1)), np.ones(1)]
-    with pytest.raises(InvalidData, match=r"extra\[0\]: the checkpoint has no state of such a generator"):
+    with pytest.raises(
+        InvalidData, match=r"extra\[0\]: the checkpoint has no state of such a generator"
+    ):
         restore_training(path, None, target, rng=True)
     assert target[1].tolist() == [1]
 
 
 @pytest.mark.parametrize("model", [None, 1, "weights.pt", object(), lambda: 0, np.float64(1)])
 def test_a_model_that_cannot_be_kept_is_refused_with_what_can(model: Any) -> None:
-    with pytest.raises(TypeError, match="what can: PyTorch modules; scikit-learn estimators; mappings"):
+    with pytest.raises(
+        TypeError, match="what can: PyTorch modules; scikit-learn estimators; mappings"
+    ):
         encode_model(model)
 
 

@@ -66,14 +66,24 @@ PATTERNS = [
     *(("import ", unit, "!") for unit in ("a,", "a", " ", ".", "a, ")),
     *(("use ", unit, "!") for unit in ("a", " ", ":")),
     *(("", unit, "") for unit in "%!?=;,:./\\'\"()[]{}<>#`$@~_-*0a \t\n\r\f\v\0"),
-    *(("", unit, "x") for unit in ("    ", "\n", " \n", "\t\n", "\r\n", "?", "? ", "= ", " =", "%%")),
+    *(
+        ("", unit, "x")
+        for unit in ("    ", "\n", " \n", "\t\n", "\r\n", "?", "? ", "= ", " =", "%%")
+    ),
     *(
         ("", unit, "")
         for unit in ("%time ", "%%time\n", "%%capture\n%%time\n", "!!", "x = %time ", "x?\n", "/f ")
     ),
     *(
         ("", unit, "")
-        for unit in ("%time f()\n", "x = !ls\n", "!ls\n", "x = 1\n", "if a:\n", "for a in b:\n  %cd\n")
+        for unit in (
+            "%time f()\n",
+            "x = !ls\n",
+            "!ls\n",
+            "x = 1\n",
+            "if a:\n",
+            "for a in b:\n  %cd\n",
+        )
     ),
     *(("%timeit ", unit, "f()") for unit in ("-n 1 ", "-", '-n " ', "--a ", "-q")),
     *(("!", unit, "") for unit in ("ls;", "ls|", "'", '"', "\\\n", ">", "a=1 ", "sudo ")),
@@ -81,16 +91,41 @@ PATTERNS = [
     *((">>> ", unit, "") for unit in ("a\n>>> ", "...: ", "In [1]: ")),
     *(
         ("", unit, "")
-        for unit in ("'''", '"""', "'\\'", "f'{", "a\\\n", "lambda:", "not ", "1+", "a.", "a(", "{1:")
+        for unit in (
+            "'''",
+            '"""',
+            "'\\'",
+            "f'{",
+            "a\\\n",
+            "lambda:",
+            "not ",
+            "1+",
+            "a.",
+            "a(",
+            "{1:",
+        )
     ),
     *(
         ("", unit, "")
         for unit in ("import a;", "from a import b;", ";from a", "pub use ", "- at `", " - at `a`")
     ),
-    *(("", unit, "") for unit in ("\u00a0", "\u2003", "\u2028", "e\u0301", "\u0301", "\U0001f9e0", "\ufeff")),
     *(
         ("", unit, "")
-        for unit in ("\ud800", "\udfff", "\ud7ff\x01", "\x1b[31m", "aA", "A", "a1", "f1", "http://a@")
+        for unit in ("\u00a0", "\u2003", "\u2028", "e\u0301", "\u0301", "\U0001f9e0", "\ufeff")
+    ),
+    *(
+        ("", unit, "")
+        for unit in (
+            "\ud800",
+            "\udfff",
+            "\ud7ff\x01",
+            "\x1b[31m",
+            "aA",
+            "A",
+            "a1",
+            "f1",
+            "http://a@",
+        )
     ),
     ("    ", "x = 1\n    ", ""),
     ("axon.checkpoint(", " ", "a"),
@@ -115,14 +150,22 @@ def on_notebook(text: str) -> None:
         "cell_type": "code",
         "source": text,
         "metadata": {"name": text, "tags": [text], text: text},
-        "outputs": [{"output_type": text, "name": text, "data": {text: text}, "text": text, text: 1}, text],
+        "outputs": [
+            {"output_type": text, "name": text, "data": {text: text}, "text": text, text: 1},
+            text,
+        ],
         "execution_count": None,
         "attachments": {text: {text: text}},
         text: text,
     }
     kernelspec = {"name": text, "language": text}
     metadata = {"tags": [text], "kernelspec": kernelspec, text: text}
-    content = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell, cell, text]}
+    content = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": metadata,
+        "cells": [cell, cell, text],
+    }
     mapped = map_notebook(content)
     again = map_notebook(content, previous=mapped.cells)
     assert [one.id for one in again.cells] == [one.id for one in mapped.cells]
@@ -164,7 +207,9 @@ def on_diff(text: str) -> None:
     lines = text[:USUAL_LENGTH].splitlines()
     assert len(align(lines, lines[::-1])) <= len(lines)
     source_diff(
-        CellChange(cell_id=text, change="changed", before=text[:USUAL_LENGTH], after=text[5:USUAL_LENGTH])
+        CellChange(
+            cell_id=text, change="changed", before=text[:USUAL_LENGTH], after=text[5:USUAL_LENGTH]
+        )
     )
 
 
@@ -277,19 +322,27 @@ def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
 DOTTED = "a." * 14_900 + "a"
 
 
-@pytest.mark.timeout(20)  # one of the first two took half a minute, and every one of the last a second
+@pytest.mark.timeout(
+    20
+)  # one of the first two took half a minute, and every one of the last a second
 @pytest.mark.parametrize(
     "source",
     [
         f"%time from {DOTTED} import x\n" * 33,
         f"x = %time import {DOTTED}\n" * 33,
         f"get_ipython().run_line_magic('time', 'import {DOTTED}')\n" * 33,
-        *(f"{begin}{DOTTED}{end}" for begin in ("from ", "import ") for end in ("", ".", " import", " =")),
+        *(
+            f"{begin}{DOTTED}{end}"
+            for begin in ("from ", "import ")
+            for end in ("", ".", " import", " =")
+        ),
     ],
     ids=range(11),
 )
 def test_imports_of_long_dotted_names_take_no_time_to_parse(source: str) -> None:
-    script = script_of([ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)] * 5)
+    script = script_of(
+        [ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)] * 5
+    )
     assert all(line.startswith("#") for line in script.splitlines() if line)
     executed = [ExecutedCell(source=source, execution_count=count) for count in range(1, 6)]
     assert flags([*executed, ExecutedCell(source="train()", cell_id="b")], Saved([]), Saved([]))

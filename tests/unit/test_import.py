@@ -23,7 +23,11 @@ def loaded(code: str, home: Path) -> set[str]:
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        env={name: value for name, value in os.environ.items() if not name.startswith(("AXON", "JPY_"))}
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AXON", "JPY_"))
+        }
         | {"JUPYTER_DATA_DIR": str(home)},
         capture_output=True,
         text=True,

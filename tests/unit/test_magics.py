@@ -29,7 +29,10 @@ from jupyter_axon_notebooks.repository.script import script_of
             "get_ipython().run_line_magic('time', 'f(1)')",
             "f(1)  # get_ipython().run_line_magic('time', 'f(1)')",
         ),
-        ("if x:\n    get_ipython().magic('time f()')", "if x:\n    f()  # get_ipython().magic('time f()')"),
+        (
+            "if x:\n    get_ipython().magic('time f()')",
+            "if x:\n    f()  # get_ipython().magic('time f()')",
+        ),
         ("get_ipython().run_line_magic('cd', 'x')", "# get_ipython().run_line_magic('cd', 'x')"),
         ("get_ipython().system('ls')", "# get_ipython().system('ls')"),
         (
@@ -51,9 +54,15 @@ from jupyter_axon_notebooks.repository.script import script_of
         ("a, b['='] = %time f()", "a, b['='] = f()  # a, b['='] = %time"),
         ("x = %time y = f()", "y = f()  # x = %time"),
         ("x = %timeit -o f()", "f()  # x = %timeit -o"),
-        ("for e in s:\n    %time fit(e)\n    !ls", "for e in s:\n    fit(e)  # %time\n    pass  # !ls"),
+        (
+            "for e in s:\n    %time fit(e)\n    !ls",
+            "for e in s:\n    fit(e)  # %time\n    pass  # !ls",
+        ),
         ("with a:\n\t%time x = 1", "with a:\n\tx = 1  # %time"),
-        ("def f():\n    y = %time g()\n    return y", "def f():\n    y = g()  # y = %time\n    return y"),
+        (
+            "def f():\n    y = %time g()\n    return y",
+            "def f():\n    y = g()  # y = %time\n    return y",
+        ),
         ("    x = 1\n    %time f()", "x = 1\nf()  # %time"),
         (">>> f()\n>>> g()", "f()\ng()"),
         ("\n\n%%time\nfit()", "# %%time\nfit()"),
@@ -101,8 +110,12 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
         "print(ran, loss, seen)",
     ]
     script = tmp_path / "script.py"
-    script.write_text(script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "a\nb"))
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    script.write_text(
+        script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "a\nb")
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert ended.stdout == "[1, 2, 3, 4, 5, 6, 7] 2 6\n%s\n"
 
 
@@ -110,8 +123,15 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
     "cells",
     [
         ["x = 1", "'about it'\nfrom __future__ import annotations\ny: Unknown = 2\nprint(x, y)"],
-        ["import asyncio", "from __future__ import annotations\nawait asyncio.sleep(0)\nprint(1, 2)"],
-        ["import asyncio", "from math import *\nawait asyncio.sleep(0)", "print(floor(1.5), floor(2.5))"],
+        [
+            "import asyncio",
+            "from __future__ import annotations\nawait asyncio.sleep(0)\nprint(1, 2)",
+        ],
+        [
+            "import asyncio",
+            "from math import *\nawait asyncio.sleep(0)",
+            "print(floor(1.5), floor(2.5))",
+        ],
         ["import asyncio", "x: str = await asyncio.sleep(0, '1 2\\n')\nprint(x)"],
         ["import asyncio", "%time print(await asyncio.sleep(0, '1 2'))"],
         ["if get_ipython() is None:\n    print(1, 2)"],
@@ -121,8 +141,12 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
 )
 def test_what_only_notebooks_may_do_runs_in_a_script(cells: list[str], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "title"))
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    script.write_text(
+        script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "title")
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert ended.stdout.splitlines()[0] == "1 2"
 
 

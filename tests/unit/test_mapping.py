@@ -10,12 +10,12 @@ from typing import Any
 
 import nbformat
 import pytest
-from corpus import notebook as corpus_text
-from corpus import notebooks as corpus
-from generated import broken_notebooks, exactly, objects, texts, valid_notebooks, values
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.validator import iter_validate
+from support.corpus import notebook as corpus_text
+from support.corpus import notebooks as corpus
+from support.strategies import broken_notebooks, exactly, objects, texts, valid_notebooks, values
 
 from jupyter_axon_notebooks.errors import InvalidData, Unreadable
 from jupyter_axon_notebooks.mapping import (
@@ -103,7 +103,9 @@ def test_a_valid_notebook_comes_back_as_nbformat_reads_it(content: dict[str, Any
 
 
 @given(valid_notebooks())
-def test_a_notebook_maps_the_same_from_a_file_and_from_a_contents_model(content: dict[str, Any]) -> None:
+def test_a_notebook_maps_the_same_from_a_file_and_from_a_contents_model(
+    content: dict[str, Any],
+) -> None:
     model = nbformat.reads(json.dumps(content), as_version=nbformat.NO_CONVERT)
     from_model, from_file = map_notebook(model), map_notebook(content)
     assert exactly([cell.to_json() for cell in from_model.cells]) == exactly(
@@ -113,7 +115,9 @@ def test_a_notebook_maps_the_same_from_a_file_and_from_a_contents_model(content:
 
 
 @given(valid_notebooks() | broken_notebooks)
-def test_mapping_changes_nothing_in_its_input_and_shares_nothing_with_it(content: dict[str, Any]) -> None:
+def test_mapping_changes_nothing_in_its_input_and_shares_nothing_with_it(
+    content: dict[str, Any],
+) -> None:
     before = copy.deepcopy(content)
     mapped = map_notebook(content)
     for cell in mapped.cells:
@@ -148,7 +152,9 @@ def test_every_version_4_notebook_of_the_corpus_comes_back_as_nbformat_reads_it(
 
 
 @pytest.mark.parametrize("name", corpus())
-def test_a_notebook_is_taken_strictly_if_it_is_valid(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_notebook_is_taken_strictly_if_it_is_valid(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.CRITICAL)
     text = corpus()[name].read_text(encoding="utf-8")
     invalid = {
@@ -210,7 +216,10 @@ def test_a_code_cell_becomes_a_record_with_its_outputs() -> None:
                     execution_count=3,
                 ),
                 CellOutput(
-                    output_type="error", error_name="ValueError", error_value="no", traceback=["a", "b"]
+                    output_type="error",
+                    error_name="ValueError",
+                    error_value="no",
+                    traceback=["a", "b"],
                 ),
             ],
         )
@@ -228,7 +237,9 @@ def test_a_notebooks_metadata_name_kernel_language_framework_and_tags() -> None:
     mapped = map_notebook(notebook(code("import keras", id="a"), metadata=metadata))
     assert (mapped.metadata.kernel, mapped.metadata.language) == ("python3", "python")
     assert (mapped.metadata.framework, mapped.metadata.tags) == ("keras", ["vision"])
-    assert mapped.metadata.extra == {"nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata}}
+    assert mapped.metadata.extra == {
+        "nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata}
+    }
 
 
 @pytest.mark.parametrize("tags", [["a", 1], "a", {"a": 1}, None])
@@ -239,14 +250,18 @@ def test_tags_that_are_no_list_of_texts_are_no_tags_and_stay_in_the_file(tags: A
 
 
 def test_a_raw_cell_is_markdown_that_remembers_and_comes_back_as_raw() -> None:
-    content = notebook({"cell_type": "raw", "source": "a", "metadata": {"format": "text/html"}, "id": "r"})
+    content = notebook(
+        {"cell_type": "raw", "source": "a", "metadata": {"format": "text/html"}, "id": "r"}
+    )
     cell = map_notebook(content).cells[0]
     assert (cell.cell_type, cell.nbformat_type) == (CellType.MARKDOWN, "raw")
     assert round_trip(content) == content
 
 
 def test_an_unknown_cell_type_is_markdown_that_remembers_and_comes_back() -> None:
-    content = notebook({"cell_type": "sql", "source": "a", "metadata": {}, "id": "r", "db": 1}, minor=6)
+    content = notebook(
+        {"cell_type": "sql", "source": "a", "metadata": {}, "id": "r", "db": 1}, minor=6
+    )
     cell = map_notebook(content).cells[0]
     assert (cell.cell_type, cell.nbformat_type, cell.source) == (CellType.MARKDOWN, "sql", "a")
     assert round_trip(content) == content
@@ -254,9 +269,17 @@ def test_an_unknown_cell_type_is_markdown_that_remembers_and_comes_back() -> Non
 
 
 def test_an_unknown_output_is_read_as_far_as_it_can_be() -> None:
-    output = {"output_type": "new", "text": "t", "data": [1], "execution_count": -1, "traceback": [1]}
+    output = {
+        "output_type": "new",
+        "text": "t",
+        "data": [1],
+        "execution_count": -1,
+        "traceback": [1],
+    }
     content = notebook(code(id="a", outputs=[output]), minor=6)
-    assert map_notebook(content).cells[0].outputs == [CellOutput(output_type="new", text="t", data=[1])]
+    assert map_notebook(content).cells[0].outputs == [
+        CellOutput(output_type="new", text="t", data=[1])
+    ]
     assert round_trip(content) == content
 
 
@@ -265,19 +288,25 @@ def test_an_execution_count_over_32_bits_is_left_out_noted_and_comes_back() -> N
     mapped = map_notebook(content)
     assert mapped.cells[0].execution_count is None
     assert mapped.cells[0].status is CellStatus.COMPLETED
-    assert mapped.notes == ["$.cells[0].execution_count: not a whole number from 0 to 4294967295; left out"]
+    assert mapped.notes == [
+        "$.cells[0].execution_count: not a whole number from 0 to 4294967295; left out"
+    ]
     assert round_trip(content) == content
 
 
 @pytest.mark.parametrize("count", [1.0, True])
-def test_an_execution_count_that_only_equals_a_whole_number_comes_back_as_it_was(count: Any) -> None:
+def test_an_execution_count_that_only_equals_a_whole_number_comes_back_as_it_was(
+    count: Any,
+) -> None:
     content = notebook(code(id="a", execution_count=count))
     assert map_notebook(content).cells[0].execution_count is None
     assert exactly(round_trip(content)) == exactly(content)
 
 
 def test_only_what_the_model_cannot_express_is_kept_word_for_word() -> None:
-    content = notebook(code(id="a"), markdown(id="b", new=1), code(id="c", outputs=[stream(), stream(x=1)]))
+    content = notebook(
+        code(id="a"), markdown(id="b", new=1), code(id="c", outputs=[stream(), stream(x=1)])
+    )
     kept = map_notebook(content).metadata.extra["nbformat"]
     assert kept["cells"] == {"b": markdown(id="b", new=1)}
     assert kept["outputs"] == {"c": {"1": stream(x=1)}}
@@ -383,7 +412,9 @@ def test_a_notebook_that_has_not_run_has_the_language_of_its_kernel(
 
 @pytest.mark.parametrize("language", [None, "", "julia", "R"])
 @pytest.mark.parametrize("kernel", [None, "", "other", "ir"])
-def test_a_language_that_the_kernel_gave_can_be_edited(kernel: str | None, language: str | None) -> None:
+def test_a_language_that_the_kernel_gave_can_be_edited(
+    kernel: str | None, language: str | None
+) -> None:
     kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
     mapped = map_notebook(notebook(metadata={"kernelspec": kernelspec, "title": "T"}))
     mapped.metadata.kernel, mapped.metadata.language = kernel, language
@@ -428,7 +459,11 @@ def test_a_record_made_through_the_api_gives_a_valid_notebook() -> None:
             "metadata": {},
             "execution_count": None,
         },
-        {"output_type": "display_data", "data": {"text/plain": "cd", "image/png": "5"}, "metadata": {}},
+        {
+            "output_type": "display_data",
+            "data": {"text/plain": "cd", "image/png": "5"},
+            "metadata": {},
+        },
         {"output_type": "error", "ename": "E", "evalue": "", "traceback": []},
     ]
     assert content == export_notebook(cells, metadata)
@@ -437,7 +472,8 @@ def test_a_record_made_through_the_api_gives_a_valid_notebook() -> None:
 _counts = st.none() | st.integers(0, 2**32 - 1)
 _api_outputs = st.builds(
     CellOutput,
-    output_type=st.sampled_from(["stream", "error", "display_data", "execute_result", "new"]) | texts,
+    output_type=st.sampled_from(["stream", "error", "display_data", "execute_result", "new"])
+    | texts,
     text=st.none() | texts,
     data=values | st.dictionaries(st.sampled_from(["text/plain", "application/json"]), values),
     execution_count=_counts,
@@ -461,7 +497,12 @@ _api_cells = st.builds(
 )
 
 
-@given(st.lists(_api_cells, max_size=4), st.none() | texts, st.none() | texts, st.lists(texts, max_size=2))
+@given(
+    st.lists(_api_cells, max_size=4),
+    st.none() | texts,
+    st.none() | texts,
+    st.lists(texts, max_size=2),
+)
 def test_whatever_the_api_takes_gives_a_valid_notebook(
     cells: list[NotebookCell], kernel: str | None, language: str | None, tags: list[str]
 ) -> None:
@@ -472,9 +513,12 @@ def test_whatever_the_api_takes_gives_a_valid_notebook(
 
 
 @given(
-    objects | st.fixed_dictionaries({"nbformat": values | broken_notebooks}), st.lists(_api_cells, max_size=2)
+    objects | st.fixed_dictionaries({"nbformat": values | broken_notebooks}),
+    st.lists(_api_cells, max_size=2),
 )
-def test_no_extra_metadata_break_an_export(extra: dict[str, Any], cells: list[NotebookCell]) -> None:
+def test_no_extra_metadata_break_an_export(
+    extra: dict[str, Any], cells: list[NotebookCell]
+) -> None:
     json.dumps(export_notebook(cells, NotebookMetadata(extra=extra)))
 
 
@@ -492,7 +536,9 @@ def test_cells_without_ids_get_the_same_valid_ids_each_time_and_are_exported_wit
 
 
 def sources(*texts: str) -> dict[str, Any]:
-    return notebook(*(markdown(text[1:]) if text[0] == "#" else code(text) for text in texts), minor=4)
+    return notebook(
+        *(markdown(text[1:]) if text[0] == "#" else code(text) for text in texts), minor=4
+    )
 
 
 @pytest.mark.parametrize(
@@ -584,7 +630,9 @@ def test_the_first_of_two_cells_with_one_id_keeps_it() -> None:
     mapped = map_notebook(content)
     assert ids(mapped)[0] == "a"
     assert ids(mapped)[1] != "a"
-    assert mapped.notes == [f"$.cells[1].id: 'a' is already the id of cell 0; recorded as {ids(mapped)[1]!r}"]
+    assert mapped.notes == [
+        f"$.cells[1].id: 'a' is already the id of cell 0; recorded as {ids(mapped)[1]!r}"
+    ]
     again = map_notebook(notebook(code("x", id="a"), code("z", id="a")), previous=mapped.cells)
     assert ids(again) == ids(mapped)
     assert round_trip(content) == content
@@ -609,7 +657,9 @@ def test_a_cell_is_known_by_an_id_that_nbformat_refuses(id: str) -> None:
     for now in ([code("new", id=id), code("c", id="c")], [code("c", id="c"), code("other", id=id)]):
         again = map_notebook(notebook(*now), previous=mapped.cells)
         assert ids(again)[[cell["id"] for cell in now].index(id)] == ids(mapped)[1]
-    other = map_notebook(notebook(code("a", id="a"), code("b", id="an other")), previous=mapped.cells)
+    other = map_notebook(
+        notebook(code("a", id="a"), code("b", id="an other")), previous=mapped.cells
+    )
     assert ids(other) == ids(mapped)[:2]
 
 
@@ -680,7 +730,10 @@ def test_any_notebook_however_invalid_is_recorded(content: dict[str, Any]) -> No
             notebook(code(outputs=["a"])),
             "$.cells[0].outputs[0]: not an object; recorded as an output of unknown type",
         ),
-        (notebook(code(outputs=[{}])), "$.cells[0].outputs[0].output_type: not a text; recorded as unknown"),
+        (
+            notebook(code(outputs=[{}])),
+            "$.cells[0].outputs[0].output_type: not a text; recorded as unknown",
+        ),
         (notebook(metadata=None), "$.metadata: not an object; recorded as empty"),
         (notebook(minor=None), "$.nbformat_minor: not a number; cells are taken to have no ids"),
         ({**notebook(), "nbformat": 3}, "$.nbformat: not 4; read as if it were"),
@@ -747,7 +800,9 @@ def test_a_file_is_read_from_text_and_from_bytes() -> None:
         ('{"cells": [], "nbformat": ' + "1" * 5000 + "}", "not JSON"),
     ],
 )
-def test_what_is_no_notebook_at_all_is_refused(text: str | bytes, reason: str, strict: bool) -> None:
+def test_what_is_no_notebook_at_all_is_refused(
+    text: str | bytes, reason: str, strict: bool
+) -> None:
     with pytest.raises(InvalidData) as refusal:
         read_notebook(text, strict=strict)
     assert refusal.value.path == "$"
@@ -772,7 +827,11 @@ def test_what_is_no_notebook_at_all_is_refused(text: str | bytes, reason: str, s
             "$.cells[0].execution_count",
             "-1 is less than the minimum",
         ),
-        (notebook(code(id="a", outputs=[stream(name=1)])), "$.cells[0].outputs[0].name", "1 is not of type"),
+        (
+            notebook(code(id="a", outputs=[stream(name=1)])),
+            "$.cells[0].outputs[0].name",
+            "1 is not of type",
+        ),
         (notebook(markdown(id="a", new=1)), "$.cells[0]", "Additional properties are not allowed"),
         (notebook(code(id="a", outputs=[{"output_type": "new"}])), "$.cells[0].outputs[0]", ""),
         (notebook(metadata=[]), "$.metadata", "[] is not of type 'object'"),
@@ -780,12 +839,18 @@ def test_what_is_no_notebook_at_all_is_refused(text: str | bytes, reason: str, s
         (notebook(minor=-1), "$.nbformat_minor", "expected a whole number"),
         ({**notebook(), "nbformat": 5}, "$.nbformat", "expected a whole number from 1 to 4"),
         ({**notebook(), "nbformat": True}, "$.nbformat", "expected a whole number from 1 to 4"),
-        ({"nbformat": 4, "nbformat_minor": 5, "metadata": {}}, "$", "'cells' is a required property"),
+        (
+            {"nbformat": 4, "nbformat_minor": 5, "metadata": {}},
+            "$",
+            "'cells' is a required property",
+        ),
         ({**notebook(), "cells": None}, "$.cells", "None is not of type 'array'"),
         (notebook(metadata={"deep": nested(250)}), None, "nested deeper than 200 levels"),
     ],
 )
-def test_strict_reading_refuses_what_is_invalid_and_says_where(content: Any, path: str, reason: str) -> None:
+def test_strict_reading_refuses_what_is_invalid_and_says_where(
+    content: Any, path: str, reason: str
+) -> None:
     with pytest.raises(InvalidData) as refusal:
         read_notebook(json.dumps(content), strict=True)
     if path is not None:
@@ -833,9 +898,13 @@ def test_a_damaged_old_notebook_is_read_as_far_as_it_can_be() -> None:
     assert read_notebook(corpus_text("nbformat/test3_worksheet_with_no_cells.ipynb"))["cells"] == []
 
 
-@pytest.mark.parametrize("cell", ["5", '{"cell_type": "code", "outputs": [5]}', '{"cell_type": []}'])
+@pytest.mark.parametrize(
+    "cell", ["5", '{"cell_type": "code", "outputs": [5]}', '{"cell_type": []}']
+)
 @pytest.mark.parametrize("version", [2, 3])
-def test_an_old_notebook_beyond_upgrading_is_refused_with_the_reason(cell: str, version: int) -> None:
+def test_an_old_notebook_beyond_upgrading_is_refused_with_the_reason(
+    cell: str, version: int
+) -> None:
     with pytest.raises(InvalidData, match=f"cannot be upgraded from version {version}"):
         read_notebook(f'{{"nbformat": {version}, "worksheets": [{{"cells": [{cell}]}}]}}')
 
@@ -846,7 +915,10 @@ def test_a_version_1_notebook_with_an_unknown_cell_is_refused_with_the_reason() 
 
 
 def test_a_version_1_notebook_is_upgraded() -> None:
-    cells = [{"cell_type": "code", "code": "x", "prompt_number": 1}, {"cell_type": "text", "text": "y"}]
+    cells = [
+        {"cell_type": "code", "code": "x", "prompt_number": 1},
+        {"cell_type": "text", "text": "y"},
+    ]
     mapped = map_notebook(read_notebook(json.dumps({"cells": cells})))
     assert [(cell.cell_type, cell.source) for cell in mapped.cells] == [
         (CellType.CODE, "x"),
@@ -855,7 +927,9 @@ def test_a_version_1_notebook_is_upgraded() -> None:
 
 
 @given(broken_notebooks, st.integers(1, 3), st.booleans())
-def test_an_old_notebook_is_upgraded_or_refused(content: dict[str, Any], version: int, strict: bool) -> None:
+def test_an_old_notebook_is_upgraded_or_refused(
+    content: dict[str, Any], version: int, strict: bool
+) -> None:
     cells = content.get("cells")
     text = json.dumps({**content, "nbformat": version, "worksheets": [{"cells": cells}]})
     try:
@@ -891,11 +965,16 @@ def test_a_notebook_is_named_after_its_file(path: str, name: str) -> None:
         ([code(execution_count=1), code()], NotebookStatus.DRAFT),
         ([code(execution_count=1), code(" \n")], NotebookStatus.COMPLETED),
         ([code(execution_count=1), markdown(), code(execution_count=2)], NotebookStatus.COMPLETED),
-        ([code(execution_count=1), code(execution_count=2, outputs=[error()])], NotebookStatus.FAILED),
+        (
+            [code(execution_count=1), code(execution_count=2, outputs=[error()])],
+            NotebookStatus.FAILED,
+        ),
         ([code(outputs=[stream(), error()]), code()], NotebookStatus.FAILED),
     ],
 )
-def test_a_notebooks_status_follows_from_its_cells(cells: list[Any], status: NotebookStatus) -> None:
+def test_a_notebooks_status_follows_from_its_cells(
+    cells: list[Any], status: NotebookStatus
+) -> None:
     mapped = map_notebook(notebook(*cells, minor=4))
     assert mapped.status is status
     assert notebook_status(mapped.cells) is status
@@ -914,7 +993,9 @@ def test_a_notebooks_status_follows_from_its_cells(cells: list[Any], status: Not
 def test_a_cells_status_follows_from_its_outputs_and_count(
     types: list[str], executed: bool, status: CellStatus
 ) -> None:
-    assert cell_status([CellOutput(output_type=kind) for kind in types], executed=executed) is status
+    assert (
+        cell_status([CellOutput(output_type=kind) for kind in types], executed=executed) is status
+    )
 
 
 # Framework
@@ -936,7 +1017,10 @@ def test_a_cells_status_follows_from_its_outputs_and_count(
         ("from transformers import (\n    Trainer,\n)", "transformers"),
         ("# Import AxonML\nimport axonml\nfrom axonml import nn, optim, data", "axonml"),
         ("use axonml::prelude::*;", "axonml"),
-        ("%matplotlib inline\n!pip install keras\nif True:\n    import torch\n)) broken", "pytorch"),
+        (
+            "%matplotlib inline\n!pip install keras\nif True:\n    import torch\n)) broken",
+            "pytorch",
+        ),
         ("import os; import torch", "pytorch"),
         ("%%time\nimport catboost", "catboost"),
         ("import torchlike\nfrom .torch import x\n# import keras\nprint('import jax')", None),
@@ -946,8 +1030,12 @@ def test_a_cells_status_follows_from_its_outputs_and_count(
         ("", None),
     ],
 )
-def test_the_framework_is_that_of_the_first_known_import(source: str, framework: str | None) -> None:
-    assert detect_framework([NotebookCell(source="x = 1"), NotebookCell(source=source)]) == framework
+def test_the_framework_is_that_of_the_first_known_import(
+    source: str, framework: str | None
+) -> None:
+    assert (
+        detect_framework([NotebookCell(source="x = 1"), NotebookCell(source=source)]) == framework
+    )
 
 
 def test_a_text_cell_imports_nothing() -> None:
@@ -962,15 +1050,23 @@ def test_a_text_cell_imports_nothing() -> None:
     ("text", "what"),
     [
         ('{"nbformat": 4, "cells": [' + "1," * 600_000 + "1]}", "cells and outputs"),
-        ('{"nbformat": 4, "cells": [{"outputs": [' + "{}," * 600_000 + "{}]}]}", "cells and outputs"),
+        (
+            '{"nbformat": 4, "cells": [{"outputs": [' + "{}," * 600_000 + "{}]}]}",
+            "cells and outputs",
+        ),
         (
             '{"nbformat": 3, "worksheets": [{"cells": [' + "1," * 600_000 + "1]}]}",
             "cells and outputs",
         ),
-        ('{"nbformat": 4, "cells": [], "metadata": {"a": [' + "[]," * 11_000_000 + "1]}}", "values"),
+        (
+            '{"nbformat": 4, "cells": [], "metadata": {"a": [' + "[]," * 11_000_000 + "1]}}",
+            "values",
+        ),
     ],
     ids=["cells", "outputs", "cells of version 3", "values"],
 )
-def test_a_text_that_would_take_many_times_its_length_in_memory_is_refused(text: str, what: str) -> None:
+def test_a_text_that_would_take_many_times_its_length_in_memory_is_refused(
+    text: str, what: str
+) -> None:
     with pytest.raises(Unreadable, match=f"more than [0-9,]+ {what}"):
         read_notebook(text.encode())

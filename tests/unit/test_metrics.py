@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generated import exactly
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import exactly
 
 from jupyter_axon_notebooks import metrics
 from jupyter_axon_notebooks.metrics import (
@@ -26,7 +26,9 @@ from jupyter_axon_notebooks.metrics import (
 )
 
 # Keys that look like one another's paths and pointers.
-keys = st.sampled_from(["a", "b", "a.b", "", ".", "0", "/a", "/a/b", "~1a", "/", "~", "a/b", "a.0", "NaN"])
+keys = st.sampled_from(
+    ["a", "b", "a.b", "", ".", "0", "/a", "/a/b", "~1a", "/", "~", "a/b", "a.0", "NaN"]
+)
 leaves = st.sampled_from(
     [math.nan, math.inf, -math.inf, "NaN", "Infinity", "-Infinity", "nan", 1.5, None, True]
 )
@@ -150,7 +152,9 @@ def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
         {"a.b": math.nan, "a": {"b": "NaN"}, "/a.b": "NaN"},
     ],
 )
-def test_a_string_spelled_like_a_float_stays_a_string_whatever_the_names(metrics: dict[str, Any]) -> None:
+def test_a_string_spelled_like_a_float_stays_a_string_whatever_the_names(
+    metrics: dict[str, Any],
+) -> None:
     assert exactly(restore_nonfinite(*spell_nonfinite(metrics))) == exactly(metrics)
 
 
@@ -169,9 +173,18 @@ def test_finite_metrics_are_spelled_as_they_are() -> None:
     ("names", "expected"),
     [
         ("loss val_loss train/loss eval.loss loss_ce valLoss LOSS loss/train losses", "min"),
-        ("error err error_rate top1_error mean_squared_error mse val-RMSE mae wer cer fid fid_score", "min"),
-        ("perplexity ppl cross_entropy crossentropy nll neg_log_likelihood log_loss brier_score kl", "min"),
-        ("accuracy acc val_acc train/accuracy eval.acc BinaryAccuracy top1 top_5 acc@1 accuracy_5", "max"),
+        (
+            "error err error_rate top1_error mean_squared_error mse val-RMSE mae wer cer fid fid_score",
+            "min",
+        ),
+        (
+            "perplexity ppl cross_entropy crossentropy nll neg_log_likelihood log_loss brier_score kl",
+            "min",
+        ),
+        (
+            "accuracy acc val_acc train/accuracy eval.acc BinaryAccuracy top1 top_5 acc@1 accuracy_5",
+            "max",
+        ),
         (
             "f1 f1_macro eval_f1 macro-f1 auc ROC_AUC precision recall recall@10 bleu bleu-4 rougeL rouge2",
             "max",
@@ -209,12 +222,17 @@ def test_finite_metrics_are_spelled_as_they_are() -> None:
             "idx_loss log_score hinge_score ctc_score huber_score val_log_score cls_score l1_score",
             None,
         ),
-        ("em val_em exact_match iter_acc final_score best_score test_score_mean episode_score", "max"),
+        (
+            "em val_em exact_match iter_acc final_score best_score test_score_mean episode_score",
+            "max",
+        ),
         ("hinge_loss ctc_loss val_huber_loss brier_score iter_loss batch_loss loss_epoch", "min"),
     ],
 )
 def test_well_known_names_say_which_way_is_better(names: str, expected: str | None) -> None:
-    assert {name: direction(name) for name in names.split()} == dict.fromkeys(names.split(), expected)
+    assert {name: direction(name) for name in names.split()} == dict.fromkeys(
+        names.split(), expected
+    )
     assert direction("") is None
     assert direction("loss" * 1_000_000) is None
 
@@ -240,7 +258,10 @@ def test_the_panel_has_the_same_table() -> None:
         metrics._GENERIC,
         metrics._NUMBERED,
     } < words
-    assert frozenset.union(*words - {metrics._LOWER, metrics._HIGHER, metrics._GENERIC}) == metrics._NEUTRAL
+    assert (
+        frozenset.union(*words - {metrics._LOWER, metrics._HIGHER, metrics._GENERIC})
+        == metrics._NEUTRAL
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +271,11 @@ def test_the_panel_has_the_same_table() -> None:
         ("Val-Loss", ["acc", "val_loss"], "; did you mean val_loss?"),
         ("loss", ["val.loss"], "; did you mean val.loss?"),
         ("x", ["acc", "val_loss"], "; there are acc, val_loss"),
-        ("x", [f"m{n}" for n in range(12)], "; there are m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more"),
+        (
+            "x",
+            [f"m{n}" for n in range(12)],
+            "; there are m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more",
+        ),
         ("x", [], "; no metrics are recorded"),
     ],
 )

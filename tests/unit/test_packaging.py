@@ -21,10 +21,16 @@ def test_the_panel_has_the_version_of_the_package() -> None:
 
 
 def test_the_lock_file_names_packages_by_version_and_digest_and_no_host() -> None:
-    packages = {name: package for name, package in panel("package-lock.json")["packages"].items() if name}
+    packages = {
+        name: package for name, package in panel("package-lock.json")["packages"].items() if name
+    }
     assert [name for name, package in packages.items() if "resolved" in package] == []
     assert [name for name, package in packages.items() if not package.get("integrity")] == []
 
 
 def test_the_panel_says_which_package_it_is_uninstalled_with() -> None:
-    assert panel("install.json")["packageName"] == panel("package.json")["name"] == "jupyter-axon-notebooks"
+    assert (
+        panel("install.json")["packageName"]
+        == panel("package.json")["name"]
+        == "jupyter-axon-notebooks"
+    )

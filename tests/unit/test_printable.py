@@ -42,7 +42,9 @@ HOSTILE = {
 def assert_harmless(text: str, *, lines: bool = False) -> None:
     kept = text.replace("\n", "") if lines else text
     assert not [
-        sign for sign in HOSTILE.values() if any(char in kept for char in sign if not char.isprintable())
+        sign
+        for sign in HOSTILE.values()
+        if any(char in kept for char in sign if not char.isprintable())
     ]
     text.encode()
 
@@ -99,7 +101,9 @@ def shown(found: NotebookCheckpoint, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_checkpoint_shows_names_and_tags_with_escapes(name: str, tmp_path: Path) -> None:
     sign = HOSTILE[name]
-    found = record(id=f"i{sign}d", tags=[f"a{sign}b"], metrics={f"l{sign}s": 1.0, "deep": {f"x{sign}y": 2}})
+    found = record(
+        id=f"i{sign}d", tags=[f"a{sign}b"], metrics={f"l{sign}s": 1.0, "deep": {f"x{sign}y": 2}}
+    )
     texts = shown(found, tmp_path)
     assert len(texts) == 5 + 3  # a table's lines are its heading and its rows
     for text in texts:
@@ -145,7 +149,9 @@ def test_deeply_nested_metrics_are_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_said_warned_and_raised_has_escapes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said_warned_and_raised_has_escapes(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     sign = HOSTILE[name]
     say(f"Resumed from {sign}.")
     assert_harmless(capsys.readouterr().out.removesuffix("\n"))
@@ -158,7 +164,9 @@ def test_what_is_said_warned_and_raised_has_escapes(name: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_log_lines_have_escapes_and_those_of_others_stay(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_have_escapes_and_those_of_others_stay(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     log = logging.getLogger("test_printable")
     log.addFilter(PRINTABLE_LOG)
     try:
@@ -189,7 +197,9 @@ def test_a_traceback_in_the_log_has_escapes_and_no_line_that_looks_like_an_entry
     ours, _, others = written.getvalue().partition("somebody else's")
     assert_harmless(ours, lines=True)
     assert "ValueError: a" in ours
-    assert [line for line in ours.splitlines() if not line.startswith(" ")] == ["axon: not recorded"]
+    assert [line for line in ours.splitlines() if not line.startswith(" ")] == [
+        "axon: not recorded"
+    ]
     assert HOSTILE[name] in others
 
 

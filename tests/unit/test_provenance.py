@@ -34,7 +34,11 @@ def cell(source: str, cell_id: str | None = None, count: int | None = 1) -> Exec
         ([cell("y"), cell("x")], {"a": "x", "b": "y", "c": "x"}, ["b", "c"]),  # the next one below
         ([cell("x", "?"), cell("z", "?")], {"a": "x"}, ["a", "a"]),
         ([cell("z", "?"), cell("x", "?")], {"a": "x"}, ["a", "a"]),
-        ([cell("x", "?"), cell("x", "!")], {"a": "x"}, ["a", None]),  # two cells of which one is gone
+        (
+            [cell("x", "?"), cell("x", "!")],
+            {"a": "x"},
+            ["a", None],
+        ),  # two cells of which one is gone
         ([cell("x", "?"), cell("x", "a")], {"a": "x"}, [None, "a"]),
         ([cell("whatever", count=None)], {"a": "x"}, ["a"]),  # a script
         ([cell("x")], {}, [None]),
@@ -75,7 +79,10 @@ def test_a_cell_becomes_python(source: str, python: str) -> None:
 def test_a_script_has_the_cells_in_their_order() -> None:
     failed = ExecutedCell(source="1 / 0", execution_count=3, status=CellStatus.ERROR)
     script = script_of([cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)], "Checkpoint c")
-    assert script == "# Checkpoint c\n\n# In [2]\nx = 1\n\n# In [3], which failed\n1 / 0\n\n# In [7]\n# !ls\n"
+    assert (
+        script
+        == "# Checkpoint c\n\n# In [2]\nx = 1\n\n# In [3], which failed\n1 / 0\n\n# In [7]\n# !ls\n"
+    )
     ast.parse(script)
     assert script_of([cell("x = 1\n", count=None)]) == "x = 1\n"
 
@@ -133,7 +140,9 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
     assert "secret" not in repr(environment(tmp_path))
 
 
-def test_who_does_not_answer_in_time_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_does_not_answer_in_time_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "git").write_text(
         f"#!{sys.executable}\nimport sys, time\n"
         "if 'status' in sys.argv: time.sleep(60)\nprint('c0ffee\\nmain')\n"
@@ -154,7 +163,11 @@ def test_graphics_cards_are_those_that_the_driver_names(
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = environment(tmp_path)
-    assert (found.gpus, found.driver, found.git) == (["NVIDIA H100, 80GB", "NVIDIA A10"], "580.1", None)
+    assert (found.gpus, found.driver, found.git) == (
+        ["NVIDIA H100, 80GB", "NVIDIA A10"],
+        "580.1",
+        None,
+    )
     monkeypatch.setenv("PATH", "")
     surroundings._gpus.cache_clear()
     assert environment(tmp_path).gpus == []
@@ -196,11 +209,18 @@ def test_no_framework_is_imported_for_it() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_a_pipe_that_is_called_like_the_description_of_a_package_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_that_is_called_like_the_description_of_a_package_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "odd-1.dist-info").mkdir()
     os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
     code = "from jupyter_axon_notebooks.training.environment import environment; print(len(environment().packages))"
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     )
     assert int(ran.stdout) > 5

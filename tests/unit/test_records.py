@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from generated import exactly, objects, values
 from hypothesis import given
 from hypothesis import strategies as st
+from support.strategies import exactly, objects, values
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.records import (
@@ -123,10 +123,19 @@ def test_checkpoint_serialization() -> None:
         ),
         (
             NotebookCell(id="c", source=""),
-            {"id": "c", "cell_type": "code", "source": "", "outputs": [], "status": "idle", "metadata": {}},
+            {
+                "id": "c",
+                "cell_type": "code",
+                "source": "",
+                "outputs": [],
+                "status": "idle",
+                "metadata": {},
+            },
         ),
         (
-            NotebookCell(id="c", source="", outputs=[CellOutput(output_type="x")], nbformat_type="raw"),
+            NotebookCell(
+                id="c", source="", outputs=[CellOutput(output_type="x")], nbformat_type="raw"
+            ),
             {
                 "id": "c",
                 "cell_type": "code",
@@ -140,14 +149,24 @@ def test_checkpoint_serialization() -> None:
         (NotebookMetadata(), {"tags": [], "extra": {}}),
         (NotebookMetadata(extra={"a": None}), {"tags": [], "extra": {"a": None}}),
         (UpdateNotebook(), {}),
-        (UpdateNotebook(cells=[], status=NotebookStatus.STOPPED), {"cells": [], "status": "stopped"}),
+        (
+            UpdateNotebook(cells=[], status=NotebookStatus.STOPPED),
+            {"cells": [], "status": "stopped"},
+        ),
         (
             NewNotebook(user_id="u", name="n"),
             {"user_id": "u", "name": "n", "cells": []},
         ),
         (
             NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=None),
-            {"notebook_id": "n", "epoch": 0, "step": 0, "model_state_path": "", "tags": [], "pinned": False},
+            {
+                "notebook_id": "n",
+                "epoch": 0,
+                "step": 0,
+                "model_state_path": "",
+                "tags": [],
+                "pinned": False,
+            },
         ),
     ],
 )
@@ -169,11 +188,17 @@ def test_upstreams_documents_are_read_and_written_as_they_are() -> None:
     }
     notebook = {**NOTEBOOK, "cells": [cell]}
     assert TrainingNotebook.from_json(notebook).to_json() == notebook
-    assert NotebookCheckpoint.from_json(CHECKPOINT).to_json() == {**CHECKPOINT, "tags": [], "pinned": False}
+    assert NotebookCheckpoint.from_json(CHECKPOINT).to_json() == {
+        **CHECKPOINT,
+        "tags": [],
+        "pinned": False,
+    }
 
 
 def test_fields_with_defaults_may_be_missing_as_upstream_allows() -> None:
-    required = {key: NOTEBOOK[key] for key in ("id", "user_id", "name", "cells", "created_at", "updated_at")}
+    required = {
+        key: NOTEBOOK[key] for key in ("id", "user_id", "name", "cells", "created_at", "updated_at")
+    }
     assert TrainingNotebook.from_json(required).to_json() == NOTEBOOK
     cell = NotebookCell.from_json({"id": "c", "source": ""})
     assert cell == NotebookCell(id="c", source="")
@@ -190,9 +215,14 @@ def test_a_list_item_tells_the_number_of_cells_in_place_of_the_cells() -> None:
 
 
 @given(objects, values, objects)
-def test_free_form_values_survive_exactly(metadata: dict[str, Any], data: Any, extra: dict[str, Any]) -> None:
+def test_free_form_values_survive_exactly(
+    metadata: dict[str, Any], data: Any, extra: dict[str, Any]
+) -> None:
     cell = NotebookCell(
-        id="c", source="\ud800\0", metadata=metadata, outputs=[CellOutput(output_type="x", data=data)]
+        id="c",
+        source="\ud800\0",
+        metadata=metadata,
+        outputs=[CellOutput(output_type="x", data=data)],
     )
     assert exactly(NotebookCell.from_json(cell.to_json()).to_json()) == exactly(cell.to_json())
     assert exactly(cell.to_json()["metadata"]) == exactly(metadata)
@@ -218,7 +248,9 @@ def test_nonfinite_metrics_are_strings_in_json_and_floats_in_python() -> None:
 
 
 def test_a_claim_of_nonfinite_metrics_that_are_none_is_dropped() -> None:
-    checkpoint = NewCheckpoint(notebook_id="n", epoch=1, step=1, metrics={"a": 1}, nonfinite=["a", "b"])
+    checkpoint = NewCheckpoint(
+        notebook_id="n", epoch=1, step=1, metrics={"a": 1}, nonfinite=["a", "b"]
+    )
     assert checkpoint.nonfinite is None
     assert "nonfinite" not in checkpoint.to_json()
 
@@ -240,7 +272,9 @@ def test_a_claim_of_nonfinite_metrics_that_are_none_is_dropped() -> None:
         ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
     ],
 )
-def test_a_time_of_any_precision_and_offset_becomes_microseconds_in_utc(text: str, normalised: str) -> None:
+def test_a_time_of_any_precision_and_offset_becomes_microseconds_in_utc(
+    text: str, normalised: str
+) -> None:
     notebook = TrainingNotebook.from_json({**NOTEBOOK, "created_at": text})
     assert notebook.created_at.tzinfo is timezone.utc
     assert notebook.to_json()["created_at"] == normalised
@@ -250,13 +284,20 @@ def test_a_time_given_in_python_with_an_offset_becomes_utc() -> None:
     east = timezone(timedelta(hours=2))
     run = TrainingRun(id="r", notebook_id="n", started_at=datetime(2026, 4, 17, 1, 15, tzinfo=east))
     assert run.started_at.tzinfo is timezone.utc
-    assert run.to_json() == {"id": "r", "notebook_id": "n", "status": "running", "started_at": MOMENT}
+    assert run.to_json() == {
+        "id": "r",
+        "notebook_id": "n",
+        "status": "running",
+        "started_at": MOMENT,
+    }
     assert run.status is RunStatus.RUNNING
 
 
 @given(
     st.lists(
-        st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.timezones()),
+        st.datetimes(
+            min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.timezones()
+        ),
         min_size=2,
         max_size=2,
     )
@@ -340,13 +381,20 @@ def test_epoch_and_step_refuse_anything_else(field: str, value: Any, reason: str
         ({"status": "a - at `$.name`"}, "$.status: invalid enum value 'a - at $.name'"),
         ({"cells": {}}, "$.cells: expected array, got object"),
         ({"cells": [{"id": "c"}]}, "$.cells[0].source: required, but missing"),
-        ({"cells": [{"source": "", "cell_type": "raw"}]}, "$.cells[0].cell_type: invalid enum value 'raw'"),
+        (
+            {"cells": [{"source": "", "cell_type": "raw"}]},
+            "$.cells[0].cell_type: invalid enum value 'raw'",
+        ),
         (
             {"cells": [{"source": "", "outputs": [{}]}]},
             "$.cells[0].outputs[0].output_type: required, but missing",
         ),
         (
-            {"cells": [{"source": "", "outputs": [{"output_type": "error", "traceback": ["a", 1]}]}]},
+            {
+                "cells": [
+                    {"source": "", "outputs": [{"output_type": "error", "traceback": ["a", 1]}]}
+                ]
+            },
             "$.cells[0].outputs[0].traceback[1]: expected str, got int",
         ),
         ({"metadata": None}, "$.metadata: expected object, got null"),
@@ -374,7 +422,9 @@ def test_what_is_no_object_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [{"status": "\ud800"}, {"created_at": "\ud800"}, {"\ud800": 1}])
-def test_half_a_surrogate_pair_where_there_is_no_free_text_is_refused(change: dict[str, Any]) -> None:
+def test_half_a_surrogate_pair_where_there_is_no_free_text_is_refused(
+    change: dict[str, Any],
+) -> None:
     with pytest.raises(InvalidData, match="surrogate"):
         TrainingNotebook.from_json({**NOTEBOOK, **change})
 

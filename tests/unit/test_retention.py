@@ -25,8 +25,16 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def checkpoint(id: str, minute: int = 0, **fields: Any) -> NotebookCheckpoint:
-    given = {"epoch": 0, "step": 0, "metrics": {}, "model_state_path": f"/s/nb/{id}/model.bin", **fields}
-    return NotebookCheckpoint(id=id, notebook_id="nb", created_at=START + timedelta(minutes=minute), **given)
+    given = {
+        "epoch": 0,
+        "step": 0,
+        "metrics": {},
+        "model_state_path": f"/s/nb/{id}/model.bin",
+        **fields,
+    }
+    return NotebookCheckpoint(
+        id=id, notebook_id="nb", created_at=START + timedelta(minutes=minute), **given
+    )
 
 
 def newest_first(*made: NotebookCheckpoint) -> list[NotebookCheckpoint]:
@@ -79,7 +87,9 @@ def test_only_files_of_its_own_that_nobody_else_names_could_go() -> None:
     made = [
         checkpoint("own", optimizer_state_path="/s/nb/own/optimizer.bin"),
         checkpoint("registered", model_state_path="/elsewhere/model.bin"),
-        checkpoint("half", model_state_path="/elsewhere/m", optimizer_state_path="/s/nb/half/optimizer.bin"),
+        checkpoint(
+            "half", model_state_path="/elsewhere/m", optimizer_state_path="/s/nb/half/optimizer.bin"
+        ),
         checkpoint("shared"),
         checkpoint("borrowing", model_state_path="/real/s/nb/shared/model.bin"),
         checkpoint("empty", model_state_path=""),

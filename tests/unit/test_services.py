@@ -31,7 +31,9 @@ def test_a_lock_that_comes_free_just_as_the_wait_for_it_ends_is_not_lost(
                 second = asyncio.ensure_future(edit())
                 await asyncio.sleep(0)
                 free = loop.create_future()
-                loop.call_at(loop.time() + module.TIMEOUT, free.set_result, None)  # when the second gives up
+                loop.call_at(
+                    loop.time() + module.TIMEOUT, free.set_result, None
+                )  # when the second gives up
                 await free
             await asyncio.wait({second})
             assert second.exception() is None or isinstance(second.exception(), StoreBusy)

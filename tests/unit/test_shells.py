@@ -71,11 +71,14 @@ def test_it_works_as_in_a_script(name: str, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(first=STAND_INS[name]))
     kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(("AXON", "JPY_", "JUPYTER"))
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("AXON", "JPY_", "JUPYTER"))
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
-        env=kept | {"JUPYTER_DATA_DIR": str(tmp_path / "data"), "IPYTHONDIR": str(tmp_path / "ipython")},
+        env=kept
+        | {"JUPYTER_DATA_DIR": str(tmp_path / "data"), "IPYTHONDIR": str(tmp_path / "ipython")},
         cwd=tmp_path,
         capture_output=True,
         text=True,

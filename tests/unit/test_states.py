@@ -67,7 +67,11 @@ def files(root: Path) -> StateFiles:
 
 
 def put(
-    files: StateFiles, content: bytes = b"weights", notebook: str = "n", checkpoint: str = "c", **how
+    files: StateFiles,
+    content: bytes = b"weights",
+    notebook: str = "n",
+    checkpoint: str = "c",
+    **how,
 ) -> StoredState:
     with files.writer(notebook, checkpoint, how.pop("part", "model"), **how) as writer:
         writer.write(content)
@@ -271,7 +275,9 @@ def test_file_and_every_new_folder_are_synced_in_order(files, root, monkeypatch)
     with files.writer("n", "c", "model") as writer:
         writer.write(b"x")
         if sys.platform == "linux":
-            assert synced == [str(path) for path in (root.parent.parent, root.parent, root / "n", root)]
+            assert synced == [
+                str(path) for path in (root.parent.parent, root.parent, root / "n", root)
+            ]
         writer.prepare()
         prepared = len(synced)
         writer.commit()
@@ -282,7 +288,9 @@ def test_file_and_every_new_folder_are_synced_in_order(files, root, monkeypatch)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_failure_the_disk_tells_of_only_once_and_early_is_not_lost(files, root, monkeypatch, code):
+def test_a_failure_the_disk_tells_of_only_once_and_early_is_not_lost(
+    files, root, monkeypatch, code
+):
     """As after a delayed allocation: the sync behind the writer fails, the one at the end would not."""
     monkeypatch.setattr(states_writer, "_BEHIND", 1000)
     writer = files.writer("n", "c", "model")
@@ -528,7 +536,9 @@ POINTS = ["begun", "in the middle", "prepared", "before rename", "after rename",
 
 
 def killed_at(point: str, root: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(root), point], stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(root), point], stdout=subprocess.PIPE
+    )
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"here\n"
@@ -573,10 +583,14 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(files, root):
     """)
     moment = random.Random(7)
     for _ in range(8):
-        with subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE
+        ) as child:
             assert child.stdout is not None
             child.stdout.readline()
-            with pytest.raises(subprocess.TimeoutExpired):  # a moment to be killed at, not one to wait for
+            with pytest.raises(
+                subprocess.TimeoutExpired
+            ):  # a moment to be killed at, not one to wait for
                 child.wait(moment.uniform(0.0, 0.15))
             child.kill()
         present = [path.read_bytes() for path in (root / "n/c").glob("model.*")]
@@ -633,7 +647,9 @@ exec "$2" -W ignore -c "$3" "$1" "$4" $5
 """
 
 
-def on_a_small_disk(folder: Path, expected: int, others: int | None) -> subprocess.CompletedProcess[str]:
+def on_a_small_disk(
+    folder: Path, expected: int, others: int | None
+) -> subprocess.CompletedProcess[str]:
     """Run FULL on a disk of 20 MB that only this process sees; without the right to mount, under `ulimit -f`."""
     folder.mkdir()
     more = [] if others is None else [str(others)]
@@ -657,8 +673,18 @@ def on_a_small_disk(folder: Path, expected: int, others: int | None) -> subproce
             *more,
         ]
         return subprocess.run(command, capture_output=True, text=True)
-    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))\n" + FULL
-    command = [sys.executable, "-W", "ignore", "-c", limited, str(folder), str(1 << 60 if expected else 0)]
+    limited = (
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))\n" + FULL
+    )
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        limited,
+        str(folder),
+        str(1 << 60 if expected else 0),
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -678,9 +704,13 @@ def test_a_disk_that_fills_up_in_the_middle_is_said_so_and_cleaned_up(tmp_path):
 
 
 def test_a_limit_on_the_size_of_files_counts_as_no_room(tmp_path):
-    script = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))\n" + FULL
+    script = (
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))\n" + FULL
+    )
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path), "0"], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path), "0"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "largest file allowed" in done.stdout
@@ -712,7 +742,9 @@ def test_a_notebook_folder_that_is_a_link_is_not_written_through(files, root, tm
 
 
 @pytest.mark.parametrize("id", BAD_IDS, ids=ascii)
-def test_nothing_is_written_or_read_under_an_id_that_cannot_name_a_folder(files, root, tmp_path, id):
+def test_nothing_is_written_or_read_under_an_id_that_cannot_name_a_folder(
+    files, root, tmp_path, id
+):
     put(files)
     before = everything(tmp_path)
     for call in (
@@ -804,7 +836,9 @@ def test_a_root_reached_by_another_name_keeps_its_rule(root, tmp_path, monkeypat
     mine = put(StateFiles(root)).path
     real = os.stat
     monkeypatch.setattr(
-        os, "stat", lambda p, **k: real(str(p).replace("DATA", "data") if isinstance(p, str) else p, **k)
+        os,
+        "stat",
+        lambda p, **k: real(str(p).replace("DATA", "data") if isinstance(p, str) else p, **k),
     )
     assert "another notebook" in refused(files, path)
     assert files.admit(mine, "n") == mine
@@ -856,11 +890,18 @@ def test_a_link_is_followed_before_a_path_is_judged(root, other, tmp_path):
     assert "symbolic link" in refused(files, other / "loop")
 
 
-def test_a_file_or_folder_swapped_for_a_link_after_it_was_admitted_is_not_read(root, other, tmp_path):
+def test_a_file_or_folder_swapped_for_a_link_after_it_was_admitted_is_not_read(
+    root, other, tmp_path
+):
     files = StateFiles(root, other_roots=[other])
     (other / "deep").mkdir()
     (other / "deep" / "b.pt").write_bytes(b"b")
-    paths = [put(files).path, put(files, checkpoint="d").path, str(other / "a.pt"), str(other / "deep/b.pt")]
+    paths = [
+        put(files).path,
+        put(files, checkpoint="d").path,
+        str(other / "a.pt"),
+        str(other / "deep/b.pt"),
+    ]
     paths = [files.admit(path, "n") for path in paths]
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -1023,7 +1064,9 @@ def test_a_sweep_never_takes_what_another_store_wrote_or_nobody_of_us(root):
         report = StateFiles(root, store_id=store).sweep(lambda n, c: None)
         assert report.folders == report.problems == []
     assert everything(root) == before
-    assert StateFiles(root, store_id="first").sweep(lambda n, c: None).folders == [str(root / "n/c")]
+    assert StateFiles(root, store_id="first").sweep(lambda n, c: None).folders == [
+        str(root / "n/c")
+    ]
 
 
 def test_a_folder_with_more_than_state_files_waits_to_be_recovered(files, root):
@@ -1182,7 +1225,12 @@ def test_files_in_the_notebooks_own_folder_are_recorded_relative_to_the_root(roo
     )  # which is the real path
     assert files.recorded_path(f"{root}/n/imported/deep/w.pt", "n") == "n/imported/deep/w.pt"
     assert files.full_path("n/c/model.bin") == stored.path
-    for elsewhere in (f"{root}/theirs/c/model.bin", f"{root}/n/../theirs/w", "/models/w.pt", f"{root}2/n/w"):
+    for elsewhere in (
+        f"{root}/theirs/c/model.bin",
+        f"{root}/n/../theirs/w",
+        "/models/w.pt",
+        f"{root}2/n/w",
+    ):
         assert files.recorded_path(elsewhere, "n") == files.full_path(elsewhere) == elsewhere
     assert files.full_path("") == ""
 

@@ -30,7 +30,9 @@ def test_a_root_is_listed_once_it_is_written_to_and_only_once(tmp_path: Path) ->
     assert stat.S_IMODE((folder / ROOTS).stat().st_mode) == 0o600
 
 
-def test_a_state_that_was_left_below_another_root_is_found_there_and_not_read(tmp_path: Path) -> None:
+def test_a_state_that_was_left_below_another_root_is_found_there_and_not_read(
+    tmp_path: Path,
+) -> None:
     write(tmp_path / "old", tmp_path / "axon_notebooks")
     files = StateFiles(tmp_path / "new", data_folder=tmp_path / "axon_notebooks")
     assert files.root_with("n/c/model.bin", "n") == str(tmp_path / "old")
@@ -49,7 +51,9 @@ def test_what_an_interrupted_process_or_a_person_wrote_does_no_harm(tmp_path: Pa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs pipes and links")
-@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link", "no folder to be in", "a full file"])
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a pipe", "a link", "no folder to be in", "a full file"]
+)
 def test_a_list_that_cannot_be_used_costs_no_state(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "axon_notebooks"
     if kind == "no folder to be in":

@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint
-from jupyter_axon_notebooks.training.given import key_of, metrics_of, run_name, tags_of, whole_number
+from jupyter_axon_notebooks.training.given import (
+    key_of,
+    metrics_of,
+    run_name,
+    tags_of,
+    whole_number,
+)
 
 
 class Meter:
@@ -80,7 +86,9 @@ def test_what_is_not_finite_stays() -> None:
 
 
 def test_numbers_that_only_convert_are_numbers() -> None:
-    given = UserDict({"a": Meter(0.5), "b": Decimal("0.25"), "c": Fraction(1, 8), "d": np.longdouble(2)})
+    given = UserDict(
+        {"a": Meter(0.5), "b": Decimal("0.25"), "c": Fraction(1, 8), "d": np.longdouble(2)}
+    )
     assert metrics_of(given, pytest.fail) == {"a": 0.5, "b": 0.25, "c": 0.125, "d": 2.0}
 
 
@@ -113,7 +121,11 @@ def _nested(levels: int) -> dict[str, Any]:
         ({"a": {"b": object()}}, {}, "a.b (is a object)"),
         ({"a": np.complex64(1), "b": 1j}, {}, "a (is a complex number), b (is a complex number)"),
         ({"a": 10**400, "b": 10**30}, {"b": 10**30}, "a (is too large)"),
-        ({"a": [1, object()], "b": [1, {"c": object()}]}, {}, "a (has an element that is no number), b (has"),
+        (
+            {"a": [1, object()], "b": [1, {"c": object()}]},
+            {},
+            "a (has an element that is no number), b (has",
+        ),
         ({"a": _endless()}, {"a": {"fine": 1}}, "a.again (holds itself)"),
         (_endless(), {"fine": 1, "again": {"fine": 1}}, "again.again (holds itself)"),
         (_nested(40), {}, "(is nested too deeply)"),
@@ -132,7 +144,11 @@ def _nested(levels: int) -> dict[str, Any]:
             "a (cannot be read: RuntimeError), b.c",
         ),
         (Broken(a=1), {}, "no metrics are recorded: the mapping cannot be read: RuntimeError"),
-        ({"a": BrokenList([1]), "b": {BrokenNumber(1): 1}, "c": BrokenNumber(2)}, {}, "a (cannot be read"),
+        (
+            {"a": BrokenList([1]), "b": {BrokenNumber(1): 1}, "c": BrokenNumber(2)},
+            {},
+            "a (cannot be read",
+        ),
         (
             {"a": {"h": [math.nan] * 2_500_000, "l": 1}, "b": [math.inf]},
             {"a": {"l": 1}, "b": [math.inf]},
@@ -141,7 +157,9 @@ def _nested(levels: int) -> dict[str, Any]:
         ({"k" * 5000: [math.nan] * 3000}, {}, "k (has too many"),
     ],
 )
-def test_what_is_no_number_is_named_once_and_left_out(given: Any, kept: dict[str, Any], said: str) -> None:
+def test_what_is_no_number_is_named_once_and_left_out(
+    given: Any, kept: dict[str, Any], said: str
+) -> None:
     told: list[str] = []
     if type(given) is dict:
         given, kept = {"loss": 0.5, **given}, {"loss": 0.5, **kept}
@@ -179,7 +197,10 @@ def test_what_stands_for_a_whole_number_is_one(value: Any) -> None:
 
 def test_a_fraction_is_rounded_down_and_told() -> None:
     told: list[str] = []
-    assert [whole_number(value, "epoch", told.append) for value in (1.5, np.float64(2.99))] == [1, 2]
+    assert [whole_number(value, "epoch", told.append) for value in (1.5, np.float64(2.99))] == [
+        1,
+        2,
+    ]
     assert told == ["epoch is not a whole number; it is recorded rounded down"] * 2
 
 
@@ -197,7 +218,14 @@ def test_steps_may_be_larger_than_epochs() -> None:
 
 @pytest.mark.parametrize(
     "missing",
-    [math.nan, np.float32("nan"), np.array([math.nan]), Decimal("NaN"), Meter(math.nan), np.ma.masked],
+    [
+        math.nan,
+        np.float32("nan"),
+        np.array([math.nan]),
+        Decimal("NaN"),
+        Meter(math.nan),
+        np.ma.masked,
+    ],
 )
 def test_a_missing_number_is_omitted_and_told(missing: Any) -> None:
     told: list[str] = []
@@ -207,8 +235,28 @@ def test_a_missing_number_is_omitted_and_told(missing: Any) -> None:
 
 @pytest.mark.parametrize("name", [key_of, run_name])
 def test_a_run_is_named_by_a_text_or_any_real_number(name: Callable[[Any], str | None]) -> None:
-    given = ["fold 2", 2, np.int64(2), 2.0, 0.1, np.float64(0.1), Fraction(1, 3), Decimal("0.10"), None]
-    assert [name(one) for one in given] == ["fold 2", "2", "2", "2.0", "0.1", "0.1", "1/3", "0.10", None]
+    given = [
+        "fold 2",
+        2,
+        np.int64(2),
+        2.0,
+        0.1,
+        np.float64(0.1),
+        Fraction(1, 3),
+        Decimal("0.10"),
+        None,
+    ]
+    assert [name(one) for one in given] == [
+        "fold 2",
+        "2",
+        "2",
+        "2.0",
+        "0.1",
+        "0.1",
+        "1/3",
+        "0.10",
+        None,
+    ]
     for wrong in (True, np.True_, 1j, b"x", [1], object()):
         with pytest.raises(TypeError, match="expected a text or a real number that"):
             name(wrong)

@@ -10,7 +10,13 @@ from datetime import timedelta
 import pytest
 
 from jupyter_axon_notebooks.records import MAX_STEP, RunProcess, RunStatus, TrainingRun, now
-from jupyter_axon_notebooks.training.runs import Line, is_alive, is_here, is_unfinished, this_process
+from jupyter_axon_notebooks.training.runs import (
+    Line,
+    is_alive,
+    is_here,
+    is_unfinished,
+    this_process,
+)
 
 CELL, NEXT_CELL = "execution 1", "execution 2"
 
@@ -111,7 +117,9 @@ def test_a_run_whose_process_is_gone_is_not() -> None:
 
 def test_another_process_with_the_number_is_not_it() -> None:
     ours = this_process()
-    before = RunProcess(host=ours.host, pid=os.getpid(), started_at=ours.started_at - timedelta(hours=1))
+    before = RunProcess(
+        host=ours.host, pid=os.getpid(), started_at=ours.started_at - timedelta(hours=1)
+    )
     assert not is_here(before)
     assert not is_alive(run(process=before))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import end_run
+from support.factories import end_run
 
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import RunProcess, RunStatus, TrainingRun, now
@@ -50,7 +50,9 @@ def epochs(records: NotebookRepository, run: TrainingRun) -> list[int]:
     return [one.epoch for one in records.list_checkpoints(run.notebook_id, run_id=run.id)][::-1]
 
 
-def train(axon: Any, fold: int, key: str | None = None, stops_at: int | None = None, last: int = 3) -> int:
+def train(
+    axon: Any, fold: int, key: str | None = None, stops_at: int | None = None, last: int = 3
+) -> int:
     """The loop body of the README; the first epoch that was trained."""
     weights = model(100 * fold)
     resumed = axon.resume(weights, key=key)
@@ -108,7 +110,9 @@ def test_after_a_crash_each_training_with_a_key_continues_itself(
     assert (last.key, last.parent_checkpoint_id is not None) == ("fold 2", True)
 
 
-def test_after_a_crash_a_loop_without_keys_mixes_nothing_up(axon: Any, anew: Anew, capsys: Any) -> None:
+def test_after_a_crash_a_loop_without_keys_mixes_nothing_up(
+    axon: Any, anew: Anew, capsys: Any
+) -> None:
     for fold in range(2):
         train(axon, fold)
     with pytest.raises(MemoryError):
@@ -156,7 +160,9 @@ def test_the_best_of_one_run(axon: Any) -> None:
         axon.best("loss", run="nothing")
 
 
-def test_a_training_that_completed_says_how_it_can_be_continued(axon: Any, anew: Anew, capsys: Any) -> None:
+def test_a_training_that_completed_says_how_it_can_be_continued(
+    axon: Any, anew: Anew, capsys: Any
+) -> None:
     train(axon, 0)
     end_run(axon, RunStatus.COMPLETED)
     anew()
@@ -174,9 +180,15 @@ def test_calls_that_share_a_step_are_one_checkpoint(axon: Any, records: Notebook
     for epoch in range(3):
         for batch in range(4):
             net.w += 1
-            axon.checkpoint(None, epoch=epoch, step=4 * epoch + batch, metrics={"loss": float(batch)})
+            axon.checkpoint(
+                None, epoch=epoch, step=4 * epoch + batch, metrics={"loss": float(batch)}
+            )
         made = axon.checkpoint(
-            net, epoch=epoch, step=4 * epoch + 3, metrics={"val": {"loss": 1.0 - epoch}}, tags="epoch"
+            net,
+            epoch=epoch,
+            step=4 * epoch + 3,
+            metrics={"val": {"loss": 1.0 - epoch}},
+            tags="epoch",
         )
         assert made.has_state
         assert (made.metrics, made.tags) == ({"loss": 3.0, "val": {"loss": 1.0 - epoch}}, ["epoch"])
@@ -222,7 +234,9 @@ def test_another_model_at_the_same_place_is_another_run(
     assert "A new run begins" in capsys.readouterr().out
 
 
-def test_a_search_in_one_cell_is_a_run_each(axon: Any, records: NotebookRepository, capsys: Any) -> None:
+def test_a_search_in_one_cell_is_a_run_each(
+    axon: Any, records: NotebookRepository, capsys: Any
+) -> None:
     for _ in range(6):
         net = Net()
         for epoch in range(3):
@@ -273,11 +287,15 @@ def test_calls_that_share_a_step_are_one_checkpoint_without_a_store_too(
     assert found.restore()[0]["w"][0] == 4
 
 
-def test_points_that_measure_something_else_are_kept_apart(axon: Any, records: NotebookRepository) -> None:
+def test_points_that_measure_something_else_are_kept_apart(
+    axon: Any, records: NotebookRepository
+) -> None:
     """As in a search that saves metrics alone, or one model that is trained anew each time."""
     for rate in (0.1, 0.2, 0.3):
         axon.checkpoint(None, epoch=9, step=100, metrics={"rate": rate})
-    assert [one.metrics for one in axon.checkpoints()] == [{"rate": rate} for rate in (0.3, 0.2, 0.1)]
+    assert [one.metrics for one in axon.checkpoints()] == [
+        {"rate": rate} for rate in (0.3, 0.2, 0.1)
+    ]
     net = Net()
     for rate in (0.1, 0.2):
         net.w += 1
@@ -364,14 +382,18 @@ def test_a_baseline_before_the_training_is_not_a_training(axon: Any, anew: Anew)
     assert train(axon, 0) == 2
 
 
-def test_a_training_inside_of_another_has_a_run_of_its_own(axon: Any, records: NotebookRepository) -> None:
+def test_a_training_inside_of_another_has_a_run_of_its_own(
+    axon: Any, records: NotebookRepository
+) -> None:
     outer = Net()
     axon.resume(outer, key="outer")
     for generation in range(3):
         train(axon, generation, key=f"inner {generation}")
         axon.checkpoint(outer, epoch=generation)
     found = {run.key: epochs(records, run) for run in runs(records)}
-    assert found == {"outer": [0, 1, 2]} | {f"inner {generation}": [0, 1, 2] for generation in range(3)}
+    assert found == {"outer": [0, 1, 2]} | {
+        f"inner {generation}": [0, 1, 2] for generation in range(3)
+    }
 
 
 def test_a_name_leads_to_all_that_was_trained_under_it(axon: Any, anew: Anew) -> None:
@@ -396,7 +418,9 @@ def test_metrics_are_added_later_where_the_store_does_not_take_them(
 ) -> None:
     net = Net()
     made = axon.checkpoint(net, epoch=0, step=3, metrics={"loss": 1.0})
-    with closing(sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db", isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db", isolation_level=None)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.warns(UserWarning, match="not being recorded"):
             added = axon.checkpoint(None, epoch=0, step=3, metrics={"val_loss": 2.0})
@@ -410,7 +434,9 @@ def test_a_state_joins_metrics_at_its_step_where_the_store_does_not_take_it(
 ) -> None:
     net = Net()
     axon.checkpoint(None, epoch=0, step=3, metrics={"loss": 1.0})
-    with closing(sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db", isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db", isolation_level=None)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")
         net.w += 3
         with pytest.warns(UserWarning, match="not being recorded"):
@@ -447,7 +473,9 @@ def test_a_restart_while_the_store_is_unavailable_buries_nothing(
     assert "came further" in capsys.readouterr().out
 
 
-def test_a_notebook_that_is_half_written_stops_no_training(axon: Any, notebook: Path, anew: Anew) -> None:
+def test_a_notebook_that_is_half_written_stops_no_training(
+    axon: Any, notebook: Path, anew: Anew
+) -> None:
     content = notebook.read_text()
     notebook.write_text("{half")
     assert axon.resume(model()) is None
@@ -478,11 +506,15 @@ def test_each_thread_trains_in_a_run_of_its_own(axon: Any, records: NotebookRepo
     assert sorted(str(run.key) for run in made) == [f"trial {trial}" for trial in range(4)]
     for run in made:
         assert epochs(records, run) == [0, 1, 2]
-        values = {one.metrics["trial"] for one in records.list_checkpoints(run.notebook_id, run_id=run.id)}
+        values = {
+            one.metrics["trial"] for one in records.list_checkpoints(run.notebook_id, run_id=run.id)
+        }
         assert values == {float(str(run.key)[-1])}
 
 
-def test_threads_without_resume_have_runs_of_their_own(axon: Any, records: NotebookRepository) -> None:
+def test_threads_without_resume_have_runs_of_their_own(
+    axon: Any, records: NotebookRepository
+) -> None:
     together = threading.Barrier(2)
 
     def objective(trial: int) -> None:
@@ -520,7 +552,9 @@ def test_a_thread_continues_what_was_resumed_for_it(
 
 
 @pytest.fixture
-def elsewhere(axon: Any, anew: Anew, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch) -> str:
+def elsewhere(
+    axon: Any, anew: Anew, records: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """The id of a run of another host, whose lease has not ended; leases last two seconds here."""
     monkeypatch.setattr(session_module, "LEASE", timedelta(seconds=2))
     weights = model()
@@ -585,7 +619,9 @@ def test_a_run_that_ended_itself_is_resumed_at_once(
 # Units of one thread
 
 
-def test_each_asyncio_task_trains_in_a_run_of_its_own(axon: Any, records: NotebookRepository) -> None:
+def test_each_asyncio_task_trains_in_a_run_of_its_own(
+    axon: Any, records: NotebookRepository
+) -> None:
     async def objective(rate: int) -> None:
         weights = model(rate)
         axon.resume(weights, key=f"rate {rate}")
@@ -598,7 +634,10 @@ def test_each_asyncio_task_trains_in_a_run_of_its_own(axon: Any, records: Notebo
 
     asyncio.run(search())
     made = runs(records)
-    assert {run.key: epochs(records, run) for run in made} == {"rate 1": [0, 1, 2], "rate 2": [0, 1, 2]}
+    assert {run.key: epochs(records, run) for run in made} == {
+        "rate 1": [0, 1, 2],
+        "rate 2": [0, 1, 2],
+    }
     for run in made:
         found = records.list_checkpoints(run.notebook_id, run_id=run.id)
         assert {one.metrics["rate"] for one in found} == {float(str(run.key)[-1])}
@@ -674,5 +713,9 @@ def test_a_training_that_saves_through_an_executor_is_one_run(
 
 def test_trials_of_a_pool_are_a_run_each(axon: Any, records: NotebookRepository) -> None:
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda trial: axon.checkpoint(None, epoch=0, metrics={"trial": trial}), range(4)))
+        list(
+            pool.map(
+                lambda trial: axon.checkpoint(None, epoch=0, metrics={"trial": trial}), range(4)
+            )
+        )
     assert [epochs(records, run) for run in runs(records)] == [[0]] * 4

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from engines import eventually
+from support.engines import eventually
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import (
@@ -102,7 +102,10 @@ def leave(states: StateFiles) -> Leave:
 def take_in(records: NotebookRepository, states: StateFiles) -> list[Recovery]:
     found = list(find_unrecorded(states))
     noted = [one for one in found if isinstance(one, Unrecorded)]
-    return [*recover(records, states, ORIGIN, noted), *(one for one in found if isinstance(one, Recovery))]
+    return [
+        *recover(records, states, ORIGIN, noted),
+        *(one for one in found if isinstance(one, Recovery)),
+    ]
 
 
 def test_what_was_noted_is_recorded_in_its_order(
@@ -137,7 +140,9 @@ def test_a_run_whose_process_is_gone_is_stopped(
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
-    noted.run.process = RunProcess(host="elsewhere, or before it was started anew", pid=1, started_at=now())
+    noted.run.process = RunProcess(
+        host="elsewhere, or before it was started anew", pid=1, started_at=now()
+    )
     noted.made_at = now() - timedelta(days=1)
     noted.write(states)
     take_in(records, states)
@@ -179,7 +184,9 @@ def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
 ) -> None:
     leave("a")
     take_in(records, states)
-    leave("a", status=RunStatus.COMPLETED)  # the process that made it learns nothing of that, and ends
+    leave(
+        "a", status=RunStatus.COMPLETED
+    )  # the process that made it learns nothing of that, and ends
     take_in(records, states)
     assert records.list_runs(NOTEBOOK)[0].status is RunStatus.COMPLETED
     assert list(find_unrecorded(states)) == []
@@ -232,7 +239,9 @@ def test_a_note_leads_nowhere_but_to_its_own_folder(
     assert records.get_checkpoint("a") is None
 
 
-def test_ids_in_a_note_do_not_count(records: NotebookRepository, states: StateFiles, leave: Leave) -> None:
+def test_ids_in_a_note_do_not_count(
+    records: NotebookRepository, states: StateFiles, leave: Leave
+) -> None:
     noted = leave("a")
     noted.checkpoint.id = "../../elsewhere"
     document = noted.to_json()
@@ -344,9 +353,13 @@ RECORDED: dict[str, dict[str, Any]] = {
     "leased until the year 9999": {"run__lease_until": LAST},
     "a process from the year 9999": {"run__process": {**PROCESS, "started_at": LAST}},
     "ended in the year 1": {"run__ended_at": FIRST, "run__status": "failed"},
-    "metrics that are no numbers": {"checkpoint__metrics": {"loss": "low", "a": [None, {}], "": True}},
+    "metrics that are no numbers": {
+        "checkpoint__metrics": {"loss": "low", "a": [None, {}], "": True}
+    },
     "metrics that are no object": {"checkpoint__metrics": "low"},
-    "huge numbers": {"checkpoint__metrics": {"loss": 10**400, "acc": float("nan"), "x": float("-inf")}},
+    "huge numbers": {
+        "checkpoint__metrics": {"loss": 10**400, "acc": float("nan"), "x": float("-inf")}
+    },
     "many metrics": {"checkpoint__metrics": {f"m{n}": n for n in range(3000)}},
     "odd text in names": {
         "checkpoint__metrics": {"\0\ud800\x1b": 1.0},
@@ -403,12 +416,19 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
 @pytest.mark.parametrize("owner", ["ada", "eve"])
 @pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
 def test_a_note_puts_nothing_into_another_users_notebook(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path, how: str, owner: str
+    records: NotebookRepository,
+    states: StateFiles,
+    leave: Leave,
+    tmp_path: Path,
+    how: str,
+    owner: str,
 ) -> None:
     file = tmp_path / "theirs.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     theirs = NOTEBOOK if how == "its folder" else "33333333-3333-4333-8333-333333333333"
-    records.create(NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN))
+    records.create(
+        NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN)
+    )
     records.create_run(theirs, id="their-run")
     values: dict[str, Any] = {
         "its folder": {},
@@ -417,11 +437,17 @@ def test_a_note_puts_nothing_into_another_users_notebook(
         "its checkpoint": {},
     }[how]
     if how == "its checkpoint":
-        records.create_checkpoint(NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={}))
+        records.create_checkpoint(
+            NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={})
+        )
     before = records.list_checkpoints(theirs), records.list_runs(theirs), records.find_by_id(theirs)
     change(leave("a", status=RunStatus.FAILED), states, owner=owner, **values)
     (done,) = take_in(records, states)
-    assert (records.list_checkpoints(theirs), records.list_runs(theirs), records.find_by_id(theirs)) == before
+    assert (
+        records.list_checkpoints(theirs),
+        records.list_runs(theirs),
+        records.find_by_id(theirs),
+    ) == before
     if how in ("its folder", "its checkpoint"):
         assert done.trouble is not None
     else:  # it is kept, in a notebook of its owner's
@@ -446,7 +472,16 @@ def test_a_note_ends_no_run_of_another_notebook(
 
 @pytest.mark.parametrize(
     "kind",
-    ["fifo", "link to a device", "link to another note", "dangling link", "folder", "empty", "huge", "half"],
+    [
+        "fifo",
+        "link to a device",
+        "link to another note",
+        "dangling link",
+        "folder",
+        "empty",
+        "huge",
+        "half",
+    ],
 )
 def test_a_note_that_is_no_plain_file_holds_nobody_up(
     records: NotebookRepository, states: StateFiles, leave: Leave, kind: str
@@ -507,7 +542,9 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreError):
                 next(done)
-        waiting = [one.checkpoint.id for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+        waiting = [
+            one.checkpoint.id for one in find_unrecorded(states) if isinstance(one, Unrecorded)
+        ]
         assert waiting == ["b"]
         assert [one.trouble for one in take_in(records, states)] == [None]
 
@@ -528,7 +565,9 @@ def test_two_that_record_the_same_at_once_record_it_once(
             return list(recover(NotebookRepository(store, states=states), states, ORIGIN, noted))
 
     with ThreadPoolExecutor(4) as pool:
-        done = [one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)]
+        done = [
+            one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)
+        ]
     assert [one.trouble for one in done if one.trouble is not None] == []
     with closing(open_store(url)) as store:
         records = NotebookRepository(store)
@@ -552,7 +591,8 @@ def taken(background: BackgroundRecovery) -> list[str]:
     """What a look records, and what is told of it."""
     done = [one for one in background.look() if one is not None]
     return [
-        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}" for one in done
+        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}"
+        for one in done
     ]
 
 
@@ -576,9 +616,13 @@ def test_a_server_tells_how_many_it_recorded_itself(
     with closing(open_store("memory://")) as store:
         records = NotebookRepository(store, states=states)
         noted = [leave(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(made)]
-        assert len(list(recover(records, states, ORIGIN, noted[: len(by_kernel)]))) == len(by_kernel)
+        assert len(list(recover(records, states, ORIGIN, noted[: len(by_kernel)]))) == len(
+            by_kernel
+        )
         for one in noted:
-            one.write(states)  # also those that the kernel recorded, and was killed before it removed them
+            one.write(
+                states
+            )  # also those that the kernel recorded, and was killed before it removed them
         background = BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
         log = logging.getLogger("test_recovery")
         server = Upkeep(store, records, states, None, "ada", log, recovery=background)
@@ -639,7 +683,9 @@ def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
     assert taken(background) == ["a"]
 
 
-@pytest.mark.parametrize("other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}])
+@pytest.mark.parametrize(
+    "other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}]
+)
 def test_what_is_not_the_servers_stays(
     background: BackgroundRecovery, states: StateFiles, leave: Leave, other: dict[str, str]
 ) -> None:
@@ -663,7 +709,9 @@ def test_what_cannot_be_recorded_is_told_once_until_it_changes(
     assert taken(background) == ["hostile"]
 
 
-def test_a_look_goes_on_once_the_store_is_available(states: StateFiles, leave: Leave, tmp_path: Path) -> None:
+def test_a_look_goes_on_once_the_store_is_available(
+    states: StateFiles, leave: Leave, tmp_path: Path
+) -> None:
     leave("a", 0)
     leave("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
@@ -679,7 +727,10 @@ def test_a_look_goes_on_once_the_store_is_available(states: StateFiles, leave: L
 
 
 def test_while_nothing_is_noted_no_folder_is_looked_into(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave, monkeypatch: pytest.MonkeyPatch
+    background: BackgroundRecovery,
+    states: StateFiles,
+    leave: Leave,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     leave("a")
     assert taken(background) == ["a"]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from made import end_run
+from support.factories import end_run
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
@@ -29,12 +29,22 @@ from jupyter_axon_notebooks.training.recovery import Unrecorded, find_unrecorded
 
 
 def model(value: float = 0.0) -> dict[str, Any]:
-    return {"w": np.full((2, 3), float(value)), "layers": [{"b": np.full(3, value, dtype=np.float32)}]}
+    return {
+        "w": np.full((2, 3), float(value)),
+        "layers": [{"b": np.full(3, value, dtype=np.float32)}],
+    }
 
 
-def test_a_checkpoint_tells_what_was_saved(axon: Any, records: NotebookRepository, notebook: Path) -> None:
+def test_a_checkpoint_tells_what_was_saved(
+    axon: Any, records: NotebookRepository, notebook: Path
+) -> None:
     made = axon.checkpoint(
-        model(), {"m": np.zeros(3)}, epoch=2, step=40, metrics={"loss": np.float32(0.5)}, tags="first"
+        model(),
+        {"m": np.zeros(3)},
+        epoch=2,
+        step=40,
+        metrics={"loss": np.float32(0.5)},
+        tags="first",
     )
     assert (made.epoch, made.step, made.metrics, made.tags) == (2, 40, {"loss": 0.5}, ["first"])
     assert made.is_recorded
@@ -46,7 +56,10 @@ def test_a_checkpoint_tells_what_was_saved(axon: Any, records: NotebookRepositor
     assert stored.version_id == record.version_id
     assert stored.provenance_id is not None
     assert set(stored.sizes or {}) == {"model", "optimizer"}
-    for part, path in (("model", stored.model_state_path), ("optimizer", stored.optimizer_state_path)):
+    for part, path in (
+        ("model", stored.model_state_path),
+        ("optimizer", stored.optimizer_state_path),
+    ):
         assert Path(str(path)).stat().st_size == (stored.sizes or {})[part]
 
 
@@ -133,9 +146,13 @@ def test_numbers_of_all_kinds_stop_no_training(axon: Any, records: NotebookRepos
     assert stored.metrics == odd.metrics
 
 
-def test_steps_may_count_tokens(axon: Any, anew: Callable[[], None], records: NotebookRepository) -> None:
+def test_steps_may_count_tokens(
+    axon: Any, anew: Callable[[], None], records: NotebookRepository
+) -> None:
     for number in range(3):
-        axon.checkpoint(model(number), epoch=0, step=5_000_000_000 + number, metrics={"loss": 3 - number})
+        axon.checkpoint(
+            model(number), epoch=0, step=5_000_000_000 + number, metrics={"loss": 3 - number}
+        )
     assert [one.step for one in axon.checkpoints()] == [5_000_000_002, 5_000_000_001, 5_000_000_000]
     assert len({one.run_id for one in axon.checkpoints()}) == 1
     assert axon.best("loss").step == 5_000_000_002
@@ -143,7 +160,9 @@ def test_steps_may_count_tokens(axon: Any, anew: Callable[[], None], records: No
     assert axon.checkpoint(model()).step == 5_000_000_003
     assert "step 5000000003" in repr(axon.latest())
     assert "5000000001" in repr(axon.checkpoints())
-    assert axon.checkpoints().metrics()["step"] == [5_000_000_000 + number for number in (0, 1, 2, 3)]
+    assert axon.checkpoints().metrics()["step"] == [
+        5_000_000_000 + number for number in (0, 1, 2, 3)
+    ]
     assert len(axon.checkpoints()) == 4
     anew()
     resumed = axon.resume(model(), force=True)
@@ -161,11 +180,21 @@ def test_a_large_step_survives_an_outage(axon: Any, away: Callable[[], None]) ->
 
 
 def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
-    metrics = {"epoch": 0.5, "step": 7, "val": {"loss": 1.0, "epoch": 2}, "metrics": {"step": 8}, "run": 3}
+    metrics = {
+        "epoch": 0.5,
+        "step": 7,
+        "val": {"loss": 1.0, "epoch": 2},
+        "metrics": {"step": 8},
+        "run": 3,
+    }
     axon.checkpoint(None, epoch=4, step=40, metrics=metrics)
     found = axon.checkpoints().metrics()
     assert (found["epoch"], found["step"]) == ([4], [40])
-    assert (found["metrics.epoch"], found["metrics.metrics.step"], found["metrics.step"]) == ([0.5], [7], [8])
+    assert (found["metrics.epoch"], found["metrics.metrics.step"], found["metrics.step"]) == (
+        [0.5],
+        [7],
+        [8],
+    )
     assert (found["val.loss"], found["val.epoch"], found["run"]) == ([1.0], [2], [3])
     heads, row = repr(axon.checkpoints()).splitlines()
     assert heads.split()[1:5] == ["epoch", "step", "metrics.epoch", "metrics.metrics.step"]
@@ -184,7 +213,9 @@ def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon: Any) -> Non
     runs = [str(one.run_id)[:8] for one in (second, first)]
     assert [row.split()[1] for row in rows] == runs
     assert all(f">{run}<" in shown._repr_html_() for run in runs)
-    assert [row.split()[1] for row in repr(axon.checkpoints(run="another")).splitlines()[1:]] == ["0"]
+    assert [row.split()[1] for row in repr(axon.checkpoints(run="another")).splitlines()[1:]] == [
+        "0"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["notebook", "script", "nothing"])
@@ -216,7 +247,11 @@ def test_to_ask_makes_no_record(
 
 
 def test_to_ask_finds_a_record_whose_file_was_moved(
-    axon: Any, anew: Callable[[], None], notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    axon: Any,
+    anew: Callable[[], None],
+    notebook: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = axon.checkpoint(None, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
@@ -320,7 +355,9 @@ def test_a_pin_is_set_and_taken_back(axon: Any) -> None:
 
 def test_lists_show_as_tables_and_give_columns(axon: Any) -> None:
     for epoch in range(3):
-        axon.checkpoint(None, epoch=epoch, metrics={"loss": 1 / (epoch + 1)} | ({"<b>": 1} if epoch else {}))
+        axon.checkpoint(
+            None, epoch=epoch, metrics={"loss": 1 / (epoch + 1)} | ({"<b>": 1} if epoch else {})
+        )
     found = axon.checkpoints()
     assert [one.epoch for one in found] == [2, 1, 0]
     assert found.metrics() == {
@@ -366,7 +403,12 @@ def test_other_processes_than_the_first_write_nothing_and_say_so_once(
 @pytest.mark.parametrize(("rank", "size"), RANKS.values(), ids=RANKS)
 @pytest.mark.parametrize(
     "left",
-    [{"rank": "1"}, {"rank": "1", "size": "1"}, {"rank": "3", "size": "2"}, {"rank": "1", "size": "many"}],
+    [
+        {"rank": "1"},
+        {"rank": "1", "size": "1"},
+        {"rank": "3", "size": "2"},
+        {"rank": "1", "size": "many"},
+    ],
 )
 def test_a_rank_that_was_left_over_is_told_of_and_ignored(
     axon: Any,
@@ -382,11 +424,14 @@ def test_a_rank_that_was_left_over_is_told_of_and_ignored(
         assert axon.checkpoint(model(), epoch=epoch) is not None
     told = capsys.readouterr().out
     assert told.count("is ignored") == 1
-    assert f"{rank}={left['rank']} is ignored, since {size} is {left.get('size', 'not set')}" in told
+    assert (
+        f"{rank}={left['rank']} is ignored, since {size} is {left.get('size', 'not set')}" in told
+    )
 
 
 @pytest.mark.parametrize(
-    "inner", [{"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}]
+    "inner",
+    [{"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}],
 )
 def test_the_rank_of_an_inner_launcher_counts(
     axon: Any, monkeypatch: pytest.MonkeyPatch, inner: dict[str, str]
@@ -397,7 +442,9 @@ def test_the_rank_of_an_inner_launcher_counts(
 
 
 @pytest.mark.parametrize("rank", ["", "first", "-1"])
-def test_a_rank_that_is_no_number_is_none(axon: Any, monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
+def test_a_rank_that_is_no_number_is_none(
+    axon: Any, monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert axon.checkpoint(model(), epoch=0) is not None
@@ -426,7 +473,10 @@ def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
 
 def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> None:
     """Even if another file takes the place of the verified one, or a link to it does."""
-    made, other = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0), axon.checkpoint(model(2), epoch=1)
+    made, other = (
+        axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0),
+        axon.checkpoint(model(2), epoch=1),
+    )
 
     class Replaced(StateFiles):
         def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
@@ -471,7 +521,9 @@ class Schedule:
 def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon: Any) -> None:
     made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
     ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
-    with pytest.raises(InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"):
+    with pytest.raises(
+        InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"
+    ):
         made.restore(ours, optimizer, extra)
     assert (ours["w"] == 7).all()
     assert (optimizer["m"] == 0).all()
@@ -491,7 +543,9 @@ def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None])
     assert axon.resume(model(), force=True).epoch == 3
 
 
-def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[], None], capsys: Any) -> None:
+def test_resume_passes_over_what_cannot_be_restored(
+    axon: Any, anew: Callable[[], None], capsys: Any
+) -> None:
     kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
     end_run(axon, RunStatus.FAILED)
     anew()
@@ -503,7 +557,11 @@ def test_resume_passes_over_what_cannot_be_restored(axon: Any, anew: Callable[[]
 
 
 def test_resume_names_the_folder_in_which_a_state_was_left(
-    axon: Any, anew: Callable[[], None], capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    axon: Any,
+    anew: Callable[[], None],
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     root, scratch = tmp_path / "data" / "axon_notebooks" / "states", tmp_path / "scratch"
     monkeypatch.setenv("AXON_STATES_ROOT", str(scratch))
@@ -514,7 +572,10 @@ def test_resume_names_the_folder_in_which_a_state_was_left(
     assert axon.resume(model()) is None
     said = capsys.readouterr().out
     assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is below {scratch}" in said
-    assert f"Set states_root or AXON_STATES_ROOT to that folder, or move what is in it to {root}." in said
+    assert (
+        f"Set states_root or AXON_STATES_ROOT to that folder, or move what is in it to {root}."
+        in said
+    )
     assert f"no state of its checkpoints is below {root}, but some are below {scratch}." in said
     assert "is not there any more" not in said
     anew()
@@ -628,7 +689,9 @@ def away(axon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     return back
 
 
-def test_what_the_store_lacks_counts_all_the_same(axon: Any, away: Callable[[], None], capsys: Any) -> None:
+def test_what_the_store_lacks_counts_all_the_same(
+    axon: Any, away: Callable[[], None], capsys: Any
+) -> None:
     with pytest.warns(AxonWarning, match="not being recorded"):
         made = [
             axon.checkpoint(model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
@@ -748,7 +811,9 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
     }
     moments = ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "never", None)
     for number, moment in enumerate(moments):
-        write_note(states.root, Note(notebook.id, f"hostile-{number}", {**document, "made_at": moment}))
+        write_note(
+            states.root, Note(notebook.id, f"hostile-{number}", {**document, "made_at": moment})
+        )
     fifo = Path(states.root) / notebook.id / "fifo"
     fifo.mkdir()
     os.mkfifo(fifo / NOTE)

@@ -55,15 +55,24 @@ def test_what_is_no_regular_file_is_refused_and_named(tmp_path: Path) -> None:
             assert refused.value.filename == str(tmp_path / name)
 
 
-def test_a_circle_of_links_and_a_path_that_cannot_be_one_are_errors_of_the_system(tmp_path: Path) -> None:
+def test_a_circle_of_links_and_a_path_that_cannot_be_one_are_errors_of_the_system(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    for path in (tmp_path / "loop", tmp_path / "loop" / "a", f"{tmp_path}/\0", f"{tmp_path}/\ud800"):
+    for path in (
+        tmp_path / "loop",
+        tmp_path / "loop" / "a",
+        f"{tmp_path}/\0",
+        f"{tmp_path}/\ud800",
+    ):
         with pytest.raises(OSError, match=r".") as refused:
             read_regular(path, MIB)
         assert refused.value.strerror
 
 
-def test_a_file_of_a_terabyte_and_one_that_says_it_is_empty_end_at_the_limit(tmp_path: Path) -> None:
+def test_a_file_of_a_terabyte_and_one_that_says_it_is_empty_end_at_the_limit(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "sparse").touch()
     os.truncate(tmp_path / "sparse", 1 << 40)
     with pytest.raises(FileTooLarge):
@@ -99,15 +108,26 @@ def test_a_real_path_follows_links_to_files_and_to_nothing_else(tmp_path: Path) 
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a").write_text("a")
     (tmp_path / "folder").symlink_to("real")
-    for name, target in (("a", "real/a"), ("gone", "real/gone"), ("zero", "/dev/zero"), ("loop", "loop")):
+    for name, target in (
+        ("a", "real/a"),
+        ("gone", "real/gone"),
+        ("zero", "/dev/zero"),
+        ("loop", "loop"),
+    ):
         (tmp_path / name).symlink_to(target)
     os.mkfifo(tmp_path / "real" / "pipe")
     (tmp_path / "pipe").symlink_to("real/pipe")
     real = os.path.realpath(tmp_path)
-    assert real_path(str(tmp_path / "folder" / "a")) == real_path(str(tmp_path / "a")) == f"{real}/real/a"
+    assert (
+        real_path(str(tmp_path / "folder" / "a"))
+        == real_path(str(tmp_path / "a"))
+        == f"{real}/real/a"
+    )
     assert real_path(str(tmp_path / "gone")) == f"{real}/real/gone"
     names = ("zero", "loop", "pipe", "folder")
-    assert [real_path(str(tmp_path / name)) for name in names] == [f"{real}/{name}" for name in names]
+    assert [real_path(str(tmp_path / name)) for name in names] == [
+        f"{real}/{name}" for name in names
+    ]
     assert real_path(str(tmp_path / "folder" / "pipe")) == f"{real}/real/pipe"
 
 

@@ -17,10 +17,18 @@ from ..which import find_id, find_run
 @click.option("--run", metavar="RUN", help=f"Only of this run: {RUN_HELP}")
 @click.option("--min", "mode", flag_value="min", help="The smallest value is the best.")
 @click.option("--max", "mode", flag_value="max", help="The largest value is the best.")
-@click.option("-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="So many.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="So many."
+)
 @click.option("--json", "as_json", is_flag=True, help="The checkpoints as a JSON array.")
 def command(
-    session: Session, which: str, metric: str, run: str | None, mode: str | None, count: int, as_json: bool
+    session: Session,
+    which: str,
+    metric: str,
+    run: str | None,
+    mode: str | None,
+    count: int,
+    as_json: bool,
 ) -> None:
     """Show the best checkpoints of a record by METRIC, the best first.
 

@@ -14,10 +14,16 @@ from ..which import find_id, find_run
 @with_session
 @click.argument("which")
 @click.option("--run", metavar="RUN", help=f"Only those of this run: {RUN_HELP}")
-@click.option("--sort", metavar="METRIC", help="Only those that have a number there, the best first.")
-@click.option("--min", "mode", flag_value="min", help="With --sort: the smallest value is the best.")
+@click.option(
+    "--sort", metavar="METRIC", help="Only those that have a number there, the best first."
+)
+@click.option(
+    "--min", "mode", flag_value="min", help="With --sort: the smallest value is the best."
+)
 @click.option("--max", "mode", flag_value="max", help="With --sort: the largest value is the best.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
+)
 @click.option("--json", "as_json", is_flag=True, help="The checkpoints as a JSON array.")
 def command(
     session: Session,

@@ -41,7 +41,9 @@ def command(session: Session, before: str, after: str, as_json: bool) -> None:
     write(*_report(changes, pair))
 
 
-def _report(changes: CheckpointDiff, pair: tuple[NotebookCheckpoint, NotebookCheckpoint]) -> Iterator[Any]:
+def _report(
+    changes: CheckpointDiff, pair: tuple[NotebookCheckpoint, NotebookCheckpoint]
+) -> Iterator[Any]:
     yield _header(pair)
     compared = "what was executed" if changes.executed else "the notebook as it had been saved"
     if changes.sources:
@@ -83,7 +85,9 @@ def _source(change: CellChange) -> Text:
     said = Text("\n").append(f"cell {printable(change.cell_id)}: {change.change}", style="bold")
     if change.change == "moved":
         return said
-    before, after = (source.splitlines() if source else [] for source in (change.before, change.after))
+    before, after = (
+        source.splitlines() if source else [] for source in (change.before, change.after)
+    )
     for line in _unified(before, after):
         said.append("\n" + printable(line, keep="\t"), style=_STYLES.get(line[:1]))
     return said
@@ -131,7 +135,8 @@ def _metrics(changes: Sequence[MetricChange]) -> Any:
     right = {"justify": "right", "no_wrap": True}
     columns: list[Column] = ["metric", ("before", right), ("after", right), ("change", right)]
     rows = [
-        [*_row(change), "" if change.delta is None else number_text(change.delta, "+")] for change in changes
+        [*_row(change), "" if change.delta is None else number_text(change.delta, "+")]
+        for change in changes
     ]
     return table(columns, rows)
 

@@ -50,11 +50,16 @@ def command(session: Session, rebind: bool, origins: tuple[str, ...], as_json: b
         task = bar.add_task("", total=None)
         found = diagnose(session, lambda: bar.advance(task))
     if as_json:
-        report = {"facts": found.facts, "problems": [problem._asdict() for problem in found.problems]}
+        report = {
+            "facts": found.facts,
+            "problems": [problem._asdict() for problem in found.problems],
+        }
         write_json(report if rebound is None else {"rebound": rebound, **report})
     else:
         for section, facts in found.facts.items():
-            pairs = ((f"  {name}", _readable(section, name, value)) for name, value in facts.items())
+            pairs = (
+                (f"  {name}", _readable(section, name, value)) for name, value in facts.items()
+            )
             write(Text(section, style="bold"), fields(pairs))
         _write_problems(found.problems)
     if found.problems:

@@ -83,6 +83,8 @@ def _write_summary(file: str, dumped: Dumped, as_json: bool) -> None:
         rows = [[name, total.count] for name, total in totals.items()]
         write(table(["table", ("documents", {"justify": "right"})], rows))
     if dumped.state_files:
-        note(f"State files that its checkpoints name, and which are not in it: {dumped.state_files}.")
+        note(
+            f"State files that its checkpoints name, and which are not in it: {dumped.state_files}."
+        )
     if dumped.orphans:
         note(f"Documents that belong to no record, and were left out: {dumped.orphans}.")

@@ -37,7 +37,9 @@ from ..which import find_checkpoint, find_notebook, the_only
     help="The notebook as it had been saved when this checkpoint was made; the beginning of an id will do.",
 )
 @click.option(
-    "--script", is_flag=True, help="With --checkpoint: the code as it was executed before it, in that order."
+    "--script",
+    is_flag=True,
+    help="With --checkpoint: the code as it was executed before it, in that order.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if there is one.")
 def command(
@@ -58,7 +60,9 @@ def command(
     if script and checkpoint is None:
         raise click.UsageError("--script is what led to a checkpoint: it needs --checkpoint")
     if version is not None and checkpoint is not None:
-        raise click.UsageError("a checkpoint has its version: give one of --version and --checkpoint")
+        raise click.UsageError(
+            "a checkpoint has its version: give one of --version and --checkpoint"
+        )
     with session.reading() as repository:
         if which is not None:
             name, text = _record(repository, which, version)
@@ -79,7 +83,9 @@ def _record(repository: NotebookRepository, which: str, version: str | None) -> 
     chosen: TrainingNotebook | NotebookVersion = notebook
     if version is not None:
         chosen = find_version(repository, notebook.id, version)
-    return notebook_file_name(notebook.name), notebook_text(export_notebook(chosen.cells, chosen.metadata))
+    return notebook_file_name(notebook.name), notebook_text(
+        export_notebook(chosen.cells, chosen.metadata)
+    )
 
 
 def _led_to(repository: NotebookRepository, which: str, script: bool) -> tuple[str, str]:
@@ -101,7 +107,9 @@ def _led_to(repository: NotebookRepository, which: str, script: bool) -> tuple[s
 def find_version(repository: NotebookRepository, notebook_id: str, version: str) -> NotebookVersion:
     """The version whose id is, or begins with, ``version``; raises NotFound."""
     ids = [one.id for one in repository.list_versions(notebook_id)]
-    matching = [id for id in ids if id == version] or [id for id in ids if version and id.startswith(version)]
+    matching = [id for id in ids if id == version] or [
+        id for id in ids if version and id.startswith(version)
+    ]
     found = repository.get_version(notebook_id, the_only(matching, "version", version))
     if found is None:  # gone meanwhile
         raise NotFound("version", version)

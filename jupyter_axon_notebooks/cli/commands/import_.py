@@ -66,7 +66,9 @@ def command(session: Session, files: tuple[str, ...], name: str | None, as_json:
         raise click.exceptions.Exit(FAILED)
 
 
-def _import(repository: NotebookRepository, session: Session, file: str, name: str | None) -> dict[str, Any]:
+def _import(
+    repository: NotebookRepository, session: Session, file: str, name: str | None
+) -> dict[str, Any]:
     mapped = map_notebook(read_for_import(read_file(file, MAX_NOTEBOOK)))
     new = NewNotebook(
         user_id=session.config.user_id,

@@ -93,13 +93,19 @@ def command(
     if yes and not removed:
         raise click.UsageError("--yes goes with --remove only")
     if rotated and passfiles is None:
-        raise click.UsageError("--rotate needs --passfiles FOLDER: nobody would know the new passwords")
+        raise click.UsageError(
+            "--rotate needs --passfiles FOLDER: nobody would know the new passwords"
+        )
     session.user = None  # the owner of the database is none of its users
     if removed:
         _remove(session, removed, passfiles, yes, as_json)
     else:
         _separate(
-            session, [*_roles(users, admin=False), *_roles(admins, admin=True)], passfiles, rotated, as_json
+            session,
+            [*_roles(users, admin=False), *_roles(admins, admin=True)],
+            passfiles,
+            rotated,
+            as_json,
         )
 
 
@@ -108,8 +114,12 @@ def _separate(
 ) -> None:
     from ..passfiles import Passfiles  # needs the driver, an extra
 
-    if repeated := sorted(name for name, count in Counter(role.name for role in roles).items() if count > 1):
-        raise click.UsageError(f"a role stands for one user: {', '.join(repeated)} is given more than once")
+    if repeated := sorted(
+        name for name, count in Counter(role.name for role in roles).items() if count > 1
+    ):
+        raise click.UsageError(
+            f"a role stands for one user: {', '.join(repeated)} is given more than once"
+        )
     passfiles = None if folder is None else Passfiles(folder, session.url, rotated)
     with (
         nullcontext() if passfiles is None else passfiles.locked(),
@@ -187,7 +197,9 @@ def _tell(separation: Separation, written: dict[str, Path], as_json: bool) -> No
         )
     for name in made:
         if name not in written:
-            note(f"The role {name} was made without a password: set one, or have pg_hba.conf let it in.")
+            note(
+                f"The role {name} was made without a password: set one, or have pg_hba.conf let it in."
+            )
     for name, file in written.items():
         what = "its owner's server needs it, and nobody else"
         if name not in made:
@@ -195,7 +207,9 @@ def _tell(separation: Separation, written: dict[str, Path], as_json: bool) -> No
         note(f"Wrote {file}; {what}.")
 
 
-def _remove(session: Session, names: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool) -> None:
+def _remove(
+    session: Session, names: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool
+) -> None:
     from ..passfiles import Passfiles  # needs the driver, an extra
 
     with session.existing_store() as store:
@@ -261,4 +275,6 @@ def _tell_of_removal(names: Sequence[str], departures: Sequence[Departure], yes:
                 f"{departure.role.name} is connected ({departure.sessions} times), and would be disconnected."
             )
     roles = f"{len(departures)} role{'' if len(departures) == 1 else 's'}"
-    note(f"Removed {roles}." if yes else f"Would remove {roles}. Nothing was removed; --yes does it.")
+    note(
+        f"Removed {roles}." if yes else f"Would remove {roles}. Nothing was removed; --yes does it."
+    )

@@ -16,11 +16,19 @@ from ..which import deletion
 @with_session
 @click.option("--all-users", is_flag=True, help="Everybody's records, not only one's own.")
 @click.option("--user", metavar="NAME", help="The records of this user.")
-@click.option("--status", type=click.Choice([status.value for status in NotebookStatus]), help="Only these.")
+@click.option(
+    "--status", type=click.Choice([status.value for status in NotebookStatus]), help="Only these."
+)
 @click.option("--tag", help="Only those with this tag.")
-@click.option("--search", metavar="TEXT", help="Only those with this text in their name or description.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="The records as a JSON array, without their cells.")
+@click.option(
+    "--search", metavar="TEXT", help="Only those with this text in their name or description."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="The records as a JSON array, without their cells."
+)
 def command(
     session: Session,
     all_users: bool,
@@ -42,7 +50,11 @@ def command(
         else:
             found = repository.list_by_user(owner, limit, status=wanted, tag=tag, text=search)
         more = len(found) == limit
-        total = repository.count_notebooks(owner, status=wanted, tag=tag, text=search) if more else len(found)
+        total = (
+            repository.count_notebooks(owner, status=wanted, tag=tag, text=search)
+            if more
+            else len(found)
+        )
     if as_json:
         write_json([summary.to_json() for summary in found])
     elif found:

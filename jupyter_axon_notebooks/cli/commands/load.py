@@ -105,8 +105,14 @@ def _write_notes(file: str, dump: DumpFile, loaded: Loaded) -> None:
             f"Left as they are in the store: {len(loaded.conflicts)}. --overwrite replaces records that differ."
         )
     if loaded.foreign:
-        note(f"Of other users, and not loaded: {len(loaded.foreign)}. An administrator's role loads them.")
+        note(
+            f"Of other users, and not loaded: {len(loaded.foreign)}. An administrator's role loads them."
+        )
     if loaded.differing:
-        note(f"The store gave back something else than it was given, in {', '.join(loaded.differing)}.")
+        note(
+            f"The store gave back something else than it was given, in {', '.join(loaded.differing)}."
+        )
     if dump.about is None:
-        note(f"{file} does not say what a whole dump has, so whether it is one could not be verified.")
+        note(
+            f"{file} does not say what a whole dump has, so whether it is one could not be verified."
+        )

@@ -19,7 +19,9 @@ from ..which import find_checkpoint
 @click.command()
 @with_session
 @click.argument("checkpoint")
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON, packages and sources included.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="All of it as JSON, packages and sources included."
+)
 def command(session: Session, checkpoint: str, as_json: bool) -> None:
     """Show where a checkpoint came from: what was executed, in what, and what speaks against getting it again.
 
@@ -57,7 +59,9 @@ def _report(checkpoint: NotebookCheckpoint, provenance: CheckpointProvenance) ->
     yield table(columns, map(_executed, provenance.executed))
 
 
-def _header(checkpoint: NotebookCheckpoint, environment: Environment | None) -> Iterator[tuple[str, Any]]:
+def _header(
+    checkpoint: NotebookCheckpoint, environment: Environment | None
+) -> Iterator[tuple[str, Any]]:
     yield "checkpoint", checkpoint.id
     yield "notebook", checkpoint.notebook_id
     yield "epoch, step", f"{checkpoint.epoch}, {checkpoint.step}"
@@ -74,7 +78,9 @@ def _header(checkpoint: NotebookCheckpoint, environment: Environment | None) -> 
 
 
 def _resumed(resumed: ResumedFrom) -> Iterator[Text]:
-    epoch = ", which is not there any more" if resumed.epoch is None else f" (epoch {resumed.epoch})"
+    epoch = (
+        ", which is not there any more" if resumed.epoch is None else f" (epoch {resumed.epoch})"
+    )
     run = "" if resumed.run_id is None else f" of run {resumed.run_id}"
     yield Text(printable(f"resumed from checkpoint {resumed.checkpoint_id}{epoch}{run}"))
     if resumed.code_changed:

@@ -61,7 +61,9 @@ def command(
         *([Tagged()] if keep_tagged else []),
     ]
     if not (rules or ranked):
-        raise click.UsageError("say what to keep: --keep-newest, --keep-best, --keep-every or --keep-tagged")
+        raise click.UsageError(
+            "say what to keep: --keep-newest, --keep-best, --keep-every or --keep-tagged"
+        )
     with session.with_states() as (repository, _):
         if everything:
             ids = [summary.id for summary in repository.list_by_user(session.config.user_id)]
@@ -76,7 +78,9 @@ def command(
             going = _prune(repository, plans, rules)
     if as_json:
         size = sum(one.size for one in going)
-        write_json({"pruned": yes, "bytes": size, "checkpoints": _json(going), "left_alone": spared})
+        write_json(
+            {"pruned": yes, "bytes": size, "checkpoints": _json(going), "left_alone": spared}
+        )
         return
     if going:
         write(_table(going))
@@ -114,11 +118,15 @@ def _without(repository: NotebookRepository, ids: Sequence[str], best: Sequence[
             spared.append(id)
             found = repository.find_summary(id)
             named = id if found is None else f"{id} ({found.name})"
-            note(f"Left alone: {named}, where no checkpoint with state files has a number {missing[0]!r}.")
+            note(
+                f"Left alone: {named}, where no checkpoint with state files has a number {missing[0]!r}."
+            )
     return spared
 
 
-def _plans(repository: NotebookRepository, ids: Sequence[str], rules: Sequence[Rule]) -> list[PrunePlan]:
+def _plans(
+    repository: NotebookRepository, ids: Sequence[str], rules: Sequence[Rule]
+) -> list[PrunePlan]:
     with progress("Looking") as bar:
         return [repository.plan_prune(id, rules) for id in bar.track(ids)]
 
@@ -187,10 +195,19 @@ def _sum_up(plans: Sequence[PrunePlan], going: Sequence[Prunable], done: bool) -
 
 def _json(going: Sequence[Prunable]) -> list[dict[str, object]]:
     return [
-        {"id": one.checkpoint.id, "notebook_id": one.checkpoint.notebook_id, "bytes": one.size, **_place(one)}
+        {
+            "id": one.checkpoint.id,
+            "notebook_id": one.checkpoint.notebook_id,
+            "bytes": one.size,
+            **_place(one),
+        }
         for one in going
     ]
 
 
 def _place(one: Prunable) -> dict[str, object]:
-    return {"epoch": one.checkpoint.epoch, "step": one.checkpoint.step, "files": sorted(one.paths.values())}
+    return {
+        "epoch": one.checkpoint.epoch,
+        "step": one.checkpoint.step,
+        "files": sorted(one.paths.values()),
+    }

@@ -21,7 +21,9 @@ from ..session import Session, with_session
 )
 @click.option("--all-users", is_flag=True, help="Also what other users trained, for themselves.")
 @click.option("--json", "as_json", is_flag=True, help="What was done, as JSON.")
-def command(session: Session, dry_run: bool, any_store: bool, all_users: bool, as_json: bool) -> None:
+def command(
+    session: Session, dry_run: bool, any_store: bool, all_users: bool, as_json: bool
+) -> None:
     """Record checkpoints that were made while the store could not be had.
 
     A training does not stop because the store is locked, full or out of reach: the state files are written all the same,
@@ -102,9 +104,13 @@ def _listed(one: Unrecorded) -> dict[str, Any]:
 
 def _report(done: list[Recovery], *, as_json: bool) -> None:
     recorded = [
-        recovery.checkpoint for recovery in done if recovery.checkpoint is not None and recovery.is_new
+        recovery.checkpoint
+        for recovery in done
+        if recovery.checkpoint is not None and recovery.is_new
     ]
-    troubles = {recovery.where: recovery.trouble for recovery in done if recovery.trouble is not None}
+    troubles = {
+        recovery.where: recovery.trouble for recovery in done if recovery.trouble is not None
+    }
     if as_json:
         write_json({"recorded": [one.to_json() for one in recorded], "troubles": troubles})
         return

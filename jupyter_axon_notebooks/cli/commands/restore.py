@@ -28,9 +28,15 @@ _CHUNK: Final = 1 << 20
 @click.command()
 @with_session
 @click.argument("which", metavar="CHECKPOINT|WHICH")
-@click.option("-o", "--output", metavar="DIR", default=".", help="The folder to copy to; here by default.")
-@click.option("--best", metavar="METRIC", help="Of the record WHICH, the best checkpoint by this metric.")
-@click.option("--min", "mode", flag_value="min", help="With --best: the smallest value is the best.")
+@click.option(
+    "-o", "--output", metavar="DIR", default=".", help="The folder to copy to; here by default."
+)
+@click.option(
+    "--best", metavar="METRIC", help="Of the record WHICH, the best checkpoint by this metric."
+)
+@click.option(
+    "--min", "mode", flag_value="min", help="With --best: the smallest value is the best."
+)
 @click.option("--max", "mode", flag_value="max", help="With --best: the largest value is the best.")
 @click.option("--latest", is_flag=True, help="Of the record WHICH, the newest checkpoint.")
 @click.option("--run", metavar="RUN", help=f"With --best or --latest: only of this run: {RUN_HELP}")
@@ -79,7 +85,9 @@ def _best(
         if found is not None:
             return found
         if len(ranked) < count:
-            raise _NoState(f"no checkpoint{of_run(run_id)} with state files has a finite number {metric!r}")
+            raise _NoState(
+                f"no checkpoint{of_run(run_id)} with state files has a finite number {metric!r}"
+            )
         count *= 10
 
 
@@ -95,7 +103,9 @@ def _latest(repository: NotebookRepository, id: str, run_id: str | None) -> Note
         count *= 10
 
 
-def _copy(checkpoint: NotebookCheckpoint, states: StateFiles, folder: Path, force: bool) -> list[Path]:
+def _copy(
+    checkpoint: NotebookCheckpoint, states: StateFiles, folder: Path, force: bool
+) -> list[Path]:
     paths = state_paths(checkpoint)
     if not paths:
         was = "were pruned" if checkpoint.pruned_at is not None else "were never stored"
@@ -130,7 +140,9 @@ def _copy_file(
             file.write(chunk)
             advance(len(chunk))
         if digest is not None and copied.hexdigest() != digest:
-            raise StateCorrupt(f"{path} is not what was stored: its SHA-256 differs from the recorded one")
+            raise StateCorrupt(
+                f"{path} is not what was stored: its SHA-256 differs from the recorded one"
+            )
 
 
 class _NoState(NotFound):

@@ -14,7 +14,17 @@ from ...printable import shorten
 from ...records import CellType, NotebookCell, NotebookCheckpoint, TrainingNotebook, VersionSummary
 from ...repository import NotebookRepository
 from ..checkpoints import metrics_text
-from ..output import Column, fields, first_line, local_time, short_ids, status_text, table, write, write_json
+from ..output import (
+    Column,
+    fields,
+    first_line,
+    local_time,
+    short_ids,
+    status_text,
+    table,
+    write,
+    write_json,
+)
 from ..session import Session, with_session
 from ..which import deletion, find_notebook
 
@@ -27,7 +37,9 @@ _LONGEST = 60
 @click.command()
 @with_session
 @click.argument("which")
-@click.option("--json", "as_json", is_flag=True, help="The record as JSON, cells and outputs included.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The record as JSON, cells and outputs included."
+)
 def command(session: Session, which: str, as_json: bool) -> None:
     """Show one record.
 
@@ -65,7 +77,9 @@ def _versions(newest: Sequence[VersionSummary]) -> Any:
     return table(columns, rows)
 
 
-def _header(notebook: TrainingNotebook, repository: NotebookRepository) -> Iterator[tuple[str, Any]]:
+def _header(
+    notebook: TrainingNotebook, repository: NotebookRepository
+) -> Iterator[tuple[str, Any]]:
     metadata = notebook.metadata
     noted = metadata.extra.get("axon")
     noted = noted if isinstance(noted, dict) else {}
@@ -105,7 +119,10 @@ def _executed_from(link: Any) -> Iterator[tuple[str, Any]]:
     yield "executed by", link.get("program")
     yield "input", link.get("path")
     yield "input record", link.get("notebook_id")
-    yield "parameters", ", ".join(f"{name}={shorten(json.dumps(value), _LONGEST)}" for name, value in given)
+    yield (
+        "parameters",
+        ", ".join(f"{name}={shorten(json.dumps(value), _LONGEST)}" for name, value in given),
+    )
 
 
 def _cells(cells: Sequence[NotebookCell]) -> Any:
@@ -162,7 +179,14 @@ def _checkpoints(newest: Sequence[NotebookCheckpoint], best: NotebookCheckpoint 
         ("id", {"no_wrap": True}),
     ]
     rows = [
-        [label, one.epoch, one.step, metrics_text(one.metrics), local_time(one.created_at), short[one.id]]
+        [
+            label,
+            one.epoch,
+            one.step,
+            metrics_text(one.metrics),
+            local_time(one.created_at),
+            short[one.id],
+        ]
         for label, one in labelled
     ]
     return table(columns, rows)

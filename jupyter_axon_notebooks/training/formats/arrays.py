@@ -172,7 +172,9 @@ def describe_tensor(tensor: Any) -> Described:
     if torch.nn.parameter.is_lazy(tensor):
         raise TypeError("has no values yet; let the model work on a first batch")
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        raise TypeError(f"a {type_name(tensor)} is more than its numbers; keep its parts as plain tensors")
+        raise TypeError(
+            f"a {type_name(tensor)} is more than its numbers; keep its parts as plain tensors"
+        )
     if tensor.layout is not torch.strided or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
         raise TypeError(
@@ -199,7 +201,15 @@ def describe_tensor(tensor: Any) -> Described:
     identity = None
     if tensor.numel():
         bits = (tensor.is_conj(), tensor.is_neg())
-        identity = ("torch", str(tensor.device), tensor.data_ptr(), shape, tensor.stride(), name, bits)
+        identity = (
+            "torch",
+            str(tensor.device),
+            tensor.data_ptr(),
+            shape,
+            tensor.stride(),
+            name,
+            bits,
+        )
     return Described(Tensor(code or "U8", stored, bytes_of), note, identity)
 
 
@@ -271,7 +281,9 @@ def is_writable(array: Any) -> bool:
         torch: Any = sys.modules["torch"]
         if array.layout is not torch.strided:
             return True
-        return all(stride or size < 2 for stride, size in zip(array.stride(), array.shape, strict=True))
+        return all(
+            stride or size < 2 for stride, size in zip(array.stride(), array.shape, strict=True)
+        )
     numpy = sys.modules["numpy"]
     return isinstance(array, numpy.ndarray) and bool(array.flags.writeable)
 
@@ -332,7 +344,9 @@ def numpy_name(dtype: Any) -> str:
 
     dtype = np.dtype(dtype)
     is_of_ml_dtypes = dtype.isbuiltin == 2
-    return str(dtype.name if is_of_ml_dtypes or (dtype.name in _CODES and dtype.isnative) else dtype.str)
+    return str(
+        dtype.name if is_of_ml_dtypes or (dtype.name in _CODES and dtype.isnative) else dtype.str
+    )
 
 
 def numpy_dtype(name: str) -> Any:

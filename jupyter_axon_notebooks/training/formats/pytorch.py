@@ -47,7 +47,9 @@ def misfits(model: Any, state: Any) -> list[str]:
         elif not arrays.is_tensor(stored):
             found[name] = f"{name} is {arrays.kind_text(mine)}, but no tensor in the checkpoint"
         elif mine.shape != stored.shape or mine.dtype != stored.dtype:
-            found[name] = f"{name} is {arrays.kind_text(mine)}, in the checkpoint {arrays.kind_text(stored)}"
+            found[name] = (
+                f"{name} is {arrays.kind_text(mine)}, in the checkpoint {arrays.kind_text(stored)}"
+            )
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own and name not in growing]
     readers = _readers(model)
@@ -132,7 +134,9 @@ class _Reader(NamedTuple):
         part = self.module.state_dict()
         begins = len(self.plain)
         names = {plain[begins:] for plain in own if plain.startswith(self.plain)}
-        kept = {plain[begins:]: value for plain, value in state.items() if plain.startswith(self.plain)}
+        kept = {
+            plain[begins:]: value for plain, value in state.items() if plain.startswith(self.plain)
+        }
         full = dict(_plain_names(self.module, part))
         for name, plain in full.items():
             if plain in kept:
@@ -153,7 +157,9 @@ def _readers(model: Any) -> list[_Reader]:
     shorten = _shortener(model)
     for path, module in model.named_modules(remove_duplicate=False):
         before = f"{path}." if path else ""
-        if not before.startswith(tuple(reader.path for reader in found)) and _reads_by_itself(module):
+        if not before.startswith(tuple(reader.path for reader in found)) and _reads_by_itself(
+            module
+        ):
             found.append(_Reader(before, shorten(before), module))
     return found
 
@@ -165,7 +171,9 @@ def _reads_by_itself(module: Any) -> bool:
     return not all(getattr(read, "__module__", "").startswith("torch.nn.") for read in reads)
 
 
-def _growing(model: Any, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+def _growing(
+    model: Any, own: Mapping[str, Any], state: Mapping[str, Any]
+) -> dict[str, tuple[Any, str]]:
     """Return the buffers of ``model`` that are empty, or were when the state was saved, and need the shape in ``state``."""
     shorten = _shortener(model)
     found = {}
@@ -217,7 +225,9 @@ def _shortener(model: Any) -> Callable[[str], str]:
             if kind.__module__.startswith("torch.") and kind.__name__ in _WRAPPERS:
                 wrapped.append((f"{path}." if path else "", f"{_WRAPPERS[kind.__name__]}."))
                 break
-    wrapped.sort(key=lambda place: -len(place[0]))  # so that outer names are still there for the inner ones
+    wrapped.sort(
+        key=lambda place: -len(place[0])
+    )  # so that outer names are still there for the inner ones
 
     def shorten(name: str) -> str:
         for before, inner in wrapped:

@@ -97,10 +97,14 @@ class _Reader:
         try:
             return make(self, found, depth + 1)
         except ImportError as error:
-            raise corrupt(self._file.path, f"it holds a {kind}, and {error.name} is not installed") from error
+            raise corrupt(
+                self._file.path, f"it holds a {kind}, and {error.name} is not installed"
+            ) from error
         except _MISTAKES as error:
             reason = f"nothing under {error}" if isinstance(error, KeyError) else error
-            raise corrupt(self._file.path, f"its index has a {kind} that is none: {reason}") from error
+            raise corrupt(
+                self._file.path, f"its index has a {kind} that is none: {reason}"
+            ) from error
 
     def items(self, found: dict[str, Any], depth: int) -> list[Any]:
         if not isinstance(found["items"], list):
@@ -135,7 +139,11 @@ class _Reader:
 def _with_flags(tensor: Any, is_parameter: bool, requires_grad: bool) -> Any:
     import torch
 
-    return torch.nn.Parameter(tensor, requires_grad) if is_parameter else tensor.requires_grad_(requires_grad)
+    return (
+        torch.nn.Parameter(tensor, requires_grad)
+        if is_parameter
+        else tensor.requires_grad_(requires_grad)
+    )
 
 
 def _torch_value(found: dict[str, Any]) -> Any:
@@ -196,7 +204,9 @@ _KINDS: Final[dict[str, Callable[[_Reader, dict[str, Any], int], Any]]] = {
     "bytes": lambda _reader, found, _depth: bytes.fromhex(_text(found["value"])),
     "bytearray": lambda _reader, found, _depth: bytearray.fromhex(_text(found["value"])),
     "tuple": lambda reader, found, depth: tuple(reader.items(found, depth)),
-    "namedtuple": lambda reader, found, depth: _namedtuple(reader.items(found, depth), found.get("of")),
+    "namedtuple": lambda reader, found, depth: _namedtuple(
+        reader.items(found, depth), found.get("of")
+    ),
     "set": lambda reader, found, depth: set(reader.items(found, depth)),
     "frozenset": lambda reader, found, depth: frozenset(reader.items(found, depth)),
     "deque": _deque,
@@ -212,7 +222,9 @@ _KINDS: Final[dict[str, Callable[[_Reader, dict[str, Any], int], Any]]] = {
     "scalar": lambda _reader, found, _depth: arrays.scalar(
         _text(found["dtype"]), bytes.fromhex(_text(found["value"]))
     ),
-    "state": lambda reader, found, depth: State(_text(found["of"]), reader.value(found["state"], depth)),
+    "state": lambda reader, found, depth: State(
+        _text(found["of"]), reader.value(found["state"], depth)
+    ),
     "size": lambda _reader, found, _depth: _torch_value(found),
     "dtype": lambda _reader, found, _depth: _torch_value(found),
     "device": lambda _reader, found, _depth: _torch_value(found),

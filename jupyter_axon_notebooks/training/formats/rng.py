@@ -97,7 +97,9 @@ def unpack_states(octets: bytes) -> dict[str, Any]:
     return states
 
 
-def states_of_rank(states: dict[str, Any], rank: int, size: int) -> tuple[dict[str, Any] | None, str]:
+def states_of_rank(
+    states: dict[str, Any], rank: int, size: int
+) -> tuple[dict[str, Any] | None, str]:
     """Return the states for a process, and what there is to say about them.
 
     Parameters
@@ -120,13 +122,17 @@ def states_of_rank(states: dict[str, Any], rank: int, size: int) -> tuple[dict[s
     if len(ranks) not in (1, size):
         told = f"The checkpoint is of {len(ranks)} processes, and this training has {size}: it goes on, but not bit for bit. "
     if saved < size:
-        told += f"Random numbers go on in {saved} of {size} processes, and begin anew in the others."
+        told += (
+            f"Random numbers go on in {saved} of {size} processes, and begin anew in the others."
+        )
     return own, told.strip()
 
 
 def begin_states(states: dict[str, Any], rank: int) -> None:
     """Begin the generators anew: each rank with numbers of its own, the same ones whenever ``states`` are."""
-    seed = int.from_bytes(hashlib.sha256(f"{rank}/{states.get('python')}".encode()).digest()[:8], "little")
+    seed = int.from_bytes(
+        hashlib.sha256(f"{rank}/{states.get('python')}".encode()).digest()[:8], "little"
+    )
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed % 2**32)

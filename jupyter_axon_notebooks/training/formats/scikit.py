@@ -30,9 +30,7 @@ _COMMENT: Final = b"axon"
 #: What containers have beside their items.
 _SETTINGS: Final = ((collections.deque, "maxlen"), (collections.defaultdict, "default_factory"))
 _MISSING: Final = object()
-_ADVICE: Final = (
-    "Keep it as numbers, texts, lists, dicts or arrays, or leave it out by __getstate__ and make it anew"
-)
+_ADVICE: Final = "Keep it as numbers, texts, lists, dicts or arrays, or leave it out by __getstate__ and make it anew"
 
 
 class SkopsFile:
@@ -121,13 +119,19 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     try:
         stored = skops.loads(content, trusted=untrusted)
     except ModuleNotFoundError as error:
-        raise InvalidData("model", f"needs the module {error.name}, which cannot be imported here") from error
+        raise InvalidData(
+            "model", f"needs the module {error.name}, which cannot be imported here"
+        ) from error
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
     if model is None:
         return Prepared(lambda: None, lambda: stored)
-    if type_name(stored) != type_name(model):  # a notebook's class is another one when its cell has run again
-        raise InvalidData("model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}")
+    if type_name(stored) != type_name(
+        model
+    ):  # a notebook's class is another one when its cell has run again
+        raise InvalidData(
+            "model", f"is a {type_name(model)}, in the checkpoint a {type_name(stored)}"
+        )
 
     def step() -> Any:
         model.__dict__.clear()
@@ -174,7 +178,9 @@ def _difference(value: Any, back: Any, where: str, seen: dict[int, Any]) -> str 
         is_same = value == back or value != value
         return None if is_same else f"{where} would be restored as {back!r:.100}"
     seen[id(value)] = value
-    if isinstance(value, (dict, list, tuple, set, frozenset, collections.deque)) and len(value) != len(back):
+    if isinstance(value, (dict, list, tuple, set, frozenset, collections.deque)) and len(
+        value
+    ) != len(back):
         return f"{where} is a {type_name(value)} of {len(value)} items and would be restored with {len(back)}"
     for kind, name in _SETTINGS:
         if isinstance(value, kind) and getattr(value, name) != getattr(back, name):

@@ -39,7 +39,10 @@ def _is_sharded(value: Any, where: str) -> bool:
         return True in [_is_sharded(item, f"{where}[{place}]") for place, item in enumerate(value)]
     if _is_a(value, "torch.nn", "Module"):
         modules = list(value.modules())
-        if any(_is_a(module, "torch.distributed.fsdp", "FullyShardedDataParallel") for module in modules):
+        if any(
+            _is_a(module, "torch.distributed.fsdp", "FullyShardedDataParallel")
+            for module in modules
+        ):
             raise TypeError(
                 f"{where}: FullyShardedDataParallel is not supported; shard the model with fully_shard() of torch.distributed.fsdp"
             )

@@ -12,7 +12,16 @@ from .arrays import type_name
 
 #: What PyTorch's own optimizers keep a number of for each number of a parameter.
 _LIKE_PARAMETER: Final = frozenset(
-    {"acc_delta", "ax", "exp_avg", "exp_avg_sq", "exp_inf", "grad_avg", "max_exp_avg_sq", "momentum_buffer"}
+    {
+        "acc_delta",
+        "ax",
+        "exp_avg",
+        "exp_avg_sq",
+        "exp_inf",
+        "grad_avg",
+        "max_exp_avg_sq",
+        "momentum_buffer",
+    }
     | {"prev", "square_avg", "step_size", "sum"}
 )
 
@@ -51,7 +60,9 @@ def unwrapped(value: Any) -> Any:
         ]
         try:
             state = value.state_dict() if parts else None
-            value = next((part for part in parts if state and _is_same(state, part.state_dict())), None)
+            value = next(
+                (part for part in parts if state and _is_same(state, part.state_dict())), None
+            )
         except Exception:  # noqa: BLE001 - it is told where the state itself is asked for
             break
     return passed[-1] if passed else value
@@ -175,7 +186,9 @@ def is_module(value: Any) -> bool:
 
 def is_object(value: Any) -> bool:
     """Whether ``value`` gives its state by ``state_dict``, and takes it back by ``load_state_dict``."""
-    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
+    return callable(getattr(value, "state_dict", None)) and callable(
+        getattr(value, "load_state_dict", None)
+    )
 
 
 def _is_generator(value: Any) -> bool:
@@ -206,7 +219,9 @@ def _twin(value: Any) -> Any:
 
 def _can_step(value: Any) -> bool:
     """Whether ``value`` is an optimizer or a scheduler, rather than a data loader, whose state costs something to ask for."""
-    return not isinstance(value, type) and is_object(value) and callable(getattr(value, "step", None))
+    return (
+        not isinstance(value, type) and is_object(value) and callable(getattr(value, "step", None))
+    )
 
 
 def _loader(value: Any) -> Any:
@@ -229,7 +244,9 @@ def _loader(value: Any) -> Any:
 
 def _is_of(value: Any, method: str, package: str) -> bool:
     """Whether the class of ``value`` has its ``method`` from ``package``."""
-    return (getattr(getattr(type(value), method, None), "__module__", None) or "").startswith(package)
+    return (getattr(getattr(type(value), method, None), "__module__", None) or "").startswith(
+        package
+    )
 
 
 def _loads_as_pytorch_does(value: Any) -> bool:
@@ -239,7 +256,9 @@ def _loads_as_pytorch_does(value: Any) -> bool:
 
 
 def _is_optimizer_state(state: Any) -> bool:
-    return isinstance(state, dict) and isinstance(state.get("state"), dict) and "param_groups" in state
+    return (
+        isinstance(state, dict) and isinstance(state.get("state"), dict) and "param_groups" in state
+    )
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -270,7 +289,9 @@ def _optimizer_misfits(optimizer: Any, state: Any, *, is_known: bool) -> list[st
         return ["the checkpoint has no state of an optimizer"]
     own = optimizer.param_groups
     if any(getattr(parameter, "is_meta", False) for group in own for parameter in group["params"]):
-        return ["its parameters are on the meta device; make the optimizer after model.to_empty(device=…)"]
+        return [
+            "its parameters are on the meta device; make the optimizer after model.to_empty(device=…)"
+        ]
     if [len(params) for params in groups] != [len(group["params"]) for group in own]:
         sizes = [len(params) for params in groups]
         return [

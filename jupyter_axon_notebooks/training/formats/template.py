@@ -43,7 +43,11 @@ def list_immutable(template: Any, where: str) -> list[str]:
     Those are the arrays of JAX, read-only arrays, numbers and texts, by themselves or in tuples. In a dict or a list the entry
     is replaced.
     """
-    if template is None or stateful.is_stateful(template) or isinstance(template, (MutableMapping, list)):
+    if (
+        template is None
+        or stateful.is_stateful(template)
+        or isinstance(template, (MutableMapping, list))
+    ):
         return []
     if isinstance(template, Mapping):
         items = [(f"{where}[{key!r}]", item) for key, item in template.items()]
@@ -69,7 +73,9 @@ def list_replaced(template: Any, *, arrays_too: bool) -> list[str]:
     return [
         place
         for place, item in items
-        if (arrays_too or isinstance(item, tuple)) and not stateful.is_stateful(item) and _is_fixed(item)
+        if (arrays_too or isinstance(item, tuple))
+        and not stateful.is_stateful(item)
+        and _is_fixed(item)
     ]
 
 
@@ -118,7 +124,8 @@ class Plan:
                 self._set(template, state)
             except Exception as error:
                 raise InvalidData(
-                    where, f"this {type_name(template)} does not take the state in the checkpoint: {error}"
+                    where,
+                    f"this {type_name(template)} does not take the state in the checkpoint: {error}",
                 ) from error
 
     def own(self, stored: Any) -> Step:
@@ -154,7 +161,9 @@ class Plan:
         if isinstance(stored, State):
             state = stored.state
             if not stateful.is_kind(template, stored.kind):
-                self.refuse(f"{where} is a {stateful.kind_of(template)}, in the checkpoint a {stored.kind}")
+                self.refuse(
+                    f"{where} is a {stateful.kind_of(template)}, in the checkpoint a {stored.kind}"
+                )
                 return self.own(stored)
         elif stateful.is_object(template) and not isinstance(stored, dict):
             self.refuse(f"{where}: the checkpoint has no state of such an object")
@@ -215,7 +224,9 @@ class Plan:
         elif (there := arrays.kind_text(stored)) != here:
             self.refuse(f"{where} is {here}, in the checkpoint {there}")
         elif getattr(template, "is_meta", False):
-            self.refuse(f"{where} is on the meta device, which has no numbers; make it on another device")
+            self.refuse(
+                f"{where} is on the meta device, which has no numbers; make it on another device"
+            )
         if not arrays.is_writable(template):
             own = self.own(stored)
             return lambda: arrays.as_kind_of(template, own())
@@ -226,7 +237,9 @@ class Plan:
 
         return step
 
-    def _mapping(self, template: Mapping[Any, Any], stored: Any, where: str, *, strict: bool) -> Step:
+    def _mapping(
+        self, template: Mapping[Any, Any], stored: Any, where: str, *, strict: bool
+    ) -> Step:
         if not isinstance(stored, dict):
             return self._other(template, stored, where)
         for key in template:
@@ -272,16 +285,23 @@ class Plan:
 
         def step() -> Any:
             values = [step() for step in steps]
-            return type(template)(*values) if hasattr(template, "_fields") else type(template)(values)
+            return (
+                type(template)(*values) if hasattr(template, "_fields") else type(template)(values)
+            )
 
         return step
 
     def _steps(self, template: Any, stored: Any, where: str, *, strict: bool) -> list[Step]:
         """Item by item. Plain values, such as a history of losses, may be fewer or more than there are now."""
-        if len(template) != len(stored) and (strict or any(map(_is_place, template[len(stored) :]))):
+        if len(template) != len(stored) and (
+            strict or any(map(_is_place, template[len(stored) :]))
+        ):
             self.refuse(f"{where} has {len(template)} items, in the checkpoint {len(stored)}")
         shared = min(len(template), len(stored))
-        steps = [self.fit(template[at], stored[at], f"{where}[{at}]", strict=strict) for at in range(shared)]
+        steps = [
+            self.fit(template[at], stored[at], f"{where}[{at}]", strict=strict)
+            for at in range(shared)
+        ]
         return steps + [self.own(value) for value in stored[shared:]]
 
     def _other(self, template: Any, stored: Any, where: str) -> Step:
@@ -305,7 +325,12 @@ def _is_plain_tuple(stored: Any) -> bool:
 def _is_place(value: Any) -> bool:
     """Whether something is to be put into ``value`` itself."""
     is_container = isinstance(value, (Mapping, list, tuple))
-    return is_container or stateful.is_stateful(value) or arrays.is_tensor(value) or arrays.is_array(value)
+    return (
+        is_container
+        or stateful.is_stateful(value)
+        or arrays.is_tensor(value)
+        or arrays.is_array(value)
+    )
 
 
 def owned(stored: Any, made: dict[int, Any] | None = None) -> Any:

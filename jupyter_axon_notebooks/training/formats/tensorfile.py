@@ -157,7 +157,9 @@ def open_tensors(source: Source) -> OpenedFile:
         if size < 8:
             raise corrupt(path, f"it is {size} bytes long, too short for a safetensors file")
         if length > min(size - 8, _LONGEST_HEADER):
-            raise corrupt(path, f"its header is said to be {length:,} bytes long, of {size:,} in all")
+            raise corrupt(
+                path, f"its header is said to be {length:,} bytes long, of {size:,} in all"
+            )
         header = file.read(length)
         # Private: what writes to such memory never reaches the file.
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
@@ -165,7 +167,9 @@ def open_tensors(source: Source) -> OpenedFile:
     if not isinstance(described, dict):
         raise corrupt(path, "its header is no JSON object")
     metadata = described.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(text, str) for text in metadata.values()
+    ):
         raise corrupt(path, "the metadata in its header are not texts by name")
     begin = 8 + length
     entries = {name: _entry(path, name, tensor, begin) for name, tensor in described.items()}
@@ -202,7 +206,9 @@ def parse_json(path: str, what: str, text: str | bytes) -> Any:
         return found
 
     try:
-        return json.loads(text if isinstance(text, str) else text.decode(), object_pairs_hook=without_doubles)
+        return json.loads(
+            text if isinstance(text, str) else text.decode(), object_pairs_hook=without_doubles
+        )
     except RecursionError:
         raise corrupt(path, f"its {what} is nested too deeply") from None
     except ValueError as error:  # not UTF-8, not JSON, a number of absurd length
@@ -224,7 +230,8 @@ def _entry(path: str, name: str, described: Any, begin: int) -> Entry:
     start, stop = offsets
     if prod(shape) * BITS[code] != 8 * (stop - start):
         raise corrupt(
-            path, f"tensor {name!r} is of shape {shape} and type {code}, but has {stop - start} bytes"
+            path,
+            f"tensor {name!r} is of shape {shape} and type {code}, but has {stop - start} bytes",
         )
     return Entry(code, tuple(shape), begin + start, begin + stop)
 
@@ -240,7 +247,9 @@ def _check_layout(path: str, entries: dict[str, Entry], begin: int, size: int) -
     at, before = begin, "the header"
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.stop > size:
-            raise corrupt(path, f"tensor {name!r} ends beyond the end of the file, which was cut short")
+            raise corrupt(
+                path, f"tensor {name!r} ends beyond the end of the file, which was cut short"
+            )
         if entry.start < at:
             raise corrupt(path, f"tensor {name!r} overlaps {before}")
         if entry.start > at:

@@ -121,7 +121,11 @@ class Writer:
             return {KIND: "state", "of": stateful.kind_of(value), "state": state}
         if isinstance(value, Mapping) and not isinstance(value, dict):
             return self._dict(dict(value), where, name)
-        what = "a function" if callable(value) and hasattr(value, "__code__") else f"a {type_name(value)}"
+        what = (
+            "a function"
+            if callable(value) and hasattr(value, "__code__")
+            else f"a {type_name(value)}"
+        )
         raise TypeError(
             f"{where}: {what} cannot be kept. Leave it out and make it anew when you restore, keep its parts as numbers, "
             "texts, arrays, lists or dicts, or give its class state_dict() and load_state_dict()"
@@ -143,7 +147,9 @@ class Writer:
 
     def _pairs(self, values: Mapping[Any, Any], where: str, name: str) -> list[list[Any]]:
         if any(arrays.is_tensor(key) or stateful.is_stateful(key) for key in values):
-            raise TypeError(f"{where}: tensors and objects as keys are not kept; use names or numbers")
+            raise TypeError(
+                f"{where}: tensors and objects as keys are not kept; use names or numbers"
+            )
         return [
             [
                 self.value(key, f"the key {key!r} of {where}", _joined(name, "key")),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engines import new_url
+from support.engines import new_url
 
 from jupyter_axon_notebooks.store import Store
 

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engines import eventually, postgresql
-from wire import Wire
+from support.engines import eventually, postgresql
+from support.postgresql import backend, database_of, folder_of, run
+from support.tcp_proxy import Wire
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Store
-
-from .asked import backend, database_of, folder_of, run
 
 
 @pytest.fixture(params=[True, False], ids=["delivered", "not delivered"])
@@ -76,7 +75,9 @@ def test_a_commit_that_reaches_the_server_late_comes_to_nothing(store: Store, ur
 
 def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
     wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=True)
-    store = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}", busy_timeout=0.3)
+    store = Store(
+        f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}", busy_timeout=0.3
+    )
     attempts = []
 
     def unit() -> None:
@@ -86,7 +87,9 @@ def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
             wire.refuse()  # no way back
             wire.armed = True
 
-    with pytest.raises(StoreError, match="whether the last change was stored could not be found out"):
+    with pytest.raises(
+        StoreError, match="whether the last change was stored could not be found out"
+    ):
         store.attempt(unit)
     assert attempts == [1]
     store.close()
@@ -99,12 +102,16 @@ def test_what_no_connection_is_free_to_find_out_is_said(url: str) -> None:
     with contextlib.ExitStack() as in_use:
         for _ in range(16):
             in_use.enter_context(engine.sql.connect())
-        with pytest.raises(StoreError, match="whether the last change was stored could not be found out"):
+        with pytest.raises(
+            StoreError, match="whether the last change was stored could not be found out"
+        ):
             engine._is_committed("mark", "unit", StoreBusy())
     store.close()
 
 
-def test_a_connection_from_another_process_that_still_commits_is_waited_for(store: Store, url: str) -> None:
+def test_a_connection_from_another_process_that_still_commits_is_waited_for(
+    store: Store, url: str
+) -> None:
     # The row with the mark is what the unit in doubt holds, if it is still under way.
     with contextlib.closing(postgresql().connect(database_of(url))) as other:
         other.execute("BEGIN")

@@ -15,14 +15,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from engines import PostgresqlServer, new_url, postgresql
+from support.engines import PostgresqlServer, new_url, postgresql
+from support.postgresql import backend, database_of, run, terminate
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Document, Store
-
-from .asked import backend, database_of, run, terminate
 
 
 def test_a_restart_in_mid_use_is_survived() -> None:
@@ -43,7 +42,11 @@ def test_a_restart_in_mid_use_is_survived() -> None:
             epoch = 0
             while not stop.is_set():
                 new = NewCheckpoint(
-                    notebook_id=notebook.id, run_id=f"r{number}", epoch=epoch, step=0, metrics={"loss": epoch}
+                    notebook_id=notebook.id,
+                    run_id=f"r{number}",
+                    epoch=epoch,
+                    step=0,
+                    metrics={"loss": epoch},
                 )
                 checkpoint = repository.create_checkpoint(new)
                 store.runs.update(count, doc_ids=["counter"])
@@ -88,9 +91,15 @@ def test_a_connection_lost_while_a_store_is_opened_is_got_over(
         countdown = itertools.count(-fatal)
 
         def lose(
-            connection: Any, _cursor: Any, statement: str, *_: Any, countdown: Iterator[int] = countdown
+            connection: Any,
+            _cursor: Any,
+            statement: str,
+            *_: Any,
+            countdown: Iterator[int] = countdown,
         ) -> None:
-            looked_at = statement.startswith("SHOW") or "to_regclass" in statement  # before it is opened
+            looked_at = (
+                statement.startswith("SHOW") or "to_regclass" in statement
+            )  # before it is opened
             if not looked_at and next(countdown) == -1:
                 terminate(connection.connection.dbapi_connection.info.backend_pid)
 
@@ -191,7 +200,9 @@ def test_a_unit_that_the_server_breaks_off_is_done_again(store: Store, state: st
             attempts.append(1)
             store.runs.insert(run(f"a{len(attempts)}"))
             if len(attempts) == 1:
-                raising = f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
+                raising = (
+                    f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
+                )
                 connection.exec_driver_sql(raising)
 
     store.attempt(unit)
@@ -243,7 +254,11 @@ def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        (b"S", StoreBusy, "the database cannot be reached"),  # and then nothing: it is being restarted
+        (
+            b"S",
+            StoreBusy,
+            "the database cannot be reached",
+        ),  # and then nothing: it is being restarted
         (b"", StoreBusy, "the database cannot be reached"),
         (b"N", StoreError, "no encrypted connection to the database could be made"),
     ],
@@ -264,7 +279,9 @@ def test_only_what_a_server_says_of_encryption_is_final(
         threading.Thread(target=answering, daemon=True).start()
         port = server.getsockname()[1]
         with pytest.raises(StoreError, match=said) as caught:
-            Store(f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1)
+            Store(
+                f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1
+            )
         assert isinstance(caught.value, StoreBusy) == (kind is StoreBusy)
         server.shutdown(socket.SHUT_RDWR)
 

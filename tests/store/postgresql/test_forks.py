@@ -41,7 +41,16 @@ store.close()
 """
     with process(OPENING + script, url) as other:
         finished(other)
-    expected = ["after", "before", "child 1", "child 2", "child 3", "parent 0", "parent 1", "worker"]
+    expected = [
+        "after",
+        "before",
+        "child 1",
+        "child 2",
+        "child 3",
+        "parent 0",
+        "parent 1",
+        "worker",
+    ]
     assert sorted(d.doc_id for d in store.runs) == expected
 
 

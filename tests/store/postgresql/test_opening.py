@@ -11,12 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from engines import PostgresqlServer, new_url, postgresql
+from support.engines import PostgresqlServer, new_url, postgresql
+from support.postgresql import database_of, run, sql
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Store, has_tables
-
-from .asked import database_of, run, sql
 
 
 def test_a_plain_scheme_means_the_same_driver(url: str) -> None:
@@ -95,7 +94,9 @@ def test_a_password_comes_from_a_passfile_and_a_wrong_one_is_named(tmp_path: Pat
 
 
 def test_what_cannot_be_reached_is_said_at_once_with_where_it_was_looked_for(url: str) -> None:
-    with pytest.raises(StoreError, match=r"ada@127\.0\.0\.1:1/db: the database cannot be reached.*refused"):
+    with pytest.raises(
+        StoreError, match=r"ada@127\.0\.0\.1:1/db: the database cannot be reached.*refused"
+    ):
         Store("postgresql+psycopg://ada@127.0.0.1:1/db")
     with pytest.raises(StoreError, match="there is no such database"):
         Store(url.replace(database_of(url), "nowhere"))
@@ -117,7 +118,9 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     assert said.startswith("StoreError")
     assert "pip install 'jupyter-axon-notebooks[postgresql]'" in said
 
@@ -154,13 +157,17 @@ def test_every_unit_waits_for_the_disk_and_not_for_ever_for_a_lock(
         assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
     with store.snapshot() as connection:
         connection.exec_driver_sql("RESET ALL")
-    for _ in range(10):  # as behind a pooler, where a session is not what it was when it was connected to
+    for _ in range(
+        10
+    ):  # as behind a pooler, where a session is not what it was when it was connected to
         with store.transaction() as connection:
             assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
     store.close()
 
 
-def test_a_unit_that_does_nothing_for_too_long_lets_go_of_what_it_locked(store: Store, url: str) -> None:
+def test_a_unit_that_does_nothing_for_too_long_lets_go_of_what_it_locked(
+    store: Store, url: str
+) -> None:
     store.runs.insert(run("a"))
     stopped = Store(f"{url}&options=-cidle_in_transaction_session_timeout%3D50ms")
     with pytest.raises(StoreBusy, match="idle-in-transaction timeout"), stopped.transaction():
@@ -188,7 +195,9 @@ def test_two_that_make_the_same_store_at_once_make_one(tmp_path: Path) -> None:
         url = new_url("postgresql", tmp_path)
         start, opened = threading.Barrier(4), []
 
-        def make(url: str = url, start: threading.Barrier = start, opened: list[Store] = opened) -> None:
+        def make(
+            url: str = url, start: threading.Barrier = start, opened: list[Store] = opened
+        ) -> None:
             start.wait()
             opened.append(Store(url))
 

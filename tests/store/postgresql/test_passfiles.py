@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import new_url, postgresql
 from sqlalchemy import URL, make_url
+from support.engines import new_url, postgresql
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.store import Store
@@ -98,10 +98,19 @@ def a_link_to_a_loose_one(file: Path, line: str) -> Path:
         (read_by_others(0o602), "others may read or write it (mode 0602): run `chmod 600 "),
         (a_link_to_a_loose_one, "others may read or write it (mode 0604): run `chmod 600 "),
         (lambda file, line: written(file, ""), "has no line that fits"),
-        (lambda file, line: written(file, "#" + line.replace("\n", "\n#")), "has no line that fits"),
+        (
+            lambda file, line: written(file, "#" + line.replace("\n", "\n#")),
+            "has no line that fits",
+        ),
         (lambda file, line: written(file, "\x00\xff\n:::\n"), "has no line that fits"),
-        (lambda file, line: written(file, line.replace(":axon", ":other")), "has no line that fits"),
-        (lambda file, line: written(file, line.replace("one", "two")), "does not accept the password"),
+        (
+            lambda file, line: written(file, line.replace(":axon", ":other")),
+            "has no line that fits",
+        ),
+        (
+            lambda file, line: written(file, line.replace("one", "two")),
+            "does not accept the password",
+        ),
     ],
 )
 @pytest.mark.parametrize("named", ["in the URL", "PGPASSFILE", "~/.pgpass"])
@@ -124,16 +133,22 @@ def test_a_passfile_that_does_not_help_is_named_with_the_reason(
     assert PASSWORD not in told
 
 
-def test_a_passfile_that_is_a_pipe_is_refused_before_anybody_waits_for_it(url: URL, tmp_path: Path) -> None:
+def test_a_passfile_that_is_a_pipe_is_refused_before_anybody_waits_for_it(
+    url: URL, tmp_path: Path
+) -> None:
     told = opened(url, a_pipe(tmp_path / "pipe", ""))
     assert f"the passfile {tmp_path}/pipe (passfile= in store_url) is not a regular file" in told
 
 
 @pytest.mark.parametrize("role", ["*", None])
-def test_what_lets_in_is_found_as_the_client_finds_it(url: URL, tmp_path: Path, role: str | None) -> None:
+def test_what_lets_in_is_found_as_the_client_finds_it(
+    url: URL, tmp_path: Path, role: str | None
+) -> None:
     line = PassLine("*", "*", str(url.database), role or str(url.username), PASSWORD)
     other = PassLine("*", "*", "other", "*", "wrong")
-    file = written(tmp_path / "pass: file", f"# a comment\n{other}\n{line}\n{line._replace(password='x')}\n")
+    file = written(
+        tmp_path / "pass: file", f"# a comment\n{other}\n{line}\n{line._replace(password='x')}\n"
+    )
     assert opened(url, file) == ""
     assert find_line(url, file) == line
     assert find_fault(file) is None

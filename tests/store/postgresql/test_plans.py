@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from engines import new_url
+from support.engines import new_url
+from support.postgresql import sql
 from tinydb import Query, where
 
 from jupyter_axon_notebooks.store import Document, Store
 
 from ..conftest import statements
-from .asked import sql
 
 NOTEBOOKS = 4_000
 
@@ -48,7 +48,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         for i in range(NOTEBOOKS)
     )
     store.versions.insert_multiple(
-        Document({"notebook_id": f"n{i % 4:05}", "ordinal": i // 4}, f"v{i:05}") for i in range(NOTEBOOKS)
+        Document({"notebook_id": f"n{i % 4:05}", "ordinal": i // 4}, f"v{i:05}")
+        for i in range(NOTEBOOKS)
     )
     sql(url, "ANALYZE")
     yield store
@@ -57,7 +58,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 PLANS: dict[str, tuple[Callable[[Store], Any], str]] = {
     "newest notebooks of a user": (
-        lambda s: s.notebooks.search(where("user_id") == "u3", sort=["-updated_at", "-id"], limit=20),
+        lambda s: s.notebooks.search(
+            where("user_id") == "u3", sort=["-updated_at", "-id"], limit=20
+        ),
         "ix_axonml_notebooks_user_id_updated_at_id",
     ),
     "newest notebooks": (
@@ -116,5 +119,7 @@ def test_what_is_read_page_by_page_is_found_before_it_is_put_in_order(large: Sto
         assert list(large.notebooks.each(where("path") == "/7/7.ipynb"))
     with large.snapshot() as connection:
         [(statement, parameters)] = sent
-        plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters))
+        plan = "\n".join(
+            row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        )
     assert "px_axonml_notebooks_path" in plan

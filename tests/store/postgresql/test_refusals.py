@@ -7,12 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engines import new_url
+from support.engines import new_url
+from support.postgresql import database_of, run, sql
 
 from jupyter_axon_notebooks.errors import Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Document, Store, postgresql
-
-from .asked import database_of, run, sql
 
 
 def test_what_is_unique_is_named_as_on_any_engine(store: Store) -> None:
@@ -60,7 +59,9 @@ def test_a_database_that_only_reads_is_named(url: str) -> None:
         ("54000", RecordDamaged, "longer than PostgreSQL takes"),
     ],
 )
-def test_a_failure_of_the_server_has_a_name(store: Store, state: str, kind: type, said: str) -> None:
+def test_a_failure_of_the_server_has_a_name(
+    store: Store, state: str, kind: type, said: str
+) -> None:
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
     with pytest.raises(kind, match=said), store.transaction() as connection:
         connection.exec_driver_sql(raising)

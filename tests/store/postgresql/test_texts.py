@@ -9,13 +9,12 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from engines import PostgresqlServer
+from support.engines import PostgresqlServer
+from support.postgresql import run
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
 from jupyter_axon_notebooks.store import Document, Store
-
-from .asked import run
 
 LONG_PATH = "/" + "ä/é😀" * 490  # about 4,000 bytes, as long as a path may be
 
@@ -62,7 +61,9 @@ def test_a_document_of_50_mb_is_kept(store: Store) -> None:
 def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
     """A server that knows a locale whose order is not that of code points: American English."""
     folder = PostgresqlServer.new_folder()
-    made = subprocess.run(["localedef", "-i", "en_US", "-f", "UTF-8", folder / "en_US.UTF-8"], check=False)
+    made = subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "UTF-8", folder / "en_US.UTF-8"], check=False
+    )
     assert made.returncode == 0, (
         "no source of a locale is installed (Debian and Ubuntu: apt-get install locales)"
     )
@@ -73,13 +74,18 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
     shutil.rmtree(folder)
 
 
-def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(words: PostgresqlServer) -> None:
+def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(
+    words: PostgresqlServer,
+) -> None:
     with contextlib.closing(words.connect()) as connection:
         connection.execute(
             "CREATE DATABASE words LOCALE 'en_US.UTF-8' LOCALE_PROVIDER libc TEMPLATE template0"
         )
     with contextlib.closing(words.connect("words")) as connection:
-        assert connection.execute("SELECT 'a' < 'B', 'a' < 'B' COLLATE \"C\"").fetchone() == (True, False)
+        assert connection.execute("SELECT 'a' < 'B', 'a' < 'B' COLLATE \"C\"").fetchone() == (
+            True,
+            False,
+        )
     store = Store(words.url("words"))
     ids = ["B", "a", "_", "Z", "é", "e", "😀", "\uffff", "-", "ab", "a b"]
     store.notebooks.insert_multiple(
@@ -91,7 +97,8 @@ def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(words: Po
         smaller = store.notebooks.search(where("path") < bound)
         assert {d.doc_id for d in smaller} == {id for id in ids if id < bound}
     store.checkpoints.insert_multiple(
-        Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id) for id in ids
+        Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id)
+        for id in ids
     )
     assert [d.doc_id for d in store.best("n", "loss", minimize=True, limit=99)] == sorted(ids)
     store.close()

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from engines import FORGETFUL, PostgresqlServer
+from support.engines import FORGETFUL, PostgresqlServer
+from support.shared_database import Opener, Shared
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.roles import Role
-
-from .apart import Opener, Shared
 
 
 @pytest.fixture(scope="package")

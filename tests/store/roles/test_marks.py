@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.shared_database import trained
 
 from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.records import (
@@ -21,15 +22,19 @@ from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.roles import Role
 
-from .apart import trained
 
-
-def test_a_clash_is_named_though_the_database_tells_a_user_little(opened: Callable[[str], Store]) -> None:
+def test_a_clash_is_named_though_the_database_tells_a_user_little(
+    opened: Callable[[str], Store],
+) -> None:
     store = opened("alice")
     alice = NotebookRepository(store)
     notebook_id, checkpoint_id = trained(alice, "alice")
-    again = NewCheckpoint(notebook_id=notebook_id, epoch=1, step=1, metrics={}, run_id="run of alice")
-    with pytest.raises(Conflict, match="run run of alice has a checkpoint at epoch 1, step 1 already"):
+    again = NewCheckpoint(
+        notebook_id=notebook_id, epoch=1, step=1, metrics={}, run_id="run of alice"
+    )
+    with pytest.raises(
+        Conflict, match="run run of alice has a checkpoint at epoch 1, step 1 already"
+    ):
         alice.create_checkpoint(again)
     with pytest.raises(Conflict, match=r"^axonml_checkpoints\.id is already there$"):
         store.checkpoints.insert_new(
@@ -65,7 +70,9 @@ def test_a_sweep_leaves_what_another_user_has_recorded(
             os.utime(aged, (1, 1))
         return path
 
-    files = [killed_while_recording(role, f"by_{role}") for role in ("bob_role", "boss", "postgres")]
+    files = [
+        killed_while_recording(role, f"by_{role}") for role in ("bob_role", "boss", "postgres")
+    ]
     for role, repository in repositories.items():
         report = states(role).sweep(partial(named_files, repository))
         assert (report.folders, report.problems) == ([], []), role
@@ -97,6 +104,9 @@ def test_a_file_marks_as_long_as_it_is_not_a_copy(tmp_path: Path) -> None:
         assert mark.startswith(store.id)
     shutil.copy(file, copied)
     file.rename(moved)
-    with closing(Store(f"sqlite:///{copied}")) as copy, closing(Store(f"sqlite:///{moved}")) as store:
+    with (
+        closing(Store(f"sqlite:///{copied}")) as copy,
+        closing(Store(f"sqlite:///{moved}")) as store,
+    ):
         assert copy.id == store.id
         assert (store.mark_id, copy.mark_id != mark) == (mark, True)

@@ -14,9 +14,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from engines import PostgresqlServer, eventually
 from sqlalchemy import make_url
-from wire import Wire
+from support.engines import PostgresqlServer, eventually
+from support.shared_database import Opener, Shared, trained
+from support.tcp_proxy import Wire
 
 from jupyter_axon_notebooks.errors import InvalidData, StoreBusy, StoreError
 from jupyter_axon_notebooks.records import (
@@ -29,8 +30,6 @@ from jupyter_axon_notebooks.store.fence import ROLES
 from jupyter_axon_notebooks.store.passfile import pass_lines
 from jupyter_axon_notebooks.store.roles import Role, new_password
 from jupyter_axon_notebooks.store.server import examine_server, reaching
-
-from .apart import Opener, Shared, trained
 
 
 def test_users_can_be_added_and_changed_later(shared: Shared, acting_as: Opener) -> None:
@@ -67,8 +66,14 @@ def test_a_role_may_be_called_anything(shared: Shared, acting_as: Opener, name: 
         ("CREATE ROLE {name} LOGIN CREATEROLE", "may make roles and grant them"),
         ("CREATE ROLE {name} LOGIN REPLICATION", "may copy the whole database"),
         ("CREATE ROLE {name} LOGIN IN ROLE postgres", "may act as postgres, which is a superuser"),
-        ("CREATE ROLE {name} LOGIN IN ROLE pg_read_server_files", "which reaches the files of the server"),
-        ("CREATE ROLE {name} LOGIN IN ROLE alice", "may act as alice, which stands for another user"),
+        (
+            "CREATE ROLE {name} LOGIN IN ROLE pg_read_server_files",
+            "which reaches the files of the server",
+        ),
+        (
+            "CREATE ROLE {name} LOGIN IN ROLE alice",
+            "may act as alice, which stands for another user",
+        ),
         (
             "CREATE ROLE {name} LOGIN IN ROLE alice NOINHERIT",
             "may act as alice, which stands for another user",
@@ -113,7 +118,9 @@ def test_an_admin_and_two_roles_of_one_user_may_act_for_one_another(shared: Shar
             owner.execute(f"CREATE ROLE {name} LOGIN")
         owner.execute(f"GRANT {names[0]} TO {names[1]}")
         owner.execute(f"GRANT alice TO {names[2]}")
-        store.separate_users([Role(names[0], "lea"), Role(names[1], "lea"), Role(names[2], "c", admin=True)])
+        store.separate_users(
+            [Role(names[0], "lea"), Role(names[1], "lea"), Role(names[2], "c", admin=True)]
+        )
 
 
 @pytest.mark.parametrize("name", ["n" * 64, "", "two\nlines", "nul\x00", "lone \ud800", "ü" * 32])
@@ -126,7 +133,9 @@ def test_what_can_be_no_name_of_a_role_is_refused(shared: Shared, name: str) -> 
 
 
 @pytest.mark.parametrize("user", ["nul\x00", "\x01", "lone \ud800", "\ud7ff"])
-def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(shared: Shared, user: str) -> None:
+def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(
+    shared: Shared, user: str
+) -> None:
     with (
         closing(Store(shared.url("postgres"))) as store,
         pytest.raises(InvalidData, match=re.escape(f"user {user!r}")),
@@ -135,7 +144,10 @@ def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(shared: Shar
 
 
 def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
-    with closing(Store(shared.url("postgres"))) as store, pytest.raises(InvalidData, match="members of"):
+    with (
+        closing(Store(shared.url("postgres"))) as store,
+        pytest.raises(InvalidData, match="members of"),
+    ):
         store.separate_users([Role(f"axon_users_{shared.name}", "dave")])
 
 
@@ -198,7 +210,8 @@ def test_what_only_the_owner_of_the_schema_can_do_is_asked_for(
         with closing(Store(server.url(name, roles["owner"]))) as store:
             needed = re.escape(needed.format(**roles))
             with pytest.raises(
-                StoreError, match=f'schema "public" belongs to postgres, who has to run first: {needed} '
+                StoreError,
+                match=f'schema "public" belongs to postgres, who has to run first: {needed} ',
             ):
                 store.separate_users([Role(roles["user"], "una")])
             for statement in re.findall(r"(?:GRANT|REVOKE) .*", needed.replace("\\", "")):
@@ -237,7 +250,11 @@ def test_who_waits_for_a_dump_holds_up_others_for_a_moment_only(server: Postgres
 
 def test_who_waits_for_a_dump_in_vain_says_so(server: PostgresqlServer) -> None:
     url = server.url(server.new_database())
-    with closing(Store(url)) as dumped, closing(Store(url, busy_timeout=1)) as store, dumped.snapshot():
+    with (
+        closing(Store(url)) as dumped,
+        closing(Store(url, busy_timeout=1)) as store,
+        dumped.snapshot(),
+    ):
         assert len(dumped.notebooks) == 0
         with pytest.raises(StoreBusy, match="kept it locked"):
             store.separate_users([Role("alice", "alice")])
@@ -317,7 +334,10 @@ def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: 
         ("o@/axon?host=one,two&port=1,2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
         ("o@/axon?host=/run/pg", ["/run/pg:*:axon:r:p", "localhost:*:axon:r:p"]),
         ("o@/axon?hostaddr=10.0.0.1", ["10.0.0.1:*:axon:r:p"]),
-        ("o@/axon?hostaddr=10.0.0.1,10.0.0.2&port=7", ["10.0.0.1:7:axon:r:p", "10.0.0.2:7:axon:r:p"]),
+        (
+            "o@/axon?hostaddr=10.0.0.1,10.0.0.2&port=7",
+            ["10.0.0.1:7:axon:r:p", "10.0.0.2:7:axon:r:p"],
+        ),
         ("o@/?host=one&dbname=axon", ["one:*:axon:r:p"]),
         ("o@/postgres?host=one&dbname=axon", ["one:*:axon:r:p"]),  # as libpq takes it
     ],
@@ -360,9 +380,14 @@ def test_a_password_lets_in_who_has_the_passfile_and_shows_up_nowhere(
     for text in [*shown, str(refused.value), repr(refused.value), caplog.text, logged]:
         assert password not in text
     with closing(server.connect()) as owner:
-        [kept] = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'guarded'").fetchone() or ()
+        [kept] = (
+            owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'guarded'").fetchone()
+            or ()
+        )
         assert kept.startswith("SCRAM-SHA-256$")
 
 
 def _with(url: Any, passfile: Path) -> str:
-    return str(url.update_query_dict({"passfile": str(passfile)}).render_as_string(hide_password=False))
+    return str(
+        url.update_query_dict({"passfile": str(passfile)}).render_as_string(hide_password=False)
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from support.shared_database import OF_NOTEBOOKS, Opener, Shared, document_of, trained
 
 from jupyter_axon_notebooks.errors import NotFound, StoreError, WrongUser
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
@@ -34,8 +35,6 @@ from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.sync import NotebookSync
 from jupyter_axon_notebooks.training.home import AxonWarning, Tracking, Untracked
 from jupyter_axon_notebooks.training.settings import settings
-
-from .apart import OF_NOTEBOOKS, Opener, Shared, document_of, trained
 
 LOG = logging.getLogger("test")
 #: As long as what the document ids of runs end with.
@@ -65,7 +64,9 @@ def test_what_is_anothers_is_not_there(acting_as: Opener) -> None:
         lambda: bob.update(notebook_id, UpdateNotebook(name="mine now")),
         lambda: bob.delete(notebook_id),
         lambda: bob.delete_checkpoint(checkpoint_id),
-        lambda: bob.create_checkpoint(NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={})),
+        lambda: bob.create_checkpoint(
+            NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={})
+        ),
     ):
         with pytest.raises(NotFound):
             change()
@@ -78,7 +79,9 @@ def test_what_a_user_executed_is_his_own(acting_as: Opener) -> None:
     executed, environment = [ExecutedCell(source="secret = 1")], Environment(python="3.11")
     provenance_id = alice.put_provenance(notebook_id, executed, environment)
     made = alice.create_checkpoint(
-        NewCheckpoint(notebook_id=notebook_id, epoch=7, step=7, metrics={}, provenance_id=provenance_id)
+        NewCheckpoint(
+            notebook_id=notebook_id, epoch=7, step=7, metrics={}, provenance_id=provenance_id
+        )
     )
     assert alice.checkpoint_provenance(made.id).executed == executed
     with pytest.raises(NotFound):
@@ -111,9 +114,13 @@ def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
                 f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s), ('q', %s, %s)",
                 [document_of(notebook_id), notebook_id, document_of(of_bob), of_bob],
             )
-        everything = owner.execute(f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]).fetchall()
+        everything = owner.execute(
+            f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]
+        ).fetchall()
         assert everything
-        assert bob.execute(f"SELECT count(*) FROM {table} WHERE {key} = %s", [notebook_id]).fetchone() == (0,)
+        assert bob.execute(
+            f"SELECT count(*) FROM {table} WHERE {key} = %s", [notebook_id]
+        ).fetchone() == (0,)
         own = len(bob.execute(f"SELECT 1 FROM {table}").fetchall())
         assert own > 0
         changed = "value = 0" if table == "axonml_metrics" else "document = document"
@@ -123,13 +130,19 @@ def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             bob.execute(f"TRUNCATE {table}")
         assert (
-            owner.execute(f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]).fetchall() == everything
+            owner.execute(f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]).fetchall()
+            == everything
         )
 
 
 @pytest.mark.parametrize("table", OF_NOTEBOOKS)
-def test_nothing_is_put_into_anothers_notebook(shared: Shared, acting_as: Opener, table: str) -> None:
-    of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
+def test_nothing_is_put_into_anothers_notebook(
+    shared: Shared, acting_as: Opener, table: str
+) -> None:
+    of_alice, of_bob = (
+        trained(acting_as("alice"), "alice")[0],
+        trained(acting_as("bob_role"), "bob")[0],
+    )
     values: dict[str, Any] = {"id": f"{of_bob}/{DIGEST}", "document": "{}", "notebook_id": of_alice}
     if table == "axonml_metrics":
         values = {
@@ -177,10 +190,22 @@ def test_a_document_says_whose_it_is(shared: Shared, document: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "table", ["axonml_checkpoints", "axonml_runs", "axonml_versions", "axonml_provenance", "axonml_contents"]
+    "table",
+    [
+        "axonml_checkpoints",
+        "axonml_runs",
+        "axonml_versions",
+        "axonml_provenance",
+        "axonml_contents",
+    ],
 )
-def test_a_document_says_of_which_notebook_it_is(shared: Shared, acting_as: Opener, table: str) -> None:
-    of_alice, of_bob = trained(acting_as("alice"), "alice")[0], trained(acting_as("bob_role"), "bob")[0]
+def test_a_document_says_of_which_notebook_it_is(
+    shared: Shared, acting_as: Opener, table: str
+) -> None:
+    of_alice, of_bob = (
+        trained(acting_as("alice"), "alice")[0],
+        trained(acting_as("bob_role"), "bob")[0],
+    )
     insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES (%s, %s, %s)"
     with closing(shared.sql("bob_role")) as bob:
         for forged in (document_of(of_alice), document_of(of_bob)[:-1], "}", ""):
@@ -220,7 +245,9 @@ def test_a_record_is_not_handed_to_somebody_else(shared: Shared, acting_as: Open
         bob.execute("UPDATE axonml_notebooks SET user_id = 'alice'")
 
 
-def test_nobody_takes_the_place_of_what_anothers_save_will_need(shared: Shared, acting_as: Opener) -> None:
+def test_nobody_takes_the_place_of_what_anothers_save_will_need(
+    shared: Shared, acting_as: Opener
+) -> None:
     mias, nats = acting_as("alice"), acting_as("bob_role")
     notebook_id, _ = trained(mias, "alice")
     own, _ = trained(nats, "bob")
@@ -231,7 +258,8 @@ def test_nobody_takes_the_place_of_what_anothers_save_will_need(shared: Shared, 
             planted = [content_id(notebook_id, digest), own]
             with held:
                 bob.execute(
-                    "INSERT INTO axonml_contents (id, document, notebook_id) VALUES (%s, '{}', %s)", planted
+                    "INSERT INTO axonml_contents (id, document, notebook_id) VALUES (%s, '{}', %s)",
+                    planted,
                 )
             with held:
                 bob.execute("UPDATE axonml_contents SET id = %s WHERE notebook_id = %s", planted)
@@ -245,12 +273,16 @@ def test_runs_of_two_users_may_share_an_id(shared: Shared, acting_as: Opener) ->
     held = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as sql:
         with held:
-            sql.execute("INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted)
+            sql.execute(
+                "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted
+            )
         # A notebook of his whose id begins as hers does gives him no way in either.
         bob.create(NewNotebook(id=of_alice[:8], user_id="bob", name="near"))
         with held:
             planted[1:] = document_of(of_alice[:8]), of_alice[:8]
-            sql.execute("INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted)
+            sql.execute(
+                "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted
+            )
     for repository, notebook_id in ((alice, of_alice), (bob, of_bob)):
         repository.create_checkpoint(
             NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={}, run_id="baseline")
@@ -315,11 +347,16 @@ def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
     ],
 )
 def test_a_user_does_not_get_around_it(shared: Shared, statement: str) -> None:
-    with closing(shared.sql("bob_role")) as bob, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with (
+        closing(shared.sql("bob_role")) as bob,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
         bob.execute(statement)
 
 
-def test_a_user_is_shown_neither_the_other_roles_nor_their_commits(shared: Shared, acting_as: Opener) -> None:
+def test_a_user_is_shown_neither_the_other_roles_nor_their_commits(
+    shared: Shared, acting_as: Opener
+) -> None:
     trained(acting_as("alice"), "alice")
     with closing(shared.sql("bob_role")) as bob:
         assert bob.execute(f"SELECT role FROM {ROLES}").fetchall() == [("bob_role",)]
@@ -334,7 +371,9 @@ def test_no_table_is_left_open(shared: Shared) -> None:
             "SELECT relname, relrowsecurity FROM pg_class WHERE relkind IN ('r', 'v', 'm') "
             "AND relnamespace = current_schema()::regnamespace"
         ).fetchall()
-    assert {name for name, held in tables if not held} == {"axon_properties"}  # which they may only read
+    assert {name for name, held in tables if not held} == {
+        "axon_properties"
+    }  # which they may only read
     assert len(tables) >= len(COLLECTIONS) + 4
 
 

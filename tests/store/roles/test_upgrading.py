@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from support.shared_database import Shared, trained
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.roles import Role
-
-from .apart import Shared, trained
 
 #: A database of version 1: runs had their own id as that of their document, and their policy did not mind which.
 AS_VERSION_1 = """
@@ -38,7 +37,9 @@ def test_a_user_is_told_that_the_owner_has_to_upgrade(older: Shared) -> None:
     with pytest.raises(StoreError, match="init-db"):
         Store(older.url("alice"))
     with closing(older.sql("postgres")) as owner:
-        found = owner.execute("SELECT value FROM axon_properties WHERE name = 'schema_version'").fetchall()
+        found = owner.execute(
+            "SELECT value FROM axon_properties WHERE name = 'schema_version'"
+        ).fetchall()
         assert found == [("1",)]
 
 
@@ -53,7 +54,9 @@ def test_everybodys_runs_are_found_after_the_owner_upgraded(older: Shared) -> No
             assert run is not None
             assert repository.list_runs(notebook.id) == [run]
             repository.create_checkpoint(
-                NewCheckpoint(notebook_id=notebook.id, epoch=2, step=2, metrics={}, run_id="run of alice")
+                NewCheckpoint(
+                    notebook_id=notebook.id, epoch=2, step=2, metrics={}, run_id="run of alice"
+                )
             )
             assert repository.count_runs(notebook.id) == (1 if user == "alice" else 2)
             repository.update_run_status(notebook.id, run.id, RunStatus.COMPLETED)

@@ -113,7 +113,9 @@ class Kernel:
 def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Kernel]:
     """A kernel that works in ``folder``, with this environment or the one of the tests."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(folder), **({} if environment is None else {"env": dict(environment)}))
+    manager.start_kernel(
+        cwd=str(folder), **({} if environment is None else {"env": dict(environment)})
+    )
     client = manager.client()
     client.start_channels()
     try:

@@ -117,7 +117,12 @@ class Nodes:
             }
             whole = BEGIN + code + END
             asked.append(
-                {"env": given, "folder": str(self.folder), "output": str(outputs[rank]), "code": whole}
+                {
+                    "env": given,
+                    "folder": str(self.folder),
+                    "output": str(outputs[rank]),
+                    "code": whole,
+                }
             )
         assert self._launcher.stdin is not None
         assert self._launcher.stdout is not None
@@ -126,7 +131,9 @@ class Nodes:
         codes = json.loads(self._launcher.stdout.readline())
         self.output = [output.read_text() for output in outputs]
         assert codes == [0] * ranks, self.output
-        return [json.loads((self.folder / f"told-{rank}.json").read_text()) for rank in range(ranks)]
+        return [
+            json.loads((self.folder / f"told-{rank}.json").read_text()) for rank in range(ranks)
+        ]
 
     def states(self) -> list[Path]:
         """The state files of models that were written, in any home."""

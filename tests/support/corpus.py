@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_OURS = Path(__file__).parent / "data" / "corpus"
+_OURS = Path(__file__).parents[1] / "data" / "corpus"
 _FOLDERS = [_OURS, *(Path(more) for more in [os.environ.get("AXON_CORPUS")] if more)]
 
 

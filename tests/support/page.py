@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from lab import PATIENCE, Lab
 from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize
+
+from support.lab import PATIENCE, Lab
 
 VIEWPORT: ViewportSize = {"width": 1360, "height": 900}
 
@@ -70,7 +71,8 @@ class Hands:
     def command(self, id: str, **args: object) -> None:
         """What the palette or a menu would do."""
         self.page.evaluate(
-            "async ([id, args]) => void (await window.jupyterapp.commands.execute(id, args))", [id, args]
+            "async ([id, args]) => void (await window.jupyterapp.commands.execute(id, args))",
+            [id, args],
         )
 
     def open_panel(self) -> Locator:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from engines import postgresql
-
 from jupyter_axon_notebooks.store import Document
+from support.engines import postgresql
 
 
 def database_of(url: str) -> str:

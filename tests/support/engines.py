@@ -52,9 +52,16 @@ class PostgresqlServer:
         self._server = pgserver.get_server(self.folder / "data", cleanup_mode=None, start=False)
         self._server.bin_path = Path(os.environ.get(PROGRAMS, self._server.bin_path))
         self._server.ensure_pgdata_inited()
-        common = {"max_connections": "200", "shared_buffers": "64MB", "autovacuum": "off", "timezone": "UTC"}
+        common = {
+            "max_connections": "200",
+            "shared_buffers": "64MB",
+            "autovacuum": "off",
+            "timezone": "UTC",
+        }
         with (self.folder / "data/postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = '{value}'\n" for name, value in {**common, **settings}.items())
+            file.writelines(
+                f"{name} = '{value}'\n" for name, value in {**common, **settings}.items()
+            )
         self.start()
         self._numbers = itertools.count()
 
@@ -118,7 +125,9 @@ class PostgresqlServer:
         host = ("--host", str(self._server.get_postmaster_info().socket_dir))
         said = pgexec("pg_dump", (*options, *host, database), bin_path=self._server.bin_path)
         of_one_version = ("--", "\\", "SET ", "SELECT pg_catalog.set_config(")
-        return "\n".join(line for line in said.splitlines() if line and not line.startswith(of_one_version))
+        return "\n".join(
+            line for line in said.splitlines() if line and not line.startswith(of_one_version)
+        )
 
     @functools.cached_property
     def _template(self) -> str:

@@ -14,7 +14,9 @@ settings.load_profile("patient")
 #: Any text, half surrogate pairs and NUL among it.
 texts = st.text(st.characters(exclude_categories=()), max_size=12)
 lines = texts | st.lists(texts, max_size=3)
-numbers = st.sampled_from([0, 1, 1.0, True, False, -0.0, 0.0, 2**32, 10**30, float("nan"), float("inf")])
+numbers = st.sampled_from(
+    [0, 1, 1.0, True, False, -0.0, 0.0, 2**32, 10**30, float("nan"), float("inf")]
+)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | numbers
 values = st.recursive(
     scalars,
@@ -26,9 +28,13 @@ valid_ids = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
 
 _bundles = st.builds(
     lambda plain, rich: {**plain, **rich},
-    st.dictionaries(st.sampled_from(["text/plain", "image/png", "text/html", "x", ""]), lines, max_size=3),
     st.dictionaries(
-        st.sampled_from(["application/json", "application/vnd.plotly.v1+json", "application/+json"]),
+        st.sampled_from(["text/plain", "image/png", "text/html", "x", ""]), lines, max_size=3
+    ),
+    st.dictionaries(
+        st.sampled_from(
+            ["application/json", "application/vnd.plotly.v1+json", "application/+json"]
+        ),
         values,
         max_size=2,
     ),
@@ -36,7 +42,9 @@ _bundles = st.builds(
 _counts = st.none() | st.integers(0, 2**33) | st.sampled_from([0, 1, 2**32 - 1, 2**32])
 _outputs = st.one_of(
     st.fixed_dictionaries({"output_type": st.just("stream"), "name": texts, "text": lines}),
-    st.fixed_dictionaries({"output_type": st.just("display_data"), "data": _bundles, "metadata": objects}),
+    st.fixed_dictionaries(
+        {"output_type": st.just("display_data"), "data": _bundles, "metadata": objects}
+    ),
     st.fixed_dictionaries(
         {
             "output_type": st.just("execute_result"),
@@ -56,7 +64,9 @@ _outputs = st.one_of(
 )
 _new_outputs = st.builds(
     lambda extra, output_type: {**extra, "output_type": output_type},
-    st.dictionaries(st.sampled_from(["text", "data", "name", "ename", "traceback", "new"]), values | lines),
+    st.dictionaries(
+        st.sampled_from(["text", "data", "name", "ename", "traceback", "new"]), values | lines
+    ),
     st.sampled_from(["widget", "update_display_data", ""]),
 ).filter(lambda output: "text" not in output or _joins(output["text"]))
 _restricted = frozenset(
@@ -126,20 +136,33 @@ def valid_notebooks(draw: Any, newest: int = 7) -> dict[str, Any]:
     cells = []
     for cell_id in ids:
         kind = draw(st.sampled_from(["code", "markdown", "raw", *(["sql"] if future else [])]))
-        cell: dict[str, Any] = {"cell_type": kind, "metadata": draw(_cell_metadata), "source": draw(lines)}
+        cell: dict[str, Any] = {
+            "cell_type": kind,
+            "metadata": draw(_cell_metadata),
+            "source": draw(lines),
+        }
         if minor >= 5:
             cell["id"] = cell_id
         if kind == "code":
             cell["execution_count"] = draw(_counts)
-            cell["outputs"] = draw(st.lists(_outputs | _new_outputs if future else _outputs, max_size=3))
+            cell["outputs"] = draw(
+                st.lists(_outputs | _new_outputs if future else _outputs, max_size=3)
+            )
         elif minor >= 1 and draw(st.booleans()):
             cell["attachments"] = draw(_attachments)
         if kind == "sql":
-            cell.update(draw(st.dictionaries(st.sampled_from(["outputs", "query"]), values, max_size=2)))
+            cell.update(
+                draw(st.dictionaries(st.sampled_from(["outputs", "query"]), values, max_size=2))
+            )
         if future:
             cell.update(draw(st.dictionaries(st.sampled_from(["new", "x"]), values, max_size=1)))
         cells.append(cell)
-    notebook = {"nbformat": 4, "nbformat_minor": minor, "metadata": draw(_notebook_metadata), "cells": cells}
+    notebook = {
+        "nbformat": 4,
+        "nbformat_minor": minor,
+        "metadata": draw(_notebook_metadata),
+        "cells": cells,
+    }
     if future:
         notebook.update(draw(st.dictionaries(st.sampled_from(["new", "y"]), values, max_size=1)))
     return notebook

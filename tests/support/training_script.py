@@ -33,7 +33,11 @@ WAITS = "threading.Event().wait()"
 
 
 def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAITS) -> str:
-    return TRAIN.replace("EPOCHS", str(epochs)).replace("STOPS_AT", str(stops_at)).replace("STOPS", stops)
+    return (
+        TRAIN.replace("EPOCHS", str(epochs))
+        .replace("STOPS_AT", str(stops_at))
+        .replace("STOPS", stops)
+    )
 
 
 def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
@@ -47,7 +51,11 @@ def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckp
         found += [one for one in line if one.created_at <= end.created_at]
         of = records.get_run(run.notebook_id, end.run_id)
         assert of is not None
-        end = None if of.parent_checkpoint_id is None else records.get_checkpoint(of.parent_checkpoint_id)
+        end = (
+            None
+            if of.parent_checkpoint_id is None
+            else records.get_checkpoint(of.parent_checkpoint_id)
+        )
     return found[::-1]
 
 
@@ -57,7 +65,9 @@ def runs(records: NotebookRepository) -> list[TrainingRun]:
     return records.list_runs(notebook.id)[::-1]
 
 
-def assert_as_undisturbed(records: NotebookRepository, undisturbed: tuple[list[float], bytes]) -> None:
+def assert_as_undisturbed(
+    records: NotebookRepository, undisturbed: tuple[list[float], bytes]
+) -> None:
     losses, weights = undisturbed
     line = branch(records, runs(records)[-1])
     assert [one.epoch for one in line] == list(range(EPOCHS))

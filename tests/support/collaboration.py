@@ -12,9 +12,10 @@ from typing import Any
 import nbformat
 from jupyter_ydoc import YNotebook, YUnicode, ydocs
 from pycrdt import Provider
-from served import Client
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from support.rest_client import Client
 
 #: Seconds after which something that should happen counts as never happening.
 PATIENCE = 20.0
@@ -73,10 +74,14 @@ class Rooms:
         return self.saying("save", "Content saved.")
 
     @asynccontextmanager
-    async def entered(self, path: str, format: str = "json", type: str = "notebook") -> AsyncIterator[Any]:
+    async def entered(
+        self, path: str, format: str = "json", type: str = "notebook"
+    ) -> AsyncIterator[Any]:
         """The shared document of a file, as one more person who has opened it has it."""
         body = json.dumps({"format": format, "type": type})
-        session = (await self._axon.raw("PUT", f"/api/collaboration/session/{path}", body=body)).json
+        session = (
+            await self._axon.raw("PUT", f"/api/collaboration/session/{path}", body=body)
+        ).json
         name = f"{session['format']}:{session['type']}:{session['fileId']}"
         request = HTTPRequest(
             f"{self._url}/{name}?sessionId={session['sessionId']}", headers=self._axon.headers

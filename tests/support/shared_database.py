@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
-from engines import PostgresqlServer
 
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
@@ -15,6 +14,7 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
+from support.engines import PostgresqlServer
 
 #: Tables that hold what belongs to notebooks; each row names its notebook.
 OF_NOTEBOOKS = [c.name for c in COLLECTIONS if c.name != "axonml_notebooks"] + ["axonml_metrics"]
@@ -44,7 +44,11 @@ def trained(repository: NotebookRepository, user_id: str) -> tuple[str, str]:
     )
     checkpoint = repository.create_checkpoint(
         NewCheckpoint(
-            notebook_id=notebook.id, epoch=1, step=1, metrics={"loss": 0.5}, run_id=f"run of {user_id}"
+            notebook_id=notebook.id,
+            epoch=1,
+            step=1,
+            metrics={"loss": 0.5},
+            run_id=f"run of {user_id}",
         )
     )
     return notebook.id, checkpoint.id

@@ -28,7 +28,9 @@ from jupyter_axon_notebooks.repository import NoStates, NotebookRepository, Save
 from jupyter_axon_notebooks.store import Store
 
 
-def code(id: str, source: str = "", *printed: str, count: int | None = None, **fields: Any) -> NotebookCell:
+def code(
+    id: str, source: str = "", *printed: str, count: int | None = None, **fields: Any
+) -> NotebookCell:
     outputs = [CellOutput(output_type="stream", name="stdout", text=text) for text in printed]
     fields.setdefault("status", CellStatus.IDLE if count is None else CellStatus.COMPLETED)
     return NotebookCell(id=id, source=source, outputs=outputs, execution_count=count, **fields)
@@ -76,12 +78,17 @@ def edit(repository: NotebookRepository, *cells: NotebookCell, id: str = "nb") -
     return repository.update(id, UpdateNotebook(cells=list(cells))).version_id or ""
 
 
-def history(repository: NotebookRepository, length: int, id: str = "nb", **fields: Any) -> list[str]:
+def history(
+    repository: NotebookRepository, length: int, id: str = "nb", **fields: Any
+) -> list[str]:
     """A notebook of so many versions, oldest first; one cell stays, the other changes."""
     first = repository.create(new_notebook(code("a", "same"), code("b", "0", "0"), id=id, **fields))
     return [
         first.version_id or "",
-        *(edit(repository, code("a", "same"), code("b", f"{n}", f"{n}"), id=id) for n in range(1, length)),
+        *(
+            edit(repository, code("a", "same"), code("b", f"{n}", f"{n}"), id=id)
+            for n in range(1, length)
+        ),
     ]
 
 
@@ -100,7 +107,9 @@ def listed(store: Store) -> set[str]:
     for version in store.versions.all():
         digests = {digest for _, *parts, _ in version["cells"] for digest in parts if digest}
         digests |= {
-            version["metadata"]["extra"][name] for name in version["metadata"]["extra"] if name == "nbformat"
+            version["metadata"]["extra"][name]
+            for name in version["metadata"]["extra"]
+            if name == "nbformat"
         }
         ids |= {f"{version['notebook_id']}/{digest}" for digest in digests}
     return ids
@@ -124,7 +133,8 @@ def rows(store: Store) -> dict[str, int]:
             "axonml_metrics",
         ]
         return {
-            name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names
+            name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one()
+            for name in names
         }
 
 
@@ -156,14 +166,16 @@ class RecordedStates(NoStates):
         self._note(notebook_id)
 
     def _note(self, *what: str) -> None:
-        assert self._store._database._work.connection is None, "state files are removed after the commit"
+        assert self._store._database._work.connection is None, (
+            "state files are removed after the commit"
+        )
         self.removed.append(what)
 
 
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from made import code, new_notebook, saved
+from support.factories import code, new_notebook, saved
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.store import open_store
 versions._BATCH_LENGTH = 150
@@ -184,7 +196,7 @@ else:
 def killed_in_a_save(url: str) -> None:
     """Have a process killed between what it writes ahead of a large save and the save itself."""
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parent), url],
+        [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), url],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
         timeout=60,
@@ -194,4 +206,6 @@ def killed_in_a_save(url: str) -> None:
 
 def end_run(axon: Any, status: RunStatus) -> None:
     """End the newest run of this process, as the end of its cell would."""
-    max(axon._session[1]._trainings.runs.values(), key=lambda run: run.record.started_at).end(status)
+    max(axon._session[1]._trainings.runs.values(), key=lambda run: run.record.started_at).end(
+        status
+    )

@@ -56,7 +56,9 @@ class Lab:
 
     def write(self, path: str, *sources: str) -> Path:
         """A notebook with code cells, past the server; the same cells when it is written again."""
-        cells = [nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)]
+        cells = [
+            nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)
+        ]
         notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata["kernelspec"] = {
             "name": "python3",
@@ -103,11 +105,19 @@ def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
     command = [
         *(sys.executable, "-m", "jupyterlab" if app == "lab" else app),
         *("--no-browser", "--allow-root", "--ServerApp.port_retries=0", f"--ServerApp.port={port}"),
-        *("--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"),
+        *(
+            "--ServerApp.ip=127.0.0.1",
+            f"--IdentityProvider.token={token}",
+            f"--ServerApp.root_dir={root}",
+        ),
         *("--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"),
         "--AxonNotebooks.user_id=ada",
     ]
-    environment = {**os.environ, "HOME": str(home), **{name: str(folder) for name, folder in folders.items()}}
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        **{name: str(folder) for name, folder in folders.items()},
+    }
     with (home / f"{app}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
         lab = Lab(f"http://127.0.0.1:{port}", token, root, folders["JUPYTER_DATA_DIR"], process)
@@ -159,5 +169,7 @@ def _wait(lab: Lab, log: Path) -> None:
             return
         except (urllib.error.URLError, ConnectionError):
             if lab.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}") from None
+                raise RuntimeError(
+                    f"the server did not start:\n{log.read_text()[-3000:]}"
+                ) from None
             time.sleep(0.1)

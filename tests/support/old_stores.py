@@ -1,6 +1,6 @@
 """Stores of the past: how one is put down for tests to come, and what can be found in one.
 
-``python tests/past.py`` writes a small store of the present schema version, one per engine, to
+``PYTHONPATH=tests python -m support.old_stores`` writes a small store of the present schema version, one per engine, to
 ``tests/data/stores``, as SQL and, in JSON, what is found in it. Do so, and read what was written, before the version is
 raised.
 """
@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from engines import ON_DISK, new_url, postgresql
-from made import code, markdown, new_checkpoint, new_notebook, saved
 
-from jupyter_axon_notebooks.records import NotebookMetadata, RunStatus, UpdateCheckpoint, UpdateNotebook
+from jupyter_axon_notebooks.records import (
+    NotebookMetadata,
+    RunStatus,
+    UpdateCheckpoint,
+    UpdateNotebook,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+from support.engines import ON_DISK, new_url, postgresql
+from support.factories import code, markdown, new_checkpoint, new_notebook, saved
 
-STORES = Path(__file__).parent / "data" / "stores"
+STORES = Path(__file__).parents[1] / "data" / "stores"
 
 
 def everything(store: Store) -> dict[str, Any]:
@@ -34,7 +39,8 @@ def everything(store: Store) -> dict[str, Any]:
         found = repository.find_by_id(summary.id)
         assert found is not None
         versions = [
-            repository.get_version(found.id, version.id) for version in repository.list_versions(found.id)
+            repository.get_version(found.id, version.id)
+            for version in repository.list_versions(found.id)
         ]
         checkpoints = repository.list_checkpoints(found.id)
         best = repository.get_best_checkpoint(found.id, "val.loss", minimize=True)
@@ -59,7 +65,9 @@ def fill(store: Store) -> None:
     metadata = NotebookMetadata(
         kernel="python3", language="python", tags=["vision"], extra={"nbformat": file}
     )
-    new = new_notebook(id="bound", origin="0123456789abcdef", path="/home/ada/train.ipynb", name="train")
+    new = new_notebook(
+        id="bound", origin="0123456789abcdef", path="/home/ada/train.ipynb", name="train"
+    )
     first = [markdown("title", "# Grüße \ud800"), code("import", "import torch", count=1)]
     repository.create_saved(
         new, saved(*first, metadata=metadata, embedded_id="bound", file={"size": 10, "mtime": 20})
@@ -68,7 +76,11 @@ def fill(store: Store) -> None:
     step = {"run_id": "run-1", "tags": ["warm-up"]}
     repository.create_checkpoint(
         new_checkpoint(
-            "bound", {"loss": 0.5, "val": {"loss": 0.75}}, id="c1", model_state_path="/states/m", **step
+            "bound",
+            {"loss": 0.5, "val": {"loss": 0.75}},
+            id="c1",
+            model_state_path="/states/m",
+            **step,
         )
     )
     repository.create_checkpoint(
@@ -81,12 +93,15 @@ def fill(store: Store) -> None:
             **step,
         )
     )
-    store.provenance.insert(document("p1", {"notebook_id": "bound", "executed": ["import torch", "fit()"]}))
+    store.provenance.insert(
+        document("p1", {"notebook_id": "bound", "executed": ["import torch", "fit()"]})
+    )
     repository.update_checkpoint("c2", UpdateCheckpoint(pinned=True))
     repository.update_run_status("bound", "run-1", RunStatus.COMPLETED)
     repository.create_run("bound", id="run-2", parent_checkpoint_id="c2")
     repository.save(
-        "bound", saved(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={})
+        "bound",
+        saved(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={}),
     )
     repository.create(new_notebook(code("a", "1 + 1"), id="unbound", description="by hand"))
     repository.update("unbound", UpdateNotebook(cells=[code("a", "2 + 2")], tags=["mine"]))
@@ -103,7 +118,9 @@ def write(folder: Path = STORES) -> None:
             (folder / f"version{SCHEMA_VERSION}.{engine}.sql").write_text(
                 as_sql(store.url) + "\n", encoding="utf-8"
             )
-            (folder / f"version{SCHEMA_VERSION}.{engine}.json").write_text(found + "\n", encoding="utf-8")
+            (folder / f"version{SCHEMA_VERSION}.{engine}.json").write_text(
+                found + "\n", encoding="utf-8"
+            )
 
 
 def as_sql(url: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client import BlockingKernelClient
-from processes import Server
+
+from support.server_processes import Server
 
 #: Defines what is asked, in a kernel or a script.
 ASKED = """
@@ -71,7 +72,9 @@ class Kernel:
 
     def finish(self, begun: str) -> None:
         """Wait until it is done, which has to go well."""
-        while (message := self._client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != begun:
+        while (message := self._client.get_shell_msg(timeout=60))["parent_header"].get(
+            "msg_id"
+        ) != begun:
             pass
         assert message["content"]["status"] == "ok", message["content"]
 
@@ -80,9 +83,9 @@ class Kernel:
         os.kill(self.pid, signal.SIGKILL)
 
     def evaluate(self, code: str, expression: str) -> str:
-        reply = self._client.execute(code, user_expressions={"asked": expression}, reply=True, timeout=60)[
-            "content"
-        ]
+        reply = self._client.execute(
+            code, user_expressions={"asked": expression}, reply=True, timeout=60
+        )["content"]
         assert reply["status"] == "ok", reply
         found = reply["user_expressions"]["asked"]
         assert found["status"] == "ok", found
@@ -98,7 +101,12 @@ def kernel_of(
     server: Server, path: str, base_url: str = "/", headers: dict[str, str] | None = None
 ) -> Iterator[Kernel]:
     """A kernel that is started by a session of ``path``, as frontends do, and shut down with it."""
-    asked = {"path": path, "name": path.rpartition("/")[2], "type": "notebook", "kernel": {"name": "python3"}}
+    asked = {
+        "path": path,
+        "name": path.rpartition("/")[2],
+        "type": "notebook",
+        "kernel": {"name": "python3"},
+    }
     answer = server.ask("POST", f"{base_url}api/sessions", asked, headers=headers)
     assert answer.status == 201, answer
     session = answer.json
@@ -112,15 +120,17 @@ def kernel_of(
 
 def python_path() -> str:
     """The search path of a process that is to find this module too."""
-    ours = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     given = filter(None, [os.environ.get("PYTHONPATH")])
-    return os.pathsep.join([str(ours), str(ours.parent / "saves"), *given])
+    return os.pathsep.join([str(tests), *given])
 
 
 def told_nothing(folder: Path) -> dict[str, str]:
     """The environment of a process that no server started, with a data folder of its own in ``folder``."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "AXON", "JPY_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JUPYTER", "AXON", "JPY_"))
     }
     return {
         **kept,
@@ -131,12 +141,18 @@ def told_nothing(folder: Path) -> dict[str, str]:
     }
 
 
-def python(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def python(
+    *arguments: str | Path, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python, which has to go well."""
     return run([sys.executable, *map(str, arguments)], cwd, environment)
 
 
-def run(command: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+def run(
+    command: list[str], cwd: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import VIEWPORT, Desk, Hands
-from lab import Lab, find_chromium, running_lab
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+
+from support.lab import Lab, find_chromium, running_lab
+from support.page import VIEWPORT, Desk, Hands
 
 HAS_FAILED = pytest.StashKey[bool]()
 #: Milliseconds after which what should be there counts as never coming, on a machine that is busy with other things too.

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made import code, history, markdown, new_checkpoint, new_notebook, saved
-
-from jupyter_axon_notebooks.records import CellStatus, NotebookStatus, UpdateCheckpoint, UpdateNotebook
+from jupyter_axon_notebooks.records import (
+    CellStatus,
+    NotebookStatus,
+    UpdateCheckpoint,
+    UpdateNotebook,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.dump import Dumped, dump_store
 from jupyter_axon_notebooks.repository.load import load_dump
@@ -17,6 +20,7 @@ from jupyter_axon_notebooks.repository.sorting import sort_dump
 from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.dumpfile import DumpFile
 from jupyter_axon_notebooks.store.dumpformat import TABLES
+from support.factories import code, history, markdown, new_checkpoint, new_notebook, saved
 
 #: More checkpoints than are loaded in one transaction where that holds up others.
 MANY = 700
@@ -25,7 +29,10 @@ MANY = 700
 def everything(store: Store) -> dict[str, dict[str, str]]:
     """All documents of a store, by table and id, as texts that are equal where the documents are."""
     return {
-        name: {id: json.dumps(json.loads(text), sort_keys=True) for id, text in store.table(name).texts()}
+        name: {
+            id: json.dumps(json.loads(text), sort_keys=True)
+            for id, text in store.table(name).texts()
+        }
         for name in TABLES
     }
 
@@ -33,10 +40,14 @@ def everything(store: Store) -> dict[str, dict[str, str]]:
 def fill(store: Store) -> list[str]:
     """Records of every kind: with histories, bindings, runs, pins, labels, odd metrics and odd texts; their ids."""
     repository = NotebookRepository(store)
-    plain = repository.create(new_notebook(code("a", "1", "x"), description="", name="pläin \ud83d \x00"))
+    plain = repository.create(
+        new_notebook(code("a", "1", "x"), description="", name="pläin \ud83d \x00")
+    )
     bound = repository.create_saved(
         new_notebook(path="/w/a.ipynb", origin="here"),
-        saved(code("a", "1", "first", count=1), markdown("m", "# t"), embedded_id="e-1", tags=["file"]),
+        saved(
+            code("a", "1", "first", count=1), markdown("m", "# t"), embedded_id="e-1", tags=["file"]
+        ),
     )
     repository.update(bound.id, UpdateNotebook(tags=["mine"], model_id="m"))
     run = repository.create_run(bound.id)
@@ -53,16 +64,22 @@ def fill(store: Store) -> list[str]:
         )
     )
     repository.update_checkpoint(kept.id, UpdateCheckpoint(pinned=True))
-    repository.save(bound.id, saved(code("a", "1", "second", count=2), file={"size": 1, "mtime": 2}))
+    repository.save(
+        bound.id, saved(code("a", "1", "second", count=2), file={"size": 1, "mtime": 2})
+    )
     repository.save(bound.id, saved(code("b", "2", status=CellStatus.RUNNING)))
     repository.create_run(bound.id, parent_checkpoint_id=kept.id)
     repository.bind(bound.id, "/w/b.ipynb")
-    gone = repository.create_saved(new_notebook(path="/w/gone.ipynb", origin="here"), saved(code("a")))
+    gone = repository.create_saved(
+        new_notebook(path="/w/gone.ipynb", origin="here"), saved(code("a"))
+    )
     repository.release(gone.id)
     for step in range(3):
         repository.create_checkpoint(new_checkpoint(plain.id, {"loss": 1 / (step + 1)}, step=step))
     repository.update_status(plain.id, NotebookStatus.RUNNING)
-    store.provenance.insert(document("p-1", {"notebook_id": bound.id, "executed": ["1", float("inf")]}))
+    store.provenance.insert(
+        document("p-1", {"notebook_id": bound.id, "executed": ["1", float("inf")]})
+    )
     return [plain.id, bound.id, gone.id]
 
 
@@ -70,10 +87,16 @@ def large(store: Store, id: str = "large") -> None:
     """A notebook with a history, and with many checkpoints of each version."""
     repository = NotebookRepository(store)
     versions = history(repository, 4, id)
-    one = repository.create_checkpoint(new_checkpoint(id, {"loss": 1.0}, run_id=repository.create_run(id).id))
+    one = repository.create_checkpoint(
+        new_checkpoint(id, {"loss": 1.0}, run_id=repository.create_run(id).id)
+    )
     with store.transaction():
         for step in range(1, MANY):
-            fields = {"id": f"{id} {step}", "step": step, "version_id": versions[step % len(versions)]}
+            fields = {
+                "id": f"{id} {step}",
+                "step": step,
+                "version_id": versions[step % len(versions)],
+            }
             store.checkpoints.insert_new(document(fields["id"], {**one.to_json(), **fields}))
 
 
@@ -89,7 +112,9 @@ def load(store: Store, path: Path, **options: Any) -> Loaded:
 
 def counts(loaded: Loaded) -> dict[str, tuple[int, int, int]]:
     """Added, unchanged and replaced, of the tables that had any."""
-    numbers = {name: (one.added, one.unchanged, one.replaced) for name, one in loaded.tables.items()}
+    numbers = {
+        name: (one.added, one.unchanged, one.replaced) for name, one in loaded.tables.items()
+    }
     return {name.removeprefix("axonml_"): those for name, those in numbers.items() if any(those)}
 
 

@@ -97,7 +97,11 @@ class Server:
         for name, values in (config or {}).items():
             traits[name] = {**traits.get(name, {}), **values}
         self._config = home / "config" / "given.py"
-        lines = [f"c.{name}.{trait} = {value!r}" for name, v in traits.items() for trait, value in v.items()]
+        lines = [
+            f"c.{name}.{trait} = {value!r}"
+            for name, v in traits.items()
+            for trait, value in v.items()
+        ]
         self._config.write_text("\n".join([*lines, python]))
         self._inside = list(inside)
         self._environment = dict(environment or {})
@@ -107,11 +111,17 @@ class Server:
     def start(self) -> Server:
         """Start it, and wait until it says where it is."""
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "AXON"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("JUPYTER", "AXON"))
+            },
             "JUPYTER_DATA_DIR": str(self.data),
             "JUPYTER_CONFIG_DIR": str(self.home / "config"),
             "JUPYTER_RUNTIME_DIR": str(self.home / "runtime"),
-            "PYTHONPATH": os.pathsep.join([str(self.home), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(self.home), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
             **self._environment,
         }
         self._process = subprocess.Popen(
@@ -218,7 +228,9 @@ class Server:
         return self.ask(method, f"/api/contents/{quote(path)}", body, **given)
 
     def save(self, path: str, content: Mapping[str, Any], **given: Any) -> Answer:
-        return self.contents("PUT", path, {"type": "notebook", "format": "json", "content": content}, **given)
+        return self.contents(
+            "PUT", path, {"type": "notebook", "format": "json", "content": content}, **given
+        )
 
     def rename(self, old: str, new: str) -> Answer:
         return self.contents("PATCH", old, {"path": new})
@@ -274,7 +286,9 @@ class Server:
 
 def notebook(*sources: str, **metadata: Any) -> dict[str, Any]:
     """A notebook of code cells, as a client sends it."""
-    cells = [nbformat.v4.new_code_cell(source, id=f"cell-{at}") for at, source in enumerate(sources)]
+    cells = [
+        nbformat.v4.new_code_cell(source, id=f"cell-{at}") for at, source in enumerate(sources)
+    ]
     made = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     return json.loads(json.dumps(made))  # type: ignore[no-any-return]
 

@@ -51,10 +51,16 @@ class Wire:
                 server.connect(self._target)
                 self._sockets += [client, server]
                 cut = threading.Event()
-                threading.Thread(target=self._to_server, args=(client, server, cut), daemon=True).start()
-                threading.Thread(target=self._to_client, args=(server, client, cut), daemon=True).start()
+                threading.Thread(
+                    target=self._to_server, args=(client, server, cut), daemon=True
+                ).start()
+                threading.Thread(
+                    target=self._to_client, args=(server, client, cut), daemon=True
+                ).start()
 
-    def _to_server(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
+    def _to_server(
+        self, client: socket.socket, server: socket.socket, cut: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 if self.armed and b"; COMMIT" in data:
@@ -73,7 +79,9 @@ class Wire:
         if not self._delivered or not cut.is_set():
             _shut(server, client)
 
-    def _to_client(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
+    def _to_client(
+        self, server: socket.socket, client: socket.socket, cut: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if cut.is_set():  # the server has answered, so it is done
