@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import AxonError
 from ..records import NotebookCheckpoint
-from .display import say
-from .kernel import connection_file
+from .discovery.kernel import connection_file
+from .messages import print_message
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -118,7 +118,7 @@ def _number(name: str) -> int | None:
 def _say_once(text: str) -> None:
     if text not in _said:
         _said.add(text)
-        say(text)
+        print_message(text)
 
 
 # What the processes do together
