@@ -13,7 +13,7 @@ from ..stores import STATES_ROOT, OpenStore
 from .display import format_checkpoint
 from .execution import cell_digest
 from .messages import print_message
-from .runs import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
+from .processes import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
 
 #: Stands for a run that could not be seen when another one began.
 UNKNOWN_RUN: Final = "unknown"

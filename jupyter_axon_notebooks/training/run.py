@@ -12,11 +12,11 @@ from .checkpoint import Checkpoint
 from .execution import check_ended, current_execution, current_task, executed_cells, on_training_end
 from .execution.environment import environment
 from .lease import Lease
-from .runs import LEASE, Line, RunIdentity, this_process
+from .processes import LEASE, RunIdentity, RunPosition, this_process
 from .tracker import LocalTracker, TrackingUnavailable
 
 
-class Running:
+class ActiveRun:
     """A run of this process, and what the store knows of it.
 
     Parameters
@@ -30,7 +30,7 @@ class Running:
     ----------
     record : TrainingRun
         The run as it stands; the store may not have been told.
-    line : Line
+    line : RunPosition
         How far it has come.
     is_provisional : bool
         Whether nobody could tell yet which record it belongs to.
@@ -72,7 +72,7 @@ class Running:
             ordinal=identity.ordinal,
             skipped_run_id=skipped_run_id,
         )
-        self.line = Line()
+        self.line = RunPosition()
         self.last: Checkpoint | None = None
         self.trained_in: str | None = None
         self.has_said_kept = False
