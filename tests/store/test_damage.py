@@ -24,7 +24,7 @@ from jupyter_axon_notebooks.errors import (
 )
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, brokenlog, damage, default_url, faults, open_store
 from jupyter_axon_notebooks.store.brokenlog import LogKept, passed_over
 from jupyter_axon_notebooks.store.damage import SetAside, open_for_work
@@ -178,8 +178,8 @@ def test_the_notebooks_of_a_damaged_store_are_known_as_far_as_they_can_be_read(
 
 def test_a_fresh_store_leaves_the_state_files_of_the_old_one(folder: Path, tmp_path: Path) -> None:
     store = open_store(default_url())
-    old = StateFiles(tmp_path / "states", store_id=store.id)
-    with old.writer("n", "c", "model", format="torch") as writer:
+    old = StateStorage(tmp_path / "states", store_id=store.id)
+    with old.open_writer("n", "c", "model", format="torch") as writer:
         writer.write(b"weights")
         writer.prepare()
         state = writer.commit()
@@ -187,7 +187,7 @@ def test_a_fresh_store_leaves_the_state_files_of_the_old_one(folder: Path, tmp_p
     put(folder, {"axon.db": b"\1" * 5000})
     fresh, aside = open_for_work(default_url())
     assert aside is not None
-    report = StateFiles(tmp_path / "states", store_id=fresh.id).sweep(
+    report = StateStorage(tmp_path / "states", store_id=fresh.id).sweep(
         lambda *_: False, older_than=-60
     )
     assert (report.folders, report.temporaries) == ([], [])
