@@ -98,7 +98,9 @@ class LocalTracker:
 
     def _states(self) -> StateStorage:
         folder = data_folder(self._settings.data_dir)
-        return StateStorage(Path(self._settings.states_root), store_id=self._mark, data_folder=folder)
+        return StateStorage(
+            Path(self._settings.states_root), store_id=self._mark, data_folder=folder
+        )
 
     def record(self, work: Callable[[Home], _T], *, at_once: bool = False) -> _T:
         """What ``work`` gives; done with nothing else than the store, whose failures are told once.
