@@ -24,7 +24,7 @@ from .handlers.paths import NotebookPaths
 from .kernel_environment import KernelEnvironment
 from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
-from .states import StateFiles
+from .states import StateStorage
 from .store import READ_TIMEOUT, Store, open_store
 from .store.urls import file_of, shown_url
 from .sync import (
@@ -93,7 +93,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                 shown,
             )
         roots = [Path(root) for root in self.extra_states_roots]
-        states = StateFiles(
+        states = StateStorage(
             Path(self.states_root),
             other_roots=roots,
             store_id=store.mark_id,

@@ -28,7 +28,7 @@ from .errors import InvalidData, NotFound, StoreError
 from .kernel_config import is_absolute_url, read_kernel_config
 from .printable import printable
 from .repository import NotebookRepository
-from .states import StateFiles
+from .states import StateStorage
 from .store import Store, has_tables
 from .store.database import BUSY_TIMEOUT
 from .store.files import size
@@ -100,9 +100,9 @@ class StoreSettings:
             f"{STORE_URL} for this process, to sqlite:///<absolute path>"
         )
 
-    def state_files(self, store_id: str = "", other_roots: Sequence[Path] = ()) -> StateFiles:
+    def state_files(self, store_id: str = "", other_roots: Sequence[Path] = ()) -> StateStorage:
         """Return the state files of the store with this id; without an id they can only be read."""
-        return StateFiles(
+        return StateStorage(
             Path(self.states_root),
             other_roots=other_roots,
             store_id=store_id,
@@ -188,7 +188,7 @@ class OpenStore:
     settings: StoreSettings
     store: Store
     repository: NotebookRepository
-    states: StateFiles
+    states: StateStorage
     warn: Callable[[str], object] = _warn_once
 
     @cached_property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ..errors import AxonError, StoreError
-from ..states import StateFiles
+from ..states import StateStorage
 from ..stores import OpenStore, StoreSettings, open_store_at
 from ..sync import read_origin
 from .messages import warn
@@ -63,7 +63,7 @@ class LocalTracker:
         except StoreError:
             return None
 
-    def states(self) -> StateFiles:
+    def states(self) -> StateStorage:
         """Return the state files, even if the store is unavailable."""
         if self._opened is not None:
             return self._opened.states
