@@ -157,7 +157,7 @@ class Checkpoint:
             Set the random number generators to where they were, too.
         trusted : bool
             Load all types that the file of a scikit-learn estimator names, which may run code. What this user's own
-            processes have written needs no such permission; see ``docs/trust.md``.
+            processes have written needs no such permission; see ``docs/explanation/security.md``.
 
         Returns
         -------
