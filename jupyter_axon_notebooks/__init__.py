@@ -69,9 +69,9 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 def _watch_kernel() -> None:
     """Note from now on what the kernel executes, where this is imported in one."""
     if "IPython" in sys.modules:
-        from .training.execution import watch_shell
+        from .training.execution.shell import current_recorder
 
-        watch_shell()
+        current_recorder()
 
 
 _watch_kernel()

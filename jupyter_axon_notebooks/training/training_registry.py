@@ -50,7 +50,7 @@ def call_site() -> CallSite:
     if (
         unit is None
         and thread is not threading.main_thread()
-        and not background.works_for_others(thread)
+        and not background.is_shared_thread(thread)
     ):
         unit = thread
     execution: Any = current_execution()
