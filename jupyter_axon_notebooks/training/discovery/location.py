@@ -37,7 +37,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 from ...errors import NotFound
 from ...records import is_record_id
-from ...startup import imported_in
+from ...startup import WORKING_FOLDER
 from ...sync.files import NOTEBOOK_SUFFIX
 from ...userfiles import real_path
 from ..execution.shell import current_shell
@@ -175,7 +175,7 @@ def _started_in() -> str | None:
         folder = getattr(sys.modules.get("multiprocessing.process"), "ORIGINAL_DIR", None)
         if isinstance(folder, str):
             return folder
-    return imported_in
+    return WORKING_FOLDER
 
 
 def _of_kernel(file: str) -> Iterator[NotebookLocation]:
