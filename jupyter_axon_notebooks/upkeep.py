@@ -18,7 +18,7 @@ from .states import StateFiles
 from .states.folders import size_text
 from .states.tidy import tidy
 from .store import Store
-from .sync.others import made_at, other_origins
+from .sync.origin import find_other_origins, origin_created_at
 from .training.recovery import BackgroundRecovery
 
 #: Seconds between two looks.
@@ -177,10 +177,10 @@ class Upkeep:
             self._log.error("axon: %s could not be looked after", what, exc_info=True)
 
     def _tell_of_other_origins(self, origin: str) -> None:
-        others = other_origins(
+        others = find_other_origins(
             self._repository.bindings_elsewhere(self._user_id, origin),
             partial(self._repository.binding_at, origin),
-            made_at(data_folder()),
+            origin_created_at(data_folder()),
             _Pace(self._stopping).rest,
         )
         for other in others:

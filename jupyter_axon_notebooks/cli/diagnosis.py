@@ -23,7 +23,7 @@ from ..store.schema import CHECKPOINTS
 from ..store.server import reaching
 from ..store.urls import file_of, shown_url, unknown_kind
 from ..sync.origin import origin_file, pointer_origin, stored_origin
-from ..sync.others import made_at, other_origins
+from ..sync.origin import find_other_origins, origin_created_at
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
@@ -156,7 +156,7 @@ def _look_at_other_origins(found: Diagnosis, session: Session, health: FileHealt
         return
     here = {binding.path: binding for binding in bound if binding.origin == origin}
     elsewhere = [binding for binding in bound if binding.origin != origin]
-    others = other_origins(elsewhere, here.get, made_at(session.data_folder))
+    others = find_other_origins(elsewhere, here.get, origin_created_at(session.data_folder))
     found.facts["store"]["other origins"] = [
         {"origin": other.origin, "notebooks here": len(other.here), "in use": other.in_use}
         for other in others

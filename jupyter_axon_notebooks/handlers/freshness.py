@@ -40,7 +40,7 @@ class Freshness:
     def settle(self, sync: NotebookSync[Home]) -> None:
         """Wait until all saves so far are in the store, as long as there is time."""
         timeout = SETTLE_TIMEOUT if self.ends is None else max(0.0, self.ends - time.monotonic())
-        self.is_stale = not sync.settle(timeout)
+        self.is_stale = not sync.drain(timeout)
 
     def freshen(self, sync: NotebookSync[Home], ids: Iterable[str]) -> bool:
         """Bring records up to date with files that were changed outside Jupyter; whether there were any."""

@@ -33,7 +33,7 @@ def repository(tmp_path: Path) -> Iterator[NotebookRepository]:
 def sync(repository: NotebookRepository) -> Iterator[NotebookSync[Home]]:
     sync = syncing(repository)
     sync.start()
-    sync.settle()
+    sync.drain()
     yield sync
     assert sync.stop()
 
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_read_leaves_its_record_as_it_was_and_holds_up_no_
     caplog.clear()
     for _ in range(5):  # as a panel asks
         sync.look_at_files([record.id for record in records])
-        sync.settle()
+        sync.drain()
     assert sources(repository, sync.origin, good) == ["1", "2"]
     found = repository.find_by_id(records[0].id)
     assert found is not None
@@ -111,11 +111,11 @@ def test_a_file_that_can_be_read_again_has_the_same_record(
     record = sync.sync_file(str(path), "ada")
     replace(path)
     sync.look_at_files([record.id])
-    sync.settle()
+    sync.drain()
     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     write(path, notebook("1", "2"))
     sync.look_at_files([record.id])
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["1", "2"]
     assert len(repository.list_all()) == 1
 
@@ -151,11 +151,11 @@ def test_a_save_of_a_link_to_a_device_is_of_the_link(
     path = tmp_path / "a.ipynb"
     path.symlink_to("/dev/zero")
     sync.saved(str(path), "ada", None)
-    sync.settle()
+    sync.drain()
     assert repository.list_all() == []
     sync.renamed(str(path), str(tmp_path / "b.ipynb"))
     sync.deleted(str(path))
-    sync.settle()
+    sync.drain()
     assert sync.sync_file(str(write(tmp_path / "c.ipynb", notebook("1"))), "ada").cell_count == 1
 
 

@@ -53,7 +53,7 @@ def syncing(repository: NotebookRepository) -> NotebookSync[Home]:
 def sync(repository: NotebookRepository) -> Iterator[NotebookSync[Home]]:
     sync = syncing(repository)
     sync.start()
-    sync.settle()
+    sync.drain()
     yield sync
     sync.stop()
 
@@ -83,7 +83,7 @@ def test_a_saved_notebook_is_a_record(
     content = notebook("import torch", kernelspec={"name": "python3", "display_name": "Python 3"})
     path = write(tmp_path / "train.ipynb", content)
     sync.saved(str(path), "ada", content)
-    sync.settle()
+    sync.drain()
     [record] = repository.list_all()
     assert (record.name, record.user_id, record.path) == ("train", "ada", os.path.realpath(path))
     assert (record.metadata.kernel, record.metadata.framework) == ("python3", "pytorch")
@@ -101,7 +101,7 @@ def test_the_next_save_brings_the_same_record_up_to_date(
     content["cells"][1]["execution_count"] = 1
     content["cells"][1]["outputs"] = [new_output("error", ename="E", evalue="v", traceback=[])]
     sync.saved(str(write(path, content)), "somebody else", content)
-    sync.settle()
+    sync.drain()
     [record] = repository.list_all()
     assert (record.id, record.user_id, record.status) == (first.id, "ada", NotebookStatus.FAILED)
     assert sources(repository, sync.origin, path) == ["1", "2"]
@@ -114,7 +114,7 @@ def test_of_a_hundred_saves_at_once_the_last_one_is_recorded(
     for number in range(99):
         sync.saved(str(path), "ada", notebook(str(number)))
     sync.saved(str(path), "ada", notebook("last"))
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["last"]
 
 
@@ -154,7 +154,7 @@ def test_a_folder_link_that_leads_elsewhere_since_the_last_save_takes_no_record_
         link.symlink_to(tmp_path / place)
         content = notebook(f"in {place}")
         sync.saved(str(write(link / "train.ipynb", content)), "ada", content)
-        sync.settle()
+        sync.drain()
     assert {record.path for record in repository.list_all()} == {
         os.path.realpath(tmp_path / place / "train.ipynb") for place in ("one", "other")
     }
@@ -175,7 +175,7 @@ def test_a_save_is_of_the_file_that_its_folder_led_to_then(
     (tmp_path / "link").symlink_to(tmp_path / "other")
     write(tmp_path / "link" / "train.ipynb", notebook("somebody else's"))
     sync.start()
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, tmp_path / "one" / "train.ipynb") == ["saved"]
     assert sync.stop()
     assert len(repository.list_all()) == 1
@@ -222,7 +222,7 @@ def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
     repaired["cells"][1]["id"] = "repaired"
     path = write(tmp_path / "a.ipynb", repaired)
     sync.saved(str(path), "ada", content)
-    sync.settle()
+    sync.drain()
     record = repository.find_by_path(sync.origin, os.path.realpath(path))
     assert record is not None
     whole = repository.find_by_id(record.id)
@@ -331,7 +331,7 @@ def test_the_owner_is_who_saved_first_however_soon_somebody_else_does(
     path = write(tmp_path / "a.ipynb", notebook("2"))
     sync.saved(str(path), "ada", notebook("1"))
     sync.saved(str(path), "bob", notebook("2"))
-    sync.settle()
+    sync.drain()
     [record] = repository.list_all()
     assert record.user_id == "ada"
 
@@ -343,8 +343,8 @@ def test_a_file_saved_before_its_names_deletion_was_heard_of_gets_its_record(
     old = sync.sync_file(str(path), "ada").id
     sync.saved(str(write(path, notebook("new"))), "ada", notebook("new"))
     sync.deleted(str(path))
-    sync.settle()
-    sync.settle()  # what is found in the first pass is looked at in the second
+    sync.drain()
+    sync.drain()  # what is found in the first pass is looked at in the second
     found = repository.find_by_path(sync.origin, os.path.realpath(path))
     assert found is not None
     assert found.id != old
@@ -359,10 +359,10 @@ def test_a_file_saved_under_the_old_name_during_a_rename_gets_its_record(
     path.rename(tmp_path / "b.ipynb")
     sync.saved(str(write(path, notebook("saved"))), "ada", notebook("saved"))
     sync.renamed(str(path), str(tmp_path / "b.ipynb"))
-    sync.settle()
-    sync.settle()
+    sync.drain()
+    sync.drain()
     sync.look_at_files([renamed])
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["saved"]
     assert sources(repository, sync.origin, tmp_path / "b.ipynb") == ["renamed"]
 
@@ -401,12 +401,12 @@ def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(
     with pytest.raises(StoreError, match="still being opened"):
         _ = sync.opened
     sync.start()
-    sync.settle()
+    sync.drain()
     assert not sync.is_open
     with pytest.raises(StoreError, match="cannot be made"):
         sync.sync_file(str(write(tmp_path / "a.ipynb", notebook("1"))), "ada")
     (tmp_path / "folder").unlink()
-    sync.settle()
+    sync.drain()
     assert sync.is_open
     assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").cell_count == 1
     assert sync.stop()
@@ -425,7 +425,7 @@ def test_a_store_that_is_opened_for_the_first_time_is_not_waited_for_for_long(
     monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
     sync = NotebookSync("the store", open_later, LOG)
     sync.start()
-    sync.settle()
+    sync.drain()
     with pytest.raises(StoreBusy, match="still being opened"):
         _ = sync.opened
     go_on.set()
@@ -448,12 +448,12 @@ def test_a_store_that_is_opened_again_is_waited_for_as_saves_are(
 
     sync = NotebookSync("the store", open_again, LOG)
     sync.start()
-    sync.settle()
+    sync.drain()
     monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
     sync.doubt()
     assert again.wait(30)
     with ThreadPoolExecutor(1) as pool:
-        settled = pool.submit(sync.settle)
+        settled = pool.submit(sync.drain)
         try:
             while not sync._queue._changed._waiters:  # type: ignore[attr-defined]
                 assert not settled.done()
@@ -468,9 +468,9 @@ def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_look
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("written last"))
     sync.saved(str(path), "ada", notebook("written last"))
-    sync.settle()
+    sync.drain()
     sync.saved(str(path), "ada", notebook("written before that"))
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["written last"]
 
 
@@ -490,11 +490,11 @@ def test_a_store_that_is_damaged_in_places_is_opened_again_once_and_the_rest_goe
         for name in ("bad", "good"):
             path = write(tmp_path / f"{name}.ipynb", notebook(name))
             sync.saved(str(path), "ada", None)
-        sync.settle()  # until the first failure
-        sync.settle()
+        sync.drain()  # until the first failure
+        sync.drain()
         assert sources(repository, "this machine", tmp_path / "good.ipynb") == ["good"]
     sync.doubt()
-    sync.settle()
+    sync.drain()
     assert len(opened) == 2
     with pytest.raises(StoreDamaged):
         sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
@@ -527,14 +527,14 @@ def test_a_store_that_has_passed_is_opened_again_for_damage_that_is_met_much_lat
 
     sync = NotebookSync("the store", open_again, LOG)
     sync.start()
-    sync.settle()
+    sync.drain()
     for _ in range(2):
         sync.doubt()
-        sync.settle()
+        sync.drain()
         assert len(opened) == 2
     monkeypatch.setattr(opening, "_TRUST", 0.0)
     sync.doubt()
-    sync.settle()
+    sync.drain()
     assert len(opened) == 3
     sync.stop()
     store.close()
@@ -557,15 +557,15 @@ def test_what_meets_the_damage_before_the_store_is_opened_again_is_not_given_up(
     sync.start()
     path = write(tmp_path / "a.ipynb", notebook("1"))
     sync.saved(str(path), "ada", None)
-    settling = threading.Thread(target=sync.settle)
+    settling = threading.Thread(target=sync.drain)
     settling.start()
     assert reading.wait(30)
     damaged.names = ("a.ipynb",)
     sync.doubt()
     doubted.set()
     settling.join()
-    sync.settle()
-    sync.settle()
+    sync.drain()
+    sync.drain()
     assert sources(NotebookRepository(store), "this machine", path) == ["1"]
     assert sync.stop()
     store.close()
@@ -587,17 +587,17 @@ def test_while_a_damaged_store_is_opened_again_everybody_is_told_of_the_damage(
 
     sync = NotebookSync("the store", open_again, LOG)
     sync.start()
-    sync.settle()
+    sync.drain()
     path = write(tmp_path / "a.ipynb", notebook("1"))
     sync.saved(str(path), "ada", None)
-    settling = threading.Thread(target=lambda: (sync.settle(), sync.settle()))
+    settling = threading.Thread(target=lambda: (sync.drain(), sync.drain()))
     settling.start()
     assert again.wait(30)
     with pytest.raises(StoreDamaged, match="malformed"):
         _ = sync.opened
     go_on.set()
     settling.join()
-    sync.settle()
+    sync.drain()
     assert sources(sync.opened.repository, sync.origin, path) == ["1"]
     assert sync.stop()
     store.close()
@@ -621,7 +621,7 @@ def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_
     monkeypatch.setattr(repository, "bind", bind_unless_busy)
     sync.renamed(str(tmp_path / "old"), str(tmp_path / "new"))
     for _ in range(3):
-        sync.settle()
+        sync.drain()
     recorded = {record.path for record in repository.list_all() if record.id not in ids}
     assert recorded == {os.path.realpath(path) for path in paths}
 
@@ -643,6 +643,6 @@ def test_who_is_bound_to_a_file_is_asked_once_a_save(
 
     monkeypatch.setattr(repository, "binding_at", noted)
     sync.saved(str(write(path, notebook("1", "2"))), "ada", notebook("1", "2"))
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["1", "2"]
     assert asked == [os.path.realpath(path)]
