@@ -148,12 +148,12 @@ class Upkeep:
 
     def _record_noted(self, recovery: BackgroundRecovery) -> None:
         recorded = troubles = 0
-        for done in self._paced(recovery.look(), _Pace(self._stopping)):
-            if done is not None and done.trouble is not None:
+        for done in self._paced(recovery.run_once(), _Pace(self._stopping)):
+            if done is not None and done.error is not None:
                 troubles += 1
                 if troubles <= _TROUBLES_TOLD:
                     self._log.warning(
-                        "axon: a checkpoint stays unrecorded, in %s: %s", done.where, done.trouble
+                        "axon: a checkpoint stays unrecorded, in %s: %s", done.folder, done.error
                     )
             recorded += done is not None and done.is_new
             if self._store.is_lost:

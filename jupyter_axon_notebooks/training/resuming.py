@@ -12,7 +12,7 @@ from ..records import NotebookCheckpoint, RunStatus, TrainingRun
 from .display import described, say
 from .executed import cell_digest
 from .home import Home
-from .runs import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
+from .processes import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
 from .settings import STATES_ROOT
 
 #: Stands for a run that could not be seen when another one began.

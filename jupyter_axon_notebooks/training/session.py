@@ -44,14 +44,15 @@ from .display import described, measuring, say
 from .environment import environment
 from .executed import current_execution, executed_cells, mentions_checkpoint, on_cell_end
 from .given import key_of, metrics_of, run_name, tags_of, whole_number
-from .home import Home, Tracking, Untracked, warn
+from .home import Home, warn
 from .notebook import is_recorded, known_record, record_of, say_unbound
-from .recovery import Unrecorded, find_unrecorded, recover
+from .processes import LEASE
+from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
 from .resuming import UNKNOWN_RUN, Leased, Resumable, find_resumable, find_run, list_branch
-from .running import Running
-from .runs import LEASE
+from .run import ActiveRun
 from .settings import settings
-from .trainings import CallSite, ModelToken, Training, Trainings, call_site
+from .tracker import LocalTracker, TrackingUnavailable
+from .training_registry import CallSite, ModelToken, Training, TrainingRegistry, call_site
 from .writing import write_states
 
 if TYPE_CHECKING:
@@ -66,14 +67,14 @@ class Session:
 
     def __init__(self) -> None:
         self._settings = settings()
-        self._tracking = Tracking(self._settings)
+        self._tracking = LocalTracker(self._settings)
         self._lock = threading.RLock()
         self._notebook: NotebookSummary | None = None
         self._looked_up_in: Any = None
         self._place: place.Place | None = None
         self._kept: tuple[place.Place, str] | None = None  # where this process was, and its record
         self._noted: list[_Noted] = []
-        self._trainings = Trainings()
+        self._trainings = TrainingRegistry()
         self._unmerged: list[tuple[Checkpoint, NewCheckpoint]] = []
         self._directions_told: set[str] = set()
         self._warned: set[str] = set()
@@ -269,7 +270,7 @@ class Session:
             _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
 
     def _merged(
-        self, run: Running, new: NewCheckpoint, parts: dict[Part, Any]
+        self, run: ActiveRun, new: NewCheckpoint, parts: dict[Part, Any]
     ) -> Checkpoint | None:
         """Add metrics and tags to the last checkpoint of a run; None when it is gone."""
         last = run.last
@@ -294,7 +295,7 @@ class Session:
             return last
         try:
             record = self._tracking.record(lambda home: _merge(home, last, added))
-        except Untracked:
+        except TrackingUnavailable:
             self._unmerged.append((last, added))  # as long as this process lives
             return last
         if record is None:
@@ -312,7 +313,7 @@ class Session:
         new: NewCheckpoint,
         *,
         overwrite: bool,
-    ) -> tuple[Training, Running, bool]:
+    ) -> tuple[Training, ActiveRun, bool]:
         """The training and run that a checkpoint belongs to, and whether it is added to the run's last one.
 
         The store, if it is available, knows to which notebook it belongs.
@@ -340,7 +341,7 @@ class Session:
         known = None if self._notebook is None else self._notebook.id
         try:
             notebook = self._tracking.record(self._caught_up)
-        except Untracked:
+        except TrackingUnavailable:
             found = None
         else:
             known = found = notebook.id
@@ -362,19 +363,19 @@ class Session:
             training = self._trainings.add(site, Training(self._trainings.identity(site, None)))
         return training, self._begin(site, training, known), False
 
-    def _has_record(self, run: Running) -> bool:
+    def _has_record(self, run: ActiveRun) -> bool:
         """Whether the record of a run is still there; a store that cannot be asked deleted none."""
         try:
             found = self._tracking.record(
                 lambda home: home.repository.find_summary(run.notebook_id)
             )
-        except Untracked:
+        except TrackingUnavailable:
             return True
         return found is not None
 
     def _begin_again(
-        self, site: CallSite, before: Running, notebook_id: str | None = None
-    ) -> tuple[Training, Running]:
+        self, site: CallSite, before: ActiveRun, notebook_id: str | None = None
+    ) -> tuple[Training, ActiveRun]:
         """Begin the run that follows another one by itself: with its key, and in its cell if it was trained in this one."""
         cell = (
             before.record.cell
@@ -393,9 +394,9 @@ class Session:
         training: Training,
         notebook_id: str | None,
         parent: NotebookCheckpoint | None = None,
-    ) -> Running:
+    ) -> ActiveRun:
         """Begin the run of a training."""
-        run = Running(
+        run = ActiveRun(
             self._tracking,
             self._lock,
             self._settle,
@@ -409,12 +410,12 @@ class Session:
         self._go_on(site, run)
         return run
 
-    def _go_on(self, site: CallSite, run: Running) -> None:
+    def _go_on(self, site: CallSite, run: ActiveRun) -> None:
         self._trainings.note(site, run)
         run.go_on()
         try:
             self._tracking.record(run.store)
-        except Untracked:
+        except TrackingUnavailable:
             run.doubt()
 
     def _caught_up(self, home: Home) -> NotebookSummary:
@@ -429,8 +430,8 @@ class Session:
         # Of what is noted no more, somebody else has taken care, or the user has deleted it.
         left = [noted.unrecorded for noted in self._noted]
         for done in recover(home.repository, home.states, home.origin, left, notebook.id):
-            if done.trouble is not None:
-                say(f"A checkpoint stays unrecorded, in {done.where}: {done.trouble}")
+            if done.error is not None:
+                say(f"A checkpoint stays unrecorded, in {done.folder}: {done.error}")
         for id, noted in waiting.items():
             if (record := home.repository.get_checkpoint(id)) is not None:
                 noted.checkpoint.was_recorded(record)
@@ -444,7 +445,7 @@ class Session:
 
     def _catch_up(self) -> None:
         """Record what could not be recorded before, if the store is available now."""
-        with self._lock, suppress(Untracked):
+        with self._lock, suppress(TrackingUnavailable):
             self._tracking.record(self._caught_up, at_once=True)
 
     def _settle(self, home: Home) -> None:
@@ -462,7 +463,7 @@ class Session:
                 of_run[-1].unrecorded.write(states)
 
     def _recorded(
-        self, run: Running, new: NewCheckpoint, *, overwrite: bool
+        self, run: ActiveRun, new: NewCheckpoint, *, overwrite: bool
     ) -> Checkpoint | Conflict:
         """Have the store know a checkpoint whose states are in their place; else note it beside them."""
         states = self._tracking.states
@@ -475,13 +476,13 @@ class Session:
 
         try:
             record = self._tracking.record(store)
-        except Untracked as untracked:
+        except TrackingUnavailable as untracked:
             run.doubt()
             self._notebook = None
             made = self._note(run, new, overwrite=overwrite)
             if isinstance(untracked.__cause__, NotFound):
                 with suppress(
-                    Untracked
+                    TrackingUnavailable
                 ):  # the record was deleted, or the store: there will be another
                     self._tracking.record(self._caught_up, at_once=True)
             return made
@@ -490,10 +491,10 @@ class Session:
         states().recorded(record.notebook_id, record.id)
         return Checkpoint(record, states)
 
-    def _note(self, run: Running, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
+    def _note(self, run: ActiveRun, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
         """Note a checkpoint beside its states; its notebook and how it came about as far as they can be told."""
         found = self._where(current_execution())
-        noted = Unrecorded(
+        noted = UnrecordedCheckpoint(
             checkpoint=new,
             made_at=now(),
             overwrite=overwrite,
@@ -714,7 +715,7 @@ class Session:
         noted = [
             found
             for found in find_unrecorded(home.states)
-            if isinstance(found, Unrecorded)
+            if isinstance(found, UnrecordedCheckpoint)
             and found.store_url == self._settings.store_url
             and found.owner == self._settings.user_id
         ]
@@ -841,7 +842,7 @@ class Session:
 class _Noted:
     """A checkpoint that the store does not have: what is noted of it, and what the user has in hands."""
 
-    unrecorded: Unrecorded
+    unrecorded: UnrecordedCheckpoint
     checkpoint: Checkpoint
 
     def is_of(self, run: str) -> bool:
@@ -884,7 +885,7 @@ def _give(new: NewCheckpoint, stored: dict[Part, StoredState]) -> None:
 class _Dropped:
     """Forgets, at the end of a cell that failed, what was announced in it and never began."""
 
-    def __init__(self, trainings: Trainings, training: Training) -> None:
+    def __init__(self, trainings: TrainingRegistry, training: Training) -> None:
         self._trainings = trainings
         self._training = training
 
@@ -941,7 +942,7 @@ def _is_saved(state: Encoded, made: Checkpoint) -> bool:
     return digest.hexdigest() == (made.record.digests or {}).get("model")
 
 
-def _say_new_run(run: Running) -> None:
+def _say_new_run(run: ActiveRun) -> None:
     say(
         f"A new run begins, since this is not after epoch {run.line.epoch}, step {run.line.step} of run "
         f"{run.record.id[:8]}. To begin runs yourself, call resume(…, key=…) before each training."

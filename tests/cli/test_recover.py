@@ -12,7 +12,7 @@ from jupyter_axon_notebooks.records import NewCheckpoint, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import NOTE
-from jupyter_axon_notebooks.training.recovery import Unrecorded
+from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint
 
 from .conftest import USER, Axon
 
@@ -45,7 +45,9 @@ def leave(root: Path, db: Path, id: str, epoch: int, owner: str = USER, **values
         digests={"model": stored.digest},
         sizes={"model": stored.size},
     )
-    noted = Unrecorded(checkpoint=new, made_at=now(), store_url=f"sqlite:///{db}", owner=owner)
+    noted = UnrecordedCheckpoint(
+        checkpoint=new, made_at=now(), store_url=f"sqlite:///{db}", owner=owner
+    )
     noted.write(states)
     note = Path(stored.path).with_name(NOTE)
     note.write_text(json.dumps({**noted.to_json(), **values}))

@@ -13,7 +13,7 @@ import pytest
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
 from jupyter_axon_notebooks.records import CellStatus
-from jupyter_axon_notebooks.repository.homes import homes
+from jupyter_axon_notebooks.repository.cell_matching import match_cells
 from jupyter_axon_notebooks.repository.script import script_of
 from jupyter_axon_notebooks.repository.stored_provenance import listed_provenance
 from jupyter_axon_notebooks.training import environment as surroundings
@@ -47,7 +47,7 @@ def cell(source: str, cell_id: str | None = None, count: int | None = 1) -> Exec
 def test_each_execution_was_of_a_cell(
     executed: list[ExecutedCell], notebook: dict[str, str], expected: list[str | None]
 ) -> None:
-    assert homes(executed, notebook) == expected
+    assert match_cells(executed, notebook) == expected
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,14 @@ from jupyter_axon_notebooks.states import StateFiles
 from jupyter_axon_notebooks.states.notes import NOTE, move_checkpoint
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
+from jupyter_axon_notebooks.training.processes import this_host, this_process
 from jupyter_axon_notebooks.training.recovery import (
     BackgroundRecovery,
-    Recovery,
-    Unrecorded,
+    RecoveryResult,
+    UnrecordedCheckpoint,
     find_unrecorded,
     recover,
 )
-from jupyter_axon_notebooks.training.runs import this_host, this_process
 from jupyter_axon_notebooks.upkeep import Upkeep
 
 ORIGIN = "an-origin"
@@ -60,7 +60,7 @@ def records(states: StateFiles) -> Iterator[NotebookRepository]:
     store.close()
 
 
-Leave = Callable[..., Unrecorded]
+Leave = Callable[..., UnrecordedCheckpoint]
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def leave(states: StateFiles) -> Leave:
 
     def leave(
         id: str, epoch: int = 0, *, path: str | None = None, status: RunStatus = RunStatus.RUNNING
-    ) -> Unrecorded:
+    ) -> UnrecordedCheckpoint:
         with states.writer(NOTEBOOK, id, "model", format="safetensors") as writer:
             writer.write(b"weights of " + id.encode())
             stored = writer.commit()
-        noted = Unrecorded(
+        noted = UnrecordedCheckpoint(
             checkpoint=NewCheckpoint(
                 id=id,
                 notebook_id=NOTEBOOK,
@@ -99,12 +99,12 @@ def leave(states: StateFiles) -> Leave:
     return leave
 
 
-def take_in(records: NotebookRepository, states: StateFiles) -> list[Recovery]:
+def take_in(records: NotebookRepository, states: StateFiles) -> list[RecoveryResult]:
     found = list(find_unrecorded(states))
-    noted = [one for one in found if isinstance(one, Unrecorded)]
+    noted = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
     return [
         *recover(records, states, ORIGIN, noted),
-        *(one for one in found if isinstance(one, Recovery)),
+        *(one for one in found if isinstance(one, RecoveryResult)),
     ]
 
 
@@ -113,7 +113,7 @@ def test_what_was_noted_is_recorded_in_its_order(
 ) -> None:
     for epoch, id in enumerate(["c", "a", "b"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
-    assert [done.trouble for done in take_in(records, states)] == [None] * 3
+    assert [done.error for done in take_in(records, states)] == [None] * 3
     made = records.list_checkpoints(NOTEBOOK)
     assert [(one.id, one.epoch) for one in made] == [("b", 2), ("a", 1), ("c", 0)]
     assert all(states.holds(one.model_state_path, NOTEBOOK) for one in made)
@@ -127,10 +127,10 @@ def test_it_is_recorded_once_even_if_its_note_stays(
 ) -> None:
     noted = leave("a")
     (done,) = take_in(records, states)
-    assert (done.trouble, done.is_new) == (None, True)
+    assert (done.error, done.is_new) == (None, True)
     noted.write(states)  # as if the process had been killed before it could remove the note
     (done,) = take_in(records, states)
-    assert (done.trouble, done.is_new, done.checkpoint is not None) == (None, False, True)
+    assert (done.error, done.is_new, done.checkpoint is not None) == (None, False, True)
     assert records.count_checkpoints(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
@@ -199,7 +199,7 @@ def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     leave("a", 0, path=str(file))
     leave("b", 1, path=str(file))
-    assert [done.trouble for done in take_in(records, states)] == [None, None]
+    assert [done.error for done in take_in(records, states)] == [None, None]
     (notebook,) = records.list_all()
     assert notebook.path == str(file)
     assert [one.id for one in records.list_checkpoints(notebook.id)] == ["b", "a"]
@@ -217,7 +217,7 @@ def test_a_move_that_was_cut_short_is_finished(
     leave("a", path=str(file))
     other = "33333333-3333-4333-8333-333333333333"
     move_checkpoint(states.root, "a", NOTEBOOK, other)
-    assert [done.trouble for done in take_in(records, states)] == [None]
+    assert [done.error for done in take_in(records, states)] == [None]
     (notebook,) = records.list_all()
     assert states.holds(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
 
@@ -231,11 +231,11 @@ def test_a_note_leads_nowhere_but_to_its_own_folder(
     noted.checkpoint.model_state_path = str(secret)
     noted.write(states)
     (done,) = take_in(records, states)
-    assert "secret.safetensors not found" in str(done.trouble)
+    assert "secret.safetensors not found" in str(done.error)
     link = Path(states.root) / NOTEBOOK / "a" / "secret.safetensors"
     link.symlink_to(secret)
     (done,) = take_in(records, states)
-    assert done.trouble is not None
+    assert done.error is not None
     assert records.get_checkpoint("a") is None
 
 
@@ -257,7 +257,7 @@ def test_a_state_that_is_not_whole_is_not_recorded(
     noted = leave("a")
     Path(noted.checkpoint.model_state_path).write_bytes(b"half")
     (done,) = take_in(records, states)
-    assert "has 4 bytes" in str(done.trouble)
+    assert "has 4 bytes" in str(done.error)
     assert records.get_checkpoint("a") is None
 
 
@@ -271,7 +271,7 @@ def test_a_note_that_cannot_be_read_is_named_and_stays(
     broken.write_text(text)
     recorded, trouble = take_in(records, states)
     assert recorded.checkpoint is not None
-    assert trouble.trouble is not None
+    assert trouble.error is not None
     assert broken.exists()
 
 
@@ -286,7 +286,7 @@ def test_no_sweep_takes_what_is_noted(states: StateFiles, leave: Leave) -> None:
 # Notes that somebody else may have written
 
 
-def change(noted: Unrecorded, states: StateFiles, **values: Any) -> Path:
+def change(noted: UnrecordedCheckpoint, states: StateFiles, **values: Any) -> Path:
     """Write a note with other values, by their paths in it; the file."""
     document = noted.to_json()
     for path, value in values.items():
@@ -386,7 +386,7 @@ def test_a_hostile_note_is_its_own_trouble(
     leave("before", 0)
     file = change(leave("hostile", 1), states, **REFUSED[name])
     leave("after", 2)
-    done = {Path(one.where).name: one for one in take_in(records, states)}
+    done = {Path(one.folder).name: one for one in take_in(records, states)}
     assert (done["before"].trouble, done["after"].trouble) == (None, None)
     assert len(str(done["hostile"].trouble)) > 10
     assert records.get_checkpoint("hostile") is None
@@ -401,7 +401,7 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
     leave("before", 0)
     change(leave("odd", 1), states, **RECORDED[name])
     leave("after", 2)
-    assert [done.trouble for done in take_in(records, states)] == [None] * 3
+    assert [done.error for done in take_in(records, states)] == [None] * 3
     assert list(find_unrecorded(states)) == []
     found = records.get_checkpoint("odd")
     assert found is not None
@@ -449,7 +449,7 @@ def test_a_note_puts_nothing_into_another_users_notebook(
         records.find_by_id(theirs),
     ) == before
     if how in ("its folder", "its checkpoint"):
-        assert done.trouble is not None
+        assert done.error is not None
     else:  # it is kept, in a notebook of its owner's
         assert done.checkpoint is not None
         assert records.find_summary(done.checkpoint.notebook_id).user_id == owner  # type: ignore[union-attr]
@@ -503,7 +503,7 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
     else:
         targets = {"link to a device": "/dev/zero", "link to another note": f"../good/{NOTE}"}
         note.symlink_to(targets.get(kind, "nothing"))
-    done = {Path(one.where).name: one for one in take_in(records, states)}
+    done = {Path(one.folder).name: one for one in take_in(records, states)}
     assert done["good"].checkpoint is not None
     assert str(note) in str(done["bad"].trouble)
     assert records.get_checkpoint("bad") is None
@@ -525,7 +525,7 @@ def test_folders_of_any_name_are_passed_over(
     assert [one.checkpoint.id for one in done if one.checkpoint is not None] == ["good"]
     assert len(done) == 1 + 2 * 5
     for one in done[1:]:
-        str(one.trouble).encode()
+        str(one.error).encode()
 
 
 def test_a_store_that_becomes_unavailable_ends_the_loop(
@@ -535,7 +535,7 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
     leave("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
         records = NotebookRepository(store, states=states)
-        noted = [one for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+        noted = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
         done = recover(records, states, ORIGIN, noted)
         assert next(done).trouble is None
         with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
@@ -543,10 +543,12 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
             with pytest.raises(StoreError):
                 next(done)
         waiting = [
-            one.checkpoint.id for one in find_unrecorded(states) if isinstance(one, Unrecorded)
+            one.checkpoint.id
+            for one in find_unrecorded(states)
+            if isinstance(one, UnrecordedCheckpoint)
         ]
         assert waiting == ["b"]
-        assert [one.trouble for one in take_in(records, states)] == [None]
+        assert [one.error for one in take_in(records, states)] == [None]
 
 
 def test_two_that_record_the_same_at_once_record_it_once(
@@ -558,9 +560,11 @@ def test_two_that_record_the_same_at_once_record_it_once(
         leave(f"c{epoch}", epoch, path=str(file))
     start, url = threading.Barrier(4), f"sqlite:///{tmp_path}/axon.db"
 
-    def work() -> list[Recovery]:
+    def work() -> list[RecoveryResult]:
         with closing(open_store(url)) as store:
-            noted = [one for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+            noted = [
+                one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)
+            ]
             start.wait(30)
             return list(recover(NotebookRepository(store, states=states), states, ORIGIN, noted))
 
@@ -568,7 +572,7 @@ def test_two_that_record_the_same_at_once_record_it_once(
         done = [
             one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)
         ]
-    assert [one.trouble for one in done if one.trouble is not None] == []
+    assert [one.error for one in done if one.error is not None] == []
     with closing(open_store(url)) as store:
         records = NotebookRepository(store)
         (notebook,) = records.list_all()
@@ -589,9 +593,9 @@ def background(records: NotebookRepository, states: StateFiles) -> BackgroundRec
 
 def taken(background: BackgroundRecovery) -> list[str]:
     """What a look records, and what is told of it."""
-    done = [one for one in background.look() if one is not None]
+    done = [one for one in background.run_once() if one is not None]
     return [
-        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}"
+        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.folder).name}"
         for one in done
     ]
 

@@ -25,7 +25,7 @@ from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
 from jupyter_axon_notebooks.training.home import AxonWarning
-from jupyter_axon_notebooks.training.recovery import Unrecorded, find_unrecorded, recover
+from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint, find_unrecorded, recover
 
 
 def model(value: float = 0.0) -> dict[str, Any]:
@@ -771,7 +771,7 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
     if by == "another":
         states, origin = session._tracking.states(), session._tracking.origin()
         taken = list(recover(records, states, origin, notes(states)))
-        assert [one.trouble for one in taken] == [None, None]
+        assert [one.error for one in taken] == [None, None]
     assert axon.checkpoint(model(), epoch=0).is_recorded  # which begins another run
     (notebook,) = records.list_all()
     runs = records.list_runs(notebook.id)
@@ -780,8 +780,8 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
     store.close()
 
 
-def notes(states: StateFiles) -> list[Unrecorded]:
-    return [found for found in find_unrecorded(states) if isinstance(found, Unrecorded)]
+def notes(states: StateFiles) -> list[UnrecordedCheckpoint]:
+    return [found for found in find_unrecorded(states) if isinstance(found, UnrecordedCheckpoint)]
 
 
 def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(

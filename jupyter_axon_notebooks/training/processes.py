@@ -35,7 +35,7 @@ class RunIdentity(NamedTuple):
 
 
 @dataclass
-class Line:
+class RunPosition:
     """How far a run has come, and where its next checkpoint stands.
 
     Attributes

@@ -14,12 +14,12 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 from . import background
 from .executed import current_cell, current_execution, current_task, current_unit
 from .frames import call_of, outermost_call
-from .running import Running
-from .runs import RunIdentity
+from .processes import RunIdentity
+from .run import ActiveRun
 
-#: Trainings of one thread that are remembered: a training may have others inside of it.
+#: TrainingRegistry of one thread that are remembered: a training may have others inside of it.
 _MOST: Final = 8
-#: Trainings that are remembered in all.
+#: TrainingRegistry that are remembered in all.
 _MOST_RECENT: Final = 64
 #: Executions of cells that are remembered.
 _MOST_EXECUTIONS: Final = 256
@@ -112,7 +112,7 @@ class Training:
     ----------
     identity : RunIdentity
         What its run has, or will have.
-    run : Running or None
+    run : ActiveRun or None
         None as long as ``resume`` has found nothing and no checkpoint was made.
     model : ModelToken or None
         The model of the last checkpoint, or the one that ``resume`` was given.
@@ -121,7 +121,7 @@ class Training:
     """
 
     identity: RunIdentity
-    run: Running | None = None
+    run: ActiveRun | None = None
     model: ModelToken | None = None
     skipped_run_id: str | None = None
     existing: WeakSet[Any] = field(
@@ -144,14 +144,14 @@ class _Execution:
     run_ids: set[str] = field(default_factory=set)
 
 
-class Trainings:
+class TrainingRegistry:
     """All trainings of this process."""
 
     def __init__(self) -> None:
         self._of_unit: WeakKeyDictionary[Any, list[Training]] = WeakKeyDictionary()
         self._recent: deque[Training] = deque(maxlen=_MOST_RECENT)  # which futures do not outlive
         self._executions: dict[Any, _Execution] = {}
-        self.runs: WeakValueDictionary[str, Running] = WeakValueDictionary()
+        self.runs: WeakValueDictionary[str, ActiveRun] = WeakValueDictionary()
 
     def last(self, site: CallSite) -> Training | None:
         """Return the training that the unit was busy with last."""
@@ -232,7 +232,7 @@ class Trainings:
         execution = self._execution(site)
         execution.trained = max(execution.trained, identity.ordinal + 1)
 
-    def note(self, site: CallSite, run: Running) -> None:
+    def note(self, site: CallSite, run: ActiveRun) -> None:
         """Remember that a run was trained in an execution."""
         self.runs[run.record.id] = run
         self._execution(site).run_ids.add(run.record.id)

@@ -10,12 +10,13 @@ from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun,
 from .checkpoint import Checkpoint
 from .environment import environment
 from .executed import current_execution, current_task, executed_cells, on_cell_end, settle
-from .home import Home, Tracking, Untracked
+from .home import Home
 from .lease import Lease
-from .runs import LEASE, Line, RunIdentity, this_process
+from .processes import LEASE, RunIdentity, RunPosition, this_process
+from .tracker import LocalTracker, TrackingUnavailable
 
 
-class Running:
+class ActiveRun:
     """A run of this process, and what the store knows of it.
 
     Parameters
@@ -29,7 +30,7 @@ class Running:
     ----------
     record : TrainingRun
         The run as it stands; the store may not have been told.
-    line : Line
+    line : RunPosition
         How far it has come.
     is_provisional : bool
         Whether nobody could tell yet which record it belongs to.
@@ -49,7 +50,7 @@ class Running:
 
     def __init__(
         self,
-        tracking: Tracking,
+        tracking: LocalTracker,
         lock: threading.RLock,
         settle: Callable[[Home], object],
         note_end: Callable[[str], None],
@@ -71,7 +72,7 @@ class Running:
             ordinal=identity.ordinal,
             skipped_run_id=skipped_run_id,
         )
-        self.line = Line()
+        self.line = RunPosition()
         self.last: Checkpoint | None = None
         self.trained_in: str | None = None
         self.has_said_kept = False
@@ -173,7 +174,7 @@ class Running:
         self.record.status, self.record.ended_at = status, now()
         try:
             self._tracking.record(self._store_end, at_once=True)
-        except Untracked:
+        except TrackingUnavailable:
             self.doubt()
             self._note_end(self.record.id)
 

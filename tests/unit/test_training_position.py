@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from jupyter_axon_notebooks.records import MAX_STEP, RunProcess, RunStatus, TrainingRun, now
-from jupyter_axon_notebooks.training.runs import (
-    Line,
+from jupyter_axon_notebooks.training.processes import (
+    RunPosition,
     is_alive,
     is_here,
     is_unfinished,
@@ -21,8 +21,8 @@ from jupyter_axon_notebooks.training.runs import (
 CELL, NEXT_CELL = "execution 1", "execution 2"
 
 
-def line(*made: tuple[int, int]) -> Line:
-    walked = Line()
+def line(*made: tuple[int, int]) -> RunPosition:
+    walked = RunPosition()
     for epoch, step in made:
         walked.move(epoch, step, CELL)
     return walked
@@ -57,7 +57,7 @@ def test_a_position_is_compared_with_the_last_one(
 
 
 def test_a_run_may_go_on_in_the_middle_of_the_epoch_it_was_resumed_in() -> None:
-    walked = Line()
+    walked = RunPosition()
     walked.resume(3, 40)
     assert walked.compare(3, None, NEXT_CELL) == "after"
     assert walked.place(3, None) == (3, 41)
