@@ -22,8 +22,13 @@ from ..store.health import FileHealth, checkpoint_states, examine, examining, no
 from ..store.schema import CHECKPOINTS
 from ..store.server import reaching
 from ..store.urls import file_of, shown_url, unknown_kind
-from ..sync.origin import origin_file, pointer_origin, stored_origin
-from ..sync.origin import find_other_origins, origin_created_at
+from ..sync.origin import (
+    find_other_origins,
+    origin_created_at,
+    origin_file,
+    pointer_origin,
+    stored_origin,
+)
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server

@@ -82,7 +82,7 @@ def read_file(path: str) -> Mapping[str, Any]:
     except InvalidData:
         if is_notebook or b"\0" in text:
             raise
-    cell = {
+    cell: dict[str, Any] = {
         "id": "script",
         "cell_type": "code",
         "metadata": {},
