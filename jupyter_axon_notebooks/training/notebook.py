@@ -66,7 +66,7 @@ def record_of(
         return found
     if place.path is None:
         return _unbound(repository, f"a notebook in {_working_folder()}", origin, owner)
-    binding = repository.binding_at(origin, place.path)
+    binding = repository.bindings.find_by_path(origin, place.path)
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
@@ -105,7 +105,7 @@ def known_record(
         return repository.find_summary(kept[1])
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID)
-    binding = repository.binding_at(origin, place.path)
+    binding = repository.bindings.find_by_path(origin, place.path)
     return None if binding is None else repository.find_summary(binding.id)
 
 
@@ -115,7 +115,7 @@ def is_recorded(repository: NotebookRepository, place: Place, origin: str, owner
         return True
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID) is not None
-    if repository.binding_at(origin, place.path) is not None:
+    if repository.bindings.find_by_path(origin, place.path) is not None:
         return True
     try:
         file = fingerprint(place.path)
@@ -123,10 +123,10 @@ def is_recorded(repository: NotebookRepository, place: Place, origin: str, owner
     except InvalidData:
         return False
     except NotFound:  # it may have been renamed; one that the user named is missed
-        were_here = repository.bindings_formerly_at(origin, place.path)
+        were_here = repository.bindings.find_former(origin, place.path)
         return place.is_named or bool(were_here) or repository.find_summary(_UNBOUND_ID) is not None
     seen = Sighting(origin, place.path, owner, embedded_id(content), file)
-    return isinstance(identify(seen, repository), Known)
+    return isinstance(identify(seen, repository.bindings), Known)
 
 
 def say_unbound(record: NotebookSummary) -> None:
@@ -165,7 +165,7 @@ def _still(
     is_there = place.path is not None and os.path.isfile(place.path)
     if is_there and place.path != before.path:
         return None
-    bound = repository.bindings_of([id])
+    bound = repository.bindings.get_many([id])
     if not bound or (bound[0].origin, bound[0].path) == (origin, place.path):
         return None
     path = bound[0].path
@@ -202,15 +202,15 @@ def _original(
     """Return the record of the notebook that was copied: by its path, its embedded id, or its name and content."""
     origin = str(record.origin)
     if source.path is not None:
-        return repository.binding_at(origin, source.path)
+        return repository.bindings.find_by_path(origin, source.path)
     if copied_from is not None:
-        return next(iter(repository.bindings_of([copied_from])), None)
+        return next(iter(repository.bindings.get_many([copied_from])), None)
     staged = (
         os.path.dirname(os.path.dirname(str(record.path))) + os.sep
     )  # other jobs have equal copies there
     equal = [
         binding
-        for binding in repository.list_bindings(origin)
+        for binding in repository.bindings.list(origin)
         if (os.path.basename(path := str(binding.path)), binding.user_id)
         == (source.name, record.user_id)
         and not path.startswith(staged)
@@ -231,7 +231,7 @@ def _is_equal(path: str, other: str) -> bool:
 def _gone(repository: NotebookRepository, place: Place, origin: str, owner: str) -> NotebookSummary:
     """Return the record of a file that is no longer where it was, and to which no record is bound."""
     path = str(place.path)
-    were_here = repository.bindings_formerly_at(origin, path)
+    were_here = repository.bindings.find_former(origin, path)
     if len(were_here) == 1 and were_here[0].user_id == owner:
         moved_to = were_here[0].path
         if moved_to is not None and os.path.isfile(moved_to):

@@ -70,7 +70,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
             cells=cells,
         )
         repository.create(new)
-        run = repository.create_run(new.id or "")
+        run = repository.runs.start(new.id or "")
         for epoch in range(8):
             metrics = {"loss": epoch / 3}
             repository.create_checkpoint(
@@ -591,8 +591,8 @@ def use(store: Store) -> None:
         reading = (
             repository.find_by_id,
             repository.list_checkpoints,
-            repository.list_versions,
-            repository.list_runs,
+            repository.versions.list,
+            repository.runs.list,
             partial(repository.get_best_checkpoint, metric_key="loss", minimize=True),
         )
         changing = (
@@ -606,7 +606,7 @@ def use(store: Store) -> None:
         for act in (
             *reading,
             lambda _id: repository.list_all(),
-            repository.list_bindings,
+            repository.bindings.list,
             *changing,
         ):
             try:
