@@ -14,8 +14,8 @@ from typing import TypeVar
 from .defaults import data_folder
 from .errors import AxonError
 from .repository import NotebookRepository
-from .states import StateFiles
-from .states.folders import size_text
+from .states import StateStorage
+from .states.folders import format_size
 from .states.tidy import tidy
 from .store import Store
 from .sync.others import made_at, other_origins
@@ -70,7 +70,7 @@ class Upkeep:
         self,
         store: Store,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         history_limit: int | None,
         user_id: str | None,
         log: logging.Logger,
@@ -148,12 +148,12 @@ class Upkeep:
 
     def _record_noted(self, recovery: BackgroundRecovery) -> None:
         recorded = troubles = 0
-        for done in self._paced(recovery.look(), _Pace(self._stopping)):
-            if done is not None and done.trouble is not None:
+        for done in self._paced(recovery.run_once(), _Pace(self._stopping)):
+            if done is not None and done.error is not None:
                 troubles += 1
                 if troubles <= _TROUBLES_TOLD:
                     self._log.warning(
-                        "axon: a checkpoint stays unrecorded, in %s: %s", done.where, done.trouble
+                        "axon: a checkpoint stays unrecorded, in %s: %s", done.folder, done.error
                     )
             recorded += done is not None and done.is_new
             if self._store.is_lost:
@@ -216,7 +216,7 @@ class Upkeep:
                 removed["contents"],
             )
         if given_back:
-            self._log.info("axon: the store is %s smaller", size_text(given_back))
+            self._log.info("axon: the store is %s smaller", format_size(given_back))
 
     def _paced(self, steps: Iterator[_T], pace: _Pace) -> Iterator[_T]:
         """The steps, with rests between them, until told to stop."""

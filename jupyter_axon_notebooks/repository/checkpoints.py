@@ -147,7 +147,7 @@ class CheckpointRepository:
         if there.get("pinned"):
             raise Conflict(f"{_place(checkpoint)} that is pinned")
         self._store.checkpoints.remove(doc_ids=[id])
-        self._states.abandon(checkpoint.notebook_id, id)
+        self._states.mark_unrecorded(checkpoint.notebook_id, id)
         return id
 
     def _newest(self, notebook_id: str) -> str | None:
@@ -351,7 +351,7 @@ class CheckpointRepository:
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
-            self._states.abandon(found["notebook_id"], id)
+            self._states.mark_unrecorded(found["notebook_id"], id)
         return str(found["notebook_id"])
 
 

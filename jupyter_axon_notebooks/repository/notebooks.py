@@ -441,7 +441,7 @@ class NotebookRepository:
             ):
                 table.discard_of(id)
             store.notebooks.remove(doc_ids=[id])
-            self._states.abandon(id)
+            self._states.mark_unrecorded(id)
 
     # Cells
 

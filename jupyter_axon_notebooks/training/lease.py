@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-from .runs import LEASE
+from .processes import LEASE
 
 #: Seconds between two times.
 _INTERVAL = LEASE.total_seconds() / 4

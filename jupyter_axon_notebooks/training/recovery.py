@@ -35,7 +35,7 @@ from ..records import (
     now,
 )
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..states.layout import PARTS, check_id, is_path_text
 from ..states.notes import (
     Note,
@@ -49,9 +49,9 @@ from ..states.notes import (
     write_note,
 )
 from ..store.failures import ForeignRecord
-from .notebook import record_of
-from .place import Place
-from .runs import LEASE, is_alive, is_running, this_host
+from .discovery.location import NotebookLocation
+from .discovery.record import find_or_create_record
+from .processes import LEASE, is_alive, is_running, this_host
 
 #: Characters of a name, a path or a URL in a note.
 _LONGEST_TEXT: Final = 4096
@@ -69,7 +69,7 @@ _UNSEEN: Final = timedelta(hours=1)
 _MEMORY: Final = 3600.0
 
 
-class Unrecorded(Record, kw_only=True):
+class UnrecordedCheckpoint(Record, kw_only=True):
     """All that the store would have been told of a checkpoint.
 
     Attributes
@@ -97,7 +97,7 @@ class Unrecorded(Record, kw_only=True):
     executed: list[ExecutedCell] = msgspec.field(default_factory=list)
     environment: Environment | None = None
 
-    def write(self, states: StateFiles) -> None:
+    def write(self, states: StateStorage) -> None:
         """Note it beside its state files; raises NoSpace and StateError."""
         note = Note(self.checkpoint.notebook_id, str(self.checkpoint.id), self.to_json())
         write_note(states.root, note)
@@ -111,7 +111,7 @@ class Unrecorded(Record, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Recovery:
+class RecoveryResult:
     """What became of one note: the checkpoint that is recorded now, or why it is not.
 
     Attributes
@@ -120,15 +120,15 @@ class Recovery:
         Whether the checkpoint was recorded now. Of one that was recorded already, the note alone was removed.
     """
 
-    where: str
+    folder: str
     checkpoint: NotebookCheckpoint | None = None
-    trouble: str | None = None
+    error: str | None = None
     is_new: bool = False
 
 
 def find_unrecorded(
-    states: StateFiles, notebook_ids: Iterable[str] | None = None
-) -> Iterator[Unrecorded | Recovery]:
+    states: StateStorage, notebook_ids: Iterable[str] | None = None
+) -> Iterator[UnrecordedCheckpoint | RecoveryResult]:
     """All that is noted below the home of state files, oldest first; what cannot be read comes at the end.
 
     Parameters
@@ -136,8 +136,8 @@ def find_unrecorded(
     notebook_ids : iterable of str, optional
         Only look into the folders of these notebooks.
     """
-    found: list[Unrecorded] = []
-    troubles: list[Recovery] = []
+    found: list[UnrecordedCheckpoint] = []
+    troubles: list[RecoveryResult] = []
     if notebook_ids is None:
         notebook_ids = [notebook_id for notebook_id, _ in note_folders(states.root)]
     for notebook_id in notebook_ids:
@@ -148,14 +148,16 @@ def find_unrecorded(
                 if note is not None:
                     found.append(_unrecorded(note))
             except InvalidData as error:
-                troubles.append(Recovery(where, trouble=f"the note is not one of ours: {error}"))
+                troubles.append(
+                    RecoveryResult(where, error=f"the note is not one of ours: {error}")
+                )
             except StateError as error:
-                troubles.append(Recovery(where, trouble=str(error)))
+                troubles.append(RecoveryResult(where, error=str(error)))
     yield from sorted(found, key=lambda unrecorded: unrecorded.made_at)
     yield from troubles
 
 
-def _unrecorded(note: Note) -> Unrecorded:
+def _unrecorded(note: Note) -> UnrecordedCheckpoint:
     """What a note says, checked: anybody may have written it who can write into the home of state files.
 
     A time that is yet to come gives way to that of the file, or the checkpoint would stay the newest until then.
@@ -167,7 +169,7 @@ def _unrecorded(note: Note) -> Unrecorded:
     """
     check_id(note.notebook_id, "the folder of the notebook")
     check_id(note.checkpoint_id, "the folder of the checkpoint")
-    unrecorded = Unrecorded.from_json(note.document)
+    unrecorded = UnrecordedCheckpoint.from_json(note.document)
     new, run = unrecorded.checkpoint, unrecorded.run
     # By its place: a note says nothing about where files are that its own place does not.
     new.notebook_id, new.id = note.notebook_id, note.checkpoint_id
@@ -209,11 +211,11 @@ def _unrecorded(note: Note) -> Unrecorded:
 
 def recover(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
-    noted: Iterable[Unrecorded],
+    noted: Iterable[UnrecordedCheckpoint],
     notebook_id: str | None = None,
-) -> Iterator[Recovery]:
+) -> Iterator[RecoveryResult]:
     """Record what is noted, one after the other; a note goes once its checkpoint is recorded.
 
     Done again after it was broken off, it goes on: what is recorded already is recognised by its id. They keep the times
@@ -249,32 +251,32 @@ def recover(
                 recorded, is_new = _record(
                     repository, states, origin, unrecorded, notebooks, notebook_id
                 )
-                yield Recovery(where, recorded, is_new=is_new)
+                yield RecoveryResult(where, recorded, is_new=is_new)
             except (
                 ForeignRecord,
                 RecordDamaged,
             ) as error:  # kinds of StoreError that say nothing about the store
-                yield Recovery(where, trouble=str(error))
+                yield RecoveryResult(where, error=str(error))
             except StoreError:
                 raise
             except Conflict as error:
                 if attempt < _ATTEMPTS:  # somebody else may be recording the same
                     notebooks.pop(noted_under, None)
                     continue
-                yield Recovery(where, trouble=str(error))
+                yield RecoveryResult(where, error=str(error))
             except AxonError as error:
                 if has_note(states.root, checkpoint.notebook_id, str(checkpoint.id)):
-                    yield Recovery(where, trouble=str(error))
+                    yield RecoveryResult(where, error=str(error))
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others are to be recorded
-                yield Recovery(where, trouble=f"{type(error).__name__}: {error}")
+                yield RecoveryResult(where, error=f"{type(error).__name__}: {error}")
             break
 
 
 def _record(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
-    unrecorded: Unrecorded,
+    unrecorded: UnrecordedCheckpoint,
     notebooks: dict[str, str],
     known_id: str | None,
 ) -> tuple[NotebookCheckpoint, bool]:
@@ -309,7 +311,7 @@ def _record(
             f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s"
         )
     _end_run(repository, unrecorded, recorded.notebook_id)
-    states.recorded(recorded.notebook_id, id)
+    states.mark_recorded(recorded.notebook_id, id)
     for folder in {
         noted_under,
         recorded.notebook_id,
@@ -319,7 +321,10 @@ def _record(
 
 
 def _notebook(
-    repository: NotebookRepository, origin: str, unrecorded: Unrecorded, known_id: str | None
+    repository: NotebookRepository,
+    origin: str,
+    unrecorded: UnrecordedCheckpoint,
+    known_id: str | None,
 ) -> str:
     """The id of the record that a checkpoint belongs to: that of its file, else one that is made for it.
 
@@ -341,7 +346,9 @@ def _notebook(
             with contextlib.suppress(
                 InvalidData
             ):  # it can be read no more; its checkpoints still can
-                bound = record_of(repository, Place(unrecorded.kind, "a note", path), origin, owner)
+                bound = find_or_create_record(
+                    repository, NotebookLocation(unrecorded.kind, "a note", path), origin, owner
+                )
         if bound is not None and bound.user_id == owner:
             return bound.id
         moved = repository.bindings.find_former(origin, path) if bound is None else []
@@ -356,7 +363,7 @@ def _owns(repository: NotebookRepository, owner: str, notebook_id: str) -> bool:
     return found is not None and found.user_id == owner
 
 
-def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
+def _place_states(states: StateStorage, new: NewCheckpoint) -> None:
     """Point a checkpoint at the state files in its own folder, and at no others; all have to be there."""
     folder = os.path.join(states.root, new.notebook_id, str(new.id))
     digests: dict[str, str] = {}
@@ -379,7 +386,9 @@ def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
     new.digests, new.sizes = digests or None, sizes or None
 
 
-def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
+def _begin_run(
+    repository: NotebookRepository, unrecorded: UnrecordedCheckpoint, notebook_id: str
+) -> None:
     """Have the run recorded that a checkpoint belongs to."""
     run = unrecorded.run
     if run is None or repository.runs.get(notebook_id, run.id) is not None:
@@ -400,7 +409,9 @@ def _begin_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_
     )
 
 
-def _end_run(repository: NotebookRepository, unrecorded: Unrecorded, notebook_id: str) -> None:
+def _end_run(
+    repository: NotebookRepository, unrecorded: UnrecordedCheckpoint, notebook_id: str
+) -> None:
     """Have it recorded how the run ended: as it was noted, or by its process having vanished."""
     run = unrecorded.run
     if run is None or (known := repository.runs.get(notebook_id, run.id)) is None:
@@ -430,7 +441,7 @@ class BackgroundRecovery:
     def __init__(
         self,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         origin: str,
         store_url: str,
         owner: str | None,
@@ -441,11 +452,11 @@ class BackgroundRecovery:
         self._store_url = store_url
         self._owner = owner
         # By notebook, what need not be looked at again: the time of its folder, and the run that is waited for.
-        self._seen: dict[str, tuple[int, Unrecorded | None]] = {}
+        self._seen: dict[str, tuple[int, UnrecordedCheckpoint | None]] = {}
         self._root_time: int | None = None
         self._forget_at = time.monotonic() + _MEMORY
 
-    def look(self) -> Iterator[Recovery | None]:
+    def run_once(self) -> Iterator[RecoveryResult | None]:
         """Record what there is to record; None after each folder that was looked into.
 
         What cannot be recorded is told once, and again when its notebook's folder has changed, or after an hour.
@@ -474,11 +485,11 @@ class BackgroundRecovery:
             waits_for = self._going_on(notebook_id)
             if waits_for is None:
                 noted = [*find_unrecorded(self._states, [notebook_id])]
-                yield from (found for found in noted if isinstance(found, Recovery))
+                yield from (found for found in noted if isinstance(found, RecoveryResult))
                 ours = [
                     found
                     for found in noted
-                    if isinstance(found, Unrecorded) and self._is_ours(found)
+                    if isinstance(found, UnrecordedCheckpoint) and self._is_ours(found)
                 ]
                 last = {found.checkpoint.run_id: found for found in ours}
                 over = [found for found in ours if not _goes_on(last[found.checkpoint.run_id])]
@@ -488,7 +499,7 @@ class BackgroundRecovery:
             yield None
         self._root_time = changed
 
-    def _going_on(self, notebook_id: str) -> Unrecorded | None:
+    def _going_on(self, notebook_id: str) -> UnrecordedCheckpoint | None:
         """The newest note of a notebook, if its run goes on: not all of them are read again with each checkpoint."""
         root = self._states.root
         for checkpoint_id in list_notes(root, notebook_id)[-1:]:
@@ -499,7 +510,7 @@ class BackgroundRecovery:
                     return newest
         return None
 
-    def _is_ours(self, noted: Unrecorded) -> bool:
+    def _is_ours(self, noted: UnrecordedCheckpoint) -> bool:
         return (
             noted.store_url == self._store_url
             and noted.origin in (None, self._origin)
@@ -507,7 +518,7 @@ class BackgroundRecovery:
         )
 
 
-def _goes_on(noted: Unrecorded) -> bool:
+def _goes_on(noted: UnrecordedCheckpoint) -> bool:
     """Whether the run of a note was going on when it was written, and its process may still live."""
     run = noted.run
     if run is None or run.status is not RunStatus.RUNNING or run.process is None:
