@@ -123,7 +123,7 @@ def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateStor
     planned = repository.retention.plan("nb", [Newest(1)])
     assert [one.checkpoint.id for one in planned.goes] == ["b", "a"]
     assert planned.size == 2
-    repository.retention.retention.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
     assert [path.parent.name for path in Path(states.root).rglob("*.pt")] == ["c"]
     assert not any(path for path in Path(states.root).rglob(".*"))
 
@@ -137,12 +137,9 @@ def test_what_is_on_another_machine_that_uses_the_store_is_not_pruned(
     there = NotebookRepository(
         store, states=StateStorage(tmp_path / "another home", store_id=store.mark_id)
     )
-    assert there.retention.retention.prune("nb", [Newest(1)]) == []
+    assert there.retention.prune("nb", [Newest(1)]) == []
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"b", b"a"]
-    assert [
-        one.checkpoint.id
-        for one in repository.retention.retention.prune("nb", [Newest(1)])
-    ] == ["a"]
+    assert [one.checkpoint.id for one in repository.retention.prune("nb", [Newest(1)])] == ["a"]
 
 
 def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:

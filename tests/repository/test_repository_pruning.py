@@ -80,7 +80,7 @@ def test_a_plan_says_what_would_go_and_changes_nothing(
     with pytest.raises(InvalidData, match="at least one"):
         repository.retention.plan("nb", [])
     with pytest.raises(NotFound, match="notebook x not found"):
-        repository.retention.retention.prune("x", [Newest(1)])
+        repository.retention.prune("x", [Newest(1)])
 
 
 def test_a_pruned_checkpoint_keeps_record_and_metrics(
@@ -88,11 +88,9 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
 ) -> None:
     old, _ = make("a", 0.5, tags=["t"]), make("b", 1)
     seen: list[tuple[int, int]] = []
-    assert ids(
-        repository.retention.retention.prune(
-            "nb", [Newest(1)], lambda *done: seen.append(done)
-        )
-    ) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], lambda *done: seen.append(done))) == [
+        "a"
+    ]
     assert seen == [(0, 1), (1, 1)]
     pruned = repository.get_checkpoint("a")
     assert pruned is not None
@@ -109,7 +107,7 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
     assert best == pruned
     assert files(states) == both("b")
     assert not Path(states.root, "nb", "a").exists()
-    assert repository.retention.retention.prune("nb", [Newest(1)]) == []
+    assert repository.retention.prune("nb", [Newest(1)]) == []
 
 
 def test_the_last_ones_and_pinned_ones_never_go(
@@ -125,7 +123,7 @@ def test_the_last_ones_and_pinned_ones_never_go(
     repository.checkpoints.update("a", UpdateCheckpoint(pinned=True))
     repository.runs.update_status("nb", "done", RunStatus.COMPLETED)
     repository.runs.update_status("nb", "failed", RunStatus.FAILED)
-    assert ids(repository.retention.retention.prune("nb", [Newest(0)])) == [
+    assert ids(repository.retention.prune("nb", [Newest(0)])) == [
         "g",
         "e",
         "c",
@@ -138,7 +136,7 @@ def test_rules_compose(repository: NotebookRepository, states: StateStorage, mak
     for n, id in enumerate("abcdef"):
         make(id, n, step=n, tags=["t"] if id == "b" else [])
     rules = [Newest(2), Tagged(), Every(3), Best("loss", minimize=True)]
-    assert ids(repository.retention.retention.prune("nb", rules)) == ["c"]
+    assert ids(repository.retention.prune("nb", rules)) == ["c"]
 
 
 def test_what_was_registered_stays_and_stays_referred_to(
@@ -150,7 +148,7 @@ def test_what_was_registered_stays_and_stays_referred_to(
     lent = make("lent")
     make("borrowing", parts=(), model_state_path=lent.model_state_path)
     make("last")
-    assert ids(repository.retention.retention.prune("nb", [Newest(1)])) == [
+    assert ids(repository.retention.prune("nb", [Newest(1)])) == [
         "lent",
         "registered",
     ]
@@ -171,7 +169,7 @@ def test_a_pruned_state_is_put_back_and_no_other(
 ) -> None:
     before = make("a")
     make("b")
-    repository.retention.retention.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
     with pytest.raises(Conflict, match="recorded with another model state"):
         put(repository, states, "a", "model", b"other")
     put(repository, states, "a", "optimizer", b"optimizer of a")
@@ -194,9 +192,7 @@ def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
             repository.checkpoints.update("b", UpdateCheckpoint(pinned=True))
             repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
 
-    assert ids(repository.retention.retention.prune("nb", [Newest(1)], meanwhile)) == [
-        "a"
-    ]
+    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
     assert files(states) == both("b", "c", "d")
 
 
@@ -210,9 +206,7 @@ def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
         if repository.get_checkpoint("c") is not None:
             repository.delete_checkpoint("c")
 
-    assert ids(repository.retention.retention.prune("nb", [Newest(1)], meanwhile)) == [
-        "a"
-    ]
+    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
     assert files(states) == both("b")
 
 
@@ -226,7 +220,7 @@ def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
     def meanwhile(_done: int, _total: int) -> None:
         repository.runs.update_status("nb", "r", RunStatus.RUNNING)
 
-    assert repository.retention.retention.prune("nb", [Newest(1)], meanwhile) == []
+    assert repository.retention.prune("nb", [Newest(1)], meanwhile) == []
     assert files(states) == both("a", "b")
 
 
@@ -239,7 +233,7 @@ def test_a_file_that_is_registered_again_meanwhile_stays(
         if repository.get_checkpoint("again") is None:
             make("again", parts=(), model_state_path=old.model_state_path)
 
-    repository.retention.retention.prune("nb", [Newest(1)], meanwhile)
+    repository.retention.prune("nb", [Newest(1)], meanwhile)
     assert "a/model.pt" in files(states)
 
 
@@ -257,7 +251,7 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
     with monkeypatch.context() as patched:
         patched.setattr(states, "stage_removal", killed)
         with pytest.raises(KeyboardInterrupt):
-            repository.retention.retention.prune("nb", [Newest(1)])
+            repository.retention.prune("nb", [Newest(1)])
     assert {*both("a", "b")} < {*files(states)}
 
     def named(_notebook_id: str, id: str) -> set[str]:
@@ -285,14 +279,14 @@ def test_files_that_cannot_be_removed_are_named(
     with pytest.raises(
         StateError, match="checkpoint a is pruned, but state files remain: permission denied"
     ):
-        repository.retention.retention.prune("nb", [Newest(1)])
+        repository.retention.prune("nb", [Newest(1)])
 
 
 def test_many_go_in_turns(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
     for n in range(130):
         make(f"c{n:03}", n, parts=["model"], step=n)
     done: list[int] = []
-    pruned = repository.retention.retention.prune(
+    pruned = repository.retention.prune(
         "nb", [Newest(5), Every(50)], lambda now, _total: done.append(now)
     )
     assert len(pruned) == 130 - 5 - 3
@@ -316,7 +310,7 @@ repository = NotebookRepository(store, states=states)
 print("ready", flush=True)
 sys.stdin.readline()
 if task == "prune":
-    repository.retention.retention.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
 elif task == "pin":
     for checkpoint in repository.list_checkpoints("nb"):
         repository.checkpoints.update(checkpoint.id, UpdateCheckpoint(pinned=True))
