@@ -85,13 +85,13 @@ class NewRecord:
 class BindingLookup(Protocol):
     """The queries on bindings that :func:`identify` needs."""
 
-    def binding_at(self, origin: str, path: str) -> Binding | None:
+    def find_by_path(self, origin: str, path: str) -> Binding | None:
         """Return the binding to a file."""
 
-    def bindings_carrying(self, embedded_id: str) -> Sequence[Binding]:
+    def find_by_embedded_id(self, embedded_id: str) -> Sequence[Binding]:
         """Return the bindings of files with an embedded id, and of the record with that id."""
 
-    def bindings_formerly_at(self, origin: str, path: str) -> Sequence[Binding]:
+    def find_former(self, origin: str, path: str) -> Sequence[Binding]:
         """Return the bindings that a file had before."""
 
 
@@ -112,12 +112,12 @@ def identify(
     bound : Binding, optional
         The binding to the path, if the caller knows it.
     """
-    bound = bound or bindings.binding_at(file.origin, file.path)
+    bound = bound or bindings.find_by_path(file.origin, file.path)
     if bound is not None:
         return ExistingRecord(bound.id)
     if file.embedded_id is None:
         return NewRecord()
-    carrying = bindings.bindings_carrying(file.embedded_id)
+    carrying = bindings.find_by_embedded_id(file.embedded_id)
     if not carrying:
         return NewRecord(id=file.embedded_id)
     gone = is_gone or file_is_gone
@@ -131,7 +131,7 @@ def identify(
 
     movable = [binding for binding in carrying if is_movable(binding)]
     if movable:
-        former_ids = {b.id for b in bindings.bindings_formerly_at(file.origin, file.path)}
+        former_ids = {b.id for b in bindings.find_former(file.origin, file.path)}
         movable = [binding for binding in movable if former_ids <= {binding.id}]
     name = os.path.basename(file.path)
     same_file = [binding for binding in movable if _had_same_file(binding, file)]

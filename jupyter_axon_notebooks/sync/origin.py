@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from ..atomic_files import write_atomic
-from ..defaults import POINTER
+from ..defaults import KERNEL_CONFIG
 from ..errors import InvalidData, StoreError
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..records import format_time, is_record_id, new_id
 from ..repository import Binding
 from ..userfiles import FileTooLarge, NotRegular, read_regular
@@ -97,10 +97,10 @@ def stored_origin(folder: Path) -> str | None:
     return text if is_record_id(text) else None
 
 
-def pointer_origin(folder: Path) -> str | None:
+def kernel_config_origin(folder: Path) -> str | None:
     """Return the origin in the kernels' file; None if it names none or cannot be trusted."""
     try:
-        return read_pointer(folder / POINTER).get("origin")
+        return read_kernel_config(folder / KERNEL_CONFIG).get("origin")
     except InvalidData:
         return None
 
@@ -108,10 +108,10 @@ def pointer_origin(folder: Path) -> str | None:
 def _create(folder: Path, warn: Callable[[str], object]) -> str:
     file = origin_file(folder)
     is_damaged = os.path.lexists(file)
-    second = pointer_origin(folder)
+    second = kernel_config_origin(folder)
     _write(file, second or new_id(), overwrite=is_damaged)
     if second is not None:
-        warn(f"the origin file {file} was missing or damaged; it was restored from {POINTER}")
+        warn(f"the origin file {file} was missing or damaged; it was restored from {KERNEL_CONFIG}")
     elif is_damaged:
         warn(
             f"the origin file {file} was damaged and a new origin was created. Notebooks that have "
@@ -125,7 +125,8 @@ def _create(folder: Path, warn: Callable[[str], object]) -> str:
 
 
 def _write(file: Path, origin: str, *, overwrite: bool) -> None:
-    write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=overwrite, mode=0o644)
+    with contextlib.suppress(FileExistsError):
+        write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=overwrite, mode=None)
 
 
 @contextlib.contextmanager
@@ -185,7 +186,7 @@ class ServerOrigin:
                 self._origin = read_origin(
                     self._folder, lambda text: self._log.warning("axon: %s", text)
                 )
-                if pointer_origin(self._folder) != self._origin:
+                if kernel_config_origin(self._folder) != self._origin:
                     self._write_pointer(self._origin)
                 self._stamps = self._stat()
                 with contextlib.suppress(OSError):
@@ -213,11 +214,11 @@ class ServerOrigin:
             self._lock.release()
 
     def _stat(self) -> object:
-        return [_stamp(self._folder / name) for name in ("origin", POINTER)]
+        return [_stamp(self._folder / name) for name in ("origin", KERNEL_CONFIG)]
 
     def _restore(self, origin: str) -> None:
         file = origin_file(self._folder)
-        found, second = stored_origin(self._folder), pointer_origin(self._folder)
+        found, second = stored_origin(self._folder), kernel_config_origin(self._folder)
         if found is not None and found == second != origin:  # another server has replaced both
             self._log_once(
                 f"{file} was changed to {found} while this server runs with the origin {origin}. "

@@ -96,7 +96,7 @@ class NotebookRecorder:
         saved_content = None if content is None or not matches_file(content) else content
         content = saved_content
         if content is not None:
-            bound = self._repository.binding_at(self._origin, path)
+            bound = self._repository.bindings.find_by_path(self._origin, path)
             if bound is not None and file and bound.file == file:
                 # Another server saved the file at the same time and has recorded this content.
                 bound = content = None
@@ -110,7 +110,7 @@ class NotebookRecorder:
             observed = ObservedFile(
                 self._origin, path, owner, embedded_id(content), {} if file is None else file
             )
-            found = identify(observed, self._repository, bound=bound)
+            found = identify(observed, self._repository.bindings, bound=bound)
             if is_copy and (isinstance(found, NewRecord) or found.is_moved):
                 found = NewRecord(copied_from=observed.embedded_id)
             if attempt == _ATTEMPTS and isinstance(found, NewRecord) and found.id is not None:
@@ -139,7 +139,7 @@ class NotebookRecorder:
         """
         for binding in self._bindings_below(old_path):
             path = new_path + str(binding.path)[len(old_path) :]
-            self._repository.bind(binding.id, path)
+            self._repository.bindings.bind(binding.id, path)
             self.owners[path] = binding.user_id
             yield from self._unbound(binding)
 
@@ -149,12 +149,12 @@ class NotebookRecorder:
         Yields path and owner of each notebook that was saved at a deleted path meanwhile.
         """
         for binding in self._bindings_below(path):
-            self._repository.release(binding.id)
+            self._repository.bindings.unbind(binding.id)
             yield from self._unbound(binding)
 
     def _bindings_below(self, path: str) -> list[Binding]:
-        exact = self._repository.binding_at(self._origin, path)
-        below = self._repository.list_bindings(self._origin, folder=path)
+        exact = self._repository.bindings.find_by_path(self._origin, path)
+        below = self._repository.bindings.list(self._origin, folder=path)
         return below if exact is None else [exact, *below]
 
     def _unbound(self, binding: Binding) -> Iterator[tuple[str, str]]:
@@ -172,7 +172,7 @@ class NotebookRecorder:
         unless_read: bool,
     ) -> NotebookSummary:
         if found.is_moved:
-            self._repository.bind(found.id, observed.path)
+            self._repository.bindings.bind(found.id, observed.path)
         if previous is None and not has_own_ids(content):
             record = self._repository.find_by_id(found.id, outputs=False)
             previous = None if record is None else record.cells
@@ -197,13 +197,15 @@ class NotebookRecorder:
             path=observed.path,
             origin=observed.origin,
         )
-        return self._repository.create_saved(new, saved).summary()
+        return self._repository.create(new, saved).summary()
 
     def _find_other_record(self, observed: ObservedFile) -> str | None:
         """Return the id of the file's oldest record under another origin, after a warning."""
         if not os.path.isabs(observed.path):
             return None
-        others = self._repository.bindings_elsewhere(observed.owner, observed.origin, observed.path)
+        others = self._repository.bindings.list_other_origins(
+            observed.owner, observed.origin, observed.path
+        )
         if not others:
             return None
         oldest = min(others, key=lambda binding: binding.created_at or "")

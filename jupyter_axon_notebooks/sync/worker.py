@@ -107,7 +107,7 @@ class NotebookSync(Generic[_Session]):
         self._check_origin = check_origin
         self._session: _Session | None = None
         self._recorder: NotebookRecorder | None = None
-        self._open_error: Exception = StoreBusy(f"the store {self._url} is still being opened")
+        self._open_error: Exception = self._opening_error()
         self._was_open = False
         self._queue = EventQueue(_SAVE_DELAY)
         self._queue.put(OpenStore(self._url))
@@ -154,6 +154,9 @@ class NotebookSync(Generic[_Session]):
     def origin(self) -> str:
         """The id of this Jupyter data directory; raises as :attr:`session` does."""
         return self.session.origin
+
+    def _opening_error(self) -> StoreBusy:
+        return StoreBusy(f"the store {self._url} is still being opened")
 
     def reopen(self) -> None:
         """Open the store again if its file was deleted or replaced; return at once."""
@@ -219,7 +222,7 @@ class NotebookSync(Generic[_Session]):
         """
         changed = [
             binding
-            for binding in self.session.repository.bindings_of(ids)
+            for binding in self.session.repository.bindings.get_many(ids)
             if binding.origin == self.origin
             and not self._unreadable.contains(str(binding.path))
             and _is_changed(binding)
@@ -297,6 +300,7 @@ class NotebookSync(Generic[_Session]):
                 "it are recorded again; missing checkpoints are lost",
                 self._url,
             )
+        self._open_error = self._opening_error()
         try:
             self.close()
             self._session = None
@@ -338,7 +342,7 @@ class NotebookSync(Generic[_Session]):
 
     def _list_bindings(self, session: _Session) -> list[Binding]:
         try:
-            return session.repository.list_bindings(session.origin)
+            return session.repository.bindings.list(session.origin)
         except Exception as error:  # noqa: BLE001 - other parts of the store are usable
             self._log.error(
                 "axon: notebooks changed while no server ran are only recorded when they are read: %s",

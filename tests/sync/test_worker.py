@@ -8,15 +8,15 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreError
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreDamaged, StoreError
 from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -33,7 +33,7 @@ def repository(tmp_path: Path) -> Iterator[NotebookRepository]:
     store.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Home:
     repository: NotebookRepository
     origin: str = "this machine"
@@ -206,8 +206,8 @@ def test_an_edit_of_a_cell_whose_id_nbformat_refuses_is_a_change_of_it(
         content = notebook(*sources)
         content["cells"][1]["id"] = id
         record = sync.sync_file(str(write(path, content)), "ada").id
-    after, before = repository.list_versions(record)
-    [change] = repository.diff_versions(record, before.id, after.id)
+    after, before = repository.versions.list(record)
+    [change] = repository.versions.diff(record, before.id, after.id)
     assert (change.change, change.before, change.after) == ("changed", "b", "edited")
 
 
@@ -269,9 +269,7 @@ def test_two_servers_that_see_a_new_file_at_once_make_one_record(
     for server in servers:
         assert server.stop()
     assert (
-        len({record.path for record in repository.list_all()})
-        == repository.count_notebooks()
-        == len(paths)
+        len({record.path for record in repository.list_all()}) == repository.count() == len(paths)
     )
 
 
@@ -285,7 +283,7 @@ def test_stopping_finishes_what_was_handed_over(
         )
     sync.start()
     assert sync.stop()
-    assert repository.count_notebooks() == 10
+    assert repository.count() == 10
 
 
 def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
@@ -311,7 +309,7 @@ def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
 def test_a_store_that_is_lost_is_told_of_once(
     repository: NotebookRepository, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    homes = [SimpleNamespace(**vars(Home(repository)), close=lambda: None) for _ in range(2)]
+    homes = [Home(repository) for _ in range(2)]
     opened = iter(homes)
     sync = NotebookSync("the store", lambda: next(opened), LOG)
     sync.start()
@@ -433,6 +431,37 @@ def test_a_store_that_is_opened_for_the_first_time_is_not_waited_for_for_long(
     assert sync.is_open
 
 
+def test_a_store_that_is_opened_again_is_waited_for_as_saves_are(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Home] = []
+    again, go_on = threading.Event(), threading.Event()
+
+    def open_again() -> Home:
+        if opened:
+            again.set()
+            assert go_on.wait(30)
+        opened.append(Home(repository))
+        return opened[-1]
+
+    sync = NotebookSync("the store", open_again, LOG)
+    sync.start()
+    sync.drain()
+    monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
+    opened[0].is_lost = True
+    sync.reopen()
+    assert again.wait(30)
+    with ThreadPoolExecutor(1) as pool:
+        settled = pool.submit(sync.drain)
+        try:
+            while not sync._queue._changed._waiters:  # type: ignore[attr-defined]
+                assert not settled.done()
+        finally:
+            go_on.set()
+    assert sync.is_open
+    assert sync.stop()
+
+
 def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_looks_at_it(
     sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
@@ -444,6 +473,44 @@ def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_look
     assert sources(repository, sync.origin, path) == ["written last"]
 
 
+def test_while_a_part_of_the_store_is_damaged_other_notebooks_are_recorded(
+    tmp_path: Path,
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
+    damaged = Home(Damaged(store, "bad.ipynb"))
+    homes = iter([damaged, Home(NotebookRepository(store))])
+    sync = NotebookSync("the store", lambda: next(homes), LOG)
+    sync.start()
+    for _ in range(2):
+        for name in ("bad", "good"):
+            path = write(tmp_path / f"{name}.ipynb", notebook(name))
+            sync.notebook_saved(str(path), "ada", None)
+        sync.drain()
+        assert sources(NotebookRepository(store), "this machine", tmp_path / "good.ipynb")
+    with pytest.raises(StoreDamaged):
+        sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
+    damaged.is_lost = True
+    sync.drain()
+    assert sources(NotebookRepository(store), "this machine", tmp_path / "bad.ipynb") == ["bad"]
+    sync.stop()
+    store.close()
+
+
+class Damaged(NotebookRepository):
+    """One in which the records of some files cannot be found."""
+
+    def __init__(self, store: Store, *names: str) -> None:
+        super().__init__(store)
+        find_by_path = self.bindings.find_by_path
+
+        def find(origin: str, path: str) -> Any:
+            if path.endswith(names):
+                raise StoreDamaged("a page is malformed")
+            return find_by_path(origin, path)
+
+        self.bindings.find_by_path = find  # type: ignore[method-assign]
+
+
 def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_next_rename(
     sync: NotebookSync[Home],
     repository: NotebookRepository,
@@ -452,14 +519,14 @@ def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_
 ) -> None:
     paths = [write(tmp_path / "old" / f"{name}.ipynb", notebook("renamed")) for name in "ab"]
     ids = [sync.sync_file(str(path), "ada").id for path in paths]
-    bind, times = repository.bind, itertools.count()
+    bind, times = repository.bindings.bind, itertools.count()
 
     def bind_unless_busy(id: str, path: str) -> Any:
         if next(times) == 1:
             raise StoreBusy("not now")
         return bind(id, path)
 
-    monkeypatch.setattr(repository, "bind", bind_unless_busy)
+    monkeypatch.setattr(repository.bindings, "bind", bind_unless_busy)
     sync.file_renamed(str(tmp_path / "old"), str(tmp_path / "new"))
     for _ in range(3):
         sync.drain()
@@ -476,13 +543,13 @@ def test_who_is_bound_to_a_file_is_asked_once_a_save(
     path = write(tmp_path / "a.ipynb", notebook("1"))
     sync.sync_file(str(path), "ada")
     asked: list[str] = []
-    binding_at = repository.binding_at
+    binding_at = repository.bindings.find_by_path
 
     def noted(origin: str, path: str) -> Any:
         asked.append(path)
         return binding_at(origin, path)
 
-    monkeypatch.setattr(repository, "binding_at", noted)
+    monkeypatch.setattr(repository.bindings, "find_by_path", noted)
     sync.notebook_saved(str(write(path, notebook("1", "2"))), "ada", notebook("1", "2"))
     sync.drain()
     assert sources(repository, sync.origin, path) == ["1", "2"]
