@@ -32,7 +32,7 @@ from ..pointer import read_pointer
 from ..repository import NotebookRepository
 from ..states import StateFiles
 from ..store import READ_TIMEOUT, Store, has_tables, open_store
-from ..store.files import size
+from ..store.sqlite.files import size
 from ..store.urls import file_of, shown_url
 from ..sync import read_origin
 from ..training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER

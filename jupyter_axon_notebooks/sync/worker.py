@@ -21,7 +21,7 @@ from ..errors import (
     StoreError,
 )
 from ..records import NotebookCell, NotebookSummary
-from ..store.failures import ForeignRecord
+from ..store import ForeignRecord
 from .embedded import EmbeddedIds
 from .files import RealFolders, file_state, read_file, read_settled, resolved, was_changed
 from .opened import Opened, OpenedStore
