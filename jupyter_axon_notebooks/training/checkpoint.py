@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
-from ..states import StateFiles
+from ..states import StateStorage
 from .display import (
     checkpoint_html,
     checkpoint_text,
     checkpoints_html,
     checkpoints_text,
-    measuring,
-    say,
+    progress_bar,
 )
-from .home import warn
+from .messages import print_message, warn
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -42,7 +41,7 @@ class Checkpoint:
     def __init__(
         self,
         record: NotebookCheckpoint,
-        states: Callable[[], StateFiles],
+        states: Callable[[], StateStorage],
         *,
         is_recorded: bool = True,
         catch_up: Callable[[], object] = lambda: None,
@@ -118,7 +117,7 @@ class Checkpoint:
     def has_state(self) -> bool:
         """Whether there is a model's state to restore: none was given, or it was pruned, or its file is gone."""
         record = self._located()
-        return self._states().holds(record.model_state_path, record.notebook_id)
+        return self._states().can_read(record.model_state_path, record.notebook_id)
 
     def _located(self) -> NotebookCheckpoint:
         """The record. Another process may have recorded the checkpoint since, and moved its files to its notebook."""
@@ -126,7 +125,7 @@ class Checkpoint:
         if (
             path
             and not self._is_recorded
-            and not self._states().holds(path, self._record.notebook_id)
+            and not self._states().can_read(path, self._record.notebook_id)
         ):
             self._catch_up()
         return self._record
@@ -158,7 +157,7 @@ class Checkpoint:
             Set the random number generators to where they were, too.
         trusted : bool
             Load all types that the file of a scikit-learn estimator names, which may run code. What this user's own
-            processes have written needs no such permission; see ``docs/trust.md``.
+            processes have written needs no such permission; see ``docs/explanation/security.md``.
 
         Returns
         -------
@@ -174,9 +173,9 @@ class Checkpoint:
         InvalidData
             When the states do not fit, or are not to be trusted; the message says where, and what helps.
         """
-        from .formats import outside_inference
+        from .formats import leave_inference_mode
 
-        with outside_inference():
+        with leave_inference_mode():
             return self._restore(model, optimizer, extra, rng=rng, trusted=trusted)
 
     def _restore(
@@ -240,7 +239,7 @@ class Checkpoint:
         if model is not None or optimizer is not None or extra is not None or rng:
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
         if in_place and (told := explain_replaced(model, optimizer, extra)):
-            say(told)
+            print_message(told)
 
     def _why_no_state(self) -> str:
         if self._record.pruned_at is not None:
@@ -260,7 +259,7 @@ class Checkpoint:
         if expected is None:
             return Source(path, file)
         digest, size = hashlib.sha256(), 0
-        with measuring(f"reading the {part}'s state") as progress:
+        with progress_bar(f"reading the {part}'s state") as progress:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)

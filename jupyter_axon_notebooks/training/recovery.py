@@ -35,7 +35,7 @@ from ..records import (
     now,
 )
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..states.layout import PARTS, check_id, is_path_text
 from ..states.notes import (
     Note,
@@ -49,8 +49,8 @@ from ..states.notes import (
     write_note,
 )
 from ..store import ForeignRecord
-from .notebook import record_of
-from .place import Place
+from .discovery.location import NotebookLocation
+from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
 
 #: Characters of a name, a path or a URL in a note.
@@ -97,7 +97,7 @@ class UnrecordedCheckpoint(Record, kw_only=True):
     executed: list[ExecutedCell] = msgspec.field(default_factory=list)
     environment: Environment | None = None
 
-    def write(self, states: StateFiles) -> None:
+    def write(self, states: StateStorage) -> None:
         """Note it beside its state files; raises NoSpace and StateError."""
         note = Note(self.checkpoint.notebook_id, str(self.checkpoint.id), self.to_json())
         write_note(states.root, note)
@@ -127,7 +127,7 @@ class RecoveryResult:
 
 
 def find_unrecorded(
-    states: StateFiles, notebook_ids: Iterable[str] | None = None
+    states: StateStorage, notebook_ids: Iterable[str] | None = None
 ) -> Iterator[UnrecordedCheckpoint | RecoveryResult]:
     """All that is noted below the home of state files, oldest first; what cannot be read comes at the end.
 
@@ -211,7 +211,7 @@ def _unrecorded(note: Note) -> UnrecordedCheckpoint:
 
 def recover(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
     noted: Iterable[UnrecordedCheckpoint],
     notebook_id: str | None = None,
@@ -274,7 +274,7 @@ def recover(
 
 def _record(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
     unrecorded: UnrecordedCheckpoint,
     notebooks: dict[str, str],
@@ -298,7 +298,7 @@ def _record(
         new.version_id = None  # the version of the store that could be had
         _begin_run(repository, unrecorded, notebook_id)
         if unrecorded.environment is not None:
-            new.provenance_id = repository.put_provenance(
+            new.provenance_id = repository.provenance.add(
                 notebook_id, unrecorded.executed, unrecorded.environment
             )
         recorded = repository.create_checkpoint(
@@ -311,7 +311,7 @@ def _record(
             f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s"
         )
     _end_run(repository, unrecorded, recorded.notebook_id)
-    states.recorded(recorded.notebook_id, id)
+    states.mark_recorded(recorded.notebook_id, id)
     for folder in {
         noted_under,
         recorded.notebook_id,
@@ -346,10 +346,12 @@ def _notebook(
             with contextlib.suppress(
                 InvalidData
             ):  # it can be read no more; its checkpoints still can
-                bound = record_of(repository, Place(unrecorded.kind, "a note", path), origin, owner)
+                bound = find_or_create_record(
+                    repository, NotebookLocation(unrecorded.kind, "a note", path), origin, owner
+                )
         if bound is not None and bound.user_id == owner:
             return bound.id
-        moved = repository.bindings_formerly_at(origin, path) if bound is None else []
+        moved = repository.bindings.find_former(origin, path) if bound is None else []
         if len(moved) == 1 and moved[0].user_id == owner:
             return moved[0].id
     name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
@@ -361,7 +363,7 @@ def _owns(repository: NotebookRepository, owner: str, notebook_id: str) -> bool:
     return found is not None and found.user_id == owner
 
 
-def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
+def _place_states(states: StateStorage, new: NewCheckpoint) -> None:
     """Point a checkpoint at the state files in its own folder, and at no others; all have to be there."""
     folder = os.path.join(states.root, new.notebook_id, str(new.id))
     digests: dict[str, str] = {}
@@ -389,11 +391,11 @@ def _begin_run(
 ) -> None:
     """Have the run recorded that a checkpoint belongs to."""
     run = unrecorded.run
-    if run is None or repository.get_run(notebook_id, run.id) is not None:
+    if run is None or repository.runs.get(notebook_id, run.id) is not None:
         return
     parent = run.parent_checkpoint_id
     known = parent is not None and repository.get_checkpoint(parent) is not None
-    repository.create_run(
+    repository.runs.start(
         notebook_id,
         id=run.id,
         parent_checkpoint_id=parent if known else None,
@@ -412,13 +414,13 @@ def _end_run(
 ) -> None:
     """Have it recorded how the run ended: as it was noted, or by its process having vanished."""
     run = unrecorded.run
-    if run is None or (known := repository.get_run(notebook_id, run.id)) is None:
+    if run is None or (known := repository.runs.get(notebook_id, run.id)) is None:
         return
     if run.status is not RunStatus.RUNNING:
         if known.status is not run.status:
-            repository.update_run_status(notebook_id, run.id, run.status)
+            repository.runs.update_status(notebook_id, run.id, run.status)
     elif known.status is RunStatus.RUNNING and not is_alive(known):
-        repository.update_run_status(notebook_id, run.id, RunStatus.STOPPED)
+        repository.runs.update_status(notebook_id, run.id, RunStatus.STOPPED)
 
 
 class BackgroundRecovery:
@@ -439,7 +441,7 @@ class BackgroundRecovery:
     def __init__(
         self,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         origin: str,
         store_url: str,
         owner: str | None,

@@ -20,11 +20,11 @@ from support.factories import end_run
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
-from jupyter_axon_notebooks.training.home import AxonWarning
+from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint, find_unrecorded, recover
 
 
@@ -478,7 +478,7 @@ def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> Non
         axon.checkpoint(model(2), epoch=1),
     )
 
-    class Replaced(StateFiles):
+    class Replaced(StateStorage):
         def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
             file = super().open(path, notebook_id, field=field)
             Path(path).unlink()
@@ -754,7 +754,7 @@ def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
     assert made.has_state
     assert [one.epoch for one in axon.checkpoints()] == [1]
     assert axon.checkpoint(model(2), epoch=2).is_recorded
-    runs = records.list_runs(made.record.notebook_id)
+    runs = records.runs.list(made.record.notebook_id)
     assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
 
 
@@ -774,13 +774,13 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
         assert [one.error for one in taken] == [None, None]
     assert axon.checkpoint(model(), epoch=0).is_recorded  # which begins another run
     (notebook,) = records.list_all()
-    runs = records.list_runs(notebook.id)
+    runs = records.runs.list(notebook.id)
     assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
-    assert [records.count_checkpoints(notebook.id, run_id=run.id) for run in runs] == [1, 2]
+    assert [records.checkpoints.count(notebook.id, run_id=run.id) for run in runs] == [1, 2]
     store.close()
 
 
-def notes(states: StateFiles) -> list[UnrecordedCheckpoint]:
+def notes(states: StateStorage) -> list[UnrecordedCheckpoint]:
     return [found for found in find_unrecorded(states) if isinstance(found, UnrecordedCheckpoint)]
 
 
@@ -802,7 +802,7 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
         axon.checkpoint(model(epoch), epoch=epoch)
     (notebook,) = records.list_all()
     anew()
-    states = StateFiles(tmp_path / "data" / "axon_notebooks" / "states")
+    states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
     url = f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db"
     document = {
         "checkpoint": {"notebook_id": notebook.id, "epoch": 9, "step": 9, "metrics": {}},
