@@ -18,9 +18,15 @@ from jupyter_core.paths import jupyter_config_path
 from ..errors import StoreError
 from ..repository import Binding
 from ..states.folders import format_size, free_bytes
-from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
+from ..store.postgresql.health import connect_to_server
 from ..store.schema import CHECKPOINTS
-from ..store.server import reaching
+from ..store.sqlite.health import (
+    FileHealth,
+    checkpoint_states,
+    connect_to_file,
+    examine_file,
+    notebook_documents,
+)
 from ..store.urls import file_of, shown_url, unknown_kind
 from ..sync.origin import (
     find_other_origins,
@@ -68,7 +74,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
             )
         )
     path = file_of(session.url)
-    health = examine(path) if path is not None else None
+    health = examine_file(path) if path is not None else None
     if health is not None:
         look_at_file(found, health, progress)
     elif found.facts["store"]["engine"] == "postgresql":
@@ -262,12 +268,12 @@ def _reading(
         if health.schema_version is None:
             yield None
             return
-        with examining(health.path) as connection:
+        with connect_to_file(health.path) as connection:
             yield connection
         return
     if "exists" not in found.facts["store"]:
         raise StoreError(f"{shown_url(session.url)} was not reached")
-    with reaching(session.url) as connection:
+    with connect_to_server(session.url) as connection:
         yield connection if found.facts["store"]["exists"] else None
 
 

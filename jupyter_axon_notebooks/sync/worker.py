@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..records import NotebookCell, NotebookSummary, is_record_id
 from ..repository import Binding, NotebookRepository
-from ..store.failures import ForeignRecord
+from ..store import ForeignRecord
 from ..store.urls import shown_url
 from .contents import EmbeddedIds
 from .files import (
