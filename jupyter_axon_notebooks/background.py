@@ -12,7 +12,7 @@ from .defaults import data_folder
 from .errors import AxonError
 from .garbage import GarbageCollector, Pace, log_errors
 from .repository import NotebookRepository
-from .sync.others import made_at, other_origins
+from .sync.origin import find_other_origins, origin_created_at
 from .training.recovery import BackgroundRecovery
 
 #: Seconds between two garbage collections, and between two searches for checkpoints that wait to be recorded.
@@ -103,10 +103,10 @@ class BackgroundWork:
 
     def _log_other_origins(self, origin: str) -> None:
         bindings = self._repository.bindings
-        others = other_origins(
+        others = find_other_origins(
             bindings.list_other_origins(self._user_id, origin),
             partial(bindings.find_by_path, origin),
-            made_at(data_folder()),
+            origin_created_at(data_folder()),
             Pace(self._stopping).rest,
         )
         for other in others:
