@@ -1,145 +1,547 @@
-"""How a training process reaches records."""
+"""How a training process reaches records: the :class:`Tracker` interface, and the tracker on a local store."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Final, TypeVar
+import threading
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
-from ..defaults import data_folder
-from ..errors import AxonError, StoreError
-from ..repository import NotebookRepository
+from ..errors import AxonError, Conflict, NotFound, StoreError
+from ..metrics import merge_metrics, rankable, rankable_metrics, resolve, suggestion
+from ..printable import printable
+from ..records import (
+    NewCheckpoint,
+    NotebookCheckpoint,
+    NotebookSummary,
+    RunStatus,
+    TrainingNotebook,
+    TrainingRun,
+    UpdateCheckpoint,
+    now,
+)
 from ..states import StateFiles
-from ..store import Store
-from ..sync import read_origin
+from ..states.notes import has_note
+from . import place, resuming
+from .checkpoint import Checkpoint
+from .current_notebook import CurrentNotebook
+from .display import say
+from .environment import environment
+from .executed import current_execution, executed_cells
 from .home import Home, warn
+from .notebook import say_unbound
+from .processes import LEASE
+from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
 from .settings import KernelSettings
-
-#: Seconds after a failure before the store is tried again; the last for good.
-_RETRY: Final = (5.0, 15.0, 60.0, 300.0)
-#: Seconds to wait for others who keep the store locked: while all is well, and when it was not the last time.
-_PATIENT: Final = 10.0
-_IMPATIENT: Final = 1.0
-
-_T = TypeVar("_T")
+from .store_connection import StoreConnection, TrackingUnavailable
 
 
-class TrackingUnavailable(Exception):
-    """The store did not take it; the user has been told."""
+class MetricNotFound(NotFound):
+    """No checkpoint has a finite number under the name of a metric."""
+
+    def __init__(self, metric: str, known: Collection[str]) -> None:
+        super().__init__("metric", metric)
+        hint = suggestion(metric, sorted(known))
+        self.args = (
+            printable(f"no checkpoint of this notebook has a finite number as {metric}{hint}"),
+        )
 
 
-def _cause(error: Exception) -> str:
-    return str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
+class Tracker(Protocol):
+    """How a training process reaches records.
+
+    What a training records (runs, checkpoints, metrics) never fails because records are out of reach: it is kept, and
+    recorded later. Questions raise :class:`StoreError` then.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        To be held during every call except :meth:`renew_lease`.
+    """
+
+    lock: threading.RLock
+
+    @property
+    def states(self) -> StateFiles:
+        """The state files, also while records are out of reach."""
+
+    def close(self) -> None:
+        """Release what is open; the next call opens it again."""
+
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
+        """Set which notebook is trained."""
+
+    def notebook(self) -> TrainingNotebook:
+        """Return the record of the notebook, with its cells."""
+
+    def notebook_id(self, *, at_once: bool = False) -> str | None:
+        """Return the id of the notebook's record, as far as it is known, after recording what is pending."""
+
+    def has_notebook(self, id: str) -> bool:
+        """Return whether a record exists, or may exist."""
+
+    def start_run(self, run: TrainingRun) -> None:
+        """Record that a run is running."""
+
+    def renew_lease(self, run: TrainingRun) -> None:
+        """Record that a run is alive. Called from another thread."""
+
+    def finish_run(self, run: TrainingRun) -> None:
+        """Record how a run ended."""
+
+    def forget_run(self, id: str) -> None:
+        """Drop what is known about how a run is recorded, since it belongs to another notebook."""
+
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run; None if there is none."""
+
+    def add_checkpoint(
+        self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> Checkpoint:
+        """Record a checkpoint whose states are written."""
+
+    def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
+        """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
+
+    def recover(self) -> None:
+        """Record what earlier trainings could not record."""
+
+    def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
+        """Return the checkpoint to resume from."""
+
+    def find_checkpoint(self, id: str) -> NotebookCheckpoint:
+        """Return a checkpoint by its id or the beginning of it."""
+
+    def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
+        """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
+
+    def best_checkpoint(
+        self, metric: str, mode: Literal["min", "max"], run: str | None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best value of a metric."""
+
+    def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
+        """Pin a checkpoint, or unpin it."""
+
+
+@dataclass
+class _StoredRun:
+    """What the store is known to have of a run."""
+
+    status: RunStatus
+    execution: Any = None
+    provenance_id: str | None = None  # of that execution
+
+
+@dataclass
+class _Pending:
+    """A checkpoint that no store has: its note, and the object that the user has."""
+
+    note: UnrecordedCheckpoint
+    checkpoint: Checkpoint
+
+    def belongs_to(self, run: str) -> bool:
+        record = self.note.run
+        return record is not None and (record.key == run or record.id.startswith(run))
 
 
 class LocalTracker:
-    """The way to the store.
+    """A tracker on a store that this process opens itself, and opens again when it was lost.
 
-    Who asks a question gets the store, or the error that says why not (:meth:`home`). What a training records is
-    different: it must not fail, nor wait again and again for a store that cannot be had (:meth:`record`).
+    What cannot be recorded is noted beside the state files (:mod:`..states.notes`), and recorded by this process once
+    the store is available, by a server, or by ``jupyter axon recover``. See :class:`Tracker` for its methods.
     """
 
     def __init__(self, settings: KernelSettings) -> None:
+        self.lock = threading.RLock()
         self._settings = settings
-        self._pid = os.getpid()
-        self._home: Home | None = None
-        self._mark = ""
-        self._failures = 0
-        self._again_at = 0.0
+        self._connection = StoreConnection(settings)
+        self._notebook = CurrentNotebook(settings.user_id)
+        self._runs: dict[str, _StoredRun] = {}
+        self._recovered_in: dict[str, str] = {}  # notebooks by run
+        self._pending: list[_Pending] = []
+        self._pending_metrics: list[tuple[str, Any, list[str]]] = []
 
     @property
-    def opened(self) -> Home | None:
-        """The store, if it is open; asked by any thread."""
-        return self._home
-
-    def home(self) -> Home:
-        """The open store.
-
-        Raises
-        ------
-        StoreError
-            When it cannot be opened.
-        """
-        if self._home is not None and self._home.store.is_lost:
-            self.close()
-        if self._home is None:
-            self._home = self._open()
-        return self._home
-
-    def _open(self) -> Home:
-        settings = self._settings
-        if settings.unreachable is not None:
-            raise StoreError(settings.unreachable)
-        origin = read_origin(data_folder(settings.data_dir), warn)
-        store = Store(settings.store_url, busy_timeout=_IMPATIENT if self._failures else _PATIENT)
-        try:
-            store.check_user(settings.user_id)
-            self._mark = store.mark_id
-            states = self._states()
-            return Home(store, NotebookRepository(store, states=states), states, origin)
-        except BaseException:
-            store.close()
-            raise
-
-    def origin(self) -> str | None:
-        """The id of this Jupyter data folder; None where even that cannot be had."""
-        try:
-            return read_origin(data_folder(self._settings.data_dir), warn)
-        except StoreError:
-            return None
-
     def states(self) -> StateFiles:
-        """The home of state files, whether or not there is a store."""
-        if self._home is not None:
-            return self._home.states
-        return self._states()
-
-    def _states(self) -> StateFiles:
-        folder = data_folder(self._settings.data_dir)
-        return StateFiles(Path(self._settings.states_root), store_id=self._mark, data_folder=folder)
-
-    def record(self, work: Callable[[Home], _T], *, at_once: bool = False) -> _T:
-        """What ``work`` gives; done with nothing else than the store, whose failures are told once.
-
-        Parameters
-        ----------
-        at_once : bool
-            Do not wait until it is time to try again.
-
-        Raises
-        ------
-        TrackingUnavailable
-            When the store did not take it, or is not to be tried again yet.
-        """
-        if self._failures and not at_once and time.monotonic() < self._again_at:
-            raise TrackingUnavailable
-        try:
-            done = work(self.home())
-        except Exception as error:  # whatever it is, the training goes on
-            self._failed(error)
-            raise TrackingUnavailable from error
-        if self._failures:
-            self._failures = 0
-            self.close()  # the next to open it has patience again
-        return done
-
-    def _failed(self, error: Exception) -> None:
-        wait = _RETRY[min(self._failures, len(_RETRY) - 1)]
-        self._again_at = time.monotonic() + wait
-        self._failures += 1
-        if self._failures == 1:
-            warn(
-                f"checkpoints are not being recorded: {_cause(error)}. The training goes on, and their state files are "
-                f"written to {self._settings.states_root}. They are recorded as soon as the store can be had again; after "
-                "the training, `jupyter axon recover` does it"
-            )
-        if isinstance(error, StoreError):
-            self.close()
+        """The state files, also while the store is unavailable."""
+        return self._connection.states
 
     def close(self) -> None:
-        """Close the store; the next question opens it again."""
-        home, self._home = self._home, None
-        if home is not None and os.getpid() == self._pid:
-            home.store.close()
+        """Close the store; the next call opens it again."""
+        self._connection.close()
+
+    # The notebook
+
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
+        """Set which notebook is trained; nothing changes if it cannot be found."""
+        with place.using(path_or_id):
+            self._notebook = CurrentNotebook(self._settings.user_id)
+            return self.notebook()
+
+    def notebook(self) -> TrainingNotebook:
+        """Return the record of the notebook, with its cells."""
+        home = self._connection.open()
+        id = self._notebook.read(home).id
+        found = home.repository.find_by_id(id)
+        if found is None:
+            self._notebook.record = None
+            raise NotFound("notebook", id)
+        return found
+
+    def notebook_id(self, *, at_once: bool = False) -> str | None:
+        """Return the id of the notebook's record, as far as it is known, after recording what is pending."""
+        known = self._notebook.record
+        with suppress(TrackingUnavailable):
+            known = self._connection.attempt(self._record_pending, at_once=at_once)
+            say_unbound(known)
+        return None if known is None else known.id
+
+    def has_notebook(self, id: str) -> bool:
+        """Return whether a record exists; True if the store cannot be asked."""
+        try:
+            return (
+                self._connection.attempt(lambda home: home.repository.find_summary(id)) is not None
+            )
+        except TrackingUnavailable:
+            return True
+
+    # Runs
+
+    def start_run(self, run: TrainingRun) -> None:
+        """Record that a run is running."""
+        try:
+            self._connection.attempt(lambda home: self._store_run(home, run))
+        except TrackingUnavailable:
+            self._runs.pop(run.id, None)
+
+    def _store_run(self, home: Home, run: TrainingRun) -> _StoredRun:
+        stored = self._runs.get(run.id)
+        if stored is not None and stored.status is RunStatus.RUNNING:
+            return stored
+        repository, until = home.repository, now() + LEASE
+        if stored is None and repository.get_run(run.notebook_id, run.id) is None:
+            parent = run.parent_checkpoint_id
+            if parent is not None and repository.get_checkpoint(parent) is None:
+                parent = None  # it was deleted
+            repository.create_run(
+                run.notebook_id,
+                id=run.id,
+                parent_checkpoint_id=parent,
+                process=run.process,
+                lease_until=until,
+                key=run.key,
+                cell=run.cell,
+                ordinal=run.ordinal,
+                skipped_run_id=run.skipped_run_id,
+            )
+        else:
+            repository.update_run_status(
+                run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
+            )
+        stored = self._runs[run.id] = stored or _StoredRun(RunStatus.RUNNING)
+        stored.status = RunStatus.RUNNING
+        return stored
+
+    def renew_lease(self, run: TrainingRun) -> None:
+        """Record that a run is alive. Called from another thread, which must not wait for this one."""
+        home = self._connection.opened
+        if home is None or run.id not in self._runs:
+            return
+        until = now() + LEASE
+        found = home.repository.renew_run(run.notebook_id, run.id, until)
+        if found.status is not RunStatus.RUNNING and run.status is RunStatus.RUNNING:
+            # It was considered stopped, for example while this machine was asleep.
+            home.repository.update_run_status(
+                run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
+            )
+
+    def finish_run(self, run: TrainingRun) -> None:
+        """Record how a run ended; in its last note, if the store is unavailable."""
+        try:
+            self._connection.attempt(lambda home: self._store_end(home, run), at_once=True)
+        except TrackingUnavailable:
+            self._runs.pop(run.id, None)
+            notes = [one.note for one in self._pending if one.note.checkpoint.run_id == run.id]
+            if notes and self._is_noted(notes[-1]):
+                with suppress(AxonError):  # the run is found unfinished then
+                    notes[-1].write(self.states)
+
+    def _store_end(self, home: Home, run: TrainingRun) -> None:
+        if self._pending or self._pending_metrics:
+            self._record_pending(home)
+        stored, notebook_id = self._runs.get(run.id), run.notebook_id
+        if stored is None:
+            notebook_id = self._recovered_in.get(run.id, notebook_id)
+        if stored is not None or home.repository.get_run(notebook_id, run.id) is not None:
+            home.repository.update_run_status(notebook_id, run.id, run.status)
+            self._runs.setdefault(run.id, _StoredRun(run.status)).status = run.status
+
+    def forget_run(self, id: str) -> None:
+        """Drop what is known about how a run is recorded, since it belongs to another notebook."""
+        self._runs.pop(id, None)
+        self._recovered_in.pop(id, None)
+
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run; None if there is none."""
+        return self._connection.open().repository.get_run(notebook_id, id)
+
+    # Checkpoints
+
+    def add_checkpoint(
+        self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> Checkpoint:
+        """Record a checkpoint whose states are written, or note it beside them.
+
+        Raises
+        ------
+        Conflict
+            If the run has a checkpoint there already, or a pinned one with ``overwrite``.
+        """
+
+        def store(home: Home) -> NotebookCheckpoint | Conflict:
+            try:
+                return self._store_checkpoint(home, run, new, overwrite=overwrite)
+            except Conflict as conflict:
+                return conflict
+
+        try:
+            record = self._connection.attempt(store)
+        except TrackingUnavailable as unavailable:
+            self._runs.pop(run.id, None)
+            self._notebook.record = None
+            checkpoint = self._note(run, new, overwrite=overwrite)
+            if isinstance(unavailable.__cause__, NotFound):
+                self._try_pending()  # the record, or the store, was deleted: there will be another
+            return checkpoint
+        if isinstance(record, Conflict):
+            raise record
+        self.states.recorded(record.notebook_id, record.id)
+        return Checkpoint(record, self.states)
+
+    def _store_checkpoint(
+        self, home: Home, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> NotebookCheckpoint:
+        stored, execution = self._store_run(home, run), current_execution()
+        if stored.provenance_id is None or stored.execution != execution:
+            stored.execution = execution
+            stored.provenance_id = home.repository.put_provenance(
+                run.notebook_id, executed_cells(), environment(self._notebook.folder)
+            )
+        new.provenance_id = stored.provenance_id
+        return home.repository.create_checkpoint(new, overwrite=overwrite)
+
+    def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
+        """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
+        pending = next((one for one in self._pending if one.checkpoint is checkpoint), None)
+        if pending is not None:
+            new = pending.note.checkpoint
+            new.metrics = merge_metrics(new.metrics, metrics)
+            new.tags = list(dict.fromkeys([*new.tags, *tags]))
+            try:
+                pending.note.write(self.states)
+            except AxonError as error:
+                warn(f"Metrics that were added to checkpoint {new.id} could not be noted: {error}")
+            checkpoint.update(pending.note.as_record(), is_recorded=False)
+            return True
+        try:
+            record = self._connection.attempt(
+                lambda home: _add_metrics(home, checkpoint.id, metrics, tags)
+            )
+        except TrackingUnavailable:
+            self._pending_metrics.append((checkpoint.id, metrics, tags))
+            return True
+        if record is not None:
+            checkpoint.update(record, is_recorded=True)
+        return record is not None
+
+    # What is still to be recorded
+
+    def _note(self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
+        """Note a checkpoint beside its states, with all that the store would have been told."""
+        found, settings = self._notebook.locate(), self._settings
+        note = UnrecordedCheckpoint(
+            checkpoint=new,
+            made_at=now(),
+            overwrite=overwrite,
+            run=run,
+            store_url=settings.store_url,
+            owner=settings.user_id,
+            path=found.path,
+            record_id=found.record_id,
+            kind=found.kind,
+        )
+        with suppress(StoreError):
+            note.origin = self._connection.origin()
+        with suppress(Exception):  # a checkpoint without its provenance is better than none
+            note.executed = executed_cells()
+            note.environment = environment(self._notebook.folder)
+        checkpoint = Checkpoint(
+            note.as_record(), self.states, is_recorded=False, refresh=self._try_pending
+        )
+        try:
+            note.write(self.states)
+        except AxonError as error:
+            warn(f"Checkpoint {new.id} is not recorded, and could not be noted either: {error}")
+        else:
+            self._pending.append(_Pending(note, checkpoint))
+        return checkpoint
+
+    def _is_noted(self, note: UnrecordedCheckpoint) -> bool:
+        new = note.checkpoint
+        return has_note(self.states.root, new.notebook_id, str(new.id))
+
+    def _try_pending(self) -> None:
+        """Record what is pending, if the store is available now."""
+        with suppress(TrackingUnavailable):
+            self._connection.attempt(self._record_pending, at_once=True)
+
+    def _record_pending(self, home: Home) -> NotebookSummary:
+        """Record what could not be recorded before, and return the notebook's record."""
+        notebook = self._notebook.update(home)
+        while self._pending_metrics:
+            _add_metrics(home, *self._pending_metrics[0])
+            del self._pending_metrics[0]
+        if not self._pending:
+            return notebook
+        notes = [pending.note for pending in self._pending]
+        ids = [str(note.checkpoint.id) for note in notes]
+        for result in recover(home.repository, home.states, home.origin, notes, notebook.id):
+            if result.error is not None:
+                say(f"A checkpoint in {result.folder} could not be recorded: {result.error}")
+        for id, pending in zip(ids, self._pending, strict=True):
+            # Of one that is not noted any more, another process recorded it, or the user deleted it.
+            if (record := home.repository.get_checkpoint(id)) is not None:
+                pending.checkpoint.update(record, is_recorded=True)
+                if record.run_id is not None:
+                    self._recovered_in[record.run_id] = record.notebook_id
+        self._pending = []
+        return notebook
+
+    def recover(self) -> None:
+        """Record what earlier trainings of this user could not record."""
+        home, settings = self._connection.open(), self._settings
+        if self._pending:
+            self._record_pending(home)
+        notes = [
+            found
+            for found in find_unrecorded(home.states)
+            if isinstance(found, UnrecordedCheckpoint)
+            and (found.store_url, found.owner) == (settings.store_url, settings.user_id)
+        ]
+        results = recover(home.repository, home.states, home.origin, notes)
+        if count := sum(result.is_new for result in results):
+            plural = "" if count == 1 else "s"
+            say(f"Recorded {count} checkpoint{plural} made while the store was unavailable.")
+
+    # Questions
+
+    def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
+        """Return the checkpoint to resume from; see :func:`.resuming.find_resumable`."""
+        home = self._connection.open()
+        notebook = self._notebook.find(home)
+        if notebook is not None:
+            return resuming.find_resumable(home, notebook.id, request)
+        if request.run is not None:
+            raise NotFound("run", request.run)
+        return resuming.ResumePoint(None, request.identity.key)
+
+    def find_checkpoint(self, id: str) -> NotebookCheckpoint:
+        """Return a checkpoint by its id or the beginning of it.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        ValueError
+            If the beginning matches several.
+        """
+        repository = self._connection.open().repository
+        found = repository.get_checkpoint(id)
+        if found is None:
+            ids = repository.checkpoint_ids_beginning(id) if id else []
+            if len(ids) > 1:
+                listed = ", ".join(ids[:5])
+                raise ValueError(
+                    printable(f"{id} could be any of {len(ids)} checkpoints: {listed}")
+                )
+            found = repository.get_checkpoint(ids[0]) if ids else None
+        if found is None:
+            raise NotFound("checkpoint", id)
+        return found
+
+    def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
+        """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
+        home, notebook_id = self._readable()
+        stored: list[NotebookCheckpoint] = []
+        if home is not None and run is not None:
+            stored = resuming.list_branch(home, resuming.find_run(home, notebook_id, run))
+        elif home is not None:
+            stored = home.repository.list_checkpoints(notebook_id, limit)
+        found = self._with_pending(stored, run)
+        return sorted(found, key=lambda one: one.created_at, reverse=True)[:limit]
+
+    def best_checkpoint(
+        self, metric: str, mode: Literal["min", "max"], run: str | None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best value of a metric, the earliest of equal ones.
+
+        Raises
+        ------
+        MetricNotFound
+            If no checkpoint has a finite number there.
+        """
+        home, notebook_id = self._readable()
+        is_least = mode == "min"
+        stored: list[NotebookCheckpoint] = []
+        if home is not None and run is not None:
+            stored = resuming.list_branch(home, resuming.find_run(home, notebook_id, run))
+        elif home is not None:
+            stored = home.repository.get_best_checkpoints(notebook_id, metric, is_least, 1)
+        found = self._with_pending(stored, run)
+        ranked = [
+            (value if is_least else -value, one.created_at, one)
+            for one in found
+            if (value := rankable(resolve(one.record.metrics, metric))) is not None
+        ]
+        if not ranked:
+            names = set() if home is None else home.repository.metric_names(notebook_id)
+            raise MetricNotFound(
+                metric, names.union(*(rankable_metrics(one.metrics) for one in found))
+            )
+        return min(ranked, key=lambda one: one[:2])[2]
+
+    def _readable(self) -> tuple[Home | None, str]:
+        """Return the store and the id of the notebook's record, empty if there is none.
+
+        No store if it is unavailable and this process has checkpoints that answer the question in part.
+        """
+        if self._pending or self._pending_metrics:
+            self._try_pending()
+        try:
+            home = self._connection.open()
+            found = self._notebook.find(home)
+        except StoreError as error:
+            if not self._pending:
+                raise
+            say(f"Only checkpoints of this process are considered: {error}")
+            return None, ""
+        return home, "" if found is None else found.id
+
+    def _with_pending(self, stored: list[NotebookCheckpoint], run: str | None) -> list[Checkpoint]:
+        pending = [one.checkpoint for one in self._pending if run is None or one.belongs_to(run)]
+        return [*pending, *(Checkpoint(record, self.states) for record in stored)]
+
+    def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
+        """Pin a checkpoint, or unpin it."""
+        return self._connection.open().repository.update_checkpoint(
+            id, UpdateCheckpoint(pinned=pinned)
+        )
+
+
+def _add_metrics(home: Home, id: str, metrics: Any, tags: list[str]) -> NotebookCheckpoint | None:
+    with suppress(NotFound, Conflict):
+        return home.repository.add_metrics(id, metrics, tags)
+    return None
