@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from ..defaults import POINTER
+from ..atomic_files import write_atomic
+from ..defaults import KERNEL_CONFIG
 from ..errors import InvalidData, StoreError
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..records import is_record_id, new_id
 from ..userfiles import FileTooLarge, NotRegular, read_regular
 
@@ -93,7 +94,7 @@ def stored_origin(folder: Path) -> str | None:
 def pointer_origin(folder: Path) -> str | None:
     """Return the origin that the pointer file names; None where it names none, or is not to be believed."""
     try:
-        return read_pointer(folder / POINTER).get("origin")
+        return read_kernel_config(folder / KERNEL_CONFIG).get("origin")
     except InvalidData:
         return None
 
@@ -105,7 +106,7 @@ def _make(folder: Path, tell: Callable[[str], object]) -> str:
     kept = pointer_origin(folder)
     _put(file, kept or new_id(), replace=damaged)
     if kept is not None:
-        tell(f"the origin file {file} was missing or damaged; it is restored from {POINTER}")
+        tell(f"the origin file {file} was missing or damaged; it is restored from {KERNEL_CONFIG}")
     elif damaged:
         tell(
             f"the origin file {file} was damaged, and a new origin had to be made. Notebooks recorded before get new records, "
@@ -119,41 +120,8 @@ def _make(folder: Path, tell: Callable[[str], object]) -> str:
 
 def _put(file: Path, origin: str, *, replace: bool) -> None:
     """Put ``origin`` into ``file`` whole; unless ``replace``, only if no other process was first."""
-    draft = file.with_name(f"origin.{new_id()}")
-    try:
-        with draft.open("x", encoding="ascii") as stream:
-            stream.write(origin + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            os.replace(draft, file)
-        else:
-            _publish(draft, file)
-        _flush(file.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _publish(draft: Path, file: Path) -> None:
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    except OSError:  # no hard links on this file system; the folder's lock keeps others out
-        if not os.path.lexists(file):
-            os.rename(draft, file)
-
-
-def _flush(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the file system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(FileExistsError):
+        write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=replace, mode=None)
 
 
 @contextlib.contextmanager
@@ -240,7 +208,7 @@ class ServerOrigin:
             self._lock.release()
 
     def _look(self) -> object:
-        return [_stamp(self._folder / name) for name in ("origin", POINTER)]
+        return [_stamp(self._folder / name) for name in ("origin", KERNEL_CONFIG)]
 
     def _restore(self, origin: str) -> None:
         file = origin_file(self._folder)

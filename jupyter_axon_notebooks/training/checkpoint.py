@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
-from ..states import StateFiles, StateWriter, StoredState
+from ..states import StateStorage, StateWriter, StoredState
 from .display import (
     checkpoint_html,
     checkpoint_text,
     checkpoints_html,
     checkpoints_text,
-    measuring,
-    say,
+    progress_bar,
 )
-from .home import warn
+from .messages import print_message, warn
 
 if TYPE_CHECKING:
     from ..states import Part
-    from .formats import Encoded, Source
+    from .formats import EncodedState, Source
 
 #: Bytes that are read at once when a state file is verified.
 _READ_SIZE: Final = 4 << 20
@@ -44,7 +43,7 @@ class Checkpoint:
     def __init__(
         self,
         record: NotebookCheckpoint,
-        states: StateFiles,
+        states: StateStorage,
         *,
         is_recorded: bool = True,
         refresh: Callable[[], object] = lambda: None,
@@ -116,12 +115,12 @@ class Checkpoint:
     def has_state(self) -> bool:
         """Whether the model's state can be restored: it was saved, and its file exists."""
         record = self._located()
-        return self._states.holds(record.model_state_path, record.notebook_id)
+        return self._states.can_read(record.model_state_path, record.notebook_id)
 
     def _located(self) -> NotebookCheckpoint:
         """Return the record, after asking for it again if another process has moved the files and recorded them."""
         path = self._record.model_state_path or self._record.optimizer_state_path
-        is_here = not path or self._states.holds(path, self._record.notebook_id)
+        is_here = not path or self._states.can_read(path, self._record.notebook_id)
         if not self._is_recorded and not is_here:
             self._refresh()
         return self._record
@@ -171,9 +170,9 @@ class Checkpoint:
         InvalidData
             If the states do not fit, or are not trusted. The message says where, and what to do.
         """
-        from .formats import outside_inference
+        from .formats import leave_inference_mode
 
-        with outside_inference():
+        with leave_inference_mode():
             return self._restore(model, optimizer, extra, rng=rng, trusted=trusted)
 
     def _restore(
@@ -236,7 +235,7 @@ class Checkpoint:
         if rng or any(one is not None for one in (model, optimizer, extra)):
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
         if in_place and (replaced := explain_replaced(model, optimizer, extra)):
-            say(replaced)
+            print_message(replaced)
 
     def _pruned(self) -> str:
         pruned_at = self._record.pruned_at
@@ -255,7 +254,7 @@ class Checkpoint:
         if expected is None:
             return Source(path, file)
         digest, size = hashlib.sha256(), 0
-        with measuring(f"Reading the state of the {part}") as progress:
+        with progress_bar(f"Reading the state of the {part}") as progress:
             while chunk := file.read(_READ_SIZE):
                 digest.update(chunk)
                 size += len(chunk)
@@ -306,10 +305,10 @@ class CheckpointList(list[Checkpoint]):
 
 
 def write_states(
-    states: StateFiles,
+    states: StateStorage,
     notebook_id: str,
     checkpoint_id: str,
-    parts: Mapping[Part, Encoded],
+    parts: Mapping[Part, EncodedState],
 ) -> dict[Part, StoredState]:
     """Write the state files of a checkpoint, all or none. They are durable when this returns.
 
@@ -322,11 +321,11 @@ def write_states(
     written = 0
     stored: dict[Part, StoredState] = {}
     try:
-        with ExitStack() as opened, measuring("Writing the checkpoint") as progress:
+        with ExitStack() as opened, progress_bar("Writing the checkpoint") as progress:
             writers: dict[Part, StateWriter] = {}
             for part, encoded in parts.items():
                 writer = writers[part] = opened.enter_context(
-                    states.writer(
+                    states.open_writer(
                         notebook_id,
                         checkpoint_id,
                         part,

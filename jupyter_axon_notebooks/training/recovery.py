@@ -39,7 +39,7 @@ from ..records import (
     now,
 )
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..states.layout import PARTS, check_id, is_path_text
 from ..states.notes import (
     Note,
@@ -53,8 +53,8 @@ from ..states.notes import (
     write_note,
 )
 from ..store.failures import ForeignRecord
-from .notebook import record_of
-from .place import Place
+from .discovery.location import NotebookLocation
+from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
 
 #: Characters of a name, a path or a URL in a note.
@@ -99,7 +99,7 @@ class UnrecordedCheckpoint(Record, kw_only=True):
     executed: list[ExecutedCell] = msgspec.field(default_factory=list)
     environment: Environment | None = None
 
-    def write(self, states: StateFiles) -> None:
+    def write(self, states: StateStorage) -> None:
         """Write the note beside the state files.
 
         Raises
@@ -140,13 +140,13 @@ class RecoveryResult:
 
 
 def find_unrecorded(
-    states: StateFiles, notebook_ids: Iterable[str] | None = None
+    states: StateStorage, notebook_ids: Iterable[str] | None = None
 ) -> Iterator[UnrecordedCheckpoint | RecoveryResult]:
     """Yield the checkpoints that have notes, oldest first, and then a result for each note that cannot be read.
 
     Parameters
     ----------
-    states : StateFiles
+    states : StateStorage
         The folder of state files.
     notebook_ids : iterable of str, optional
         The notebooks to look for; all by default.
@@ -217,7 +217,7 @@ def _parse(note: Note) -> UnrecordedCheckpoint:
 
 def recover(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
     unrecorded: Iterable[UnrecordedCheckpoint],
     notebook_id: str | None = None,
@@ -230,7 +230,7 @@ def recover(
 
     Parameters
     ----------
-    repository, states, origin : NotebookRepository, StateFiles, str
+    repository, states, origin : NotebookRepository, StateStorage, str
         Where checkpoints are recorded, and the id of the data folder.
     unrecorded : iterable of UnrecordedCheckpoint
         As :func:`find_unrecorded` gives them.
@@ -265,7 +265,7 @@ class _Recorder:
     def __init__(
         self,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         origin: str,
         notebook_id: str | None,
     ) -> None:
@@ -331,7 +331,7 @@ class _Recorder:
                 f"checkpoint {id} exists already, in a notebook that does not belong to {one.owner}"
             )
         self._finish_run(one, recorded.notebook_id)
-        states.recorded(recorded.notebook_id, id)
+        states.mark_recorded(recorded.notebook_id, id)
         for notebook_id in {noted_under, recorded.notebook_id}:  # it may have been written again
             remove_note(states.root, notebook_id, id)
         return recorded, is_new
@@ -360,8 +360,8 @@ class _Recorder:
             bound = repository.find_by_path(self._origin, path)
             if bound is None and os.path.isfile(path):
                 with contextlib.suppress(InvalidData):  # no notebook any more
-                    found = Place(one.kind, "a note", path)
-                    bound = record_of(repository, found, self._origin, owner)
+                    found = NotebookLocation(one.kind, "a note", path)
+                    bound = find_or_create_record(repository, found, self._origin, owner)
             if bound is not None and bound.user_id == owner:
                 return bound.id
             moved = repository.bindings_formerly_at(self._origin, path) if bound is None else []
@@ -438,7 +438,7 @@ class BackgroundRecovery:
 
     Parameters
     ----------
-    repository, states, origin : NotebookRepository, StateFiles, str
+    repository, states, origin : NotebookRepository, StateStorage, str
         Where checkpoints are recorded, and the id of the data folder.
     store_url : str
         The URL of the store, as kernels have it.
@@ -449,7 +449,7 @@ class BackgroundRecovery:
     def __init__(
         self,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         origin: str,
         store_url: str,
         owner: str | None,

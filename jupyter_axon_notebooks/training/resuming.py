@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 from ..errors import NotFound
 from ..printable import printable
 from ..records import NotebookCheckpoint, RunStatus, TrainingRun
-from .display import described, say
-from .executed import cell_digest
-from .home import Home
+from ..stores import STATES_ROOT, OpenStore
+from .display import format_checkpoint
+from .execution import cell_digest
+from .messages import print_message
 from .processes import is_alive, is_leased_elsewhere, is_this_process, is_unfinished
 from .run import RunIdentity
-from .settings import STATES_ROOT
 
 #: The id that stands for a run that could not be looked up when another one began.
 UNKNOWN_RUN: Final = "unknown"
@@ -89,7 +89,7 @@ class ResumePoint(NamedTuple):
     skipped_run_id: str | None = None
 
 
-def find_resumable(home: Home, notebook_id: str, request: ResumeRequest) -> ResumePoint:
+def find_resumable(opened: OpenStore, notebook_id: str, request: ResumeRequest) -> ResumePoint:
     """Return the checkpoint that a training resumes from, and tell the user what keeps a run from being resumed.
 
     Raises
@@ -99,10 +99,10 @@ def find_resumable(home: Home, notebook_id: str, request: ResumeRequest) -> Resu
     LeaseUndecided
         If it has to be found out first whether a run on another host is alive.
     """
-    search = _Search(home, notebook_id, request)
+    search = _Search(opened, notebook_id, request)
     key = request.identity.key
     if request.run is not None:
-        named = find_run(home, notebook_id, request.run)
+        named = find_run(opened, notebook_id, request.run)
         return ResumePoint(search.latest_of(named), named.key if key is None else key)
     return ResumePoint(search.find(), key, search.skipped_run_id)
 
@@ -110,17 +110,17 @@ def find_resumable(home: Home, notebook_id: str, request: ResumeRequest) -> Resu
 class _Search:
     """The search for a checkpoint to resume from."""
 
-    def __init__(self, home: Home, notebook_id: str, request: ResumeRequest) -> None:
+    def __init__(self, opened: OpenStore, notebook_id: str, request: ResumeRequest) -> None:
         self.skipped_run_id: str | None = None
-        self._home = home
-        self._repository = home.repository
+        self._opened = opened
+        self._repository = opened.repository
         self._notebook_id = notebook_id
         self._request = request
         self._identity = request.identity
 
     def latest_of(self, run: TrainingRun) -> NotebookCheckpoint:
         """Return the newest checkpoint of a run, or of those it was resumed from, that can be restored."""
-        newest = next(iter(list_branch(self._home, run)), None)
+        newest = next(iter(list_branch(self._opened, run)), None)
         found = None if newest is None else self._restorable(newest)
         if found is None:
             raise NotFound("checkpoint", f"of run {run.id} that can be restored")
@@ -140,13 +140,13 @@ class _Search:
                 return self._restorable_end(run, newest)
             if newest.id in finished_parents or run.status is RunStatus.COMPLETED:
                 if self._identity.ordinal == 0 or self._identity.key is not None:
-                    say(
-                        f"{_name(run)} is completed ({described(newest)}), so training begins anew. "
+                    print_message(
+                        f"{_name(run)} is completed ({format_checkpoint(newest)}), so training begins anew. "
                         "resume(force=True) continues it."
                     )
                 return None
             if not self._is_over(run):
-                say(
+                print_message(
                     f"{_name(run)} of this notebook is still training{_whereabouts(run)}, and is left alone."
                 )
                 self.skipped_run_id = run.id
@@ -196,7 +196,7 @@ class _Search:
         if newest is not None and newest.ordinal and is_unfinished(newest):
             if self._request.force:
                 return
-            say(
+            print_message(
                 f"{_name(newest)} is unfinished. It was number {newest.ordinal + 1} of several trainings in one "
                 f"execution, so it is resumed only by name: resume(…, run={newest.id[:8]!r}). Give each training a "
                 "key to have them resumed automatically: resume(…, key=…)."
@@ -225,7 +225,9 @@ class _Search:
             end = self._newest_of(skipped)
             is_further = end is not None and (end.epoch, end.step) > (newest.epoch, newest.step)
             if end is not None and is_further and is_unfinished(skipped):
-                say(f"{_name(skipped)} came further than {_name(run)}, which began beside it.")
+                print_message(
+                    f"{_name(skipped)} came further than {_name(run)}, which began beside it."
+                )
                 run, newest = skipped, end
             skipped_id = skipped.skipped_run_id
         return run, newest
@@ -243,42 +245,44 @@ class _Search:
         """Return the newest checkpoint of a run whose state exists, and tell the user why newer ones are passed over."""
         if not self._request.wants_state:
             return newest
-        states, offset, is_reported = self._home.states, 0, False
+        states, offset, is_reported = self._opened.states, 0, False
         elsewhere: str | None = None
         while page := self._repository.list_checkpoints(
             newest.notebook_id, _PAGE, offset, run_id=newest.run_id
         ):
             for found in page:
                 path = found.model_state_path
-                if states.holds(path, found.notebook_id):
+                if states.can_read(path, found.notebook_id):
                     return found
                 if path and elsewhere is None:
-                    elsewhere = states.root_with(path, found.notebook_id)
+                    elsewhere = states.find_former_root(path, found.notebook_id)
                     if elsewhere is not None:
-                        say(
-                            f"The state of {described(found)} is in {elsewhere}, which is not the current folder of "
+                        print_message(
+                            f"The state of {format_checkpoint(found)} is in {elsewhere}, which is not the current folder of "
                             f"state files. Set states_root or {STATES_ROOT} to that folder, or move its content to "
                             f"{states.root}."
                         )
                         is_reported = True
                 if (path or found.pruned_at is not None) and not is_reported:
-                    say(f"The state of {described(found)} no longer exists.")
+                    print_message(f"The state of {format_checkpoint(found)} no longer exists.")
                     is_reported = True
             offset += len(page)
         where = (
             "exists" if elsewhere is None else f"is in {states.root}, but some are in {elsewhere}"
         )
-        say(f"Run {str(newest.run_id)[:8]} cannot be resumed: no state of its checkpoints {where}.")
+        print_message(
+            f"Run {str(newest.run_id)[:8]} cannot be resumed: no state of its checkpoints {where}."
+        )
         return None
 
     def _newest_of(self, run: TrainingRun) -> NotebookCheckpoint | None:
         return self._repository.latest_checkpoint(self._notebook_id, run_id=run.id)
 
     def _runs(self) -> Iterator[TrainingRun]:
-        return _list_runs(self._home, self._notebook_id)
+        return _list_runs(self._opened, self._notebook_id)
 
 
-def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
+def list_branch(opened: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]:
     """Return the checkpoints that led to the end of a run, newest first.
 
     These are its own, and those of the runs that it was resumed from up to the checkpoint where it was resumed.
@@ -289,17 +293,17 @@ def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
     until: NotebookCheckpoint | None = None
     while branch is not None and branch.id not in seen:
         seen.add(branch.id)
-        of_run = home.repository.list_checkpoints(branch.notebook_id, run_id=branch.id)
+        of_run = opened.repository.list_checkpoints(branch.notebook_id, run_id=branch.id)
         found += [one for one in of_run if until is None or one.created_at <= until.created_at]
         parent_id = branch.parent_checkpoint_id
-        until = None if parent_id is None else home.repository.get_checkpoint(parent_id)
+        until = None if parent_id is None else opened.repository.get_checkpoint(parent_id)
         branch = None
         if until is not None and until.run_id is not None:
-            branch = home.repository.get_run(until.notebook_id, until.run_id)
+            branch = opened.repository.get_run(until.notebook_id, until.run_id)
     return found
 
 
-def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
+def find_run(opened: OpenStore, notebook_id: str, name: str) -> TrainingRun:
     """Return a run of a notebook by its id, its key (the newest run that has it), or the beginning of its id.
 
     Raises
@@ -309,11 +313,11 @@ def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
     ValueError
         If the beginning matches several.
     """
-    if (found := home.repository.get_run(notebook_id, name)) is not None:
+    if (found := opened.repository.get_run(notebook_id, name)) is not None:
         return found
     matches: list[TrainingRun] = []
     keys: dict[str, None] = {}
-    for run in _list_runs(home, notebook_id):
+    for run in _list_runs(opened, notebook_id):
         if run.key == name:
             return run
         if name and run.id.startswith(name):
@@ -328,9 +332,9 @@ def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
     raise RunNotFound(name, list(keys))
 
 
-def _list_runs(home: Home, notebook_id: str) -> Iterator[TrainingRun]:
+def _list_runs(opened: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
     offset = 0
-    while page := home.repository.list_runs(notebook_id, _PAGE, offset):
+    while page := opened.repository.list_runs(notebook_id, _PAGE, offset):
         yield from page
         offset += len(page)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ..records import MAX_STEP, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .checkpoint import Checkpoint
-from .executed import current_task, on_cell_end, settle
+from .execution import check_ended, current_task, on_training_end
 from .processes import LEASE, this_process
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class ActiveRun:
         """Return whether an earlier task of this pool process trained it, and end it then if its end was missed."""
         if self._task == current_task():
             return False
-        settle(self._code_ended)
+        check_ended(self._code_ended)
         return True
 
     def activate(self) -> None:
@@ -207,7 +207,9 @@ class ActiveRun:
             threading.Thread(
                 target=self._renew_lease, args=(self._lease,), name="axon-lease", daemon=True
             ).start()
-        on_cell_end(self._code_ended)  # each time: what trains now may be other code than before
+        on_training_end(
+            self._code_ended
+        )  # each time: what trains now may be other code than before
         self._tracker.start_run(self.record)
 
     def end(self, status: RunStatus) -> None:

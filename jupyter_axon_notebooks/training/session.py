@@ -14,22 +14,28 @@ from ..errors import Conflict, InvalidData, StoreError
 from ..metrics import better_text, direction, merge_metrics, named_values, spellable
 from ..printable import printable
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingNotebook, new_id
+from ..stores import find_settings
 from . import distributed
 from .checkpoint import Checkpoint, CheckpointList, write_states
-from .display import described, say
-from .executed import current_execution, mentions_checkpoint, on_cell_end
-from .given import key_of, metrics_of, run_name, tags_of, whole_number
-from .home import warn
+from .display import format_checkpoint
+from .execution import current_execution, mentions_checkpoint, on_training_end
+from .messages import print_message, warn
 from .processes import LEASE
 from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest
 from .run import ActiveRun
-from .settings import settings
 from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
+from .validation import (
+    normalize_metrics,
+    validate_key,
+    validate_position,
+    validate_run,
+    validate_tags,
+)
 
 if TYPE_CHECKING:
     from ..states import Part
-    from .formats import Encoded
+    from .formats import EncodedState
 
 #: Seconds between two looks at a run whose lease may be renewed.
 _POLL_INTERVAL: Final = 1.0
@@ -43,7 +49,7 @@ def current_session() -> Session:
     global _current
     with _current_lock:
         if _current is None or _current[0] != os.getpid():
-            _current = os.getpid(), Session(LocalTracker(settings()))
+            _current = os.getpid(), Session(LocalTracker(find_settings()))
         return _current[1]
 
 
@@ -120,15 +126,15 @@ class Session:
         overwrite: bool,
     ) -> Checkpoint | None:
         """Save a checkpoint; return None in processes that do not write."""
-        epoch = whole_number(epoch, "epoch", self._warn_once)
-        step = whole_number(step, "step", self._warn_once)
+        epoch = validate_position(epoch, "epoch", self._warn_once)
+        step = validate_position(step, "step", self._warn_once)
         new = NewCheckpoint(
             id=new_id(),
             notebook_id="",
             epoch=0,
             step=0,
-            metrics=metrics_of(metrics, self._warn_once),
-            tags=tags_of(tags),
+            metrics=normalize_metrics(metrics, self._warn_once),
+            tags=validate_tags(tags),
         )
         if hasattr(model, "param_groups"):
             raise TypeError(
@@ -189,7 +195,7 @@ class Session:
         epoch: int | None,
         step: int | None,
         model: Any,
-        parts: dict[Part, Encoded],
+        parts: dict[Part, EncodedState],
         new: NewCheckpoint,
         *,
         overwrite: bool,
@@ -230,7 +236,7 @@ class Session:
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
         """Leave a run that another one follows, and end it unless its model is trained side by side."""
         if site.execution == run.position.execution:
-            say(
+            print_message(
                 f"A new run begins, since this is not after epoch {run.position.epoch}, step {run.position.step} of "
                 f"run {run.record.id[:8]}. To begin runs yourself, call resume(…, key=…) before each training."
             )
@@ -270,19 +276,19 @@ class Session:
         run.activate()
 
     def _add_metrics(
-        self, run: ActiveRun, last: Checkpoint, new: NewCheckpoint, parts: dict[Part, Encoded]
+        self, run: ActiveRun, last: Checkpoint, new: NewCheckpoint, parts: dict[Part, EncodedState]
     ) -> bool:
         """Add metrics and tags to the last checkpoint of a run; return False if it no longer exists."""
         is_reported = run.has_reported_kept_state or "model" not in parts
         if not is_reported and not _has_state(last, parts["model"]):
             run.has_reported_kept_state = True
-            say(
+            print_message(
                 f"The state at epoch {last.epoch}, step {last.step} stays as it was saved first; "
                 "overwrite=True replaces it."
             )
         return self.tracker.add_metrics(last, new.metrics, new.tags)
 
-    def _write_states(self, new: NewCheckpoint, parts: dict[Part, Encoded]) -> None:
+    def _write_states(self, new: NewCheckpoint, parts: dict[Part, EncodedState]) -> None:
         """Write the states of a checkpoint, and set their paths, digests and sizes."""
         if not parts:
             return
@@ -311,7 +317,7 @@ class Session:
         """Begin a training, and resume an unfinished run if there is one."""
         if run is not None and checkpoint is not None:
             raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
-        key, run, site = key_of(key), run_name(run), call_site()
+        key, run, site = validate_key(key), validate_run(run), call_site()
         id = checkpoint.id if isinstance(checkpoint, Checkpoint) else checkpoint
         with self.tracker.lock:
             training, parent = self._announce(site, key, model, run=run, checkpoint_id=id)
@@ -353,7 +359,7 @@ class Session:
             if parent is None:
                 with self.tracker.lock:
                     self._begin_resumed(site, training, found)
-            say(f"Resumed from {described(found)}.")
+            print_message(f"Resumed from {format_checkpoint(found)}.")
         return resumed
 
     def _announce(
@@ -385,7 +391,7 @@ class Session:
             if error is not None and training.run is None:
                 self._registry.remove(training)
 
-        on_cell_end(remove_if_failed)
+        on_training_end(remove_if_failed)
         return training, None
 
     def _find_resumable(
@@ -421,7 +427,7 @@ class Session:
     def _wait_for_renewal(self, undecided: LeaseUndecided) -> bool:
         """Return whether a run turns out to be alive, because its lease is renewed."""
         run, timeout = undecided.run, LEASE.total_seconds()
-        say(
+        print_message(
             f"Run {run.id[:8]} was training{undecided.whereabouts} a moment ago. Waiting for up to {timeout:.0f} s to "
             "see whether it still is. Interrupt to stop waiting."
         )
@@ -455,7 +461,7 @@ class Session:
         self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None
     ) -> Checkpoint:
         """Return the checkpoint with the best value of a metric."""
-        run = run_name(run)
+        run = validate_run(run)
         if mode not in (None, "min", "max"):
             raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
         known = mode or direction(metric)
@@ -468,12 +474,12 @@ class Session:
             )
         if mode is None and metric not in self._reported_directions:
             self._reported_directions.add(metric)
-            say(f"The best {metric}: {better_text(known)}.")
+            print_message(f"The best {metric}: {better_text(known)}.")
         return found
 
     def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
         """Return the checkpoints, newest first."""
-        run = run_name(run)
+        run = validate_run(run)
         with self.tracker.lock:
             return CheckpointList(self.tracker.list_checkpoints(limit, run))
 
@@ -494,7 +500,7 @@ def _is_same_point(
     training: Training,
     last: Checkpoint,
     model: Any,
-    parts: dict[Part, Encoded],
+    parts: dict[Part, EncodedState],
     new: NewCheckpoint,
 ) -> bool:
     """Return whether a checkpoint at the position of a run's last one is the same point of the same training.
@@ -518,13 +524,13 @@ def _is_same_point(
     return bool(recorded) and bool(given) and not differs
 
 
-def _adds_state(parts: dict[Part, Encoded], last: NotebookCheckpoint) -> bool:
+def _adds_state(parts: dict[Part, EncodedState], last: NotebookCheckpoint) -> bool:
     """Return whether there is a model's state and the last checkpoint has none, or any state and it has none at all."""
     saved = last.digests or {}
     return bool(parts) and ("model" not in saved if "model" in parts else not saved)
 
 
-def _has_state(checkpoint: Checkpoint, state: Encoded) -> bool:
+def _has_state(checkpoint: Checkpoint, state: EncodedState) -> bool:
     """Return whether a checkpoint has exactly this state of a model."""
     digest = hashlib.sha256()
     for chunk in state.chunks():

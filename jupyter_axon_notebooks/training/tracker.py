@@ -22,19 +22,19 @@ from ..records import (
     UpdateCheckpoint,
     now,
 )
-from ..states import StateFiles
+from ..states import StateStorage
 from ..states.notes import has_note
-from . import place, resuming
+from ..stores import OpenStore, StoreSettings
+from . import resuming
 from .checkpoint import Checkpoint
 from .current_notebook import CurrentNotebook
-from .display import say
-from .environment import environment
-from .executed import current_execution, executed_cells
-from .home import Home, warn
-from .notebook import say_unbound
+from .discovery import location
+from .discovery.record import report_unbound
+from .execution import current_execution, executed_cells
+from .execution.environment import environment
+from .messages import print_message, warn
 from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
-from .settings import KernelSettings
 from .store_connection import StoreConnection, TrackingUnavailable
 
 
@@ -64,7 +64,7 @@ class Tracker(Protocol):
     lock: threading.RLock
 
     @property
-    def states(self) -> StateFiles:
+    def states(self) -> StateStorage:
         """The state files, also while records are out of reach."""
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class LocalTracker:
     the store is available, by a server, or by ``jupyter axon recover``. See :class:`Tracker` for its methods.
     """
 
-    def __init__(self, settings: KernelSettings) -> None:
+    def __init__(self, settings: StoreSettings) -> None:
         self.lock = threading.RLock()
         self._settings = settings
         self._connection = StoreConnection(settings)
@@ -165,7 +165,7 @@ class LocalTracker:
         self._pending_metrics: list[tuple[str, Any, list[str]]] = []
 
     @property
-    def states(self) -> StateFiles:
+    def states(self) -> StateStorage:
         """The state files, also while the store is unavailable."""
         return self._connection.states
 
@@ -177,15 +177,15 @@ class LocalTracker:
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained; nothing changes if it cannot be found."""
-        with place.using(path_or_id):
+        with location.using(path_or_id):
             self._notebook = CurrentNotebook(self._settings.user_id)
             return self.notebook()
 
     def notebook(self) -> TrainingNotebook:
         """Return the record of the notebook, with its cells."""
-        home = self._connection.open()
-        id = self._notebook.read(home).id
-        found = home.repository.find_by_id(id)
+        opened = self._connection.open()
+        id = self._notebook.read(opened).id
+        found = opened.repository.find_by_id(id)
         if found is None:
             self._notebook.record = None
             raise NotFound("notebook", id)
@@ -196,14 +196,15 @@ class LocalTracker:
         known = self._notebook.record
         with suppress(TrackingUnavailable):
             known = self._connection.attempt(self._record_pending, at_once=at_once)
-            say_unbound(known)
+            report_unbound(known)
         return None if known is None else known.id
 
     def has_notebook(self, id: str) -> bool:
         """Return whether a record exists; True if the store cannot be asked."""
         try:
             return (
-                self._connection.attempt(lambda home: home.repository.find_summary(id)) is not None
+                self._connection.attempt(lambda opened: opened.repository.find_summary(id))
+                is not None
             )
         except TrackingUnavailable:
             return True
@@ -213,15 +214,15 @@ class LocalTracker:
     def start_run(self, run: TrainingRun) -> None:
         """Record that a run is running."""
         try:
-            self._connection.attempt(lambda home: self._store_run(home, run))
+            self._connection.attempt(lambda opened: self._store_run(opened, run))
         except TrackingUnavailable:
             self._runs.pop(run.id, None)
 
-    def _store_run(self, home: Home, run: TrainingRun) -> _StoredRun:
+    def _store_run(self, opened: OpenStore, run: TrainingRun) -> _StoredRun:
         stored = self._runs.get(run.id)
         if stored is not None and stored.status is RunStatus.RUNNING:
             return stored
-        repository, until = home.repository, now() + LEASE
+        repository, until = opened.repository, now() + LEASE
         if stored is None and repository.get_run(run.notebook_id, run.id) is None:
             parent = run.parent_checkpoint_id
             if parent is not None and repository.get_checkpoint(parent) is None:
@@ -247,21 +248,21 @@ class LocalTracker:
 
     def renew_lease(self, run: TrainingRun) -> None:
         """Record that a run is alive. Called from another thread, which must not wait for this one."""
-        home = self._connection.opened
-        if home is None or run.id not in self._runs:
+        opened = self._connection.opened
+        if opened is None or run.id not in self._runs:
             return
         until = now() + LEASE
-        found = home.repository.renew_run(run.notebook_id, run.id, until)
+        found = opened.repository.renew_run(run.notebook_id, run.id, until)
         if found.status is not RunStatus.RUNNING and run.status is RunStatus.RUNNING:
             # It was considered stopped, for example while this machine was asleep.
-            home.repository.update_run_status(
+            opened.repository.update_run_status(
                 run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
             )
 
     def finish_run(self, run: TrainingRun) -> None:
         """Record how a run ended; in its last note, if the store is unavailable."""
         try:
-            self._connection.attempt(lambda home: self._store_end(home, run), at_once=True)
+            self._connection.attempt(lambda opened: self._store_end(opened, run), at_once=True)
         except TrackingUnavailable:
             self._runs.pop(run.id, None)
             notes = [one.note for one in self._pending if one.note.checkpoint.run_id == run.id]
@@ -269,14 +270,14 @@ class LocalTracker:
                 with suppress(AxonError):  # the run is found unfinished then
                     notes[-1].write(self.states)
 
-    def _store_end(self, home: Home, run: TrainingRun) -> None:
+    def _store_end(self, opened: OpenStore, run: TrainingRun) -> None:
         if self._pending or self._pending_metrics:
-            self._record_pending(home)
+            self._record_pending(opened)
         stored, notebook_id = self._runs.get(run.id), run.notebook_id
         if stored is None:
             notebook_id = self._recovered_in.get(run.id, notebook_id)
-        if stored is not None or home.repository.get_run(notebook_id, run.id) is not None:
-            home.repository.update_run_status(notebook_id, run.id, run.status)
+        if stored is not None or opened.repository.get_run(notebook_id, run.id) is not None:
+            opened.repository.update_run_status(notebook_id, run.id, run.status)
             self._runs.setdefault(run.id, _StoredRun(run.status)).status = run.status
 
     def forget_run(self, id: str) -> None:
@@ -301,9 +302,9 @@ class LocalTracker:
             If the run has a checkpoint there already, or a pinned one with ``overwrite``.
         """
 
-        def store(home: Home) -> NotebookCheckpoint | Conflict:
+        def store(opened: OpenStore) -> NotebookCheckpoint | Conflict:
             try:
-                return self._store_checkpoint(home, run, new, overwrite=overwrite)
+                return self._store_checkpoint(opened, run, new, overwrite=overwrite)
             except Conflict as conflict:
                 return conflict
 
@@ -318,20 +319,20 @@ class LocalTracker:
             return checkpoint
         if isinstance(record, Conflict):
             raise record
-        self.states.recorded(record.notebook_id, record.id)
+        self.states.mark_recorded(record.notebook_id, record.id)
         return Checkpoint(record, self.states)
 
     def _store_checkpoint(
-        self, home: Home, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+        self, opened: OpenStore, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
     ) -> NotebookCheckpoint:
-        stored, execution = self._store_run(home, run), current_execution()
+        stored, execution = self._store_run(opened, run), current_execution()
         if stored.provenance_id is None or stored.execution != execution:
             stored.execution = execution
-            stored.provenance_id = home.repository.put_provenance(
+            stored.provenance_id = opened.repository.put_provenance(
                 run.notebook_id, executed_cells(), environment(self._notebook.folder)
             )
         new.provenance_id = stored.provenance_id
-        return home.repository.create_checkpoint(new, overwrite=overwrite)
+        return opened.repository.create_checkpoint(new, overwrite=overwrite)
 
     def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
         """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
@@ -348,7 +349,7 @@ class LocalTracker:
             return True
         try:
             record = self._connection.attempt(
-                lambda home: _add_metrics(home, checkpoint.id, metrics, tags)
+                lambda opened: _add_metrics(opened, checkpoint.id, metrics, tags)
             )
         except TrackingUnavailable:
             self._pending_metrics.append((checkpoint.id, metrics, tags))
@@ -398,22 +399,24 @@ class LocalTracker:
         with suppress(TrackingUnavailable):
             self._connection.attempt(self._record_pending, at_once=True)
 
-    def _record_pending(self, home: Home) -> NotebookSummary:
+    def _record_pending(self, opened: OpenStore) -> NotebookSummary:
         """Record what could not be recorded before, and return the notebook's record."""
-        notebook = self._notebook.update(home)
+        notebook = self._notebook.update(opened)
         while self._pending_metrics:
-            _add_metrics(home, *self._pending_metrics[0])
+            _add_metrics(opened, *self._pending_metrics[0])
             del self._pending_metrics[0]
         if not self._pending:
             return notebook
         notes = [pending.note for pending in self._pending]
         ids = [str(note.checkpoint.id) for note in notes]
-        for result in recover(home.repository, home.states, home.origin, notes, notebook.id):
+        for result in recover(opened.repository, opened.states, opened.origin, notes, notebook.id):
             if result.error is not None:
-                say(f"A checkpoint in {result.folder} could not be recorded: {result.error}")
+                print_message(
+                    f"A checkpoint in {result.folder} could not be recorded: {result.error}"
+                )
         for id, pending in zip(ids, self._pending, strict=True):
             # Of one that is not noted any more, another process recorded it, or the user deleted it.
-            if (record := home.repository.get_checkpoint(id)) is not None:
+            if (record := opened.repository.get_checkpoint(id)) is not None:
                 pending.checkpoint.update(record, is_recorded=True)
                 if record.run_id is not None:
                     self._recovered_in[record.run_id] = record.notebook_id
@@ -422,28 +425,30 @@ class LocalTracker:
 
     def recover(self) -> None:
         """Record what earlier trainings of this user could not record."""
-        home, settings = self._connection.open(), self._settings
+        opened, settings = self._connection.open(), self._settings
         if self._pending:
-            self._record_pending(home)
+            self._record_pending(opened)
         notes = [
             found
-            for found in find_unrecorded(home.states)
+            for found in find_unrecorded(opened.states)
             if isinstance(found, UnrecordedCheckpoint)
             and (found.store_url, found.owner) == (settings.store_url, settings.user_id)
         ]
-        results = recover(home.repository, home.states, home.origin, notes)
+        results = recover(opened.repository, opened.states, opened.origin, notes)
         if count := sum(result.is_new for result in results):
             plural = "" if count == 1 else "s"
-            say(f"Recorded {count} checkpoint{plural} made while the store was unavailable.")
+            print_message(
+                f"Recorded {count} checkpoint{plural} made while the store was unavailable."
+            )
 
     # Questions
 
     def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
         """Return the checkpoint to resume from; see :func:`.resuming.find_resumable`."""
-        home = self._connection.open()
-        notebook = self._notebook.find(home)
+        opened = self._connection.open()
+        notebook = self._notebook.find(opened)
         if notebook is not None:
-            return resuming.find_resumable(home, notebook.id, request)
+            return resuming.find_resumable(opened, notebook.id, request)
         if request.run is not None:
             raise NotFound("run", request.run)
         return resuming.ResumePoint(None, request.identity.key)
@@ -474,12 +479,12 @@ class LocalTracker:
 
     def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
         """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
-        home, notebook_id = self._readable()
+        opened, notebook_id = self._readable()
         stored: list[NotebookCheckpoint] = []
-        if home is not None and run is not None:
-            stored = resuming.list_branch(home, resuming.find_run(home, notebook_id, run))
-        elif home is not None:
-            stored = home.repository.list_checkpoints(notebook_id, limit)
+        if opened is not None and run is not None:
+            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+        elif opened is not None:
+            stored = opened.repository.list_checkpoints(notebook_id, limit)
         found = self._with_pending(stored, run)
         return sorted(found, key=lambda one: one.created_at, reverse=True)[:limit]
 
@@ -493,13 +498,13 @@ class LocalTracker:
         MetricNotFound
             If no checkpoint has a finite number there.
         """
-        home, notebook_id = self._readable()
+        opened, notebook_id = self._readable()
         is_least = mode == "min"
         stored: list[NotebookCheckpoint] = []
-        if home is not None and run is not None:
-            stored = resuming.list_branch(home, resuming.find_run(home, notebook_id, run))
-        elif home is not None:
-            stored = home.repository.get_best_checkpoints(notebook_id, metric, is_least, 1)
+        if opened is not None and run is not None:
+            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+        elif opened is not None:
+            stored = opened.repository.get_best_checkpoints(notebook_id, metric, is_least, 1)
         found = self._with_pending(stored, run)
         ranked = [
             (value if is_least else -value, one.created_at, one)
@@ -507,13 +512,13 @@ class LocalTracker:
             if (value := rankable(resolve(one.record.metrics, metric))) is not None
         ]
         if not ranked:
-            names = set() if home is None else home.repository.metric_names(notebook_id)
+            names = set() if opened is None else opened.repository.metric_names(notebook_id)
             raise MetricNotFound(
                 metric, names.union(*(rankable_metrics(one.metrics) for one in found))
             )
         return min(ranked, key=lambda one: one[:2])[2]
 
-    def _readable(self) -> tuple[Home | None, str]:
+    def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.
 
         No store if it is unavailable and this process has checkpoints that answer the question in part.
@@ -521,14 +526,14 @@ class LocalTracker:
         if self._pending or self._pending_metrics:
             self._try_pending()
         try:
-            home = self._connection.open()
-            found = self._notebook.find(home)
+            opened = self._connection.open()
+            found = self._notebook.find(opened)
         except StoreError as error:
             if not self._pending:
                 raise
-            say(f"Only checkpoints of this process are considered: {error}")
+            print_message(f"Only checkpoints of this process are considered: {error}")
             return None, ""
-        return home, "" if found is None else found.id
+        return opened, "" if found is None else found.id
 
     def _with_pending(self, stored: list[NotebookCheckpoint], run: str | None) -> list[Checkpoint]:
         pending = [one.checkpoint for one in self._pending if run is None or one.belongs_to(run)]
@@ -541,7 +546,9 @@ class LocalTracker:
         )
 
 
-def _add_metrics(home: Home, id: str, metrics: Any, tags: list[str]) -> NotebookCheckpoint | None:
+def _add_metrics(
+    opened: OpenStore, id: str, metrics: Any, tags: list[str]
+) -> NotebookCheckpoint | None:
     with suppress(NotFound, Conflict):
-        return home.repository.add_metrics(id, metrics, tags)
+        return opened.repository.add_metrics(id, metrics, tags)
     return None

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from . import background
-from .executed import current_cell, current_execution, current_task, current_unit
-from .frames import call_of, outermost_call
+from .execution import current_cell, current_execution, current_task, current_unit, units
+from .execution.frames import call_of, outermost_call
 from .run import ActiveRun, RunIdentity
 
 #: Trainings of one unit that are remembered, since one training may contain others.
@@ -47,7 +46,7 @@ def call_site() -> CallSite:
     frame = sys._getframe(1)
     unit, thread = current_unit(frame), threading.current_thread()
     is_main = thread is threading.main_thread()
-    if unit is None and not is_main and not background.works_for_others(thread):
+    if unit is None and not is_main and not units.works_for_others(thread):
         unit = thread
     execution: Any = current_execution()
     if execution is None and unit is None and (call := outermost_call(frame)) is not None:
@@ -209,11 +208,11 @@ class TrainingRegistry:
         """Add a training that begins with ``resume``."""
         identity = self._identity(site, key, None)
         self._execution(site).begun = identity.ordinal + 1
-        units: WeakSet[Any] = WeakSet(threading.enumerate())
-        if (loop := background.running_loop()) is not None:
-            units.update(sys.modules["asyncio"].all_tasks(loop))
+        existing: WeakSet[Any] = WeakSet(threading.enumerate())
+        if (loop := units.running_loop()) is not None:
+            existing.update(sys.modules["asyncio"].all_tasks(loop))
         reference = None if model is None else ModelReference(model)
-        return self.add(site, Training(identity, model=reference, older_units=units))
+        return self.add(site, Training(identity, model=reference, older_units=existing))
 
     def _identity(self, site: CallSite, key: str | None, cell: str | None) -> RunIdentity:
         ordinal = self._execution(site).begun

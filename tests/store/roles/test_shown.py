@@ -32,9 +32,9 @@ from jupyter_axon_notebooks.store.codec import decode, encode
 from jupyter_axon_notebooks.store.fence import ROLES
 from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
+from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import NotebookSync
-from jupyter_axon_notebooks.training.home import AxonWarning
-from jupyter_axon_notebooks.training.settings import settings
+from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.store_connection import StoreConnection, TrackingUnavailable
 
 LOG = logging.getLogger("test")
@@ -427,13 +427,13 @@ def test_a_kernel_of_another_user_is_told_so_and_goes_on(
         ("AXON_USER", "bob"),
     ):
         monkeypatch.setenv(variable, value)
-    connection = StoreConnection(settings())
+    connection = StoreConnection(find_settings())
     told = "the role alice stands for the user alice there, but the user here is bob"
     with pytest.raises(WrongUser, match=told):
         connection.open()
     with pytest.warns(AxonWarning, match=told), pytest.raises(TrackingUnavailable):
         connection.attempt(lambda home: home.origin)
     monkeypatch.setenv("AXON_USER", "alice")
-    connection = StoreConnection(settings())
+    connection = StoreConnection(find_settings())
     assert connection.open().store.shown_user == "alice"
     connection.close()
