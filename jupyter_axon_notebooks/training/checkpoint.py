@@ -119,9 +119,10 @@ class Checkpoint:
 
     def _located(self) -> NotebookCheckpoint:
         """Return the record, after asking for it again if another process has moved the files and recorded them."""
-        path = self._record.model_state_path or self._record.optimizer_state_path
-        is_here = not path or self._states.can_read(path, self._record.notebook_id)
-        if not self._is_recorded and not is_here:
+        record = self._record
+        path = record.model_state_path or record.optimizer_state_path
+        may_move = path and not self._is_recorded
+        if may_move and not self._states.can_read(path, record.notebook_id):
             self._refresh()
         return self._record
 
