@@ -121,8 +121,7 @@ class Checkpoint:
         """Return the record, after asking for it again if another process has moved the files and recorded them."""
         record = self._record
         path = record.model_state_path or record.optimizer_state_path
-        may_move = path and not self._is_recorded
-        if may_move and not self._states.can_read(path, record.notebook_id):
+        if path and not self._is_recorded and not self._states.can_read(path, record.notebook_id):
             self._refresh()
         return self._record
 
