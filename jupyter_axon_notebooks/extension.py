@@ -29,7 +29,7 @@ from .store import READ_TIMEOUT, Store, open_store
 from .store.urls import file_of, shown_url
 from .sync import (
     CONTENTS_SCHEMA,
-    ContentsEvents,
+    ContentsListener,
     EmbeddedIds,
     NotebookSync,
     SaveHooks,
@@ -69,7 +69,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
         self._kernel_environment.install(self._server.kernel_manager, self._owner)
         self._sync.start()
-        self._sync.settle()  # so that the first save finds the store open, if it can be had soon
+        self._sync.drain()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
         self._server.io_loop.add_callback(self._follow_contents)
 
@@ -149,14 +149,14 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         contents.register_pre_save_hook(hooks.pre_save)
         contents.register_post_save_hook(hooks.post_save)
         if not hears:
-            events = ContentsEvents(
+            events = ContentsListener(
                 self._ids,
                 self.log,
-                saved=self._saved_elsewhere,
-                renamed=lambda old, new: self._sync.renamed(
+                on_save=self._saved_elsewhere,
+                on_rename=lambda old, new: self._sync.file_renamed(
                     self._paths.os_path(old), self._paths.os_path(new)
                 ),
-                deleted=lambda path: self._sync.deleted(self._paths.os_path(path)),
+                on_delete=lambda path: self._sync.file_deleted(self._paths.os_path(path)),
             )
             contents.event_logger.add_listener(schema_id=CONTENTS_SCHEMA, listener=events)
 
@@ -166,7 +166,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         return isinstance(self._followed, FileManagerMixin)
 
     def _saved(self, path: str, content: Mapping[str, Any] | None) -> None:
-        self._sync.saved(path, self._owner(), content)
+        self._sync.notebook_saved(path, self._owner(), content)
 
     def _saved_elsewhere(self, path: str) -> None:
         if not self._has_files:

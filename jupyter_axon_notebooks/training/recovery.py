@@ -52,7 +52,7 @@ from ..states.notes import (
     root_time,
     write_note,
 )
-from ..store.failures import ForeignRecord
+from ..store.error_mapping import ForeignRecord
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
@@ -318,7 +318,7 @@ class _Recorder:
             new.version_id = None  # it was one of the unavailable store
             self._start_run(one, notebook_id)
             if one.environment is not None:
-                new.provenance_id = repository.put_provenance(
+                new.provenance_id = repository.provenance.add(
                     notebook_id, one.executed, one.environment
                 )
             recorded = repository.create_checkpoint(
@@ -364,7 +364,7 @@ class _Recorder:
                     bound = find_or_create_record(repository, found, self._origin, owner)
             if bound is not None and bound.user_id == owner:
                 return bound.id
-            moved = repository.bindings_formerly_at(self._origin, path) if bound is None else []
+            moved = repository.bindings.find_former(self._origin, path) if bound is None else []
             if len(moved) == 1 and moved[0].user_id == owner:
                 return moved[0].id
         name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
@@ -398,11 +398,11 @@ class _Recorder:
 
     def _start_run(self, one: UnrecordedCheckpoint, notebook_id: str) -> None:
         run, repository = one.run, self._repository
-        if run is None or repository.get_run(notebook_id, run.id) is not None:
+        if run is None or repository.runs.get(notebook_id, run.id) is not None:
             return
         parent = run.parent_checkpoint_id
         exists = parent is not None and repository.get_checkpoint(parent) is not None
-        repository.create_run(
+        repository.runs.start(
             notebook_id,
             id=run.id,
             parent_checkpoint_id=parent if exists else None,
@@ -418,7 +418,7 @@ class _Recorder:
     def _finish_run(self, one: UnrecordedCheckpoint, notebook_id: str) -> None:
         """Record how the run ended: as noted, or stopped if its process is gone."""
         run = one.run
-        if run is None or (known := self._repository.get_run(notebook_id, run.id)) is None:
+        if run is None or (known := self._repository.runs.get(notebook_id, run.id)) is None:
             return
         status = run.status
         if status is RunStatus.RUNNING:
@@ -426,7 +426,7 @@ class _Recorder:
                 return
             status = RunStatus.STOPPED
         if known.status is not status:
-            self._repository.update_run_status(notebook_id, run.id, status)
+            self._repository.runs.update_status(notebook_id, run.id, status)
 
 
 class BackgroundRecovery:

@@ -219,7 +219,7 @@ class _Search:
             if skipped_id == UNKNOWN_RUN:
                 skipped = next((one for one in older if self._newest_of(one) is not None), None)
             else:
-                skipped = self._repository.get_run(self._notebook_id, skipped_id)
+                skipped = self._repository.runs.get(self._notebook_id, skipped_id)
             if skipped is None:
                 break
             end = self._newest_of(skipped)
@@ -238,7 +238,7 @@ class _Search:
         """Return the checkpoint to resume a run from, and record its end if its process could not."""
         is_over = run.id in self._request.ended or not is_alive(run)
         if run.status is RunStatus.RUNNING and is_over:
-            self._repository.update_run_status(self._notebook_id, run.id, RunStatus.STOPPED)
+            self._repository.runs.update_status(self._notebook_id, run.id, RunStatus.STOPPED)
         return self._restorable(newest)
 
     def _restorable(self, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
@@ -276,7 +276,7 @@ class _Search:
         return None
 
     def _newest_of(self, run: TrainingRun) -> NotebookCheckpoint | None:
-        return self._repository.latest_checkpoint(self._notebook_id, run_id=run.id)
+        return self._repository.checkpoints.get_latest(self._notebook_id, run_id=run.id)
 
     def _runs(self) -> Iterator[TrainingRun]:
         return _list_runs(self._opened, self._notebook_id)
@@ -299,7 +299,7 @@ def list_branch(opened: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]
         until = None if parent_id is None else opened.repository.get_checkpoint(parent_id)
         branch = None
         if until is not None and until.run_id is not None:
-            branch = opened.repository.get_run(until.notebook_id, until.run_id)
+            branch = opened.repository.runs.get(until.notebook_id, until.run_id)
     return found
 
 
@@ -313,7 +313,7 @@ def find_run(opened: OpenStore, notebook_id: str, name: str) -> TrainingRun:
     ValueError
         If the beginning matches several.
     """
-    if (found := opened.repository.get_run(notebook_id, name)) is not None:
+    if (found := opened.repository.runs.get(notebook_id, name)) is not None:
         return found
     matches: list[TrainingRun] = []
     keys: dict[str, None] = {}
@@ -334,7 +334,7 @@ def find_run(opened: OpenStore, notebook_id: str, name: str) -> TrainingRun:
 
 def _list_runs(opened: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
     offset = 0
-    while page := opened.repository.list_runs(notebook_id, _PAGE, offset):
+    while page := opened.repository.runs.list(notebook_id, _PAGE, offset):
         yield from page
         offset += len(page)
 

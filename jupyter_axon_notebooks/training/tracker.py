@@ -223,11 +223,11 @@ class LocalTracker:
         if stored is not None and stored.status is RunStatus.RUNNING:
             return stored
         repository, until = opened.repository, now() + LEASE
-        if stored is None and repository.get_run(run.notebook_id, run.id) is None:
+        if stored is None and repository.runs.get(run.notebook_id, run.id) is None:
             parent = run.parent_checkpoint_id
             if parent is not None and repository.get_checkpoint(parent) is None:
                 parent = None  # it was deleted
-            repository.create_run(
+            repository.runs.start(
                 run.notebook_id,
                 id=run.id,
                 parent_checkpoint_id=parent,
@@ -239,7 +239,7 @@ class LocalTracker:
                 skipped_run_id=run.skipped_run_id,
             )
         else:
-            repository.update_run_status(
+            repository.runs.update_status(
                 run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
             )
         stored = self._runs[run.id] = stored or _StoredRun(RunStatus.RUNNING)
@@ -252,10 +252,10 @@ class LocalTracker:
         if opened is None or run.id not in self._runs:
             return
         until = now() + LEASE
-        found = opened.repository.renew_run(run.notebook_id, run.id, until)
+        found = opened.repository.runs.renew(run.notebook_id, run.id, until)
         if found.status is not RunStatus.RUNNING and run.status is RunStatus.RUNNING:
             # It was considered stopped, for example while this machine was asleep.
-            opened.repository.update_run_status(
+            opened.repository.runs.update_status(
                 run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
             )
 
@@ -276,8 +276,8 @@ class LocalTracker:
         stored, notebook_id = self._runs.get(run.id), run.notebook_id
         if stored is None:
             notebook_id = self._recovered_in.get(run.id, notebook_id)
-        if stored is not None or opened.repository.get_run(notebook_id, run.id) is not None:
-            opened.repository.update_run_status(notebook_id, run.id, run.status)
+        if stored is not None or opened.repository.runs.get(notebook_id, run.id) is not None:
+            opened.repository.runs.update_status(notebook_id, run.id, run.status)
             self._runs.setdefault(run.id, _StoredRun(run.status)).status = run.status
 
     def forget_run(self, id: str) -> None:
@@ -287,7 +287,7 @@ class LocalTracker:
 
     def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
         """Return a run; None if there is none."""
-        return self._connection.open().repository.get_run(notebook_id, id)
+        return self._connection.open().repository.runs.get(notebook_id, id)
 
     # Checkpoints
 
@@ -328,7 +328,7 @@ class LocalTracker:
         stored, execution = self._store_run(opened, run), current_execution()
         if stored.provenance_id is None or stored.execution != execution:
             stored.execution = execution
-            stored.provenance_id = opened.repository.put_provenance(
+            stored.provenance_id = opened.repository.provenance.add(
                 run.notebook_id, executed_cells(), environment(self._notebook.folder)
             )
         new.provenance_id = stored.provenance_id
@@ -466,7 +466,7 @@ class LocalTracker:
         repository = self._connection.open().repository
         found = repository.get_checkpoint(id)
         if found is None:
-            ids = repository.checkpoint_ids_beginning(id) if id else []
+            ids = repository.checkpoints.find_ids(id) if id else []
             if len(ids) > 1:
                 listed = ", ".join(ids[:5])
                 raise ValueError(
@@ -504,7 +504,7 @@ class LocalTracker:
         if opened is not None and run is not None:
             stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
         elif opened is not None:
-            stored = opened.repository.get_best_checkpoints(notebook_id, metric, is_least, 1)
+            stored = opened.repository.checkpoints.list_best(notebook_id, metric, is_least, 1)
         found = self._with_pending(stored, run)
         ranked = [
             (value if is_least else -value, one.created_at, one)
@@ -512,7 +512,11 @@ class LocalTracker:
             if (value := rankable(resolve(one.record.metrics, metric))) is not None
         ]
         if not ranked:
-            names = set() if opened is None else opened.repository.metric_names(notebook_id)
+            names = (
+                set()
+                if opened is None
+                else opened.repository.checkpoints.list_metric_names(notebook_id)
+            )
             raise MetricNotFound(
                 metric, names.union(*(rankable_metrics(one.metrics) for one in found))
             )
@@ -541,7 +545,7 @@ class LocalTracker:
 
     def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
         """Pin a checkpoint, or unpin it."""
-        return self._connection.open().repository.update_checkpoint(
+        return self._connection.open().repository.checkpoints.update(
             id, UpdateCheckpoint(pinned=pinned)
         )
 
@@ -550,5 +554,5 @@ def _add_metrics(
     opened: OpenStore, id: str, metrics: Any, tags: list[str]
 ) -> NotebookCheckpoint | None:
     with suppress(NotFound, Conflict):
-        return opened.repository.add_metrics(id, metrics, tags)
+        return opened.repository.checkpoints.add_metrics(id, metrics, tags)
     return None
