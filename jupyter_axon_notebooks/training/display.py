@@ -206,8 +206,9 @@ class _ProgressBar:
 
     def _draw(self, done: int, total: int) -> None:
         if getattr(current_shell(), "kernel", None) is not None:
-            from IPython.display import display
+            import IPython.display
 
+            display: Any = IPython.display.display
             text = f"{self._label}: {format_size(done)} of {format_size(total)}"
             bar = (
                 f'<label style="color:var(--jp-ui-font-color1,inherit)">{html.escape(text)} '

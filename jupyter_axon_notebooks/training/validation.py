@@ -175,7 +175,9 @@ def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
         rest = len(omitted) - _MAX_NAMED
         more = f" and {rest} more" if rest > 0 else ""
         named = ", ".join(omitted[:_MAX_NAMED])
-        warn(f"metrics are omitted: {named}{more}. Metrics must be numbers; the others are recorded")
+        warn(
+            f"metrics are omitted: {named}{more}. Metrics must be numbers; the others are recorded"
+        )
     return found
 
 

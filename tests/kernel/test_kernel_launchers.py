@@ -76,7 +76,7 @@ def test_an_executed_notebook_is_the_one_on_the_command_line(
     (told,) = execute(*command)
     assert told["place"] == {
         "kind": "notebook",
-        "found_by": "nbconvert",
+        "source": "nbconvert",
         "path": str(train),
         "record_id": None,
     }
@@ -85,7 +85,7 @@ def test_an_executed_notebook_is_the_one_on_the_command_line(
 def test_executed_again_it_is_the_same_notebook(execute: Execute, train: Path) -> None:
     (first,) = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "train.ipynb")
     (again,) = execute("jupyter", "execute", "--inplace", "train.ipynb")
-    assert (first["place"]["found_by"], again["place"]["found_by"]) == (
+    assert (first["place"]["source"], again["place"]["source"]) == (
         "nbconvert",
         "jupyter execute",
     )
@@ -107,7 +107,7 @@ def test_of_equal_ones_it_is_none(execute: Execute, tmp_path: Path) -> None:
     for name in ("a.ipynb", "b.ipynb"):
         write(tmp_path / name, notebook(*ASKING, **PYTHON))
     told = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "a.ipynb", "b.ipynb")
-    assert [each["place"]["found_by"] for each in told] == ["nothing", "nothing"]
+    assert [each["place"]["source"] for each in told] == ["nothing", "nothing"]
     assert len({each["record"]["id"] for each in told}) == 2
 
 
@@ -117,7 +117,7 @@ def test_with_papermill_it_is_the_notebook_that_is_written(
     def executed(rate: str) -> Any:
         parameters = ["-p", "rate", rate, "-p", "data", "somewhere/else.ipynb"]
         (told,) = execute("papermill", *parameters, "train.ipynb", f"out-{rate}.ipynb")
-        assert (told["place"]["found_by"], told["place"]["path"]) == (
+        assert (told["place"]["source"], told["place"]["path"]) == (
             "papermill",
             str(tmp_path / f"out-{rate}.ipynb"),
         )
@@ -138,11 +138,11 @@ NBCLIENT = "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipy
 
 def test_a_library_tells_nothing_so_its_user_does(execute: Execute, train: Path) -> None:
     (told,) = execute("python", "-c", NBCLIENT)
-    assert (told["place"]["kind"], told["place"]["found_by"]) == ("unknown", "nothing")
+    assert (told["place"]["kind"], told["place"]["source"]) == ("unknown", "nothing")
     assert (told["record"].get("path"), told["record"]["cell_count"]) == (None, 0)
     assert "AXON_NOTEBOOK" in told["record"]["description"]
     (named,) = execute("python", "-c", NBCLIENT, AXON_NOTEBOOK="train.ipynb")
-    assert (named["place"]["found_by"], named["place"]["path"]) == ("AXON_NOTEBOOK", str(train))
+    assert (named["place"]["source"], named["place"]["path"]) == ("AXON_NOTEBOOK", str(train))
 
 
 # Copies that are executed
@@ -246,7 +246,7 @@ def test_equal_executions_of_papermill_at_once_are_not_told_apart(
     twin = write(tmp_path / "twin.ipynb", notebook(*ASKING, **PYTHON, papermill=noted))
     os.utime(twin, (2**32, 2**32))  # still being written
     (told,) = execute("python", "-c", papermill("out.ipynb"))
-    assert told["place"]["found_by"] == "nothing"
+    assert told["place"]["source"] == "nothing"
     (told,) = execute("python", "-c", papermill("out.ipynb", parameters={"rate": 0.1}))
     assert told["place"]["path"] == str(tmp_path / "out.ipynb")
 
@@ -346,7 +346,7 @@ def test_a_script_is_its_file(environment: dict[str, str], tmp_path: Path) -> No
     told = json.loads(python("train.py", cwd=tmp_path, **environment).stdout)
     assert told["place"] == {
         "kind": "script",
-        "found_by": "script",
+        "source": "script",
         "path": str(script),
         "record_id": None,
     }
@@ -387,7 +387,7 @@ def test_what_is_no_script_is_unknown(
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
     out = python(*command, cwd=tmp_path, **environment).stdout
     told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-    assert (told["place"]["kind"], told["place"]["found_by"]) == ("unknown", "nothing")
+    assert (told["place"]["kind"], told["place"]["source"]) == ("unknown", "nothing")
 
 
 def test_what_a_script_spawns_is_that_script(environment: dict[str, str], tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embed
             eventually(lambda: status() in ("COMPLETED", "FAILED"))
             assert status() == "COMPLETED", server.log
             found = json.loads(told.read_text().splitlines()[-1])
-            assert found["place"]["found_by"] == "jupyter-scheduler"
+            assert found["place"]["source"] == "jupyter-scheduler"
             made = found["record"]
             assert (made["id"] != record["id"], made["name"]) == (True, "train")
             assert made["metadata"]["extra"]["axon"]["executed_from"] == {

@@ -49,8 +49,8 @@ class Home:
         """The store is the test's."""
 
 
-def at(path: Path, found_by: str = "session") -> NotebookLocation:
-    return NotebookLocation("notebook", found_by, str(path))
+def at(path: Path, source: str = "session") -> NotebookLocation:
+    return NotebookLocation("notebook", source, str(path))
 
 
 def recorded(
@@ -126,7 +126,7 @@ def test_an_old_format_is_recorded_as_by_a_save(repository: NotebookRepository) 
     assert recorded(repository, old).cell_count > 0
 
 
-def test_a_file_that_was_renamed_is_found_by_its_old_name(
+def test_a_file_that_was_renamed_is_source_its_old_name(
     repository: NotebookRepository, file: Path
 ) -> None:
     made = recorded(repository, file)
@@ -147,7 +147,7 @@ def test_a_file_that_was_deleted_in_jupyter_leaves_its_record(
     file.unlink()
     repository.bindings.unbind(made.id)
     assert recorded(repository, file).id == made.id
-    assert recorded(repository, file, found_by="AXON_NOTEBOOK").id == made.id
+    assert recorded(repository, file, source="AXON_NOTEBOOK").id == made.id
 
 
 @pytest.mark.parametrize("lost", ["a server that is gone", "a file that is gone"])
@@ -189,7 +189,7 @@ def test_a_name_that_two_notebooks_had_tells_neither(
     unbound = recorded(repository, file)
     assert (unbound.path, unbound.name, len(ids | {unbound.id})) == (None, "train", 3)
     with pytest.raises(NotFound, match=r"train\.ipynb"):
-        recorded(repository, file, found_by="AXON_NOTEBOOK")
+        recorded(repository, file, source="AXON_NOTEBOOK")
 
 
 def test_an_unknown_place_has_one_record_for_the_process(

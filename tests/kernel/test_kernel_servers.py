@@ -34,7 +34,7 @@ def test_a_kernel_finds_its_notebook_and_the_record_that_the_server_has(
     told = kernel.asked("told()")
     assert told["place"] == {
         "kind": "notebook",
-        "found_by": "session",
+        "source": "session",
         "path": str(server.root / "deep/train.ipynb"),
         "record_id": None,
     }
@@ -68,7 +68,7 @@ def test_a_rename_in_the_middle_of_training_keeps_the_record(
     renamed(server, kernel, "before.ipynb", "after.ipynb")
     write(server.root / "before.ipynb", notebook("another()"))  # whatever has its old name now
     told = kernel.asked("told()")
-    assert (told["place"]["path"], told["place"]["found_by"]) == (
+    assert (told["place"]["path"], told["place"]["source"]) == (
         str(server.root / "after.ipynb"),
         "session",
     )
@@ -98,7 +98,7 @@ def test_a_script_under_a_notebooks_kernel_is_no_notebook(
         f"{{'PYTHONPATH': {python_path()!r}}})"
     )
     told = kernel.asked("json.loads(out)")
-    assert (told["place"]["found_by"], told["place"]["path"]) == ("script", str(script))
+    assert (told["place"]["source"], told["place"]["path"]) == ("script", str(script))
     assert told["settings"]["user_id"] == "ada"
 
 
@@ -114,7 +114,7 @@ def test_a_notebook_that_a_notebook_executes_is_not_that_notebook(
         f"client = nbclient.NotebookClient(nbformat.read({str(inner)!r}, 4))\n"
         "thread = Thread(target=client.execute); thread.start(); thread.join()"
     )
-    assert json.loads((tmp_path / "seen").read_text())["found_by"] == "nothing"
+    assert json.loads((tmp_path / "seen").read_text())["source"] == "nothing"
 
 
 def test_vs_code_names_a_notebook_that_its_session_does_not(server: Server, opened: Opened) -> None:
@@ -123,7 +123,7 @@ def test_vs_code_names_a_notebook_that_its_session_does_not(server: Server, open
     kernel.run(f"__vsc_ipynb_file__ = {str(real)!r}")
     assert kernel.asked("place()") == {
         "kind": "notebook",
-        "found_by": "VS Code",
+        "source": "VS Code",
         "path": str(real),
         "record_id": None,
     }
@@ -191,7 +191,7 @@ def test_two_kernels_of_one_notebook_have_one_record(
 def test_a_server_below_a_base_url_is_asked_there(servers: Servers, opened: Opened) -> None:
     server = servers(config={"ServerApp": {"base_url": "/user/ada%20lovelace/"}})
     kernel = opened(server, "train.ipynb", base_url="/user/ada%20lovelace/")
-    assert kernel.asked("place()")["found_by"] == "session"
+    assert kernel.asked("place()")["source"] == "session"
 
 
 def test_a_server_with_a_password_is_done_without(servers: Servers, opened: Opened) -> None:
@@ -199,7 +199,7 @@ def test_a_server_with_a_password_is_done_without(servers: Servers, opened: Open
     server = servers(config={"PasswordIdentityProvider": {"hashed_password": passwd("secret")}})
     kernel = opened(server, "before.ipynb")
     assert (
-        kernel.asked("place()")["found_by"] == "session"
+        kernel.asked("place()")["source"] == "session"
     )  # a token as well: it is in the server's file
 
     config = {"IdentityProvider": {"token": ""}, "ServerApp": {"disable_check_xsrf": True}}
@@ -207,7 +207,7 @@ def test_a_server_with_a_password_is_done_without(servers: Servers, opened: Open
     closed = servers("closed", config={**config, **hashed}, python=_LETS_TESTS_IN)
     kernel = opened(closed, "before.ipynb")
     told = kernel.asked("told()")
-    assert told["place"]["found_by"] == "JPY_SESSION_NAME"
+    assert told["place"]["source"] == "JPY_SESSION_NAME"
     assert told["place"]["path"] == str(closed.root / "before.ipynb")
     renamed(closed, kernel, "before.ipynb", "after.ipynb")
     closed.sync("after.ipynb")
@@ -228,14 +228,12 @@ c.ServerApp.identity_provider_class = Both
 """
 
 
-def test_a_notebook_that_is_no_file_is_found_by_its_record(
-    servers: Servers, opened: Opened
-) -> None:
+def test_a_notebook_that_is_no_file_is_source_its_record(servers: Servers, opened: Opened) -> None:
     server = servers(python=_ELSEWHERE)
     kernel = opened(server, "train.ipynb", there=True)
     assert server.save("train.ipynb", notebook("train()")).status == 201
     place = kernel.asked("place()")
-    assert (place["path"], place["found_by"]) == (None, "session")
+    assert (place["path"], place["source"]) == (None, "session")
     assert (
         kernel.asked("record()")["id"] == place["record_id"] == server.record("train.ipynb")["id"]
     )

@@ -14,7 +14,7 @@ from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training.execution.environment import environment
+from jupyter_axon_notebooks.training.execution.environment import collect_environment
 
 CELLS = [
     markdown("title", "# A training"),
@@ -61,7 +61,7 @@ class Notebook:
     def checkpoint(self) -> str:
         """Make the checkpoint that the training cell, which ran just now, would have made."""
         executed = [ExecutedCell.from_json(cell) for cell in self._kernel.ask("collected")]
-        provenance_id = self._repository.provenance.add("nb", executed, environment())
+        provenance_id = self._repository.provenance.add("nb", executed, collect_environment())
         made = self._repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id))
         return made.id
 

@@ -77,10 +77,11 @@ def find_or_create_record(
     if location.path is None:
         return _get_unbound(repository, f"a notebook in {_folder_name()}", origin, owner)
     binding = repository.bindings.find_by_path(origin, location.path)
-    found = None if binding is None else repository.find_summary(binding.id)
-    if found is not None and binding is not None:
-        if binding.file == fingerprint(location.path) != {}:
-            return found
+    found, file = None, {}
+    if binding is not None:
+        found, file = repository.find_summary(binding.id), binding.file
+    if found is not None and file == fingerprint(location.path) != {}:
+        return found
     source = None
     if location.is_explicit or location.source in _COPYING:
         source = find_source(location.path, launcher())

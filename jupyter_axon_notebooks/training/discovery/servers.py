@@ -146,7 +146,9 @@ def running_servers(folders: Iterable[str], parent: int | None = None) -> Iterat
     parent : int, optional
         The process that launched this kernel.
     """
-    files = {os.path.realpath(file) for root in folders for file in Path(root).glob("jpserver-*.json")}
+    files = {
+        os.path.realpath(file) for root in folders for file in Path(root).glob("jpserver-*.json")
+    }
     found: list[tuple[float, str]] = []
     for file in files:
         with suppress(OSError):
