@@ -1,4 +1,4 @@
-"""Facts about the process that scripts and notebooks change, taken when this package is imported."""
+"""The state of the process when this package was imported, before scripts change it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Warn = Callable[[str], object]
 
 
 class _Unusable(Exception):
-    """A value that cannot be recorded; the reason is empty if the parts of the value have theirs."""
+    """A value that cannot be recorded; the reason is empty if its parts have their own."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -51,7 +51,7 @@ def _is_connection_file(file: str) -> bool:
 
 
 def kernel_id(file: str) -> str | None:
-    """Return a server's id of the kernel with this connection file; None if no server started it."""
+    """Return the id that a server gave the kernel with this connection file, if one did."""
     match = _FILE_NAME.fullmatch(os.path.basename(file))
     return None if match is None else match[1]
 

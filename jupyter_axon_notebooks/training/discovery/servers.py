@@ -97,7 +97,7 @@ class RunningServer:
         return None
 
     def _connect(self) -> http.client.HTTPConnection:
-        # http.client follows neither proxies nor redirections, so the token goes to this server only.
+        # http.client follows no proxies or redirections, so only this server gets the token.
         if not self.is_secure:
             return http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT)
         context = ssl.create_default_context()

@@ -93,7 +93,7 @@ def mentions_checkpoint() -> bool:
 
 
 def current_unit(frame: Any) -> Any:
-    """Return the future, asyncio task or thread that trains on its own; None for a cell or script."""
+    """Return the future, asyncio task or thread that trains on its own, if one does."""
     return _current_unit(frame, _recorder_here())
 
 
@@ -120,7 +120,7 @@ def on_training_end(callback: EndCallback) -> None:
 
     The callback gets the exception that ended the code, KeyboardInterrupt if it was interrupted,
     and None if it came to its end. A script that left by ``sys.exit`` with a status other than 0
-    ended by SystemExit. Code that is running when a kernel ends, or SIGTERM arrives, was interrupted.
+    ended by SystemExit. Code that runs when a kernel ends, or SIGTERM arrives, was interrupted.
 
     Call it again while a training goes on, as it may go on in other code than before.
     """

@@ -110,7 +110,7 @@ def stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def calls_in(frame: FrameType | None) -> frozenset[Call]:
-    """Return the calls of the user's code that led to ``frame``, and those that catch its errors."""
+    """Return the calls of the user that led to ``frame``, and those that catch their errors."""
     calls: set[Call] = set()
     is_user = False
     for found in stack(frame):

@@ -26,7 +26,7 @@ _KERNELS: Final = frozenset({"IPython", "ipykernel", "tornado", "jupyter_client"
 
 
 def is_shared_thread(thread: threading.Thread) -> bool:
-    """Return whether a thread works for the running cell: the main one, a pool's, or a foreign one."""
+    """Return whether a thread is the main one, a pool's or foreign, so works for any cell."""
     pool = sys.modules.get("concurrent.futures.thread")
     return (
         thread is threading.main_thread()
@@ -86,7 +86,7 @@ def find_begin(unit: Any) -> tuple[Cell | None] | None:
 
 
 def watch_unit(unit: Any, callback: EndCallback, cell: Cell | None, program: Cell) -> None:
-    """Call ``callback`` when a unit ends, the cell in which it was begun fails, or the program ends."""
+    """Call ``callback`` when a unit or the program ends, or the cell that began it fails."""
     watched = _watched.get(unit)
     if watched is None:
         with _hook_lock:
