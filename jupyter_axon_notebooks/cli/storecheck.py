@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged, StoreError
-from ..states.folders import free_bytes, size_text
-from ..store.health import FileHealth, examining
-from ..store.passfile import find_ignored
+from ..states.folders import format_size, free_bytes
+from ..store.postgresql.health import ServerHealth, connect_to_server, examine_server
+from ..store.postgresql.passfile import find_ignored
 from ..store.schema import SCHEMA_VERSION
-from ..store.server import ServerHealth, examine_server, reaching
+from ..store.sqlite.health import FileHealth, connect_to_file
 from .census import Census, take
 from .findings import Diagnosis, Problem
 
@@ -53,7 +53,7 @@ def look_at_file(found: Diagnosis, health: FileHealth, progress: Callable[[], No
     found.problems += _file_problems(health, free)
     if health.exists and not health.faults and health.schema_version == SCHEMA_VERSION:
         try:
-            with examining(health.path) as connection:
+            with connect_to_file(health.path) as connection:
                 _look_inside(found, connection, progress)
         except (sqlite3.Error, *_UNREADABLE) as error:
             found.problems.append(_unreadable(error))
@@ -63,7 +63,7 @@ def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> 
     """A store on a database server."""
     found.problems += _passfile_problems(url)
     try:
-        with reaching(url) as connection:
+        with connect_to_server(url) as connection:
             health = examine_server(connection)
             found.facts["store"] |= {
                 "exists": health.exists,
@@ -186,7 +186,7 @@ def _file_problems(health: FileHealth, free: int | None) -> Iterator[Problem]:
     if health.wal_size > _MUCH:
         yield Problem(
             "long-log",
-            f"the log beside the store has grown to {size_text(health.wal_size)}",
+            f"the log beside the store has grown to {format_size(health.wal_size)}",
             "reading gets slower: some program has been reading for long, or was killed",
             "close the programs that have the store open; a running server shortens the log within the hour",
         )
@@ -196,14 +196,14 @@ def _file_problems(health: FileHealth, free: int | None) -> Iterator[Problem]:
         )
         yield Problem(
             "unused-space",
-            f"{size_text(health.free)} of the store's {size_text(health.size)} are unused",
+            f"{format_size(health.free)} of the store's {format_size(health.size)} are unused",
             "they take up space on the disk",
             "start a server: it gives them back little by little" if health.shrinks else shrink,
         )
     if free is not None and free < LITTLE_SPACE:
         yield Problem(
             "little-space-for-store",
-            f"{size_text(free)} are free where the store is",
+            f"{format_size(free)} are free where the store is",
             "saves will soon go unrecorded",
             "free some space, or set c.AxonNotebooks.store_url to a file on another disk",
         )
@@ -293,7 +293,7 @@ def _content_problems(census: Census) -> Iterator[Problem]:
     if census.unlisted_size > _MUCH:
         yield Problem(
             "unlisted-contents",
-            f"{census.unlisted} sources and outputs, {size_text(census.unlisted_size)}, are listed by no version",
+            f"{census.unlisted} sources and outputs, {format_size(census.unlisted_size)}, are listed by no version",
             "they take up space: a large notebook is being saved just now, or a save was killed",
             "keep a server running: at its second look, after an hour, it removes them",
         )
@@ -314,7 +314,7 @@ def _content_problems(census: Census) -> Iterator[Problem]:
     if (largest := census.largest) is not None and largest.size > _LARGE:
         yield Problem(
             "large-notebook",
-            f"the sources and outputs of notebook {largest.notebook_id} take up {size_text(largest.size)}",
+            f"the sources and outputs of notebook {largest.notebook_id} take up {format_size(largest.size)}",
             "its history takes up most of that: each save with other outputs may begin a version",
             "set c.AxonNotebooks.history_limit lower, or write less into its outputs",
         )

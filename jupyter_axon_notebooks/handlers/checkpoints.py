@@ -104,7 +104,7 @@ class _Listed(NamedTuple):
 def _list(notebook_id: str, call: Call, listed: _Listed) -> Answer:
     (limit, offset), since, run_id = listed
     found = call.repository.list_checkpoints(notebook_id, limit, offset, since=since, run_id=run_id)
-    total = call.repository.count_checkpoints(notebook_id, since=since, run_id=run_id)
+    total = call.repository.checkpoints.count(notebook_id, since=since, run_id=run_id)
     return Answer(
         [checkpoint.to_json() for checkpoint in found], headers={"X-Total-Count": str(total)}
     )
@@ -127,7 +127,7 @@ def _get(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
 def _update(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
     call.checkpoint(notebook_id, checkpoint_id)
     updates = UpdateCheckpoint.from_json(call.body())
-    return Answer(call.repository.update_checkpoint(checkpoint_id, updates).to_json())
+    return Answer(call.repository.checkpoints.update(checkpoint_id, updates).to_json())
 
 
 def _delete(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
@@ -154,7 +154,7 @@ def _create(notebook_id: str, call: Call) -> Answer:
             call.services.states.remove_checkpoint(notebook_id, new.id)
         raise
     if sent:
-        call.services.states.recorded(notebook_id, new.id)
+        call.services.states.mark_recorded(notebook_id, new.id)
     return Answer(created.to_json(), HTTPStatus.CREATED)
 
 
@@ -174,7 +174,7 @@ def _decode_states(
                 f"$.{part}_state_base64", f"there is a {part}_state_path already; give one of them"
             )
         if path:
-            named[part] = call.services.states.admit(
+            named[part] = call.services.states.validate_path(
                 path, notebook_id, field=f"$.{part}_state_path"
             )
         elif text is not None:
@@ -198,7 +198,7 @@ def _measured(call: Call, notebook_id: str, part: Part, path: str) -> StoredStat
 
 def _write(call: Call, new: NewCheckpoint, part: Part, octets: bytes) -> StoredState:
     assert new.id is not None  # chosen above
-    with call.services.states.writer(
+    with call.services.states.open_writer(
         new.notebook_id, new.id, part, format=new.format, expected_size=len(octets)
     ) as writer:
         writer.write(octets)

@@ -18,7 +18,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.http1connection import HTTP1Connection
 
-from ..errors import AxonError, Forbidden, StoreBusy, StoreDamaged, TooLarge
+from ..errors import AxonError, Forbidden, StoreBusy, TooLarge
 from .call import Actor, Call
 from .freshness import Freshness
 from .paths import NotebookPaths
@@ -119,9 +119,9 @@ class AxonHandler(APIHandler):
         if not self.current_user:
             raise web.HTTPError(HTTPStatus.FORBIDDEN)
         sync = self.services.sync
-        if sync.is_due:
+        if not sync.is_open:
             await self.run(partial(self.freshness.settle, sync))  # tries again
-            _ = sync.opened  # or says why not
+            _ = sync.session  # or says why not
         await self.prepare_body()
 
     async def prepare_body(self) -> None:
@@ -262,11 +262,11 @@ class AxonHandler(APIHandler):
             query = read(call.query)
             asked = _digest(self.request.method, self.request.path, query, call.actor)
             # Asked for before anything is read: what is committed from now on changes it.
-            marker = call.repository.change_marker()
+            marker = call.repository.store.change_marker()
             tag = tags.known(asked, marker)
             if tag is not None and tag in named and not call.freshness.is_stale:
                 return Answer(status=HTTPStatus.NOT_MODIFIED), b"", tag
-            lease_end = call.repository.next_lease_end(notebook_id)
+            lease_end = call.repository.runs.next_lease_end(notebook_id)
             answer = work(call, query)
             body = encode(answer.body)
             tag = tag_of(answer, body)
@@ -320,8 +320,6 @@ class AxonHandler(APIHandler):
         if not isinstance(value, AxonError):
             super().log_exception(typ, value, tb)
         elif error_answer(value, 500).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            if isinstance(value, StoreDamaged):
-                self.services.sync.doubt()
             self.log.error("axon: %s %s: %s", self.request.method, self.request.path, value)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

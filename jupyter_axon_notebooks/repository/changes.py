@@ -16,8 +16,8 @@ from ..provenance import (
     MetricChange,
 )
 from ..records import CellChange, NotebookCell, NotebookCheckpoint
+from .cell_matching import code_sources, match_cells, normalize_source
 from .diff import diff, with_ids_of
-from .homes import code_of, homes, plain_source
 
 _SURROUNDINGS = ("python", "implementation", "platform", "cuda", "cudnn", "driver")
 
@@ -63,15 +63,15 @@ def _executed_changes(
         change
         for change in diff(with_ids_of(was, became), became)
         if change.change != "changed"
-        or plain_source(change.before or "") != plain_source(change.after or "")
+        or normalize_source(change.before or "") != normalize_source(change.after or "")
     ]
 
 
 def _last_executions(known: CheckpointProvenance) -> list[NotebookCell]:
     """The last execution of each cell, in order, under the cell's id; of code that is in no cell, under its hash."""
-    code = code_of(known.version.cells) if known.version is not None else {}
+    code = code_sources(known.version.cells) if known.version is not None else {}
     last: dict[str, NotebookCell] = {}
-    for cell, at in zip(known.executed, homes(known.executed, code), strict=True):
+    for cell, at in zip(known.executed, match_cells(known.executed, code), strict=True):
         cell_id = at or cell.cell_id or _hash(cell.source)
         last.pop(cell_id, None)
         last[cell_id] = NotebookCell(id=cell_id, source=cell.source)
@@ -79,7 +79,9 @@ def _last_executions(known: CheckpointProvenance) -> list[NotebookCell]:
 
 
 def _hash(source: str) -> str:
-    return hashlib.sha256(plain_source(source).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return hashlib.sha256(normalize_source(source).encode("utf-8", "surrogatepass")).hexdigest()[
+        :12
+    ]
 
 
 def _metric_changes(before: Any, after: Any) -> Iterator[MetricChange]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..alignment import align, longest_rising, pair_equal
 from ..records import CellChange, NotebookCell
-from .homes import plain_source
+from .cell_matching import normalize_source
 
 
 def diff(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellChange]:
@@ -37,8 +37,8 @@ def with_ids_of(
     ids, later = {cell.id for cell in before}, {cell.id for cell in after}
     old = [index for index, cell in enumerate(before) if cell.id not in later]
     new = [cell for cell in after if cell.id not in ids]
-    keys = [(before[index].cell_type, plain_source(before[index].source)) for index in old]
-    others = [(cell.cell_type, plain_source(cell.source)) for cell in new]
+    keys = [(before[index].cell_type, normalize_source(before[index].source)) for index in old]
+    others = [(cell.cell_type, normalize_source(cell.source)) for cell in new]
     pairs = align(keys, others)
     aligned, taken = {i for i, _ in pairs}, {j for _, j in pairs}
     pairs += pair_equal(

@@ -36,7 +36,7 @@ from typing import NamedTuple
 from ..alignment import longest_rising
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
-from .homes import code_of, homes, plain_source
+from .cell_matching import code_sources, match_cells, normalize_source
 from .magics import (
     MAX_PARSED,
     is_harmless,
@@ -82,17 +82,17 @@ class _Seen:
     """What was executed, by cell."""
 
     def __init__(self, executed: Sequence[ExecutedCell], then: Saved, now: Saved) -> None:
-        self._then, self._now = code_of(then.cells), code_of(now.cells)
+        self._then, self._now = code_sources(then.cells), code_sources(now.cells)
         self._then_at, self._now_at = then.at, now.at
         self._written_then = {cell.id: cell.source for cell in then.cells}
         self._written_now = {cell.id: cell.source for cell in now.cells}
         self._executions: dict[str, list[ExecutedCell]] = {}
         self._homeless: dict[str, ExecutedCell] = {}
-        found = homes(executed, self._then, self._now)
+        found = match_cells(executed, self._then, self._now)
         turns: dict[str, list[int]] = {}
         for turn, (cell, at) in enumerate(zip(executed, found, strict=True)):
             if at is None:
-                self._homeless[cell.cell_id or plain_source(cell.source)] = cell
+                self._homeless[cell.cell_id or normalize_source(cell.source)] = cell
             else:
                 self._executions.setdefault(at, []).append(cell)
                 turns.setdefault(at, []).append(turn)
@@ -113,7 +113,7 @@ class _Seen:
             if cell_id not in self._executions:
                 continue
             last = self._executions[cell_id][-1]
-            if plain_source(last.source) != source and not _after(last, self._now_at):
+            if normalize_source(last.source) != source and not _after(last, self._now_at):
                 yield Flag(
                     kind=FlagKind.DRIFTED,
                     message=f"The checkpoint came from this cell as it was when it ran{_when(last)}; it has changed since.",
@@ -128,11 +128,11 @@ class _Seen:
         for cell_id in self._above:
             runs = self._executions.get(cell_id, [])
             source = self._then[cell_id]
-            if not runs or source in {plain_source(run.source) for run in runs}:
+            if not runs or source in {normalize_source(run.source) for run in runs}:
                 continue
             last = runs[-1]
             # What ran after the save, or was saved as it ran later on, had only not been saved yet.
-            if not _after(last, self._then_at) and self._now.get(cell_id) != plain_source(
+            if not _after(last, self._then_at) and self._now.get(cell_id) != normalize_source(
                 last.source
             ):
                 yield Flag(
@@ -186,7 +186,7 @@ class _Seen:
             if cell_id not in self._now
         ]
         for cell_id, last in [*gone, *((None, cell) for cell in self._homeless.values())]:
-            if not _after(last, self._now_at) and plain_source(last.source):
+            if not _after(last, self._now_at) and normalize_source(last.source):
                 yield Flag(
                     kind=FlagKind.DELETED,
                     message=f"Code that ran{_when(last)} is in the notebook no more.",
@@ -236,7 +236,9 @@ _DEFINING = (
 
 def _may_run_again(runs: Sequence[ExecutedCell]) -> bool:
     """Whether executions after the first one left things as they were."""
-    return len({plain_source(run.source) for run in runs}) == 1 and _only_defines(runs[0].source)
+    return len({normalize_source(run.source) for run in runs}) == 1 and _only_defines(
+        runs[0].source
+    )
 
 
 def _only_defines(source: str) -> bool:

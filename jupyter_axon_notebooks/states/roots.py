@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..defaults import POINTER, default_states_root
+from ..defaults import KERNEL_CONFIG, default_states_root
 from ..errors import InvalidData
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..userfiles import check_regular, open_regular, read_at_most
-from .layout import usual_names
+from .layout import split_state_path
 
 #: The file, in this project's folder of Jupyter's data folder.
 ROOTS: Final = "states_roots.txt"
@@ -32,7 +32,7 @@ _APPEND: Final[int] = (
 )
 
 
-def note_root(folder: Path, root: str) -> None:
+def add_known_root(folder: Path, root: str) -> None:
     """Add ``root`` to the file in ``folder`` unless it is there. Where that fails, nothing else does."""
     line = os.fsencode(root)
     if b"\n" in line or b"\r" in line:
@@ -58,16 +58,16 @@ def former_roots(folder: Path) -> list[str]:
     """Return the roots that files may be left below: the default one, that of the user's server, and those in the file."""
     roots = [default_states_root(os.fspath(folder.parent))]
     with suppress(InvalidData):
-        roots += filter(None, [read_pointer(folder / POINTER).get("states_root")])
+        roots += filter(None, [read_kernel_config(folder / KERNEL_CONFIG).get("states_root")])
     with suppress(OSError):
         lines = map(os.fsdecode, _content(folder / ROOTS).splitlines())
         roots += (line for line in lines if os.path.isabs(line) and "\0" not in line)
     return list(dict.fromkeys(roots))
 
 
-def places_below(roots: Sequence[str], path: str, notebook_id: str) -> dict[str, str]:
+def paths_below(roots: Sequence[str], path: str, notebook_id: str) -> dict[str, str]:
     """Return where the state file that a record of ``notebook_id`` names would be below each of ``roots``."""
-    names = usual_names(path)
+    names = split_state_path(path)
     if names is None or names[0] != notebook_id:
         return {}
     return {root: os.path.join(root, *names) for root in roots}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..metrics import column_names, number_text, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
-from ..states.folders import size_text
-from .shell import current_shell
+from ..states.folders import format_size
+from .execution.shell import current_shell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,16 +46,7 @@ _STYLE: Final = (
 )
 
 
-def say(text: str) -> None:
-    """Tell the user something, where the output of the cell goes; no more than a remark, so nothing fails by it."""
-    if sys.stdout is None:  # as without a console
-        return
-    with suppress(OSError, ValueError):  # nobody reads it any more, or it cannot show a character
-        sys.stdout.write(printable(text) + "\n")
-        sys.stdout.flush()
-
-
-def described(record: NotebookCheckpoint) -> str:
+def format_checkpoint(record: NotebookCheckpoint) -> str:
     """A checkpoint in a few words: ``checkpoint 1f9c22ab (epoch 3, step 120, val_loss 0.512)``.
 
     A step that is counted with the epochs says nothing.
@@ -70,7 +61,9 @@ def described(record: NotebookCheckpoint) -> str:
 
 def checkpoint_text(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
     """A checkpoint as ``repr`` shows it."""
-    return f"<{' · '.join([described(record), *_remarks(record, is_recorded=is_recorded)])}>"
+    return (
+        f"<{' · '.join([format_checkpoint(record), *_remarks(record, is_recorded=is_recorded)])}>"
+    )
 
 
 def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
@@ -96,7 +89,7 @@ def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> 
     pairs.append(("step", str(record.step)))
     pairs += [(html.escape(name), html.escape(value)) for name, value in _metrics(record).items()]
     if record.sizes:
-        pairs.append(("size", size_text(sum(record.sizes.values()))))
+        pairs.append(("size", format_size(sum(record.sizes.values()))))
     pairs.append(("created", local_time(record.created_at)))
     pairs += [("", html.escape(remark)) for remark in _remarks(record, is_recorded=is_recorded)]
     rows = "".join(
@@ -147,7 +140,7 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
             str(record.epoch),
             str(record.step),
             *(found.get(name, "") for name in names),
-            size_text(sum(record.sizes.values())) if record.sizes else "",
+            format_size(sum(record.sizes.values())) if record.sizes else "",
             local_time(record.created_at),
             ", ".join(_remarks(record)),
         ]
@@ -193,7 +186,7 @@ def _remarks(record: NotebookCheckpoint, *, is_recorded: bool = True) -> list[st
 
 
 @contextmanager
-def measuring(doing: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for what takes longer than a second, to be told the bytes done and the bytes in all."""
     bar = _Bar(doing)
     try:
@@ -221,7 +214,7 @@ class _Bar:
 
     def _draw(self, done: int, total: int) -> None:
         share = min(done / total, 1.0)
-        text = f"{self._doing}: {size_text(done)} of {size_text(total)}"
+        text = f"{self._doing}: {format_size(done)} of {format_size(total)}"
         if (display := _notebook_display()) is not None:
             bundle = {"text/plain": text, "text/html": _bar_html(text, share)}
             if self._handle is None:

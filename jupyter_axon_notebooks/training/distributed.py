@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import AxonError
 from ..records import NotebookCheckpoint
-from .display import say
-from .kernel import connection_file
+from .discovery.kernel import connection_file
+from .messages import print_message
 
 if TYPE_CHECKING:
     from ..states import Part
-    from .formats import Encoded
+    from .formats import EncodedState
 
 #: Seconds to wait for the random states of other processes, which a checkpoint can do without.
 BRIEF: float = 10.0
@@ -58,7 +58,7 @@ class RanksDisagree(AxonError):
     """The processes that train one model cannot all do what one of them was asked to do."""
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """The rank of this process, how many processes there are, and the variable that tells; None if PyTorch does."""
 
     rank: int
@@ -66,14 +66,14 @@ class Place(NamedTuple):
     told_by: str | None = None
 
 
-def place() -> Place:
+def place() -> ProcessRank:
     """Return the place of this process among those that train one model; it never waits.
 
     It is PyTorch's, where its processes have found each other, else what the launcher says in the environment.
     """
     distributed = _initialized()
     if distributed is not None:
-        return Place(distributed.get_rank(), distributed.get_world_size())
+        return ProcessRank(distributed.get_rank(), distributed.get_world_size())
     for name, size_name in _LAUNCHERS:
         rank, size = _number(name), _number(size_name)
         if rank is None:
@@ -89,12 +89,12 @@ def place() -> Place:
         ):
             reason = "no launcher started this kernel"
         else:
-            return Place(rank, size, name)
+            return ProcessRank(rank, size, name)
         if rank:
             _say_once(
                 f"{name}={rank} is ignored, since {reason}: checkpoints of this process are saved."
             )
-    return Place(0, 1)
+    return ProcessRank(0, 1)
 
 
 def is_first() -> bool:
@@ -118,7 +118,7 @@ def _number(name: str) -> int | None:
 def _say_once(text: str) -> None:
     if text not in _said:
         _said.add(text)
-        say(text)
+        print_message(text)
 
 
 # What the processes do together
@@ -126,7 +126,7 @@ def _say_once(text: str) -> None:
 
 def encode_together(
     model: Any, optimizer: Any, extra: Any, *, epoch: int | None, step: int | None
-) -> dict[Part, Encoded] | None:
+) -> dict[Part, EncodedState] | None:
     """Return the state files of a checkpoint; None in a process that does not write.
 
     The process of rank 0 adds the random states of the others, as far as they make the same call. A sharded model is
@@ -160,18 +160,18 @@ def encode_together(
                     f"it trains a model of its own, remove {here.told_by} from its environment."
                 )
             return None
-        with sharding.gathering(keep=True):
+        with sharding.gather_tensors(keep=True):
             return _encode(model, optimizer, extra, None)
     position = f"{epoch}/{step}"
     if is_sharded:
         return _encode_sharded(Call(channel, "checkpoint", position), model, optimizer, extra)
     function = _calling_function()
     call = Call(channel, "checkpoint", f"{function}/{position}")
-    from .formats.rng import pack_states, rng_states, unpack_states
+    from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
     if here.rank:
         with suppress(Exception):  # a store that is gone: rank 0 says so
-            call.tell(pack_states(rng_states()))
+            call.tell(pack_rng_states(get_rng_states()))
         return None
     heard: dict[int, bytes] = {}
     with suppress(Exception):  # the same; the checkpoint is worth having all the same
@@ -187,7 +187,7 @@ def encode_together(
             "are not saved. Call it in every process, in the same function and with the same epoch and step; that of "
             "rank 0 writes."
         )
-    states = {rank: unpack_states(octets) for rank, octets in heard.items()}
+    states = {rank: unpack_rng_states(octets) for rank, octets in heard.items()}
     return _encode(
         model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, here.size))]
     )
@@ -195,27 +195,29 @@ def encode_together(
 
 def _encode_sharded(
     call: Call, model: Any, optimizer: Any, extra: Any
-) -> dict[Part, Encoded] | None:
+) -> dict[Part, EncodedState] | None:
     from .formats import sharding
-    from .formats.rng import pack_states, rng_states, unpack_states
+    from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
     here = call.place
     states: list[Any] = [None] * here.size
 
     def keep(heard: dict[int, bytes]) -> None:
         for rank, octets in heard.items():
-            states[rank] = unpack_states(octets)
+            states[rank] = unpack_rng_states(octets)
 
-    call.meet(pack_states(rng_states()), keep, PATIENCE)
-    with agreement(call), sharding.gathering(keep=here.rank == 0):
+    call.meet(pack_rng_states(get_rng_states()), keep, PATIENCE)
+    with agreement(call), sharding.gather_tensors(keep=here.rank == 0):
         parts = _encode(model, optimizer, extra, states)
     return parts if here.rank == 0 else None
 
 
-def _encode(model: Any, optimizer: Any, extra: Any, ranks: list[Any] | None) -> dict[Part, Encoded]:
+def _encode(
+    model: Any, optimizer: Any, extra: Any, ranks: list[Any] | None
+) -> dict[Part, EncodedState]:
     from .formats import encode_model, encode_training
 
-    parts: dict[Part, Encoded] = {}
+    parts: dict[Part, EncodedState] = {}
     if model is not None:
         parts["model"] = encode_model(model)
     parts["optimizer"] = encode_training(optimizer, extra, ranks=ranks)
@@ -314,7 +316,7 @@ def _text(error: Exception) -> str:
 # How they tell each other
 
 
-def _channel(here: Place) -> Any:
+def _channel(here: ProcessRank) -> Any:
     """Return the store of PyTorch's process group; None where there is none, or nobody else."""
     if _initialized() is None or here.size < 2:
         return None

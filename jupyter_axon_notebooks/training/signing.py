@@ -11,11 +11,12 @@ import hmac
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ..atomic_files import write_atomic
 from ..defaults import data_folder
-from ..records import new_id
 from ..userfiles import FileTooLarge, NotRegular, open_regular, read_at_most
 
 #: The name of the key's file in :func:`data_folder`.
@@ -65,7 +66,7 @@ def refusal(content: bytes, signature: bytes) -> str | None:
 
 def warn_unsigned(reason: NoKey) -> None:
     """Warn the user, once in this process, that a file that needs a signature is written without one."""
-    from .home import warn
+    from .messages import warn
 
     global _is_warned
     if not _is_warned:
@@ -80,9 +81,9 @@ def _signature(key: bytes, content: bytes) -> bytes:
 
 
 def _key_file() -> Path:
-    from .settings import settings
+    from ..stores import find_settings
 
-    return data_folder(settings().data_dir) / KEY_FILE
+    return data_folder(find_settings().data_dir) / KEY_FILE
 
 
 def _key(file: Path) -> bytes:
@@ -129,18 +130,5 @@ def _reason(error: OSError) -> str:
 def _make(file: Path) -> None:
     """Put a new key into ``file``, unless another process is first."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = file.with_name(f"{file.name}.{new_id()}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(secrets.token_bytes(SIZE))
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            return
-        except OSError:  # no hard links on this file system
-            if not os.path.lexists(file):
-                os.rename(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        write_atomic(file, secrets.token_bytes(SIZE), overwrite=False)

@@ -10,9 +10,9 @@ import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint, now
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE
-from jupyter_axon_notebooks.training.recovery import Unrecorded
+from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint
 
 from .conftest import USER, Axon
 
@@ -31,8 +31,8 @@ def here(monkeypatch: pytest.MonkeyPatch, db: Path) -> None:
 
 def leave(root: Path, db: Path, id: str, epoch: int, owner: str = USER, **values: Any) -> Path:
     """Leave a checkpoint that no store has, its note with other values; the note."""
-    states = StateFiles(root)
-    with states.writer(NOTEBOOK if owner == USER else f"of-{owner}", id, "model") as writer:
+    states = StateStorage(root)
+    with states.open_writer(NOTEBOOK if owner == USER else f"of-{owner}", id, "model") as writer:
         writer.write(b"weights")
         stored = writer.commit()
     new = NewCheckpoint(
@@ -45,7 +45,9 @@ def leave(root: Path, db: Path, id: str, epoch: int, owner: str = USER, **values
         digests={"model": stored.digest},
         sizes={"model": stored.size},
     )
-    noted = Unrecorded(checkpoint=new, made_at=now(), store_url=f"sqlite:///{db}", owner=owner)
+    noted = UnrecordedCheckpoint(
+        checkpoint=new, made_at=now(), store_url=f"sqlite:///{db}", owner=owner
+    )
     noted.write(states)
     note = Path(stored.path).with_name(NOTE)
     note.write_text(json.dumps({**noted.to_json(), **values}))
@@ -77,7 +79,7 @@ def test_hostile_notes_are_told_one_by_one(
     assert ran.exit_code == 1
     assert {one["epoch"] for one in ran.json["recorded"]} == {0, 1, 2}
     assert {Path(where).name for where in ran.json["troubles"]} == hostile.keys()
-    assert records.latest_checkpoint(NOTEBOOK).id in ("a", "b")  # type: ignore[union-attr]
+    assert records.checkpoints.get_latest(NOTEBOOK).id in ("a", "b")  # type: ignore[union-attr]
     assert len(axon("recover").stderr.splitlines()) == len(hostile)
 
 

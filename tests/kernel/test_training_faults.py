@@ -17,7 +17,7 @@ from support.kernel import Kernel
 from support.training_script import SET_UP, assert_as_undisturbed, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
 SCRIPT = """
@@ -114,8 +114,8 @@ def mount(how):
     subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)
 
 before = train(0, 2)
-import jupyter_axon_notebooks.training.api as api
-api._current()._tracking.close()  # an open file keeps a disk from turning
+from jupyter_axon_notebooks.training.session import current_session
+current_session().tracker.close()  # an open file keeps a disk from turning
 mount("ro")
 during = train(2, 5)
 mount("rw")
@@ -159,7 +159,7 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
     said = kernel.do(train()).text
     assert "Recorded 3 checkpoints" in said
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
-        states = StateFiles(tmp_path / "data" / "axon_notebooks" / "states")
+        states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
         assert_as_undisturbed(NotebookRepository(store, states=states), undisturbed)
 
 
@@ -206,5 +206,5 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
         repository = NotebookRepository(store)
         (notebook,) = repository.list_all()
         assert notebook.path == str(script)
-        (run,) = repository.list_runs(notebook.id)
+        (run,) = repository.runs.list(notebook.id)
         assert run.status.value == "completed"

@@ -19,7 +19,7 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
-from jupyter_axon_notebooks.states import StateFiles, StateWriter
+from jupyter_axon_notebooks.states import StateStorage, StateWriter
 
 from .plans import ORIGIN, Operation
 
@@ -27,7 +27,7 @@ from .plans import ORIGIN, Operation
 class Hands:
     """Every operation of a plan, by name. What an operation returns is what it acknowledges."""
 
-    def __init__(self, repository: NotebookRepository, states: StateFiles) -> None:
+    def __init__(self, repository: NotebookRepository, states: StateStorage) -> None:
         self._repository = repository
         self._states = states
 
@@ -46,7 +46,7 @@ class Hands:
         self, id: str, cells: Sequence[NotebookCell], path: str | None = None
     ) -> TrainingNotebook:
         new = new_notebook(id=id, name=f"the {id}", path=path, origin=ORIGIN)
-        return self._repository.create_saved(new, saved(*cells))
+        return self._repository.create(new, saved(*cells))
 
     def save(self, id: str, cells: Sequence[NotebookCell]) -> Record:
         return self._repository.save(id, saved(*cells))
@@ -72,16 +72,16 @@ class Hands:
         return self._repository.delete_cell(id, cell_id)
 
     def bind(self, id: str, path: str) -> Record:
-        return self._repository.bind(id, path)
+        return self._repository.bindings.bind(id, path)
 
     def release(self, id: str) -> Record:
-        return self._repository.release(id)
+        return self._repository.bindings.unbind(id)
 
     def delete(self, id: str) -> None:
         self._repository.delete(id)
 
     def tidy(self, id: str, keep: int) -> None:
-        for _ in self._repository.tidy_notebook(id, keep):
+        for _ in self._repository.garbage.remove_versions(id, keep):
             pass
 
     def create_checkpoint(self, id: str, notebook_id: str, **fields: Any) -> Record:
@@ -105,7 +105,7 @@ class Hands:
         named["sizes"] = {part: state.size for part, state in stored.items()}
         new = new_checkpoint(notebook_id, id=id, **named, **fields)
         recorded = self._repository.create_checkpoint(new, overwrite=overwrite)
-        self._states.recorded(notebook_id, id)
+        self._states.mark_recorded(notebook_id, id)
         return recorded
 
     def attach_state(self, id: str, part: Any, content: bytes) -> Record:
@@ -115,33 +115,33 @@ class Hands:
         notebook_id = checkpoint.notebook_id
         with self._written(notebook_id, id, part, content) as writer:
             writer.prepare()
-            attached = self._repository.attach_state(
+            attached = self._repository.checkpoints.attach_state(
                 id,
                 part,
                 writer.commit,
                 writer.digest,
-                lambda path: self._states.holds(path, notebook_id),
+                lambda path: self._states.can_read(path, notebook_id),
             )
-        self._states.recorded(notebook_id, id)
+        self._states.mark_recorded(notebook_id, id)
         return attached
 
     def _written(self, notebook_id: str, id: str, part: Any, content: bytes) -> StateWriter:
-        writer = self._states.writer(notebook_id, id, part, expected_size=len(content))
+        writer = self._states.open_writer(notebook_id, id, part, expected_size=len(content))
         for chunk in (content[: len(content) // 2], content[len(content) // 2 :]):
             writer.write(chunk)
         return writer
 
     def update_checkpoint(self, id: str, tags: list[str], pinned: bool) -> Record:
-        return self._repository.update_checkpoint(id, UpdateCheckpoint(tags=tags, pinned=pinned))
+        return self._repository.checkpoints.update(id, UpdateCheckpoint(tags=tags, pinned=pinned))
 
     def delete_checkpoint(self, id: str) -> None:
         self._repository.delete_checkpoint(id)
 
     def prune(self, id: str, keep: int) -> None:
-        self._repository.prune(id, [Newest(keep)])
+        self._repository.retention.prune(id, [Newest(keep)])
 
     def create_run(self, id: str, notebook_id: str) -> Record:
-        return self._repository.create_run(notebook_id, id=id)
+        return self._repository.runs.start(notebook_id, id=id)
 
     def update_run_status(self, id: str, notebook_id: str, status: str) -> Record:
-        return self._repository.update_run_status(notebook_id, id, RunStatus(status))
+        return self._repository.runs.update_status(notebook_id, id, RunStatus(status))

@@ -9,16 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from support.factories import check_contents
 
+from jupyter_axon_notebooks import garbage
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
-from jupyter_axon_notebooks.states.tidy import named_files
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .hands import Hands
@@ -49,7 +48,7 @@ class Server(Protocol):
 
 
 @dataclass
-class Place:
+class NotebookLocation:
     """Where trials are held: a store that goes through all of them, and its state files.
 
     ``server`` is that of the store's database, where it can be killed.
@@ -66,7 +65,7 @@ class Place:
         if self.url.startswith("postgresql"):
             _wait_for_others(store)
         try:
-            states = StateFiles(self.states_root, store_id=store.id)
+            states = StateStorage(self.states_root, store_id=store.id)
             opened = Opened(store, NotebookRepository(store, states=states), states)
             if swept:
                 opened.sweep()
@@ -94,14 +93,16 @@ class Opened:
 
     store: Store
     repository: NotebookRepository
-    states: StateFiles
+    states: StateStorage
 
     def sweep(self) -> None:
         """Remove what killed processes left, as a server does at its start, but however young it is."""
-        report = self.states.sweep(partial(named_files, self.repository), older_than=-1)
+        report = garbage.sweep(
+            self.states, self.repository.checkpoints.list_state_names, older_than=-1
+        )
         assert not report.problems, report.problems
-        for id in self.repository.notebooks_written_ahead():
-            for _ in self.repository.drop_written_ahead(id):
+        for id in self.repository.garbage.list_staged():
+            for _ in self.repository.garbage.remove_staged(id):
                 pass
 
     def follow(self, plan: Sequence[Operation], model: Model) -> None:
@@ -151,7 +152,7 @@ class Acknowledged:
         for (_, id), (kind, value) in self._latest.items():
             found: Record | None
             if kind == "TrainingRun":
-                found = repository.get_run(value["notebook_id"], id)
+                found = repository.runs.get(value["notebook_id"], id)
             else:
                 found = {
                     "TrainingNotebook": repository.find_by_id,
@@ -163,7 +164,7 @@ class Acknowledged:
 
 
 def trial(
-    place: Place,
+    place: NotebookLocation,
     nursery: Nursery,
     plan: Plan,
     kill: Kill,
@@ -202,7 +203,7 @@ def trial(
 
 
 @contextmanager
-def _crashing(place: Place, kill: Kill) -> Iterator[Path | None]:
+def _crashing(place: NotebookLocation, kill: Kill) -> Iterator[Path | None]:
     """Have the server killed and started again, when the named pipe says so or ``kill`` does."""
     if not kill.server:
         yield None

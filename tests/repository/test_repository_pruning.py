@@ -15,31 +15,32 @@ from support import engines
 from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateError
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
 Make = Callable[..., NotebookCheckpoint]
 
 
 @pytest.fixture
-def states(store: Store, tmp_path: Path) -> StateFiles:  # type: ignore[override]
-    return StateFiles(tmp_path / "states", store_id=store.mark_id)
+def states(store: Store, tmp_path: Path) -> StateStorage:  # type: ignore[override]
+    return StateStorage(tmp_path / "states", store_id=store.mark_id)
 
 
 def put(
-    repository: NotebookRepository, states: StateFiles, id: str, part: Any, content: bytes
+    repository: NotebookRepository, states: StateStorage, id: str, part: Any, content: bytes
 ) -> None:
-    with states.writer("nb", id, part, format="torch") as writer:
+    with states.open_writer("nb", id, part, format="torch") as writer:
         writer.write(content)
-        repository.attach_state(id, part, writer.commit, writer.digest)
-    states.recorded("nb", id)
+        repository.checkpoints.attach_state(id, part, writer.commit, writer.digest)
+    states.mark_recorded("nb", id)
 
 
 @pytest.fixture
-def make(repository: NotebookRepository, states: StateFiles) -> Make:
+def make(repository: NotebookRepository, states: StateStorage) -> Make:
     """Makes a checkpoint of ``nb``, with a model and an optimizer unless told."""
     repository.create(new_notebook(code("a"), id="nb"))
 
@@ -54,7 +55,7 @@ def make(repository: NotebookRepository, states: StateFiles) -> Make:
     return make
 
 
-def files(states: StateFiles) -> list[str]:
+def files(states: StateStorage) -> list[str]:
     root = Path(states.root)
     return sorted(str(file.relative_to(root / "nb")) for file in root.rglob("*") if file.is_file())
 
@@ -68,27 +69,29 @@ def ids(found: Any) -> list[str]:
 
 
 def test_a_plan_says_what_would_go_and_changes_nothing(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     made = {id: make(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)}
-    plan = repository.plan_prune("nb", [Best("loss", minimize=True)])
+    plan = repository.retention.plan("nb", [Best("loss", minimize=True)])
     assert (ids(plan.goes), plan.kept) == (["c", "a"], 2)
     assert plan.size == 2 * len("model of a" + "optimizer of a")
     assert plan.goes[0].checkpoint == made["c"]
     assert files(states) == both("a", "b", "c", "d")
     assert repository.list_checkpoints("nb") == list(made.values())[::-1]
     with pytest.raises(InvalidData, match="at least one"):
-        repository.plan_prune("nb", [])
+        repository.retention.plan("nb", [])
     with pytest.raises(NotFound, match="notebook x not found"):
-        repository.prune("x", [Newest(1)])
+        repository.retention.prune("x", [Newest(1)])
 
 
 def test_a_pruned_checkpoint_keeps_record_and_metrics(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     old, _ = make("a", 0.5, tags=["t"]), make("b", 1)
     seen: list[tuple[int, int]] = []
-    assert ids(repository.prune("nb", [Newest(1)], lambda *done: seen.append(done))) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], lambda *done: seen.append(done))) == [
+        "a"
+    ]
     assert seen == [(0, 1), (1, 1)]
     pruned = repository.get_checkpoint("a")
     assert pruned is not None
@@ -105,35 +108,40 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
     assert best == pruned
     assert files(states) == both("b")
     assert not Path(states.root, "nb", "a").exists()
-    assert repository.prune("nb", [Newest(1)]) == []
+    assert repository.retention.prune("nb", [Newest(1)]) == []
 
 
 def test_the_last_ones_and_pinned_ones_never_go(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for run_id in ("done", "failed", "going"):
-        repository.create_run("nb", id=run_id)
+        repository.runs.start("nb", id=run_id)
     for id, run_id in zip(
         "abcdefgh", ["done", "done", "failed", "failed", "going", "going", None, None], strict=True
     ):
         make(id, run_id=run_id, epoch=ord(id))
     make("nothing", parts=())
-    repository.update_checkpoint("a", UpdateCheckpoint(pinned=True))
-    repository.update_run_status("nb", "done", RunStatus.COMPLETED)
-    repository.update_run_status("nb", "failed", RunStatus.FAILED)
-    assert ids(repository.prune("nb", [Newest(0)])) == ["g", "e", "c", "b"]
+    repository.checkpoints.update("a", UpdateCheckpoint(pinned=True))
+    repository.runs.update_status("nb", "done", RunStatus.COMPLETED)
+    repository.runs.update_status("nb", "failed", RunStatus.FAILED)
+    assert ids(repository.retention.prune("nb", [Newest(0)])) == [
+        "g",
+        "e",
+        "c",
+        "b",
+    ]
     assert files(states) == both("a", "d", "f", "h")
 
 
-def test_rules_compose(repository: NotebookRepository, states: StateFiles, make: Make) -> None:
+def test_rules_compose(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
     for n, id in enumerate("abcdef"):
         make(id, n, step=n, tags=["t"] if id == "b" else [])
     rules = [Newest(2), Tagged(), Every(3), Best("loss", minimize=True)]
-    assert ids(repository.prune("nb", rules)) == ["c"]
+    assert ids(repository.retention.prune("nb", rules)) == ["c"]
 
 
 def test_what_was_registered_stays_and_stays_referred_to(
-    repository: NotebookRepository, states: StateFiles, make: Make, tmp_path: Path
+    repository: NotebookRepository, states: StateStorage, make: Make, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs.pt"
     theirs.write_bytes(b"weights")
@@ -141,7 +149,10 @@ def test_what_was_registered_stays_and_stays_referred_to(
     lent = make("lent")
     make("borrowing", parts=(), model_state_path=lent.model_state_path)
     make("last")
-    assert ids(repository.prune("nb", [Newest(1)])) == ["lent", "registered"]
+    assert ids(repository.retention.prune("nb", [Newest(1)])) == [
+        "lent",
+        "registered",
+    ]
     found = {one.id: one for one in repository.list_checkpoints("nb")}
     assert found["registered"].model_state_path == str(theirs)
     assert found["registered"].optimizer_state_path is None
@@ -155,11 +166,11 @@ def test_what_was_registered_stays_and_stays_referred_to(
 
 
 def test_a_pruned_state_is_put_back_and_no_other(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     before = make("a")
     make("b")
-    repository.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
     with pytest.raises(Conflict, match="recorded with another model state"):
         put(repository, states, "a", "model", b"other")
     put(repository, states, "a", "optimizer", b"optimizer of a")
@@ -172,22 +183,22 @@ def test_a_pruned_state_is_put_back_and_no_other(
 
 
 def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for id in "abcd":
         make(id)
 
     def meanwhile(done: int, _total: int) -> None:
         if not done:
-            repository.update_checkpoint("b", UpdateCheckpoint(pinned=True))
-            repository.update_checkpoint("c", UpdateCheckpoint(tags=["t"]))
+            repository.checkpoints.update("b", UpdateCheckpoint(pinned=True))
+            repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
 
-    assert ids(repository.prune("nb", [Newest(1)], meanwhile)) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
     assert files(states) == both("b", "c", "d")
 
 
 def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for id in "abc":
         make(id)
@@ -196,26 +207,26 @@ def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
         if repository.get_checkpoint("c") is not None:
             repository.delete_checkpoint("c")
 
-    assert ids(repository.prune("nb", [Newest(1)], meanwhile)) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
     assert files(states) == both("b")
 
 
 def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     make("a", run_id="r")
-    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
+    repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
     make("b")
 
     def meanwhile(_done: int, _total: int) -> None:
-        repository.update_run_status("nb", "r", RunStatus.RUNNING)
+        repository.runs.update_status("nb", "r", RunStatus.RUNNING)
 
-    assert repository.prune("nb", [Newest(1)], meanwhile) == []
+    assert repository.retention.prune("nb", [Newest(1)], meanwhile) == []
     assert files(states) == both("a", "b")
 
 
 def test_a_file_that_is_registered_again_meanwhile_stays(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     old, _ = make("a"), make("b")
 
@@ -223,12 +234,15 @@ def test_a_file_that_is_registered_again_meanwhile_stays(
         if repository.get_checkpoint("again") is None:
             make("again", parts=(), model_state_path=old.model_state_path)
 
-    repository.prune("nb", [Newest(1)], meanwhile)
+    repository.retention.prune("nb", [Newest(1)], meanwhile)
     assert "a/model.pt" in files(states)
 
 
 def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
-    repository: NotebookRepository, states: StateFiles, make: Make, monkeypatch: pytest.MonkeyPatch
+    repository: NotebookRepository,
+    states: StateStorage,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make("a"), make("b")
 
@@ -236,9 +250,9 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(states, "set_aside", killed)
+        patched.setattr(states, "stage_removal", killed)
         with pytest.raises(KeyboardInterrupt):
-            repository.prune("nb", [Newest(1)])
+            repository.retention.prune("nb", [Newest(1)])
     assert {*both("a", "b")} < {*files(states)}
 
     def named(_notebook_id: str, id: str) -> set[str]:
@@ -247,30 +261,35 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
         paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
         return {os.path.basename(path) for path in paths if path}
 
-    states.sweep(named, older_than=-1)
+    sweep(states, named, older_than=-1)
     assert files(states) == both("b")
 
 
 def test_files_that_cannot_be_removed_are_named(
-    repository: NotebookRepository, states: StateFiles, make: Make, monkeypatch: pytest.MonkeyPatch
+    repository: NotebookRepository,
+    states: StateStorage,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make("a"), make("b")
 
     def refuse(*_: object) -> None:
         raise StateError("permission denied")
 
-    monkeypatch.setattr(states, "remove_aside", refuse)
+    monkeypatch.setattr(states, "remove_staged", refuse)
     with pytest.raises(
         StateError, match="checkpoint a is pruned, but state files remain: permission denied"
     ):
-        repository.prune("nb", [Newest(1)])
+        repository.retention.prune("nb", [Newest(1)])
 
 
-def test_many_go_in_turns(repository: NotebookRepository, states: StateFiles, make: Make) -> None:
+def test_many_go_in_turns(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
     for n in range(130):
         make(f"c{n:03}", n, parts=["model"], step=n)
     done: list[int] = []
-    pruned = repository.prune("nb", [Newest(5), Every(50)], lambda now, _total: done.append(now))
+    pruned = repository.retention.prune(
+        "nb", [Newest(5), Every(50)], lambda now, _total: done.append(now)
+    )
     assert len(pruned) == 130 - 5 - 3
     assert done == sorted(done)
     assert len(done) > 2
@@ -283,28 +302,28 @@ from pathlib import Path
 from jupyter_axon_notebooks.records import NewCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 url, root, task = sys.argv[1:]
 store = open_store(url)
-states = StateFiles(Path(root), store_id=store.mark_id)
+states = StateStorage(Path(root), store_id=store.mark_id)
 repository = NotebookRepository(store, states=states)
 print("ready", flush=True)
 sys.stdin.readline()
 if task == "prune":
-    repository.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
 elif task == "pin":
     for checkpoint in repository.list_checkpoints("nb"):
-        repository.update_checkpoint(checkpoint.id, UpdateCheckpoint(pinned=True))
+        repository.checkpoints.update(checkpoint.id, UpdateCheckpoint(pinned=True))
 else:
     for n in range(25):
         new = NewCheckpoint(id=f"{task}{n}", notebook_id="nb", epoch=n % 3, step=0, metrics={}, run_id="r")
-        with states.writer("nb", new.id, "model") as writer:
+        with states.open_writer("nb", new.id, "model") as writer:
             writer.write(new.id.encode())
             new.model_state_path, digest, _ = writer.commit()
             new.digests = {"model": digest}
             repository.create_checkpoint(new, overwrite=True)
-        states.recorded("nb", new.id)
+        states.mark_recorded("nb", new.id)
 """
 
 
@@ -313,14 +332,14 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """A store of several processes: its URL, and what to see it with."""
     url = engines.new_url(request.param, tmp_path)
     store = open_store(url)
-    states = StateFiles(tmp_path / "states", store_id=store.mark_id)
+    states = StateStorage(tmp_path / "states", store_id=store.mark_id)
     repository = NotebookRepository(store, states=states)
     repository.create(new_notebook(code("a"), id="nb"))
     yield url, repository, states
     store.close()
 
 
-def race(url: str, states: StateFiles, *tasks: str) -> None:
+def race(url: str, states: StateStorage, *tasks: str) -> None:
     command = [sys.executable, "-c", RACER, url, states.root]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     racing = [subprocess.Popen([*command, task], **pipes) for task in tasks]

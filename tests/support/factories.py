@@ -20,7 +20,6 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
-    RunStatus,
     UpdateNotebook,
     now,
 )
@@ -151,7 +150,7 @@ class RecordedStates(NoStates):
         self.removed: list[tuple[str, ...]] = []
         self._abandoned: tuple[str, str | None] | None = None
 
-    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+    def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         assert self._store._database._work.connection is not None, "noted before the commit"
         self._abandoned = notebook_id, checkpoint_id
 
@@ -179,15 +178,15 @@ from support.factories import code, new_notebook, saved
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.store import open_store
 versions._BATCH_LENGTH = 150
-written = versions.Versions.write_ahead
+written = versions.VersionRepository.stage
 def and_die(*arguments):
     written(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-versions.Versions.write_ahead = and_die
+versions.VersionRepository.stage = and_die
 repository = NotebookRepository(open_store(sys.argv[2]))
 cells = [code(f"c{n}", "1", f"{n}q" * 20, count=1) for n in range(5)]
 if repository.find_summary("nb") is None:
-    repository.create_saved(new_notebook(id="nb"), saved(*cells))
+    repository.create(new_notebook(id="nb"), saved(*cells))
 else:
     repository.save("nb", saved(*cells))
 """
@@ -202,10 +201,3 @@ def killed_in_a_save(url: str) -> None:
         timeout=60,
     )
     assert ended.returncode == -signal.SIGKILL
-
-
-def end_run(axon: Any, status: RunStatus) -> None:
-    """End the newest run of this process, as the end of its cell would."""
-    max(axon._session[1]._trainings.runs.values(), key=lambda run: run.record.started_at).end(
-        status
-    )

@@ -17,7 +17,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ import msgspec
 from kills.plans import LARGE
 from support.factories import code, new_checkpoint, new_notebook, saved
 
+from jupyter_axon_notebooks import garbage
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
-from jupyter_axon_notebooks.states import StateFiles
-from jupyter_axon_notebooks.states.tidy import named_files
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .ledger import Ledger, Save
@@ -56,7 +55,7 @@ def prepare(repository: NotebookRepository) -> None:
     """Make the notebooks that all processes meet at."""
     repository.create(new_notebook(*(code(id, "0") for id in COUNTS), id=SHARED))
     for id in (*SAVED, SLOW):
-        repository.create_saved(new_notebook(id=id), saved(*stamped(Save("at-first"))))
+        repository.create(new_notebook(id=id), saved(*stamped(Save("at-first"))))
 
 
 def stamped(save: Save) -> list[NotebookCell]:
@@ -68,7 +67,7 @@ def stamped(save: Save) -> list[NotebookCell]:
 class Worker:
     """Does operations of all kinds, and keeps a ledger of them."""
 
-    def __init__(self, store: Store, states: StateFiles, name: str, seed: str) -> None:
+    def __init__(self, store: Store, states: StateStorage, name: str, seed: str) -> None:
         self.ledger = Ledger()
         self._repository = NotebookRepository(store, states=states)
         self._states = states
@@ -176,11 +175,11 @@ class Worker:
         ids = [id for id in self._own() if id not in self.ledger.digests]
         if ids:
             id = self._dice.choice(ids)
-            with self._states.writer(SHARED, id, "model") as writer:
+            with self._states.open_writer(SHARED, id, "model") as writer:
                 writer.write(self._dice.randbytes(2000))
                 writer.prepare()
-                self._repository.attach_state(id, "model", writer.commit, writer.digest)
-            self._states.recorded(SHARED, id)
+                self._repository.checkpoints.attach_state(id, "model", writer.commit, writer.digest)
+            self._states.mark_recorded(SHARED, id)
             self.ledger.digests[id] = writer.digest
 
     def _delete_checkpoint(self) -> None:
@@ -205,9 +204,9 @@ class Worker:
         if self.ledger.notebooks:
             id = self._dice.choice(self.ledger.notebooks)
             if self._dice.random() < 0.3:
-                self._repository.release(id)
+                self._repository.bindings.unbind(id)
             else:
-                self._repository.bind(id, self._dice.choice(PATHS))
+                self._repository.bindings.bind(id, self._dice.choice(PATHS))
 
     def _delete(self) -> None:
         if self.ledger.notebooks:
@@ -217,7 +216,7 @@ class Worker:
 
     def _orphan(self) -> None:
         """Leave behind what a process leaves that was killed long ago, for the sweep."""
-        with self._states.writer("nobody's", self._fresh(), "model") as writer:
+        with self._states.open_writer("nobody's", self._fresh(), "model") as writer:
             writer.write(b"orphaned")
             folder = Path(writer.commit().path).parent
         for path in (*folder.iterdir(), folder):
@@ -241,7 +240,7 @@ def count_one(repository: NotebookRepository) -> None:
     repository.change_cell(SHARED, "count", one_more)
 
 
-def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
+def read(store: Store, states: StateStorage, until: Callable[[], bool], ledger: Ledger) -> None:
     """Look at everything again and again; what is seen must be whole."""
     repository = NotebookRepository(store, states=states)
     lowest = 0
@@ -260,26 +259,26 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
         assert len(cells) == len(shared.cells), shared
         assert int(cells["count"]) >= lowest, "an acknowledged count went back"
         lowest = int(cells["count"])
-        best = repository.get_best_checkpoints(SHARED, "loss", minimize=True, limit=3)
+        best = repository.checkpoints.list_best(SHARED, "loss", minimize=True, limit=3)
         assert [one.metrics["loss"] for one in best] == sorted(one.metrics["loss"] for one in best)
         paths = [summary.path for summary in repository.list_all() if summary.path is not None]
         assert len(paths) == len(set(paths)), paths
         ledger.operations += 1
 
 
-def sweep(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
+def sweep(store: Store, states: StateStorage, until: Callable[[], bool], ledger: Ledger) -> None:
     """Sweep again and again, as a server does at its start and every hour, and once more when all is done."""
     repository, removed = NotebookRepository(store, states=states), Counter[str]()
     last = False
     while not last:
         last = until()
-        report = states.sweep(partial(named_files, repository))
+        report = garbage.sweep(states, repository.checkpoints.list_state_names)
         assert report.problems == [], report.problems
         removed["folders"] += len(report.folders)
-        for id in repository.notebooks_written_ahead():
-            removed["ahead"] += sum(done.contents for done in repository.drop_written_ahead(id))
-        for id in repository.notebooks_to_tidy(VERSIONS):
-            for done in repository.tidy_notebook(id, VERSIONS):
+        for id in repository.garbage.list_staged():
+            removed["ahead"] += sum(done.contents for done in repository.garbage.remove_staged(id))
+        for id in repository.garbage.list_notebooks(VERSIONS):
+            for done in repository.garbage.remove_versions(id, VERSIONS):
                 removed.update(done._asdict())
         ledger.operations += 1
     ledger.removed = dict(removed)
@@ -288,15 +287,15 @@ def sweep(store: Store, states: StateFiles, until: Callable[[], bool], ledger: L
 def save_slowly(store: Store, times: int) -> Ledger:
     """Save, each time waiting in the midst until a sweep has taken what was written ahead, where anything was."""
     ledger, repository = Ledger(), NotebookRepository(store)
-    write_ahead = versions.Versions.write_ahead
+    write_ahead = versions.VersionRepository.stage
 
     def and_wait(*arguments: Any) -> None:
         write_ahead(*arguments)
         ends = time.monotonic() + _PATIENCE
-        while SLOW in repository.notebooks_written_ahead():
+        while SLOW in repository.garbage.list_staged():
             assert time.monotonic() < ends, "nobody sweeps"
 
-    versions.Versions.write_ahead = and_wait
+    versions.VersionRepository.stage = and_wait
     for number in range(times):
         ledger.saves[SLOW] = Save(f"slow-{number}", large=True)
         repository.save(SLOW, saved(*stamped(ledger.saves[SLOW])))
@@ -341,7 +340,7 @@ def _main() -> None:
     task: dict[str, Any] = json.loads(sys.argv[1])
     versions._BATCH_LENGTH = LARGE  # so that of a save that is none each part is written ahead
     store = open_store(task["url"])
-    states = StateFiles(Path(task["states_root"]), store_id=store.id)
+    states = StateStorage(Path(task["states_root"]), store_id=store.id)
     print("ready", flush=True)
     sys.stdin.readline()
     if task["role"] == "worker":

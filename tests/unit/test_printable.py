@@ -16,10 +16,10 @@ from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
 from jupyter_axon_notebooks.metrics import number_text
 from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable, printable_json
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
-from jupyter_axon_notebooks.training.display import described, say
-from jupyter_axon_notebooks.training.home import AxonWarning, warn
+from jupyter_axon_notebooks.training.display import format_checkpoint
+from jupyter_axon_notebooks.training.messages import AxonWarning, print_message, warn
 
 #: What a terminal or a browser would obey, by what it does.
 HOSTILE = {
@@ -86,12 +86,12 @@ def record(**given: Any) -> NotebookCheckpoint:
 
 def shown(found: NotebookCheckpoint, tmp_path: Path) -> list[str]:
     """All the ways in which a notebook shows a checkpoint."""
-    one = Checkpoint(found, lambda: StateFiles(tmp_path))
+    one = Checkpoint(found, StateStorage(tmp_path))
     table = CheckpointList([one, one])
     return [
         repr(one),
         str(one),
-        described(found),
+        format_checkpoint(found),
         one._repr_html_(),
         table._repr_html_(),
         *repr(table).split("\n"),
@@ -153,7 +153,7 @@ def test_what_is_said_warned_and_raised_has_escapes(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign = HOSTILE[name]
-    say(f"Resumed from {sign}.")
+    print_message(f"Resumed from {sign}.")
     assert_harmless(capsys.readouterr().out.removesuffix("\n"))
     with pytest.warns(AxonWarning) as warned:
         warn(f"not recorded: {sign}")

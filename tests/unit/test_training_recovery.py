@@ -19,7 +19,9 @@ import psutil
 import pytest
 from support.engines import eventually
 
+from jupyter_axon_notebooks.background import BackgroundWork
 from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.garbage import GarbageCollector, sweep
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
@@ -30,50 +32,49 @@ from jupyter_axon_notebooks.records import (
     now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE, move_checkpoint
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
+from jupyter_axon_notebooks.training.processes import this_host, this_process
 from jupyter_axon_notebooks.training.recovery import (
     BackgroundRecovery,
-    Recovery,
-    Unrecorded,
+    RecoveryResult,
+    UnrecordedCheckpoint,
     find_unrecorded,
     recover,
 )
-from jupyter_axon_notebooks.training.runs import this_host, this_process
-from jupyter_axon_notebooks.upkeep import Upkeep
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
 
 @pytest.fixture
-def states(tmp_path: Path) -> StateFiles:
-    return StateFiles(tmp_path / "states")
+def states(tmp_path: Path) -> StateStorage:
+    return StateStorage(tmp_path / "states")
 
 
 @pytest.fixture
-def records(states: StateFiles) -> Iterator[NotebookRepository]:
+def records(states: StateStorage) -> Iterator[NotebookRepository]:
     store = open_store("memory://")
     yield NotebookRepository(store, states=states)
     store.close()
 
 
-Leave = Callable[..., Unrecorded]
+Leave = Callable[..., UnrecordedCheckpoint]
 
 
 @pytest.fixture
-def leave(states: StateFiles) -> Leave:
+def leave(states: StateStorage) -> Leave:
     """Leaves a checkpoint that no store has, as a training does."""
 
     def leave(
         id: str, epoch: int = 0, *, path: str | None = None, status: RunStatus = RunStatus.RUNNING
-    ) -> Unrecorded:
-        with states.writer(NOTEBOOK, id, "model", format="safetensors") as writer:
+    ) -> UnrecordedCheckpoint:
+        with states.open_writer(NOTEBOOK, id, "model", format="safetensors") as writer:
             writer.write(b"weights of " + id.encode())
             stored = writer.commit()
-        noted = Unrecorded(
+        noted = UnrecordedCheckpoint(
             checkpoint=NewCheckpoint(
                 id=id,
                 notebook_id=NOTEBOOK,
@@ -99,44 +100,44 @@ def leave(states: StateFiles) -> Leave:
     return leave
 
 
-def take_in(records: NotebookRepository, states: StateFiles) -> list[Recovery]:
+def take_in(records: NotebookRepository, states: StateStorage) -> list[RecoveryResult]:
     found = list(find_unrecorded(states))
-    noted = [one for one in found if isinstance(one, Unrecorded)]
+    noted = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
     return [
         *recover(records, states, ORIGIN, noted),
-        *(one for one in found if isinstance(one, Recovery)),
+        *(one for one in found if isinstance(one, RecoveryResult)),
     ]
 
 
 def test_what_was_noted_is_recorded_in_its_order(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     for epoch, id in enumerate(["c", "a", "b"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
-    assert [done.trouble for done in take_in(records, states)] == [None] * 3
+    assert [done.error for done in take_in(records, states)] == [None] * 3
     made = records.list_checkpoints(NOTEBOOK)
     assert [(one.id, one.epoch) for one in made] == [("b", 2), ("a", 1), ("c", 0)]
-    assert all(states.holds(one.model_state_path, NOTEBOOK) for one in made)
-    (run,) = records.list_runs(NOTEBOOK)
+    assert all(states.can_read(one.model_state_path, NOTEBOOK) for one in made)
+    (run,) = records.runs.list(NOTEBOOK)
     assert (run.id, run.status) == (RUN, RunStatus.FAILED)
     assert take_in(records, states) == []
 
 
 def test_it_is_recorded_once_even_if_its_note_stays(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     (done,) = take_in(records, states)
-    assert (done.trouble, done.is_new) == (None, True)
+    assert (done.error, done.is_new) == (None, True)
     noted.write(states)  # as if the process had been killed before it could remove the note
     (done,) = take_in(records, states)
-    assert (done.trouble, done.is_new, done.checkpoint is not None) == (None, False, True)
-    assert records.count_checkpoints(NOTEBOOK) == 1
+    assert (done.error, done.is_new, done.checkpoint is not None) == (None, False, True)
+    assert records.checkpoints.count(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
 
 def test_a_run_whose_process_is_gone_is_stopped(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
@@ -146,12 +147,12 @@ def test_a_run_whose_process_is_gone_is_stopped(
     noted.made_at = now() - timedelta(days=1)
     noted.write(states)
     take_in(records, states)
-    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
     assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING  # type: ignore[union-attr]
 
 
 def test_what_was_made_before_does_not_become_the_newest(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("monday")
     noted.made_at = now() - timedelta(days=1)
@@ -165,12 +166,12 @@ def test_what_was_made_before_does_not_become_the_newest(
     (done,) = take_in(records, states)
     assert done.checkpoint is not None
     assert done.checkpoint.created_at == noted.made_at
-    assert records.latest_checkpoint(NOTEBOOK) == today
-    assert [run.id for run in records.list_runs(NOTEBOOK)] == ["today", RUN]
+    assert records.checkpoints.get_latest(NOTEBOOK) == today
+    assert [run.id for run in records.runs.list(NOTEBOOK)] == ["today", RUN]
 
 
 def test_a_training_that_was_completed_leaves_its_notebook_completed(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     for epoch, id in enumerate(["a", "b", "c"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
@@ -180,7 +181,7 @@ def test_a_training_that_was_completed_leaves_its_notebook_completed(
 
 
 def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     leave("a")
     take_in(records, states)
@@ -188,42 +189,42 @@ def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
         "a", status=RunStatus.COMPLETED
     )  # the process that made it learns nothing of that, and ends
     take_in(records, states)
-    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.COMPLETED
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.COMPLETED
     assert list(find_unrecorded(states)) == []
 
 
 def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path
+    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     leave("a", 0, path=str(file))
     leave("b", 1, path=str(file))
-    assert [done.trouble for done in take_in(records, states)] == [None, None]
+    assert [done.error for done in take_in(records, states)] == [None, None]
     (notebook,) = records.list_all()
     assert notebook.path == str(file)
     assert [one.id for one in records.list_checkpoints(notebook.id)] == ["b", "a"]
     for one in records.list_checkpoints(notebook.id):
         assert one.model_state_path.startswith(f"{states.root}/{notebook.id}/{one.id}/")
-        assert states.holds(one.model_state_path, notebook.id)
+        assert states.can_read(one.model_state_path, notebook.id)
     assert os.listdir(states.root) == [notebook.id]
 
 
 def test_a_move_that_was_cut_short_is_finished(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path
+    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     leave("a", path=str(file))
     other = "33333333-3333-4333-8333-333333333333"
     move_checkpoint(states.root, "a", NOTEBOOK, other)
-    assert [done.trouble for done in take_in(records, states)] == [None]
+    assert [done.error for done in take_in(records, states)] == [None]
     (notebook,) = records.list_all()
-    assert states.holds(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
+    assert states.can_read(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
 
 
 def test_a_note_leads_nowhere_but_to_its_own_folder(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path
+    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes(b"not yours")
@@ -231,16 +232,16 @@ def test_a_note_leads_nowhere_but_to_its_own_folder(
     noted.checkpoint.model_state_path = str(secret)
     noted.write(states)
     (done,) = take_in(records, states)
-    assert "secret.safetensors not found" in str(done.trouble)
+    assert "secret.safetensors not found" in str(done.error)
     link = Path(states.root) / NOTEBOOK / "a" / "secret.safetensors"
     link.symlink_to(secret)
     (done,) = take_in(records, states)
-    assert done.trouble is not None
+    assert done.error is not None
     assert records.get_checkpoint("a") is None
 
 
 def test_ids_in_a_note_do_not_count(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     noted.checkpoint.id = "../../elsewhere"
@@ -252,18 +253,18 @@ def test_ids_in_a_note_do_not_count(
 
 
 def test_a_state_that_is_not_whole_is_not_recorded(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     Path(noted.checkpoint.model_state_path).write_bytes(b"half")
     (done,) = take_in(records, states)
-    assert "has 4 bytes" in str(done.trouble)
+    assert "has 4 bytes" in str(done.error)
     assert records.get_checkpoint("a") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"checkpoint": 3}', "{" * 100_000])
 def test_a_note_that_cannot_be_read_is_named_and_stays(
-    records: NotebookRepository, states: StateFiles, leave: Leave, text: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, text: str
 ) -> None:
     leave("a")
     leave("b", 1)
@@ -271,14 +272,16 @@ def test_a_note_that_cannot_be_read_is_named_and_stays(
     broken.write_text(text)
     recorded, trouble = take_in(records, states)
     assert recorded.checkpoint is not None
-    assert trouble.trouble is not None
+    assert trouble.error is not None
     assert broken.exists()
 
 
-def test_no_sweep_takes_what_is_noted(states: StateFiles, leave: Leave) -> None:
+def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> None:
     noted = leave("a")
     folder = os.path.dirname(noted.checkpoint.model_state_path)
-    report = StateFiles(Path(states.root)).sweep(lambda _notebook, _checkpoint: None, older_than=-1)
+    report = sweep(
+        StateStorage(Path(states.root)), lambda _notebook, _checkpoint: None, older_than=-1
+    )
     assert report.folders == []
     assert os.path.exists(os.path.join(folder, NOTE))
 
@@ -286,7 +289,7 @@ def test_no_sweep_takes_what_is_noted(states: StateFiles, leave: Leave) -> None:
 # Notes that somebody else may have written
 
 
-def change(noted: Unrecorded, states: StateFiles, **values: Any) -> Path:
+def change(noted: UnrecordedCheckpoint, states: StateStorage, **values: Any) -> Path:
     """Write a note with other values, by their paths in it; the file."""
     document = noted.to_json()
     for path, value in values.items():
@@ -381,14 +384,14 @@ RECORDED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_hostile_note_is_its_own_trouble(
-    records: NotebookRepository, states: StateFiles, leave: Leave, name: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
 ) -> None:
     leave("before", 0)
     file = change(leave("hostile", 1), states, **REFUSED[name])
     leave("after", 2)
-    done = {Path(one.where).name: one for one in take_in(records, states)}
-    assert (done["before"].trouble, done["after"].trouble) == (None, None)
-    assert len(str(done["hostile"].trouble)) > 10
+    done = {Path(one.folder).name: one for one in take_in(records, states)}
+    assert (done["before"].error, done["after"].error) == (None, None)
+    assert len(str(done["hostile"].error)) > 10
     assert records.get_checkpoint("hostile") is None
     assert {one.id for one in records.list_checkpoints(NOTEBOOK)} == {"before", "after"}
     assert file.exists()
@@ -396,28 +399,28 @@ def test_a_hostile_note_is_its_own_trouble(
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
-    records: NotebookRepository, states: StateFiles, leave: Leave, name: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
 ) -> None:
     leave("before", 0)
     change(leave("odd", 1), states, **RECORDED[name])
     leave("after", 2)
-    assert [done.trouble for done in take_in(records, states)] == [None] * 3
+    assert [done.error for done in take_in(records, states)] == [None] * 3
     assert list(find_unrecorded(states)) == []
     found = records.get_checkpoint("odd")
     assert found is not None
-    assert states.holds(found.model_state_path, found.notebook_id)
+    assert states.can_read(found.model_state_path, found.notebook_id)
     assert found.sizes == {"model": len(b"weights of odd")}
     assert found.created_at <= now()
-    assert records.latest_checkpoint(NOTEBOOK).id == "after"  # type: ignore[union-attr]
-    assert all(run.started_at <= now() for run in records.list_runs(NOTEBOOK))
-    repr(Checkpoint(found, lambda: states))
+    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"  # type: ignore[union-attr]
+    assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
+    repr(Checkpoint(found, states))
 
 
 @pytest.mark.parametrize("owner", ["ada", "eve"])
 @pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
 def test_a_note_puts_nothing_into_another_users_notebook(
     records: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     leave: Leave,
     tmp_path: Path,
     how: str,
@@ -429,7 +432,7 @@ def test_a_note_puts_nothing_into_another_users_notebook(
     records.create(
         NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN)
     )
-    records.create_run(theirs, id="their-run")
+    records.runs.start(theirs, id="their-run")
     values: dict[str, Any] = {
         "its folder": {},
         "record_id": {"record_id": theirs},
@@ -440,26 +443,26 @@ def test_a_note_puts_nothing_into_another_users_notebook(
         records.create_checkpoint(
             NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={})
         )
-    before = records.list_checkpoints(theirs), records.list_runs(theirs), records.find_by_id(theirs)
+    before = records.list_checkpoints(theirs), records.runs.list(theirs), records.find_by_id(theirs)
     change(leave("a", status=RunStatus.FAILED), states, owner=owner, **values)
     (done,) = take_in(records, states)
     assert (
         records.list_checkpoints(theirs),
-        records.list_runs(theirs),
+        records.runs.list(theirs),
         records.find_by_id(theirs),
     ) == before
     if how in ("its folder", "its checkpoint"):
-        assert done.trouble is not None
+        assert done.error is not None
     else:  # it is kept, in a notebook of its owner's
         assert done.checkpoint is not None
         assert records.find_summary(done.checkpoint.notebook_id).user_id == owner  # type: ignore[union-attr]
 
 
 def test_a_note_ends_no_run_of_another_notebook(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
-    records.create_run("theirs", id="their-run")
+    records.runs.start("theirs", id="their-run")
     change(
         leave("a", status=RunStatus.FAILED),
         states,
@@ -467,7 +470,7 @@ def test_a_note_ends_no_run_of_another_notebook(
         checkpoint__run_id="their-run",
     )
     take_in(records, states)
-    assert records.list_runs("theirs")[0].status is RunStatus.RUNNING
+    assert records.runs.list("theirs")[0].status is RunStatus.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -484,7 +487,7 @@ def test_a_note_ends_no_run_of_another_notebook(
     ],
 )
 def test_a_note_that_is_no_plain_file_holds_nobody_up(
-    records: NotebookRepository, states: StateFiles, leave: Leave, kind: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, kind: str
 ) -> None:
     leave("good", 1)
     leave("bad")
@@ -503,14 +506,14 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
     else:
         targets = {"link to a device": "/dev/zero", "link to another note": f"../good/{NOTE}"}
         note.symlink_to(targets.get(kind, "nothing"))
-    done = {Path(one.where).name: one for one in take_in(records, states)}
+    done = {Path(one.folder).name: one for one in take_in(records, states)}
     assert done["good"].checkpoint is not None
-    assert str(note) in str(done["bad"].trouble)
+    assert str(note) in str(done["bad"].error)
     assert records.get_checkpoint("bad") is None
 
 
 def test_folders_of_any_name_are_passed_over(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("good")
     text = json.dumps(noted.to_json())
@@ -525,32 +528,34 @@ def test_folders_of_any_name_are_passed_over(
     assert [one.checkpoint.id for one in done if one.checkpoint is not None] == ["good"]
     assert len(done) == 1 + 2 * 5
     for one in done[1:]:
-        str(one.trouble).encode()
+        str(one.error).encode()
 
 
 def test_a_store_that_becomes_unavailable_ends_the_loop(
-    states: StateFiles, leave: Leave, tmp_path: Path
+    states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     leave("a", 0)
     leave("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
         records = NotebookRepository(store, states=states)
-        noted = [one for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+        noted = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
         done = recover(records, states, ORIGIN, noted)
-        assert next(done).trouble is None
+        assert next(done).error is None
         with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreError):
                 next(done)
         waiting = [
-            one.checkpoint.id for one in find_unrecorded(states) if isinstance(one, Unrecorded)
+            one.checkpoint.id
+            for one in find_unrecorded(states)
+            if isinstance(one, UnrecordedCheckpoint)
         ]
         assert waiting == ["b"]
-        assert [one.trouble for one in take_in(records, states)] == [None]
+        assert [one.error for one in take_in(records, states)] == [None]
 
 
 def test_two_that_record_the_same_at_once_record_it_once(
-    states: StateFiles, leave: Leave, tmp_path: Path
+    states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
@@ -558,9 +563,11 @@ def test_two_that_record_the_same_at_once_record_it_once(
         leave(f"c{epoch}", epoch, path=str(file))
     start, url = threading.Barrier(4), f"sqlite:///{tmp_path}/axon.db"
 
-    def work() -> list[Recovery]:
+    def work() -> list[RecoveryResult]:
         with closing(open_store(url)) as store:
-            noted = [one for one in find_unrecorded(states) if isinstance(one, Unrecorded)]
+            noted = [
+                one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)
+            ]
             start.wait(30)
             return list(recover(NotebookRepository(store, states=states), states, ORIGIN, noted))
 
@@ -568,30 +575,30 @@ def test_two_that_record_the_same_at_once_record_it_once(
         done = [
             one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)
         ]
-    assert [one.trouble for one in done if one.trouble is not None] == []
+    assert [one.error for one in done if one.error is not None] == []
     with closing(open_store(url)) as store:
         records = NotebookRepository(store)
         (notebook,) = records.list_all()
         made = records.list_checkpoints(notebook.id)
         assert [one.epoch for one in made] == list(range(11, -1, -1))
-        assert all(states.holds(one.model_state_path, notebook.id) for one in made)
+        assert all(states.can_read(one.model_state_path, notebook.id) for one in made)
         assert list(find_unrecorded(states)) == []
-        assert len(records.list_runs(notebook.id)) == 1
+        assert len(records.runs.list(notebook.id)) == 1
 
 
 # In a server
 
 
 @pytest.fixture
-def background(records: NotebookRepository, states: StateFiles) -> BackgroundRecovery:
+def background(records: NotebookRepository, states: StateStorage) -> BackgroundRecovery:
     return BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
 
 
 def taken(background: BackgroundRecovery) -> list[str]:
     """What a look records, and what is told of it."""
-    done = [one for one in background.look() if one is not None]
+    done = [one for one in background.run_once() if one is not None]
     return [
-        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.where).name}"
+        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.folder).name}"
         for one in done
     ]
 
@@ -608,7 +615,7 @@ def test_a_server_tells_how_many_it_recorded_itself(
     made: str,
     by_kernel: str,
     said: str | None,
-    states: StateFiles,
+    states: StateStorage,
     leave: Leave,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -625,20 +632,21 @@ def test_a_server_tells_how_many_it_recorded_itself(
             )  # also those that the kernel recorded, and was killed before it removed them
         background = BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
         log = logging.getLogger("test_recovery")
-        server = Upkeep(store, records, states, None, "ada", log, recovery=background)
+        collector = GarbageCollector(records, states, log)
+        server = BackgroundWork(records, collector, log, recovery=background)
         server.start()
         try:
             eventually(lambda: not list(find_unrecorded(states)))
         finally:
             assert server.stop()
-        assert records.count_checkpoints(NOTEBOOK) == len(made)
+        assert records.checkpoints.count(NOTEBOOK) == len(made)
     told = [record.getMessage() for record in caplog.records if "recorded" in record.getMessage()]
     assert len(told) == (said is not None)
     assert said is None or said in told[0]
 
 
 def test_a_run_that_goes_on_is_left_to_its_process(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     noted = [leave("a", 0), leave("b", 1)]
     for one in noted:
@@ -656,7 +664,7 @@ def test_a_run_that_goes_on_is_left_to_its_process(
 
 
 def test_a_run_whose_process_ends_is_recorded(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave, records: NotebookRepository
+    background: BackgroundRecovery, states: StateStorage, leave: Leave, records: NotebookRepository
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
@@ -667,11 +675,11 @@ def test_a_run_whose_process_ends_is_recorded(
         assert taken(background) == []
         process.communicate()
     assert taken(background) == ["a"]
-    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
 
 
 def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
@@ -687,7 +695,7 @@ def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
     "other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}]
 )
 def test_what_is_not_the_servers_stays(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave, other: dict[str, str]
+    background: BackgroundRecovery, states: StateStorage, leave: Leave, other: dict[str, str]
 ) -> None:
     note = change(leave("theirs", 0), states, **other)
     leave("ours", 1)
@@ -696,7 +704,7 @@ def test_what_is_not_the_servers_stays(
 
 
 def test_what_cannot_be_recorded_is_told_once_until_it_changes(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("hostile", 0)
     change(noted, states, made_at="never")
@@ -710,7 +718,7 @@ def test_what_cannot_be_recorded_is_told_once_until_it_changes(
 
 
 def test_a_look_goes_on_once_the_store_is_available(
-    states: StateFiles, leave: Leave, tmp_path: Path
+    states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     leave("a", 0)
     leave("b", 1)
@@ -728,7 +736,7 @@ def test_a_look_goes_on_once_the_store_is_available(
 
 def test_while_nothing_is_noted_no_folder_is_looked_into(
     background: BackgroundRecovery,
-    states: StateFiles,
+    states: StateStorage,
     leave: Leave,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -744,7 +752,7 @@ def test_while_nothing_is_noted_no_folder_is_looked_into(
 
 
 def test_a_note_that_is_put_there_by_other_means_is_found_at_the_first_look(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     leave("a")
     os.utime(states.root, (0, 0))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...repository import NotebookRepository, Prunable, PrunePlan
 from ...repository.retention import Best, Every, Newest, Rule, Tagged, has_state
-from ...states.folders import size_text
+from ...states.folders import format_size
 from ..checkpoints import is_minimized, metrics_text
 from ..output import Column, local_time, note, progress, short_ids, table, write, write_json
 from ..session import Session, with_session
@@ -128,7 +128,7 @@ def _plans(
     repository: NotebookRepository, ids: Sequence[str], rules: Sequence[Rule]
 ) -> list[PrunePlan]:
     with progress("Looking") as bar:
-        return [repository.plan_prune(id, rules) for id in bar.track(ids)]
+        return [repository.retention.plan(id, rules) for id in bar.track(ids)]
 
 
 def _prune(
@@ -142,7 +142,7 @@ def _prune(
             for plan in plans:
                 if plan.goes:
                     show = partial(_show, bar, task, len(pruned))
-                    pruned += repository.prune(plan.notebook_id, rules, show)
+                    pruned += repository.retention.prune(plan.notebook_id, rules, show)
         except KeyboardInterrupt:
             note("What was removed is gone. Prune again to go on.")
             raise
@@ -172,7 +172,7 @@ def _table(going: Sequence[Prunable]) -> Table:
             one.checkpoint.epoch,
             one.checkpoint.step,
             metrics_text(one.checkpoint.metrics),
-            size_text(one.size),
+            format_size(one.size),
             local_time(one.checkpoint.created_at),
             short[one.checkpoint.id],
         ]
@@ -182,7 +182,7 @@ def _table(going: Sequence[Prunable]) -> Table:
 
 
 def _sum_up(plans: Sequence[PrunePlan], going: Sequence[Prunable], done: bool) -> None:
-    of = f"the state files of {len(going)} checkpoints, {size_text(sum(one.size for one in going))}"
+    of = f"the state files of {len(going)} checkpoints, {format_size(sum(one.size for one in going))}"
     planned = sum(len(plan.goes) for plan in plans)
     staying = sum(plan.kept for plan in plans) + planned - len(going)
     if done and planned:

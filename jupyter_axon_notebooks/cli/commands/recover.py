@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ...store.urls import shown_url
-from ...training.recovery import Recovery, Unrecorded, find_unrecorded, recover
+from ...training.recovery import RecoveryResult, UnrecordedCheckpoint, find_unrecorded, recover
 from ..group import FAILED
 from ..output import Column, local_time, note, progress, table, write, write_json
 from ..session import Session, with_session
@@ -30,11 +30,11 @@ def command(
     and what was to be recorded is noted beside them. A kernel does this by itself when it resumes a training, and a server
     soon after the training has ended and the store is available.
     """
-    noted: list[Unrecorded] = []
-    done: list[Recovery] = []
+    noted: list[UnrecordedCheckpoint] = []
+    done: list[RecoveryResult] = []
     elsewhere = others = 0
     for found in find_unrecorded(session.states()):
-        if isinstance(found, Recovery):
+        if isinstance(found, RecoveryResult):
             done.append(found)
         elif not (all_users or found.owner == session.config.user_id):
             others += 1
@@ -45,7 +45,7 @@ def command(
     if dry_run:
         _list(noted, as_json=as_json)
         for recovery in done:
-            note(f"{recovery.where}: {recovery.trouble}")
+            note(f"{recovery.folder}: {recovery.error}")
     else:
         with session.with_states(make=True) as (repository, states), progress("recording") as bar:
             task = bar.add_task("", total=len(noted))
@@ -59,11 +59,11 @@ def command(
         )
     if others:
         note(f"{others} more are other users'; --all-users records them for these.")
-    if any(recovery.trouble is not None for recovery in done):
+    if any(recovery.error is not None for recovery in done):
         raise click.exceptions.Exit(FAILED)
 
 
-def _list(noted: list[Unrecorded], *, as_json: bool) -> None:
+def _list(noted: list[UnrecordedCheckpoint], *, as_json: bool) -> None:
     if as_json:
         write_json([_listed(one) for one in noted])
         return
@@ -90,7 +90,7 @@ def _list(noted: list[Unrecorded], *, as_json: bool) -> None:
     write(table(columns, rows))
 
 
-def _listed(one: Unrecorded) -> dict[str, Any]:
+def _listed(one: UnrecordedCheckpoint) -> dict[str, Any]:
     return {
         "id": one.checkpoint.id,
         "path": one.path,
@@ -102,15 +102,13 @@ def _listed(one: Unrecorded) -> dict[str, Any]:
     }
 
 
-def _report(done: list[Recovery], *, as_json: bool) -> None:
+def _report(done: list[RecoveryResult], *, as_json: bool) -> None:
     recorded = [
         recovery.checkpoint
         for recovery in done
         if recovery.checkpoint is not None and recovery.is_new
     ]
-    troubles = {
-        recovery.where: recovery.trouble for recovery in done if recovery.trouble is not None
-    }
+    troubles = {recovery.folder: recovery.error for recovery in done if recovery.error is not None}
     if as_json:
         write_json({"recorded": [one.to_json() for one in recorded], "troubles": troubles})
         return

@@ -1,0 +1,241 @@
+"""A run of this process: its identity, its position, and its end."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from ..records import MAX_STEP, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
+from .checkpoint import Checkpoint
+from .execution import check_ended, current_task, on_training_end
+from .processes import LEASE, this_process
+
+if TYPE_CHECKING:
+    from .tracker import Tracker
+
+#: Seconds between two renewals of a lease.
+_RENEWAL_INTERVAL: Final = LEASE.total_seconds() / 4
+
+
+class RunIdentity(NamedTuple):
+    """The properties by which a run is found again when its training is repeated.
+
+    Attributes
+    ----------
+    execution : object
+        The execution of a cell in which the run begins; None in a script.
+    ordinal : int
+        How many trainings the same execution began before.
+    cell : str or None
+        The id of the cell, or a digest of its source.
+    key : str or None
+        The name that the user gave the training.
+    """
+
+    execution: Any
+    ordinal: int
+    cell: str | None = None
+    key: str | None = None
+
+
+@dataclass
+class RunPosition:
+    """The epoch and step that a run has reached, from which those of the next checkpoint follow.
+
+    Attributes
+    ----------
+    epoch, step : int or None
+        Of the furthest checkpoint, or of the one that the run was resumed from; None before the first.
+    execution : object
+        The execution of a cell in which the last checkpoint was made; None outside of cells.
+    is_resumed : bool
+        Whether no checkpoint was made since the run was resumed, possibly in the middle of an epoch.
+    """
+
+    epoch: int | None = None
+    step: int | None = None
+    execution: Any = None
+    is_resumed: bool = False
+    _last_steps: dict[int, int] = field(default_factory=dict)  # by epoch
+
+    def compare(
+        self, epoch: int | None, step: int | None, execution: Any
+    ) -> Literal["after", "same", "before"]:
+        """Return where a new checkpoint stands relative to the last one.
+
+        Epoch and step are compared in this order, as far as they are given. Without a step, several checkpoints of
+        one epoch follow each other within one execution of a cell. In a later execution, the same epoch or position
+        is a repetition, hence "before".
+        """
+        if self.epoch is None or self.step is None or (epoch is None and step is None):
+            return "after"
+        continues = self.is_resumed or execution == self.execution
+        if step is None:
+            assert epoch is not None
+            is_after = epoch > self.epoch or (epoch == self.epoch and continues)
+            return "after" if is_after else "before"
+        position, last = (self.epoch if epoch is None else epoch, step), (self.epoch, self.step)
+        if position == last:
+            return "same" if continues else "before"
+        return "after" if position > last else "before"
+
+    def next(
+        self, epoch: int | None, step: int | None, *, overwrite: bool = False
+    ) -> tuple[int, int]:
+        """Return epoch and step of the next checkpoint.
+
+        An omitted epoch is the last one, an omitted step the next one. With ``overwrite``, the omitted step of an
+        epoch that has checkpoints is that of its last one.
+
+        Raises
+        ------
+        ValueError
+            If the last step is the largest that can be recorded.
+        """
+        if step is None and overwrite and epoch is not None:
+            step = self._last_steps.get(epoch)
+        if step is None:
+            step = 0 if self.step is None else self.step + 1
+            if step > MAX_STEP:
+                raise ValueError(
+                    f"No step follows {self.step}, the largest that can be recorded. Give a step."
+                )
+        return (self.epoch or 0) if epoch is None else epoch, step
+
+    def advance(self, epoch: int, step: int, execution: Any) -> None:
+        """Note that a checkpoint was made, or replaced, at this epoch and step."""
+        if self.epoch is None or self.step is None or (epoch, step) > (self.epoch, self.step):
+            self.epoch, self.step = epoch, step
+        self.execution, self.is_resumed = execution, False
+        self._last_steps[epoch] = step
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Begin at a checkpoint of another run."""
+        self.epoch, self.step, self.execution, self.is_resumed = epoch, step, None, True
+
+
+class ActiveRun:
+    """A run that this process trains, from its first checkpoint or resume until the code that trains it ends.
+
+    Parameters
+    ----------
+    tracker : Tracker
+        How the run is recorded.
+    identity : RunIdentity
+        By which the run is found again.
+    notebook_id : str, optional
+        None while it is not known which record the run belongs to.
+    parent : NotebookCheckpoint, optional
+        The checkpoint that it was resumed from.
+    skipped_run_id : str, optional
+        The run that was left alone because it seemed to be alive.
+
+    Attributes
+    ----------
+    record : TrainingRun
+        The run as it stands; the store may not have it yet.
+    position : RunPosition
+        How far it has come.
+    is_provisional : bool
+        Whether its record is not known yet; then :attr:`notebook_id` is a random id.
+    last : Checkpoint or None
+        The last checkpoint.
+    last_cell : str or None
+        The cell in which the last checkpoint was made.
+    is_trained_here : bool
+        False if the cell that resumed it contains no training: then its end does not complete the run.
+    has_reported_kept_state : bool
+        Whether the user was told that a saved state was not replaced.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        identity: RunIdentity,
+        notebook_id: str | None,
+        parent: NotebookCheckpoint | None = None,
+        skipped_run_id: str | None = None,
+    ) -> None:
+        self.record = TrainingRun(
+            id=new_id(),
+            notebook_id=notebook_id or new_id(),
+            parent_checkpoint_id=None if parent is None else parent.id,
+            started_at=now(),
+            process=this_process(),
+            key=identity.key,
+            cell=identity.cell,
+            ordinal=identity.ordinal,
+            skipped_run_id=skipped_run_id,
+        )
+        self.position = RunPosition()
+        self.is_provisional = notebook_id is None
+        self.parent = parent
+        self.last: Checkpoint | None = None
+        self.last_cell: str | None = None
+        self.is_trained_here = True
+        self.has_reported_kept_state = False
+        self._tracker = tracker
+        self._task: Any = None
+        self._lease: threading.Event | None = None  # set when it is released
+
+    @property
+    def notebook_id(self) -> str:
+        """The id of the record that its checkpoints belong to."""
+        return self.record.notebook_id
+
+    def move(self, notebook_id: str) -> None:
+        """Assign the run to its record, which is known now."""
+        self.record.notebook_id = notebook_id
+        self.is_provisional = False
+        self._tracker.forget_run(self.record.id)
+
+    def is_over(self) -> bool:
+        """Return whether an earlier task of this pool process trained it, and end it then if its end was missed."""
+        if self._task == current_task():
+            return False
+        check_ended(self._code_ended)
+        return True
+
+    def activate(self) -> None:
+        """Begin or continue the run, and end it together with the code that is being executed."""
+        if self._lease is None:
+            self.record.status, self.record.ended_at = RunStatus.RUNNING, None
+            self._task = current_task()
+            self._lease = threading.Event()
+            threading.Thread(
+                target=self._renew_lease, args=(self._lease,), name="axon-lease", daemon=True
+            ).start()
+        on_training_end(
+            self._code_ended
+        )  # each time: what trains now may be other code than before
+        self._tracker.start_run(self.record)
+
+    def end(self, status: RunStatus) -> None:
+        """End the run, if it is running. A later checkpoint may continue it."""
+        if self._lease is not None:
+            self._lease.set()
+            self._lease = None
+        if self.record.status is not RunStatus.RUNNING:
+            return
+        if status is RunStatus.COMPLETED and self.position.is_resumed and not self.is_trained_here:
+            status = RunStatus.STOPPED
+        self.record.status, self.record.ended_at = status, now()
+        self._tracker.finish_run(self.record)
+
+    def _code_ended(self, error: BaseException | None) -> None:
+        with self._tracker.lock:  # another thread may be training
+            if self._lease is None:
+                return
+            if error is None:
+                self.end(RunStatus.COMPLETED)
+            else:
+                is_stopped = isinstance(error, KeyboardInterrupt)
+                self.end(RunStatus.STOPPED if is_stopped else RunStatus.FAILED)
+
+    def _renew_lease(self, released: threading.Event) -> None:
+        # In a thread of its own, without the lock, which a training may hold for minutes while it writes.
+        while not released.wait(_RENEWAL_INTERVAL):
+            with suppress(Exception):  # a lapsed lease harms nothing that is alive on this host
+                self._tracker.renew_lease(self.record)
