@@ -28,8 +28,13 @@ from ..store.sqlite.health import (
     notebook_documents,
 )
 from ..store.urls import file_of, shown_url, unknown_kind
-from ..sync.origin import origin_file, pointer_origin, stored_origin
-from ..sync.others import made_at, other_origins
+from ..sync.origin import (
+    find_other_origins,
+    kernel_config_origin,
+    origin_created_at,
+    origin_file,
+    stored_origin,
+)
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
@@ -129,7 +134,7 @@ def _look_at_origin(found: Diagnosis, folder: Path) -> None:
             )
         )
         return
-    found.facts["store"]["origin"] = origin or pointer_origin(folder)
+    found.facts["store"]["origin"] = origin or kernel_config_origin(folder)
     if os.path.isdir(file):
         found.problems.append(
             Problem(
@@ -162,7 +167,7 @@ def _look_at_other_origins(found: Diagnosis, session: Session, health: FileHealt
         return
     here = {binding.path: binding for binding in bound if binding.origin == origin}
     elsewhere = [binding for binding in bound if binding.origin != origin]
-    others = other_origins(elsewhere, here.get, made_at(session.data_folder))
+    others = find_other_origins(elsewhere, here.get, origin_created_at(session.data_folder))
     found.facts["store"]["other origins"] = [
         {"origin": other.origin, "notebooks here": len(other.here), "in use": other.in_use}
         for other in others
