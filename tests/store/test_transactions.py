@@ -244,7 +244,9 @@ def test_a_thread_waits_for_another_only_so_long(engine: str, file_url: str) -> 
     store = Store(file_url if engine == "sqlite" else "memory://", busy_timeout=0.05)
     with (
         store.transaction(),
-        pytest.raises(StoreBusy, match=r"is locked by other threads of this process .waited 0\.05 s"),
+        pytest.raises(
+            StoreBusy, match=r"is locked by other threads of this process .waited 0\.05 s"
+        ),
     ):
         in_thread(lambda: store.runs.insert(run("a")))
     in_thread(lambda: store.runs.insert(run("a")))

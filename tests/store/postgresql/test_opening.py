@@ -129,7 +129,9 @@ def test_a_database_in_another_encoding_is_refused() -> None:
     server = postgresql()
     with contextlib.closing(server.connect()) as connection:
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(StoreError, match="has the encoding LATIN1; create one with ENCODING 'UTF8'"):
+    with pytest.raises(
+        StoreError, match="has the encoding LATIN1; create one with ENCODING 'UTF8'"
+    ):
         Store(server.url("latin"))
 
 
