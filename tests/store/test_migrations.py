@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 from support.engines import new_url
 
-from jupyter_axon_notebooks.store import document_store as store_package
 from jupyter_axon_notebooks.errors import StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Store, migrations
+from jupyter_axon_notebooks.store import document_store as store_package
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import Script, finished
