@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.kernel import Kernel as LiveKernel
 from support.kernel import started
-from support.server_kernels import Kernel, kernel_of, told_nothing
+from support.server_kernels import Kernel, kernel_of, isolated_environment
 from support.server_processes import Server, notebook, write
 from support.training_script import SET_UP, train
 
@@ -59,7 +59,7 @@ def opened() -> Iterator[Callable[..., Kernel]]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a process that no server started, with a data folder of its own."""
-    return told_nothing(tmp_path)
+    return isolated_environment(tmp_path)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def notebook_file(tmp_path: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
     """Losses and weights of a training that nothing breaks off."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    with started(folder, told_nothing(folder)) as kernel:
+    with started(folder, isolated_environment(folder)) as kernel:
         kernel.do(SET_UP)
         kernel.do(train())
         losses = kernel.ask("[c.metrics['loss'] for c in reversed(axon.checkpoints())]")

@@ -60,12 +60,12 @@ def test_a_pipeline_with_a_class_of_the_notebook_is_resumed_in_another_kernel(
             with kernel_of(server, path) as kernel:
                 kernel.run(DEFINE)
                 kernel.run(TRAIN.replace("STOPS_AT", "None"))
-                assert kernel.asked("[resumed.epoch, type(model[0]) is Centred]") == [1, True]
-                weights[name] = kernel.asked("[model[0].seen_, model[1].coefs_[0].tolist()]")
+                assert kernel.query("[resumed.epoch, type(model[0]) is Centred]") == [1, True]
+                weights[name] = kernel.query("[model[0].seen_, model[1].coefs_[0].tolist()]")
         else:
             with kernel_of(server, path) as kernel:
                 kernel.run(DEFINE)
-                weights[name] = kernel.asked(
+                weights[name] = kernel.query(
                     "(lambda back: [back[0].seen_, back[1].coefs_[0].tolist()])(axon.latest().restore()[0])"
                 )
     assert weights["killed"] == weights["whole"]

@@ -100,13 +100,13 @@ def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path
     with kernel_of(served, "train.ipynb") as kernel:
         kernel.run(SET_UP)
         kernel.run(train())
-        resumed = kernel.asked("model['w'].tolist()")
+        resumed = kernel.query("model['w'].tolist()")
         kernel.run(SET_UP)
         kernel.run(
             f"import os; os.environ['AXON_NOTEBOOK'] = {str(write(tmp_path / 'x.ipynb', notebook('1')))!r}"
         )
         kernel.run(train())
-        assert resumed == kernel.asked("model['w'].tolist()")
+        assert resumed == kernel.query("model['w'].tolist()")
     record = served.record("train.ipynb")
     assert [one["epoch"] for one in checkpoints(served, record["id"])] == [0, 1, 2, 3, 4, 5]
     assert record["status"] == "completed"

@@ -236,15 +236,16 @@ def _begins_with(content: _NotebookContent | None, executed: Sequence[str]) -> b
 def _find_papermill_output(folders: set[str | None], executed: Sequence[str]) -> str | None:
     """Return the only notebook in ``folders``, or one level below, that papermill executes here."""
     begin = psutil.Process().create_time()
-    recent: dict[str, int] = {}
+    recent: set[str] = set()
     for folder in filter(None, folders):
         for pattern in ("*.ipynb", "*/*.ipynb"):
             for file in Path(folder).glob(pattern):
                 with suppress(OSError):
                     status = file.stat()
-                    if status.st_mtime >= begin - _CLOCK_TOLERANCE:
-                        recent[real_path(str(file))] = status.st_size
-    if len(recent) > _MAX_RECENT or any(size > _MAX_SIZE for size in recent.values()):
+                    is_recent = status.st_mtime >= begin - _CLOCK_TOLERANCE
+                    if is_recent and status.st_size <= _MAX_SIZE:
+                        recent.add(real_path(str(file)))
+    if len(recent) > _MAX_RECENT:
         return None
     found = []
     for path in recent:
