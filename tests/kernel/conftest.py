@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.kernel import Kernel as LiveKernel
 from support.kernel import started
-from support.server_kernels import Kernel, kernel_of, isolated_environment
+from support.server_kernels import Kernel, isolated_environment, kernel_of
 from support.server_processes import Server, notebook, write
 from support.training_script import SET_UP, train
 
