@@ -16,9 +16,11 @@ from jupyter_server.services.contents.fileio import FileManagerMixin
 from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
+from .background import BackgroundWork
 from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import InvalidData, NotFound
+from .garbage import GarbageCollector
 from .handlers import SETTING, RequestExecutor, ServerContext, StoreServices, routes
 from .handlers.paths import NotebookPaths
 from .kernel_environment import KernelEnvironment
@@ -37,7 +39,6 @@ from .sync import (
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
-from .upkeep import Upkeep
 
 #: Seconds that the contents manager may take to return a notebook.
 _CONTENTS_TIMEOUT: Final = 30.0
@@ -118,13 +119,13 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             recovery = None
             if url != "memory://":  # checkpoints would be lost when the server stops
                 recovery = BackgroundRecovery(repository, states, origin, url, user_id)
-            background = Upkeep(
-                store,
+            background = BackgroundWork(
                 repository,
-                states,
-                self.history_limit,
-                user_id,
+                GarbageCollector(
+                    repository, states, self.log, history_limit=self.history_limit, user_id=user_id
+                ),
                 self.log,
+                user_id=user_id,
                 origin=origin,
                 recovery=recovery,
                 reopen=self._reopen,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..background import BackgroundWork
 from ..config import AxonNotebooks
 from ..defaults import READ_TIMEOUT
 from ..errors import Forbidden, InvalidData, NotFound
@@ -16,7 +17,6 @@ from ..states import StateStorage
 from ..store import Store
 from ..sync import NotebookSync
 from ..sync.worker import DRAIN_TIMEOUT
-from ..upkeep import Upkeep
 from .executor import RequestExecutor
 from .paths import NotebookPaths
 from .queries import Query
@@ -35,7 +35,7 @@ class StoreServices:
     repository: NotebookRepository
     states: StateStorage
     origin: str
-    background: Upkeep
+    background: BackgroundWork
 
     @property
     def is_lost(self) -> bool:
