@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..atomic_files import lock
 from .folders import Folder
 from .layout import MARK, MARKS, PART_MARKS, STATE_NAMES, is_temporary
-from .writer import drop_if_empty, read_mark
+from .writer import read_mark, remove_if_empty
 
 #: Seconds within which the writer of a temporary file has locked it.
 _UNLOCKED = 2.0
@@ -157,7 +157,7 @@ class _Sweep:
             for name in STATE_NAMES & entries.keys():
                 folder.unlink(name)
                 self.report.freed += entries[name].st_size
-            if drop_if_empty(top, notebook_id, checkpoint_id):
+            if remove_if_empty(top, notebook_id, checkpoint_id):
                 self.report.folders.append(folder.path)
         return names is not None
 

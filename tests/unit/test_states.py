@@ -258,7 +258,7 @@ def test_a_writer_beside_one_whose_folder_is_gone_makes_its_own_durable(files, r
         synced: list[str] = []
         monkeypatch.setattr(Folder, "sync", lambda folder: synced.append(folder.path))
         with files.open_writer("n", "c", "optimizer", beside=first) as second:
-            assert not first.is_beside(second)
+            assert not first.shares_folder(second)
             assert synced == [str(root / "n"), str(root)]
 
 
@@ -292,7 +292,7 @@ def test_a_failure_the_disk_tells_of_only_once_and_early_is_not_lost(
     files, root, monkeypatch, code
 ):
     """As after a delayed allocation: the sync behind the writer fails, the one at the end would not."""
-    monkeypatch.setattr(states_writer, "_BEHIND", 1000)
+    monkeypatch.setattr(states_writer, "_SYNC_INTERVAL", 1000)
     writer = files.open_writer("n", "c", "model")
     real, failures = os.fsync, [OSError(code, os.strerror(code))]
 
@@ -309,7 +309,7 @@ def test_a_failure_the_disk_tells_of_only_once_and_early_is_not_lost(
 
 
 def test_the_disk_is_set_to_work_early_without_changing_the_bytes(files, monkeypatch):
-    monkeypatch.setattr(states_writer, "_BEHIND", 10_000)
+    monkeypatch.setattr(states_writer, "_SYNC_INTERVAL", 10_000)
     content = random.Random(3).randbytes(1 << 20)
     with files.open_writer("n", "c", "model") as writer:
         for at in range(0, len(content), 4096):
@@ -366,7 +366,7 @@ import atexit, hashlib, sys, threading
 from pathlib import Path
 from jupyter_axon_notebooks.states import StateStorage, writer as states_writer
 
-states_writer._BEHIND = 1 << 20
+states_writer._SYNC_INTERVAL = 1 << 20
 content = bytes(range(256)) * (16 << 10)
 main = threading.main_thread()
 
@@ -401,7 +401,7 @@ def test_where_no_thread_can_be_started_all_is_done_in_this_one(files, monkeypat
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr(states_writer, "_BEHIND", 1 << 20)
+    monkeypatch.setattr(states_writer, "_SYNC_INTERVAL", 1 << 20)
     content = random.Random(5).randbytes(5 << 20)
     stored = put(files, content)
     assert read(files, stored.path) == content
@@ -691,7 +691,7 @@ def on_a_small_disk(
 def test_a_disk_without_room_is_refused_before_a_byte_is_written(tmp_path):
     done = on_a_small_disk(tmp_path / "disk", 64 << 20, None)
     assert done.returncode == 0, done.stderr
-    assert "no room for a state file in" in done.stdout
+    assert "no space for a state file in" in done.stdout
     assert "needed" in done.stdout
     assert "jupyter axon prune" in done.stdout
 
@@ -699,7 +699,7 @@ def test_a_disk_without_room_is_refused_before_a_byte_is_written(tmp_path):
 def test_a_disk_that_fills_up_in_the_middle_is_said_so_and_cleaned_up(tmp_path):
     done = on_a_small_disk(tmp_path / "disk", 0, 15 << 20)
     assert done.returncode == 0, done.stderr
-    assert "no room for a state file in" in done.stdout
+    assert "no space for a state file in" in done.stdout
     assert "states_root" in done.stdout
 
 
@@ -860,9 +860,9 @@ def test_a_root_reached_by_another_name_keeps_its_rule(root, tmp_path, monkeypat
         ("{root}/n/c/none.bin", "there is no file"),
         ("{root}/n/none/model.bin", "there is no file"),
         ("{root}/n/c", "regular file"),
-        ("{root}/n/c/model.bin/x", "no folder"),
+        ("{root}/n/c/model.bin/x", "not a folder"),
         ("{root}/n", "no notebook's folder"),
-        ("{root}/n/c/.store", "server's own"),
+        ("{root}/n/c/.store", "internal file"),
         ("{root}/n/c/" + "x" * 300, "too long"),
         ("{root}/n/c/model.bin\0", "cannot be one"),
         ("{root}/n/\ud800", "cannot be one"),
