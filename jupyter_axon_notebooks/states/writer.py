@@ -110,7 +110,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
 
     The bytes are written to a temporary file in the final folder::
 
-        with states.open_writer(notebook_id, checkpoint_id, "model", format="safetensors") as writer:
+        with states.open_writer(notebook_id, checkpoint_id, "model", format="torch") as writer:
             for chunk in chunks:
                 writer.write(chunk)
             writer.prepare()  # slow: waits for the disk
@@ -267,7 +267,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
         return self._stored
 
     def abort(self) -> None:
-        """Remove the temporary file, and the folder if it is empty then; no effect after a commit."""
+        """Remove the temporary file, and the folder if empty; do nothing after a commit."""
         if self._stored is not None or self._folder.closed:
             return
         # Errors are suppressed: garbage collection removes the rest.

@@ -202,9 +202,7 @@ class Checkpoint:
             if wants_training and record.optimizer_state_path:
                 training_source = self._verified("optimizer", opened)
             if training_source is not None:
-                restore_training = prepare_training(
-                    training_source, optimizer, extra, rng=rng, trusted=trusted
-                )
+                restore_training = prepare_training(training_source, optimizer, extra, rng=rng)
             if model_source is not None:
                 restore_model = prepare_model(model_source, model, trusted=trusted)
         for prepared in (restore_model, restore_training):

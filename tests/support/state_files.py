@@ -1,14 +1,23 @@
-"""States on disk as they are written: piece by piece."""
+"""State files on disk."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from jupyter_axon_notebooks.training.formats import EncodedState
+from jupyter_axon_notebooks.training.formats import (
+    EncodedState,
+    encode_training,
+    restore_training,
+)
+
+#: State files of the first release with this format, which every later release must restore.
+OLD_STATES = Path(__file__).parents[1] / "data" / "states"
 
 
-def written(encoded: EncodedState, folder: Path, name: str = "state") -> str:
-    """The path of a file of ``encoded``, which is exactly as long as that says."""
+def save_state(encoded: EncodedState, folder: Path, name: str = "state") -> str:
+    """Write the file of an encoded state and return its path."""
     path = folder / f"{name}.{encoded.format}"
     with path.open("wb") as file:
         for chunk in encoded.chunks():
@@ -16,3 +25,23 @@ def written(encoded: EncodedState, folder: Path, name: str = "state") -> str:
             file.write(chunk)
     assert path.stat().st_size == encoded.size
     return str(path)
+
+
+def round_trip(value: Any, folder: Path) -> Any:
+    """Return a value after it was saved and restored."""
+    path = save_state(encode_training(None, value, rng=False), folder)
+    return restore_training(path, None, None, rng=False).extra
+
+
+def tensor_file(tensors: Any, data: bytes = bytes(8), **metadata: Any) -> bytes:
+    """Return a safetensors file with any header, valid or not."""
+    header = tensors
+    if not isinstance(tensors, bytes):
+        document = {**({"__metadata__": metadata} if metadata else {}), **tensors}
+        header = json.dumps(document).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def tree_index(tree: Any, version: Any = 1) -> str:
+    """Return the JSON that describes the values in a file of this package."""
+    return json.dumps({"version": version, "tree": tree})
