@@ -21,7 +21,7 @@ from .defaults import data_folder
 from .errors import InvalidData, NotFound
 from .handlers import SETTING, Home, RequestThreads, Services, Writers, routes
 from .handlers.paths import NotebookPaths
-from .handover import Handover
+from .kernel_environment import KernelEnvironment
 from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
 from .states import StateStorage
@@ -29,7 +29,7 @@ from .store import READ_TIMEOUT, Store, open_store
 from .store.urls import file_of, shown_url
 from .sync import (
     CONTENTS_SCHEMA,
-    ContentsEvents,
+    ContentsListener,
     EmbeddedIds,
     NotebookSync,
     SaveHooks,
@@ -58,8 +58,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             log.addFilter(PRINTABLE_LOG)
         self._executor = RequestThreads(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
-        self._handover = Handover(self, self.log)
-        self._origin = ServerOrigin(data_folder(), self.log, self._handover.leave_origin)
+        self._kernel_environment = KernelEnvironment(self, self.log)
+        self._origin = ServerOrigin(data_folder(), self.log, self._kernel_environment.write_origin)
         self._sync = NotebookSync(
             self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
         )
@@ -67,9 +67,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._follow_contents()
         self._writers = Writers()
         self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
-        self._handover.give(self._server.kernel_manager, self._owner)
+        self._kernel_environment.install(self._server.kernel_manager, self._owner)
         self._sync.start()
-        self._sync.settle()  # so that the first save finds the store open, if it can be had soon
+        self._sync.drain()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
         self._server.io_loop.add_callback(self._follow_contents)
 
@@ -149,14 +149,14 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         contents.register_pre_save_hook(hooks.pre_save)
         contents.register_post_save_hook(hooks.post_save)
         if not hears:
-            events = ContentsEvents(
+            events = ContentsListener(
                 self._ids,
                 self.log,
-                saved=self._saved_elsewhere,
-                renamed=lambda old, new: self._sync.renamed(
+                on_save=self._saved_elsewhere,
+                on_rename=lambda old, new: self._sync.file_renamed(
                     self._paths.os_path(old), self._paths.os_path(new)
                 ),
-                deleted=lambda path: self._sync.deleted(self._paths.os_path(path)),
+                on_delete=lambda path: self._sync.file_deleted(self._paths.os_path(path)),
             )
             contents.event_logger.add_listener(schema_id=CONTENTS_SCHEMA, listener=events)
 
@@ -166,7 +166,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         return isinstance(self._followed, FileManagerMixin)
 
     def _saved(self, path: str, content: Mapping[str, Any] | None) -> None:
-        self._sync.saved(path, self._owner(), content)
+        self._sync.notebook_saved(path, self._owner(), content)
 
     def _saved_elsewhere(self, path: str) -> None:
         if not self._has_files:
@@ -206,7 +206,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Finish the saves on their way, then close the store."""
-        self._handover.take_back()
+        self._kernel_environment.restore()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)

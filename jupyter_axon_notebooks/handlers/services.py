@@ -97,12 +97,12 @@ class Services:
     @property
     def repository(self) -> NotebookRepository:
         """The operations on records; raises StoreError as long as the store cannot be opened."""
-        return self.sync.opened.repository
+        return self.sync.session.repository
 
     @property
     def states(self) -> StateStorage:
         """The home of state files; raises as :attr:`repository` does."""
-        return self.sync.opened.states
+        return self.sync.session.states
 
     def making_large(self) -> AbstractAsyncContextManager[None]:
         """Make an answer with the outputs of a notebook in it, few at a time; for the event loop's thread only.

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from ..atomic_files import write_atomic
-from ..defaults import POINTER, default_states_root
+from ..defaults import KERNEL_CONFIG, default_states_root
 from ..errors import InvalidData
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..userfiles import open_regular, read_at_most
 from .layout import split_state_path
 
@@ -40,7 +40,7 @@ def former_roots(folder: Path) -> list[str]:
     """Return the default root, that of the user's server, and those in the list."""
     roots = [default_states_root(os.fspath(folder.parent))]
     with suppress(InvalidData):
-        roots += filter(None, [read_pointer(folder / POINTER).get("states_root")])
+        roots += filter(None, [read_kernel_config(folder / KERNEL_CONFIG).get("states_root")])
     with suppress(OSError):
         lines = map(os.fsdecode, _read_lines(folder / ROOTS))
         roots += (line for line in lines if os.path.isabs(line) and "\0" not in line)

@@ -21,11 +21,12 @@ from jupyter_axon_notebooks.errors import StoreBusy
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, document, open_store, sqlite
-from jupyter_axon_notebooks.store.health import examining
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store import Store, document, open_store
+from jupyter_axon_notebooks.store.postgresql.health import connect_to_server
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
-from jupyter_axon_notebooks.store.server import reaching
+from jupyter_axon_notebooks.store.sqlite import health as file_health
+from jupyter_axon_notebooks.store.sqlite.health import connect_to_file
 from jupyter_axon_notebooks.store.urls import file_of
 
 from .conftest import USER, Axon
@@ -99,7 +100,7 @@ def test_many_notebooks_are_counted_in_as_many_statements_as_few(
             seen: list[None] = []
             census = take(connection, lambda seen=seen: seen.append(None))  # type: ignore[misc]
         assert (census.damaged, census.unreadable, census.unlisted) == ([], [], 0)
-        assert len(seen) == records.count_notebooks()
+        assert len(seen) == records.count()
         assert census.most_versions is not None
         assert census.most_versions[:2] == (f"{size - 1} of {size}", size + 1)
         counts.append(len(sent))
@@ -134,7 +135,7 @@ def test_a_version_that_cannot_be_put_together_is_told(
     axon: Axon, store: Store, records: NotebookRepository
 ) -> None:
     history(records)
-    [newest, *_] = records.list_versions("nb")
+    [newest, *_] = records.versions.list("nb")
     store.contents.discard([min(store.contents.ids(where("notebook_id") == "nb"))])
     assert "missing-contents" in report(axon, store)[1]
     store.versions.discard([newest.id])
@@ -146,7 +147,7 @@ def test_provenance_that_is_not_whole_is_told(
 ) -> None:
     history(records)
     executed = [ExecutedCell(source="fit()")]
-    provenance_id = records.put_provenance("nb", executed, Environment(python="3.11"))
+    provenance_id = records.provenance.add("nb", executed, Environment(python="3.11"))
     new = NewCheckpoint(
         id="c", notebook_id="nb", epoch=0, step=0, metrics={}, provenance_id=provenance_id
     )
@@ -213,7 +214,9 @@ def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookR
 @pytest.fixture(params=["with a log", "without one"])
 def journal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     if request.param == "without one":  # as on a network file system
-        monkeypatch.setattr(sqlite, "NETWORK_FILE_SYSTEMS", {sqlite.file_system(tmp_path)})
+        monkeypatch.setattr(
+            file_health, "NETWORK_FILE_SYSTEMS", {file_health.file_system(tmp_path)}
+        )
     return str(request.param)
 
 
@@ -233,7 +236,7 @@ def test_a_store_that_is_saved_to_meanwhile_is_seen_at_one_moment(
             with pytest.raises(StoreBusy):
                 Store(store.url, busy_timeout=0).notebooks.insert({})
 
-    with examining(path) if path is not None else reaching(store.url) as connection:
+    with connect_to_file(path) if path is not None else connect_to_server(store.url) as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM axonml_notebooks")) == 1
         sa.event.listen(connection, "before_cursor_execute", save)
         census = take(connection)

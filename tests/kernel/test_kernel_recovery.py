@@ -21,7 +21,7 @@ from support.server_kernels import python_path
 from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 Servers = Callable[..., Server]
 

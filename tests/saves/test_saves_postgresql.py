@@ -16,9 +16,9 @@ from support.server_processes import TOKEN, Server, notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.passfile import pass_lines
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.passfile import pass_lines
+from jupyter_axon_notebooks.store.postgresql.roles import Role
+from jupyter_axon_notebooks.store.postgresql.row_level_security import ROLES
 
 PEOPLE = ("ada", "bob", "eve")
 _COMMAND = "from jupyter_axon_notebooks.cli import main; main()"
@@ -130,7 +130,7 @@ def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
         assert told in server.log
         store.separate_users([Role(role, "ada")])
         eventually(lambda: server.axon("GET", "/notebooks").status == 200)
-        eventually(lambda: NotebookRepository(store).count_notebooks() == 1)
+        eventually(lambda: NotebookRepository(store).count() == 1)
 
 
 def test_a_server_of_several_users_says_that_its_role_shows_one_of_them_only(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..display import say
 from ..distributed import place
+from ..messages import print_message
 from .restore_plan import PendingRestore, RestorePlan
 from .rng import check_rng_states, get_rng_states, seed_rank, select_rank, set_rng_states
 from .tensor_files import Source, TensorFile, corrupt
@@ -97,7 +97,7 @@ def prepare_training(
             else:
                 seed_rank(states, here.rank)
             if message and here.rank == 0:
-                say(message)
+                print_message(message)
         return restored
 
     return PendingRestore(plan.begin, finish)

@@ -20,7 +20,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, document
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 
 def test_a_clash_is_named_though_the_database_tells_a_user_little(
