@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
+from jupyter_axon_notebooks.states import Part, StateStorage, StoredState
 from jupyter_axon_notebooks.training.formats import (
     EncodedState,
     encode_training,
@@ -45,3 +48,35 @@ def tensor_file(tensors: Any, data: bytes = bytes(8), **metadata: Any) -> bytes:
 def tree_index(tree: Any, version: Any = 1) -> str:
     """Return the JSON that describes the values in a file of this package."""
     return json.dumps({"version": version, "tree": tree})
+
+
+def write_state(
+    storage: StateStorage,
+    content: bytes = b"weights",
+    notebook: str = "n",
+    checkpoint: str = "c",
+    part: Part = "model",
+    format: str | None = None,
+) -> StoredState:
+    """Write and commit a state file."""
+    with storage.open_writer(notebook, checkpoint, part, format=format) as writer:
+        writer.write(content)
+        return writer.commit()
+
+
+def read_state(storage: StateStorage, path: str, notebook: str = "n") -> bytes:
+    """Return the content of a state file."""
+    with storage.open(path, notebook) as file:
+        return file.read()
+
+
+def list_files(root: Path) -> list[str]:
+    """Return the relative paths of all files and folders below ``root``."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def make_older(path: Path, seconds: float = 86_400.0) -> None:
+    """Set the times of everything in ``path`` to some time ago."""
+    then = time.time() - seconds
+    for entry in [*path.rglob("*"), path]:
+        os.utime(entry, (then, then), follow_symlinks=False)
