@@ -16,9 +16,11 @@ from jupyter_server.services.contents.fileio import FileManagerMixin
 from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
+from .background import BackgroundWork
 from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import InvalidData, NotFound
+from .garbage import GarbageCollector
 from .handlers import SETTING, Home, RequestThreads, Services, Writers, routes
 from .handlers.paths import NotebookPaths
 from .kernel_environment import KernelEnvironment
@@ -37,7 +39,6 @@ from .sync import (
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
-from .upkeep import Upkeep
 
 #: Worker threads: what a request reads in the store, or does to the disk, happens in one of them.
 _WORKERS = 8
@@ -108,19 +109,20 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         recovery = None
         if url != "memory://":  # a checkpoint would be gone with the server, and its note already
             recovery = BackgroundRecovery(repository, states, origin, url, served)
-        upkeep = Upkeep(
-            store,
+        collector = GarbageCollector(
+            repository, states, self.log, history_limit=self.history_limit, user_id=served
+        )
+        background = BackgroundWork(
             repository,
-            states,
-            self.history_limit,
-            served,
+            collector,
             self.log,
+            user_id=served,
             origin=origin,
             recovery=recovery,
             reopen=self._reopen,
         )
-        upkeep.start()
-        return Home(store, repository, states, origin, upkeep)
+        background.start()
+        return Home(store, repository, states, origin, background)
 
     def _reopen(self) -> None:
         """Have a store opened again whose file was replaced; while there is none, it may be about to come back."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
 
+from ..background import BackgroundWork
 from ..config import AxonNotebooks
 from ..errors import StoreBusy
 from ..repository import NotebookRepository
 from ..states import StateStorage
 from ..store import Store
 from ..sync import NotebookSync
-from ..upkeep import Upkeep
 from .tags import Tags
 from .writers import TIMEOUT, Writers
 
@@ -38,7 +38,7 @@ class Home:
     repository: NotebookRepository
     states: StateStorage
     origin: str
-    upkeep: Upkeep
+    background: BackgroundWork
 
     @property
     def is_lost(self) -> bool:
@@ -47,7 +47,7 @@ class Home:
 
     def close(self) -> None:
         """Stop looking after the store, then close it."""
-        self.upkeep.stop()
+        self.background.stop()
         self.store.close()
 
 

@@ -18,7 +18,6 @@ written or removed.
 
 from .layout import Part
 from .storage import StateStorage
-from .sweep import SweepReport
 from .writer import StateWriter, StoredState
 
-__all__ = ["Part", "StateStorage", "StateWriter", "StoredState", "SweepReport"]
+__all__ = ["Part", "StateStorage", "StateWriter", "StoredState"]

@@ -22,7 +22,6 @@ from .layout import (
     state_name,
 )
 from .roots import add_known_root, former_roots, paths_below
-from .sweep import SweepReport, sweep
 from .writer import StateWriter, remove_if_empty, write_mark
 
 #: Bytes that must stay free: the store, which may be on the same disk, must record the checkpoint.
@@ -455,18 +454,6 @@ class StateStorage:
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
         ):
             yield
-
-    def sweep(
-        self,
-        named: Callable[[str, str], Collection[str] | None],
-        *,
-        older_than: float = 3600.0,
-        progress: Callable[[int], None] | None = None,
-    ) -> SweepReport:
-        """Remove files that killed processes left; see :func:`.sweep.sweep`."""
-        return sweep(
-            self._root, named, store_ids=self.store_ids, older_than=older_than, progress=progress
-        )
 
     def measure(self, progress: Callable[[int], None] = lambda _count: None) -> int:
         """Return the total size of all files below the root in bytes, without following links.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -252,7 +253,7 @@ def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(
     assert problems(axon) == {}
     for path in folders["killed"].iterdir():
         os.utime(path, (0, 0))
-    swept = StateStorage(root).sweep(lambda _notebook, _checkpoint: None)
+    swept = sweep(StateStorage(root), lambda _notebook, _checkpoint: None)
     assert [Path(path).parent for path in swept.temporaries] == [folders["killed"]]
 
 

@@ -119,5 +119,5 @@ def test_a_history_under_a_lost_origin_is_told_at_start_and_with_the_first_save(
     assert begun["id"] != record["id"]
     assert begun["metadata"]["extra"]["axon"]["other_record"] == record["id"]
     server.stop()
-    assert "axon: notebooks here with records under another origin" in server.log
+    assert "notebooks here have records under another origin" in server.log
     assert "gets a new record, although ada already has record" in server.log

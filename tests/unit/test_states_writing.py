@@ -18,6 +18,7 @@ import pytest
 from support.state_files import list_files, make_older, read_state, write_state
 
 from jupyter_axon_notebooks.errors import InvalidData, NoSpace, NotFound, StateError
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states import writer as writer_module
 from jupyter_axon_notebooks.states.folders import (
@@ -383,6 +384,7 @@ def test_a_commit_into_a_removed_folder_fails(storage: StateStorage, root: Path)
 CHILD = """
 import os, sys, time
 from pathlib import Path
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage
 
 def reach(point):
@@ -429,7 +431,7 @@ def test_a_killed_process_leaves_a_complete_file_or_none(
         assert found == ([b"old"] if is_replacing else [])
         assert len(list(root.rglob("*.tmp"))) == 1
     make_older(root)
-    report = storage.sweep(lambda n, c: {"model.bin"} if is_replacing else None)
+    report = sweep(storage, lambda n, c: {"model.bin"} if is_replacing else None)
     assert list_files(root) == (["n", "n/c", "n/c/model.bin"] if is_replacing else [])
     assert report.problems == []
 
@@ -440,6 +442,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 from jupyter_axon_notebooks.errors import NoSpace
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage
 
 root = Path(sys.argv[1]) / "states"
