@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.state_files import list_files, make_older, read_state, write_state
@@ -27,8 +26,6 @@ from jupyter_axon_notebooks.states.folders import (
     format_size,
     free_bytes,
 )
-from jupyter_axon_notebooks.training.checkpoint import write_states
-from jupyter_axon_notebooks.training.formats import encode_model
 
 
 @pytest.fixture
@@ -199,11 +196,13 @@ def test_folders_are_synced_once_for_all_parts(
         sync(folder)
 
     monkeypatch.setattr(Folder, "sync", record)
-    parts: Any = {part: encode_model({"w": part.encode()}) for part in ("model", "optimizer")}
-    stored = write_states(storage, "n", "c", parts)
-    both = ["model.safetensors", "optimizer.safetensors"]
-    assert synced == ["n with []", ". with []", f"n/c with {both}"]
-    assert [os.path.basename(state.path) for state in stored.values()] == both
+    with (
+        storage.open_writer("n", "c", "model") as first,
+        storage.open_writer("n", "c", "optimizer", beside=first) as second,
+    ):
+        first.commit(durable=False)
+        second.commit()
+    assert synced == ["n with []", ". with []", "n/c with ['model.bin', 'optimizer.bin']"]
 
 
 def test_a_folder_that_was_removed_is_synced_again(
