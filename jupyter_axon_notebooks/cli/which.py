@@ -51,7 +51,7 @@ def find_id(repository: NotebookRepository, which: str) -> str:
             "notebook",
             "an empty text names no record; give an id, the beginning of one, or a notebook's path",
         )
-    ids = repository.ids_beginning(which)
+    ids = repository.find_ids(which)
     if which in ids:
         return which
     if _is_path(which):
@@ -67,7 +67,7 @@ def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheck
         raise _Nameless(
             "checkpoint", "an empty text names no checkpoint; give an id, or the beginning of one"
         )
-    ids = repository.checkpoint_ids_beginning(which)
+    ids = repository.checkpoints.find_ids(which)
     found = repository.get_checkpoint(which if which in ids else the_only(ids, "checkpoint", which))
     if found is None:  # deleted meanwhile
         raise NotFound("checkpoint", which)
@@ -82,7 +82,7 @@ def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> Tr
     NotFound
         When there is none, with keys of its runs; :class:`Ambiguous` when there are several.
     """
-    runs = repository.list_runs(notebook_id)
+    runs = repository.runs.list(notebook_id)
     found = [run for run in runs if run.id == which] or [run for run in runs if run.key == which][
         :1
     ]

@@ -18,9 +18,8 @@ from ..store.codec import decode
 from ..store.dumpformat import TABLES, About, DumpWriter, dumped
 from ..store.schema import CHECKPOINTS, NOTEBOOKS, RUNS
 from .damage import damage_named
-from .notebooks import Notebooks
+from .notebooks import NotebookRepository
 from .parts import FILE_KEY
-from .states import NoStates
 
 #: Told how many of how many documents are done.
 Progress = Callable[[int, int], None]
@@ -76,7 +75,7 @@ class _Dumping:
     def __init__(self, store: Store, notebook_ids: Sequence[str] | None) -> None:
         self._store = store
         self._wanted = None if notebook_ids is None else list(dict.fromkeys(notebook_ids))
-        self._notebooks = Notebooks(store, NoStates(), ())
+        self._notebooks = NotebookRepository(store)
         self._damaged: list[Fault] = []
         self._orphans = self._state_files = 0
 
@@ -144,7 +143,9 @@ class _Dumping:
             return document
 
 
-def whole_document(notebooks: Notebooks, id: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+def whole_document(
+    notebooks: NotebookRepository, id: str, stored: Mapping[str, Any]
+) -> dict[str, Any]:
     """A notebook's stored document with what it leaves to its version: cells, and what rebuilds the file.
 
     Raises
@@ -153,7 +154,7 @@ def whole_document(notebooks: Notebooks, id: str, stored: Mapping[str, Any]) -> 
         When the version or a content is missing, or a field of the document.
     """
     with damage_named(f"notebook {id}"):
-        notebook = notebooks.whole(stored)
+        notebook = notebooks.assemble(stored)
         document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
         if FILE_KEY in notebook.metadata.extra:
             extra = {**stored["metadata"]["extra"], FILE_KEY: notebook.metadata.extra[FILE_KEY]}

@@ -31,7 +31,7 @@ from ..store.dumpformat import undumped
 from ..store.schema import CHECKPOINTS, CONTENTS, PROVENANCE, RUNS, VERSIONS
 from .bindings import Binding
 from .dump import bare_document
-from .notebooks import header_document
+from .headers import header_document
 from .numbering import Numbering
 from .parts import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
 from .runs import run_key

@@ -25,14 +25,14 @@ from ..store.failures import ForeignRecord
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
 from .checkpoints import STATE_PARTS
 from .dump import Fault, Progress, whole_document
+from .headers import file_lock
 from .incoming import IncomingNotebook
 from .loaded import Loaded
-from .notebooks import Notebooks, binding_lock
+from .notebooks import NotebookRepository
 from .parts import listed_contents
 from .reading import Reading
 from .retention import file_key
 from .sorting import Group, Sorted
-from .states import NoStates
 from .taking import Taking
 
 #: In this order: what refers to another follows it.
@@ -92,7 +92,7 @@ class _Loading:
         self._store = store
         self._reading = Reading(file)
         self._overwrite = overwrite
-        self._notebooks = Notebooks(store, NoStates(), ())
+        self._notebooks = NotebookRepository(store)
         self._taking = Taking(store)
 
     def attempt(self, notebook_id: str, group: Group) -> Loaded:
@@ -173,7 +173,7 @@ class _Loading:
                 raise
         except BaseException:
             with suppress(AxonError):  # why it is not loaded matters more
-                self._notebooks.forget(notebook.id)
+                self._notebooks.discard_staged(notebook.id)
             raise
         done = set(group.referring.values())
         loaded.merge(
@@ -331,7 +331,7 @@ class _Loading:
     def _check_path(self, notebook: IncomingNotebook) -> None:
         origin, path = notebook.stored.get("origin"), notebook.stored.get("path")
         if origin is not None and path is not None:
-            self._store.lock(binding_lock(origin, path))
+            self._store.lock(file_lock(origin, path))
             bound = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
             if bound is not None:
                 reason = f"its file {path} belongs to notebook {bound.doc_id} in the store"

@@ -9,11 +9,11 @@ from typing import Final
 from ..errors import NotFound
 from ..printable import printable
 from ..records import NotebookCheckpoint, RunStatus, TrainingRun
-from .display import described, say
-from .executed import cell_digest
-from .home import Home
+from ..stores import STATES_ROOT, OpenStore
+from .display import format_checkpoint
+from .execution import cell_digest
+from .messages import print_message
 from .processes import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
-from .settings import STATES_ROOT
 
 #: Stands for a run that could not be seen when another one began.
 UNKNOWN_RUN: Final = "unknown"
@@ -52,7 +52,7 @@ class Resumable:
         Set to the run that was left alone because it is alive.
     """
 
-    home: Home
+    home: OpenStore
     notebook_id: str
     identity: RunIdentity
     force: bool
@@ -64,7 +64,7 @@ class Resumable:
 
     def newest_of(self, run: TrainingRun) -> NotebookCheckpoint | None:
         """The newest checkpoint of a run."""
-        return self.home.repository.latest_checkpoint(self.notebook_id, run_id=run.id)
+        return self.home.repository.checkpoints.get_latest(self.notebook_id, run_id=run.id)
 
     def latest_of(self, run: TrainingRun) -> NotebookCheckpoint:
         """The newest checkpoint of a run, or of what it was resumed from, that can be restored.
@@ -83,7 +83,7 @@ class Resumable:
     def restorable(self, run: TrainingRun, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
         """The checkpoint to go on from, of a run that is over; its end is recorded if its process could not do that."""
         if run.status is RunStatus.RUNNING and (run.id in self.ended or not is_alive(run)):
-            self.home.repository.update_run_status(self.notebook_id, run.id, RunStatus.STOPPED)
+            self.home.repository.runs.update_status(self.notebook_id, run.id, RunStatus.STOPPED)
         return self._restorable(newest)
 
     def _restorable(self, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
@@ -103,19 +103,19 @@ class Resumable:
                 if path and elsewhere is None:
                     elsewhere = states.find_former_root(path, found.notebook_id)
                     if elsewhere is not None:
-                        say(
-                            f"The state of {described(found)} is below {elsewhere}, where it is not looked for. Set states_root "
+                        print_message(
+                            f"The state of {format_checkpoint(found)} is below {elsewhere}, where it is not looked for. Set states_root "
                             f"or {STATES_ROOT} to that folder, or move what is in it to {states.root}."
                         )
                         missing = True
                 if (path or found.pruned_at is not None) and not missing:
-                    say(f"The state of {described(found)} is not there any more.")
+                    print_message(f"The state of {format_checkpoint(found)} is not there any more.")
                     missing = True
             offset += len(page)
         where = (
             "there" if elsewhere is None else f"below {states.root}, but some are below {elsewhere}"
         )
-        say(
+        print_message(
             f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is {where}."
         )
         return None
@@ -160,12 +160,14 @@ def find_resumable(asked: Resumable) -> NotebookCheckpoint | None:
             return asked.restorable(run, newest)
         if newest.id in finished_from or run.status is RunStatus.COMPLETED:
             if identity.ordinal == 0 or identity.key is not None:
-                say(
-                    f"{_named(run)} completed ({described(newest)}): training begins anew. resume(force=True) continues it."
+                print_message(
+                    f"{_named(run)} completed ({format_checkpoint(newest)}): training begins anew. resume(force=True) continues it."
                 )
             return None
         if not asked.is_over(run):
-            say(f"{_named(run)} of this notebook is still training{_whereabouts(run)}: left alone.")
+            print_message(
+                f"{_named(run)} of this notebook is still training{_whereabouts(run)}: left alone."
+            )
             asked.skipped_run_id = run.id
             return None
         return asked.restorable(*_furthest(asked, run, newest, candidates))
@@ -183,7 +185,7 @@ def _furthest(
         if skipped_id == UNKNOWN_RUN:
             skipped = next((found for found in older if asked.newest_of(found) is not None), None)
         else:
-            skipped = repository.get_run(asked.notebook_id, skipped_id)
+            skipped = repository.runs.get(asked.notebook_id, skipped_id)
         if skipped is None:
             break
         its_newest = asked.newest_of(skipped)
@@ -192,7 +194,9 @@ def _furthest(
             newest.step,
         )
         if its_newest is not None and further and is_unfinished(skipped):
-            say(f"{_named(skipped)} came further than {_named(run)}, which began beside it.")
+            print_message(
+                f"{_named(skipped)} came further than {_named(run)}, which began beside it."
+            )
             run, newest = skipped, its_newest
         skipped_id = skipped.skipped_run_id
     return run, newest
@@ -243,14 +247,14 @@ def _cells_of(asked: Resumable) -> set[str]:
 def _say_unfinished_in_loop(asked: Resumable, unnamed: list[TrainingRun]) -> None:
     newest = next((run for run in unnamed if asked.newest_of(run) is not None), None)
     if newest is not None and newest.ordinal and is_unfinished(newest) and not asked.force:
-        say(
+        print_message(
             f"{_named(newest)} is unfinished. It was number {newest.ordinal + 1} of several trainings in one execution, so it is "
             f"only resumed by name: resume(…, run={newest.id[:8]!r}). Give each training a key to have them resumed by "
             "themselves: resume(…, key=…)."
         )
 
 
-def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
+def list_branch(home: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]:
     """Return the checkpoints of a run and those that led to it, newest first: where it was resumed, its parents' until there."""
     found: list[NotebookCheckpoint] = []
     seen: set[str] = set()
@@ -265,11 +269,11 @@ def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
             until = home.repository.get_checkpoint(parent_id)
         branch = None
         if until is not None and until.run_id is not None:
-            branch = home.repository.get_run(until.notebook_id, until.run_id)
+            branch = home.repository.runs.get(until.notebook_id, until.run_id)
     return found
 
 
-def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
+def find_run(home: OpenStore, notebook_id: str, name: str) -> TrainingRun:
     """Return a run of a notebook by its id, its key (the newest run with it), or the beginning of its id.
 
     Raises
@@ -280,7 +284,7 @@ def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
         When the beginning fits several.
     """
     repository = home.repository
-    if (found := repository.get_run(notebook_id, name)) is not None:
+    if (found := repository.runs.get(notebook_id, name)) is not None:
         return found
     beginning: list[TrainingRun] = []
     keys: dict[str, None] = {}
@@ -306,9 +310,9 @@ class _NoRun(NotFound):
         self.args = (f"this notebook has no run {name}{known}",)
 
 
-def _all_runs(home: Home, notebook_id: str) -> Iterator[TrainingRun]:
+def _all_runs(home: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
     offset = 0
-    while page := home.repository.list_runs(notebook_id, _PAGE, offset):
+    while page := home.repository.runs.list(notebook_id, _PAGE, offset):
         yield from page
         offset += len(page)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
+from ..stores import OpenStore
 from .checkpoint import Checkpoint
-from .environment import environment
-from .executed import current_execution, current_task, executed_cells, on_cell_end, settle
-from .home import Home
+from .execution import check_ended, current_execution, current_task, executed_cells, on_training_end
+from .execution.environment import environment
 from .lease import Lease
 from .processes import LEASE, RunIdentity, RunPosition, this_process
 from .tracker import LocalTracker, TrackingUnavailable
@@ -52,7 +52,7 @@ class ActiveRun:
         self,
         tracking: LocalTracker,
         lock: threading.RLock,
-        settle: Callable[[Home], object],
+        settle: Callable[[OpenStore], object],
         note_end: Callable[[str], None],
         notebook_id: str | None,
         identity: RunIdentity,
@@ -111,7 +111,7 @@ class ActiveRun:
         """Whether it was trained by an earlier task of this process, which is one of a pool."""
         if self._task == current_task():
             return False
-        settle(self._cell_ended)
+        check_ended(self._cell_ended)
         return True
 
     def go_on(self) -> None:
@@ -124,18 +124,18 @@ class ActiveRun:
             self.record.status, self.record.ended_at = RunStatus.RUNNING, None
             self._lease.hold()
             self._task = current_task()
-        on_cell_end(self._cell_ended)  # what it trains in now may be something else than before
+        on_training_end(self._cell_ended)  # what it trains in now may be something else than before
 
-    def store(self, home: Home) -> None:
+    def store(self, home: OpenStore) -> None:
         """Have the store know that the run is there, and that it is running."""
         if self._is_stored and self._stored_status is RunStatus.RUNNING:
             return
         repository, until = home.repository, now() + LEASE
-        if not self._is_stored and repository.get_run(self.notebook_id, self.record.id) is None:
+        if not self._is_stored and repository.runs.get(self.notebook_id, self.record.id) is None:
             parent = self.record.parent_checkpoint_id
             if parent is not None and repository.get_checkpoint(parent) is None:
                 parent = None  # deleted meanwhile
-            repository.create_run(
+            repository.runs.start(
                 self.notebook_id,
                 id=self.record.id,
                 parent_checkpoint_id=parent,
@@ -147,18 +147,18 @@ class ActiveRun:
                 skipped_run_id=self.record.skipped_run_id,
             )
         else:
-            repository.update_run_status(
+            repository.runs.update_status(
                 self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
             )
         self._is_stored, self._stored_status = True, RunStatus.RUNNING
 
     def store_checkpoint(
-        self, home: Home, new: NewCheckpoint, folder: str | None, *, overwrite: bool
+        self, home: OpenStore, new: NewCheckpoint, folder: str | None, *, overwrite: bool
     ) -> NotebookCheckpoint:
         """Have the store know a checkpoint of the run, and what it was made with; ``folder`` is the notebook's."""
         self.store(home)
         if self._provenance_id is None:
-            self._provenance_id = home.repository.put_provenance(
+            self._provenance_id = home.repository.provenance.add(
                 self.notebook_id, executed_cells(), environment(folder)
             )
         new.provenance_id = self._provenance_id
@@ -178,12 +178,12 @@ class ActiveRun:
             self.doubt()
             self._note_end(self.record.id)
 
-    def _store_end(self, home: Home) -> None:
+    def _store_end(self, home: OpenStore) -> None:
         self._settle(home)
         recovered_in = None if self._is_stored else self.recovered_in
         notebook_id = recovered_in or self.notebook_id
-        if self._is_stored or home.repository.get_run(notebook_id, self.record.id) is not None:
-            home.repository.update_run_status(notebook_id, self.record.id, self.record.status)
+        if self._is_stored or home.repository.runs.get(notebook_id, self.record.id) is not None:
+            home.repository.runs.update_status(notebook_id, self.record.id, self.record.status)
             self._is_stored, self._stored_status = True, self.record.status
 
     def _cell_ended(self, error: BaseException | None) -> None:
@@ -203,9 +203,9 @@ class ActiveRun:
         if home is None or not self._is_stored:
             return
         until = now() + LEASE
-        found = home.repository.renew_run(self.notebook_id, self.record.id, until)
+        found = home.repository.runs.renew(self.notebook_id, self.record.id, until)
         if found.status is not RunStatus.RUNNING and self._lease.is_held:
             # It was taken for gone, as after a night that this machine slept through.
-            home.repository.update_run_status(
+            home.repository.runs.update_status(
                 self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
             )

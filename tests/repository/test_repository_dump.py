@@ -106,11 +106,7 @@ def test_whatever_documents_hold_survives(
 def test_real_notebooks_survive(name: str, file: Path) -> None:
     store, other = open_store("memory://"), open_store("memory://")
     saved = saved_file(read_notebook(corpus.notebooks()[name].read_bytes()))
-    id = (
-        NotebookRepository(store)
-        .create_saved(new_notebook(path=f"/{name}", origin="here"), saved)
-        .id
-    )
+    id = NotebookRepository(store).create(new_notebook(path=f"/{name}", origin="here"), saved).id
     dump(store, file)
     assert is_clean(load(other, file))
     assert everything(other) == everything(store)
@@ -142,7 +138,7 @@ def test_runs_that_share_an_id_are_dumped_and_loaded_by_notebook(
     ended = {"nb": RunStatus.COMPLETED, "other": RunStatus.FAILED}
     for notebook_id, status in ended.items():
         repository.create_checkpoint(new_checkpoint(notebook_id, {"loss": 1}, run_id="baseline"))
-        repository.update_run_status(notebook_id, "baseline", status)
+        repository.runs.update_status(notebook_id, "baseline", status)
     dump(store, file)
     with closing(tinydb.TinyDB(file, access_mode="r")) as plain:
         runs = plain.table("axonml_runs").all()
@@ -157,22 +153,22 @@ def test_runs_that_share_an_id_are_dumped_and_loaded_by_notebook(
     assert file.read_text() != text
     taken = NotebookRepository(other)
     create_ids(taken, "third")
-    kept = taken.create_run("third", id="baseline")
+    kept = taken.runs.start("third", id="baseline")
     for _ in range(2):
         assert is_clean(load(other, file))
-        assert taken.list_runs("third") == [kept]
+        assert taken.runs.list("third") == [kept]
         for notebook_id in ended:
-            run = taken.get_run(notebook_id, "baseline")
-            assert run == repository.get_run(notebook_id, "baseline")
-            assert taken.list_runs(notebook_id) == [run]
+            run = taken.runs.get(notebook_id, "baseline")
+            assert run == repository.runs.get(notebook_id, "baseline")
+            assert taken.runs.list(notebook_id) == [run]
 
 
 def test_a_run_that_differs_is_named_as_its_notebook_knows_it(store: Store, file: Path) -> None:
     repository = NotebookRepository(store)
     create_ids(repository, "nb")
-    repository.create_run("nb", id="baseline")
+    repository.runs.start("nb", id="baseline")
     dump(store, file)
-    repository.update_run_status("nb", "baseline", RunStatus.STOPPED)
+    repository.runs.update_status("nb", "baseline", RunStatus.STOPPED)
     repository.update_status("nb", NotebookStatus.DRAFT)
     conflicts = load(store, file).conflicts
     assert ("axonml_runs", "baseline") in [(fault.table, fault.id) for fault in conflicts]

@@ -308,7 +308,7 @@ def test_upstreams_documents_become_records_with_a_version(store: Store, file: P
     expected = TrainingNotebook.from_json(NOTEBOOK)
     expected.version_id = found.version_id
     assert found == expected
-    (version,) = repository.list_versions("nb-123")
+    (version,) = repository.versions.list("nb-123")
     assert (version.id, version.created_at) == (found.version_id, found.updated_at)
     assert repository.get_checkpoint("cp-123") == NotebookCheckpoint.from_json(CHECKPOINT)
     assert repository.get_best_checkpoint("nb-123", "loss", True).id == "cp-123"
@@ -316,7 +316,7 @@ def test_upstreams_documents_become_records_with_a_version(store: Store, file: P
     assert is_clean(again := load(store, file))
     assert counts(again)["notebooks"] == (0, 1, 0)
     repository.update("nb-123", UpdateNotebook(cells=[code("n", "new")]))
-    assert len(repository.list_versions("nb-123")) == 2
+    assert len(repository.versions.list("nb-123")) == 2
 
 
 def test_cells_without_ids_get_the_same_ones_each_time(store: Store, file: Path) -> None:
@@ -354,11 +354,11 @@ def test_a_dump_that_was_edited_on_purpose_is_loaded_with_a_version_of_the_new_c
     assert is_clean(load(store, file))
     repository, before = NotebookRepository(store), NotebookRepository(filled)
     assert sources(repository.find_by_id(first["id"]).cells) == ["edited"]
-    listed = [one.id for one in repository.list_versions(first["id"])]
-    assert listed[1:] == [one.id for one in before.list_versions(first["id"])]
+    listed = [one.id for one in repository.versions.list(first["id"])]
+    assert listed[1:] == [one.id for one in before.versions.list(first["id"])]
     renamed = repository.find_by_id(second["id"])
     assert (renamed.name, renamed.cells) == ("renamed", before.find_by_id(second["id"]).cells)
-    assert repository.list_versions(second["id"]) == before.list_versions(second["id"])
+    assert repository.versions.list(second["id"]) == before.versions.list(second["id"])
     check_contents(store)
     assert is_clean(load(store, file))
 

@@ -26,8 +26,8 @@ def everything_saved_and_swept(repository: NotebookRepository, id: str) -> None:
     """Save a notebook twice, and remove all that nobody lists."""
     for source in ("new", "newer"):
         repository.update(id, UpdateNotebook(cells=[code("a", source)]))
-        list(repository.tidy_notebook(id, 100))
-        list(repository.drop_written_ahead(id))
+        list(repository.garbage.remove_versions(id, 100))
+        list(repository.garbage.remove_staged(id))
 
 
 @pytest.mark.parametrize("gap", [False, True])
@@ -42,7 +42,7 @@ def test_a_record_that_was_taken_back_to_an_older_version_is_loaded_with_a_newer
     def take_back(tables: Tables) -> None:
         (record,) = tables["axonml_notebooks"].values()
         record["version_id"] = versions[2]
-        record["cells"] = [cell.to_json() for cell in source.get_version("nb", versions[2]).cells]
+        record["cells"] = [cell.to_json() for cell in source.versions.get("nb", versions[2]).cells]
         if gap:
             stored = tables["axonml_versions"]
             stored.pop(next(key for key, one in stored.items() if one["id"] == versions[3]))
@@ -51,12 +51,12 @@ def test_a_record_that_was_taken_back_to_an_older_version_is_loaded_with_a_newer
     unverified(file, take_back)
     assert is_clean(load(store, file))
     repository = NotebookRepository(store)
-    before = [source.get_version("nb", id) for id in versions]
-    assert repository.find_by_id("nb").cells == source.get_version("nb", versions[2]).cells
+    before = [source.versions.get("nb", id) for id in versions]
+    assert repository.find_by_id("nb").cells == source.versions.get("nb", versions[2]).cells
     assert counts(load(store, file))["notebooks"] == (0, 1, 0)
     everything_saved_and_swept(repository, "nb")
-    assert [repository.get_version("nb", id) for id in versions] == before
-    assert len(repository.list_versions("nb")) == len(versions) + 3
+    assert [repository.versions.get("nb", id) for id in versions] == before
+    assert len(repository.versions.list("nb")) == len(versions) + 3
 
 
 def test_a_record_of_an_older_version_and_without_cells_is_named(store: Store, file: Path) -> None:
@@ -85,7 +85,7 @@ def test_contents_that_are_still_listed_stay_whatever_the_numbers_in_the_file_we
     origin = open_store("memory://")
     source = NotebookRepository(origin)
     versions = history(source, 4)
-    whole = [source.get_version("nb", id) for id in versions]
+    whole = [source.versions.get("nb", id) for id in versions]
     dump(origin, file)
 
     def renumber(tables: Tables) -> None:
@@ -103,10 +103,10 @@ def test_contents_that_are_still_listed_stay_whatever_the_numbers_in_the_file_we
     unverified(file, renumber)
     assert is_clean(load(store, file))
     repository = NotebookRepository(store)
-    assert not repository.notebooks_written_ahead()
+    assert not repository.garbage.list_staged()
     assert counts(load(store, file))["notebooks"] == (0, 1, 0)
     everything_saved_and_swept(repository, "nb")
-    assert [repository.get_version("nb", id) for id in versions] == whole
+    assert [repository.versions.get("nb", id) for id in versions] == whole
     check_contents(store)
 
 

@@ -65,7 +65,7 @@ def test_others_write_while_a_large_notebook_is_loaded_into_a_file(
 
         def write() -> None:
             theirs.create_checkpoint(new_checkpoint(mine, {}))
-            seen.append((theirs.find_by_id("large"), theirs.count_checkpoints("large")))
+            seen.append((theirs.find_by_id("large"), theirs.checkpoints.count("large")))
 
         def write_in_another_thread() -> None:
             writer = threading.Thread(target=write)
@@ -77,8 +77,8 @@ def test_others_write_while_a_large_notebook_is_loaded_into_a_file(
         [(found, count)] = seen
         assert found == NotebookRepository(source).find_by_id("large")
         assert 0 < count < MANY
-        assert theirs.count_checkpoints("large") == MANY
-        assert theirs.count_checkpoints(mine) == 1
+        assert theirs.checkpoints.count("large") == MANY
+        assert theirs.checkpoints.count(mine) == 1
 
 
 def test_no_version_goes_before_its_checkpoints_come(file: Path) -> None:
@@ -89,11 +89,11 @@ def test_no_version_goes_before_its_checkpoints_come(file: Path) -> None:
 
     def save_and_tidy() -> None:
         repository.update("large", UpdateNotebook(cells=[code("a", "newer")]))
-        list(repository.tidy_notebook("large", 1))
+        list(repository.garbage.remove_versions("large", 1))
 
     with between_turns(save_and_tidy):
         assert is_clean(load(store, file))
-    assert repository.count_checkpoints("large") == MANY
+    assert repository.checkpoints.count("large") == MANY
     check_contents(store)
 
 
@@ -206,14 +206,14 @@ def test_a_load_that_was_interrupted_goes_on_where_the_file_is_loaded_again(
         repository = NotebookRepository(store)
         with between_turns(interrupt), pytest.raises(KeyboardInterrupt):
             load(store, file)
-        assert 0 < repository.count_checkpoints("large") < MANY
+        assert 0 < repository.checkpoints.count("large") < MANY
         if is_saved:
             repository.update("large", UpdateNotebook(cells=[code("a", "saved since")]))
         kept = repository.find_by_id("large")
         loaded = load(store, file)
         assert [one.id for one in loaded.conflicts] == (["large"] if is_saved else [])
         assert loaded.damaged == []
-        assert repository.count_checkpoints("large") == MANY
+        assert repository.checkpoints.count("large") == MANY
         assert repository.find_by_id("large") == kept
         check_contents(store)
 
@@ -222,7 +222,7 @@ def test_a_notebook_that_was_saved_since_is_kept_and_gets_the_checkpoints_that_i
     store: Store, file: Path
 ) -> None:
     large(store)
-    run_id = NotebookRepository(store).create_run("large").id
+    run_id = NotebookRepository(store).runs.start("large").id
     dump(store, file)
     repository = NotebookRepository(store)
     lost = {one.doc_id for one in store.checkpoints.search(tinydb.where("step") > MANY - 10)}

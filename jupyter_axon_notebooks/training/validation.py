@@ -28,7 +28,7 @@ _MASKED: Final = "is masked"
 _LARGEST: Final = {"epoch": MAX_U32, "step": MAX_STEP}
 
 
-def whole_number(value: Any, name: str, tell: Callable[[str], object]) -> int | None:
+def validate_position(value: Any, name: str, tell: Callable[[str], object]) -> int | None:
     """Return an epoch or a step as an ``int``; None stays None.
 
     Taken is whatever stands for a number: NumPy's, tensors of one element, objects that convert. A fraction, such as the
@@ -58,13 +58,13 @@ def whole_number(value: Any, name: str, tell: Callable[[str], object]) -> int | 
     return whole
 
 
-def key_of(given: Any) -> str | None:
+def validate_key(given: Any) -> str | None:
     """Return the key of a run as text; real numbers are written as they are, and None stays None."""
     return _name(given, "key", "names the training, such as 'fold 2'")
 
 
-def run_name(given: Any) -> str | None:
-    """Return what a run is asked for by as text, its key or its id, as :func:`key_of` does."""
+def validate_run(given: Any) -> str | None:
+    """Return what a run is asked for by as text, its key or its id, as :func:`validate_key` does."""
     return _name(given, "run", "is the key or the id of a run")
 
 
@@ -83,7 +83,7 @@ def _name(given: Any, argument: str, meaning: str) -> str | None:
     return text
 
 
-def metrics_of(given: Any, tell: Callable[[str], object]) -> dict[str, Any]:
+def normalize_metrics(given: Any, tell: Callable[[str], object]) -> dict[str, Any]:
     """Return metrics as JSON: numbers out of whatever holds one, nested as given.
 
     Numbers and None are taken as names too. What is neither a number nor a text, nor a list or mapping of them, is left out.
@@ -223,7 +223,7 @@ def _scalar(value: Any) -> Any:
     return _Unusable(f"{name} that gives no single number" if is_number else name)
 
 
-def tags_of(given: str | Iterable[str] | None) -> list[str]:
+def validate_tags(given: str | Iterable[str] | None) -> list[str]:
     """Tags, each once; a single text is one tag, and None is no tags."""
     listed = [given] if isinstance(given, str) else list(given or ())
     for tag in listed:

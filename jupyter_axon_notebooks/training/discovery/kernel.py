@@ -15,8 +15,8 @@ from typing import Final
 
 import psutil
 
-from ..userfiles import read_regular
-from .shell import current_shell
+from ...userfiles import read_regular
+from ..execution.shell import current_shell
 
 #: The variable in which a server names the notebook that it starts a kernel for.
 _SESSION_NAME: Final = "JPY_SESSION_NAME"

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..provenance import Environment, GitState
-from ..userfiles import read_regular
+from ...provenance import Environment, GitState
+from ...userfiles import read_regular
 
 #: Seconds that another program is given.
 _PATIENCE = 2.0
@@ -35,7 +35,9 @@ def environment(folder: str | os.PathLike[str] | None = None) -> Environment:
         implementation=platform.python_implementation(),
         platform=platform.platform(),
         packages=dict(_packages()),
-        git=git_state(Path(os.curdir if folder is None else folder)),  # which may have been deleted
+        git=read_git_state(
+            Path(os.curdir if folder is None else folder)
+        ),  # which may have been deleted
         gpus=list(gpus.names),
         driver=gpus.driver,
         **_versions(),
@@ -76,7 +78,7 @@ def _read(distribution: metadata.Distribution, name: str) -> str | None:
     return None
 
 
-def git_state(folder: Path) -> GitState | None:
+def read_git_state(folder: Path) -> GitState | None:
     """The commit that ``folder`` is at; None where it is in no repository, or there is no git.
 
     Whether it is dirty is left open where git needs too long to tell, as in a very large repository.

@@ -23,11 +23,11 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..userfiles import read_regular
+from ...userfiles import read_regular
 from .shell import current_shell
 
 if TYPE_CHECKING:
-    from ..provenance import ExecutedCell
+    from ...provenance import ExecutedCell
 
 #: Told what ended the cell: None where it came to its end.
 Ended = Callable[[BaseException | None], None]
@@ -47,8 +47,8 @@ class Execution(NamedTuple):
 
 def executed_cells() -> list[ExecutedCell]:
     """All cells executed in this kernel so far, in order, the running one last; in a script, the script."""
-    from ..provenance import ExecutedCell
-    from ..records import CellStatus
+    from ...provenance import ExecutedCell
+    from ...records import CellStatus
 
     return [
         ExecutedCell(
@@ -97,7 +97,7 @@ def mentions_checkpoint() -> bool:
 
 def current_unit(frame: Any) -> Any:
     """Return the future, asyncio task or thread that trains on its own; None where a cell or a script does."""
-    from . import background
+    from . import units as background
 
     recorder = _recorder_of_shell()
     return background.current_unit(
@@ -105,7 +105,7 @@ def current_unit(frame: Any) -> Any:
     )
 
 
-def on_cell_end(callback: Ended) -> None:
+def on_training_end(callback: Ended) -> None:
     """Have ``callback`` called once, when what trains here ends, which is looked for from the inside out.
 
     - In a process of a pool: the function of the task.
@@ -122,7 +122,7 @@ def on_cell_end(callback: Ended) -> None:
 
     To ask again while a training goes on has it watched where it is now.
     """
-    from . import background
+    from . import units as background
     from .frames import outermost_call, pool_call
 
     frame = sys._getframe(1)
@@ -164,7 +164,7 @@ def current_task() -> Any:
     return None if call is None else call_of(call)
 
 
-def settle(callback: Ended) -> None:
+def check_ended(callback: Ended) -> None:
     """Have ``callback`` called now if the task that trained is over, which a process of a pool is not told."""
     if (registration := _registered.get(callback)) is not None:
         registration.settle(sys._getframe(1))
@@ -265,14 +265,14 @@ def _register(callback: Ended, frame: Any) -> _Registration:
 
 def _watch_sigterm() -> None:
     if _registered:
-        from .signals import on_sigterm
+        from ..signals import on_sigterm
 
         on_sigterm(_terminate)
 
 
 def _watch_nothing() -> None:
+    from ..signals import forget_sigterm
     from .frames import forget_lost_marks
-    from .signals import forget_sigterm
 
     forget_sigterm()
     forget_lost_marks()
@@ -525,7 +525,7 @@ class _Recorder:
         ]
         for cell in begun:
             self._count(cell)
-        from .background import begun_in, current_unit
+        from .units import begun_in, current_unit
 
         if (unit := current_unit(sys._getframe(), self)) is not None and (
             known := begun_in(unit)
@@ -544,7 +544,7 @@ class _Recorder:
 
     def is_background(self) -> bool:
         """Whether this thread runs no cell, and does not work for one either, but on its own."""
-        from .background import works_for_others
+        from .units import works_for_others
 
         return self.innermost() is None and not works_for_others(threading.current_thread())
 
@@ -652,7 +652,7 @@ class _Script:
         error = self._error or sys.exc_info()[1]
         if isinstance(error, SystemExit) and not error.code:
             error = None
-        from .signals import has_exited
+        from ..signals import has_exited
 
         self.cell.end(KeyboardInterrupt() if error is None and has_exited() else error)
 

@@ -30,11 +30,11 @@ from urllib.parse import quote
 import psutil
 from jupyter_core.paths import jupyter_data_dir
 
-from ..errors import AxonError
-from ..mapping import map_notebook
-from ..records import CellType
-from ..sync.files import NOTEBOOK_SUFFIX, is_notebook_file, read_file
-from ..userfiles import open_regular, real_path
+from ...errors import AxonError
+from ...mapping import map_notebook
+from ...records import CellType
+from ...sync.files import NOTEBOOK_SUFFIX, is_notebook_file, read_file
+from ...userfiles import open_regular, real_path
 
 _NAMES: Final = {
     "jupyter-nbconvert": "nbconvert",

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import psutil
 
-from ..userfiles import open_regular, read_at_most
+from ...userfiles import open_regular, read_at_most
 
 #: Seconds that one server is given to answer, and all of them together.
 TIMEOUT: Final = 2.0

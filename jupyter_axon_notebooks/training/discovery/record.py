@@ -6,20 +6,19 @@ import filecmp
 import os
 from typing import Final
 
-from ..errors import Conflict, Forbidden, InvalidData, NotFound
-from ..mapping import map_notebook, notebook_name
-from ..records import NewNotebook, NotebookSummary, new_id
-from ..repository import Binding, NotebookRepository
-from ..sync.embedded import EmbeddedIds
-from ..sync.files import RealFolders, embedded_id, fingerprint, read_settled
-from ..sync.identity import Known, Sighting, identify
-from ..sync.queue import Save
-from ..sync.recording import Recorder
-from .display import say
-from .home import warn
+from ...errors import Conflict, Forbidden, InvalidData, NotFound
+from ...mapping import map_notebook, notebook_name
+from ...records import NewNotebook, NotebookSummary, new_id
+from ...repository import Binding, NotebookRepository
+from ...sync.embedded import EmbeddedIds
+from ...sync.files import RealFolders, embedded_id, fingerprint, read_settled
+from ...sync.identity import Known, Sighting, identify
+from ...sync.queue import Save
+from ...sync.recording import Recorder
+from ..messages import print_message, warn
 from .kernel import executed_sources, launcher
 from .launchers import PAPERMILL, SCHEDULER, Source, find_source, injected_parameters
-from .place import NOTEBOOK, Place
+from .location import NOTEBOOK, NotebookLocation
 
 #: The id of the record that this process makes where it cannot tell which notebook it is.
 _UNBOUND_ID: Final = new_id()
@@ -28,12 +27,12 @@ _is_said = False
 _COPYING: Final = (PAPERMILL, SCHEDULER)
 
 
-def record_of(
+def find_or_create_record(
     repository: NotebookRepository,
-    place: Place,
+    place: NotebookLocation,
     origin: str,
     owner: str,
-    kept: tuple[Place, str] | None = None,
+    kept: tuple[NotebookLocation, str] | None = None,
 ) -> NotebookSummary:
     """The record of a place, brought up to date with the file, or made, as a save would.
 
@@ -45,7 +44,7 @@ def record_of(
 
     Parameters
     ----------
-    kept : tuple of Place and str, optional
+    kept : tuple of NotebookLocation and str, optional
         Where this process was before, and the id of the record it had there. A notebook that is moved or deleted in
         mid-training keeps its record.
 
@@ -66,7 +65,7 @@ def record_of(
         return found
     if place.path is None:
         return _unbound(repository, f"a notebook in {_working_folder()}", origin, owner)
-    binding = repository.binding_at(origin, place.path)
+    binding = repository.bindings.find_by_path(origin, place.path)
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
@@ -91,31 +90,33 @@ def record_of(
     return _gone(repository, place, origin, owner)
 
 
-def known_record(
+def find_record(
     repository: NotebookRepository,
-    place: Place,
+    place: NotebookLocation,
     origin: str,
     owner: str,
-    kept: tuple[Place, str] | None = None,
+    kept: tuple[NotebookLocation, str] | None = None,
 ) -> NotebookSummary | None:
-    """Return the record of a place as it is; None where there is none. Nothing is written. Raises as :func:`record_of`."""
+    """Return the record of a place as it is; None where there is none. Nothing is written. Raises as :func:`find_or_create_record`."""
     if place.record_id is not None:
         return _named(repository, place.record_id, owner)
     if kept is not None and (place.path is None or kept[0].path == place.path):
         return repository.find_summary(kept[1])
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID)
-    binding = repository.binding_at(origin, place.path)
+    binding = repository.bindings.find_by_path(origin, place.path)
     return None if binding is None else repository.find_summary(binding.id)
 
 
-def is_recorded(repository: NotebookRepository, place: Place, origin: str, owner: str) -> bool:
-    """Return whether :func:`record_of` has no record to make; nothing is written. Also where it would raise NotFound."""
+def has_record(
+    repository: NotebookRepository, place: NotebookLocation, origin: str, owner: str
+) -> bool:
+    """Return whether :func:`find_or_create_record` has no record to make; nothing is written. Also where it would raise NotFound."""
     if place.record_id is not None:
         return True
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID) is not None
-    if repository.binding_at(origin, place.path) is not None:
+    if repository.bindings.find_by_path(origin, place.path) is not None:
         return True
     try:
         file = fingerprint(place.path)
@@ -123,19 +124,19 @@ def is_recorded(repository: NotebookRepository, place: Place, origin: str, owner
     except InvalidData:
         return False
     except NotFound:  # it may have been renamed; one that the user named is missed
-        were_here = repository.bindings_formerly_at(origin, place.path)
+        were_here = repository.bindings.find_former(origin, place.path)
         return place.is_named or bool(were_here) or repository.find_summary(_UNBOUND_ID) is not None
     seen = Sighting(origin, place.path, owner, embedded_id(content), file)
-    return isinstance(identify(seen, repository), Known)
+    return isinstance(identify(seen, repository.bindings), Known)
 
 
-def say_unbound(record: NotebookSummary) -> None:
+def report_unbound(record: NotebookSummary) -> None:
     """Tell the user, once in this process, that a record is tied to no notebook, where it is so."""
     global _is_said
     if record.id != _UNBOUND_ID or _is_said:
         return
     _is_said = True
-    say(
+    print_message(
         "axon: this training's notebook could not be identified, so its record is not tied to one, and another kernel cannot "
         f'resume it. Call axon.use("<path>") before training, or set {NOTEBOOK}=<path>.'
     )
@@ -158,21 +159,27 @@ def _named(repository: NotebookRepository, id: str, owner: str) -> NotebookSumma
 
 
 def _still(
-    repository: NotebookRepository, place: Place, origin: str, owner: str, kept: tuple[Place, str]
+    repository: NotebookRepository,
+    place: NotebookLocation,
+    origin: str,
+    owner: str,
+    kept: tuple[NotebookLocation, str],
 ) -> NotebookSummary | None:
     """Return the record that this process had before, if its notebook is still that one; None where the place tells it."""
     before, id = kept
     is_there = place.path is not None and os.path.isfile(place.path)
     if is_there and place.path != before.path:
         return None
-    bound = repository.bindings_of([id])
+    bound = repository.bindings.get_many([id])
     if not bound or (bound[0].origin, bound[0].path) == (origin, place.path):
         return None
     path = bound[0].path
     if (
         path is not None and bound[0].origin == origin and os.path.isfile(path)
     ):  # moved, as its record knows
-        return record_of(repository, Place(place.kind, place.found_by, path), origin, owner)
+        return find_or_create_record(
+            repository, NotebookLocation(place.kind, place.found_by, path), origin, owner
+        )
     return None if is_there else repository.find_summary(id)
 
 
@@ -202,15 +209,15 @@ def _original(
     """Return the record of the notebook that was copied: by its path, its embedded id, or its name and content."""
     origin = str(record.origin)
     if source.path is not None:
-        return repository.binding_at(origin, source.path)
+        return repository.bindings.find_by_path(origin, source.path)
     if copied_from is not None:
-        return next(iter(repository.bindings_of([copied_from])), None)
+        return next(iter(repository.bindings.get_many([copied_from])), None)
     staged = (
         os.path.dirname(os.path.dirname(str(record.path))) + os.sep
     )  # other jobs have equal copies there
     equal = [
         binding
-        for binding in repository.list_bindings(origin)
+        for binding in repository.bindings.list(origin)
         if (os.path.basename(path := str(binding.path)), binding.user_id)
         == (source.name, record.user_id)
         and not path.startswith(staged)
@@ -228,14 +235,18 @@ def _is_equal(path: str, other: str) -> bool:
         return False
 
 
-def _gone(repository: NotebookRepository, place: Place, origin: str, owner: str) -> NotebookSummary:
+def _gone(
+    repository: NotebookRepository, place: NotebookLocation, origin: str, owner: str
+) -> NotebookSummary:
     """Return the record of a file that is no longer where it was, and to which no record is bound."""
     path = str(place.path)
-    were_here = repository.bindings_formerly_at(origin, path)
+    were_here = repository.bindings.find_former(origin, path)
     if len(were_here) == 1 and were_here[0].user_id == owner:
         moved_to = were_here[0].path
         if moved_to is not None and os.path.isfile(moved_to):
-            return record_of(repository, Place(place.kind, place.found_by, moved_to), origin, owner)
+            return find_or_create_record(
+                repository, NotebookLocation(place.kind, place.found_by, moved_to), origin, owner
+            )
         if (found := repository.find_summary(were_here[0].id)) is not None:
             return found
     if place.is_named:

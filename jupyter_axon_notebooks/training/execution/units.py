@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import FrameType
 
-    from .executed import Cell, Ended
+    from . import Cell, Ended
 
 #: By thread, future or task.
 _watched: dict[Any, _Background] = {}

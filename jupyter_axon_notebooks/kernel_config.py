@@ -26,7 +26,7 @@ _NAMES: Final = ("store_url", "states_root", "user_id", "origin")
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def write_pointer(file: Path, settings: Mapping[str, str]) -> None:
+def write_kernel_config(file: Path, settings: Mapping[str, str]) -> None:
     """Leave ``settings`` in ``file``, readable by its owner alone; whoever reads meanwhile finds all of it or the old one.
 
     Raises
@@ -40,7 +40,7 @@ def write_pointer(file: Path, settings: Mapping[str, str]) -> None:
     write_atomic(file, text.encode())
 
 
-def read_pointer(file: Path) -> dict[str, str]:
+def read_kernel_config(file: Path) -> dict[str, str]:
     """What a server left in ``file``; empty where there is none.
 
     If its folder was moved or copied since, paths that led into the old folder lead into the new one.
@@ -81,7 +81,7 @@ def _followed(left: dict[str, str], folder: Any, now: str) -> dict[str, str]:
     return followed
 
 
-def is_anywhere_the_same(url: str) -> bool:
+def is_absolute_url(url: str) -> bool:
     """Whether a store's URL means the same in every folder: it names no file by a relative path."""
     path = url.removeprefix("sqlite:///")
     return path == url or os.path.isabs(path)
@@ -105,7 +105,7 @@ def _checked(content: Any) -> dict[str, str]:
         raise InvalidData("$", "it is damaged")
     if "origin" in left and not is_record_id(left["origin"]):
         raise InvalidData("$", "it is damaged")
-    if not os.path.isabs(left.get("states_root", "/")) or not is_anywhere_the_same(
+    if not os.path.isabs(left.get("states_root", "/")) or not is_absolute_url(
         left.get("store_url", "")
     ):
         raise InvalidData("$", "it names a relative path")

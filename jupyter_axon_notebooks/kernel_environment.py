@@ -11,14 +11,14 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.utils import ensure_async
 
 from .config import AxonNotebooks
-from .defaults import POINTER, data_folder
+from .defaults import KERNEL_CONFIG, data_folder
 from .errors import InvalidData
-from .pointer import read_pointer, write_pointer
+from .kernel_config import read_kernel_config, write_kernel_config
 from .store.urls import shown_url
-from .training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER
+from .stores import DATA_DIR, STATES_ROOT, STORE_URL, USER
 
 
-class Handover:
+class KernelEnvironment:
     """Hands a server's store to its kernels in the environment, as the server's own is what all of them inherit.
 
     So do its terminals, and restarted kernels again. A gateway, which starts kernels elsewhere, passes on what its
@@ -33,7 +33,7 @@ class Handover:
         self._given: dict[str, str] = {}
         self._before: dict[str, str | None] = {}
 
-    def give(self, kernel_manager: Any, acting_user: Callable[[], str]) -> None:
+    def install(self, kernel_manager: Any, acting_user: Callable[[], str]) -> None:
         """Hand over, from now on."""
         config = self._config
         url = shown_url(config.store_url)  # one with a password is refused, here and there
@@ -53,7 +53,7 @@ class Handover:
             kept = {name: value for name, value in self._left().items() if name == "origin"}
             self._leave({**settings, **kept})
 
-    def leave_origin(self, origin: str) -> None:
+    def write_origin(self, origin: str) -> None:
         """Put the origin of the data folder into the pointer file; where another server records is left as it says there."""
         if left := self._left() or self._settings():
             self._leave({**left, "origin": origin})
@@ -69,14 +69,14 @@ class Handover:
     def _left(self) -> dict[str, str]:
         """What the pointer file says; nothing where it is not to be believed."""
         try:
-            return read_pointer(data_folder() / POINTER)
+            return read_kernel_config(data_folder() / KERNEL_CONFIG)
         except InvalidData:
             return {}
 
     def _leave(self, settings: dict[str, str]) -> None:
-        file = data_folder() / POINTER
+        file = data_folder() / KERNEL_CONFIG
         try:
-            write_pointer(file, settings)
+            write_kernel_config(file, settings)
         except OSError as error:
             self._log.warning(
                 "axon: kernels that this server does not start may record elsewhere: %s cannot be written: %s",
@@ -84,7 +84,7 @@ class Handover:
                 error.strerror,
             )
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """Leave the environment as it was. The pointer file stays: kernels outlive servers."""
         for name, value in self._given.items():
             before = self._before[name]

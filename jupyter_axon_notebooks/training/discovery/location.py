@@ -35,15 +35,15 @@ from typing import Any, Final, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from ..errors import NotFound
-from ..records import is_record_id
-from ..startup import imported_in
-from ..sync.files import NOTEBOOK_SUFFIX
-from ..userfiles import real_path
+from ...errors import NotFound
+from ...records import is_record_id
+from ...startup import imported_in
+from ...sync.files import NOTEBOOK_SUFFIX
+from ...userfiles import real_path
+from ..execution.shell import current_shell
 from .kernel import connection_file, executed_sources, kernel_id, launcher, session_name
 from .launchers import launched_by
 from .servers import RunningServer, sessions_of
-from .shell import current_shell
 
 #: The environment variable in which a user says which notebook it is.
 NOTEBOOK: Final = "AXON_NOTEBOOK"
@@ -51,7 +51,7 @@ _VSCODE: Final = "__vsc_ipynb_file__"
 
 
 @dataclass(frozen=True)
-class Place:
+class NotebookLocation:
     """Where training happens.
 
     Attributes
@@ -73,10 +73,10 @@ class Place:
         return self.found_by in ("use", NOTEBOOK)
 
 
-_used: Place | None = None
+_used: NotebookLocation | None = None
 
 
-def use(path_or_id: str | os.PathLike[str] | None) -> Place | None:
+def use(path_or_id: str | os.PathLike[str] | None) -> NotebookLocation | None:
     """Say which notebook this is: the path of its file, or of a script, or the id of a record. None takes it back.
 
     Raises
@@ -105,7 +105,7 @@ def using(path_or_id: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-def find_place() -> Place:
+def find_location() -> NotebookLocation:
     """Which notebook this is; never fails, and takes some seconds at most where servers do not answer."""
     if _used is not None:
         return _used
@@ -113,28 +113,28 @@ def find_place() -> Place:
         return _named(named if is_record_id(named) else _absolute(named), NOTEBOOK)
     file = connection_file()
     if file is None:
-        return _script() or Place("unknown", "nothing")
+        return _script() or NotebookLocation("unknown", "nothing")
     missing = None
     for place in _of_kernel(file):
         if place.record_id is not None or os.path.isfile(place.path or ""):
             return place
         if place.kind == "notebook":  # a console's name looks like a file's as well
             missing = missing or place
-    return missing or Place("unknown", "nothing")
+    return missing or NotebookLocation("unknown", "nothing")
 
 
-def _named(path_or_id: str, found_by: str) -> Place:
+def _named(path_or_id: str, found_by: str) -> NotebookLocation:
     if is_record_id(path_or_id):
-        return Place("notebook", found_by, record_id=path_or_id)
+        return NotebookLocation("notebook", found_by, record_id=path_or_id)
     return _at(os.path.expanduser(path_or_id), found_by)
 
 
-def _at(path: str, found_by: str) -> Place:
+def _at(path: str, found_by: str) -> NotebookLocation:
     kind: Literal["notebook", "script"] = "notebook" if path.endswith(NOTEBOOK_SUFFIX) else "script"
     try:
-        return Place(kind, found_by, real_path(path))
+        return NotebookLocation(kind, found_by, real_path(path))
     except OSError:  # relative to a working directory that was deleted
-        return Place(kind, found_by, path)
+        return NotebookLocation(kind, found_by, path)
 
 
 #: Relative paths of the environment and of scripts that were resolved before.
@@ -178,7 +178,7 @@ def _started_in() -> str | None:
     return imported_in
 
 
-def _of_kernel(file: str) -> Iterator[Place]:
+def _of_kernel(file: str) -> Iterator[NotebookLocation]:
     """What can be known of the notebook of a kernel with this connection file, best first."""
     process = launcher()
     id = kernel_id(file)
@@ -201,7 +201,9 @@ def _of_kernel(file: str) -> Iterator[Place]:
         yield _at(launched.path, launched.program)
 
 
-def _in_session(server: RunningServer, sessions: list[dict[str, Any]]) -> Iterator[Place]:
+def _in_session(
+    server: RunningServer, sessions: list[dict[str, Any]]
+) -> Iterator[NotebookLocation]:
     notebooks = [session for session in sessions if session.get("type") == "notebook"] or sessions
     paths = {session["path"]: server.file(session["path"]) for session in notebooks}
     if len(paths) > 1:  # several notebooks share a kernel: it is of the one that it was started for
@@ -211,12 +213,12 @@ def _in_session(server: RunningServer, sessions: list[dict[str, Any]]) -> Iterat
         if real is not None:
             yield _at(real, "session")
         elif (id := server.record_id(path)) is not None:
-            yield Place("notebook", "session", record_id=id)
+            yield NotebookLocation("notebook", "session", record_id=id)
         elif path.endswith(NOTEBOOK_SUFFIX):
             yield _at(server.path(path), "session")
 
 
-def _script() -> Place | None:
+def _script() -> NotebookLocation | None:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     if not isinstance(path, str) or not os.path.isfile(path := _absolute(path)):
         return None
