@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from support.factories import check_contents
+from support.sites import OpenSite, Site
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 from .killing import ACKNOWLEDGEMENT, Kill, Outcome, execute_and_kill
 from .observation import Observation, difference, find_unlisted, is_empty, observe
-from .operations import OpenSite, Operation, Site
+from .operations import Operation, execute
 
 
 def check_kill(
@@ -46,7 +47,7 @@ def check_kill(
         # Staged contents of the notebook may remain until its next version.
         assert find_unlisted(opened.store) <= {operation.arguments["id"]}
         if complete and not outcome.took_effect:
-            opened.execute(operation)
+            execute(opened, operation)
             problem = difference(after, observe(opened))
             assert not problem, f"{kill}: {operation}, executed again\n{problem}"
     return outcome
@@ -65,9 +66,9 @@ def expected_states(
 ) -> tuple[Observation, Observation]:
     """Return the content of a store before and after an undisturbed operation; the store is empty afterwards."""
     with site.open() as opened:
-        opened.execute(*setup)
+        execute(opened, *setup)
         before = observe(opened)
-        opened.execute(operation)
+        execute(opened, operation)
         after = observe(opened)
         check_everything_goes(opened)
     return before, after
@@ -85,4 +86,3 @@ def _find(repository: NotebookRepository, kind: str, acknowledged: dict[str, Any
         }[kind](id)
     assert found is not None, f"{kind} {id} was acknowledged and is missing"
     return found.to_json()
-

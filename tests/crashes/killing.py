@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import functools
 import math
-import multiprocessing
 import os
 import resource
 import signal
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 import sqlalchemy as sa
+from support.forkserver import forkserver_context
+from support.sites import Site
 
 from jupyter_axon_notebooks.errors import AxonError
 from jupyter_axon_notebooks.repository import garbage, versions
 
-from .operations import STAGING_LENGTH, Operation, Operations, Site
+from .operations import STAGING_LENGTH, Operation, Operations
 
 #: The kill point between the return of an operation and its acknowledgement.
 ACKNOWLEDGEMENT = "acknowledgement"
 _COUNTED = ("fsync", "mkdir", "open", "rename", "replace", "rmdir", "unlink", "write")
 
-# Children are forked from a server process that has everything imported.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pytest", "crashes.killing"])
+
+for _url in ("sqlite://", "postgresql+psycopg://"):
+    sa.create_engine(_url)  # imports the dialect before children are forked
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ class Outcome:
 
 def execute_and_kill(site: Site, operation: Operation, kill: Kill) -> Outcome:
     """Execute an operation in a child process that is killed at the given moment."""
-    connection, childs = _context.Pipe()
-    process = _context.Process(target=_run_child, args=(site, operation, kill, childs))
+    context = forkserver_context()
+    connection, childs = context.Pipe()
+    process = context.Process(
+        target=_run_child, args=(replace(site, server=None), operation, kill, childs)
+    )
     began = time.monotonic()
     process.start()
     childs.close()

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from support.factories import contents, listed, rows
+from support.sites import OpenSite
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states.layout import MARKS
 from jupyter_axon_notebooks.store import Store
-
-from .operations import OpenSite
 
 Observation = dict[str, Any]
 

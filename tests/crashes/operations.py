@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from support.factories import code, markdown, new_checkpoint, new_notebook, saved
+from support.sites import OpenSite
 
 from jupyter_axon_notebooks.records import (
     NotebookCell,
@@ -24,8 +20,6 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
 from jupyter_axon_notebooks.states import StateStorage, StateWriter
-from jupyter_axon_notebooks.states.tidy import named_files
-from jupyter_axon_notebooks.store import Store, open_store
 
 ORIGIN = "an origin"
 #: Contents of one save that are longer than this in all are staged before it by the killed processes.
@@ -167,73 +161,10 @@ class Operations:
         return self._repository.runs.update_status(notebook_id, id, RunStatus(status))
 
 
-class Server(Protocol):
-    """A database server that can be killed."""
-
-    def crash(self) -> None:
-        """Kill it."""
-
-    def start(self) -> None:
-        """Start it again, and return when it accepts connections."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """A store and a folder of state files."""
-
-    url: str
-    states_root: Path
-    server: Server | None = None
-
-    @contextmanager
-    def open(self, *, clean: bool = True) -> Iterator[OpenSite]:
-        """Open the store; with ``clean``, remove what killed processes left, as a server does at its start."""
-        store = open_store(self.url)
-        if clean and self.url.startswith("postgresql"):
-            _wait_for_others(store)
-        try:
-            states = StateStorage(self.states_root, store_id=store.id)
-            opened = OpenSite(store, NotebookRepository(store, states=states), states)
-            if clean:
-                opened.clean()
-            yield opened
-        finally:
-            store.close()
-
-
-def _wait_for_others(store: Store) -> None:
-    """Wait until PostgreSQL has noticed that a killed client is gone."""
-    query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    )
-    deadline = time.monotonic() + 60
-    with store.snapshot() as connection:
-        while connection.exec_driver_sql(query).scalar_one():
-            assert time.monotonic() < deadline, "another client still has the store open"
-            connection.exec_driver_sql("SELECT pg_sleep(0.001), pg_stat_clear_snapshot()")
-
-
-@dataclass(frozen=True)
-class OpenSite:
-    """An open store with its repository and state files."""
-
-    store: Store
-    repository: NotebookRepository
-    states: StateStorage
-
-    def execute(self, *operations: Operation) -> None:
-        """Execute operations in this process."""
-        for operation in operations:
-            Operations(self.repository, self.states).execute(operation)
-
-    def clean(self) -> None:
-        """Remove what killed processes left, however young it is."""
-        report = self.states.sweep(partial(named_files, self.repository), older_than=-1)
-        assert not report.problems, report.problems
-        for id in self.repository.garbage.list_staged():
-            for _ in self.repository.garbage.remove_staged(id):
-                pass
+def execute(site: OpenSite, *operations: Operation) -> None:
+    """Execute operations in this process."""
+    for operation in operations:
+        Operations(site.repository, site.states).execute(operation)
 
 
 def cells_after(epochs: int, *, size: int = 10) -> list[NotebookCell]:

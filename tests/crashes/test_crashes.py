@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from support.engines import ON_DISK, new_url
+from support.engines import ON_DISK
 from support.factories import code
+from support.sites import Site, new_site
 
 from jupyter_axon_notebooks.records import CellStatus
 
@@ -24,9 +25,8 @@ from .observation import Observation, find_unlisted, observe
 from .operations import (
     SCENARIOS,
     Operation,
-    Operations,
-    Site,
     cells_after,
+    execute,
     large_cells,
     op,
 )
@@ -43,10 +43,6 @@ SEVERAL_STEPS = (
 )
 
 
-def new_site(engine: str, folder: Path, *, empty: bool = False) -> Site:
-    return Site(new_url(engine, folder, empty=empty), folder / "states")
-
-
 @pytest.mark.parametrize(
     ("engine", "name"),
     [("sqlite", name) for name in SCENARIOS] + [("postgresql", name) for name in SEVERAL_STEPS],
@@ -59,7 +55,7 @@ def test_an_operation_killed_anywhere_is_atomic(engine: str, name: str, tmp_path
     while is_killed:
         number += 1
         with site.open() as opened:
-            opened.execute(*setup)
+            execute(opened, *setup)
         outcome = check_kill(site, operation, Kill(call=number), before, after)
         is_killed = outcome.signal is not None
         with site.open() as opened:
@@ -75,11 +71,11 @@ def test_staged_outputs_of_a_killed_save_are_removed_with_the_next_version(tmp_p
     while is_killed:
         number += 1
         with site.open() as opened:
-            opened.execute(*setup)
+            execute(opened, *setup)
         kill = Kill(call=number)
         is_killed = check_kill(site, operation, kill, before, after, complete=False).signal
         with site.open() as opened:
-            opened.execute(op("save", "nb", cells=cells_after(1)[1:]))
+            execute(opened, op("save", "nb", cells=cells_after(1)[1:]))
             opened.clean()
             assert find_unlisted(opened.store) == set()
             check_everything_goes(opened)
@@ -115,7 +111,7 @@ def test_a_database_server_killed_in_an_operation_loses_nothing_acknowledged(
     setup, operation = SCENARIOS[name]
     before, after = expected_states(site, setup, operation)
     with site.open() as opened:
-        opened.execute(*setup)
+        execute(opened, *setup)
     undisturbed = execute_and_kill(site, operation, Kill())
     dice = random.Random(name)
     for kill in (
@@ -125,7 +121,7 @@ def test_a_database_server_killed_in_an_operation_loses_nothing_acknowledged(
     ):
         with site.open() as opened:
             check_everything_goes(opened)
-            opened.execute(*setup)
+            execute(opened, *setup)
         check_kill(site, operation, kill, before, after)
 
 
@@ -150,7 +146,7 @@ class CrashMachine(RuleBasedStateMachine):
         kill = data.draw(self.kills(), label="kill")
         before = self.seen
         with self.reference.open() as opened:
-            Operations(opened.repository, opened.states).execute(operation)
+            execute(opened, operation)
             self.seen = observe(opened)
         check_kill(self.site, operation, kill, before, self.seen)
 
@@ -179,9 +175,7 @@ class PostgresqlCrashMachine(CrashMachine):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("machine", "examples"), [(CrashMachine, 10), (PostgresqlCrashMachine, 3)]
-)
+@pytest.mark.parametrize(("machine", "examples"), [(CrashMachine, 10), (PostgresqlCrashMachine, 3)])
 def test_random_operations_killed_at_random_moments_are_atomic(
     machine: type[CrashMachine], examples: int
 ) -> None:
@@ -268,9 +262,7 @@ def _operations(seen: Observation, new_id: str) -> list[st.SearchStrategy[Operat
         ]
     if runs:
         kinds.append(
-            st.tuples(
-                st.sampled_from(sorted(runs)), st.sampled_from(["completed", "failed"])
-            ).map(
+            st.tuples(st.sampled_from(sorted(runs)), st.sampled_from(["completed", "failed"])).map(
                 lambda drawn: op(
                     "update_run_status",
                     drawn[0],
