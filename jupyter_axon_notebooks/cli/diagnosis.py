@@ -18,12 +18,23 @@ from jupyter_core.paths import jupyter_config_path
 from ..errors import StoreError
 from ..repository import Binding
 from ..states.folders import format_size, free_bytes
-from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
+from ..store.postgresql.health import connect_to_server
 from ..store.schema import CHECKPOINTS
-from ..store.server import reaching
+from ..store.sqlite.health import (
+    FileHealth,
+    checkpoint_states,
+    connect_to_file,
+    examine_file,
+    notebook_documents,
+)
 from ..store.urls import file_of, shown_url, unknown_kind
-from ..sync.origin import origin_file, pointer_origin, stored_origin
-from ..sync.others import made_at, other_origins
+from ..sync.origin import (
+    find_other_origins,
+    kernel_config_origin,
+    origin_created_at,
+    origin_file,
+    stored_origin,
+)
 from .findings import Diagnosis, Problem
 from .session import Session
 from .storecheck import LITTLE_SPACE, look_at_file, look_at_server
@@ -63,7 +74,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
             )
         )
     path = file_of(session.url)
-    health = examine(path) if path is not None else None
+    health = examine_file(path) if path is not None else None
     if health is not None:
         look_at_file(found, health, progress)
     elif found.facts["store"]["engine"] == "postgresql":
@@ -123,7 +134,7 @@ def _look_at_origin(found: Diagnosis, folder: Path) -> None:
             )
         )
         return
-    found.facts["store"]["origin"] = origin or pointer_origin(folder)
+    found.facts["store"]["origin"] = origin or kernel_config_origin(folder)
     if os.path.isdir(file):
         found.problems.append(
             Problem(
@@ -156,7 +167,7 @@ def _look_at_other_origins(found: Diagnosis, session: Session, health: FileHealt
         return
     here = {binding.path: binding for binding in bound if binding.origin == origin}
     elsewhere = [binding for binding in bound if binding.origin != origin]
-    others = other_origins(elsewhere, here.get, made_at(session.data_folder))
+    others = find_other_origins(elsewhere, here.get, origin_created_at(session.data_folder))
     found.facts["store"]["other origins"] = [
         {"origin": other.origin, "notebooks here": len(other.here), "in use": other.in_use}
         for other in others
@@ -257,12 +268,12 @@ def _reading(
         if health.schema_version is None:
             yield None
             return
-        with examining(health.path) as connection:
+        with connect_to_file(health.path) as connection:
             yield connection
         return
     if "exists" not in found.facts["store"]:
         raise StoreError(f"{shown_url(session.url)} was not reached")
-    with reaching(session.url) as connection:
+    with connect_to_server(session.url) as connection:
         yield connection if found.facts["store"]["exists"] else None
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import Conflict, NotFound
-from ..sync.others import made_at, other_origins
+from ..sync.origin import find_other_origins, origin_created_at
 from .output import note
 from .session import Session
 
@@ -30,10 +30,10 @@ def rebind_records(session: Session, origins: Collection[str]) -> list[dict[str,
     rebound: list[dict[str, Any]] = []
     with session.writing(make=False) as repository:
         origin = session.origin()
-        others = other_origins(
+        others = find_other_origins(
             repository.bindings.list_other_origins(session.config.user_id, origin),
             partial(repository.bindings.find_by_path, origin),
-            made_at(session.data_folder),
+            origin_created_at(session.data_folder),
         )
         if missing := set(origins) - {other.origin for other in others}:
             raise _NoRecords(missing.pop())

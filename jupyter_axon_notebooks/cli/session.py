@@ -32,7 +32,7 @@ from ..kernel_config import read_kernel_config
 from ..repository import NotebookRepository
 from ..states import StateStorage
 from ..store import READ_TIMEOUT, Store, has_tables, open_store
-from ..store.files import size
+from ..store.sqlite.files import size
 from ..store.urls import file_of, shown_url
 from ..stores import DATA_DIR, STATES_ROOT, STORE_URL, USER
 from ..sync import read_origin

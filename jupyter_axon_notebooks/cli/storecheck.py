@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from ..errors import RecordDamaged, StoreError
 from ..states.folders import format_size, free_bytes
-from ..store.health import FileHealth, examining
-from ..store.passfile import find_ignored
+from ..store.postgresql.health import ServerHealth, connect_to_server, examine_server
+from ..store.postgresql.passfile import find_ignored
 from ..store.schema import SCHEMA_VERSION
-from ..store.server import ServerHealth, examine_server, reaching
+from ..store.sqlite.health import FileHealth, connect_to_file
 from .census import Census, take
 from .findings import Diagnosis, Problem
 
@@ -53,7 +53,7 @@ def look_at_file(found: Diagnosis, health: FileHealth, progress: Callable[[], No
     found.problems += _file_problems(health, free)
     if health.exists and not health.faults and health.schema_version == SCHEMA_VERSION:
         try:
-            with examining(health.path) as connection:
+            with connect_to_file(health.path) as connection:
                 _look_inside(found, connection, progress)
         except (sqlite3.Error, *_UNREADABLE) as error:
             found.problems.append(_unreadable(error))
@@ -63,7 +63,7 @@ def look_at_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> 
     """A store on a database server."""
     found.problems += _passfile_problems(url)
     try:
-        with reaching(url) as connection:
+        with connect_to_server(url) as connection:
             health = examine_server(connection)
             found.facts["store"] |= {
                 "exists": health.exists,

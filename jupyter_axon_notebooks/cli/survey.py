@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import AxonError, InvalidData, NotFound
+from ..garbage.state_folders import is_interrupted
 from ..states import StateStorage
 from ..states.layout import NOTE, split_state_path
 from ..states.roots import paths_below
-from ..states.sweep import is_interrupted
 
 #: Seconds for which a folder without a record may be a checkpoint in the making.
 _GRACE = 3600

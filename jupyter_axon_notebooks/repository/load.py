@@ -18,10 +18,9 @@ from typing import Any
 from tinydb import where
 
 from ..errors import AxonError, Conflict, InvalidData, RecordDamaged
-from ..store import Document, Store, document
+from ..store import Document, ForeignRecord, Store, document
 from ..store.dumpfile import DumpFile
 from ..store.dumpformat import canonical, dumped, undumped
-from ..store.failures import ForeignRecord
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
 from .checkpoints import STATE_PARTS
 from .dump import Fault, Progress, whole_document

@@ -21,9 +21,10 @@ from support.factories import code, new_checkpoint, new_notebook, saved
 from support.sites import OpenSite, Site
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
-from jupyter_axon_notebooks.states.tidy import named_files
+from jupyter_axon_notebooks.repository.checkpoints import list_state_names
 
 #: The notebook that all workers edit, those that all save, and one that is saved slowly.
 SHARED = "shared"
@@ -324,7 +325,7 @@ def _collect(site: OpenSite, log: Log, stop: Event) -> None:
     is_last = False
     while not is_last:
         is_last = stop.is_set()
-        report = site.states.sweep(partial(named_files, site.repository))
+        report = sweep(site.states, partial(list_state_names, site.repository))
         assert report.problems == [], report.problems
         log.removed["folders"] += len(report.folders)
         for id in garbage.list_staged():

@@ -19,7 +19,7 @@ from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store, document, open_store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
-    RunStatus,
     UpdateNotebook,
     now,
 )
@@ -151,7 +150,7 @@ class RecordedStates(NoStates):
         self.removed: list[tuple[str, ...]] = []
         self._abandoned: tuple[str, str | None] | None = None
 
-    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+    def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         assert self._store._database._work.connection is not None, "noted before the commit"
         self._abandoned = notebook_id, checkpoint_id
 
@@ -202,10 +201,3 @@ def killed_in_a_save(url: str) -> None:
         timeout=60,
     )
     assert ended.returncode == -signal.SIGKILL
-
-
-def end_run(axon: Any, status: RunStatus) -> None:
-    """End the newest run of this process, as the end of its cell would."""
-    max(axon._session[1]._trainings.runs.values(), key=lambda run: run.record.started_at).end(
-        status
-    )

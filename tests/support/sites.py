@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.checkpoints import list_state_names
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .engines import new_url
@@ -75,7 +76,7 @@ class OpenSite:
 
     def clean(self) -> None:
         """Remove what killed processes left, however young it is."""
-        report = self.states.sweep(partial(named_files, self.repository), older_than=-1)
+        report = sweep(self.states, partial(list_state_names, self.repository), older_than=-1)
         assert not report.problems, report.problems
         for id in self.repository.garbage.list_staged():
             for _ in self.repository.garbage.remove_staged(id):

@@ -19,7 +19,9 @@ import psutil
 import pytest
 from support.engines import eventually
 
+from jupyter_axon_notebooks.background import BackgroundWork
 from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.garbage import GarbageCollector, sweep
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
@@ -42,7 +44,6 @@ from jupyter_axon_notebooks.training.recovery import (
     find_unrecorded,
     recover,
 )
-from jupyter_axon_notebooks.upkeep import Upkeep
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -278,8 +279,8 @@ def test_a_note_that_cannot_be_read_is_named_and_stays(
 def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> None:
     noted = leave("a")
     folder = os.path.dirname(noted.checkpoint.model_state_path)
-    report = StateStorage(Path(states.root)).sweep(
-        lambda _notebook, _checkpoint: None, older_than=-1
+    report = sweep(
+        StateStorage(Path(states.root)), lambda _notebook, _checkpoint: None, older_than=-1
     )
     assert report.folders == []
     assert os.path.exists(os.path.join(folder, NOTE))
@@ -389,8 +390,8 @@ def test_a_hostile_note_is_its_own_trouble(
     file = change(leave("hostile", 1), states, **REFUSED[name])
     leave("after", 2)
     done = {Path(one.folder).name: one for one in take_in(records, states)}
-    assert (done["before"].trouble, done["after"].trouble) == (None, None)
-    assert len(str(done["hostile"].trouble)) > 10
+    assert (done["before"].error, done["after"].error) == (None, None)
+    assert len(str(done["hostile"].error)) > 10
     assert records.get_checkpoint("hostile") is None
     assert {one.id for one in records.list_checkpoints(NOTEBOOK)} == {"before", "after"}
     assert file.exists()
@@ -412,7 +413,7 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
     assert found.created_at <= now()
     assert records.checkpoints.get_latest(NOTEBOOK).id == "after"  # type: ignore[union-attr]
     assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
-    repr(Checkpoint(found, lambda: states))
+    repr(Checkpoint(found, states))
 
 
 @pytest.mark.parametrize("owner", ["ada", "eve"])
@@ -507,7 +508,7 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
         note.symlink_to(targets.get(kind, "nothing"))
     done = {Path(one.folder).name: one for one in take_in(records, states)}
     assert done["good"].checkpoint is not None
-    assert str(note) in str(done["bad"].trouble)
+    assert str(note) in str(done["bad"].error)
     assert records.get_checkpoint("bad") is None
 
 
@@ -539,7 +540,7 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
         records = NotebookRepository(store, states=states)
         noted = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
         done = recover(records, states, ORIGIN, noted)
-        assert next(done).trouble is None
+        assert next(done).error is None
         with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreError):
@@ -631,7 +632,8 @@ def test_a_server_tells_how_many_it_recorded_itself(
             )  # also those that the kernel recorded, and was killed before it removed them
         background = BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
         log = logging.getLogger("test_recovery")
-        server = Upkeep(store, records, states, None, "ada", log, recovery=background)
+        collector = GarbageCollector(records, states, log)
+        server = BackgroundWork(records, collector, log, recovery=background)
         server.start()
         try:
             eventually(lambda: not list(find_unrecorded(states)))

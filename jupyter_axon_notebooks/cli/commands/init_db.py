@@ -18,8 +18,8 @@ from ..output import note, table, write, write_json
 from ..session import Session, with_session
 
 if TYPE_CHECKING:
-    from ...store.removal import Departure
-    from ...store.roles import Role, Separation
+    from ...store.postgresql.removal import Departure
+    from ...store.postgresql.roles import Role, Separation
     from ..passfiles import Passfiles
 
 
@@ -142,7 +142,7 @@ def _separate(
 
 
 def _roles(given: Iterable[str], *, admin: bool) -> list[Role]:
-    from ...store.roles import Role
+    from ...store.postgresql.roles import Role
 
     roles = []
     for text in given:
