@@ -11,7 +11,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
-from jupyter_axon_notebooks.repository.checkpoints import list_state_names
 
 #: The notebook that all workers edit, those that all save, and one that is saved slowly.
 SHARED = "shared"
@@ -325,7 +323,7 @@ def _collect(site: OpenSite, log: Log, stop: Event) -> None:
     is_last = False
     while not is_last:
         is_last = stop.is_set()
-        report = sweep(site.states, partial(list_state_names, site.repository))
+        report = sweep(site.states, site.repository.checkpoints.list_state_names)
         assert report.problems == [], report.problems
         log.removed["folders"] += len(report.folders)
         for id in garbage.list_staged():

@@ -6,13 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.checkpoints import list_state_names
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
@@ -76,7 +74,7 @@ class OpenSite:
 
     def clean(self) -> None:
         """Remove what killed processes left, however young it is."""
-        report = sweep(self.states, partial(list_state_names, self.repository), older_than=-1)
+        report = sweep(self.states, self.repository.checkpoints.list_state_names, older_than=-1)
         assert not report.problems, report.problems
         for id in self.repository.garbage.list_staged():
             for _ in self.repository.garbage.remove_staged(id):
