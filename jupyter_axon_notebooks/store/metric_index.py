@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..metrics import rankable, rankable_metrics, resolve
+from ..metrics import finite_metrics, rank
 from .codec import column_text, plain_text
 
 #: Names longer than this are not indexed (an index row has a size limit); ranking by one reads the documents.
@@ -24,13 +24,12 @@ _Document = TypeVar("_Document", bound=Mapping[str, Any])
 
 def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> list[_Document]:
     """Those of ``documents`` that have a finite number under ``name``, best first: what the index is a shortcut for."""
-    ranked = [
-        (value, d)
-        for d in documents
-        if (value := rankable(resolve(d.get("metrics"), name))) is not None
-    ]
-    ranked.sort(key=lambda r: (r[0] if minimize else -r[0], r[1]["created_at"], r[1]["id"]))
-    return [document for _, document in ranked]
+    return rank(
+        documents,
+        name,
+        minimize=minimize,
+        fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
+    )
 
 
 class MetricIndex:
@@ -79,7 +78,7 @@ class MetricIndex:
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The index rows of one checkpoint document."""
-        metrics = rankable_metrics(document.get("metrics"))
+        metrics = finite_metrics(document.get("metrics"))
         notebook_id, created_at = document.get("notebook_id"), document.get("created_at")
         if not isinstance(notebook_id, str) or not isinstance(created_at, str):
             return []
