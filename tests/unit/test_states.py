@@ -23,8 +23,8 @@ from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage, StoredState
 from jupyter_axon_notebooks.states import writer as states_writer
 from jupyter_axon_notebooks.states.folders import Folder, convert_os_errors, format_size, free_bytes
+from jupyter_axon_notebooks.training.checkpoint import write_states
 from jupyter_axon_notebooks.training.formats import encode_model
-from jupyter_axon_notebooks.training.writing import write_states
 
 DAY = 86400.0
 BAD_IDS = [
@@ -247,7 +247,7 @@ def test_each_folder_is_synced_once_for_all_parts_of_a_checkpoint(files, root, m
 
     monkeypatch.setattr(Folder, "sync", sync)
     parts = {part: encode_model({"w": part.encode()}) for part in ("model", "optimizer")}
-    stored = write_states(files, "n", "c", parts, lambda _written, _total: None)
+    stored = write_states(files, "n", "c", parts)
     both = ["model.safetensors", "optimizer.safetensors"]
     assert synced == ["n with []", ". with []", f"n/c with {both}"]
     assert [os.path.basename(state.path) for state in stored.values()] == both
