@@ -36,7 +36,7 @@ from ..records import (
     without_trust,
 )
 from ..repository.notebooks import starter_cells, starter_metadata
-from ..repository.parts import Entry, take_apart
+from ..repository.parts import Entry, split
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
 from .handler import AxonHandler
@@ -291,7 +291,7 @@ def _whole(call: Call, found: NotebookSummary) -> TrainingNotebook:
 
 def _entries(notebook: TrainingNotebook) -> list[Entry]:
     """Return what a version of a record lists; raises InvalidData when two cells share an id."""
-    return take_apart(notebook.cells, NotebookMetadata()).entries
+    return split(notebook.cells, NotebookMetadata()).entries
 
 
 def _are_same(some: list[Entry], others: list[Entry], *, ids: bool) -> bool:

@@ -22,7 +22,7 @@ from ..records import (
     new_id,
     now_after,
 )
-from ..store import Store, document, retried
+from ..store import Document, Store, document, retried
 from .damage import check_damage
 from .runs import RunRepository
 from .states import States, files_remain
@@ -255,7 +255,6 @@ class CheckpointRepository:
         Conflict
             When together they have too many numbers that are not finite.
         """
-
         with self._store.transaction():
             found = self._store.checkpoints.get(doc_id=id)
             if found is not None:
@@ -275,7 +274,7 @@ class CheckpointRepository:
                 raise Conflict(
                     f"{_describe(checkpoint)}, and metrics that these cannot be added to: {error}"
                 ) from None
-            self._store.checkpoints.replace(stored)
+            self._replace_document(stored)
             return self.read(stored)
 
     def attach_state(
@@ -331,8 +330,15 @@ class CheckpointRepository:
             if stored is None:
                 raise NotFound("checkpoint", id)
             apply(stored)
-            self._store.checkpoints.replace(stored)
+            self._replace_document(stored)
             return self.read(stored)
+
+    def _replace_document(self, stored: Document) -> None:
+        def replace(document: dict[str, Any]) -> None:
+            document.clear()
+            document.update(stored)
+
+        self._store.checkpoints.update(replace, doc_ids=[stored.doc_id])
 
     def delete(self, id: str) -> None:
         """Remove a checkpoint and its state files.

@@ -39,12 +39,12 @@ from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
 from .magics import (
     MAX_PARSED,
+    command_statement,
     is_harmless,
     is_harmless_cell,
     parse,
     read_cell,
     setup_statement,
-    command_statement,
 )
 
 
@@ -55,9 +55,7 @@ class SavedCells(NamedTuple):
     at: datetime | None = None
 
 
-def find_flags(
-    executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells
-) -> list[Flag]:
+def find_flags(executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> list[Flag]:
     """Return the flags of a checkpoint by kind, each kind in the order of the notebook or of execution.
 
     Parameters

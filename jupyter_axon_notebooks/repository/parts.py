@@ -17,7 +17,7 @@ from ..mapping import cell_status
 from ..records import CellOutput, CellStatus, CellType, NotebookCell, NotebookMetadata
 from ..store import Document, document
 from ..store.codec import encode
-from .damage import damage_named
+from .damage import check_damage
 
 #: The key in ``metadata.extra`` of what rebuilds the file: a content of its own, since it may be large.
 FILE_KEY = "nbformat"
@@ -194,7 +194,7 @@ def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
 
 def parts_of(version: Mapping[str, Any]) -> Parts:
     """Return the parts that a version's document lists, without contents; raises RecordDamaged."""
-    with damage_named(f"version {version.get('id')}"):
+    with check_damage(f"version {version.get('id')}"):
         failed = None if version.get("failed") is None else set(version["failed"])
         return Parts(
             [Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {}, failed
@@ -208,7 +208,7 @@ def assemble_cell(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
     if entry.outputs is not None:
         for output in contents[entry.outputs]["outputs"]:
             if output.get("execution_count") is True:
-                output = {**output, "execution_count": entry.execution_count}  # noqa: PLW2901
+                output = {**output, "execution_count": entry.execution_count}
             cell.outputs.append(CellOutput.from_json(output))
     cell.status = _derived_status(cell)
     return cell

@@ -35,6 +35,7 @@ from .runs import RunRepository
 from .script import export_script
 from .versions import VersionRepository
 
+
 class ProvenanceRepository:
     """The provenance of checkpoints: executed code, environment and notebook version."""
 

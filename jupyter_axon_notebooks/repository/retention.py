@@ -226,7 +226,9 @@ class Retention:
                 return pruned
 
     @retried
-    def _prune_batch(self, planned: _Plan, batch: Sequence[Prunable]) -> tuple[int, list[Prunable]] | None:
+    def _prune_batch(
+        self, planned: _Plan, batch: Sequence[Prunable]
+    ) -> tuple[int, list[Prunable]] | None:
         """Prune as many as a short transaction takes; return the number looked at and the pruned ones.
 
         None if the plan no longer holds.
@@ -254,7 +256,9 @@ class Retention:
     ) -> dict[str, NotebookCheckpoint] | None:
         """Lock the checkpoints of a batch and return them as they are now, or None if the plan no longer holds."""
         runs = {one.checkpoint.run_id for one in batch if one.checkpoint.run_id is not None}
-        newest = {planned.newest_by_run[run] for run in (None, *runs) if run in planned.newest_by_run}
+        newest = {
+            planned.newest_by_run[run] for run in (None, *runs) if run in planned.newest_by_run
+        }
         ids = newest | {one.checkpoint.id for one in batch}
         locked = {
             str(found.doc_id): self._checkpoints.read(found)
@@ -348,91 +352,6 @@ def last_of_runs(
         if one.run_id is not None and one.run_id in unfinished:
             last.setdefault(one.run_id, one.id)
     return last
-
-
-def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Those of ``checkpoints``, which are newest first, that the rule keeps."""
-
-
-@dataclass(frozen=True)
-class Newest:
-    """Keeps the newest ``count``."""
-
-    count: int
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """The first ones."""
-        return checkpoints[: self.count]
-
-
-@dataclass(frozen=True)
-class Best:
-    """Keeps the ``count`` best by a metric, ranked as :meth:`.NotebookRepository.get_best_checkpoints` does."""
-
-    metric: str
-    minimize: bool
-    count: int = 1
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Those with the smallest, or the largest, finite numbers."""
-        sign = 1 if self.minimize else -1
-        ranked = sorted(
-            (sign * value, one.created_at, one.id, one)
-            for one in checkpoints
-            if (value := rankable(resolve(one.metrics, self.metric))) is not None
-        )
-        return [one for *_, one in ranked[: self.count]]
-
-
-@dataclass(frozen=True)
-class Every:
-    """Keeps those whose step is a multiple of ``steps``."""
-
-    steps: int
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Those at such a step."""
-        return [one for one in checkpoints if one.step % self.steps == 0]
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """Keeps those that have a tag."""
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Those with any tag."""
-        return [one for one in checkpoints if one.tags]
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """Keeps those that are pinned; in force in any case."""
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Those that are pinned."""
-        return [one for one in checkpoints if one.pinned]
-
-
-@dataclass(frozen=True)
-class LastOnes:
-    """Keeps the newest of all and the newest of each unfinished run; in force in any case.
-
-    Attributes
-    ----------
-    unfinished : collection of str
-        The ids of the runs that are not completed.
-    """
-
-    unfinished: Collection[str]
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """The last ones."""
-        seen = set()
-        for place, one in enumerate(checkpoints):
-            is_last_of_run = one.run_id in self.unfinished and one.run_id not in seen
-            seen.add(one.run_id)
-            if place == 0 or is_last_of_run:
-                yield one
 
 
 def kept(checkpoints: Sequence[NotebookCheckpoint], rules: Iterable[Rule]) -> set[str]:

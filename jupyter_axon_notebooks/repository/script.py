@@ -11,7 +11,15 @@ from typing import Final
 
 from ..provenance import ExecutedCell
 from ..records import CellStatus
-from .magics import MAX_PARSED, Command, compile_cell, parse, read_cell, setup_statement, command_statement
+from .magics import (
+    MAX_PARSED,
+    Command,
+    command_statement,
+    compile_cell,
+    parse,
+    read_cell,
+    setup_statement,
+)
 
 #: Names that IPython provides to notebooks: their import, and a replacement without IPython.
 _IPYTHON_NAMES: Final = {

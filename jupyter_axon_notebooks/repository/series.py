@@ -110,7 +110,10 @@ class SeriesRepository:
             points[point.run_id].append(point)
         # Read after the checkpoints, since a checkpoint never exists before its run.
         runs = {run.id: run for run in self._runs.list(notebook_id)} if points else {}
-        return [_series(id, None if id is None else runs.get(id), found, keys) for id, found in points.items()]
+        return [
+            _series(id, None if id is None else runs.get(id), found, keys)
+            for id, found in points.items()
+        ]
 
 
 def _decode(id: str, text: str) -> _Point:
