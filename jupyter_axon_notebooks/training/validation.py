@@ -17,7 +17,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
 
-from ..metrics import rankable, spellable
+from ..metrics import finite_number, limit_nonfinite
 from ..records import MAX_STEP, MAX_U32
 
 _MAX_DEPTH: Final = 32
@@ -169,7 +169,7 @@ def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
         kind = type(error).__name__
         warn(f"no metrics are recorded: the mapping cannot be read: {kind}")
         return {}
-    found, ambiguous = spellable(found)
+    found, ambiguous = limit_nonfinite(found)
     omitted += (f"{name} (has too many values that are not finite)" for name in ambiguous)
     if omitted:
         rest = len(omitted) - _MAX_NAMED
@@ -187,7 +187,7 @@ def _convert(value: Any, name: str, omitted: list[str], parents: tuple[int, ...]
         return value
     if not isinstance(value, (Mapping, list, tuple)):
         number = _scalar(value)
-        if type(number) is int and number and rankable(number) is None:
+        if type(number) is int and number and finite_number(number) is None:
             raise _Unusable("is too large")
         return number
     if id(value) in parents:

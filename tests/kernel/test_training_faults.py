@@ -14,7 +14,7 @@ from typing import Any
 from support import disks
 from support.engines import eventually
 from support.kernel import Kernel
-from support.training_script import SET_UP, assert_as_undisturbed, train
+from support.training_script import SET_UP, assert_as_uninterrupted, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -142,7 +142,7 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
     training: Callable[..., Kernel],
     notebook_file: Path,
     tmp_path: Path,
-    undisturbed: tuple[list[float], bytes],
+    uninterrupted: tuple[list[float], bytes],
 ) -> None:
     in_the_way = tmp_path / "stores"
     in_the_way.touch()
@@ -160,7 +160,7 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
     assert "Recorded 3 checkpoints" in said
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
         states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
-        assert_as_undisturbed(NotebookRepository(store, states=states), undisturbed)
+        assert_as_uninterrupted(NotebookRepository(store, states=states), uninterrupted)
 
 
 def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.engines import eventually
 from support.kernel import Kernel
-from support.training_script import EPOCHS, SET_UP, assert_as_undisturbed, runs, train
+from support.training_script import EPOCHS, SET_UP, assert_as_uninterrupted, runs, train
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -20,7 +20,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     training: Callable[..., Kernel],
     notebook_file: Path,
     records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
+    uninterrupted: tuple[list[float], bytes],
 ) -> None:
     for stops_at in (3, 6):
         kernel = training()
@@ -34,7 +34,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     said = kernel.do(train()).text
     assert "Resumed from checkpoint" in said
     assert "epoch 5" in said
-    assert_as_undisturbed(records, undisturbed)
+    assert_as_uninterrupted(records, uninterrupted)
     assert [run.status for run in runs(records)][-1] is RunStatus.COMPLETED
 
 
@@ -42,7 +42,7 @@ def test_a_training_resumes_in_a_data_folder_that_was_moved(
     training: Callable[..., Kernel],
     notebook_file: Path,
     tmp_path: Path,
-    undisturbed: tuple[list[float], bytes],
+    uninterrupted: tuple[list[float], bytes],
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
@@ -55,8 +55,8 @@ def test_a_training_resumes_in_a_data_folder_that_was_moved(
     assert "Resumed from checkpoint" in kernel.do(train()).text
     folder = moved / "axon_notebooks"
     with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
-        assert_as_undisturbed(
-            NotebookRepository(store, states=StateStorage(folder / "states")), undisturbed
+        assert_as_uninterrupted(
+            NotebookRepository(store, states=StateStorage(folder / "states")), uninterrupted
         )
     assert not (tmp_path / "data" / "axon_notebooks").exists()
 
@@ -65,7 +65,7 @@ def test_an_interrupted_training_resumes_in_the_same_kernel(
     training: Callable[..., Kernel],
     notebook_file: Path,
     records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
+    uninterrupted: tuple[list[float], bytes],
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
@@ -75,14 +75,14 @@ def test_an_interrupted_training_resumes_in_the_same_kernel(
     assert str(kernel.output(begun).error).startswith("KeyboardInterrupt")
     assert runs(records)[-1].status is RunStatus.STOPPED
     kernel.do(train())
-    assert_as_undisturbed(records, undisturbed)
+    assert_as_uninterrupted(records, uninterrupted)
 
 
 def test_a_training_that_raised_resumes(
     training: Callable[..., Kernel],
     notebook_file: Path,
     records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
+    uninterrupted: tuple[list[float], bytes],
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
@@ -90,7 +90,7 @@ def test_a_training_that_raised_resumes(
     assert str(failed.error).startswith("MemoryError")
     assert runs(records)[-1].status is RunStatus.FAILED
     kernel.do(train())
-    assert_as_undisturbed(records, undisturbed)
+    assert_as_uninterrupted(records, uninterrupted)
 
 
 def test_to_run_all_twice_trains_twice(
@@ -133,7 +133,7 @@ def test_resuming_before_the_last_checkpoint_keeps_both_branches(
     training: Callable[..., Kernel],
     notebook_file: Path,
     records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
+    uninterrupted: tuple[list[float], bytes],
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
@@ -147,7 +147,7 @@ def test_resuming_before_the_last_checkpoint_keeps_both_branches(
             f"axon.resume(model, optimizer, checkpoint={at_2.id!r})",
         )
     )
-    assert_as_undisturbed(records, undisturbed)
+    assert_as_uninterrupted(records, uninterrupted)
     assert [c.epoch for c in records.list_checkpoints(crashed.notebook_id, run_id=crashed.id)] == [
         5,
         4,
