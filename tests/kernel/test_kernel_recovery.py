@@ -96,7 +96,7 @@ def assert_recorded(server: Server, path: str, count: int) -> None:
     assert notes(server) == []
 
 
-def test_a_server_records_what_was_made_while_its_store_was_away(servers: Servers) -> None:
+def test_a_server_records_what_was_made_while_its_store_was_away(servers):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")
@@ -108,9 +108,7 @@ def test_a_server_records_what_was_made_while_its_store_was_away(servers: Server
     assert_recorded(server, "train.ipynb", 3)
 
 
-def test_a_server_opens_a_store_that_was_replaced_and_records_there(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_server_opens_a_store_that_was_replaced_and_records_there(servers, tmp_path):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
@@ -130,7 +128,7 @@ def test_a_server_opens_a_store_that_was_replaced_and_records_there(
     assert server.record("train.ipynb")["id"] == id
 
 
-def test_a_server_that_starts_later_records_what_waits(servers: Servers) -> None:
+def test_a_server_that_starts_later_records_what_waits(servers):
     server = servers()
     server.wait_for_its_store()
     write(
@@ -163,7 +161,7 @@ def test_a_server_that_starts_later_records_what_waits(servers: Servers) -> None
     assert server.log.count("cannot record a checkpoint") == 2
 
 
-def test_a_notebook_that_was_renamed_meanwhile_gets_its_checkpoints(servers: Servers) -> None:
+def test_a_notebook_that_was_renamed_meanwhile_gets_its_checkpoints(servers):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
@@ -176,7 +174,7 @@ def test_a_notebook_that_was_renamed_meanwhile_gets_its_checkpoints(servers: Ser
     assert_recorded(server, "trained.ipynb", 2)
 
 
-def test_two_servers_on_one_store_record_it_once(servers: Servers) -> None:
+def test_two_servers_on_one_store_record_it_once(servers):
     first = servers("first")
     first.save("train.ipynb", notebook("train()"))
     first.assert_recorded("train.ipynb")
@@ -199,9 +197,7 @@ def database() -> Iterator[PostgresqlServer]:
     server.close()
 
 
-def test_a_server_with_a_role_records_once_its_database_is_back(
-    servers: Servers, database: PostgresqlServer
-) -> None:
+def test_a_server_with_a_role_records_once_its_database_is_back(servers, database):
     url = database.url(database.new_database())
     with closing(Store(url)) as store:
         store.separate_users([Role("hub ada", "ada"), Role("hub bob", "bob")])
@@ -216,7 +212,7 @@ def test_a_server_with_a_role_records_once_its_database_is_back(
     assert_recorded(server, "train.ipynb", 2)
 
 
-def test_an_idle_kernel_goes_on_with_what_a_server_recorded(servers: Servers) -> None:
+def test_an_idle_kernel_goes_on_with_what_a_server_recorded(servers):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from support.engines import eventually
@@ -42,9 +41,7 @@ def checkpoints(server: Server, id: str) -> list[Any]:
     return list(server.got(f"/notebooks/{id}/checkpoints?limit=100"))[::-1]
 
 
-def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(
-    server: Server, opened: Opened
-) -> None:
+def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(server, opened):
     folder = server.root / "renamed-in-mid-training"
     kernel = opened(server, f"{folder.name}/before.ipynb")
     kernel.run(SET_UP)
@@ -66,9 +63,7 @@ def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(
     assert len({one["run_id"] for one in made}) == 1
 
 
-def test_a_run_stays_in_its_record_when_the_notebook_is_saved_under_another_name(
-    server: Server, opened: Opened
-) -> None:
+def test_a_run_stays_in_its_record_when_the_notebook_is_saved_under_another_name(server, opened):
     folder = "saved-as"
     kernel = opened(server, f"{folder}/first.ipynb")
     kernel.run(SET_UP)
@@ -84,7 +79,7 @@ def test_a_run_stays_in_its_record_when_the_notebook_is_saved_under_another_name
     assert [one["epoch"] for one in checkpoints(server, second["id"])] == [0]
 
 
-def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path) -> None:
+def test_a_server_that_restarts_in_mid_training(servers, tmp_path):
     served = servers()
     write(served.root / "train.ipynb", notebook(SET_UP, train()))
     for how in (signal.SIGTERM, signal.SIGKILL):
@@ -113,8 +108,8 @@ def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path
 
 
 def test_a_rank_left_over_in_the_environment_of_a_kernel_keeps_nothing_from_being_saved(
-    server: Server, opened: Opened
-) -> None:
+    server, opened
+):
     kernel = opened(server, "left-over/rank.ipynb")
     kernel.run(SET_UP)
     kernel.run("os.environ |= {'RANK': '1', 'WORLD_SIZE': '2'}")

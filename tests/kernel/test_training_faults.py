@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from support import disks
 from support.engines import eventually
-from support.kernel import Kernel
 from support.training_script import SET_UP, assert_as_undisturbed, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -86,7 +85,7 @@ def assert_nothing_lost(report: Any) -> None:
     assert report["epochs"] == [4, 3, 2, 1, 0]
 
 
-def test_a_full_disk_under_the_store(tmp_path: Path) -> None:
+def test_a_full_disk_under_the_store(tmp_path):
     disk = tmp_path / "disk"
     inside = disks.small(disk, "2m")
     body = f"""
@@ -106,7 +105,7 @@ filler.unlink()
     assert "full" in report["told"][0]
 
 
-def test_a_disk_that_turned_read_only(tmp_path: Path) -> None:
+def test_a_disk_that_turned_read_only(tmp_path):
     disk = tmp_path / "disk"
     inside = disks.small(disk, "4m")
     body = f"""
@@ -123,7 +122,7 @@ mount("rw")
     assert_nothing_lost(run_script(tmp_path, body, store=disk / "axon.db", inside=inside))
 
 
-def test_a_store_that_another_process_keeps_locked(tmp_path: Path) -> None:
+def test_a_store_that_another_process_keeps_locked(tmp_path):
     body = """
 import sqlite3
 before = train(0, 2)
@@ -139,11 +138,8 @@ other.close()
 
 
 def test_a_training_without_a_store_resumes_once_there_is_one(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    tmp_path: Path,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+    training, notebook_file, tmp_path, undisturbed
+):
     in_the_way = tmp_path / "stores"
     in_the_way.touch()
     environment = {"AXON_STORE_URL": f"sqlite:///{in_the_way}/axon.db"}
@@ -163,7 +159,7 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
         assert_as_undisturbed(NotebookRepository(store, states=states), undisturbed)
 
 
-def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_recover_records_what_was_noted(tmp_path, environment):
     in_the_way = tmp_path / "stores"
     in_the_way.touch()
     environment["AXON_STORE_URL"] = f"sqlite:///{in_the_way}/axon.db"

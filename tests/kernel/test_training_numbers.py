@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from support.kernel import Kernel
 from support.training_script import SET_UP
-
-from jupyter_axon_notebooks.repository import NotebookRepository
 
 ASKED = """
 import jupyter_axon_notebooks as axon
@@ -36,17 +31,13 @@ for number in range(1, 4):
 """
 
 
-def test_a_kernel_that_only_asks_makes_no_record(
-    training: Callable[..., Kernel], records: NotebookRepository
-) -> None:
+def test_a_kernel_that_only_asks_makes_no_record(training, records):
     for told in ({}, {"AXON_NOTEBOOK": ""}):  # a notebook, and a console
         assert "as val_loss; no metrics are recorded" in training(**told).do(ASKED).text
     assert records.list_all() == []
 
 
-def test_a_script_that_only_asks_makes_no_record(
-    environment: dict[str, str], tmp_path: Path, records: NotebookRepository
-) -> None:
+def test_a_script_that_only_asks_makes_no_record(environment, tmp_path, records):
     script = tmp_path / "ask.py"
     script.write_text(ASKED)
     ran = subprocess.run(
@@ -64,9 +55,7 @@ def test_a_script_that_only_asks_makes_no_record(
     assert len(records.list_all()) == 1
 
 
-def test_odd_numbers_stop_no_training(
-    training: Callable[..., Kernel], records: NotebookRepository
-) -> None:
+def test_odd_numbers_stop_no_training(training, records):
     kernel = training()
     kernel.do(SET_UP)
     said = kernel.do(COUNTED_IN_TOKENS).text

@@ -104,9 +104,7 @@ def statuses(records: NotebookRepository) -> list[str]:
         "train(); pool = concurrent.futures.ThreadPoolExecutor(); list(pool.map(waits, [0]))",
     ],
 )
-def test_a_training_that_is_told_to_end_was_stopped(
-    script: Script, records: NotebookRepository, tmp_path: Path, trains: str
-) -> None:
+def test_a_training_that_is_told_to_end_was_stopped(script, records, tmp_path, trains):
     process = script(f"if __name__ == '__main__': {trains}")
     eventually((tmp_path / "waiting").exists)
     process.terminate()
@@ -115,9 +113,7 @@ def test_a_training_that_is_told_to_end_was_stopped(
     assert "running" not in statuses(records)
 
 
-def test_a_handler_of_the_user_is_called_after_the_run_has_ended(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_handler_of_the_user_is_called_after_the_run_has_ended(script, records, tmp_path):
     process = script("""
 def handle(number, frame):
     print("handled", number, frame is not None, flush=True)
@@ -132,9 +128,7 @@ train(); wait()
     assert statuses(records) == ["stopped"]
 
 
-def test_a_training_whose_handler_lets_it_go_on_is_completed_in_the_end(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_training_whose_handler_lets_it_go_on_is_completed_in_the_end(script, records, tmp_path):
     process = script("""
 signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("go-on").touch())
 train(); wait()
@@ -146,9 +140,7 @@ axon.checkpoint({"w": np.zeros(2)}, epoch=2)
     assert statuses(records) == ["completed"]
 
 
-def test_a_training_whose_handler_saves_and_leaves_was_stopped(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_training_whose_handler_saves_and_leaves_was_stopped(script, records, tmp_path):
     process = script("""
 def save_and_leave(*_):
     axon.checkpoint({"w": np.ones(2)}, epoch=1, step=1000)
@@ -163,9 +155,7 @@ train(); wait()
     assert statuses(records) == ["stopped"]
 
 
-def test_a_process_that_ignores_sigterm_goes_on_training(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_process_that_ignores_sigterm_goes_on_training(script, records, tmp_path):
     process = script("""
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 train(); wait()
@@ -179,9 +169,7 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
     assert statuses(records) == ["completed"]
 
 
-def test_a_handler_that_is_installed_later_takes_the_place(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_handler_that_is_installed_later_takes_the_place(script, records, tmp_path):
     process = script("""
 train()
 ours = signal.getsignal(signal.SIGTERM)
@@ -198,9 +186,7 @@ wait()
 
 
 @pytest.mark.parametrize("at", range(6))
-def test_a_checkpoint_that_is_being_made_is_kept(
-    script: Script, records: NotebookRepository, at: int
-) -> None:
+def test_a_checkpoint_that_is_being_made_is_kept(script, records, at):
     """The signal arrives in a call of this package, which holds the store and the lock of the session."""
     process = script(f"""
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -241,9 +227,7 @@ except BaseException as error:
     ]
 
 
-def test_a_child_process_is_told_to_end_as_before(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_child_process_is_told_to_end_as_before(script, records, tmp_path):
     process = script("""
 train()
 child = os.fork()
@@ -259,7 +243,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert statuses(records) == ["completed"]
 
 
-def test_what_sigterm_did_is_restored_with_the_end_of_the_last_run(script: Script) -> None:
+def test_what_sigterm_did_is_restored_with_the_end_of_the_last_run(script):
     process = script("""
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance(user_ns=globals())
@@ -270,9 +254,7 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("later", ["signal.SIG_DFL", "lambda *_: sys.exit(7)"])
-def test_a_training_after_a_handler_came_and_went_is_told_to_end(
-    script: Script, records: NotebookRepository, tmp_path: Path, later: str
-) -> None:
+def test_a_training_after_a_handler_came_and_went_is_told_to_end(script, records, tmp_path, later):
     process = script(f"""
 train()
 signal.signal(signal.SIGTERM, lambda *_: None)
@@ -285,9 +267,7 @@ train(); wait()
     assert statuses(records) == ["completed", "stopped"]
 
 
-def test_a_handler_that_calls_the_one_before_it_is_called_once(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_handler_that_calls_the_one_before_it_is_called_once(script, records, tmp_path):
     process = script("""
 train()
 ours = signal.getsignal(signal.SIGTERM)
@@ -317,9 +297,7 @@ wait()
         ("(train(), sys.exit())", "completed"),
     ],
 )
-def test_a_thread_of_a_script_has_an_end_of_its_own(
-    script: Script, records: NotebookRepository, tmp_path: Path, work: str, status: str
-) -> None:
+def test_a_thread_of_a_script_has_an_end_of_its_own(script, records, tmp_path, work, status):
     process = script(f"""
 hook = threading.excepthook = lambda *_: None
 threads = [threading.Thread(target=lambda: {work}) for _ in range(2)]
@@ -336,9 +314,7 @@ wait()
     assert statuses(records) == [status] * 2
 
 
-def test_a_thread_that_the_end_of_its_script_kills_was_stopped(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_a_thread_that_the_end_of_its_script_kills_was_stopped(script, records):
     finished(
         script("""
 threading.Thread(target=waits, args=(0,), daemon=True).start()
@@ -349,16 +325,12 @@ while not pathlib.Path("waiting").exists(): time.sleep(0.01)
 
 
 @pytest.mark.parametrize("error", ["None", "MemoryError()"])
-def test_a_thread_that_is_over_when_its_script_ends(
-    script: Script, records: NotebookRepository, error: str
-) -> None:
+def test_a_thread_that_is_over_when_its_script_ends(script, records, error):
     finished(script(f"threading.Thread(target=train, args=(0, {error})).start()"))
     assert statuses(records) == ["completed" if error == "None" else "failed"]
 
 
-def test_a_thread_that_saves_for_a_script_ends_nothing(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_a_thread_that_saves_for_a_script_ends_nothing(script, records):
     finished(
         script("""
 with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -369,9 +341,7 @@ with concurrent.futures.ThreadPoolExecutor(1) as pool:
 
 
 @pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
-def test_a_task_of_a_pool_of_threads_has_an_end_of_its_own(
-    script: Script, records: NotebookRepository, error: str, status: str
-) -> None:
+def test_a_task_of_a_pool_of_threads_has_an_end_of_its_own(script, records, error, status):
     finished(
         script(f"""
 import multiprocessing.pool
@@ -397,9 +367,7 @@ except MemoryError: pass
     ],
 )
 @pytest.mark.parametrize("main", ["", "if __name__ == '__main__': train()\n"])
-def test_an_exit_that_a_script_caught_did_not_end_it(
-    script: Script, records: NotebookRepository, main: str, end: str, status: str
-) -> None:
+def test_an_exit_that_a_script_caught_did_not_end_it(script, records, main, end, status):
     process = script(f"""
 def exits():
     sys.exit(2)
@@ -429,9 +397,7 @@ except SystemExit:
         "with concurrent.futures.ProcessPoolExecutor(2, context) as p: list(p.map({work}, range(3)))",
     ],
 )
-def test_each_task_of_a_pool_is_a_run_that_completes(
-    script: Script, records: NotebookRepository, start: str, pool: str
-) -> None:
+def test_each_task_of_a_pool_is_a_run_that_completes(script, records, start, pool):
     finished(
         script(f"""
 if __name__ == "__main__":
@@ -452,9 +418,7 @@ if __name__ == "__main__":
         "with context.Pool(2) as p: {wait}(p.apply_async(fails, (1,)))",
     ],
 )
-def test_a_task_that_raised_has_failed(
-    script: Script, records: NotebookRepository, pool: str
-) -> None:
+def test_a_task_that_raised_has_failed(script, records, pool):
     finished(
         script(f"""
 def result(asked):
@@ -474,9 +438,7 @@ if __name__ == "__main__":
         assert run.status.value == ("failed" if made.metrics["fold"] == 1 else "completed")
 
 
-def test_a_future_of_processes_that_raised_has_failed(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_a_future_of_processes_that_raised_has_failed(script, records):
     finished(
         script("""
 if __name__ == "__main__":
@@ -488,9 +450,7 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed", "failed", "completed"]
 
 
-def test_tasks_that_save_once_are_runs_of_their_own(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_tasks_that_save_once_are_runs_of_their_own(script, records):
     finished(
         script("""
 if __name__ == "__main__":
@@ -500,9 +460,7 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed"] * 3
 
 
-def test_a_task_that_leaves_its_frame_in_a_cycle_is_completed(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_a_task_that_leaves_its_frame_in_a_cycle_is_completed(script, records):
     finished(
         script("""
 if __name__ == "__main__":
@@ -512,9 +470,7 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed"] * 2
 
 
-def test_a_task_whose_pool_is_terminated_was_stopped(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_task_whose_pool_is_terminated_was_stopped(script, records, tmp_path):
     process = script("""
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as p:
@@ -527,9 +483,7 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed", "stopped"]
 
 
-def test_a_debugger_keeps_no_pool_from_ending_its_runs(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_a_debugger_keeps_no_pool_from_ending_its_runs(script, records):
     finished(
         script("""
 def traced(fold):
@@ -543,9 +497,7 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed"] * 2
 
 
-def test_a_process_that_is_terminated_while_it_trains_was_stopped(
-    script: Script, records: NotebookRepository
-) -> None:
+def test_a_process_that_is_terminated_while_it_trains_was_stopped(script, records):
     finished(
         script("""
 if __name__ == "__main__":
@@ -565,9 +517,7 @@ if __name__ == "__main__":
     "begins", ["threading.Thread(target=save, args=(epoch,))", "pool.submit(save, epoch)"]
 )
 @pytest.mark.parametrize(("end", "status"), [("", "completed"), ("raise MemoryError", "failed")])
-def test_what_only_saves_for_a_script_ends_with_the_script(
-    script: Script, records: NotebookRepository, begins: str, end: str, status: str
-) -> None:
+def test_what_only_saves_for_a_script_ends_with_the_script(script, records, begins, end, status):
     process = script(f"""
 model = {{"w": np.zeros(2)}}
 pool = concurrent.futures.ThreadPoolExecutor(2)

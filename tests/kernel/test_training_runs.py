@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from support.engines import eventually
-from support.kernel import Kernel
 from support.training_script import EPOCHS, SET_UP, assert_as_undisturbed, runs, train
 
 from jupyter_axon_notebooks.records import RunStatus
@@ -17,11 +14,8 @@ from jupyter_axon_notebooks.store import open_store
 
 
 def test_a_killed_training_resumes_to_the_same_weights(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+    training, notebook_file, records, undisturbed
+):
     for stops_at in (3, 6):
         kernel = training()
         kernel.do(SET_UP)
@@ -39,11 +33,8 @@ def test_a_killed_training_resumes_to_the_same_weights(
 
 
 def test_a_training_resumes_in_a_data_folder_that_was_moved(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    tmp_path: Path,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+    training, notebook_file, tmp_path, undisturbed
+):
     kernel = training()
     kernel.do(SET_UP)
     kernel.send(train(stops_at=3))
@@ -62,11 +53,8 @@ def test_a_training_resumes_in_a_data_folder_that_was_moved(
 
 
 def test_an_interrupted_training_resumes_in_the_same_kernel(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+    training, notebook_file, records, undisturbed
+):
     kernel = training()
     kernel.do(SET_UP)
     begun = kernel.send(train(stops_at=4))
@@ -78,12 +66,7 @@ def test_an_interrupted_training_resumes_in_the_same_kernel(
     assert_as_undisturbed(records, undisturbed)
 
 
-def test_a_training_that_raised_resumes(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+def test_a_training_that_raised_resumes(training, notebook_file, records, undisturbed):
     kernel = training()
     kernel.do(SET_UP)
     failed = kernel.output(kernel.send(train(stops_at=2, stops="raise MemoryError")))
@@ -93,9 +76,7 @@ def test_a_training_that_raised_resumes(
     assert_as_undisturbed(records, undisturbed)
 
 
-def test_to_run_all_twice_trains_twice(
-    training: Callable[..., Kernel], notebook_file: Path, records: NotebookRepository
-) -> None:
+def test_to_run_all_twice_trains_twice(training, notebook_file, records):
     kernel = training()
     for _ in range(2):
         kernel.do(SET_UP)
@@ -107,9 +88,7 @@ def test_to_run_all_twice_trains_twice(
         assert records.checkpoints.count(run.notebook_id, run_id=run.id) == EPOCHS
 
 
-def test_running_the_loop_again_begins_a_run(
-    training: Callable[..., Kernel], notebook_file: Path, records: NotebookRepository
-) -> None:
+def test_running_the_loop_again_begins_a_run(training, notebook_file, records):
     kernel = training()
     kernel.do(SET_UP)
     for _ in range(3):
@@ -117,9 +96,7 @@ def test_running_the_loop_again_begins_a_run(
     assert len(runs(records)) == 3
 
 
-def test_an_epoch_a_cell_is_one_run(
-    training: Callable[..., Kernel], notebook_file: Path, records: NotebookRepository
-) -> None:
+def test_an_epoch_a_cell_is_one_run(training, notebook_file, records):
     kernel = training()
     kernel.do(SET_UP)
     for epoch in range(3):
@@ -130,11 +107,8 @@ def test_an_epoch_a_cell_is_one_run(
 
 
 def test_resuming_before_the_last_checkpoint_keeps_both_branches(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    records: NotebookRepository,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+    training, notebook_file, records, undisturbed
+):
     kernel = training()
     kernel.do(SET_UP)
     failed = kernel.output(kernel.send(train(stops_at=6, stops="raise MemoryError")))
@@ -167,9 +141,7 @@ def test_resuming_before_the_last_checkpoint_keeps_both_branches(
     ]
 
 
-def test_a_run_that_is_alive_elsewhere_is_left_alone(
-    training: Callable[..., Kernel], notebook_file: Path, records: NotebookRepository
-) -> None:
+def test_a_run_that_is_alive_elsewhere_is_left_alone(training, notebook_file, records):
     one, other = training(), training()
     one.do(SET_UP)
     one.send(train(stops_at=3))
@@ -183,9 +155,7 @@ def test_a_run_that_is_alive_elsewhere_is_left_alone(
     assert records.checkpoints.count(alive.notebook_id, run_id=alive.id) == 3
 
 
-def test_any_run_can_be_gone_on_with(
-    training: Callable[..., Kernel], notebook_file: Path, records: NotebookRepository
-) -> None:
+def test_any_run_can_be_gone_on_with(training, notebook_file, records):
     kernel = training()
     kernel.do(SET_UP)
     kernel.do(train(epochs=4))

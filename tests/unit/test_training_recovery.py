@@ -109,9 +109,7 @@ def take_in(records: NotebookRepository, states: StateStorage) -> list[RecoveryR
     ]
 
 
-def test_what_was_noted_is_recorded_in_its_order(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_what_was_noted_is_recorded_in_its_order(records, states, leave):
     for epoch, id in enumerate(["c", "a", "b"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
     assert [done.error for done in take_in(records, states)] == [None] * 3
@@ -123,9 +121,7 @@ def test_what_was_noted_is_recorded_in_its_order(
     assert take_in(records, states) == []
 
 
-def test_it_is_recorded_once_even_if_its_note_stays(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_it_is_recorded_once_even_if_its_note_stays(records, states, leave):
     noted = leave("a")
     (done,) = take_in(records, states)
     assert (done.error, done.is_new) == (None, True)
@@ -136,9 +132,7 @@ def test_it_is_recorded_once_even_if_its_note_stays(
     assert list(find_unrecorded(states)) == []
 
 
-def test_a_run_whose_process_is_gone_is_stopped(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_a_run_whose_process_is_gone_is_stopped(records, states, leave):
     noted = leave("a")
     assert noted.run is not None
     noted.run.process = RunProcess(
@@ -151,9 +145,7 @@ def test_a_run_whose_process_is_gone_is_stopped(
     assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING  # type: ignore[union-attr]
 
 
-def test_what_was_made_before_does_not_become_the_newest(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_what_was_made_before_does_not_become_the_newest(records, states, leave):
     noted = leave("monday")
     noted.made_at = now() - timedelta(days=1)
     assert noted.run is not None
@@ -170,9 +162,7 @@ def test_what_was_made_before_does_not_become_the_newest(
     assert [run.id for run in records.runs.list(NOTEBOOK)] == ["today", RUN]
 
 
-def test_a_training_that_was_completed_leaves_its_notebook_completed(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_a_training_that_was_completed_leaves_its_notebook_completed(records, states, leave):
     for epoch, id in enumerate(["a", "b", "c"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
     take_in(records, states)
@@ -180,9 +170,7 @@ def test_a_training_that_was_completed_leaves_its_notebook_completed(
     assert notebook.status is NotebookStatus.COMPLETED
 
 
-def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(records, states, leave):
     leave("a")
     take_in(records, states)
     leave(
@@ -193,9 +181,7 @@ def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
     assert list(find_unrecorded(states)) == []
 
 
-def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
-    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(records, states, leave, tmp_path):
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     leave("a", 0, path=str(file))
@@ -210,9 +196,7 @@ def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
     assert os.listdir(states.root) == [notebook.id]
 
 
-def test_a_move_that_was_cut_short_is_finished(
-    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_a_move_that_was_cut_short_is_finished(records, states, leave, tmp_path):
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     leave("a", path=str(file))
@@ -223,9 +207,7 @@ def test_a_move_that_was_cut_short_is_finished(
     assert states.can_read(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
 
 
-def test_a_note_leads_nowhere_but_to_its_own_folder(
-    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_a_note_leads_nowhere_but_to_its_own_folder(records, states, leave, tmp_path):
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes(b"not yours")
     noted = leave("a")
@@ -240,9 +222,7 @@ def test_a_note_leads_nowhere_but_to_its_own_folder(
     assert records.get_checkpoint("a") is None
 
 
-def test_ids_in_a_note_do_not_count(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_ids_in_a_note_do_not_count(records, states, leave):
     noted = leave("a")
     noted.checkpoint.id = "../../elsewhere"
     document = noted.to_json()
@@ -252,9 +232,7 @@ def test_ids_in_a_note_do_not_count(
     assert done.checkpoint.id == "a"
 
 
-def test_a_state_that_is_not_whole_is_not_recorded(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_a_state_that_is_not_whole_is_not_recorded(records, states, leave):
     noted = leave("a")
     Path(noted.checkpoint.model_state_path).write_bytes(b"half")
     (done,) = take_in(records, states)
@@ -263,9 +241,7 @@ def test_a_state_that_is_not_whole_is_not_recorded(
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"checkpoint": 3}', "{" * 100_000])
-def test_a_note_that_cannot_be_read_is_named_and_stays(
-    records: NotebookRepository, states: StateStorage, leave: Leave, text: str
-) -> None:
+def test_a_note_that_cannot_be_read_is_named_and_stays(records, states, leave, text):
     leave("a")
     leave("b", 1)
     broken = Path(states.root) / NOTEBOOK / "a" / NOTE
@@ -276,7 +252,7 @@ def test_a_note_that_cannot_be_read_is_named_and_stays(
     assert broken.exists()
 
 
-def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> None:
+def test_no_sweep_takes_what_is_noted(states, leave):
     noted = leave("a")
     folder = os.path.dirname(noted.checkpoint.model_state_path)
     report = sweep(
@@ -383,9 +359,7 @@ RECORDED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_hostile_note_is_its_own_trouble(
-    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
-) -> None:
+def test_a_hostile_note_is_its_own_trouble(records, states, leave, name):
     leave("before", 0)
     file = change(leave("hostile", 1), states, **REFUSED[name])
     leave("after", 2)
@@ -399,8 +373,8 @@ def test_a_hostile_note_is_its_own_trouble(
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
-    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
-) -> None:
+    records, states, leave, name
+):
     leave("before", 0)
     change(leave("odd", 1), states, **RECORDED[name])
     leave("after", 2)
@@ -419,13 +393,8 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
 @pytest.mark.parametrize("owner", ["ada", "eve"])
 @pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
 def test_a_note_puts_nothing_into_another_users_notebook(
-    records: NotebookRepository,
-    states: StateStorage,
-    leave: Leave,
-    tmp_path: Path,
-    how: str,
-    owner: str,
-) -> None:
+    records, states, leave, tmp_path, how, owner
+):
     file = tmp_path / "theirs.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     theirs = NOTEBOOK if how == "its folder" else "33333333-3333-4333-8333-333333333333"
@@ -458,9 +427,7 @@ def test_a_note_puts_nothing_into_another_users_notebook(
         assert records.find_summary(done.checkpoint.notebook_id).user_id == owner  # type: ignore[union-attr]
 
 
-def test_a_note_ends_no_run_of_another_notebook(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_a_note_ends_no_run_of_another_notebook(records, states, leave):
     records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
     records.runs.start("theirs", id="their-run")
     change(
@@ -486,9 +453,7 @@ def test_a_note_ends_no_run_of_another_notebook(
         "half",
     ],
 )
-def test_a_note_that_is_no_plain_file_holds_nobody_up(
-    records: NotebookRepository, states: StateStorage, leave: Leave, kind: str
-) -> None:
+def test_a_note_that_is_no_plain_file_holds_nobody_up(records, states, leave, kind):
     leave("good", 1)
     leave("bad")
     note = Path(states.root) / NOTEBOOK / "bad" / NOTE
@@ -512,9 +477,7 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
     assert records.get_checkpoint("bad") is None
 
 
-def test_folders_of_any_name_are_passed_over(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_folders_of_any_name_are_passed_over(records, states, leave):
     noted = leave("good")
     text = json.dumps(noted.to_json())
     for name in (b"\xff\xfe", b"\x1b]0;x\x07", b".hidden", b"a:b", b"x\ny"):
@@ -531,9 +494,7 @@ def test_folders_of_any_name_are_passed_over(
         str(one.error).encode()
 
 
-def test_a_store_that_becomes_unavailable_ends_the_loop(
-    states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_a_store_that_becomes_unavailable_ends_the_loop(states, leave, tmp_path):
     leave("a", 0)
     leave("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
@@ -554,9 +515,7 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
         assert [one.error for one in take_in(records, states)] == [None]
 
 
-def test_two_that_record_the_same_at_once_record_it_once(
-    states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_two_that_record_the_same_at_once_record_it_once(states, leave, tmp_path):
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     for epoch in range(12):
@@ -611,14 +570,7 @@ def taken(background: BackgroundRecovery) -> list[str]:
         ("ab", "ab", None),
     ],
 )
-def test_a_server_tells_how_many_it_recorded_itself(
-    made: str,
-    by_kernel: str,
-    said: str | None,
-    states: StateStorage,
-    leave: Leave,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_server_tells_how_many_it_recorded_itself(made, by_kernel, said, states, leave, caplog):
     caplog.set_level(logging.INFO)
     with closing(open_store("memory://")) as store:
         records = NotebookRepository(store, states=states)
@@ -645,9 +597,7 @@ def test_a_server_tells_how_many_it_recorded_itself(
     assert said is None or said in told[0]
 
 
-def test_a_run_that_goes_on_is_left_to_its_process(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
+def test_a_run_that_goes_on_is_left_to_its_process(background, states, leave):
     noted = [leave("a", 0), leave("b", 1)]
     for one in noted:
         assert one.run is not None
@@ -663,9 +613,7 @@ def test_a_run_that_goes_on_is_left_to_its_process(
     assert taken(background) == []
 
 
-def test_a_run_whose_process_ends_is_recorded(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave, records: NotebookRepository
-) -> None:
+def test_a_run_whose_process_ends_is_recorded(background, states, leave, records):
     noted = leave("a")
     assert noted.run is not None
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
@@ -678,9 +626,7 @@ def test_a_run_whose_process_ends_is_recorded(
     assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
 
 
-def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
+def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(background, states, leave):
     noted = leave("a")
     assert noted.run is not None
     noted.run.process = RunProcess(host="another machine", pid=1, started_at=now())
@@ -694,18 +640,14 @@ def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
 @pytest.mark.parametrize(
     "other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}]
 )
-def test_what_is_not_the_servers_stays(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave, other: dict[str, str]
-) -> None:
+def test_what_is_not_the_servers_stays(background, states, leave, other):
     note = change(leave("theirs", 0), states, **other)
     leave("ours", 1)
     assert taken(background) == ["ours"]
     assert note.exists()
 
 
-def test_what_cannot_be_recorded_is_told_once_until_it_changes(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
+def test_what_cannot_be_recorded_is_told_once_until_it_changes(background, states, leave):
     noted = leave("hostile", 0)
     change(noted, states, made_at="never")
     leave("good", 1)
@@ -717,9 +659,7 @@ def test_what_cannot_be_recorded_is_told_once_until_it_changes(
     assert taken(background) == ["hostile"]
 
 
-def test_a_look_goes_on_once_the_store_is_available(
-    states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_a_look_goes_on_once_the_store_is_available(states, leave, tmp_path):
     leave("a", 0)
     leave("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
@@ -734,12 +674,7 @@ def test_a_look_goes_on_once_the_store_is_available(
         assert taken(background) == ["a", "b"]
 
 
-def test_while_nothing_is_noted_no_folder_is_looked_into(
-    background: BackgroundRecovery,
-    states: StateStorage,
-    leave: Leave,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_while_nothing_is_noted_no_folder_is_looked_into(background, states, leave, monkeypatch):
     leave("a")
     assert taken(background) == ["a"]
     assert taken(background) == []  # recording changed the folders
@@ -752,8 +687,8 @@ def test_while_nothing_is_noted_no_folder_is_looked_into(
 
 
 def test_a_note_that_is_put_there_by_other_means_is_found_at_the_first_look(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
+    background, states, leave
+):
     leave("a")
     os.utime(states.root, (0, 0))
     assert taken(background) == ["a"]

@@ -35,9 +35,7 @@ def model(value: float = 0.0) -> dict[str, Any]:
     }
 
 
-def test_a_checkpoint_tells_what_was_saved(
-    axon: Any, records: NotebookRepository, notebook: Path
-) -> None:
+def test_a_checkpoint_tells_what_was_saved(axon, records, notebook):
     made = axon.checkpoint(
         model(),
         {"m": np.zeros(3)},
@@ -63,7 +61,7 @@ def test_a_checkpoint_tells_what_was_saved(
         assert Path(str(path)).stat().st_size == (stored.sizes or {})[part]
 
 
-def test_metrics_that_cannot_be_added_to_others_cost_no_state(axon: Any) -> None:
+def test_metrics_that_cannot_be_added_to_others_cost_no_state(axon):
     """Each has as many numbers that are not finite as can be named, or nearly."""
     first = axon.checkpoint(None, epoch=0, step=5, metrics={"a" * 5000: [math.nan] * 1_500})
     second = axon.checkpoint(model(1), epoch=0, step=5, metrics={"b" * 5000: [math.nan] * 1_500})
@@ -71,13 +69,13 @@ def test_metrics_that_cannot_be_added_to_others_cost_no_state(axon: Any) -> None
     assert [next(iter(one.metrics))[0] for one in axon.checkpoints()] == ["b", "a"]
 
 
-def test_a_position_that_is_no_number_is_omitted(axon: Any) -> None:
+def test_a_position_that_is_no_number_is_omitted(axon):
     with pytest.warns(AxonWarning, match="step is not a number; it is taken as omitted"):
         made = axon.checkpoint(model(1), epoch=3, step=math.nan)
     assert (made.epoch, made.step, made.has_state) == (3, 0, True)
 
 
-def test_best_is_restored_in_place(axon: Any) -> None:
+def test_best_is_restored_in_place(axon):
     for epoch, loss in enumerate([0.9, 0.2, 0.4, math.nan]):
         axon.checkpoint(
             model(epoch), {"m": np.full(3, float(epoch))}, epoch=epoch, metrics={"val_loss": loss}
@@ -92,7 +90,7 @@ def test_best_is_restored_in_place(axon: Any) -> None:
     assert (optimizer["m"] == 1).all()
 
 
-def test_what_is_best_has_a_direction(axon: Any, capsys: Any) -> None:
+def test_what_is_best_has_a_direction(axon, capsys):
     for epoch, value in enumerate([1.0, 3.0, 2.0]):
         metrics = {"val_accuracy": value, "val": {"loss": value}, "wobble": value}
         axon.checkpoint(None, epoch=epoch, metrics=metrics)
@@ -115,11 +113,9 @@ def test_what_is_best_has_a_direction(axon: Any, capsys: Any) -> None:
         axon.best("perplexity")
 
 
-def test_a_misspelt_metric_is_found_among_those_of_all_checkpoints(
-    axon: Any, anew: Callable[[], None]
-) -> None:
+def test_a_misspelt_metric_is_found_among_those_of_all_checkpoints(axon, restart):
     axon.checkpoint(None, epoch=0, metrics={"val_loss": 1.0})
-    anew()
+    restart()
     for epoch in range(1, 4):
         axon.checkpoint(None, epoch=epoch, metrics={"loss": 1.0})
     for misspelt, mode in (("val_los", None), ("vall_loss", "min"), ("validloss", None)):
@@ -127,7 +123,7 @@ def test_a_misspelt_metric_is_found_among_those_of_all_checkpoints(
             axon.best(misspelt, mode)
 
 
-def test_numbers_of_all_kinds_stop_no_training(axon: Any, records: NotebookRepository) -> None:
+def test_numbers_of_all_kinds_stop_no_training(axon, records):
     made = axon.checkpoint(model(1), epoch=1.0, step=np.float64(30.0), metrics={"loss": 1})
     assert (made.epoch, made.step) == (1, 30)
     with pytest.warns(AxonWarning, match="epoch is not a whole number"):
@@ -146,9 +142,7 @@ def test_numbers_of_all_kinds_stop_no_training(axon: Any, records: NotebookRepos
     assert stored.metrics == odd.metrics
 
 
-def test_steps_may_count_tokens(
-    axon: Any, anew: Callable[[], None], records: NotebookRepository
-) -> None:
+def test_steps_may_count_tokens(axon, restart, records):
     for number in range(3):
         axon.checkpoint(
             model(number), epoch=0, step=5_000_000_000 + number, metrics={"loss": 3 - number}
@@ -164,13 +158,13 @@ def test_steps_may_count_tokens(
         5_000_000_000 + number for number in (0, 1, 2, 3)
     ]
     assert len(axon.checkpoints()) == 4
-    anew()
+    restart()
     resumed = axon.resume(model(), force=True)
     assert resumed.step == 5_000_000_003
     assert axon.checkpoint(model()).step == 5_000_000_004
 
 
-def test_a_large_step_survives_an_outage(axon: Any, away: Callable[[], None]) -> None:
+def test_a_large_step_survives_an_outage(axon, away):
     with pytest.warns(AxonWarning, match="not being recorded"):
         noted = axon.checkpoint(model(), epoch=0, step=5_000_000_000)
     assert (noted.step, noted.is_recorded) == (5_000_000_000, False)
@@ -179,7 +173,7 @@ def test_a_large_step_survives_an_outage(axon: Any, away: Callable[[], None]) ->
     assert noted.is_recorded
 
 
-def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
+def test_a_metric_does_not_hide_where_the_training_stands(axon):
     metrics = {
         "epoch": 0.5,
         "step": 7,
@@ -201,7 +195,7 @@ def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
     assert row.split()[1:5] == ["4", "40", "0.5", "7"]
 
 
-def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon: Any) -> None:
+def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon):
     first = axon.checkpoint(None, epoch=0, step=0, metrics={"run": 3})
     heads, _ = repr(axon.checkpoints()).splitlines()
     assert heads.split()[:4] == ["checkpoint", "epoch", "step", "run"]
@@ -219,14 +213,7 @@ def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", ["notebook", "script", "nothing"])
-def test_to_ask_makes_no_record(
-    kind: str,
-    axon: Any,
-    records: NotebookRepository,
-    notebook: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_to_ask_makes_no_record(kind, axon, records, notebook, tmp_path, monkeypatch):
     if kind == "script":
         script = tmp_path / "train.py"
         script.write_text("train()\n")
@@ -246,25 +233,19 @@ def test_to_ask_makes_no_record(
     assert len(records.list_all()) == 1
 
 
-def test_to_ask_finds_a_record_whose_file_was_moved(
-    axon: Any,
-    anew: Callable[[], None],
-    notebook: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_to_ask_finds_a_record_whose_file_was_moved(axon, restart, notebook, tmp_path, monkeypatch):
     made = axon.checkpoint(None, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
     content["metadata"]["axon"] = {"notebook_id": made.record.notebook_id}
     notebook.write_text(json.dumps(content))
     axon.notebook()
-    anew()
+    restart()
     moved = notebook.rename(tmp_path / "renamed.ipynb")
     monkeypatch.setenv("AXON_NOTEBOOK", str(moved))
     assert axon.latest().id == made.id
 
 
-def test_without_a_model_only_metrics_are_saved(axon: Any) -> None:
+def test_without_a_model_only_metrics_are_saved(axon):
     made = axon.checkpoint(None, epoch=0, metrics={"loss": 1})
     assert not made.has_state
     assert made.record.sizes is None
@@ -272,7 +253,7 @@ def test_without_a_model_only_metrics_are_saved(axon: Any) -> None:
         made.restore(model())
 
 
-def test_restore_without_arguments_gives_what_was_stored(axon: Any) -> None:
+def test_restore_without_arguments_gives_what_was_stored(axon):
     axon.checkpoint(model(3), {"m": np.ones(2)}, extra={"note": "warm", "at": 5})
     latest = axon.latest()
     stored, optimizer = latest.restore()
@@ -282,18 +263,18 @@ def test_restore_without_arguments_gives_what_was_stored(axon: Any) -> None:
     assert latest.extra == {"note": "warm", "at": 5}
 
 
-def test_random_numbers_go_on_after_a_resume(axon: Any, anew: Callable[[], None]) -> None:
+def test_random_numbers_go_on_after_a_resume(axon, restart):
     np.random.seed(3)
     axon.checkpoint(model(), epoch=0)
     expected = np.random.random(4).tolist()
-    anew(RunStatus.STOPPED)
+    restart(RunStatus.STOPPED)
     np.random.seed(99)
     resumed = axon.resume(model())
     assert resumed.epoch == 0
     assert np.random.random(4).tolist() == expected
 
 
-def test_to_restore_leaves_random_numbers_alone(axon: Any) -> None:
+def test_to_restore_leaves_random_numbers_alone(axon):
     made = axon.checkpoint(model(), epoch=0)
     np.random.seed(5)
     expected = np.random.random(4).tolist()
@@ -302,7 +283,7 @@ def test_to_restore_leaves_random_numbers_alone(axon: Any) -> None:
     assert np.random.random(4).tolist() == expected
 
 
-def test_steps_and_epochs_follow_from_the_run(axon: Any) -> None:
+def test_steps_and_epochs_follow_from_the_run(axon):
     made = [
         axon.checkpoint(None),
         axon.checkpoint(None),
@@ -316,7 +297,7 @@ def test_steps_and_epochs_follow_from_the_run(axon: Any) -> None:
     assert again.run_id != made[0].run_id
 
 
-def test_overwrite_replaces_what_stands_there(axon: Any) -> None:
+def test_overwrite_replaces_what_stands_there(axon):
     first = axon.checkpoint(model(1), epoch=0)
     axon.checkpoint(model(2), epoch=1)
     replaced = axon.checkpoint(model(3), epoch=0, overwrite=True)
@@ -326,7 +307,7 @@ def test_overwrite_replaces_what_stands_there(axon: Any) -> None:
     assert replaced.has_state
 
 
-def test_a_pinned_checkpoint_is_not_replaced(axon: Any, tmp_path: Path) -> None:
+def test_a_pinned_checkpoint_is_not_replaced(axon, tmp_path):
     pinned = axon.pin(axon.checkpoint(model(1), epoch=0))
     with pytest.raises(Conflict, match="pinned"):
         axon.checkpoint(model(2), epoch=0, overwrite=True)
@@ -335,7 +316,7 @@ def test_a_pinned_checkpoint_is_not_replaced(axon: Any, tmp_path: Path) -> None:
     assert [folder.name for folder in states.iterdir()] == [pinned.id]
 
 
-def test_get_takes_the_beginning_of_an_id(axon: Any) -> None:
+def test_get_takes_the_beginning_of_an_id(axon):
     made = axon.checkpoint(None, epoch=0)
     assert axon.get(made.id[:6]).id == made.id
     with pytest.raises(NotFound, match="checkpoint nowhere not found"):
@@ -344,7 +325,7 @@ def test_get_takes_the_beginning_of_an_id(axon: Any) -> None:
         axon.get("")
 
 
-def test_a_pin_is_set_and_taken_back(axon: Any) -> None:
+def test_a_pin_is_set_and_taken_back(axon):
     made = axon.checkpoint(None, epoch=0)
     assert not made.pinned
     assert axon.pin(made).pinned
@@ -352,7 +333,7 @@ def test_a_pin_is_set_and_taken_back(axon: Any) -> None:
     assert not axon.pin(made.id, pinned=False).pinned
 
 
-def test_lists_show_as_tables_and_give_columns(axon: Any) -> None:
+def test_lists_show_as_tables_and_give_columns(axon):
     for epoch in range(3):
         axon.checkpoint(
             None, epoch=epoch, metrics={"loss": 1 / (epoch + 1)} | ({"<b>": 1} if epoch else {})
@@ -382,13 +363,8 @@ RANKS = {
 
 @pytest.mark.parametrize(("rank", "size"), RANKS.values(), ids=RANKS)
 def test_other_processes_than_the_first_write_nothing_and_say_so_once(
-    axon: Any,
-    records: NotebookRepository,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    rank: str,
-    size: str,
-) -> None:
+    axon, records, monkeypatch, capsys, rank, size
+):
     monkeypatch.setenv(rank, "1")
     monkeypatch.setenv(size, "2")
     for epoch in range(2):
@@ -410,13 +386,8 @@ def test_other_processes_than_the_first_write_nothing_and_say_so_once(
     ],
 )
 def test_a_rank_that_was_left_over_is_told_of_and_ignored(
-    axon: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    rank: str,
-    size: str,
-    left: dict[str, str],
-) -> None:
+    axon, monkeypatch, capsys, rank, size, left
+):
     for name, value in left.items():
         monkeypatch.setenv({"rank": rank, "size": size}[name], value)
     for epoch in range(2):
@@ -432,33 +403,27 @@ def test_a_rank_that_was_left_over_is_told_of_and_ignored(
     "inner",
     [{"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}],
 )
-def test_the_rank_of_an_inner_launcher_counts(
-    axon: Any, monkeypatch: pytest.MonkeyPatch, inner: dict[str, str]
-) -> None:
+def test_the_rank_of_an_inner_launcher_counts(axon, monkeypatch, inner):
     for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "4", **inner}.items():
         monkeypatch.setenv(name, value)
     assert axon.checkpoint(model(), epoch=0) is not None
 
 
 @pytest.mark.parametrize("rank", ["", "first", "-1"])
-def test_a_rank_that_is_no_number_is_none(
-    axon: Any, monkeypatch: pytest.MonkeyPatch, rank: str
-) -> None:
+def test_a_rank_that_is_no_number_is_none(axon, monkeypatch, rank):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert axon.checkpoint(model(), epoch=0) is not None
 
 
-def test_a_model_that_cannot_be_saved_leaves_nothing(
-    axon: Any, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_model_that_cannot_be_saved_leaves_nothing(axon, records, tmp_path):
     with pytest.raises(TypeError, match="object"):
         axon.checkpoint(object(), epoch=0)
     assert records.list_all() == []
     assert not (tmp_path / "data" / "axon_notebooks" / "states").exists()
 
 
-def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
+def test_a_state_that_was_changed_is_refused(axon):
     made = axon.checkpoint(model(1), epoch=0)
     path = Path(made.record.model_state_path)
     octets = bytearray(path.read_bytes())
@@ -470,7 +435,7 @@ def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
     assert (ours["w"] == 7).all()
 
 
-def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> None:
+def test_what_was_verified_is_what_is_restored(axon, tmp_path):
     """Even if another file takes the place of the verified one, or a link to it does."""
     made, other = (
         axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0),
@@ -491,7 +456,7 @@ def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> Non
     assert (optimizer["m"] == 1).all()
 
 
-def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
+def test_a_state_that_does_not_fit_changes_nothing(axon):
     made = axon.checkpoint(model(1), {"m": np.zeros(2)}, epoch=0)
     ours, optimizer = model(7), {"m": np.ones(3)}
     with pytest.raises(InvalidData, match=r"optimizer\['m'\]"):
@@ -517,7 +482,7 @@ class Schedule:
             raise ValueError("of another length")
 
 
-def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon: Any) -> None:
+def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon):
     made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
     ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
     with pytest.raises(
@@ -534,18 +499,16 @@ def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon:
     assert extra["n"] == 1
 
 
-def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
+def test_a_finished_training_is_not_resumed(axon, restart):
     axon.checkpoint(model(), epoch=3)
-    anew(RunStatus.COMPLETED)
+    restart(RunStatus.COMPLETED)
     assert axon.resume(model()) is None
     assert axon.resume(model(), force=True).epoch == 3
 
 
-def test_resume_passes_over_what_cannot_be_restored(
-    axon: Any, anew: Callable[[], None], capsys: Any
-) -> None:
+def test_resume_passes_over_what_cannot_be_restored(axon, restart, capsys):
     kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    anew(RunStatus.FAILED)
+    restart(RunStatus.FAILED)
     Path(lost.record.model_state_path).unlink()
     ours = model()
     assert axon.resume(ours).id == kept.id
@@ -554,16 +517,12 @@ def test_resume_passes_over_what_cannot_be_restored(
 
 
 def test_resume_names_the_folder_in_which_a_state_was_left(
-    axon: Any,
-    anew: Callable[[], None],
-    capsys: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+    axon, restart, capsys, monkeypatch, tmp_path
+):
     root, scratch = tmp_path / "data" / "axon_notebooks" / "states", tmp_path / "scratch"
     monkeypatch.setenv("AXON_STATES_ROOT", str(scratch))
     older, newest = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    anew(RunStatus.FAILED)
+    restart(RunStatus.FAILED)
     monkeypatch.delenv("AXON_STATES_ROOT")
     assert axon.resume(model()) is None
     said = capsys.readouterr().out
@@ -574,7 +533,7 @@ def test_resume_names_the_folder_in_which_a_state_was_left(
     )
     assert f"no state of its checkpoints is in {root}, but some are in {scratch}." in said
     assert "no longer exists" not in said
-    anew()
+    restart()
     notebook_id = newest.record.notebook_id
     (root / notebook_id).mkdir(parents=True)
     (scratch / notebook_id / older.id).rename(root / notebook_id / older.id)
@@ -584,16 +543,14 @@ def test_resume_names_the_folder_in_which_a_state_was_left(
     assert (scratch / notebook_id / newest.id).is_dir()
 
 
-def test_where_there_is_no_output_nothing_is_said(
-    axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_there_is_no_output_nothing_is_said(axon, restart, monkeypatch):
     made = axon.checkpoint(model(1), epoch=0)
-    anew(RunStatus.FAILED)
+    restart(RunStatus.FAILED)
     monkeypatch.setattr(sys, "stdout", None)
     assert axon.resume(model()).id == made.id
 
 
-def test_another_notebook_can_be_named(axon: Any, tmp_path: Path, notebook: Path) -> None:
+def test_another_notebook_can_be_named(axon, tmp_path, notebook):
     axon.checkpoint(None, epoch=0)
     other = tmp_path / "other.ipynb"
     other.write_text(notebook.read_text())
@@ -606,7 +563,7 @@ def test_another_notebook_can_be_named(axon: Any, tmp_path: Path, notebook: Path
     assert axon.notebook().path == str(notebook)
 
 
-def test_a_forked_process_has_a_run_of_its_own(axon: Any) -> None:
+def test_a_forked_process_has_a_run_of_its_own(axon):
     made = axon.checkpoint(None, epoch=0)
     read, write = os.pipe()
     child = os.fork()
@@ -624,7 +581,7 @@ def test_a_forked_process_has_a_run_of_its_own(axon: Any) -> None:
     assert [one.epoch for one in axon.checkpoints()] == [1, 0]
 
 
-def test_after_a_replacement_the_run_goes_on_where_it_was(axon: Any) -> None:
+def test_after_a_replacement_the_run_goes_on_where_it_was(axon):
     made = [axon.checkpoint(model(epoch), epoch=epoch) for epoch in range(3)]
     axon.checkpoint(model(9), epoch=0, overwrite=True)
     again = axon.checkpoint(model(8), epoch=1)
@@ -633,9 +590,7 @@ def test_after_a_replacement_the_run_goes_on_where_it_was(axon: Any) -> None:
     assert len(axon.checkpoints()) == 4
 
 
-def test_a_checkpoint_whose_call_was_interrupted_costs_no_other(
-    axon: Any, records: NotebookRepository
-) -> None:
+def test_a_checkpoint_whose_call_was_interrupted_costs_no_other(axon, records):
     first = axon.checkpoint(model(), epoch=0)
     stored = NewCheckpoint(
         notebook_id=first.record.notebook_id, run_id=first.run_id, epoch=1, step=1, metrics={}
@@ -647,7 +602,7 @@ def test_a_checkpoint_whose_call_was_interrupted_costs_no_other(
     assert again.run_id != first.run_id
 
 
-def test_an_optimizer_in_the_models_place_is_told(axon: Any) -> None:
+def test_an_optimizer_in_the_models_place_is_told(axon):
     class SGD:
         param_groups: tuple[()] = ()
 
@@ -655,13 +610,11 @@ def test_an_optimizer_in_the_models_place_is_told(axon: Any) -> None:
         axon.checkpoint(SGD(), model(), epoch=0)
 
 
-def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
-    axon: Any, anew: Callable[[], None], capsys: Any
-) -> None:
+def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(axon, restart, capsys):
     kept = axon.checkpoint(model(3), epoch=0, step=0)
     for step in range(1, 103):
         axon.checkpoint(None, step=step)
-    anew(RunStatus.FAILED)
+    restart(RunStatus.FAILED)
     assert axon.resume(model()).id == kept.id
     assert "not there" not in capsys.readouterr().out
 
@@ -683,9 +636,7 @@ def away(axon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     return back
 
 
-def test_what_the_store_lacks_counts_all_the_same(
-    axon: Any, away: Callable[[], None], capsys: Any
-) -> None:
+def test_what_the_store_lacks_counts_all_the_same(axon, away, capsys):
     with pytest.warns(AxonWarning, match="not being recorded"):
         made = [
             axon.checkpoint(model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
@@ -709,9 +660,7 @@ def test_what_the_store_lacks_counts_all_the_same(
 
 
 @pytest.mark.parametrize("named", ["nothing", "a record"])
-def test_a_notebook_that_is_no_file_gets_its_own_back(
-    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
-) -> None:
+def test_a_notebook_that_is_no_file_gets_its_own_back(axon, away, tmp_path, monkeypatch, named):
     id = "44444444-4444-4444-8444-444444444444"
     if named == "nothing":
         monkeypatch.delenv("AXON_NOTEBOOK")
@@ -730,16 +679,14 @@ def test_a_notebook_that_is_no_file_gets_its_own_back(
     assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
 
 
-def test_to_resume_without_a_store_is_to_train_anew(axon: Any, away: Callable[[], None]) -> None:
+def test_to_resume_without_a_store_is_to_train_anew(axon, away):
     with pytest.warns(AxonWarning, match="Training begins anew"):
         assert axon.resume(model()) is None
     with pytest.raises(StoreError):
         axon.resume(model(), force=True)
 
 
-def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
-    axon: Any, records: NotebookRepository
-) -> None:
+def test_a_record_that_is_deleted_in_mid_training_costs_nothing(axon, records):
     first = axon.checkpoint(model(), epoch=0)
     records.delete(first.record.notebook_id)
     with pytest.warns(AxonWarning, match="not found"):
@@ -753,9 +700,7 @@ def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
 
 
 @pytest.mark.parametrize("by", ["this process", "another"])
-def test_a_run_that_was_recorded_under_another_notebook_ends_there(
-    axon: Any, away: Callable[[], None], tmp_path: Path, by: str
-) -> None:
+def test_a_run_that_was_recorded_under_another_notebook_ends_there(axon, away, tmp_path, by):
     with pytest.warns(AxonWarning):
         axon.checkpoint(model(), epoch=0)
     axon.checkpoint(model(), epoch=1)
@@ -779,9 +724,7 @@ def notes(states: StateStorage) -> list[UnrecordedCheckpoint]:
     return [found for found in find_unrecorded(states) if isinstance(found, UnrecordedCheckpoint)]
 
 
-def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
-    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(axon, away, tmp_path, monkeypatch):
     in_the_way = tmp_path / "states"
     in_the_way.touch()
     monkeypatch.setenv("AXON_STATES_ROOT", str(in_the_way / "below"))
@@ -790,13 +733,11 @@ def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
     assert "could not be noted either" in str(told[-1].message)
 
 
-def test_a_hostile_note_keeps_no_training_from_resuming(
-    axon: Any, tmp_path: Path, records: NotebookRepository, anew: Callable[[], None]
-) -> None:
+def test_a_hostile_note_keeps_no_training_from_resuming(axon, tmp_path, records, restart):
     for epoch in range(3):
         axon.checkpoint(model(epoch), epoch=epoch)
     (notebook,) = records.list_all()
-    anew()
+    restart()
     states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
     url = f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db"
     document = {
@@ -817,13 +758,13 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
 
 
 def test_questions_are_answered_while_others_keep_the_store_from_being_changed(
-    axon: Any, anew: Callable[[], None], notebook: Path, tmp_path: Path
-) -> None:
+    axon, restart, notebook, tmp_path
+):
     axon.use(notebook)
     made = axon.checkpoint(None, epoch=0, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
     content["cells"][0]["source"] = "train(1)"
-    anew()
+    restart()
     file = tmp_path / "data/axon_notebooks/axon.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -842,12 +783,10 @@ def test_questions_are_answered_while_others_keep_the_store_from_being_changed(
     assert [cell.source for cell in axon.notebook().cells] == ["train(1)"]
 
 
-def test_a_training_goes_on_where_its_data_folder_was_moved_to(
-    axon: Any, anew: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_goes_on_where_its_data_folder_was_moved_to(axon, restart, tmp_path, monkeypatch):
     first = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0)
     assert Path(first.record.model_state_path).is_file()
-    anew()
+    restart()
     (tmp_path / "data").rename(tmp_path / "moved")
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "moved"))
     ours, optimizer = model(7), {"m": np.zeros(2)}
@@ -861,19 +800,14 @@ def test_a_training_goes_on_where_its_data_folder_was_moved_to(
 
 @pytest.mark.parametrize("recorded", ["now", "by an earlier version"])
 def test_states_are_restored_from_a_root_that_was_moved(
-    axon: Any,
-    anew: Callable[[], None],
-    records: NotebookRepository,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    recorded: str,
-) -> None:
+    axon, restart, records, tmp_path, monkeypatch, recorded
+):
     made = axon.checkpoint(model(1), epoch=0, metrics={"loss": 0.5})
     if recorded == "by an earlier version":
         path = made.record.model_state_path
         with closing(open_store(f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db")) as store:
             store.checkpoints.update({"model_state_path": path}, doc_ids=[made.id])
-    anew()
+    restart()
     (tmp_path / "data" / "axon_notebooks" / "states").rename(tmp_path / "states")
     monkeypatch.setenv("AXON_STATES_ROOT", str(tmp_path / "states"))
     for found in (axon.get(made.id), axon.latest(), axon.best("loss")):

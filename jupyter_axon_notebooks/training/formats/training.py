@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..distributed import place
+from ..distributed import process_rank
 from ..messages import print_message
 from .reader import read_tree
 from .rng import begin_states, check_rng_states, get_rng_states, set_rng_states, states_of_rank
@@ -76,7 +76,7 @@ def prepare_training(
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:
         raise corrupt(source.path, "it is not the state of a training")
     states = tree["rng"]
-    own, told, here = None, "", place()
+    own, told, here = None, "", process_rank()
     if rng and states is not None:
         check_rng_states(source.path, states)
         own, told = states_of_rank(states, here.rank, here.size)
