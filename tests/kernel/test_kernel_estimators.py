@@ -1,4 +1,4 @@
-"""Claims about estimators whose classes a notebook defines itself."""
+"""Estimators whose classes a notebook defines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
 """
 
 
-def test_a_pipeline_with_a_class_of_the_notebook_is_resumed_in_another_kernel(server):
+def test_a_pipeline_with_a_class_of_the_notebook_resumes_in_another_kernel(server):
     pytest.importorskip("skops")
     weights = {}
     for name, stops_at in (("killed", 2), ("whole", None)):
