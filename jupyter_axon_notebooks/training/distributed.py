@@ -1,8 +1,9 @@
 """The processes that train one model together: which one writes, and how they agree.
 
-They communicate through the key-value store of PyTorch's process group, not through collective operations of their own,
-so that a process that does not take part makes the others raise an error that names it, instead of hanging. The
-collective operations that gather a sharded model begin only after every process has announced that it takes part.
+They communicate through the key-value store of PyTorch's process group, not through collective
+operations of their own, so that a process that does not take part makes the others raise an error
+that names it, instead of hanging. The collective operations that gather a sharded model begin only
+after every process has announced that it takes part.
 """
 
 from __future__ import annotations
@@ -36,19 +37,21 @@ WORK_TIMEOUT: float = 1800.0
 #: Seconds between two looks at the key-value store, at most.
 _MAX_POLL_INTERVAL: Final = 0.2
 
-#: The variables in which launchers pass the rank and the number of processes. Inner launchers come first: processes of
-#: MPI inherit the variables of the SLURM task that started them.
+#: The variables in which launchers pass the rank and the number of processes. Inner launchers come
+#: first: processes of MPI inherit the variables of the SLURM task that started them.
 _RANK_VARIABLES: Final = (
     ("RANK", "WORLD_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
-#: Variables that launchers of PyTorch set too. Without them, a kernel has inherited RANK from elsewhere.
+#: Variables that launchers of PyTorch set too. Without them, a kernel has inherited RANK from
+#: elsewhere.
 _LAUNCHER_VARIABLES: Final = ("MASTER_ADDR", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 
 _calls: Counter[str] = Counter()
-#: By function, the number of the first call that rank 0 made alone. From that call on, it does not wait for others.
+#: By function, the number of the first call that rank 0 made alone. From that call on, it does not
+#: wait for others.
 _first_alone: dict[str, int] = {}
 #: Keys of the last call, which are deleted with the next one.
 _used_keys: list[str] = []
@@ -94,7 +97,8 @@ def process_rank() -> ProcessRank:
             return ProcessRank(rank, size, variable)
         if rank:
             print_once(
-                f"{variable}={rank} is ignored, since {reason}: checkpoints of this process are saved."
+                f"{variable}={rank} is ignored, since {reason}: checkpoints of this process are "
+                "saved."
             )
     return ProcessRank(0, 1)
 
@@ -133,8 +137,8 @@ def encode_together(
 ) -> dict[Part, EncodedState] | None:
     """Return the encoded states of a checkpoint; None in processes that do not write.
 
-    Rank 0 adds the random states of the processes that make the same call. A sharded model is gathered, for which all
-    processes have to make the call.
+    Rank 0 adds the random states of the processes that make the same call. A sharded model is
+    gathered, for which all processes have to make the call.
 
     Raises
     ------
@@ -160,8 +164,9 @@ def encode_together(
     if store is None and own.rank:
         if own.variable is not None:
             print_once(
-                f"This is process {own.rank} of {own.size} ({own.variable}). Process 0 saves the checkpoints. If this "
-                f"process trains a model of its own, remove {own.variable} from its environment."
+                f"This is process {own.rank} of {own.size} ({own.variable}). Process 0 saves the "
+                f"checkpoints. If this process trains a model of its own, remove {own.variable} "
+                "from its environment."
             )
         return None
     if store is None:
@@ -183,9 +188,9 @@ def encode_together(
         del _first_alone[function]
     if len(received) < own.size - 1:
         print_once(
-            f"checkpoint() was called by {len(received) + 1} of {own.size} processes, so the random states of the others "
-            "are not saved. Call it in every process, in the same function and with the same epoch and step; rank 0 "
-            "writes."
+            f"checkpoint() was called by {len(received) + 1} of {own.size} processes, so the "
+            "random states of the others are not saved. Call it in every process, in the same "
+            "function and with the same epoch and step; rank 0 writes."
         )
     states = {rank: unpack_rng_states(content) for rank, content in received.items()}
     return _encode(
@@ -227,7 +232,7 @@ def _encode(
 def decide(
     find: Callable[[], NotebookCheckpoint | None],
 ) -> tuple[NotebookCheckpoint | None, GroupCall | None]:
-    """Return the checkpoint that every process resumes from: the one that ``find`` returns in rank 0.
+    """Return the checkpoint that all processes resume from: what ``find`` returns in rank 0.
 
     Returns
     -------
@@ -246,8 +251,8 @@ def decide(
     if store is None:
         if own.size > 1 and own.rank == 0:
             print_once(
-                f"Whether all {own.size} processes resume from the same checkpoint cannot be checked. Call resume() after "
-                "torch.distributed.init_process_group()."
+                f"Whether all {own.size} processes resume from the same checkpoint cannot be "
+                "checked. Call resume() after torch.distributed.init_process_group()."
             )
         return find(), None
     call = GroupCall(store, "resume", "decision")
@@ -271,7 +276,8 @@ def agreement(call: GroupCall | None) -> Iterator[None]:
     Raises
     ------
     RanksDisagree
-        If it failed in another process; the message says in which one, and why. Its own error is raised otherwise.
+        If it failed in another process; the message says in which one, and why. Its own error is
+        raised otherwise.
     """
     if call is None:
         yield
@@ -296,8 +302,8 @@ def agreement(call: GroupCall | None) -> Iterator[None]:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             if not outcome and call.function == "resume":
                 more += (
-                    ". Rank 0 can read it. Every process reads the state files itself, so all machines have to share the "
-                    "folder of the state files"
+                    ". Rank 0 can read it. Every process reads the state files itself, so all "
+                    "machines have to share the folder of the state files"
                 )
             raise RanksDisagree(_failure_text(call.function, failures[0]) + more)
 
@@ -322,7 +328,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _group_store(own: ProcessRank) -> Any:
-    """Return the key-value store of PyTorch's process group; None if there is none, or only one process."""
+    """Return the key-value store of PyTorch's process group; None without other processes."""
     if _process_group() is None or own.size < 2:
         return None
     with suppress(Exception):  # not public, though widely used
@@ -335,8 +341,9 @@ def _group_store(own: ProcessRank) -> Any:
 class GroupCall:
     """One call that all processes make together, from whichever line of their code.
 
-    Rank 0 receives what the others send, and answers. Between "a process came" and "rank 0 gave up waiting for it", an
-    atomic exchange of a key's value decides, so that both sides have the same outcome.
+    Rank 0 receives what the others send, and answers. Between "a process came" and "rank 0 gave up
+    waiting for it", an atomic exchange of a key's value decides, so that both sides have the same
+    outcome.
 
     Parameters
     ----------
@@ -393,12 +400,13 @@ class GroupCall:
     def exchange(
         self, content: bytes, answer: Callable[[dict[int, bytes]], Any], timeout: float
     ) -> Any:
-        """Send ``content`` to rank 0, and return what ``answer`` makes there of what all others sent.
+        """Send ``content`` to rank 0, and return its ``answer`` to what all others sent.
 
         Raises
         ------
         RanksDisagree
-            If a process does not take part, or ``answer`` fails in rank 0, where its own error is raised.
+            If a process does not take part, or ``answer`` fails in rank 0, where its own error is
+            raised.
         """
         if self.own.rank:
             self.send(content)
@@ -436,11 +444,12 @@ class GroupCall:
     def _missing(self, missing: list[int], timeout: float) -> RanksDisagree:
         ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
         return RanksDisagree(
-            f"{self.function}() has to be called in every process, and rank {ranks} did not within {timeout:g} s"
+            f"{self.function}() has to be called in every process, and rank {ranks} did not within "
+            f"{timeout:g} s"
         )
 
     def _replace_state(self, key: str, state: str) -> str:
-        """Replace the state ``here``, unless the other side has replaced it; return the state after that."""
+        """Replace the state ``here`` unless the other side has; return the state after that."""
         found: bytes = self._store.compare_set(key, "here", state)
         return found.decode()
 

@@ -31,9 +31,9 @@ _has_exited = False  # through a handler of the user
 def on_sigterm(work: Work) -> None:
     """Do ``work`` when SIGTERM arrives, before it ends the process or calls the user's handler.
 
-    Python lets only the main thread install a handler; in other threads this does nothing. Nor does it if the process
-    ignores SIGTERM or handles it outside of Python. A handler that was installed over this one is wrapped in turn by
-    the next call.
+    Python lets only the main thread install a handler; in other threads this does nothing. Nor does
+    it if the process ignores SIGTERM or handles it outside of Python. A handler that was installed
+    over this one is wrapped in turn by the next call.
     """
     global _work, _watches_forks
     if _is_ending:
@@ -54,7 +54,7 @@ def on_sigterm(work: Work) -> None:
 
 
 def forget_sigterm() -> None:
-    """Restore the usual effect of SIGTERM; called in another thread than the main one, when the signal arrives."""
+    """Restore the usual effect of SIGTERM; outside of the main thread, when it arrives."""
     global _work
     _work = None
     if threading.current_thread() is not threading.main_thread():
@@ -88,7 +88,8 @@ class _Handler:
         elif _is_deferred:
             pass
         elif is_ours(frame):
-            # The main thread may hold a lock that the work needs: a thread waits for it and repeats the signal.
+            # The main thread may hold a lock that the work needs: a thread waits for it and repeats
+            # the signal.
             _is_deferred = True
             threading.Thread(
                 target=self._do_and_repeat, args=(_work, frame), name="axon-sigterm", daemon=True

@@ -64,7 +64,7 @@ def test_a_pipeline_with_a_class_of_the_notebook_resumes_in_another_kernel(serve
             with kernel_of(server, path) as kernel:
                 kernel.run(DEFINE)
                 weights[name] = kernel.asked(
-                    "(lambda back: [back[0].seen_, back[1].coefs_[0].tolist()])(axon.latest().restore()[0])"
+                    "[(back := axon.latest().restore()[0])[0].seen_, back[1].coefs_[0].tolist()]"
                 )
     assert weights["killed"] == weights["whole"]
     assert weights["whole"][0] == 160

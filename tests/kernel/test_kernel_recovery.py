@@ -31,7 +31,10 @@ import jupyter_axon_notebooks as axon
 
 warnings.simplefilter("ignore")
 first, last = map(int, sys.argv[1:])
-made = [axon.checkpoint({"w": [epoch]}, epoch=epoch, metrics={"loss": 1 / (epoch + 1)}) for epoch in range(first, last)]
+made = [
+    axon.checkpoint({"w": [epoch]}, epoch=epoch, metrics={"loss": 1 / (epoch + 1)})
+    for epoch in range(first, last)
+]
 print([one.is_recorded for one in made])
 """
 RECORDED = "checkpoints made while the store was unavailable"
@@ -223,7 +226,8 @@ def test_an_idle_kernel_continues_with_what_a_server_recorded(servers):
     }
     with started(server.home, {**told, "PATH": os.environ["PATH"]}) as kernel:
         kernel.do(
-            "import warnings; warnings.simplefilter('ignore'); import jupyter_axon_notebooks as axon"
+            "import warnings; warnings.simplefilter('ignore')\n"
+            "import jupyter_axon_notebooks as axon"
         )
         kernel.do("made = [axon.checkpoint({'w': [epoch]}, epoch=epoch) for epoch in range(2)]")
         restore_store(server)

@@ -96,10 +96,9 @@ def test_a_training_resumes_after_restarts_of_its_server(servers, tmp_path):
         kernel.run(SET_UP)
         kernel.run(train())
         resumed = kernel.asked("model['w'].tolist()")
+        other = write(tmp_path / "x.ipynb", notebook("1"))
         kernel.run(SET_UP)
-        kernel.run(
-            f"import os; os.environ['AXON_NOTEBOOK'] = {str(write(tmp_path / 'x.ipynb', notebook('1')))!r}"
-        )
+        kernel.run(f"import os; os.environ['AXON_NOTEBOOK'] = {str(other)!r}")
         kernel.run(train())
         assert resumed == kernel.asked("model['w'].tolist()")
     record = served.record("train.ipynb")

@@ -16,6 +16,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 
 SCRIPT = """
 import asyncio, concurrent.futures, multiprocessing, os, pathlib, signal, sys, threading, time
+from concurrent import futures
 import numpy as np
 import jupyter_axon_notebooks as axon
 
@@ -100,7 +101,7 @@ def statuses(records: NotebookRepository) -> list[str]:
     [
         "train(); wait()",
         "asyncio.run(trains())",
-        "train(); thread = threading.Thread(target=waits, args=(0,)); thread.start(); thread.join()",
+        "train(); t = threading.Thread(target=waits, args=(0,)); t.start(); t.join()",
         "train(); pool = concurrent.futures.ThreadPoolExecutor(); list(pool.map(waits, [0]))",
     ],
 )
@@ -203,8 +204,8 @@ def terminated(function):
 
 train()
 where = [
-    (NotebookRepository, "create_checkpoint"), (session, "write_states"), (tracker, "current_execution"),
-    (ProvenanceRepository, "add"), (StateStorage, "mark_recorded"), (run, "on_training_end"),
+    (NotebookRepository, "create_checkpoint"), (session, "write_states"),
+    (tracker, "current_execution"), (ProvenanceRepository, "add"), (StateStorage, "mark_recorded"), (run, "on_training_end"),
 ][{at}]
 setattr(*where, terminated(getattr(*where)))
 try:
@@ -393,7 +394,7 @@ except SystemExit:
         "with context.Pool(1, maxtasksperchild=1) as p: p.map({work}, range(3), 1)",
         "with context.Pool(2) as p: list(p.imap_unordered({work}, range(3)))",
         "with context.Pool(1) as p: [p.apply({work}, (fold,)) for fold in range(3)]",
-        "with concurrent.futures.ProcessPoolExecutor(2, context) as p: list(p.map({work}, range(3)))",
+        "with futures.ProcessPoolExecutor(2, context) as p: list(p.map({work}, range(3)))",
     ],
 )
 def test_each_task_of_a_process_pool_is_a_completed_run(script, records, start, pool):

@@ -42,7 +42,7 @@ def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAITS)
 
 
 def list_branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
-    """List the checkpoints that led to the end of a run, oldest first, across the runs it was resumed from."""
+    """List the checkpoints of a run and those it was resumed from, oldest first."""
     checkpoints = records.list_checkpoints(run.notebook_id, run_id=run.id)
     end = checkpoints[0] if checkpoints else None
     found: list[NotebookCheckpoint] = []

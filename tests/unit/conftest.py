@@ -49,7 +49,7 @@ def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def restart(axon: Any) -> Callable[..., None]:
-    """A function that ends the session, with a status for its runs; the API continues as another process."""
+    """A function that ends the session as the end of the process would; takes a status for its runs."""
     return end_session
 
 

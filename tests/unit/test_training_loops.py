@@ -1,4 +1,4 @@
-"""Which run a checkpoint belongs to, in loops, threads and tasks, and which run a training resumes."""
+"""Runs in loops, threads and tasks, and which run a training resumes."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_an_overwriting_checkpoint_has_the_step_of_its_epoch():
 
 
 def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
-    return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)  # type: ignore[arg-type]
+    return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)
 
 
 def test_a_run_of_this_process_is_alive():

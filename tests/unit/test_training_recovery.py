@@ -142,7 +142,7 @@ def test_a_run_whose_process_is_gone_is_recorded_as_stopped(records, states, wri
     note.write(states)
     recover_all(records, states)
     assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
-    assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING  # type: ignore[union-attr]
+    assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING
 
 
 def test_recovered_checkpoints_keep_their_times(records, states, write_note):
@@ -383,7 +383,7 @@ def test_an_unusual_note_is_recorded(records, states, write_note, name):
     assert states.can_read(found.model_state_path, found.notebook_id)
     assert found.sizes == {"model": len(b"weights of odd")}
     assert found.created_at <= now()
-    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"  # type: ignore[union-attr]
+    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"
     assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
     repr(Checkpoint(found, states))
 
@@ -422,7 +422,7 @@ def test_a_note_adds_nothing_to_the_notebook_of_another_user(
         assert result.error is not None
     else:  # in a notebook of its own user
         assert result.checkpoint is not None
-        assert records.find_summary(result.checkpoint.notebook_id).user_id == owner  # type: ignore[union-attr]
+        assert records.find_summary(result.checkpoint.notebook_id).user_id == owner
 
 
 def test_a_note_ends_no_run_of_another_notebook(records, states, write_note):
