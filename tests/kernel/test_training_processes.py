@@ -205,7 +205,8 @@ def terminated(function):
 train()
 where = [
     (NotebookRepository, "create_checkpoint"), (session, "write_states"),
-    (tracker, "current_execution"), (ProvenanceRepository, "add"), (StateStorage, "mark_recorded"), (run, "on_training_end"),
+    (tracker, "current_execution"), (ProvenanceRepository, "add"),
+    (StateStorage, "mark_recorded"), (run, "on_training_end"),
 ][{at}]
 setattr(*where, terminated(getattr(*where)))
 try:

@@ -49,7 +49,7 @@ def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def restart(axon: Any) -> Callable[..., None]:
-    """A function that ends the session as the end of the process would; takes a status for its runs."""
+    """A function that ends the session like the end of the process; takes a status for runs."""
     return end_session
 
 

@@ -478,7 +478,9 @@ def test_an_extra_object_that_refuses_its_state_leaves_the_model_alone(axon):
         make_model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0
     )
     target, optimizer, extra = make_model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
-    with pytest.raises(InvalidData, match=r"extra\['s'\].*Schedule does not take.*wrong length"):
+    with pytest.raises(
+        InvalidData, match=r"extra\['s'\].*Schedule refuses the state.*wrong length"
+    ):
         saved.restore(target, optimizer, extra)
     assert (target["w"] == 7).all()
     assert (optimizer["m"] == 0).all()

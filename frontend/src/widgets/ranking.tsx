@@ -1,40 +1,39 @@
-/** The choice of what best means: a metric and a direction, the same for curves and table. */
+/** The choice of the metric to plot and to rank checkpoints by. */
 
 import { Button, HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { isMinimized } from '../pure/metrics.ts';
-import { usePanel } from './context.ts';
+import { usePanel } from './context.tsx';
 
-export function MeasureSelect(): React.ReactElement | null {
+export function RankingSelect(): React.ReactElement | null {
   const { model, trans } = usePanel();
   const { checkpoints } = model;
-  const { measure } = checkpoints;
-  if (measure === undefined) {
+  if (checkpoints.ranking === undefined) {
     return null;
   }
-  const { metric, minimize } = measure;
-  const said = minimize
+  const { metric, minimize } = checkpoints.ranking;
+  const label = minimize
     ? trans.__('Lower %1 is better; switch', metric)
     : trans.__('Higher %1 is better; switch', metric);
   return (
-    <span className="axon-Measure">
+    <span className="axon-Ranking">
       <HTMLSelect
         aria-label={trans.__('Metric')}
         value={metric}
         options={checkpoints.metrics.map(value => ({ value }))}
         onChange={event => {
           const { value } = event.target;
-          checkpoints.judgeBy({ metric: value, minimize: isMinimized(value) });
+          checkpoints.rankBy({ metric: value, minimize: isMinimized(value) });
         }}
       />
       <Button
         minimal
         small
-        title={said}
-        aria-label={said}
+        title={label}
+        aria-label={label}
         onClick={() => {
-          checkpoints.judgeBy({ metric, minimize: !minimize });
+          checkpoints.rankBy({ metric, minimize: !minimize });
         }}
       >
         {minimize ? trans.__('↓ lower') : trans.__('↑ higher')}

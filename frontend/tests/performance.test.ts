@@ -1,4 +1,4 @@
-/** What is made to take long does not hold up the page: what is quadratic would take minutes with these texts. */
+/** No text blocks the page: with these texts, quadratic algorithms would take minutes. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import type { ICheckpoint } from '../src/records.ts';
 import { flatten, isMinimized } from '../src/pure/metrics.ts';
 import { restoreLine, withImport } from '../src/pure/python.ts';
-import { filterRows, rowOf } from '../src/pure/rows.ts';
+import { filterRows, toRow } from '../src/pure/rows.ts';
 import { diffLines } from '../src/pure/textdiff.ts';
 
 const LENGTH = 1_000_000;
@@ -23,10 +23,10 @@ const UNITS = [
   ]
 ];
 
-function* texts(...begins: string[]): Generator<string> {
+function* texts(...prefixes: string[]): Generator<string> {
   for (const unit of UNITS) {
-    for (const begin of begins) {
-      yield `${begin}${unit.repeat(Math.floor(LENGTH / unit.length))}x`;
+    for (const prefix of prefixes) {
+      yield `${prefix}${unit.repeat(Math.floor(LENGTH / unit.length))}x`;
     }
   }
 }
@@ -43,22 +43,22 @@ const CHECKPOINT: ICheckpoint = {
 
 const LIMIT = { timeout: 120_000 };
 
-test('no text holds up what is written for people', LIMIT, () => {
+test('no source of a cell blocks the generation of code', LIMIT, () => {
   for (const text of texts('', 'import ', 'axon.checkpoint(', 'axon.checkpoint(a, ')) {
     assert.match(withImport('x', [text]), /x$/);
     assert.match(restoreLine(CHECKPOINT, [text]) ?? '', /^axon\.get/);
   }
 });
 
-test('no query holds up the filter', LIMIT, () => {
-  const rows = Array.from({ length: 1000 }, () => rowOf(CHECKPOINT));
+test('no query blocks the filter', LIMIT, () => {
+  const rows = Array.from({ length: 1000 }, () => toRow(CHECKPOINT));
   for (const text of texts('')) {
     filterRows(rows, text, []);
   }
   assert.equal(filterRows(rows, `loss${' '.repeat(100)}=  1   EPOCH : 1`, []).length, 1000);
 });
 
-test('no text holds up a diff or the metrics', LIMIT, () => {
+test('no text blocks a diff or the metrics', LIMIT, () => {
   for (const text of texts('')) {
     const lines = diffLines(text, `${text}\nx`);
     assert.equal(lines.at(-1)?.text, 'x');
