@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.kernel import Kernel
-from support.training_script import SET_UP, runs
+from support.training_script import SET_UP, list_runs
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -83,7 +83,7 @@ def test_a_new_cell_resumes_the_run_of_another_cell(
     fail(kernel, train(0, stops_at=1), "x")
     fail(kernel, train(0, stops_at=3), "y")
     assert "first epoch 3 weights 3.0" in kernel.do(train(0), "x").text
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.FAILED,
         RunStatus.FAILED,
         RunStatus.COMPLETED,
@@ -109,7 +109,7 @@ def test_resume_and_the_loop_may_be_in_two_cells(
     kernel.do(SET_UP)
     assert kernel.do(resume, "resume").text.splitlines()[-1] == "2"
     kernel.do(loop, "loop")
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.COMPLETED,
         RunStatus.FAILED,
         RunStatus.COMPLETED,
@@ -123,7 +123,7 @@ def test_folds_with_keys_are_runs_that_resume(
     kernel = training()
     kernel.do(SET_UP)
     fail(kernel, folds(key, stops_at=(2, 1)), "cv")
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.COMPLETED,
         RunStatus.COMPLETED,
         RunStatus.FAILED,
@@ -149,7 +149,7 @@ def test_folds_without_keys_begin_new_runs(
     output = kernel.do(folds(), "cv").text
     assert "is only resumed by name" in output or "only resumed by name" in output
     assert "Resumed" not in output
-    completed = [run.status is RunStatus.COMPLETED for run in runs(records)]
+    completed = [run.status is RunStatus.COMPLETED for run in list_runs(records)]
     assert completed == [True, True, False] * 2 + [True] * 3
 
 
