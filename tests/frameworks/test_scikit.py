@@ -284,7 +284,7 @@ def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
 def test_a_training_goes_on_where_no_key_can_be_kept(data_folder: Path, tmp_path: Path) -> None:
     data_folder.write_text("a file where the folder should be")
     with pytest.warns(
-        AxonWarning, match=r"signing\.key cannot be made: .*folder that you can write to"
+        AxonWarning, match=r"signing\.key cannot be created: .*folder that you can write to"
     ):
         path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
     with pytest.raises(InvalidData, match=r"It is not signed.*trusted=True"):
