@@ -47,7 +47,7 @@ def test_each_rank_continues_its_random_numbers(launcher: ProcessLauncher, chann
 ALONE = """
 model = network()
 random.seed(rank), np.random.seed(rank), torch.manual_seed(rank)
-distributed.BRIEF = 0.5
+distributed.RNG_TIMEOUT = 0.5
 for epoch in range(2):
     if rank == 0:
         axon.checkpoint(model, epoch=epoch)
@@ -180,9 +180,9 @@ for epoch in range(3):
     draw()
     axon.checkpoint(model, epoch=epoch, step=epoch)
     if rank == 0:
-        distributed.BRIEF = 0.5 if epoch == 0 else 1e9
+        distributed.RNG_TIMEOUT = 0.5 if epoch == 0 else 1e9
         axon.checkpoint(model, epoch=epoch, step=epoch, tags="best")
-        distributed.BRIEF = 60.0
+        distributed.RNG_TIMEOUT = 60.0
 results["next"] = draw()
 """
     before = launcher.run(both + KILL)
@@ -196,7 +196,7 @@ results["next"] = draw()
 def test_ranks_may_save_a_sharded_model_from_different_lines(launcher: ProcessLauncher) -> None:
     call = "    axon.checkpoint(model, epoch=0)\n"
     save = f"if rank == 0:\n{call}else:\n{call}"
-    launcher.run(SHARDED + "distributed.PATIENCE = 5.0\n" + save + KILL)
+    launcher.run(SHARDED + "distributed.JOIN_TIMEOUT = 5.0\n" + save + KILL)
     assert [one["epoch"] for one in launcher.run(RESUME)] == [0, 0]
 
 
@@ -204,7 +204,7 @@ def test_ranks_may_save_a_sharded_model_from_different_lines(launcher: ProcessLa
 def test_a_resume_without_all_ranks_fails(launcher: ProcessLauncher, alone: int) -> None:
     launcher.run("axon.checkpoint(network(), epoch=0)\n" + KILL)
     results = launcher.run(
-        "distributed.PATIENCE = 0.5\nmodel = network()\n"
+        "distributed.JOIN_TIMEOUT = 0.5\nmodel = network()\n"
         f"if rank == {alone}:\n    attempt('epoch', lambda: axon.resume(model))\n"
     )
     assert results[alone]["epoch"].startswith(
@@ -215,7 +215,7 @@ def test_a_resume_without_all_ranks_fails(launcher: ProcessLauncher, alone: int)
 
 def test_a_late_rank_gets_the_error_of_the_others(launcher: ProcessLauncher) -> None:
     code = (
-        "distributed.PATIENCE = 0.5 if rank == 0 else 60.0\n"
+        "distributed.JOIN_TIMEOUT = 0.5 if rank == 0 else 60.0\n"
         "model = network()\nif rank == 1:\n    dist.barrier()\n"
     )
     results = launcher.run(
@@ -283,7 +283,7 @@ def test_a_sharded_model_continues_with_other_numbers_of_processes(
 
 def test_saving_a_sharded_model_without_all_ranks_fails(launcher: ProcessLauncher) -> None:
     save = "attempt('saved', lambda: axon.checkpoint(model, optimizer, epoch=0))\n"
-    results = launcher.run(SHARDED + "distributed.PATIENCE = 0.5\nif rank == 0:\n    " + save)
+    results = launcher.run(SHARDED + "distributed.JOIN_TIMEOUT = 0.5\nif rank == 0:\n    " + save)
     assert results[0]["saved"].startswith(
         "RanksDisagree: checkpoint() has to be called in every process"
     )

@@ -48,7 +48,7 @@ for line in sys.stdin:
     print(json.dumps([os.waitstatus_to_exitcode(status) for status in statuses]), flush=True)
 """
 BEGIN = """
-distributed.PATIENCE, distributed.BRIEF = 60.0, 60.0
+distributed.JOIN_TIMEOUT, distributed.RNG_TIMEOUT = 60.0, 60.0
 results = {}
 
 def draw():
