@@ -88,7 +88,7 @@ def assert_nothing_lost(report: Any) -> None:
 
 def test_a_full_disk_under_the_store(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    inside = disks.small(disk, "2m")
+    inside = disks.small_disk(disk, "2m")
     body = f"""
 before = train(0, 2)
 filler = pathlib.Path({str(disk / "filler")!r})
@@ -108,7 +108,7 @@ filler.unlink()
 
 def test_a_disk_that_turned_read_only(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    inside = disks.small(disk, "4m")
+    inside = disks.small_disk(disk, "4m")
     body = f"""
 def mount(how):
     subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support import disks
 
-from .conftest import Script, finished
+from .conftest import Script, finish
 
 COMMON = """
 import shutil, sqlite3, sys
@@ -118,12 +118,12 @@ print("done")
 @pytest.mark.parametrize("write", ["create", "save", "checkpoint", "delete", "delete a checkpoint"])
 def test_no_write_leaves_anything_half(tmp_path: Path, process: Script, write: str) -> None:
     disk = tmp_path / "disk"
-    with process(WRITING, str(disk), write, command=disks.small(disk, "8m")) as running:
-        assert finished(running) == ["done"]
+    with process(WRITING, str(disk), write, command=disks.small_disk(disk, "8m")) as running:
+        assert finish(running) == ["done"]
 
 
 @pytest.mark.parametrize("store", ["new", "there already"])
 def test_a_store_opens_once_there_is_room(tmp_path: Path, process: Script, store: str) -> None:
     disk = tmp_path / "disk"
-    with process(OPENING, str(disk), store, command=disks.small(disk, "8m")) as running:
-        assert finished(running) == ["done"]
+    with process(OPENING, str(disk), store, command=disks.small_disk(disk, "8m")) as running:
+        assert finish(running) == ["done"]

@@ -1,10 +1,10 @@
-"""A process that forks leaves two that can go on."""
+"""Parent and child can both use the store after a fork."""
 
 from __future__ import annotations
 
 from jupyter_axon_notebooks.store import Store
 
-from ..conftest import FORKING, Script, finished
+from ..conftest import FORKING, Script, finish
 
 OPENING = (
     FORKING
@@ -15,7 +15,9 @@ insert(store, "before")
 )
 
 
-def test_a_fork_leaves_two_that_both_go_on_writing(store: Store, url: str, process: Script) -> None:
+def test_parent_and_child_can_both_write_after_a_fork(
+    store: Store, url: str, process: Script
+) -> None:
     script = """
 def child():
     import gc
@@ -30,7 +32,7 @@ for _ in range(2):
     forked = in_child(child if _ == 0 else lambda: insert(store, "child 3"))
     insert(store, f"parent {_}")
     assert os.waitpid(forked, 0)[1] == 0
-with store.snapshot() as connection:  # the same connection, undisturbed
+with store.snapshot() as connection:
     assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() == pid
 worker = multiprocessing.get_context("fork").Process(target=insert, args=(store, "worker"))
 worker.start()
@@ -40,7 +42,7 @@ insert(store, "after")
 store.close()
 """
     with process(OPENING + script, url) as other:
-        finished(other)
+        finish(other)
     expected = [
         "after",
         "before",
@@ -54,7 +56,7 @@ store.close()
     assert sorted(d.doc_id for d in store.runs) == expected
 
 
-def test_a_fork_while_another_thread_has_a_transaction_open_harms_neither(
+def test_a_fork_does_not_affect_transactions_of_other_threads(
     store: Store, url: str, process: Script
 ) -> None:
     script = """
@@ -76,11 +78,11 @@ thread.join()
 store.close()
 """
     with process(OPENING + script, url) as other:
-        finished(other)
+        finish(other)
     assert sorted(d.doc_id for d in store.runs) == ["before", "child", "held 1", "held 2"]
 
 
-def test_a_child_forked_in_a_transaction_is_told_and_harms_nothing(
+def test_a_child_forked_in_a_transaction_cannot_use_the_store(
     store: Store, url: str, process: Script
 ) -> None:
     script = """
@@ -98,5 +100,5 @@ with store.transaction():
 store.close()
 """
     with process(OPENING + script, url) as other:
-        assert finished(other) == ["StoreError"] * 2
+        assert finish(other) == ["StoreError"] * 2
     assert sorted(d.doc_id for d in store.runs) == ["a", "b", "before"]
