@@ -197,9 +197,7 @@ class Checkpoint:
             if has_training and wants_training:
                 training_file = self._open_verified("optimizer", opened)
             if training_file is not None:
-                prepared_training = prepare_training(
-                    training_file, optimizer, extra, rng=rng, trusted=trusted
-                )
+                prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
             if model_file is not None:
                 prepared_model = prepare_model(model_file, model, trusted=trusted)
         for prepared in (prepared_model, prepared_training):
