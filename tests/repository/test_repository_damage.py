@@ -15,9 +15,7 @@ from jupyter_axon_notebooks.store import Store
 
 
 @pytest.mark.parametrize("table", ["axonml_versions", "axonml_contents"])
-def test_a_notebook_without_its_cells_is_damaged(
-    store: Store, table: str
-) -> None:
+def test_a_notebook_without_its_cells_is_damaged(store: Store, table: str) -> None:
     repository = NotebookRepository(store)
     damaged = repository.create(new_notebook(code("a", "1")))
     lost = store.table(table)

@@ -81,9 +81,7 @@ def test_there_is_a_store_of_every_version() -> None:
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_an_old_store_has_its_whole_content(
-    tmp_path: Path, version: int, engine: str
-) -> None:
+def test_an_old_store_has_its_whole_content(tmp_path: Path, version: int, engine: str) -> None:
     store = open_store(build(version, engine, tmp_path))
     assert plain(old_stores.export_store(store)) == expected(version, engine)
     check_contents(store)

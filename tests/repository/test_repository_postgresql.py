@@ -51,7 +51,9 @@ LARGE = [code(f"c{i}", "x" * 1_500_000 + str(i)) for i in range(4)]  # written a
 
 
 @pytest.mark.parametrize("cells", [[code("c", "1")], LARGE], ids=["small", "large"])
-def test_one_of_several_creates_an_id(repositories: list[NotebookRepository], cells: list[Any]) -> None:
+def test_one_of_several_creates_an_id(
+    repositories: list[NotebookRepository], cells: list[Any]
+) -> None:
     for round in range(5):
         id = f"n{round}"
         given = at_once(repositories, lambda r, _, made=id: r.create(new_notebook(*cells, id=made)))
