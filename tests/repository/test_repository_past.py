@@ -55,13 +55,15 @@ def plain(found: Any) -> Any:
 ON_SQLITE = """
 SELECT type, name, sql FROM sqlite_master WHERE type != 'table' AND sql IS NOT NULL
 UNION ALL
-SELECT t.name, c.name, c.type || ' ' || c."notnull" || ' ' || ifnull(c.dflt_value, '') || ' ' || c.pk
+SELECT t.name, c.name, c.type || ' ' || c."notnull" || ' '
+    || ifnull(c.dflt_value, '') || ' ' || c.pk
 FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'
 """
 ON_POSTGRESQL = """
 SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
 UNION ALL
-SELECT table_name, column_name, concat_ws(' ', data_type, collation_name, is_nullable, column_default)
+SELECT table_name, column_name,
+    concat_ws(' ', data_type, collation_name, is_nullable, column_default)
 FROM information_schema.columns WHERE table_schema = 'public'
 """
 

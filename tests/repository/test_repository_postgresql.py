@@ -56,10 +56,12 @@ def test_one_of_several_creates_an_id(
 ) -> None:
     for round in range(5):
         id = f"n{round}"
-        given = at_once(repositories, lambda r, _, made=id: r.create(new_notebook(*cells, id=made)))
-        refused = [one for one in given if isinstance(one, Conflict)]
-        assert len(refused) == PROCESSES - 1
-        assert {str(one) for one in refused} == {f"notebook {id} exists already"}
+        results = at_once(
+            repositories, lambda r, _, made=id: r.create(new_notebook(*cells, id=made))
+        )
+        conflicts = [one for one in results if isinstance(one, Conflict)]
+        assert len(conflicts) == PROCESSES - 1
+        assert {str(one) for one in conflicts} == {f"notebook {id} exists already"}
         assert [cell.source for cell in repositories[0].find_by_id(id).cells] == [
             c.source for c in cells
         ]
@@ -68,13 +70,13 @@ def test_one_of_several_creates_an_id(
 def test_one_of_several_binds_a_file(repositories: list[NotebookRepository]) -> None:
     for round in range(5):
         path = f"/{round}.ipynb"
-        given = at_once(
+        results = at_once(
             repositories,
             lambda r, _, path=path: r.create(new_notebook(code("c"), origin="o", path=path)),
         )
-        refused = [one for one in given if isinstance(one, Conflict)]
-        assert len(refused) == PROCESSES - 1
-        assert all(str(one).startswith(f"the file {path} belongs to notebook") for one in refused)
+        conflicts = [one for one in results if isinstance(one, Conflict)]
+        assert len(conflicts) == PROCESSES - 1
+        assert all(str(one).startswith(f"the file {path} belongs to notebook") for one in conflicts)
 
 
 def test_the_last_binding_of_a_file_replaces_the_others(

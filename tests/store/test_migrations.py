@@ -27,7 +27,8 @@ def later(interrupt=lambda: None):
     first, second = document_store.SCHEMA_VERSION, document_store.SCHEMA_VERSION + 1
     def rename(connection):
         connection.exec_driver_sql("ALTER TABLE axonml_runs ADD COLUMN colour TEXT")
-        connection.exec_driver_sql("UPDATE axonml_runs SET colour = 'red', document = '{\\"n\\":2}'")
+        update = "UPDATE axonml_runs SET colour = 'red', document = '{\\"n\\":2}'"
+        connection.exec_driver_sql(update)
     def index(connection):
         connection.exec_driver_sql("CREATE INDEX later ON axonml_runs (colour)")
         interrupt()

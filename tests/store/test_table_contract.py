@@ -91,7 +91,7 @@ class TablePair:
         self(lambda table: table.insert_multiple(documents))
 
     def __call__(self, action: Callable[[Any], Any], *, lenient: bool = False) -> Any:
-        """Return the common result; with ``lenient``, the store may differ if TinyDB raises TypeError."""
+        """Return the result; with ``lenient``, the store may differ from a TypeError."""
         expected, outcome = outcome_of(action, self.reference), outcome_of(action, self.table)
         if lenient and is_type_error(expected):
             return expected
@@ -291,10 +291,13 @@ CONDITIONS: dict[str, Any] = {
     **{f"t {sign.__name__} {v!r}": sign(Q.t, v) for sign in (python.eq, python.ne) for v in
        ("a", "", "A\x00", "\ud800", 5, None, ["a"], {"a": 1}, True)},
     **{f"n {sign.__name__} {v!r}": sign(Q.n, v) for sign in (python.eq, python.ne) for v in
-       (1, 1.0, True, False, 0, 2.5, 2**63, 2**63 - 1, -(2**63), 10**40, math.nan, math.inf, "1", None, [1])},
+       (1, 1.0, True, False, 0, 2.5, 2**63, 2**63 - 1, -(2**63), 10**40, math.nan, math.inf, "1",
+        None, [1])},
     **{f"t {sign.__name__} {v!r}": sign(Q.t, v)
-       for sign in (python.lt, python.le, python.gt, python.ge) for v in ("a", "b", "", "\ud800", "\ue000", 5)},
-    **{f"n {sign.__name__} {v!r}": sign(Q.n, v) for sign in (python.lt, python.le, python.gt, python.ge)
+       for sign in (python.lt, python.le, python.gt, python.ge)
+       for v in ("a", "b", "", "\ud800", "\ue000", 5)},
+    **{f"n {sign.__name__} {v!r}": sign(Q.n, v)
+       for sign in (python.lt, python.le, python.gt, python.ge)
        for v in (1, 1.0, 2, 2.4, True, 2**63 - 1, 2**63, -(2**63), math.inf, math.nan, "1")},
     "exists": Q.u.exists(),
     "nested exists": Q.o.a.exists(),
@@ -341,10 +344,11 @@ CONDITIONS: dict[str, Any] = {
     "and not": (Q.t == "a") & ~(Q.n == 1),
     "or of equal parts": (Q.n == 1) | (Q.n == 1.0) | (Q.n == True),  # noqa: E712 - a condition
     "a long or": functools.reduce(python.or_, [Q.t == f"q{i}" for i in range(150)] + [Q.t == "a"]),
-    "a long and": functools.reduce(python.and_, [Q.t != f"q{i}" for i in range(150)] + [Q.t == "a"]),
+    "a long and": functools.reduce(
+        python.and_, [Q.t != f"q{i}" for i in range(150)] + [Q.t == "a"]),
     "an or of ors": ((Q.t == "a") | (Q.t == "b")) | ((Q.u == "a") & (Q.n.one_of([2**63]))),
-    "or of many one_ofs": functools.reduce(python.or_, [Q.t.one_of([f"{i}-{j}" for j in range(400)] + ["a"])
-                                                        for i in range(100)]),
+    "or of many one_ofs": functools.reduce(
+        python.or_, [Q.t.one_of([f"{i}-{j}" for j in range(400)] + ["a"]) for i in range(100)]),
 }  # fmt: skip
 
 
@@ -462,10 +466,10 @@ def test_a_table_can_change_while_it_is_iterated(pair: TablePair) -> None:
 # Random conditions and changes.
 
 TRICKY: list[Any] = [
-    None, True, False, 0, 1, 1.0, -1, 2.5, -0.0, math.nan, math.inf, -math.inf, 2**53, 2**53 + 1, float(2**53),
-    2**63 - 1, 2**63, float(2**63), -(2**63), -(2**63) - 1, 10**30, 1e300, "", "a", "b", "1", "\x00", "\x01",
-    "\x01\x01", "\x01\x02", "\ud7ff", "\ud7ff\x02", "\ud7ff\x03d800", "\ud800", "\udfff", "\ue000", "😀", "a\x00b",
-    [], [1], ["a", 1], {}, {"a": 1},
+    None, True, False, 0, 1, 1.0, -1, 2.5, -0.0, math.nan, math.inf, -math.inf, 2**53, 2**53 + 1,
+    float(2**53), 2**63 - 1, 2**63, float(2**63), -(2**63), -(2**63) - 1, 10**30, 1e300, "", "a",
+    "b", "1", "\x00", "\x01", "\x01\x01", "\x01\x02", "\ud7ff", "\ud7ff\x02", "\ud7ff\x03d800",
+    "\ud800", "\udfff", "\ue000", "😀", "a\x00b", [], [1], ["a", 1], {}, {"a": 1},
 ]  # fmt: skip
 values = st.sampled_from(TRICKY)
 fields = st.sampled_from(["t", "u", "n", "m", "x"])
@@ -582,7 +586,8 @@ orders = st.lists(st.sampled_from(["t", "-t", "n", "-n", "id", "-id"]), max_size
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sortable, orders, st.one_of(st.none(), st.integers(0, 14)), st.integers(0, 5),
-    st.sampled_from([Q.noop(), Q.n >= 0, Q.n == 1, Q.t.exists(), (Q.t == "a") | (Q.n == 0), Q.t != "a"]),
+    st.sampled_from(
+        [Q.noop(), Q.n >= 0, Q.n == 1, Q.t.exists(), (Q.t == "a") | (Q.n == 0), Q.t != "a"]),
 )  # fmt: skip
 def test_a_page_is_a_part_of_all_sorted_documents(
     things_store: Store,

@@ -8,9 +8,11 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines import ON_DISK, new_url
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, StoreBusy, StoreError
@@ -209,9 +211,19 @@ def test_waiting_for_another_thread_is_limited(engine: str, file_url: str) -> No
     store.close()
 
 
-def test_parent_and_child_can_both_write_after_a_fork(
-    file_store: Store, file_url: str, process: Script
-) -> None:
+@pytest.fixture(params=ON_DISK)
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return new_url(request.param, tmp_path)
+
+
+def stored_ids(url: str) -> list[Any]:
+    store = Store(url)
+    found = ids(store)
+    store.close()
+    return found
+
+
+def test_parent_and_child_can_both_write_after_a_fork(shared_url: str, process: Script) -> None:
     # The parent closes the store while the child writes. It must not remove the log.
     script = """
 store = open_store(sys.argv[1])
@@ -219,7 +231,9 @@ insert(store, "before")
 ready, closed = os.pipe(), os.pipe()
 
 def child():
+    import gc
     insert(store, "child 1")
+    gc.collect()
     os.write(ready[1], b"x")
     os.read(closed[0], 1)
     insert(store, "child 2")
@@ -231,16 +245,20 @@ insert(store, "parent")
 store.close()
 os.write(closed[1], b"x")
 assert os.waitpid(forked, 0)[1] == 0
+worker = multiprocessing.get_context("fork").Process(target=insert, args=(store, "worker"))
+worker.start()
+worker.join()
+assert worker.exitcode == 0
 insert(store, "after")
 store.close()
 """
-    file_store.close()
-    with process(FORKING + script, file_url) as other:
+    with process(FORKING + script, shared_url) as other:
         finish(other)
-    assert sorted(ids(file_store)) == ["after", "before", "child 1", "child 2", "parent"]
+    expected = ["after", "before", "child 1", "child 2", "parent", "worker"]
+    assert sorted(stored_ids(shared_url)) == expected
 
 
-def test_a_fork_while_another_thread_writes_loses_nothing(file_url: str, process: Script) -> None:
+def test_a_fork_while_another_thread_writes_loses_nothing(shared_url: str, process: Script) -> None:
     script = """
 store = open_store(sys.argv[1])
 stop = threading.Event()
@@ -262,21 +280,20 @@ thread.join()
 print(len(written) + 10)
 store.close()
 """
-    with process(FORKING + script, file_url) as other:
+    with process(FORKING + script, shared_url) as other:
         (expected,) = finish(other)
-    store = Store(file_url)
-    assert len(store.runs) == int(expected)
-    store.close()
+    assert len(stored_ids(shared_url)) == int(expected)
 
 
 def test_a_child_forked_in_a_transaction_cannot_use_the_store(
-    file_store: Store, file_url: str, process: Script
+    shared_url: str, process: Script
 ) -> None:
     script = """
 store = open_store(sys.argv[1])
 
 def child():
-    for attempt in (lambda: insert(store, "x"), lambda: len(store.runs), store.snapshot().__enter__):
+    snapshot = store.snapshot().__enter__
+    for attempt in (lambda: insert(store, "x"), lambda: len(store.runs), snapshot):
         try:
             attempt()
         except Exception as error:
@@ -303,9 +320,9 @@ except Exception as error:
     os._exit(0)
 store.close()
 """
-    with process(FORKING + script, file_url) as other:
+    with process(FORKING + script, shared_url) as other:
         assert finish(other) == ["StoreError"] * 4
-    assert ids(file_store) == ["before", "after", "parent's"]
+    assert stored_ids(shared_url) == ["before", "after", "parent's"]
 
 
 def test_a_child_has_its_own_copy_of_a_store_in_memory(process: Script) -> None:

@@ -43,8 +43,8 @@ _TEMPLATE = "axon_template"
 class PostgresqlServer:
     """A PostgreSQL server with its data in a temporary folder.
 
-    Its default for ``synchronous_commit`` may be off, since the store sets it. The programs are those
-    of the Python package for tests, or in the folder :data:`PROGRAMS`.
+    Its default for ``synchronous_commit`` may be off, since the store sets it. The programs are
+    those of the Python package for tests, or in the folder :data:`PROGRAMS`.
     """
 
     def __init__(self, **settings: str) -> None:
@@ -72,7 +72,7 @@ class PostgresqlServer:
 
     @staticmethod
     def new_folder() -> Path:
-        """Create a folder that the server can read, which runs as another user if started by root."""
+        """Create a folder that the server can read, which may run as another user."""
         folder = Path(tempfile.mkdtemp(prefix="axon-pg-"))
         folder.chmod(0o755)
         return folder

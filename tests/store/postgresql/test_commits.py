@@ -1,4 +1,4 @@
-"""A commit whose answer is lost takes effect once, or the caller is told."""
+"""A commit whose answer is lost takes effect once, or an error is raised."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def test_a_commit_that_is_still_in_progress_is_waited_for(store: Store, url: str
     with contextlib.closing(postgresql().connect(database_name(url))) as other:
         other.execute("BEGIN")
         other.execute(
-            "INSERT INTO axon_commits (connection, unit, made_at, schema_version) VALUES ('mark', 'unit', now(), 1)"
+            "INSERT INTO axon_commits (connection, unit, made_at, schema_version) "
+            "VALUES ('mark', 'unit', now(), 1)"
         )
         results: list[bool] = []
         engine: Any = store._database._engine
@@ -122,7 +123,10 @@ def test_a_commit_that_is_still_in_progress_is_waited_for(store: Store, url: str
             target=lambda: results.append(engine._is_committed("mark", "unit", StoreBusy()))
         )
         asking.start()
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         with contextlib.closing(postgresql().connect(database_name(url))) as observer:
             eventually(lambda: observer.execute(waiting).fetchone() == (1,))
         assert results == []

@@ -118,11 +118,11 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout
-    assert said.startswith("StoreError")
-    assert "pip install 'jupyter-axon-notebooks[postgresql]'" in said
+    assert output.startswith("StoreError")
+    assert "pip install 'jupyter-axon-notebooks[postgresql]'" in output
 
 
 def test_a_database_in_another_encoding_is_refused() -> None:

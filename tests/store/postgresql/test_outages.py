@@ -250,7 +250,7 @@ def test_waiting_for_a_lock_is_limited(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("answer", "kind", "message"),
     [
         (
             b"S",
@@ -262,7 +262,7 @@ def test_waiting_for_a_lock_is_limited(url: str) -> None:
     ],
 )
 def test_a_refusal_of_encryption_is_final_and_a_restart_is_not(
-    answer: bytes, kind: type[StoreError], said: str
+    answer: bytes, kind: type[StoreError], message: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -276,7 +276,7 @@ def test_a_refusal_of_encryption_is_final_and_a_restart_is_not(
 
         threading.Thread(target=answering, daemon=True).start()
         port = server.getsockname()[1]
-        with pytest.raises(StoreError, match=said) as caught:
+        with pytest.raises(StoreError, match=message) as caught:
             Store(
                 f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1
             )

@@ -268,7 +268,10 @@ def test_waiting_for_a_reader_is_limited(server: PostgresqlServer) -> None:
 
 
 def _waits_for_lock(observer: psycopg.Connection) -> bool:
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     return observer.execute(waiting).fetchone() is not None
 
 

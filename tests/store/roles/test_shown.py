@@ -126,7 +126,8 @@ def test_sql_neither_reads_nor_changes_rows_of_others(
     with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
         if table == "axonml_provenance":
             owner.execute(
-                f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s), ('q', %s, %s)",
+                f"INSERT INTO {table} (id, document, notebook_id) "
+                "VALUES ('p', %s, %s), ('q', %s, %s)",
                 [document_in(notebook_id), notebook_id, document_in(of_bob), of_bob],
             )
         everything = owner.execute(
@@ -323,33 +324,34 @@ def test_runs_of_two_users_may_share_an_id(
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM axonml_notebooks WHERE id = 'given'",
-        """UPDATE axonml_notebooks SET id = 'moved', document = replace(document, '"given"', '"moved"')""",
+        "DELETE FROM axonml_notebooks WHERE id = 'reused'",
+        "UPDATE axonml_notebooks "
+        """SET id = 'moved', document = replace(document, '"reused"', '"moved"')""",
     ],
 )
 def test_rows_are_deleted_with_their_notebook(
     shared: SharedDatabase, repository_of: OpenRepository, statement: str
 ) -> None:
     alice, bob = repository_of("alice"), repository_of("bob_role")
-    bob.create(NewNotebook(id="given", user_id="bob", name="bait"))
+    bob.create(NewNotebook(id="reused", user_id="bob", name="bait"))
     bob.create_checkpoint(
-        NewCheckpoint(notebook_id="given", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
+        NewCheckpoint(notebook_id="reused", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
     )
     with closing(shared.sql("bob_role")) as sql, closing(shared.sql("postgres")) as owner:
         sql.execute(
-            "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'given')",
-            [document_in("given")],
+            "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'reused')",
+            [document_in("reused")],
         )
         with suppress(psycopg.errors.ForeignKeyViolation):
             sql.execute(statement)
         if statement.startswith("DELETE"):
             for table in NOTEBOOK_TABLES:
                 assert owner.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-            alice.create(NewNotebook(id="given", user_id="alice", name="new"))
-            assert alice.get_best_checkpoint("given", "loss", True) is None
-            assert len(alice.versions.list("given")) == 1
+            alice.create(NewNotebook(id="reused", user_id="alice", name="new"))
+            assert alice.get_best_checkpoint("reused", "loss", True) is None
+            assert len(alice.versions.list("reused")) == 1
         else:
-            assert bob.find_by_id("given") is not None
+            assert bob.find_by_id("reused") is not None
 
 
 @pytest.mark.parametrize(
@@ -365,7 +367,8 @@ def test_rows_are_deleted_with_their_notebook(
         "ALTER TABLE axonml_notebooks DISABLE ROW LEVEL SECURITY",
         "DROP POLICY axon_own ON axonml_notebooks",
         "ALTER TABLE axonml_notebooks OWNER TO bob_role",
-        "CREATE TRIGGER t BEFORE INSERT ON axonml_notebooks EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE TRIGGER t BEFORE INSERT ON axonml_notebooks "
+        "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         "CREATE FUNCTION axon_spy(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
         "CREATE TABLE beside (x int)",
     ],

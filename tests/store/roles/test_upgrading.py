@@ -62,6 +62,7 @@ def test_the_runs_of_all_users_are_found_after_the_migration(older: SharedDataba
             repository.runs.update_status(notebook.id, run.id, RunStatus.COMPLETED)
     with closing(older.sql("postgres")) as owner:
         checks = owner.execute(
-            "SELECT pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = 'axonml_runs'::regclass"
+            "SELECT pg_get_expr(polwithcheck, polrelid) FROM pg_policy "
+            "WHERE polrelid = 'axonml_runs'::regclass"
         ).fetchall()
     assert "left" in checks[0][0].lower()
