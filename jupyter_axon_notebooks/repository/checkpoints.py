@@ -95,7 +95,7 @@ class CheckpointRepository:
     ) -> tuple[NotebookCheckpoint, str | None]:
         """Store a new checkpoint; it, and the id of the one that it replaces, if it does."""
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(new.notebook_id)
+            notebook = self._store.notebooks.get_for_update(new.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", new.notebook_id)
             checkpoint = NotebookCheckpoint(
@@ -139,10 +139,10 @@ class CheckpointRepository:
         place = {
             name: getattr(checkpoint, name) for name in ("notebook_id", "run_id", "epoch", "step")
         }
-        found = self._store.checkpoints.one_having(**place)
+        found = self._store.checkpoints.find_one(**place)
         if found is None or (id := str(found.doc_id)) == checkpoint.id:
             return None
-        there = self._store.checkpoints.locked(id)
+        there = self._store.checkpoints.get_for_update(id)
         if there is None:
             return None
         if there.get("pinned"):
@@ -153,7 +153,7 @@ class CheckpointRepository:
 
     def _newest(self, notebook_id: str) -> str | None:
         """When a notebook's newest checkpoint is from; under the notebook's lock, for the next one's time."""
-        found: str | None = self._store.checkpoints.highest(
+        found: str | None = self._store.checkpoints.max_value(
             "created_at", of="notebook_id", value=notebook_id
         )
         return found
@@ -165,7 +165,7 @@ class CheckpointRepository:
 
     def find_ids(self, prefix: str) -> builtins.list[str]:
         """Return the ids of checkpoints that begin with ``prefix``."""
-        return self._store.checkpoints.ids_beginning(prefix)
+        return self._store.checkpoints.ids_with_prefix(prefix)
 
     def get(self, id: str) -> NotebookCheckpoint | None:
         """Return a checkpoint, or None."""
@@ -275,8 +275,8 @@ class CheckpointRepository:
             found = self._store.checkpoints.get(doc_id=id)
             if found is None:
                 raise NotFound("checkpoint", id)
-            self._store.notebooks.locked(found["notebook_id"])
-            if self._store.checkpoints.locked(id) is None:
+            self._store.notebooks.get_for_update(found["notebook_id"])
+            if self._store.checkpoints.get_for_update(id) is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.update(add, doc_ids=[id])
             return self.read(self._store.checkpoints.get(doc_id=id))
@@ -333,7 +333,7 @@ class CheckpointRepository:
     @retried
     def _change(self, id: str, apply: Callable[[dict[str, Any]], None]) -> NotebookCheckpoint:
         with self._store.transaction():
-            if self._store.checkpoints.locked(id) is None:
+            if self._store.checkpoints.get_for_update(id) is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.update(apply, doc_ids=[id])
             return self.read(self._store.checkpoints.get(doc_id=id))
@@ -356,7 +356,7 @@ class CheckpointRepository:
     def _remove(self, id: str) -> str:
         """Remove a checkpoint; the id of its notebook."""
         with self._store.transaction():
-            found = self._store.checkpoints.locked(id)
+            found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])

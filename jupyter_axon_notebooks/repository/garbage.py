@@ -50,9 +50,11 @@ class GarbageRepository:
 
     def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
         """The notebooks, of one user or of all, of which :meth:`remove_versions` with ``keep`` would remove versions."""
-        leftovers = self._store.leftovers
+        garbage = self._store.garbage
         return [
-            id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)
+            id
+            for id in garbage.notebooks_over_limit(keep, user_id)
+            if garbage.superseded_versions(id, keep, limit=1)
         ]
 
     def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
@@ -74,18 +76,18 @@ class GarbageRepository:
         """
         versions = contents = 0
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
             if not lists.are_true(record):
                 return None
             ends = time.monotonic() + _TURN  # waiting for the lock has held up nobody
-            for version_id in self._store.leftovers.superseded(id, keep, limit=_PAGE):
+            for version_id in self._store.garbage.superseded_versions(id, keep, limit=_PAGE):
                 if version_id == record["version_id"]:
                     continue
                 unlisted = lists.forget(version_id)
-                self._store.versions.discard([version_id])
-                self._store.contents.discard(unlisted)
+                self._store.versions.remove_ids([version_id])
+                self._store.contents.remove_ids(unlisted)
                 versions, contents = versions + 1, contents + len(unlisted)
                 if time.monotonic() >= ends:
                     break
@@ -97,18 +99,18 @@ class GarbageRepository:
     ) -> Removal | None:
         """Remove those that nobody lists; None where the versions are no longer those that were read."""
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
             if not lists.are_true(record):
                 return None
             unlisted = [content_id for content_id in content_ids if lists.lack(content_id)]
-            self._store.contents.discard(unlisted)
+            self._store.contents.remove_ids(unlisted)
         return Removal(contents=len(unlisted))
 
     def list_staged(self) -> set[str]:
         """The ids under which contents wait for a version to list them."""
-        return self._store.leftovers.ahead()
+        return self._store.garbage.notebooks_with_unlisted_contents()
 
     def remove_staged(self, id: str) -> Iterator[Removal]:
         """Remove what was written ahead of a notebook's next version, or of a notebook."""
@@ -118,13 +120,13 @@ class GarbageRepository:
     @retried
     def _drop_ahead(self, id: str) -> Removal:
         with self._store.transaction():
-            if self._store.notebooks.locked(id) is None:
+            if self._store.notebooks.get_for_update(id) is None:
                 # As whoever makes the record does, who may be done just now.
                 self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Removal()
-            waiting = self._store.leftovers.ahead_of(id, limit=_PAGE)
-            self._store.contents.discard(waiting)
+            waiting = self._store.garbage.unlisted_contents(id, limit=_PAGE)
+            self._store.contents.remove_ids(waiting)
         return Removal(contents=len(waiting))
 
 
@@ -143,7 +145,7 @@ class _Lists:
 
     def read(self) -> Iterator[Removal]:
         """Get to know what is there now, in steps; nothing is locked meanwhile."""
-        present = self._store.leftovers.numbers(self._id)
+        present = self._store.garbage.version_numbers(self._id)
         for version_id in self._lists.keys() - present.keys():
             self._forget(version_id)
         self._numbers = present
@@ -163,10 +165,10 @@ class _Lists:
         the same number of versions with the same sum of numbers are the same versions, unless those of another history
         took their place: then the record's is not known either.
         """
-        if self._store.leftovers.tally(self._id) != (len(self._lists), self._total):
+        if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
             return False
         newest = record["version_id"]
-        if newest not in self._lists and not self._store.versions.present([newest]):
+        if newest not in self._lists and not self._store.versions.existing_ids([newest]):
             raise RecordDamaged(f"version {newest} is missing from the store")
         return newest in self._lists
 
@@ -187,7 +189,7 @@ class _Lists:
     def unlisted(self) -> set[str]:
         """The contents that no version lists, but for those that a save may have written ahead."""
         contents = self._store.contents.ids(where("notebook_id") == self._id)
-        return set(filter(self.lack, contents)) - self._store.leftovers.ahead_of(self._id)
+        return set(filter(self.lack, contents)) - self._store.garbage.unlisted_contents(self._id)
 
 
 def _pages(ids: Iterable[str]) -> Iterator[list[str]]:

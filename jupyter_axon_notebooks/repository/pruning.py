@@ -184,7 +184,7 @@ class Retention:
         """
         notebook_id = planned.plan.notebook_id
         with self._store.transaction():
-            if self._store.notebooks.locked(notebook_id) is None:
+            if self._store.notebooks.get_for_update(notebook_id) is None:
                 raise NotFound("notebook", notebook_id)
             ends = time.monotonic() + _TURN  # waiting for the lock has held up nobody
             there = self._still_planned(planned, batch)
@@ -209,7 +209,7 @@ class Retention:
         ids = guards | {one.checkpoint.id for one in batch}
         there = {
             str(found.doc_id): self._checkpoints.read(found)
-            for found in self._store.checkpoints.locked_some(ids)
+            for found in self._store.checkpoints.get_many_for_update(ids)
         }
         if not all(id in there and has_state(there[id]) for id in guards):
             return None
@@ -258,7 +258,7 @@ class Retention:
         """Have the files of pruned checkpoints be nobody's, unless they were put back; ``aside`` gets their names."""
         wanted = {one.checkpoint.id: one.paths for one in gone}
         with self._store.transaction():
-            for found in self._store.checkpoints.locked_some(wanted):
+            for found in self._store.checkpoints.get_many_for_update(wanted):
                 names = _unnamed(wanted[str(found.doc_id)], found)
                 done = self._states.stage_removal(notebook_id, str(found.doc_id), names)
                 aside.setdefault(str(found.doc_id), []).extend(done)

@@ -34,7 +34,7 @@ from ..records import (
     now_after,
 )
 from ..store import Document, Store, document, retried
-from ..store.tables import stored_document
+from ..store.tables import decode_document
 from .damage import damage_named
 
 #: How long a run lives after its last checkpoint that a checkpoint began: nobody announced it, and nobody may end it.
@@ -114,7 +114,7 @@ class RunRepository:
     @retried
     def _add(self, run: TrainingRun, started_at: datetime | None) -> TrainingRun:
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(run.notebook_id)
+            notebook = self._store.notebooks.get_for_update(run.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", run.notebook_id)
             self._begin(notebook, run, started_at)
@@ -124,7 +124,7 @@ class RunRepository:
         self, notebook: Document, run: TrainingRun, started_at: datetime | None = None
     ) -> None:
         _check_id(run.id)
-        newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
+        newest = self._store.runs.max_value("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
         if run.parent_checkpoint_id is not None:
             parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
@@ -195,7 +195,7 @@ class RunRepository:
         :meth:`update_status` reopens it. Raises NotFound.
         """
         with self._store.transaction():
-            found = self._store.runs.locked(run_key(notebook_id, id))
+            found = self._store.runs.get_for_update(run_key(notebook_id, id))
             if found is None:
                 raise NotFound("run", id)
             run = _stored_run(found)
@@ -224,7 +224,7 @@ class RunRepository:
             When the notebook has no such run.
         """
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(notebook_id)  # first, as everybody does
+            notebook = self._store.notebooks.get_for_update(notebook_id)  # first, as everybody does
             return self._move(notebook, notebook_id, id, status, lease_until)
 
     def _move(
@@ -235,7 +235,7 @@ class RunRepository:
         status: RunStatus,
         lease_until: datetime | None,
     ) -> TrainingRun:
-        found = self._store.runs.locked(run_key(notebook_id, id))
+        found = self._store.runs.get_for_update(run_key(notebook_id, id))
         if found is None:
             raise NotFound("run", id)
         run = _stored_run(found)
@@ -268,7 +268,7 @@ class RunRepository:
                 lapsed.append(run_key(notebook_id, run.id))
         for key in sorted(lapsed):
             with suppress(RecordDamaged):
-                found = self._store.runs.locked(key)
+                found = self._store.runs.get_for_update(key)
                 if found is None or found.get("status") != _RUNNING:
                     continue
                 run = _run(found)
@@ -284,9 +284,9 @@ class RunRepository:
         A damaged run is left out: it is reported to whoever asks for it, and affects nobody else.
         """
         of_these = where("notebook_id").one_of(list(notebook_ids)) & (where("status") == _RUNNING)
-        for stored in self._store.runs.texts(of_these):
+        for stored in self._store.runs.iterate_json(of_these):
             with suppress(RecordDamaged):
-                found = stored_document(stored)
+                found = decode_document(stored)
                 if found.get("status") == _RUNNING:
                     yield _run(found)
 
@@ -318,7 +318,7 @@ class RunRepository:
     @retried
     def _finish_expired(self, notebook_id: str) -> None:
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(notebook_id)
+            notebook = self._store.notebooks.get_for_update(notebook_id)
             if not self.update_expired(notebook_id) and notebook is not None:
                 self._leave(notebook, NotebookStatus.STOPPED)
 

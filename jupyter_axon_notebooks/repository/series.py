@@ -102,7 +102,7 @@ class SeriesRepository:
         """
         wanted = checkpoints_of(notebook_id, since=since, run_id=run_id)
         points = defaultdict[str | None, builtins.list[_Point]](builtins.list)
-        for found in self._store.checkpoints.texts_sorted(wanted, ["created_at", "id"]):
+        for found in self._store.checkpoints.list_json(wanted, ["created_at", "id"]):
             point = _point(*found)
             points[point.run_id].append(point)
         # After them: a checkpoint of a run is never there before the run.

@@ -109,11 +109,11 @@ class VersionRepository:
                 return str(current["id"])
             known = parts_of(current).listed()
             if self._is_replaced(current, parts):
-                self._store.versions.discard([str(current_id)])
+                self._store.versions.remove_ids([str(current_id)])
         ordinal = _following(current)
         # What no other version can list: of the version that is replaced, and whatever was written ahead.
         listed = {content_id(notebook_id, digest) for digest in parts.listed()}
-        self._drop(self._store.leftovers.unshared(notebook_id, ordinal) - listed)
+        self._drop(self._store.garbage.contents_since(notebook_id, ordinal) - listed)
         # Those written ahead as well: a sweep may have taken them.
         missing = self._missing(notebook_id, parts.contents.keys() - known)
         self._insert(notebook_id, parts, missing, ordinal)
@@ -134,11 +134,11 @@ class VersionRepository:
         same_sources = [e[:2] for e in current["cells"]] == [
             [e.cell_id, e.source] for e in parts.entries
         ]
-        return same_sources and not self._store.checkpoints.has(version_id=current["id"])
+        return same_sources and not self._store.checkpoints.exists(version_id=current["id"])
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> builtins.list[str]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
-        present = self._store.contents.present(ids)
+        present = self._store.contents.existing_ids(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
 
     def _insert(self, notebook_id: str, parts: Parts, digests: Iterable[str], ordinal: int) -> None:
@@ -150,7 +150,7 @@ class VersionRepository:
 
     def _drop(self, content_ids: set[str]) -> None:
         if content_ids:
-            self._store.contents.discard(content_ids)
+            self._store.contents.remove_ids(content_ids)
 
     # Reading
 

@@ -56,7 +56,7 @@ class CurrentNotebook:
     def read(self, opened: OpenStore) -> NotebookSummary:
         """Return the record for a question: not brought up to date while others keep the store locked."""
         try:
-            with opened.store.waiting_at_most(READ_TIMEOUT):
+            with opened.store.limit_wait(READ_TIMEOUT):
                 return self.update(opened)
         except StoreBusy:
             self.record = None

@@ -173,7 +173,7 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
         (
             "/notebooks/nb/export?format=py",
             400,
-            "format: py is what led to a checkpoint: name a checkpoint",
+            "format: py requires the argument `checkpoint`",
         ),
         ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
     ],

@@ -17,8 +17,8 @@ from jupyter_axon_notebooks.alignment import align
 from jupyter_axon_notebooks.cli.commands.diff import _source as source_diff
 from jupyter_axon_notebooks.cli.output import first_line
 from jupyter_axon_notebooks.errors import AxonError, InvalidData
-from jupyter_axon_notebooks.handlers.bodies import read_object, text_fault
 from jupyter_axon_notebooks.handlers.queries import Query
+from jupyter_axon_notebooks.handlers.request_bodies import parse_object, text_fault
 from jupyter_axon_notebooks.mapping import (
     detect_framework,
     export_notebook,
@@ -263,7 +263,7 @@ def on_request(text: str) -> None:
     text_fault(text)
     for body in (encoded, json.dumps({text: [text]}).encode()):
         with contextlib.suppress(InvalidData):
-            read_object(body)
+            parse_object(body)
 
 
 def on_store(text: str) -> None:

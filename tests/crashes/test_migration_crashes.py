@@ -1,4 +1,4 @@
-"""A process may be killed anywhere in a migration: the store is as it was, or migrated whole."""
+"""Tests that a process may be killed anywhere in a migration: the store is unchanged or migrated completely."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from support.engines import ON_DISK, new_url
 
 from jupyter_axon_notebooks.store import Store
 
-#: Opens stores as a later version does, each in a process that is killed before the call of that number.
+#: Opens stores as a later version does, each in a process that is killed before the call with the given number.
 OPENING = (
     LATER
     + """
 import os, signal, sys
-from kills.points import Kill, Points
+from crashes.killing import Kill, KillPoints
 
 def die(_what):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -28,7 +28,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         try:
-            Points(Kill(call=int(number)), die)
+            KillPoints(Kill(call=int(number)), die)
             migrations.STEPS, document_store.SCHEMA_VERSION = later()
             document_store.Store(url).close()
             os._exit(0)
@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.parametrize("engine", ON_DISK)
-def test_a_migration_killed_anywhere_is_whole_or_not_there(
+def test_a_migration_killed_anywhere_is_atomic(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [sys.executable, "-c", OPENING]
@@ -66,5 +66,5 @@ def test_a_migration_killed_anywhere_is_whole_or_not_there(
         opener.stdin.close()
     assert status == 0
     assert seen[-1] == MIGRATED
-    assert seen == sorted(seen)  # from some call on it is done
+    assert seen == sorted(seen)
     assert seen.count(BEFORE) > 7
