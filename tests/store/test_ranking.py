@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.engines import new_url
 
-from jupyter_axon_notebooks.metrics import rankable, resolve
+from jupyter_axon_notebooks.metrics import finite_number, resolve
 from jupyter_axon_notebooks.store import Document, Store
 
 from .conftest import record_statements
@@ -57,7 +57,7 @@ def checkpoint(
 def expected_ids(store: Store, notebook_id: str, name: str, *, minimize: bool) -> list[str]:
     ranked = []
     for found in store.checkpoints:
-        value = rankable(resolve(found["metrics"], name))
+        value = finite_number(resolve(found["metrics"], name))
         if found["notebook_id"] == notebook_id and value is not None:
             ranked.append((value if minimize else -value, found["created_at"], found["id"]))
     return [doc_id for _, _, doc_id in sorted(ranked)]

@@ -31,7 +31,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.parts import content_id, take_apart
+from jupyter_axon_notebooks.repository.parts import content_id, split
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
@@ -274,7 +274,7 @@ def test_predictable_ids_of_contents_cannot_be_occupied(
     cells = [NotebookCell(id="c", source="import torch")]
     rejected = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as bob:
-        for digest in take_apart(cells, NotebookMetadata()).contents:
+        for digest in split(cells, NotebookMetadata()).contents:
             row = [content_id(notebook_id, digest), own]
             with rejected:
                 bob.execute(
