@@ -5,7 +5,7 @@
 
 Old versions and unused contents are found and removed by
 :mod:`jupyter_axon_notebooks.repository.garbage`, free pages of a SQLite file by
-:meth:`.Store.reclaim`. Nothing else is ever deleted.
+:meth:`.Store.vacuum`. Nothing else is ever deleted.
 """
 
 from __future__ import annotations
