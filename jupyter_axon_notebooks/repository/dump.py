@@ -17,7 +17,7 @@ from ..store import Store
 from ..store.codec import decode
 from ..store.dumpformat import TABLES, About, DumpWriter, dumped
 from ..store.schema import CHECKPOINTS, NOTEBOOKS, RUNS
-from .damage import damage_named
+from .damage import check_damage
 from .notebooks import NotebookRepository
 from .parts import FILE_KEY
 
@@ -153,7 +153,7 @@ def whole_document(
     RecordDamaged
         When the version or a content is missing, or a field of the document.
     """
-    with damage_named(f"notebook {id}"):
+    with check_damage(f"notebook {id}"):
         notebook = notebooks.assemble(stored)
         document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
         if FILE_KEY in notebook.metadata.extra:

@@ -28,7 +28,7 @@ from .headers import file_lock
 from .incoming import IncomingNotebook
 from .loaded import Loaded
 from .notebooks import NotebookRepository
-from .parts import listed_contents
+from .parts import content_ids
 from .reading import Reading
 from .retention import file_key
 from .sorting import Group, Sorted
@@ -418,7 +418,7 @@ class _Loading:
         self, loaded: Loaded, notebook: IncomingNotebook, versions: dict[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
         """Those of ``versions`` whose contents are in the store, and fit to be listed by them."""
-        lists = {id: listed_contents(version) for id, version in versions.items()}
+        lists = {id: content_ids(version) for id, version in versions.items()}
         present = self._store.contents.present(set().union(*lists.values()))
         if notebook.numbering is not None:
             present = notebook.numbering.known(present)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotFound, StateCorrupt
-from ..metrics import column_names, named_values
+from ..metrics import column_names, flatten_metrics
 from ..records import NotebookCheckpoint
 from ..states import StateStorage, StateWriter, StoredState
 from .display import (
@@ -197,9 +197,7 @@ class Checkpoint:
             if has_training and wants_training:
                 training_file = self._open_verified("optimizer", opened)
             if training_file is not None:
-                prepared_training = prepare_training(
-                    training_file, optimizer, extra, rng=rng, trusted=trusted
-                )
+                prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
             if model_file is not None:
                 prepared_model = prepare_model(model_file, model, trusted=trusted)
         for prepared in (prepared_model, prepared_training):
@@ -293,7 +291,7 @@ class CheckpointList(list[Checkpoint]):
             ``metrics.epoch`` or ``metrics.step``, with a further ``metrics.`` in front if that exists as well.
         """
         ordered = [checkpoint.record for checkpoint in reversed(self)]
-        values = [named_values(record.metrics) for record in ordered]
+        values = [flatten_metrics(record.metrics) for record in ordered]
         columns: dict[str, list[Any]] = {
             "epoch": [record.epoch for record in ordered],
             "step": [record.step for record in ordered],

@@ -26,7 +26,7 @@ from ..errors import (
     StateError,
     StoreError,
 )
-from ..metrics import is_no_deeper
+from ..metrics import is_depth_at_most
 from ..provenance import Environment, ExecutedCell
 from ..records import (
     Moment,
@@ -198,7 +198,7 @@ def _parse(note: Note) -> UnrecordedCheckpoint:
             raise InvalidData(f"$.{name}", f"expected a text of at most {_MAX_TEXT} characters")
     if found.path is not None and not os.path.isabs(found.path):
         raise InvalidData("$.path", "expected an absolute path")
-    if not is_no_deeper(new.metrics, _MAX_DEPTH):
+    if not is_depth_at_most(new.metrics, _MAX_DEPTH):
         raise InvalidData("$.checkpoint.metrics", f"nested deeper than {_MAX_DEPTH} levels")
     if run is not None and run.id != new.run_id:
         raise InvalidData("$.run.id", "expected the run of the checkpoint")

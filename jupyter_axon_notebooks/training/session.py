@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, StoreError
-from ..metrics import better_text, direction, merge_metrics, named_values, spellable
+from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
 from ..printable import printable
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingNotebook, new_id
 from ..stores import find_settings
@@ -474,7 +474,7 @@ class Session:
             )
         if mode is None and metric not in self._reported_directions:
             self._reported_directions.add(metric)
-            print_message(f"The best {metric}: {better_text(known)}.")
+            print_message(f"The best {metric}: {describe_direction(known)}.")
         return found
 
     def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
@@ -507,9 +507,11 @@ def _is_same_point(
 
     A search trains another model each time, and measures other values, but may stand at the same position.
     """
-    if spellable(merge_metrics(last.metrics, new.metrics))[1]:  # too many values for one checkpoint
+    if limit_nonfinite(merge_metrics(last.metrics, new.metrics))[
+        1
+    ]:  # too many values for one checkpoint
         return False
-    recorded, given = named_values(last.metrics), named_values(new.metrics)
+    recorded, given = flatten_metrics(last.metrics), flatten_metrics(new.metrics)
     differs = any(name in recorded and recorded[name] != value for name, value in given.items())
     if "model" not in (last.record.digests or {}):
         return model is not None or not differs

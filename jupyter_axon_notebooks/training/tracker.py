@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..errors import AxonError, Conflict, NotFound, StoreError
-from ..metrics import merge_metrics, rankable, rankable_metrics, resolve, suggestion
+from ..metrics import finite_metrics, finite_number, merge_metrics, resolve, suggest_names
 from ..printable import printable
 from ..records import (
     NewCheckpoint,
@@ -43,7 +43,7 @@ class MetricNotFound(NotFound):
 
     def __init__(self, metric: str, known: Collection[str]) -> None:
         super().__init__("metric", metric)
-        hint = suggestion(metric, sorted(known))
+        hint = suggest_names(metric, sorted(known))
         self.args = (
             printable(f"no checkpoint of this notebook has a finite number as {metric}{hint}"),
         )
@@ -509,7 +509,7 @@ class LocalTracker:
         ranked = [
             (value if is_least else -value, one.created_at, one)
             for one in found
-            if (value := rankable(resolve(one.record.metrics, metric))) is not None
+            if (value := finite_number(resolve(one.record.metrics, metric))) is not None
         ]
         if not ranked:
             names = (
@@ -518,7 +518,7 @@ class LocalTracker:
                 else opened.repository.checkpoints.list_metric_names(notebook_id)
             )
             raise MetricNotFound(
-                metric, names.union(*(rankable_metrics(one.metrics) for one in found))
+                metric, names.union(*(finite_metrics(one.metrics) for one in found))
             )
         return min(ranked, key=lambda one: one[:2])[2]
 

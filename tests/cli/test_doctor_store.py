@@ -220,7 +220,7 @@ def journal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     return str(request.param)
 
 
-@pytest.mark.filterwarnings("ignore:the store .* lies on a network file system")
+@pytest.mark.filterwarnings("ignore:the store .* is on a network file system")
 def test_a_store_that_is_saved_to_meanwhile_is_seen_at_one_moment(
     journal: str, store: Store, records: NotebookRepository
 ) -> None:

@@ -311,6 +311,6 @@ def test_what_the_database_takes_for_anothers_keeps_that_notebook_out_and_no_oth
         loaded = load(store, file)
         (fault,) = loaded.foreign
         assert (fault.table, fault.id) == ("axonml_notebooks", refused)
-        assert "it keeps users apart" in fault.reason
+        assert "it separates users" in fault.reason
         assert loaded.conflicts == loaded.damaged == []
         assert everything(store)["axonml_notebooks"].keys() == {taken}

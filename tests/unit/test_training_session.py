@@ -521,7 +521,7 @@ def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon:
     made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
     ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
     with pytest.raises(
-        InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"
+        InvalidData, match=r"extra\['s'\].*Schedule refuses the state.*of another length"
     ):
         made.restore(ours, optimizer, extra)
     assert (ours["w"] == 7).all()
