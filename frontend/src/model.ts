@@ -232,6 +232,9 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   #onSettingsChanged(): void {
     const interval = this.#settings.pollInterval;
     this.#poll.frequency = { interval, backoff: 2, max: Math.max(MAX_BACKOFF, interval) };
+    if (this.#watcherCount > 0) {
+      void this.#poll.refresh(); // the next poll may be scheduled for much later
+    }
     this.checkpoints.preferredMetric = this.#settings.preferredMetric;
   }
 

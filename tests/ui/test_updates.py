@@ -41,7 +41,7 @@ def test_nothing_is_rendered_and_each_poll_is_one_request_while_nothing_changes(
     renders = page.evaluate("window.renders")
     assert renders > 0
     responses: list[Response] = []
-    page.on("response", responses.append)
+    page.on("response", lambda response: responses.append(response))
     wait_for_polls(watched, 6)
     polls = [response for response in responses if "/axon/" in response.url]
     assert [(POLL_URL.search(poll.url) is not None, poll.status) for poll in polls] == [
