@@ -1,15 +1,18 @@
 """Old versions of notebooks and unused contents: find them, and remove them in short steps.
 
-Each step is at most one short transaction with the notebook locked. Between two steps the caller may wait or stop. Versions are
-removed together with the contents that no other version lists, so that every step leaves a consistent store.
+Each step is at most one short transaction with the notebook locked. Between two steps the caller
+may wait or stop. Versions are removed together with the contents that no other version lists, so
+that every step leaves a consistent store.
 
-Saves continue meanwhile, in this process and others. Staged contents, which no version lists yet, can be removed safely: with
-the notebook locked, a save looks up every content that its version is going to list once more and writes the missing ones
-(:meth:`.VersionRepository.write`). So neither ages nor clocks decide what is removed. Contents that may belong to a save in
-progress are left alone only to keep its last transaction short.
+Saves continue meanwhile, in this process and others. Staged contents, which no version lists yet,
+can be removed safely: with the notebook locked, a save looks up every content that its version is
+going to list once more and writes the missing ones (:meth:`.VersionRepository.write`). So neither
+ages nor clocks decide what is removed. Contents that may belong to a save in progress are left
+alone only to keep its last transaction short.
 
-Reading the contents that a long history lists takes long and happens without a lock. With the notebook locked, one short
-query shows whether the history has changed since. If so, the step is skipped and the history is read again.
+Reading the contents that a long history lists takes long and happens without a lock. With the
+notebook locked, one short query shows whether the history has changed since. If so, the step is
+skipped and the history is read again.
 """
 
 from __future__ import annotations
@@ -47,15 +50,16 @@ class GarbageRepository:
         self._versions = versions
 
     def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
-        """Return the notebooks of a user, or of everybody, of which :meth:`remove_versions` would remove versions."""
-        leftovers = self._store.leftovers
-        crowded = leftovers.crowded(keep, user_id)
-        return [id for id in crowded if leftovers.superseded(id, keep, limit=1)]
+        """Return the notebooks, optionally of one user, with versions to remove."""
+        garbage = self._store.garbage
+        crowded = garbage.notebooks_over_limit(keep, user_id)
+        return [id for id in crowded if garbage.superseded_versions(id, keep, limit=1)]
 
     def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
-        """Remove the versions of a notebook that are not its newest ``keep`` and that no checkpoint refers to.
+        """Remove versions beyond the newest ``keep`` that no checkpoint refers to.
 
-        Contents that no version lists are removed too. Yields what each step removed, which may be nothing.
+        Contents that no version lists are removed too. Yields what each step removed, which may be
+        nothing.
         """
         history = _History(self._store, self._versions, id)
         yield from history.read()
@@ -68,21 +72,24 @@ class GarbageRepository:
 
     @retried
     def _remove_versions(self, id: str, keep: int, history: _History) -> Removal | None:
-        """Remove as many of the oldest versions as a short transaction takes; None if the history has changed."""
+        """Remove as many of the oldest versions as a short transaction takes.
+
+        None if the history has changed.
+        """
         versions = contents = 0
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
             if not history.is_current(record):
                 return None
             ends = time.monotonic() + _TURN  # not counting the wait for the lock
-            for version_id in self._store.leftovers.superseded(id, keep, limit=_PAGE):
+            for version_id in self._store.garbage.superseded_versions(id, keep, limit=_PAGE):
                 if version_id == record["version_id"]:
                     continue
                 unlisted = [id for id in history.forget(version_id) if not history.lists(id)]
-                self._store.versions.discard([version_id])
-                self._store.contents.discard(unlisted)
+                self._store.versions.remove_ids([version_id])
+                self._store.contents.remove_ids(unlisted)
                 versions, contents = versions + 1, contents + len(unlisted)
                 if time.monotonic() >= ends:
                     break
@@ -94,13 +101,13 @@ class GarbageRepository:
     ) -> Removal | None:
         """Remove contents that no version lists; None if the history has changed."""
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
             if not history.is_current(record):
                 return None
             unlisted = [id for id in content_ids if not history.lists(id)]
-            self._store.contents.discard(unlisted)
+            self._store.contents.remove_ids(unlisted)
         return Removal(contents=len(unlisted))
 
     def list_staged(self) -> set[str]:
@@ -108,23 +115,26 @@ class GarbageRepository:
 
         Either a large save is in progress, or one was killed.
         """
-        return self._store.leftovers.ahead()
+        return self._store.garbage.notebooks_with_unlisted_contents()
 
     def remove_staged(self, id: str) -> Iterator[Removal]:
-        """Remove the contents staged for a notebook, in steps; a save in progress writes them again."""
+        """Remove the contents staged for a notebook, in steps.
+
+        A save in progress writes them again.
+        """
         while (removal := self._remove_staged(id)).contents:
             yield removal
 
     @retried
     def _remove_staged(self, id: str) -> Removal:
         with self._store.transaction():
-            if self._store.notebooks.locked(id) is None:
+            if self._store.notebooks.get_for_update(id) is None:
                 # Locked as in the creation of a record, which may just have been committed.
                 self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Removal()
-            staged = self._store.leftovers.ahead_of(id, limit=_PAGE)
-            self._store.contents.discard(staged)
+            staged = self._store.garbage.unlisted_contents(id, limit=_PAGE)
+            self._store.contents.remove_ids(staged)
         return Removal(contents=len(staged))
 
 
@@ -143,7 +153,7 @@ class _History:
 
     def read(self) -> Iterator[Removal]:
         """Read new versions and forget removed ones, in steps without locks."""
-        self._ordinals = present = self._store.leftovers.numbers(self._id)
+        self._ordinals = present = self._store.garbage.version_numbers(self._id)
         for version_id in self._lists.keys() - present.keys():
             self.forget(version_id)
         self._total = sum(present[version_id] for version_id in self._lists)
@@ -159,13 +169,14 @@ class _History:
     def is_current(self, record: Mapping[str, Any]) -> bool:
         """Return whether exactly the present versions have been read, with the notebook locked.
 
-        New versions have higher ordinals than all before, so the same count and the same sum of ordinals mean the same
-        versions, unless another history replaced them. In that case the record's version has not been read either.
+        New versions have higher ordinals than all before, so the same count and the same sum of
+        ordinals mean the same versions, unless another history replaced them. In that case the
+        record's version has not been read either.
         """
-        if self._store.leftovers.tally(self._id) != (len(self._lists), self._total):
+        if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
             return False
         newest = record["version_id"]
-        if newest not in self._lists and not self._store.versions.present([newest]):
+        if newest not in self._lists and not self._store.versions.existing_ids([newest]):
             raise RecordDamaged(f"version {newest} is missing from the store")
         return newest in self._lists
 
@@ -181,9 +192,9 @@ class _History:
         return self._uses[content_id] > 0
 
     def find_unlisted(self) -> list[str]:
-        """Return the contents that no version lists, except those that may be staged for a save in progress."""
+        """Return the contents that no version lists, except those that may be staged for a save."""
         contents = self._store.contents.ids(where("notebook_id") == self._id)
-        staged = self._store.leftovers.ahead_of(self._id)
+        staged = self._store.garbage.unlisted_contents(self._id)
         return [id for id in contents if id not in staged and not self.lists(id)]
 
 

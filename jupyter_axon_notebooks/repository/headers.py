@@ -16,12 +16,13 @@ from .parts import FILE_KEY
 _HEADER_FIELDS = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
 
-#: Changes a header and the other stored fields in place; returns whether the user would call it a change.
+#: Changes a header and the other stored fields in place; returns whether the user would call it a
+#: change.
 HeaderEdit = Callable[[NotebookHeader, dict[str, Any]], bool]
 
 
 def header_document(header: NotebookHeader) -> dict[str, Any]:
-    """Return a header's stored form, without the cells and the file metadata that its version holds."""
+    """Return a header's stored form, without the parts that its version holds."""
     stored = header.to_json()
     stored.pop("cells", None)
     extra = {name: value for name, value in header.metadata.extra.items() if name != FILE_KEY}
@@ -45,7 +46,7 @@ def lock_header(store: Store, id: str, expected_version: str | None = None) -> D
     Stale
         When ``expected_version`` is not None and is not its current version.
     """
-    stored = store.notebooks.locked(id)
+    stored = store.notebooks.get_for_update(id)
     if stored is None:
         raise NotFound("notebook", id)
     with check_damage(f"notebook {id}"):
@@ -76,13 +77,13 @@ def change_header(
 
 
 def change_summary(store: Store, id: str, edit: HeaderEdit) -> NotebookSummary:
-    """Apply ``edit`` in a transaction of its own, retried if it breaks, and return the new summary."""
+    """Apply ``edit`` in a transaction of its own, and return the new summary."""
 
     def attempt() -> dict[str, Any]:
         with store.transaction():
             return change_header(store, id, edit)
 
-    return decode_header(NotebookSummary, store.attempt(attempt))
+    return decode_header(NotebookSummary, store.retry(attempt))
 
 
 def set_notes(header: NotebookHeader, notes: Mapping[str, Any]) -> None:

@@ -54,7 +54,7 @@ class CurrentNotebook:
     def read(self, opened: OpenStore) -> NotebookSummary:
         """Return the record, brought up to date unless others keep the store locked."""
         try:
-            with opened.store.waiting_at_most(READ_TIMEOUT):
+            with opened.store.limit_wait(READ_TIMEOUT):
                 return self.update(opened)
         except StoreBusy:
             self.record = None
