@@ -127,12 +127,7 @@ def test_old_versions_are_removed_down_to_the_limit(
 
 @pytest.mark.parametrize(
     ("limit", "user_id", "left"),
-    [
-        (None, "ada", [3, 3]),
-        (1, "ada", [1, 3]),
-        (1, "bob", [3, 1]),
-        (1, None, [1, 1]),
-    ],
+    [(None, "ada", [3, 3]), (1, "ada", [1, 3]), (1, "bob", [3, 1]), (1, None, [1, 1])],
 )
 def test_the_limit_applies_to_the_notebooks_of_its_user(
     repository: NotebookRepository,

@@ -10,11 +10,7 @@ import pytest
 from support.factories import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
-from jupyter_axon_notebooks.records import (
-    NotebookCheckpoint,
-    RunStatus,
-    UpdateCheckpoint,
-)
+from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -80,9 +76,7 @@ def test_metrics_may_be_any_json(
     new = new_checkpoint("nb", id="cp")
     new.metrics = metrics
     repository.create_checkpoint(new)
-    found = repository.get_checkpoint("cp")
-    assert found is not None
-    assert repr(found.metrics) == repr(metrics)
+    assert repr(repository.get_checkpoint("cp").metrics) == repr(metrics)
 
 
 def test_nonfinite_metrics_come_back_as_floats(
@@ -91,7 +85,6 @@ def test_nonfinite_metrics_come_back_as_floats(
     metrics = {"a": math.nan, "b": math.inf, "c": {"d": -math.inf}, "e": "NaN", "f": 1}
     create(repository, "cp", metrics)
     found = repository.get_checkpoint("cp")
-    assert found is not None
     assert repr(found.metrics) == repr(metrics)
     assert found.nonfinite == ["a", "b", "c.d"]
     assert found.to_json()["metrics"]["c"] == {"d": "-Infinity"}
@@ -212,9 +205,7 @@ def test_the_latest_checkpoint_is_of_the_notebook_or_of_a_run(
     create(repository, "1", epoch=5, run_id="r")
     create(repository, "2", epoch=1, run_id="s")
     for run_id, expected in ((None, "2"), ("r", "1"), ("s", "2")):
-        latest = repository.checkpoints.get_latest("nb", run_id=run_id)
-        assert latest is not None
-        assert latest.id == expected
+        assert repository.checkpoints.get_latest("nb", run_id=run_id).id == expected
     assert repository.checkpoints.get_latest("nb", run_id="t") is None
 
 
@@ -409,7 +400,6 @@ def test_a_run_begins_with_its_first_checkpoint(
 ) -> None:
     create(repository, "1", run_id="r")
     run = repository.runs.get("nb", "r")
-    assert run is not None
     assert (run.notebook_id, run.status, run.parent_checkpoint_id, run.ended_at) == (
         "nb",
         RunStatus.RUNNING,

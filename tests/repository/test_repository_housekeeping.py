@@ -95,9 +95,7 @@ def test_a_content_stays_as_long_as_any_version_lists_it(repository: NotebookRep
     edit(repository, code("a", "other"))
     edit(repository, code("a", "same"), code("b", "0", "0"))
     assert tidied(repository, 1) == Removal(versions=2, contents=1)
-    notebook = repository.find_by_id("nb")
-    assert notebook is not None
-    assert notebook.cells == [code("a", "same"), code("b", "0", "0")]
+    assert repository.find_by_id("nb").cells == [code("a", "same"), code("b", "0", "0")]
 
 
 def test_a_content_is_removed_with_the_last_version_that_lists_it(
@@ -339,9 +337,7 @@ def test_collection_during_a_large_save_removes_nothing_needed(
         repository.save("nb", saved(*bulky("p")))
         between.run(sweep(repository, "nb"), times, repository.save, "nb", saved(*cells))
         assert between.units >= (3 if store.admits_one_writer else 1)
-        notebook = repository.find_by_id("nb")
-        assert notebook is not None
-        assert notebook.cells == cells
+        assert repository.find_by_id("nb").cells == cells
         for version in repository.versions.list("nb"):
             assert repository.versions.get("nb", version.id) is not None
         deque(sweep(repository, "nb"))
@@ -359,9 +355,7 @@ def test_collection_during_a_large_creation_removes_nothing_needed(
         )
         between.run(steps, times, repository.create, new_notebook(id="nb"), saved(*cells))
         assert between.units >= (3 if store.admits_one_writer else 1)
-        notebook = repository.find_by_id("nb")
-        assert notebook is not None
-        assert notebook.cells == cells
+        assert repository.find_by_id("nb").cells == cells
         check_contents(store)
         repository.delete("nb")
 
@@ -387,9 +381,7 @@ def test_concurrent_saves_and_collections_lose_nothing(
             repository.save("nb", saved(*cells))
         if n % 5 == 0:
             repository.create_checkpoint(new_checkpoint("nb"))
-        notebook = repository.find_by_id("nb")
-        assert notebook is not None
-        assert notebook.cells == cells
+        assert repository.find_by_id("nb").cells == cells
         if n % 8 == 7:
             repository.delete("nb")
 
@@ -510,11 +502,9 @@ class Life:
         assert listed(self.store) <= contents(self.store).keys()
         for notebook in self.repository.list_all():
             found = self.repository.find_by_id(notebook.id)
-            assert found is not None
             assert found.cells == self.cells[found.version_id or ""]
             for version in self.repository.versions.list(notebook.id):
                 read = self.repository.versions.get(notebook.id, version.id)
-                assert read is not None
                 assert read.cells == self.cells[version.id]
             for checkpoint in self.repository.list_checkpoints(notebook.id):
                 assert (

@@ -48,7 +48,6 @@ def age(root: str) -> None:
 
 
 def read(states: StateStorage, one: NotebookCheckpoint | None) -> bytes:
-    assert one is not None
     with states.open(one.model_state_path, one.notebook_id) as file:
         return file.read()
 
@@ -101,9 +100,7 @@ def test_states_are_read_where_they_were_moved_to(
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"c", b"b", b"a"]
 
 
-def test_a_moved_state_is_not_written_again(
-    moved: tuple[NotebookRepository, StateStorage],
-) -> None:
+def test_a_moved_state_is_not_written_again(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
 
     def commit() -> Any:

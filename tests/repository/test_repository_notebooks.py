@@ -107,7 +107,6 @@ def test_a_record_is_read_as_it_was_returned(repository: NotebookRepository) -> 
         new_notebook(*cells, metadata=metadata, status=NotebookStatus.STOPPED, id="given", **fields)
     )
     found = repository.find_by_id("given")
-    assert found is not None
     assert plain(found) == plain(created)
     assert {name: getattr(found, name) for name in fields} == fields
     assert found.cells[2].status is CellStatus.RUNNING
@@ -134,9 +133,7 @@ def test_a_file_belongs_to_one_record(repository: NotebookRepository) -> None:
     with pytest.raises(Conflict, match=r"/x\.ipynb.*first"):
         repository.create(new_notebook(origin="here", path="/x.ipynb"))
     elsewhere = repository.create(new_notebook(origin="elsewhere", path="/x.ipynb"))
-    bound = repository.find_by_path("elsewhere", "/x.ipynb")
-    assert bound is not None
-    assert bound.id == elsewhere.id
+    assert repository.find_by_path("elsewhere", "/x.ipynb").id == elsewhere.id
     assert repository.find_by_path("here", "/y.ipynb") is None
 
 
@@ -288,9 +285,7 @@ def test_an_update_changes_the_given_field_and_the_time_only(
         assert getattr(updated, field) == value
 
 
-def test_an_empty_update_moves_the_time_as_upstream_does(
-    repository: NotebookRepository,
-) -> None:
+def test_an_empty_update_moves_the_time_as_upstream_does(repository: NotebookRepository) -> None:
     created = repository.create(new_notebook(code("a")))
     updated = repository.update(created.id, UpdateNotebook())
     assert updated.updated_at > created.updated_at
@@ -373,8 +368,7 @@ def test_a_cell_is_inserted_at_a_position_inside_and_else_appended(
     created = repository.create(new_notebook(*(code(id, id) for id in "abc")))
     updated = repository.add_cell(created.id, code("n", "n"), position)
     assert "".join(sources(updated.cells)) == expected
-    found = repository.find_by_id(created.id)
-    assert found == updated
+    assert repository.find_by_id(created.id) == updated
 
 
 def test_a_cell_is_added_to_an_empty_notebook(repository: NotebookRepository) -> None:
@@ -478,9 +472,7 @@ def test_a_deleted_notebook_leaves_nothing_behind(
     )
     assert repository.get_best_checkpoint("gone", "loss", True) is None
     assert repository.find_by_id("kept") == kept
-    best = repository.get_best_checkpoint("kept", "loss", False)
-    assert best is not None
-    assert best.epoch == 2
+    assert repository.get_best_checkpoint("kept", "loss", False).epoch == 2
     repository.delete("kept")
     assert not any(rows(store).values())
 

@@ -60,7 +60,6 @@ def outputs_read(store: Store) -> Iterator[set[str]]:
 
 def statuses(repository: NotebookRepository, *, outputs: bool) -> dict[str, CellStatus]:
     found = repository.find_by_id("nb", outputs=outputs)
-    assert found is not None
     return {cell.id: cell.status for cell in found.cells}
 
 
@@ -70,8 +69,6 @@ def test_a_record_is_read_without_its_outputs(repository: NotebookRepository, st
     with outputs_read(store) as read:
         bare = repository.find_by_id("nb", outputs=False)
     assert read == set()
-    assert whole is not None
-    assert bare is not None
     assert [cell.outputs for cell in bare.cells] == [[]] * 4
     for cell, other in zip(whole.cells, bare.cells, strict=True):
         cell.outputs = other.outputs

@@ -176,9 +176,7 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
         repository = NotebookRepository(store)
         assert [run.id for run in repository.runs.list("unbound")] == [*ODD_IDS[::-1]]
         for id in ODD_IDS:
-            found = repository.runs.get("unbound", id)
-            assert found is not None
-            assert found.id == id
+            assert repository.runs.get("unbound", id).id == id
         assert repository.runs.get("bound", "baseline") is None
         assert repository.runs.update_status("bound", "run-1", RunStatus.COMPLETED).id == "run-1"
         assert store.runs.ids(where("status") == "running") >= {"damaged"}
@@ -193,10 +191,7 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
 
 
 #: SQL values for ids that are not text, by engine.
-INVALID_IDS = {
-    "sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"),
-    "postgresql": ("NULL",),
-}
+INVALID_IDS = {"sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"), "postgresql": ("NULL",)}
 
 
 @pytest.mark.parametrize("engine", ON_DISK)

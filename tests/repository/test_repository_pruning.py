@@ -94,7 +94,6 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
     ]
     assert seen == [(0, 1), (1, 1)]
     pruned = repository.get_checkpoint("a")
-    assert pruned is not None
     assert (pruned.model_state_path, pruned.optimizer_state_path) == ("", None)
     assert pruned.pruned_at is not None
     assert (pruned.metrics, pruned.tags, pruned.digests, pruned.sizes, pruned.created_at) == (
@@ -104,8 +103,7 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
         old.sizes,
         old.created_at,
     )
-    best = repository.get_best_checkpoint("nb", "loss", True)
-    assert best == pruned
+    assert repository.get_best_checkpoint("nb", "loss", True) == pruned
     assert files(states) == both("b")
     assert not Path(states.root, "nb", "a").exists()
     assert repository.retention.prune("nb", [Newest(1)]) == []
@@ -124,12 +122,7 @@ def test_the_newest_and_pinned_checkpoints_are_never_pruned(
     repository.checkpoints.update("a", UpdateCheckpoint(pinned=True))
     repository.runs.update_status("nb", "done", RunStatus.COMPLETED)
     repository.runs.update_status("nb", "failed", RunStatus.FAILED)
-    assert ids(repository.retention.prune("nb", [Newest(0)])) == [
-        "g",
-        "e",
-        "c",
-        "b",
-    ]
+    assert ids(repository.retention.prune("nb", [Newest(0)])) == ["g", "e", "c", "b"]
     assert files(states) == both("a", "d", "f", "h")
 
 
@@ -149,10 +142,7 @@ def test_registered_files_are_not_pruned(
     lent = make("lent")
     make("borrowing", parts=(), model_state_path=lent.model_state_path)
     make("last")
-    assert ids(repository.retention.prune("nb", [Newest(1)])) == [
-        "lent",
-        "registered",
-    ]
+    assert ids(repository.retention.prune("nb", [Newest(1)])) == ["lent", "registered"]
     found = {one.id: one for one in repository.list_checkpoints("nb")}
     assert found["registered"].model_state_path == str(theirs)
     assert found["registered"].optimizer_state_path is None
@@ -174,9 +164,7 @@ def test_only_the_pruned_state_can_be_added_again(
     with pytest.raises(Conflict, match="recorded with another model state"):
         put(repository, states, "a", "model", b"other")
     put(repository, states, "a", "optimizer", b"optimizer of a")
-    halfway = repository.get_checkpoint("a")
-    assert halfway is not None
-    assert halfway.pruned_at is not None
+    assert repository.get_checkpoint("a").pruned_at is not None
     put(repository, states, "a", "model", b"model of a")
     assert repository.get_checkpoint("a") == before
     assert files(states) == both("a", "b")
@@ -257,7 +245,6 @@ def test_files_left_by_a_killed_pruning_are_removed_by_a_sweep(
 
     def named(_notebook_id: str, id: str) -> set[str]:
         checkpoint = repository.get_checkpoint(id)
-        assert checkpoint is not None
         paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
         return {os.path.basename(path) for path in paths if path}
 

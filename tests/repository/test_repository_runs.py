@@ -41,8 +41,6 @@ def status(repository: NotebookRepository, id: str = "nb") -> str:
     """What every way of reading says."""
     (listed,) = (one for one in repository.list_all() if one.id == id)
     summary, whole = repository.find_summary(id), repository.find_by_id(id)
-    assert summary is not None
-    assert whole is not None
     assert listed.status is summary.status is whole.status
     return summary.status.value
 
@@ -95,7 +93,6 @@ def test_an_expired_run_is_stopped_since_the_end_of_its_lease(
     repository.runs.start("nb", id="stopped")
     repository.runs.update_status("nb", "stopped", RunStatus.STOPPED)
     lapsed = repository.runs.get("nb", "lapsed")
-    assert lapsed is not None
     assert (lapsed.status, lapsed.ended_at) == (RunStatus.STOPPED, LONG_AGO)
 
     def listed(status: RunStatus) -> list[str]:
@@ -133,9 +130,7 @@ def test_a_record_is_running_while_a_run_lives_whatever_its_saves_say(
     assert before is not None
     repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
     assert status(repository) == "running"
-    began = repository.find_summary("nb")
-    assert began is not None
-    assert began.updated_at > before.updated_at
+    assert repository.find_summary("nb").updated_at > before.updated_at
     assert save(repository, NotebookStatus.FAILED) == "running"
     repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
     assert status(repository) == "completed"
@@ -207,7 +202,6 @@ def test_a_run_started_by_a_checkpoint_expires_after_an_hour(
     def take(epoch: int) -> TrainingRun:
         repository.create_checkpoint(new_checkpoint("nb", epoch=epoch, run_id="r"))
         run = repository.runs.get("nb", "r")
-        assert run is not None
         assert run.lease_until is not None
         return run
 

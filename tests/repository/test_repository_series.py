@@ -75,9 +75,7 @@ def test_large_steps_are_told_apart_ordered_and_replaced(
     assert [one.step for one in reversed(repository.list_checkpoints("nb"))] == steps
     (series,) = repository.series.list("nb")
     assert series.step == steps
-    best = repository.get_best_checkpoint("nb", "loss", True)
-    assert best is not None
-    assert best.step == 2**53 - 1
+    assert repository.get_best_checkpoint("nb", "loss", True).step == 2**53 - 1
     with pytest.raises(Conflict, match="at epoch 0, step 5000000000 already"):
         repository.create_checkpoint(new_checkpoint("nb", epoch=0, step=5_000_000_000, run_id="r"))
     again = repository.create_checkpoint(

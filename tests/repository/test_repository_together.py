@@ -56,7 +56,6 @@ def work(repository: NotebookRepository, name: str) -> dict[str, Any]:
 def count_one(repository: NotebookRepository) -> int:
     """Raise the number in the cell ``count`` by one; 0 if someone else was quicker."""
     notebook = repository.find_by_id("nb")
-    assert notebook is not None
     (number,) = [int(cell.source) for cell in notebook.cells if cell.id == "count"]
     try:
         repository.update_cell(
@@ -75,7 +74,6 @@ def prepare(repository: NotebookRepository) -> list[str]:
 
 def check(repository: NotebookRepository, names: list[str], won: list[dict[str, Any]]) -> None:
     notebook = repository.find_by_id("nb")
-    assert notebook is not None
     cells = {cell.id: cell for cell in notebook.cells}
     assert len(cells) == 1 + len(names) + len(names) * TIMES
     for name in names:
@@ -131,7 +129,6 @@ def test_a_reader_always_sees_a_consistent_notebook(repository: NotebookReposito
         version_id, source = first.version_id or "", "0"
         while not done.is_set():
             notebook = repository.find_by_id("nb")
-            assert notebook is not None
             number = int(notebook.cells[0].outputs[0].text or "")
             assert number >= seen
             assert notebook.cells[0].source == str(number // 5)
@@ -159,7 +156,6 @@ def test_a_concurrent_save_and_edit_both_take_effect(repository: NotebookReposit
 
     at_once(save, edit)
     notebook = repository.find_by_id("nb")
-    assert notebook is not None
     assert (notebook.description, notebook.cells) == ("19", [code("a", "19")])
     assert notebook.metadata.tags == ["file", "mine19"]
 
@@ -172,9 +168,7 @@ def test_threads_that_save_the_same_file_agree(
     repository.create(new_notebook(id="nb"), saved(code("a")))
     summaries = at_once(*(lambda: repository.save("nb", saved(*cells)) for _ in range(3)))
     assert len({summary.version_id for summary in summaries}) == 1
-    notebook = repository.find_by_id("nb")
-    assert notebook is not None
-    assert notebook.cells == cells
+    assert repository.find_by_id("nb").cells == cells
 
 
 def test_a_notebook_that_is_deleted_while_it_is_saved_leaves_nothing(

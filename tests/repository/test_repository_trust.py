@@ -132,7 +132,6 @@ def test_loaded_records_are_not_trusted(
     assert is_clean(load(store, file))
     repository = NotebookRepository(store)
     record = repository.find_by_id(id)
-    assert record is not None
     assert "trusted" not in json.dumps(
         [record.to_json(), export_notebook(record.cells, record.metadata)]
     )

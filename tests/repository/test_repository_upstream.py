@@ -103,7 +103,6 @@ def test_checkpoint_documents_of_upstream_are_found_listed_and_ranked(
     store.checkpoints.insert(document("cp-123", {**CHECKPOINT, "version_id": version_id}))
     newer = repository.create_checkpoint(new_checkpoint("nb-123", {"loss": 0.5}))
     found = repository.get_checkpoint("cp-123")
-    assert found is not None
     assert found.metrics == CHECKPOINT["metrics"]
     assert found.created_at.microsecond in (123456, 123457)
     listed = {checkpoint.id: checkpoint for checkpoint in repository.list_checkpoints("nb-123")}

@@ -67,12 +67,8 @@ def test_a_version_begins_when_sources_or_order_change(
     assert (newest.id, oldest.id) == (second, first.version_id)
     assert (newest.cell_count, oldest.cell_count) == (len(cells), 3)
     assert newest.created_at > oldest.created_at
-    kept = repository.versions.get("nb", oldest.id)
-    assert kept is not None
-    assert kept.cells == CELLS
-    changed = repository.versions.get("nb", newest.id)
-    assert changed is not None
-    assert changed.cells == cells
+    assert repository.versions.get("nb", oldest.id).cells == CELLS
+    assert repository.versions.get("nb", newest.id).cells == cells
 
 
 @pytest.mark.parametrize(
@@ -108,9 +104,7 @@ def test_a_version_a_checkpoint_refers_to_is_kept(
     update(repository, code("z"))
     update(repository)
     checkpoint = repository.get_checkpoint("cp")
-    assert checkpoint is not None
     version = repository.versions.get("nb", checkpoint.version_id or "")
-    assert version is not None
     assert version.cells == CELLS
     assert second not in {found.id for found in repository.versions.list("nb")}
 
@@ -163,12 +157,9 @@ def test_versions_keep_the_metadata_of_the_file(repository: NotebookRepository) 
     second = repository.save("nb", saved(*CELLS, metadata=metadata("b")))
     for version_id, text in ((first.version_id, "a"), (second.version_id, "b")):
         version = repository.versions.get("nb", version_id or "")
-        assert version is not None
         assert version.metadata == metadata(text)
         assert version.cells == CELLS
-    found = repository.find_by_id("nb")
-    assert found is not None
-    assert found.metadata == metadata("b")
+    assert repository.find_by_id("nb").metadata == metadata("b")
 
 
 def test_a_status_that_is_not_derived_is_stored_in_the_record(
@@ -177,12 +168,8 @@ def test_a_status_that_is_not_derived_is_stored_in_the_record(
     first = created(repository)
     running = [CELLS[0], CELLS[1], code("b", "2", status=CellStatus.RUNNING)]
     assert update(repository, *running) == first.version_id
-    found = repository.find_by_id("nb")
-    assert found is not None
-    assert found.cells == running
-    version = repository.versions.get("nb", first.version_id or "")
-    assert version is not None
-    assert version.cells == CELLS
+    assert repository.find_by_id("nb").cells == running
+    assert repository.versions.get("nb", first.version_id or "").cells == CELLS
 
 
 def test_cell_statuses_in_history_follow_from_outputs_and_counts(
@@ -195,7 +182,6 @@ def test_cell_statuses_in_history_follow_from_outputs_and_counts(
     ]
     first = repository.create(new_notebook(*cells))
     version = repository.versions.get(first.id, first.version_id or "")
-    assert version is not None
     assert [cell.status.value for cell in version.cells] == ["completed", "idle", "idle"]
     assert [cell.status.value for cell in first.cells] == ["idle", "idle", "idle"]
 
@@ -226,9 +212,7 @@ def test_notebooks_share_no_contents(repository: NotebookRepository, store: Stor
         repository.create(new_notebook(code("a", "same"), id=id))
     assert len(contents(store)) == 2
     repository.delete("one")
-    found = repository.find_by_id("two")
-    assert found is not None
-    assert found.cells == [code("a", "same")]
+    assert repository.find_by_id("two").cells == [code("a", "same")]
 
 
 def test_execution_counts_store_nothing_but_the_list(
@@ -254,9 +238,7 @@ def test_execution_counts_store_nothing_but_the_list(
     for count in (2, 3, 900):
         repository.save("nb", saved(*executed(count)))
         assert contents(store) == before
-        found = repository.find_by_id("nb")
-        assert found is not None
-        assert found.cells == executed(count)
+        assert repository.find_by_id("nb").cells == executed(count)
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
@@ -327,7 +309,6 @@ def test_versions_do_not_change_after_later_saves(
             check_contents(store)
         for summary in repository.versions.list("nb"):
             version = repository.versions.get("nb", summary.id)
-            assert version is not None
             assert version.cells == was[version.id]
     finally:
         store.close()
@@ -336,9 +317,7 @@ def test_versions_do_not_change_after_later_saves(
 # How two differ
 
 
-def test_a_diff_lists_added_removed_changed_and_moved_cells(
-    repository: NotebookRepository,
-) -> None:
+def test_a_diff_lists_added_removed_changed_and_moved_cells(repository: NotebookRepository) -> None:
     first = repository.create(new_notebook(*(code(id, id) for id in "abcd"), id="nb"))
     second = update(repository, code("d", "d"), code("a", "a"), code("b", "new"), code("e", "e"))
     changes = repository.versions.diff("nb", first.version_id or "", second)

@@ -127,10 +127,7 @@ def check_contents(store: Store) -> None:
 def rows(store: Store) -> dict[str, int]:
     """How many rows each table has, the metric index included."""
     with store.snapshot() as connection:
-        names = [
-            *store._schema.tables,
-            "axonml_metrics",
-        ]
+        names = [*store._schema.tables, "axonml_metrics"]
         return {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one()
             for name in names

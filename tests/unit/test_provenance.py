@@ -142,8 +142,7 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("2")
     assert read_git_state(tmp_path) == GitState(commit=commit, branch="topic", dirty=True)
     git(tmp_path, "checkout", "--quiet", "--detach")
-    found = read_git_state(tmp_path)
-    assert found == GitState(commit=commit, branch=None, dirty=True)
+    assert read_git_state(tmp_path) == GitState(commit=commit, branch=None, dirty=True)
     assert "secret" not in repr(collect_environment(tmp_path))
 
 

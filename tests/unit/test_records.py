@@ -153,10 +153,7 @@ def test_checkpoint_serialization() -> None:
             UpdateNotebook(cells=[], status=NotebookStatus.STOPPED),
             {"cells": [], "status": "stopped"},
         ),
-        (
-            NewNotebook(user_id="u", name="n"),
-            {"user_id": "u", "name": "n", "cells": []},
-        ),
+        (NewNotebook(user_id="u", name="n"), {"user_id": "u", "name": "n", "cells": []}),
         (
             NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=None),
             {
