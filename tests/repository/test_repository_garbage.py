@@ -240,7 +240,7 @@ def test_changes_between_the_steps_of_collections_lose_nothing(
 ) -> None:
     run_state_machine_as_test(
         lambda: InterleavedCollections(store),
-        settings=settings(deadline=None, max_examples=60, stateful_step_count=25),
+        settings=settings(deadline=None, max_examples=40, stateful_step_count=25),
     )
 
 
