@@ -259,7 +259,7 @@ def test_executed_cells_of_two_notebooks_are_compared_by_source(
     cells = execute("import torch  \n", "x = 2", "import torch", "fit(x)", prefix="b")
     other = create_checkpoint(repository, cells, notebook_id="other")
     assert repository.provenance.diff(one, other).sources == [
-        CellChange(cell_id="a2", change="removed", before="x = 1"),
+        CellChange(cell_id="c1", change="removed", before="x = 1"),
         CellChange(cell_id="b2", change="added", after="x = 2"),
         CellChange(cell_id="b4", change="moved", before="fit(x)", after="fit(x)"),
     ]
