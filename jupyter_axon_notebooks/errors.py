@@ -106,8 +106,8 @@ class WrongUser(StoreError):
     """A database that keeps users apart shows this role the records of another user than the one who acts."""
 
 
-class DumpRefused(AxonError):
-    """A file that is no dump, or not a whole one; the message says what is wrong with it, and where."""
+class ArchiveRefused(AxonError):
+    """A file that is not an archive, or not a complete one; the message says what is wrong."""
 
 
 class StateCorrupt(AxonError):
