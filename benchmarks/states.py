@@ -17,7 +17,7 @@ from reporting import Goal, milliseconds, place, plain, written
 from safetensors.torch import load_file, save_file
 from timing import Timed, machine, side_by_side, workplace
 
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
 
 #: Bytes times rounds that are not exceeded: large states are written less often.
@@ -101,7 +101,7 @@ def measure(
     folder: Path, model: torch.nn.Module, other: torch.nn.Module, megabytes: int, rounds: int
 ) -> list[Row]:
     """Times of writing the one model, and of restoring it into the other."""
-    files = StateFiles(folder / "states")
+    files = StateStorage(folder / "states")
     expected = model.state_dict()
     theirs = folder / "theirs.safetensors"
     torchs = folder / "theirs.pt"
@@ -110,7 +110,7 @@ def measure(
     def ours(number: int) -> None:
         nonlocal stored
         encoded = encode_model(model)
-        with files.writer(
+        with files.open_writer(
             "notebook", str(number), "model", format=encoded.format, expected_size=encoded.size
         ) as writer:
             for chunk in encoded.chunks():

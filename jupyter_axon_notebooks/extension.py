@@ -24,9 +24,8 @@ from .handlers.paths import NotebookPaths
 from .handover import Handover
 from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
-from .states import StateFiles
-from .store import READ_TIMEOUT, Store
-from .store.damage import open_for_work
+from .states import StateStorage
+from .store import READ_TIMEOUT, Store, open_store
 from .store.urls import file_of, shown_url
 from .sync import (
     CONTENTS_SCHEMA,
@@ -77,11 +76,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
     def _open(self) -> Home:
         """Open the store and what stands on it; called by the worker."""
         origin = self._origin.read()
-        store, aside = open_for_work(self.store_url, read_timeout=READ_TIMEOUT)
+        store = open_store(self.store_url, read_timeout=READ_TIMEOUT)
         try:
-            if aside is not None:
-                self.log.error("axon: %s", aside)
-                self._sync.remember(aside.files(origin))
             return self._home(store, origin)
         except BaseException:
             store.close()
@@ -97,7 +93,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                 shown,
             )
         roots = [Path(root) for root in self.extra_states_roots]
-        states = StateFiles(
+        states = StateStorage(
             Path(self.states_root),
             other_roots=roots,
             store_id=store.mark_id,

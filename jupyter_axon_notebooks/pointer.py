@@ -10,12 +10,12 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from .atomic_files import write_atomic
 from .errors import InvalidData
-from .records import is_record_id, new_id
+from .records import is_record_id
 from .userfiles import FileTooLarge, open_regular, read_at_most
 
 #: The form's version; a file of another one is ignored.
@@ -35,20 +35,9 @@ def write_pointer(file: Path, settings: Mapping[str, str]) -> None:
         When it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = file.with_name(f"{file.name}.{new_id()}")
     folder = os.path.abspath(file.parent)
     text = json.dumps({"version": _VERSION, "folder": folder, **settings}, indent=1) + "\n"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, file)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink()
-        raise
+    write_atomic(file, text.encode())
 
 
 def read_pointer(file: Path) -> dict[str, str]:

@@ -14,8 +14,8 @@ from typing import TypeVar
 from .defaults import data_folder
 from .errors import AxonError
 from .repository import NotebookRepository
-from .states import StateFiles
-from .states.folders import size_text
+from .states import StateStorage
+from .states.folders import format_size
 from .states.tidy import tidy
 from .store import Store
 from .sync.others import made_at, other_origins
@@ -70,7 +70,7 @@ class Upkeep:
         self,
         store: Store,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         history_limit: int | None,
         user_id: str | None,
         log: logging.Logger,
@@ -216,7 +216,7 @@ class Upkeep:
                 removed["contents"],
             )
         if given_back:
-            self._log.info("axon: the store is %s smaller", size_text(given_back))
+            self._log.info("axon: the store is %s smaller", format_size(given_back))
 
     def _paced(self, steps: Iterator[_T], pace: _Pace) -> Iterator[_T]:
         """The steps, with rests between them, until told to stop."""

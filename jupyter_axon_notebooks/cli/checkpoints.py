@@ -20,7 +20,7 @@ from ..metrics import (
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
 from ..repository.retention import Best
-from ..states.folders import size_text
+from ..states.folders import format_size
 from .output import Column, local_time, note, short_ids, table
 from .which import find_checkpoint
 
@@ -146,7 +146,7 @@ def state_text(checkpoint: NotebookCheckpoint) -> str:
     """The size of a checkpoint's state files, or that they were pruned; empty where it never had any."""
     if checkpoint.pruned_at is not None:
         return "pruned"
-    return size_text(sum(checkpoint.sizes.values())) if checkpoint.sizes else ""
+    return format_size(sum(checkpoint.sizes.values())) if checkpoint.sizes else ""
 
 
 def metrics_text(metrics: Any, first: Sequence[str] = (), most: int = 4) -> str:

@@ -17,7 +17,7 @@ from jupyter_core.paths import jupyter_config_path
 
 from ..errors import StoreError
 from ..repository import Binding
-from ..states.folders import free_bytes, size_text
+from ..states.folders import format_size, free_bytes
 from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
 from ..store.schema import CHECKPOINTS
 from ..store.server import reaching
@@ -215,7 +215,7 @@ def _look_at_states(
             )
         )
     state_files = session.states()
-    states = survey(state_files, known, progress, former_roots=state_files.former_roots())
+    states = survey(state_files, known, progress, former_roots=state_files.list_former_roots())
     if not is_all:
         states = states._replace(unknown=[], unfinished=[], interrupted=[])
     free = free_bytes(_existing(root))
@@ -344,7 +344,7 @@ def _states_problems(root: str, states: States, free: int | None) -> Iterator[Pr
     if free is not None and free < LITTLE_SPACE:
         yield Problem(
             "little-space",
-            f"{size_text(free)} are free where the state files are",
+            f"{format_size(free)} are free where the state files are",
             "checkpoints will soon fail",
             "free some space, or set c.AxonNotebooks.states_root to a folder on another disk",
         )

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from ..atomic_files import flush_folder, lock, write_atomic
 from ..errors import NotFound
 from ..records import new_id
-from ..states.folders import lock
 from ..store.passfile import find_line, parse_lines, pass_lines, read_lines
 from ..store.removal import roles_named
 from ..store.roles import Separation, new_password
@@ -85,22 +85,16 @@ class Passfiles:
         text = pass_lines(self._url, role, self._passwords[role])
         text += "".join(f"{line}\n" for line in _lines_to_keep(file, text))
         draft = self._drafts.setdefault(role, self.folder / f".{file.name}.{new_id()}")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(
-            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as opened:
-            with suppress(OSError):  # a hub gives the file to its user
-                before = os.stat(file)
-                os.fchown(opened.fileno(), before.st_uid, before.st_gid)
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
+        write_atomic(draft, text.encode())
+        with suppress(OSError):  # a hub gives the file to its user
+            before = os.stat(file)
+            os.chown(draft, before.st_uid, before.st_gid)
 
     def publish(self) -> dict[str, Path]:
         """Put the drafts in their places, once the passwords are set; the files by role."""
         for role, draft in self._drafts.items():
             os.replace(draft, self.file(role))
-        _sync(self.folder)
+        flush_folder(self.folder)
         return {role: self.file(role) for role in self._drafts}
 
     def discard(self) -> None:
@@ -167,14 +161,6 @@ def _lines_to_keep(file: Path, new: str) -> list[str]:
         return [str(line) for line in read_lines(file) if line[:4] not in replaced]
     except FileNotFoundError:
         return []
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Nobody(NotFound):

@@ -30,7 +30,7 @@ from ..defaults import POINTER, data_folder, default_states_root, default_url
 from ..errors import InvalidData, NotFound, StoreError
 from ..pointer import read_pointer
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..store import READ_TIMEOUT, Store, has_tables, open_store
 from ..store.files import size
 from ..store.urls import file_of, shown_url
@@ -138,16 +138,18 @@ class Session:
             yield repository_of(store)
 
     @contextmanager
-    def with_states(self, *, make: bool = False) -> Iterator[tuple[NotebookRepository, StateFiles]]:
+    def with_states(
+        self, *, make: bool = False
+    ) -> Iterator[tuple[NotebookRepository, StateStorage]]:
         """The records and the state files of their checkpoints; as :meth:`existing_store`, or as :meth:`store` with ``make``."""
         with self.store() if make else self.existing_store() as store:
             states = self.states(store.mark_id)
             yield repository_of(store, states), states
 
-    def states(self, store_id: str = "") -> StateFiles:
+    def states(self, store_id: str = "") -> StateStorage:
         """The state files, of the store with this id; without one they can be read."""
         roots = [Path(root) for root in self.config.extra_states_roots]
-        return StateFiles(
+        return StateStorage(
             Path(self.config.states_root),
             other_roots=roots,
             store_id=store_id,
@@ -218,7 +220,7 @@ def _can_be_written(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
-def repository_of(store: Store, states: StateFiles | None = None) -> NotebookRepository:
+def repository_of(store: Store, states: StateStorage | None = None) -> NotebookRepository:
     """The records in ``store``; ``states`` is for who removes any, or shows where state files are."""
     # An import of a notebook without cells is to stay without them.
     return NotebookRepository(store, states=states, starter_cells=())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import sqlalchemy as sa
 
 from ..errors import RecordDamaged, StoreError
-from ..states.folders import free_bytes, size_text
+from ..states.folders import format_size, free_bytes
 from ..store.health import FileHealth, examining
 from ..store.passfile import find_ignored
 from ..store.schema import SCHEMA_VERSION
@@ -186,7 +186,7 @@ def _file_problems(health: FileHealth, free: int | None) -> Iterator[Problem]:
     if health.wal_size > _MUCH:
         yield Problem(
             "long-log",
-            f"the log beside the store has grown to {size_text(health.wal_size)}",
+            f"the log beside the store has grown to {format_size(health.wal_size)}",
             "reading gets slower: some program has been reading for long, or was killed",
             "close the programs that have the store open; a running server shortens the log within the hour",
         )
@@ -196,14 +196,14 @@ def _file_problems(health: FileHealth, free: int | None) -> Iterator[Problem]:
         )
         yield Problem(
             "unused-space",
-            f"{size_text(health.free)} of the store's {size_text(health.size)} are unused",
+            f"{format_size(health.free)} of the store's {format_size(health.size)} are unused",
             "they take up space on the disk",
             "start a server: it gives them back little by little" if health.shrinks else shrink,
         )
     if free is not None and free < LITTLE_SPACE:
         yield Problem(
             "little-space-for-store",
-            f"{size_text(free)} are free where the store is",
+            f"{format_size(free)} are free where the store is",
             "saves will soon go unrecorded",
             "free some space, or set c.AxonNotebooks.store_url to a file on another disk",
         )
@@ -293,7 +293,7 @@ def _content_problems(census: Census) -> Iterator[Problem]:
     if census.unlisted_size > _MUCH:
         yield Problem(
             "unlisted-contents",
-            f"{census.unlisted} sources and outputs, {size_text(census.unlisted_size)}, are listed by no version",
+            f"{census.unlisted} sources and outputs, {format_size(census.unlisted_size)}, are listed by no version",
             "they take up space: a large notebook is being saved just now, or a save was killed",
             "keep a server running: at its second look, after an hour, it removes them",
         )
@@ -314,7 +314,7 @@ def _content_problems(census: Census) -> Iterator[Problem]:
     if (largest := census.largest) is not None and largest.size > _LARGE:
         yield Problem(
             "large-notebook",
-            f"the sources and outputs of notebook {largest.notebook_id} take up {size_text(largest.size)}",
+            f"the sources and outputs of notebook {largest.notebook_id} take up {format_size(largest.size)}",
             "its history takes up most of that: each save with other outputs may begin a version",
             "set c.AxonNotebooks.history_limit lower, or write less into its outputs",
         )

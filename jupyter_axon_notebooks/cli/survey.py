@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import AxonError, InvalidData, NotFound
-from ..states import StateFiles
-from ..states.layout import usual_names
-from ..states.notes import NOTE
-from ..states.roots import places_below
+from ..states import StateStorage
+from ..states.layout import NOTE, split_state_path
+from ..states.roots import paths_below
 from ..states.sweep import is_interrupted
 
 #: Seconds for which a folder without a record may be a checkpoint in the making.
@@ -45,7 +44,7 @@ class States(NamedTuple):
 
 
 def survey(
-    files: StateFiles,
+    files: StateStorage,
     known: list[Known] | None,
     progress: Callable[[], None] = lambda: None,
     *,
@@ -86,12 +85,14 @@ def survey(
     return found
 
 
-def _former_roots(files: StateFiles, known: list[Known], former_roots: Sequence[str]) -> list[str]:
+def _former_roots(
+    files: StateStorage, known: list[Known], former_roots: Sequence[str]
+) -> list[str]:
     """The folders in which state files may have been left: ``former_roots``, and those of absolute paths in records."""
     roots = dict.fromkeys(former_roots)
     for notebook_id, _, parts in known:
         for path, _ in parts.values():
-            names = usual_names(path) if os.path.isabs(path) else None
+            names = split_state_path(path) if os.path.isabs(path) else None
             if names is not None and names[0] == notebook_id:
                 roots[Path(path).parents[len(names) - 1].as_posix()] = None
     own = os.path.realpath(files.root)
@@ -100,7 +101,7 @@ def _former_roots(files: StateFiles, known: list[Known], former_roots: Sequence[
 
 def _compare(
     found: States,
-    files: StateFiles,
+    files: StateStorage,
     former_roots: list[str],
     walked: set[str],
     recorded: tuple[str, str, str, int | None],
@@ -120,10 +121,10 @@ def _compare(
         and os.access(full, os.R_OK)
     ):  # what follows takes much longer
         try:
-            place = files.locate(path, notebook_id)
+            place = files.find_path(path, notebook_id)
         except (InvalidData, NotFound) as error:
-            places = files.places(path, notebook_id)
-            left = places_below(former_roots, path, notebook_id)
+            places = files.candidate_paths(path, notebook_id)
+            left = paths_below(former_roots, path, notebook_id)
             if there := next((one for one in left.items() if os.path.isfile(one[1])), None):
                 found.elsewhere.append({**named, "root": there[0], "found": there[1]})
             elif os.path.isfile(full):

@@ -154,7 +154,7 @@ def _create(notebook_id: str, call: Call) -> Answer:
             call.services.states.remove_checkpoint(notebook_id, new.id)
         raise
     if sent:
-        call.services.states.recorded(notebook_id, new.id)
+        call.services.states.mark_recorded(notebook_id, new.id)
     return Answer(created.to_json(), HTTPStatus.CREATED)
 
 
@@ -174,7 +174,7 @@ def _decode_states(
                 f"$.{part}_state_base64", f"there is a {part}_state_path already; give one of them"
             )
         if path:
-            named[part] = call.services.states.admit(
+            named[part] = call.services.states.validate_path(
                 path, notebook_id, field=f"$.{part}_state_path"
             )
         elif text is not None:
@@ -198,7 +198,7 @@ def _measured(call: Call, notebook_id: str, part: Part, path: str) -> StoredStat
 
 def _write(call: Call, new: NewCheckpoint, part: Part, octets: bytes) -> StoredState:
     assert new.id is not None  # chosen above
-    with call.services.states.writer(
+    with call.services.states.open_writer(
         new.notebook_id, new.id, part, format=new.format, expected_size=len(octets)
     ) as writer:
         writer.write(octets)

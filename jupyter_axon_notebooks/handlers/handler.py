@@ -18,7 +18,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.http1connection import HTTP1Connection
 
-from ..errors import AxonError, Forbidden, StoreBusy, StoreDamaged, TooLarge
+from ..errors import AxonError, Forbidden, StoreBusy, TooLarge
 from .call import Actor, Call
 from .freshness import Freshness
 from .paths import NotebookPaths
@@ -320,8 +320,6 @@ class AxonHandler(APIHandler):
         if not isinstance(value, AxonError):
             super().log_exception(typ, value, tb)
         elif error_answer(value, 500).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            if isinstance(value, StoreDamaged):
-                self.services.sync.doubt()
             self.log.error("axon: %s %s: %s", self.request.method, self.request.path, value)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from ..config import AxonNotebooks
 from ..errors import StoreBusy
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..store import Store
 from ..sync import NotebookSync
 from ..upkeep import Upkeep
@@ -36,7 +36,7 @@ class Home:
 
     store: Store
     repository: NotebookRepository
-    states: StateFiles
+    states: StateStorage
     origin: str
     upkeep: Upkeep
 
@@ -100,7 +100,7 @@ class Services:
         return self.sync.opened.repository
 
     @property
-    def states(self) -> StateFiles:
+    def states(self) -> StateStorage:
         """The home of state files; raises as :attr:`repository` does."""
         return self.sync.opened.states
 

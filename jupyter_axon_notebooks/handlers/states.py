@@ -200,7 +200,7 @@ def _open_upload(
     call: Call, notebook_id: str, checkpoint_id: str, part: Part, size: int | None
 ) -> StateWriter:
     checkpoint = call.checkpoint(notebook_id, checkpoint_id)
-    return call.services.states.writer(
+    return call.services.states.open_writer(
         notebook_id, checkpoint_id, part, format=checkpoint.format, expected_size=size
     )
 
@@ -220,9 +220,9 @@ def _attach(
         digest = writer.digest
         states = call.services.states
         checkpoint = call.repository.attach_state(
-            checkpoint_id, part, commit, digest, lambda path: states.holds(path, notebook_id)
+            checkpoint_id, part, commit, digest, lambda path: states.can_read(path, notebook_id)
         )
-        states.recorded(notebook_id, checkpoint_id)
+        states.mark_recorded(notebook_id, checkpoint_id)
     status = HTTPStatus.CREATED if committed else HTTPStatus.OK
     return Answer(checkpoint.to_json(), status, {"ETag": f'"{digest}"'})
 

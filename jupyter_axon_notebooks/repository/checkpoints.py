@@ -125,7 +125,7 @@ class Checkpoints:
         if there.get("pinned"):
             raise Conflict(f"{_place(checkpoint)} that is pinned")
         self._store.checkpoints.remove(doc_ids=[id])
-        self._states.abandon(checkpoint.notebook_id, id)
+        self._states.mark_unrecorded(checkpoint.notebook_id, id)
         return id
 
     def _newest(self, notebook_id: str) -> str | None:
@@ -273,7 +273,7 @@ class Checkpoints:
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
-            self._states.abandon(found["notebook_id"], id)
+            self._states.mark_unrecorded(found["notebook_id"], id)
         return str(found["notebook_id"])
 
 

@@ -340,7 +340,7 @@ class Notebooks:
             ):
                 table.discard_of(id)
             store.notebooks.remove(doc_ids=[id])
-            self._states.abandon(id)
+            self._states.mark_unrecorded(id)
 
     def _locked(self, id: str, expected: str | None = None) -> Document:
         stored = self._store.notebooks.locked(id)

@@ -209,7 +209,7 @@ class Pruning:
             stored["pruned_at"] = moment
 
         self._store.checkpoints.update(forget, doc_ids=[one.checkpoint.id])
-        self._states.abandon(one.checkpoint.notebook_id, one.checkpoint.id)
+        self._states.mark_unrecorded(one.checkpoint.notebook_id, one.checkpoint.id)
 
     def _remove_files(self, notebook_id: str, gone: Sequence[Prunable]) -> None:
         aside: dict[str, list[str]] = {}
@@ -217,7 +217,7 @@ class Pruning:
             self._set_aside(notebook_id, gone, aside)
         for id, names in aside.items():
             with _files_remain(id):
-                self._states.remove_aside(notebook_id, id, names)
+                self._states.remove_staged(notebook_id, id, names)
 
     @retried
     def _set_aside(
@@ -228,7 +228,7 @@ class Pruning:
         with self._store.transaction():
             for found in self._store.checkpoints.locked_some(wanted):
                 names = _unnamed(wanted[str(found.doc_id)], found)
-                done = self._states.set_aside(notebook_id, str(found.doc_id), names)
+                done = self._states.stage_removal(notebook_id, str(found.doc_id), names)
                 aside.setdefault(str(found.doc_id), []).extend(done)
 
 

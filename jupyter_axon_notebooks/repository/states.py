@@ -15,7 +15,7 @@ class States(Protocol):
     Missing files are no error.
     """
 
-    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+    def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         """Note that the record of a checkpoint, or of a whole notebook, is about to be removed.
 
         Called inside the transaction: should the process be killed after the commit, the files must be known to be
@@ -37,13 +37,15 @@ class States(Protocol):
     def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
         """Whether the state file at ``path`` lies where those of this checkpoint are written, and nowhere else."""
 
-    def set_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> list[str]:
+    def stage_removal(
+        self, notebook_id: str, checkpoint_id: str, names: Collection[str]
+    ) -> list[str]:
         """Give those state files of a checkpoint names by which they are known as nobody's; these names.
 
         Called inside a transaction: quick, whatever the files' size.
         """
 
-    def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
+    def remove_staged(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
         """Remove what :meth:`set_aside` named."""
 
 
@@ -59,7 +61,7 @@ def files_remain(what: str) -> Iterator[None]:
 class NoStates:
     """For a store whose state files are kept by nobody: there is nothing to remove, and paths are what records say."""
 
-    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+    def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         """Do nothing."""
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
@@ -80,7 +82,7 @@ class NoStates:
         """Own nothing."""
         return False
 
-    def set_aside(
+    def stage_removal(
         self,
         notebook_id: str,  # noqa: ARG002 - whatever is asked
         checkpoint_id: str,  # noqa: ARG002 - whatever is asked
@@ -89,5 +91,5 @@ class NoStates:
         """Do nothing."""
         return []
 
-    def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
+    def remove_staged(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
         """Do nothing."""

@@ -2,7 +2,7 @@
 
 Where the system has it (Linux, macOS) everything is relative to a descriptor and no link below the first
 folder is followed, which leaves no moment between a check and its use. On Windows the same steps go by path.
-Errors are the system's (:class:`OSError`); :func:`explained` turns them into the project's.
+Errors are the system's (:class:`OSError`); :func:`convert_os_errors` turns them into the project's.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import errno
 import os
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final
 
+from ..atomic_files import flush, lock
 from ..errors import AxonError, NoSpace, StateError
 
 _BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
@@ -31,41 +31,6 @@ _CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(
 
 #: What an open without links says of a link, by system.
 _IS_LINK: Final = (errno.ELOOP, errno.EMLINK)
-
-
-if sys.platform == "win32":
-
-    def lock(fd: int, *, wait: bool) -> bool:  # noqa: ARG001 - as on the other systems
-        """No locks here: the age of a file alone tells whether its writer is gone."""
-        return True
-
-    def flush(fd: int) -> None:
-        """Return when what was written to ``fd`` is on the disk."""
-        os.fsync(fd)
-
-else:
-    import fcntl
-
-    def lock(fd: int, *, wait: bool) -> bool:
-        """Take the lock of an open file or folder, until it is closed; False if another has it.
-
-        Where the file system has no locks it is always had.
-        """
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
-
-    def flush(fd: int) -> None:
-        """Return when what was written to ``fd`` is on the disk."""
-        if sys.platform == "darwin":  # its fsync leaves the data in the drive's own cache
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-                return
-        os.fsync(fd)
 
 
 class Folder:
@@ -289,11 +254,11 @@ def free_bytes(path: str) -> int | None:
         return None
 
 
-#: Bytes that :func:`size_text` counts up to: more than there are anywhere.
+#: Bytes that :func:`format_size` counts up to: more than there are anywhere.
 _LARGEST: Final = 10**30
 
 
-def size_text(size: int) -> str:
+def format_size(size: int) -> str:
     """``size`` bytes for a person: ``512 bytes``, ``1.5 GB`` (10⁹)."""
     if size < 1000:
         return f"{size} bytes"
@@ -313,14 +278,14 @@ _REMEDY: Final = (
 
 def no_space(folder: str, needed: int, free: int | None) -> NoSpace:
     """The error for a disk without room for ``needed`` more bytes."""
-    left = "an unknown amount" if free is None else size_text(free)
+    left = "an unknown amount" if free is None else format_size(free)
     return NoSpace(
-        f"no room for a state file in {folder}: {size_text(needed)} needed, {left} free. {_REMEDY}"
+        f"no room for a state file in {folder}: {format_size(needed)} needed, {left} free. {_REMEDY}"
     )
 
 
 @contextlib.contextmanager
-def explained(doing: str, folder: str, *, needed: int = 0) -> Iterator[None]:
+def convert_os_errors(doing: str, folder: str, *, needed: int = 0) -> Iterator[None]:
     """Turn the system's errors into the project's.
 
     Parameters
@@ -351,12 +316,12 @@ def _explanation(error: OSError, doing: str, folder: str, needed: int) -> AxonEr
         return no_space(folder, needed, free_bytes(folder))
     if code == getattr(errno, "EDQUOT", None):
         return NoSpace(
-            f"no room for a state file in {folder}: {size_text(needed)} needed, and the disk quota is used up. "
+            f"no room for a state file in {folder}: {format_size(needed)} needed, and the disk quota is used up. "
             + _REMEDY
         )
     if code == errno.EFBIG:
         return NoSpace(
-            f"no room for a state file in {folder}: {size_text(needed)} more than the largest file allowed by "
+            f"no room for a state file in {folder}: {format_size(needed)} more than the largest file allowed by "
             f"its file system or this process's limits (`ulimit -f`). {_REMEDY}"
         )
     if code == errno.EROFS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from pathlib import PureWindowsPath
 from typing import Final, Literal, get_args
 
@@ -40,7 +39,10 @@ MARK: Final = ".store"
 PART_MARKS: Final = {part: f".{part}.store" for part in PARTS}
 MARKS: Final = frozenset({MARK, *PART_MARKS.values()})
 
-_TEMPORARY = re.compile(rf"\.(?:{'|'.join(PARTS)})\.[0-9a-f]{{32}}\.tmp")
+#: The name of a checkpoint's note.
+NOTE: Final = "unrecorded.json"
+
+_TEMPORARY = re.compile(rf"\.(?:{'|'.join(PARTS)}|{re.escape(NOTE)})\.[0-9a-f]{{32}}\.tmp")
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
@@ -59,13 +61,8 @@ def other_names(name: str) -> list[str]:
     )
 
 
-def temporary_name(part: Part) -> str:
-    """A name no other writer has, of a file that is still being written."""
-    return f".{part}.{uuid.uuid4().hex}.tmp"
-
-
 def is_temporary(name: str) -> bool:
-    """Whether ``name`` is one that :func:`temporary_name` makes."""
+    """Whether ``name`` is that of a temporary file of a state file or a note."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -112,7 +109,7 @@ def _length(text: str) -> int | None:
         return None
 
 
-def usual_names(path: str) -> tuple[str, str, str] | None:
+def split_state_path(path: str) -> tuple[str, str, str] | None:
     """Return notebook id, checkpoint id and file name if ``path`` ends as those of written state files do.
 
     The path may be another operating system's.

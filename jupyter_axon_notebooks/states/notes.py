@@ -12,12 +12,11 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from ..atomic_files import write_atomic
 from ..errors import StateError
-from .folders import Folder, explained, flush, make_folders
-from .layout import check_id, temporary_name
+from .folders import Folder, convert_os_errors, make_folders
+from .layout import NOTE, check_id
 
-#: The name of a note.
-NOTE: Final = "unrecorded.json"
 #: Bytes of a note that are read: code and packages are a few hundred thousand at most.
 _LONGEST: Final = 64 << 20
 
@@ -43,25 +42,15 @@ def write_note(root: str, note: Note) -> None:
         If it cannot be written.
     """
     octets = json.dumps(note.document, ensure_ascii=True).encode()
-    with explained("note a checkpoint beside", root, needed=len(octets)):
+    with convert_os_errors("note a checkpoint beside", root, needed=len(octets)):
         make_folders(root)
         with (
             Folder(root) as top,
             top.make(check_id(note.notebook_id, "$.notebook_id")) as home,
             home.make(check_id(note.checkpoint_id, "$.checkpoint_id")) as folder,
         ):
-            temporary = temporary_name("model")  # a killed writer's is swept as a state file's is
-            try:
-                with os.fdopen(folder.create(temporary), "wb") as file:
-                    file.write(octets)
-                    file.flush()
-                    flush(file.fileno())
-                folder.replace(temporary, NOTE)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    folder.unlink(temporary)
-                raise
-            for changed in (folder, home, top):
+            write_atomic(os.path.join(folder.path, NOTE), octets)
+            for changed in (home, top):
                 changed.sync()
             home.touch()
             top.touch()
@@ -134,7 +123,7 @@ def _folders(path: str) -> list[tuple[str, str]]:
 def remove_note(root: str, notebook_id: str, checkpoint_id: str) -> None:
     """Remove a note, if it is there: the checkpoint is recorded, or never will be."""
     with (
-        explained("remove a note beside", root),
+        convert_os_errors("remove a note beside", root),
         contextlib.suppress(FileNotFoundError, NotADirectoryError),
         Folder(root) as top,
         top.enter(check_id(notebook_id, "$.notebook_id")) as home,
@@ -155,7 +144,7 @@ def move_checkpoint(root: str, checkpoint_id: str, old_notebook_id: str, noteboo
     for id, field in ((old_notebook_id, "$.notebook_id"), (notebook_id, "$.notebook_id")):
         check_id(id, field)
     check_id(checkpoint_id, "$.checkpoint_id")
-    with explained("move", root), Folder(root) as top, top.make(notebook_id) as home:
+    with convert_os_errors("move", root), Folder(root) as top, top.make(notebook_id) as home:
         old = os.path.join(root, old_notebook_id, checkpoint_id)
         new = os.path.join(home.path, checkpoint_id)
         os.rename(old, new)

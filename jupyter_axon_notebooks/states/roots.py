@@ -16,7 +16,7 @@ from ..defaults import POINTER, default_states_root
 from ..errors import InvalidData
 from ..pointer import read_pointer
 from ..userfiles import check_regular, open_regular, read_at_most
-from .layout import usual_names
+from .layout import split_state_path
 
 #: The file, in this project's folder of Jupyter's data folder.
 ROOTS: Final = "states_roots.txt"
@@ -32,7 +32,7 @@ _APPEND: Final[int] = (
 )
 
 
-def note_root(folder: Path, root: str) -> None:
+def add_known_root(folder: Path, root: str) -> None:
     """Add ``root`` to the file in ``folder`` unless it is there. Where that fails, nothing else does."""
     line = os.fsencode(root)
     if b"\n" in line or b"\r" in line:
@@ -65,9 +65,9 @@ def former_roots(folder: Path) -> list[str]:
     return list(dict.fromkeys(roots))
 
 
-def places_below(roots: Sequence[str], path: str, notebook_id: str) -> dict[str, str]:
+def paths_below(roots: Sequence[str], path: str, notebook_id: str) -> dict[str, str]:
     """Return where the state file that a record of ``notebook_id`` names would be below each of ``roots``."""
-    names = usual_names(path)
+    names = split_state_path(path)
     if names is None or names[0] != notebook_id:
         return {}
     return {root: os.path.join(root, *names) for root in roots}

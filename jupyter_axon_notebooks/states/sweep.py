@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .folders import Folder, lock
+from ..atomic_files import lock
+from .folders import Folder
 from .layout import MARK, MARKS, PART_MARKS, STATE_NAMES, is_temporary
 from .writer import drop_if_empty, read_mark
 

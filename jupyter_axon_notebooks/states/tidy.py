@@ -9,8 +9,8 @@ from functools import partial
 from ..errors import AxonError
 from ..repository import NotebookRepository
 from ..repository.retention import file_key
-from .files import StateFiles
-from .folders import size_text
+from .folders import format_size
+from .storage import StateStorage
 
 #: Bytes of state files from which on the user is told how to get rid of some.
 _MUCH = 10 * 1000**3
@@ -21,7 +21,7 @@ class _Stopped(Exception):
 
 
 def tidy(
-    states: StateFiles,
+    states: StateStorage,
     repository: NotebookRepository,
     log: logging.Logger,
     rested: Callable[[], bool],
@@ -38,7 +38,7 @@ def tidy(
 
     try:
         report = states.sweep(partial(named_files, repository), progress=go_on)
-        used = states.used(progress=go_on)
+        used = states.measure(progress=go_on)
     except _Stopped:
         return
     except AxonError as error:
@@ -47,12 +47,12 @@ def tidy(
     for problem in report.problems:
         log.warning("axon: a leftover of an interrupted write stays: %s", problem)
     if report.freed:
-        log.info("axon: removed %s that interrupted writes left behind", size_text(report.freed))
+        log.info("axon: removed %s that interrupted writes left behind", format_size(report.freed))
     if used > _MUCH:
         log.warning(
             "axon: state files take up %s in %s. `jupyter axon prune --all --keep-newest 5 --keep-best METRIC` shows which "
             "checkpoints could do without theirs, and what that would free",
-            size_text(used),
+            format_size(used),
             states.root,
         )
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from ..atomic_files import flush, lock, temporary_name
 from ..errors import NotFound
-from .folders import Folder, explained, flush, lock
-from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name, temporary_name
+from .folders import Folder, convert_os_errors
+from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name
 
 #: Bytes from which hashing in a second thread beside the writing is worth it.
 _SIDE_BY_SIDE: Final = 1 << 20
@@ -108,11 +109,11 @@ class _Digest:
 
 
 class StateWriter:
-    """Writes one state file; made by :meth:`StateFiles.writer`.
+    """Writes one state file; made by :meth:`StateStorage.writer`.
 
     The bytes go to a temporary name that no other writer has, in the folder they will stay in::
 
-        with files.writer(notebook_id, checkpoint_id, "model", format="safetensors") as writer:
+        with files.open_writer(notebook_id, checkpoint_id, "model", format="safetensors") as writer:
             for chunk in chunks:
                 writer.write(chunk)
             writer.prepare()  # slow: waits for the disk
@@ -278,7 +279,7 @@ class StateWriter:
     @contextlib.contextmanager
     def _aborting(self, needed: int) -> Iterator[None]:
         try:
-            with explained("write", self._folder.path, needed=needed):
+            with convert_os_errors("write", self._folder.path, needed=needed):
                 yield
         except BaseException:
             self.abort()

@@ -55,8 +55,12 @@ _SQLITE: tuple[tuple[str, type[AxonError], str], ...] = (
         StoreDamaged,
         f"SQLite {sqlite3.sqlite_version} cannot read a definition in it, being too old for it, or because it is damaged",
     ),
-    ("malformed", StoreDamaged, "it is damaged; `jupyter axon doctor` says how far"),
-    ("file is not a database", StoreDamaged, "the file is not a database; move it aside"),
+    ("malformed", StoreDamaged, "it is damaged; run `jupyter axon doctor`"),
+    (
+        "file is not a database",
+        StoreDamaged,
+        "the file is not a database; run `jupyter axon doctor`",
+    ),
 )
 
 #: What is said to a process that had a store open when a newer one migrated it.
@@ -148,9 +152,7 @@ def name_failures(
         if isinstance(
             context.original_exception, UnicodeDecodeError
         ):  # the driver's, of what SQLite quotes
-            return StoreDamaged(
-                f"the store {shown}: it is damaged; `jupyter axon doctor` says how far"
-            )
+            return StoreDamaged(f"the store {shown}: it is damaged; run `jupyter axon doctor`")
         if context.sqlalchemy_exception is None:  # not the engine's, such as a KeyboardInterrupt
             return None
         error = context.original_exception

@@ -1,10 +1,9 @@
-"""The store as the worker has it: open, not yet, no longer, or in doubt."""
+"""The store as the worker has it: open, not yet, or no longer."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import AxonError, StoreBusy, StoreError
@@ -13,11 +12,7 @@ from ..repository import Binding, NotebookRepository
 from ..store.urls import shown_url
 from .embedded import EmbeddedIds
 from .files import is_notebook_file, was_changed
-from .queue import Save
-
-#: Seconds for which a store that was opened in doubt, and passed, is believed: what is damaged in it lies where opening
-#: does not look, and to open it once more at each save that meets it would help nobody.
-_TRUST = 600.0
+from .queue import Event, Save
 
 
 class Opened(Protocol):
@@ -43,9 +38,9 @@ _Opened = TypeVar("_Opened", bound=Opened)
 
 
 class OpenedStore(Generic[_Opened]):
-    """Opens the store, and again when it is gone or in doubt; knows what to record when another took its place.
+    """Opens the store, and again when it is gone; knows what to record when another took its place.
 
-    The worker's thread opens and leaves it; any thread may ask for it and doubt it.
+    The worker's thread opens and leaves it; any thread may ask for it.
 
     Attributes
     ----------
@@ -67,8 +62,6 @@ class OpenedStore(Generic[_Opened]):
         self._trouble: Exception = self._not_yet()
         self._was_open = False
         self._replaced = False
-        self._in_doubt = False
-        self._passed_at: float | None = None
 
     def _not_yet(self) -> StoreBusy:
         return StoreBusy(f"the store {self.url} is still being opened")
@@ -93,12 +86,7 @@ class OpenedStore(Generic[_Opened]):
     @property
     def is_due(self) -> bool:
         """Whether it has to be opened before anything is done with it."""
-        return self._in_doubt or not self.is_open
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether it was opened in doubt a while ago, and passed: who meets damage may have to get along with it."""
-        return self._passed_at is not None and time.monotonic() < self._passed_at + _TRUST
+        return not self.is_open
 
     @property
     def opened(self) -> _Opened:
@@ -108,24 +96,10 @@ class OpenedStore(Generic[_Opened]):
             raise self._trouble.with_traceback(None)
         return opened
 
-    def remember(self, files: Mapping[str, str]) -> None:
-        """Notebook files that had a record in a store whose place this one takes; called by ``open``."""
-        self.files |= files
-        self._replaced = True
-
-    def doubt(self) -> bool:
-        """Have the store opened again before it is used the next time, unless it is trusted; whether this is news."""
-        if self._opened is None or self._in_doubt or self.is_trusted:
-            return False
-        self._in_doubt = True
-        return True
-
-    def leave(self, trouble: Exception) -> None:
-        """Close the store; ``trouble`` is what everybody is told until it is opened again."""
-        self._trouble = trouble
-        self._passed_at = None
-        self.close()
-        self._opened = None
+    def record_in_next(self, event: Event) -> None:
+        """Record a file that a damaged store did not accept once another store takes its place."""
+        if isinstance(event, Save):
+            self.files.setdefault(event.path, event.owner)
 
     def close(self) -> None:
         """Close the store."""
@@ -134,7 +108,6 @@ class OpenedStore(Generic[_Opened]):
 
     def begin(self) -> list[Save]:
         """Open the store, and look for what happened to the known files while nobody looked: what to record."""
-        in_doubt = self._in_doubt
         if self.is_lost:
             self._replaced = True
             self._log.warning(
@@ -144,7 +117,9 @@ class OpenedStore(Generic[_Opened]):
             )
         try:
             if self._opened is not None:
-                self.leave(self._not_yet())
+                self._trouble = self._not_yet()
+                self.close()
+                self._opened = None
             opened = self._open()
         except Exception as error:
             self._was_open = False
@@ -158,8 +133,6 @@ class OpenedStore(Generic[_Opened]):
         )
         self._opened = opened
         self._was_open = True
-        self._in_doubt = False
-        self._passed_at = time.monotonic() if in_doubt and not self._replaced else None
         self._log.info("axon: training notebooks are recorded in %s", self.url)
         missed = [
             Save(str(binding.path), binding.user_id) for binding in filter(was_changed, bindings)

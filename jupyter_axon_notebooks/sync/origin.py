@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from ..atomic_files import write_atomic
 from ..defaults import POINTER
 from ..errors import InvalidData, StoreError
 from ..pointer import read_pointer
@@ -119,41 +120,8 @@ def _make(folder: Path, tell: Callable[[str], object]) -> str:
 
 def _put(file: Path, origin: str, *, replace: bool) -> None:
     """Put ``origin`` into ``file`` whole; unless ``replace``, only if no other process was first."""
-    draft = file.with_name(f"origin.{new_id()}")
-    try:
-        with draft.open("x", encoding="ascii") as stream:
-            stream.write(origin + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            os.replace(draft, file)
-        else:
-            _publish(draft, file)
-        _flush(file.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _publish(draft: Path, file: Path) -> None:
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    except OSError:  # no hard links on this file system; the folder's lock keeps others out
-        if not os.path.lexists(file):
-            os.rename(draft, file)
-
-
-def _flush(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the file system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(FileExistsError):
+        write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=replace, mode=None)
 
 
 @contextlib.contextmanager

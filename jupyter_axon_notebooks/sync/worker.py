@@ -99,13 +99,6 @@ class NotebookSync(Generic[_Opened]):
         """Close the store, once the worker is stopped."""
         self._store.close()
 
-    def remember(self, files: Mapping[str, str]) -> None:
-        """Notebook files by path, each with its owner, that had a record once; called by ``open``, in the worker's thread.
-
-        Those that the store does not know are recorded again, as are those of a store that is gone.
-        """
-        self._store.remember(files)
-
     # What stands on the store.
 
     @property
@@ -153,14 +146,6 @@ class NotebookSync(Generic[_Opened]):
         self._queue.put(Delete(resolved(path)))
 
     # What is asked. These wait.
-
-    def doubt(self) -> None:
-        """Have a store that was found damaged opened again: whoever opens it may find that it cannot be used.
-
-        One that has passed a while ago is left as it is.
-        """
-        if self._store.doubt():
-            self._queue.put(Opening(self._store.url))
 
     def reopen(self) -> None:
         """Have the store opened again if its file was removed or replaced; returns at once."""
@@ -244,14 +229,11 @@ class NotebookSync(Generic[_Opened]):
             except (RecordDamaged, ForeignRecord) as error:  # which no other record has to wait for
                 self._give_up(event, error)
             except StoreDamaged as error:
-                if self._store.is_trusted:
-                    self._give_up(
-                        event, error
-                    )  # opened again, it passed: others may get along with it
-                    continue
-                if self._store.doubt():
-                    self._store.leave(error)
-                self._try_again(event, error)
+                if self._store.is_open:  # other notebooks may not need the damaged part
+                    self._store.record_in_next(event)
+                    self._give_up(event, error)
+                else:
+                    self._try_again(event, error)
             except (StoreError, NoSpace) as error:
                 self._try_again(event, error)
             except InvalidData as error:

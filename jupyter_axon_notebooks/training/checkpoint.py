@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
-from ..states import StateFiles
+from ..states import StateStorage
 from .display import (
     checkpoint_html,
     checkpoint_text,
@@ -42,7 +42,7 @@ class Checkpoint:
     def __init__(
         self,
         record: NotebookCheckpoint,
-        states: Callable[[], StateFiles],
+        states: Callable[[], StateStorage],
         *,
         is_recorded: bool = True,
         catch_up: Callable[[], object] = lambda: None,
@@ -118,7 +118,7 @@ class Checkpoint:
     def has_state(self) -> bool:
         """Whether there is a model's state to restore: none was given, or it was pruned, or its file is gone."""
         record = self._located()
-        return self._states().holds(record.model_state_path, record.notebook_id)
+        return self._states().can_read(record.model_state_path, record.notebook_id)
 
     def _located(self) -> NotebookCheckpoint:
         """The record. Another process may have recorded the checkpoint since, and moved its files to its notebook."""
@@ -126,7 +126,7 @@ class Checkpoint:
         if (
             path
             and not self._is_recorded
-            and not self._states().holds(path, self._record.notebook_id)
+            and not self._states().can_read(path, self._record.notebook_id)
         ):
             self._catch_up()
         return self._record
@@ -174,9 +174,9 @@ class Checkpoint:
         InvalidData
             When the states do not fit, or are not to be trusted; the message says where, and what helps.
         """
-        from .formats import outside_inference
+        from .formats import leave_inference_mode
 
-        with outside_inference():
+        with leave_inference_mode():
             return self._restore(model, optimizer, extra, rng=rng, trusted=trusted)
 
     def _restore(

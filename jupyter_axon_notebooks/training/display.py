@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..metrics import column_names, number_text, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
-from ..states.folders import size_text
+from ..states.folders import format_size
 from .shell import current_shell
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> 
     pairs.append(("step", str(record.step)))
     pairs += [(html.escape(name), html.escape(value)) for name, value in _metrics(record).items()]
     if record.sizes:
-        pairs.append(("size", size_text(sum(record.sizes.values()))))
+        pairs.append(("size", format_size(sum(record.sizes.values()))))
     pairs.append(("created", local_time(record.created_at)))
     pairs += [("", html.escape(remark)) for remark in _remarks(record, is_recorded=is_recorded)]
     rows = "".join(
@@ -147,7 +147,7 @@ def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[
             str(record.epoch),
             str(record.step),
             *(found.get(name, "") for name in names),
-            size_text(sum(record.sizes.values())) if record.sizes else "",
+            format_size(sum(record.sizes.values())) if record.sizes else "",
             local_time(record.created_at),
             ", ".join(_remarks(record)),
         ]
@@ -221,7 +221,7 @@ class _Bar:
 
     def _draw(self, done: int, total: int) -> None:
         share = min(done / total, 1.0)
-        text = f"{self._doing}: {size_text(done)} of {size_text(total)}"
+        text = f"{self._doing}: {format_size(done)} of {format_size(total)}"
         if (display := _notebook_display()) is not None:
             bundle = {"text/plain": text, "text/html": _bar_html(text, share)}
             if self._handle is None:

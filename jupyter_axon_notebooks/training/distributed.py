@@ -25,7 +25,7 @@ from .kernel import connection_file
 
 if TYPE_CHECKING:
     from ..states import Part
-    from .formats import Encoded
+    from .formats import EncodedState
 
 #: Seconds to wait for the random states of other processes, which a checkpoint can do without.
 BRIEF: float = 10.0
@@ -126,7 +126,7 @@ def _say_once(text: str) -> None:
 
 def encode_together(
     model: Any, optimizer: Any, extra: Any, *, epoch: int | None, step: int | None
-) -> dict[Part, Encoded] | None:
+) -> dict[Part, EncodedState] | None:
     """Return the state files of a checkpoint; None in a process that does not write.
 
     The process of rank 0 adds the random states of the others, as far as they make the same call. A sharded model is
@@ -160,18 +160,18 @@ def encode_together(
                     f"it trains a model of its own, remove {here.told_by} from its environment."
                 )
             return None
-        with sharding.gathering(keep=True):
+        with sharding.gather_tensors(keep=True):
             return _encode(model, optimizer, extra, None)
     position = f"{epoch}/{step}"
     if is_sharded:
         return _encode_sharded(Call(channel, "checkpoint", position), model, optimizer, extra)
     function = _calling_function()
     call = Call(channel, "checkpoint", f"{function}/{position}")
-    from .formats.rng import pack_states, rng_states, unpack_states
+    from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
     if here.rank:
         with suppress(Exception):  # a store that is gone: rank 0 says so
-            call.tell(pack_states(rng_states()))
+            call.tell(pack_rng_states(get_rng_states()))
         return None
     heard: dict[int, bytes] = {}
     with suppress(Exception):  # the same; the checkpoint is worth having all the same
@@ -187,7 +187,7 @@ def encode_together(
             "are not saved. Call it in every process, in the same function and with the same epoch and step; that of "
             "rank 0 writes."
         )
-    states = {rank: unpack_states(octets) for rank, octets in heard.items()}
+    states = {rank: unpack_rng_states(octets) for rank, octets in heard.items()}
     return _encode(
         model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, here.size))]
     )
@@ -195,27 +195,29 @@ def encode_together(
 
 def _encode_sharded(
     call: Call, model: Any, optimizer: Any, extra: Any
-) -> dict[Part, Encoded] | None:
+) -> dict[Part, EncodedState] | None:
     from .formats import sharding
-    from .formats.rng import pack_states, rng_states, unpack_states
+    from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
     here = call.place
     states: list[Any] = [None] * here.size
 
     def keep(heard: dict[int, bytes]) -> None:
         for rank, octets in heard.items():
-            states[rank] = unpack_states(octets)
+            states[rank] = unpack_rng_states(octets)
 
-    call.meet(pack_states(rng_states()), keep, PATIENCE)
-    with agreement(call), sharding.gathering(keep=here.rank == 0):
+    call.meet(pack_rng_states(get_rng_states()), keep, PATIENCE)
+    with agreement(call), sharding.gather_tensors(keep=here.rank == 0):
         parts = _encode(model, optimizer, extra, states)
     return parts if here.rank == 0 else None
 
 
-def _encode(model: Any, optimizer: Any, extra: Any, ranks: list[Any] | None) -> dict[Part, Encoded]:
+def _encode(
+    model: Any, optimizer: Any, extra: Any, ranks: list[Any] | None
+) -> dict[Part, EncodedState]:
     from .formats import encode_model, encode_training
 
-    parts: dict[Part, Encoded] = {}
+    parts: dict[Part, EncodedState] = {}
     if model is not None:
         parts["model"] = encode_model(model)
     parts["optimizer"] = encode_training(optimizer, extra, ranks=ranks)

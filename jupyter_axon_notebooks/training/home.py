@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..printable import printable
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..store import Store
 
 
@@ -22,7 +22,7 @@ class Home:
 
     store: Store
     repository: NotebookRepository
-    states: StateFiles
+    states: StateStorage
     origin: str
 
 

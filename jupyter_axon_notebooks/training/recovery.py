@@ -35,7 +35,7 @@ from ..records import (
     now,
 )
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..states.layout import PARTS, check_id, is_path_text
 from ..states.notes import (
     Note,
@@ -97,7 +97,7 @@ class UnrecordedCheckpoint(Record, kw_only=True):
     executed: list[ExecutedCell] = msgspec.field(default_factory=list)
     environment: Environment | None = None
 
-    def write(self, states: StateFiles) -> None:
+    def write(self, states: StateStorage) -> None:
         """Note it beside its state files; raises NoSpace and StateError."""
         note = Note(self.checkpoint.notebook_id, str(self.checkpoint.id), self.to_json())
         write_note(states.root, note)
@@ -127,7 +127,7 @@ class RecoveryResult:
 
 
 def find_unrecorded(
-    states: StateFiles, notebook_ids: Iterable[str] | None = None
+    states: StateStorage, notebook_ids: Iterable[str] | None = None
 ) -> Iterator[UnrecordedCheckpoint | RecoveryResult]:
     """All that is noted below the home of state files, oldest first; what cannot be read comes at the end.
 
@@ -211,7 +211,7 @@ def _unrecorded(note: Note) -> UnrecordedCheckpoint:
 
 def recover(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
     noted: Iterable[UnrecordedCheckpoint],
     notebook_id: str | None = None,
@@ -274,7 +274,7 @@ def recover(
 
 def _record(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     origin: str,
     unrecorded: UnrecordedCheckpoint,
     notebooks: dict[str, str],
@@ -311,7 +311,7 @@ def _record(
             f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s"
         )
     _end_run(repository, unrecorded, recorded.notebook_id)
-    states.recorded(recorded.notebook_id, id)
+    states.mark_recorded(recorded.notebook_id, id)
     for folder in {
         noted_under,
         recorded.notebook_id,
@@ -361,7 +361,7 @@ def _owns(repository: NotebookRepository, owner: str, notebook_id: str) -> bool:
     return found is not None and found.user_id == owner
 
 
-def _place_states(states: StateFiles, new: NewCheckpoint) -> None:
+def _place_states(states: StateStorage, new: NewCheckpoint) -> None:
     """Point a checkpoint at the state files in its own folder, and at no others; all have to be there."""
     folder = os.path.join(states.root, new.notebook_id, str(new.id))
     digests: dict[str, str] = {}
@@ -439,7 +439,7 @@ class BackgroundRecovery:
     def __init__(
         self,
         repository: NotebookRepository,
-        states: StateFiles,
+        states: StateStorage,
         origin: str,
         store_url: str,
         owner: str | None,

@@ -97,11 +97,11 @@ class Resumable:
             newest.notebook_id, _PAGE, offset, run_id=newest.run_id
         ):
             for found in page:
-                if states.holds(found.model_state_path, found.notebook_id):
+                if states.can_read(found.model_state_path, found.notebook_id):
                     return found
                 path = found.model_state_path
                 if path and elsewhere is None:
-                    elsewhere = states.root_with(path, found.notebook_id)
+                    elsewhere = states.find_former_root(path, found.notebook_id)
                     if elsewhere is not None:
                         say(
                             f"The state of {described(found)} is below {elsewhere}, where it is not looked for. Set states_root "

@@ -36,7 +36,7 @@ from ..records import (
     new_id,
     now,
 )
-from ..states import Part, StateFiles, StoredState
+from ..states import Part, StateStorage, StoredState
 from ..states.notes import has_note
 from . import distributed, place
 from .checkpoint import Checkpoint, CheckpointList
@@ -56,7 +56,7 @@ from .training_registry import CallSite, ModelToken, Training, TrainingRegistry,
 from .writing import write_states
 
 if TYPE_CHECKING:
-    from .formats import Encoded
+    from .formats import EncodedState
 
 #: Seconds between two looks at a run whose lease is waited for.
 _LOOK_INTERVAL: Final = 1.0
@@ -488,7 +488,7 @@ class Session:
             return made
         if isinstance(record, Conflict):
             return record
-        states().recorded(record.notebook_id, record.id)
+        states().mark_recorded(record.notebook_id, record.id)
         return Checkpoint(record, states)
 
     def _note(self, run: ActiveRun, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
@@ -850,7 +850,7 @@ class _Noted:
         record = self.unrecorded.run
         return record is not None and (record.key == run or record.id.startswith(run))
 
-    def add(self, added: NewCheckpoint, states: StateFiles) -> None:
+    def add(self, added: NewCheckpoint, states: StateStorage) -> None:
         """Add metrics and tags to it, here and in its note."""
         checkpoint = self.unrecorded.checkpoint
         checkpoint.metrics = merge_metrics(checkpoint.metrics, added.metrics)
@@ -861,7 +861,7 @@ class _Noted:
             warn(f"what was added to checkpoint {checkpoint.id} could not be noted: {error}")
         self.checkpoint.was_noted(self.unrecorded.as_record())
 
-    def is_there(self, states: StateFiles) -> bool:
+    def is_there(self, states: StateStorage) -> bool:
         """Whether its note is where it was put."""
         noted = self.unrecorded.checkpoint
         return has_note(states.root, noted.notebook_id, str(noted.id))
@@ -934,7 +934,7 @@ def _adds_state(parts: dict[Part, Any], last: NotebookCheckpoint) -> bool:
     return bool(parts) and ("model" not in there if "model" in parts else not there)
 
 
-def _is_saved(state: Encoded, made: Checkpoint) -> bool:
+def _is_saved(state: EncodedState, made: Checkpoint) -> bool:
     """Whether a checkpoint has exactly this state of a model."""
     digest = hashlib.sha256()
     for chunk in state.chunks():

@@ -11,11 +11,12 @@ import hmac
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ..atomic_files import write_atomic
 from ..defaults import data_folder
-from ..records import new_id
 from ..userfiles import FileTooLarge, NotRegular, open_regular, read_at_most
 
 #: The name of the key's file in :func:`data_folder`.
@@ -129,18 +130,5 @@ def _reason(error: OSError) -> str:
 def _make(file: Path) -> None:
     """Put a new key into ``file``, unless another process is first."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = file.with_name(f"{file.name}.{new_id()}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(secrets.token_bytes(SIZE))
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            return
-        except OSError:  # no hard links on this file system
-            if not os.path.lexists(file):
-                os.rename(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        write_atomic(file, secrets.token_bytes(SIZE), overwrite=False)

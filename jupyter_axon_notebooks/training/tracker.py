@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from ..defaults import data_folder
 from ..errors import AxonError, StoreError
 from ..repository import NotebookRepository
-from ..states import StateFiles
+from ..states import StateStorage
 from ..store import Store
 from ..sync import read_origin
 from .home import Home, warn
@@ -90,15 +90,17 @@ class LocalTracker:
         except StoreError:
             return None
 
-    def states(self) -> StateFiles:
+    def states(self) -> StateStorage:
         """The home of state files, whether or not there is a store."""
         if self._home is not None:
             return self._home.states
         return self._states()
 
-    def _states(self) -> StateFiles:
+    def _states(self) -> StateStorage:
         folder = data_folder(self._settings.data_dir)
-        return StateFiles(Path(self._settings.states_root), store_id=self._mark, data_folder=folder)
+        return StateStorage(
+            Path(self._settings.states_root), store_id=self._mark, data_folder=folder
+        )
 
     def record(self, work: Callable[[Home], _T], *, at_once: bool = False) -> _T:
         """What ``work`` gives; done with nothing else than the store, whose failures are told once.

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from ..states import Part, StateFiles, StateWriter, StoredState
+from ..states import Part, StateStorage, StateWriter, StoredState
 
 if TYPE_CHECKING:
-    from .formats import Encoded
+    from .formats import EncodedState
 
 #: Bytes after which progress is told: large enough for hashing and writing side by side to be worth it.
 _PIECE: Final = 64 << 20
 
 
 def write_states(
-    states: StateFiles,
+    states: StateStorage,
     notebook_id: str,
     checkpoint_id: str,
-    parts: Mapping[Part, Encoded],
+    parts: Mapping[Part, EncodedState],
     progress: Callable[[int, int], None],
 ) -> dict[Part, StoredState]:
     """Write the state files of a checkpoint: all of them or none, durable when this returns.
@@ -44,7 +44,7 @@ def write_states(
                 # The room that all need together, or the last would find the disk full.
                 left = total - written
                 writer = opened.enter_context(
-                    states.writer(
+                    states.open_writer(
                         notebook_id,
                         checkpoint_id,
                         part,

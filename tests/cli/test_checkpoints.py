@@ -19,7 +19,7 @@ from jupyter_axon_notebooks.records import (
     UpdateCheckpoint,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.roles import Role
 
@@ -32,7 +32,7 @@ Make = Callable[..., NotebookCheckpoint]
 def training(url: str, root: Path) -> Iterator[tuple[NotebookRepository, Make]]:
     """The records of a store, and what makes a checkpoint with states, as a kernel does."""
     with closing(open_store(url)) as store:
-        states = StateFiles(root, store_id=store.mark_id)
+        states = StateStorage(root, store_id=store.mark_id)
         repository = NotebookRepository(store, states=states)
 
         def make(notebook_id: str, epoch: int, metrics: Any, **fields: Any) -> NotebookCheckpoint:
@@ -43,7 +43,7 @@ def training(url: str, root: Path) -> Iterator[tuple[NotebookRepository, Make]]:
 
 def _make(
     repository: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     notebook_id: str,
     epoch: int,
     metrics: Any,
@@ -55,10 +55,10 @@ def _make(
     )
     id = repository.create_checkpoint(new).id
     for part in parts.split():
-        with states.writer(notebook_id, id, part, format="safetensors") as writer:  # type: ignore[arg-type]
+        with states.open_writer(notebook_id, id, part, format="safetensors") as writer:  # type: ignore[arg-type]
             writer.write(f"{part} {epoch}".encode())
             repository.attach_state(id, part, writer.commit, writer.digest)  # type: ignore[arg-type]
-        states.recorded(notebook_id, id)
+        states.mark_recorded(notebook_id, id)
     found = repository.get_checkpoint(id)
     assert found is not None
     return found

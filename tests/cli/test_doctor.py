@@ -15,7 +15,7 @@ import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import Note, write_note
 from jupyter_axon_notebooks.store.health import examine
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
@@ -45,7 +45,7 @@ def checkpoint_with_state(
     records: NotebookRepository, root: Path, content: bytes = b"weights"
 ) -> str:
     notebook = records.create(NewNotebook(user_id=USER, name="train"))
-    with StateFiles(root).writer(notebook.id, "c1", "model", format="torch") as writer:
+    with StateStorage(root).open_writer(notebook.id, "c1", "model", format="torch") as writer:
         writer.write(content)
         writer.prepare()
         state = writer.commit()
@@ -210,8 +210,8 @@ def test_a_folder_without_a_record_is_told_once_it_is_old(
 #: Begins to write a state, says so, and goes on until it is killed.
 WRITING = """
 import sys
-from jupyter_axon_notebooks.states import StateFiles
-writer = StateFiles(sys.argv[1]).writer("a-notebook", sys.argv[2], "model", format="torch")
+from jupyter_axon_notebooks.states import StateStorage
+writer = StateStorage(sys.argv[1]).open_writer("a-notebook", sys.argv[2], "model", format="torch")
 writer.write(b"weights")
 print("writing", flush=True)
 sys.stdin.read()
@@ -252,7 +252,7 @@ def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(
     assert problems(axon) == {}
     for path in folders["killed"].iterdir():
         os.utime(path, (0, 0))
-    swept = StateFiles(root).sweep(lambda _notebook, _checkpoint: None)
+    swept = StateStorage(root).sweep(lambda _notebook, _checkpoint: None)
     assert [Path(path).parent for path in swept.temporaries] == [folders["killed"]]
 
 

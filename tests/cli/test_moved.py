@@ -12,7 +12,7 @@ import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
 from .conftest import USER, Axon
@@ -30,13 +30,13 @@ def root(jupyter: Path) -> Path:
 def trained(request: Any, db: Path, root: Path) -> str:
     """A record with three checkpoints, by this version or by one that recorded absolute paths; its id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
-        states = StateFiles(root, store_id=store.mark_id)
+        states = StateStorage(root, store_id=store.mark_id)
         repository = NotebookRepository(
             store, states=states if request.param == "relative" else None
         )
         notebook_id = repository.create(NewNotebook(user_id=USER, name="train")).id
         for epoch, id in enumerate(IDS):
-            with states.writer(notebook_id, id, "model") as writer:
+            with states.open_writer(notebook_id, id, "model") as writer:
                 writer.write(id.encode())
                 stored = writer.commit()
             new = NewCheckpoint(
@@ -45,7 +45,7 @@ def trained(request: Any, db: Path, root: Path) -> str:
             new.model_state_path = stored.path
             new.digests, new.sizes = {"model": stored.digest}, {"model": stored.size}
             repository.create_checkpoint(new)
-            states.recorded(notebook_id, id)
+            states.mark_recorded(notebook_id, id)
     return notebook_id
 
 
@@ -215,16 +215,16 @@ def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: 
 def write_below(root: Path, db: Path, data_folder: Path) -> str:
     """Record a checkpoint whose state is below ``root``, as a process with that setting does; the record's id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
-        states = StateFiles(root, store_id=store.mark_id, data_folder=data_folder)
+        states = StateStorage(root, store_id=store.mark_id, data_folder=data_folder)
         repository = NotebookRepository(store, states=states)
         notebook_id = repository.create(NewNotebook(user_id=USER, name="scratch")).id
-        with states.writer(notebook_id, "c", "model") as writer:
+        with states.open_writer(notebook_id, "c", "model") as writer:
             writer.write(b"scratch")
             stored = writer.commit()
         new = NewCheckpoint(id="c", notebook_id=notebook_id, epoch=0, step=0, metrics={})
         new.model_state_path = stored.path
         repository.create_checkpoint(new)
-        states.recorded(notebook_id, "c")
+        states.mark_recorded(notebook_id, "c")
     return notebook_id
 
 

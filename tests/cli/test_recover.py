@@ -10,7 +10,7 @@ import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint, now
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE
 from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint
 
@@ -31,8 +31,8 @@ def here(monkeypatch: pytest.MonkeyPatch, db: Path) -> None:
 
 def leave(root: Path, db: Path, id: str, epoch: int, owner: str = USER, **values: Any) -> Path:
     """Leave a checkpoint that no store has, its note with other values; the note."""
-    states = StateFiles(root)
-    with states.writer(NOTEBOOK if owner == USER else f"of-{owner}", id, "model") as writer:
+    states = StateStorage(root)
+    with states.open_writer(NOTEBOOK if owner == USER else f"of-{owner}", id, "model") as writer:
         writer.write(b"weights")
         stored = writer.commit()
     new = NewCheckpoint(

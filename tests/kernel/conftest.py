@@ -16,7 +16,7 @@ from support.server_processes import Server, notebook, write
 from support.training_script import SET_UP, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import place, settings
 
@@ -98,7 +98,7 @@ def records(tmp_path: Path) -> Iterator[NotebookRepository]:
     folder = tmp_path / "data" / "axon_notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{folder}/axon.db")
-    yield NotebookRepository(store, states=StateFiles(folder / "states"))
+    yield NotebookRepository(store, states=StateStorage(folder / "states"))
     store.close()
 
 

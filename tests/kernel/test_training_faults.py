@@ -17,7 +17,7 @@ from support.kernel import Kernel
 from support.training_script import SET_UP, assert_as_undisturbed, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
 SCRIPT = """
@@ -159,7 +159,7 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
     said = kernel.do(train()).text
     assert "Recorded 3 checkpoints" in said
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
-        states = StateFiles(tmp_path / "data" / "axon_notebooks" / "states")
+        states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
         assert_as_undisturbed(NotebookRepository(store, states=states), undisturbed)
 
 

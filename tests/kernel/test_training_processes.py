@@ -204,7 +204,7 @@ def test_a_checkpoint_that_is_being_made_is_kept(
     """The signal arrives in a call of this package, which holds the store and the lock of the session."""
     process = script(f"""
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training import executed, session
 
 def terminated(function):
@@ -218,7 +218,7 @@ def terminated(function):
 train()
 where = [
     (NotebookRepository, "create_checkpoint"), (session, "write_states"), (session, "current_execution"),
-    (NotebookRepository, "put_provenance"), (StateFiles, "recorded"), (executed, "_register"),
+    (NotebookRepository, "put_provenance"), (StateStorage, "mark_recorded"), (executed, "_register"),
 ][{at}]
 setattr(*where, terminated(getattr(*where)))
 try:

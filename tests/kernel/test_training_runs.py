@@ -12,7 +12,7 @@ from support.training_script import EPOCHS, SET_UP, assert_as_undisturbed, runs,
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
 
@@ -56,7 +56,7 @@ def test_a_training_resumes_in_a_data_folder_that_was_moved(
     folder = moved / "axon_notebooks"
     with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
         assert_as_undisturbed(
-            NotebookRepository(store, states=StateFiles(folder / "states")), undisturbed
+            NotebookRepository(store, states=StateStorage(folder / "states")), undisturbed
         )
     assert not (tmp_path / "data" / "axon_notebooks").exists()
 

@@ -19,7 +19,7 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
-from jupyter_axon_notebooks.states import StateFiles, StateWriter
+from jupyter_axon_notebooks.states import StateStorage, StateWriter
 
 from .plans import ORIGIN, Operation
 
@@ -27,7 +27,7 @@ from .plans import ORIGIN, Operation
 class Hands:
     """Every operation of a plan, by name. What an operation returns is what it acknowledges."""
 
-    def __init__(self, repository: NotebookRepository, states: StateFiles) -> None:
+    def __init__(self, repository: NotebookRepository, states: StateStorage) -> None:
         self._repository = repository
         self._states = states
 
@@ -105,7 +105,7 @@ class Hands:
         named["sizes"] = {part: state.size for part, state in stored.items()}
         new = new_checkpoint(notebook_id, id=id, **named, **fields)
         recorded = self._repository.create_checkpoint(new, overwrite=overwrite)
-        self._states.recorded(notebook_id, id)
+        self._states.mark_recorded(notebook_id, id)
         return recorded
 
     def attach_state(self, id: str, part: Any, content: bytes) -> Record:
@@ -120,13 +120,13 @@ class Hands:
                 part,
                 writer.commit,
                 writer.digest,
-                lambda path: self._states.holds(path, notebook_id),
+                lambda path: self._states.can_read(path, notebook_id),
             )
-        self._states.recorded(notebook_id, id)
+        self._states.mark_recorded(notebook_id, id)
         return attached
 
     def _written(self, notebook_id: str, id: str, part: Any, content: bytes) -> StateWriter:
-        writer = self._states.writer(notebook_id, id, part, expected_size=len(content))
+        writer = self._states.open_writer(notebook_id, id, part, expected_size=len(content))
         for chunk in (content[: len(content) // 2], content[len(content) // 2 :]):
             writer.write(chunk)
         return writer

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from jupyter_axon_notebooks.errors import AxonError
 from jupyter_axon_notebooks.repository import NotebookRepository, housekeeping, versions
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
 from .hands import Hands
@@ -204,7 +204,7 @@ def _live(life: Life, pipe: int) -> None:
     try:
         points = Points(life.kill, end)
         store = open_store(life.url)
-        states = StateFiles(Path(life.states_root), store_id=store.id)
+        states = StateStorage(Path(life.states_root), store_id=store.id)
         hands = Hands(NotebookRepository(store, states=states), states)
         for number, operation in enumerate(life.plan):
             say(began=number)

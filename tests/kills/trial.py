@@ -17,7 +17,7 @@ from support.factories import check_contents
 
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
@@ -66,7 +66,7 @@ class Place:
         if self.url.startswith("postgresql"):
             _wait_for_others(store)
         try:
-            states = StateFiles(self.states_root, store_id=store.id)
+            states = StateStorage(self.states_root, store_id=store.id)
             opened = Opened(store, NotebookRepository(store, states=states), states)
             if swept:
                 opened.sweep()
@@ -94,7 +94,7 @@ class Opened:
 
     store: Store
     repository: NotebookRepository
-    states: StateFiles
+    states: StateStorage
 
     def sweep(self) -> None:
         """Remove what killed processes left, as a server does at its start, but however young it is."""

@@ -15,21 +15,21 @@ from support.factories import code, new_checkpoint, new_notebook
 from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 
 @pytest.fixture
-def states(store: Store, tmp_path: Path) -> StateFiles:  # type: ignore[override]
-    return StateFiles(tmp_path / "states", store_id=store.mark_id)
+def states(store: Store, tmp_path: Path) -> StateStorage:  # type: ignore[override]
+    return StateStorage(tmp_path / "states", store_id=store.mark_id)
 
 
 def put(
-    repository: NotebookRepository, states: StateFiles, id: str, *, notes: bool = True
+    repository: NotebookRepository, states: StateStorage, id: str, *, notes: bool = True
 ) -> NotebookCheckpoint:
     """Make a checkpoint of ``nb`` as a kernel does, which is killed before it notes that it is recorded without ``notes``."""
-    with states.writer("nb", id, "model", format="torch") as writer:
+    with states.open_writer("nb", id, "model", format="torch") as writer:
         writer.write(id.encode())
         stored = writer.commit()
     new = new_checkpoint(
@@ -38,7 +38,7 @@ def put(
     new.sizes = {"model": stored.size}
     made = repository.create_checkpoint(new)
     if notes:
-        states.recorded("nb", id)
+        states.mark_recorded("nb", id)
     return made
 
 
@@ -48,7 +48,7 @@ def age(root: str) -> None:
             os.utime(os.path.join(folder, name), (1, 1))
 
 
-def read(states: StateFiles, one: NotebookCheckpoint | None) -> bytes:
+def read(states: StateStorage, one: NotebookCheckpoint | None) -> bytes:
     assert one is not None
     with states.open(one.model_state_path, one.notebook_id) as file:
         return file.read()
@@ -56,26 +56,26 @@ def read(states: StateFiles, one: NotebookCheckpoint | None) -> bytes:
 
 @pytest.fixture(params=["relative", "absolute"])
 def moved(
-    request: Any, repository: NotebookRepository, store: Store, states: StateFiles, tmp_path: Path
-) -> tuple[NotebookRepository, StateFiles]:
+    request: Any, repository: NotebookRepository, store: Store, states: StateStorage, tmp_path: Path
+) -> tuple[NotebookRepository, StateStorage]:
     """Three checkpoints, recorded by this version or by one that recorded absolute paths, whose root was moved then."""
     repository.create(new_notebook(code("a"), id="nb"))
     recording = repository if request.param == "relative" else NotebookRepository(store)
     for id in "abc":
         put(recording, states, id)
-    now = StateFiles(tmp_path / "now", store_id=store.mark_id)
+    now = StateStorage(tmp_path / "now", store_id=store.mark_id)
     os.rename(states.root, now.root)
     return NotebookRepository(store, states=now), now
 
 
 def test_paths_are_stored_relative_and_given_absolute(
-    repository: NotebookRepository, store: Store, states: StateFiles
+    repository: NotebookRepository, store: Store, states: StateStorage
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
     made = put(repository, states, "c")
     assert made.model_state_path == os.path.join(states.root, "nb", "c", "model.pt")
     assert store.checkpoints.get(doc_id="c")["model_state_path"] == "nb/c/model.pt"
-    with states.writer("nb", "c", "optimizer") as writer:
+    with states.open_writer("nb", "c", "optimizer") as writer:
         writer.write(b"momentum")
         attached = repository.attach_state(
             "c", "optimizer", writer.commit, writer.digest, lambda _: False
@@ -96,14 +96,14 @@ def test_paths_are_stored_relative_and_given_absolute(
 
 
 def test_states_are_read_where_they_were_moved_to(
-    moved: tuple[NotebookRepository, StateFiles],
+    moved: tuple[NotebookRepository, StateStorage],
 ) -> None:
     repository, states = moved
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"c", b"b", b"a"]
 
 
 def test_a_state_that_was_moved_is_not_put_again(
-    moved: tuple[NotebookRepository, StateFiles],
+    moved: tuple[NotebookRepository, StateStorage],
 ) -> None:
     repository, states = moved
 
@@ -113,12 +113,12 @@ def test_a_state_that_was_moved_is_not_put_again(
     for one in repository.list_checkpoints("nb"):
         digest = one.digests["model"]  # type: ignore[index]
         again = repository.attach_state(
-            one.id, "model", commit, digest, lambda path: states.holds(path, "nb")
+            one.id, "model", commit, digest, lambda path: states.can_read(path, "nb")
         )
         assert again == one
 
 
-def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateFiles]) -> None:
+def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
     planned = repository.plan_prune("nb", [Newest(1)])
     assert [one.checkpoint.id for one in planned.goes] == ["b", "a"]
@@ -129,20 +129,20 @@ def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateFile
 
 
 def test_what_is_on_another_machine_that_uses_the_store_is_not_pruned(
-    repository: NotebookRepository, store: Store, states: StateFiles, tmp_path: Path
+    repository: NotebookRepository, store: Store, states: StateStorage, tmp_path: Path
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
     for id in "ab":
         put(repository, states, id)
     there = NotebookRepository(
-        store, states=StateFiles(tmp_path / "another home", store_id=store.mark_id)
+        store, states=StateStorage(tmp_path / "another home", store_id=store.mark_id)
     )
     assert there.prune("nb", [Newest(1)]) == []
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"b", b"a"]
     assert [one.checkpoint.id for one in repository.prune("nb", [Newest(1)])] == ["a"]
 
 
-def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateFiles]) -> None:
+def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
     put(repository, states, "killed", notes=False)
     age(states.root)
@@ -157,7 +157,7 @@ def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateFil
 
 
 def test_what_a_sweep_goes_by_is_the_name_in_a_path_of_any_system(
-    repository: NotebookRepository, store: Store, states: StateFiles
+    repository: NotebookRepository, store: Store, states: StateStorage
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
     put(repository, states, "c", notes=False)
@@ -181,7 +181,7 @@ def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Pa
         closing(open_store(f"sqlite:///{files[1]}")) as second,
     ):
         homes = [
-            StateFiles(tmp_path / "shared", store_id=store.mark_id) for store in (first, second)
+            StateStorage(tmp_path / "shared", store_id=store.mark_id) for store in (first, second)
         ]
         originals, copies = (
             NotebookRepository(store, states=states)
@@ -204,13 +204,13 @@ def test_what_was_marked_before_marks_told_copies_apart_is_swept(tmp_path: Path)
         assert store.mark_id != store.former_mark_id
         records = NotebookRepository(store)
         records.create(new_notebook(code("a"), id="nb"))
-        before = StateFiles(tmp_path / "states", store_id=store.former_mark_id)
+        before = StateStorage(tmp_path / "states", store_id=store.former_mark_id)
         put(NotebookRepository(store, states=before), before, "recorded", notes=False)
-        with before.writer("nb", "killed", "model", format="torch") as writer:
+        with before.open_writer("nb", "killed", "model", format="torch") as writer:
             writer.write(b"killed")
             writer.commit()
         age(before.root)
-        now = StateFiles(
+        now = StateStorage(
             tmp_path / "states", store_id=store.mark_id, former_store_id=store.former_mark_id
         )
         report = now.sweep(partial(named_files, records))

@@ -18,28 +18,28 @@ from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, State
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
 Make = Callable[..., NotebookCheckpoint]
 
 
 @pytest.fixture
-def states(store: Store, tmp_path: Path) -> StateFiles:  # type: ignore[override]
-    return StateFiles(tmp_path / "states", store_id=store.mark_id)
+def states(store: Store, tmp_path: Path) -> StateStorage:  # type: ignore[override]
+    return StateStorage(tmp_path / "states", store_id=store.mark_id)
 
 
 def put(
-    repository: NotebookRepository, states: StateFiles, id: str, part: Any, content: bytes
+    repository: NotebookRepository, states: StateStorage, id: str, part: Any, content: bytes
 ) -> None:
-    with states.writer("nb", id, part, format="torch") as writer:
+    with states.open_writer("nb", id, part, format="torch") as writer:
         writer.write(content)
         repository.attach_state(id, part, writer.commit, writer.digest)
-    states.recorded("nb", id)
+    states.mark_recorded("nb", id)
 
 
 @pytest.fixture
-def make(repository: NotebookRepository, states: StateFiles) -> Make:
+def make(repository: NotebookRepository, states: StateStorage) -> Make:
     """Makes a checkpoint of ``nb``, with a model and an optimizer unless told."""
     repository.create(new_notebook(code("a"), id="nb"))
 
@@ -54,7 +54,7 @@ def make(repository: NotebookRepository, states: StateFiles) -> Make:
     return make
 
 
-def files(states: StateFiles) -> list[str]:
+def files(states: StateStorage) -> list[str]:
     root = Path(states.root)
     return sorted(str(file.relative_to(root / "nb")) for file in root.rglob("*") if file.is_file())
 
@@ -68,7 +68,7 @@ def ids(found: Any) -> list[str]:
 
 
 def test_a_plan_says_what_would_go_and_changes_nothing(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     made = {id: make(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)}
     plan = repository.plan_prune("nb", [Best("loss", minimize=True)])
@@ -84,7 +84,7 @@ def test_a_plan_says_what_would_go_and_changes_nothing(
 
 
 def test_a_pruned_checkpoint_keeps_record_and_metrics(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     old, _ = make("a", 0.5, tags=["t"]), make("b", 1)
     seen: list[tuple[int, int]] = []
@@ -109,7 +109,7 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
 
 
 def test_the_last_ones_and_pinned_ones_never_go(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for run_id in ("done", "failed", "going"):
         repository.create_run("nb", id=run_id)
@@ -125,7 +125,7 @@ def test_the_last_ones_and_pinned_ones_never_go(
     assert files(states) == both("a", "d", "f", "h")
 
 
-def test_rules_compose(repository: NotebookRepository, states: StateFiles, make: Make) -> None:
+def test_rules_compose(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
     for n, id in enumerate("abcdef"):
         make(id, n, step=n, tags=["t"] if id == "b" else [])
     rules = [Newest(2), Tagged(), Every(3), Best("loss", minimize=True)]
@@ -133,7 +133,7 @@ def test_rules_compose(repository: NotebookRepository, states: StateFiles, make:
 
 
 def test_what_was_registered_stays_and_stays_referred_to(
-    repository: NotebookRepository, states: StateFiles, make: Make, tmp_path: Path
+    repository: NotebookRepository, states: StateStorage, make: Make, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs.pt"
     theirs.write_bytes(b"weights")
@@ -155,7 +155,7 @@ def test_what_was_registered_stays_and_stays_referred_to(
 
 
 def test_a_pruned_state_is_put_back_and_no_other(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     before = make("a")
     make("b")
@@ -172,7 +172,7 @@ def test_a_pruned_state_is_put_back_and_no_other(
 
 
 def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for id in "abcd":
         make(id)
@@ -187,7 +187,7 @@ def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
 
 
 def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for id in "abc":
         make(id)
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
 
 
 def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     make("a", run_id="r")
     repository.update_run_status("nb", "r", RunStatus.COMPLETED)
@@ -215,7 +215,7 @@ def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
 
 
 def test_a_file_that_is_registered_again_meanwhile_stays(
-    repository: NotebookRepository, states: StateFiles, make: Make
+    repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     old, _ = make("a"), make("b")
 
@@ -228,7 +228,10 @@ def test_a_file_that_is_registered_again_meanwhile_stays(
 
 
 def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
-    repository: NotebookRepository, states: StateFiles, make: Make, monkeypatch: pytest.MonkeyPatch
+    repository: NotebookRepository,
+    states: StateStorage,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make("a"), make("b")
 
@@ -236,7 +239,7 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(states, "set_aside", killed)
+        patched.setattr(states, "stage_removal", killed)
         with pytest.raises(KeyboardInterrupt):
             repository.prune("nb", [Newest(1)])
     assert {*both("a", "b")} < {*files(states)}
@@ -252,7 +255,10 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
 
 
 def test_files_that_cannot_be_removed_are_named(
-    repository: NotebookRepository, states: StateFiles, make: Make, monkeypatch: pytest.MonkeyPatch
+    repository: NotebookRepository,
+    states: StateStorage,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make("a"), make("b")
 
@@ -266,7 +272,7 @@ def test_files_that_cannot_be_removed_are_named(
         repository.prune("nb", [Newest(1)])
 
 
-def test_many_go_in_turns(repository: NotebookRepository, states: StateFiles, make: Make) -> None:
+def test_many_go_in_turns(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
     for n in range(130):
         make(f"c{n:03}", n, parts=["model"], step=n)
     done: list[int] = []
@@ -283,11 +289,11 @@ from pathlib import Path
 from jupyter_axon_notebooks.records import NewCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 url, root, task = sys.argv[1:]
 store = open_store(url)
-states = StateFiles(Path(root), store_id=store.mark_id)
+states = StateStorage(Path(root), store_id=store.mark_id)
 repository = NotebookRepository(store, states=states)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -299,12 +305,12 @@ elif task == "pin":
 else:
     for n in range(25):
         new = NewCheckpoint(id=f"{task}{n}", notebook_id="nb", epoch=n % 3, step=0, metrics={}, run_id="r")
-        with states.writer("nb", new.id, "model") as writer:
+        with states.open_writer("nb", new.id, "model") as writer:
             writer.write(new.id.encode())
             new.model_state_path, digest, _ = writer.commit()
             new.digests = {"model": digest}
             repository.create_checkpoint(new, overwrite=True)
-        states.recorded("nb", new.id)
+        states.mark_recorded("nb", new.id)
 """
 
 
@@ -313,14 +319,14 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """A store of several processes: its URL, and what to see it with."""
     url = engines.new_url(request.param, tmp_path)
     store = open_store(url)
-    states = StateFiles(tmp_path / "states", store_id=store.mark_id)
+    states = StateStorage(tmp_path / "states", store_id=store.mark_id)
     repository = NotebookRepository(store, states=states)
     repository.create(new_notebook(code("a"), id="nb"))
     yield url, repository, states
     store.close()
 
 
-def race(url: str, states: StateFiles, *tasks: str) -> None:
+def race(url: str, states: StateStorage, *tasks: str) -> None:
     command = [sys.executable, "-c", RACER, url, states.root]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     racing = [subprocess.Popen([*command, task], **pipes) for task in tasks]

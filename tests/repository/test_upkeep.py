@@ -29,7 +29,7 @@ from support.factories import (
 from jupyter_axon_notebooks import upkeep
 from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
 from jupyter_axon_notebooks.repository.runs import run_key
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import tidy
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.upkeep import Upkeep
@@ -59,7 +59,7 @@ class Watched(Upkeep):
 def upkeep_of(
     store: Store, root: Path, keep: int | None, interval: float = 0.01, **given: Any
 ) -> Iterator[Watched]:
-    states = StateFiles(root / "states", store_id=store.id)
+    states = StateStorage(root / "states", store_id=store.id)
     running = Watched(store, NotebookRepository(store), states, keep, "ada", LOG, interval, **given)
     running.start()
     try:
@@ -101,7 +101,7 @@ def test_without_a_limit_all_versions_stay(
     repository: NotebookRepository, store: Store, tmp_path: Path
 ) -> None:
     history(repository, 6)
-    Upkeep(store, repository, StateFiles(tmp_path), None, "ada", LOG).look()
+    Upkeep(store, repository, StateStorage(tmp_path), None, "ada", LOG).look()
     assert repository.count_versions("nb") == 6
 
 
@@ -115,7 +115,7 @@ def test_the_limit_is_for_the_notebooks_of_the_user_who_set_it(
 ) -> None:
     history(repository, 3, "of ada")
     history(repository, 3, "of bob", user_id="bob")
-    Upkeep(store, repository, StateFiles(tmp_path), 1, user_id, LOG).look()
+    Upkeep(store, repository, StateStorage(tmp_path), 1, user_id, LOG).look()
     assert [repository.count_versions(id) for id in ("of ada", "of bob")] == left
 
 
@@ -126,7 +126,7 @@ def test_there_is_a_rest_between_many_short_histories_as_in_a_long_one(
         history(repository, 3, f"nb{n}")
     ticks = itertools.count(step=upkeep._TURN / 8)
     monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    keeping = Upkeep(store, repository, StateFiles(tmp_path), 1, "ada", LOG)
+    keeping = Upkeep(store, repository, StateStorage(tmp_path), 1, "ada", LOG)
     rests: list[float] = []
     monkeypatch.setattr(keeping._stopping, "wait", rests.append)
     keeping.look()
@@ -139,7 +139,7 @@ def test_what_was_written_ahead_goes_at_the_second_look(tmp_path: Path) -> None:
     killed_in_a_save(url)
     store = open_store(url)
     keeping = Upkeep(
-        store, NotebookRepository(store), StateFiles(tmp_path / "states"), 100, "ada", LOG
+        store, NotebookRepository(store), StateStorage(tmp_path / "states"), 100, "ada", LOG
     )
     before = contents(store)
     keeping.look()
@@ -157,7 +157,7 @@ def test_a_file_is_shorter_in_the_end(tmp_path: Path) -> None:
         edit(repository, code("a", f"{n}" * 1_000_000))
     store.close()
     before = (tmp_path / "axon.db").stat().st_size
-    Upkeep(store, repository, StateFiles(tmp_path / "states"), 1, "ada", LOG).look()
+    Upkeep(store, repository, StateStorage(tmp_path / "states"), 1, "ada", LOG).look()
     store.close()
     assert (tmp_path / "axon.db").stat().st_size < before / 2
 
@@ -210,7 +210,7 @@ def test_records_under_another_origin_are_told_of(
 
 
 def test_one_that_was_never_started_is_stopped_already(store: Store, tmp_path: Path) -> None:
-    assert Upkeep(store, NotebookRepository(store), StateFiles(tmp_path), 100, "ada", LOG).stop()
+    assert Upkeep(store, NotebookRepository(store), StateStorage(tmp_path), 100, "ada", LOG).stop()
 
 
 def test_trouble_with_one_notebook_is_told_and_in_the_way_of_no_other(
@@ -245,8 +245,8 @@ def test_state_files_are_looked_at_with_rests_in_between(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "_TURN", 0.0)
-    states = StateFiles(tmp_path, store_id=store.id)
-    with states.writer("nb", "c1", "model", format="torch") as writer:
+    states = StateStorage(tmp_path, store_id=store.id)
+    with states.open_writer("nb", "c1", "model", format="torch") as writer:
         writer.write(b"weights")
         writer.prepare()
         writer.commit()
@@ -274,9 +274,9 @@ def test_state_files_are_looked_at_with_rests_in_between(
 def test_the_sweep_of_state_files_ends_with_the_server_as_well(
     repository: NotebookRepository, store: Store, tmp_path: Path
 ) -> None:
-    states = StateFiles(tmp_path, store_id=store.id)
+    states = StateStorage(tmp_path, store_id=store.id)
     for checkpoint_id in ("c1", "c2", "c3"):
-        with states.writer("nb", checkpoint_id, "model", format="torch") as writer:
+        with states.open_writer("nb", checkpoint_id, "model", format="torch") as writer:
             writer.write(b"weights")
             writer.prepare()
             writer.commit()

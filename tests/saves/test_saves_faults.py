@@ -17,6 +17,7 @@ from support.server_processes import Server, notebook, write
 from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.store.sqlite import move_aside
 
 Servers = Callable[..., Server]
 
@@ -179,7 +180,7 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
         answer = server.axon(method, path)
         assert answer.status == 503
         assert answer.json["message"].startswith(
-            f"the store sqlite:///{mistaken}: file is not a database"
+            f"the store sqlite:///{mistaken}: the file is not a database"
         )
     assert server.ask("GET", "/axon/notebooks", headers={}).status == 403
     assert mistaken.read_bytes() == b"no database at all" * 1000
@@ -193,40 +194,7 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
     assert "Traceback" not in server.log
 
 
-def moved_aside(server: Server) -> list[Path]:
-    return [
-        path for path in store(server).parent.glob("axon.db.damaged-*") if path.name.endswith("Z")
-    ]
-
-
-def test_a_store_that_was_damaged_while_no_server_ran_is_moved_aside_and_its_notebooks_recorded_anew(
-    servers: Servers, tmp_path: Path
-) -> None:
-    ids = left_behind(tmp_path / "server", *"abc")
-    damaged = tmp_path / "server/data/axon_notebooks/axon.db"
-    with closing(sqlite3.connect(damaged)) as connection:
-        named = "SELECT rootpage FROM sqlite_master WHERE name = 'axonml_metrics'"
-        (page,) = connection.execute(named).fetchone()
-    broken = bytearray(damaged.read_bytes())
-    broken[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
-    damaged.write_bytes(broken)
-    server = servers()
-    server.wait_for_its_store()
-    [aside] = moved_aside(server)
-    assert aside.read_bytes() == broken
-    for name in "abc":
-        hold_to_sources(server, f"{name}.ipynb", name)
-        assert server.record(f"{name}.ipynb")["id"] == ids[name]
-    server.stop()
-    assert server.log.count("was damaged (") == 1
-    assert str(aside) in server.log
-    assert ".recover" in server.log
-    server.start()
-    assert len(server.records()) == 3
-    assert moved_aside(server) == [aside]
-
-
-def test_a_store_that_is_damaged_under_a_running_server_is_moved_aside_once_it_is_met(
+def test_a_damaged_store_is_refused_while_saves_go_on_until_it_is_moved_aside(
     servers: Servers,
 ) -> None:
     server = servers()
@@ -241,27 +209,15 @@ def test_a_store_that_is_damaged_under_a_running_server_is_moved_aside_once_it_i
         file.write(b"\xa5" * store(server).stat().st_size)
     answer = server.axon("GET", "/notebooks")
     assert (answer.status, str(store(server)) in answer.json["message"]) == (503, True)
-    hold_to_sources(server, "a.ipynb", "a")
-    hold_to_sources(server, "b.ipynb", "b")
+    assert "run `jupyter axon doctor`" in answer.json["message"]
     assert server.save("a.ipynb", notebook("c")).status == 200
+    assert server.save("c.ipynb", notebook("d")).status == 201
+    move_aside(f"sqlite:///{store(server)}")
     hold_to_sources(server, "a.ipynb", "c")
-    assert len(moved_aside(server)) == 1
+    hold_to_sources(server, "b.ipynb", "b")
+    hold_to_sources(server, "c.ipynb", "d")
     server.stop()
     assert "Traceback" not in server.log
-
-
-def test_two_servers_on_a_damaged_store_move_it_once_and_go_on_together(
-    servers: Servers, tmp_path: Path
-) -> None:
-    left_behind(tmp_path)
-    (tmp_path / "data/axon_notebooks/axon.db").write_bytes(b"\xa5" * 9000)
-    one, other = (servers(name, data=tmp_path / "data") for name in ("one", "other"))
-    for server in (one, other):
-        assert server.save(f"{server.home.name}.ipynb", notebook("1")).status == 201
-        server.wait_for_its_store()
-        hold_to_sources(server, f"{server.home.name}.ipynb", "1")
-    assert len(one.records()) == len(other.records()) == 2
-    assert len(moved_aside(one)) == 1
 
 
 def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(

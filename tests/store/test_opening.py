@@ -20,7 +20,6 @@ from support.engines import new_url
 from jupyter_axon_notebooks.errors import NoSpace, StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Document, Store, default_url, has_tables, open_store
 from jupyter_axon_notebooks.store import sqlite as engine
-from jupyter_axon_notebooks.store.damage import open_for_work
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import Script, finished
@@ -160,7 +159,7 @@ def test_a_database_of_somebody_else_is_left_alone(file_url: str, journal: str) 
         connection.execute(f"PRAGMA journal_mode={journal}")
         connection.executescript("CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT)")
     before = path.read_bytes()
-    for opening in (Store, open_for_work, partial(open_store, read_only=True), has_tables):
+    for opening in (Store, partial(open_store, read_only=True), has_tables):
         with pytest.raises(
             StoreError, match="is a database, but not a store of jupyter-axon-notebooks"
         ):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jupyter_axon_notebooks.training.formats import Encoded
+from jupyter_axon_notebooks.training.formats import EncodedState
 
 
-def written(encoded: Encoded, folder: Path, name: str = "state") -> str:
+def written(encoded: EncodedState, folder: Path, name: str = "state") -> str:
     """The path of a file of ``encoded``, which is exactly as long as that says."""
     path = folder / f"{name}.{encoded.format}"
     with path.open("wb") as file:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.sync import NotebookSync, worker
-from jupyter_axon_notebooks.sync import opened as opening
 from jupyter_axon_notebooks.sync.files import read_file
 
 LOG = logging.getLogger("test")
@@ -35,7 +33,7 @@ def repository(tmp_path: Path) -> Iterator[NotebookRepository]:
     store.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Home:
     repository: NotebookRepository
     origin: str = "this machine"
@@ -311,7 +309,7 @@ def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
 def test_a_store_that_is_lost_is_told_of_once(
     repository: NotebookRepository, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    homes = [SimpleNamespace(**vars(Home(repository)), close=lambda: None) for _ in range(2)]
+    homes = [Home(repository) for _ in range(2)]
     opened = iter(homes)
     sync = NotebookSync("the store", lambda: next(opened), LOG)
     sync.start()
@@ -450,7 +448,8 @@ def test_a_store_that_is_opened_again_is_waited_for_as_saves_are(
     sync.start()
     sync.settle()
     monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
-    sync.doubt()
+    opened[0].is_lost = True
+    sync.reopen()
     assert again.wait(30)
     with ThreadPoolExecutor(1) as pool:
         settled = pool.submit(sync.settle)
@@ -474,30 +473,25 @@ def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_look
     assert sources(repository, sync.origin, path) == ["written last"]
 
 
-def test_a_store_that_is_damaged_in_places_is_opened_again_once_and_the_rest_goes_on(
-    repository: NotebookRepository, tmp_path: Path
+def test_while_a_part_of_the_store_is_damaged_other_notebooks_are_recorded(
+    tmp_path: Path,
 ) -> None:
     store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
-    opened: list[Home] = []
-
-    def open_again() -> Home:
-        opened.append(Home(Damaged(store, "bad.ipynb")))
-        return opened[-1]
-
-    sync = NotebookSync("the store", open_again, LOG)
+    damaged = Home(Damaged(store, "bad.ipynb"))
+    homes = iter([damaged, Home(NotebookRepository(store))])
+    sync = NotebookSync("the store", lambda: next(homes), LOG)
     sync.start()
-    for _ in range(3):
+    for _ in range(2):
         for name in ("bad", "good"):
             path = write(tmp_path / f"{name}.ipynb", notebook(name))
             sync.saved(str(path), "ada", None)
-        sync.settle()  # until the first failure
         sync.settle()
-        assert sources(repository, "this machine", tmp_path / "good.ipynb") == ["good"]
-    sync.doubt()
-    sync.settle()
-    assert len(opened) == 2
+        assert sources(NotebookRepository(store), "this machine", tmp_path / "good.ipynb")
     with pytest.raises(StoreDamaged):
         sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
+    damaged.is_lost = True
+    sync.settle()
+    assert sources(NotebookRepository(store), "this machine", tmp_path / "bad.ipynb") == ["bad"]
     sync.stop()
     store.close()
 
@@ -513,94 +507,6 @@ class Damaged(NotebookRepository):
         if path.endswith(self.names):
             raise StoreDamaged("a page is malformed")
         return super().binding_at(origin, path)
-
-
-def test_a_store_that_has_passed_is_opened_again_for_damage_that_is_met_much_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
-    opened: list[Home] = []
-
-    def open_again() -> Home:
-        opened.append(Home(Damaged(store)))
-        return opened[-1]
-
-    sync = NotebookSync("the store", open_again, LOG)
-    sync.start()
-    sync.settle()
-    for _ in range(2):
-        sync.doubt()
-        sync.settle()
-        assert len(opened) == 2
-    monkeypatch.setattr(opening, "_TRUST", 0.0)
-    sync.doubt()
-    sync.settle()
-    assert len(opened) == 3
-    sync.stop()
-    store.close()
-
-
-def test_what_meets_the_damage_before_the_store_is_opened_again_is_not_given_up(
-    tmp_path: Path,
-) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
-    damaged = Damaged(store)
-    homes = iter([Home(damaged), Home(NotebookRepository(store))])
-    reading, doubted = threading.Event(), threading.Event()
-
-    def read(path: str) -> Any:
-        reading.set()
-        assert doubted.wait(30)
-        return notebook("1")
-
-    sync = NotebookSync("the store", lambda: next(homes), LOG, read=read)
-    sync.start()
-    path = write(tmp_path / "a.ipynb", notebook("1"))
-    sync.saved(str(path), "ada", None)
-    settling = threading.Thread(target=sync.settle)
-    settling.start()
-    assert reading.wait(30)
-    damaged.names = ("a.ipynb",)
-    sync.doubt()
-    doubted.set()
-    settling.join()
-    sync.settle()
-    sync.settle()
-    assert sources(NotebookRepository(store), "this machine", path) == ["1"]
-    assert sync.stop()
-    store.close()
-
-
-def test_while_a_damaged_store_is_opened_again_everybody_is_told_of_the_damage(
-    tmp_path: Path,
-) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
-    opened: list[Home] = []
-    again, go_on = threading.Event(), threading.Event()
-
-    def open_again() -> Home:
-        if opened:
-            again.set()
-            assert go_on.wait(30)
-        opened.append(Home(Damaged(store, *([] if opened else ["a.ipynb"]))))
-        return opened[-1]
-
-    sync = NotebookSync("the store", open_again, LOG)
-    sync.start()
-    sync.settle()
-    path = write(tmp_path / "a.ipynb", notebook("1"))
-    sync.saved(str(path), "ada", None)
-    settling = threading.Thread(target=lambda: (sync.settle(), sync.settle()))
-    settling.start()
-    assert again.wait(30)
-    with pytest.raises(StoreDamaged, match="malformed"):
-        _ = sync.opened
-    go_on.set()
-    settling.join()
-    sync.settle()
-    assert sources(sync.opened.repository, sync.origin, path) == ["1"]
-    assert sync.stop()
-    store.close()
 
 
 def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_next_rename(

@@ -28,7 +28,7 @@ from support.factories import code, new_checkpoint, new_notebook, saved
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
@@ -68,7 +68,7 @@ def stamped(save: Save) -> list[NotebookCell]:
 class Worker:
     """Does operations of all kinds, and keeps a ledger of them."""
 
-    def __init__(self, store: Store, states: StateFiles, name: str, seed: str) -> None:
+    def __init__(self, store: Store, states: StateStorage, name: str, seed: str) -> None:
         self.ledger = Ledger()
         self._repository = NotebookRepository(store, states=states)
         self._states = states
@@ -176,11 +176,11 @@ class Worker:
         ids = [id for id in self._own() if id not in self.ledger.digests]
         if ids:
             id = self._dice.choice(ids)
-            with self._states.writer(SHARED, id, "model") as writer:
+            with self._states.open_writer(SHARED, id, "model") as writer:
                 writer.write(self._dice.randbytes(2000))
                 writer.prepare()
                 self._repository.attach_state(id, "model", writer.commit, writer.digest)
-            self._states.recorded(SHARED, id)
+            self._states.mark_recorded(SHARED, id)
             self.ledger.digests[id] = writer.digest
 
     def _delete_checkpoint(self) -> None:
@@ -217,7 +217,7 @@ class Worker:
 
     def _orphan(self) -> None:
         """Leave behind what a process leaves that was killed long ago, for the sweep."""
-        with self._states.writer("nobody's", self._fresh(), "model") as writer:
+        with self._states.open_writer("nobody's", self._fresh(), "model") as writer:
             writer.write(b"orphaned")
             folder = Path(writer.commit().path).parent
         for path in (*folder.iterdir(), folder):
@@ -241,7 +241,7 @@ def count_one(repository: NotebookRepository) -> None:
     repository.change_cell(SHARED, "count", one_more)
 
 
-def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
+def read(store: Store, states: StateStorage, until: Callable[[], bool], ledger: Ledger) -> None:
     """Look at everything again and again; what is seen must be whole."""
     repository = NotebookRepository(store, states=states)
     lowest = 0
@@ -267,7 +267,7 @@ def read(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Le
         ledger.operations += 1
 
 
-def sweep(store: Store, states: StateFiles, until: Callable[[], bool], ledger: Ledger) -> None:
+def sweep(store: Store, states: StateStorage, until: Callable[[], bool], ledger: Ledger) -> None:
     """Sweep again and again, as a server does at its start and every hour, and once more when all is done."""
     repository, removed = NotebookRepository(store, states=states), Counter[str]()
     last = False
@@ -341,7 +341,7 @@ def _main() -> None:
     task: dict[str, Any] = json.loads(sys.argv[1])
     versions._BATCH_LENGTH = LARGE  # so that of a save that is none each part is written ahead
     store = open_store(task["url"])
-    states = StateFiles(Path(task["states_root"]), store_id=store.id)
+    states = StateStorage(Path(task["states_root"]), store_id=store.id)
     print("ready", flush=True)
     sys.stdin.readline()
     if task["role"] == "worker":

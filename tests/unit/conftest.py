@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api, distributed
 
@@ -63,5 +63,5 @@ def records(axon: Any, tmp_path: Path) -> Iterator[NotebookRepository]:
     folder = tmp_path / "data" / "axon_notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{folder}/axon.db")
-    yield NotebookRepository(store, states=StateFiles(folder / "states"))
+    yield NotebookRepository(store, states=StateStorage(folder / "states"))
     store.close()

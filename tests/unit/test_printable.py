@@ -16,7 +16,7 @@ from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
 from jupyter_axon_notebooks.metrics import number_text
 from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable, printable_json
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
 from jupyter_axon_notebooks.training.display import described, say
 from jupyter_axon_notebooks.training.home import AxonWarning, warn
@@ -86,7 +86,7 @@ def record(**given: Any) -> NotebookCheckpoint:
 
 def shown(found: NotebookCheckpoint, tmp_path: Path) -> list[str]:
     """All the ways in which a notebook shows a checkpoint."""
-    one = Checkpoint(found, lambda: StateFiles(tmp_path))
+    one = Checkpoint(found, lambda: StateStorage(tmp_path))
     table = CheckpointList([one, one])
     return [
         repr(one),

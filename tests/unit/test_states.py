@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NoSpace, NotFound, StateError
-from jupyter_axon_notebooks.states import StateFiles, StoredState
+from jupyter_axon_notebooks.states import StateStorage, StoredState
 from jupyter_axon_notebooks.states import writer as states_writer
-from jupyter_axon_notebooks.states.folders import Folder, explained, free_bytes, size_text
+from jupyter_axon_notebooks.states.folders import Folder, convert_os_errors, format_size, free_bytes
 from jupyter_axon_notebooks.training.formats import encode_model
 from jupyter_axon_notebooks.training.writing import write_states
 
@@ -62,23 +62,23 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def files(root: Path) -> StateFiles:
-    return StateFiles(root)
+def files(root: Path) -> StateStorage:
+    return StateStorage(root)
 
 
 def put(
-    files: StateFiles,
+    files: StateStorage,
     content: bytes = b"weights",
     notebook: str = "n",
     checkpoint: str = "c",
     **how,
 ) -> StoredState:
-    with files.writer(notebook, checkpoint, how.pop("part", "model"), **how) as writer:
+    with files.open_writer(notebook, checkpoint, how.pop("part", "model"), **how) as writer:
         writer.write(content)
         return writer.commit()
 
 
-def read(files: StateFiles, path: str, notebook: str = "n") -> bytes:
+def read(files: StateStorage, path: str, notebook: str = "n") -> bytes:
     with files.open(path, notebook) as file:
         return file.read()
 
@@ -108,7 +108,7 @@ def test_what_is_read_is_what_was_written_bit_for_bit(files, size):
 
 def test_the_digest_does_not_depend_on_how_the_bytes_are_cut(files):
     content = random.Random(1).randbytes(5 << 20)
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         at = 0
         for step in [1, 0, 999, 1 << 20, 3 << 20, len(content)]:
             writer.write(memoryview(content)[at : at + step])
@@ -121,7 +121,7 @@ def test_the_digest_does_not_depend_on_how_the_bytes_are_cut(files):
 
 def test_a_buffer_may_be_reused_as_soon_as_write_returns(files):
     buffer = bytearray(2 << 20)
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         for number in range(5):
             buffer[:] = bytes([number]) * len(buffer)
             writer.write(buffer)
@@ -133,7 +133,7 @@ def test_a_buffer_may_be_reused_as_soon_as_write_returns(files):
 
 
 def test_any_contiguous_buffer_counts_in_bytes(files):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(memoryview(b"\1\0\2\0").cast("H"))
         writer.write(memoryview(b""))
         assert writer.size == 4
@@ -161,12 +161,12 @@ def test_the_extension_comes_from_a_table_and_never_from_a_text_given(files, roo
 
 def test_a_part_that_is_none_is_refused(files, root):
     with pytest.raises(InvalidData, match="expected model or optimizer"):
-        files.writer("n", "c", "../model")
+        files.open_writer("n", "c", "../model")
     assert not root.exists()
 
 
 def test_nothing_has_the_final_name_before_the_commit(files, root):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"x")
         writer.prepare()
         assert not (root / "n/c/model.bin").exists()
@@ -175,27 +175,27 @@ def test_nothing_has_the_final_name_before_the_commit(files, root):
 
 
 def test_leaving_without_commit_leaves_nothing(files, root):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"x")
     assert everything(root) == []
 
 
 def test_an_error_in_the_middle_leaves_nothing_and_is_not_hidden(files, root):
-    with pytest.raises(ZeroDivisionError), files.writer("n", "c", "model") as writer:
+    with pytest.raises(ZeroDivisionError), files.open_writer("n", "c", "model") as writer:
         writer.write(bytes([1 // (writer.size or 0)]))
     assert everything(root) == []
 
 
 def test_an_abort_keeps_what_others_wrote(files, root):
     model = put(files, b"model")
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"x")
     assert read(files, model.path) == b"model"
     assert everything(root) == ["n", "n/c", "n/c/.store", "n/c/model.bin"]
 
 
 def test_commit_is_final_and_can_be_asked_twice(files):
-    writer = files.writer("n", "c", "model")
+    writer = files.open_writer("n", "c", "model")
     writer.write(b"x")
     stored = writer.commit()
     writer.abort()
@@ -206,7 +206,7 @@ def test_commit_is_final_and_can_be_asked_twice(files):
 
 
 def test_bytes_after_prepare_are_kept_too(files):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"x")
         writer.prepare()
         writer.write(b"y")
@@ -253,11 +253,11 @@ def test_each_folder_is_synced_once_for_all_parts_of_a_checkpoint(files, root, m
 
 
 def test_a_writer_beside_one_whose_folder_is_gone_makes_its_own_durable(files, root, monkeypatch):
-    with files.writer("n", "c", "model") as first:
+    with files.open_writer("n", "c", "model") as first:
         files.remove_checkpoint("n", "c")
         synced: list[str] = []
         monkeypatch.setattr(Folder, "sync", lambda folder: synced.append(folder.path))
-        with files.writer("n", "c", "optimizer", beside=first) as second:
+        with files.open_writer("n", "c", "optimizer", beside=first) as second:
             assert not first.is_beside(second)
             assert synced == [str(root / "n"), str(root)]
 
@@ -272,7 +272,7 @@ def test_file_and_every_new_folder_are_synced_in_order(files, root, monkeypatch)
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"x")
         if sys.platform == "linux":
             assert synced == [
@@ -293,7 +293,7 @@ def test_a_failure_the_disk_tells_of_only_once_and_early_is_not_lost(
 ):
     """As after a delayed allocation: the sync behind the writer fails, the one at the end would not."""
     monkeypatch.setattr(states_writer, "_BEHIND", 1000)
-    writer = files.writer("n", "c", "model")
+    writer = files.open_writer("n", "c", "model")
     real, failures = os.fsync, [OSError(code, os.strerror(code))]
 
     def fsync(fd: int) -> None:
@@ -311,7 +311,7 @@ def test_a_failure_the_disk_tells_of_only_once_and_early_is_not_lost(
 def test_the_disk_is_set_to_work_early_without_changing_the_bytes(files, monkeypatch):
     monkeypatch.setattr(states_writer, "_BEHIND", 10_000)
     content = random.Random(3).randbytes(1 << 20)
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         for at in range(0, len(content), 4096):
             writer.write(content[at : at + 4096])
         stored = writer.commit()
@@ -323,7 +323,7 @@ def test_the_disk_is_set_to_work_early_without_changing_the_bytes(files, monkeyp
 def test_the_digest_is_that_of_the_file_however_far_it_is_behind(files, reused):
     chance = random.Random(4)
     sizes = [10, 1 << 20, 5, 40 << 20, 100, 3 << 20, 0, 17 << 20]
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         buffer = bytearray(max(sizes))
         for size in sizes:
             content = chance.randbytes(size)
@@ -352,7 +352,7 @@ def test_the_digest_is_that_of_the_file_while_another_thread_trains_on_what_is_w
     training.start()
     try:
         assert begun.wait(60)
-        with files.writer("n", "c", "model") as writer:
+        with files.open_writer("n", "c", "model") as writer:
             writer.write(weights)
             stored = writer.commit()
     finally:
@@ -364,7 +364,7 @@ def test_the_digest_is_that_of_the_file_while_another_thread_trains_on_what_is_w
 LATE = """
 import atexit, hashlib, sys, threading
 from pathlib import Path
-from jupyter_axon_notebooks.states import StateFiles, writer as states_writer
+from jupyter_axon_notebooks.states import StateStorage, writer as states_writer
 
 states_writer._BEHIND = 1 << 20
 content = bytes(range(256)) * (16 << 10)
@@ -372,7 +372,7 @@ main = threading.main_thread()
 
 def write(wait):
     wait()
-    with StateFiles(Path(sys.argv[1])).writer("n", "c", "model") as writer:
+    with StateStorage(Path(sys.argv[1])).open_writer("n", "c", "model") as writer:
         writer.write(content)
         stored = writer.commit()
     assert stored.digest == hashlib.sha256(content).hexdigest()
@@ -409,7 +409,7 @@ def test_where_no_thread_can_be_started_all_is_done_in_this_one(files, monkeypat
 
 
 def test_a_writer_that_gives_up_does_not_wait_for_the_digest_and_leaves_no_thread(files, root):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(memoryview(bytes(64 << 20)))
     assert everything(root) == []
     assert not [one for one in threading.enumerate() if one.name.startswith("axon-state")]
@@ -425,12 +425,12 @@ def test_a_writer_that_gives_up_does_not_wait_for_the_digest_and_leaves_no_threa
     ],
 )
 def test_what_the_system_refuses_is_said_in_words_that_help(code, error, text):
-    with pytest.raises(error, match=text), explained("write", "/data", needed=1):
+    with pytest.raises(error, match=text), convert_os_errors("write", "/data", needed=1):
         raise OSError(code, os.strerror(code))
 
 
 def test_a_folder_removed_while_its_file_is_written_is_said_so(files, root):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"x")
         files.remove_notebook("n")
         with pytest.raises(NotFound, match="checkpoint c not found"):
@@ -449,7 +449,7 @@ def test_concurrent_writers_of_one_part_never_mix_and_one_of_them_stays(files, r
 
         def write(format, start=start, failures=failures, number=number):
             try:
-                with files.writer("n", "c", "model", format=format) as writer:
+                with files.open_writer("n", "c", "model", format=format) as writer:
                     for _ in range(8):
                         writer.write(f"{format}{number}".encode() * 1000)
                     start.wait(30)
@@ -475,12 +475,12 @@ def test_writers_and_removers_of_one_folder_never_meet_an_error_or_leave_half_a_
     def remove() -> None:
         while not stop.is_set():
             files.remove_checkpoint("n", "c")
-            StateFiles(root).sweep(lambda n, c: None)
+            StateStorage(root).sweep(lambda n, c: None)
 
     def write() -> None:
         for number in range(150):
             try:
-                writer = files.writer("n", "c", "model")
+                writer = files.open_writer("n", "c", "model")
                 with writer:
                     writer.write(b"x" * 1000)
                     if number % 2:
@@ -508,7 +508,7 @@ def test_writers_and_removers_of_one_folder_never_meet_an_error_or_leave_half_a_
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 
 def here(name):
     if name == sys.argv[2]:
@@ -522,7 +522,7 @@ def watched(*args, **kwargs):
     here("after rename")
 os.replace = watched
 
-writer = StateFiles(Path(sys.argv[1])).writer("n", "c", "model")
+writer = StateStorage(Path(sys.argv[1])).open_writer("n", "c", "model")
 here("begun")
 for number in range(3):
     writer.write(b"new" * 500_000)
@@ -572,11 +572,11 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(files, root):
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from jupyter_axon_notebooks.states import StateFiles
-        files = StateFiles(Path(sys.argv[1]))
+        from jupyter_axon_notebooks.states import StateStorage
+        files = StateStorage(Path(sys.argv[1]))
         print("ready", flush=True)
         for number in range(1_000_000):
-            with files.writer("n", "c", "model", format=["torch", None][number % 2]) as writer:
+            with files.open_writer("n", "c", "model", format=["torch", None][number % 2]) as writer:
                 for _ in range(3):
                     writer.write(bytes([number % 256]) * 1_000_000)
                 writer.commit()
@@ -601,10 +601,10 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(files, root):
 
 
 def test_a_writer_that_lives_is_never_swept_however_slow(files, root):
-    with files.writer("n", "c", "model") as writer:
+    with files.open_writer("n", "c", "model") as writer:
         writer.write(b"slow")
         age(root)
-        report = StateFiles(root).sweep(lambda n, c: None)
+        report = StateStorage(root).sweep(lambda n, c: None)
         assert report.temporaries == report.folders == []
         assert read(files, writer.commit().path) == b"slow"
 
@@ -615,16 +615,16 @@ FULL = """
 import errno, os, sys
 from pathlib import Path
 from jupyter_axon_notebooks.errors import NoSpace
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 
 root = Path(sys.argv[1]) / "states"
-files = StateFiles(root)
+files = StateStorage(root)
 stored = None
-with files.writer("n", "old", "model") as writer:
+with files.open_writer("n", "old", "model") as writer:
     writer.write(b"old")
     stored = writer.commit()
 try:
-    with files.writer("n", "c", "model", expected_size=int(sys.argv[2])) as writer:
+    with files.open_writer("n", "c", "model", expected_size=int(sys.argv[2])) as writer:
         if len(sys.argv) > 3:  # others fill the disk meanwhile
             (root.parent / "others").write_bytes(bytes(int(sys.argv[3])))
         for _ in range(64):
@@ -718,7 +718,7 @@ def test_a_limit_on_the_size_of_files_counts_as_no_room(tmp_path):
 
 def test_a_size_no_disk_has_is_refused_with_the_numbers(files, root):
     with pytest.raises(NoSpace, match=r"1152921\.5 TB needed, .* free"):
-        files.writer("n", "c", "model", expected_size=1 << 60)
+        files.open_writer("n", "c", "model", expected_size=1 << 60)
     assert everything(root) == []
 
 
@@ -726,7 +726,7 @@ def test_a_root_that_cannot_be_a_folder_is_a_state_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for root in (tmp_path / "file", tmp_path / "file" / "states"):
         with pytest.raises(StateError, match="cannot write state files in"):
-            StateFiles(root).writer("n", "c", "model")
+            StateStorage(root).open_writer("n", "c", "model")
 
 
 def test_a_notebook_folder_that_is_a_link_is_not_written_through(files, root, tmp_path):
@@ -734,7 +734,7 @@ def test_a_notebook_folder_that_is_a_link_is_not_written_through(files, root, tm
     root.mkdir(parents=True)
     (root / "n").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StateError):
-        files.writer("n", "c", "model")
+        files.open_writer("n", "c", "model")
     assert everything(tmp_path / "elsewhere") == []
 
 
@@ -748,14 +748,14 @@ def test_nothing_is_written_or_read_under_an_id_that_cannot_name_a_folder(
     put(files)
     before = everything(tmp_path)
     for call in (
-        lambda: files.writer(id, "c", "model"),
+        lambda: files.open_writer(id, "c", "model"),
         lambda: files.open(str(root / "n/c/model.bin"), id),
-        lambda: files.admit(str(root / "n/c/model.bin"), id),
+        lambda: files.validate_path(str(root / "n/c/model.bin"), id),
     ):
         with pytest.raises(InvalidData, match=r"\$\.notebook_id: cannot name a folder"):
             call()
     with pytest.raises(InvalidData, match=r"\$\.checkpoint_id: cannot name a folder"):
-        files.writer("n", id, "model")
+        files.open_writer("n", id, "model")
     assert everything(tmp_path) == before
 
 
@@ -765,19 +765,19 @@ def test_under_an_id_that_cannot_name_a_folder_there_is_nothing_to_remove(files,
     before = everything(tmp_path)
     files.remove_notebook(id)
     for notebook_id, checkpoint_id in ((id, "c"), ("n", id), (id, id)):
-        files.abandon(notebook_id, checkpoint_id)
-        files.recorded(notebook_id, checkpoint_id)
+        files.mark_unrecorded(notebook_id, checkpoint_id)
+        files.mark_recorded(notebook_id, checkpoint_id)
         files.remove_checkpoint(notebook_id, checkpoint_id)
-        assert files.set_aside(notebook_id, checkpoint_id, ["model.bin"]) == []
-        files.remove_aside(notebook_id, checkpoint_id, ["model.bin"])
-    files.abandon(id)
+        assert files.stage_removal(notebook_id, checkpoint_id, ["model.bin"]) == []
+        files.remove_staged(notebook_id, checkpoint_id, ["model.bin"])
+    files.mark_unrecorded(id)
     assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("id", GOOD_IDS, ids=ascii)
 def test_every_other_id_works(files, root, id):
     stored = put(files, b"x", id, id)
-    assert files.admit(stored.path, id) == os.path.realpath(stored.path)
+    assert files.validate_path(stored.path, id) == os.path.realpath(stored.path)
     assert read(files, stored.path, id) == b"x"
     files.remove_checkpoint(id, id)
     assert everything(root) == []
@@ -793,19 +793,19 @@ def other(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def refused(files: StateFiles, path: object, notebook: str = "n") -> str:
+def refused(files: StateStorage, path: object, notebook: str = "n") -> str:
     with pytest.raises(InvalidData) as caught:
-        files.admit(str(path), notebook, field="$.optimizer_state_path")
+        files.validate_path(str(path), notebook, field="$.optimizer_state_path")
     assert caught.value.path == "$.optimizer_state_path"
     return caught.value.reason
 
 
 def test_a_file_in_the_notebooks_own_folder_or_another_root_is_admitted(root, other):
-    files = StateFiles(root, other_roots=[other])
+    files = StateStorage(root, other_roots=[other])
     own = put(files).path
-    assert files.admit(own, "n") == os.path.realpath(own)
-    assert files.admit(str(other / "a.pt"), "n") == str(other / "a.pt")
-    assert files.admit(f"{other}/../models//a.pt", "n") == str(other / "a.pt")
+    assert files.validate_path(own, "n") == os.path.realpath(own)
+    assert files.validate_path(str(other / "a.pt"), "n") == str(other / "a.pt")
+    assert files.validate_path(f"{other}/../models//a.pt", "n") == str(other / "a.pt")
     assert read(files, str(other / "a.pt")) == b"a"
 
 
@@ -819,10 +819,10 @@ def test_the_folder_of_another_notebook_is_refused(files, root):
 
 @pytest.mark.parametrize("which", ["the parent", "the folder itself", "a link to it", "the root"])
 def test_another_root_is_no_way_into_the_folder_of_another_notebook(root, tmp_path, which):
-    path = put(StateFiles(root), notebook="theirs").path
+    path = put(StateStorage(root), notebook="theirs").path
     (tmp_path / "way").symlink_to(root / "theirs")
     roots = {"the parent": root.parent, "the folder itself": root / "theirs", "the root": root}
-    files = StateFiles(root, other_roots=[roots.get(which, tmp_path / "way")])
+    files = StateStorage(root, other_roots=[roots.get(which, tmp_path / "way")])
     assert "another notebook" in refused(files, path)
     assert "another notebook" in refused(files, tmp_path / "way" / "c" / "model.bin")
     with pytest.raises(InvalidData):
@@ -831,9 +831,9 @@ def test_another_root_is_no_way_into_the_folder_of_another_notebook(root, tmp_pa
 
 def test_a_root_reached_by_another_name_keeps_its_rule(root, tmp_path, monkeypatch):
     """As on a disk that ignores case: the path's text does not lie in the root, the file does."""
-    files = StateFiles(tmp_path / "DATA" / "states", other_roots=[tmp_path])
-    path = put(StateFiles(root), notebook="theirs").path
-    mine = put(StateFiles(root)).path
+    files = StateStorage(tmp_path / "DATA" / "states", other_roots=[tmp_path])
+    path = put(StateStorage(root), notebook="theirs").path
+    mine = put(StateStorage(root)).path
     real = os.stat
     monkeypatch.setattr(
         os,
@@ -841,7 +841,7 @@ def test_a_root_reached_by_another_name_keeps_its_rule(root, tmp_path, monkeypat
         lambda p, **k: real(str(p).replace("DATA", "data") if isinstance(p, str) else p, **k),
     )
     assert "another notebook" in refused(files, path)
-    assert files.admit(mine, "n") == mine
+    assert files.validate_path(mine, "n") == mine
 
 
 @pytest.mark.parametrize(
@@ -875,7 +875,7 @@ def test_a_path_that_breaks_a_rule_is_refused_naming_it(files, root, path, rule)
 
 
 def test_a_link_is_followed_before_a_path_is_judged(root, other, tmp_path):
-    files = StateFiles(root, other_roots=[other])
+    files = StateStorage(root, other_roots=[other])
     put(files)
     (tmp_path / "secret").write_bytes(b"s")
     (other / "out").symlink_to(tmp_path / "secret")
@@ -884,7 +884,7 @@ def test_a_link_is_followed_before_a_path_is_judged(root, other, tmp_path):
     (root / "n/away").symlink_to("/etc")
     (other / "loop").symlink_to(other / "loop")
     assert "must lie inside" in refused(files, other / "out")
-    assert files.admit(str(other / "in"), "n") == str(other / "a.pt")
+    assert files.validate_path(str(other / "in"), "n") == str(other / "a.pt")
     assert "must lie inside" in refused(files, root / "n/c/optimizer.bin")
     assert "must lie inside" in refused(files, root / "n/away/passwd")
     assert "symbolic link" in refused(files, other / "loop")
@@ -893,7 +893,7 @@ def test_a_link_is_followed_before_a_path_is_judged(root, other, tmp_path):
 def test_a_file_or_folder_swapped_for_a_link_after_it_was_admitted_is_not_read(
     root, other, tmp_path
 ):
-    files = StateFiles(root, other_roots=[other])
+    files = StateStorage(root, other_roots=[other])
     (other / "deep").mkdir()
     (other / "deep" / "b.pt").write_bytes(b"b")
     paths = [
@@ -902,7 +902,7 @@ def test_a_file_or_folder_swapped_for_a_link_after_it_was_admitted_is_not_read(
         str(other / "a.pt"),
         str(other / "deep/b.pt"),
     ]
-    paths = [files.admit(path, "n") for path in paths]
+    paths = [files.validate_path(path, "n") for path in paths]
     outside = tmp_path / "outside"
     outside.mkdir()
     for name in ("model.bin", "a.pt", "b.pt"):
@@ -920,7 +920,7 @@ def test_a_file_or_folder_swapped_for_a_link_after_it_was_admitted_is_not_read(
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting_for_it(root, other):
-    files = StateFiles(root, other_roots=[other])
+    files = StateStorage(root, other_roots=[other])
     os.mkfifo(other / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         here = Path.cwd()
@@ -931,7 +931,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting_for_it(root, other):
             os.chdir(here)
         assert "regular file" in refused(files, other / "fifo")
         assert "regular file" in refused(files, other / "socket")
-    assert "must lie inside" in refused(StateFiles(root), "/dev/zero")
+    assert "must lie inside" in refused(StateStorage(root), "/dev/zero")
 
 
 def test_a_state_that_is_gone_is_not_found(files, root):
@@ -951,11 +951,11 @@ def test_a_state_that_is_gone_is_not_found(files, root):
 def test_a_root_behind_a_link_works_by_both_its_names(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    files = StateFiles(tmp_path / "link" / "states")
+    files = StateStorage(tmp_path / "link" / "states")
     stored = put(files, b"x")
     assert stored.path == str(tmp_path / "link/states/n/c/model.bin")
-    assert files.admit(stored.path, "n") == str(tmp_path / "disk/states/n/c/model.bin")
-    assert read(files, stored.path) == read(files, files.admit(stored.path, "n")) == b"x"
+    assert files.validate_path(stored.path, "n") == str(tmp_path / "disk/states/n/c/model.bin")
+    assert read(files, stored.path) == read(files, files.validate_path(stored.path, "n")) == b"x"
     assert "another notebook" in refused(files, stored.path, "m")
     files.remove_notebook("n")
     assert everything(tmp_path / "disk/states") == []
@@ -1053,7 +1053,7 @@ def test_a_dead_writers_file_goes_from_a_known_checkpoint_too_but_not_a_young_on
 
 
 def test_a_sweep_never_takes_what_another_store_wrote_or_nobody_of_us(root):
-    put(StateFiles(root, store_id="first"))
+    put(StateStorage(root, store_id="first"))
     (root / "experiments/run1").mkdir(parents=True)
     (root / "experiments/run1/model.pt").write_bytes(b"years of work")
     (root / "experiments/empty").mkdir()
@@ -1061,10 +1061,10 @@ def test_a_sweep_never_takes_what_another_store_wrote_or_nobody_of_us(root):
     age(root)
     before = everything(root)
     for store in ("second", "firs", ""):
-        report = StateFiles(root, store_id=store).sweep(lambda n, c: None)
+        report = StateStorage(root, store_id=store).sweep(lambda n, c: None)
         assert report.folders == report.problems == []
     assert everything(root) == before
-    assert StateFiles(root, store_id="first").sweep(lambda n, c: None).folders == [
+    assert StateStorage(root, store_id="first").sweep(lambda n, c: None).folders == [
         str(root / "n/c")
     ]
 
@@ -1080,7 +1080,7 @@ def test_a_folder_with_more_than_state_files_waits_to_be_recovered(files, root):
 
 
 def test_a_sweep_never_follows_a_link(files, root, tmp_path):
-    put(StateFiles(tmp_path / "elsewhere"))
+    put(StateStorage(tmp_path / "elsewhere"))
     put(files, notebook="m")
     (root / "n").symlink_to(tmp_path / "elsewhere" / "n")
     (root / "m/d").symlink_to(tmp_path / "elsewhere" / "n" / "c")
@@ -1095,9 +1095,9 @@ def test_a_sweep_never_follows_a_link(files, root, tmp_path):
 
 
 def test_a_sweep_of_no_root_or_a_bad_one_reports_and_does_not_raise(tmp_path):
-    assert StateFiles(tmp_path / "none").sweep(lambda n, c: None).problems == []
+    assert StateStorage(tmp_path / "none").sweep(lambda n, c: None).problems == []
     (tmp_path / "file").write_bytes(b"")
-    assert len(StateFiles(tmp_path / "file").sweep(lambda n, c: None).problems) == 1
+    assert len(StateStorage(tmp_path / "file").sweep(lambda n, c: None).problems) == 1
 
 
 def test_a_store_that_cannot_answer_ends_the_sweep_before_anything_goes(files, root):
@@ -1112,13 +1112,13 @@ def test_a_store_that_cannot_answer_ends_the_sweep_before_anything_goes(files, r
 
 
 def test_used_counts_the_bytes_of_files_and_of_no_link(files, root, tmp_path):
-    assert files.used() == 0
+    assert files.measure() == 0
     put(files, bytes(1000))
     put(files, bytes(234), part="optimizer")
     (tmp_path / "big").write_bytes(bytes(5000))
     (root / "n/c/link").symlink_to(tmp_path / "big")
     (root / "n/link").symlink_to(tmp_path)
-    assert files.used() == 1234 + (root / "n/c/.store").stat().st_size
+    assert files.measure() == 1234 + (root / "n/c/.store").stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -1133,7 +1133,7 @@ def test_used_counts_the_bytes_of_files_and_of_no_link(files, root, tmp_path):
     ],
 )
 def test_sizes_are_written_for_people(size, text):
-    assert size_text(size) == text
+    assert format_size(size) == text
 
 
 def test_free_space_is_unknown_where_there_is_nothing_to_ask(tmp_path):
@@ -1147,7 +1147,7 @@ def test_a_folder_can_be_closed_twice(tmp_path):
 
 def test_a_sweep_never_takes_what_was_once_recorded_whatever_the_store_says_later(files, root):
     stored = put(files, b"weights")
-    files.recorded("n", "c")
+    files.mark_recorded("n", "c")
     for path in (Path(stored.path), Path(stored.path).parent):
         os.utime(path, (0, 0))
     report = files.sweep(lambda n, c: None)
@@ -1160,13 +1160,13 @@ def test_what_is_abandoned_is_swept_unless_its_record_is_there_after_all(files, 
     put(files, b"weights")
     put(files, b"others", checkpoint="d")
     for recorded in ("c", "d"):
-        files.recorded("n", recorded)
-    files.abandon("n", checkpoint)
+        files.mark_recorded("n", recorded)
+    files.mark_unrecorded("n", checkpoint)
     age(root)
-    assert StateFiles(root, store_id="another").sweep(lambda n, c: None).folders == []
+    assert StateStorage(root, store_id="another").sweep(lambda n, c: None).folders == []
     assert files.sweep(lambda n, c: {"model.bin"}).folders == []  # and the note is taken back
     assert files.sweep(lambda n, c: None).folders == []
-    files.abandon("n", checkpoint)
+    files.mark_unrecorded("n", checkpoint)
     age(root)
     gone = {str(root / "n" / name) for name in ("cd" if checkpoint is None else "c")}
     assert set(files.sweep(lambda n, c: None).folders) == gone
@@ -1176,16 +1176,16 @@ def test_what_is_abandoned_is_swept_unless_its_record_is_there_after_all(files, 
 
 
 def test_to_abandon_what_is_not_there_is_nothing(files, root):
-    files.abandon("n")
-    files.abandon("n", "c")
+    files.mark_unrecorded("n")
+    files.mark_unrecorded("n", "c")
     put(files)
-    files.abandon("n", "d")
+    files.mark_unrecorded("n", "d")
     assert everything(root) == ["n", "n/c", "n/c/.store", "n/c/model.bin"]
 
 
 def test_a_state_that_did_not_come_to_be_recorded_is_swept_and_the_recorded_one_stays(files, root):
     put(files, b"weights")
-    files.recorded("n", "c")
+    files.mark_recorded("n", "c")
     lost = put(files, b"12345", part="optimizer")
     assert files.sweep(lambda n, c: {"model.bin"}).temporaries == []  # it may yet be recorded
     age(root)
@@ -1196,32 +1196,32 @@ def test_a_state_that_did_not_come_to_be_recorded_is_swept_and_the_recorded_one_
 
 def test_a_state_that_is_lost_is_not_held(files):
     stored = put(files, b"weights")
-    assert files.holds(stored.path, "n")
-    assert not files.holds(stored.path, "other")
+    assert files.can_read(stored.path, "n")
+    assert not files.can_read(stored.path, "other")
     Path(stored.path).unlink()
-    assert not files.holds(stored.path, "n")
+    assert not files.can_read(stored.path, "n")
 
 
 # Roots that were moved
 
 
 @pytest.fixture
-def moved(root: Path, tmp_path: Path) -> StateFiles:
+def moved(root: Path, tmp_path: Path) -> StateStorage:
     """The state files of ``n/c`` and ``theirs/c`` in a root that was somewhere else when they were written."""
     for notebook in ("n", "theirs"):
-        put(StateFiles(root), f"of {notebook}".encode(), notebook)
+        put(StateStorage(root), f"of {notebook}".encode(), notebook)
     root.rename(tmp_path / "now")
-    return StateFiles(tmp_path / "now")
+    return StateStorage(tmp_path / "now")
 
 
 def test_files_in_the_notebooks_own_folder_are_recorded_relative_to_the_root(root, tmp_path):
     root.mkdir(parents=True)
     (tmp_path / "link").symlink_to(root)
-    files = StateFiles(tmp_path / "link")
+    files = StateStorage(tmp_path / "link")
     stored = put(files)
     assert files.recorded_path(stored.path, "n") == "n/c/model.bin"
     assert (
-        files.recorded_path(files.admit(stored.path, "n"), "n") == "n/c/model.bin"
+        files.recorded_path(files.validate_path(stored.path, "n"), "n") == "n/c/model.bin"
     )  # which is the real path
     assert files.recorded_path(f"{root}/n/imported/deep/w.pt", "n") == "n/imported/deep/w.pt"
     assert files.full_path("n/c/model.bin") == stored.path
@@ -1248,8 +1248,8 @@ def test_files_in_the_notebooks_own_folder_are_recorded_relative_to_the_root(roo
 def test_a_path_is_found_below_the_present_root(moved, root, path):
     path = path.format(root=root)
     assert read(moved, path) == b"of n"
-    assert moved.holds(path, "n")
-    assert moved.locate(path, "n") == os.path.join(moved.root, "n", "c", "model.bin")
+    assert moved.can_read(path, "n")
+    assert moved.find_path(path, "n") == os.path.join(moved.root, "n", "c", "model.bin")
     assert moved.owns(path, "n", "c")
     assert not moved.owns(path, "n", "another")
 
@@ -1272,8 +1272,8 @@ def test_no_path_leads_to_another_notebooks_file_below_the_present_root(moved, p
 
 
 def test_a_path_that_can_be_read_as_it_is_comes_first(moved, root):
-    before = put(StateFiles(root), b"of before").path
-    with_both = StateFiles(moved.root, other_roots=[root])
+    before = put(StateStorage(root), b"of before").path
+    with_both = StateStorage(moved.root, other_roots=[root])
     assert read(with_both, before) == b"of before"
     assert not with_both.owns(before, "n", "c")
     assert read(with_both, "n/c/model.bin") == b"of n"
@@ -1281,12 +1281,12 @@ def test_a_path_that_can_be_read_as_it_is_comes_first(moved, root):
 
 
 def test_what_was_not_moved_is_read_where_further_folders_are_configured(root, tmp_path):
-    put(StateFiles(root))
-    files = StateFiles(tmp_path / "empty", other_roots=[root])
+    put(StateStorage(root))
+    files = StateStorage(tmp_path / "empty", other_roots=[root])
     assert read(files, "n/c/model.bin") == read(files, f"{root}/n/c/model.bin") == b"weights"
     assert not files.owns("n/c/optimizer.bin", "theirs", "c")
-    put(StateFiles(root), notebook="theirs")
-    assert not files.holds("theirs/c/model.bin", "n")
+    put(StateStorage(root), notebook="theirs")
+    assert not files.can_read("theirs/c/model.bin", "n")
 
 
 def test_what_is_nowhere_is_told_with_where_it_should_be(moved):

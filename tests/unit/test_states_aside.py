@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 
 
 @pytest.fixture
-def states(tmp_path: Path) -> StateFiles:
+def states(tmp_path: Path) -> StateStorage:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    return StateFiles(tmp_path / "link", store_id="s")
+    return StateStorage(tmp_path / "link", store_id="s")
 
 
-def write(states: StateFiles, part: str, content: bytes = b"weights") -> str:
-    with states.writer("nb", "cp", part, format="torch") as writer:  # type: ignore[arg-type]
+def write(states: StateStorage, part: str, content: bytes = b"weights") -> str:
+    with states.open_writer("nb", "cp", part, format="torch") as writer:  # type: ignore[arg-type]
         writer.write(content)
         return writer.commit().path
 
 
-def test_a_checkpoint_owns_what_was_written_for_it(states: StateFiles, tmp_path: Path) -> None:
+def test_a_checkpoint_owns_what_was_written_for_it(states: StateStorage, tmp_path: Path) -> None:
     path = write(states, "model")
     assert states.owns(path, "nb", "cp")
     assert states.owns(path.replace("/link/", "/real/"), "nb", "cp")
@@ -40,22 +40,22 @@ def test_a_checkpoint_owns_what_was_written_for_it(states: StateFiles, tmp_path:
     assert not states.owns(path, "nb/cp", "..")
 
 
-def test_what_is_set_aside_is_removed_and_the_rest_stays(states: StateFiles) -> None:
+def test_what_is_set_aside_is_removed_and_the_rest_stays(states: StateStorage) -> None:
     paths = {part: Path(write(states, part)) for part in ("model", "optimizer")}
-    states.recorded("nb", "cp")
-    aside = states.set_aside("nb", "cp", ["model.pt", "model.bin"])
+    states.mark_recorded("nb", "cp")
+    aside = states.stage_removal("nb", "cp", ["model.pt", "model.bin"])
     assert len(aside) == 1
     assert not paths["model"].exists()
     again = Path(write(states, "model", b"put back"))
-    states.remove_aside("nb", "cp", aside)
+    states.remove_staged("nb", "cp", aside)
     assert sorted(file.name for file in again.parent.glob("[!.]*")) == ["model.pt", "optimizer.pt"]
     assert again.read_bytes() == b"put back"
-    states.abandon("nb", "cp")
-    states.remove_aside("nb", "cp", states.set_aside("nb", "cp", ["model.pt", "optimizer.pt"]))
+    states.mark_unrecorded("nb", "cp")
+    states.remove_staged("nb", "cp", states.stage_removal("nb", "cp", ["model.pt", "optimizer.pt"]))
     assert list(Path(states.root).iterdir()) == []
 
 
 @pytest.mark.parametrize("id", ["cp", "..", "a/b", "x" * 300])
-def test_nothing_there_is_nothing_to_remove(states: StateFiles, id: str) -> None:
-    assert states.set_aside("nb", id, ["model.pt"]) == []
-    states.remove_aside("nb", id, ["model.pt"])
+def test_nothing_there_is_nothing_to_remove(states: StateStorage, id: str) -> None:
+    assert states.stage_removal("nb", id, ["model.pt"]) == []
+    states.remove_staged("nb", id, ["model.pt"])

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.states import StateFiles
-from jupyter_axon_notebooks.states.roots import ROOTS, former_roots, note_root
+from jupyter_axon_notebooks.states import StateStorage
+from jupyter_axon_notebooks.states.roots import ROOTS, add_known_root, former_roots
 
 
 def write(root: Path, folder: Path) -> None:
-    with StateFiles(root, data_folder=folder).writer("n", "c", "model") as writer:
+    with StateStorage(root, data_folder=folder).open_writer("n", "c", "model") as writer:
         writer.write(b"weights")
         writer.commit()
 
 
 def test_a_root_is_listed_once_it_is_written_to_and_only_once(tmp_path: Path) -> None:
     folder, roots = tmp_path / "axon_notebooks", [tmp_path / "a b", tmp_path / "ä"]
-    files = StateFiles(roots[0], data_folder=folder)
-    assert not files.holds(str(roots[0] / "n/c/model.bin"), "n")
+    files = StateStorage(roots[0], data_folder=folder)
+    assert not files.can_read(str(roots[0] / "n/c/model.bin"), "n")
     assert not folder.exists()
     for root in (*roots, *roots):
         write(root, folder)
@@ -34,19 +34,19 @@ def test_a_state_that_was_left_below_another_root_is_found_there_and_not_read(
     tmp_path: Path,
 ) -> None:
     write(tmp_path / "old", tmp_path / "axon_notebooks")
-    files = StateFiles(tmp_path / "new", data_folder=tmp_path / "axon_notebooks")
-    assert files.root_with("n/c/model.bin", "n") == str(tmp_path / "old")
-    assert files.root_with("n/c/model.bin", "another") is None
-    assert files.root_with("n/gone/model.bin", "n") is None
-    assert not files.holds("n/c/model.bin", "n")
+    files = StateStorage(tmp_path / "new", data_folder=tmp_path / "axon_notebooks")
+    assert files.find_former_root("n/c/model.bin", "n") == str(tmp_path / "old")
+    assert files.find_former_root("n/c/model.bin", "another") is None
+    assert files.find_former_root("n/gone/model.bin", "n") is None
+    assert not files.can_read("n/c/model.bin", "n")
 
 
 def test_what_an_interrupted_process_or_a_person_wrote_does_no_harm(tmp_path: Path) -> None:
     folder = tmp_path / "axon_notebooks"
     folder.mkdir()
     (folder / ROOTS).write_bytes(b"relative\n\n/nul\0\n\xff\n/torn")
-    note_root(folder, "/whole")
-    note_root(folder, "/two\nlines")
+    add_known_root(folder, "/whole")
+    add_known_root(folder, "/two\nlines")
     assert former_roots(folder) == [str(folder / "states"), "/torn", "/whole"]
 
 

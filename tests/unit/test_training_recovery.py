@@ -30,7 +30,7 @@ from jupyter_axon_notebooks.records import (
     now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE, move_checkpoint
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
@@ -49,12 +49,12 @@ NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222
 
 
 @pytest.fixture
-def states(tmp_path: Path) -> StateFiles:
-    return StateFiles(tmp_path / "states")
+def states(tmp_path: Path) -> StateStorage:
+    return StateStorage(tmp_path / "states")
 
 
 @pytest.fixture
-def records(states: StateFiles) -> Iterator[NotebookRepository]:
+def records(states: StateStorage) -> Iterator[NotebookRepository]:
     store = open_store("memory://")
     yield NotebookRepository(store, states=states)
     store.close()
@@ -64,13 +64,13 @@ Leave = Callable[..., UnrecordedCheckpoint]
 
 
 @pytest.fixture
-def leave(states: StateFiles) -> Leave:
+def leave(states: StateStorage) -> Leave:
     """Leaves a checkpoint that no store has, as a training does."""
 
     def leave(
         id: str, epoch: int = 0, *, path: str | None = None, status: RunStatus = RunStatus.RUNNING
     ) -> UnrecordedCheckpoint:
-        with states.writer(NOTEBOOK, id, "model", format="safetensors") as writer:
+        with states.open_writer(NOTEBOOK, id, "model", format="safetensors") as writer:
             writer.write(b"weights of " + id.encode())
             stored = writer.commit()
         noted = UnrecordedCheckpoint(
@@ -99,7 +99,7 @@ def leave(states: StateFiles) -> Leave:
     return leave
 
 
-def take_in(records: NotebookRepository, states: StateFiles) -> list[RecoveryResult]:
+def take_in(records: NotebookRepository, states: StateStorage) -> list[RecoveryResult]:
     found = list(find_unrecorded(states))
     noted = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
     return [
@@ -109,21 +109,21 @@ def take_in(records: NotebookRepository, states: StateFiles) -> list[RecoveryRes
 
 
 def test_what_was_noted_is_recorded_in_its_order(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     for epoch, id in enumerate(["c", "a", "b"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
     assert [done.error for done in take_in(records, states)] == [None] * 3
     made = records.list_checkpoints(NOTEBOOK)
     assert [(one.id, one.epoch) for one in made] == [("b", 2), ("a", 1), ("c", 0)]
-    assert all(states.holds(one.model_state_path, NOTEBOOK) for one in made)
+    assert all(states.can_read(one.model_state_path, NOTEBOOK) for one in made)
     (run,) = records.list_runs(NOTEBOOK)
     assert (run.id, run.status) == (RUN, RunStatus.FAILED)
     assert take_in(records, states) == []
 
 
 def test_it_is_recorded_once_even_if_its_note_stays(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     (done,) = take_in(records, states)
@@ -136,7 +136,7 @@ def test_it_is_recorded_once_even_if_its_note_stays(
 
 
 def test_a_run_whose_process_is_gone_is_stopped(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
@@ -151,7 +151,7 @@ def test_a_run_whose_process_is_gone_is_stopped(
 
 
 def test_what_was_made_before_does_not_become_the_newest(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("monday")
     noted.made_at = now() - timedelta(days=1)
@@ -170,7 +170,7 @@ def test_what_was_made_before_does_not_become_the_newest(
 
 
 def test_a_training_that_was_completed_leaves_its_notebook_completed(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     for epoch, id in enumerate(["a", "b", "c"]):
         leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
@@ -180,7 +180,7 @@ def test_a_training_that_was_completed_leaves_its_notebook_completed(
 
 
 def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     leave("a")
     take_in(records, states)
@@ -193,7 +193,7 @@ def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
 
 
 def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path
+    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
@@ -205,12 +205,12 @@ def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
     assert [one.id for one in records.list_checkpoints(notebook.id)] == ["b", "a"]
     for one in records.list_checkpoints(notebook.id):
         assert one.model_state_path.startswith(f"{states.root}/{notebook.id}/{one.id}/")
-        assert states.holds(one.model_state_path, notebook.id)
+        assert states.can_read(one.model_state_path, notebook.id)
     assert os.listdir(states.root) == [notebook.id]
 
 
 def test_a_move_that_was_cut_short_is_finished(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path
+    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
@@ -219,11 +219,11 @@ def test_a_move_that_was_cut_short_is_finished(
     move_checkpoint(states.root, "a", NOTEBOOK, other)
     assert [done.error for done in take_in(records, states)] == [None]
     (notebook,) = records.list_all()
-    assert states.holds(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
+    assert states.can_read(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
 
 
 def test_a_note_leads_nowhere_but_to_its_own_folder(
-    records: NotebookRepository, states: StateFiles, leave: Leave, tmp_path: Path
+    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes(b"not yours")
@@ -240,7 +240,7 @@ def test_a_note_leads_nowhere_but_to_its_own_folder(
 
 
 def test_ids_in_a_note_do_not_count(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     noted.checkpoint.id = "../../elsewhere"
@@ -252,7 +252,7 @@ def test_ids_in_a_note_do_not_count(
 
 
 def test_a_state_that_is_not_whole_is_not_recorded(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     Path(noted.checkpoint.model_state_path).write_bytes(b"half")
@@ -263,7 +263,7 @@ def test_a_state_that_is_not_whole_is_not_recorded(
 
 @pytest.mark.parametrize("text", ["", "[]", '{"checkpoint": 3}', "{" * 100_000])
 def test_a_note_that_cannot_be_read_is_named_and_stays(
-    records: NotebookRepository, states: StateFiles, leave: Leave, text: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, text: str
 ) -> None:
     leave("a")
     leave("b", 1)
@@ -275,10 +275,12 @@ def test_a_note_that_cannot_be_read_is_named_and_stays(
     assert broken.exists()
 
 
-def test_no_sweep_takes_what_is_noted(states: StateFiles, leave: Leave) -> None:
+def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> None:
     noted = leave("a")
     folder = os.path.dirname(noted.checkpoint.model_state_path)
-    report = StateFiles(Path(states.root)).sweep(lambda _notebook, _checkpoint: None, older_than=-1)
+    report = StateStorage(Path(states.root)).sweep(
+        lambda _notebook, _checkpoint: None, older_than=-1
+    )
     assert report.folders == []
     assert os.path.exists(os.path.join(folder, NOTE))
 
@@ -286,7 +288,7 @@ def test_no_sweep_takes_what_is_noted(states: StateFiles, leave: Leave) -> None:
 # Notes that somebody else may have written
 
 
-def change(noted: UnrecordedCheckpoint, states: StateFiles, **values: Any) -> Path:
+def change(noted: UnrecordedCheckpoint, states: StateStorage, **values: Any) -> Path:
     """Write a note with other values, by their paths in it; the file."""
     document = noted.to_json()
     for path, value in values.items():
@@ -381,7 +383,7 @@ RECORDED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_hostile_note_is_its_own_trouble(
-    records: NotebookRepository, states: StateFiles, leave: Leave, name: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
 ) -> None:
     leave("before", 0)
     file = change(leave("hostile", 1), states, **REFUSED[name])
@@ -396,7 +398,7 @@ def test_a_hostile_note_is_its_own_trouble(
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
-    records: NotebookRepository, states: StateFiles, leave: Leave, name: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
 ) -> None:
     leave("before", 0)
     change(leave("odd", 1), states, **RECORDED[name])
@@ -405,7 +407,7 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
     assert list(find_unrecorded(states)) == []
     found = records.get_checkpoint("odd")
     assert found is not None
-    assert states.holds(found.model_state_path, found.notebook_id)
+    assert states.can_read(found.model_state_path, found.notebook_id)
     assert found.sizes == {"model": len(b"weights of odd")}
     assert found.created_at <= now()
     assert records.latest_checkpoint(NOTEBOOK).id == "after"  # type: ignore[union-attr]
@@ -417,7 +419,7 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
 @pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
 def test_a_note_puts_nothing_into_another_users_notebook(
     records: NotebookRepository,
-    states: StateFiles,
+    states: StateStorage,
     leave: Leave,
     tmp_path: Path,
     how: str,
@@ -456,7 +458,7 @@ def test_a_note_puts_nothing_into_another_users_notebook(
 
 
 def test_a_note_ends_no_run_of_another_notebook(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
     records.create_run("theirs", id="their-run")
@@ -484,7 +486,7 @@ def test_a_note_ends_no_run_of_another_notebook(
     ],
 )
 def test_a_note_that_is_no_plain_file_holds_nobody_up(
-    records: NotebookRepository, states: StateFiles, leave: Leave, kind: str
+    records: NotebookRepository, states: StateStorage, leave: Leave, kind: str
 ) -> None:
     leave("good", 1)
     leave("bad")
@@ -510,7 +512,7 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
 
 
 def test_folders_of_any_name_are_passed_over(
-    records: NotebookRepository, states: StateFiles, leave: Leave
+    records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("good")
     text = json.dumps(noted.to_json())
@@ -529,7 +531,7 @@ def test_folders_of_any_name_are_passed_over(
 
 
 def test_a_store_that_becomes_unavailable_ends_the_loop(
-    states: StateFiles, leave: Leave, tmp_path: Path
+    states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     leave("a", 0)
     leave("b", 1)
@@ -552,7 +554,7 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
 
 
 def test_two_that_record_the_same_at_once_record_it_once(
-    states: StateFiles, leave: Leave, tmp_path: Path
+    states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
@@ -578,7 +580,7 @@ def test_two_that_record_the_same_at_once_record_it_once(
         (notebook,) = records.list_all()
         made = records.list_checkpoints(notebook.id)
         assert [one.epoch for one in made] == list(range(11, -1, -1))
-        assert all(states.holds(one.model_state_path, notebook.id) for one in made)
+        assert all(states.can_read(one.model_state_path, notebook.id) for one in made)
         assert list(find_unrecorded(states)) == []
         assert len(records.list_runs(notebook.id)) == 1
 
@@ -587,7 +589,7 @@ def test_two_that_record_the_same_at_once_record_it_once(
 
 
 @pytest.fixture
-def background(records: NotebookRepository, states: StateFiles) -> BackgroundRecovery:
+def background(records: NotebookRepository, states: StateStorage) -> BackgroundRecovery:
     return BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
 
 
@@ -612,7 +614,7 @@ def test_a_server_tells_how_many_it_recorded_itself(
     made: str,
     by_kernel: str,
     said: str | None,
-    states: StateFiles,
+    states: StateStorage,
     leave: Leave,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -642,7 +644,7 @@ def test_a_server_tells_how_many_it_recorded_itself(
 
 
 def test_a_run_that_goes_on_is_left_to_its_process(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     noted = [leave("a", 0), leave("b", 1)]
     for one in noted:
@@ -660,7 +662,7 @@ def test_a_run_that_goes_on_is_left_to_its_process(
 
 
 def test_a_run_whose_process_ends_is_recorded(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave, records: NotebookRepository
+    background: BackgroundRecovery, states: StateStorage, leave: Leave, records: NotebookRepository
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
@@ -675,7 +677,7 @@ def test_a_run_whose_process_ends_is_recorded(
 
 
 def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("a")
     assert noted.run is not None
@@ -691,7 +693,7 @@ def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
     "other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}]
 )
 def test_what_is_not_the_servers_stays(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave, other: dict[str, str]
+    background: BackgroundRecovery, states: StateStorage, leave: Leave, other: dict[str, str]
 ) -> None:
     note = change(leave("theirs", 0), states, **other)
     leave("ours", 1)
@@ -700,7 +702,7 @@ def test_what_is_not_the_servers_stays(
 
 
 def test_what_cannot_be_recorded_is_told_once_until_it_changes(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     noted = leave("hostile", 0)
     change(noted, states, made_at="never")
@@ -714,7 +716,7 @@ def test_what_cannot_be_recorded_is_told_once_until_it_changes(
 
 
 def test_a_look_goes_on_once_the_store_is_available(
-    states: StateFiles, leave: Leave, tmp_path: Path
+    states: StateStorage, leave: Leave, tmp_path: Path
 ) -> None:
     leave("a", 0)
     leave("b", 1)
@@ -732,7 +734,7 @@ def test_a_look_goes_on_once_the_store_is_available(
 
 def test_while_nothing_is_noted_no_folder_is_looked_into(
     background: BackgroundRecovery,
-    states: StateFiles,
+    states: StateStorage,
     leave: Leave,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -748,7 +750,7 @@ def test_while_nothing_is_noted_no_folder_is_looked_into(
 
 
 def test_a_note_that_is_put_there_by_other_means_is_found_at_the_first_look(
-    background: BackgroundRecovery, states: StateFiles, leave: Leave
+    background: BackgroundRecovery, states: StateStorage, leave: Leave
 ) -> None:
     leave("a")
     os.utime(states.root, (0, 0))

@@ -20,7 +20,7 @@ from support.factories import end_run
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
@@ -478,7 +478,7 @@ def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> Non
         axon.checkpoint(model(2), epoch=1),
     )
 
-    class Replaced(StateFiles):
+    class Replaced(StateStorage):
         def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
             file = super().open(path, notebook_id, field=field)
             Path(path).unlink()
@@ -780,7 +780,7 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
     store.close()
 
 
-def notes(states: StateFiles) -> list[UnrecordedCheckpoint]:
+def notes(states: StateStorage) -> list[UnrecordedCheckpoint]:
     return [found for found in find_unrecorded(states) if isinstance(found, UnrecordedCheckpoint)]
 
 
@@ -802,7 +802,7 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
         axon.checkpoint(model(epoch), epoch=epoch)
     (notebook,) = records.list_all()
     anew()
-    states = StateFiles(tmp_path / "data" / "axon_notebooks" / "states")
+    states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
     url = f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db"
     document = {
         "checkpoint": {"notebook_id": notebook.id, "epoch": 9, "step": 9, "metrics": {}},

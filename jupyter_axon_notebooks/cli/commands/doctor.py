@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from ...printable import printable
-from ...states.folders import size_text
+from ...states.folders import format_size
 from ..diagnosis import diagnose
 from ..findings import Problem
 from ..group import FAILED
@@ -70,7 +70,7 @@ def _readable(section: str, name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if (name in _BYTES or section == "sizes") and isinstance(value, int):
-        return size_text(value)
+        return format_size(value)
     if isinstance(value, list):
         if value and name == "folders left by processes that are gone":
             return f"{len(value)}; what they left is removed by a server that starts an hour later, or after that"

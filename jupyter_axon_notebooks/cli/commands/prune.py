@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...repository import NotebookRepository, Prunable, PrunePlan
 from ...repository.retention import Best, Every, Newest, Rule, Tagged, has_state
-from ...states.folders import size_text
+from ...states.folders import format_size
 from ..checkpoints import is_minimized, metrics_text
 from ..output import Column, local_time, note, progress, short_ids, table, write, write_json
 from ..session import Session, with_session
@@ -172,7 +172,7 @@ def _table(going: Sequence[Prunable]) -> Table:
             one.checkpoint.epoch,
             one.checkpoint.step,
             metrics_text(one.checkpoint.metrics),
-            size_text(one.size),
+            format_size(one.size),
             local_time(one.checkpoint.created_at),
             short[one.checkpoint.id],
         ]
@@ -182,7 +182,7 @@ def _table(going: Sequence[Prunable]) -> Table:
 
 
 def _sum_up(plans: Sequence[PrunePlan], going: Sequence[Prunable], done: bool) -> None:
-    of = f"the state files of {len(going)} checkpoints, {size_text(sum(one.size for one in going))}"
+    of = f"the state files of {len(going)} checkpoints, {format_size(sum(one.size for one in going))}"
     planned = sum(len(plan.goes) for plan in plans)
     staying = sum(plan.kept for plan in plans) + planned - len(going)
     if done and planned:

@@ -15,7 +15,7 @@ from ...errors import Conflict, NotFound, StateCorrupt
 from ...records import NotebookCheckpoint
 from ...repository import NotebookRepository
 from ...repository.retention import state_paths
-from ...states import StateFiles
+from ...states import StateStorage
 from ..checkpoints import RUN_HELP, best_checkpoints, is_minimized, of_run
 from ..files import new_file
 from ..output import progress, write_line
@@ -104,7 +104,7 @@ def _latest(repository: NotebookRepository, id: str, run_id: str | None) -> Note
 
 
 def _copy(
-    checkpoint: NotebookCheckpoint, states: StateFiles, folder: Path, force: bool
+    checkpoint: NotebookCheckpoint, states: StateStorage, folder: Path, force: bool
 ) -> list[Path]:
     paths = state_paths(checkpoint)
     if not paths:

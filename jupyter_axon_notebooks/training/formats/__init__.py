@@ -21,20 +21,20 @@ from typing import Any, Final, Protocol
 
 from . import modules, pytree, scikit
 from .arrays import type_name
-from .template import Prepared, list_immutable, list_replaced
+from .template import PendingRestore, list_immutable, list_replaced
 from .tensorfile import Source, reading
-from .training import Restored, encode_training, prepare_training
+from .training import RestoredTraining, encode_training, prepare_training
 
 __all__ = [
-    "Encoded",
-    "Prepared",
-    "Restored",
+    "EncodedState",
+    "PendingRestore",
+    "RestoredTraining",
     "Source",
     "encode_model",
     "encode_training",
     "explain_immutable",
     "explain_replaced",
-    "outside_inference",
+    "leave_inference_mode",
     "prepare_model",
     "prepare_training",
     "restore_model",
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 
-class Encoded(Protocol):
+class EncodedState(Protocol):
     """A state ready to be written. It refers to tensors rather than copying them: what changes them changes it.
 
-    What :meth:`StateFiles.writer` is to be told is known before the first byte.
+    What :meth:`StateStorage.writer` is to be told is known before the first byte.
     """
 
     @property
@@ -71,9 +71,9 @@ class Format(Protocol):
 
     def recognises(self, model: Any) -> bool: ...
 
-    def encode(self, model: Any) -> Encoded: ...
+    def encode(self, model: Any) -> EncodedState: ...
 
-    def prepare(self, source: Source, model: Any, *, trusted: bool) -> Prepared: ...
+    def prepare(self, source: Source, model: Any, *, trusted: bool) -> PendingRestore: ...
 
 
 #: The first that recognises a model keeps it.
@@ -82,7 +82,7 @@ _FORMATS: Final[tuple[Format, ...]] = (modules, scikit, pytree)
 _MOST_LISTED: Final = 4
 
 
-def encode_model(model: Any) -> Encoded:
+def encode_model(model: Any) -> EncodedState:
     """The file of a model.
 
     Raises
@@ -93,10 +93,10 @@ def encode_model(model: Any) -> Encoded:
     return _format_of(model).encode(model)
 
 
-def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> Prepared:
+def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> PendingRestore:
     """What sets ``model`` to what the file in ``source`` has, in place where it can be, and returns it.
 
-    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none; see :class:`Prepared`.
+    Of None, what returns what was stored. All is read and compared here, so that several files are restored or none; see :class:`PendingRestore`.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any
 
     Raises as it does, and :class:`NotFound` if there is none; then nothing has changed but objects that were set before one that refused its state.
     """
-    with outside_inference():
+    with leave_inference_mode():
         with reading(path) as source:
             restore = prepare_model(source, model, trusted=trusted)
         return restore()
@@ -131,12 +131,12 @@ def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any
 
 def restore_training(
     path: str, optimizer: Any | None, extra: Any | None, *, rng: bool, trusted: bool = False
-) -> Restored:
+) -> RestoredTraining:
     """Do what :func:`prepare_training` prepares, at once, with the file at ``path``; raises as :func:`restore_model` does."""
-    with outside_inference():
+    with leave_inference_mode():
         with reading(path) as source:
             restore = prepare_training(source, optimizer, extra, rng=rng, trusted=trusted)
-        restored: Restored = restore()
+        restored: RestoredTraining = restore()
         return restored
 
 
@@ -183,7 +183,7 @@ def explain_replaced(model: Any, optimizer: Any, extra: Any) -> str | None:
 
 
 @contextlib.contextmanager
-def outside_inference() -> Iterator[None]:
+def leave_inference_mode() -> Iterator[None]:
     """Leave PyTorch's inference mode meanwhile: tensors that are made in it cannot be trained on after it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.is_inference_mode_enabled():

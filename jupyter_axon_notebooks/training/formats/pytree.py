@@ -7,7 +7,7 @@ from typing import Any
 
 from . import arrays, stateful
 from .reader import read_tree
-from .template import Plan, Prepared, owned
+from .template import PendingRestore, Plan, owned
 from .tensorfile import Source, TensorFile
 from .tree import Writer
 
@@ -26,7 +26,7 @@ def encode(model: Any) -> TensorFile:
     return writer.file(writer.value(model, "model", ""), None)
 
 
-def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:  # noqa: ARG001 - safe whoever wrote it
+def prepare(source: Source, model: Any, *, trusted: bool) -> PendingRestore:  # noqa: ARG001 - safe whoever wrote it
     """What puts what the file in ``source`` has into ``model`` and returns it; of None, what was stored.
 
     Raises
@@ -39,7 +39,7 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:  # noqa: 
     stored = read_tree(source)
     plan = Plan()
     if model is None:
-        return Prepared(plan.begin, lambda: owned(stored))
+        return PendingRestore(plan.begin, lambda: owned(stored))
     step = plan.fit(model, stored, "model", strict=True)
     plan.check("model")
-    return Prepared(plan.begin, step)
+    return PendingRestore(plan.begin, step)

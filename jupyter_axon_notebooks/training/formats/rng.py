@@ -15,7 +15,7 @@ from .tensorfile import Source
 from .tree import Writer
 
 
-def rng_states() -> dict[str, Any]:
+def get_rng_states() -> dict[str, Any]:
     """The states of those generators that are in use: Python's, NumPy's, PyTorch's, and those of CUDA devices and of Apple's MPS."""
     states: dict[str, Any] = {"python": random.getstate()}
     if numpy := sys.modules.get("numpy"):
@@ -76,14 +76,14 @@ def _has_mps(torch: Any) -> bool:
     return hasattr(torch, "mps") and bool(torch.backends.mps.is_available())
 
 
-def pack_states(states: dict[str, Any]) -> bytes:
-    """Return what :func:`rng_states` gives as bytes, for another process."""
+def pack_rng_states(states: dict[str, Any]) -> bytes:
+    """Return what :func:`get_rng_states` gives as bytes, for another process."""
     writer = Writer()
     return b"".join(writer.file(writer.value(states, "rng", "rng"), None).chunks())
 
 
-def unpack_states(octets: bytes) -> dict[str, Any]:
-    """Return the states that :func:`pack_states` was given.
+def unpack_rng_states(octets: bytes) -> dict[str, Any]:
+    """Return the states that :func:`pack_rng_states` was given.
 
     Raises
     ------

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from ...errors import InvalidData, StateError
-from ...states.folders import explained
+from ...states.folders import convert_os_errors
 from .. import signing
 from . import arrays
 from .arrays import type_name
-from .template import Prepared
+from .template import PendingRestore
 from .tensorfile import Source, corrupt
 
 NAMES = "scikit-learn estimators"
@@ -34,7 +34,7 @@ _ADVICE: Final = "Keep it as numbers, texts, lists, dicts or arrays, or leave it
 
 
 class SkopsFile:
-    """A skops file about to be written; an :class:`Encoded`."""
+    """A skops file about to be written; an :class:`EncodedState`."""
 
     format: ClassVar[str] = "skops"
 
@@ -84,7 +84,7 @@ def encode(model: Any) -> SkopsFile:
     return SkopsFile(_signed(content, is_needed=bool(named)))
 
 
-def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
+def prepare(source: Source, model: Any, *, trusted: bool) -> PendingRestore:
     """What sets ``model``, of the same class, to what the file in ``source`` has and returns it; of None, what was stored.
 
     Raises
@@ -98,7 +98,7 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     """
     skops = _skops()
     path, file = source
-    with explained("read", os.path.dirname(path)):
+    with convert_os_errors("read", os.path.dirname(path)):
         file.seek(0)
         content = file.read()
     content, refusal = _opened(content)
@@ -125,7 +125,7 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
     except Exception as error:
         raise corrupt(path, f"skops cannot read it: {error}") from error
     if model is None:
-        return Prepared(lambda: None, lambda: stored)
+        return PendingRestore(lambda: None, lambda: stored)
     if type_name(stored) != type_name(
         model
     ):  # a notebook's class is another one when its cell has run again
@@ -138,13 +138,13 @@ def prepare(source: Source, model: Any, *, trusted: bool) -> Prepared:
         model.__dict__.update(stored.__dict__)
         return model
 
-    return Prepared(lambda: None, step)
+    return PendingRestore(lambda: None, step)
 
 
 def is_skops(source: Source) -> bool:
     """Whether the file in ``source`` is of this format, rather than safetensors; both begin as no other does."""
     path, file = source
-    with explained("read", os.path.dirname(path)):
+    with convert_os_errors("read", os.path.dirname(path)):
         file.seek(0)
         return file.read(4) in (b"PK\3\4", b"PK\5\6")
 

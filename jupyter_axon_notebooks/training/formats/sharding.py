@@ -71,7 +71,7 @@ def is_dtensor(value: Any) -> bool:
 
 
 @contextmanager
-def gathering(*, keep: bool) -> Iterator[None]:
+def gather_tensors(*, keep: bool) -> Iterator[None]:
     """Have :func:`gathered` gather, as every process does now; only those with ``keep`` get the tensors."""
     token = _gathering.set(keep)
     try:

@@ -21,7 +21,7 @@ Step: TypeAlias = Callable[[], Any]
 _MOST_LISTED = 8
 
 
-class Prepared(NamedTuple):
+class PendingRestore(NamedTuple):
     """What restores a file, in two steps, so that of several files all begin before one is finished.
 
     ``begin`` sets the objects that may refuse their state, with :class:`InvalidData`; ``finish`` does the rest, and returns

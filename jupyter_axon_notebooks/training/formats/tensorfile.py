@@ -18,7 +18,7 @@ from math import prod
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 
 from ...errors import NotFound, StateCorrupt
-from ...states.folders import explained
+from ...states.folders import convert_os_errors
 from ...userfiles import open_regular
 
 #: Bits of a number by the format's name for its type. The order, last first, is that of tensors in a file.
@@ -68,7 +68,7 @@ class Tensor(NamedTuple):
 
 
 class TensorFile:
-    """A safetensors file about to be written; an :class:`Encoded`.
+    """A safetensors file about to be written; an :class:`EncodedState`.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def open_tensors(source: Source) -> OpenedFile:
         If it cannot be read.
     """
     path, file = source
-    with explained("read", os.path.dirname(path)):
+    with convert_os_errors("read", os.path.dirname(path)):
         file.seek(0)
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
@@ -186,7 +186,7 @@ def reading(path: str) -> Iterator[Source]:
     NotFound, StateError
         If it is gone, or cannot be read.
     """
-    with explained("read", os.path.dirname(path)), contextlib.ExitStack() as opened:
+    with convert_os_errors("read", os.path.dirname(path)), contextlib.ExitStack() as opened:
         try:
             file = opened.enter_context(open_regular(path))
         except FileNotFoundError:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 from ..display import say
 from ..distributed import place
 from .reader import read_tree
-from .rng import begin_states, check_rng_states, rng_states, set_rng_states, states_of_rank
-from .template import Plan, Prepared
+from .rng import begin_states, check_rng_states, get_rng_states, set_rng_states, states_of_rank
+from .template import PendingRestore, Plan
 from .tensorfile import Source, TensorFile, corrupt
 from .tree import Writer
 
 
-class Restored(NamedTuple):
+class RestoredTraining(NamedTuple):
     """The objects that were given, set to what was stored; what was stored, where none was given."""
 
     optimizer: Any
@@ -42,7 +42,7 @@ def encode_training(
         For what cannot be kept: says where it is and what to do.
     """
     writer = Writer()
-    states = rng_states() if rng else None
+    states = get_rng_states() if rng else None
     if states is not None and ranks is not None:
         states["ranks"] = ranks
     tree = {
@@ -60,7 +60,7 @@ def prepare_training(
     *,
     rng: bool,
     trusted: bool = False,  # noqa: ARG001 - safe whoever wrote it
-) -> Prepared:
+) -> PendingRestore:
     """What puts what the file in ``source`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
 
     ``extra`` may have less than is stored: what it lacks is put into its dicts and lists as well.
@@ -95,8 +95,8 @@ def prepare_training(
             steps.append(plan.fit(template, stored, name, strict=name == "optimizer"))
         plan.check(name)
 
-    def restore() -> Restored:
-        restored = Restored(*(step() for step in steps))
+    def restore() -> RestoredTraining:
+        restored = RestoredTraining(*(step() for step in steps))
         if rng and states is not None:
             if own is not None:
                 set_rng_states(own)
@@ -106,4 +106,4 @@ def prepare_training(
                 say(told)
         return restored
 
-    return Prepared(plan.begin, restore)
+    return PendingRestore(plan.begin, restore)

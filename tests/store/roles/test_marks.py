@@ -17,7 +17,7 @@ from jupyter_axon_notebooks.records import (
     NewCheckpoint,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.states import StateFiles
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.roles import Role
@@ -49,11 +49,13 @@ def test_a_sweep_leaves_what_another_user_has_recorded(
     repositories = {role: NotebookRepository(store) for role, store in stores.items()}
     notebook_id, _ = trained(repositories["bob_role"], "bob")
 
-    def states(role: str) -> StateFiles:
-        return StateFiles(tmp_path / "shared", store_id=stores[role].mark_id)
+    def states(role: str) -> StateStorage:
+        return StateStorage(tmp_path / "shared", store_id=stores[role].mark_id)
 
     def killed_while_recording(role: str, checkpoint_id: str) -> Path:
-        with states(role).writer(notebook_id, checkpoint_id, "model", format="torch") as writer:
+        with states(role).open_writer(
+            notebook_id, checkpoint_id, "model", format="torch"
+        ) as writer:
             writer.write(b"weights")
             path = Path(writer.commit().path)
         repositories[role].create_checkpoint(

@@ -9,19 +9,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
+from ..atomic_files import temporary_name
 from ..errors import AxonError, InvalidData, NotFound
-from .folders import Folder, explained, free_bytes, make_folders, no_space
+from .folders import Folder, convert_os_errors, free_bytes, make_folders, no_space
 from .layout import (
     MARKS,
     Part,
     can_name_folders,
     check_id,
     is_path_text,
+    split_state_path,
     state_name,
-    temporary_name,
-    usual_names,
 )
-from .roots import former_roots, note_root, places_below
+from .roots import add_known_root, former_roots, paths_below
 from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
@@ -32,7 +32,7 @@ RESERVE: Final = 16 << 20
 _TRIES: Final = 100
 
 
-class StateFiles:
+class StateStorage:
     """State files at ``<root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<ext>``.
 
     Safe to use from many threads and processes at once.
@@ -97,7 +97,7 @@ class StateFiles:
             return recorded
         return os.path.join(self._root, *recorded.split("/"))
 
-    def writer(
+    def open_writer(
         self,
         notebook_id: str,
         checkpoint_id: str,
@@ -131,11 +131,11 @@ class StateFiles:
         check_id(notebook_id, "$.notebook_id")
         check_id(checkpoint_id, "$.checkpoint_id")
         state_name(part, format)
-        with explained("write", self._root):
+        with convert_os_errors("write", self._root):
             make_folders(self._root)
             if self._data_folder is not None and not self._is_noted:
                 self._is_noted = True
-                note_root(self._data_folder, self._root)
+                add_known_root(self._data_folder, self._root)
             needed = (expected_size or 0) + RESERVE
             free = free_bytes(self._root)
             if free is not None and free < needed:
@@ -182,7 +182,9 @@ class StateFiles:
                 raise
         return writer
 
-    def admit(self, path: str, notebook_id: str, *, field: str = "$.model_state_path") -> str:
+    def validate_path(
+        self, path: str, notebook_id: str, *, field: str = "$.model_state_path"
+    ) -> str:
         """The real path of a state file that a client names, if the record of ``notebook_id`` may point there.
 
         It must be an absolute path to a regular file inside a configured root, after all links are followed;
@@ -230,7 +232,7 @@ class StateFiles:
         """
         return self._find(path, notebook_id, field)[1]
 
-    def locate(self, path: str, notebook_id: str) -> str:
+    def find_path(self, path: str, notebook_id: str) -> str:
         """Return where the state file is that :meth:`open` opens; raises as it does."""
         found, file = self._find(path, notebook_id, "$.model_state_path")
         file.close()
@@ -242,7 +244,7 @@ class StateFiles:
         if not is_path_text(path):
             raise InvalidData(field, "expected a path, got text that cannot be one")
         errors: list[AxonError] = []
-        places = self.places(path, notebook_id)
+        places = self.candidate_paths(path, notebook_id)
         for place in places:
             try:
                 return place, self._open(place, notebook_id, field)
@@ -257,10 +259,10 @@ class StateFiles:
             raise NotFound("state file", f"{places[1]} (recorded as {path})")
         raise first
 
-    def places(self, path: str, notebook_id: str) -> list[str]:
+    def candidate_paths(self, path: str, notebook_id: str) -> list[str]:
         """Return where the state file at ``path`` is looked for, one after the other: there, then below each root."""
         full = self.full_path(path)
-        for names in (_names_below(full, self._root), usual_names(path)):
+        for names in (_names_below(full, self._root), split_state_path(path)):
             if names is not None and names[0] == notebook_id and ".." not in names:
                 break
         else:
@@ -272,7 +274,7 @@ class StateFiles:
         check_id(notebook_id, "$.notebook_id")
         start, names = self._beneath(path, field)
         try:
-            with explained("read", os.path.dirname(path)):
+            with convert_os_errors("read", os.path.dirname(path)):
                 return os.fdopen(self._descend(start, names, notebook_id, field), "rb")
         except AxonError as error:
             if isinstance(error.__cause__, FileNotFoundError):
@@ -319,7 +321,7 @@ class StateFiles:
     def _is_own(self, resolved: str) -> bool:
         return _names_below(resolved, os.path.realpath(self._root)) is not None
 
-    def holds(self, path: str, notebook_id: str) -> bool:
+    def can_read(self, path: str, notebook_id: str) -> bool:
         """Whether the state file at ``path``, which a record of ``notebook_id`` gives, can be read."""
         try:
             self.open(path, notebook_id).close()
@@ -327,18 +329,18 @@ class StateFiles:
             return False
         return True
 
-    def former_roots(self) -> list[str]:
+    def list_former_roots(self) -> list[str]:
         """Return the other roots that files may have been left below, by what the data folder knows."""
         own = os.path.realpath(self._root)
         roots = [] if self._data_folder is None else former_roots(self._data_folder)
         return [root for root in roots if os.path.realpath(root) != own]
 
-    def root_with(self, path: str, notebook_id: str) -> str | None:
+    def find_former_root(self, path: str, notebook_id: str) -> str | None:
         """Return the first of :meth:`former_roots` below which the state file at ``path`` is; it is read nowhere there."""
-        places = places_below(self.former_roots(), path, notebook_id)
+        places = paths_below(self.list_former_roots(), path, notebook_id)
         return next((root for root, place in places.items() if os.path.isfile(place)), None)
 
-    def recorded(self, notebook_id: str, checkpoint_id: str) -> None:
+    def mark_recorded(self, notebook_id: str, checkpoint_id: str) -> None:
         """Note that the record of a checkpoint is stored: no sweep removes its files from now on.
 
         Not even should the store be set back to an older state, from a backup, that does not know the checkpoint.
@@ -356,7 +358,7 @@ class StateFiles:
             for name in MARKS.intersection(folder.names()):
                 folder.unlink(name)
 
-    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+    def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         """Note that the record of a checkpoint, or of a notebook with all of its own, is about to be removed.
 
         Whoever is to remove the files afterwards may be killed before: then a sweep does it, once it finds no record.
@@ -388,7 +390,7 @@ class StateFiles:
         if not can_name_folders(notebook_id, checkpoint_id):
             return
         with (
-            explained("remove", self._root),
+            convert_os_errors("remove", self._root),
             contextlib.suppress(FileNotFoundError),
             Folder(self._root) as root,
             contextlib.suppress(NotADirectoryError),
@@ -402,7 +404,7 @@ class StateFiles:
         if not can_name_folders(notebook_id):
             return
         with (
-            explained("remove", self._root),
+            convert_os_errors("remove", self._root),
             contextlib.suppress(FileNotFoundError),
             Folder(self._root) as root,
         ):
@@ -414,18 +416,20 @@ class StateFiles:
         A store may be shared with machines that have roots of their own: what is not here may be there. Where ids cannot name
         folders, there is none.
         """
-        names = usual_names(path)
+        names = split_state_path(path)
         if names is None or names[:2] != (notebook_id, checkpoint_id):
             return False
         own = [os.path.join(root, *names) for root in (self._root, os.path.realpath(self._root))]
         if self.full_path(path) in own:
             return os.path.lexists(own[0])
         try:
-            return self.locate(path, notebook_id) in own
+            return self.find_path(path, notebook_id) in own
         except AxonError:
             return False
 
-    def set_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> list[str]:
+    def stage_removal(
+        self, notebook_id: str, checkpoint_id: str, names: Collection[str]
+    ) -> list[str]:
         """Give those state files of a checkpoint that are there the names of temporary files; these names.
 
         Quick, whatever their size. A sweep removes such files, should nobody come to it before.
@@ -439,7 +443,7 @@ class StateFiles:
         if not can_name_folders(notebook_id, checkpoint_id):
             return aside
         with (
-            explained("remove", self._root),
+            convert_os_errors("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             Folder(self._root) as root,
             root.enter(notebook_id) as home,
@@ -447,13 +451,13 @@ class StateFiles:
             folder.locked(),
         ):
             for name in names:
-                temporary = temporary_name("model" if name.startswith("model.") else "optimizer")
+                temporary = temporary_name(name.partition(".")[0])
                 with contextlib.suppress(FileNotFoundError):
                     folder.replace(name, temporary)
                     aside.append(temporary)
         return aside
 
-    def remove_aside(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
+    def remove_staged(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
         """Remove files that were set aside, and the checkpoint's folder if that leaves it empty.
 
         Raises as :meth:`set_aside` does.
@@ -461,7 +465,7 @@ class StateFiles:
         if not can_name_folders(notebook_id, checkpoint_id):
             return
         with (
-            explained("remove", self._root),
+            convert_os_errors("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             Folder(self._root) as root,
         ):
@@ -482,7 +486,7 @@ class StateFiles:
             self._root, named, store_ids=self._store_ids, older_than=older_than, progress=progress
         )
 
-    def used(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
+    def measure(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
         """Bytes in all files under the root, unfinished ones too; links count nothing.
 
         Looks at every file: some seconds for 100,000 checkpoints. ``progress`` is given the number of files looked at
