@@ -29,10 +29,12 @@ class NotFound(AxonError):
         What was looked for, in one word: ``notebook``, ``cell``, ``checkpoint``, …
     id : str
         The id that named it.
+    message : str, optional
+        The message, if it says more than that.
     """
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"{kind} {id} not found")
+    def __init__(self, kind: str, id: str, message: str | None = None) -> None:
+        super().__init__(message or f"{kind} {id} not found")
         self.kind = kind
         self.id = id
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from ..errors import InvalidData
 from ..records import Moment, Record
-from ..store.schema import COLLECTIONS, RUNS
+from ..store.schema import COLLECTIONS
 
 #: Increased whenever an older reader could misread an archive. Format 1 was JSON without a zip file around it.
 FORMAT: Final = 2
@@ -24,10 +24,21 @@ STATES: Final = "states"
 MANIFEST_TABLE: Final = "axonml_dump"
 _ID: Final = "axon_id"
 
+#: Called with the number of documents that are done, and with the number of all, if that is known.
+Progress = Callable[[int, int | None], None]
+
+
+def no_progress(_done: int, _total: int | None) -> None:
+    """Report nothing."""
+
 
 class DocumentProblem(NamedTuple):
-    """A document that cannot be archived or loaded as it is, and the reason."""
+    """A document that cannot be archived or loaded.
 
+    It is damaged, in conflict with the store, or of a foreign user, whose records the database does not let us write.
+    """
+
+    kind: Literal["damaged", "conflict", "foreign"]
     table: str
     id: str
     reason: str
@@ -36,8 +47,7 @@ class DocumentProblem(NamedTuple):
 class TableDigest(Record, kw_only=True):
     """The number of documents of a table, and the sum of their SHA-256 digests modulo 2²⁵⁶.
 
-    The sum depends neither on the order of the documents nor on the layout of the file, so it still holds after TinyDB
-    has rewritten the file.
+    The sum does not depend on the order and layout of the documents, so it holds after TinyDB has rewritten the file.
     """
 
     count: int = 0
@@ -58,10 +68,7 @@ class MemberDigest(Record, kw_only=True):
 
 
 class Manifest(Record, kw_only=True):
-    """The content of an archive, to verify it by.
-
-    ``notebooks`` and ``runs`` are the ids that were asked for; None stands for all.
-    """
+    """The content of an archive; ``notebooks`` and ``runs`` are the ids that were asked for, None for all."""
 
     format: int
     schema_version: int
@@ -87,29 +94,11 @@ def add_document_id(doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_document_id(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the id and the stored form of an archived document.
-
-    Raises
-    ------
-    InvalidData
-        If it has no id.
-    """
+    """Return the id and the stored form of an archived document; raise InvalidData if it has no id."""
     stored = dict(document)
     name = _ID if _ID in stored else "id"
     doc_id = stored.pop(_ID) if name == _ID else stored.get("id")
     if not isinstance(doc_id, str):
-        raise InvalidData(
-            f"$.{name}", "required, but missing" if doc_id is None else "expected a text"
-        )
+        reason = "required, but missing" if doc_id is None else "expected a text"
+        raise InvalidData(f"$.{name}", reason)
     return doc_id, stored
-
-
-def archived_id(table: str, doc_id: str, document: Mapping[str, Any]) -> str:
-    """Return the id of a document in an archive: of a run its own id, from which the store's key is derived."""
-    own = document.get("id") if table == RUNS.name else None
-    return own if isinstance(own, str) else doc_id
-
-
-def state_member(notebook_id: str, checkpoint_id: str, name: str) -> str:
-    """Return the name of the member that holds a state file."""
-    return f"{STATES}/{notebook_id}/{checkpoint_id}/{name}"

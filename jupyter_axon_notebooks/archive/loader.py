@@ -1,72 +1,61 @@
 """Load archives into a store.
 
-A notebook is loaded in one transaction with everything that belongs to it, so nobody sees half of one, and a load that
-was interrupted is continued by loading the same file again. Documents that the store has already are skipped. A
-document that differs from the one in the store is a conflict, which is reported and left alone. A notebook that was
-saved since it was archived is such a conflict, but gets the runs and checkpoints that it lacks.
+A notebook is loaded in one transaction with everything that belongs to it, so nobody sees half of one, and loading the
+same file again continues an interrupted load. Documents that the store has already are skipped. A document that
+differs from the one in the store is a conflict, which is reported and left alone. A notebook that was saved since it
+was archived is such a conflict, but gets the runs and checkpoints that it lacks.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from itertools import islice
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from tinydb import where
 
-from ..errors import (
-    ArchiveRefused,
-    AxonError,
-    Conflict,
-    InvalidData,
-    NoSpace,
-    NotFound,
-    RecordDamaged,
-)
+from ..errors import ArchiveRefused, AxonError, Conflict, InvalidData, RecordDamaged
 from ..repository.notebooks import binding_lock
 from ..repository.parts import listed_contents
 from ..repository.retention import file_key
-from ..states import StateFiles
-from ..states.folders import free_bytes, size_text
+from ..states import StateStorage
 from ..states.layout import PARTS, Part, state_name
 from ..store import Store, document
 from ..store.failures import ForeignRecord
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
 from ..userfiles import read_regular, real_path
-from .documents import DocumentAssembler, IncomingNotebook, read_document, read_notebook_document
+from .documents import assemble_notebook, read_document, read_notebook, read_plain_notebook
 from .format import (
-    TABLES,
     DocumentProblem,
-    archived_id,
+    MemberDigest,
+    Progress,
     canonical_json,
+    no_progress,
     split_document_id,
 )
 from .reader import ArchiveReader
-from .writer import Progress, no_progress
 
 #: Each table before those that refer to it.
 _HISTORY = (CONTENTS.name, VERSIONS.name)
 _TRAINING = (RUNS.name, CHECKPOINTS.name, PROVENANCE.name)
 _STATE_FORMATS = ("safetensors", "torch", "keras", "skops", "joblib", "npz", "onnx", "hdf5", None)
+_BATCH = 500
 _CHUNK = 1 << 20
-#: Fields of a notebook that say which file it belongs to here; they don't count when notebooks are compared.
+#: Fields of a notebook that say which file it belongs to here. They are not compared.
 _BINDING = frozenset({"origin", "path", "former_paths", "file", "synced_at"})
-#: Notebook files whose ids are read, and their largest size in bytes.
-_MAX_FILES, _MAX_FILE_SIZE = 10_000, 64 << 20
+#: Files and folders among which notebook files are searched for, and the largest size of these, in bytes.
+_MAX_ENTRIES, _MAX_FILE_SIZE = 100_000, 64 << 20
+_DIFFERS = "the store has it, and it differs"
 
-
-@dataclass
-class TableCounts:
-    """The documents of one table that were loaded."""
-
-    added: int = 0
-    unchanged: int = 0
-    replaced: int = 0
+_Documents = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -75,44 +64,69 @@ class LoadReport:
 
     Attributes
     ----------
-    conflicts : list of DocumentProblem
-        Documents that the store has and that differ. They were left alone.
-    damaged : list of DocumentProblem
-        Documents that are invalid in the archive, or damaged in the store. They were left out.
-    foreign : list of DocumentProblem
-        Notebooks of users whose records the database does not let this role write.
+    counts : Counter
+        How many documents were ``added``, ``unchanged`` and ``replaced``, by table and one of these words.
+    problems : list of DocumentProblem
+        Documents that were not loaded, and why.
     rebound : dict
         Paths of notebook files, by the id of the record that was bound to them.
     states : int
         State files that were restored.
+    is_rejected : bool
+        Whether nothing of the notebook was loaded.
     """
 
-    tables: dict[str, TableCounts] = field(
-        default_factory=lambda: {name: TableCounts() for name in TABLES}
-    )
-    conflicts: list[DocumentProblem] = field(default_factory=list)
-    damaged: list[DocumentProblem] = field(default_factory=list)
-    foreign: list[DocumentProblem] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    problems: list[DocumentProblem] = field(default_factory=list)
     rebound: dict[str, str] = field(default_factory=dict)
     states: int = 0
+    is_rejected: bool = False
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything in the archive is in the store now."""
-        return not (self.conflicts or self.damaged or self.foreign)
-
-    def merge(self, other: LoadReport) -> None:
-        """Include another report."""
-        for name, counts in other.tables.items():
-            mine = self.tables[name]
-            mine.added += counts.added
-            mine.unchanged += counts.unchanged
-            mine.replaced += counts.replaced
-        self.conflicts += other.conflicts
-        self.damaged += other.damaged
-        self.foreign += other.foreign
+    def add(self, other: LoadReport) -> None:
+        """Include the report of a notebook."""
+        self.counts.update(other.counts)
+        self.problems += other.problems
         self.rebound.update(other.rebound)
-        self.states += other.states
+        self.states += 0 if other.is_rejected else other.states
+
+    def add_problem(self, kind: Any, table: str, id: str, reason: str) -> None:
+        """Note a document that is not loaded."""
+        self.problems.append(DocumentProblem(kind, table, id, reason))
+
+    def of_kind(self, kind: str) -> list[DocumentProblem]:
+        """Return the problems of one kind."""
+        return [problem for problem in self.problems if problem.kind == kind]
+
+
+class _Rejected(Exception):
+    """Rolls back the transaction of a notebook, because of the problems in a report."""
+
+    def __init__(self, report: LoadReport) -> None:
+        super().__init__()
+        self.report = report
+
+
+class _RestoredState(NamedTuple):
+    checkpoint_id: str
+    part: Part
+    name: str
+
+
+def find_notebook_files(folder: Path) -> dict[str, list[str]]:
+    """Return the notebook files in a folder and below it, by the record id in their metadata."""
+    found: dict[str, list[str]] = {}
+    count = 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        count += 1 + len(names)
+        if count > _MAX_ENTRIES:
+            break
+        for path in (os.path.join(parent, name) for name in names if name.endswith(".ipynb")):
+            with suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
+                notebook = json.loads(read_regular(path, _MAX_FILE_SIZE))
+                id = notebook["metadata"]["axon"]["notebook_id"]
+                found.setdefault(id, []).append(real_path(path))
+    return found
 
 
 def load_archive(
@@ -123,7 +137,7 @@ def load_archive(
     owner: str | None = None,
     origin: str | None = None,
     folder: Path | None = None,
-    states: StateFiles | None = None,
+    states: StateStorage | None = None,
     progress: Progress = no_progress,
 ) -> LoadReport:
     """Load the documents of an archive into a store.
@@ -135,77 +149,24 @@ def load_archive(
         that the archive lacks is never replaced.
     owner : str, optional
         The user who becomes the owner of the notebooks; by default they keep theirs.
-    origin, folder : str, Path, optional
+    origin, folder : optional
         The origin of this data folder, and a folder that is searched for notebook files. A record from another origin
         is bound to the file that carries its id, if that file has no record.
-    states : StateFiles, optional
+    states : StateStorage, optional
         Where archived state files are restored; without it they are ignored.
     """
-    report = LoadReport(damaged=list(archive.problems))
-    if states is not None:
-        _check_space(archive, states)
-    files = {} if origin is None or folder is None else find_notebook_files(folder)
-    loader = _Loader(store, archive, overwrite, owner, origin, files, states)
-    total, done = archive.count(), 0
-    for notebook_id in archive.notebook_ids():
-        report.merge(loader.load(notebook_id))
-        done += archive.count(notebook_id)
-        progress(done, total)
+    loader = _Loader(store, archive, overwrite, owner, origin, folder, states)
+    report = LoadReport(problems=list(archive.problems))
+    counts = archive.count_documents()
+    for notebook_id in counts:
+        report.add(loader.load(notebook_id))
+        progress(sum(report.counts.values()), sum(counts.values()))
     return report
 
 
-def _check_space(archive: ArchiveReader, states: StateFiles) -> None:
-    needed, free = archive.states_size, free_bytes(str(_existing(Path(states.root))))
-    if free is not None and needed > free:
-        raise NoSpace(
-            f"the state files in {archive.path} take {size_text(needed)}, and {states.root} has {size_text(free)} left. "
-            "Free some space, or set c.AxonNotebooks.states_root to a folder on another disk"
-        )
-
-
-def _existing(path: Path) -> Path:
-    return next((one for one in (path, *path.parents) if one.is_dir()), path)
-
-
-def find_notebook_files(folder: Path) -> dict[str, list[str]]:
-    """Return the notebook files in a folder and below it by the record id in their metadata."""
-    found: dict[str, list[str]] = {}
-    for path in _notebook_paths(folder):
-        with suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
-            metadata = json.loads(read_regular(path, _MAX_FILE_SIZE))["metadata"]
-            id = metadata["axon"]["notebook_id"]
-            if isinstance(id, str):
-                found.setdefault(id, []).append(real_path(path))
-    return found
-
-
-def _notebook_paths(folder: Path) -> Iterator[str]:
-    count = 0
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(".ipynb"):
-                yield os.path.join(parent, name)
-                count += 1
-                if count == _MAX_FILES:
-                    return
-
-
-class _Rejected(Exception):
-    """Rolls back the transaction of a notebook; the report says why."""
-
-    def __init__(self, **problems: Iterable[DocumentProblem]) -> None:
-        super().__init__()
-        self.report = LoadReport(**{name: list(found) for name, found in problems.items()})  # type: ignore[arg-type]
-
-
-class _RestoredState(NamedTuple):
-    checkpoint_id: str
-    part: Part
-    name: str
-
-
 class _Loader:
+    """Loads notebooks; ``_report`` is that of the transaction that is open."""
+
     def __init__(
         self,
         store: Store,
@@ -213,381 +174,289 @@ class _Loader:
         overwrite: bool,
         owner: str | None,
         origin: str | None,
-        files: Mapping[str, list[str]],
-        states: StateFiles | None,
+        folder: Path | None,
+        states: StateStorage | None,
     ) -> None:
         self._store = store
         self._archive = archive
         self._overwrite = overwrite
         self._owner = owner
         self._origin = origin
-        self._files = files
+        self._folder = folder
         self._states = states
-        self._verified = archive.manifest is not None
-        self._assembler = DocumentAssembler(store)
+        self._is_plain = archive.manifest is None
+        self._report = LoadReport()
+        self._restored: list[_RestoredState] = []
+
+    @cached_property
+    def _files(self) -> dict[str, list[str]]:
+        return {} if self._folder is None else find_notebook_files(self._folder)
 
     def load(self, id: str) -> LoadReport:
         """Load a notebook and everything that belongs to it, or report why not."""
         try:
-            with self._restored_states(id) as restored:
-                notebook = self._read_notebook(id)
-                try:
-                    return self._attempt(id, lambda: self._add(id, notebook, restored))
-                except _Rejected as rejected:
-                    if notebook is None or not (self._overwrite and rejected.report.conflicts):
-                        raise
-                    return self._attempt(id, partial(self._replace, notebook, restored))
+            with self._restored_states(id):
+                report = self._attempt(id, lambda: self._add(id))
+                if self._overwrite and report.of_kind("conflict"):
+                    report = self._attempt(id, lambda: self._replace(id))
+                if report.is_rejected:
+                    raise _Rejected(report)
         except _Rejected as rejected:
-            return rejected.report
+            report = rejected.report
+        return report
 
-    def _attempt(self, id: str, work: Callable[[], LoadReport]) -> LoadReport:
+    def _attempt(self, id: str, work: Callable[[], None]) -> LoadReport:
+        """Do ``work`` in one transaction, which is rolled back if it raises _Rejected."""
+
         def once() -> LoadReport:
+            self._report = LoadReport(states=len(self._restored))
             with self._store.transaction():
-                report = work()
-                if report.conflicts and self._overwrite:
-                    raise _Rejected(conflicts=report.conflicts)
-                return report
-
-        def problem(error: AxonError) -> list[DocumentProblem]:
-            return [DocumentProblem(NOTEBOOKS.name, id, str(error))]
+                work()
+                if self._overwrite and self._report.of_kind("conflict"):
+                    raise _Rejected(self._report)
+            return self._report
 
         try:
             return self._store.attempt(once)
-        except Conflict as error:
-            raise _Rejected(conflicts=problem(error)) from None
-        except RecordDamaged as error:
-            raise _Rejected(damaged=problem(error)) from None
-        except ForeignRecord as error:
-            raise _Rejected(foreign=problem(error)) from None
+        except _Rejected as rejected:
+            return LoadReport(problems=rejected.report.problems, is_rejected=True)
+        except (Conflict, RecordDamaged, ForeignRecord) as error:
+            kind = {Conflict: "conflict", RecordDamaged: "damaged"}.get(type(error), "foreign")
+            report = LoadReport(is_rejected=True)
+            report.add_problem(kind, NOTEBOOKS.name, id, str(error))
+            return report
 
-    # Reading the archive
-
-    def _read_notebook(self, id: str) -> IncomingNotebook | None:
-        archived = self._archive.notebook(id)
-        if archived is None:
-            return None
-        versions: dict[str, dict[str, Any]] = {}
-        contents: set[str] = set()
-        if not self._verified:
-            versions = {one: found for one, found in self._valid(VERSIONS.name, id, [])}
-            contents = {one for one, _ in self._valid(CONTENTS.name, id, [])}
-        try:
-            notebook = read_notebook_document(
-                archived, verified=self._verified, versions=versions, contents=contents
-            )
-        except InvalidData as error:
-            problem = DocumentProblem(NOTEBOOKS.name, id, str(error))
-            raise _Rejected(damaged=[problem]) from None
-        if self._owner is not None:
-            notebook.stored["user_id"] = self._owner
-        return notebook
-
-    def _valid(
-        self, table: str, notebook_id: str, damaged: list[DocumentProblem]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for batch in self._archive.documents(table, notebook_id):
-            for archived in batch:
-                try:
-                    yield read_document(table, archived, verified=self._verified)
-                except InvalidData as error:
-                    id = split_document_id(archived)[0]
-                    damaged.append(DocumentProblem(table, id, str(error)))
+    def _reject(self, kind: str, table: str, id: str, reason: str) -> NoReturn:
+        self._report.add_problem(kind, table, id, reason)
+        raise _Rejected(self._report)
 
     # State files
 
     @contextmanager
-    def _restored_states(self, notebook_id: str) -> Iterator[list[_RestoredState]]:
+    def _restored_states(self, notebook_id: str) -> Iterator[None]:
         """Restore the state files of checkpoints that lack them; remove them again if the notebook is rejected."""
-        restored: list[_RestoredState] = []
+        self._restored = []
         states = self._states
         if states is None:
-            yield restored
+            yield
             return
         try:
             for checkpoint_id, name, expected in self._archive.states(notebook_id):
                 part: Part = "model" if name.startswith("model.") else "optimizer"
-                stored = self._store.checkpoints.get(doc_id=checkpoint_id)
-                path = "/".join((notebook_id, checkpoint_id, name))
-                if stored is not None:
-                    path = stored.get(f"{part}_state_path") or path
-                    digest = (stored.get("digests") or {}).get(part, expected.sha256)
-                    if stored.get("pruned_at") or digest != expected.sha256:
-                        continue
-                if states.holds(path, notebook_id):
-                    continue
-                format = next(one for one in _STATE_FORMATS if state_name(part, one) == name)
-                with states.writer(
-                    notebook_id, checkpoint_id, part, format=format, expected_size=expected.size
-                ) as writer:
-                    with self._archive.open_state(notebook_id, checkpoint_id, name) as source:
-                        while chunk := source.read(_CHUNK):
-                            writer.write(chunk)
-                    if writer.digest != expected.sha256:
-                        raise ArchiveRefused(f"{self._archive.path} has changed while it was loaded")
-                    writer.commit()
-                restored.append(_RestoredState(checkpoint_id, part, name))
-            yield restored
+                stored = self._store.checkpoints.get(doc_id=checkpoint_id) or {}
+                path = stored.get(f"{part}_state_path", f"{notebook_id}/{checkpoint_id}/{name}")
+                digest = (stored.get("digests") or {}).get(part, expected.sha256)
+                if path and digest == expected.sha256 and not states.can_read(path, notebook_id):
+                    self._restore(states, notebook_id, checkpoint_id, part, name, expected)
+                    self._restored.append(_RestoredState(checkpoint_id, part, name))
+            yield
         except BaseException:
-            for checkpoint_id, _, name in restored:
+            for checkpoint_id, _, name in self._restored:
                 with suppress(AxonError):
-                    aside = states.set_aside(notebook_id, checkpoint_id, [name])
-                    states.remove_aside(notebook_id, checkpoint_id, aside)
+                    staged = states.stage_removal(notebook_id, checkpoint_id, [name])
+                    states.remove_staged(notebook_id, checkpoint_id, staged)
             raise
-        for checkpoint_id in {one.checkpoint_id for one in restored}:
-            states.recorded(notebook_id, checkpoint_id)
+        for checkpoint_id in {one.checkpoint_id for one in self._restored}:
+            states.mark_recorded(notebook_id, checkpoint_id)
+
+    def _restore(
+        self,
+        states: StateStorage,
+        notebook_id: str,
+        checkpoint_id: str,
+        part: Part,
+        name: str,
+        expected: MemberDigest,
+    ) -> None:
+        format = next(one for one in _STATE_FORMATS if state_name(part, one) == name)
+        with states.open_writer(
+            notebook_id, checkpoint_id, part, format=format, expected_size=expected.size
+        ) as writer:
+            with self._archive.open_state(notebook_id, checkpoint_id, name) as source:
+                while chunk := source.read(_CHUNK):
+                    writer.write(chunk)
+            if writer.digest != expected.sha256:
+                raise ArchiveRefused(f"{self._archive.path} was changed while it was loaded")
+            writer.commit()
 
     # Inside the transaction
 
-    def _add(
-        self, id: str, notebook: IncomingNotebook | None, restored: list[_RestoredState]
-    ) -> LoadReport:
-        """Store what the store lacks."""
-        report = LoadReport(states=len(restored))
-        if notebook is None:
-            self._add_to_stored(report, id, restored)
-            return report
-        notebook = replace(notebook, stored=dict(notebook.stored))  # this may be repeated
+    def _add(self, id: str) -> None:
+        """Store what the store lacks of a notebook and of what belongs to it."""
+        archived = next(self._archive.documents(NOTEBOOKS.name, id), None)
+        if archived is None:
+            self._add_to_stored(id)
+            return
+        derived: dict[str, _Documents] = {}
+        try:
+            if self._is_plain:
+                _, notebook, derived = read_plain_notebook(archived)
+            else:
+                _, notebook = read_notebook(archived)
+        except InvalidData as error:
+            self._reject("damaged", NOTEBOOKS.name, id, str(error))
+        if self._owner is not None:
+            notebook["user_id"] = self._owner
         self._store.lock(f"notebook {id}")
         stored = self._store.notebooks.locked(id)
         if stored is None:
-            self._bind(report, notebook)
-            self._insert_notebook(report, notebook)
-        elif _comparable(stored) == _comparable(notebook.stored):
-            report.tables[NOTEBOOKS.name].unchanged += 1
+            self._bind(id, notebook)
+            self._insert_notebook(id, notebook)
+        elif _comparable(stored) == _comparable(notebook):
+            self._report.counts[NOTEBOOKS.name, "unchanged"] += 1
         else:
-            self._add_to_changed(report, notebook, stored, restored)
-            return report
+            self._add_to_changed(id, notebook, stored)
+            return
         for table in _HISTORY:
-            self._add_history(report, notebook, table)
+            if table in derived:
+                self._add_documents(table, derived[table])
+            elif not self._is_plain:
+                self._add_table(table, id)
+        if self._report.problems:
+            raise _Rejected(self._report)
         for table in _TRAINING:
-            self._add_table(report, table, id, restored)
+            self._add_table(table, id)
         try:
-            self._assembler.assemble(id, self._store.notebooks.get(doc_id=id))
+            assemble_notebook(self._store, id, self._store.notebooks.get(doc_id=id))
         except RecordDamaged as error:
-            problem = DocumentProblem(NOTEBOOKS.name, id, f"its cells are incomplete: {error}")
-            raise _Rejected(damaged=[*report.damaged, problem]) from None
-        return report
+            self._reject("damaged", NOTEBOOKS.name, id, f"its cells are incomplete: {error}")
 
-    def _replace(
-        self, notebook: IncomingNotebook, restored: list[_RestoredState]
-    ) -> LoadReport:
-        """Store a notebook in place of the one that is there."""
-        id = notebook.id
+    def _replace(self, id: str) -> None:
+        """Store a notebook in place of the one that is there, unless that loses checkpoints or state files."""
         self._store.lock(f"notebook {id}")
-        stored = self._store.notebooks.locked(id)
-        versions = self._check_nothing_is_lost(id)
+        self._store.notebooks.locked(id)
+        archived = dict(self._valid(CHECKPOINTS.name, id))
+        of_notebook = where("notebook_id") == id
+        if missing := self._store.checkpoints.ids(of_notebook) - archived.keys():
+            reason = (
+                f"the store has checkpoints of it that the file lacks ({len(missing)}); delete those that are not "
+                "needed first"
+            )
+            self._reject("conflict", NOTEBOOKS.name, id, reason)
+        for stored in self._store.checkpoints.each(of_notebook):
+            keys = zip(_state_keys(stored), _state_keys(archived[str(stored.doc_id)]), strict=True)
+            if any(key and key != other for key, other in keys):
+                reason = "the store has a state file of it that the file lacks; delete the checkpoint first"
+                self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
         for table in (*_HISTORY, *_TRAINING):
             self._store.table(table).discard_of(id)
         self._store.notebooks.remove(doc_ids=[id])
-        if stored is not None and stored.get("origin") == self._origin != notebook.stored.get("origin"):
-            kept = {name: stored[name] for name in ("origin", "path", "former_paths") if name in stored}
-            notebook = replace(notebook, stored={**notebook.stored, **kept, "file": {}})
-        report = self._add(id, notebook, restored)
-        lost = versions.keys() - self._store.versions.present(versions)
-        report.conflicts += (
-            DocumentProblem(
-                VERSIONS.name,
-                version_id,
-                f"checkpoint {versions[version_id]} in the store refers to it, and the file lacks it; delete that "
-                "checkpoint first",
-            )
-            for version_id in sorted(lost)
-        )
-        for counts in report.tables.values():
-            counts.added, counts.replaced = 0, counts.added
-        return report
+        self._report.problems.clear()
+        self._add(id)
+        for table, result in [*self._report.counts]:
+            if result == "added":
+                count = self._report.counts.pop((table, "added"))
+                self._report.counts[table, "replaced"] = count
 
-    def _check_nothing_is_lost(self, id: str) -> dict[str, str]:
-        """Reject a replacement that loses checkpoints or state files.
-
-        Returns the versions that checkpoints in the store refer to, each with one of those checkpoints.
-        """
-        archived: dict[str, list[Any]] = {}
-        for checkpoint_id, found in self._valid(CHECKPOINTS.name, id, []):
-            archived.setdefault(checkpoint_id, _state_keys(found))
-        of_notebook = where("notebook_id") == id
-        if missing := len(self._store.checkpoints.ids(of_notebook) - archived.keys()):
-            reason = (
-                f"the store has {missing} checkpoint(s) of it that the file lacks; delete those that are not needed first"
-            )
-            raise _Rejected(conflicts=[DocumentProblem(NOTEBOOKS.name, id, reason)])
-        reason = "the store has a state file of it that the file lacks; delete the checkpoint first to replace it"
-        lost: list[DocumentProblem] = []
-        versions: dict[str, str] = {}
-        for stored in self._store.checkpoints.each(of_notebook):
-            checkpoint_id = str(stored.doc_id)
-            pairs = zip(_state_keys(stored), archived[checkpoint_id], strict=True)
-            if any(key and key != archived_key for key, archived_key in pairs):
-                lost.append(DocumentProblem(CHECKPOINTS.name, checkpoint_id, reason))
-            if (version_id := stored.get("version_id")) is not None:
-                versions.setdefault(version_id, checkpoint_id)
-        if lost:
-            raise _Rejected(conflicts=lost)
-        present = self._store.versions.present(versions)
-        return {version_id: versions[version_id] for version_id in present}
-
-    def _add_to_stored(
-        self, report: LoadReport, id: str, restored: list[_RestoredState]
-    ) -> None:
-        """Add runs and checkpoints to a notebook that is only in the store."""
-        is_stored = self._store.notebooks.locked(id) is not None
-        reason = (
-            f"its notebook {id} is not in the file"
-            if is_stored
-            else f"its notebook {id} is neither in the file nor in the store"
-        )
-        for table in _HISTORY if is_stored else (*_HISTORY, *_TRAINING):
-            for batch in self._archive.documents(table, id):
-                report.damaged += (
-                    DocumentProblem(table, split_document_id(one)[0], reason) for one in batch
-                )
-        if is_stored:
+    def _add_to_stored(self, id: str) -> None:
+        """Add runs and checkpoints to a notebook that the archive does not have."""
+        if self._store.notebooks.locked(id) is not None:
             for table in _TRAINING:
-                self._add_table(report, table, id, restored)
-        else:
-            raise _Rejected(damaged=report.damaged)
+                self._add_table(table, id)
+            return
+        for table in (*_HISTORY, *_TRAINING):
+            for archived in self._archive.documents(table, id):
+                reason = f"its notebook {id} is neither in the file nor in the store"
+                self._report.add_problem("damaged", table, split_document_id(archived)[0], reason)
+        raise _Rejected(self._report)
 
     def _add_to_changed(
-        self,
-        report: LoadReport,
-        notebook: IncomingNotebook,
-        stored: Mapping[str, Any],
-        restored: list[_RestoredState],
+        self, id: str, notebook: Mapping[str, Any], stored: Mapping[str, Any]
     ) -> None:
-        """Add runs and checkpoints to a notebook that was saved since; reject any other notebook with the same id."""
-        reason = "the store has it, and it differs"
-        versions = {
-            version_id
-            for _, one in self._valid(CHECKPOINTS.name, notebook.id, [])
-            if isinstance(version_id := one.get("version_id"), str)
-        }
-        is_older_state = (
-            not self._overwrite
-            and stored.get("created_at") == notebook.stored["created_at"]
-            and len(self._store.versions.present(versions)) == len(versions)
-        )
-        if not is_older_state:
-            raise _Rejected(conflicts=[DocumentProblem(NOTEBOOKS.name, notebook.id, reason)])
+        """Add runs and checkpoints to a notebook that was saved since; reject any other with the same id."""
+        checkpoints = (one for _, one in self._valid(CHECKPOINTS.name, id))
+        versions = {one["version_id"] for one in checkpoints if one.get("version_id") is not None}
+        if (
+            self._overwrite
+            or stored.get("created_at") != notebook["created_at"]
+            or self._store.versions.present(versions) != versions
+        ):
+            self._reject("conflict", NOTEBOOKS.name, id, _DIFFERS)
         for table in _TRAINING:
-            self._add_table(report, table, notebook.id, restored)
-        if any(counts.added for counts in report.tables.values()):
-            reason += "; it is kept, and the runs and checkpoints that it lacked were added"
-        report.conflicts.insert(0, DocumentProblem(NOTEBOOKS.name, notebook.id, reason))
+            self._add_table(table, id)
+        added = any(result == "added" for _, result in self._report.counts)
+        addition = "; it is kept, and the runs and checkpoints that it lacked were added"
+        reason = _DIFFERS + (addition if added else "")
+        self._report.add_problem("conflict", NOTEBOOKS.name, id, reason)
 
-    def _bind(self, report: LoadReport, notebook: IncomingNotebook) -> None:
+    def _bind(self, id: str, notebook: dict[str, Any]) -> None:
         """Bind a new record to the file here that carries its id, and reject one whose file has another record."""
-        stored = notebook.stored
-        if self._origin is not None and stored.get("origin") != self._origin:
-            ids = dict.fromkeys([stored.get("embedded_id") or notebook.id, notebook.id])
-            paths = [path for id in ids for path in self._files.get(id, [])]
-            if len(paths) == 1 and self._bound(self._origin, paths[0]) is None:
-                former = [path for path in (stored.get("path"),) if path not in (None, paths[0])]
-                stored["former_paths"] = [*stored.get("former_paths", []), *former]
-                stored.update(origin=self._origin, path=paths[0], file={})
-                report.rebound[notebook.id] = paths[0]
-        origin, path = stored.get("origin"), stored.get("path")
+        if self._origin is not None and notebook.get("origin") != self._origin:
+            ids = {id, notebook.get("embedded_id") or id}
+            paths = [path for one in ids for path in self._files.get(one, [])]
+            if len(paths) == 1 and self._find_bound(self._origin, paths[0]) is None:
+                former = [path for path in [notebook.get("path")] if path not in (None, paths[0])]
+                notebook["former_paths"] = [*notebook.get("former_paths", []), *former]
+                notebook.update(origin=self._origin, path=paths[0], file={})
+                self._report.rebound[id] = paths[0]
+        origin, path = notebook.get("origin"), notebook.get("path")
         if origin is not None and path is not None:
-            bound = self._bound(origin, path)
+            bound = self._find_bound(origin, path)
             if bound is not None:
                 reason = f"its file {path} belongs to notebook {bound} in the store"
-                raise _Rejected(conflicts=[DocumentProblem(NOTEBOOKS.name, notebook.id, reason)])
+                self._reject("conflict", NOTEBOOKS.name, id, reason)
 
-    def _bound(self, origin: str, path: str) -> str | None:
+    def _find_bound(self, origin: str, path: str) -> str | None:
         self._store.lock(binding_lock(origin, path))
-        bound = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
-        return None if bound is None else str(bound.doc_id)
+        found = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
+        return None if found is None else str(found.doc_id)
 
-    def _insert_notebook(self, report: LoadReport, notebook: IncomingNotebook) -> None:
-        # Before anything else, since row-level security refuses documents of a notebook that is not the user's.
+    def _insert_notebook(self, id: str, notebook: Mapping[str, Any]) -> None:
+        # First, since row-level security refuses documents of a notebook that is not the user's.
         try:
-            self._store.notebooks.insert_new(document(notebook.id, notebook.stored))
+            self._store.notebooks.insert_new(document(id, notebook))
         except ForeignRecord:
-            reason = (
-                f"it belongs to {notebook.stored['user_id']}, and this user of the database may not write "
-                "that user's records"
-            )
-            raise _Rejected(
-                foreign=[DocumentProblem(NOTEBOOKS.name, notebook.id, reason)]
-            ) from None
-        report.tables[NOTEBOOKS.name].added += 1
+            reason = f"it belongs to {notebook['user_id']}, whose records this user of the database may not write"
+            self._reject("foreign", NOTEBOOKS.name, id, reason)
+        self._report.counts[NOTEBOOKS.name, "added"] += 1
 
-    def _add_history(self, report: LoadReport, notebook: IncomingNotebook, table: str) -> None:
-        """Add contents or versions, archived and derived ones; reject the notebook where any differ."""
-        for found in _batches(self._valid(table, notebook.id, report.damaged)):
-            if table == CONTENTS.name:
-                found = {id: notebook.limit_ordinal(id, one) for id, one in found.items()}
-            else:
-                found = self._complete_versions(report, found)
-            self._add_documents(report, table, found)
-        self._add_documents(report, table, notebook.derived.get(table, {}))
-        if report.conflicts:
-            raise _Rejected(conflicts=report.conflicts)
+    def _valid(self, table: str, notebook_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for archived in self._archive.documents(table, notebook_id):
+            try:
+                yield read_document(table, archived, is_plain=self._is_plain)
+            except InvalidData as error:
+                id = split_document_id(archived)[0]
+                self._report.add_problem("damaged", table, id, str(error))
 
-    def _complete_versions(
-        self, report: LoadReport, versions: dict[str, dict[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
-        """Return the versions whose contents are all in the store."""
+    def _add_table(self, table: str, notebook_id: str) -> None:
+        documents = self._valid(table, notebook_id)
+        while batch := dict(islice(documents, _BATCH)):
+            if table == CHECKPOINTS.name:
+                for checkpoint_id, part, name in self._restored:
+                    if checkpoint_id in batch:  # the archived path may lead to another folder
+                        path = f"{notebook_id}/{checkpoint_id}/{name}"
+                        batch[checkpoint_id][f"{part}_state_path"] = path
+            if table == VERSIONS.name:
+                self._check_contents(batch)
+            self._add_documents(table, batch)
+
+    def _check_contents(self, versions: _Documents) -> None:
+        """Report versions whose contents are not all in the store."""
         listed = {id: listed_contents(version) for id, version in versions.items()}
         present = self._store.contents.present(set().union(*listed.values()))
         for id, contents in listed.items():
             if missing := len(contents - present):
-                reason = f"{missing} of its contents are not in the file"
-                report.damaged.append(DocumentProblem(VERSIONS.name, id, reason))
-        return {id: one for id, one in versions.items() if listed[id] <= present}
+                reason = f"contents of it are not in the file ({missing})"
+                self._report.add_problem("damaged", VERSIONS.name, id, reason)
 
-    def _add_table(
-        self, report: LoadReport, table: str, notebook_id: str, restored: list[_RestoredState]
-    ) -> None:
-        for found in _batches(self._valid(table, notebook_id, report.damaged)):
-            if table == CHECKPOINTS.name:
-                self._point_to_restored(found, restored)
-            self._add_documents(report, table, found)
-
-    def _point_to_restored(
-        self, found: dict[str, dict[str, Any]], restored: list[_RestoredState]
-    ) -> None:
-        """Let checkpoints name the state files that were restored, which may have been elsewhere."""
-        for checkpoint_id, part, name in restored:
-            if (checkpoint := found.get(checkpoint_id)) is not None:
-                path = "/".join((checkpoint["notebook_id"], checkpoint_id, name))
-                checkpoint[f"{part}_state_path"] = path
-
-    def _add_documents(
-        self, report: LoadReport, table: str, found: Mapping[str, dict[str, Any]]
-    ) -> None:
+    def _add_documents(self, table: str, documents: _Documents) -> None:
         """Insert the documents that the store lacks, and compare the others."""
-        if not found:
-            return
-        rows, counts = self._store.table(table), report.tables[table]
-        stored = {str(one.doc_id): one for one in rows.get(doc_ids=list(found))}
-        new = [document(id, one) for id, one in found.items() if id not in stored]
+        rows = self._store.table(table)
+        stored = {str(one.doc_id): one for one in rows.get(doc_ids=list(documents))}
+        new = [document(id, one) for id, one in documents.items() if id not in stored]
         if new:
             rows.insert_new(*new)
-            counts.added += len(new)
+            self._report.counts[table, "added"] += len(new)
         for id, one in stored.items():
-            if _comparable(one) == _comparable(found[id]):
-                counts.unchanged += 1
+            if _comparable(one) == _comparable(documents[id]):
+                self._report.counts[table, "unchanged"] += 1
             else:
-                reason = "the store has it, and it differs"
-                problem = DocumentProblem(table, archived_id(table, id, one), reason)
-                report.conflicts.append(problem)
-
-
-def _batches(
-    documents: Iterator[tuple[str, dict[str, Any]]], size: int = 500
-) -> Iterator[dict[str, dict[str, Any]]]:
-    batch: dict[str, dict[str, Any]] = {}
-    for id, found in documents:
-        batch[id] = found
-        if len(batch) == size:
-            yield batch
-            batch = {}
-    if batch:
-        yield batch
+                own_id = str(one.get("id", id))  # of a run, whose document id is derived from it
+                self._report.add_problem("conflict", table, own_id, _DIFFERS)
 
 
 def _comparable(stored: Mapping[str, Any]) -> str:
-    """Return a document as text, without what depends on where the store is: bindings, and places of state files."""
+    """Return a document as text, without its binding and the places of state files that have a digest."""
     compared = {name: value for name, value in stored.items() if name not in _BINDING}
     digests = stored.get("digests")
     for part, key in zip(PARTS, _state_keys(stored), strict=True):

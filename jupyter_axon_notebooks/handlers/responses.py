@@ -15,7 +15,7 @@ from tornado.web import HTTPError
 from ..errors import (
     AxonError,
     Conflict,
-    DumpRefused,
+    ArchiveRefused,
     Forbidden,
     InvalidData,
     NoSpace,
@@ -33,7 +33,7 @@ from ..errors import (
 _STATUSES: Final[dict[type, HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     InvalidData: HTTPStatus.BAD_REQUEST,
-    DumpRefused: HTTPStatus.BAD_REQUEST,
+    ArchiveRefused: HTTPStatus.BAD_REQUEST,
     Conflict: HTTPStatus.CONFLICT,
     Stale: HTTPStatus.PRECONDITION_FAILED,
     Forbidden: HTTPStatus.FORBIDDEN,
