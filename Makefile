@@ -1,8 +1,8 @@
-# The two commands of the README, `make lab` and `make test`, and what CI adds to them.
+# `make lab` and `make test`, and the targets that CI runs besides. `make help` lists them.
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 VENV_MIN := .venv-min
 VENV_COLLABORATION := .venv-collaboration
 VENV_HUB := .venv-hub
@@ -10,74 +10,81 @@ VENV_LAB_MIN := .venv-lab-min
 VENV_BENCH := .venv-bench
 LAB := .lab
 SAMPLE := train_digits.ipynb
-# What meets the packages we depend on, but for the fuzzer, which needs newer ones than the oldest.
+# The tests that exercise our dependencies. The fuzzer needs newer packages than the oldest supported ones.
 MIN_TESTS := tests/store tests/repository tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
 	tests/cli/test_process.py --ignore tests/server/test_rest_fuzz.py
-# What of the panel the application has a part in.
+# The panel's tests that depend on the version of JupyterLab or Notebook.
 LAB_MIN_TESTS := $(addprefix tests/ui/test_,checkpoints.py notebook7.py sections.py versions.py)
-# What the oldest packages are warned of by newer ones: nbformat, jupyter_core, jupyter_server.
+# Warnings that the oldest nbformat, jupyter_core and jupyter_server cause.
 MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
 	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \
 	-W ignore::jupyter_events.utils.JupyterEventsVersionWarning
-# What `make bench` runs, and where it leaves its figures and the plot.
+# The scripts that `make bench` runs, and the folder for their results.
 BENCHMARKS := register best beside_mlflow checkpointing listing memory
 MEASURED := build/benchmarks
-# JupyterLab refuses to run as root unless told that this is meant.
+# JupyterLab refuses to run as root without this option.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# The sources of the JupyterLab panel, and what JupyterLab finds once they are built and installed.
+# The sources of the panel, and the file that exists once the panel is built and installed.
 PANEL_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path 'frontend/lib/*')
 PANEL := share/jupyter/labextensions/jupyter-axon-notebooks/package.json
 NODE := PATH="$(abspath $(BIN)):$$PATH"
 
-# What the installation of a set of extras brings is looked at after it, not while it goes on.
+# Targets look at what an earlier target has installed, so they can't run in parallel.
 .NOTPARALLEL:
 .PHONY: help lab install frontend test coverage test-ui test-frameworks test-long test-min test-lab-min test-collaboration test-hub \
-	lint format bench bench-states bench-panel clean linux git locales chromium
+	lint format docs dist smoke bench bench-states bench-panel clean linux git locales chromium
 
 help:
-	@echo "make lab     open JupyterLab on the sample training notebook, with the extension"
-	@echo "make test    install what the tests need and run all of them, those in the browser too, but for those below"
-	@echo "make test-frameworks     train in real kernels, with PyTorch and scikit-learn"
-	@echo "make test-long           save through servers that fail, kill processes at every turn, have many at work, try the benchmarks"
-	@echo "make test-min            run what depends on other packages with the oldest ones that are supported"
-	@echo "make test-lab-min        run what the panel has of JupyterLab and Notebook with the oldest ones that are supported"
-	@echo "make test-collaboration  run the tests of notebooks that several people have open, with jupyter-collaboration"
-	@echo "make test-ui             run the tests of the JupyterLab panel alone, in Chromium; they are part of make test"
-	@echo "make coverage            run what make test runs, and see which lines of Python it reached; takes longer"
-	@echo "make frontend            build the panel after a change; reload the page to see it"
-	@echo "make lint    formatting, linting, types and import layers"
-	@echo "make format  apply the formatter"
-	@echo "make bench   measure what the README's tables report, with MLflow and trackio beside; takes over half an hour"
-	@echo "make bench-states        measure what writing and restoring the states of large models takes, with PyTorch"
-	@echo "make bench-panel         measure what the JupyterLab panel costs, in Chromium"
-	@echo "make clean   remove everything that was installed or built here"
+	@echo "make lab         open JupyterLab with the extension on the sample training notebook"
+	@echo "make test        install what the tests need and run them, those in the browser included"
+	@echo "make lint        check formatting, style, types and import layers"
+	@echo "make format      apply the formatters"
+	@echo "make docs        build the documentation in build/docs"
+	@echo "make frontend    rebuild the panel after a change; then reload the page"
+	@echo
+	@echo "Slower tests and checks, which CI runs too:"
+	@echo "make test-ui             the panel, in Chromium (part of make test)"
+	@echo "make test-frameworks     trainings in real kernels, with PyTorch, JAX and scikit-learn"
+	@echo "make test-long           killed processes, failing servers and disks, many writers, the benchmarks in short"
+	@echo "make test-min            with the oldest supported dependencies"
+	@echo "make test-lab-min        the panel with the oldest supported JupyterLab and Notebook"
+	@echo "make test-collaboration  with jupyter-collaboration"
+	@echo "make test-hub            the JupyterHub guide, on a real hub with PostgreSQL"
+	@echo "make smoke               install, save and train once; works on macOS and Windows too"
+	@echo "make coverage            make test with line coverage"
+	@echo "make dist                build and check wheel and source distribution"
+	@echo
+	@echo "make bench               the benchmarks of the documentation, with MLflow and trackio; over half an hour"
+	@echo "make bench-states        writing and restoring the states of large PyTorch models"
+	@echo "make bench-panel         the cost of the panel, in Chromium"
+	@echo "make clean               remove everything that was installed or built here"
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each set of extras, so that a second run starts at once.
+# One stamp per set of extras, so that a second run starts at once.
 $(VENV)/.installed-%: pyproject.toml hatch_build.py $(BIN)/python
-	@echo "Installing into $(VENV) what '$*' needs; this takes a minute or two."
+	@echo "Installing the extra '$*' into $(VENV); this takes a minute or two."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-# pip builds the panel with the package, by a Node.js of its own. Built anew once a source of it has changed.
+# pip builds the panel together with the package, with a Node.js from PyPI. It is rebuilt when a source has changed.
 %/$(PANEL): $(PANEL_SOURCES)
 	@echo "Building the panel into $*."
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@test -e $@ || echo "The panel could not be built; all else works. What was wrong: make frontend" >&2
+	@test -e $@ || echo "The panel could not be built; everything else works. Run 'make frontend' to see the error." >&2
 
 install: $(VENV)/.installed-lab $(VENV)/$(PANEL)
 
-# The sample is copied once into a folder of its own: what you change there stays yours.
+# The sample is copied once, so that changes to it stay out of the repository.
 lab: install
 	@mkdir -p $(LAB)
 	@test -e $(LAB)/$(SAMPLE) || cp examples/$(SAMPLE) $(LAB)/$(SAMPLE)
 	$(BIN)/jupyter lab $(ROOT) --ServerApp.root_dir=$(abspath $(LAB)) $(LAB_ARGS) $(LAB)/$(SAMPLE)
 
-# Quicker than to install all of it: the panel alone, for what is installed already.
+# Rebuilds the panel only, for an existing installation.
 frontend: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	cd frontend && $(NODE) npm run --silent build
 	@rm -rf $(dir $(VENV)/$(PANEL)) && mkdir -p $(dir $(VENV)/$(PANEL))
@@ -87,11 +94,11 @@ frontend/node_modules/.package-lock.json: frontend/package-lock.json | $(VENV)/.
 	cd frontend && $(NODE) npm ci --include=dev --ignore-scripts --loglevel=error
 	@touch $@
 
-# Of the system; asked for first, so that nobody waits for tests to learn that something is missing.
+# Checks of the system. They come first, so that a missing program is reported at once.
 linux git locales chromium:
 	@tests/system.sh $@
 
-# All tests, to the last whatever fails: the panel's have to be a pytest run of their own. TEST_ARGS says which ones instead.
+# All tests run even if some fail. The panel's tests need a pytest process of their own. TEST_ARGS selects tests.
 ifdef TEST_ARGS
 test: linux git locales $(VENV)/.installed-test $(VENV)/$(PANEL)
 	$(BIN)/python -m pytest $(COVERAGE) $(TEST_ARGS)
@@ -101,7 +108,7 @@ test: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL) fronte
 	echo "$(BIN)/python -m pytest $(COVERAGE)"; $(BIN)/python -m pytest $(COVERAGE) || status=$$?; exit $$status
 endif
 
-# Twice the work for the processor, where nearly all of the time is Python's.
+# Takes about twice as long.
 coverage: COVERAGE := --cov --cov-report=term
 coverage: test
 
@@ -110,11 +117,11 @@ TEST_UI = (cd frontend && $(NODE) npm test --silent) && $(BIN)/python -m pytest 
 test-ui: chromium $(VENV)/.installed-test $(VENV)/$(PANEL) frontend/node_modules/.package-lock.json
 	$(TEST_UI)
 
-# What trains: in kernels of JupyterLab's server, nbconvert and papermill, with PyTorch and scikit-learn, the samples too.
+# Trainings in kernels of Jupyter servers, nbconvert and papermill, and the sample notebooks.
 test-frameworks: linux git $(VENV)/.installed-test-frameworks
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/frameworks tests/kernel)
 
-# What takes minutes because it starts, kills and outwaits many processes.
+# Tests that take minutes because they start and kill many processes.
 test-long: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
 	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/saves tests/together tests/benchmarks)
 
@@ -124,12 +131,11 @@ $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 		--constraint tests/min-constraints.txt --editable '.[test-min]'
 	@touch $@
 
-# Python may be as old as pyproject.toml says, but not newer than what was there to build those packages for: 3.10, 3.11.
+# The oldest supported packages have wheels for Python 3.10 and 3.11 only.
 test-min: linux git locales $(VENV_MIN)/.installed
 	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
 
-# Environments of their own, each for the extra of its name: with an older JupyterLab, or with jupyter-collaboration, which every
-# server loads where it is installed, that of `make lab` too.
+# Separate environments, because of an older JupyterLab, and because every server loads jupyter-collaboration if it is installed.
 .venv-%/.installed: pyproject.toml hatch_build.py
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-$*]'
@@ -157,7 +163,19 @@ format: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	$(BIN)/ruff check --fix .
 	cd frontend && $(NODE) npm run --silent format
 
-# An environment of its own: MLflow brings much that has nothing to do with us.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "The documentation is in build/docs/index.html"
+
+dist: $(VENV)/.installed-lint
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
+# One save and one training on this system, without the programs that the other tests need.
+smoke: $(VENV)/.installed-smoke
+	$(BIN)/python -m pytest tests/smoke
+
+# A separate environment, because MLflow has many dependencies.
 $(VENV_BENCH)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV_BENCH)
 	$(VENV_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
@@ -171,7 +189,7 @@ bench: $(VENV_BENCH)/.installed
 		$(MEASURED)/register.json $(MEASURED)/best.json $(MEASURED)/beside_mlflow.json
 	@$(VENV_BENCH)/bin/python benchmarks/saves.py
 
-# With the PyTorch of `make test-frameworks`: it is too large to have it twice.
+# Uses the PyTorch of `make test-frameworks`.
 bench-states: $(VENV)/.installed-test-frameworks
 	@mkdir -p $(MEASURED)
 	@$(BIN)/python benchmarks/states.py --json $(MEASURED)/states.json

@@ -37,7 +37,7 @@ _Points = dict[str, dict[int, float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="files that --json wrote")
-    parser.add_argument("--output", type=Path, default=Path("docs/growth.svg"))
+    parser.add_argument("--output", type=Path, default=Path("docs/images/growth.svg"))
     chosen = parser.parse_args()
     rows = [row for file in chosen.results for row in json.loads(file.read_text())["rows"]]
     style = {

@@ -97,9 +97,9 @@ class Axon:
             "AXON_USER": "ada",
         }
         import jupyter_axon_notebooks as axon
-        from jupyter_axon_notebooks.training import executed
+        from jupyter_axon_notebooks.training import execution
 
-        self._axon, self._executed = axon, executed
+        self._axon, self._executed = axon, execution
         self._training = Training()
 
     def keep_metrics(self) -> None:

@@ -1,7 +1,7 @@
-"""JupyterHub with one PostgreSQL store: each user's server gets a database role of its own when it is spawned.
+"""Configure JupyterHub so that each user's server uses its own role in one PostgreSQL store.
 
-For spawners that start servers as system users (LocalProcessSpawner). docs/jupyterhub.md explains it, and what differs
-for containers. Copy it into your ``jupyterhub_config.py``, or load it there with ``load_subconfig``.
+For spawners that start servers as system users (LocalProcessSpawner). docs/how-to/jupyterhub.md explains it and
+describes containers. Copy it into your jupyterhub_config.py, or load it there with load_subconfig.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from sqlalchemy import make_url
 
 c = get_config()  # noqa: F821 - JupyterHub's
 
-# The store, as the owner of its tables. The hub's ~/.pgpass, or the file that PGPASSFILE names, has the password.
+# The store, with the owner of its tables as the user. Its password is in the hub's ~/.pgpass or PGPASSFILE.
 OWNER_URL = os.environ.get("AXON_OWNER_URL", "postgresql+psycopg://axon_owner@db.example/axon")
-# The passfiles of all users. Everybody may pass through this folder, and only a user's own server reads its file.
+# The folder of the users' passfiles. Each server reads only its own; nobody can list the folder.
 PASSFILES = Path(os.environ.get("AXON_PASSFILES", "/srv/jupyterhub/axon"))
 
 PASSFILES.mkdir(parents=True, exist_ok=True)
@@ -27,14 +27,14 @@ PASSFILES.chmod(0o711)
 
 
 def role_of(user: str) -> str:
-    """Return the role of a user of the hub: user names may be longer than names of roles, and hold anything."""
+    """Return the role of a hub user. Names that are too long or not simple are replaced by a digest."""
     if re.fullmatch("[a-z0-9_-]{1,50}", user):
         return f"hub_{user}"
     return f"hubuser_{hashlib.sha256(user.encode()).hexdigest()[:32]}"
 
 
 async def give_role(spawner) -> None:
-    """Make the user's role at the first spawn, and point the server at the store as that role."""
+    """Create the user's role at the first spawn, and start the server with it."""
     user = spawner.user.name
     role = role_of(user)
     process = await asyncio.create_subprocess_exec(
@@ -47,13 +47,11 @@ async def give_role(spawner) -> None:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, said = await process.communicate()
-    if process.returncode:  # the server starts all the same: it opens the store as soon as it can
-        spawner.log.error("axon: no role for %s: %s", user, said.decode(errors="replace"))
+    _, errors = await process.communicate()
+    if process.returncode:  # start the server anyway: it opens the store as soon as it can
+        spawner.log.error("axon: no role for %s: %s", user, errors.decode(errors="replace"))
     passfile = PASSFILES / f"{role}.pgpass"
-    with suppress(
-        LookupError, OSError
-    ):  # where servers run as the hub itself, there is nobody to give it to
+    with suppress(LookupError, OSError):  # the servers run as the hub's own user
         shutil.chown(passfile, user)
     url = make_url(OWNER_URL).set(username=role).update_query_dict({"passfile": str(passfile)})
     option = "--AxonNotebooks.store_url="

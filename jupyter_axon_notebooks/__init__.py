@@ -69,7 +69,7 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 def _watch_kernel() -> None:
     """Note from now on what the kernel executes, where this is imported in one."""
     if "IPython" in sys.modules:
-        from .training.executed import watch_shell
+        from .training.execution import watch_shell
 
         watch_shell()
 

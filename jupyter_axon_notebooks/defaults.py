@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 #: The pointer file, in :func:`data_folder`: where a server records, and its origin, for kernels that it did not start.
-POINTER: Final = "kernels.json"
+KERNEL_CONFIG: Final = "kernels.json"
 #: Seconds that whoever only reads waits: for saves on their way to the store, and for a store that others keep locked.
 READ_TIMEOUT: Final = 2.0
 

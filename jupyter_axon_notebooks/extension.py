@@ -21,7 +21,7 @@ from .defaults import data_folder
 from .errors import InvalidData, NotFound
 from .handlers import SETTING, Home, RequestThreads, Services, Writers, routes
 from .handlers.paths import NotebookPaths
-from .handover import Handover
+from .kernel_environment import KernelEnvironment
 from .printable import PRINTABLE_LOG
 from .repository import NotebookRepository
 from .states import StateStorage
@@ -58,8 +58,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             log.addFilter(PRINTABLE_LOG)
         self._executor = RequestThreads(_WORKERS, thread_name_prefix="axon")
         self._ids = EmbeddedIds(lambda stored: self._paths.shown(stored))
-        self._handover = Handover(self, self.log)
-        self._origin = ServerOrigin(data_folder(), self.log, self._handover.leave_origin)
+        self._kernel_environment = KernelEnvironment(self, self.log)
+        self._origin = ServerOrigin(data_folder(), self.log, self._kernel_environment.write_origin)
         self._sync = NotebookSync(
             self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
         )
@@ -67,7 +67,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._follow_contents()
         self._writers = Writers()
         self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
-        self._handover.give(self._server.kernel_manager, self._owner)
+        self._kernel_environment.install(self._server.kernel_manager, self._owner)
         self._sync.start()
         self._sync.settle()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
@@ -206,7 +206,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Finish the saves on their way, then close the store."""
-        self._handover.take_back()
+        self._kernel_environment.restore()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -26,16 +26,16 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from ..config import AxonNotebooks
-from ..defaults import POINTER, data_folder, default_states_root, default_url
+from ..defaults import KERNEL_CONFIG, data_folder, default_states_root, default_url
 from ..errors import InvalidData, NotFound, StoreError
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..repository import NotebookRepository
 from ..states import StateStorage
 from ..store import READ_TIMEOUT, Store, has_tables, open_store
 from ..store.files import size
 from ..store.urls import file_of, shown_url
+from ..stores import DATA_DIR, STATES_ROOT, STORE_URL, USER
 from ..sync import read_origin
-from ..training.settings import DATA_DIR, STATES_ROOT, STORE_URL, USER
 from .output import note
 
 _VARIABLES = {"store_url": STORE_URL, "user_id": USER, "states_root": STATES_ROOT}
@@ -82,12 +82,12 @@ class Session:
     @property
     def pointer(self) -> Path:
         """The file in which a server leaves where it records."""
-        return self.data_folder / POINTER
+        return self.data_folder / KERNEL_CONFIG
 
     def _read_pointer(self) -> dict[str, str]:
         self.pointer_fault: str | None = None
         try:
-            return read_pointer(self.pointer)
+            return read_kernel_config(self.pointer)
         except InvalidData as error:
             self.pointer_fault = error.reason
             note(

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..defaults import POINTER, default_states_root
+from ..defaults import KERNEL_CONFIG, default_states_root
 from ..errors import InvalidData
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..userfiles import check_regular, open_regular, read_at_most
 from .layout import split_state_path
 
@@ -58,7 +58,7 @@ def former_roots(folder: Path) -> list[str]:
     """Return the roots that files may be left below: the default one, that of the user's server, and those in the file."""
     roots = [default_states_root(os.fspath(folder.parent))]
     with suppress(InvalidData):
-        roots += filter(None, [read_pointer(folder / POINTER).get("states_root")])
+        roots += filter(None, [read_kernel_config(folder / KERNEL_CONFIG).get("states_root")])
     with suppress(OSError):
         lines = map(os.fsdecode, _content(folder / ROOTS).splitlines())
         roots += (line for line in lines if os.path.isabs(line) and "\0" not in line)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from ..atomic_files import write_atomic
-from ..defaults import POINTER
+from ..defaults import KERNEL_CONFIG
 from ..errors import InvalidData, StoreError
-from ..pointer import read_pointer
+from ..kernel_config import read_kernel_config
 from ..records import is_record_id, new_id
 from ..userfiles import FileTooLarge, NotRegular, read_regular
 
@@ -94,7 +94,7 @@ def stored_origin(folder: Path) -> str | None:
 def pointer_origin(folder: Path) -> str | None:
     """Return the origin that the pointer file names; None where it names none, or is not to be believed."""
     try:
-        return read_pointer(folder / POINTER).get("origin")
+        return read_kernel_config(folder / KERNEL_CONFIG).get("origin")
     except InvalidData:
         return None
 
@@ -106,7 +106,7 @@ def _make(folder: Path, tell: Callable[[str], object]) -> str:
     kept = pointer_origin(folder)
     _put(file, kept or new_id(), replace=damaged)
     if kept is not None:
-        tell(f"the origin file {file} was missing or damaged; it is restored from {POINTER}")
+        tell(f"the origin file {file} was missing or damaged; it is restored from {KERNEL_CONFIG}")
     elif damaged:
         tell(
             f"the origin file {file} was damaged, and a new origin had to be made. Notebooks recorded before get new records, "
@@ -208,7 +208,7 @@ class ServerOrigin:
             self._lock.release()
 
     def _look(self) -> object:
-        return [_stamp(self._folder / name) for name in ("origin", POINTER)]
+        return [_stamp(self._folder / name) for name in ("origin", KERNEL_CONFIG)]
 
     def _restore(self, origin: str) -> None:
         file = origin_file(self._folder)

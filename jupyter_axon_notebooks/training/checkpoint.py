@@ -17,10 +17,9 @@ from .display import (
     checkpoint_text,
     checkpoints_html,
     checkpoints_text,
-    measuring,
-    say,
+    progress_bar,
 )
-from .home import warn
+from .messages import print_message, warn
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -158,7 +157,7 @@ class Checkpoint:
             Set the random number generators to where they were, too.
         trusted : bool
             Load all types that the file of a scikit-learn estimator names, which may run code. What this user's own
-            processes have written needs no such permission; see ``docs/trust.md``.
+            processes have written needs no such permission; see ``docs/explanation/security.md``.
 
         Returns
         -------
@@ -240,7 +239,7 @@ class Checkpoint:
         if model is not None or optimizer is not None or extra is not None or rng:
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
         if in_place and (told := explain_replaced(model, optimizer, extra)):
-            say(told)
+            print_message(told)
 
     def _why_no_state(self) -> str:
         if self._record.pruned_at is not None:
@@ -260,7 +259,7 @@ class Checkpoint:
         if expected is None:
             return Source(path, file)
         digest, size = hashlib.sha256(), 0
-        with measuring(f"reading the {part}'s state") as progress:
+        with progress_bar(f"reading the {part}'s state") as progress:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)

@@ -13,7 +13,7 @@ from ..metrics import column_names, number_text, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import format_size
-from .shell import current_shell
+from .execution.shell import current_shell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,16 +46,7 @@ _STYLE: Final = (
 )
 
 
-def say(text: str) -> None:
-    """Tell the user something, where the output of the cell goes; no more than a remark, so nothing fails by it."""
-    if sys.stdout is None:  # as without a console
-        return
-    with suppress(OSError, ValueError):  # nobody reads it any more, or it cannot show a character
-        sys.stdout.write(printable(text) + "\n")
-        sys.stdout.flush()
-
-
-def described(record: NotebookCheckpoint) -> str:
+def format_checkpoint(record: NotebookCheckpoint) -> str:
     """A checkpoint in a few words: ``checkpoint 1f9c22ab (epoch 3, step 120, val_loss 0.512)``.
 
     A step that is counted with the epochs says nothing.
@@ -70,7 +61,9 @@ def described(record: NotebookCheckpoint) -> str:
 
 def checkpoint_text(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
     """A checkpoint as ``repr`` shows it."""
-    return f"<{' · '.join([described(record), *_remarks(record, is_recorded=is_recorded)])}>"
+    return (
+        f"<{' · '.join([format_checkpoint(record), *_remarks(record, is_recorded=is_recorded)])}>"
+    )
 
 
 def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
@@ -193,7 +186,7 @@ def _remarks(record: NotebookCheckpoint, *, is_recorded: bool = True) -> list[st
 
 
 @contextmanager
-def measuring(doing: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for what takes longer than a second, to be told the bytes done and the bytes in all."""
     bar = _Bar(doing)
     try:

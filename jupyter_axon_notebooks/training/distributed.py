@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import AxonError
 from ..records import NotebookCheckpoint
-from .display import say
-from .kernel import connection_file
+from .discovery.kernel import connection_file
+from .messages import print_message
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -58,7 +58,7 @@ class RanksDisagree(AxonError):
     """The processes that train one model cannot all do what one of them was asked to do."""
 
 
-class Place(NamedTuple):
+class NotebookLocation(NamedTuple):
     """The rank of this process, how many processes there are, and the variable that tells; None if PyTorch does."""
 
     rank: int
@@ -66,14 +66,14 @@ class Place(NamedTuple):
     told_by: str | None = None
 
 
-def place() -> Place:
+def place() -> NotebookLocation:
     """Return the place of this process among those that train one model; it never waits.
 
     It is PyTorch's, where its processes have found each other, else what the launcher says in the environment.
     """
     distributed = _initialized()
     if distributed is not None:
-        return Place(distributed.get_rank(), distributed.get_world_size())
+        return NotebookLocation(distributed.get_rank(), distributed.get_world_size())
     for name, size_name in _LAUNCHERS:
         rank, size = _number(name), _number(size_name)
         if rank is None:
@@ -89,12 +89,12 @@ def place() -> Place:
         ):
             reason = "no launcher started this kernel"
         else:
-            return Place(rank, size, name)
+            return NotebookLocation(rank, size, name)
         if rank:
             _say_once(
                 f"{name}={rank} is ignored, since {reason}: checkpoints of this process are saved."
             )
-    return Place(0, 1)
+    return NotebookLocation(0, 1)
 
 
 def is_first() -> bool:
@@ -118,7 +118,7 @@ def _number(name: str) -> int | None:
 def _say_once(text: str) -> None:
     if text not in _said:
         _said.add(text)
-        say(text)
+        print_message(text)
 
 
 # What the processes do together
@@ -316,7 +316,7 @@ def _text(error: Exception) -> str:
 # How they tell each other
 
 
-def _channel(here: Place) -> Any:
+def _channel(here: NotebookLocation) -> Any:
     """Return the store of PyTorch's process group; None where there is none, or nobody else."""
     if _initialized() is None or here.size < 2:
         return None

@@ -49,8 +49,8 @@ from ..states.notes import (
     write_note,
 )
 from ..store.failures import ForeignRecord
-from .notebook import record_of
-from .place import Place
+from .discovery.location import NotebookLocation
+from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
 
 #: Characters of a name, a path or a URL in a note.
@@ -346,7 +346,9 @@ def _notebook(
             with contextlib.suppress(
                 InvalidData
             ):  # it can be read no more; its checkpoints still can
-                bound = record_of(repository, Place(unrecorded.kind, "a note", path), origin, owner)
+                bound = find_or_create_record(
+                    repository, NotebookLocation(unrecorded.kind, "a note", path), origin, owner
+                )
         if bound is not None and bound.user_id == owner:
             return bound.id
         moved = repository.bindings_formerly_at(origin, path) if bound is None else []

@@ -9,11 +9,11 @@ from typing import Final
 from ..errors import NotFound
 from ..printable import printable
 from ..records import NotebookCheckpoint, RunStatus, TrainingRun
-from .display import described, say
-from .executed import cell_digest
-from .home import Home
+from ..stores import STATES_ROOT, OpenStore
+from .display import format_checkpoint
+from .execution import cell_digest
+from .messages import print_message
 from .processes import RunIdentity, is_alive, is_here, is_leased_elsewhere, is_unfinished
-from .settings import STATES_ROOT
 
 #: Stands for a run that could not be seen when another one began.
 UNKNOWN_RUN: Final = "unknown"
@@ -52,7 +52,7 @@ class Resumable:
         Set to the run that was left alone because it is alive.
     """
 
-    home: Home
+    home: OpenStore
     notebook_id: str
     identity: RunIdentity
     force: bool
@@ -103,19 +103,19 @@ class Resumable:
                 if path and elsewhere is None:
                     elsewhere = states.find_former_root(path, found.notebook_id)
                     if elsewhere is not None:
-                        say(
-                            f"The state of {described(found)} is below {elsewhere}, where it is not looked for. Set states_root "
+                        print_message(
+                            f"The state of {format_checkpoint(found)} is below {elsewhere}, where it is not looked for. Set states_root "
                             f"or {STATES_ROOT} to that folder, or move what is in it to {states.root}."
                         )
                         missing = True
                 if (path or found.pruned_at is not None) and not missing:
-                    say(f"The state of {described(found)} is not there any more.")
+                    print_message(f"The state of {format_checkpoint(found)} is not there any more.")
                     missing = True
             offset += len(page)
         where = (
             "there" if elsewhere is None else f"below {states.root}, but some are below {elsewhere}"
         )
-        say(
+        print_message(
             f"Run {str(newest.run_id)[:8]} cannot be gone on with: no state of its checkpoints is {where}."
         )
         return None
@@ -160,12 +160,14 @@ def find_resumable(asked: Resumable) -> NotebookCheckpoint | None:
             return asked.restorable(run, newest)
         if newest.id in finished_from or run.status is RunStatus.COMPLETED:
             if identity.ordinal == 0 or identity.key is not None:
-                say(
-                    f"{_named(run)} completed ({described(newest)}): training begins anew. resume(force=True) continues it."
+                print_message(
+                    f"{_named(run)} completed ({format_checkpoint(newest)}): training begins anew. resume(force=True) continues it."
                 )
             return None
         if not asked.is_over(run):
-            say(f"{_named(run)} of this notebook is still training{_whereabouts(run)}: left alone.")
+            print_message(
+                f"{_named(run)} of this notebook is still training{_whereabouts(run)}: left alone."
+            )
             asked.skipped_run_id = run.id
             return None
         return asked.restorable(*_furthest(asked, run, newest, candidates))
@@ -192,7 +194,9 @@ def _furthest(
             newest.step,
         )
         if its_newest is not None and further and is_unfinished(skipped):
-            say(f"{_named(skipped)} came further than {_named(run)}, which began beside it.")
+            print_message(
+                f"{_named(skipped)} came further than {_named(run)}, which began beside it."
+            )
             run, newest = skipped, its_newest
         skipped_id = skipped.skipped_run_id
     return run, newest
@@ -243,14 +247,14 @@ def _cells_of(asked: Resumable) -> set[str]:
 def _say_unfinished_in_loop(asked: Resumable, unnamed: list[TrainingRun]) -> None:
     newest = next((run for run in unnamed if asked.newest_of(run) is not None), None)
     if newest is not None and newest.ordinal and is_unfinished(newest) and not asked.force:
-        say(
+        print_message(
             f"{_named(newest)} is unfinished. It was number {newest.ordinal + 1} of several trainings in one execution, so it is "
             f"only resumed by name: resume(…, run={newest.id[:8]!r}). Give each training a key to have them resumed by "
             "themselves: resume(…, key=…)."
         )
 
 
-def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
+def list_branch(home: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]:
     """Return the checkpoints of a run and those that led to it, newest first: where it was resumed, its parents' until there."""
     found: list[NotebookCheckpoint] = []
     seen: set[str] = set()
@@ -269,7 +273,7 @@ def list_branch(home: Home, run: TrainingRun) -> list[NotebookCheckpoint]:
     return found
 
 
-def find_run(home: Home, notebook_id: str, name: str) -> TrainingRun:
+def find_run(home: OpenStore, notebook_id: str, name: str) -> TrainingRun:
     """Return a run of a notebook by its id, its key (the newest run with it), or the beginning of its id.
 
     Raises
@@ -306,7 +310,7 @@ class _NoRun(NotFound):
         self.args = (f"this notebook has no run {name}{known}",)
 
 
-def _all_runs(home: Home, notebook_id: str) -> Iterator[TrainingRun]:
+def _all_runs(home: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
     offset = 0
     while page := home.repository.list_runs(notebook_id, _PAGE, offset):
         yield from page

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
+from ..stores import OpenStore
 from .checkpoint import Checkpoint
-from .environment import environment
-from .executed import current_execution, current_task, executed_cells, on_cell_end, settle
-from .home import Home
+from .execution import check_ended, current_execution, current_task, executed_cells, on_training_end
+from .execution.environment import environment
 from .lease import Lease
 from .processes import LEASE, RunIdentity, RunPosition, this_process
 from .tracker import LocalTracker, TrackingUnavailable
@@ -52,7 +52,7 @@ class ActiveRun:
         self,
         tracking: LocalTracker,
         lock: threading.RLock,
-        settle: Callable[[Home], object],
+        settle: Callable[[OpenStore], object],
         note_end: Callable[[str], None],
         notebook_id: str | None,
         identity: RunIdentity,
@@ -111,7 +111,7 @@ class ActiveRun:
         """Whether it was trained by an earlier task of this process, which is one of a pool."""
         if self._task == current_task():
             return False
-        settle(self._cell_ended)
+        check_ended(self._cell_ended)
         return True
 
     def go_on(self) -> None:
@@ -124,9 +124,9 @@ class ActiveRun:
             self.record.status, self.record.ended_at = RunStatus.RUNNING, None
             self._lease.hold()
             self._task = current_task()
-        on_cell_end(self._cell_ended)  # what it trains in now may be something else than before
+        on_training_end(self._cell_ended)  # what it trains in now may be something else than before
 
-    def store(self, home: Home) -> None:
+    def store(self, home: OpenStore) -> None:
         """Have the store know that the run is there, and that it is running."""
         if self._is_stored and self._stored_status is RunStatus.RUNNING:
             return
@@ -153,7 +153,7 @@ class ActiveRun:
         self._is_stored, self._stored_status = True, RunStatus.RUNNING
 
     def store_checkpoint(
-        self, home: Home, new: NewCheckpoint, folder: str | None, *, overwrite: bool
+        self, home: OpenStore, new: NewCheckpoint, folder: str | None, *, overwrite: bool
     ) -> NotebookCheckpoint:
         """Have the store know a checkpoint of the run, and what it was made with; ``folder`` is the notebook's."""
         self.store(home)
@@ -178,7 +178,7 @@ class ActiveRun:
             self.doubt()
             self._note_end(self.record.id)
 
-    def _store_end(self, home: Home) -> None:
+    def _store_end(self, home: OpenStore) -> None:
         self._settle(home)
         recovered_in = None if self._is_stored else self.recovered_in
         notebook_id = recovered_in or self.notebook_id

@@ -38,21 +38,28 @@ from ..records import (
 )
 from ..states import Part, StateStorage, StoredState
 from ..states.notes import has_note
-from . import distributed, place
+from ..stores import OpenStore, find_settings
+from . import distributed
 from .checkpoint import Checkpoint, CheckpointList
-from .display import described, measuring, say
-from .environment import environment
-from .executed import current_execution, executed_cells, mentions_checkpoint, on_cell_end
-from .given import key_of, metrics_of, run_name, tags_of, whole_number
-from .home import Home, warn
-from .notebook import is_recorded, known_record, record_of, say_unbound
+from .discovery import location
+from .discovery.record import find_or_create_record, find_record, has_record, report_unbound
+from .display import format_checkpoint, progress_bar
+from .execution import current_execution, executed_cells, mentions_checkpoint, on_training_end
+from .execution.environment import environment
+from .messages import print_message, warn
 from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
 from .resuming import UNKNOWN_RUN, Leased, Resumable, find_resumable, find_run, list_branch
 from .run import ActiveRun
-from .settings import settings
 from .tracker import LocalTracker, TrackingUnavailable
 from .training_registry import CallSite, ModelToken, Training, TrainingRegistry, call_site
+from .validation import (
+    normalize_metrics,
+    validate_key,
+    validate_position,
+    validate_run,
+    validate_tags,
+)
 from .writing import write_states
 
 if TYPE_CHECKING:
@@ -66,13 +73,15 @@ class Session:
     """One per process. Its methods are the functions of the package; :mod:`.api` says what they promise."""
 
     def __init__(self) -> None:
-        self._settings = settings()
+        self._settings = find_settings()
         self._tracking = LocalTracker(self._settings)
         self._lock = threading.RLock()
         self._notebook: NotebookSummary | None = None
         self._looked_up_in: Any = None
-        self._place: place.Place | None = None
-        self._kept: tuple[place.Place, str] | None = None  # where this process was, and its record
+        self._place: location.NotebookLocation | None = None
+        self._kept: tuple[location.NotebookLocation, str] | None = (
+            None  # where this process was, and its record
+        )
         self._noted: list[_Noted] = []
         self._trainings = TrainingRegistry()
         self._unmerged: list[tuple[Checkpoint, NewCheckpoint]] = []
@@ -89,7 +98,7 @@ class Session:
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Name the notebook."""
-        with self._lock, place.using(path_or_id):
+        with self._lock, location.using(path_or_id):
             self._notebook = self._place = self._kept = None
             record = self.notebook()
             training = self._trainings.last(call_site())
@@ -109,7 +118,7 @@ class Session:
     def notebook(self) -> TrainingNotebook:
         """The record of this notebook, with its cells."""
         with self._lock:
-            home = self._tracking.home()
+            home = self._tracking.open()
             id = self._shown(home).id
             found = home.repository.find_by_id(id)
             if found is None:
@@ -117,7 +126,7 @@ class Session:
                 raise NotFound("notebook", id)
             return found
 
-    def _look_up(self, home: Home) -> NotebookSummary:
+    def _look_up(self, home: OpenStore) -> NotebookSummary:
         """The notebook's record, brought up to date with its file, or made.
 
         Which notebook this is is asked once in each execution of a cell: it may have been saved under another name.
@@ -125,20 +134,20 @@ class Session:
         execution = current_execution()
         if self._notebook is None or execution != self._looked_up_in:
             found = self._where(execution)
-            self._notebook = record_of(
+            self._notebook = find_or_create_record(
                 home.repository, found, home.origin, self._settings.user_id, self._kept
             )
             self._kept = found, self._notebook.id
         return self._notebook
 
-    def _shown(self, home: Home) -> NotebookSummary:
+    def _shown(self, home: OpenStore) -> NotebookSummary:
         """The notebook's record, for who only asks: as it is, where others keep it from being brought up to date."""
         try:
             with home.store.waiting_at_most(READ_TIMEOUT):
                 return self._look_up(home)
         except StoreBusy:
             self._notebook = None  # and so brought up to date at the next question
-            found = known_record(
+            found = find_record(
                 home.repository,
                 self._where(current_execution()),
                 home.origin,
@@ -149,7 +158,7 @@ class Session:
                 raise
             return found
 
-    def _existing_record(self, home: Home) -> NotebookSummary | None:
+    def _existing_record(self, home: OpenStore) -> NotebookSummary | None:
         """Return the notebook's record as :meth:`_shown` does; None where there is none, and none is made."""
         execution = current_execution()
         if self._notebook is None or execution != self._looked_up_in:
@@ -158,16 +167,16 @@ class Session:
             has_kept = (
                 self._kept is not None and home.repository.find_summary(self._kept[1]) is not None
             )
-            if not has_kept and not is_recorded(
+            if not has_kept and not has_record(
                 home.repository, found, home.origin, self._settings.user_id
             ):
                 return None
         return self._shown(home)
 
-    def _where(self, execution: Any) -> place.Place:
+    def _where(self, execution: Any) -> location.NotebookLocation:
         """Which notebook this is; servers are asked once in each execution, even if they do not answer."""
         if self._place is None or execution != self._looked_up_in:
-            found = place.find_place()
+            found = location.find_location()
             # What is unknown now was known before: a server is gone, or a variable was deleted.
             if self._place is None or found.kind != "unknown":
                 self._place = found
@@ -195,16 +204,16 @@ class Session:
     ) -> Checkpoint | None:
         """Save a point of the training; None in a process that is not the first of its group."""
         epoch, step = (
-            whole_number(epoch, "epoch", self._warn_once),
-            whole_number(step, "step", self._warn_once),
+            validate_position(epoch, "epoch", self._warn_once),
+            validate_position(step, "step", self._warn_once),
         )
         new = NewCheckpoint(
             id=new_id(),
             notebook_id="",
             epoch=0,
             step=0,
-            metrics=metrics_of(metrics, self._warn_once),
-            tags=tags_of(tags),
+            metrics=normalize_metrics(metrics, self._warn_once),
+            tags=validate_tags(tags),
         )
         if hasattr(model, "param_groups"):
             raise TypeError(
@@ -265,7 +274,7 @@ class Session:
         if not parts:
             return
         new.format = next(iter(parts.values())).format
-        with measuring("Writing the checkpoint") as progress:
+        with progress_bar("Writing the checkpoint") as progress:
             states = self._tracking.states()
             _give(new, write_states(states, new.notebook_id, str(new.id), parts, progress))
 
@@ -277,7 +286,7 @@ class Session:
         assert last is not None
         if not run.has_said_kept and "model" in parts and not _is_saved(parts["model"], last):
             run.has_said_kept = True
-            say(
+            print_message(
                 f"The state at epoch {last.epoch}, step {last.step} stays as it was saved first; "
                 "overwrite=True replaces it."
             )
@@ -345,7 +354,7 @@ class Session:
             found = None
         else:
             known = found = notebook.id
-            say_unbound(notebook)
+            report_unbound(notebook)
         if run is not None and found is not None and found != run.notebook_id:
             if run.is_provisional:
                 run.move(found)
@@ -418,7 +427,7 @@ class Session:
         except TrackingUnavailable:
             run.doubt()
 
-    def _caught_up(self, home: Home) -> NotebookSummary:
+    def _caught_up(self, home: OpenStore) -> NotebookSummary:
         """The notebook's record; what could not be recorded before is recorded now."""
         notebook = self._look_up(home)
         while self._unmerged:
@@ -431,7 +440,7 @@ class Session:
         left = [noted.unrecorded for noted in self._noted]
         for done in recover(home.repository, home.states, home.origin, left, notebook.id):
             if done.error is not None:
-                say(f"A checkpoint stays unrecorded, in {done.folder}: {done.error}")
+                print_message(f"A checkpoint stays unrecorded, in {done.folder}: {done.error}")
         for id, noted in waiting.items():
             if (record := home.repository.get_checkpoint(id)) is not None:
                 noted.checkpoint.was_recorded(record)
@@ -448,7 +457,7 @@ class Session:
         with self._lock, suppress(TrackingUnavailable):
             self._tracking.record(self._caught_up, at_once=True)
 
-    def _settle(self, home: Home) -> None:
+    def _settle(self, home: OpenStore) -> None:
         if self._noted or self._unmerged:
             self._caught_up(home)
 
@@ -468,7 +477,7 @@ class Session:
         """Have the store know a checkpoint whose states are in their place; else note it beside them."""
         states = self._tracking.states
 
-        def store(home: Home) -> NotebookCheckpoint | Conflict:
+        def store(home: OpenStore) -> NotebookCheckpoint | Conflict:
             try:
                 return run.store_checkpoint(home, new, self._folder, overwrite=overwrite)
             except Conflict as conflict:
@@ -537,7 +546,7 @@ class Session:
         """Go on where an unfinished run stopped."""
         if run is not None and checkpoint is not None:
             raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
-        key, run, site = key_of(key), run_name(run), call_site()
+        key, run, site = validate_key(key), validate_run(run), call_site()
         with self._lock:
             training, parent = self._announce(site, key, model, run, checkpoint)
         notebook_id: str | None = None
@@ -549,7 +558,7 @@ class Session:
             found = self._find(site, training, model, force, run, checkpoint)
             if found is not None:
                 with self._lock:
-                    notebook_id = self._look_up(self._tracking.home()).id
+                    notebook_id = self._look_up(self._tracking.open()).id
             return found
 
         def find_safely() -> NotebookCheckpoint | None:
@@ -588,7 +597,7 @@ class Session:
                     )
                     begun.line.resume(found.epoch, found.step)
                     begun.is_trained_here = mentions_checkpoint()
-            say(f"Resumed from {described(found)}.")
+            print_message(f"Resumed from {format_checkpoint(found)}.")
         return resumed
 
     def _find(
@@ -638,7 +647,7 @@ class Session:
             model=None if model is None else ModelToken(model),
             existing=self._trainings.units(),
         )
-        on_cell_end(_Dropped(self._trainings, training))
+        on_training_end(_Dropped(self._trainings, training))
         return self._trainings.add(site, training), None
 
     def _to_resume(
@@ -652,7 +661,7 @@ class Session:
         ended: set[str],
         alive: set[str],
     ) -> NotebookCheckpoint | None:
-        home = self._tracking.home()
+        home = self._tracking.open()
         self._take_in(home)
         own = self._trainings.run_ids(site)
         if checkpoint is not None:
@@ -692,7 +701,7 @@ class Session:
     def _is_renewed(self, leased: Leased) -> bool:
         """Whether a run turns out to be alive: its lease is renewed while this waits."""
         run, until = leased.run, time.monotonic() + LEASE.total_seconds()
-        say(
+        print_message(
             f"Run {run.id[:8]} was training{leased.whereabouts} a moment ago: waiting for up to "
             f"{LEASE.total_seconds():.0f} s to see whether it still does. Interrupt to stop waiting."
         )
@@ -700,7 +709,7 @@ class Session:
             time.sleep(_LOOK_INTERVAL)
             try:
                 with self._lock:
-                    found = self._tracking.home().repository.get_run(run.notebook_id, run.id)
+                    found = self._tracking.open().repository.get_run(run.notebook_id, run.id)
             except StoreError:  # the next look warns of it
                 return False
             if found is None or found.status is not RunStatus.RUNNING:
@@ -709,7 +718,7 @@ class Session:
                 return True
         return False
 
-    def _take_in(self, home: Home) -> None:
+    def _take_in(self, home: OpenStore) -> None:
         """Record what a training of this user could not, here or in a process that is gone."""
         notebook_id = self._caught_up(home).id if self._noted else None
         noted = [
@@ -722,7 +731,7 @@ class Session:
         done = list(recover(home.repository, home.states, home.origin, noted, notebook_id))
         if recorded := [one for one in done if one.is_new]:
             count = f"{len(recorded)} checkpoint" + ("s" if len(recorded) > 1 else "")
-            say(f"Recorded {count} made while the store could not be had.")
+            print_message(f"Recorded {count} made while the store could not be had.")
 
     # Asking
 
@@ -730,7 +739,7 @@ class Session:
         self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None
     ) -> Checkpoint:
         """The checkpoint with the best value of a metric."""
-        run = run_name(run)
+        run = validate_run(run)
         if mode not in (None, "min", "max"):
             raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
         known = mode or direction(metric)
@@ -759,7 +768,7 @@ class Session:
                 raise ValueError(f'{unknown}; give mode="min" or mode="max"')
             if mode is None and metric not in self._directions_told:
                 self._directions_told.add(metric)
-                say(f"The best {metric}: {better_text(known)}.")
+                print_message(f"The best {metric}: {better_text(known)}.")
             return min(ranked, key=lambda one: one[:2])[2]
 
     def latest(self) -> Checkpoint | None:
@@ -769,7 +778,7 @@ class Session:
 
     def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
         """The checkpoints, newest first."""
-        run = run_name(run)
+        run = validate_run(run)
         with self._lock:
             home, id = self._here()
             stored = []
@@ -784,7 +793,7 @@ class Session:
             )
             return CheckpointList(found[:limit])
 
-    def _here(self) -> tuple[Home | None, str]:
+    def _here(self) -> tuple[OpenStore | None, str]:
         """The store and this notebook's record in it; no store where there is none and this process has made checkpoints.
 
         An empty id where the notebook has no record: a question makes none.
@@ -792,13 +801,13 @@ class Session:
         if self._noted or self._unmerged:
             self._catch_up()
         try:
-            home = self._tracking.home()
+            home = self._tracking.open()
             found = self._existing_record(home)
             id = "" if found is None else found.id
         except StoreError as error:
             if not self._noted:
                 raise
-            say(f"Only what this process has made is looked at: {error}")
+            print_message(f"Only what this process has made is looked at: {error}")
             return None, ""
         return home, id
 
@@ -812,18 +821,18 @@ class Session:
     def get(self, id: str) -> Checkpoint:
         """A checkpoint by its id."""
         with self._lock:
-            return Checkpoint(self._existing(self._tracking.home(), id), self._tracking.states)
+            return Checkpoint(self._existing(self._tracking.open(), id), self._tracking.states)
 
     def pin(self, checkpoint: str | Checkpoint, *, pinned: bool) -> Checkpoint:
         """Keep a checkpoint from being pruned, or no longer."""
         with self._lock:
-            home = self._tracking.home()
+            home = self._tracking.open()
             id = self._existing(home, checkpoint).id
             changed = home.repository.update_checkpoint(id, UpdateCheckpoint(pinned=pinned))
             return Checkpoint(changed, self._tracking.states)
 
     @staticmethod
-    def _existing(home: Home, which: str | Checkpoint) -> NotebookCheckpoint:
+    def _existing(home: OpenStore, which: str | Checkpoint) -> NotebookCheckpoint:
         id = which.id if isinstance(which, Checkpoint) else which
         found = home.repository.get_checkpoint(id)
         if found is None:
@@ -894,7 +903,7 @@ class _Dropped:
             self._trainings.drop(self._training)
 
 
-def _merge(home: Home, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckpoint | None:
+def _merge(home: OpenStore, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckpoint | None:
     """Add metrics and tags to a stored checkpoint; None when it is gone, or cannot take them."""
     with suppress(NotFound, Conflict):
         return home.repository.add_metrics(last.id, added.metrics, added.tags)
@@ -943,7 +952,7 @@ def _is_saved(state: EncodedState, made: Checkpoint) -> bool:
 
 
 def _say_new_run(run: ActiveRun) -> None:
-    say(
+    print_message(
         f"A new run begins, since this is not after epoch {run.line.epoch}, step {run.line.step} of run "
         f"{run.record.id[:8]}. To begin runs yourself, call resume(…, key=…) before each training."
     )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
-from .frames import is_ours
+from .execution.frames import is_ours
 
 #: Told where the main thread was.
 Work = Callable[[FrameType | None], None]

@@ -66,7 +66,7 @@ def refusal(content: bytes, signature: bytes) -> str | None:
 
 def warn_unsigned(reason: NoKey) -> None:
     """Warn the user, once in this process, that a file that needs a signature is written without one."""
-    from .home import warn
+    from .messages import warn
 
     global _is_warned
     if not _is_warned:
@@ -81,9 +81,9 @@ def _signature(key: bytes, content: bytes) -> bytes:
 
 
 def _key_file() -> Path:
-    from .settings import settings
+    from ..stores import find_settings
 
-    return data_folder(settings().data_dir) / KEY_FILE
+    return data_folder(find_settings().data_dir) / KEY_FILE
 
 
 def _key(file: Path) -> bytes:

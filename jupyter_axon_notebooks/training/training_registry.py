@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from . import background
-from .executed import current_cell, current_execution, current_task, current_unit
-from .frames import call_of, outermost_call
+from .execution import current_cell, current_execution, current_task, current_unit
+from .execution import units as background
+from .execution.frames import call_of, outermost_call
 from .processes import RunIdentity
 from .run import ActiveRun
 

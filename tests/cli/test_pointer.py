@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from jupyter_axon_notebooks.config import AxonNotebooks
-from jupyter_axon_notebooks.handover import Handover
-from jupyter_axon_notebooks.pointer import read_pointer, write_pointer
+from jupyter_axon_notebooks.kernel_config import read_kernel_config, write_kernel_config
+from jupyter_axon_notebooks.kernel_environment import KernelEnvironment
 from jupyter_axon_notebooks.records import NewNotebook
+from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import read_origin
-from jupyter_axon_notebooks.training.settings import settings
 
 from .conftest import Axon, repository
 from .test_configuration import listed, store_named
@@ -38,12 +38,12 @@ def served(db: Path, user: str = HER) -> Iterator[None]:
     config = AxonNotebooks(
         store_url=f"sqlite:///{db}", user_id=user, states_root=str(db.with_name("its states"))
     )
-    handover = Handover(config, logging.getLogger("test"))
-    handover.give(None, lambda: user)
+    kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
+    kernel_environment.install(None, lambda: user)
     try:
         yield
     finally:
-        handover.take_back()
+        kernel_environment.restore()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def pointer(jupyter: Path, tmp_path: Path) -> Path:
 def test_a_command_works_on_the_store_of_the_server_as_its_user(
     axon: Axon, pointer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = settings()
+    kernels = find_settings()
     assert listed(axon) == "its"
     facts = axon("doctor", "--json").json["facts"]
     assert facts["store"]["url"] == kernels.store_url == f"sqlite:///{tmp_path}/its.db"
@@ -96,19 +96,19 @@ def test_the_origin_is_that_of_the_servers_data_folder(
 def test_what_lay_in_a_data_folder_that_was_moved_is_found_in_the_new_one(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     left = {"store_url": f"sqlite:///{old}/axon.db", "states_root": f"{old}/states", "user_id": HER}
-    write_pointer(old / "kernels.json", left)
-    assert read_pointer(old / "kernels.json") == left
+    write_kernel_config(old / "kernels.json", left)
+    assert read_kernel_config(old / "kernels.json") == left
     shutil.copytree(old, new)
     moved = {
         "store_url": f"sqlite:///{new}/axon.db",
         "states_root": f"{new}/states",
         "user_id": HER,
     }
-    assert read_pointer(new / "kernels.json") == moved
+    assert read_kernel_config(new / "kernels.json") == moved
     elsewhere = {"store_url": "sqlite:////srv/axon.db", "states_root": f"{old}-other/states"}
-    write_pointer(old / "kernels.json", elsewhere)
+    write_kernel_config(old / "kernels.json", elsewhere)
     shutil.copy(old / "kernels.json", new)
-    assert read_pointer(new / "kernels.json") == elsewhere
+    assert read_kernel_config(new / "kernels.json") == elsewhere
 
 
 def test_options_environment_and_configuration_come_before_what_a_server_left(

@@ -17,7 +17,7 @@ from support.rest_client import Client
 Write = Callable[..., Path]
 
 
-async def record_of(axon: Client, path: str) -> Any:
+async def find_or_create_record(axon: Client, path: str) -> Any:
     return (await axon.post("/notebooks/sync", {"path": path})).json
 
 
@@ -33,7 +33,7 @@ async def test_what_is_open_in_a_room_is_changed_there_only(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "one")
-    notebook = await record_of(axon, "n.ipynb")
+    notebook = await find_or_create_record(axon, "n.ipynb")
     path, cell = f"/notebooks/{notebook['id']}", notebook["cells"][0]["id"]
     async with rooms.entered("n.ipynb") as document:
         before = file.read_bytes()
@@ -56,7 +56,7 @@ async def test_what_never_touches_the_file_can_be_changed_while_a_room_has_it_op
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await record_of(axon, 'n.ipynb'))['id']}"
+    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
     async with rooms.entered("n.ipynb"):
         before = file.read_bytes()
         given = {
@@ -79,7 +79,7 @@ async def test_a_room_is_no_hindrance_to_other_notebooks(
 ) -> None:
     write_notebook("open.ipynb", "one")
     other = write_notebook("other.ipynb", "one")
-    id = (await record_of(axon, "other.ipynb"))["id"]
+    id = (await find_or_create_record(axon, "other.ipynb"))["id"]
     async with rooms.entered("open.ipynb"):
         await axon.created(f"/notebooks/{id}/cells", {"source": "two"})
     assert saved(other) == ["one", "two"]
@@ -89,7 +89,7 @@ async def test_once_the_room_is_gone_the_cells_can_be_changed_again(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await record_of(axon, 'n.ipynb'))['id']}"
+    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
     async with rooms.left(), rooms.entered("n.ipynb"):
         assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
     await axon.created(f"{path}/cells", {"source": "two"})
@@ -102,7 +102,7 @@ async def test_the_room_stays_until_the_last_one_has_left(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await record_of(axon, 'n.ipynb'))['id']}"
+    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
     async with rooms.left(), rooms.entered("n.ipynb"):
         async with rooms.entered("n.ipynb"):
             assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
@@ -116,7 +116,7 @@ async def test_a_room_is_known_by_its_file_whatever_it_is_opened_as_and_by_which
 ) -> None:
     file = write_notebook("n.ipynb", "one")
     (jp_root_dir / "link.ipynb").symlink_to(file)
-    path = f"/notebooks/{(await record_of(axon, 'n.ipynb'))['id']}"
+    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
     async with rooms.entered("link.ipynb", format, type):
         assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
 
@@ -125,7 +125,7 @@ async def test_a_room_is_known_after_its_notebook_was_renamed(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     write_notebook("old.ipynb", "one")
-    id = (await record_of(axon, "old.ipynb"))["id"]
+    id = (await find_or_create_record(axon, "old.ipynb"))["id"]
     async with rooms.entered("old.ipynb") as document:
         renamed = json.dumps({"path": "new.ipynb"})
         assert (await axon.raw("PATCH", "/api/contents/old.ipynb", body=renamed)).status == 200
@@ -144,7 +144,7 @@ async def test_what_two_people_do_at_once_is_all_in_the_record(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "shared")
-    id = (await record_of(axon, "n.ipynb"))["id"]
+    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
     async with AsyncExitStack() as people:
         ada, bob = [await people.enter_async_context(rooms.entered("n.ipynb")) for _ in range(2)]
         ada.ycells[0]["source"].insert(0, "ada ")
@@ -165,7 +165,7 @@ async def test_the_embedded_id_stays_over_many_saves_and_the_room_takes_none_for
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "start")
-    id = (await record_of(axon, "n.ipynb"))["id"]
+    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
     expected = ["start"]
     seen = set()
     async with AsyncExitStack() as people:
@@ -195,7 +195,7 @@ async def test_a_room_that_is_opened_again_has_the_embedded_id_and_every_edit(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "start")
-    id = (await record_of(axon, "n.ipynb"))["id"]
+    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
     expected = ["start"]
     ids = []
     for n in range(3):
@@ -216,7 +216,7 @@ async def test_a_notebook_opened_and_edited_over_rest_at_once_has_one_content_in
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "start")
-    id = (await record_of(axon, "n.ipynb"))["id"]
+    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
 
     async def work_in_the_room(n: int) -> None:
         async with rooms.left(), rooms.entered("n.ipynb") as document:

@@ -19,7 +19,7 @@ from torch import nn, optim
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
-from jupyter_axon_notebooks.training.home import AxonWarning
+from jupyter_axon_notebooks.training.messages import AxonWarning
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
 

@@ -52,7 +52,7 @@ from jupyter_axon_notebooks.training.formats import (
     restore_model,
     restore_training,
 )
-from jupyter_axon_notebooks.training.home import AxonWarning
+from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.signing import KEY_FILE
 
 X, Y = load_digits(return_X_y=True)

@@ -1,4 +1,4 @@
-"""The recipes of docs/resuming.md: a training that was stopped ends with the weights of one that was not."""
+"""The recipes of docs/how-to/resume.md: an interrupted training ends with the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.distributed import STOP, Nodes
 
-_PAGE = (Path(__file__).parents[2] / "docs" / "resuming.md").read_text()
+_PAGE = (Path(__file__).parents[2] / "docs/how-to/resume.md").read_text()
 _BEGIN = re.findall(r"<!-- begin -->\n```python\n(.*?)```", _PAGE, re.S)[0]
 RECIPES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", _PAGE, re.S))
 _STOPS = f"""

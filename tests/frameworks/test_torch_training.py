@@ -22,7 +22,7 @@ from jupyter_axon_notebooks.training.formats import (
     restore_model,
     restore_training,
 )
-from jupyter_axon_notebooks.training.given import metrics_of, whole_number
+from jupyter_axon_notebooks.training.validation import normalize_metrics, validate_position
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "SGD": lambda parameters: optim.SGD(parameters, lr=0.1),
@@ -377,7 +377,7 @@ def test_tensors_are_numbers_as_far_as_they_hold_one() -> None:
         "nowhere": torch.empty(1, device="meta"),
         "wave": torch.tensor(1j),
     }
-    assert metrics_of(given, told.append) == {"loss": 0.5, "half": 1.5, "right": True}
+    assert normalize_metrics(given, told.append) == {"loss": 0.5, "half": 1.5, "right": True}
     assert all(f"{name} (is a " in told[0] for name in ("each", "nowhere", "wave"))
     for value in (torch.tensor(3), torch.tensor(3.0), torch.tensor([3.0], dtype=torch.float64)):
-        assert whole_number(value, "epoch", pytest.fail) == 3
+        assert validate_position(value, "epoch", pytest.fail) == 3

@@ -1,4 +1,4 @@
-"""A real JupyterHub, set up as docs/jupyterhub.md says: the recipe gives each user a role, and nobody another's records."""
+"""Tests of docs/how-to/jupyterhub.md on a real JupyterHub: each user gets a role and sees only their own records."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from support.engines import FORGETFUL, PostgresqlServer, eventually
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
 PROGRAMS = Path(sys.executable).parent
-#: A simple name, and one that is no name of a role.
+#: A user name that is a valid role name, and one that is not.
 USERS = ("ada", "Zoë=o'Hara@example.org")
 NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 class Hub(NamedTuple):
-    """A JupyterHub that runs."""
+    """A running JupyterHub."""
 
     url: str
     folder: Path
@@ -51,7 +51,7 @@ class Hub(NamedTuple):
         return servers
 
     def server(self, user: str, verb: str, path: str, content: Any = None) -> tuple[int, Any]:
-        """What the user's server answers."""
+        """Send a request to the user's server."""
         _, routes = self.ask("GET", "/proxy")
         [target] = {
             route["target"] for route in routes.values() if route["data"].get("user") == user
@@ -59,15 +59,15 @@ class Hub(NamedTuple):
         return ask(verb, f"{target}/user/{quote(user, safe='@')}{path}", content)
 
     def shell(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """``jupyter axon`` in a shell of the user's own, which no server opened."""
+        """Run `jupyter axon` in a shell of the user that no server opened."""
         home = str(self.folder / "homes" / user)
         return axon(*arguments, HOME=home, LOGNAME="of the system")
 
-    def init_db(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """``jupyter axon init-db`` as the administrator runs it."""
+    def init_db(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run `jupyter axon init-db` as the administrator."""
         folder = self.environment["AXON_PASSFILES"]
-        given = ("init-db", "--store-url", self.owner_url, "--passfiles", folder, *arguments)
-        return axon(*given, PGPASSFILE=self.environment["PGPASSFILE"], HOME=str(self.folder))
+        arguments = ("init-db", "--store-url", self.owner_url, "--passfiles", folder, *options)
+        return axon(*arguments, PGPASSFILE=self.environment["PGPASSFILE"], HOME=str(self.folder))
 
 
 def ask(verb: str, url: str, content: Any = None) -> tuple[int, Any]:
@@ -99,7 +99,7 @@ def axon(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[PostgresqlServer]:
-    """A server on which nothing has been set up, and which lets these roles in by their passwords only."""
+    """Return a new PostgreSQL server that accepts the roles of the guide only with passwords."""
     server = PostgresqlServer(**FORGETFUL)
     hba = server.folder / "data/pg_hba.conf"
     hba.write_text("local axon axon_owner,+axon_users_axon scram-sha-256\n" + hba.read_text())
@@ -111,12 +111,10 @@ def database() -> Iterator[PostgresqlServer]:
 
 @pytest.fixture(scope="module")
 def owner_url(database: PostgresqlServer) -> str:
-    """The store as its owner, made by the very commands in the documentation."""
-    page = (ROOT / "docs" / "jupyterhub.md").read_text(encoding="utf-8")
+    """Create the database with the commands of the guide, and return its URL as the owner."""
+    page = (ROOT / "docs/how-to/jupyterhub.md").read_text(encoding="utf-8")
     commands = re.findall(r"^sudo -u postgres (.*)$", page, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["createuser", "createdb"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"sudo -u postgres {command}" in readme for command in commands)
     url = database.url("axon", user="axon_owner")
     environment = {
         "PATH": f"{database.programs}{os.pathsep}{os.environ['PATH']}",
@@ -137,7 +135,7 @@ def owner_url(database: PostgresqlServer) -> str:
 
 @pytest.fixture(scope="module")
 def hub(owner_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A hub with the recipe."""
+    """Start a hub with the configuration of the guide."""
     folder = tmp_path_factory.mktemp("hub")
     passfile = folder / "owner.pgpass"
     passfile.touch(0o600)
@@ -189,7 +187,7 @@ def _answers(hub: Hub) -> bool:
 
 @pytest.fixture(scope="module")
 def spawned(hub: Hub) -> Hub:
-    """The same, with a server of each user, in which a notebook was saved."""
+    """Return the hub with a running server for each user, in which a notebook was saved."""
     for user in USERS:
         assert hub.ask("POST", f"/users/{quote(user)}")[0] == 201
         hub.spawn(user)
@@ -219,7 +217,7 @@ def test_each_user_has_a_role_and_sees_their_own_records_only(spawned: Hub) -> N
     }
 
 
-def test_in_a_shell_of_the_user_commands_work_on_the_same_store_as_the_server(spawned: Hub) -> None:
+def test_commands_in_a_shell_use_the_store_of_the_server(spawned: Hub) -> None:
     for user in USERS:
         ran = spawned.shell(user, "list", "--all-users", "--json")
         assert (ran.returncode, [found["user_id"] for found in json.loads(ran.stdout)]) == (
@@ -227,12 +225,12 @@ def test_in_a_shell_of_the_user_commands_work_on_the_same_store_as_the_server(sp
             [user],
         ), ran.stderr
         assert spawned.shell(user, "list").stdout.count("train") == 2  # its name, and its path
-    told = axon("list", HOME=str(spawned.folder / "homes" / "ada"), AXON_USER=USERS[1])
-    assert told.returncode == 4
-    assert f"stands for the user ada there, but the user here is {USERS[1]}" in told.stderr
+    refused = axon("list", HOME=str(spawned.folder / "homes" / "ada"), AXON_USER=USERS[1])
+    assert refused.returncode == 4
+    assert f"stands for the user ada there, but the user here is {USERS[1]}" in refused.stderr
 
 
-def test_a_server_that_is_stopped_and_spawned_again_has_its_records_and_the_same_password(
+def test_a_respawned_server_keeps_its_records_and_password(
     spawned: Hub,
 ) -> None:
     passfile = Path(spawned.environment["AXON_PASSFILES"], "hub_ada.pgpass")
@@ -243,7 +241,7 @@ def test_a_server_that_is_stopped_and_spawned_again_has_its_records_and_the_same
     assert records(lambda: spawned.server("ada", "GET", "/axon/notebooks")) == ["ada"]
 
 
-def test_a_user_who_is_removed_is_let_in_no_more_and_one_who_is_spawned_again_has_the_records(
+def test_a_removed_user_loses_access_and_a_respawned_one_gets_the_records_back(
     spawned: Hub,
 ) -> None:
     ran = spawned.init_db("--remove", "ada", "--yes")

@@ -15,10 +15,11 @@ from support.server_kernels import Kernel, kernel_of, told_nothing
 from support.server_processes import Server, notebook, write
 from support.training_script import SET_UP, train
 
+from jupyter_axon_notebooks import stores
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training import place, settings
+from jupyter_axon_notebooks.training.discovery import location
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +70,9 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             monkeypatch.delenv(name)
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setattr(settings, "_warned", set())
-    monkeypatch.setattr(place, "_used", None)
-    monkeypatch.setattr(place, "_resolved", {})
+    monkeypatch.setattr(stores, "_warned", set())
+    monkeypatch.setattr(location, "_used", None)
+    monkeypatch.setattr(location, "_resolved", {})
     return tmp_path / "data"
 
 

@@ -14,11 +14,11 @@ import pytest
 _ASK = """
 import json, sys
 import jupyter_axon_notebooks as axon
-from jupyter_axon_notebooks.training.executed import executed_cells
-from jupyter_axon_notebooks.training.kernel import connection_file
-from jupyter_axon_notebooks.training.place import find_place
-from jupyter_axon_notebooks.training.servers import running_servers
-place = find_place()
+from jupyter_axon_notebooks.training.execution import executed_cells
+from jupyter_axon_notebooks.training.discovery.kernel import connection_file
+from jupyter_axon_notebooks.training.discovery.location import find_location
+from jupyter_axon_notebooks.training.discovery.servers import running_servers
+place = find_location()
 said = {"path": place.path, "file": connection_file(), "cells": len(executed_cells())}
 said["servers"] = len(list(running_servers([sys.argv[1]])))
 said["record"] = axon.notebook().name

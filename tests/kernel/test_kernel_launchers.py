@@ -171,10 +171,10 @@ def test_papermill_as_a_library_is_known_by_the_file_that_it_writes(
 #: Says where a kernel takes itself to be, and how many bytes it read to find out.
 MEASURED = (
     "import json, os, psutil\n"
-    "from jupyter_axon_notebooks.training.place import find_place\n"
+    "from jupyter_axon_notebooks.training.discovery.location import find_location\n"
     "def read(): return psutil.Process().io_counters().read_chars\n"
     "before = read()\n"
-    "place = find_place()\n"
+    "place = find_location()\n"
     "told_by = [place.path, read() - before]"
 )
 MEGABYTE = 1 << 20

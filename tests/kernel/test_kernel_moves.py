@@ -202,9 +202,9 @@ import os
 FIRST
 if __name__ == "__main__":
     os.chdir("elsewhere")
-from jupyter_axon_notebooks.training.place import find_place
+from jupyter_axon_notebooks.training.discovery.location import find_location
 def child():
-    print(find_place().path)
+    print(find_location().path)
 if __name__ == "__main__":
     child()
 """

@@ -20,8 +20,8 @@ from support.server_processes import notebook, write
 
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import new_id
-from jupyter_axon_notebooks.training import place, servers
-from jupyter_axon_notebooks.training.place import Place, find_place, use
+from jupyter_axon_notebooks.training.discovery import location, servers
+from jupyter_axon_notebooks.training.discovery.location import NotebookLocation, find_location, use
 
 SECRET = "nobody-may-read-this"
 
@@ -105,7 +105,7 @@ def test_a_running_server_is_asked_with_its_token(
     web.answer = (200, {}, sessions(kernel, "sub/ü train.ipynb"))
     leave(web.server_port, base_url="/base/")
     caplog.set_level(logging.DEBUG)
-    assert find_place() == Place("notebook", "session", str(file))
+    assert find_location() == NotebookLocation("notebook", "session", str(file))
     assert web.asked == [("/base/api/sessions", f"token {SECRET}")]
 
 
@@ -115,7 +115,7 @@ def test_a_hubs_server_takes_the_hubs_token(
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "the hub's")
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
     leave(web.server_port, token="")
-    find_place()
+    find_location()
     assert web.asked == [("/api/sessions", "token the hub's")]
 
 
@@ -125,7 +125,7 @@ def test_a_server_that_did_not_launch_the_kernel_is_not_told_the_hubs_token(
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
     leave(web.server_port, token="")
-    find_place()
+    find_location()
     assert web.asked == [("/api/sessions", None)]
 
 
@@ -146,7 +146,7 @@ def test_whatever_a_server_answers_nothing_is_raised_and_no_token_told(
     web.answer = answer
     leave(web.server_port)
     caplog.set_level(logging.DEBUG)
-    assert find_place() == Place("unknown", "nothing")
+    assert find_location() == NotebookLocation("unknown", "nothing")
     assert len(web.asked) == 1
     assert SECRET not in caplog.text
     assert SECRET not in repr(list(servers.running_servers([str(Path(sys.argv[2]).parent)])))
@@ -162,7 +162,7 @@ def test_a_server_that_does_not_answer_is_given_up(
         began = psutil.Process().create_time()
         os.utime(leave(web.server_port, "2"), (began, began))
         leave(silent.getsockname()[1], "1")
-        assert find_place() == Place("notebook", "session", str(file))
+        assert find_location() == NotebookLocation("notebook", "session", str(file))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_file_that_no_running_server_of_ours_left_is_not_believed(
             leave(0, sock="/run/jupyter.sock")
         case "another user's":
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert find_place() == Place("unknown", "nothing")
+    assert find_location() == NotebookLocation("unknown", "nothing")
     assert web.asked == []
 
 
@@ -193,9 +193,11 @@ def test_the_name_that_a_kernel_was_started_with_is_what_is_left(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "relative.ipynb")
-    assert find_place() == Place("unknown", "nothing")
+    assert find_location() == NotebookLocation("unknown", "nothing")
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "gone.ipynb"))
-    assert find_place() == Place("notebook", "JPY_SESSION_NAME", str(tmp_path / "gone.ipynb"))
+    assert find_location() == NotebookLocation(
+        "notebook", "JPY_SESSION_NAME", str(tmp_path / "gone.ipynb")
+    )
 
 
 def test_a_console_is_no_notebook(
@@ -204,7 +206,7 @@ def test_a_console_is_no_notebook(
     web.answer = (200, {}, sessions(kernel, f"console-1-{new_id()}"))
     leave(web.server_port)
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "Console 1"))
-    assert find_place() == Place("unknown", "nothing")
+    assert find_location() == NotebookLocation("unknown", "nothing")
 
 
 def test_a_kernel_that_two_notebooks_share_is_of_the_one_it_was_started_for(
@@ -214,28 +216,34 @@ def test_a_kernel_that_two_notebooks_share_is_of_the_one_it_was_started_for(
         write(tmp_path / name, notebook("x"))
     web.answer = (200, {}, sessions(kernel, "a.ipynb", "b.ipynb"))
     leave(web.server_port)
-    assert find_place() == Place("unknown", "nothing")
+    assert find_location() == NotebookLocation("unknown", "nothing")
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "b.ipynb"))
-    assert find_place() == Place("notebook", "session", str(tmp_path / "b.ipynb"))
+    assert find_location() == NotebookLocation("notebook", "session", str(tmp_path / "b.ipynb"))
 
 
 def test_what_the_user_says_comes_first(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "imported_in", str(tmp_path))
+    monkeypatch.setattr(location, "imported_in", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", str(write(tmp_path / "started.ipynb", notebook("x"))))
     monkeypatch.setenv("AXON_NOTEBOOK", "named.ipynb")
-    assert find_place() == Place("notebook", "AXON_NOTEBOOK", str(tmp_path / "named.ipynb"))
+    assert find_location() == NotebookLocation(
+        "notebook", "AXON_NOTEBOOK", str(tmp_path / "named.ipynb")
+    )
     id = new_id()
     monkeypatch.setenv("AXON_NOTEBOOK", id)
-    assert find_place() == Place("notebook", "AXON_NOTEBOOK", record_id=id)
+    assert find_location() == NotebookLocation("notebook", "AXON_NOTEBOOK", record_id=id)
     (tmp_path / "train.py").write_text("")
-    assert use("train.py") == find_place() == Place("script", "use", str(tmp_path / "train.py"))
+    assert (
+        use("train.py")
+        == find_location()
+        == NotebookLocation("script", "use", str(tmp_path / "train.py"))
+    )
     use(Path("started.ipynb"))
-    assert find_place() == Place("notebook", "use", str(tmp_path / "started.ipynb"))
+    assert find_location() == NotebookLocation("notebook", "use", str(tmp_path / "started.ipynb"))
     with pytest.raises(NotFound, match=r"typo\.ipynb"):
         use("typo.ipynb")
-    assert find_place().path == str(tmp_path / "started.ipynb")
+    assert find_location().path == str(tmp_path / "started.ipynb")
     use(None)
-    assert find_place().record_id == id
+    assert find_location().record_id == id

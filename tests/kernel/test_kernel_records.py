@@ -19,10 +19,10 @@ from jupyter_axon_notebooks.records import NewNotebook, NotebookSummary, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.sync import NotebookSync, files
-from jupyter_axon_notebooks.training import notebook as asked
-from jupyter_axon_notebooks.training import place
-from jupyter_axon_notebooks.training.notebook import record_of
-from jupyter_axon_notebooks.training.place import Place, find_place
+from jupyter_axon_notebooks.training.discovery import location
+from jupyter_axon_notebooks.training.discovery import record as asked
+from jupyter_axon_notebooks.training.discovery.location import NotebookLocation, find_location
+from jupyter_axon_notebooks.training.discovery.record import find_or_create_record
 
 __all__ = ["store", "store_url"]  # fixtures
 
@@ -49,14 +49,14 @@ class Home:
         """The store is the test's."""
 
 
-def at(path: Path, found_by: str = "session") -> Place:
-    return Place("notebook", found_by, str(path))
+def at(path: Path, found_by: str = "session") -> NotebookLocation:
+    return NotebookLocation("notebook", found_by, str(path))
 
 
 def recorded(
     repository: NotebookRepository, path: Path, owner: str = "ada", **given: Any
 ) -> NotebookSummary:
-    return record_of(repository, at(path, **given), ORIGIN, owner)
+    return find_or_create_record(repository, at(path, **given), ORIGIN, owner)
 
 
 def test_a_file_gets_the_record_that_a_save_would_give_it(
@@ -155,15 +155,15 @@ def test_a_process_keeps_its_record_where_nothing_tells_another(
     repository: NotebookRepository, file: Path, tmp_path: Path, lost: str
 ) -> None:
     made = recorded(repository, file)
-    kept = (Place("notebook", "session", str(file)), made.id)
-    gone = Place("notebook", "JPY_SESSION_NAME", str(tmp_path / "earlier.ipynb"))
-    place = Place("unknown", "nothing") if lost == "a server that is gone" else gone
+    kept = (NotebookLocation("notebook", "session", str(file)), made.id)
+    gone = NotebookLocation("notebook", "JPY_SESSION_NAME", str(tmp_path / "earlier.ipynb"))
+    place = NotebookLocation("unknown", "nothing") if lost == "a server that is gone" else gone
     write(file, notebook("edited()"))
-    found = record_of(repository, place, ORIGIN, "ada", kept)
+    found = find_or_create_record(repository, place, ORIGIN, "ada", kept)
     assert (found.id, found.version_id != made.version_id) == (made.id, True)
     other = write(tmp_path / "other.ipynb", notebook("another()"))
-    elsewhere = Place("notebook", "session", str(other))
-    assert record_of(repository, elsewhere, ORIGIN, "ada", kept).id != made.id
+    elsewhere = NotebookLocation("notebook", "session", str(other))
+    assert find_or_create_record(repository, elsewhere, ORIGIN, "ada", kept).id != made.id
     repository.delete(made.id)
     assert recorded(repository, file).id != made.id
 
@@ -197,10 +197,10 @@ def test_an_unknown_place_has_one_record_for_the_process(
 ) -> None:
     monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
     monkeypatch.chdir(tmp_path)
-    unknown = Place("unknown", "nothing")
-    first = record_of(repository, unknown, ORIGIN, "ada")
+    unknown = NotebookLocation("unknown", "nothing")
+    first = find_or_create_record(repository, unknown, ORIGIN, "ada")
     assert (first.path, first.cell_count, first.name) == (None, 0, f"a notebook in {tmp_path.name}")
-    assert record_of(repository, unknown, ORIGIN, "ada") == first
+    assert find_or_create_record(repository, unknown, ORIGIN, "ada") == first
 
 
 def test_a_training_goes_on_in_a_folder_that_was_deleted(
@@ -211,35 +211,44 @@ def test_a_training_goes_on_in_a_folder_that_was_deleted(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert record_of(repository, Place("unknown", "nothing"), ORIGIN, "ada").path is None
-    monkeypatch.setattr(place, "imported_in", str(tmp_path))
+    assert (
+        find_or_create_record(
+            repository, NotebookLocation("unknown", "nothing"), ORIGIN, "ada"
+        ).path
+        is None
+    )
+    monkeypatch.setattr(location, "imported_in", str(tmp_path))
     monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
-    assert find_place() == Place("notebook", "AXON_NOTEBOOK", str(tmp_path / "train.ipynb"))
+    assert find_location() == NotebookLocation(
+        "notebook", "AXON_NOTEBOOK", str(tmp_path / "train.ipynb")
+    )
 
 
 def test_a_record_is_had_by_its_id_by_its_owner_alone(repository: NotebookRepository) -> None:
     made = repository.create(NewNotebook(user_id="ada", name="n"))
-    named = Place("notebook", "use", record_id=made.id)
-    assert record_of(repository, named, ORIGIN, "ada").id == made.id
+    named = NotebookLocation("notebook", "use", record_id=made.id)
+    assert find_or_create_record(repository, named, ORIGIN, "ada").id == made.id
     with pytest.raises(Forbidden, match="belongs to another user than bob"):
-        record_of(repository, named, ORIGIN, "bob")
+        find_or_create_record(repository, named, ORIGIN, "bob")
     repository.delete(made.id)
     with pytest.raises(NotFound, match=made.id):
-        record_of(repository, named, ORIGIN, "ada")
+        find_or_create_record(repository, named, ORIGIN, "ada")
 
 
 def test_a_script_is_a_notebook_of_one_cell(repository: NotebookRepository, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_bytes(b"\xef\xbb\xbf# \xff\r\nimport sklearn\r\n")
-    made = record_of(repository, Place("script", "script", str(script)), ORIGIN, "ada")
+    made = find_or_create_record(
+        repository, NotebookLocation("script", "script", str(script)), ORIGIN, "ada"
+    )
     assert (made.name, made.metadata.kernel, made.metadata.language) == ("train", None, "python")
     assert made.metadata.framework == "scikit-learn"
     whole = repository.find_by_id(made.id)
     assert whole is not None
     assert [cell.source for cell in whole.cells] == ["# \\xff\r\nimport sklearn\r\n"]
     os.utime(script, ns=(1, 1))
-    assert record_of(
-        repository, Place("script", "script", str(script)), ORIGIN, "ada"
+    assert find_or_create_record(
+        repository, NotebookLocation("script", "script", str(script)), ORIGIN, "ada"
     ).version_id == (made.version_id)
 
 

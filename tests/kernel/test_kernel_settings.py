@@ -14,9 +14,9 @@ import pytest
 
 from jupyter_axon_notebooks.config import AxonNotebooks
 from jupyter_axon_notebooks.defaults import default_user
-from jupyter_axon_notebooks.handover import Handover
-from jupyter_axon_notebooks.pointer import write_pointer
-from jupyter_axon_notebooks.training.settings import KernelSettings, settings
+from jupyter_axon_notebooks.kernel_config import write_kernel_config
+from jupyter_axon_notebooks.kernel_environment import KernelEnvironment
+from jupyter_axon_notebooks.stores import StoreSettings, find_settings
 
 LEFT = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "user_id": "ada"}
 
@@ -25,21 +25,21 @@ LEFT = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "
 def file(alone: Path) -> Path:
     """The pointer file, with what a server left."""
     file = alone / "axon_notebooks" / "kernels.json"
-    write_pointer(file, LEFT)
+    write_kernel_config(file, LEFT)
     return file
 
 
-def defaults(data: Path) -> KernelSettings:
+def defaults(data: Path) -> StoreSettings:
     own = data / "axon_notebooks"
-    return KernelSettings(f"sqlite:///{own}/axon.db", f"{own}/states", default_user(), str(data))
+    return StoreSettings(f"sqlite:///{own}/axon.db", f"{own}/states", default_user(), str(data))
 
 
 def test_without_anything_the_defaults_hold(alone: Path) -> None:
-    assert settings() == defaults(alone)
+    assert find_settings() == defaults(alone)
 
 
 def test_what_a_server_left_holds(file: Path, alone: Path) -> None:
-    assert settings() == KernelSettings(**LEFT, data_dir=str(alone))
+    assert find_settings() == StoreSettings(**LEFT, data_dir=str(alone))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [left.name for left in file.parent.iterdir()] == ["kernels.json"]
 
@@ -49,8 +49,8 @@ def test_what_a_server_hands_over_comes_first(file: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("AXON_STATES_ROOT", "/handed/states")
     monkeypatch.setenv("AXON_USER", "bob")
     monkeypatch.setenv("AXON_DATA_DIR", "/handed")
-    handed = KernelSettings("postgresql+psycopg://ada@db/axon", "/handed/states", "bob", "/handed")
-    assert settings() == handed
+    handed = StoreSettings("postgresql+psycopg://ada@db/axon", "/handed/states", "bob", "/handed")
+    assert find_settings() == handed
 
 
 def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
@@ -60,27 +60,27 @@ def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
     config = AxonNotebooks(
         user_id="bob", store_url="sqlite:////given/axon.db", states_root="/given/states"
     )
-    handover = Handover(config, logging.getLogger("test"))
-    handover.give(None, lambda: "bob")
-    given = KernelSettings("sqlite:////given/axon.db", "/given/states", "bob", str(alone))
-    assert settings() == given
-    handover.take_back()
+    kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
+    kernel_environment.install(None, lambda: "bob")
+    given = StoreSettings("sqlite:////given/axon.db", "/given/states", "bob", str(alone))
+    assert find_settings() == given
+    kernel_environment.restore()
     assert {name: value for name, value in os.environ.items() if name.startswith("AXON")} == {
         "AXON_USER": "outside"
     }
     monkeypatch.delenv("AXON_USER")
-    assert settings() == given  # by the pointer file
+    assert find_settings() == given  # by the pointer file
 
 
 def test_a_password_is_not_handed_over(alone: Path) -> None:
     config = AxonNotebooks(store_url="postgresql+psycopg://ada:hunter2@db/axon")
-    handover = Handover(config, logging.getLogger("test"))
-    handover.give(None, lambda: "ada")
+    kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
+    kernel_environment.install(None, lambda: "ada")
     try:
-        assert settings().store_url == "postgresql+psycopg://ada:***@db/axon"
+        assert find_settings().store_url == "postgresql+psycopg://ada:***@db/axon"
         assert "hunter2" not in (alone / "axon_notebooks" / "kernels.json").read_text()
     finally:
-        handover.take_back()
+        kernel_environment.restore()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_is_no_pointer_is_ignored_with_one_warning(
 ) -> None:
     file.write_text(text)
     with pytest.warns(RuntimeWarning, match=why) as warned:
-        assert settings() == settings() == defaults(alone)
+        assert find_settings() == find_settings() == defaults(alone)
     assert len(warned) == 1
 
 
@@ -129,13 +129,13 @@ def test_what_others_could_have_written_is_ignored(
             file.unlink()
             os.mkfifo(file)
     with pytest.warns(RuntimeWarning, match="is ignored"):
-        assert settings() == defaults(alone)
+        assert find_settings() == defaults(alone)
 
 
 def test_to_ask_loads_neither_a_server_nor_a_framework() -> None:
     heavy = {"jupyter_server", "tornado", "nbformat", "IPython", "ipykernel", "numpy", "torch"}
     code = (
-        "import sys, jupyter_axon_notebooks.training.notebook, jupyter_axon_notebooks.training.settings\n"
+        "import sys, jupyter_axon_notebooks.training.discovery.record, jupyter_axon_notebooks.stores\n"
         f"print(*sorted({heavy!r} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -150,5 +150,5 @@ def test_relative_paths_are_ignored(alone: Path, monkeypatch: pytest.MonkeyPatch
     ]:
         monkeypatch.setenv(name, value)
     with pytest.warns(RuntimeWarning, match="relative path") as warned:
-        assert settings() == defaults(alone)
+        assert find_settings() == defaults(alone)
     assert len(warned) == 3

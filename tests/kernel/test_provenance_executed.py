@@ -15,10 +15,10 @@ from nbclient import NotebookClient
 from support.kernel import Kernel, started
 
 IMPORT = (
-    "import jupyter_axon_notebooks\nfrom jupyter_axon_notebooks.training import executed as seen"
+    "import jupyter_axon_notebooks\nfrom jupyter_axon_notebooks.training import execution as seen"
 )
 SEEN = "[(c.execution_count, c.source, c.cell_id, c.status and c.status.value) for c in seen.executed_cells()]"
-TOLD = "told = []\nseen.on_cell_end(lambda error: told.append(type(error).__name__))"
+TOLD = "told = []\nseen.on_training_end(lambda error: told.append(type(error).__name__))"
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_an_interrupted_cell_says_so(kernel: Kernel, cell: str) -> None:
 
 def test_one_that_fails_to_hear_keeps_nobody_else_from_being_told(kernel: Kernel) -> None:
     kernel.run(IMPORT, "a")
-    assert kernel.run(f"seen.on_cell_end(lambda error: 1 / 0)\n{TOLD}", "b")["status"] == "ok"
+    assert kernel.run(f"seen.on_training_end(lambda error: 1 / 0)\n{TOLD}", "b")["status"] == "ok"
     assert kernel.ask("told") == ["NoneType"]
 
 
@@ -177,7 +177,7 @@ def tell(error):
     over.set()
 def train():
     found.append(seen.current_execution())
-    seen.on_cell_end(tell)
+    seen.on_training_end(tell)
     begun.set()
     go.wait()
     found.append(seen.current_execution())
@@ -216,7 +216,7 @@ def test_a_thread_of_a_pool_works_for_the_cell_that_runs(kernel: Kernel) -> None
     )
     kernel.run("pool.submit(int).result()", "b")
     kernel.run(
-        "told = []\npool.submit(seen.on_cell_end, lambda e: told.append(type(e).__name__)).result()\n1 / 0",
+        "told = []\npool.submit(seen.on_training_end, lambda e: told.append(type(e).__name__)).result()\n1 / 0",
         "c",
     )
     assert kernel.ask("told") == ["ZeroDivisionError"]
@@ -234,11 +234,11 @@ def test_a_thread_that_the_interpreter_does_not_wait_for_was_interrupted(tmp_pat
 
 WORKER = """
 import multiprocessing, os, sys
-from jupyter_axon_notebooks.training import executed as seen
+from jupyter_axon_notebooks.training import execution as seen
 def train():
-    seen.on_cell_end(lambda error: print("forked:", type(error).__name__, flush=True))
+    seen.on_training_end(lambda error: print("forked:", type(error).__name__, flush=True))
     {end}
-seen.on_cell_end(lambda error: print("first:", type(error).__name__, flush=True))
+seen.on_training_end(lambda error: print("first:", type(error).__name__, flush=True))
 {fork}
 """
 FORK = "if os.fork() == 0: train(); sys.exit(0)\nos.wait()"
@@ -274,9 +274,9 @@ def test_nbclient_names_no_cells(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
-from jupyter_axon_notebooks.training import executed as seen
+from jupyter_axon_notebooks.training import execution as seen
 previous = sys.excepthook = lambda *_: print("hooked")
-seen.on_cell_end(lambda error: print(type(error).__name__, [c.status.value for c in seen.executed_cells()]))
+seen.on_training_end(lambda error: print(type(error).__name__, [c.status.value for c in seen.executed_cells()]))
 [script] = seen.executed_cells()
 assert seen.current_execution() is None
 assert script.source == open(__file__).read() and script.execution_count is None
@@ -309,7 +309,7 @@ def test_a_command_has_no_source() -> None:
     ran = run(
         [
             "-c",
-            "from jupyter_axon_notebooks.training import executed as seen; print(seen.executed_cells())",
+            "from jupyter_axon_notebooks.training import execution as seen; print(seen.executed_cells())",
         ]
     )
     assert ran.stdout == "[]\n"
@@ -325,8 +325,8 @@ def test_being_imported_in_a_kernel_loads_no_more_than_elsewhere(kernel: Kernel)
         "jupyter_axon_notebooks._version",
         "jupyter_axon_notebooks.startup",
         "jupyter_axon_notebooks.training",
-        "jupyter_axon_notebooks.training.executed",
-        "jupyter_axon_notebooks.training.shell",
+        "jupyter_axon_notebooks.training.execution",
+        "jupyter_axon_notebooks.training.execution.shell",
         "jupyter_axon_notebooks.userfiles",
     ]
     assert (

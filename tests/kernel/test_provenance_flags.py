@@ -14,11 +14,11 @@ from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training.environment import environment
+from jupyter_axon_notebooks.training.execution.environment import environment
 
 CELLS = [
     markdown("title", "# A training"),
-    code("imports", "from jupyter_axon_notebooks.training import executed as seen\nimport math\n"),
+    code("imports", "from jupyter_axon_notebooks.training import execution as seen\nimport math\n"),
     code("note", "# nothing to see here"),
     code("data", "data = [1, 2, 3]"),
     code("model", "weights = [0.0]"),

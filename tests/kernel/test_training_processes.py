@@ -205,7 +205,7 @@ def test_a_checkpoint_that_is_being_made_is_kept(
     process = script(f"""
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.training import executed, session
+from jupyter_axon_notebooks.training import execution, session
 
 def terminated(function):
     def call(*given, **named):
@@ -218,7 +218,7 @@ def terminated(function):
 train()
 where = [
     (NotebookRepository, "create_checkpoint"), (session, "write_states"), (session, "current_execution"),
-    (NotebookRepository, "put_provenance"), (StateStorage, "mark_recorded"), (executed, "_register"),
+    (NotebookRepository, "put_provenance"), (StateStorage, "mark_recorded"), (execution, "_register"),
 ][{at}]
 setattr(*where, terminated(getattr(*where)))
 try:

@@ -16,7 +16,7 @@ from .nursery import Death, Nursery, nursery
 from .plans import SCENARIOS, op, random_plan, trained
 from .points import Kill
 from .servers import MortalServer, mortal_server
-from .trial import Place, trial
+from .trial import NotebookLocation, trial
 
 #: Scenarios in which an operation takes more than one transaction, or files, also where nothing is written ahead; and a save.
 IN_STEPS = (
@@ -35,12 +35,12 @@ def born() -> Iterator[Nursery]:
         yield opened
 
 
-def new_place(engine: str, folder: Path) -> Place:
-    return Place(new_url(engine, folder, empty=False), folder / "states")
+def new_place(engine: str, folder: Path) -> NotebookLocation:
+    return NotebookLocation(new_url(engine, folder, empty=False), folder / "states")
 
 
 def deaths(
-    place: Place, born: Nursery, seed: str, draw: Callable[[random.Random], Kill]
+    place: NotebookLocation, born: Nursery, seed: str, draw: Callable[[random.Random], Kill]
 ) -> Iterator[Death]:
     """Trials of random plans, one after the other; those in which the process was done before its kill are left out."""
     dice = random.Random(seed)
@@ -116,7 +116,7 @@ def test_a_store_that_is_being_made_when_its_maker_is_killed_is_made_by_the_next
     while death is None or death.signal is not None:
         number += 1
         folder = tmp_path / str(number)
-        place = Place(new_url(engine, folder), folder / "states")
+        place = NotebookLocation(new_url(engine, folder), folder / "states")
         death = trial(place, born, [operation], Kill(call=number), new=True)
     assert sum(point.startswith("CREATE") for point in death.points) > 10
 
@@ -131,7 +131,7 @@ def server() -> Iterator[MortalServer]:
 def test_a_database_server_killed_in_an_operation_loses_nothing_acknowledged(
     number: int, tmp_path: Path, born: Nursery, server: MortalServer
 ) -> None:
-    place = Place(server.url(server.new_database()), tmp_path / "states", server)
+    place = NotebookLocation(server.url(server.new_database()), tmp_path / "states", server)
     seed = f"server {number}"
     dice = random.Random(seed)
     plan = random_plan(Model(), seed, 12)

@@ -49,7 +49,7 @@ class Server(Protocol):
 
 
 @dataclass
-class Place:
+class NotebookLocation:
     """Where trials are held: a store that goes through all of them, and its state files.
 
     ``server`` is that of the store's database, where it can be killed.
@@ -163,7 +163,7 @@ class Acknowledged:
 
 
 def trial(
-    place: Place,
+    place: NotebookLocation,
     nursery: Nursery,
     plan: Plan,
     kill: Kill,
@@ -202,7 +202,7 @@ def trial(
 
 
 @contextmanager
-def _crashing(place: Place, kill: Kill) -> Iterator[Path | None]:
+def _crashing(place: NotebookLocation, kill: Kill) -> Iterator[Path | None]:
     """Have the server killed and started again, when the named pipe says so or ``kill`` does."""
     if not kill.server:
         yield None

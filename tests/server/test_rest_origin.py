@@ -13,7 +13,7 @@ import pytest
 from support.rest_client import Client
 
 from jupyter_axon_notebooks.extension import AxonExtension
-from jupyter_axon_notebooks.pointer import read_pointer, write_pointer
+from jupyter_axon_notebooks.kernel_config import read_kernel_config, write_kernel_config
 from jupyter_axon_notebooks.records import NewNotebook, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
@@ -29,7 +29,7 @@ def folder(data: Path) -> Path:
 def origin(folder: Path) -> str:
     """The origin, in both of its places, before the server starts."""
     origin = read_origin(folder)
-    write_pointer(
+    write_kernel_config(
         folder / "kernels.json", {"store_url": "sqlite:////elsewhere.db", "origin": origin}
     )
     return origin
@@ -56,7 +56,7 @@ async def test_an_origin_that_cannot_be_read_at_the_start_is_restored_once_it_ca
     refused = await axon.get("/notebooks")
     assert refused.status == 503
     assert str(unreadable) in refused.message
-    left = read_pointer(folder / "kernels.json")
+    left = read_kernel_config(folder / "kernels.json")
     assert left["origin"] == origin
     assert left["store_url"] != "sqlite:////elsewhere.db"
     unreadable.unlink() if unreadable.is_symlink() else unreadable.rmdir()
@@ -86,12 +86,12 @@ async def test_what_another_server_of_the_folder_left_for_kernels_stays(
     await axon.get("/notebooks")
     origin = read_origin(folder)
     others = {"store_url": "sqlite:////another/axon.db", "states_root": "/another"}
-    write_pointer(folder / "kernels.json", others)
+    write_kernel_config(folder / "kernels.json", others)
     assert (await axon.get("/notebooks")).status == 200
-    assert read_pointer(folder / "kernels.json") == {**others, "origin": origin}
+    assert read_kernel_config(folder / "kernels.json") == {**others, "origin": origin}
     (folder / "kernels.json").unlink()
     assert (await axon.get("/notebooks")).status == 200
-    assert read_pointer(folder / "kernels.json")["user_id"] == "ada"
+    assert read_kernel_config(folder / "kernels.json")["user_id"] == "ada"
 
 
 async def test_a_notebook_of_any_name_is_told_of_in_one_line(

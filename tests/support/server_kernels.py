@@ -23,24 +23,24 @@ from jupyter_axon_notebooks.defaults import data_folder
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.sync import read_origin
-from jupyter_axon_notebooks.training.notebook import record_of
-from jupyter_axon_notebooks.training.place import find_place, use
-from jupyter_axon_notebooks.training.settings import settings
+from jupyter_axon_notebooks.training.discovery.record import find_or_create_record
+from jupyter_axon_notebooks.training.discovery.location import find_location, use
+from jupyter_axon_notebooks.stores import find_settings
 
 def place():
-    return dataclasses.asdict(find_place())
+    return dataclasses.asdict(find_location())
 
 def record():
-    given = settings()
+    given = find_settings()
     store = open_store(given.store_url)
     try:
         origin = read_origin(data_folder(given.data_dir))
-        return record_of(NotebookRepository(store), find_place(), origin, given.user_id).to_json()
+        return find_or_create_record(NotebookRepository(store), find_location(), origin, given.user_id).to_json()
     finally:
         store.close()
 
 def told():
-    return {"place": place(), "record": record(), "settings": dataclasses.asdict(settings())}
+    return {"place": place(), "record": record(), "settings": dataclasses.asdict(find_settings())}
 """
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_axon_notebooks.errors import StoreError
-from jupyter_axon_notebooks.pointer import write_pointer
+from jupyter_axon_notebooks.kernel_config import write_kernel_config
 from jupyter_axon_notebooks.records import is_record_id, new_id
 from jupyter_axon_notebooks.sync import ServerOrigin, read_origin
 
@@ -56,7 +56,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def leave_pointer(data: Path) -> Callable[[str], None]:
-    return lambda origin: write_pointer(data / "kernels.json", {"origin": origin})
+    return lambda origin: write_kernel_config(data / "kernels.json", {"origin": origin})
 
 
 def test_a_folder_keeps_its_origin(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from kills.observed import integrity
-from kills.trial import Opened, Place
+from kills.trial import NotebookLocation, Opened
 from support.factories import check_contents
 
 from .ledger import Ledger, Save
@@ -28,7 +28,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def crowd(place: Place, *, workers: int, times: int, seed: str) -> dict[str, Ledger]:
+def crowd(place: NotebookLocation, *, workers: int, times: int, seed: str) -> dict[str, Ledger]:
     """Have ``workers`` processes do ``times`` operations each, while others read, save slowly and sweep; everybody's ledger.
 
     Raises
@@ -54,7 +54,7 @@ def crowd(place: Place, *, workers: int, times: int, seed: str) -> dict[str, Led
     return ledgers
 
 
-def at_once(place: Place, tasks: Mapping[str, dict[str, Any]]) -> dict[str, Ledger]:
+def at_once(place: NotebookLocation, tasks: Mapping[str, dict[str, Any]]) -> dict[str, Ledger]:
     """Have processes do their tasks, all beginning at once; those without an end are told when the others are done."""
     with ExitStack() as stack:
         running = {name: stack.enter_context(_process(place, task)) for name, task in tasks.items()}
@@ -71,7 +71,7 @@ def at_once(place: Place, tasks: Mapping[str, dict[str, Any]]) -> dict[str, Ledg
 
 
 @contextmanager
-def _process(place: Place, task: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+def _process(place: NotebookLocation, task: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
     given = json.dumps({**task, "url": place.url, "states_root": str(place.states_root)})
     running = subprocess.Popen(
         [sys.executable, "-m", "together.work", given],
@@ -93,7 +93,7 @@ def _ledger(running: subprocess.Popen[str]) -> Ledger:
     return msgspec.json.decode(output, type=Ledger)
 
 
-def check(place: Place, ledgers: Sequence[Ledger]) -> None:
+def check(place: NotebookLocation, ledgers: Sequence[Ledger]) -> None:
     """Hold the store, as they left it, to the ledgers of all who changed it."""
     with place.opened(swept=False) as after:
         faults = integrity(after.store)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from kills.trial import Place
+from kills.trial import NotebookLocation
 from support.engines import ON_DISK, new_url
 
 from .crowd import at_once, check, crowd
@@ -14,12 +14,14 @@ from .work import prepare
 
 
 @pytest.fixture(params=ON_DISK)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> NotebookLocation:
+    return NotebookLocation(new_url(request.param, tmp_path, empty=False), tmp_path / "states")
 
 
 @pytest.mark.parametrize("seed", ["one", "another"])
-def test_processes_at_once_lose_nothing_and_leave_nothing(seed: str, place: Place) -> None:
+def test_processes_at_once_lose_nothing_and_leave_nothing(
+    seed: str, place: NotebookLocation
+) -> None:
     ledgers = crowd(place, workers=4, times=100, seed=seed)
     assert max(ledger.longest for ledger in ledgers.values()) < 30
     removed = Counter(ledgers["sweeper"].removed)
@@ -30,7 +32,9 @@ def test_processes_at_once_lose_nothing_and_leave_nothing(seed: str, place: Plac
         assert removed[what] > 0, removed
 
 
-def test_processes_that_fork_while_their_threads_write_lose_nothing(place: Place) -> None:
+def test_processes_that_fork_while_their_threads_write_lose_nothing(
+    place: NotebookLocation,
+) -> None:
     with place.opened() as before:
         prepare(before.repository)
     task = {"role": "forker", "times": 30, "children": 3}

@@ -18,8 +18,8 @@ from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printabl
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
-from jupyter_axon_notebooks.training.display import described, say
-from jupyter_axon_notebooks.training.home import AxonWarning, warn
+from jupyter_axon_notebooks.training.display import format_checkpoint
+from jupyter_axon_notebooks.training.messages import AxonWarning, print_message, warn
 
 #: What a terminal or a browser would obey, by what it does.
 HOSTILE = {
@@ -91,7 +91,7 @@ def shown(found: NotebookCheckpoint, tmp_path: Path) -> list[str]:
     return [
         repr(one),
         str(one),
-        described(found),
+        format_checkpoint(found),
         one._repr_html_(),
         table._repr_html_(),
         *repr(table).split("\n"),
@@ -153,7 +153,7 @@ def test_what_is_said_warned_and_raised_has_escapes(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign = HOSTILE[name]
-    say(f"Resumed from {sign}.")
+    print_message(f"Resumed from {sign}.")
     assert_harmless(capsys.readouterr().out.removesuffix("\n"))
     with pytest.warns(AxonWarning) as warned:
         warn(f"not recorded: {sign}")

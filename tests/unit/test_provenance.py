@@ -16,8 +16,8 @@ from jupyter_axon_notebooks.records import CellStatus
 from jupyter_axon_notebooks.repository.cell_matching import match_cells
 from jupyter_axon_notebooks.repository.script import script_of
 from jupyter_axon_notebooks.repository.stored_provenance import listed_provenance
-from jupyter_axon_notebooks.training import environment as surroundings
-from jupyter_axon_notebooks.training.environment import environment, git_state
+from jupyter_axon_notebooks.training.execution import environment as surroundings
+from jupyter_axon_notebooks.training.execution.environment import environment, read_git_state
 
 
 def cell(source: str, cell_id: str | None = None, count: int | None = 1) -> ExecutedCell:
@@ -120,10 +120,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
-    assert git_state(tmp_path) is None
-    assert git_state(tmp_path / "nowhere") is None
+    assert read_git_state(tmp_path) is None
+    assert read_git_state(tmp_path / "nowhere") is None
     git(tmp_path, "init", "--quiet", "--initial-branch=topic")
-    assert git_state(tmp_path) == GitState(branch="topic", dirty=True)
+    assert read_git_state(tmp_path) == GitState(branch="topic", dirty=True)
     (tmp_path / "a").write_text("1")
     git(tmp_path, "add", "a")
     git(tmp_path, "commit", "--quiet", "--message", "first")
@@ -131,11 +131,13 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
     commit = git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "untracked").write_text("")
     (tmp_path / "folder").mkdir()
-    assert git_state(tmp_path / "folder") == GitState(commit=commit, branch="topic", dirty=False)
+    assert read_git_state(tmp_path / "folder") == GitState(
+        commit=commit, branch="topic", dirty=False
+    )
     (tmp_path / "a").write_text("2")
-    assert git_state(tmp_path) == GitState(commit=commit, branch="topic", dirty=True)
+    assert read_git_state(tmp_path) == GitState(commit=commit, branch="topic", dirty=True)
     git(tmp_path, "checkout", "--quiet", "--detach")
-    found = git_state(tmp_path)
+    found = read_git_state(tmp_path)
     assert found == GitState(commit=commit, branch=None, dirty=True)
     assert "secret" not in repr(environment(tmp_path))
 
@@ -150,7 +152,7 @@ def test_who_does_not_answer_in_time_is_left_out(
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(surroundings, "_PATIENCE", 1.0)
-    assert git_state(tmp_path) == GitState(commit="c0ffee", branch="main", dirty=None)
+    assert read_git_state(tmp_path) == GitState(commit="c0ffee", branch="main", dirty=None)
 
 
 def test_graphics_cards_are_those_that_the_driver_names(
@@ -203,7 +205,7 @@ def test_of_what_cannot_be_read_only_that_is_left_out(
 
 def test_no_framework_is_imported_for_it() -> None:
     program = (
-        "import sys; from jupyter_axon_notebooks.training.environment import environment; environment()\n"
+        "import sys; from jupyter_axon_notebooks.training.execution.environment import environment; environment()\n"
         "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -214,7 +216,7 @@ def test_a_pipe_that_is_called_like_the_description_of_a_package_is_not_waited_f
 ) -> None:
     (tmp_path / "odd-1.dist-info").mkdir()
     os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
-    code = "from jupyter_axon_notebooks.training.environment import environment; print(len(environment().packages))"
+    code = "from jupyter_axon_notebooks.training.execution.environment import environment; print(len(environment().packages))"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

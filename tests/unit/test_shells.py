@@ -96,7 +96,7 @@ def test_a_shell_of_another_kernel_tells_its_cells(tmp_path: Path) -> None:
         + """
 import types
 import jupyter_axon_notebooks as axon
-from jupyter_axon_notebooks.training.executed import executed_cells
+from jupyter_axon_notebooks.training.execution import executed_cells
 
 shell.run_cell("x = 1", store_history=True)
 shell.events.trigger("pre_run_cell", types.SimpleNamespace(raw_cell="y = 2"))

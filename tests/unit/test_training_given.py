@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from jupyter_axon_notebooks.records import NewCheckpoint
-from jupyter_axon_notebooks.training.given import (
-    key_of,
-    metrics_of,
-    run_name,
-    tags_of,
-    whole_number,
+from jupyter_axon_notebooks.training.validation import (
+    normalize_metrics,
+    validate_key,
+    validate_position,
+    validate_run,
+    validate_tags,
 )
 
 
@@ -65,7 +65,7 @@ def test_numbers_come_out_of_what_holds_them() -> None:
         "note": "warm-up",
         "none": None,
     }
-    found = metrics_of(given, pytest.fail)
+    found = normalize_metrics(given, pytest.fail)
     assert found == {
         "loss": 0.5,
         "accuracy": 0.25,
@@ -80,7 +80,7 @@ def test_numbers_come_out_of_what_holds_them() -> None:
 
 
 def test_what_is_not_finite_stays() -> None:
-    found = metrics_of({"a": np.float64("nan"), "b": math.inf}, pytest.fail)
+    found = normalize_metrics({"a": np.float64("nan"), "b": math.inf}, pytest.fail)
     assert math.isnan(found["a"])
     assert found["b"] == math.inf
 
@@ -89,12 +89,12 @@ def test_numbers_that_only_convert_are_numbers() -> None:
     given = UserDict(
         {"a": Meter(0.5), "b": Decimal("0.25"), "c": Fraction(1, 8), "d": np.longdouble(2)}
     )
-    assert metrics_of(given, pytest.fail) == {"a": 0.5, "b": 0.25, "c": 0.125, "d": 2.0}
+    assert normalize_metrics(given, pytest.fail) == {"a": 0.5, "b": 0.25, "c": 0.125, "d": 2.0}
 
 
 def test_keys_that_are_no_texts_become_texts() -> None:
     given = {1: 0.5, np.int64(2): 0.25, 0.5: 1, None: 2, Split.TRAIN: {3: 4}}
-    found = metrics_of(given, pytest.fail)
+    found = normalize_metrics(given, pytest.fail)
     assert found == {"2": 0.25, "0.5": 1, "None": 2, "train": {"3": 4}, "1": 0.5}
 
 
@@ -163,7 +163,7 @@ def test_what_is_no_number_is_named_once_and_left_out(
     told: list[str] = []
     if type(given) is dict:
         given, kept = {"loss": 0.5, **given}, {"loss": 0.5, **kept}
-    found = metrics_of(given, told.append)
+    found = normalize_metrics(given, told.append)
     assert found == kept
     assert NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=found).metrics == kept
     (text,) = told
@@ -172,7 +172,7 @@ def test_what_is_no_number_is_named_once_and_left_out(
 
 def test_many_that_are_left_out_are_counted() -> None:
     told: list[str] = []
-    assert metrics_of(dict.fromkeys("abcdefghijklmn", object()), told.append) == {}
+    assert normalize_metrics(dict.fromkeys("abcdefghijklmn", object()), told.append) == {}
     assert "j (is a object) and 4 more" in told[0]
 
 
@@ -191,13 +191,15 @@ def test_many_that_are_left_out_are_counted() -> None:
     ],
 )
 def test_what_stands_for_a_whole_number_is_one(value: Any) -> None:
-    found = whole_number(value, "step", pytest.fail)
+    found = validate_position(value, "step", pytest.fail)
     assert (found, type(found)) == (30, int)
 
 
 def test_a_fraction_is_rounded_down_and_told() -> None:
     told: list[str] = []
-    assert [whole_number(value, "epoch", told.append) for value in (1.5, np.float64(2.99))] == [
+    assert [
+        validate_position(value, "epoch", told.append) for value in (1.5, np.float64(2.99))
+    ] == [
         1,
         2,
     ]
@@ -205,15 +207,15 @@ def test_a_fraction_is_rounded_down_and_told() -> None:
 
 
 def test_steps_may_be_larger_than_epochs() -> None:
-    assert whole_number(None, "epoch", pytest.fail) is None
-    assert whole_number(5_000_000_000.0, "step", pytest.fail) == 5_000_000_000
-    assert whole_number(2**53 - 1, "step", pytest.fail) == 2**53 - 1
+    assert validate_position(None, "epoch", pytest.fail) is None
+    assert validate_position(5_000_000_000.0, "step", pytest.fail) == 5_000_000_000
+    assert validate_position(2**53 - 1, "step", pytest.fail) == 2**53 - 1
     for name, wrong in (("epoch", -1), ("epoch", 2**32), ("step", -0.5), ("step", 2**53)):
         with pytest.raises(ValueError, match=f"{name} is {wrong}"):
-            whole_number(wrong, name, pytest.fail)
+            validate_position(wrong, name, pytest.fail)
     for no_number in ("3", math.inf, np.zeros(2), np.complex64(1), object()):
         with pytest.raises(TypeError, match="expected a whole number"):
-            whole_number(no_number, "epoch", pytest.fail)
+            validate_position(no_number, "epoch", pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -229,11 +231,11 @@ def test_steps_may_be_larger_than_epochs() -> None:
 )
 def test_a_missing_number_is_omitted_and_told(missing: Any) -> None:
     told: list[str] = []
-    assert whole_number(missing, "epoch", told.append) is None
+    assert validate_position(missing, "epoch", told.append) is None
     assert told == ["epoch is not a number; it is taken as omitted"]
 
 
-@pytest.mark.parametrize("name", [key_of, run_name])
+@pytest.mark.parametrize("name", [validate_key, validate_run])
 def test_a_run_is_named_by_a_text_or_any_real_number(name: Callable[[Any], str | None]) -> None:
     given = [
         "fold 2",
@@ -267,8 +269,8 @@ def test_a_run_is_named_by_a_text_or_any_real_number(name: Callable[[Any], str |
 
 
 def test_one_text_is_one_tag() -> None:
-    assert tags_of("best yet") == ["best yet"]
-    assert tags_of(["a", "b", "a"]) == ["a", "b"]
-    assert tags_of(None) == []
+    assert validate_tags("best yet") == ["best yet"]
+    assert validate_tags(["a", "b", "a"]) == ["a", "b"]
+    assert validate_tags(None) == []
     with pytest.raises(TypeError, match="tags has 3"):
-        tags_of([3])  # type: ignore[list-item]
+        validate_tags([3])  # type: ignore[list-item]

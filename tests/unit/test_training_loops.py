@@ -261,7 +261,7 @@ def test_a_checkpoint_at_the_place_that_was_resumed_belongs_to_the_new_run(
 
 def test_what_cannot_be_added_to_a_checkpoint_that_is_gone_is_a_new_one(axon: Any) -> None:
     made = axon.checkpoint(None, epoch=1, step=1, metrics={"loss": 1})
-    axon._session[1]._tracking.home().repository.delete_checkpoint(made.id)
+    axon._session[1]._tracking.open().repository.delete_checkpoint(made.id)
     again = axon.checkpoint(model(), epoch=1, step=1, metrics={"loss": 2})
     assert again.id != made.id
     assert again.has_state

@@ -24,7 +24,7 @@ from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
-from jupyter_axon_notebooks.training.home import AxonWarning
+from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint, find_unrecorded, recover
 
 

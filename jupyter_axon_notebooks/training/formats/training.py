@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..display import say
 from ..distributed import place
+from ..messages import print_message
 from .reader import read_tree
 from .rng import begin_states, check_rng_states, get_rng_states, set_rng_states, states_of_rank
 from .template import PendingRestore, Plan
@@ -103,7 +103,7 @@ def prepare_training(
             else:
                 begin_states(states, here.rank)
             if told and here.rank == 0:
-                say(told)
+                print_message(told)
         return restored
 
     return PendingRestore(plan.begin, restore)

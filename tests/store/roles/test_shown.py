@@ -32,9 +32,9 @@ from jupyter_axon_notebooks.store.codec import decode, encode
 from jupyter_axon_notebooks.store.fence import ROLES
 from jupyter_axon_notebooks.store.roles import Role
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
+from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import NotebookSync
-from jupyter_axon_notebooks.training.home import AxonWarning
-from jupyter_axon_notebooks.training.settings import settings
+from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.tracker import LocalTracker, TrackingUnavailable
 
 LOG = logging.getLogger("test")
@@ -427,13 +427,13 @@ def test_a_kernel_of_another_user_is_told_so_and_goes_on(
         ("AXON_USER", "bob"),
     ):
         monkeypatch.setenv(variable, value)
-    tracking = LocalTracker(settings())
+    tracking = LocalTracker(find_settings())
     told = "the role alice stands for the user alice there, but the user here is bob"
     with pytest.raises(WrongUser, match=told):
-        tracking.home()
+        tracking.open()
     with pytest.warns(AxonWarning, match=told), pytest.raises(TrackingUnavailable):
         tracking.record(lambda home: home.origin)
     monkeypatch.setenv("AXON_USER", "alice")
-    tracking = LocalTracker(settings())
-    assert tracking.home().store.shown_user == "alice"
+    tracking = LocalTracker(find_settings())
+    assert tracking.open().store.shown_user == "alice"
     tracking.close()

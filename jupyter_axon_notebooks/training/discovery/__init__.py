@@ -1,0 +1,1 @@
+"""Find out which notebook, kernel, server and launcher this process belongs to."""
