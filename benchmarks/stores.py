@@ -70,7 +70,7 @@ def new_store_of_checkpoints(
     with opened(url) as store:
         repository = NotebookRepository(store)
         notebook_id = new_notebook(repository)
-        repository.create_run(notebook_id, id=RUN)
+        repository.runs.start(notebook_id, id=RUN)
         version_id = store.notebooks.get(doc_id=notebook_id)["version_id"]
     _load_checkpoints(databases, url, notebook_id, version_id, count, tied=tied)
     databases.settle(url)

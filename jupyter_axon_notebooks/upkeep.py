@@ -178,8 +178,8 @@ class Upkeep:
 
     def _tell_of_other_origins(self, origin: str) -> None:
         others = other_origins(
-            self._repository.bindings_elsewhere(self._user_id, origin),
-            partial(self._repository.binding_at, origin),
+            self._repository.bindings.list_other_origins(self._user_id, origin),
+            partial(self._repository.bindings.find_by_path, origin),
             made_at(data_folder()),
             _Pace(self._stopping).rest,
         )
@@ -197,12 +197,12 @@ class Upkeep:
         """Do what there is to do, until told to stop."""
         repository, removed = self._repository, Counter[str]()
         with self._trouble_told("training runs"):
-            repository.end_lapsed_runs()
-        before, self._waiting = self._waiting, repository.notebooks_written_ahead()
-        sweeps = [(id, repository.drop_written_ahead(id)) for id in before & self._waiting]
+            repository.runs.finish_expired()
+        before, self._waiting = self._waiting, repository.garbage.list_staged()
+        sweeps = [(id, repository.garbage.remove_staged(id)) for id in before & self._waiting]
         if self._keep is not None:
-            crowded = repository.notebooks_to_tidy(self._keep, self._user_id)
-            sweeps += ((id, repository.tidy_notebook(id, self._keep)) for id in crowded)
+            crowded = repository.garbage.list_notebooks(self._keep, self._user_id)
+            sweeps += ((id, repository.garbage.remove_versions(id, self._keep)) for id in crowded)
         pace = _Pace(self._stopping)
         for id, steps in sweeps:
             with self._trouble_told(f"notebook {id}"):  # which others do not have to wait for

@@ -31,7 +31,7 @@ RUN_HELP: Final = "its id, its key (the newest run with it), or the beginning of
 def set_pins(repository: NotebookRepository, checkpoints: Sequence[str], *, pinned: bool) -> None:
     """Pin the checkpoints that are named so, or unpin them; none of them where one is not found."""
     for found in [find_checkpoint(repository, which) for which in checkpoints]:
-        repository.update_checkpoint(found.id, UpdateCheckpoint(pinned=pinned))
+        repository.checkpoints.update(found.id, UpdateCheckpoint(pinned=pinned))
 
 
 class NoMetric(NotFound):
@@ -48,7 +48,7 @@ class NoMetric(NotFound):
         names = set[str]()
         for id in ids:
             if run_id is None:
-                names |= repository.metric_names(id)
+                names |= repository.checkpoints.list_metric_names(id)
             else:
                 listed = repository.list_checkpoints(id, run_id=run_id)
                 names.update(*(rankable_metrics(one.metrics) for one in listed))
@@ -73,7 +73,7 @@ def best_checkpoints(
 ) -> list[NotebookCheckpoint]:
     """The best checkpoints of a record by a metric, the best first; of one run, if one is given."""
     if run_id is None:
-        return repository.get_best_checkpoints(id, metric, minimize, limit)
+        return repository.checkpoints.list_best(id, metric, minimize, limit)
     return [*Best(metric, minimize, limit).kept(repository.list_checkpoints(id, run_id=run_id))]
 
 
@@ -99,7 +99,7 @@ def is_minimized(
         When neither says it, asking for one of ``options``.
     """
     has_metric = any(repository.get_best_checkpoint(id, metric, True) is not None for id in ids)
-    if not has_metric and any(map(repository.count_checkpoints, ids)):
+    if not has_metric and any(map(repository.checkpoints.count, ids)):
         raise NoMetric(repository, ids, metric)
     known = mode or direction(metric)
     if known is None:

@@ -31,8 +31,8 @@ def rebind_records(session: Session, origins: Collection[str]) -> list[dict[str,
     with session.writing(make=False) as repository:
         origin = session.origin()
         others = other_origins(
-            repository.bindings_elsewhere(session.config.user_id, origin),
-            partial(repository.binding_at, origin),
+            repository.bindings.list_other_origins(session.config.user_id, origin),
+            partial(repository.bindings.find_by_path, origin),
             made_at(session.data_folder),
         )
         if missing := set(origins) - {other.origin for other in others}:
@@ -46,7 +46,7 @@ def rebind_records(session: Session, origins: Collection[str]) -> list[dict[str,
             if other.origin in origins if origins else not other.in_use:
                 for binding in other.here:
                     try:
-                        released = repository.rebind(binding.id, origin)
+                        released = repository.bindings.change_origin(binding.id, origin)
                     except (Conflict, NotFound) as error:  # changed meanwhile
                         note(f"{binding.path}: {error}")
                         continue

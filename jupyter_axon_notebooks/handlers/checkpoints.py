@@ -104,7 +104,7 @@ class _Listed(NamedTuple):
 def _list(notebook_id: str, call: Call, listed: _Listed) -> Answer:
     (limit, offset), since, run_id = listed
     found = call.repository.list_checkpoints(notebook_id, limit, offset, since=since, run_id=run_id)
-    total = call.repository.count_checkpoints(notebook_id, since=since, run_id=run_id)
+    total = call.repository.checkpoints.count(notebook_id, since=since, run_id=run_id)
     return Answer(
         [checkpoint.to_json() for checkpoint in found], headers={"X-Total-Count": str(total)}
     )
@@ -127,7 +127,7 @@ def _get(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
 def _update(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
     call.checkpoint(notebook_id, checkpoint_id)
     updates = UpdateCheckpoint.from_json(call.body())
-    return Answer(call.repository.update_checkpoint(checkpoint_id, updates).to_json())
+    return Answer(call.repository.checkpoints.update(checkpoint_id, updates).to_json())
 
 
 def _delete(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:

@@ -148,7 +148,7 @@ def _export(notebook_id: str, call: Call) -> Answer:
         call.checkpoint(notebook_id, checkpoint_id)
         if format == _SCRIPT:
             return _export_script(notebook.name, checkpoint_id, call)
-        exported = call.repository.checkpoint_notebook(checkpoint_id)
+        exported = call.repository.provenance.get_notebook(checkpoint_id)
     content = notebook_text(export_notebook(exported.cells, exported.metadata))
     return Answer(
         {"content": content, "format": _FORMAT, "filename": notebook_file_name(notebook.name)}
@@ -156,7 +156,7 @@ def _export(notebook_id: str, call: Call) -> Answer:
 
 
 def _export_script(name: str, checkpoint_id: str, call: Call) -> Answer:
-    script = call.repository.checkpoint_script(checkpoint_id)
+    script = call.repository.provenance.get_script(checkpoint_id)
     if script is None:
         raise NotFound("code of checkpoint", checkpoint_id)
     filename = f"{notebook_file_name(name).removesuffix('.ipynb')}.py"

@@ -262,11 +262,11 @@ class AxonHandler(APIHandler):
             query = read(call.query)
             asked = _digest(self.request.method, self.request.path, query, call.actor)
             # Asked for before anything is read: what is committed from now on changes it.
-            marker = call.repository.change_marker()
+            marker = call.repository.store.change_marker()
             tag = tags.known(asked, marker)
             if tag is not None and tag in named and not call.freshness.is_stale:
                 return Answer(status=HTTPStatus.NOT_MODIFIED), b"", tag
-            lease_end = call.repository.next_lease_end(notebook_id)
+            lease_end = call.repository.runs.next_lease_end(notebook_id)
             answer = work(call, query)
             body = encode(answer.body)
             tag = tag_of(answer, body)

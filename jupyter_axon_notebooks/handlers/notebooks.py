@@ -113,7 +113,7 @@ def _list(call: Call) -> Answer:
     found = listed()
     if call.freshen(found):
         found = listed()
-    total = call.repository.count_notebooks(None if actor.is_admin else actor.user_id, **narrowed)
+    total = call.repository.count(None if actor.is_admin else actor.user_id, **narrowed)
     return Answer([call.shown(summary) for summary in found], headers={"X-Total-Count": str(total)})
 
 

@@ -34,7 +34,7 @@ class CheckpointDiffHandler(AxonHandler):
 
 def _provenance(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
     call.checkpoint(notebook_id, checkpoint_id)
-    known = call.repository.checkpoint_provenance(checkpoint_id)
+    known = call.repository.provenance.get(checkpoint_id)
     known.version = None  # which its checkpoint names, and /versions has
     return Answer(known.to_json())
 
@@ -44,5 +44,5 @@ def _diff(notebook_id: str, call: Call) -> Answer:
     before, after = call.query.required("from"), call.query.required("to")
     for checkpoint_id in (before, after):
         call.checkpoint(notebook_id, checkpoint_id)
-    changes = call.repository.diff_checkpoints(before, after).to_json()
+    changes = call.repository.provenance.diff(before, after).to_json()
     return Answer({"from": changes.pop("before"), "to": changes.pop("after"), **changes})

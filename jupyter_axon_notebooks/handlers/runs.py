@@ -63,12 +63,12 @@ class _Measured(NamedTuple):
 
 def _list(notebook_id: str, call: Call, listed: _Listed) -> Answer:
     (limit, offset), status = listed
-    found = call.repository.list_runs(notebook_id, limit, offset, status=status)
-    total = call.repository.count_runs(notebook_id, status=status)
+    found = call.repository.runs.list(notebook_id, limit, offset, status=status)
+    total = call.repository.runs.count(notebook_id, status=status)
     return Answer([run.to_json() for run in found], headers={"X-Total-Count": str(total)})
 
 
 def _series(notebook_id: str, call: Call, measured: _Measured) -> Answer:
     keys, run_id, since = measured
-    found = call.repository.metric_series(notebook_id, keys, run_id=run_id, since=since)
+    found = call.repository.series.list(notebook_id, keys, run_id=run_id, since=since)
     return Answer({"runs": [series.to_json() for series in found]})

@@ -219,7 +219,7 @@ def _attach(
         writer.prepare()
         digest = writer.digest
         states = call.services.states
-        checkpoint = call.repository.attach_state(
+        checkpoint = call.repository.checkpoints.attach_state(
             checkpoint_id, part, commit, digest, lambda path: states.can_read(path, notebook_id)
         )
         states.mark_recorded(notebook_id, checkpoint_id)

@@ -46,14 +46,14 @@ class DiffHandler(AxonHandler):
 def _list(notebook_id: str, call: Call) -> Answer:
     call.summary(notebook_id)
     page = call.query.page()
-    found = call.repository.list_versions(notebook_id, page.limit, page.offset)
-    total = call.repository.count_versions(notebook_id)
+    found = call.repository.versions.list(notebook_id, page.limit, page.offset)
+    total = call.repository.versions.count(notebook_id)
     return Answer([version.to_json() for version in found], headers={"X-Total-Count": str(total)})
 
 
 def _get(notebook_id: str, version_id: str, call: Call) -> Answer:
     call.summary(notebook_id)
-    version = call.repository.get_version(notebook_id, version_id)
+    version = call.repository.versions.get(notebook_id, version_id)
     if version is None:
         raise NotFound("version", version_id)
     return Answer(version.to_json())
@@ -62,7 +62,7 @@ def _get(notebook_id: str, version_id: str, call: Call) -> Answer:
 def _diff(notebook_id: str, call: Call) -> Answer:
     call.summary(notebook_id)
     before, after = call.query.required("from"), call.query.required("to")
-    changes = call.repository.diff_versions(notebook_id, before, after)
+    changes = call.repository.versions.diff(notebook_id, before, after)
     return Answer(
         {"from": before, "to": after, "changes": [change.to_json() for change in changes]}
     )

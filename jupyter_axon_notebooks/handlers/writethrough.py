@@ -35,8 +35,8 @@ from ..records import (
     UpdateNotebook,
     without_trust,
 )
+from ..repository.notebooks import starter_cells, starter_metadata
 from ..repository.parts import Entry, take_apart
-from ..repository.starter import starter_cells, starter_metadata
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .call import Call
 from .handler import AxonHandler
@@ -337,7 +337,7 @@ def _saved_meanwhile(notebook_id: str) -> Conflict:
 
 def _file_as_read(call: Call, record: NotebookSummary) -> dict[str, int]:
     """What told the file when it was last read."""
-    return next((binding.file for binding in call.repository.bindings_of([record.id])), {})
+    return next((binding.file for binding in call.repository.bindings.get_many([record.id])), {})
 
 
 def _check_untouched(before: NotebookSummary, file: dict[str, int]) -> None:

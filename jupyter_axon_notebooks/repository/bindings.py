@@ -1,37 +1,40 @@
-"""Bindings: which file a record stands for, now and before.
+"""Bindings: the file that each notebook record belongs to.
 
-A binding is (origin, path), unique in the store. A record remembers the paths it was bound to, and the id that its file
-carries in its own metadata.
+A binding is (origin, path), unique in the store. A record also keeps the paths it was bound to before and the
+record id that its file carries in its own metadata.
 """
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
 import msgspec
 from tinydb import where
+from tinydb.queries import QueryInstance
 
 from ..errors import Conflict, NotFound
-from ..records import NotebookHeader, NotebookSummary, format_time
+from ..records import NotebookHeader, NotebookSummary, format_time, now
 from ..store import Document, Store, retried
 from .damage import damage_named
-from .notebooks import Notebooks, binding_lock
+from .headers import change_header, change_summary, file_lock, get_notes, set_notes
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
-    """What identity goes by, of one record.
+    """The identifying fields of a record.
 
     Attributes
     ----------
     path : str or None
-        The file it is bound to; None when it is bound to none.
+        The file that the record is bound to, if any.
     former_paths : tuple of str
-        The files it was bound to before.
+        The files that it was bound to before.
+    embedded_id : str or None
+        The record id that the file carries in its metadata.
     file : dict
-        ``size`` and ``mtime`` of the file when it was last read, if it was.
+        ``size`` and ``mtime`` of the file when it was last read.
     """
 
     id: str
@@ -45,58 +48,47 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     file: dict[str, int] = {}
 
 
-class Bindings:
-    """The bindings of the records in a store; :class:`.NotebookRepository` says what each operation promises."""
+class BindingRepository:
+    """The bindings between records and notebook files."""
 
-    def __init__(self, store: Store, notebooks: Notebooks) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._notebooks = notebooks
 
-    def at(self, origin: str, path: str) -> Binding | None:
-        """Who is bound to a file."""
+    def find_by_path(self, origin: str, path: str) -> Binding | None:
+        """Return the binding to a file, or None."""
         found = self._store.notebooks.one_having(origin=origin, path=path)
         return None if found is None else _binding(found)
 
-    def of(self, id: str) -> Binding | None:
-        """The binding of a record."""
-        found = self._store.notebooks.get(doc_id=id)
-        return None if found is None else _binding(found)
+    def get_many(self, ids: Iterable[str]) -> builtins.list[Binding]:
+        """Return the bindings of those of ``ids`` that exist."""
+        return [_binding(found) for found in self._store.notebooks.get(doc_ids=[*ids])]
 
-    def of_all(self, ids: Iterable[str]) -> list[Binding]:
-        """The bindings of those records that there are."""
-        return [_binding(found) for found in self._store.notebooks.get(doc_ids=list(ids))]
+    def find_by_embedded_id(self, embedded_id: str) -> builtins.list[Binding]:
+        """Return the records whose file carries an id, and the record of that id, which comes first."""
+        carrying = self._store.notebooks.search(where("embedded_id") == embedded_id)
+        found = {one.id: one for one in map(_binding, carrying)}
+        if embedded_id in found:
+            return [*found.values()]
+        return [*self.get_many([embedded_id]), *found.values()]
 
-    def carrying(self, embedded_id: str) -> list[Binding]:
-        """The records whose file carries an id, and the record of that id itself."""
-        found = {
-            b.id: b
-            for b in map(
-                _binding, self._store.notebooks.search(where("embedded_id") == embedded_id)
-            )
-        }
-        own = self.of(embedded_id)
-        return list(found.values()) if own is None or own.id in found else [own, *found.values()]
+    def find_former(self, origin: str, path: str) -> builtins.list[Binding]:
+        """Return the records that were bound to a file before. Scans all records of the origin."""
+        condition = (where("origin") == origin) & where("former_paths").any([path])
+        return [_binding(found) for found in self._store.notebooks.search(condition)]
 
-    def formerly_at(self, origin: str, path: str) -> list[Binding]:
-        """Who was bound to a file before. Reads every record of the origin, so it is for rare questions."""
-        was = (where("origin") == origin) & where("former_paths").any([path])
-        return [_binding(found) for found in self._store.notebooks.search(was)]
-
-    def all(self, origin: str, folder: str | None = None) -> list[Binding]:
-        """The records of an origin that are bound to a file, beneath ``folder`` if one is given."""
-        bound = (where("origin") == origin) & (where("path") >= "")
+    def list(self, origin: str, folder: str | None = None) -> builtins.list[Binding]:
+        """Return the bindings of an origin, optionally only to files below ``folder``."""
+        below = "" if folder is None else folder.rstrip("/") + "/"
+        condition: QueryInstance = (where("origin") == origin) & (where("path") >= below)
         if folder is not None:
-            below = folder.rstrip("/") + "/"
-            bound = (
-                (where("origin") == origin)
-                & (where("path") > below)
-                & (where("path") < below[:-1] + "0")
-            )
-        # A server asks when it starts: what the documents take would stay with the process.
-        return [_binding(found) for found in self._store.notebooks.each(bound)]
+            condition &= where("path") < below[:-1] + "0"  # "0" follows "/"
+        # Iterated, since the documents of a large store would take much memory at once.
+        return [_binding(found) for found in self._store.notebooks.each(condition)]
 
-    def elsewhere(self, user_id: str | None, origin: str, path: str | None = None) -> list[Binding]:
-        """The records of a user, or of everybody, that are bound to a file, or to that at ``path``, under another origin."""
+    def list_other_origins(
+        self, user_id: str | None, origin: str, path: str | None = None
+    ) -> builtins.list[Binding]:
+        """Return the bindings under other origins, of one user or of everybody, to any file or to one."""
         bound = where("path") >= "" if path is None else where("path") == path
         condition = bound & ((where("origin") < origin) | (where("origin") > origin))
         if user_id is not None:
@@ -104,99 +96,99 @@ class Bindings:
         return [_binding(found) for found in self._store.notebooks.each(condition)]
 
     @retried
-    def rebind(self, id: str, origin: str) -> Binding | None:
-        """Bind a record to its file under another origin; whoever was bound there is released, and returned."""
+    def change_origin(self, id: str, origin: str) -> Binding | None:
+        """Bind a record to its file under another origin.
 
-        def apply(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
+        A record of the same user that is bound there already is kept, unbound, and notes the other as
+        ``extra.axon.replaced_by``.
+
+        Returns
+        -------
+        Binding or None
+            The record that was unbound, if there was one.
+
+        Raises
+        ------
+        NotFound
+            When there is no such record, or it is bound to no file.
+        Conflict
+            When the file under ``origin`` belongs to a record of another user.
+        """
+
+        def edit(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
             header.origin = origin
-            return False  # the notebook is as it was
+            return False
 
         with self._store.transaction():
-            binding = self.of(id)
+            binding = next(iter(self.get_many([id])), None)
             if binding is None or binding.path is None:
                 raise NotFound("notebook", id)
-            there = self._held_under(origin, binding.path, id)
-            if there is not None and there.user_id != binding.user_id:
+            other = self._lock_other(origin, binding.path, id)
+            if other is not None and other.user_id != binding.user_id:
                 raise Conflict(
-                    f"the file {binding.path} belongs to notebook {there.id} of another user"
+                    f"the file {binding.path} belongs to notebook {other.id} of another user"
                 )
-            if there is not None:
-                self._release(there.id, {"replaced_by": id})
-            self._notebooks.change(id, apply)
-        return there
+            if other is not None:
+                self._unbind(other.id, {"replaced_by": id})
+            change_header(self._store, id, edit)
+        return other
 
     @retried
-    def bind(self, id: str, path: str, moment: datetime) -> NotebookSummary:
-        """Bind a record to another file; whoever was bound there is released."""
+    def bind(self, id: str, path: str) -> NotebookSummary:
+        """Bind a record to another file of its origin; a record that is bound to that file is unbound.
 
-        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            _remember(header, stored)
+        A record that is named after its file is renamed with it. Raises NotFound.
+        """
+
+        def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            _remember_path(header, stored)
             if header.path is not None and header.name == PurePath(header.path).stem:
-                header.name = PurePath(path).stem  # it was the file's, so it stays the file's
+                header.name = PurePath(path).stem
             header.path = path
-            axon = {
-                name: value
-                for name, value in header.metadata.extra.get("axon", {}).items()
-                if name != "deleted_at"
-            }
-            _set_axon(header, axon)
+            notes = get_notes(header)
+            set_notes(header, {name: notes[name] for name in notes if name != "deleted_at"})
             return True
 
         with self._store.transaction():
-            there = self._held_at(id, path)
-            if there is not None:
-                self.release(there.id, moment)
-            return self._notebooks.changed_summary(id, apply)
+            binding = next(iter(self.get_many([id])), None)
+            if binding is not None and binding.origin is not None:
+                other = self._lock_other(binding.origin, path, id)
+                if other is not None:
+                    self.unbind(other.id)
+            return change_summary(self._store, id, edit)
 
-    def _held_at(self, id: str, path: str) -> Binding | None:
-        """Who else is bound to a file of the origin of ``id``; both records and the file are locked then."""
-        binding = self.of(id)
-        if binding is None or binding.origin is None:
-            return None
-        return self._held_under(binding.origin, path, id)
+    def unbind(self, id: str) -> NotebookSummary:
+        """Unbind a record whose file was deleted and note the time as ``extra.axon.deleted_at``.
 
-    def _held_under(self, origin: str, path: str, id: str) -> Binding | None:
-        self._store.lock(binding_lock(origin, path))
-        there = self.at(origin, path)
-        if there is None or there.id == id:
+        The record and its checkpoints stay. Raises NotFound.
+        """
+        return self._unbind(id, {"deleted_at": format_time(now())})
+
+    def _lock_other(self, origin: str, path: str, id: str) -> Binding | None:
+        """Return the record other than ``id`` that is bound to a file, with both records and the file locked."""
+        self._store.lock(file_lock(origin, path))
+        other = self.find_by_path(origin, path)
+        if other is None or other.id == id:
             return None
-        locked = [_binding(found) for found in self._store.notebooks.locked_some([id, there.id])]
-        # It may have moved before it was locked.
+        locked = [_binding(found) for found in self._store.notebooks.locked_some([id, other.id])]
+        # It may have been bound elsewhere before it was locked.
         return next((one for one in locked if one.id != id and one.path == path), None)
 
-    def annotate(self, id: str, notes: dict[str, Any]) -> NotebookSummary:
-        """Add notes to those on a record."""
-
-        def apply(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
-            _set_axon(header, {**header.metadata.extra.get("axon", {}), **notes})
-            return False  # the notebook is as it was
-
-        return self._notebooks.changed_summary(id, apply)
-
-    def release(self, id: str, moment: datetime) -> NotebookSummary:
-        """Bind a record to no file any more, and note since when."""
-        return self._release(id, {"deleted_at": format_time(moment)})
-
-    def _release(self, id: str, note: dict[str, str]) -> NotebookSummary:
-        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            _remember(header, stored)
+    def _unbind(self, id: str, notes: dict[str, str]) -> NotebookSummary:
+        def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            _remember_path(header, stored)
             header.path = None
             stored.pop("path", None)
-            _set_axon(header, {**header.metadata.extra.get("axon", {}), **note})
+            set_notes(header, {**get_notes(header), **notes})
             return True
 
-        return self._notebooks.changed_summary(id, apply)
+        return change_summary(self._store, id, edit)
 
 
-def _remember(header: NotebookHeader, stored: dict[str, Any]) -> None:
+def _remember_path(header: NotebookHeader, stored: dict[str, Any]) -> None:
     if header.path is not None:
         former = [path for path in stored.get("former_paths", []) if path != header.path]
         stored["former_paths"] = [*former, header.path]
-
-
-def _set_axon(header: NotebookHeader, axon: dict[str, Any]) -> None:
-    extra = {name: value for name, value in header.metadata.extra.items() if name != "axon"}
-    header.metadata.extra = {**extra, "axon": axon} if axon else extra
 
 
 def _binding(found: Document) -> Binding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -22,7 +23,7 @@ from ..records import (
 )
 from ..store import Store, document, retried
 from .damage import damage_named
-from .runs import Runs
+from .runs import RunRepository
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
@@ -47,27 +48,48 @@ class StoredState(Protocol):
         """Its size in bytes."""
 
 
-class Checkpoints:
-    """The checkpoint half of the repository; :class:`.NotebookRepository` says what each operation promises."""
+class CheckpointRepository:
+    """The checkpoints of a store and their state files."""
 
-    def __init__(self, store: Store, states: States) -> None:
+    def __init__(self, store: Store, states: States, runs: RunRepository) -> None:
         self._store = store
         self._states = states
-        self._runs = Runs(store)
+        self._runs = runs
 
-    def create(
-        self, new: NewCheckpoint, *, overwrite: bool, made_at: datetime | None = None
+    def add(
+        self, new: NewCheckpoint, *, overwrite: bool = False, made_at: datetime | None = None
     ) -> NotebookCheckpoint:
-        """Store a new checkpoint, with ``overwrite`` in place of the run's at its epoch and step."""
-        checkpoint, replaced = self._create(new, overwrite, made_at)
+        """Store a checkpoint, tied to the notebook's current version unless it names another.
+
+        A run that does not exist begins with it, and expires an hour after its last checkpoint. Runs of different
+        notebooks may have the same id. Within a run (epoch, step) is unique.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Replace the run's checkpoint at this epoch and step, and remove its state files.
+        made_at : datetime, optional
+            The time of a checkpoint that could not be stored when it was made. It takes its place among the others by
+            this time, so that a list of later ones does not contain it.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook.
+        Conflict
+            When the run has a checkpoint at this epoch and step that is pinned or not to be replaced, or when the id exists.
+        InvalidData
+            When the notebook has no such version, or the run id is not valid.
+        """
+        checkpoint, replaced = self._add(new, overwrite, made_at)
         if replaced is not None:
-            # What cannot be removed now a sweep removes; the checkpoint is stored all the same.
+            # Garbage collection removes files that cannot be removed now.
             with suppress(AxonError):
                 self._states.remove_checkpoint(checkpoint.notebook_id, replaced)
         return checkpoint
 
     @retried
-    def _create(
+    def _add(
         self, new: NewCheckpoint, overwrite: bool, made_at: datetime | None
     ) -> tuple[NotebookCheckpoint, str | None]:
         """Store a new checkpoint; it, and the id of the one that it replaces, if it does."""
@@ -89,7 +111,7 @@ class Checkpoints:
                 self._check_version(new.notebook_id, new.version_id)
             replaced = None
             if new.run_id is not None:
-                self._runs.take_checkpoint(notebook, new.run_id)
+                self._runs.admit_checkpoint(notebook, new.run_id)
                 replaced = self._replace(checkpoint) if overwrite else None
             stored = document(checkpoint.id, checkpoint.to_json())
             for name in PATHS:
@@ -140,12 +162,12 @@ class Checkpoints:
         if version is None or version["notebook_id"] != notebook_id:
             raise InvalidData("$.version_id", f"notebook {notebook_id} has no version {version_id}")
 
-    def ids_beginning(self, prefix: str) -> list[str]:
-        """The ids that begin with ``prefix``."""
+    def find_ids(self, prefix: str) -> builtins.list[str]:
+        """Return the ids of checkpoints that begin with ``prefix``."""
         return self._store.checkpoints.ids_beginning(prefix)
 
     def get(self, id: str) -> NotebookCheckpoint | None:
-        """A checkpoint by id."""
+        """Return a checkpoint, or None."""
         found = self._store.checkpoints.get(doc_id=id)
         return None if found is None else self.read(found)
 
@@ -157,27 +179,52 @@ class Checkpoints:
                 setattr(checkpoint, name, self._states.full_path(path))
         return checkpoint
 
-    def page(
-        self, matching: QueryInstance, limit: int | None, offset: int
-    ) -> list[NotebookCheckpoint]:
-        """The checkpoints that match, newest first."""
+    def list(
+        self,
+        notebook_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        since: datetime | None = None,
+        run_id: str | None = None,
+    ) -> builtins.list[NotebookCheckpoint]:
+        """Return the checkpoints of a notebook, newest ``created_at`` first; with ``since``, only newer ones."""
+        condition = checkpoints_of(notebook_id, since=since, run_id=run_id)
         order = ["-created_at", "-id"]
-        found = self._store.checkpoints.search(matching, sort=order, limit=limit, skip=offset)
+        found = self._store.checkpoints.search(condition, sort=order, limit=limit, skip=offset)
         return [self.read(stored) for stored in found]
 
-    def count(self, matching: QueryInstance) -> int:
-        """How many checkpoints match."""
-        return self._store.checkpoints.count(matching)
+    def count(
+        self, notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
+    ) -> int:
+        """Return the number of checkpoints of a notebook or a run."""
+        return self._store.checkpoints.count(
+            checkpoints_of(notebook_id, since=since, run_id=run_id)
+        )
 
-    def best(
-        self, notebook_id: str, metric_key: str, *, minimize: bool, limit: int
-    ) -> list[NotebookCheckpoint]:
-        """The best by a metric, best first."""
-        found = self._store.best(notebook_id, metric_key, minimize=minimize, limit=limit)
+    def get_latest(
+        self, notebook_id: str, *, run_id: str | None = None
+    ) -> NotebookCheckpoint | None:
+        """Return the newest checkpoint of a notebook or a run, or None."""
+        return next(iter(self.list(notebook_id, limit=1, run_id=run_id)), None)
+
+    def list_best(
+        self, notebook_id: str, metric: str, minimize: bool, limit: int
+    ) -> builtins.list[NotebookCheckpoint]:
+        """Return the ``limit`` best checkpoints by a metric, best first, without those that have no finite number there.
+
+        Equal values are ranked earliest first (``created_at``, then id). ``metric`` may be dotted; see
+        :func:`jupyter_axon_notebooks.metrics.resolve`.
+        """
+        found = self._store.best(notebook_id, metric, minimize=minimize, limit=limit)
         return [self.read(stored) for stored in found]
+
+    def list_metric_names(self, notebook_id: str) -> set[str]:
+        """Return the metric names by which a notebook's checkpoints can be ranked, except for extremely long ones."""
+        return self._store.metric_names(notebook_id)
 
     def update(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
-        """Change labels."""
+        """Change a checkpoint's tags or pin; raises NotFound."""
         changes = {
             name: value
             for name in ("tags", "pinned")
@@ -186,8 +233,18 @@ class Checkpoints:
         return self._change(id, lambda checkpoint: checkpoint.update(changes))
 
     @retried
-    def add_metrics(self, id: str, metrics: Any, tags: Sequence[str]) -> NotebookCheckpoint:
-        """Add metrics and tags to a checkpoint."""
+    def add_metrics(self, id: str, metrics: Any, tags: Sequence[str] = ()) -> NotebookCheckpoint:
+        """Add metrics and tags to a checkpoint, which becomes the newest of its notebook.
+
+        Metrics of the same name are replaced.
+
+        Raises
+        ------
+        NotFound
+            When there is no such checkpoint.
+        Conflict
+            When together they have too many numbers that are not finite.
+        """
 
         def add(stored: dict[str, Any]) -> None:
             checkpoint = checkpoint_of(stored)
@@ -221,9 +278,22 @@ class Checkpoints:
         part: StatePart,
         commit: Callable[[], StoredState],
         digest: str,
-        is_there: Callable[[str], bool],
+        is_there: Callable[[str], bool] = lambda _path: True,
     ) -> NotebookCheckpoint:
-        """Record a state file that ``commit`` puts in its place."""
+        """Add a state file to a checkpoint.
+
+        ``commit`` moves the file into place. It is called inside the transaction, after all checks, so that concurrent
+        uploads cannot overwrite one another. It has to be quick, and may be called again if the transaction is retried. If
+        a state with this ``digest`` is recorded and ``is_there(path)``, nothing changes. A pruned checkpoint
+        accepts only the states that it had, and stops being pruned with the last of them.
+
+        Raises
+        ------
+        NotFound
+            When there is no such checkpoint.
+        Conflict
+            When it has another state of this part: states are written once.
+        """
 
         def attach(checkpoint: dict[str, Any]) -> None:
             path, known = (
@@ -260,7 +330,15 @@ class Checkpoints:
             return self.read(self._store.checkpoints.get(doc_id=id))
 
     def delete(self, id: str) -> None:
-        """Remove a checkpoint and its state files."""
+        """Remove a checkpoint and its state files.
+
+        Raises
+        ------
+        NotFound
+            When there is no such checkpoint.
+        StateError
+            When the checkpoint was removed, but not its state files.
+        """
         notebook_id = self._remove(id)
         with files_remain(f"checkpoint {id}"):
             self._states.remove_checkpoint(notebook_id, id)

@@ -1,54 +1,84 @@
-"""Notebook records: creating, finding, listing, changing and deleting them, and their cells."""
+"""Notebook records: create, find, list, change and delete them and their cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import msgspec
 from tinydb import Query, where
 from tinydb.queries import QueryInstance
 
-from ..errors import AxonError, Conflict, NotFound, Stale
+from ..errors import AxonError, Conflict
 from ..records import (
+    CellType,
+    NewCheckpoint,
     NewNotebook,
     NotebookCell,
+    NotebookCheckpoint,
     NotebookHeader,
     NotebookMetadata,
     NotebookStatus,
     NotebookSummary,
-    Record,
     TrainingNotebook,
     UpdateNotebook,
     new_id,
     now,
-    now_after,
 )
-from ..store import Document, Store, document, retried
+from ..store import Store, document, retried
+from .bindings import BindingRepository
+from .checkpoints import CheckpointRepository
 from .damage import damage_named
+from .garbage import GarbageRepository
+from .headers import (
+    HeaderEdit,
+    change_header,
+    change_summary,
+    decode_header,
+    file_lock,
+    get_notes,
+    header_document,
+    lock_header,
+    set_notes,
+)
 from .parts import FILE_KEY, Parts, take_apart
-from .runs import Runs
-from .starter import starter_cells, starter_metadata
-from .states import States, files_remain
-from .versions import Versions
+from .provenance import ProvenanceRepository
+from .pruning import Retention
+from .runs import RunRepository
+from .series import SeriesRepository
+from .states import NoStates, States, files_remain
+from .versions import VersionRepository
 
-_HEADER = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
-_R = TypeVar("_R", bound=Record)
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: Type and source of the cells of a new, empty notebook: those of the upstream.
+STARTER_CELLS: Final[tuple[tuple[str, str], ...]] = (
+    ("markdown", "# Training Notebook\n\nDescribe your training experiment here."),
+    (
+        "code",
+        "# Import AxonML\nimport axonml\nfrom axonml import nn, optim, data\n\n"
+        'print(f"AxonML version: {axonml.__version__}")',
+    ),
+)
+
 _H = TypeVar("_H", bound=NotebookHeader)
 _UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
+#: Returns the part of a notebook's entries that an edit replaces and what replaces it.
+_CellEdit = Callable[[Parts, Mapping[str, Any]], tuple[slice, Parts]]
 
 
 class SavedNotebook(msgspec.Struct, kw_only=True):
-    """What a save of a notebook file says of its record.
+    """The content of a saved notebook file.
 
     Attributes
     ----------
     embedded_id : str or None
         The record id that the file carries in its own metadata.
     file : dict
-        What tells that the file is still the one that was read: ``size`` in bytes and ``mtime`` in nanoseconds.
+        ``size`` in bytes and ``mtime`` in nanoseconds, by which a later change of the file is noticed.
     """
 
     cells: list[NotebookCell]
@@ -59,25 +89,93 @@ class SavedNotebook(msgspec.Struct, kw_only=True):
     file: dict[str, int] = {}
 
 
-class Notebooks:
-    """The notebook half of the repository; :class:`.NotebookRepository` says what each operation promises."""
+class NotebookFilters(TypedDict, total=False):
+    """Filters of a list of records; ``text`` is searched in names and descriptions, ignoring case."""
 
-    def __init__(self, store: Store, states: States, templates: Sequence[tuple[str, str]]) -> None:
+    status: NotebookStatus | None
+    tag: str | None
+    origin: str | None
+    path: str | None
+    text: str | None
+
+
+class NotebookRepository:
+    """The operations on the records of a store.
+
+    Synchronous and safe to call from any thread. Each operation that changes something is one transaction, so that
+    concurrent processes lose no change, and its effect is on disk when it returns.
+
+    Timestamps never go back, whatever the clock does: each checkpoint and run of a notebook is later than those before
+    it, and so is each change of a record. Newest first therefore means last committed first.
+
+    Attributes
+    ----------
+    checkpoints : CheckpointRepository
+    runs : RunRepository
+    series : SeriesRepository
+    versions : VersionRepository
+    provenance : ProvenanceRepository
+    retention : Retention
+    bindings : BindingRepository
+    garbage : GarbageRepository
+        The operations on these kinds of records.
+
+    Parameters
+    ----------
+    store : Store
+        The store of the records.
+    states : States, optional
+        The storage of state files, whose files are removed with their checkpoints. Without it, no files are removed and
+        paths are returned as they are stored, relative to the root of the state files.
+    starter_cells : sequence of (str, str)
+        Type and source of the cells of a notebook that is created without any.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        states: States | None = None,
+        starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
+    ) -> None:
         self._store = store
-        self._states = states
-        self._templates = templates
-        self._versions = Versions(store)
-        self._runs = Runs(store)
+        self._states = states = states or NoStates()
+        self._starter_cells = starter_cells
+        self.bindings = BindingRepository(store)
+        self.runs = RunRepository(store)
+        self.versions = VersionRepository(store)
+        self.checkpoints = CheckpointRepository(store, states, self.runs)
+        self.series = SeriesRepository(store, self.runs)
+        self.retention = Retention(store, states, self.checkpoints, self.runs)
+        self.provenance = ProvenanceRepository(store, self.checkpoints, self.runs, self.versions)
+        self.garbage = GarbageRepository(store, self.versions)
+
+    @property
+    def store(self) -> Store:
+        """The store of the records."""
+        return self._store
+
+    # Records
 
     def create(self, new: NewNotebook, saved: SavedNotebook | None = None) -> TrainingNotebook:
-        """Store a new record; ``saved`` is the file it stands for, if one does."""
+        """Create a record, optionally with the content of its saved file.
+
+        A record without cells gets the starter cells, and one without metadata the upstream's kernel.
+
+        Raises
+        ------
+        Conflict
+            When its id, or the file it is bound to, belongs to another record.
+        InvalidData
+            When two of its cells share an id.
+        """
         moment = now()
         notebook = TrainingNotebook(
             id=new.id or new_id(),
             user_id=new.user_id,
             name=new.name,
             description=new.description,
-            cells=new.cells or ([] if _is_from_file(new) else starter_cells(self._templates)),
+            cells=new.cells,
             metadata=new.metadata or starter_metadata(),
             model_id=new.model_id,
             dataset_id=new.dataset_id,
@@ -86,42 +184,39 @@ class Notebooks:
             updated_at=moment,
             path=new.path,
             origin=new.origin,
+            version_id=new_id(),
         )
         fields: dict[str, Any] = {}
         if saved is not None:
-            notebook.cells, notebook.metadata, notebook.status = (
-                saved.cells,
-                saved.metadata,
-                saved.status,
-            )
-            notebook.synced_at = saved.synced_at
+            notebook.cells, notebook.metadata = saved.cells, saved.metadata
+            notebook.status, notebook.synced_at = saved.status, saved.synced_at
             fields = _file_fields(saved)
+        elif not notebook.cells and FILE_KEY not in notebook.metadata.extra:
+            notebook.cells = starter_cells(self._starter_cells)
         parts = take_apart(notebook.cells, notebook.metadata)
-        notebook.version_id = new_id()
-        stored = {**header_document(notebook), **fields}
-        _describe(stored, parts)
+        stored = {**header_document(notebook), **fields, **_cell_fields(parts)}
         try:
-            self._versions.write_ahead(notebook.id, parts, lambda: self._check_free(notebook))
+            self.versions.stage(notebook.id, parts, lambda: self._check_is_free(notebook))
             self._insert(notebook, stored, parts)
         except BaseException:
-            with suppress(AxonError):  # why there is no record matters more
-                if self._versions.are_written_ahead(parts):
-                    self.forget(notebook.id)
+            with suppress(AxonError):  # the first error matters more
+                if self.versions.is_staged(parts):
+                    self.discard_staged(notebook.id)
             raise
         return notebook
 
     @retried
     def _insert(self, notebook: TrainingNotebook, stored: dict[str, Any], parts: Parts) -> None:
         with self._store.transaction():
-            self._check_free(notebook)
-            # First, since a database that keeps users apart lets nobody add to a notebook that is not his.
+            self._check_is_free(notebook)
+            # First: row-level security admits no versions of a notebook that belongs to nobody.
             self._store.notebooks.insert(document(notebook.id, stored))
-            self._versions.write(notebook.id, None, parts, stored["version_id"])
+            self.versions.write(notebook.id, None, parts, stored["version_id"])
 
-    def _check_free(self, notebook: TrainingNotebook) -> None:
+    def _check_is_free(self, notebook: TrainingNotebook) -> None:
         self._store.lock(f"notebook {notebook.id}")
         if notebook.path is not None:
-            self._store.lock(binding_lock(notebook.origin, notebook.path))
+            self._store.lock(file_lock(notebook.origin, notebook.path))
         if self._store.notebooks.contains(doc_id=notebook.id):
             raise Conflict(f"notebook {notebook.id} exists already")
         if notebook.path is not None:
@@ -133,204 +228,210 @@ class Notebooks:
                 )
 
     @retried
-    def forget(self, id: str) -> None:
-        """Leave nothing that was written ahead, unless it has become the record of somebody who was quicker."""
+    def discard_staged(self, id: str) -> None:
+        """Remove the contents staged for a record that was never created; do nothing if it was created meanwhile."""
         if not self._store.contents.has(notebook_id=id):
-            return  # and nobody is kept waiting for a lock
+            return  # spares the lock
         with self._store.transaction():
             self._store.lock(f"notebook {id}")
             if not self._store.notebooks.contains(doc_id=id):
-                self._versions.forget(id)
+                self.versions.discard_all(id)
+
+    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
+        """Update a record from its saved file.
+
+        Its name, description, links and the tags that were set on the record stay. ``updated_at`` moves only when the
+        save changed something.
+
+        Parameters
+        ----------
+        unless_read : bool
+            Refuse when the record was updated from this state of the file already: ``saved`` is what this process wrote,
+            and another process may have written to the record since.
+
+        Raises
+        ------
+        NotFound
+            When there is no such record.
+        Conflict
+            When ``unless_read`` refuses.
+        """
+        parts = take_apart(saved.cells, saved.metadata)
+        self._stage(id, parts)
+
+        def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            is_reread = bool(saved.file) and stored.get("file") == saved.file
+            if unless_read and is_reread:
+                raise Conflict(f"notebook {id} was updated from this state of its file already")
+            before = _comparable(header, stored)
+            version_id, cell_statuses = stored["version_id"], stored["cell_statuses"]
+            status = header.status
+            header.metadata = _merge_metadata(
+                header.metadata, saved.metadata, stored.get("file_tags", [])
+            )
+            is_running = status is NotebookStatus.RUNNING
+            if not is_running or not self.runs.update_expired(id):
+                header.status = saved.status
+            header.synced_at = saved.synced_at
+            stored.update(_file_fields(saved))
+            self._set_version(stored, parts)
+            if is_reread and stored["version_id"] == version_id and not is_running:
+                # The file has not changed, so statuses that were set by hand stay.
+                header.status, stored["cell_statuses"] = status, cell_statuses
+            return _comparable(header, stored) != before
+
+        return change_summary(self._store, id, edit)
 
     @retried
-    def find(
-        self, condition: QueryInstance | None = None, *, id: str | None = None, outputs: bool = True
-    ) -> TrainingNotebook | None:
-        """A record with its cells, by id or condition; without ``outputs`` those of the cells are not read."""
+    def find_by_id(self, id: str, *, outputs: bool = True) -> TrainingNotebook | None:
+        """Return a record with its cells, or None. With ``outputs=False`` the outputs are not read and are empty."""
         with self._store.snapshot():
-            stored = self._store.notebooks.get(condition, doc_id=id)
-            return None if stored is None else self._live(self.whole(stored, outputs=outputs))[0]
+            stored = self._store.notebooks.get(doc_id=id)
+            if stored is None:
+                return None
+            return self._with_current_status(self.assemble(stored, outputs=outputs))[0]
 
-    def whole(self, stored: Mapping[str, Any], *, outputs: bool = True) -> TrainingNotebook:
-        """The record that a stored document describes, with its cells; raises RecordDamaged."""
+    def find_by_path(self, origin: str, path: str) -> NotebookSummary | None:
+        """Return the record that is bound to a file, without its cells, or None."""
+        condition = (where("origin") == origin) & (where("path") == path)
+        return self._summary(self._store.notebooks.get(condition))
+
+    def find_summary(self, id: str) -> NotebookSummary | None:
+        """Return a record without its cells, or None. One look-up, however large the notebook."""
+        return self._summary(self._store.notebooks.get(doc_id=id))
+
+    def _summary(self, stored: Mapping[str, Any] | None) -> NotebookSummary | None:
+        if stored is None:
+            return None
+        return self._with_current_status(decode_header(NotebookSummary, stored))[0]
+
+    def find_ids(self, prefix: str) -> list[str]:
+        """Return the ids of records that begin with ``prefix``."""
+        return self._store.notebooks.ids_beginning(prefix)
+
+    def list_deleted(self, path: str) -> list[NotebookSummary]:
+        """Return the records whose file was ``path`` when it was deleted. Scans all records."""
+
+        def was_last(paths: Any) -> bool:
+            return isinstance(paths, list) and paths[-1:] == [path]
+
+        return self._list(where("former_paths").test(was_last) & ~where("path").exists())
+
+    def list_by_user(
+        self,
+        user_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        **filters: Unpack[NotebookFilters],
+    ) -> list[NotebookSummary]:
+        """Return a user's records, newest ``updated_at`` first."""
+        return self._list(_matching(user_id, **filters), limit, offset)
+
+    def list_all(
+        self, limit: int | None = None, offset: int = 0, **filters: Unpack[NotebookFilters]
+    ) -> list[NotebookSummary]:
+        """Return everybody's records, newest ``updated_at`` first."""
+        return self._list(_matching(**filters), limit, offset)
+
+    def count(self, user_id: str | None = None, **filters: Unpack[NotebookFilters]) -> int:
+        """Return the number of records of a user, or of everybody with None."""
+        return self._store.notebooks.count(_matching(user_id, **filters))
+
+    def _list(
+        self, condition: QueryInstance, limit: int | None = None, offset: int = 0
+    ) -> list[NotebookSummary]:
+        order = ["-updated_at", "-id"]
+        found = self._store.notebooks.search(condition, sort=order, limit=limit, skip=offset)
+        return self._with_current_status(
+            *(decode_header(NotebookSummary, stored) for stored in found)
+        )
+
+    def assemble(self, stored: Mapping[str, Any], *, outputs: bool = True) -> TrainingNotebook:
+        """Return the record of a stored document with the cells of its version; raises RecordDamaged."""
         with damage_named(f"notebook {stored['id']}"):
-            cells, metadata = self._versions.read(stored["version_id"], outputs=outputs)
+            cells, metadata = self.versions.read(stored["version_id"], outputs=outputs)
             for cell in cells:
                 if cell.id in stored["cell_statuses"]:
                     cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
-        notebook = _record(TrainingNotebook, {**stored, "cells": []})
+        notebook = decode_header(TrainingNotebook, {**stored, "cells": []})
         notebook.cells = cells
         if FILE_KEY in metadata.extra:
             notebook.metadata.extra[FILE_KEY] = metadata.extra[FILE_KEY]
         return notebook
 
-    def summary(
-        self, condition: QueryInstance | None = None, *, id: str | None = None
-    ) -> NotebookSummary | None:
-        """A record without its cells, by id or condition."""
-        stored = self._store.notebooks.get(condition, doc_id=id)
-        return None if stored is None else self._live(_record(NotebookSummary, stored))[0]
-
-    def page(
-        self, matching: QueryInstance, limit: int | None, offset: int
-    ) -> list[NotebookSummary]:
-        """The records that match, newest first."""
-        order = ["-updated_at", "-id"]
-        found = self._store.notebooks.search(matching, sort=order, limit=limit, skip=offset)
-        return self._live(*(_record(NotebookSummary, stored) for stored in found))
-
-    def _live(self, *records: _H) -> list[_H]:
-        """The records with the status that their runs give them now: a run that lapsed leaves none ``running``."""
+    def _with_current_status(self, *records: _H) -> list[_H]:
+        """Return records, ``stopped`` where they are stored as ``running`` but all their runs have expired."""
         running = [record.id for record in records if record.status is NotebookStatus.RUNNING]
-        abandoned = self._runs.abandoned(running)
+        expired = self.runs.find_expired(running)
         for record in records:
-            if record.id in abandoned:
+            if record.id in expired:
                 record.status = NotebookStatus.STOPPED
         return list(records)
 
-    def ids_beginning(self, prefix: str) -> list[str]:
-        """The ids that begin with ``prefix``."""
-        return self._store.notebooks.ids_beginning(prefix)
+    def update(
+        self, id: str, updates: UpdateNotebook, *, expected_version: str | None = None
+    ) -> TrainingNotebook:
+        """Change those fields of a record that ``updates`` sets.
 
-    def count(self, matching: QueryInstance) -> int:
-        """How many records match."""
-        return self._store.notebooks.count(matching)
-
-    def update(self, id: str, updates: UpdateNotebook, expected: str | None) -> TrainingNotebook:
-        """Change the given fields."""
-        changed = {
-            name: value for name in _UPDATABLE if (value := getattr(updates, name)) is not None
-        }
+        Raises
+        ------
+        NotFound
+            When there is no such record.
+        Stale
+            When ``expected_version`` is not None and is not its current version.
+        InvalidData
+            When two of its cells would share an id.
+        """
+        fields = {name: getattr(updates, name) for name in _UPDATABLE}
         cells = None if updates.cells is None else take_apart(updates.cells, NotebookMetadata())
         if cells is not None:
-            self._write_ahead(id, cells, expected)
+            self._stage(id, cells, expected_version)
 
-        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            for name, value in changed.items():
-                setattr(header, name, value)
+        def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            for name, value in fields.items():
+                if value is not None:
+                    setattr(header, name, value)
             if updates.tags is not None:
                 header.metadata.tags = updates.tags
             if cells is not None:
-                metadata = self._versions.parts(stored["version_id"]).metadata
+                metadata = self.versions.read_parts(stored["version_id"]).metadata
                 self._edit_version(stored, cells._replace(metadata=metadata))
             return True
 
-        return self._changed_whole(id, apply, expected)
+        return self._change(id, edit, expected_version)
 
-    def edit_cells(
-        self,
-        id: str,
-        edit: Callable[[list[str]], int],
-        cell: NotebookCell | None,
-        expected: str | None,
-    ) -> TrainingNotebook:
-        """Put ``cell`` where ``edit`` says, or take out what is there.
+    def update_status(self, id: str, status: NotebookStatus) -> TrainingNotebook:
+        """Change a record's status; raises NotFound."""
+        return self.update(id, UpdateNotebook(status=status))
 
-        ``edit`` is given the ids of the cells and returns a place among them. A cell of the same id at that place is
-        replaced, otherwise ``cell`` is inserted before it; where ``cell`` is None, the one at that place is removed.
-        No other cell is read or written.
-        """
-        given = take_apart([cell] if cell is not None else [], NotebookMetadata())
+    def annotate(self, id: str, **notes: Any) -> NotebookSummary:
+        """Add notes to ``extra.axon`` of a record, replacing those of the same names; raises NotFound."""
 
-        def apply(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            parts = self._versions.parts(stored["version_id"])
-            entries, statuses = parts.entries, dict(stored["cell_statuses"])
-            place = edit([entry.cell_id for entry in entries])
-            there = entries[place : place + 1]
-            if cell is None or (there and there[0].cell_id == cell.id):
-                statuses.pop(entries[place].cell_id, None)
-                del entries[place]
-            entries[place:place] = given.entries
-            statuses.update(given.statuses)
-            edited = Parts(
-                entries, parts.metadata, given.contents, statuses, parts.failed_beside(given)
-            )
-            self._edit_version(stored, edited)
-            return True
+        def edit(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
+            set_notes(header, {**get_notes(header), **notes})
+            return False
 
-        return self._changed_whole(id, apply, expected)
-
-    def change_cell(
-        self,
-        id: str,
-        cell_id: str,
-        change: Callable[[NotebookCell], NotebookCell],
-        expected: str | None,
-    ) -> TrainingNotebook:
-        """Replace a cell by what ``change`` makes of it. No other cell is read or written."""
-
-        def apply(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            parts = self._versions.parts(stored["version_id"])
-            place = next(
-                (at for at, entry in enumerate(parts.entries) if entry.cell_id == cell_id), None
-            )
-            if place is None:
-                raise NotFound("cell", cell_id)
-            cell = self._versions.cell(id, parts.entries[place])
-            if cell_id in stored["cell_statuses"]:
-                cell.status = type(cell.status)(stored["cell_statuses"][cell_id])
-            changed = msgspec.structs.replace(change(cell), id=cell_id)
-            given = take_apart([changed], NotebookMetadata())
-            parts.entries[place : place + 1] = given.entries
-            others = {
-                other: status
-                for other, status in stored["cell_statuses"].items()
-                if other != cell_id
-            }
-            statuses = {**others, **given.statuses}
-            failed = parts.failed_beside(given)
-            self._edit_version(
-                stored, Parts(parts.entries, parts.metadata, given.contents, statuses, failed)
-            )
-            return True
-
-        return self._changed_whole(id, apply, expected)
-
-    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
-        """Bring a record up to date with its file. ``updated_at`` moves only if anything but the time did."""
-        parts = take_apart(saved.cells, saved.metadata)
-        self._write_ahead(id, parts)
-
-        def apply(header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            is_reread = bool(saved.file) and stored.get("file") == saved.file
-            if unless_read and is_reread:
-                raise Conflict(
-                    f"notebook {id} has been brought up to date with this very file already"
-                )
-            before = _summed_up(header, stored)
-            version_id, cell_statuses, status = (
-                stored["version_id"],
-                stored["cell_statuses"],
-                header.status,
-            )
-            header.metadata = _merged(header.metadata, saved.metadata, stored.get("file_tags", []))
-            if header.status is not NotebookStatus.RUNNING or not self._runs.settle(id):
-                header.status = saved.status
-            header.synced_at = saved.synced_at
-            stored.update(_file_fields(saved))
-            self._set_version(stored, parts)
-            if (
-                is_reread
-                and stored["version_id"] == version_id
-                and status is not NotebookStatus.RUNNING
-            ):
-                # Nobody has saved anything, so what was given by hand stays.
-                header.status, stored["cell_statuses"] = status, cell_statuses
-            return bool(_summed_up(header, stored) != before)
-
-        return self.changed_summary(id, apply)
+        return change_summary(self._store, id, edit)
 
     def delete(self, id: str) -> None:
-        """Remove a record and all that belongs to it."""
-        self._remove(id)
+        """Remove a record with its checkpoints, versions, runs and state files.
+
+        Raises
+        ------
+        NotFound
+            When there is no such record.
+        StateError
+            When the record was removed, but not its state files.
+        """
+        self._delete(id)
         with files_remain(f"notebook {id}"):
             self._states.remove_notebook(id)
 
     @retried
-    def _remove(self, id: str) -> None:
+    def _delete(self, id: str) -> None:
         store = self._store
         with store.transaction():
-            self._locked(id)
+            lock_header(store, id)
             for table in (
                 store.checkpoints,
                 store.runs,
@@ -342,155 +443,186 @@ class Notebooks:
             store.notebooks.remove(doc_ids=[id])
             self._states.mark_unrecorded(id)
 
-    def _locked(self, id: str, expected: str | None = None) -> Document:
-        stored = self._store.notebooks.locked(id)
-        if stored is None:
-            raise NotFound("notebook", id)
-        with damage_named(f"notebook {id}"):
-            _ = stored["version_id"], dict(stored["cell_statuses"])
-        if expected is not None and expected != stored["version_id"]:
-            raise Stale(
-                f"notebook {id} is at version {stored['version_id']}, no longer at {expected}"
-            )
-        return stored
+    # Cells
 
-    @retried
-    def change(
-        self,
-        id: str,
-        apply: Callable[[NotebookHeader, dict[str, Any]], bool],
-        expected: str | None = None,
-    ) -> dict[str, Any]:
-        """Let ``apply`` change a record's header and the rest of its stored form, in one transaction; that form then.
-
-        ``apply`` tells whether what it did is a change that a user would call one, which moves ``updated_at``. It may
-        be called again, with the form as it is then.
-        """
-        with self._store.transaction():
-            stored: dict[str, Any] = dict(self._locked(id, expected))
-            header = _record(NotebookHeader, stored)
-            if apply(header, stored):
-                header.updated_at = now_after(header.updated_at)
-            header.version_id = stored["version_id"]
-            changed = {
-                name: value for name, value in stored.items() if name not in _HEADER
-            } | header_document(header)
-            self._store.notebooks.replace(document(id, changed))
-        return changed
-
-    @retried
-    def _changed_whole(
-        self,
-        id: str,
-        apply: Callable[[NotebookHeader, dict[str, Any]], bool],
-        expected: str | None,
+    def update_cell(
+        self, notebook_id: str, cell: NotebookCell, *, expected_version: str | None = None
     ) -> TrainingNotebook:
-        """Change a record as :meth:`change` does and return it whole, with its cells.
+        """Replace the cell that has ``cell``'s id. Raises NotFound for the notebook or the cell, and Stale."""
+        new = take_apart([cell], NotebookMetadata())
 
-        It is read inside the transaction: after the commit somebody else may change or delete it.
+        def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
+            return parts.span_of(cell.id), new
+
+        return self._edit_cells(notebook_id, edit, expected_version)
+
+    def change_cell(
+        self,
+        notebook_id: str,
+        cell_id: str,
+        change: Callable[[NotebookCell], NotebookCell],
+        *,
+        expected_version: str | None = None,
+    ) -> TrainingNotebook:
+        """Replace a cell by ``change(cell)``; its id stays.
+
+        ``change`` runs inside the transaction, so that no concurrent change of the cell is lost, and has to be quick.
+        Raises NotFound for the notebook or the cell, and Stale.
         """
+
+        def edit(parts: Parts, stored: Mapping[str, Any]) -> tuple[slice, Parts]:
+            span = parts.span_of(cell_id)
+            cell = self.versions.read_cell(notebook_id, parts.entries[span][0])
+            if cell_id in stored["cell_statuses"]:
+                cell.status = type(cell.status)(stored["cell_statuses"][cell_id])
+            changed = msgspec.structs.replace(change(cell), id=cell_id)
+            return span, take_apart([changed], NotebookMetadata())
+
+        return self._edit_cells(notebook_id, edit, expected_version)
+
+    def add_cell(
+        self,
+        notebook_id: str,
+        cell: NotebookCell,
+        position: int | None = None,
+        *,
+        expected_version: str | None = None,
+    ) -> TrainingNotebook:
+        """Insert a cell before the one at ``position``, or append it if there is none.
+
+        Raises NotFound, Stale, and Conflict when the notebook has a cell of that id.
+        """
+        new = take_apart([cell], NotebookMetadata())
+
+        def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
+            count = len(parts.entries)
+            if cell.id in {entry.cell_id for entry in parts.entries}:
+                raise Conflict(f"notebook {notebook_id} has a cell {cell.id} already")
+            at = position if position is not None and 0 <= position < count else count
+            return slice(at, at), new
+
+        return self._edit_cells(notebook_id, edit, expected_version)
+
+    def delete_cell(
+        self, notebook_id: str, cell_id: str, *, expected_version: str | None = None
+    ) -> TrainingNotebook:
+        """Remove a cell. Raises NotFound for the notebook or the cell, and Stale."""
+        nothing = take_apart([], NotebookMetadata())
+
+        def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
+            return parts.span_of(cell_id), nothing
+
+        return self._edit_cells(notebook_id, edit, expected_version)
+
+    def _edit_cells(
+        self, id: str, edit_cells: _CellEdit, expected_version: str | None
+    ) -> TrainingNotebook:
+        """Replace some cells; the others are neither read nor written."""
+
+        def edit(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
+            parts = self.versions.read_parts(stored["version_id"])
+            parts.statuses.update(stored["cell_statuses"])
+            self._edit_version(stored, parts.splice(*edit_cells(parts, stored)))
+            return True
+
+        return self._change(id, edit, expected_version)
+
+    @retried
+    def _change(self, id: str, edit: HeaderEdit, expected_version: str | None) -> TrainingNotebook:
+        """Apply ``edit`` in one transaction and return the record as the transaction left it."""
         with self._store.transaction():
-            stored = self.change(id, apply, expected)
-            return self._live(self.whole(stored))[0]
+            stored = change_header(self._store, id, edit, expected_version)
+            return self._with_current_status(self.assemble(stored))[0]
 
-    def changed_summary(
-        self, id: str, apply: Callable[[NotebookHeader, dict[str, Any]], bool]
-    ) -> NotebookSummary:
-        """As :meth:`change`; the record then, without its cells."""
-        return _record(NotebookSummary, self.change(id, apply))
+    def _stage(self, id: str, parts: Parts, expected_version: str | None = None) -> None:
+        def lock() -> str:
+            return str(lock_header(self._store, id, expected_version)["version_id"])
 
-    def _write_ahead(self, id: str, parts: Parts, expected: str | None = None) -> None:
-        self._versions.write_ahead(id, parts, lambda: str(self._locked(id, expected)["version_id"]))
+        self.versions.stage(id, parts, lock)
 
     def _edit_version(self, stored: dict[str, Any], parts: Parts) -> None:
-        """Set a version. The file, if there is one, does not have a new one yet: unless it is saved, it is read again."""
+        """Set a version that is not from the file, so that the file is read again unless it is saved."""
         version_id = stored["version_id"]
         self._set_version(stored, parts)
         if "file" in stored and stored["version_id"] != version_id:
             stored["file"] = {}
 
     def _set_version(self, stored: dict[str, Any], parts: Parts) -> None:
-        stored["version_id"] = self._versions.write(stored["id"], stored.get("version_id"), parts)
-        _describe(stored, parts)
+        stored["version_id"] = self.versions.write(stored["id"], stored.get("version_id"), parts)
+        stored.update(_cell_fields(parts))
+
+    # Checkpoints, under the upstream's names
+
+    def create_checkpoint(
+        self, new: NewCheckpoint, *, overwrite: bool = False, made_at: datetime | None = None
+    ) -> NotebookCheckpoint:
+        """Store a checkpoint; see :meth:`.CheckpointRepository.add`."""
+        return self.checkpoints.add(new, overwrite=overwrite, made_at=made_at)
+
+    def get_checkpoint(self, id: str) -> NotebookCheckpoint | None:
+        """Return a checkpoint, or None."""
+        return self.checkpoints.get(id)
+
+    def list_checkpoints(
+        self,
+        notebook_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        since: datetime | None = None,
+        run_id: str | None = None,
+    ) -> list[NotebookCheckpoint]:
+        """Return checkpoints, newest first; see :meth:`.CheckpointRepository.list`."""
+        return self.checkpoints.list(notebook_id, limit, offset, since=since, run_id=run_id)
+
+    def get_best_checkpoint(
+        self, notebook_id: str, metric_key: str, minimize: bool
+    ) -> NotebookCheckpoint | None:
+        """Return the best checkpoint by a metric, or None; see :meth:`.CheckpointRepository.list_best`."""
+        return next(iter(self.checkpoints.list_best(notebook_id, metric_key, minimize, 1)), None)
+
+    def delete_checkpoint(self, id: str) -> None:
+        """Remove a checkpoint and its state files; see :meth:`.CheckpointRepository.delete`."""
+        self.checkpoints.delete(id)
 
 
-def _describe(stored: dict[str, Any], parts: Parts) -> None:
-    stored["cell_count"] = len(parts.entries)
-    stored["cell_statuses"] = parts.statuses
+def starter_cells(templates: Sequence[tuple[str, str]]) -> list[NotebookCell]:
+    """Return new cells from pairs of type and source."""
+    return [NotebookCell(cell_type=CellType(kind), source=source) for kind, source in templates]
 
 
-def binding_lock(origin: str | None, path: str) -> str:
-    """What stands for a file that a record may be bound to, whether one is or not; for :meth:`.Store.lock`."""
-    return f"file {origin} {path}"
+def starter_metadata() -> NotebookMetadata:
+    """Return the metadata of a record that no file describes: the upstream's."""
+    return NotebookMetadata(kernel="axonml", language="rust", framework="axonml")
 
 
-class NotebookFilters(TypedDict, total=False):
-    """What a list of records may be narrowed by; ``text`` is looked for in names and descriptions, in any case."""
-
-    status: NotebookStatus | None
-    tag: str | None
-    origin: str | None
-    path: str | None
-    text: str | None
-
-
-def matching(
+def _matching(
     user_id: str | None = None,
     *,
     status: NotebookStatus | None = None,
     tag: str | None = None,
-    origin: str | None = None,
-    path: str | None = None,
     text: str | None = None,
+    **equal: str | None,
 ) -> QueryInstance:
-    """The condition that a list is asked for; ``user_id`` None is everybody."""
     condition: QueryInstance = Query().noop()
-    if user_id is not None:
-        condition &= where("user_id") == user_id
-    if status is not None:
-        condition &= where("status") == status.value
-    if origin is not None:
-        condition &= where("origin") == origin
-    if path is not None:
-        condition &= where("path") == path
+    fields = {"user_id": user_id, "status": None if status is None else status.value, **equal}
+    for name, value in fields.items():
+        if value is not None:
+            condition &= where(name) == value
     if tag is not None:
         condition &= Query().metadata.tags.any([tag])
     if text is not None:
         wanted = text.casefold()
 
-        def holds(value: Any) -> bool:
+        def contains(value: Any) -> bool:
             return isinstance(value, str) and wanted in value.casefold()
 
-        condition &= where("name").test(holds) | where("description").test(holds)
+        condition &= where("name").test(contains) | where("description").test(contains)
     return condition
 
 
-def deleted_from(path: str) -> QueryInstance:
-    """The condition that finds whose file was at ``path`` when it was deleted."""
-
-    def last_was(paths: Any) -> bool:
-        return isinstance(paths, list) and paths[-1:] == [path]
-
-    return where("former_paths").test(last_was) & ~where("path").exists()
-
-
-def _record(kind: type[_R], stored: Mapping[str, Any]) -> _R:
-    with damage_named(f"notebook {stored.get('id')}"):
-        return kind.from_json(stored)
-
-
-def header_document(header: NotebookHeader) -> dict[str, Any]:
-    """A header's stored form. What rebuilds the file is left to the version, since it may be large."""
-    stored = header.to_json()
-    stored.pop("cells", None)
-    extra = {name: value for name, value in header.metadata.extra.items() if name != FILE_KEY}
-    stored["metadata"] = {**stored["metadata"], "extra": extra}
-    return stored
-
-
-def _is_from_file(new: NewNotebook) -> bool:
-    """Whether a file's content describes the new record: if that has no cells, the record has none."""
-    return new.metadata is not None and FILE_KEY in new.metadata.extra
+def _cell_fields(parts: Parts) -> dict[str, Any]:
+    return {"cell_count": len(parts.entries), "cell_statuses": parts.statuses}
 
 
 def _file_fields(saved: SavedNotebook) -> dict[str, Any]:
@@ -500,23 +632,20 @@ def _file_fields(saved: SavedNotebook) -> dict[str, Any]:
     return fields
 
 
-def _merged(
-    ours: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
+def _merge_metadata(
+    record: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
 ) -> NotebookMetadata:
-    """The file's metadata, with the tags that were set on the record and not by the file."""
-    own = [tag for tag in ours.tags if tag not in file_tags and tag not in file.tags]
-    merged = msgspec.structs.replace(file, tags=[*file.tags, *own])
-    if "axon" in ours.extra:
-        kept = {name: value for name, value in ours.extra["axon"].items() if name != "notes"}
-        if ours_and_theirs := {**kept, **file.extra.get("axon", {})}:
-            merged.extra = {**file.extra, "axon": ours_and_theirs}
+    """Return the file's metadata with the tags and notes that were set on the record."""
+    tags = [tag for tag in record.tags if tag not in file_tags and tag not in file.tags]
+    merged = msgspec.structs.replace(file, tags=[*file.tags, *tags])
+    if "axon" in record.extra:
+        notes = {name: value for name, value in record.extra["axon"].items() if name != "notes"}
+        if both := {**notes, **file.extra.get("axon", {})}:
+            merged.extra = {**file.extra, "axon": both}
     return merged
 
 
-def _summed_up(header: NotebookHeader, stored: dict[str, Any]) -> Any:
-    return (
-        stored["version_id"],
-        stored["cell_statuses"],
-        header_document(header)["metadata"],
-        header.status,
-    )
+def _comparable(header: NotebookHeader, stored: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a user would see change in a save."""
+    metadata = header_document(header)["metadata"]
+    return stored["version_id"], stored["cell_statuses"], metadata, header.status

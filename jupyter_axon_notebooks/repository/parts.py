@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import InvalidData
+from ..errors import InvalidData, NotFound
 from ..mapping import cell_status
 from ..records import CellOutput, CellStatus, CellType, NotebookCell, NotebookMetadata
 from ..store import Document, document
@@ -74,14 +74,22 @@ class Parts(NamedTuple):
         """How long all contents are, in characters of JSON."""
         return sum(content.length for content in self.contents.values())
 
-    def failed_beside(self, given: Parts) -> set[str] | None:
-        """The ``failed`` cells once those of ``given`` have taken the place of cells of their ids here."""
-        if self.failed is None or given.failed is None:
-            return None
-        kept = {entry.cell_id for entry in self.entries} - {
-            entry.cell_id for entry in given.entries
-        }
-        return (self.failed & kept) | given.failed
+    def span_of(self, cell_id: str) -> slice:
+        """Return where a cell's entry is; raises NotFound."""
+        for index, entry in enumerate(self.entries):
+            if entry.cell_id == cell_id:
+                return slice(index, index + 1)
+        raise NotFound("cell", cell_id)
+
+    def splice(self, span: slice, new: Parts) -> Parts:
+        """Return the parts with the entries in ``span`` replaced by those of ``new``."""
+        removed = {entry.cell_id for entry in self.entries[span]}
+        entries = [*self.entries[: span.start], *new.entries, *self.entries[span.stop :]]
+        statuses = {id: status for id, status in self.statuses.items() if id not in removed}
+        failed = None
+        if self.failed is not None and new.failed is not None:
+            failed = (self.failed - removed) | new.failed
+        return Parts(entries, self.metadata, new.contents, statuses | new.statuses, failed)
 
     def listed(self) -> set[str]:
         """The digests of all contents the notebook consists of."""

@@ -20,33 +20,41 @@ from ..provenance import (
 from ..records import NotebookCheckpoint, NotebookVersion
 from ..store import Document, Store, retried
 from .changes import diff_checkpoints, is_code_changed
-from .checkpoints import Checkpoints, checkpoints_of
+from .checkpoints import CheckpointRepository
 from .flags import Saved, flags
-from .runs import Runs
+from .runs import RunRepository
+from .script import script_of
 from .stored_provenance import (
     is_execution,
     listed_provenance,
     put_provenance_together,
     take_provenance_apart,
 )
-from .versions import Versions
+from .versions import VersionRepository
 
 
-class Provenances:
-    """The provenance of checkpoints; :class:`.NotebookRepository` says what each operation promises."""
+class ProvenanceRepository:
+    """The provenance of checkpoints: executed code, environment and notebook version."""
 
     def __init__(
-        self, store: Store, checkpoints: Checkpoints, runs: Runs, versions: Versions
+        self,
+        store: Store,
+        checkpoints: CheckpointRepository,
+        runs: RunRepository,
+        versions: VersionRepository,
     ) -> None:
         self._store = store
         self._checkpoints = checkpoints
         self._runs = runs
         self._versions = versions
 
-    def put(
+    def add(
         self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
     ) -> str:
-        """Store what is not stored yet; the id of the whole."""
+        """Store executed cells and their environment; return the ``provenance_id`` for checkpoints.
+
+        The id follows from the content: what the notebook has stored already is not stored again. Raises NotFound.
+        """
         id, documents = take_provenance_apart(notebook_id, executed, environment)
         # It is written together with all that it lists: who finds it there has the rest.
         if not self._store.provenance.present([id]):
@@ -64,20 +72,39 @@ class Provenances:
                 self._store.provenance.insert_new(*missing)
 
     @retried
-    def of_checkpoint(self, id: str) -> CheckpointProvenance:
-        """All that is known of where a checkpoint came from."""
+    def get(self, checkpoint_id: str) -> CheckpointProvenance:
+        """Return the provenance of a checkpoint and the flags on its reproducibility.
+
+        Without executed cells if no kernel recorded any. Raises NotFound.
+        """
         with self._store.snapshot():
-            checkpoint = self._checkpoint(id)
+            checkpoint = self._checkpoint(checkpoint_id)
             known = self._known_of(checkpoint)
             known.resumed_from = self._resumed_from(checkpoint)
             return known
 
     @retried
     def diff(self, before: str, after: str) -> CheckpointDiff:
-        """What changed from one checkpoint to another."""
+        """Return the changes in code, metrics and environment between two checkpoints; raises NotFound.
+
+        The code is what was executed, or what was saved if that is not known of both.
+        """
         with self._store.snapshot():
             one, other = self._checkpoint(before), self._checkpoint(after)
             return diff_checkpoints(one, self._known_of(one), other, self._known_of(other))
+
+    def get_script(self, checkpoint_id: str) -> str | None:
+        """Return the code executed before a checkpoint as a Python script, or None if unknown; raises NotFound."""
+        executed = self.get(checkpoint_id).executed
+        return script_of(executed, f"Checkpoint {checkpoint_id}") if executed else None
+
+    def get_notebook(self, checkpoint_id: str) -> NotebookVersion:
+        """Return the notebook as it was saved when a checkpoint was made; raises NotFound."""
+        checkpoint = self._checkpoint(checkpoint_id)
+        version = self._versions.get(checkpoint.notebook_id, checkpoint.version_id or "")
+        if version is None:
+            raise NotFound("version", checkpoint.version_id or f"of checkpoint {checkpoint_id}")
+        return version
 
     def _checkpoint(self, id: str) -> NotebookCheckpoint:
         checkpoint = self._checkpoints.get(id)
@@ -102,10 +129,7 @@ class Provenances:
         run = None if run_id is None else self._runs.get(notebook_id, run_id)
         if run is None or run.parent_checkpoint_id is None:
             return None
-        last = next(
-            iter(self._checkpoints.page(checkpoints_of(notebook_id, run_id=run_id), 1, 0)),
-            checkpoint,
-        )
+        last = self._checkpoints.get_latest(notebook_id, run_id=run_id) or checkpoint
         resumed = ResumedFrom(checkpoint_id=run.parent_checkpoint_id, last_checkpoint_id=last.id)
         parent = self._checkpoints.get(run.parent_checkpoint_id)
         if parent is not None and parent.notebook_id == notebook_id:

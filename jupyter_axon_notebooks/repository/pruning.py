@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from ..errors import InvalidData, NotFound, StateError
 from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
-from .checkpoints import Checkpoints, checkpoints_of
+from .checkpoints import CheckpointRepository, checkpoints_of
 from .retention import LastOnes, Pinned, Rule, file_key, has_state, kept, own_parts, state_paths
-from .runs import Runs, run_key, runs_of
+from .runs import RunRepository, run_key
 from .states import States
 
 #: Seconds after which a transaction takes up nothing more.
@@ -75,17 +75,30 @@ class _Plan(NamedTuple):
     newest: NotebookCheckpoint | None
 
 
-class Pruning:
-    """Pruning in a store; :class:`.NotebookRepository` says what each operation promises."""
+class Retention:
+    """The removal of state files of checkpoints whose records stay."""
 
-    def __init__(self, store: Store, states: States, checkpoints: Checkpoints, runs: Runs) -> None:
+    def __init__(
+        self, store: Store, states: States, checkpoints: CheckpointRepository, runs: RunRepository
+    ) -> None:
         self._store = store
         self._states = states
         self._checkpoints = checkpoints
         self._runs = runs
 
     def plan(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
-        """What would go."""
+        """Return the checkpoints of a notebook that would lose their state files under ``rules``.
+
+        Kept in any case are pinned checkpoints, the newest one with state files, and the newest of each run that is not
+        completed. State files that were registered where they lay, or that another checkpoint names too, stay.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook.
+        InvalidData
+            When there is no rule.
+        """
         return self._plan(notebook_id, rules).plan
 
     @retried
@@ -100,7 +113,7 @@ class Pruning:
             found = self._store.checkpoints.search(
                 checkpoints_of(notebook_id), sort=["-created_at", "-id"]
             )
-            runs = self._runs.page(runs_of(notebook_id), None, 0)
+            runs = self._runs.list(notebook_id)
         everything = [self._checkpoints.read(one) for one in found]
         checkpoints = [one for one in everything if has_state(one)]
         unfinished = frozenset(run.id for run in runs if run.status is not RunStatus.COMPLETED)
@@ -124,9 +137,28 @@ class Pruning:
         return self._states.owns(path, checkpoint.notebook_id, checkpoint.id)
 
     def prune(
-        self, notebook_id: str, rules: Sequence[Rule], progress: Callable[[int, int], None]
+        self,
+        notebook_id: str,
+        rules: Sequence[Rule],
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> list[Prunable]:
-        """Have it go, in turns; what went."""
+        """Remove the state files of the checkpoints that :meth:`plan` names and return the pruned ones.
+
+        Their records and metrics stay: ``model_state_path`` is ``""`` and ``pruned_at`` is set. A checkpoint that is pinned,
+        tagged or changed meanwhile keeps its files.
+
+        Parameters
+        ----------
+        progress : callable
+            Called with the number of pruned checkpoints and of all to prune. What it raises ends the pruning.
+
+        Raises
+        ------
+        NotFound, InvalidData
+            As :meth:`plan` does.
+        StateError
+            When checkpoints are pruned, but some of their files could not be removed; the pruning ends there.
+        """
         pruned: list[Prunable] = []
         while True:
             planned = self._plan(notebook_id, rules)

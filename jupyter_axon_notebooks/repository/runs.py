@@ -12,6 +12,7 @@ meanwhile is left alone.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -24,9 +25,11 @@ from tinydb.queries import QueryInstance
 from ..errors import Conflict, InvalidData, NotFound, RecordDamaged
 from ..records import (
     NotebookStatus,
+    RunProcess,
     RunStatus,
     TrainingRun,
     format_time,
+    new_id,
     now,
     now_after,
 )
@@ -52,15 +55,64 @@ def run_key(notebook_id: str, run_id: str) -> str:
     return f"{notebook_id}/{digest}"
 
 
-class Runs:
-    """The runs of a store; :class:`.NotebookRepository` says what each operation promises."""
+class RunRepository:
+    """The training runs of a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def start(
+        self,
+        notebook_id: str,
+        *,
+        id: str | None = None,
+        parent_checkpoint_id: str | None = None,
+        process: RunProcess | None = None,
+        lease_until: datetime | None = None,
+        started_at: datetime | None = None,
+        key: str | None = None,
+        cell: str | None = None,
+        ordinal: int | None = None,
+        skipped_run_id: str | None = None,
+    ) -> TrainingRun:
+        """Start a run, from scratch or from a checkpoint of the same notebook, whose record becomes ``running``.
+
+        Parameters
+        ----------
+        id : str, optional
+            Unique within the notebook; a random one by default.
+        lease_until : datetime, optional
+            The time when the run expires unless :meth:`renew` extends it. With None it lives until it is finished.
+        started_at : datetime, optional
+            The start of a run that could not be stored when it began.
+        key, cell, ordinal, skipped_run_id : optional
+            See :class:`~jupyter_axon_notebooks.records.TrainingRun`.
+
+        Raises
+        ------
+        NotFound
+            When there is no such notebook, or it has no such checkpoint.
+        Conflict
+            When the notebook has a run of this id.
+        InvalidData
+            When the id is blank or has more than 255 characters.
+        """
+        run = TrainingRun(
+            id=new_id() if id is None else id,
+            notebook_id=notebook_id,
+            parent_checkpoint_id=parent_checkpoint_id,
+            started_at=now(),
+            lease_until=lease_until,
+            process=process,
+            key=key,
+            cell=cell,
+            ordinal=ordinal,
+            skipped_run_id=skipped_run_id,
+        )
+        return self._add(run, started_at)
+
     @retried
-    def create(self, run: TrainingRun, *, started_at: datetime | None = None) -> TrainingRun:
-        """Store a new run; of one that began before it could be stored, ``started_at`` says when."""
+    def _add(self, run: TrainingRun, started_at: datetime | None) -> TrainingRun:
         with self._store.transaction():
             notebook = self._store.notebooks.locked(run.notebook_id)
             if notebook is None:
@@ -85,7 +137,7 @@ class Runs:
         if _lives(run):
             self._give(notebook, NotebookStatus.RUNNING)
 
-    def take_checkpoint(self, notebook: Document, run_id: str) -> None:
+    def admit_checkpoint(self, notebook: Document, run_id: str) -> None:
         """Have a run take a checkpoint, under its notebook's lock: one that is not known yet begins with it.
 
         Such a run lives for :data:`UNATTENDED` after its last checkpoint.
@@ -111,24 +163,37 @@ class Runs:
             self._move(notebook, notebook_id, run_id, RunStatus.RUNNING, moment + UNATTENDED)
 
     def get(self, notebook_id: str, id: str) -> TrainingRun | None:
-        """Return a run of a notebook by its id."""
+        """Return a run of a notebook, or None; an expired one is shown as ``stopped``."""
         found = self._store.runs.get(doc_id=run_key(notebook_id, id))
         return None if found is None else _run(found)
 
-    def page(self, matching: QueryInstance, limit: int | None, offset: int) -> list[TrainingRun]:
-        """The runs that match, newest first."""
-        found = self._store.runs.search(
-            matching, sort=["-started_at", "-id"], limit=limit, skip=offset
-        )
-        return [_run(stored) for stored in found]
+    def list(
+        self,
+        notebook_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        status: RunStatus | None = None,
+    ) -> builtins.list[TrainingRun]:
+        """Return the runs of a notebook, newest first; ``status`` matches what is shown, so expired ones are ``stopped``."""
+        order = ["-started_at", "-id"]
+        condition = _runs_of(notebook_id, status)
+        found = self._store.runs.search(condition, sort=order, limit=limit, skip=offset)
+        runs = [_run(stored) for stored in found]
+        # A run may have expired since the search.
+        return [run for run in runs if status in (None, run.status)]
 
-    def count(self, matching: QueryInstance) -> int:
-        """How many runs match."""
-        return self._store.runs.count(matching)
+    def count(self, notebook_id: str, *, status: RunStatus | None = None) -> int:
+        """Return the number of runs of a notebook."""
+        return self._store.runs.count(_runs_of(notebook_id, status))
 
     @retried
     def renew(self, notebook_id: str, id: str, lease_until: datetime) -> TrainingRun:
-        """Move the lease of a run that was not ended."""
+        """Extend the lease of a run.
+
+        A run that was finished or found expired meanwhile stays so and is returned: check its status.
+        :meth:`update_status` reopens it. Raises NotFound.
+        """
         with self._store.transaction():
             found = self._store.runs.locked(run_key(notebook_id, id))
             if found is None:
@@ -141,10 +206,23 @@ class Runs:
         return run
 
     @retried
-    def set_status(
-        self, notebook_id: str, id: str, status: RunStatus, lease_until: datetime | None
+    def update_status(
+        self, notebook_id: str, id: str, status: RunStatus, *, lease_until: datetime | None = None
     ) -> TrainingRun:
-        """Move a run on, end it or reopen it; its notebook's record follows."""
+        """Finish a run, or reopen it with ``running``.
+
+        The notebook's record is ``running`` while any of its runs lives, and then takes the status of the last one.
+
+        Parameters
+        ----------
+        lease_until : datetime, optional
+            The lease of a run that becomes ``running``. Without one it lives until it is finished.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such run.
+        """
         with self._store.transaction():
             notebook = self._store.notebooks.locked(notebook_id)  # first, as everybody does
             return self._move(notebook, notebook_id, id, status, lease_until)
@@ -173,13 +251,13 @@ class Runs:
             return run  # a run without its notebook's record is damage, but can be ended
         if _lives(run):
             self._give(notebook, NotebookStatus.RUNNING)
-        elif not self.settle(str(notebook.doc_id)):
+        elif not self.update_expired(str(notebook.doc_id)):
             self._leave(notebook, NotebookStatus(_shown(run).status.value))
         return run
 
     # The status of the notebook
 
-    def settle(self, notebook_id: str) -> bool:
+    def update_expired(self, notebook_id: str) -> bool:
         """Write down, under the notebook's lock, which of its runs have lapsed; whether any lives."""
         lives = False
         lapsed = []
@@ -212,7 +290,7 @@ class Runs:
                 if found.get("status") == _RUNNING:
                     yield _run(found)
 
-    def abandoned(self, notebook_ids: Collection[str]) -> set[str]:
+    def find_expired(self, notebook_ids: Collection[str]) -> set[str]:
         """Which of these notebooks, whose records are ``running``, have runs that lapsed and none that lives."""
         if not notebook_ids:
             return set()
@@ -222,23 +300,26 @@ class Runs:
         return lapsed - living
 
     def next_lease_end(self, notebook_id: str) -> datetime | None:
-        """When the first of the leases of a notebook's living runs ends."""
+        """Return when the next lease of a notebook's runs ends, if one does.
+
+        Unless it is renewed, the run is shown as ``stopped`` from then on, although nothing is written.
+        """
         leases = [run.lease_until for run in self._running([notebook_id]) if _lives(run)]
         return min((until for until in leases if until is not None), default=None)
 
-    def end_lapsed(self) -> int:
-        """Write down the end of all runs that lapsed; of how many notebooks."""
+    def finish_expired(self) -> int:
+        """Store the end of all expired runs, so that searches by status find it; return the number of their notebooks."""
         running = [found["notebook_id"] for found in self._store.runs.search(_lapsed(now()))]
         lapsed = {notebook_id for notebook_id in running if isinstance(notebook_id, str)}
         for notebook_id in sorted(lapsed):
-            self._end_lapsed(notebook_id)
+            self._finish_expired(notebook_id)
         return len(lapsed)
 
     @retried
-    def _end_lapsed(self, notebook_id: str) -> None:
+    def _finish_expired(self, notebook_id: str) -> None:
         with self._store.transaction():
             notebook = self._store.notebooks.locked(notebook_id)
-            if not self.settle(notebook_id) and notebook is not None:
+            if not self.update_expired(notebook_id) and notebook is not None:
                 self._leave(notebook, NotebookStatus.STOPPED)
 
     def _leave(self, notebook: Document, status: NotebookStatus) -> None:
@@ -255,7 +336,7 @@ class Runs:
         self._store.runs.replace(_document(run))
 
 
-def runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
+def _runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
     """The condition that a list of runs is asked for; what lapsed counts as stopped."""
     condition: QueryInstance = where("notebook_id") == notebook_id
     if status is not None:

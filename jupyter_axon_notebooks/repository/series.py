@@ -5,6 +5,7 @@ Ten thousand checkpoints are one statement, and no record is built of any of the
 
 from __future__ import annotations
 
+import builtins
 import math
 import sys
 from collections import defaultdict
@@ -20,7 +21,7 @@ from ..store import Store
 from ..store.codec import decode
 from .checkpoints import checkpoints_of
 from .damage import damage_named
-from .runs import Runs, runs_of
+from .runs import RunRepository
 
 _T = TypeVar("_T")
 
@@ -74,28 +75,38 @@ class _Point(msgspec.Struct, gc=False):
 _decoder = msgspec.json.Decoder(_Point)
 
 
-class Series:
-    """The series of a store; :class:`.NotebookRepository` says what it promises."""
+class SeriesRepository:
+    """The metric series of a store."""
 
-    def __init__(self, store: Store, runs: Runs) -> None:
+    def __init__(self, store: Store, runs: RunRepository) -> None:
         self._store = store
         self._runs = runs
 
-    def by_run(
-        self, notebook_id: str, keys: Sequence[str], run_id: str | None, since: datetime | None
-    ) -> list[RunSeries]:
-        """The series of a notebook, by run."""
+    def list(
+        self,
+        notebook_id: str,
+        keys: Sequence[str] = (),
+        *,
+        run_id: str | None = None,
+        since: datetime | None = None,
+    ) -> builtins.list[RunSeries]:
+        """Return the metrics of a notebook's checkpoints by run, the run with the oldest checkpoint first.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            The names of the metrics, which may be dotted; each is a column of every run. By default, each run has a
+            column for every metric that it has a number of.
+        since : datetime, optional
+            Return only checkpoints that are newer.
+        """
         wanted = checkpoints_of(notebook_id, since=since, run_id=run_id)
-        points = defaultdict[str | None, list[_Point]](list)
+        points = defaultdict[str | None, builtins.list[_Point]](builtins.list)
         for found in self._store.checkpoints.texts_sorted(wanted, ["created_at", "id"]):
             point = _point(*found)
             points[point.run_id].append(point)
         # After them: a checkpoint of a run is never there before the run.
-        runs = (
-            {run.id: run for run in self._runs.page(runs_of(notebook_id), None, 0)}
-            if points
-            else {}
-        )
+        runs = {run.id: run for run in self._runs.list(notebook_id)} if points else {}
         return [
             _series(id, None if id is None else runs.get(id), some, keys)
             for id, some in points.items()

@@ -10,14 +10,16 @@ what is still listed then keeps its number. Of a file that does not promise this
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 from tinydb import where
 
-from ..errors import RecordDamaged
+from ..errors import NotFound, RecordDamaged
 from ..records import (
+    CellChange,
     NotebookCell,
     NotebookMetadata,
     NotebookVersion,
@@ -30,6 +32,7 @@ from ..records import (
 from ..store import Document, Store, retried
 from ..store.codec import encode
 from .damage import damage_named
+from .diff import diff, with_ids_of
 from .parts import (
     FILE_KEY,
     Entry,
@@ -48,7 +51,7 @@ from .parts import (
 _BATCH_LENGTH = 4_000_000
 
 
-class Versions:
+class VersionRepository:
     """The versions and contents of the notebooks in a store."""
 
     def __init__(self, store: Store) -> None:
@@ -56,7 +59,7 @@ class Versions:
 
     # Writing
 
-    def write_ahead(self, notebook_id: str, parts: Parts, lock: Callable[[], str | None]) -> None:
+    def stage(self, notebook_id: str, parts: Parts, lock: Callable[[], str | None]) -> None:
         """Store the bulk of a large notebook's new contents, so that the transaction to come is a short one.
 
         Until a version lists them nobody sees them; should none ever do, the next version removes them, or a sweep.
@@ -67,18 +70,22 @@ class Versions:
             Locks the notebook for one transaction and returns its current version's id, None where there is none yet.
             What it raises ends the writing.
         """
-        if not self.are_written_ahead(parts):
+        if not self.is_staged(parts):
             return
         for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
             self._write_batch(notebook_id, parts, batch, lock)
 
-    def are_written_ahead(self, parts: Parts) -> bool:
+    def is_staged(self, parts: Parts) -> bool:
         """Whether some of ``parts`` may be stored ahead: a transaction that holds up nobody may take its time."""
         return self._store.admits_one_writer and parts.length > _BATCH_LENGTH
 
     @retried
     def _write_batch(
-        self, notebook_id: str, parts: Parts, digests: list[str], lock: Callable[[], str | None]
+        self,
+        notebook_id: str,
+        parts: Parts,
+        digests: builtins.list[str],
+        lock: Callable[[], str | None],
     ) -> None:
         with self._store.transaction():
             ordinal = _following(self._current(lock()))
@@ -115,7 +122,7 @@ class Versions:
         self._store.versions.insert_new(version)
         return version_id
 
-    def forget(self, notebook_id: str) -> None:
+    def discard_all(self, notebook_id: str) -> None:
         """Remove what was written ahead of a notebook that did not come to be, inside the caller's transaction."""
         self._store.contents.remove(where("notebook_id") == notebook_id)
 
@@ -129,7 +136,7 @@ class Versions:
         ]
         return same_sources and not self._store.checkpoints.has(version_id=current["id"])
 
-    def _missing(self, notebook_id: str, digests: Iterable[str]) -> list[str]:
+    def _missing(self, notebook_id: str, digests: Iterable[str]) -> builtins.list[str]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
         present = self._store.contents.present(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
@@ -154,7 +161,7 @@ class Versions:
             for version in self._store.versions.get(doc_ids=list(version_ids))
         }
 
-    def parts(self, version_id: str) -> Parts:
+    def read_parts(self, version_id: str) -> Parts:
         """A version's parts without the contents, which are in the store already.
 
         Raises
@@ -166,7 +173,7 @@ class Versions:
 
     def read(
         self, version_id: str, *, outputs: bool = True
-    ) -> tuple[list[NotebookCell], NotebookMetadata]:
+    ) -> tuple[builtins.list[NotebookCell], NotebookMetadata]:
         """The cells and metadata of a version, whole or without outputs; cell statuses follow from outputs and counts.
 
         Raises
@@ -178,7 +185,7 @@ class Versions:
         with damage_named(f"version {version_id}"):
             return self._put_together(version, outputs=outputs)
 
-    def cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
+    def read_cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
         """One cell of a version; raises as :meth:`read` does."""
         digests = {digest for digest in (entry.source, entry.outputs) if digest}
         with damage_named(f"cell {entry.cell_id} of notebook {notebook_id}"):
@@ -192,7 +199,7 @@ class Versions:
 
     def _put_together(
         self, version: Document, *, outputs: bool = True
-    ) -> tuple[list[NotebookCell], NotebookMetadata]:
+    ) -> tuple[builtins.list[NotebookCell], NotebookMetadata]:
         parts, notebook_id = parts_of(version), version["notebook_id"]
         listed = (
             parts
@@ -252,11 +259,28 @@ class Versions:
             **msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata
         )
 
+    def diff(self, notebook_id: str, before: str, after: str) -> builtins.list[CellChange]:
+        """Return the changes in the sources between two versions of a notebook.
+
+        A cell that got another id, as when the notebook was converted to nbformat 4.5, is recognized by its source.
+        Raises NotFound.
+        """
+        old, new = (self._cells(notebook_id, id) for id in (before, after))
+        return diff(with_ids_of(old, new), new)
+
+    def _cells(self, notebook_id: str, version_id: str) -> builtins.list[NotebookCell]:
+        version = self.get(notebook_id, version_id, outputs=False)
+        if version is None:
+            raise NotFound("version", version_id)
+        return version.cells
+
     def count(self, notebook_id: str) -> int:
         """How many versions of a notebook are kept."""
         return self._store.versions.count(where("notebook_id") == notebook_id)
 
-    def summaries(self, notebook_id: str, limit: int | None, offset: int) -> list[VersionSummary]:
+    def list(
+        self, notebook_id: str, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[VersionSummary]:
         """The versions of a notebook, newest first."""
         of_notebook = where("notebook_id") == notebook_id
         found = self._store.versions.search(

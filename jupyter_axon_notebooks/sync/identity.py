@@ -83,15 +83,15 @@ class New:
 
 
 class KnownBindings(Protocol):
-    """What identity asks of the store; :class:`.NotebookRepository` answers it."""
+    """What identity asks of the store; :class:`.BindingRepository` answers it."""
 
-    def binding_at(self, origin: str, path: str) -> Binding | None:
+    def find_by_path(self, origin: str, path: str) -> Binding | None:
         """Who is bound to a file."""
 
-    def bindings_carrying(self, embedded_id: str) -> Sequence[Binding]:
+    def find_by_embedded_id(self, embedded_id: str) -> Sequence[Binding]:
         """The records whose file carries an id, and the record of that id itself."""
 
-    def bindings_formerly_at(self, origin: str, path: str) -> Sequence[Binding]:
+    def find_former(self, origin: str, path: str) -> Sequence[Binding]:
         """Who was bound to a file before."""
 
 
@@ -111,12 +111,12 @@ def identify(
     bound : Binding, optional
         Who is bound to the path, where that was asked already.
     """
-    bound = bound or known.binding_at(seen.origin, seen.path)
+    bound = bound or known.find_by_path(seen.origin, seen.path)
     if bound is not None:
         return Known(bound.id)
     if seen.embedded_id is None:
         return New()
-    carrying = known.bindings_carrying(seen.embedded_id)
+    carrying = known.find_by_embedded_id(seen.embedded_id)
     if not carrying:
         return New(id=seen.embedded_id)
     movable = [
@@ -126,7 +126,7 @@ def identify(
         and _could_be_here(binding, seen, is_gone or file_is_gone, alone=len(carrying) == 1)
     ]
     if movable:
-        others = {b.id for b in known.bindings_formerly_at(seen.origin, seen.path)}
+        others = {b.id for b in known.find_former(seen.origin, seen.path)}
         movable = [binding for binding in movable if others <= {binding.id}]
     moved = _the_one(movable, seen)
     return New(copied_from=seen.embedded_id) if moved is None else Known(moved.id, moved=True)

@@ -150,7 +150,7 @@ class OpenedStore(Generic[_Opened]):
 
     def _known(self, opened: _Opened) -> list[Binding]:
         try:
-            return opened.repository.list_bindings(opened.origin)
+            return opened.repository.bindings.list(opened.origin)
         except Exception as error:  # noqa: BLE001 - the store can be used, whatever is wrong with some of it
             self._log.error("axon: what changed while no server ran is found later: %s", error)
             return []

@@ -58,7 +58,7 @@ class Recorder:
         """A file, or a folder, was renamed: its records go along, one by one. Yields what is to be recorded besides."""
         for binding in self._bound(old_path):
             path = new_path + str(binding.path)[len(old_path) :]
-            self._repository.bind(binding.id, path)
+            self._repository.bindings.bind(binding.id, path)
             self._forget(binding)
             self._files[path] = binding.user_id
             yield from _saved_since(binding)
@@ -66,14 +66,14 @@ class Recorder:
     def delete(self, path: str) -> Iterator[Save]:
         """A file, or a folder, was deleted: its records are released. Yields what is to be recorded besides."""
         for binding in self._bound(path):
-            self._repository.release(binding.id)
+            self._repository.bindings.unbind(binding.id)
             self._forget(binding)
             yield from _saved_since(binding)
 
     def _bound(self, path: str) -> list[Binding]:
         """Who is bound to a file, or to files beneath a folder."""
-        exactly = self._repository.binding_at(self._origin, path)
-        beneath = self._repository.list_bindings(self._origin, folder=path)
+        exactly = self._repository.bindings.find_by_path(self._origin, path)
+        beneath = self._repository.bindings.list(self._origin, folder=path)
         return beneath if exactly is None else [exactly, *beneath]
 
     def _forget(self, binding: Binding) -> None:
@@ -85,7 +85,7 @@ class Recorder:
         self._files.setdefault(path, save.owner)
         bound = None
         if content is not None and path == save.path and is_as_saved(content):
-            bound = self._repository.binding_at(self._origin, path)
+            bound = self._repository.bindings.find_by_path(self._origin, path)
             if bound is not None and file and bound.file == file:
                 content = None  # recorded already: two servers wrote it at once, and one was later
         else:
@@ -100,7 +100,7 @@ class Recorder:
         seen = Sighting(self._origin, path, save.owner, embedded_id(content), file)
         for attempt in range(1, _ATTEMPTS + 1):
             is_told = content is save.content
-            found = identify(seen, self._repository, bound=bound)
+            found = identify(seen, self._repository.bindings, bound=bound)
             if save.is_copy and (isinstance(found, New) or found.moved):
                 found = New(copied_from=seen.embedded_id)
             if attempt == _ATTEMPTS and isinstance(found, New) and found.id is not None:
@@ -149,7 +149,7 @@ class Recorder:
         is_told: bool,
     ) -> NotebookSummary:
         if found.moved:
-            self._repository.bind(found.id, seen.path)
+            self._repository.bindings.bind(found.id, seen.path)
         if previous is None and not has_own_ids(content):
             known = self._repository.find_by_id(found.id, outputs=False)
             previous = None if known is None else known.cells
@@ -166,13 +166,13 @@ class Recorder:
         new = NewNotebook(
             id=found.id, user_id=seen.owner, name=name, path=seen.path, origin=seen.origin
         )
-        return self._repository.create_saved(new, saved).summary()
+        return self._repository.create(new, saved).summary()
 
     def _note_other_origin(self, saved: SavedNotebook, seen: Sighting) -> None:
         """Tell, and note, that a file that gets a new record has one already, under another origin."""
         if not os.path.isabs(seen.path):
             return
-        others = self._repository.bindings_elsewhere(seen.owner, seen.origin, seen.path)
+        others = self._repository.bindings.list_other_origins(seen.owner, seen.origin, seen.path)
         if not others:
             return
         first = min(others, key=lambda binding: binding.created_at or "")

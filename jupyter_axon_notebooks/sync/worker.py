@@ -211,7 +211,7 @@ class NotebookSync(Generic[_Opened]):
         """
         changed = [
             binding
-            for binding in self.opened.repository.bindings_of(ids)
+            for binding in self.opened.repository.bindings.get_many(ids)
             if binding.origin == self.origin
             and not self._unreadable.is_known(str(binding.path))
             and was_changed(binding)

@@ -298,7 +298,7 @@ def _record(
         new.version_id = None  # the version of the store that could be had
         _begin_run(repository, unrecorded, notebook_id)
         if unrecorded.environment is not None:
-            new.provenance_id = repository.put_provenance(
+            new.provenance_id = repository.provenance.add(
                 notebook_id, unrecorded.executed, unrecorded.environment
             )
         recorded = repository.create_checkpoint(
@@ -351,7 +351,7 @@ def _notebook(
                 )
         if bound is not None and bound.user_id == owner:
             return bound.id
-        moved = repository.bindings_formerly_at(origin, path) if bound is None else []
+        moved = repository.bindings.find_former(origin, path) if bound is None else []
         if len(moved) == 1 and moved[0].user_id == owner:
             return moved[0].id
     name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
@@ -391,11 +391,11 @@ def _begin_run(
 ) -> None:
     """Have the run recorded that a checkpoint belongs to."""
     run = unrecorded.run
-    if run is None or repository.get_run(notebook_id, run.id) is not None:
+    if run is None or repository.runs.get(notebook_id, run.id) is not None:
         return
     parent = run.parent_checkpoint_id
     known = parent is not None and repository.get_checkpoint(parent) is not None
-    repository.create_run(
+    repository.runs.start(
         notebook_id,
         id=run.id,
         parent_checkpoint_id=parent if known else None,
@@ -414,13 +414,13 @@ def _end_run(
 ) -> None:
     """Have it recorded how the run ended: as it was noted, or by its process having vanished."""
     run = unrecorded.run
-    if run is None or (known := repository.get_run(notebook_id, run.id)) is None:
+    if run is None or (known := repository.runs.get(notebook_id, run.id)) is None:
         return
     if run.status is not RunStatus.RUNNING:
         if known.status is not run.status:
-            repository.update_run_status(notebook_id, run.id, run.status)
+            repository.runs.update_status(notebook_id, run.id, run.status)
     elif known.status is RunStatus.RUNNING and not is_alive(known):
-        repository.update_run_status(notebook_id, run.id, RunStatus.STOPPED)
+        repository.runs.update_status(notebook_id, run.id, RunStatus.STOPPED)
 
 
 class BackgroundRecovery:

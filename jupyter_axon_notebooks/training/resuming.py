@@ -64,7 +64,7 @@ class Resumable:
 
     def newest_of(self, run: TrainingRun) -> NotebookCheckpoint | None:
         """The newest checkpoint of a run."""
-        return self.home.repository.latest_checkpoint(self.notebook_id, run_id=run.id)
+        return self.home.repository.checkpoints.get_latest(self.notebook_id, run_id=run.id)
 
     def latest_of(self, run: TrainingRun) -> NotebookCheckpoint:
         """The newest checkpoint of a run, or of what it was resumed from, that can be restored.
@@ -83,7 +83,7 @@ class Resumable:
     def restorable(self, run: TrainingRun, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
         """The checkpoint to go on from, of a run that is over; its end is recorded if its process could not do that."""
         if run.status is RunStatus.RUNNING and (run.id in self.ended or not is_alive(run)):
-            self.home.repository.update_run_status(self.notebook_id, run.id, RunStatus.STOPPED)
+            self.home.repository.runs.update_status(self.notebook_id, run.id, RunStatus.STOPPED)
         return self._restorable(newest)
 
     def _restorable(self, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
@@ -185,7 +185,7 @@ def _furthest(
         if skipped_id == UNKNOWN_RUN:
             skipped = next((found for found in older if asked.newest_of(found) is not None), None)
         else:
-            skipped = repository.get_run(asked.notebook_id, skipped_id)
+            skipped = repository.runs.get(asked.notebook_id, skipped_id)
         if skipped is None:
             break
         its_newest = asked.newest_of(skipped)
@@ -269,7 +269,7 @@ def list_branch(home: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]:
             until = home.repository.get_checkpoint(parent_id)
         branch = None
         if until is not None and until.run_id is not None:
-            branch = home.repository.get_run(until.notebook_id, until.run_id)
+            branch = home.repository.runs.get(until.notebook_id, until.run_id)
     return found
 
 
@@ -284,7 +284,7 @@ def find_run(home: OpenStore, notebook_id: str, name: str) -> TrainingRun:
         When the beginning fits several.
     """
     repository = home.repository
-    if (found := repository.get_run(notebook_id, name)) is not None:
+    if (found := repository.runs.get(notebook_id, name)) is not None:
         return found
     beginning: list[TrainingRun] = []
     keys: dict[str, None] = {}
@@ -312,7 +312,7 @@ class _NoRun(NotFound):
 
 def _all_runs(home: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
     offset = 0
-    while page := home.repository.list_runs(notebook_id, _PAGE, offset):
+    while page := home.repository.runs.list(notebook_id, _PAGE, offset):
         yield from page
         offset += len(page)
 

@@ -131,11 +131,11 @@ class ActiveRun:
         if self._is_stored and self._stored_status is RunStatus.RUNNING:
             return
         repository, until = home.repository, now() + LEASE
-        if not self._is_stored and repository.get_run(self.notebook_id, self.record.id) is None:
+        if not self._is_stored and repository.runs.get(self.notebook_id, self.record.id) is None:
             parent = self.record.parent_checkpoint_id
             if parent is not None and repository.get_checkpoint(parent) is None:
                 parent = None  # deleted meanwhile
-            repository.create_run(
+            repository.runs.start(
                 self.notebook_id,
                 id=self.record.id,
                 parent_checkpoint_id=parent,
@@ -147,7 +147,7 @@ class ActiveRun:
                 skipped_run_id=self.record.skipped_run_id,
             )
         else:
-            repository.update_run_status(
+            repository.runs.update_status(
                 self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
             )
         self._is_stored, self._stored_status = True, RunStatus.RUNNING
@@ -158,7 +158,7 @@ class ActiveRun:
         """Have the store know a checkpoint of the run, and what it was made with; ``folder`` is the notebook's."""
         self.store(home)
         if self._provenance_id is None:
-            self._provenance_id = home.repository.put_provenance(
+            self._provenance_id = home.repository.provenance.add(
                 self.notebook_id, executed_cells(), environment(folder)
             )
         new.provenance_id = self._provenance_id
@@ -182,8 +182,8 @@ class ActiveRun:
         self._settle(home)
         recovered_in = None if self._is_stored else self.recovered_in
         notebook_id = recovered_in or self.notebook_id
-        if self._is_stored or home.repository.get_run(notebook_id, self.record.id) is not None:
-            home.repository.update_run_status(notebook_id, self.record.id, self.record.status)
+        if self._is_stored or home.repository.runs.get(notebook_id, self.record.id) is not None:
+            home.repository.runs.update_status(notebook_id, self.record.id, self.record.status)
             self._is_stored, self._stored_status = True, self.record.status
 
     def _cell_ended(self, error: BaseException | None) -> None:
@@ -203,9 +203,9 @@ class ActiveRun:
         if home is None or not self._is_stored:
             return
         until = now() + LEASE
-        found = home.repository.renew_run(self.notebook_id, self.record.id, until)
+        found = home.repository.runs.renew(self.notebook_id, self.record.id, until)
         if found.status is not RunStatus.RUNNING and self._lease.is_held:
             # It was taken for gone, as after a night that this machine slept through.
-            home.repository.update_run_status(
+            home.repository.runs.update_status(
                 self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
             )

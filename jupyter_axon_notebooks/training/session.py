@@ -709,7 +709,7 @@ class Session:
             time.sleep(_LOOK_INTERVAL)
             try:
                 with self._lock:
-                    found = self._tracking.open().repository.get_run(run.notebook_id, run.id)
+                    found = self._tracking.open().repository.runs.get(run.notebook_id, run.id)
             except StoreError:  # the next look warns of it
                 return False
             if found is None or found.status is not RunStatus.RUNNING:
@@ -749,7 +749,7 @@ class Session:
             if home is None:
                 stored = []
             elif run is None:
-                stored = home.repository.get_best_checkpoints(id, metric, is_least, 1)
+                stored = home.repository.checkpoints.list_best(id, metric, is_least, 1)
             else:
                 stored = list_branch(home, find_run(home, id, run))
             found = [*self._held(stored), *self._unrecorded(run)]
@@ -759,7 +759,7 @@ class Session:
                 if (value := rankable(resolve(one.record.metrics, metric))) is not None
             ]
             if not ranked:
-                names = set() if home is None else home.repository.metric_names(id)
+                names = set() if home is None else home.repository.checkpoints.list_metric_names(id)
                 raise _NoMetric(
                     metric, names.union(*(rankable_metrics(one.metrics) for one in found))
                 )
@@ -828,7 +828,7 @@ class Session:
         with self._lock:
             home = self._tracking.open()
             id = self._existing(home, checkpoint).id
-            changed = home.repository.update_checkpoint(id, UpdateCheckpoint(pinned=pinned))
+            changed = home.repository.checkpoints.update(id, UpdateCheckpoint(pinned=pinned))
             return Checkpoint(changed, self._tracking.states)
 
     @staticmethod
@@ -836,7 +836,7 @@ class Session:
         id = which.id if isinstance(which, Checkpoint) else which
         found = home.repository.get_checkpoint(id)
         if found is None:
-            ids = home.repository.checkpoint_ids_beginning(id) if id else []
+            ids = home.repository.checkpoints.find_ids(id) if id else []
             if len(ids) > 1:
                 raise ValueError(
                     printable(f"{id} could be any of {len(ids)} checkpoints: {', '.join(ids[:5])}")
@@ -906,7 +906,7 @@ class _Dropped:
 def _merge(home: OpenStore, last: Checkpoint, added: NewCheckpoint) -> NotebookCheckpoint | None:
     """Add metrics and tags to a stored checkpoint; None when it is gone, or cannot take them."""
     with suppress(NotFound, Conflict):
-        return home.repository.add_metrics(last.id, added.metrics, added.tags)
+        return home.repository.checkpoints.add_metrics(last.id, added.metrics, added.tags)
     return None
 
 

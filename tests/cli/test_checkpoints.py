@@ -57,7 +57,7 @@ def _make(
     for part in parts.split():
         with states.open_writer(notebook_id, id, part, format="safetensors") as writer:  # type: ignore[arg-type]
             writer.write(f"{part} {epoch}".encode())
-            repository.attach_state(id, part, writer.commit, writer.digest)  # type: ignore[arg-type]
+            repository.checkpoints.attach_state(id, part, writer.commit, writer.digest)  # type: ignore[arg-type]
         states.mark_recorded(notebook_id, id)
     found = repository.get_checkpoint(id)
     assert found is not None
@@ -168,7 +168,7 @@ def folds(repository: NotebookRepository, make: Make, notebook_id: str) -> dict[
     """Runs with keys, one of them twice, by the epoch of their only checkpoint."""
     runs = {}
     for epoch, key in enumerate(["fold 1", "fold 2", "fold 1", None]):
-        run = repository.create_run(notebook_id, key=key)
+        run = repository.runs.start(notebook_id, key=key)
         make(
             notebook_id, epoch, {"loss": epoch, **({"own": 1} if epoch == 1 else {})}, run_id=run.id
         )
@@ -215,7 +215,7 @@ def test_an_unknown_run_is_answered_with_keys(
         )
         assert axon(*command, "--run", "").exit_code == 3
     for number in range(10):
-        repository.create_run(notebook_id, key=f"fold {number}")
+        repository.runs.start(notebook_id, key=f"fold {number}")
     for command in commands:
         ran = axon(*command, "--run", "fold")
         listed = ", ".join(f"fold {number}" for number in range(9, 1, -1))
@@ -441,7 +441,7 @@ def test_what_is_kept(
     rules: list[str],
     going: list[int],
 ) -> None:
-    repository.update_checkpoint(series[1].id, UpdateCheckpoint(tags=["t"]))
+    repository.checkpoints.update(series[1].id, UpdateCheckpoint(tags=["t"]))
     assert epochs(axon("prune", notebook_id, "--json", *rules).json["checkpoints"]) == going
 
 
@@ -527,7 +527,7 @@ def test_a_user_of_a_shared_database_sees_and_prunes_her_own(
     with training(url, root) as (repository, make):
         mine = repository.create(NewNotebook(user_id=USER, name="n")).id
         made = [make(mine, n, {"loss": n}, run_id="r") for n in range(3)]
-        repository.update_run_status(mine, "r", RunStatus.COMPLETED)
+        repository.runs.update_status(mine, "r", RunStatus.COMPLETED)
         shown = axon("checkpoints", mine, "--json", "--store-url", url).json
         assert shown == [one.to_json() for one in made[::-1]]
         assert axon("checkpoints", theirs, "--store-url", url).exit_code == 3

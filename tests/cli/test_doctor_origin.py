@@ -45,7 +45,7 @@ def record(
     """A record of a file, which was last recorded some days ago; its id."""
     moment = datetime.now(timezone.utc) - timedelta(days=days_ago)
     new = NewNotebook(user_id=user, name=file.stem, path=str(file), origin=origin)
-    return records.create_saved(new, saved(synced_at=moment)).id
+    return records.create(new, saved(synced_at=moment)).id
 
 
 def written(folder: Path, name: str) -> Path:
@@ -76,7 +76,7 @@ def test_a_lost_origin_is_told_and_its_records_are_bound_again(
         (str(file), id, LOST) for file, id in zip(files, ids, strict=True)
     ]
     assert [records.find_by_path(origin, str(file)).id for file in files] == ids  # type: ignore[union-attr]
-    assert [binding.origin for binding in records.bindings_of([gone, bobs])] == [LOST, OTHER]
+    assert [binding.origin for binding in records.bindings.get_many([gone, bobs])] == [LOST, OTHER]
     assert "other-origin" not in found(axon, url)
     assert axon("doctor", "--rebind", "--json", "--store-url", url).json["rebound"] == []
 

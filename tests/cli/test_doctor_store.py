@@ -99,7 +99,7 @@ def test_many_notebooks_are_counted_in_as_many_statements_as_few(
             seen: list[None] = []
             census = take(connection, lambda seen=seen: seen.append(None))  # type: ignore[misc]
         assert (census.damaged, census.unreadable, census.unlisted) == ([], [], 0)
-        assert len(seen) == records.count_notebooks()
+        assert len(seen) == records.count()
         assert census.most_versions is not None
         assert census.most_versions[:2] == (f"{size - 1} of {size}", size + 1)
         counts.append(len(sent))
@@ -134,7 +134,7 @@ def test_a_version_that_cannot_be_put_together_is_told(
     axon: Axon, store: Store, records: NotebookRepository
 ) -> None:
     history(records)
-    [newest, *_] = records.list_versions("nb")
+    [newest, *_] = records.versions.list("nb")
     store.contents.discard([min(store.contents.ids(where("notebook_id") == "nb"))])
     assert "missing-contents" in report(axon, store)[1]
     store.versions.discard([newest.id])
@@ -146,7 +146,7 @@ def test_provenance_that_is_not_whole_is_told(
 ) -> None:
     history(records)
     executed = [ExecutedCell(source="fit()")]
-    provenance_id = records.put_provenance("nb", executed, Environment(python="3.11"))
+    provenance_id = records.provenance.add("nb", executed, Environment(python="3.11"))
     new = NewCheckpoint(
         id="c", notebook_id="nb", epoch=0, step=0, metrics={}, provenance_id=provenance_id
     )

@@ -257,7 +257,7 @@ def test_an_interrupted_load_is_taken_up_again(
     assert ran.exit_code == 130
     assert ran.stderr == "What was loaded stays. Load the file again to go on.\nInterrupted.\n"
     with repository(tmp_path / "elsewhere.db") as loaded:
-        assert loaded.count_notebooks() == 2
+        assert loaded.count() == 2
     tables = axon("load", "all.json", "--json", "--store-url", url).json["tables"]
     assert (tables["axonml_notebooks"]["added"], tables["axonml_notebooks"]["unchanged"]) == (3, 2)
 

@@ -57,7 +57,7 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
             run_id=HOSTILE,
             tags=[HOSTILE],
             metrics={HOSTILE: epoch, "loss": 10**400},
-            provenance_id=records.put_provenance(made.id, executed, environment),
+            provenance_id=records.provenance.add(made.id, executed, environment),
             format=HOSTILE,
             model_state_path=str(tmp_path / HOSTILE.replace("\udc80", "")),
         )

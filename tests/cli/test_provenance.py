@@ -38,7 +38,7 @@ def checkpoints(records: NotebookRepository) -> NotebookRepository:
                 epoch=rate,
                 step=0,
                 metrics={"val": {"loss": loss}},
-                provenance_id=records.put_provenance("nb", executed, environment),
+                provenance_id=records.provenance.add("nb", executed, environment),
             )
         )
     records.create_checkpoint(
@@ -77,7 +77,7 @@ def test_a_comparison_for_scripts_is_that_of_rest(
     axon: Axon, checkpoints: NotebookRepository
 ) -> None:
     compared = axon("diff", "aaaa", "aabb", "--json").json
-    expected = checkpoints.diff_checkpoints("aaaa-1", "aabb-2").to_json()
+    expected = checkpoints.provenance.diff("aaaa-1", "aabb-2").to_json()
     assert (compared.pop("from"), compared.pop("to")) == (
         expected.pop("before"),
         expected.pop("after"),
@@ -91,7 +91,7 @@ def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepositor
     assert "1 import math" in said
     assert any(line.startswith("drifted") for line in said)
     told = axon("provenance", "aaaa", "--json").json
-    expected = checkpoints.checkpoint_provenance("aaaa-1").to_json()
+    expected = checkpoints.provenance.get("aaaa-1").to_json()
     assert expected.pop("version")
     assert told == expected
     assert "What was executed is not known" in axon("provenance", "rest").stdout
@@ -104,11 +104,11 @@ def resume(
     *trained: tuple[str, list[ExecutedCell] | None],
 ) -> None:
     """A run that was resumed from ``parent``, with its checkpoints and what was executed for each."""
-    records.create_run("nb", id=run_id, parent_checkpoint_id=parent)
+    records.runs.start("nb", id=run_id, parent_checkpoint_id=parent)
     for epoch, (id, executed) in enumerate(trained, start=5):
         new = NewCheckpoint(id=id, notebook_id="nb", run_id=run_id, epoch=epoch, step=0, metrics={})
         if executed is not None:
-            new.provenance_id = records.put_provenance("nb", executed, Environment(python="3.11"))
+            new.provenance_id = records.provenance.add("nb", executed, Environment(python="3.11"))
         records.create_checkpoint(new)
 
 

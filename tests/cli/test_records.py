@@ -137,14 +137,14 @@ def test_what_names_no_record_or_several_is_not_found(
 def test_a_deleted_file_still_names_its_record(axon: Axon, records: NotebookRepository) -> None:
     path = str(Path("gone.ipynb").absolute())
     notebook_id = make(records, "gone", origin="here", path=path)
-    assert records.ids_beginning(notebook_id[:4]) == [notebook_id]
-    deleted = records.release(notebook_id)
+    assert records.find_ids(notebook_id[:4]) == [notebook_id]
+    deleted = records.bindings.unbind(notebook_id)
     ran = axon("show", "gone.ipynb")
     assert ran.stderr == f"The file {path} was deleted. This is its record.\n"
     moment = local_time(deletion(deleted))
     assert f"file deleted  {moment}\n" in ran.stdout
     assert axon("list").stdout.splitlines()[2].endswith(f"deleted {moment}")
-    records.bind(make(records, "new", origin="here"), path)
+    records.bindings.bind(make(records, "new", origin="here"), path)
     assert "new" in axon("show", "gone.ipynb").stdout
 
 
@@ -226,6 +226,6 @@ def test_older_versions_are_listed_by_ids_that_export_takes(
     assert "version " not in axon("show", id).stdout
     records.update(id, UpdateNotebook(cells=[NotebookCell(source="as it is")]))
     shown = axon("show", id).stdout
-    [newest, older] = [one.id for one in records.list_versions(id)]
+    [newest, older] = [one.id for one in records.versions.list(id)]
     assert shown.index(newest) < shown.index(older)
     assert "as it was" in axon("export", id, "--version", older, "-o", "-").stdout

@@ -79,7 +79,7 @@ def test_hostile_notes_are_told_one_by_one(
     assert ran.exit_code == 1
     assert {one["epoch"] for one in ran.json["recorded"]} == {0, 1, 2}
     assert {Path(where).name for where in ran.json["troubles"]} == hostile.keys()
-    assert records.latest_checkpoint(NOTEBOOK).id in ("a", "b")  # type: ignore[union-attr]
+    assert records.checkpoints.get_latest(NOTEBOOK).id in ("a", "b")  # type: ignore[union-attr]
     assert len(axon("recover").stderr.splitlines()) == len(hostile)
 
 

@@ -130,7 +130,7 @@ def test_a_file_that_was_renamed_is_found_by_its_old_name(
     repository: NotebookRepository, file: Path
 ) -> None:
     made = recorded(repository, file)
-    repository.bind(made.id, str(file.rename(file.with_name("after.ipynb"))))
+    repository.bindings.bind(made.id, str(file.rename(file.with_name("after.ipynb"))))
     assert recorded(repository, file).id == made.id
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_was_deleted_in_jupyter_leaves_its_record(
 ) -> None:
     made = recorded(repository, file)
     file.unlink()
-    repository.release(made.id)
+    repository.bindings.unbind(made.id)
     assert recorded(repository, file).id == made.id
     assert recorded(repository, file, found_by="AXON_NOTEBOOK").id == made.id
 
@@ -184,7 +184,7 @@ def test_a_name_that_two_notebooks_had_tells_neither(
     ids = set()
     for name in ("a.ipynb", "b.ipynb"):
         made = recorded(repository, write(file, notebook(name)))
-        repository.bind(made.id, str(file.rename(file.with_name(name))))
+        repository.bindings.bind(made.id, str(file.rename(file.with_name(name))))
         ids.add(made.id)
     unbound = recorded(repository, file)
     assert (unbound.path, unbound.name, len(ids | {unbound.id})) == (None, "train", 3)

@@ -40,7 +40,7 @@ class Notebook:
         self._repository = repository
         self.cells = {cell.id: cell for cell in CELLS}
         self.names_cells = True
-        repository.create_saved(new_notebook(id="nb"), saved(*CELLS, file=written()))
+        repository.create(new_notebook(id="nb"), saved(*CELLS, file=written()))
 
     def run(self, *ids: str) -> None:
         for id in ids:
@@ -61,7 +61,7 @@ class Notebook:
     def checkpoint(self) -> str:
         """Make the checkpoint that the training cell, which ran just now, would have made."""
         executed = [ExecutedCell.from_json(cell) for cell in self._kernel.ask("collected")]
-        provenance_id = self._repository.put_provenance("nb", executed, environment())
+        provenance_id = self._repository.provenance.add("nb", executed, environment())
         made = self._repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id))
         return made.id
 
@@ -73,7 +73,7 @@ class Notebook:
         ]
 
     def whole_flags(self, checkpoint_id: str | None = None) -> list[Flag]:
-        return self._repository.checkpoint_provenance(checkpoint_id or self.checkpoint()).flags
+        return self._repository.provenance.get(checkpoint_id or self.checkpoint()).flags
 
 
 def written() -> dict[str, int]:

@@ -64,7 +64,7 @@ class Trainings:
     @property
     def runs(self) -> list[TrainingRun]:
         """The runs of the notebook, oldest first."""
-        return self.records.list_runs(self.notebook_id)[::-1]
+        return self.records.runs.list(self.notebook_id)[::-1]
 
     @property
     def statuses(self) -> list[str]:

@@ -206,5 +206,5 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
         repository = NotebookRepository(store)
         (notebook,) = repository.list_all()
         assert notebook.path == str(script)
-        (run,) = repository.list_runs(notebook.id)
+        (run,) = repository.runs.list(notebook.id)
         assert run.status.value == "completed"

@@ -204,6 +204,7 @@ def test_a_checkpoint_that_is_being_made_is_kept(
     """The signal arrives in a call of this package, which holds the store and the lock of the session."""
     process = script(f"""
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.provenance import ProvenanceRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training import execution, session
 
@@ -218,7 +219,7 @@ def terminated(function):
 train()
 where = [
     (NotebookRepository, "create_checkpoint"), (session, "write_states"), (session, "current_execution"),
-    (NotebookRepository, "put_provenance"), (StateStorage, "mark_recorded"), (execution, "_register"),
+    (ProvenanceRepository, "add"), (StateStorage, "mark_recorded"), (execution, "_register"),
 ][{at}]
 setattr(*where, terminated(getattr(*where)))
 try:
@@ -440,7 +441,7 @@ if __name__ == "__main__":
     )
     assert statuses(records) == ["completed"] * 3
     for run in runs(records):
-        assert records.count_checkpoints(run.notebook_id, run_id=run.id) == 2
+        assert records.checkpoints.count(run.notebook_id, run_id=run.id) == 2
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_to_run_all_twice_trains_twice(
     assert first.status is second.status is RunStatus.COMPLETED
     assert second.parent_checkpoint_id is None
     for run in (first, second):
-        assert records.count_checkpoints(run.notebook_id, run_id=run.id) == EPOCHS
+        assert records.checkpoints.count(run.notebook_id, run_id=run.id) == EPOCHS
 
 
 def test_running_the_loop_again_begins_a_run(
@@ -180,7 +180,7 @@ def test_a_run_that_is_alive_elsewhere_is_left_alone(
     alive, anew = runs(records)
     assert (alive.status, anew.status) == (RunStatus.RUNNING, RunStatus.COMPLETED)
     assert anew.parent_checkpoint_id is None
-    assert records.count_checkpoints(alive.notebook_id, run_id=alive.id) == 3
+    assert records.checkpoints.count(alive.notebook_id, run_id=alive.id) == 3
 
 
 def test_any_run_can_be_gone_on_with(

@@ -46,7 +46,7 @@ class Hands:
         self, id: str, cells: Sequence[NotebookCell], path: str | None = None
     ) -> TrainingNotebook:
         new = new_notebook(id=id, name=f"the {id}", path=path, origin=ORIGIN)
-        return self._repository.create_saved(new, saved(*cells))
+        return self._repository.create(new, saved(*cells))
 
     def save(self, id: str, cells: Sequence[NotebookCell]) -> Record:
         return self._repository.save(id, saved(*cells))
@@ -72,16 +72,16 @@ class Hands:
         return self._repository.delete_cell(id, cell_id)
 
     def bind(self, id: str, path: str) -> Record:
-        return self._repository.bind(id, path)
+        return self._repository.bindings.bind(id, path)
 
     def release(self, id: str) -> Record:
-        return self._repository.release(id)
+        return self._repository.bindings.unbind(id)
 
     def delete(self, id: str) -> None:
         self._repository.delete(id)
 
     def tidy(self, id: str, keep: int) -> None:
-        for _ in self._repository.tidy_notebook(id, keep):
+        for _ in self._repository.garbage.remove_versions(id, keep):
             pass
 
     def create_checkpoint(self, id: str, notebook_id: str, **fields: Any) -> Record:
@@ -115,7 +115,7 @@ class Hands:
         notebook_id = checkpoint.notebook_id
         with self._written(notebook_id, id, part, content) as writer:
             writer.prepare()
-            attached = self._repository.attach_state(
+            attached = self._repository.checkpoints.attach_state(
                 id,
                 part,
                 writer.commit,
@@ -132,16 +132,16 @@ class Hands:
         return writer
 
     def update_checkpoint(self, id: str, tags: list[str], pinned: bool) -> Record:
-        return self._repository.update_checkpoint(id, UpdateCheckpoint(tags=tags, pinned=pinned))
+        return self._repository.checkpoints.update(id, UpdateCheckpoint(tags=tags, pinned=pinned))
 
     def delete_checkpoint(self, id: str) -> None:
         self._repository.delete_checkpoint(id)
 
     def prune(self, id: str, keep: int) -> None:
-        self._repository.prune(id, [Newest(keep)])
+        self._repository.retention.prune(id, [Newest(keep)])
 
     def create_run(self, id: str, notebook_id: str) -> Record:
-        return self._repository.create_run(notebook_id, id=id)
+        return self._repository.runs.start(notebook_id, id=id)
 
     def update_run_status(self, id: str, notebook_id: str, status: str) -> Record:
-        return self._repository.update_run_status(notebook_id, id, RunStatus(status))
+        return self._repository.runs.update_status(notebook_id, id, RunStatus(status))

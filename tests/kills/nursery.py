@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jupyter_axon_notebooks.errors import AxonError
-from jupyter_axon_notebooks.repository import NotebookRepository, housekeeping, versions
+from jupyter_axon_notebooks.repository import NotebookRepository, garbage, versions
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
@@ -145,9 +145,7 @@ def _main() -> None:
     versions._BATCH_LENGTH = (
         AHEAD  # so that what is written ahead of a large save is so of a small one
     )
-    housekeeping._TURN = (
-        math.inf
-    )  # so that how many steps it takes is not for the machine's load to say
+    garbage._TURN = math.inf  # so that how many steps it takes is not for the machine's load to say
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:

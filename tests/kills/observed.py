@@ -24,13 +24,13 @@ def observe(store: Store, repository: NotebookRepository, states_root: Path) -> 
         assert id not in notebooks, f"notebook {id} is listed twice"
         notebook = repository.find_by_id(id)
         assert notebook is not None
-        ids = [version.id for version in reversed(repository.list_versions(id))]
+        ids = [version.id for version in reversed(repository.versions.list(id))]
         notebooks[id] = _notebook(notebook, ids)
         versions[id] = [_version_cells(repository, id, version_id) for version_id in ids]
         for found in repository.list_checkpoints(id):
             assert found.id not in checkpoints, f"checkpoint {found.id} is listed twice"
             checkpoints[found.id] = _checkpoint(found, ids, states_root)
-        runs |= {run.id: [run.notebook_id, run.status.value] for run in repository.list_runs(id)}
+        runs |= {run.id: [run.notebook_id, run.status.value] for run in repository.runs.list(id)}
         winner = repository.get_best_checkpoint(id, "loss", minimize=True)
         best[id] = None if winner is None else winner.metrics["loss"]
     seen = {
@@ -105,7 +105,7 @@ def _notebook(notebook: TrainingNotebook, version_ids: list[str]) -> dict[str, A
 
 
 def _version_cells(repository: NotebookRepository, id: str, version_id: str) -> list[Any]:
-    version = repository.get_version(id, version_id)
+    version = repository.versions.get(id, version_id)
     assert version is not None
     return [
         {name: value for name, value in cell.to_json().items() if name != "status"}

@@ -100,8 +100,8 @@ class Opened:
         """Remove what killed processes left, as a server does at its start, but however young it is."""
         report = self.states.sweep(partial(named_files, self.repository), older_than=-1)
         assert not report.problems, report.problems
-        for id in self.repository.notebooks_written_ahead():
-            for _ in self.repository.drop_written_ahead(id):
+        for id in self.repository.garbage.list_staged():
+            for _ in self.repository.garbage.remove_staged(id):
                 pass
 
     def follow(self, plan: Sequence[Operation], model: Model) -> None:
@@ -151,7 +151,7 @@ class Acknowledged:
         for (_, id), (kind, value) in self._latest.items():
             found: Record | None
             if kind == "TrainingRun":
-                found = repository.get_run(value["notebook_id"], id)
+                found = repository.runs.get(value["notebook_id"], id)
             else:
                 found = {
                     "TrainingNotebook": repository.find_by_id,

@@ -119,7 +119,7 @@ def test_a_checkpoint_names_a_version_of_its_notebook_only(
             create(repository, "3", version_id=version_id, run_id="begun")
         assert refused.value.path == "$.version_id"
     assert repository.get_checkpoint("3") is None
-    assert repository.get_run("nb", "begun") is None
+    assert repository.runs.get("nb", "begun") is None
 
 
 def test_an_unknown_notebook_has_no_checkpoints(
@@ -138,7 +138,7 @@ def test_a_checkpoint_id_that_is_taken_is_a_conflict(
     with pytest.raises(Conflict, match="cp"):
         create(repository, "cp", {"loss": 0}, run_id="begun")
     assert repository.get_checkpoint("cp") == created
-    assert repository.get_run("nb", "begun") is None
+    assert repository.runs.get("nb", "begun") is None
 
 
 def test_epoch_and_step_are_unique_within_a_run(
@@ -150,7 +150,7 @@ def test_epoch_and_step_are_unique_within_a_run(
     create(repository, "3", epoch=1, step=2, run_id="r")
     create(repository, "4", epoch=2, step=1, run_id="r")
     create(repository, "5", epoch=1, step=1, run_id="other")
-    assert repository.count_checkpoints("nb") == 4
+    assert repository.checkpoints.count("nb") == 4
     repository.delete_checkpoint("1")
     create(repository, "6", epoch=1, step=1, run_id="r")
 
@@ -160,7 +160,7 @@ def test_metrics_are_added_to_a_checkpoint(
 ) -> None:
     create(repository, "a", {"loss": 1.0, "val": {"loss": 3.0}}, tags=["first"])
     later = create(repository, "b", {"loss": 2.0})
-    added = repository.add_metrics(
+    added = repository.checkpoints.add_metrics(
         "a", {"loss": 0.5, "val": {"f1": 0.25, "loss": math.nan}}, ["first", "best"]
     )
     assert added == repository.get_checkpoint("a")
@@ -172,13 +172,13 @@ def test_metrics_are_added_to_a_checkpoint(
         found = repository.get_best_checkpoint(notebook_id, name, minimize=True)
         assert (found and found.id) == best
     with pytest.raises(NotFound, match="checkpoint nowhere"):
-        repository.add_metrics("nowhere", {"loss": 1.0})
+        repository.checkpoints.add_metrics("nowhere", {"loss": 1.0})
 
 
 def test_without_a_run_nothing_is_unique(repository: NotebookRepository, notebook_id: str) -> None:
     for id in "abc":
         create(repository, id, epoch=1, step=1)
-    assert repository.count_checkpoints("nb") == 3
+    assert repository.checkpoints.count("nb") == 3
 
 
 # Listing
@@ -201,21 +201,21 @@ def test_checkpoints_are_listed_newest_first_and_in_pages(
     assert repository.list_checkpoints("nb", since=made[-1].created_at) == []
     assert ids(repository.list_checkpoints("nb", run_id="r")) == ["c", "a"]
     assert ids(repository.list_checkpoints("nb", 1, since=made[0].created_at, run_id="s")) == ["y"]
-    assert repository.count_checkpoints("nb") == 5
-    assert repository.count_checkpoints("nb", since=made[0].created_at, run_id="s") == 2
+    assert repository.checkpoints.count("nb") == 5
+    assert repository.checkpoints.count("nb", since=made[0].created_at, run_id="s") == 2
 
 
 def test_the_latest_checkpoint_is_of_the_notebook_or_of_a_run(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    assert repository.latest_checkpoint("nb") is None
+    assert repository.checkpoints.get_latest("nb") is None
     create(repository, "1", epoch=5, run_id="r")
     create(repository, "2", epoch=1, run_id="s")
     for run_id, expected in ((None, "2"), ("r", "1"), ("s", "2")):
-        latest = repository.latest_checkpoint("nb", run_id=run_id)
+        latest = repository.checkpoints.get_latest("nb", run_id=run_id)
         assert latest is not None
         assert latest.id == expected
-    assert repository.latest_checkpoint("nb", run_id="t") is None
+    assert repository.checkpoints.get_latest("nb", run_id="t") is None
 
 
 # Ranking
@@ -245,7 +245,7 @@ def test_a_tie_goes_to_the_earliest(
     for id in ("z", "m", "a"):
         create(repository, id, {"loss": 1 if id == "m" else 1.0})
     assert best(repository, "loss", minimize) == "z"
-    assert ids(repository.get_best_checkpoints("nb", "loss", minimize, 5)) == ["z", "m", "a"]
+    assert ids(repository.checkpoints.list_best("nb", "loss", minimize, 5)) == ["z", "m", "a"]
     repository.delete_checkpoint("z")
     assert best(repository, "loss", minimize) == "m"
 
@@ -304,10 +304,16 @@ def test_a_key_too_long_to_be_indexed_is_ranked_as_well(
 def test_the_k_best_come_best_first(repository: NotebookRepository, notebook_id: str) -> None:
     for id, loss in zip("abcdef", [3, 1, 2, 1, math.nan, 3], strict=True):
         create(repository, id, {"loss": loss})
-    assert ids(repository.get_best_checkpoints("nb", "loss", True, 3)) == ["b", "d", "c"]
-    assert ids(repository.get_best_checkpoints("nb", "loss", False, 3)) == ["a", "f", "c"]
-    assert ids(repository.get_best_checkpoints("nb", "loss", True, 99)) == ["b", "d", "c", "a", "f"]
-    assert repository.get_best_checkpoints("nb", "loss", True, 0) == []
+    assert ids(repository.checkpoints.list_best("nb", "loss", True, 3)) == ["b", "d", "c"]
+    assert ids(repository.checkpoints.list_best("nb", "loss", False, 3)) == ["a", "f", "c"]
+    assert ids(repository.checkpoints.list_best("nb", "loss", True, 99)) == [
+        "b",
+        "d",
+        "c",
+        "a",
+        "f",
+    ]
+    assert repository.checkpoints.list_best("nb", "loss", True, 0) == []
 
 
 # Labels and states
@@ -315,21 +321,23 @@ def test_the_k_best_come_best_first(repository: NotebookRepository, notebook_id:
 
 def test_labels_change_as_given(repository: NotebookRepository, notebook_id: str) -> None:
     created = create(repository, "cp", {"loss": 1}, tags=["a"])
-    assert repository.update_checkpoint("cp", UpdateCheckpoint()) == created
-    pinned = repository.update_checkpoint("cp", UpdateCheckpoint(pinned=True))
+    assert repository.checkpoints.update("cp", UpdateCheckpoint()) == created
+    pinned = repository.checkpoints.update("cp", UpdateCheckpoint(pinned=True))
     assert (pinned.pinned, pinned.tags) == (True, ["a"])
-    tagged = repository.update_checkpoint("cp", UpdateCheckpoint(tags=[]))
+    tagged = repository.checkpoints.update("cp", UpdateCheckpoint(tags=[]))
     assert (tagged.pinned, tagged.tags) == (True, [])
-    assert repository.update_checkpoint("cp", UpdateCheckpoint(pinned=False)).pinned is False
+    assert repository.checkpoints.update("cp", UpdateCheckpoint(pinned=False)).pinned is False
     assert best(repository, "loss", True) == "cp"
     with pytest.raises(NotFound, match="checkpoint x not found"):
-        repository.update_checkpoint("x", UpdateCheckpoint(pinned=True))
+        repository.checkpoints.update("x", UpdateCheckpoint(pinned=True))
 
 
 def test_states_are_attached_one_by_one(repository: NotebookRepository, notebook_id: str) -> None:
     create(repository, "cp")
-    repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
-    both = repository.attach_state("cp", "optimizer", lambda: Stored("/o", "bb", 4), "bb")
+    repository.checkpoints.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
+    both = repository.checkpoints.attach_state(
+        "cp", "optimizer", lambda: Stored("/o", "bb", 4), "bb"
+    )
     assert (both.model_state_path, both.optimizer_state_path) == ("/m", "/o")
     assert both.digests == {"model": "aa", "optimizer": "bb"}
     assert both.sizes == {"model": 3, "optimizer": 4}
@@ -341,10 +349,12 @@ def test_another_state_in_the_same_place_is_a_conflict(
 ) -> None:
     create(repository, "cp")
     create(repository, "given", model_state_path="/theirs")
-    attached = repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
+    attached = repository.checkpoints.attach_state(
+        "cp", "model", lambda: Stored("/m", "aa", 3), "aa"
+    )
     for id in ("cp", "given"):
         with pytest.raises(Conflict, match=f"{id} has a model state"):
-            repository.attach_state(id, "model", _never, "bb")
+            repository.checkpoints.attach_state(id, "model", _never, "bb")
     assert repository.get_checkpoint("cp") == attached
 
 
@@ -352,8 +362,10 @@ def test_the_same_state_again_is_left_as_it_is(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "cp")
-    attached = repository.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
-    assert repository.attach_state("cp", "model", _never, "aa") == attached
+    attached = repository.checkpoints.attach_state(
+        "cp", "model", lambda: Stored("/m", "aa", 3), "aa"
+    )
+    assert repository.checkpoints.attach_state("cp", "model", _never, "aa") == attached
 
 
 def test_a_state_that_cannot_be_put_in_place_leaves_the_record(
@@ -364,10 +376,10 @@ def test_a_state_that_cannot_be_put_in_place_leaves_the_record(
 
     created = create(repository, "cp")
     with pytest.raises(OSError, match="no space"):
-        repository.attach_state("cp", "model", fail, "aa")
+        repository.checkpoints.attach_state("cp", "model", fail, "aa")
     assert repository.get_checkpoint("cp") == created
     with pytest.raises(NotFound, match="checkpoint x not found"):
-        repository.attach_state("x", "model", _never, "aa")
+        repository.checkpoints.attach_state("x", "model", _never, "aa")
 
 
 def _never() -> Stored:
@@ -396,7 +408,7 @@ def test_a_run_begins_with_its_first_checkpoint(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "1", run_id="r")
-    run = repository.get_run("nb", "r")
+    run = repository.runs.get("nb", "r")
     assert run is not None
     assert (run.notebook_id, run.status, run.parent_checkpoint_id, run.ended_at) == (
         "nb",
@@ -405,27 +417,27 @@ def test_a_run_begins_with_its_first_checkpoint(
         None,
     )
     create(repository, "2", epoch=1, run_id="r")
-    assert repository.get_run("nb", "r") == run
-    assert repository.list_runs("nb") == [run]
+    assert repository.runs.get("nb", "r") == run
+    assert repository.runs.list("nb") == [run]
 
 
 def test_runs_of_two_notebooks_may_share_an_id(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create_ids(repository, "other")
-    run = repository.create_run("other", id="r")
+    run = repository.runs.start("other", id="r")
     create(repository, "cp", run_id="r", epoch=1)
     repository.create_checkpoint(new_checkpoint("other", id="of other", run_id="r", epoch=1))
     with pytest.raises(Conflict, match="notebook nb has a run r already"):
-        repository.create_run("nb", id="r")
-    repository.update_run_status("nb", "r", RunStatus.FAILED)
-    assert repository.get_run("other", "r") == run
-    assert [one.status for one in repository.list_runs("nb")] == [RunStatus.FAILED]
+        repository.runs.start("nb", id="r")
+    repository.runs.update_status("nb", "r", RunStatus.FAILED)
+    assert repository.runs.get("other", "r") == run
+    assert [one.status for one in repository.runs.list("nb")] == [RunStatus.FAILED]
     assert [one.id for one in repository.list_checkpoints("other", run_id="r")] == ["of other"]
     repository.delete("nb")
-    assert repository.get_run("nb", "r") is None
-    assert repository.list_runs("other") == [run]
-    assert repository.count_checkpoints("other", run_id="r") == 1
+    assert repository.runs.get("nb", "r") is None
+    assert repository.runs.list("other") == [run]
+    assert repository.checkpoints.count("other", run_id="r") == 1
 
 
 RUN_IDS = (
@@ -450,12 +462,12 @@ def test_a_run_may_have_any_id_that_is_not_blank(
     create_ids(repository, "nb/r", "other")
     for n, notebook in enumerate(("nb", "nb/r", "other")):
         repository.create_checkpoint(new_checkpoint(notebook, {"loss": n}, run_id=id))
-        assert [run.id for run in repository.list_runs(notebook)] == [id]
+        assert [run.id for run in repository.runs.list(notebook)] == [id]
         assert [one.run_id for one in repository.list_checkpoints(notebook, run_id=id)] == [id]
-        assert [one.run_id for one in repository.metric_series(notebook, run_id=id)] == [id]
-        repository.renew_run(notebook, id, datetime(2999, 1, 1, tzinfo=timezone.utc))
-    repository.update_run_status("nb", id, RunStatus.COMPLETED)
-    found = [repository.get_run(notebook, id) for notebook in ("nb", "nb/r", "other")]
+        assert [one.run_id for one in repository.series.list(notebook, run_id=id)] == [id]
+        repository.runs.renew(notebook, id, datetime(2999, 1, 1, tzinfo=timezone.utc))
+    repository.runs.update_status("nb", id, RunStatus.COMPLETED)
+    found = [repository.runs.get(notebook, id) for notebook in ("nb", "nb/r", "other")]
     assert [run and run.status.value for run in found] == ["completed", "running", "running"]
 
 
@@ -465,14 +477,14 @@ def test_an_id_that_no_run_can_have_begins_none(
 ) -> None:
     for begin in (
         lambda: create(repository, "cp", run_id=id),
-        lambda: repository.create_run("nb", id=id),
+        lambda: repository.runs.start("nb", id=id),
     ):
         with pytest.raises(InvalidData, match="expected") as refused:
             begin()
         assert refused.value.path == "$.run_id"
         assert len(str(refused.value)) < 200
-    assert repository.list_runs("nb") == repository.list_checkpoints("nb", run_id=id) == []
-    assert repository.get_run("nb", id) is None
+    assert repository.runs.list("nb") == repository.list_checkpoints("nb", run_id=id) == []
+    assert repository.runs.get("nb", id) is None
 
 
 def test_a_run_branches_off_a_checkpoint_of_its_notebook(
@@ -480,31 +492,31 @@ def test_a_run_branches_off_a_checkpoint_of_its_notebook(
 ) -> None:
     create_ids(repository, "other")
     create(repository, "parent")
-    run = repository.create_run("nb", parent_checkpoint_id="parent")
+    run = repository.runs.start("nb", parent_checkpoint_id="parent")
     assert run.parent_checkpoint_id == "parent"
     for id, parent in (("other", "parent"), ("nb", "none")):
         with pytest.raises(NotFound, match=f"checkpoint {parent} not found"):
-            repository.create_run(id, parent_checkpoint_id=parent)
+            repository.runs.start(id, parent_checkpoint_id=parent)
     with pytest.raises(NotFound, match="notebook x not found"):
-        repository.create_run("x")
-    assert repository.get_run("nb", "none") is None
+        repository.runs.start("x")
+    assert repository.runs.get("nb", "none") is None
 
 
 def test_runs_are_listed_newest_first(repository: NotebookRepository, notebook_id: str) -> None:
-    made = [repository.create_run("nb") for _ in range(4)]
-    assert repository.list_runs("nb") == made[::-1]
-    assert repository.list_runs("nb", 2, 1) == made[2:0:-1]
-    assert repository.list_runs("x") == []
+    made = [repository.runs.start("nb") for _ in range(4)]
+    assert repository.runs.list("nb") == made[::-1]
+    assert repository.runs.list("nb", 2, 1) == made[2:0:-1]
+    assert repository.runs.list("x") == []
 
 
 def test_a_run_ends_and_is_reopened(repository: NotebookRepository, notebook_id: str) -> None:
-    run = repository.create_run("nb", id="r")
+    run = repository.runs.start("nb", id="r")
     for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED):
-        ended = repository.update_run_status("nb", "r", status)
+        ended = repository.runs.update_status("nb", "r", status)
         assert ended.status is status
         assert ended.ended_at is not None
         assert ended.ended_at >= run.started_at
-        assert repository.get_run("nb", "r") == ended
-    assert repository.update_run_status("nb", "r", RunStatus.RUNNING) == run
+        assert repository.runs.get("nb", "r") == ended
+    assert repository.runs.update_status("nb", "r", RunStatus.RUNNING) == run
     with pytest.raises(NotFound, match="run x not found"):
-        repository.update_run_status("nb", "x", RunStatus.FAILED)
+        repository.runs.update_status("nb", "x", RunStatus.FAILED)

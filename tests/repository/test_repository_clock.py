@@ -53,8 +53,8 @@ def test_the_newest_checkpoint_is_the_last_one_made(
                 new_checkpoint("nb", {"loss": 1}, run_id="r", epoch=len(made))
             ),
         )
-        assert repository.latest_checkpoint("nb") == made[0]
-        assert repository.latest_checkpoint("nb", run_id="r") == made[0]
+        assert repository.checkpoints.get_latest("nb") == made[0]
+        assert repository.checkpoints.get_latest("nb", run_id="r") == made[0]
     assert repository.list_checkpoints("nb") == made
     assert (
         repository.get_best_checkpoint("nb", "loss", minimize=True) == made[-1]
@@ -88,10 +88,10 @@ def test_runs_are_in_the_order_in_which_they_began_and_end_after_it(
     made = []
     for moment in clock:
         set_clock(moment)
-        made.insert(0, repository.create_run("nb"))
-    assert repository.list_runs("nb") == made
+        made.insert(0, repository.runs.start("nb"))
+    assert repository.runs.list("nb") == made
     set_clock(NOON - 365 * DAY)
-    ended = repository.update_run_status("nb", made[0].id, RunStatus.COMPLETED)
+    ended = repository.runs.update_status("nb", made[0].id, RunStatus.COMPLETED)
     assert ended.ended_at is not None
     assert ended.ended_at > ended.started_at
 

@@ -38,16 +38,16 @@ def test_a_record_that_says_nonsense_is_named(store: Store) -> None:
 
 def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> None:
     repository = NotebookRepository(store)
-    run = repository.create_run(repository.create(new_notebook()).id)
+    run = repository.runs.start(repository.create(new_notebook()).id)
     checkpoint = repository.create_checkpoint(new_checkpoint(run.notebook_id, run_id=run.id))
     store.checkpoints.update({"epoch": "third"}, doc_ids=[checkpoint.id])
     store.runs.update({"status": "asleep"}, doc_ids=[run_key(run.notebook_id, run.id)])
     with pytest.raises(RecordDamaged, match=f"checkpoint {checkpoint.id} is damaged in the store"):
         repository.get_checkpoint(checkpoint.id)
     for read in (
-        lambda: repository.get_run(run.notebook_id, run.id),
-        lambda: repository.list_runs(run.notebook_id),
-        lambda: repository.update_run_status(run.notebook_id, run.id, RunStatus.COMPLETED),
+        lambda: repository.runs.get(run.notebook_id, run.id),
+        lambda: repository.runs.list(run.notebook_id),
+        lambda: repository.runs.update_status(run.notebook_id, run.id, RunStatus.COMPLETED),
     ):
         with pytest.raises(RecordDamaged, match=f"run {run.id} is damaged in the store"):
             read()
@@ -75,14 +75,14 @@ def test_a_position_that_could_not_be_read_again_is_not_stored(
 
 def test_a_damaged_run_is_nobody_elses_trouble(store: Store) -> None:
     repository = NotebookRepository(store)
-    id = repository.create_saved(new_notebook(), saved()).id
+    id = repository.create(new_notebook(), saved()).id
     for run_id in ("damaged", "lapsed"):
-        repository.create_run(id, id=run_id, lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
-    repository.renew_run(id, "lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
+        repository.runs.start(id, id=run_id, lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    repository.runs.renew(id, "lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
     store.runs.update({"lease_until": "soon"}, doc_ids=[run_key(id, "damaged")])
     assert [one.status for one in repository.list_all()] == [NotebookStatus.STOPPED]
-    assert repository.end_lapsed_runs() == 1
-    repository.update_run_status(id, "lapsed", RunStatus.RUNNING)
+    assert repository.runs.finish_expired() == 1
+    repository.runs.update_status(id, "lapsed", RunStatus.RUNNING)
     assert repository.save(id, saved()).status is NotebookStatus.RUNNING
 
 

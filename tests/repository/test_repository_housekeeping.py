@@ -30,7 +30,7 @@ from support.factories import (
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
 from jupyter_axon_notebooks.records import NotebookCell
-from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
+from jupyter_axon_notebooks.repository import NotebookRepository, Removal, garbage
 from jupyter_axon_notebooks.repository import versions as repository_versions
 from jupyter_axon_notebooks.store import DocumentTable, Store, open_store
 from jupyter_axon_notebooks.store.leftovers import Leftovers
@@ -39,17 +39,17 @@ from jupyter_axon_notebooks.store.leftovers import Leftovers
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps as small as they can be."""
-    monkeypatch.setattr(housekeeping, "_TURN", 0.0)
-    monkeypatch.setattr(housekeeping, "_PAGE", 2)
+    monkeypatch.setattr(garbage, "_TURN", 0.0)
+    monkeypatch.setattr(garbage, "_PAGE", 2)
 
 
 def kept(repository: NotebookRepository, id: str = "nb") -> list[str]:
-    return [version.id for version in reversed(repository.list_versions(id))]
+    return [version.id for version in reversed(repository.versions.list(id))]
 
 
-def tidied(repository: NotebookRepository, keep: int, id: str = "nb") -> Tidied:
-    done = list(repository.tidy_notebook(id, keep))
-    return Tidied(sum(step.versions for step in done), sum(step.contents for step in done))
+def tidied(repository: NotebookRepository, keep: int, id: str = "nb") -> Removal:
+    done = list(repository.garbage.remove_versions(id, keep))
+    return Removal(sum(step.versions for step in done), sum(step.contents for step in done))
 
 
 # What stays
@@ -57,17 +57,17 @@ def tidied(repository: NotebookRepository, keep: int, id: str = "nb") -> Tidied:
 
 def test_the_newest_versions_are_kept(repository: NotebookRepository) -> None:
     versions = history(repository, 5)
-    assert repository.notebooks_to_tidy(4) == ["nb"]
-    assert tidied(repository, 2) == Tidied(versions=3, contents=6)
+    assert repository.garbage.list_notebooks(4) == ["nb"]
+    assert tidied(repository, 2) == Removal(versions=3, contents=6)
     assert kept(repository) == versions[3:]
-    assert repository.notebooks_to_tidy(2) == []
-    assert tidied(repository, 2) == Tidied()
+    assert repository.garbage.list_notebooks(2) == []
+    assert tidied(repository, 2) == Removal()
 
 
 def test_a_history_within_its_limit_stays_as_it_is(repository: NotebookRepository) -> None:
     versions = history(repository, 3)
-    assert repository.notebooks_to_tidy(3) == []
-    assert tidied(repository, 3) == Tidied()
+    assert repository.garbage.list_notebooks(3) == []
+    assert tidied(repository, 3) == Removal()
     assert kept(repository) == versions
 
 
@@ -80,12 +80,12 @@ def test_a_version_that_a_checkpoint_refers_to_is_kept(
     if pruned:
         gone = {"model_state_path": "", "pruned_at": "2026-01-01T00:00:00.000000Z"}
         store.checkpoints.update(gone, doc_ids=["cp"])
-    assert repository.notebooks_to_tidy(1) == ["nb"]
+    assert repository.garbage.list_notebooks(1) == ["nb"]
     assert tidied(repository, 1).versions == 1
     assert kept(repository) == [versions[0], versions[2]]
-    assert repository.notebooks_to_tidy(1) == []
+    assert repository.garbage.list_notebooks(1) == []
     repository.delete_checkpoint("cp")
-    assert repository.notebooks_to_tidy(1) == ["nb"]
+    assert repository.garbage.list_notebooks(1) == ["nb"]
     assert tidied(repository, 1).versions == 1
     assert kept(repository) == versions[2:]
 
@@ -94,7 +94,7 @@ def test_a_content_stays_as_long_as_any_version_lists_it(repository: NotebookRep
     history(repository, 1)
     edit(repository, code("a", "other"))
     edit(repository, code("a", "same"), code("b", "0", "0"))
-    assert tidied(repository, 1) == Tidied(versions=2, contents=1)
+    assert tidied(repository, 1) == Removal(versions=2, contents=1)
     notebook = repository.find_by_id("nb")
     assert notebook is not None
     assert notebook.cells == [code("a", "same"), code("b", "0", "0")]
@@ -118,12 +118,12 @@ def test_other_notebooks_stay_as_they_are(repository: NotebookRepository) -> Non
     others = history(repository, 3, id="nb/1")
     tidied(repository, 1)
     assert kept(repository, "nb/1") == others
-    assert repository.notebooks_to_tidy(1) == ["nb/1"]
+    assert repository.garbage.list_notebooks(1) == ["nb/1"]
 
 
 def test_a_notebook_that_is_not_there_is_tidy(repository: NotebookRepository) -> None:
-    assert tidied(repository, 1, "none") == Tidied()
-    assert list(repository.drop_written_ahead("none")) == []
+    assert tidied(repository, 1, "none") == Removal()
+    assert list(repository.garbage.remove_staged("none")) == []
 
 
 # Steps
@@ -134,9 +134,9 @@ def test_after_each_step_the_store_is_whole(
 ) -> None:
     history(repository, 5)
     left = []
-    for _ in repository.tidy_notebook("nb", 1):
+    for _ in repository.garbage.remove_versions("nb", 1):
         check_contents(store)
-        left.append(repository.count_versions("nb"))
+        left.append(repository.versions.count("nb"))
     assert sorted(set(left), reverse=True) == [5, 4, 3, 2, 1]
 
 
@@ -144,15 +144,15 @@ def test_to_wait_for_the_lock_is_no_part_of_a_step(tmp_path: Path) -> None:
     store, other = (open_store(f"sqlite:///{tmp_path}/axon.db") for _ in range(2))
     repository = NotebookRepository(store)
     history(repository, 5)
-    steps = (step for step in repository.tidy_notebook("nb", 1) if step.versions)
-    removed: list[Tidied] = []
+    steps = (step for step in repository.garbage.remove_versions("nb", 1) if step.versions)
+    removed: list[Removal] = []
     waiting = threading.Thread(target=lambda: removed.append(next(steps)))
     with other.transaction():
         waiting.start()
-        waiting.join(3 * housekeeping._TURN)
+        waiting.join(3 * garbage._TURN)
         assert waiting.is_alive()
     waiting.join()
-    assert removed == [Tidied(versions=4, contents=8)]
+    assert removed == [Removal(versions=4, contents=8)]
     other.close()
     store.close()
 
@@ -176,8 +176,8 @@ def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_lock
     store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
     noted(DocumentTable, "ids")
     noted(Leftovers, "numbers")
-    noted(repository_versions.Versions, "listed")
-    assert tidied(repository, 1) == Tidied(versions=4, contents=9)
+    noted(repository_versions.VersionRepository, "listed")
+    assert tidied(repository, 1) == Removal(versions=4, contents=9)
     assert asked == {"ids", "numbers", "listed"}
 
 
@@ -197,7 +197,7 @@ def test_what_others_do_between_two_steps_is_seen(
 
     for after, happens in itertools.product(range(9), [save, replace, make_anew]):
         history(repository, 4)
-        steps = repository.tidy_notebook("nb", 1)
+        steps = repository.garbage.remove_versions("nb", 1)
         list(itertools.islice(steps, after))
         happens()
         deque(steps)
@@ -210,7 +210,7 @@ def test_numbers_may_be_as_large_as_they_like(repository: NotebookRepository, st
     versions = history(repository, 4)
     for n, version in enumerate(versions):
         store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
-    assert tidied(repository, 2) == Tidied(versions=2, contents=4)
+    assert tidied(repository, 2) == Removal(versions=2, contents=4)
     assert kept(repository) == versions[2:]
 
 
@@ -230,7 +230,7 @@ def test_a_notebook_may_be_deleted_in_the_middle(
 ) -> None:
     for after in range(8):
         history(repository, 4)
-        steps = repository.tidy_notebook("nb", 1)
+        steps = repository.garbage.remove_versions("nb", 1)
         list(itertools.islice(steps, after))
         repository.delete("nb")
         assert not any(step.versions or step.contents for step in steps)
@@ -245,12 +245,15 @@ def test_two_sweeps_at_once_leave_what_one_does(
         history(repository, 2, id)
         edit(repository, code("a", "same"), code("b", "0", "0"), code("c", "0", "0"), id=id)
         edit(repository, code("z"), id=id)
-        sweeps = [repository.tidy_notebook(id, 1), repository.tidy_notebook(id, 1)]
+        sweeps = [
+            repository.garbage.remove_versions(id, 1),
+            repository.garbage.remove_versions(id, 1),
+        ]
         for turn in turns:
             next(sweeps[turn], None)
         for sweep in sweeps:
             deque(sweep)
-        assert repository.count_versions(id) == 1
+        assert repository.versions.count(id) == 1
     check_contents(store)
 
 
@@ -260,7 +263,7 @@ def test_a_checkpoint_made_in_the_middle_keeps_its_version(
     for after in range(6):
         id = f"nb{after}"
         versions = history(repository, 4, id)
-        steps = repository.tidy_notebook(id, 1)
+        steps = repository.garbage.remove_versions(id, 1)
         list(itertools.islice(steps, after))
         oldest = kept(repository, id)[0]
         repository.create_checkpoint(new_checkpoint(id, version_id=oldest))
@@ -278,7 +281,7 @@ class Between:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
         self._transaction = store.transaction
         self._times: Iterator[int] = iter(())
-        self._steps: Iterator[Tidied] | None = None
+        self._steps: Iterator[Removal] | None = None
         self.units = 0
         monkeypatch.setattr(store, "transaction", self._begin)
 
@@ -291,7 +294,11 @@ class Between:
         return self._transaction()
 
     def run(
-        self, steps: Iterator[Tidied], times: tuple[int, ...], work: Callable[..., Any], *given: Any
+        self,
+        steps: Iterator[Removal],
+        times: tuple[int, ...],
+        work: Callable[..., Any],
+        *given: Any,
     ) -> None:
         """Do ``work``, then the steps that are left."""
         self._steps, self._times, self.units = steps, iter(times), 0
@@ -300,11 +307,11 @@ class Between:
         deque(steps)
 
 
-def sweep(repository: NotebookRepository, id: str) -> Iterator[Tidied]:
+def sweep(repository: NotebookRepository, id: str) -> Iterator[Removal]:
     """All there is, with no regard to whether a save is under way."""
-    yield from repository.drop_written_ahead(id)
-    yield from repository.tidy_notebook(id, 1)
-    yield from repository.drop_written_ahead(id)
+    yield from repository.garbage.remove_staged(id)
+    yield from repository.garbage.remove_versions(id, 1)
+    yield from repository.garbage.remove_staged(id)
 
 
 def ways(steps: int, places: int) -> Iterator[tuple[int, ...]]:
@@ -328,15 +335,15 @@ def test_a_sweep_takes_nothing_from_a_large_save_whenever_it_comes(
 ) -> None:
     cells = bulky("q", source)
     for times in ways(3, 4):
-        repository.create_saved(new_notebook(id="nb"), saved(code("z", "z")))
+        repository.create(new_notebook(id="nb"), saved(code("z", "z")))
         repository.save("nb", saved(*bulky("p")))
         between.run(sweep(repository, "nb"), times, repository.save, "nb", saved(*cells))
         assert between.units >= (3 if store.admits_one_writer else 1)
         notebook = repository.find_by_id("nb")
         assert notebook is not None
         assert notebook.cells == cells
-        for version in repository.list_versions("nb"):
-            assert repository.get_version("nb", version.id) is not None
+        for version in repository.versions.list("nb"):
+            assert repository.versions.get("nb", version.id) is not None
         deque(sweep(repository, "nb"))
         check_contents(store)
         repository.delete("nb")
@@ -347,8 +354,10 @@ def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
 ) -> None:
     cells = bulky("q")
     for times in ways(3, 4):
-        steps = itertools.chain.from_iterable(repository.drop_written_ahead("nb") for _ in range(4))
-        between.run(steps, times, repository.create_saved, new_notebook(id="nb"), saved(*cells))
+        steps = itertools.chain.from_iterable(
+            repository.garbage.remove_staged("nb") for _ in range(4)
+        )
+        between.run(steps, times, repository.create, new_notebook(id="nb"), saved(*cells))
         assert between.units >= (3 if store.admits_one_writer else 1)
         notebook = repository.find_by_id("nb")
         assert notebook is not None
@@ -373,7 +382,7 @@ def test_saves_and_sweeps_at_once_lose_nothing(
     def save(n: int) -> None:
         cells = bulky(f"{n}", f"{n // 2}")
         if repository.find_summary("nb") is None:
-            repository.create_saved(new_notebook(id="nb"), saved(*cells))
+            repository.create(new_notebook(id="nb"), saved(*cells))
         else:
             repository.save("nb", saved(*cells))
         if n % 5 == 0:
@@ -394,7 +403,7 @@ def test_saves_and_sweeps_at_once_lose_nothing(
         assert all(sweeping.result() > 1 for sweeping in sweeps)
     deque(sweep(repository, "nb"))
     for checkpoint in repository.list_checkpoints("nb"):
-        assert repository.get_version("nb", checkpoint.version_id or "") is not None
+        assert repository.versions.get("nb", checkpoint.version_id or "") is not None
 
 
 @pytest.mark.parametrize(
@@ -412,12 +421,12 @@ def test_what_a_killed_save_wrote_ahead_is_found_and_goes(
         repository.create(new_notebook(*recorded, id="nb"))
     killed_in_a_save(url)
     assert len(contents(store).keys() - listed(store)) > 1
-    assert repository.notebooks_written_ahead() == {"nb"}
-    assert repository.notebooks_to_tidy(1) == []
-    deque(repository.drop_written_ahead("nb"))
-    assert repository.notebooks_written_ahead() == set()
+    assert repository.garbage.list_staged() == {"nb"}
+    assert repository.garbage.list_notebooks(1) == []
+    deque(repository.garbage.remove_staged("nb"))
+    assert repository.garbage.list_staged() == set()
     check_contents(store)
-    assert repository.count_notebooks() == bool(recorded)
+    assert repository.count() == bool(recorded)
     store.close()
 
 
@@ -426,9 +435,9 @@ def test_what_a_killed_save_wrote_ahead_serves_the_next_one(tmp_path: Path) -> N
     killed_in_a_save(url)
     store = open_store(url)
     repository = NotebookRepository(store)
-    made = repository.create_saved(new_notebook(id="nb"), saved(*bulky("q")))
+    made = repository.create(new_notebook(id="nb"), saved(*bulky("q")))
     assert repository.find_by_id("nb") == made
-    assert repository.notebooks_written_ahead() == set()
+    assert repository.garbage.list_staged() == set()
     check_contents(store)
     store.close()
 
@@ -475,7 +484,7 @@ class Life:
         match what:
             case "save":
                 self._save(id, [code(cell, source, output) for cell, source, output in how])
-            case "checkpoint" if versions := repository.list_versions(id):
+            case "checkpoint" if versions := repository.versions.list(id):
                 version = versions[how % len(versions)].id
                 repository.create_checkpoint(new_checkpoint(id, version_id=version))
             case "forget checkpoint" if made := repository.list_checkpoints(id):
@@ -483,17 +492,17 @@ class Life:
             case "delete" if repository.find_summary(id) is not None:
                 repository.delete(id)
             case "tidy":
-                deque(repository.tidy_notebook(id, how))
+                deque(repository.garbage.remove_versions(id, how))
             case "begin to tidy":
-                deque(itertools.islice(repository.tidy_notebook(id, how), 2))
+                deque(itertools.islice(repository.garbage.remove_versions(id, how), 2))
             case "drop ahead":
-                deque(repository.drop_written_ahead(id))
+                deque(repository.garbage.remove_staged(id))
 
     def _save(self, id: str, cells: list[NotebookCell]) -> None:
         try:
             version_id = self.repository.save(id, saved(*cells)).version_id
         except NotFound:
-            version_id = self.repository.create_saved(new_notebook(id=id), saved(*cells)).version_id
+            version_id = self.repository.create(new_notebook(id=id), saved(*cells)).version_id
         self.cells[version_id or ""] = cells
 
     def check(self) -> None:
@@ -503,13 +512,13 @@ class Life:
             found = self.repository.find_by_id(notebook.id)
             assert found is not None
             assert found.cells == self.cells[found.version_id or ""]
-            for version in self.repository.list_versions(notebook.id):
-                read = self.repository.get_version(notebook.id, version.id)
+            for version in self.repository.versions.list(notebook.id):
+                read = self.repository.versions.get(notebook.id, version.id)
                 assert read is not None
                 assert read.cells == self.cells[version.id]
             for checkpoint in self.repository.list_checkpoints(notebook.id):
                 assert (
-                    self.repository.get_version(notebook.id, checkpoint.version_id or "")
+                    self.repository.versions.get(notebook.id, checkpoint.version_id or "")
                     is not None
                 )
 
@@ -528,7 +537,7 @@ def test_whatever_happens_what_is_left_is_whole(
     for notebook in life.repository.list_all():
         before = kept(life.repository, notebook.id)
         referred = {made.version_id for made in life.repository.list_checkpoints(notebook.id)}
-        deque(life.repository.tidy_notebook(notebook.id, 2))
+        deque(life.repository.garbage.remove_versions(notebook.id, 2))
         expected = [version for version in before if version in {*before[-2:], *referred}]
         assert kept(life.repository, notebook.id) == expected
     life.check()

@@ -63,8 +63,8 @@ def test_to_delete_a_notebook_leaves_every_other_as_it_was(
     for id in ("a", "b"):
         fill(repository, store, id, 3)
     repository.delete("a")
-    assert repository.count_checkpoints("a") == 0
-    assert repository.count_checkpoints("b") == 3
+    assert repository.checkpoints.count("a") == 0
+    assert repository.checkpoints.count("b") == 3
     assert repository.get_best_checkpoint("a", "loss", True) is None
     assert repository.get_best_checkpoint("b", "loss", True) is not None
     for table in (store.checkpoints, store.runs, store.versions, store.contents):

@@ -77,12 +77,12 @@ def test_paths_are_stored_relative_and_given_absolute(
     assert store.checkpoints.get(doc_id="c")["model_state_path"] == "nb/c/model.pt"
     with states.open_writer("nb", "c", "optimizer") as writer:
         writer.write(b"momentum")
-        attached = repository.attach_state(
+        attached = repository.checkpoints.attach_state(
             "c", "optimizer", writer.commit, writer.digest, lambda _: False
         )
     assert attached.optimizer_state_path == os.path.join(states.root, "nb", "c", "optimizer.bin")
     assert store.checkpoints.get(doc_id="c")["optimizer_state_path"] == "nb/c/optimizer.bin"
-    labelled = repository.update_checkpoint("c", UpdateCheckpoint(tags=["t"]))
+    labelled = repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
     assert labelled == repository.get_checkpoint("c") == repository.list_checkpoints("nb")[0]
     assert (labelled.model_state_path, labelled.optimizer_state_path) == (
         made.model_state_path,
@@ -112,7 +112,7 @@ def test_a_state_that_was_moved_is_not_put_again(
 
     for one in repository.list_checkpoints("nb"):
         digest = one.digests["model"]  # type: ignore[index]
-        again = repository.attach_state(
+        again = repository.checkpoints.attach_state(
             one.id, "model", commit, digest, lambda path: states.can_read(path, "nb")
         )
         assert again == one
@@ -120,10 +120,10 @@ def test_a_state_that_was_moved_is_not_put_again(
 
 def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
-    planned = repository.plan_prune("nb", [Newest(1)])
+    planned = repository.retention.plan("nb", [Newest(1)])
     assert [one.checkpoint.id for one in planned.goes] == ["b", "a"]
     assert planned.size == 2
-    repository.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
     assert [path.parent.name for path in Path(states.root).rglob("*.pt")] == ["c"]
     assert not any(path for path in Path(states.root).rglob(".*"))
 
@@ -137,9 +137,9 @@ def test_what_is_on_another_machine_that_uses_the_store_is_not_pruned(
     there = NotebookRepository(
         store, states=StateStorage(tmp_path / "another home", store_id=store.mark_id)
     )
-    assert there.prune("nb", [Newest(1)]) == []
+    assert there.retention.prune("nb", [Newest(1)]) == []
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"b", b"a"]
-    assert [one.checkpoint.id for one in repository.prune("nb", [Newest(1)])] == ["a"]
+    assert [one.checkpoint.id for one in repository.retention.prune("nb", [Newest(1)])] == ["a"]
 
 
 def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:

@@ -174,7 +174,7 @@ def test_lists_are_newest_updated_first_and_come_in_pages(repository: NotebookRe
     assert [summary.id for summary in repository.list_all()] == ["b", "other", "d", "c", "a"]
     assert [summary.id for summary in repository.list_all(1, 1)] == ["other"]
     assert repository.list_by_user("nobody") == []
-    assert (repository.count_notebooks("ada"), repository.count_notebooks()) == (4, 5)
+    assert (repository.count("ada"), repository.count()) == (4, 5)
 
 
 def test_summaries_count_the_cells_and_do_not_hold_them(repository: NotebookRepository) -> None:
@@ -227,10 +227,10 @@ def test_lists_and_counts_are_filtered_alike(
         )
     )
     assert [found.id for found in repository.list_by_user("ada", **condition)] == expected
-    assert repository.count_notebooks("ada", **condition) == len(expected)
+    assert repository.count("ada", **condition) == len(expected)
     everybodys = [found.id for found in repository.list_all(**condition)]
     assert [id for id in everybodys if id != "eve's"] == expected
-    assert repository.count_notebooks(**condition) == len(everybodys)
+    assert repository.count(**condition) == len(everybodys)
     assert [found.id for found in repository.list_by_user("ada", 1, 1, **condition)] == expected[
         1:2
     ]
@@ -408,11 +408,11 @@ def test_what_is_not_there_is_named(repository: NotebookRepository) -> None:
         (("cell", "y"), lambda: repository.delete_cell(created.id, "y")),
         (
             ("version", "v"),
-            lambda: repository.diff_versions(created.id, known.version_id or "", "v"),
+            lambda: repository.versions.diff(created.id, known.version_id or "", "v"),
         ),
         (
             ("version", "v"),
-            lambda: repository.diff_versions(created.id, "v", known.version_id or ""),
+            lambda: repository.versions.diff(created.id, "v", known.version_id or ""),
         ),
     ]
     for (kind, id), attempt in absent:
@@ -474,8 +474,8 @@ def test_a_deleted_notebook_leaves_nothing_behind(
     assert repository.find_by_id("gone") is None
     assert (
         repository.list_checkpoints("gone")
-        == repository.list_versions("gone")
-        == repository.list_runs("gone")
+        == repository.versions.list("gone")
+        == repository.runs.list("gone")
         == []
     )
     assert repository.get_best_checkpoint("gone", "loss", True) is None
@@ -502,7 +502,7 @@ def test_the_id_and_the_file_of_a_deleted_notebook_are_free_again(
     repository.delete("x")
     again = repository.create(new_notebook(code("a", "new"), id="x", origin="o", path="/p"))
     assert repository.find_by_id("x") == again
-    assert repository.count_versions("x") == 1
+    assert repository.versions.count("x") == 1
 
 
 def _file_metadata() -> NotebookMetadata:
@@ -513,7 +513,7 @@ def test_what_was_given_by_hand_outlives_that_the_same_file_is_read_again(
     repository: NotebookRepository,
 ) -> None:
     file = {"size": 1, "mtime": 1}
-    repository.create_saved(new_notebook(id="nb"), saved(code("a"), file=file))
+    repository.create(new_notebook(id="nb"), saved(code("a"), file=file))
     repository.update_status("nb", NotebookStatus.FAILED)
     repository.update_cell("nb", code("a", status=CellStatus.RUNNING))
     given = repository.find_by_id("nb")

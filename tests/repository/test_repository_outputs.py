@@ -128,12 +128,12 @@ def test_what_is_about_sources_reads_no_outputs(
     checkpoint = repository.create_checkpoint(new_checkpoint("nb"))
     after = repository.update_cell("nb", code("idle", "3")).version_id or ""
     with outputs_read(store) as read:
-        assert [change.cell_id for change in repository.diff_versions("nb", before, after)] == [
+        assert [change.cell_id for change in repository.versions.diff("nb", before, after)] == [
             "idle"
         ]
         repository.find_summary("nb")
         repository.list_by_user("ada")
-        repository.list_versions("nb")
-        repository.checkpoint_provenance(checkpoint.id)
-        repository.diff_checkpoints(checkpoint.id, checkpoint.id)
+        repository.versions.list("nb")
+        repository.provenance.get(checkpoint.id)
+        repository.provenance.diff(checkpoint.id, checkpoint.id)
     assert read == set()

@@ -109,7 +109,7 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, eng
     before = expected(version, engine)
     [bound] = [one for one in before["notebooks"] if one["notebook"]["id"] == "bound"]
     repository.save("bound", saved(code("new", "1")))
-    deque(repository.tidy_notebook("bound", 1))
+    deque(repository.garbage.remove_versions("bound", 1))
     repository.delete("unbound")
     [after] = plain(old_stores.everything(store))["notebooks"]
     newest, *older = after["versions"]
@@ -174,13 +174,13 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
     for _ in range(2):  # the second time there is nothing left to do
         store = open_store(url)
         repository = NotebookRepository(store)
-        assert [run.id for run in repository.list_runs("unbound")] == [*ODD_IDS[::-1]]
+        assert [run.id for run in repository.runs.list("unbound")] == [*ODD_IDS[::-1]]
         for id in ODD_IDS:
-            found = repository.get_run("unbound", id)
+            found = repository.runs.get("unbound", id)
             assert found is not None
             assert found.id == id
-        assert repository.get_run("bound", "baseline") is None
-        assert repository.update_run_status("bound", "run-1", RunStatus.COMPLETED).id == "run-1"
+        assert repository.runs.get("bound", "baseline") is None
+        assert repository.runs.update_status("bound", "run-1", RunStatus.COMPLETED).id == "run-1"
         assert store.runs.ids(where("status") == "running") >= {"damaged"}
         store.close()
     store = open_store(url)
@@ -188,7 +188,7 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
     # Ids that no new run may have go on being those of runs that are there.
     for id in ODD_IDS[-2:]:
         repository.create_checkpoint(new_checkpoint("unbound", run_id=id))
-        assert repository.count_checkpoints("unbound", run_id=id) == 1
+        assert repository.checkpoints.count("unbound", run_id=id) == 1
     store.close()
 
 
@@ -219,7 +219,7 @@ def test_a_run_of_version_1_with_a_damaged_id_or_notebook_keeps_no_store_from_op
             "id = 'fine 0' AND notebook_id IS NULL" if engine == "postgresql" else "id = x'6162'"
         )
     store = open_store(url)
-    assert NotebookRepository(store).get_run("bound", "run-1") is not None
+    assert NotebookRepository(store).runs.get("bound", "run-1") is not None
     store.close()
     with database.begin() as connection:
         assert connection.exec_driver_sql(f"{damaged_rows} AND {stored}").scalar() == 1

@@ -82,8 +82,8 @@ def test_who_is_bound_last_has_the_file_and_the_others_are_released(
     create_ids(repositories[0], *ids, origin="o")
     for round in range(5):
         path = f"/{round}.ipynb"
-        at_once(repositories, lambda r, number, path=path: r.bind(ids[number], path))
-        bound = repositories[0].list_bindings("o")
+        at_once(repositories, lambda r, number, path=path: r.bindings.bind(ids[number], path))
+        bound = repositories[0].bindings.list("o")
         assert len(bound) == 1
         assert bound[0].path == path
 
@@ -107,5 +107,5 @@ def test_what_is_saved_while_a_notebook_is_deleted_leaves_nothing(
         at_once(repositories, act)
         assert repositories[0].find_by_id(id) is None
         assert repositories[0].list_checkpoints(id) == []
-        assert repositories[0].list_versions(id) == []
-        assert repositories[0].list_runs(id) == []
+        assert repositories[0].versions.list(id) == []
+        assert repositories[0].runs.list(id) == []

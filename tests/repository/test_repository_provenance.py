@@ -64,8 +64,8 @@ def test_what_was_executed_comes_back_as_it_was(
         *executed("x = 1", "\x00 \ud83d é", "", "x = 1"),
         ExecutedCell(source="before anybody looked"),
     ]
-    known = repository.checkpoint_provenance(
-        checkpoint(repository, repository.put_provenance(notebook, cells, ENVIRONMENT))
+    known = repository.provenance.get(
+        checkpoint(repository, repository.provenance.add(notebook, cells, ENVIRONMENT))
     )
     assert known.executed == cells
     assert known.environment == ENVIRONMENT
@@ -77,18 +77,18 @@ def test_each_content_is_stored_once(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
     cells = executed("a", "b", "a")
-    first = repository.put_provenance(notebook, cells, ENVIRONMENT)
+    first = repository.provenance.add(notebook, cells, ENVIRONMENT)
     count = len(store.provenance)
     assert count == 4  # two sources, the environment, the list
-    assert repository.put_provenance(notebook, cells, ENVIRONMENT) == first
+    assert repository.provenance.add(notebook, cells, ENVIRONMENT) == first
     assert len(store.provenance) == count
-    longer = repository.put_provenance(notebook, [*cells, ExecutedCell(source="c")], ENVIRONMENT)
+    longer = repository.provenance.add(notebook, [*cells, ExecutedCell(source="c")], ENVIRONMENT)
     assert longer != first
     assert len(store.provenance) == count + 2  # a source and a list
-    repository.put_provenance(notebook, cells, Environment(python="3.12"))
+    repository.provenance.add(notebook, cells, Environment(python="3.12"))
     assert len(store.provenance) == count + 4  # an environment and a list
     repository.create(new_notebook(code("c"), id="other"))
-    assert repository.put_provenance("other", cells, ENVIRONMENT) != first
+    assert repository.provenance.add("other", cells, ENVIRONMENT) != first
     assert len(store.provenance) == 2 * count + 4
 
 
@@ -96,9 +96,9 @@ def test_what_is_stored_already_is_asked_for_once_and_written_never(
     repository: NotebookRepository, store: Store, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = executed("a")
-    provenance_id = repository.put_provenance(notebook, cells, ENVIRONMENT)
+    provenance_id = repository.provenance.add(notebook, cells, ENVIRONMENT)
     monkeypatch.setattr(Store, "transaction", lambda self: pytest.fail("nothing is to be written"))
-    assert repository.put_provenance(notebook, cells, ENVIRONMENT) == provenance_id
+    assert repository.provenance.add(notebook, cells, ENVIRONMENT) == provenance_id
 
 
 def test_many_who_store_the_same_at_once_store_it_once(
@@ -108,7 +108,7 @@ def test_many_who_store_the_same_at_once_store_it_once(
 
     def put(_: int) -> str:
         start.wait()
-        return repository.put_provenance(notebook, cells, ENVIRONMENT)
+        return repository.provenance.add(notebook, cells, ENVIRONMENT)
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(put, range(4)))) == 1
@@ -119,12 +119,12 @@ def test_it_belongs_to_a_notebook_and_goes_with_it(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
     with pytest.raises(NotFound, match="notebook nowhere not found"):
-        repository.put_provenance("nowhere", [], ENVIRONMENT)
-    checkpoint(repository, repository.put_provenance(notebook, executed("a"), ENVIRONMENT))
+        repository.provenance.add("nowhere", [], ENVIRONMENT)
+    checkpoint(repository, repository.provenance.add(notebook, executed("a"), ENVIRONMENT))
     repository.delete(notebook)
     assert rows(store)["axonml_provenance"] == 0
     with pytest.raises(NotFound, match="notebook nb not found"):
-        repository.put_provenance(notebook, executed("a"), ENVIRONMENT)
+        repository.provenance.add(notebook, executed("a"), ENVIRONMENT)
 
 
 @pytest.mark.parametrize("of", [None, "gone", "strange", "another"])
@@ -133,33 +133,33 @@ def test_without_provenance_nothing_is_known_of_the_execution(
 ) -> None:
     store.provenance.insert(document("strange", {"notebook_id": "nb", "executed": ["fit()"]}))
     repository.create(new_notebook(code("c"), id="other"))
-    others = repository.put_provenance("other", executed("secret"), ENVIRONMENT)
+    others = repository.provenance.add("other", executed("secret"), ENVIRONMENT)
     made = checkpoint(repository, others if of == "another" else of)
-    known = repository.checkpoint_provenance(made)
+    known = repository.provenance.get(made)
     assert (known.executed, known.environment, known.flags) == ([], None, [])
-    assert repository.checkpoint_script(made) is None
-    [cell] = repository.checkpoint_notebook(made).cells
+    assert repository.provenance.get_script(made) is None
+    [cell] = repository.provenance.get_notebook(made).cells
     assert (cell.source, len(cell.outputs)) == ("x = 1", 1)
 
 
 def test_damage_is_named(repository: NotebookRepository, store: Store, notebook: str) -> None:
-    provenance_id = repository.put_provenance(notebook, executed("a"), ENVIRONMENT)
+    provenance_id = repository.provenance.add(notebook, executed("a"), ENVIRONMENT)
     made = checkpoint(repository, provenance_id)
     store.provenance.discard(
         [id for id in store.provenance.ids_beginning("nb/") if id != provenance_id]
     )
     with pytest.raises(RecordDamaged, match=f"provenance {provenance_id} is damaged.*missing"):
-        repository.checkpoint_provenance(made)
+        repository.provenance.get(made)
 
 
 def test_what_is_not_there_is_named(repository: NotebookRepository, notebook: str) -> None:
     made = checkpoint(repository, None)
     for ask in (
-        repository.checkpoint_provenance,
-        repository.checkpoint_script,
-        repository.checkpoint_notebook,
-        lambda other: repository.diff_checkpoints(made, other),
-        lambda other: repository.diff_checkpoints(other, made),
+        repository.provenance.get,
+        repository.provenance.get_script,
+        repository.provenance.get_notebook,
+        lambda other: repository.provenance.diff(made, other),
+        lambda other: repository.provenance.diff(other, made),
     ):
         with pytest.raises(NotFound, match="checkpoint nowhere not found"):
             ask("nowhere")
@@ -170,8 +170,8 @@ def test_checkpoints_are_found_by_the_beginning_of_their_ids(
 ) -> None:
     for step, id in enumerate(("ab1", "ab2", "b")):
         checkpoint(repository, None, id=id, step=step)
-    assert repository.checkpoint_ids_beginning("ab") == ["ab1", "ab2"]
-    assert repository.checkpoint_ids_beginning("c") == []
+    assert repository.checkpoints.find_ids("ab") == ["ab1", "ab2"]
+    assert repository.checkpoints.find_ids("c") == []
 
 
 def test_flags_go_by_the_notebook_then_and_now(
@@ -181,16 +181,14 @@ def test_flags_go_by_the_notebook_then_and_now(
         ExecutedCell(source="x = 1", execution_count=1, cell_id="c1", executed_at=now()),
         ExecutedCell(source="fit(x)", execution_count=2, cell_id="c2", executed_at=now()),
     ]
-    made = checkpoint(repository, repository.put_provenance(notebook, cells, ENVIRONMENT))
+    made = checkpoint(repository, repository.provenance.add(notebook, cells, ENVIRONMENT))
     assert (
-        repository.checkpoint_provenance(made).flags == []
+        repository.provenance.get(made).flags == []
     )  # what was not saved yet nobody holds against it
     repository.save(notebook, saved(code("c1", "x = 1"), code("c2", "fit(x)")))
-    assert repository.checkpoint_provenance(made).flags == []
+    assert repository.provenance.get(made).flags == []
     repository.save(notebook, saved(code("c1", "x = 2"), code("c2", "fit(x)")))
-    kinds = [
-        (flag.kind.value, flag.cell_id) for flag in repository.checkpoint_provenance(made).flags
-    ]
+    kinds = [(flag.kind.value, flag.cell_id) for flag in repository.provenance.get(made).flags]
     assert kinds == [("drifted", "c1")]
 
 
@@ -199,17 +197,17 @@ def test_checkpoints_are_compared_by_what_was_executed(
 ) -> None:
     one = checkpoint(
         repository,
-        repository.put_provenance(notebook, executed("x = 1", "y = 1", "old"), ENVIRONMENT),
+        repository.provenance.add(notebook, executed("x = 1", "y = 1", "old"), ENVIRONMENT),
         metrics={"val": {"loss": 0.5}, "note": "a", "lr": 1, "gone": 1, "bad": float("nan")},
     )
     later = Environment(python="3.12", platform="Linux", packages={"numpy": "2.4", "jax": "0.9"})
     other = checkpoint(
         repository,
-        repository.put_provenance(notebook, executed("x = 2", "y = 1 \n"), later),
+        repository.provenance.add(notebook, executed("x = 2", "y = 1 \n"), later),
         step=1,
         metrics={"val": {"loss": 0.75}, "note": "b", "lr": 1, "bad": float("inf")},
     )
-    found = repository.diff_checkpoints(one, other)
+    found = repository.provenance.diff(one, other)
     assert found.executed
     assert found.sources == [
         CellChange(cell_id="c3", change="removed", before="old"),
@@ -242,11 +240,11 @@ def test_where_nobody_knows_what_was_executed_versions_are_compared(
     repository: NotebookRepository, notebook: str
 ) -> None:
     one = checkpoint(
-        repository, repository.put_provenance(notebook, executed("x = 9"), ENVIRONMENT)
+        repository, repository.provenance.add(notebook, executed("x = 9"), ENVIRONMENT)
     )
     repository.save(notebook, saved(code("c1", "x = 2")))
     other = checkpoint(repository, None, step=1)
-    assert repository.diff_checkpoints(one, other) == CheckpointDiff(
+    assert repository.provenance.diff(one, other) == CheckpointDiff(
         before=one,
         after=other,
         sources=[CellChange(cell_id="c1", change="changed", before="x = 1", after="x = 2")],
@@ -262,15 +260,15 @@ def test_cells_of_two_notebooks_are_compared_by_source(
         ExecutedCell(source=source, cell_id=f"a{at}", execution_count=at)
         for at, source in enumerate(sources)
     ]
-    one = checkpoint(repository, repository.put_provenance("nb", cells, ENVIRONMENT))
+    one = checkpoint(repository, repository.provenance.add("nb", cells, ENVIRONMENT))
     sources = ["import torch  \n", "x = 2", "import torch", "fit(x)"]
     cells = [
         ExecutedCell(source=source, cell_id=f"b{at}", execution_count=at)
         for at, source in enumerate(sources)
     ]
-    provenance_id = repository.put_provenance("other", cells, ENVIRONMENT)
+    provenance_id = repository.provenance.add("other", cells, ENVIRONMENT)
     other = repository.create_checkpoint(new_checkpoint("other", provenance_id=provenance_id)).id
-    assert repository.diff_checkpoints(one, other).sources == [
+    assert repository.provenance.diff(one, other).sources == [
         CellChange(cell_id="c1", change="removed", before="x = 1"),
         CellChange(cell_id="b1", change="added", after="x = 2"),
         CellChange(cell_id="b3", change="moved", before="fit(x)", after="fit(x)"),
@@ -284,22 +282,20 @@ def test_saved_cells_of_two_notebooks_are_compared_by_source(
     one = checkpoint(repository, None)
     other = repository.create_checkpoint(new_checkpoint("other")).id
     added = CellChange(cell_id="d1", change="added", after="import torch")
-    assert repository.diff_checkpoints(one, other).sources == [added]
+    assert repository.provenance.diff(one, other).sources == [added]
     removed = CellChange(cell_id="d1", change="removed", before="import torch")
-    assert repository.diff_checkpoints(other, one).sources == [removed]
+    assert repository.provenance.diff(other, one).sources == [removed]
 
 
 def test_a_dump_carries_it(
     repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
 ) -> None:
     made = checkpoint(
-        repository, repository.put_provenance(notebook, executed("a", "b"), ENVIRONMENT)
+        repository, repository.provenance.add(notebook, executed("a", "b"), ENVIRONMENT)
     )
     dump(store, tmp_path / "dump.json")
     target = Store("memory://")
     assert load(target, tmp_path / "dump.json").is_whole
     assert everything(target) == everything(store)
-    assert NotebookRepository(target).checkpoint_provenance(
-        made
-    ) == repository.checkpoint_provenance(made)
+    assert NotebookRepository(target).provenance.get(made) == repository.provenance.get(made)
     target.close()

@@ -34,7 +34,7 @@ def put(
 ) -> None:
     with states.open_writer("nb", id, part, format="torch") as writer:
         writer.write(content)
-        repository.attach_state(id, part, writer.commit, writer.digest)
+        repository.checkpoints.attach_state(id, part, writer.commit, writer.digest)
     states.mark_recorded("nb", id)
 
 
@@ -71,16 +71,16 @@ def test_a_plan_says_what_would_go_and_changes_nothing(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     made = {id: make(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)}
-    plan = repository.plan_prune("nb", [Best("loss", minimize=True)])
+    plan = repository.retention.plan("nb", [Best("loss", minimize=True)])
     assert (ids(plan.goes), plan.kept) == (["c", "a"], 2)
     assert plan.size == 2 * len("model of a" + "optimizer of a")
     assert plan.goes[0].checkpoint == made["c"]
     assert files(states) == both("a", "b", "c", "d")
     assert repository.list_checkpoints("nb") == list(made.values())[::-1]
     with pytest.raises(InvalidData, match="at least one"):
-        repository.plan_prune("nb", [])
+        repository.retention.plan("nb", [])
     with pytest.raises(NotFound, match="notebook x not found"):
-        repository.prune("x", [Newest(1)])
+        repository.retention.prune("x", [Newest(1)])
 
 
 def test_a_pruned_checkpoint_keeps_record_and_metrics(
@@ -88,7 +88,9 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
 ) -> None:
     old, _ = make("a", 0.5, tags=["t"]), make("b", 1)
     seen: list[tuple[int, int]] = []
-    assert ids(repository.prune("nb", [Newest(1)], lambda *done: seen.append(done))) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], lambda *done: seen.append(done))) == [
+        "a"
+    ]
     assert seen == [(0, 1), (1, 1)]
     pruned = repository.get_checkpoint("a")
     assert pruned is not None
@@ -105,23 +107,28 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
     assert best == pruned
     assert files(states) == both("b")
     assert not Path(states.root, "nb", "a").exists()
-    assert repository.prune("nb", [Newest(1)]) == []
+    assert repository.retention.prune("nb", [Newest(1)]) == []
 
 
 def test_the_last_ones_and_pinned_ones_never_go(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for run_id in ("done", "failed", "going"):
-        repository.create_run("nb", id=run_id)
+        repository.runs.start("nb", id=run_id)
     for id, run_id in zip(
         "abcdefgh", ["done", "done", "failed", "failed", "going", "going", None, None], strict=True
     ):
         make(id, run_id=run_id, epoch=ord(id))
     make("nothing", parts=())
-    repository.update_checkpoint("a", UpdateCheckpoint(pinned=True))
-    repository.update_run_status("nb", "done", RunStatus.COMPLETED)
-    repository.update_run_status("nb", "failed", RunStatus.FAILED)
-    assert ids(repository.prune("nb", [Newest(0)])) == ["g", "e", "c", "b"]
+    repository.checkpoints.update("a", UpdateCheckpoint(pinned=True))
+    repository.runs.update_status("nb", "done", RunStatus.COMPLETED)
+    repository.runs.update_status("nb", "failed", RunStatus.FAILED)
+    assert ids(repository.retention.prune("nb", [Newest(0)])) == [
+        "g",
+        "e",
+        "c",
+        "b",
+    ]
     assert files(states) == both("a", "d", "f", "h")
 
 
@@ -129,7 +136,7 @@ def test_rules_compose(repository: NotebookRepository, states: StateStorage, mak
     for n, id in enumerate("abcdef"):
         make(id, n, step=n, tags=["t"] if id == "b" else [])
     rules = [Newest(2), Tagged(), Every(3), Best("loss", minimize=True)]
-    assert ids(repository.prune("nb", rules)) == ["c"]
+    assert ids(repository.retention.prune("nb", rules)) == ["c"]
 
 
 def test_what_was_registered_stays_and_stays_referred_to(
@@ -141,7 +148,10 @@ def test_what_was_registered_stays_and_stays_referred_to(
     lent = make("lent")
     make("borrowing", parts=(), model_state_path=lent.model_state_path)
     make("last")
-    assert ids(repository.prune("nb", [Newest(1)])) == ["lent", "registered"]
+    assert ids(repository.retention.prune("nb", [Newest(1)])) == [
+        "lent",
+        "registered",
+    ]
     found = {one.id: one for one in repository.list_checkpoints("nb")}
     assert found["registered"].model_state_path == str(theirs)
     assert found["registered"].optimizer_state_path is None
@@ -159,7 +169,7 @@ def test_a_pruned_state_is_put_back_and_no_other(
 ) -> None:
     before = make("a")
     make("b")
-    repository.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
     with pytest.raises(Conflict, match="recorded with another model state"):
         put(repository, states, "a", "model", b"other")
     put(repository, states, "a", "optimizer", b"optimizer of a")
@@ -179,10 +189,10 @@ def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
 
     def meanwhile(done: int, _total: int) -> None:
         if not done:
-            repository.update_checkpoint("b", UpdateCheckpoint(pinned=True))
-            repository.update_checkpoint("c", UpdateCheckpoint(tags=["t"]))
+            repository.checkpoints.update("b", UpdateCheckpoint(pinned=True))
+            repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
 
-    assert ids(repository.prune("nb", [Newest(1)], meanwhile)) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
     assert files(states) == both("b", "c", "d")
 
 
@@ -196,7 +206,7 @@ def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
         if repository.get_checkpoint("c") is not None:
             repository.delete_checkpoint("c")
 
-    assert ids(repository.prune("nb", [Newest(1)], meanwhile)) == ["a"]
+    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
     assert files(states) == both("b")
 
 
@@ -204,13 +214,13 @@ def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     make("a", run_id="r")
-    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
+    repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
     make("b")
 
     def meanwhile(_done: int, _total: int) -> None:
-        repository.update_run_status("nb", "r", RunStatus.RUNNING)
+        repository.runs.update_status("nb", "r", RunStatus.RUNNING)
 
-    assert repository.prune("nb", [Newest(1)], meanwhile) == []
+    assert repository.retention.prune("nb", [Newest(1)], meanwhile) == []
     assert files(states) == both("a", "b")
 
 
@@ -223,7 +233,7 @@ def test_a_file_that_is_registered_again_meanwhile_stays(
         if repository.get_checkpoint("again") is None:
             make("again", parts=(), model_state_path=old.model_state_path)
 
-    repository.prune("nb", [Newest(1)], meanwhile)
+    repository.retention.prune("nb", [Newest(1)], meanwhile)
     assert "a/model.pt" in files(states)
 
 
@@ -241,7 +251,7 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
     with monkeypatch.context() as patched:
         patched.setattr(states, "stage_removal", killed)
         with pytest.raises(KeyboardInterrupt):
-            repository.prune("nb", [Newest(1)])
+            repository.retention.prune("nb", [Newest(1)])
     assert {*both("a", "b")} < {*files(states)}
 
     def named(_notebook_id: str, id: str) -> set[str]:
@@ -269,14 +279,16 @@ def test_files_that_cannot_be_removed_are_named(
     with pytest.raises(
         StateError, match="checkpoint a is pruned, but state files remain: permission denied"
     ):
-        repository.prune("nb", [Newest(1)])
+        repository.retention.prune("nb", [Newest(1)])
 
 
 def test_many_go_in_turns(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
     for n in range(130):
         make(f"c{n:03}", n, parts=["model"], step=n)
     done: list[int] = []
-    pruned = repository.prune("nb", [Newest(5), Every(50)], lambda now, _total: done.append(now))
+    pruned = repository.retention.prune(
+        "nb", [Newest(5), Every(50)], lambda now, _total: done.append(now)
+    )
     assert len(pruned) == 130 - 5 - 3
     assert done == sorted(done)
     assert len(done) > 2
@@ -298,10 +310,10 @@ repository = NotebookRepository(store, states=states)
 print("ready", flush=True)
 sys.stdin.readline()
 if task == "prune":
-    repository.prune("nb", [Newest(1)])
+    repository.retention.prune("nb", [Newest(1)])
 elif task == "pin":
     for checkpoint in repository.list_checkpoints("nb"):
-        repository.update_checkpoint(checkpoint.id, UpdateCheckpoint(pinned=True))
+        repository.checkpoints.update(checkpoint.id, UpdateCheckpoint(pinned=True))
 else:
     for n in range(25):
         new = NewCheckpoint(id=f"{task}{n}", notebook_id="nb", epoch=n % 3, step=0, metrics={}, run_id="r")

@@ -34,7 +34,7 @@ FAR_AHEAD = datetime(2999, 1, 1, tzinfo=timezone.utc)
 
 @pytest.fixture
 def notebook_id(repository: NotebookRepository) -> str:
-    return repository.create_saved(new_notebook(id="nb"), saved(code("a", "1"))).id
+    return repository.create(new_notebook(id="nb"), saved(code("a", "1"))).id
 
 
 def status(repository: NotebookRepository, id: str = "nb") -> str:
@@ -59,56 +59,56 @@ def test_a_run_says_who_trains_and_until_when_to_believe_it(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
-    run = repository.create_run("nb", id="r", process=process, lease_until=FAR_AHEAD)
+    run = repository.runs.start("nb", id="r", process=process, lease_until=FAR_AHEAD)
     assert (run.process, run.lease_until, run.status) == (process, FAR_AHEAD, RunStatus.RUNNING)
-    assert repository.get_run("nb", "r") == run
+    assert repository.runs.get("nb", "r") == run
 
 
 def test_a_lease_is_moved_while_the_run_is_not_ended(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    repository.create_run("nb", id="r", lease_until=now() + timedelta(hours=1))
-    assert repository.renew_run("nb", "r", FAR_AHEAD).lease_until == FAR_AHEAD
-    ended = repository.update_run_status("nb", "r", RunStatus.FAILED)
+    repository.runs.start("nb", id="r", lease_until=now() + timedelta(hours=1))
+    assert repository.runs.renew("nb", "r", FAR_AHEAD).lease_until == FAR_AHEAD
+    ended = repository.runs.update_status("nb", "r", RunStatus.FAILED)
     assert (
-        repository.renew_run("nb", "r", FAR_AHEAD + timedelta(days=1))
+        repository.runs.renew("nb", "r", FAR_AHEAD + timedelta(days=1))
         == ended
-        == repository.get_run("nb", "r")
+        == repository.runs.get("nb", "r")
     )
-    reopened = repository.update_run_status("nb", "r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
+    reopened = repository.runs.update_status("nb", "r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
     assert (reopened.status, reopened.lease_until, reopened.ended_at) == (
         RunStatus.RUNNING,
         FAR_AHEAD,
         None,
     )
-    assert repository.update_run_status("nb", "r", RunStatus.RUNNING) == reopened
+    assert repository.runs.update_status("nb", "r", RunStatus.RUNNING) == reopened
     with pytest.raises(NotFound, match="run x not found"):
-        repository.renew_run("nb", "x", FAR_AHEAD)
+        repository.runs.renew("nb", "x", FAR_AHEAD)
 
 
 def test_a_run_whose_lease_ran_out_is_stopped_since_then(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
-    repository.create_run("nb", id="lapsed", lease_until=LONG_AGO)
-    repository.create_run("nb", id="alive", lease_until=FAR_AHEAD)
-    repository.create_run("nb", id="unleased")
-    repository.create_run("nb", id="stopped")
-    repository.update_run_status("nb", "stopped", RunStatus.STOPPED)
-    lapsed = repository.get_run("nb", "lapsed")
+    repository.runs.start("nb", id="lapsed", lease_until=LONG_AGO)
+    repository.runs.start("nb", id="alive", lease_until=FAR_AHEAD)
+    repository.runs.start("nb", id="unleased")
+    repository.runs.start("nb", id="stopped")
+    repository.runs.update_status("nb", "stopped", RunStatus.STOPPED)
+    lapsed = repository.runs.get("nb", "lapsed")
     assert lapsed is not None
     assert (lapsed.status, lapsed.ended_at) == (RunStatus.STOPPED, LONG_AGO)
 
     def listed(status: RunStatus) -> list[str]:
-        found = repository.list_runs("nb", status=status)
-        assert repository.count_runs("nb", status=status) == len(found)
+        found = repository.runs.list("nb", status=status)
+        assert repository.runs.count("nb", status=status) == len(found)
         assert {run.status for run in found} <= {status}
         return [run.id for run in found]
 
     assert listed(RunStatus.RUNNING) == ["unleased", "alive"]
     assert listed(RunStatus.STOPPED) == ["stopped", "lapsed"]
     assert listed(RunStatus.COMPLETED) == []
-    assert repository.count_runs("nb") == 4
-    assert [run.id for run in repository.list_runs("nb", 1, 1, status=RunStatus.STOPPED)] == [
+    assert repository.runs.count("nb") == 4
+    assert [run.id for run in repository.runs.list("nb", 1, 1, status=RunStatus.STOPPED)] == [
         "lapsed"
     ]
 
@@ -116,10 +116,10 @@ def test_a_run_whose_lease_ran_out_is_stopped_since_then(
 def test_a_run_that_lapsed_and_was_not_found_out_lives_on_when_it_is_renewed(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    repository.create_run("nb", id="r", lease_until=FAR_AHEAD)
-    repository.renew_run("nb", "r", LONG_AGO)
+    repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
+    repository.runs.renew("nb", "r", LONG_AGO)
     assert status(repository) == "stopped"
-    repository.renew_run("nb", "r", FAR_AHEAD)
+    repository.runs.renew("nb", "r", FAR_AHEAD)
     assert status(repository) == "running"
 
 
@@ -131,13 +131,13 @@ def test_a_record_is_running_while_a_run_lives_whatever_its_saves_say(
 ) -> None:
     before = repository.find_summary("nb")
     assert before is not None
-    repository.create_run("nb", id="r", lease_until=FAR_AHEAD)
+    repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
     assert status(repository) == "running"
     began = repository.find_summary("nb")
     assert began is not None
     assert began.updated_at > before.updated_at
     assert save(repository, NotebookStatus.FAILED) == "running"
-    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
+    repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
     assert status(repository) == "completed"
     assert save(repository, NotebookStatus.FAILED) == "failed"
 
@@ -147,20 +147,20 @@ def test_the_record_becomes_what_the_last_living_run_became(
     repository: NotebookRepository, notebook_id: str, ended: RunStatus
 ) -> None:
     for id in "rs":
-        repository.create_run("nb", id=id)
-    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
+        repository.runs.start("nb", id=id)
+    repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
     assert (status(repository), save(repository)) == ("running", "running")
-    repository.update_run_status("nb", "s", ended)
+    repository.runs.update_status("nb", "s", ended)
     assert status(repository) == ended.value
-    repository.update_run_status("nb", "r", RunStatus.RUNNING)
+    repository.runs.update_status("nb", "r", RunStatus.RUNNING)
     assert status(repository) == "running"
 
 
 def test_a_killed_run_leaves_its_record_stopped_and_the_next_save_decides(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
-    repository.create_run("nb", id="r", lease_until=FAR_AHEAD)
-    repository.renew_run("nb", "r", LONG_AGO)
+    repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
+    repository.runs.renew("nb", "r", LONG_AGO)
     assert (status(repository), stored_run(store, "r")) == ("stopped", "running")
     assert save(repository, NotebookStatus.COMPLETED) == status(repository) == "completed"
     assert stored_run(store, "r") == "stopped"
@@ -172,11 +172,11 @@ def test_upkeep_writes_down_what_lapsed(
     create_ids(repository, "other", "third")
     made = (("nb", "r"), ("other", "s"), ("other", "t"), ("third", "u"))
     for notebook, id in made:
-        repository.create_run(notebook, id=id, lease_until=FAR_AHEAD)
+        repository.runs.start(notebook, id=id, lease_until=FAR_AHEAD)
     for notebook, id in (("nb", "r"), ("other", "s"), ("third", "u")):
-        repository.renew_run(notebook, id, LONG_AGO)
+        repository.runs.renew(notebook, id, LONG_AGO)
     repository.update_status("third", NotebookStatus.COMPLETED)
-    assert repository.end_lapsed_runs() == 3
+    assert repository.runs.finish_expired() == 3
     assert [stored_run(store, id, notebook) for notebook, id in made] == [
         "stopped",
         "stopped",
@@ -186,15 +186,15 @@ def test_upkeep_writes_down_what_lapsed(
     found = {one.id: one.status.value for one in repository.list_all()}
     assert found == {"nb": "stopped", "other": "running", "third": "completed"}
     assert [one.id for one in repository.list_all(status=NotebookStatus.STOPPED)] == ["nb"]
-    assert repository.end_lapsed_runs() == 0
+    assert repository.runs.finish_expired() == 0
 
 
 def test_a_status_that_was_given_by_hand_outlives_the_run(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    repository.create_run("nb", id="r")
+    repository.runs.start("nb", id="r")
     repository.update_status("nb", NotebookStatus.DRAFT)
-    repository.update_run_status("nb", "r", RunStatus.FAILED)
+    repository.runs.update_status("nb", "r", RunStatus.FAILED)
     assert status(repository) == "draft"
     repository.update_status("nb", NotebookStatus.RUNNING)
     assert status(repository) == "running"
@@ -206,23 +206,23 @@ def test_a_run_that_a_checkpoint_began_lives_for_an_hour_after_its_last(
 ) -> None:
     def take(epoch: int) -> TrainingRun:
         repository.create_checkpoint(new_checkpoint("nb", epoch=epoch, run_id="r"))
-        run = repository.get_run("nb", "r")
+        run = repository.runs.get("nb", "r")
         assert run is not None
         assert run.lease_until is not None
         return run
 
     assert take(0).status is RunStatus.RUNNING
     assert status(repository) == "running"
-    repository.renew_run("nb", "r", now() + timedelta(minutes=5))
+    repository.runs.renew("nb", "r", now() + timedelta(minutes=5))
     renewed = take(1).lease_until
     assert renewed is not None
     assert renewed > now() + timedelta(minutes=55)
-    repository.renew_run("nb", "r", LONG_AGO)
-    repository.end_lapsed_runs()
+    repository.runs.renew("nb", "r", LONG_AGO)
+    repository.runs.finish_expired()
     assert status(repository) == "stopped"
     assert take(2).status is RunStatus.RUNNING
     assert status(repository) == "running"
-    repository.update_run_status("nb", "r", RunStatus.COMPLETED)
+    repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
     assert take(3).status is RunStatus.COMPLETED
 
 
@@ -241,9 +241,9 @@ def test_a_checkpoint_replaces_the_runs_one_in_its_place(
     )
     assert rows(store) == before
     assert repository.get_checkpoint("old") is None
-    assert repository.get_checkpoint("new") == new == repository.latest_checkpoint("nb")
+    assert repository.get_checkpoint("new") == new == repository.checkpoints.get_latest("nb")
     assert states.removed == [("nb", "old")]
-    best = repository.get_best_checkpoints("nb", "loss", True, 9)
+    best = repository.checkpoints.list_best("nb", "loss", True, 9)
     assert [one.id for one in best] == ["other", "loose", "new"]
 
 
@@ -252,7 +252,7 @@ def test_with_nothing_in_its_place_a_checkpoint_is_just_stored(
 ) -> None:
     for run_id in ("r", None, None):
         repository.create_checkpoint(new_checkpoint("nb", run_id=run_id), overwrite=True)
-    assert repository.count_checkpoints("nb") == 3
+    assert repository.checkpoints.count("nb") == 3
     assert states.removed == []
 
 
@@ -260,7 +260,7 @@ def test_a_pinned_checkpoint_is_not_replaced(
     repository: NotebookRepository, states: RecordedStates, notebook_id: str
 ) -> None:
     repository.create_checkpoint(new_checkpoint("nb", id="old", run_id="r"))
-    pinned = repository.update_checkpoint("old", UpdateCheckpoint(pinned=True))
+    pinned = repository.checkpoints.update("old", UpdateCheckpoint(pinned=True))
     with pytest.raises(Conflict, match=r"run r .*epoch 0, step 0 that is pinned"):
         repository.create_checkpoint(new_checkpoint("nb", run_id="r"), overwrite=True)
     with pytest.raises(Conflict, match="checkpoint old exists already"):

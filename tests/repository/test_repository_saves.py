@@ -58,7 +58,7 @@ def test_a_saved_file_becomes_a_record(repository: NotebookRepository, store: St
         embedded_id="e",
         file={"size": 3, "mtime": 5},
     )
-    created = repository.create_saved(new_notebook(id="nb", origin="o", path="/p"), save)
+    created = repository.create(new_notebook(id="nb", origin="o", path="/p"), save)
     assert plain(created) == plain(found(repository))
     assert (created.cells, created.status, created.synced_at) == (
         cells,
@@ -71,11 +71,11 @@ def test_a_saved_file_becomes_a_record(repository: NotebookRepository, store: St
 
 
 def test_a_file_without_cells_gets_no_starter_cells(repository: NotebookRepository) -> None:
-    assert repository.create_saved(new_notebook(), saved()).cells == []
+    assert repository.create(new_notebook(), saved()).cells == []
 
 
 def test_a_save_leaves_what_was_set_on_the_record(repository: NotebookRepository) -> None:
-    created = repository.create_saved(
+    created = repository.create(
         new_notebook(id="nb", origin="o", path="/p", name="file"), saved(code("a"))
     )
     set_fields = {"name": "mine", "description": "d", "model_id": "m", "dataset_id": "ds"}
@@ -95,8 +95,8 @@ def test_a_file_that_was_read_is_believed_rather_than_what_was_written_before(
 ) -> None:
     """Two servers write a file at once, and both look at it when the second is done."""
     file = {"size": 100, "mtime": 1}
-    repository.create_saved(new_notebook(id="nb"), saved(code("a", "theirs"), file=file))
-    with pytest.raises(Conflict, match="this very file already"):
+    repository.create(new_notebook(id="nb"), saved(code("a", "theirs"), file=file))
+    with pytest.raises(Conflict, match="updated from this state of its file"):
         repository.save("nb", saved(code("a", "ours"), file=file), unless_read=True)
     assert [cell.source for cell in found(repository).cells] == ["theirs"]
     repository.save(
@@ -107,7 +107,7 @@ def test_a_file_that_was_read_is_believed_rather_than_what_was_written_before(
 
 
 def test_tags_of_the_file_follow_the_file_and_others_stay(repository: NotebookRepository) -> None:
-    repository.create_saved(new_notebook(id="nb"), saved(tags=["file", "both"]))
+    repository.create(new_notebook(id="nb"), saved(tags=["file", "both"]))
     repository.update("nb", UpdateNotebook(tags=["file", "both", "mine"]))
     assert repository.save("nb", saved(tags=["file", "both"])).metadata.tags == [
         "file",
@@ -134,7 +134,7 @@ def test_notes_on_the_file_are_those_of_the_last_save(repository: NotebookReposi
         "notes": ["bad"],
     }
     assert repository.save("nb", noted()).metadata.extra["axon"] == {"copied_from": "x"}
-    repository.create_saved(new_notebook(id="other"), noted(notes=["bad"]))
+    repository.create(new_notebook(id="other"), noted(notes=["bad"]))
     assert repository.save("other", noted()).metadata.extra == {}
 
 
@@ -142,7 +142,7 @@ def test_the_time_of_an_update_moves_when_something_changed_only(
     repository: NotebookRepository,
 ) -> None:
     cells = [code("a", "1", "x", count=1)]
-    before = repository.create_saved(new_notebook(id="nb"), saved(*cells))
+    before = repository.create(new_notebook(id="nb"), saved(*cells))
     again = repository.save("nb", saved(*cells, file={"size": 1, "mtime": 2}))
     assert (again.updated_at, again.version_id) == (before.updated_at, before.version_id)
     assert again.synced_at is not None
@@ -169,7 +169,7 @@ def test_the_time_of_an_update_moves_when_something_changed_only(
 
 
 def test_an_embedded_id_is_remembered(repository: NotebookRepository, store: Store) -> None:
-    repository.create_saved(new_notebook(id="nb"), saved(embedded_id="e"))
+    repository.create(new_notebook(id="nb"), saved(embedded_id="e"))
     repository.save("nb", saved(file={"size": 1}))
     (stored,) = store.notebooks.all()
     assert (stored["embedded_id"], stored["file"]) == ("e", {"size": 1})
@@ -192,7 +192,7 @@ def test_a_large_notebook_is_recorded_as_a_small_one_is(
     repository: NotebookRepository, store: Store
 ) -> None:
     first = large(10_000)
-    created = repository.create_saved(new_notebook(id="nb"), saved(*first))
+    created = repository.create(new_notebook(id="nb"), saved(*first))
     assert created.cells == found(repository).cells == first
     repository.create_checkpoint(new_checkpoint("nb"))
     second = large(10_000, "yz", "2")
@@ -201,8 +201,8 @@ def test_a_large_notebook_is_recorded_as_a_small_one_is(
     repository.save("nb", saved(*third))
     check_contents(store)
     assert found(repository).cells == third
-    newest, oldest = repository.list_versions("nb")
-    kept = repository.get_version("nb", oldest.id)
+    newest, oldest = repository.versions.list("nb")
+    kept = repository.versions.get("nb", oldest.id)
     assert kept is not None
     assert kept.cells == first
     assert newest.id == found(repository).version_id
@@ -217,7 +217,7 @@ def test_long_texts_are_told_apart_wherever_they_stand(repository: NotebookRepos
     cells = [
         code(f"{n}-{m}", one, two) for n, one in enumerate(texts) for m, two in enumerate(texts)
     ]
-    created = repository.create_saved(new_notebook(id="nb"), saved(*cells))
+    created = repository.create(new_notebook(id="nb"), saved(*cells))
     assert found(repository).cells == cells
     for cell in cells:
         cell.outputs[0].text, cell.source = cell.source, cell.outputs[0].text or ""
@@ -231,7 +231,7 @@ class _Ahead:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.written = threading.Event()
         self.go_on = threading.Event()
-        write_ahead = repository_versions.Versions.write_ahead
+        write_ahead = repository_versions.VersionRepository.stage
         first = threading.Lock()
 
         def stopped(*args: Any) -> None:
@@ -240,7 +240,7 @@ class _Ahead:
                 self.written.set()
                 assert self.go_on.wait(30)
 
-        monkeypatch.setattr(repository_versions.Versions, "write_ahead", stopped)
+        monkeypatch.setattr(repository_versions.VersionRepository, "stage", stopped)
         monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
 
     def between(self, attempt: Any, meanwhile: Any) -> BaseException | None:
@@ -289,7 +289,7 @@ def test_a_change_in_the_middle_of_a_large_save_is_neither_lost_nor_in_the_way(
     between: str,
     source: str,
 ) -> None:
-    repository.create_saved(new_notebook(id="nb"), saved(*large(10, "p", "1")))
+    repository.create(new_notebook(id="nb"), saved(*large(10, "p", "1")))
     cells = large(100, "q", source)
     raised = _Ahead(monkeypatch).between(
         lambda: repository.save("nb", saved(*cells)), lambda: _BETWEEN[between](repository)
@@ -299,14 +299,14 @@ def test_a_change_in_the_middle_of_a_large_save_is_neither_lost_nor_in_the_way(
     assert found(repository).metadata.tags == (["mine"] if between == "an edit" else [])
     repository.save("nb", saved(code("end")))
     check_contents(store)
-    for version in repository.list_versions("nb"):
-        assert repository.get_version("nb", version.id) is not None
+    for version in repository.versions.list("nb"):
+        assert repository.versions.get("nb", version.id) is not None
 
 
 def test_what_was_written_ahead_of_a_deleted_notebook_goes_with_it(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+    repository.create(new_notebook(id="nb"), saved(code("a")))
     raised = _Ahead(monkeypatch).between(
         lambda: repository.save("nb", saved(*large(100))), lambda: repository.delete("nb")
     )
@@ -326,13 +326,13 @@ def test_a_large_notebook_that_cannot_be_created_leaves_nothing(
 ) -> None:
     new = new_notebook(id="nb", origin="o", path="/p")
     raised = _Ahead(monkeypatch).between(
-        lambda: repository.create_saved(new, saved(*large(100))),
+        lambda: repository.create(new, saved(*large(100))),
         lambda: repository.create(new_notebook(code("a"), **taken)),
     )
     assert isinstance(raised, Conflict)
     assert len(contents(store)) == 1
     with pytest.raises(Conflict):
-        repository.create_saved(new, saved(*large(100)))
+        repository.create(new, saved(*large(100)))
     check_contents(store)
 
 
@@ -367,7 +367,7 @@ def test_a_notebook_that_a_locked_store_does_not_take_waits_for_the_lock_once(
 def test_what_was_written_ahead_in_vain_goes_with_the_next_version(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+    first = repository.create(new_notebook(id="nb"), saved(code("a")))
     raised = _Ahead(monkeypatch).between(
         lambda: repository.update(
             "nb", UpdateNotebook(cells=large(100)), expected_version=first.version_id
@@ -392,7 +392,7 @@ def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(
     store = Store(store_url)
     try:
         repository = NotebookRepository(store)
-        repository.create_saved(new_notebook(id="nb"), saved_file(content))
+        repository.create(new_notebook(id="nb"), saved_file(content))
         once = found(repository)
         exported = export_notebook(once.cells, once.metadata)
         mapped = saved_file(content)
@@ -401,7 +401,7 @@ def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(
             assert exported == json.loads(
                 json.dumps(nbformat.reads(text, as_version=nbformat.NO_CONVERT))
             )
-        version = repository.get_version("nb", once.version_id or "")
+        version = repository.versions.get("nb", once.version_id or "")
         assert version is not None
         assert export_notebook(version.cells, version.metadata) == exported
         assert repository.save("nb", mapped).version_id == once.version_id
@@ -413,16 +413,16 @@ def test_a_notebook_comes_back_from_the_store_as_nbformat_reads_it(
 def test_an_edit_that_never_reaches_the_file_is_noticed_by_the_next_who_looks(
     repository: NotebookRepository,
 ) -> None:
-    made = repository.create_saved(
+    made = repository.create(
         new_notebook(path="/nb/a.ipynb", origin="here"), saved(code("a", "1"), file=FILE)
     )
     repository.update_status(made.id, NotebookStatus.RUNNING)
-    assert [binding.file for binding in repository.bindings_of([made.id])] == [FILE]
+    assert [binding.file for binding in repository.bindings.get_many([made.id])] == [FILE]
     repository.update_cell(made.id, code("a", "2"))
-    assert [binding.file for binding in repository.bindings_of([made.id])] == [{}]
+    assert [binding.file for binding in repository.bindings.get_many([made.id])] == [{}]
     repository.save(made.id, saved(code("a", "1"), file=FILE))
     repository.delete_cell(made.id, "a")
-    assert [binding.file for binding in repository.bindings_of([made.id])] == [{}]
+    assert [binding.file for binding in repository.bindings.get_many([made.id])] == [{}]
 
 
 FILE = {"size": 10, "mtime": 20}

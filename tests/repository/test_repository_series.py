@@ -25,12 +25,12 @@ def measure(
     repository: NotebookRepository, *metrics: Any, run_id: str | None = "r"
 ) -> dict[str, Any]:
     """The columns of a run whose checkpoints measured so."""
-    first = repository.count_checkpoints("nb")
+    first = repository.checkpoints.count("nb")
     for n, measured in enumerate(metrics, first):
         new = new_checkpoint("nb", epoch=n, run_id=run_id)
         new.metrics = measured
         repository.create_checkpoint(new)
-    (series,) = repository.metric_series("nb", run_id=run_id)
+    (series,) = repository.series.list("nb", run_id=run_id)
     return dict(series.metrics)
 
 
@@ -45,8 +45,8 @@ def test_a_series_has_the_rows_of_its_run_oldest_first(
         )
         for n, run in enumerate("abab")
     ]
-    repository.update_run_status("nb", "a", RunStatus.FAILED)
-    a, b = repository.metric_series("nb")
+    repository.runs.update_status("nb", "a", RunStatus.FAILED)
+    a, b = repository.series.list("nb")
     assert (a.run_id, a.status, b.run_id, b.status) == (
         "a",
         RunStatus.FAILED,
@@ -57,9 +57,9 @@ def test_a_series_has_the_rows_of_its_run_oldest_first(
     assert (a.epoch, a.step) == ([9, 7], [0, 2])
     assert a.created_at == [format_time(made[n].created_at) for n in (0, 2)]
     assert (a.metrics, b.metrics) == ({"loss": [0, 2]}, {"loss": [1, 3]})
-    (newer,) = repository.metric_series("nb", since=made[2].created_at)
+    (newer,) = repository.series.list("nb", since=made[2].created_at)
     assert newer.checkpoint_id == [made[3].id]
-    assert repository.metric_series("nowhere") == []
+    assert repository.series.list("nowhere") == []
 
 
 def test_large_steps_are_told_apart_ordered_and_replaced(
@@ -73,7 +73,7 @@ def test_large_steps_are_told_apart_ordered_and_replaced(
         for step in steps
     ]
     assert [one.step for one in reversed(repository.list_checkpoints("nb"))] == steps
-    (series,) = repository.metric_series("nb")
+    (series,) = repository.series.list("nb")
     assert series.step == steps
     best = repository.get_best_checkpoint("nb", "loss", True)
     assert best is not None
@@ -83,7 +83,7 @@ def test_large_steps_are_told_apart_ordered_and_replaced(
     again = repository.create_checkpoint(
         new_checkpoint("nb", epoch=0, step=5_000_000_000, run_id="r"), overwrite=True
     )
-    pinned = repository.update_checkpoint(made[2].id, UpdateCheckpoint(pinned=True))
+    pinned = repository.checkpoints.update(made[2].id, UpdateCheckpoint(pinned=True))
     assert (again.step, pinned.step) == (5_000_000_000, 6_000_000_000)
     assert {one.id for one in repository.list_checkpoints("nb")} == {
         made[0].id,
@@ -112,8 +112,8 @@ def test_the_names_that_rank_are_those_of_all_checkpoints(
         {"nan": math.nan, "x\x00y": 1},
         {"loss": 1, "note": "text"},
     )
-    assert repository.metric_names("nb") == {"loss", "val.acc", "x\x00y"}
-    assert repository.metric_names("nowhere") == set()
+    assert repository.checkpoints.list_metric_names("nb") == {"loss", "val.acc", "x\x00y"}
+    assert repository.checkpoints.list_metric_names("nowhere") == set()
 
 
 def test_a_name_means_what_it_means_to_rankings(
@@ -152,7 +152,7 @@ def test_nonfinite_numbers_are_floats_and_in_json_their_names(
     )
     assert math.isnan(columns["a"][0])
     assert columns["b.c"] == [math.inf, -math.inf]
-    (series,) = repository.metric_series("nb", ["b.c", "a"])
+    (series,) = repository.series.list("nb", ["b.c", "a"])
     assert list(series.to_json()["metrics"].items()) == [
         ("b.c", ["Infinity", "-Infinity"]),
         ("a", ["NaN", 1]),
@@ -165,4 +165,4 @@ def test_a_checkpoint_in_a_form_of_its_own_is_read_and_a_damaged_one_named(
     assert measure(repository, {"half \ud800": 1, "a": 2}) == {"half \ud800": [1], "a": [2]}
     store.checkpoints.update({"epoch": "third"}, doc_ids=[repository.list_checkpoints("nb")[0].id])
     with pytest.raises(RecordDamaged, match=r"checkpoint .* is damaged in the store"):
-        repository.metric_series("nb")
+        repository.series.list("nb")

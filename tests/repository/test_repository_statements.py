@@ -22,21 +22,21 @@ FEW, MANY = (
 OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
     "list checkpoints": lambda r: r.list_checkpoints("nb"),
     "list those of a run": lambda r: r.list_checkpoints("nb", run_id="run 1"),
-    "the best of many, smallest": lambda r: r.get_best_checkpoints("nb", "loss", True, 100),
-    "the best of many, largest": lambda r: r.get_best_checkpoints("nb", "loss", False, 3),
-    "the best of many, largest, tied": lambda r: r.get_best_checkpoints("nb", "tied", False, 3),
-    "metrics": lambda r: r.metric_series("nb"),
-    "list runs": lambda r: r.list_runs("nb"),
+    "the best of many, smallest": lambda r: r.checkpoints.list_best("nb", "loss", True, 100),
+    "the best of many, largest": lambda r: r.checkpoints.list_best("nb", "loss", False, 3),
+    "the best of many, largest, tied": lambda r: r.checkpoints.list_best("nb", "tied", False, 3),
+    "metrics": lambda r: r.series.list("nb"),
+    "list runs": lambda r: r.runs.list("nb"),
     "list notebooks": lambda r: r.list_all(),
     "find a notebook": lambda r: r.find_by_id("nb"),
-    "plan to prune": lambda r: r.plan_prune(
+    "plan to prune": lambda r: r.retention.plan(
         "nb", [Newest(2), Best("loss", False, 2), Every(5), Tagged()]
     ),
-    "pin": lambda r: r.update_checkpoint("cp 1", UpdateCheckpoint(pinned=True)),
+    "pin": lambda r: r.checkpoints.update("cp 1", UpdateCheckpoint(pinned=True)),
     "create a checkpoint": lambda r: r.create_checkpoint(
         new_checkpoint("nb", epoch=9, step=9, run_id="run 1")
     ),
-    "end a run": lambda r: r.update_run_status("nb", "run 1", RunStatus.COMPLETED),
+    "end a run": lambda r: r.runs.update_status("nb", "run 1", RunStatus.COMPLETED),
     "save": lambda r: r.save("nb", saved(code("a", "changed"))),
 }
 
@@ -48,7 +48,7 @@ def test_an_operation_takes_as_many_statements_among_many_as_among_few(
     repository = NotebookRepository(store)
     counts = []
     for size in (FEW, MANY):
-        repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+        repository.create(new_notebook(id="nb"), saved(code("a")))
         for n in range(size):
             repository.create_checkpoint(
                 new_checkpoint(

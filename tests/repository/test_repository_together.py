@@ -85,15 +85,15 @@ def check(repository: NotebookRepository, names: list[str], won: list[dict[str, 
     assert cells["count"].source == str(sum(one["counted"] for one in won))
     assert sorted(n for one in won for n in one["checkpoints"]) == list(range(TIMES))
     assert sorted(n for one in won for n in one["created"]) == list(range(TIMES))
-    assert repository.count_checkpoints("nb", run_id="r") == TIMES
-    assert repository.count_notebooks() == 1 + TIMES
+    assert repository.checkpoints.count("nb", run_id="r") == TIMES
+    assert repository.count() == 1 + TIMES
     for name, one in zip(names, won, strict=True):
         assert {found.path for found in repository.list_by_user(name)} == {
             f"/{n}.ipynb" for n in one["created"]
         }
     for checkpoint in repository.list_checkpoints("nb"):
-        assert repository.get_version("nb", checkpoint.version_id or "") is not None
-    assert repository.list_runs("nb") == [repository.get_run("nb", "r")]
+        assert repository.versions.get("nb", checkpoint.version_id or "") is not None
+    assert repository.runs.list("nb") == [repository.runs.get("nb", "r")]
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -116,7 +116,7 @@ def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(
 
 
 def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -> None:
-    first = repository.create_saved(new_notebook(id="nb"), saved(code("a", "0", "0")))
+    first = repository.create(new_notebook(id="nb"), saved(code("a", "0", "0")))
     done = threading.Event()
 
     def write() -> None:
@@ -136,7 +136,7 @@ def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -
             assert number >= seen
             assert notebook.cells[0].source == str(number // 5)
             seen = number
-            version = repository.get_version("nb", version_id)
+            version = repository.versions.get("nb", version_id)
             assert (
                 version is None or version.cells[0].source == source
             )  # replaced meanwhile, or as it was
@@ -146,7 +146,7 @@ def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -
 
 
 def test_a_save_and_an_edit_at_once_both_take_effect(repository: NotebookRepository) -> None:
-    repository.create_saved(new_notebook(id="nb"), saved(code("a", "0")))
+    repository.create(new_notebook(id="nb"), saved(code("a", "0")))
 
     def save() -> None:
         for n in range(20):
@@ -169,7 +169,7 @@ def test_threads_that_save_the_same_file_at_once_agree(
     repository: NotebookRepository, store: Store, size: int
 ) -> None:
     cells = [code(f"c{n}", "x" * n, f"{n}" * size, count=n) for n in range(11)]
-    repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+    repository.create(new_notebook(id="nb"), saved(code("a")))
     summaries = at_once(*(lambda: repository.save("nb", saved(*cells)) for _ in range(3)))
     assert len({summary.version_id for summary in summaries}) == 1
     notebook = repository.find_by_id("nb")
@@ -182,7 +182,7 @@ def test_a_notebook_that_is_deleted_while_it_is_saved_leaves_nothing(
 ) -> None:
     from jupyter_axon_notebooks.errors import NotFound
 
-    repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+    repository.create(new_notebook(id="nb"), saved(code("a")))
 
     def save() -> None:
         for n in range(50):
@@ -233,8 +233,8 @@ CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSum
     "add_cell": lambda repository: repository.add_cell("nb", code("b", "new")),
     "delete_cell": lambda repository: repository.delete_cell("nb", "a"),
     "save": lambda repository: repository.save("nb", saved(code("a", "new"), code("b", "new"))),
-    "bind": lambda repository: repository.bind("nb", "/new.ipynb"),
-    "release": lambda repository: repository.release("nb"),
+    "bind": lambda repository: repository.bindings.bind("nb", "/new.ipynb"),
+    "release": lambda repository: repository.bindings.unbind("nb"),
 }
 
 
@@ -267,13 +267,13 @@ def test_what_was_created_is_returned_though_it_is_deleted_right_after(
     repository: NotebookRepository, store: Store
 ) -> None:
     with deleting_after_commit(store, "nb"):
-        created = repository.create_saved(new_notebook(id="nb"), saved(code("a"), code("b")))
+        created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
     assert created.summary().cell_count == 2
     assert repository.find_summary("nb") is None
 
 
 def test_a_summary_of_a_record_is_what_lists_show(repository: NotebookRepository) -> None:
-    created = repository.create_saved(new_notebook(id="nb"), saved(code("a"), code("b")))
+    created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
     assert created.summary() == repository.find_summary("nb")
 
 
@@ -287,7 +287,7 @@ def test_labels_that_were_set_are_returned_though_all_is_deleted_right_after(
         UpdateCheckpoint(tags=["t"]) if label == "tags" else UpdateCheckpoint(pinned=label == "pin")
     )
     with deleting_after_commit(store, "nb"):
-        changed = repository.update_checkpoint(made.id, change)
+        changed = repository.checkpoints.update(made.id, change)
     assert (changed.tags == ["t"], changed.pinned) == (label == "tags", label == "pin")
     assert repository.get_checkpoint(made.id) is None
 
@@ -299,13 +299,13 @@ def test_runs_and_checkpoints_are_returned_though_all_is_deleted_right_after(
     work: str, repository: NotebookRepository, store: Store
 ) -> None:
     repository.create(new_notebook(id="nb"))
-    run = repository.create_run("nb", id="r")
+    run = repository.runs.start("nb", id="r")
     works: dict[str, Callable[[], Any]] = {
-        "create_run": lambda: repository.create_run("nb", id="s").id,
+        "create_run": lambda: repository.runs.start("nb", id="s").id,
         "update_run_status": lambda: (
-            repository.update_run_status("nb", run.id, RunStatus.FAILED).id
+            repository.runs.update_status("nb", run.id, RunStatus.FAILED).id
         ),
-        "renew_run": lambda: repository.renew_run("nb", run.id, now()).id,
+        "renew_run": lambda: repository.runs.renew("nb", run.id, now()).id,
         "create_checkpoint": lambda: (
             repository.create_checkpoint(new_checkpoint("nb", {}, id="c")).id
         ),

@@ -66,7 +66,7 @@ def forge(store: Store, mark: Any) -> str:
     """A record with two versions as an older release stored it, which dropped no marks; its id."""
     repository = NotebookRepository(store)
     metadata = NotebookMetadata(extra=marked_extra(mark))
-    id = repository.create_saved(new_notebook(), saved(*marked_cells(mark), metadata=metadata)).id
+    id = repository.create(new_notebook(), saved(*marked_cells(mark), metadata=metadata)).id
     repository.save(id, saved(*marked_cells(mark)[:1], metadata=metadata))
     for content in store.contents.all():
         text = json.dumps(content).replace("MARK", "trusted")
@@ -79,7 +79,7 @@ def told(repository: NotebookRepository, id: str) -> str:
     """All that anybody is told of a record: itself, its versions, and the files they make."""
     record = repository.find_by_id(id)
     assert record is not None
-    versions = [repository.get_version(id, listed.id) for listed in repository.list_versions(id)]
+    versions = [repository.versions.get(id, listed.id) for listed in repository.versions.list(id)]
     assert len(versions) >= 2
     forms: list[TrainingNotebook | Any] = [record, *versions]
     exported = [export_notebook(form.cells, form.metadata) for form in forms]

@@ -63,14 +63,14 @@ def test_a_version_begins_when_sources_or_order_change(
 ) -> None:
     first = created(repository)
     second = update(repository, *cells)
-    newest, oldest = repository.list_versions("nb")
+    newest, oldest = repository.versions.list("nb")
     assert (newest.id, oldest.id) == (second, first.version_id)
     assert (newest.cell_count, oldest.cell_count) == (len(cells), 3)
     assert newest.created_at > oldest.created_at
-    kept = repository.get_version("nb", oldest.id)
+    kept = repository.versions.get("nb", oldest.id)
     assert kept is not None
     assert kept.cells == CELLS
-    changed = repository.get_version("nb", newest.id)
+    changed = repository.versions.get("nb", newest.id)
     assert changed is not None
     assert changed.cells == cells
 
@@ -91,8 +91,8 @@ def test_a_change_of_outputs_or_counts_replaces_the_newest_version(
     first = created(repository)
     second = update(repository, CELLS[0], cell, CELLS[2])
     assert second != first.version_id
-    assert [version.id for version in repository.list_versions("nb")] == [second]
-    assert repository.get_version("nb", first.version_id or "") is None
+    assert [version.id for version in repository.versions.list("nb")] == [second]
+    assert repository.versions.get("nb", first.version_id or "") is None
     check_contents(store)
 
 
@@ -103,16 +103,16 @@ def test_a_version_a_checkpoint_refers_to_is_kept(
     repository.create_checkpoint(new_checkpoint("nb", id="cp"))
     second = update(repository, CELLS[0], code("a", "1", "two\n", count=2), CELLS[2])
     third = update(repository, CELLS[0], code("a", "1", "three\n", count=3), CELLS[2])
-    assert [version.id for version in repository.list_versions("nb")] == [third, first.version_id]
+    assert [version.id for version in repository.versions.list("nb")] == [third, first.version_id]
     check_contents(store)
     update(repository, code("z"))
     update(repository)
     checkpoint = repository.get_checkpoint("cp")
     assert checkpoint is not None
-    version = repository.get_version("nb", checkpoint.version_id or "")
+    version = repository.versions.get("nb", checkpoint.version_id or "")
     assert version is not None
     assert version.cells == CELLS
-    assert second not in {found.id for found in repository.list_versions("nb")}
+    assert second not in {found.id for found in repository.versions.list("nb")}
 
 
 def test_the_version_of_a_deleted_checkpoint_may_be_replaced(
@@ -122,7 +122,7 @@ def test_the_version_of_a_deleted_checkpoint_may_be_replaced(
     repository.create_checkpoint(new_checkpoint("nb", id="cp"))
     repository.delete_checkpoint("cp")
     update(repository, CELLS[0], code("a", "1", "two\n"), CELLS[2])
-    assert repository.count_versions("nb") == 1
+    assert repository.versions.count("nb") == 1
     check_contents(store)
 
 
@@ -132,24 +132,24 @@ def test_the_same_again_is_the_same_version(repository: NotebookRepository, stor
     assert update(repository, *CELLS) == first.version_id
     repository.update("nb", UpdateNotebook(name="n", tags=["t"], status=None, description="d"))
     repository.update_cell("nb", CELLS[1])
-    assert [version.id for version in repository.list_versions("nb")] == [first.version_id]
+    assert [version.id for version in repository.versions.list("nb")] == [first.version_id]
     assert rows(store) == before
 
 
 def test_versions_come_newest_first_and_in_pages(repository: NotebookRepository) -> None:
     created(repository)
     made = [update(repository, code("a", str(n))) for n in range(4)][::-1]
-    assert [version.id for version in repository.list_versions("nb")][:4] == made
-    assert [version.id for version in repository.list_versions("nb", 2, 1)] == made[1:3]
-    assert repository.count_versions("nb") == 5
-    assert repository.list_versions("x") == []
+    assert [version.id for version in repository.versions.list("nb")][:4] == made
+    assert [version.id for version in repository.versions.list("nb", 2, 1)] == made[1:3]
+    assert repository.versions.count("nb") == 5
+    assert repository.versions.list("x") == []
 
 
 def test_a_version_is_found_under_its_own_notebook_only(repository: NotebookRepository) -> None:
     first = created(repository)
     other = repository.create(new_notebook())
-    assert repository.get_version(other.id, first.version_id or "") is None
-    assert repository.get_version("nb", "none") is None
+    assert repository.versions.get(other.id, first.version_id or "") is None
+    assert repository.versions.get("nb", "none") is None
 
 
 def test_history_keeps_what_rebuilds_the_file(repository: NotebookRepository) -> None:
@@ -158,11 +158,11 @@ def test_history_keeps_what_rebuilds_the_file(repository: NotebookRepository) ->
             tags=["t"], extra={"nbformat": {"metadata": {"widgets": text * 100_000}}, "axon": {}}
         )
 
-    first = repository.create_saved(new_notebook(id="nb"), saved(*CELLS, metadata=metadata("a")))
+    first = repository.create(new_notebook(id="nb"), saved(*CELLS, metadata=metadata("a")))
     repository.create_checkpoint(new_checkpoint("nb"))
     second = repository.save("nb", saved(*CELLS, metadata=metadata("b")))
     for version_id, text in ((first.version_id, "a"), (second.version_id, "b")):
-        version = repository.get_version("nb", version_id or "")
+        version = repository.versions.get("nb", version_id or "")
         assert version is not None
         assert version.metadata == metadata(text)
         assert version.cells == CELLS
@@ -180,7 +180,7 @@ def test_a_status_that_follows_from_nothing_is_on_the_record_alone(
     found = repository.find_by_id("nb")
     assert found is not None
     assert found.cells == running
-    version = repository.get_version("nb", first.version_id or "")
+    version = repository.versions.get("nb", first.version_id or "")
     assert version is not None
     assert version.cells == CELLS
 
@@ -194,7 +194,7 @@ def test_cell_statuses_in_history_follow_from_outputs_and_counts(
         markdown("m", execution_count=3),
     ]
     first = repository.create(new_notebook(*cells))
-    version = repository.get_version(first.id, first.version_id or "")
+    version = repository.versions.get(first.id, first.version_id or "")
     assert version is not None
     assert [cell.status.value for cell in version.cells] == ["completed", "idle", "idle"]
     assert [cell.status.value for cell in first.cells] == ["idle", "idle", "idle"]
@@ -207,7 +207,7 @@ def test_a_save_stores_only_the_cell_that_changed(
     repository: NotebookRepository, store: Store
 ) -> None:
     cells = [code(f"c{n}", f"x = {n}", f"{n}\n", count=n) for n in range(100)]
-    repository.create_saved(new_notebook(id="nb"), saved(*cells))
+    repository.create(new_notebook(id="nb"), saved(*cells))
     before = contents(store)
     assert len(before) == 200
     cells[50] = code("c50", "y = 50", "50\n", count=101)
@@ -219,9 +219,7 @@ def test_a_save_stores_only_the_cell_that_changed(
 def test_what_cells_have_in_common_is_stored_once(
     repository: NotebookRepository, store: Store
 ) -> None:
-    repository.create_saved(
-        new_notebook(), saved(*(code(f"c{n}", "x", "y", count=n) for n in range(20)))
-    )
+    repository.create(new_notebook(), saved(*(code(f"c{n}", "x", "y", count=n) for n in range(20))))
     assert len(contents(store)) == 2
 
 
@@ -253,7 +251,7 @@ def test_execution_counts_store_nothing_but_the_list(
         }
         return [NotebookCell.from_json(document)]
 
-    repository.create_saved(new_notebook(id="nb"), saved(*executed(1)))
+    repository.create(new_notebook(id="nb"), saved(*executed(1)))
     before = contents(store)
     for count in (2, 3, 900):
         repository.save("nb", saved(*executed(count)))
@@ -268,7 +266,7 @@ def test_a_run_that_prints_does_not_fill_the_store(
     repository: NotebookRepository, store: Store, checkpointed: bool
 ) -> None:
     before = [code("a", "import x"), code("b", "train()", "0\n")]
-    repository.create_saved(new_notebook(id="nb"), saved(*before))
+    repository.create(new_notebook(id="nb"), saved(*before))
     if checkpointed:
         repository.create_checkpoint(new_checkpoint("nb"))
     log = ""
@@ -276,7 +274,7 @@ def test_a_run_that_prints_does_not_fill_the_store(
         log += f"{second}\n"
         repository.save("nb", saved(before[0], code("b", "train()", log)))
     expected = 2 if checkpointed else 1
-    assert repository.count_versions("nb") == expected
+    assert repository.versions.count("nb") == expected
     assert len(contents(store)) == 2 + expected
 
 
@@ -288,7 +286,7 @@ def test_a_change_back_is_a_version_and_no_content(
     before = contents(store)
     update(repository, *CELLS)
     assert contents(store) == before
-    assert repository.count_versions("nb") == 3
+    assert repository.versions.count("nb") == 3
 
 
 _ids = st.sampled_from("abcde")
@@ -319,18 +317,18 @@ def test_whatever_is_saved_every_version_stays_as_it_was(
     store = Store("memory://")
     try:
         repository = NotebookRepository(store)
-        first = repository.create_saved(new_notebook(id="nb"), saved(code("a")))
+        first = repository.create(new_notebook(id="nb"), saved(code("a")))
         was = {first.version_id: first.cells}
         for step, cells, metadata in steps:
             if step == "save":
                 was[repository.save("nb", saved(*cells, metadata=metadata)).version_id] = cells
             elif step == "checkpoint":
                 repository.create_checkpoint(new_checkpoint("nb"))
-            elif (latest := repository.latest_checkpoint("nb")) is not None:
+            elif (latest := repository.checkpoints.get_latest("nb")) is not None:
                 repository.delete_checkpoint(latest.id)
             check_contents(store)
-        for summary in repository.list_versions("nb"):
-            version = repository.get_version("nb", summary.id)
+        for summary in repository.versions.list("nb"):
+            version = repository.versions.get("nb", summary.id)
             assert version is not None
             assert version.cells == was[version.id]
     finally:
@@ -345,7 +343,7 @@ def test_a_diff_tells_what_was_added_removed_changed_and_moved(
 ) -> None:
     first = repository.create(new_notebook(*(code(id, id) for id in "abcd"), id="nb"))
     second = update(repository, code("d", "d"), code("a", "a"), code("b", "new"), code("e", "e"))
-    changes = repository.diff_versions("nb", first.version_id or "", second)
+    changes = repository.versions.diff("nb", first.version_id or "", second)
     assert [change.to_json() for change in changes] == [
         {"cell_id": "c", "change": "removed", "before": "c"},
         {"cell_id": "d", "change": "moved", "before": "d", "after": "d"},
@@ -361,7 +359,7 @@ def test_a_diff_knows_cells_that_were_given_other_ids_by_their_source(
     second = update(repository, code("x", "a"), code("y", "b"), code("z", "new"))
     assert [
         change.to_json()
-        for change in repository.diff_versions("nb", first.version_id or "", second)
+        for change in repository.versions.diff("nb", first.version_id or "", second)
     ] == [
         {"cell_id": "c", "change": "removed", "before": "c"},
         {"cell_id": "z", "change": "added", "after": "new"},

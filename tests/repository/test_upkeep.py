@@ -27,7 +27,8 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks import upkeep
-from jupyter_axon_notebooks.repository import NotebookRepository, Tidied, housekeeping
+from jupyter_axon_notebooks.repository import NotebookRepository, Removal, garbage
+from jupyter_axon_notebooks.repository.garbage import GarbageRepository
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.tidy import tidy
@@ -72,9 +73,9 @@ def test_runs_that_lapsed_are_written_down(
     repository: NotebookRepository, store: Store, tmp_path: Path
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
-    repository.create_run("nb", id="r", lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    repository.runs.start("nb", id="r", lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
     with upkeep_of(store, tmp_path, None) as running:
-        repository.renew_run("nb", "r", datetime(2020, 1, 1, tzinfo=timezone.utc))
+        repository.runs.renew("nb", "r", datetime(2020, 1, 1, tzinfo=timezone.utc))
         assert running.looks_until(
             lambda: store.runs.get(doc_id=run_key("nb", "r"))["status"] == "stopped"
         )
@@ -87,10 +88,10 @@ def test_history_goes_down_to_its_limit_and_stays_there(
     caplog.set_level(logging.INFO)
     history(repository, 6)
     with upkeep_of(store, tmp_path, 3) as running:
-        assert running.looks_until(lambda: repository.count_versions("nb") == 3)
+        assert running.looks_until(lambda: repository.versions.count("nb") == 3)
         for n in range(5):
             edit(repository, code("a", f"new {n}"))
-        assert running.looks_until(lambda: repository.count_versions("nb") == 3)
+        assert running.looks_until(lambda: repository.versions.count("nb") == 3)
     found = re.findall(r"removed (\d+) old versions of notebooks, and (\d+) ", caplog.text)
     assert sum(int(versions) for versions, _ in found) == 8
     assert sum(int(contents) for _, contents in found) == 15
@@ -102,7 +103,7 @@ def test_without_a_limit_all_versions_stay(
 ) -> None:
     history(repository, 6)
     Upkeep(store, repository, StateStorage(tmp_path), None, "ada", LOG).look()
-    assert repository.count_versions("nb") == 6
+    assert repository.versions.count("nb") == 6
 
 
 @pytest.mark.parametrize(("user_id", "left"), [("ada", [1, 3]), ("bob", [3, 1]), (None, [1, 1])])
@@ -116,7 +117,7 @@ def test_the_limit_is_for_the_notebooks_of_the_user_who_set_it(
     history(repository, 3, "of ada")
     history(repository, 3, "of bob", user_id="bob")
     Upkeep(store, repository, StateStorage(tmp_path), 1, user_id, LOG).look()
-    assert [repository.count_versions(id) for id in ("of ada", "of bob")] == left
+    assert [repository.versions.count(id) for id in ("of ada", "of bob")] == left
 
 
 def test_there_is_a_rest_between_many_short_histories_as_in_a_long_one(
@@ -165,24 +166,24 @@ def test_a_file_is_shorter_in_the_end(tmp_path: Path) -> None:
 def test_it_stops_after_the_step_it_is_at(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "_TURN", 0.0)
+    monkeypatch.setattr(garbage, "_TURN", 0.0)
     monkeypatch.setattr(upkeep, "_TURN", 0.0)
     monkeypatch.setattr(upkeep, "_REST", 1e9)
     monkeypatch.setattr(upkeep, "_LONGEST_REST", 1e6)
-    tidy_notebook, removed = NotebookRepository.tidy_notebook, threading.Event()
+    tidy_notebook, removed = GarbageRepository.remove_versions, threading.Event()
 
-    def told(self: NotebookRepository, id: str, keep: int) -> Iterator[Tidied]:
+    def told(self: GarbageRepository, id: str, keep: int) -> Iterator[Removal]:
         for step in tidy_notebook(self, id, keep):
             if step.versions:
                 removed.set()
                 yield step
 
-    monkeypatch.setattr(NotebookRepository, "tidy_notebook", told)
+    monkeypatch.setattr(GarbageRepository, "remove_versions", told)
     history(repository, 30)
     with upkeep_of(store, tmp_path, 1) as running:
         assert removed.wait(30)
         assert running.stop()
-        assert repository.count_versions("nb") == 29
+        assert repository.versions.count("nb") == 29
     check_contents(store)
 
 
@@ -221,11 +222,11 @@ def test_trouble_with_one_notebook_is_told_and_in_the_way_of_no_other(
     history(repository, 3, "nb")
     store.versions.update({"cells": None}, doc_ids=[damaged])
     with upkeep_of(store, tmp_path, 1) as running:
-        assert running.looks_until(lambda: repository.count_versions("nb") == 1)
+        assert running.looks_until(lambda: repository.versions.count("nb") == 1)
         assert running.looks_until(lambda: "notebook na could not be looked after" in caplog.text)
-        assert repository.count_versions("na") == 3
+        assert repository.versions.count("na") == 3
         store.versions.update(whole, doc_ids=[damaged])
-        assert running.looks_until(lambda: repository.count_versions("na") == 1)
+        assert running.looks_until(lambda: repository.versions.count("na") == 1)
 
 
 def test_two_servers_may_look_after_one_store(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_two_servers_may_look_after_one_store(tmp_path: Path) -> None:
     with upkeep_of(stores[0], tmp_path, 2) as one, upkeep_of(stores[1], tmp_path, 2) as other:
         history(repository, 40)
         for running in (one, other):
-            assert running.looks_until(lambda: repository.count_versions("nb") == 2)
+            assert running.looks_until(lambda: repository.versions.count("nb") == 2)
     check_contents(stores[0])
     for store in stores:
         store.close()

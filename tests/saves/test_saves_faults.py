@@ -52,7 +52,7 @@ def left_behind(home: Path, *names: str) -> dict[str, str]:
             content = notebook(name, axon={"notebook_id": id})
             file = write(home / "root" / f"{name}.ipynb", content)
             new = new_notebook(id=id, name=name, origin=_ORIGIN, path=str(file))
-            repository.create_saved(new, saved_file(content))
+            repository.create(new, saved_file(content))
     (kept / "origin").write_text(_ORIGIN)
     return ids
 

@@ -130,7 +130,7 @@ def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
         assert told in server.log
         store.separate_users([Role(role, "ada")])
         eventually(lambda: server.axon("GET", "/notebooks").status == 200)
-        eventually(lambda: NotebookRepository(store).count_notebooks() == 1)
+        eventually(lambda: NotebookRepository(store).count() == 1)
 
 
 def test_a_server_of_several_users_says_that_its_role_shows_one_of_them_only(

@@ -63,20 +63,20 @@ def changes(kernel: NotebookRepository, id: str, pick: random.Random) -> list[Ca
             )
         )
 
-    happens: list[Callable[[], object]] = [checkpoint, lambda: None, kernel.end_lapsed_runs]
+    happens: list[Callable[[], object]] = [checkpoint, lambda: None, kernel.runs.finish_expired]
     for made in kernel.list_checkpoints(id, limit=3):
         labels = UpdateCheckpoint(pinned=not made.pinned, tags=[str(pick.random())])
         happens += [
             lambda made=made: kernel.delete_checkpoint(made.id),  # type: ignore[misc]
-            lambda made=made, labels=labels: kernel.update_checkpoint(made.id, labels),  # type: ignore[misc]
+            lambda made=made, labels=labels: kernel.checkpoints.update(made.id, labels),  # type: ignore[misc]
         ]
-    for run in kernel.list_runs(id):
+    for run in kernel.runs.list(id):
         status, lease = (
             pick.choice(list(RunStatus)),
             pick.choice([timedelta(milliseconds=20), LONG]),
         )
         happens.append(
-            lambda run=run, status=status, lease=lease: kernel.update_run_status(  # type: ignore[misc]
+            lambda run=run, status=status, lease=lease: kernel.runs.update_status(  # type: ignore[misc]
                 id, run.id, status, lease_until=now() + lease
             )
         )

@@ -36,7 +36,7 @@ def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
             "nb",
             UpdateNotebook(cells=[NotebookCell(id="a", source=f"lr = {learning_rate}"), cells[1]]),
         )
-        provenance_id = repository.put_provenance(
+        provenance_id = repository.provenance.add(
             "nb",
             executed(f"lr = {learning_rate}", "fit(lr)"),
             Environment(python="3.11", packages={"torch": torch}),
@@ -95,8 +95,8 @@ async def test_of_one_that_no_kernel_made_nothing_is_known(
 async def test_a_checkpoint_of_a_resumed_run_tells_from_where(
     axon: Client, records: NotebookRepository
 ) -> None:
-    records.create_run("nb", id="run", parent_checkpoint_id="one")
-    provenance_id = records.put_provenance(
+    records.runs.start("nb", id="run", parent_checkpoint_id="one")
+    provenance_id = records.provenance.add(
         "nb", executed("lr = 2", "fit(lr)"), Environment(python="3.11", packages={})
     )
     new = NewCheckpoint(

@@ -14,6 +14,9 @@ from support.rest_client import Client
 
 from jupyter_axon_notebooks.records import NewCheckpoint, RunProcess, RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.checkpoints import CheckpointRepository
+from jupyter_axon_notebooks.repository.runs import RunRepository
+from jupyter_axon_notebooks.repository.series import SeriesRepository
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
@@ -47,11 +50,11 @@ async def test_runs_are_listed_paged_counted_and_narrowed(
     id = path.rpartition("/")[2]
     process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
     made = [
-        repository.create_run(id, process=process),
-        repository.create_run(id, lease_until=LONG_AGO),
+        repository.runs.start(id, process=process),
+        repository.runs.start(id, lease_until=LONG_AGO),
     ]
-    made.append(repository.create_run(id))
-    repository.update_run_status(id, made[2].id, RunStatus.FAILED)
+    made.append(repository.runs.start(id))
+    repository.runs.update_status(id, made[2].id, RunStatus.FAILED)
     everything = await axon.get(f"{path}/runs")
     assert [run["id"] for run in everything.json] == [run.id for run in made[::-1]]
     assert [run["status"] for run in everything.json] == ["failed", "stopped", "running"]
@@ -70,7 +73,7 @@ async def test_a_live_run_shows_in_the_record(axon: Client, repository: Notebook
     path = await notebook_path(axon)
     await take(axon, path, 0, {}, run_id="r")
     assert (await axon.get(path)).json["status"] == "running"
-    repository.renew_run(path.rpartition("/")[2], "r", LONG_AGO)
+    repository.runs.renew(path.rpartition("/")[2], "r", LONG_AGO)
     assert (await axon.get(path)).json["status"] == "stopped"
     assert [one["status"] for one in (await axon.get("/notebooks")).json] == ["stopped"]
 
@@ -131,7 +134,7 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
     path = await notebook_path(axon)
     id = path.rpartition("/")[2]
     parent = await take(axon, path, 0, {"loss": 1.5, "val": {"loss": 2}}, run_id="a")
-    repository.create_run(id, id="b", parent_checkpoint_id=parent["id"])
+    repository.runs.start(id, id="b", parent_checkpoint_id=parent["id"])
     made = [
         await take(axon, path, 1, {"loss": "NaN", "s": "NaN"}, run_id="b", nonfinite=["loss"]),
         await take(
@@ -140,7 +143,7 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
         await take(axon, path, 3, {"val": {"loss": 0.5}, "val.loss": 9}, run_id="b"),
     ]
     alone = await take(axon, path, 0, None)
-    repository.update_run_status(id, "a", RunStatus.COMPLETED)
+    repository.runs.update_status(id, "a", RunStatus.COMPLETED)
     assert await series(axon, path) == [
         {
             "run_id": "a",
@@ -272,8 +275,8 @@ async def test_a_poll_is_known_whatever_else_its_url_says(
     path = await notebook_path(axon)
     await take(axon, path, 1, {"loss": 1}, run_id="a")
     tags = await tagged(axon, path)
-    for read in ("metric_series", "list_checkpoints", "list_runs"):
-        monkeypatch.setattr(NotebookRepository, read, None)  # nothing is read once more
+    for subject in (SeriesRepository, CheckpointRepository, RunRepository):
+        monkeypatch.setattr(subject, "list", None)  # nothing is read once more
     for number, (name, tag) in enumerate(tags.items()):
         # As JupyterLab asks, with `cache: "no-store"`: each URL is another one.
         url = f"{path}/{name}?no_track_activity=1&{1764396800000 + number}"
@@ -305,7 +308,7 @@ async def test_whatever_changes_what_is_polled_changes_its_tag(
     await changes("metrics", "checkpoints")
     repository.delete_checkpoint(made[1]["id"])
     await changes("metrics", "checkpoints")
-    newest = repository.latest_checkpoint(id)
+    newest = repository.checkpoints.get_latest(id)
     assert newest is not None
     repository.delete_checkpoint(newest.id)
     again = NewCheckpoint(
@@ -315,7 +318,7 @@ async def test_whatever_changes_what_is_polled_changes_its_tag(
     await changes("metrics", "checkpoints")
     await axon.put(f"{path}/checkpoints/{made[0]['id']}", {"pinned": True, "tags": ["t"]})
     await changes("checkpoints")
-    repository.update_run_status(id, "a", RunStatus.FAILED)
+    repository.runs.update_status(id, "a", RunStatus.FAILED)
     await changes("metrics", "runs")
     repository.create(new_notebook(id="another"))
     await changes()
@@ -327,7 +330,7 @@ async def test_a_run_that_lapses_is_news_though_nothing_is_written(
     path = await notebook_path(axon)
     await take(axon, path, 1, {"loss": 1}, run_id="a")
     ends = now() + timedelta(seconds=2)
-    repository.renew_run(path.rpartition("/")[2], "a", ends)
+    repository.runs.renew(path.rpartition("/")[2], "a", ends)
     tag = (await axon.get(f"{path}/metrics")).headers["ETag"]
     lapsed = (await axon.get(f"{path}/metrics", headers={"If-None-Match": tag})).status == 200
     while not lapsed:

@@ -43,14 +43,14 @@ def fill(store: Store) -> list[str]:
     plain = repository.create(
         new_notebook(code("a", "1", "x"), description="", name="pläin \ud83d \x00")
     )
-    bound = repository.create_saved(
+    bound = repository.create(
         new_notebook(path="/w/a.ipynb", origin="here"),
         saved(
             code("a", "1", "first", count=1), markdown("m", "# t"), embedded_id="e-1", tags=["file"]
         ),
     )
     repository.update(bound.id, UpdateNotebook(tags=["mine"], model_id="m"))
-    run = repository.create_run(bound.id)
+    run = repository.runs.start(bound.id)
     metrics = {"loss": float("nan"), "val": {"loss": 0.5}, "note": "x", "n": None, "big": 10**30}
     kept = repository.create_checkpoint(
         new_checkpoint(
@@ -63,17 +63,15 @@ def fill(store: Store) -> list[str]:
             tags=["keep"],
         )
     )
-    repository.update_checkpoint(kept.id, UpdateCheckpoint(pinned=True))
+    repository.checkpoints.update(kept.id, UpdateCheckpoint(pinned=True))
     repository.save(
         bound.id, saved(code("a", "1", "second", count=2), file={"size": 1, "mtime": 2})
     )
     repository.save(bound.id, saved(code("b", "2", status=CellStatus.RUNNING)))
-    repository.create_run(bound.id, parent_checkpoint_id=kept.id)
-    repository.bind(bound.id, "/w/b.ipynb")
-    gone = repository.create_saved(
-        new_notebook(path="/w/gone.ipynb", origin="here"), saved(code("a"))
-    )
-    repository.release(gone.id)
+    repository.runs.start(bound.id, parent_checkpoint_id=kept.id)
+    repository.bindings.bind(bound.id, "/w/b.ipynb")
+    gone = repository.create(new_notebook(path="/w/gone.ipynb", origin="here"), saved(code("a")))
+    repository.bindings.unbind(gone.id)
     for step in range(3):
         repository.create_checkpoint(new_checkpoint(plain.id, {"loss": 1 / (step + 1)}, step=step))
     repository.update_status(plain.id, NotebookStatus.RUNNING)
@@ -88,7 +86,7 @@ def large(store: Store, id: str = "large") -> None:
     repository = NotebookRepository(store)
     versions = history(repository, 4, id)
     one = repository.create_checkpoint(
-        new_checkpoint(id, {"loss": 1.0}, run_id=repository.create_run(id).id)
+        new_checkpoint(id, {"loss": 1.0}, run_id=repository.runs.start(id).id)
     )
     with store.transaction():
         for step in range(1, MANY):

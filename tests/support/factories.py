@@ -179,15 +179,15 @@ from support.factories import code, new_notebook, saved
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.store import open_store
 versions._BATCH_LENGTH = 150
-written = versions.Versions.write_ahead
+written = versions.VersionRepository.stage
 def and_die(*arguments):
     written(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-versions.Versions.write_ahead = and_die
+versions.VersionRepository.stage = and_die
 repository = NotebookRepository(open_store(sys.argv[2]))
 cells = [code(f"c{n}", "1", f"{n}q" * 20, count=1) for n in range(5)]
 if repository.find_summary("nb") is None:
-    repository.create_saved(new_notebook(id="nb"), saved(*cells))
+    repository.create(new_notebook(id="nb"), saved(*cells))
 else:
     repository.save("nb", saved(*cells))
 """

@@ -39,8 +39,8 @@ def everything(store: Store) -> dict[str, Any]:
         found = repository.find_by_id(summary.id)
         assert found is not None
         versions = [
-            repository.get_version(found.id, version.id)
-            for version in repository.list_versions(found.id)
+            repository.versions.get(found.id, version.id)
+            for version in repository.versions.list(found.id)
         ]
         checkpoints = repository.list_checkpoints(found.id)
         best = repository.get_best_checkpoint(found.id, "val.loss", minimize=True)
@@ -49,11 +49,11 @@ def everything(store: Store) -> dict[str, Any]:
                 "notebook": found.to_json(),
                 "versions": [version.to_json() for version in versions if version is not None],
                 "checkpoints": [checkpoint.to_json() for checkpoint in checkpoints],
-                "runs": [run.to_json() for run in repository.list_runs(found.id)],
+                "runs": [run.to_json() for run in repository.runs.list(found.id)],
                 "best": None if best is None else best.id,
             }
         )
-    bindings = sorted(binding.id for binding in repository.list_bindings("0123456789abcdef"))
+    bindings = sorted(binding.id for binding in repository.bindings.list("0123456789abcdef"))
     provenance = [{"id": found.doc_id, **found} for found in store.provenance]
     return {"notebooks": notebooks, "bound": bindings, "provenance": provenance}
 
@@ -69,10 +69,10 @@ def fill(store: Store) -> None:
         id="bound", origin="0123456789abcdef", path="/home/ada/train.ipynb", name="train"
     )
     first = [markdown("title", "# Grüße \ud800"), code("import", "import torch", count=1)]
-    repository.create_saved(
+    repository.create(
         new, saved(*first, metadata=metadata, embedded_id="bound", file={"size": 10, "mtime": 20})
     )
-    repository.create_run("bound", id="run-1")
+    repository.runs.start("bound", id="run-1")
     step = {"run_id": "run-1", "tags": ["warm-up"]}
     repository.create_checkpoint(
         new_checkpoint(
@@ -96,9 +96,9 @@ def fill(store: Store) -> None:
     store.provenance.insert(
         document("p1", {"notebook_id": "bound", "executed": ["import torch", "fit()"]})
     )
-    repository.update_checkpoint("c2", UpdateCheckpoint(pinned=True))
-    repository.update_run_status("bound", "run-1", RunStatus.COMPLETED)
-    repository.create_run("bound", id="run-2", parent_checkpoint_id="c2")
+    repository.checkpoints.update("c2", UpdateCheckpoint(pinned=True))
+    repository.runs.update_status("bound", "run-1", RunStatus.COMPLETED)
+    repository.runs.start("bound", id="run-2", parent_checkpoint_id="c2")
     repository.save(
         "bound",
         saved(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={}),

@@ -49,7 +49,7 @@ def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckp
         assert end.run_id is not None
         line = records.list_checkpoints(run.notebook_id, run_id=end.run_id)
         found += [one for one in line if one.created_at <= end.created_at]
-        of = records.get_run(run.notebook_id, end.run_id)
+        of = records.runs.get(run.notebook_id, end.run_id)
         assert of is not None
         end = (
             None
@@ -62,7 +62,7 @@ def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckp
 def runs(records: NotebookRepository) -> list[TrainingRun]:
     """The runs of the one notebook there is, oldest first."""
     (notebook,) = records.list_all()
-    return records.list_runs(notebook.id)[::-1]
+    return records.runs.list(notebook.id)[::-1]
 
 
 def assert_as_undisturbed(

@@ -19,13 +19,13 @@ class Records:
 
     bindings: list[Binding] = field(default_factory=list)
 
-    def binding_at(self, origin: str, path: str) -> Binding | None:
+    def find_by_path(self, origin: str, path: str) -> Binding | None:
         return next((b for b in self.bindings if (b.origin, b.path) == (origin, path)), None)
 
-    def bindings_carrying(self, embedded_id: str) -> list[Binding]:
+    def find_by_embedded_id(self, embedded_id: str) -> list[Binding]:
         return [b for b in self.bindings if embedded_id in (b.id, b.embedded_id)]
 
-    def bindings_formerly_at(self, origin: str, path: str) -> list[Binding]:
+    def find_former(self, origin: str, path: str) -> list[Binding]:
         return [b for b in self.bindings if b.origin == origin and path in b.former_paths]
 
 

@@ -184,7 +184,7 @@ def test_a_record_of_a_file_with_no_valid_id_gives_it_its_own(
         assert sync._ids.of(str(path)) == ids[0]
         sync.stop()
     assert ids[0] == ids[1]
-    [binding] = repository.bindings_of(ids[:1])
+    [binding] = repository.bindings.get_many(ids[:1])
     assert binding.embedded_id is None
 
 

@@ -206,8 +206,8 @@ def test_an_edit_of_a_cell_whose_id_nbformat_refuses_is_a_change_of_it(
         content = notebook(*sources)
         content["cells"][1]["id"] = id
         record = sync.sync_file(str(write(path, content)), "ada").id
-    after, before = repository.list_versions(record)
-    [change] = repository.diff_versions(record, before.id, after.id)
+    after, before = repository.versions.list(record)
+    [change] = repository.versions.diff(record, before.id, after.id)
     assert (change.change, change.before, change.after) == ("changed", "b", "edited")
 
 
@@ -269,9 +269,7 @@ def test_two_servers_that_see_a_new_file_at_once_make_one_record(
     for server in servers:
         assert server.stop()
     assert (
-        len({record.path for record in repository.list_all()})
-        == repository.count_notebooks()
-        == len(paths)
+        len({record.path for record in repository.list_all()}) == repository.count() == len(paths)
     )
 
 
@@ -283,7 +281,7 @@ def test_stopping_finishes_what_was_handed_over(
         sync.saved(str(write(tmp_path / f"{number}.ipynb", notebook("1"))), "ada", notebook("1"))
     sync.start()
     assert sync.stop()
-    assert repository.count_notebooks() == 10
+    assert repository.count() == 10
 
 
 def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
@@ -501,12 +499,14 @@ class Damaged(NotebookRepository):
 
     def __init__(self, store: Store, *names: str) -> None:
         super().__init__(store)
-        self.names = names
+        find_by_path = self.bindings.find_by_path
 
-    def binding_at(self, origin: str, path: str) -> Any:
-        if path.endswith(self.names):
-            raise StoreDamaged("a page is malformed")
-        return super().binding_at(origin, path)
+        def find(origin: str, path: str) -> Any:
+            if path.endswith(names):
+                raise StoreDamaged("a page is malformed")
+            return find_by_path(origin, path)
+
+        self.bindings.find_by_path = find  # type: ignore[method-assign]
 
 
 def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_next_rename(
@@ -517,14 +517,14 @@ def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_
 ) -> None:
     paths = [write(tmp_path / "old" / f"{name}.ipynb", notebook("renamed")) for name in "ab"]
     ids = [sync.sync_file(str(path), "ada").id for path in paths]
-    bind, times = repository.bind, itertools.count()
+    bind, times = repository.bindings.bind, itertools.count()
 
     def bind_unless_busy(id: str, path: str) -> Any:
         if next(times) == 1:
             raise StoreBusy("not now")
         return bind(id, path)
 
-    monkeypatch.setattr(repository, "bind", bind_unless_busy)
+    monkeypatch.setattr(repository.bindings, "bind", bind_unless_busy)
     sync.renamed(str(tmp_path / "old"), str(tmp_path / "new"))
     for _ in range(3):
         sync.settle()
@@ -541,13 +541,13 @@ def test_who_is_bound_to_a_file_is_asked_once_a_save(
     path = write(tmp_path / "a.ipynb", notebook("1"))
     sync.sync_file(str(path), "ada")
     asked: list[str] = []
-    binding_at = repository.binding_at
+    binding_at = repository.bindings.find_by_path
 
     def noted(origin: str, path: str) -> Any:
         asked.append(path)
         return binding_at(origin, path)
 
-    monkeypatch.setattr(repository, "binding_at", noted)
+    monkeypatch.setattr(repository.bindings, "find_by_path", noted)
     sync.saved(str(write(path, notebook("1", "2"))), "ada", notebook("1", "2"))
     sync.settle()
     assert sources(repository, sync.origin, path) == ["1", "2"]

@@ -131,7 +131,7 @@ def _check_saved(after: Opened, ledgers: Sequence[Ledger]) -> None:
         # The last of all saves is the last save of somebody.
         last = [ledger.saves[id] for ledger in ledgers if id in ledger.saves] or [Save("at-first")]
         assert notebook.cells in [stamped(save) for save in last], (notebook.cells, last)
-        assert after.repository.count_versions(id) <= VERSIONS
+        assert after.repository.versions.count(id) <= VERSIONS
 
 
 def _check_checkpoints(after: Opened, ledgers: Sequence[Ledger]) -> None:
@@ -140,14 +140,14 @@ def _check_checkpoints(after: Opened, ledgers: Sequence[Ledger]) -> None:
     assert len({checkpoint.id for checkpoint in found}) == len(found)
     assert {checkpoint.id: checkpoint.metrics["loss"] for checkpoint in found} == losses
     for checkpoint in found:
-        assert after.repository.get_version(SHARED, checkpoint.version_id or "") is not None
+        assert after.repository.versions.get(SHARED, checkpoint.version_id or "") is not None
     won = sorted(epoch for ledger in ledgers for epoch in ledger.won)
     assert won == list(range(1, len(won) + 1)), (
         f"not one checkpoint was taken at each place of the run: {won}"
     )
     ranked = sorted(losses, key=losses.__getitem__)
     for minimize, order in ((True, ranked), (False, ranked[::-1])):
-        best = after.repository.get_best_checkpoints(SHARED, "loss", minimize, 10)
+        best = after.repository.checkpoints.list_best(SHARED, "loss", minimize, 10)
         assert [checkpoint.id for checkpoint in best] == order[:10]
     recorded = {
         checkpoint.id: checkpoint.digests["model"] for checkpoint in found if checkpoint.digests
@@ -164,5 +164,5 @@ def _check_notebooks(after: Opened, ledgers: Sequence[Ledger]) -> None:
     made = [id for ledger in ledgers for id in ledger.notebooks]
     listed = [summary.id for summary in after.repository.list_all()]
     assert sorted(listed) == sorted([SHARED, *SAVED, SLOW, *made])
-    paths = [binding.path for binding in after.repository.list_bindings(ORIGIN)]
+    paths = [binding.path for binding in after.repository.bindings.list(ORIGIN)]
     assert len(paths) == len(set(paths))

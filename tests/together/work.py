@@ -56,7 +56,7 @@ def prepare(repository: NotebookRepository) -> None:
     """Make the notebooks that all processes meet at."""
     repository.create(new_notebook(*(code(id, "0") for id in COUNTS), id=SHARED))
     for id in (*SAVED, SLOW):
-        repository.create_saved(new_notebook(id=id), saved(*stamped(Save("at-first"))))
+        repository.create(new_notebook(id=id), saved(*stamped(Save("at-first"))))
 
 
 def stamped(save: Save) -> list[NotebookCell]:
@@ -179,7 +179,7 @@ class Worker:
             with self._states.open_writer(SHARED, id, "model") as writer:
                 writer.write(self._dice.randbytes(2000))
                 writer.prepare()
-                self._repository.attach_state(id, "model", writer.commit, writer.digest)
+                self._repository.checkpoints.attach_state(id, "model", writer.commit, writer.digest)
             self._states.mark_recorded(SHARED, id)
             self.ledger.digests[id] = writer.digest
 
@@ -205,9 +205,9 @@ class Worker:
         if self.ledger.notebooks:
             id = self._dice.choice(self.ledger.notebooks)
             if self._dice.random() < 0.3:
-                self._repository.release(id)
+                self._repository.bindings.unbind(id)
             else:
-                self._repository.bind(id, self._dice.choice(PATHS))
+                self._repository.bindings.bind(id, self._dice.choice(PATHS))
 
     def _delete(self) -> None:
         if self.ledger.notebooks:
@@ -260,7 +260,7 @@ def read(store: Store, states: StateStorage, until: Callable[[], bool], ledger: 
         assert len(cells) == len(shared.cells), shared
         assert int(cells["count"]) >= lowest, "an acknowledged count went back"
         lowest = int(cells["count"])
-        best = repository.get_best_checkpoints(SHARED, "loss", minimize=True, limit=3)
+        best = repository.checkpoints.list_best(SHARED, "loss", minimize=True, limit=3)
         assert [one.metrics["loss"] for one in best] == sorted(one.metrics["loss"] for one in best)
         paths = [summary.path for summary in repository.list_all() if summary.path is not None]
         assert len(paths) == len(set(paths)), paths
@@ -276,10 +276,10 @@ def sweep(store: Store, states: StateStorage, until: Callable[[], bool], ledger:
         report = states.sweep(partial(named_files, repository))
         assert report.problems == [], report.problems
         removed["folders"] += len(report.folders)
-        for id in repository.notebooks_written_ahead():
-            removed["ahead"] += sum(done.contents for done in repository.drop_written_ahead(id))
-        for id in repository.notebooks_to_tidy(VERSIONS):
-            for done in repository.tidy_notebook(id, VERSIONS):
+        for id in repository.garbage.list_staged():
+            removed["ahead"] += sum(done.contents for done in repository.garbage.remove_staged(id))
+        for id in repository.garbage.list_notebooks(VERSIONS):
+            for done in repository.garbage.remove_versions(id, VERSIONS):
                 removed.update(done._asdict())
         ledger.operations += 1
     ledger.removed = dict(removed)
@@ -288,15 +288,15 @@ def sweep(store: Store, states: StateStorage, until: Callable[[], bool], ledger:
 def save_slowly(store: Store, times: int) -> Ledger:
     """Save, each time waiting in the midst until a sweep has taken what was written ahead, where anything was."""
     ledger, repository = Ledger(), NotebookRepository(store)
-    write_ahead = versions.Versions.write_ahead
+    write_ahead = versions.VersionRepository.stage
 
     def and_wait(*arguments: Any) -> None:
         write_ahead(*arguments)
         ends = time.monotonic() + _PATIENCE
-        while SLOW in repository.notebooks_written_ahead():
+        while SLOW in repository.garbage.list_staged():
             assert time.monotonic() < ends, "nobody sweeps"
 
-    versions.Versions.write_ahead = and_wait
+    versions.VersionRepository.stage = and_wait
     for number in range(times):
         ledger.saves[SLOW] = Save(f"slow-{number}", large=True)
         repository.save(SLOW, saved(*stamped(ledger.saves[SLOW])))

@@ -43,7 +43,7 @@ class Net:
 
 def runs(records: NotebookRepository) -> list[TrainingRun]:
     (notebook,) = records.list_all()
-    return records.list_runs(notebook.id)[::-1]
+    return records.runs.list(notebook.id)[::-1]
 
 
 def epochs(records: NotebookRepository, run: TrainingRun) -> list[int]:
@@ -588,7 +588,7 @@ def test_a_run_of_another_host_that_lives_is_left_alone_and_not_forgotten(
 
     def live() -> None:
         while not is_over.wait(0.2):
-            records.renew_run(notebook.id, elsewhere, now() + timedelta(minutes=2))
+            records.runs.renew(notebook.id, elsewhere, now() + timedelta(minutes=2))
 
     thread = threading.Thread(target=live)
     thread.start()
@@ -601,7 +601,7 @@ def test_a_run_of_another_host_that_lives_is_left_alone_and_not_forgotten(
     axon.checkpoint(model(), epoch=0)
     assert runs(records)[-1].skipped_run_id == elsewhere
     fail(axon)
-    records.update_run_status(notebook.id, elsewhere, RunStatus.STOPPED)
+    records.runs.update_status(notebook.id, elsewhere, RunStatus.STOPPED)
     anew()
     assert axon.resume(model()).epoch == 4
     assert "came further" in capsys.readouterr().out
@@ -611,7 +611,7 @@ def test_a_run_that_ended_itself_is_resumed_at_once(
     axon: Any, elsewhere: str, records: NotebookRepository, capsys: Any
 ) -> None:
     (notebook,) = records.list_all()
-    records.update_run_status(notebook.id, elsewhere, RunStatus.STOPPED)
+    records.runs.update_status(notebook.id, elsewhere, RunStatus.STOPPED)
     assert axon.resume(model()).epoch == 4
     assert "waiting" not in capsys.readouterr().out
 

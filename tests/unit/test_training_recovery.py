@@ -117,7 +117,7 @@ def test_what_was_noted_is_recorded_in_its_order(
     made = records.list_checkpoints(NOTEBOOK)
     assert [(one.id, one.epoch) for one in made] == [("b", 2), ("a", 1), ("c", 0)]
     assert all(states.can_read(one.model_state_path, NOTEBOOK) for one in made)
-    (run,) = records.list_runs(NOTEBOOK)
+    (run,) = records.runs.list(NOTEBOOK)
     assert (run.id, run.status) == (RUN, RunStatus.FAILED)
     assert take_in(records, states) == []
 
@@ -131,7 +131,7 @@ def test_it_is_recorded_once_even_if_its_note_stays(
     noted.write(states)  # as if the process had been killed before it could remove the note
     (done,) = take_in(records, states)
     assert (done.error, done.is_new, done.checkpoint is not None) == (None, False, True)
-    assert records.count_checkpoints(NOTEBOOK) == 1
+    assert records.checkpoints.count(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
 
@@ -146,7 +146,7 @@ def test_a_run_whose_process_is_gone_is_stopped(
     noted.made_at = now() - timedelta(days=1)
     noted.write(states)
     take_in(records, states)
-    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
     assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING  # type: ignore[union-attr]
 
 
@@ -165,8 +165,8 @@ def test_what_was_made_before_does_not_become_the_newest(
     (done,) = take_in(records, states)
     assert done.checkpoint is not None
     assert done.checkpoint.created_at == noted.made_at
-    assert records.latest_checkpoint(NOTEBOOK) == today
-    assert [run.id for run in records.list_runs(NOTEBOOK)] == ["today", RUN]
+    assert records.checkpoints.get_latest(NOTEBOOK) == today
+    assert [run.id for run in records.runs.list(NOTEBOOK)] == ["today", RUN]
 
 
 def test_a_training_that_was_completed_leaves_its_notebook_completed(
@@ -188,7 +188,7 @@ def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
         "a", status=RunStatus.COMPLETED
     )  # the process that made it learns nothing of that, and ends
     take_in(records, states)
-    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.COMPLETED
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.COMPLETED
     assert list(find_unrecorded(states)) == []
 
 
@@ -410,8 +410,8 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
     assert states.can_read(found.model_state_path, found.notebook_id)
     assert found.sizes == {"model": len(b"weights of odd")}
     assert found.created_at <= now()
-    assert records.latest_checkpoint(NOTEBOOK).id == "after"  # type: ignore[union-attr]
-    assert all(run.started_at <= now() for run in records.list_runs(NOTEBOOK))
+    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"  # type: ignore[union-attr]
+    assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
     repr(Checkpoint(found, lambda: states))
 
 
@@ -431,7 +431,7 @@ def test_a_note_puts_nothing_into_another_users_notebook(
     records.create(
         NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN)
     )
-    records.create_run(theirs, id="their-run")
+    records.runs.start(theirs, id="their-run")
     values: dict[str, Any] = {
         "its folder": {},
         "record_id": {"record_id": theirs},
@@ -442,12 +442,12 @@ def test_a_note_puts_nothing_into_another_users_notebook(
         records.create_checkpoint(
             NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={})
         )
-    before = records.list_checkpoints(theirs), records.list_runs(theirs), records.find_by_id(theirs)
+    before = records.list_checkpoints(theirs), records.runs.list(theirs), records.find_by_id(theirs)
     change(leave("a", status=RunStatus.FAILED), states, owner=owner, **values)
     (done,) = take_in(records, states)
     assert (
         records.list_checkpoints(theirs),
-        records.list_runs(theirs),
+        records.runs.list(theirs),
         records.find_by_id(theirs),
     ) == before
     if how in ("its folder", "its checkpoint"):
@@ -461,7 +461,7 @@ def test_a_note_ends_no_run_of_another_notebook(
     records: NotebookRepository, states: StateStorage, leave: Leave
 ) -> None:
     records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
-    records.create_run("theirs", id="their-run")
+    records.runs.start("theirs", id="their-run")
     change(
         leave("a", status=RunStatus.FAILED),
         states,
@@ -469,7 +469,7 @@ def test_a_note_ends_no_run_of_another_notebook(
         checkpoint__run_id="their-run",
     )
     take_in(records, states)
-    assert records.list_runs("theirs")[0].status is RunStatus.RUNNING
+    assert records.runs.list("theirs")[0].status is RunStatus.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -582,7 +582,7 @@ def test_two_that_record_the_same_at_once_record_it_once(
         assert [one.epoch for one in made] == list(range(11, -1, -1))
         assert all(states.can_read(one.model_state_path, notebook.id) for one in made)
         assert list(find_unrecorded(states)) == []
-        assert len(records.list_runs(notebook.id)) == 1
+        assert len(records.runs.list(notebook.id)) == 1
 
 
 # In a server
@@ -637,7 +637,7 @@ def test_a_server_tells_how_many_it_recorded_itself(
             eventually(lambda: not list(find_unrecorded(states)))
         finally:
             assert server.stop()
-        assert records.count_checkpoints(NOTEBOOK) == len(made)
+        assert records.checkpoints.count(NOTEBOOK) == len(made)
     told = [record.getMessage() for record in caplog.records if "recorded" in record.getMessage()]
     assert len(told) == (said is not None)
     assert said is None or said in told[0]
@@ -673,7 +673,7 @@ def test_a_run_whose_process_ends_is_recorded(
         assert taken(background) == []
         process.communicate()
     assert taken(background) == ["a"]
-    assert records.list_runs(NOTEBOOK)[0].status is RunStatus.STOPPED
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
 
 
 def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(

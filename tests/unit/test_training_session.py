@@ -754,7 +754,7 @@ def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
     assert made.has_state
     assert [one.epoch for one in axon.checkpoints()] == [1]
     assert axon.checkpoint(model(2), epoch=2).is_recorded
-    runs = records.list_runs(made.record.notebook_id)
+    runs = records.runs.list(made.record.notebook_id)
     assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
 
 
@@ -774,9 +774,9 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
         assert [one.error for one in taken] == [None, None]
     assert axon.checkpoint(model(), epoch=0).is_recorded  # which begins another run
     (notebook,) = records.list_all()
-    runs = records.list_runs(notebook.id)
+    runs = records.runs.list(notebook.id)
     assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
-    assert [records.count_checkpoints(notebook.id, run_id=run.id) for run in runs] == [1, 2]
+    assert [records.checkpoints.count(notebook.id, run_id=run.id) for run in runs] == [1, 2]
     store.close()
 
 

@@ -42,7 +42,7 @@ def command(
     with session.reading() as repository:
         id = find_id(repository, which)
         run_id = find_run(repository, id, run).id if run is not None else None
-        total = repository.count_checkpoints(id, run_id=run_id)
+        total = repository.checkpoints.count(id, run_id=run_id)
         if sort is None:
             found = repository.list_checkpoints(id, limit, run_id=run_id)
         else:

@@ -33,7 +33,7 @@ def command(session: Session, before: str, after: str, as_json: bool) -> None:
     """
     with session.reading() as repository:
         pair = find_checkpoint(repository, before), find_checkpoint(repository, after)
-        changes = repository.diff_checkpoints(pair[0].id, pair[1].id)
+        changes = repository.provenance.diff(pair[0].id, pair[1].id)
     if as_json:
         document = changes.to_json()
         write_json({"from": document.pop("before"), "to": document.pop("after"), **document})

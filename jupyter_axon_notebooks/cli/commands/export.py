@@ -96,9 +96,9 @@ def _led_to(repository: NotebookRepository, which: str, script: bool) -> tuple[s
         raise NotFound("notebook", checkpoint.notebook_id)
     name = notebook_file_name(notebook.name)
     if not script:
-        saved = repository.checkpoint_notebook(checkpoint.id)
+        saved = repository.provenance.get_notebook(checkpoint.id)
         return name, notebook_text(export_notebook(saved.cells, saved.metadata))
-    text = repository.checkpoint_script(checkpoint.id)
+    text = repository.provenance.get_script(checkpoint.id)
     if text is None:
         raise NotFound("code of checkpoint", checkpoint.id)
     return f"{name.removesuffix('.ipynb')}.py", text
@@ -106,11 +106,11 @@ def _led_to(repository: NotebookRepository, which: str, script: bool) -> tuple[s
 
 def find_version(repository: NotebookRepository, notebook_id: str, version: str) -> NotebookVersion:
     """The version whose id is, or begins with, ``version``; raises NotFound."""
-    ids = [one.id for one in repository.list_versions(notebook_id)]
+    ids = [one.id for one in repository.versions.list(notebook_id)]
     matching = [id for id in ids if id == version] or [
         id for id in ids if version and id.startswith(version)
     ]
-    found = repository.get_version(notebook_id, the_only(matching, "version", version))
+    found = repository.versions.get(notebook_id, the_only(matching, "version", version))
     if found is None:  # gone meanwhile
         raise NotFound("version", version)
     return found

@@ -50,11 +50,7 @@ def command(
         else:
             found = repository.list_by_user(owner, limit, status=wanted, tag=tag, text=search)
         more = len(found) == limit
-        total = (
-            repository.count_notebooks(owner, status=wanted, tag=tag, text=search)
-            if more
-            else len(found)
-        )
+        total = repository.count(owner, status=wanted, tag=tag, text=search) if more else len(found)
     if as_json:
         write_json([summary.to_json() for summary in found])
     elif found:

@@ -29,7 +29,7 @@ def command(session: Session, checkpoint: str, as_json: bool) -> None:
     """
     with session.reading() as repository:
         found = find_checkpoint(repository, checkpoint)
-        provenance = repository.checkpoint_provenance(found.id)
+        provenance = repository.provenance.get(found.id)
     if as_json:
         document = provenance.to_json()
         document.pop("version", None)

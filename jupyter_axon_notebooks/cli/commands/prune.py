@@ -128,7 +128,7 @@ def _plans(
     repository: NotebookRepository, ids: Sequence[str], rules: Sequence[Rule]
 ) -> list[PrunePlan]:
     with progress("Looking") as bar:
-        return [repository.plan_prune(id, rules) for id in bar.track(ids)]
+        return [repository.retention.plan(id, rules) for id in bar.track(ids)]
 
 
 def _prune(
@@ -142,7 +142,7 @@ def _prune(
             for plan in plans:
                 if plan.goes:
                     show = partial(_show, bar, task, len(pruned))
-                    pruned += repository.prune(plan.notebook_id, rules, show)
+                    pruned += repository.retention.prune(plan.notebook_id, rules, show)
         except KeyboardInterrupt:
             note("What was removed is gone. Prune again to go on.")
             raise

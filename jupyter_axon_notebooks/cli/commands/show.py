@@ -52,7 +52,7 @@ def command(session: Session, which: str, as_json: bool) -> None:
             return
         newest = repository.list_checkpoints(notebook.id, _NEWEST)
         best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
-        versions = repository.list_versions(notebook.id, _NEWEST)
+        versions = repository.versions.list(notebook.id, _NEWEST)
         write(fields(_header(notebook, repository)))
     if notebook.cells:
         write("", _cells(notebook.cells))
@@ -103,8 +103,8 @@ def _header(
     yield "other record", noted.get("other_record")
     yield "replaced by", noted.get("replaced_by")
     yield "file deleted", local_time(deletion(notebook))
-    yield "versions", repository.count_versions(notebook.id)
-    yield "checkpoints", repository.count_checkpoints(notebook.id)
+    yield "versions", repository.versions.count(notebook.id)
+    yield "checkpoints", repository.checkpoints.count(notebook.id)
     notes = noted.get("notes")
     for remark in notes if isinstance(notes, list) else []:
         yield "note", remark

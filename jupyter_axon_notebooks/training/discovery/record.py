@@ -65,7 +65,7 @@ def find_or_create_record(
         return found
     if place.path is None:
         return _unbound(repository, f"a notebook in {_working_folder()}", origin, owner)
-    binding = repository.binding_at(origin, place.path)
+    binding = repository.bindings.find_by_path(origin, place.path)
     found = None if binding is None else repository.find_summary(binding.id)
     if found is not None and binding is not None and binding.file == fingerprint(place.path) != {}:
         return found
@@ -104,7 +104,7 @@ def find_record(
         return repository.find_summary(kept[1])
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID)
-    binding = repository.binding_at(origin, place.path)
+    binding = repository.bindings.find_by_path(origin, place.path)
     return None if binding is None else repository.find_summary(binding.id)
 
 
@@ -116,7 +116,7 @@ def has_record(
         return True
     if place.path is None:
         return repository.find_summary(_UNBOUND_ID) is not None
-    if repository.binding_at(origin, place.path) is not None:
+    if repository.bindings.find_by_path(origin, place.path) is not None:
         return True
     try:
         file = fingerprint(place.path)
@@ -124,10 +124,10 @@ def has_record(
     except InvalidData:
         return False
     except NotFound:  # it may have been renamed; one that the user named is missed
-        were_here = repository.bindings_formerly_at(origin, place.path)
+        were_here = repository.bindings.find_former(origin, place.path)
         return place.is_named or bool(were_here) or repository.find_summary(_UNBOUND_ID) is not None
     seen = Sighting(origin, place.path, owner, embedded_id(content), file)
-    return isinstance(identify(seen, repository), Known)
+    return isinstance(identify(seen, repository.bindings), Known)
 
 
 def report_unbound(record: NotebookSummary) -> None:
@@ -170,7 +170,7 @@ def _still(
     is_there = place.path is not None and os.path.isfile(place.path)
     if is_there and place.path != before.path:
         return None
-    bound = repository.bindings_of([id])
+    bound = repository.bindings.get_many([id])
     if not bound or (bound[0].origin, bound[0].path) == (origin, place.path):
         return None
     path = bound[0].path
@@ -209,15 +209,15 @@ def _original(
     """Return the record of the notebook that was copied: by its path, its embedded id, or its name and content."""
     origin = str(record.origin)
     if source.path is not None:
-        return repository.binding_at(origin, source.path)
+        return repository.bindings.find_by_path(origin, source.path)
     if copied_from is not None:
-        return next(iter(repository.bindings_of([copied_from])), None)
+        return next(iter(repository.bindings.get_many([copied_from])), None)
     staged = (
         os.path.dirname(os.path.dirname(str(record.path))) + os.sep
     )  # other jobs have equal copies there
     equal = [
         binding
-        for binding in repository.list_bindings(origin)
+        for binding in repository.bindings.list(origin)
         if (os.path.basename(path := str(binding.path)), binding.user_id)
         == (source.name, record.user_id)
         and not path.startswith(staged)
@@ -240,7 +240,7 @@ def _gone(
 ) -> NotebookSummary:
     """Return the record of a file that is no longer where it was, and to which no record is bound."""
     path = str(place.path)
-    were_here = repository.bindings_formerly_at(origin, path)
+    were_here = repository.bindings.find_former(origin, path)
     if len(were_here) == 1 and were_here[0].user_id == owner:
         moved_to = were_here[0].path
         if moved_to is not None and os.path.isfile(moved_to):

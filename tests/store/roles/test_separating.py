@@ -44,7 +44,7 @@ def test_users_can_be_added_and_changed_later(shared: Shared, acting_as: Opener)
     ]
     assert [n.id for n in acting_as("bob_role").list_all()] == [notebook_id]
     assert acting_as("carol").list_all() == []
-    assert acting_as("boss").count_notebooks() == 1
+    assert acting_as("boss").count() == 1
 
 
 @pytest.mark.parametrize("name", ['o"hara', "100%", "semi;colon'--", "Größe", "with space"])
@@ -55,7 +55,7 @@ def test_a_role_may_be_called_anything(shared: Shared, acting_as: Opener, name: 
     with closing(Store(url.render_as_string(hide_password=False))) as store:
         repository = NotebookRepository(store)
         trained(repository, f"user {name}")
-        assert repository.count_notebooks() == 1
+        assert repository.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> 
             worked.result(20)
             assert separated.result(20).roles == [Role("alice", "alice")]
     with closing(Store(server.url(name, "alice"))) as store:
-        assert NotebookRepository(store).count_checkpoints(notebook_id) == 2
+        assert NotebookRepository(store).checkpoints.count(notebook_id) == 2
 
 
 @pytest.mark.parametrize("delivered", [True, False])

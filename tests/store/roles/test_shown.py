@@ -49,15 +49,15 @@ def test_each_role_sees_its_own_users_records_and_an_admin_all(acting_as: Opener
     assert [n.id for n in bob.list_all()] == [of_bob]
     assert {n.id for n in boss.list_all()} == {of_alice, of_bob}
     assert boss.update(of_bob, UpdateNotebook(description="seen")).description == "seen"
-    assert bob.count_notebooks() == 1
+    assert bob.count() == 1
 
 
 def test_what_is_anothers_is_not_there(acting_as: Opener) -> None:
     alice, bob = acting_as("alice"), acting_as("bob_role")
     notebook_id, checkpoint_id = trained(alice, "alice")
-    version_id = alice.list_versions(notebook_id)[0].id
+    version_id = alice.versions.list(notebook_id)[0].id
     assert bob.find_by_id(notebook_id) is None
-    assert bob.get_version(notebook_id, version_id) is None
+    assert bob.versions.get(notebook_id, version_id) is None
     assert bob.get_checkpoint(checkpoint_id) is None
     assert bob.list_checkpoints(notebook_id) == []
     assert bob.get_best_checkpoint(notebook_id, "loss", True) is None
@@ -78,22 +78,22 @@ def test_what_a_user_executed_is_his_own(acting_as: Opener) -> None:
     alice, bob = acting_as("alice"), acting_as("bob_role")
     (notebook_id, _), (of_bob, _) = trained(alice, "alice"), trained(bob, "bob")
     executed, environment = [ExecutedCell(source="secret = 1")], Environment(python="3.11")
-    provenance_id = alice.put_provenance(notebook_id, executed, environment)
+    provenance_id = alice.provenance.add(notebook_id, executed, environment)
     made = alice.create_checkpoint(
         NewCheckpoint(
             notebook_id=notebook_id, epoch=7, step=7, metrics={}, provenance_id=provenance_id
         )
     )
-    assert alice.checkpoint_provenance(made.id).executed == executed
+    assert alice.provenance.get(made.id).executed == executed
     with pytest.raises(NotFound):
-        bob.checkpoint_provenance(made.id)
+        bob.provenance.get(made.id)
     with pytest.raises(NotFound):
-        bob.put_provenance(notebook_id, [*executed, *executed], environment)
+        bob.provenance.add(notebook_id, [*executed, *executed], environment)
     borrowed = bob.create_checkpoint(
         NewCheckpoint(notebook_id=of_bob, epoch=7, step=7, metrics={}, provenance_id=provenance_id)
     )
-    assert bob.checkpoint_provenance(borrowed.id).executed == []
-    assert acting_as("boss").checkpoint_provenance(made.id).executed == executed
+    assert bob.provenance.get(borrowed.id).executed == []
+    assert acting_as("boss").provenance.get(made.id).executed == executed
 
 
 def test_a_user_makes_no_record_in_anothers_name(acting_as: Opener) -> None:
@@ -288,11 +288,11 @@ def test_runs_of_two_users_may_share_an_id(shared: Shared, acting_as: Opener) ->
         repository.create_checkpoint(
             NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={}, run_id="baseline")
         )
-    bob.update_run_status(of_bob, "baseline", RunStatus.FAILED)
-    assert bob.get_run(of_alice, "baseline") is None
+    bob.runs.update_status(of_bob, "baseline", RunStatus.FAILED)
+    assert bob.runs.get(of_alice, "baseline") is None
     with pytest.raises(NotFound):
-        bob.update_run_status(of_alice, "baseline", RunStatus.FAILED)
-    run = alice.get_run(of_alice, "baseline")
+        bob.runs.update_status(of_alice, "baseline", RunStatus.FAILED)
+    run = alice.runs.get(of_alice, "baseline")
     assert run is not None
     assert run.status is RunStatus.RUNNING
 
@@ -324,7 +324,7 @@ def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
                 assert owner.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
             alice.create(NewNotebook(id="given", user_id="alice", name="new"))
             assert alice.get_best_checkpoint("given", "loss", True) is None
-            assert len(alice.list_versions("given")) == 1
+            assert len(alice.versions.list("given")) == 1
         else:
             assert bob.find_by_id("given") is not None
 

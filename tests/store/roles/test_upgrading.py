@@ -50,16 +50,16 @@ def test_everybodys_runs_are_found_after_the_owner_upgraded(older: Shared) -> No
         with closing(Store(older.url(role))) as store:
             repository = NotebookRepository(store)
             [notebook] = repository.list_all()
-            run = repository.get_run(notebook.id, f"run of {user}")
+            run = repository.runs.get(notebook.id, f"run of {user}")
             assert run is not None
-            assert repository.list_runs(notebook.id) == [run]
+            assert repository.runs.list(notebook.id) == [run]
             repository.create_checkpoint(
                 NewCheckpoint(
                     notebook_id=notebook.id, epoch=2, step=2, metrics={}, run_id="run of alice"
                 )
             )
-            assert repository.count_runs(notebook.id) == (1 if user == "alice" else 2)
-            repository.update_run_status(notebook.id, run.id, RunStatus.COMPLETED)
+            assert repository.runs.count(notebook.id) == (1 if user == "alice" else 2)
+            repository.runs.update_status(notebook.id, run.id, RunStatus.COMPLETED)
     with closing(older.sql("postgres")) as owner:
         checks = owner.execute(
             "SELECT pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = 'axonml_runs'::regclass"

@@ -6,7 +6,7 @@ the contents that no other version lists.
 
 Saves go on meanwhile, in this process and others. What a save has written ahead of its version is listed by nobody,
 and yet a sweep that takes it does no harm: under the lock, the save looks once more for every content that its version
-is going to list (:meth:`.Versions.write`), and writes those that are missing. So no age and no clock decides about
+is going to list (:meth:`.VersionRepository.write`), and writes those that are missing. So no age and no clock decides about
 what may go. That the sweep leaves alone what may belong to a save under way only keeps that save's last transaction
 a short one.
 
@@ -26,7 +26,7 @@ from tinydb import where
 
 from ..errors import RecordDamaged
 from ..store import Store, retried
-from .versions import Versions
+from .versions import VersionRepository
 
 #: Seconds after which a transaction takes up nothing more.
 _TURN = 0.03
@@ -34,32 +34,32 @@ _TURN = 0.03
 _PAGE = 200
 
 
-class Tidied(NamedTuple):
-    """How much a step removed."""
+class Removal(NamedTuple):
+    """The numbers of versions and contents that a step removed."""
 
     versions: int = 0
     contents: int = 0
 
 
-class Housekeeping:
-    """The housekeeping of a store; :class:`.NotebookRepository` says what each operation promises."""
+class GarbageRepository:
+    """The old versions and unused contents of a store."""
 
-    def __init__(self, store: Store, versions: Versions) -> None:
+    def __init__(self, store: Store, versions: VersionRepository) -> None:
         self._store = store
         self._versions = versions
 
-    def crowded(self, keep: int, user_id: str | None = None) -> list[str]:
-        """The notebooks, of one user or of all, of which :meth:`tidy` with ``keep`` would remove versions."""
+    def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
+        """The notebooks, of one user or of all, of which :meth:`remove_versions` with ``keep`` would remove versions."""
         leftovers = self._store.leftovers
         return [
             id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)
         ]
 
-    def tidy(self, id: str, keep: int) -> Iterator[Tidied]:
+    def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
         """Bring the history of a notebook down to its limit, then remove contents that nobody lists."""
         lists = _Lists(self._store, self._versions, id)
         yield from lists.read()
-        while (done := self._remove_versions(id, keep, lists)) != Tidied():
+        while (done := self._remove_versions(id, keep, lists)) != Removal():
             yield from lists.read() if done is None else [done]
         for page in _pages(lists.unlisted()):
             while (done := self._remove_contents(id, lists, page)) is None:
@@ -67,7 +67,7 @@ class Housekeeping:
             yield done
 
     @retried
-    def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Tidied | None:
+    def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Removal | None:
         """Remove the oldest versions beyond the limit, as many as a short transaction takes.
 
         None where the versions are no longer those that were read.
@@ -76,7 +76,7 @@ class Housekeeping:
         with self._store.transaction():
             record = self._store.notebooks.locked(id)
             if record is None:
-                return Tidied()
+                return Removal()
             if not lists.are_true(record):
                 return None
             ends = time.monotonic() + _TURN  # waiting for the lock has held up nobody
@@ -89,47 +89,49 @@ class Housekeeping:
                 versions, contents = versions + 1, contents + len(unlisted)
                 if time.monotonic() >= ends:
                     break
-        return Tidied(versions, contents)
+        return Removal(versions, contents)
 
     @retried
-    def _remove_contents(self, id: str, lists: _Lists, content_ids: Sequence[str]) -> Tidied | None:
+    def _remove_contents(
+        self, id: str, lists: _Lists, content_ids: Sequence[str]
+    ) -> Removal | None:
         """Remove those that nobody lists; None where the versions are no longer those that were read."""
         with self._store.transaction():
             record = self._store.notebooks.locked(id)
             if record is None:
-                return Tidied()
+                return Removal()
             if not lists.are_true(record):
                 return None
             unlisted = [content_id for content_id in content_ids if lists.lack(content_id)]
             self._store.contents.discard(unlisted)
-        return Tidied(contents=len(unlisted))
+        return Removal(contents=len(unlisted))
 
-    def ahead(self) -> set[str]:
+    def list_staged(self) -> set[str]:
         """The ids under which contents wait for a version to list them."""
         return self._store.leftovers.ahead()
 
-    def drop_ahead(self, id: str) -> Iterator[Tidied]:
+    def remove_staged(self, id: str) -> Iterator[Removal]:
         """Remove what was written ahead of a notebook's next version, or of a notebook."""
         while (done := self._drop_ahead(id)).contents:
             yield done
 
     @retried
-    def _drop_ahead(self, id: str) -> Tidied:
+    def _drop_ahead(self, id: str) -> Removal:
         with self._store.transaction():
             if self._store.notebooks.locked(id) is None:
                 # As whoever makes the record does, who may be done just now.
                 self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
-                    return Tidied()
+                    return Removal()
             waiting = self._store.leftovers.ahead_of(id, limit=_PAGE)
             self._store.contents.discard(waiting)
-        return Tidied(contents=len(waiting))
+        return Removal(contents=len(waiting))
 
 
 class _Lists:
     """Which contents the versions of a notebook list, as they were when they were read."""
 
-    def __init__(self, store: Store, versions: Versions, notebook_id: str) -> None:
+    def __init__(self, store: Store, versions: VersionRepository, notebook_id: str) -> None:
         self._store = store
         self._versions = versions
         self._id = notebook_id
@@ -139,20 +141,20 @@ class _Lists:
         self._uses: Counter[str] = Counter()
         self._one: dict[str, str] = {}  # of equal texts, the one that is kept
 
-    def read(self) -> Iterator[Tidied]:
+    def read(self) -> Iterator[Removal]:
         """Get to know what is there now, in steps; nothing is locked meanwhile."""
         present = self._store.leftovers.numbers(self._id)
         for version_id in self._lists.keys() - present.keys():
             self._forget(version_id)
         self._numbers = present
         self._total = sum(present[version_id] for version_id in self._lists)
-        yield Tidied()
+        yield Removal()
         for page in _pages(present.keys() - self._lists.keys()):
             for version_id, listed in self._versions.listed(page).items():
                 self._lists[version_id] = tuple(self._one.setdefault(id, id) for id in listed)
                 self._uses.update(self._lists[version_id])
                 self._total += self._numbers[version_id]
-            yield Tidied()
+            yield Removal()
 
     def are_true(self, record: Mapping[str, Any]) -> bool:
         """Whether all versions that are there are known, and no others; asked under the notebook's lock.
