@@ -49,9 +49,9 @@ def write_bundle(
     if header is None:
         raise NotFound("notebook", checkpoint.notebook_id)
     name = notebook_file_name(header.name)
-    saved = repository.checkpoint_notebook(checkpoint.id)
-    script = repository.checkpoint_script(checkpoint.id)
-    provenance = repository.checkpoint_provenance(checkpoint.id)
+    saved = repository.provenance.get_notebook(checkpoint.id)
+    script = repository.provenance.get_script(checkpoint.id)
+    provenance = repository.provenance.get(checkpoint.id)
     texts = {name: notebook_text(export_notebook(saved.cells, saved.metadata))}
     if script is not None:
         texts[f"{name.removesuffix('.ipynb')}.py"] = script
@@ -95,7 +95,7 @@ def format_requirements(provenance: CheckpointProvenance) -> str:
 def _run_config(repository: NotebookRepository, checkpoint: NotebookCheckpoint) -> Any:
     if checkpoint.run_id is None:
         return None
-    run = repository.get_run(checkpoint.notebook_id, checkpoint.run_id)
+    run = repository.runs.get(checkpoint.notebook_id, checkpoint.run_id)
     return None if run is None else run.to_json().get("config")
 
 

@@ -24,9 +24,10 @@ from ..records import (
     TrainingNotebook,
     TrainingRun,
 )
+from ..repository import NotebookRepository
 from ..repository.bindings import Binding
 from ..repository.damage import damage_named
-from ..repository.notebooks import Notebooks, header_document
+from ..repository.headers import header_document
 from ..repository.parts import (
     FILE_KEY,
     content_document,
@@ -35,7 +36,6 @@ from ..repository.parts import (
     version_document,
 )
 from ..repository.runs import run_key
-from ..repository.states import NoStates
 from ..repository.stored_provenance import listed_provenance
 from ..store import Store
 from ..store.codec import encode
@@ -87,7 +87,7 @@ def assemble_notebook(store: Store, id: str, stored: Mapping[str, Any]) -> dict[
         If the version, a content, or a field of the document is missing.
     """
     with damage_named(f"notebook {id}"):
-        notebook = Notebooks(store, NoStates(), ()).whole(stored)
+        notebook = NotebookRepository(store).assemble(stored)
         document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
         if FILE_KEY in notebook.metadata.extra:
             file = {FILE_KEY: notebook.metadata.extra[FILE_KEY]}
@@ -119,7 +119,6 @@ def read_document(table: str, document: Any, *, is_plain: bool) -> tuple[str, di
         doc_id = run_key(record.notebook_id, record.id)
     if is_plain:
         stored = {**_additional_fields(stored, kind), **record.to_json()}
-        stored.pop("version_id", None)
     return doc_id, stored
 
 
@@ -148,8 +147,8 @@ def read_plain_notebook(
         If it is not a valid notebook.
     """
     id, plain = split_document_id(document)
-    _check_additions(plain)
     notebook = TrainingNotebook.from_json({**plain, "cells": _add_cell_ids(id, plain.get("cells"))})
+    _check_additions(plain)
     parts = take_apart(notebook.cells, notebook.metadata)
     entries = encode([id, parts.entries, parts.metadata])
     version_id = notebook.version_id or str(uuid.uuid5(_NAMESPACE, entries))

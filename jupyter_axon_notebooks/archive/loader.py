@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 from tinydb import where
 
 from ..errors import ArchiveRefused, AxonError, Conflict, InvalidData, RecordDamaged
-from ..repository.notebooks import binding_lock
+from ..repository.headers import file_lock
 from ..repository.parts import listed_contents
 from ..repository.retention import file_key
 from ..states import StateStorage
@@ -366,11 +365,10 @@ class _Loader:
         """Add runs and checkpoints to a notebook that was saved since; reject any other with the same id."""
         checkpoints = (one for _, one in self._valid(CHECKPOINTS.name, id))
         versions = {one["version_id"] for one in checkpoints if one.get("version_id") is not None}
-        if (
-            self._overwrite
-            or stored.get("created_at") != notebook["created_at"]
-            or self._store.versions.present(versions) != versions
-        ):
+        is_same = stored.get("created_at") == notebook["created_at"] and (
+            self._is_plain or self._store.versions.present(versions) == versions
+        )
+        if self._overwrite or not is_same:
             self._reject("conflict", NOTEBOOKS.name, id, _DIFFERS)
         for table in _TRAINING:
             self._add_table(table, id)
@@ -397,7 +395,7 @@ class _Loader:
                 self._reject("conflict", NOTEBOOKS.name, id, reason)
 
     def _find_bound(self, origin: str, path: str) -> str | None:
-        self._store.lock(binding_lock(origin, path))
+        self._store.lock(file_lock(origin, path))
         found = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
         return None if found is None else str(found.doc_id)
 
@@ -422,13 +420,22 @@ class _Loader:
         documents = self._valid(table, notebook_id)
         while batch := dict(islice(documents, _BATCH)):
             if table == CHECKPOINTS.name:
-                for checkpoint_id, part, name in self._restored:
-                    if checkpoint_id in batch:  # the archived path may lead to another folder
-                        path = f"{notebook_id}/{checkpoint_id}/{name}"
-                        batch[checkpoint_id][f"{part}_state_path"] = path
+                self._adjust_checkpoints(batch)
             if table == VERSIONS.name:
                 self._check_contents(batch)
             self._add_documents(table, batch)
+
+    def _adjust_checkpoints(self, checkpoints: _Documents) -> None:
+        """Let checkpoints name the restored state files, and no versions that plain documents lack."""
+        for checkpoint_id, part, name in self._restored:
+            if (found := checkpoints.get(checkpoint_id)) is not None:
+                found[f"{part}_state_path"] = f"{found['notebook_id']}/{checkpoint_id}/{name}"
+        if self._is_plain:
+            versions = {str(one.get("version_id")) for one in checkpoints.values()}
+            missing = versions - self._store.versions.present(versions)
+            for found in checkpoints.values():
+                if found.get("version_id") in missing:
+                    del found["version_id"]
 
     def _check_contents(self, versions: _Documents) -> None:
         """Report versions whose contents are not all in the store."""

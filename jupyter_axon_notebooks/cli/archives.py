@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from .files import new_file
 from .group import FAILED
 from .lookup import choose, find_checkpoint, find_notebook_id
 from .output import Column, counter, note, progress, table, write, write_json, write_line
-from .session import Session, repository_of, with_session
+from .session import Session, with_session
 
 
 @click.command()
@@ -68,15 +67,15 @@ def dump(
     """
     if file == "-" and as_json:
         raise click.UsageError("--json cannot be used when the archive goes to standard output")
-    with session.existing_store() as store:
-        repository = repository_of(store)
+    with session.open() as opened:
+        store, repository = opened.store, opened.repository
         notebook_ids = [find_notebook_id(repository, which) for which in notebooks] or None
         run_ids = None
         if runs:
             found = [_find_run(store, which, notebook_ids) for which in runs]
             run_ids = [run_id for _, run_id in found]
             notebook_ids = list(dict.fromkeys(notebook_id for notebook_id, _ in found))
-        states = session.states() if with_states else None
+        states = opened.states if with_states else None
         try:
             with _open_output(file, force) as output, progress("Writing") as bar:
                 summary = write_archive(
@@ -139,7 +138,9 @@ def _print_summary(file: str, summary: ArchiveSummary, with_states: bool, as_jso
         rows = [[name, digest.count] for name, digest in manifest.tables.items()]
         write(table(["table", ("documents", {"justify": "right"})], rows))
     if summary.state_files and not with_states:
-        note(f"State files that are not in the archive: {summary.state_files}. --with-states adds them.")
+        note(
+            f"State files that are not in the archive: {summary.state_files}. --with-states adds them."
+        )
     if summary.orphans:
         note(f"Documents that belong to no record and were left out: {summary.orphans}.")
 
@@ -173,15 +174,15 @@ def load(session: Session, file: str, owner: str | None, overwrite: bool, as_jso
         archive = ArchiveReader(path, counter(bar))
     with archive:
         try:
-            with session.store() as store, progress("Loading") as bar:
+            with session.open(create=True) as opened, progress("Loading") as bar:
                 report = load_archive(
-                    store,
+                    opened.store,
                     archive,
                     overwrite=overwrite,
                     owner=owner,
-                    origin=session.origin(),
+                    origin=opened.origin,
                     folder=Path.cwd(),
-                    states=session.states(store.mark_id),
+                    states=opened.states,
                     progress=counter(bar),
                 )
         except KeyboardInterrupt:
@@ -238,7 +239,9 @@ def _print_report(file: str, archive: ArchiveReader, report: LoadReport, as_json
     if report.of_kind("conflict"):
         note("Conflicting records were left as they are. --overwrite replaces records that differ.")
     if report.of_kind("foreign"):
-        note("Records of other users were not loaded. Use the role of an administrator, or --owner.")
+        note(
+            "Records of other users were not loaded. Use the role of an administrator, or --owner."
+        )
     if archive.manifest is None:
         note(f"{file} has no manifest, so it could not be verified that it is complete.")
 

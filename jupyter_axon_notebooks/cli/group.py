@@ -32,7 +32,7 @@ _COMMANDS: Final = {
     "provenance": ("provenance", "provenance"),
     "prune": ("pruning", "prune"),
     "recover": ("recovery", "recover"),
-    "restore": ("restoring", "restore"),
+    "restore": ("checkpoints", "restore"),
     "show": ("records", "show"),
     "unpin": ("checkpoints", "unpin"),
 }

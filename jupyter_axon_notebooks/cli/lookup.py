@@ -53,7 +53,7 @@ def find_notebook_id(repository: NotebookRepository, which: str) -> str:
             "an empty name; give an id, the beginning of an id, or the path of a notebook file"
         )
         raise NotFound("notebook", which, message)
-    ids = repository.ids_beginning(which)
+    ids = repository.find_ids(which)
     if which in ids:
         return which
     is_path = which.endswith(".ipynb") or os.sep in which or (os.altsep or os.sep) in which
@@ -81,7 +81,7 @@ def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheck
     if not which:
         message = "an empty name; give the id of a checkpoint, or the beginning of it"
         raise NotFound("checkpoint", which, message)
-    ids = repository.checkpoint_ids_beginning(which)
+    ids = repository.checkpoints.find_ids(which)
     id = which if which in ids else choose(ids, "checkpoint", which)
     found = repository.get_checkpoint(id)
     if found is None:  # deleted meanwhile
@@ -97,7 +97,7 @@ def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> Tr
     NotFound
         If there is none, with the keys of the runs that there are, or more than one.
     """
-    runs = repository.list_runs(notebook_id)
+    runs = repository.runs.list(notebook_id)
     found = (
         [run for run in runs if run.id == which]
         or [run for run in runs if run.key == which][:1]
