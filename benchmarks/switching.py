@@ -80,8 +80,8 @@ class Switch:
             raise RuntimeError("there are other hooks or listeners than those to be switched")
         self._emit = self._contents.emit
         self._sync = server.web_app.settings[SETTING].sync
-        self._works = Stopwatch(self._sync._handle)
-        self._sync._handle = self._works
+        self._works = Stopwatch(self._sync._process)
+        self._sync._process = self._works
         self._watched: dict[str, list[float]] = {}
         self._heart: LoopHeart | StepHeart | None = None
         self._handover = sys.getswitchinterval()
@@ -89,7 +89,7 @@ class Switch:
 
     def settle(self) -> None:
         """Wait for the worker."""
-        self._sync.settle()
+        self._sync.drain()
 
     def set(
         self,

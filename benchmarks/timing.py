@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jupyter_axon_notebooks.store.sqlite import file_system
+from jupyter_axon_notebooks.store.sqlite.files import file_system
 
 #: File systems in memory, on which nothing durable can be timed.
 _IN_MEMORY = {"tmpfs", "ramfs"}

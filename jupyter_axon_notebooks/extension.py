@@ -16,9 +16,11 @@ from jupyter_server.services.contents.fileio import FileManagerMixin
 from jupyter_server.utils import ensure_async
 from tornado.web import HTTPError
 
+from .background import BackgroundWork
 from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import InvalidData, NotFound
+from .garbage import GarbageCollector
 from .handlers import SETTING, Home, RequestThreads, Services, Writers, routes
 from .handlers.paths import NotebookPaths
 from .kernel_environment import KernelEnvironment
@@ -29,7 +31,7 @@ from .store import READ_TIMEOUT, Store, open_store
 from .store.urls import file_of, shown_url
 from .sync import (
     CONTENTS_SCHEMA,
-    ContentsEvents,
+    ContentsListener,
     EmbeddedIds,
     NotebookSync,
     SaveHooks,
@@ -37,7 +39,6 @@ from .sync import (
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
-from .upkeep import Upkeep
 
 #: Worker threads: what a request reads in the store, or does to the disk, happens in one of them.
 _WORKERS = 8
@@ -69,7 +70,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self.settings[SETTING] = Services(self, self._sync, self._executor, self._writers)
         self._kernel_environment.install(self._server.kernel_manager, self._owner)
         self._sync.start()
-        self._sync.settle()  # so that the first save finds the store open, if it can be had soon
+        self._sync.drain()  # so that the first save finds the store open, if it can be had soon
         # Another extension may yet put a contents manager of its own in this one's place.
         self._server.io_loop.add_callback(self._follow_contents)
 
@@ -108,19 +109,20 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         recovery = None
         if url != "memory://":  # a checkpoint would be gone with the server, and its note already
             recovery = BackgroundRecovery(repository, states, origin, url, served)
-        upkeep = Upkeep(
-            store,
+        collector = GarbageCollector(
+            repository, states, self.log, history_limit=self.history_limit, user_id=served
+        )
+        background = BackgroundWork(
             repository,
-            states,
-            self.history_limit,
-            served,
+            collector,
             self.log,
+            user_id=served,
             origin=origin,
             recovery=recovery,
             reopen=self._reopen,
         )
-        upkeep.start()
-        return Home(store, repository, states, origin, upkeep)
+        background.start()
+        return Home(store, repository, states, origin, background)
 
     def _reopen(self) -> None:
         """Have a store opened again whose file was replaced; while there is none, it may be about to come back."""
@@ -149,14 +151,14 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         contents.register_pre_save_hook(hooks.pre_save)
         contents.register_post_save_hook(hooks.post_save)
         if not hears:
-            events = ContentsEvents(
+            events = ContentsListener(
                 self._ids,
                 self.log,
-                saved=self._saved_elsewhere,
-                renamed=lambda old, new: self._sync.renamed(
+                on_save=self._saved_elsewhere,
+                on_rename=lambda old, new: self._sync.file_renamed(
                     self._paths.os_path(old), self._paths.os_path(new)
                 ),
-                deleted=lambda path: self._sync.deleted(self._paths.os_path(path)),
+                on_delete=lambda path: self._sync.file_deleted(self._paths.os_path(path)),
             )
             contents.event_logger.add_listener(schema_id=CONTENTS_SCHEMA, listener=events)
 
@@ -166,7 +168,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         return isinstance(self._followed, FileManagerMixin)
 
     def _saved(self, path: str, content: Mapping[str, Any] | None) -> None:
-        self._sync.saved(path, self._owner(), content)
+        self._sync.notebook_saved(path, self._owner(), content)
 
     def _saved_elsewhere(self, path: str) -> None:
         if not self._has_files:

@@ -31,7 +31,7 @@ from .repository import NotebookRepository
 from .states import StateStorage
 from .store import Store, has_tables
 from .store.database import BUSY_TIMEOUT
-from .store.files import size
+from .store.sqlite.files import size
 from .store.urls import file_of, shown_url
 from .sync import read_origin
 

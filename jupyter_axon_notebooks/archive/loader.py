@@ -27,8 +27,7 @@ from ..repository.parts import listed_contents
 from ..repository.retention import file_key
 from ..states import StateStorage
 from ..states.layout import PARTS, Part, state_name
-from ..store import Store, document
-from ..store.failures import ForeignRecord
+from ..store import ForeignRecord, Store, document
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
 from ..userfiles import read_regular, real_path
 from .documents import assemble_notebook, read_document, read_notebook, read_plain_notebook

@@ -25,13 +25,24 @@ from ..states.folders import format_size, free_bytes
 from ..states.layout import NOTE, split_state_path
 from ..states.roots import paths_below
 from ..store.codec import decode, plain_text
-from ..store.health import FileHealth, checkpoint_states, examine, examining, notebook_documents
-from ..store.passfile import find_ignored
+from ..store.postgresql.health import ServerHealth, connect_to_server, examine_server
+from ..store.postgresql.passfile import find_ignored
 from ..store.schema import CHECKPOINTS, COLLECTIONS, CONTENTS, SCHEMA_VERSION, VERSIONS, Schema
-from ..store.server import ServerHealth, examine_server, reaching
+from ..store.sqlite.health import (
+    FileHealth,
+    checkpoint_states,
+    connect_to_file,
+    examine_file,
+    notebook_documents,
+)
 from ..store.urls import file_of, shown_url, unknown_kind
-from ..sync.origin import origin_file, pointer_origin, stored_origin
-from ..sync.others import made_at, other_origins
+from ..sync.origin import (
+    find_other_origins,
+    kernel_config_origin,
+    origin_created_at,
+    origin_file,
+    stored_origin,
+)
 from .output import plural
 from .session import Session
 
@@ -110,7 +121,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
             f"remove {settings.config_file} and start a server, which writes a new one",
         )
     path = file_of(session.url)
-    health = examine(path) if path is not None else None
+    health = examine_file(path) if path is not None else None
     if health is not None:
         _check_file(found, health, progress)
     elif found.facts["store"]["engine"] == "postgresql":
@@ -155,7 +166,7 @@ def _check_origin(found: Diagnosis, folder: Path) -> None:
             "make the file readable, or restore a copy of it",
         )
         return
-    found.facts["store"]["origin"] = origin or pointer_origin(folder)
+    found.facts["store"]["origin"] = origin or kernel_config_origin(folder)
     if os.path.isdir(file):
         found.add(
             "origin-damaged",
@@ -259,7 +270,7 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
         )
     if not health.faults and health.schema_version == SCHEMA_VERSION:
         try:
-            with examining(path) as connection:
+            with connect_to_file(path) as connection:
                 _check_records(found, connection, progress)
         except _UNREADABLE as error:
             _add_unreadable(found, error)
@@ -299,7 +310,7 @@ def _check_server(found: Diagnosis, url: str, progress: Callable[[], None]) -> N
             )
     store = found.facts["store"]
     try:
-        with reaching(url) as connection:
+        with connect_to_server(url) as connection:
             health = examine_server(connection)
             store |= {
                 "exists": health.exists,
@@ -419,12 +430,12 @@ def _reading(
         if health.schema_version is None:
             yield None
             return
-        with examining(health.path) as connection:
+        with connect_to_file(health.path) as connection:
             yield connection
         return
     if "exists" not in found.facts["store"]:
         raise StoreError(f"{shown_url(session.url)} was not reached")
-    with reaching(session.url) as connection:
+    with connect_to_server(session.url) as connection:
         yield connection if found.facts["store"]["exists"] else None
 
 
@@ -442,7 +453,9 @@ def _check_other_origins(found: Diagnosis, session: Session, health: FileHealth 
         return
     here = {binding.path: binding for binding in bound if binding.origin == origin}
     elsewhere = [binding for binding in bound if binding.origin != origin]
-    others = other_origins(elsewhere, here.get, made_at(session.settings.data_folder))
+    others = find_other_origins(
+        elsewhere, here.get, origin_created_at(session.settings.data_folder)
+    )
     found.facts["store"]["other origins"] = [
         {"origin": other.origin, "notebooks here": len(other.here), "in use": other.in_use}
         for other in others

@@ -18,8 +18,8 @@ from .output import note, plural, table, write, write_json
 from .session import Session, with_session
 
 if TYPE_CHECKING:
-    from ..store.removal import Departure
-    from ..store.roles import Role, Separation
+    from ..store.postgresql.removal import Departure
+    from ..store.postgresql.roles import Role, Separation
 
 
 @click.command(short_help="Set up a PostgreSQL database that separates its users.")
@@ -102,7 +102,7 @@ def init_db(
 
 
 def _parse_roles(texts: Iterable[str], *, admin: bool) -> list[Role]:
-    from ..store.roles import Role
+    from ..store.postgresql.roles import Role
 
     roles = []
     for text in texts:

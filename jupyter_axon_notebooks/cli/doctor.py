@@ -12,10 +12,10 @@ from rich.text import Text
 from ..errors import Conflict, NotFound, StoreError
 from ..printable import printable
 from ..states.folders import format_size
-from ..store.health import examine
 from ..store.sqlite import move_aside
+from ..store.sqlite.health import examine_file
 from ..store.urls import file_of
-from ..sync.others import made_at, other_origins
+from ..sync.origin import find_other_origins, origin_created_at
 from .checks import Problem, diagnose
 from .group import FAILED
 from .output import fields, note, plural, progress, write, write_json
@@ -104,7 +104,7 @@ def _start_over(session: Session) -> str:
     path = file_of(session.url)
     if path is None or not path.exists():
         raise StoreError("--start-over is for a store in a file, and there is none")
-    if not examine(path).faults:
+    if not examine_file(path).faults:
         raise Conflict(f"the store {path} is not damaged, so --start-over leaves it as it is")
     moved = str(move_aside(session.url))
     with session.open(create=True):
@@ -128,10 +128,10 @@ def _rebind(session: Session, origins: Collection[str]) -> list[dict[str, Any]]:
     rebound: list[dict[str, Any]] = []
     with session.open(for_writing=True) as opened:
         bindings, origin = opened.repository.bindings, opened.origin
-        others = other_origins(
+        others = find_other_origins(
             bindings.list_other_origins(session.settings.user_id, origin),
             partial(bindings.find_by_path, origin),
-            made_at(session.settings.data_folder),
+            origin_created_at(session.settings.data_folder),
         )
         for missing in set(origins) - {other.origin for other in others}:
             message = f"no file here has a record of yours under the origin {missing}"

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from ..atomic_files import flush_folder, lock, write_atomic
 from ..errors import NotFound
 from ..records import new_id
-from ..store.passfile import find_line, parse_lines, pass_lines, read_lines
-from ..store.removal import roles_named
-from ..store.roles import Separation, new_password
+from ..store.postgresql.passfile import find_line, parse_lines, pass_lines, read_lines
+from ..store.postgresql.removal import roles_named
+from ..store.postgresql.roles import Separation, new_password
 
 #: Seconds to wait for a connection that tests a password.
 _TIMEOUT = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..defaults import READ_TIMEOUT
 from ..sync import NotebookSync
-from ..sync.worker import SETTLE_TIMEOUT
+from ..sync.worker import DRAIN_TIMEOUT
 from .services import Home
 
 
@@ -19,7 +19,7 @@ class Freshness:
     Attributes
     ----------
     ends : float or None
-        When the request stops waiting, by the monotonic clock; None: each wait may take :data:`SETTLE_TIMEOUT`.
+        When the request stops waiting, by the monotonic clock; None: each wait may take :data:`DRAIN_TIMEOUT`.
     is_stale : bool
         Whether it has stopped waiting for some of them.
     """
@@ -39,12 +39,12 @@ class Freshness:
 
     def settle(self, sync: NotebookSync[Home]) -> None:
         """Wait until all saves so far are in the store, as long as there is time."""
-        timeout = SETTLE_TIMEOUT if self.ends is None else max(0.0, self.ends - time.monotonic())
-        self.is_stale = not sync.settle(timeout)
+        timeout = DRAIN_TIMEOUT if self.ends is None else max(0.0, self.ends - time.monotonic())
+        self.is_stale = not sync.drain(timeout)
 
     def freshen(self, sync: NotebookSync[Home], ids: Iterable[str]) -> bool:
         """Bring records up to date with files that were changed outside Jupyter; whether there were any."""
-        changed = sync.look_at_files(ids)
+        changed = sync.queue_changed_files(ids)
         if changed:
             self.settle(sync)
         return changed

@@ -119,9 +119,9 @@ class AxonHandler(APIHandler):
         if not self.current_user:
             raise web.HTTPError(HTTPStatus.FORBIDDEN)
         sync = self.services.sync
-        if sync.is_due:
+        if not sync.is_open:
             await self.run(partial(self.freshness.settle, sync))  # tries again
-            _ = sync.opened  # or says why not
+            _ = sync.session  # or says why not
         await self.prepare_body()
 
     async def prepare_body(self) -> None:

@@ -13,9 +13,9 @@ import msgspec
 from tornado.web import HTTPError
 
 from ..errors import (
+    ArchiveRefused,
     AxonError,
     Conflict,
-    ArchiveRefused,
     Forbidden,
     InvalidData,
     NoSpace,

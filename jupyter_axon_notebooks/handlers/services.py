@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
 
+from ..background import BackgroundWork
 from ..config import AxonNotebooks
 from ..errors import StoreBusy
 from ..repository import NotebookRepository
 from ..states import StateStorage
 from ..store import Store
 from ..sync import NotebookSync
-from ..upkeep import Upkeep
 from .tags import Tags
 from .writers import TIMEOUT, Writers
 
@@ -38,7 +38,7 @@ class Home:
     repository: NotebookRepository
     states: StateStorage
     origin: str
-    upkeep: Upkeep
+    background: BackgroundWork
 
     @property
     def is_lost(self) -> bool:
@@ -47,7 +47,7 @@ class Home:
 
     def close(self) -> None:
         """Stop looking after the store, then close it."""
-        self.upkeep.stop()
+        self.background.stop()
         self.store.close()
 
 
@@ -97,12 +97,12 @@ class Services:
     @property
     def repository(self) -> NotebookRepository:
         """The operations on records; raises StoreError as long as the store cannot be opened."""
-        return self.sync.opened.repository
+        return self.sync.session.repository
 
     @property
     def states(self) -> StateStorage:
         """The home of state files; raises as :attr:`repository` does."""
-        return self.sync.opened.states
+        return self.sync.session.states
 
     def making_large(self) -> AbstractAsyncContextManager[None]:
         """Make an answer with the outputs of a notebook in it, few at a time; for the event loop's thread only.

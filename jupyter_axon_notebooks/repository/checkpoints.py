@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import PureWindowsPath
 from typing import Any, Literal, Protocol
 
 from tinydb import where
@@ -193,6 +194,14 @@ class CheckpointRepository:
         order = ["-created_at", "-id"]
         found = self._store.checkpoints.search(condition, sort=order, limit=limit, skip=offset)
         return [self.read(stored) for stored in found]
+
+    def list_state_names(self, notebook_id: str, checkpoint_id: str) -> set[str] | None:
+        """Return the file names of the states that a checkpoint's record names, or None if there is no record."""
+        checkpoint = self.get(checkpoint_id)
+        if checkpoint is None or checkpoint.notebook_id != notebook_id:
+            return None
+        paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
+        return {PureWindowsPath(path).name for path in paths if path}
 
     def count(
         self, notebook_id: str, *, since: datetime | None = None, run_id: str | None = None

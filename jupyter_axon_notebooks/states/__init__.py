@@ -11,12 +11,10 @@ Nothing here reads what is inside a state file, and nothing outside the root is 
 * :mod:`.folders`: folders held open, entered without following links
 * :mod:`.writer`: how a file comes to be
 * :mod:`.storage`: the home of them all: writing, reading, removing, measuring
-* :mod:`.sweep`: what killed processes left behind
 """
 
 from .layout import Part
 from .storage import StateStorage
-from .sweep import SweepReport
 from .writer import StateWriter, StoredState
 
-__all__ = ["Part", "StateStorage", "StateWriter", "StoredState", "SweepReport"]
+__all__ = ["Part", "StateStorage", "StateWriter", "StoredState"]

@@ -22,7 +22,6 @@ from .layout import (
     state_name,
 )
 from .roots import add_known_root, former_roots, paths_below
-from .sweep import SweepReport, sweep
 from .writer import StateWriter, drop_if_empty, mark
 
 #: Bytes left free beside a state file: the store, perhaps on the same disk, must be able to record it.
@@ -75,6 +74,11 @@ class StateStorage:
     def root(self) -> str:
         """The folder it all lies in."""
         return self._root
+
+    @property
+    def store_ids(self) -> set[str]:
+        """The ids of this store in the marks of unrecorded files."""
+        return self._store_ids
 
     def recorded_path(self, path: str, notebook_id: str) -> str:
         """Return what the record of ``notebook_id`` is to say of the state file at ``path``.
@@ -473,18 +477,6 @@ class StateStorage:
                 for name in names:
                     folder.unlink(name)
             drop_if_empty(root, notebook_id, checkpoint_id)
-
-    def sweep(
-        self,
-        named: Callable[[str, str], Collection[str] | None],
-        *,
-        older_than: float = 3600.0,
-        progress: Callable[[int], None] | None = None,
-    ) -> SweepReport:
-        """Remove what killed processes left behind: see :func:`.sweep.sweep`."""
-        return sweep(
-            self._root, named, store_ids=self._store_ids, older_than=older_than, progress=progress
-        )
 
     def measure(self, progress: Callable[[int], None] = lambda _seen: None) -> int:
         """Bytes in all files under the root, unfinished ones too; links count nothing.

@@ -20,10 +20,10 @@ from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, Wrong
 from ..records import new_id
 from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
-from .files import identity
-from .leftovers import Leftovers
+from .error_mapping import ForeignRecord
+from .garbage_queries import GarbageQueries
+from .metric_index import INDEXED_NAME_LENGTH, MetricIndex, best_of
 from .migrations import migrate
-from .ranking import INDEXED_NAME_LENGTH, MetricIndex, best_of
 from .schema import (
     CHECKPOINTS,
     COLLECTIONS,
@@ -36,18 +36,20 @@ from .schema import (
     Collection,
     Schema,
 )
+from .sqlite.files import identity
+from .sqlite.vacuum import reclaim
 from .tables import DocumentTable, SqlStorage, document, stored_document
 from .urls import file_of
-from .vacuum import reclaim
 
 if TYPE_CHECKING:
-    from .removal import Departure
-    from .roles import Passwords, Role, Separation
+    from .postgresql.removal import Departure
+    from .postgresql.roles import Passwords, Role, Separation
 
 __all__ = [
     "READ_TIMEOUT",
     "Document",
     "DocumentTable",
+    "ForeignRecord",
     "Store",
     "default_url",
     "document",
@@ -85,7 +87,7 @@ class Store:
         The store's own random id, made with it: what lies outside the store can tell whose it is.
     notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
         Its tables.
-    leftovers : Leftovers
+    leftovers : GarbageQueries
         What it could do without.
     """
 
@@ -110,7 +112,7 @@ class Store:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
-        self.leftovers = Leftovers(self._database, self._schema)
+        self.leftovers = GarbageQueries(self._database, self._schema)
 
     def _prepare(self, read_only: bool) -> str:
         """Make a new store's tables, or bring an older store up to date; the store's id."""
@@ -300,7 +302,7 @@ class Store:
             For a role that could not be held back.
         """
         self._check_has_roles()
-        from .roles import separate  # its driver is an extra
+        from .postgresql.roles import separate  # its driver is an extra
 
         def once() -> Separation:
             with self.transaction() as connection:
@@ -319,7 +321,7 @@ class Store:
             When the store is not on PostgreSQL, or not opened by the owner of its tables.
         """
         self._check_has_roles()
-        from .removal import plan_removal  # its driver is an extra
+        from .postgresql.removal import plan_removal  # its driver is an extra
 
         def once() -> list[Departure]:
             with self.snapshot() as connection:
@@ -336,7 +338,7 @@ class Store:
             As :meth:`plan_removal` does; :class:`OutcomeUnknown` when nobody knows whether it was done.
         """
         self._check_has_roles()
-        from .removal import end_sessions, remove  # its driver is an extra
+        from .postgresql.removal import end_sessions, remove  # its driver is an extra
 
         def once() -> list[Departure]:
             with self.transaction() as connection:
@@ -391,7 +393,7 @@ class Store:
         """The user whose records alone the database shows, "" for nobody; None where it shows everybody's."""
         if not self._database.locks_rows:
             return None
-        from .roles import shown_user  # its driver is an extra
+        from .postgresql.roles import shown_user  # its driver is an extra
 
         def asked() -> str | None:
             with self._database.reading() as connection:

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from ..errors import StoreBusy, StoreError
 from .engine import Engine
-from .failures import Interrupted
-from .forks import tell_of_forks
+from .error_mapping import Interrupted
+from .fork_safety import tell_of_forks
 from .schema import SCHEMA_VERSION
-from .sqlite import SqliteEngine
+from .sqlite.engine import SqliteEngine
 from .urls import named_file, shown_url, unknown_kind
 
 #: Seconds to wait for another writer before giving up.
@@ -57,7 +57,7 @@ def _engine_for(
     if (path := named_file(url)) is not None:
         return SqliteEngine(path, busy_timeout, read_timeout, version=version, read_only=read_only)
     if url.split(":", 1)[0] in ("postgresql", "postgresql+psycopg"):
-        from .postgresql import PostgresqlEngine  # its driver is an extra
+        from .postgresql.engine import PostgresqlEngine  # its driver is an extra
 
         return PostgresqlEngine(
             url, busy_timeout, read_timeout, version=version, read_only=read_only

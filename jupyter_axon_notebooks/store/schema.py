@@ -16,7 +16,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from .codec import column_text, encode_ending
-from .ranking import MetricIndex
+from .metric_index import MetricIndex
 
 #: Raised whenever a column or an index is added, removed or changes its meaning.
 SCHEMA_VERSION = 2

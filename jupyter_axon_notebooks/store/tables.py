@@ -33,7 +33,7 @@ from ..errors import RecordDamaged
 from ..records import new_id
 from .codec import column_text, decode, plain_text
 from .database import Database
-from .pushdown import narrow, narrow_any
+from .query_pushdown import narrow, narrow_any
 from .rows import Changes, Rows
 from .schema import Schema
 

@@ -1,25 +1,26 @@
 """From a save to a record.
 
-Jupyter runs save hooks inside its event loop. The hooks here (:mod:`.hooks`) only note what was saved and return, and so
-does the listener for renames and deletions (:mod:`.events`); what they have to know meanwhile is in memory
-(:mod:`.embedded`). What they hand over waits in a queue (:mod:`.queue`) that keeps the order, and of the saves of a file
-the latest. The work is done by one thread (:mod:`.worker`), which has the store opened (:mod:`.opened`) and each event
-recorded (:mod:`.recording`): whose the notebook is (:mod:`.identity`), what is in it, and one transaction. What files
-are asked is in :mod:`.files`.
+1. :mod:`.contents`: a save hook notes the saved notebook, in the event loop.
+2. :mod:`.queue`: the event waits; a newer save of the file replaces it.
+3. :mod:`.worker`: one thread takes the events, and opens the store when necessary.
+4. :mod:`.recorder`: creates or updates the record in one transaction, after :mod:`.identity` has
+   decided which record the file belongs to.
+
+:mod:`.files` reads notebook files; :mod:`.origin` identifies the Jupyter data directory.
 """
 
 from __future__ import annotations
 
-from .embedded import EmbeddedIds
-from .events import CONTENTS_SCHEMA, ContentsEvents
-from .hooks import SaveHooks
+from .contents import CONTENTS_SCHEMA, ContentsListener, EmbeddedIds, SaveHooks
 from .origin import ServerOrigin, read_origin
+from .recorder import NotebookRecorder
 from .worker import NotebookSync
 
 __all__ = [
     "CONTENTS_SCHEMA",
-    "ContentsEvents",
+    "ContentsListener",
     "EmbeddedIds",
+    "NotebookRecorder",
     "NotebookSync",
     "SaveHooks",
     "ServerOrigin",

@@ -1,149 +1,78 @@
-"""Notebook files as the worker meets them: where they really are, whether they changed, and what is in them.
+"""Notebook files on disk: their paths, fingerprints and content.
 
-A path that is not absolute is one of a contents manager without files. Nothing on the disk is asked about it.
+A path that is not absolute belongs to a contents manager without files; the disk is not accessed.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..errors import InvalidData, NotFound, Unreadable
 from ..mapping import has_own_ids, read_notebook
 from ..records import is_record_id
-from ..repository import Binding
 from ..userfiles import read_regular, real_path
 
-#: What tells a notebook's file from a script's.
 NOTEBOOK_SUFFIX: Final = ".ipynb"
-#: The largest notebook that is read, in bytes: as large as what Jupyter Server saves (``ServerApp.max_body_size``, 512 MiB).
+#: The largest notebook that is read, in bytes; also the limit of Jupyter Server for saves.
 MAX_NOTEBOOK: Final = 512 << 20
 #: The largest script that is read, in bytes.
 MAX_SCRIPT: Final = 16 << 20
-#: Seconds between attempts to read a file that is being written by somebody else.
-_REREAD: Final = (0.05, 0.2, 0.5)
+#: Seconds between attempts to read a file that another program is writing.
+_RETRY_DELAYS: Final = (0.05, 0.2, 0.5)
 
 
-def resolved(path: str) -> str:
-    """A file's real path, as :func:`.userfiles.real_path` tells it."""
+def resolve_path(path: str) -> str:
+    """Return the real path of a file; a path that is not absolute stays as it is."""
     return real_path(path) if os.path.isabs(path) else path
 
 
 def fingerprint(path: str) -> dict[str, int]:
-    """What tells a file from what it was before: ``size`` in bytes and ``mtime`` in nanoseconds; empty for none."""
-    if not os.path.isabs(path):
-        return {}
-    try:
-        found = os.stat(path)
-    except OSError:
-        return {}
-    return _fingerprint(found)
-
-
-def _fingerprint(found: os.stat_result) -> dict[str, int]:
-    return {"size": found.st_size, "mtime": found.st_mtime_ns}
-
-
-class Sight(NamedTuple):
-    """A file as a hook sees it.
-
-    Attributes
-    ----------
-    path : str
-        Its real path.
-    file : dict
-        Its :func:`fingerprint`.
-    folder : str or None
-        The folder it was named in, where what is known of that was only remembered; None where the disk was asked.
-    """
-
-    path: str
-    file: dict[str, int]
-    folder: str | None
-
-
-class RealFolders:
-    """Where folders really are, remembered: to ask the disk about each step on the way down is most of a hook's time.
-
-    A symbolic link that is changed behind Jupyter's back outdates what is remembered. Whoever has the time finds out.
-    """
-
-    def __init__(self) -> None:
-        self._real: dict[str, str] = {}
-
-    def look_at(self, path: str) -> Sight:
-        """A file, for one question to the disk."""
-        if not os.path.isabs(path):
-            return Sight(path, {}, None)
-        folder, name = os.path.split(path)
-        try:
-            found = os.lstat(path)
-        except OSError:
-            return Sight(resolved(path), {}, None)
-        if stat.S_ISLNK(found.st_mode):
-            return Sight(resolved(path), fingerprint(path), None)
-        real = self._real.get(folder) or self.look_up(folder)
-        return Sight(os.path.join(real, name), _fingerprint(found), folder)
-
-    def look_up(self, folder: str) -> str:
-        """Where a folder really is by now."""
-        self._real[folder] = os.path.realpath(folder)
-        return self._real[folder]
-
-    def forget(self) -> None:
-        """Folders were moved."""
-        self._real.clear()
-
-
-def was_changed(binding: Binding) -> bool:
-    """Whether the file a record is bound to is there and not as it was when it was last read."""
-    if binding.path is None:
-        return False
-    found = fingerprint(binding.path)
-    return bool(found) and found != binding.file
+    """Return the ``size`` of a file in bytes and its ``mtime`` in nanoseconds; empty if missing."""
+    found = _stat(path)
+    return {} if found is None else {"size": found.st_size, "mtime": found.st_mtime_ns}
 
 
 def file_state(path: str) -> tuple[int, ...]:
-    """What tells a file from any other, and from what it was before any change, of its permissions too; empty for none."""
+    """Return a value that differs after any change of a file or its permissions; empty if missing."""
+    found = _stat(path)
+    if found is None:
+        return ()
+    identity = found.st_dev, found.st_ino, found.st_mode
+    return (*identity, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _stat(path: str) -> os.stat_result | None:
     if not os.path.isabs(path):
-        return ()
+        return None
     try:
-        found = os.stat(path)
+        return os.stat(path)
     except OSError:
-        return ()
-    return (
-        found.st_dev,
-        found.st_ino,
-        found.st_mode,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-    )
+        return None
 
 
 def is_notebook_file(path: str) -> bool:
-    """Whether a file with the name of a notebook is there."""
+    """Return whether a file exists and has the suffix of a notebook."""
     return path.endswith(NOTEBOOK_SUFFIX) and os.path.isabs(path) and os.path.isfile(path)
 
 
 def read_file(path: str) -> Mapping[str, Any]:
-    """The notebook in a file; a script, which trains as well, as a notebook of one cell.
+    """Return the notebook in a file; a script is returned as a notebook of one cell.
 
     Raises
     ------
     NotFound
-        When there is no such file.
+        If there is no such file.
     Unreadable
-        When it cannot be read: it is no regular file, or larger than :data:`MAX_NOTEBOOK` or :data:`MAX_SCRIPT`.
+        If it is not a regular file, is too large, or cannot be read.
     InvalidData
-        When it is neither; a notebook may be half-written.
+        If it is not a valid notebook. It may be half written.
     """
-    limit = MAX_NOTEBOOK if path.endswith(NOTEBOOK_SUFFIX) else MAX_SCRIPT
+    is_notebook = path.endswith(NOTEBOOK_SUFFIX)
     try:
-        text = read_regular(path, limit)
+        text = read_regular(path, MAX_NOTEBOOK if is_notebook else MAX_SCRIPT)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("file", path) from None
     except OSError as error:
@@ -151,17 +80,13 @@ def read_file(path: str) -> Mapping[str, Any]:
     try:
         return read_notebook(text)
     except InvalidData:
-        if path.endswith(NOTEBOOK_SUFFIX) or b"\0" in text:
+        if is_notebook or b"\0" in text:
             raise
-    return _script_content(text.decode("utf-8-sig", "backslashreplace"))
-
-
-def _script_content(source: str) -> dict[str, Any]:
     cell: dict[str, Any] = {
         "id": "script",
         "cell_type": "code",
         "metadata": {},
-        "source": source,
+        "source": text.decode("utf-8-sig", "backslashreplace"),
         "outputs": [],
         "execution_count": None,
     }
@@ -169,35 +94,35 @@ def _script_content(source: str) -> dict[str, Any]:
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
 
 
-def read_settled(
+def read_stable(
     path: str,
     read: Callable[[str], Mapping[str, Any]] = read_file,
-    wait: Callable[[float], object] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Mapping[str, Any]:
-    """As ``read``, but gives a file that somebody else is writing just now the time that it takes.
+    """Read a file, and retry while it is invalid and another program is still writing it.
 
-    One that stays the same is read once, however large it is.
+    A file that does not change is read only once.
     """
-    failed: InvalidData | None = None
-    seen: tuple[int, ...] = ()
-    for delay in (*_REREAD, None):
-        found = file_state(path)
-        if failed is None or not found or found != seen:
-            seen = found
+    error: InvalidData | None = None
+    last_state: tuple[int, ...] = ()
+    for delay in (*_RETRY_DELAYS, None):
+        state = file_state(path)
+        if error is None or not state or state != last_state:
+            last_state = state
             try:
                 return read(path)
             except Unreadable:
                 raise
-            except InvalidData as error:
-                failed = error
+            except InvalidData as failure:
+                error = failure
         if delay is not None:
-            wait(delay)
-    assert failed is not None
-    raise failed
+            sleep(delay)
+    assert error is not None
+    raise error
 
 
-def is_as_saved(content: Mapping[str, Any]) -> bool:
-    """Whether a saved content is what the file holds: Jupyter repairs what is not v4 or lacks ids as it writes."""
+def matches_file(content: Mapping[str, Any]) -> bool:
+    """Return whether Jupyter writes a content as it is, without upgrading it or adding cell ids."""
     if content.get("nbformat") != 4:
         return False
     minor = content.get("nbformat_minor")
@@ -206,7 +131,7 @@ def is_as_saved(content: Mapping[str, Any]) -> bool:
 
 
 def embedded_id(content: Mapping[str, Any]) -> str | None:
-    """The record id that a notebook carries; None for a text that is none."""
+    """Return the record id in a notebook's metadata; None if there is no valid one."""
     metadata = content.get("metadata")
     axon = metadata.get("axon") if isinstance(metadata, dict) else None
     id = axon.get("notebook_id") if isinstance(axon, dict) else None

@@ -1,36 +1,36 @@
-"""Which record does a notebook file belong to?
+"""Deciding which record a notebook file belongs to.
 
-A file is told by four things: the *origin* (which data folder, so which person and machine, sees it), its *path*
-(absolute, with links resolved), the *id embedded* in its metadata, and what happened to it, if Jupyter said so. The
-answer is never a guess that could join two notebooks: where two records would claim a file, it gets one of its own.
+The decision uses the *origin* (the id of the Jupyter data directory), the file's *path* (absolute,
+links resolved), the *embedded id* in its metadata, and renames that Jupyter reported. It never joins
+two notebooks: where two records could claim a file, the file gets a new record.
 
-============================================================ ======================================================
-what is seen                                                 whose it is
-============================================================ ======================================================
-1. Jupyter renamed the file, or a folder above it            the record's that was bound to the old path
-2. a record of this origin is bound to the path              that record's, whatever id the file carries: a branch
-                                                             was switched, or somebody else's version put there
-3. the embedded id is that of a record of this origin and    that record's, and it moves here: the file was moved
-   owner, whose file is gone, and no other record was ever   outside Jupyter, or is back after it was deleted
-   bound to the path
-4. as 3, but the record's file is still there                a new record's: this one is a copy
-5. as 3, but the record has another origin                   a new record's: the notebook came with a clone
-6. as 3, but the record belongs to somebody else             a new record's
-7. as 3, but another record was bound to the path before     a new record's: the name was used before
-8. as 3, but "still there" is the same file by another name  the record's (a link, or a file system that ignores case)
-9. as 3, for several records whose files are gone            the one's whose file had this size and time when it was
-                                                             last read, else the one's whose file had this name; a
-                                                             new record's where neither tells one from the others
-10. the embedded id is nobody's                              a new record's, which takes that id
-11. no id is embedded, or a text that is no record id        a new record's
-12. as 3, but the record's file was deleted in Jupyter, and  a new record's, unless the file has the size and time
-    another record's file carries the id as well             that the deleted one had: it may be a copy of that other
-============================================================ ======================================================
+========================================================== ==========================================
+observation                                                record
+========================================================== ==========================================
+1. Jupyter renamed the file or a parent folder             the one that was bound to the old path
+2. a record of this origin is bound to the path            that one, whatever id is embedded: a branch
+                                                           was switched, or the file was replaced
+3. the embedded id belongs to a record of this origin and  that one; it is bound to the new path: the
+   owner, its file is missing, and no other record was     file was moved outside Jupyter, or restored
+   ever bound to the path
+4. as 3, but the record's file still exists                a new one: this file is a copy
+5. as 3, but the record has another origin                 a new one: the notebook came with a clone
+6. as 3, but the record has another owner                  a new one
+7. as 3, but another record was bound to the path before   a new one: the path was reused
+8. as 4, but both paths are the same file                  that one (a link, or a case-insensitive
+                                                           file system)
+9. as 3, for several records whose files are missing       the one whose file had this size and time,
+                                                           or else this name; a new one if ambiguous
+10. the embedded id belongs to no record                   a new one with that id
+11. no valid id is embedded                                a new one
+12. as 3, but the record's file was deleted in Jupyter,    a new one, unless the file has the size and
+    and another file carries the id too                    time of the deleted one
+========================================================== ==========================================
 
-A file that a program made of a notebook to execute it (:attr:`.Save.is_copy`) gets a new record in cases 3, 8, 9 and 10 too.
-A new record of a file whose embedded id is another's notes it as ``copied_from``. An embedded id, once present and valid,
-is never rewritten: it is lineage. What stands in its place and is no record id is never remembered: the next save through
-Jupyter replaces a text by the record's id, and leaves any other value alone.
+A copy that a program made to execute a notebook gets a new record in cases 3, 8, 9 and 10 too. The
+new record of a file whose embedded id belongs to another record has that id as ``copied_from``. A
+valid embedded id is never rewritten, because it shows the lineage. Invalid text in its place is
+replaced by the next save through Jupyter; a value of another type is left alone.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from ..repository import Binding
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """A notebook file, as it was seen.
+class ObservedFile:
+    """The identifying properties of a notebook file.
 
     Attributes
     ----------
     path : str
-        Absolute, with links resolved; for contents that are not files, the contents API's path.
+        The absolute real path; the contents path for contents that are not files.
     owner : str
-        Who owns the record, should it be a new one.
+        The owner of a new record.
     embedded_id : str or None
-        The record id that the file carries; None where it carries none, or a text that is none.
+        The valid record id in the file's metadata.
     file : dict
-        ``size`` in bytes and ``mtime`` in nanoseconds.
+        The file's ``size`` in bytes and ``mtime`` in nanoseconds.
     """
 
     origin: str
@@ -67,101 +67,95 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Known:
-    """The file belongs to the record ``id``; ``moved``: which has to be bound to it first."""
+class ExistingRecord:
+    """An existing record; if ``is_moved``, it must be bound to the file's path."""
 
     id: str
-    moved: bool = False
+    is_moved: bool = False
 
 
 @dataclass(frozen=True)
-class New:
-    """The file gets a record of its own, under ``id`` where one is free, and notes whose copy it is."""
+class NewRecord:
+    """A new record, with a predetermined ``id`` or the id of the record it was ``copied_from``."""
 
     id: str | None = None
     copied_from: str | None = None
 
 
-class KnownBindings(Protocol):
-    """What identity asks of the store; :class:`.BindingRepository` answers it."""
+class BindingLookup(Protocol):
+    """The queries on bindings that :func:`identify` needs."""
 
     def find_by_path(self, origin: str, path: str) -> Binding | None:
-        """Who is bound to a file."""
+        """Return the binding to a file."""
 
     def find_by_embedded_id(self, embedded_id: str) -> Sequence[Binding]:
-        """The records whose file carries an id, and the record of that id itself."""
+        """Return the bindings of files with an embedded id, and of the record with that id."""
 
     def find_former(self, origin: str, path: str) -> Sequence[Binding]:
-        """Who was bound to a file before."""
+        """Return the bindings that a file had before."""
 
 
 def identify(
-    seen: Sighting,
-    known: KnownBindings,
+    file: ObservedFile,
+    bindings: BindingLookup,
     is_gone: Callable[[str, str], bool] | None = None,
     *,
     bound: Binding | None = None,
-) -> Known | New:
-    """The record that a file belongs to; the cases are in the module's docstring.
+) -> ExistingRecord | NewRecord:
+    """Return the record that a file belongs to; see the table in the module's docstring.
 
     Parameters
     ----------
-    is_gone : callable
-        Whether what was at the first path is no longer there, or is what is seen at the second.
+    is_gone : callable, optional
+        Returns whether the first path is missing or leads to the same file as the second;
+        :func:`file_is_gone` by default.
     bound : Binding, optional
-        Who is bound to the path, where that was asked already.
+        The binding to the path, if the caller knows it.
     """
-    bound = bound or known.find_by_path(seen.origin, seen.path)
+    bound = bound or bindings.find_by_path(file.origin, file.path)
     if bound is not None:
-        return Known(bound.id)
-    if seen.embedded_id is None:
-        return New()
-    carrying = known.find_by_embedded_id(seen.embedded_id)
+        return ExistingRecord(bound.id)
+    if file.embedded_id is None:
+        return NewRecord()
+    carrying = bindings.find_by_embedded_id(file.embedded_id)
     if not carrying:
-        return New(id=seen.embedded_id)
-    movable = [
-        binding
-        for binding in carrying
-        if (binding.origin, binding.user_id) == (seen.origin, seen.owner)
-        and _could_be_here(binding, seen, is_gone or file_is_gone, alone=len(carrying) == 1)
-    ]
+        return NewRecord(id=file.embedded_id)
+    gone = is_gone or file_is_gone
+
+    def is_movable(binding: Binding) -> bool:
+        if (binding.origin, binding.user_id) != (file.origin, file.owner):
+            return False
+        if binding.path is None:  # deleted in Jupyter
+            return len(carrying) == 1 or _had_same_file(binding, file)
+        return gone(binding.path, file.path)
+
+    movable = [binding for binding in carrying if is_movable(binding)]
     if movable:
-        others = {b.id for b in known.find_former(seen.origin, seen.path)}
-        movable = [binding for binding in movable if others <= {binding.id}]
-    moved = _the_one(movable, seen)
-    return New(copied_from=seen.embedded_id) if moved is None else Known(moved.id, moved=True)
-
-
-def _could_be_here(
-    binding: Binding, seen: Sighting, is_gone: Callable[[str, str], bool], *, alone: bool
-) -> bool:
-    if binding.path is None:
-        return alone or _is_same_file(binding, seen)
-    return is_gone(binding.path, seen.path)
-
-
-def _the_one(movable: Sequence[Binding], seen: Sighting) -> Binding | None:
-    """The record that a file was moved away from, if that can be told."""
-    name = os.path.basename(seen.path)
-    same_file = [binding for binding in movable if _is_same_file(binding, seen)]
+        former_ids = {b.id for b in bindings.find_former(file.origin, file.path)}
+        movable = [binding for binding in movable if former_ids <= {binding.id}]
+    name = os.path.basename(file.path)
+    same_file = [binding for binding in movable if _had_same_file(binding, file)]
     same_name = [binding for binding in movable if os.path.basename(binding.path or "") == name]
-    return next((found[0] for found in (movable, same_file, same_name) if len(found) == 1), None)
+    for candidates in (movable, same_file, same_name):
+        if len(candidates) == 1:
+            return ExistingRecord(candidates[0].id, is_moved=True)
+    return NewRecord(copied_from=file.embedded_id)
 
 
-def _is_same_file(binding: Binding, seen: Sighting) -> bool:
-    return bool(seen.file) and binding.file == seen.file
+def _had_same_file(binding: Binding, file: ObservedFile) -> bool:
+    return bool(file.file) and binding.file == file.file
 
 
-def file_is_gone(path: str, seen_path: str) -> bool:
-    """Whether no file is at ``path`` any more, or only the one that is at ``seen_path`` too.
+def file_is_gone(path: str, observed_path: str) -> bool:
+    """Return whether no file is at ``path``, or only the one that is also at ``observed_path``.
 
-    Of contents that are not files it cannot be told, and a copy is never wrong.
+    Returns False if this cannot be determined: treating a file as a copy is always safe.
     """
     if not os.path.isabs(path):
         return False
     try:
-        return os.path.samefile(path, seen_path)
+        return os.path.samefile(path, observed_path)
     except FileNotFoundError:
         return not os.path.exists(path)
     except OSError:
-        return False  # it cannot be told
+        return False

@@ -1,8 +1,9 @@
-"""The origin: a random id for one Jupyter data folder, that is, for one person on one machine.
+"""The origin: a random id of one Jupyter data directory, and so of one user on one machine.
 
-Records are bound to files by origin and path, so equal paths on two machines that share a database stay apart. An origin that is
-lost would part a user from his records. So it is kept twice: in the file ``origin``, and in the pointer file that servers
-leave for kernels. What is missing or damaged is restored from the other, and by a running server from memory.
+Records are bound to files by origin and path, so that equal paths on two machines that share a
+database stay apart. Losing the origin would separate users from their records. It is therefore kept
+twice, in the file ``origin`` and in the file that servers write for kernels; a missing or damaged
+copy is restored from the other one, or by a running server from memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
@@ -22,62 +25,65 @@ from ..atomic_files import write_atomic
 from ..defaults import KERNEL_CONFIG
 from ..errors import InvalidData, StoreError
 from ..kernel_config import read_kernel_config
-from ..records import is_record_id, new_id
+from ..records import format_time, is_record_id, new_id
+from ..repository import Binding
 from ..userfiles import FileTooLarge, NotRegular, read_regular
 
-#: Bytes beyond which a file holds no origin.
-_LONGEST: Final = 1 << 16
-#: Seconds to wait for another process that has locked the data folder.
+#: The largest file that is read, in bytes.
+_MAX_SIZE: Final = 1 << 16
+#: Seconds to wait for a lock on the data directory.
 _LOCK_TIMEOUT: Final = 1.0
 
 
 def origin_file(folder: Path) -> Path:
-    """Return the file that keeps the origin of a data folder."""
+    """Return the file that holds the origin of a data directory."""
     return folder / "origin"
 
 
-def read_origin(folder: Path, tell: Callable[[str], object] = lambda _: None) -> str:
-    """Return the origin kept in ``folder``; make it on first use. Two processes that make it at once agree.
+def read_origin(folder: Path, warn: Callable[[str], object] = lambda _: None) -> str:
+    """Return the origin of a data directory; create it on first use.
 
-    A file that holds no origin is replaced: by the origin that the pointer file names, else by a new one.
+    Two processes that create it at the same time get the same one. A damaged file is replaced, with
+    the origin that the kernels' file names or a new one.
 
     Parameters
     ----------
-    tell : callable
-        Told, in a sentence, of a file that was replaced.
+    warn : callable
+        Called with a sentence about a file that was replaced.
 
     Raises
     ------
     StoreError
-        When it can neither be read nor written.
+        If it can neither be read nor written.
     """
     file = origin_file(folder)
     try:
-        found = stored_origin(folder)
-        if found is None:
+        origin = stored_origin(folder)
+        if origin is None:
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder; remove it", str(file))
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _locked(folder):
-                found = stored_origin(folder) or _make(folder, tell)
+            with _lock(folder):
+                origin = stored_origin(folder) or _create(folder, warn)
     except OSError as error:
         raise StoreError(
-            f"the origin of this data folder, {file}, cannot be used: {error.strerror}"
+            f"the origin of this data directory cannot be read from or written to {file}: "
+            f"{error.strerror}"
         ) from error
-    return found
+    return origin
 
 
 def stored_origin(folder: Path) -> str | None:
-    """Return the origin in the file for it; None where there is no such file, or no origin in it.
+    """Return the origin in its file; None if the file is missing or damaged.
 
     Raises
     ------
     OSError
-        When the file cannot be read, so that nobody knows what is in it.
+        If the file cannot be read.
     """
     file = origin_file(folder)
     try:
-        text = read_regular(file, _LONGEST).decode("ascii", "replace").strip()
+        text = read_regular(file, _MAX_SIZE).decode("ascii", "replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         if file.is_symlink():
             raise OSError(errno.ENOENT, "a link to a file that is not there", str(file)) from None
@@ -91,44 +97,43 @@ def stored_origin(folder: Path) -> str | None:
     return text if is_record_id(text) else None
 
 
-def pointer_origin(folder: Path) -> str | None:
-    """Return the origin that the pointer file names; None where it names none, or is not to be believed."""
+def kernel_config_origin(folder: Path) -> str | None:
+    """Return the origin in the kernels' file; None if it names none or cannot be trusted."""
     try:
         return read_kernel_config(folder / KERNEL_CONFIG).get("origin")
     except InvalidData:
         return None
 
 
-def _make(folder: Path, tell: Callable[[str], object]) -> str:
-    """Put an origin into its file; that which is there then."""
+def _create(folder: Path, warn: Callable[[str], object]) -> str:
     file = origin_file(folder)
-    damaged = os.path.lexists(file)
-    kept = pointer_origin(folder)
-    _put(file, kept or new_id(), replace=damaged)
-    if kept is not None:
-        tell(f"the origin file {file} was missing or damaged; it is restored from {KERNEL_CONFIG}")
-    elif damaged:
-        tell(
-            f"the origin file {file} was damaged, and a new origin had to be made. Notebooks recorded before get new records, "
-            "apart from the old ones: `jupyter axon doctor` tells which, `jupyter axon doctor --rebind` mends it"
+    is_damaged = os.path.lexists(file)
+    second = kernel_config_origin(folder)
+    _write(file, second or new_id(), overwrite=is_damaged)
+    if second is not None:
+        warn(f"the origin file {file} was missing or damaged; it was restored from {KERNEL_CONFIG}")
+    elif is_damaged:
+        warn(
+            f"the origin file {file} was damaged and a new origin was created. Notebooks that have "
+            "records get new ones: `jupyter axon doctor` lists them, and `jupyter axon doctor "
+            "--rebind` binds them to their old records"
         )
-    made = stored_origin(folder)
-    if made is None:
+    created = stored_origin(folder)
+    if created is None:
         raise OSError(errno.EIO, "what was written cannot be read", str(file))
-    return made
+    return created
 
 
-def _put(file: Path, origin: str, *, replace: bool) -> None:
-    """Put ``origin`` into ``file`` whole; unless ``replace``, only if no other process was first."""
+def _write(file: Path, origin: str, *, overwrite: bool) -> None:
     with contextlib.suppress(FileExistsError):
-        write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=replace, mode=None)
+        write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=overwrite, mode=None)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep out other processes that would make the origin of a folder, where the file system has locks.
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from creating the origin, where the file system has locks.
 
-    One that keeps its lock for longer than it takes to make an origin is up to something else, and is not waited for.
+    After the timeout it goes on without the lock.
     """
     if sys.platform == "win32":
         yield
@@ -137,15 +142,15 @@ def _locked(folder: Path) -> Iterator[None]:
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        until = time.monotonic() + _LOCK_TIMEOUT
+        end = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() < until:
+                if time.monotonic() < end:
                     time.sleep(0.01)
                     continue
-            except OSError:  # no locks on this file system
+            except OSError:  # a file system without locks
                 pass
             break
         yield
@@ -154,92 +159,91 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class ServerOrigin:
-    """The origin as a running server has it: read once, and put back when its file vanishes or is damaged.
+    """The origin in a running server, which restores its files when they vanish or are damaged.
 
     Parameters
     ----------
-    leave_origin : callable
-        Puts the origin that it is given into the pointer file; must not raise.
+    write_pointer : callable
+        Writes an origin to the kernels' file; must not raise.
     """
 
     def __init__(
-        self, folder: Path, log: logging.Logger, leave_origin: Callable[[str], object]
+        self, folder: Path, log: logging.Logger, write_pointer: Callable[[str], object]
     ) -> None:
         self._folder = folder
         self._log = log
-        self._leave_origin = leave_origin
+        self._write_pointer = write_pointer
         self._origin: str | None = None
-        self._seen: object = None
-        self._made = 0
-        self._told: str | None = None
+        self._stamps: object = None
+        self._created_at = 0
+        self._last_error: str | None = None
         self._lock = threading.Lock()
 
     def read(self) -> str:
-        """Return the origin; raises as :func:`read_origin` does, as long as it could never be read."""
+        """Return the origin; raise as :func:`read_origin` does if it could never be read."""
         with self._lock:
             if self._origin is None:
                 self._origin = read_origin(
                     self._folder, lambda text: self._log.warning("axon: %s", text)
                 )
-                if pointer_origin(self._folder) != self._origin:
-                    self._leave_origin(self._origin)
-                self._seen = self._look()
-                with contextlib.suppress(OSError):  # gone again: then it is made anew
-                    self._made = os.stat(origin_file(self._folder)).st_mtime_ns
+                if kernel_config_origin(self._folder) != self._origin:
+                    self._write_pointer(self._origin)
+                self._stamps = self._stat()
+                with contextlib.suppress(OSError):
+                    self._created_at = os.stat(origin_file(self._folder)).st_mtime_ns
                 return self._origin
         self.check()
         return self._origin
 
     def check(self) -> None:
-        """Put back what vanished or was damaged since the last look: two questions to the disk where nothing did."""
-        if not self._lock.acquire(blocking=False):  # another thread is at it
+        """Restore files that vanished or were damaged; costs two ``stat`` calls if none was."""
+        if not self._lock.acquire(blocking=False):  # another thread does it
             return
         try:
-            if self._origin is None or self._look() == self._seen:
+            if self._origin is None or self._stat() == self._stamps:
                 return
             try:
                 self._restore(self._origin)
             except OSError as error:
-                self._tell(
-                    f"the origin file {origin_file(self._folder)} cannot be restored: {error.strerror}"
+                self._log_once(
+                    f"the origin file {origin_file(self._folder)} cannot be restored: "
+                    f"{error.strerror}"
                 )
-            self._seen = self._look()
+            self._stamps = self._stat()
         finally:
             self._lock.release()
 
-    def _look(self) -> object:
+    def _stat(self) -> object:
         return [_stamp(self._folder / name) for name in ("origin", KERNEL_CONFIG)]
 
     def _restore(self, origin: str) -> None:
         file = origin_file(self._folder)
-        found, second = stored_origin(self._folder), pointer_origin(self._folder)
-        if found is not None and found == second != origin:  # another server has taken over
-            self._tell(
-                f"the origin in {file} is {found} now, and {origin} as long as this server runs: start it anew, and see "
-                "`jupyter axon doctor`"
+        found, second = stored_origin(self._folder), kernel_config_origin(self._folder)
+        if found is not None and found == second != origin:  # another server has replaced both
+            self._log_once(
+                f"{file} was changed to {found} while this server runs with the origin {origin}. "
+                "Restart the server, and see `jupyter axon doctor`"
             )
             return
         if found != origin:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _locked(self._folder):
-                _put(file, origin, replace=True)
-            if self._made:  # which tells since when it is the origin
-                os.utime(file, ns=(self._made, self._made))
-            was = (
-                "vanished, or was damaged"
-                if found is None
-                else f"was replaced by another ({found})"
-            )
+            with _lock(self._folder):
+                _write(file, origin, overwrite=True)
+            if self._created_at:  # its time shows since when this is the origin
+                os.utime(file, ns=(self._created_at, self._created_at))
+            fault = "missing or damaged" if found is None else f"replaced by another ({found})"
             self._log.warning(
-                "axon: the origin file %s %s while this server runs; it is restored", file, was
+                "axon: the origin file %s was %s while this server runs; it was restored",
+                file,
+                fault,
             )
         if second != origin:
-            self._leave_origin(origin)
+            self._write_pointer(origin)
 
-    def _tell(self, trouble: str) -> None:
-        if trouble != self._told:
-            self._told = trouble
-            self._log.error("axon: %s", trouble)
+    def _log_once(self, error: str) -> None:
+        if error != self._last_error:
+            self._last_error = error
+            self._log.error("axon: %s", error)
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:
@@ -248,3 +252,78 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns
+
+
+@dataclass
+class OtherOrigin:
+    """Another origin that has records of files on this machine.
+
+    Attributes
+    ----------
+    here : list of Binding
+        The records that belong to files on this machine.
+    in_use : bool
+        Whether a file was recorded under it since the present origin was created. It then probably
+        belongs to another machine or server, and was not lost.
+    """
+
+    origin: str
+    here: list[Binding] = field(default_factory=list)
+    in_use: bool = False
+
+
+def origin_created_at(folder: Path) -> str:
+    """Return when the origin of a data directory was created; the present if there is none."""
+    try:
+        moment = datetime.fromtimestamp(os.stat(origin_file(folder)).st_mtime, timezone.utc)
+    except OSError:
+        moment = datetime.now(timezone.utc)
+    return format_time(moment)
+
+
+def find_other_origins(
+    elsewhere: Iterable[Binding],
+    bound_here: Callable[[str], Binding | None],
+    created_at: str,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> list[OtherOrigin]:
+    """Return the other origins that have records of files on this machine, largest first.
+
+    Of several records of a file, the oldest one has the history. A file whose oldest record is bound
+    under the present origin needs nothing.
+
+    Parameters
+    ----------
+    elsewhere : iterable of Binding
+        The bindings under other origins.
+    bound_here : callable
+        Returns the binding to a path under the present origin.
+    created_at : str
+        When the present origin was created.
+    keep_going : callable
+        Called before each file; returns whether to continue.
+    """
+    origins: dict[str, OtherOrigin] = {}
+    oldest: dict[tuple[str, str], Binding] = {}
+    for binding in elsewhere:
+        if binding.path is None or binding.origin is None:
+            continue
+        other = origins.setdefault(binding.origin, OtherOrigin(binding.origin))
+        other.in_use = other.in_use or (binding.synced_at or "") > created_at
+        key = binding.user_id, binding.path
+        if key not in oldest or _age(binding) < _age(oldest[key]):
+            oldest[key] = binding
+    for (user_id, path), binding in oldest.items():
+        if not keep_going():
+            break
+        if not os.path.isabs(path) or not os.path.isfile(path):
+            continue
+        here = bound_here(path)
+        if here is None or (here.user_id == user_id and _age(binding) < _age(here)):
+            origins[str(binding.origin)].here.append(binding)
+    found = (other for other in origins.values() if other.here)
+    return sorted(found, key=lambda other: -len(other.here))
+
+
+def _age(binding: Binding) -> tuple[str, str]:
+    return binding.created_at or "", binding.id

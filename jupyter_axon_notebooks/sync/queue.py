@@ -1,4 +1,4 @@
-"""What happened to notebook files, on its way to the worker: in order, and of the saves of a file only the latest."""
+"""The queue of events between the contents manager and the worker thread."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..records import NotebookCell, NotebookSummary
 
 @dataclass
 class Event:
-    """Something that happened to a file or, where it says so, to a folder.
+    """An event that concerns the file or folder at ``path``.
 
     Attributes
     ----------
     number : int
-        Its place in the order.
+        Its position in the order of events.
     cause : int
-        The number of the event that led to it, while that was worked on; else its own.
+        The number of the event whose processing led to this one, else its own.
     failures : int
-        How often it was worked on in vain.
+        How often processing it has failed.
     due : float
-        When it is worked on, by the monotonic clock.
+        When it may be processed, by the monotonic clock.
     """
 
     path: str
@@ -37,107 +37,88 @@ class Event:
     due: float = field(default=0.0, kw_only=True)
 
     def fail(self, error: BaseException) -> None:
-        """Tell everybody who waits for the outcome that there will be none for now."""
+        """Report a failure to those who wait for the result."""
 
 
 @dataclass
 class Save(Event):
-    """A file whose record is to be brought up to date.
+    """A file whose record must be updated.
 
-    Attributes
-    ----------
-    path : str
-        The file's absolute path; for contents that are not files, the contents API's.
-    owner : str
-        Who owns the record, should it have to be made.
-    content : mapping or None
-        The notebook as it was saved, parsed. None: the file has to be read.
-    file : dict
-        ``size`` and ``mtime`` of the file that holds ``content``.
-    folder : str or None
-        The folder that the file was named in, should ``path`` have to be looked up again.
-    previous : sequence of NotebookCell or None
-        The cells that the file was made of, where that is known: its cells without ids of their own take theirs.
-    is_copy : bool
-        Whether the file was made from another notebook to be executed: it takes over neither its record nor its id.
-    done : list of Future
-        Those who wait for the record.
+    The attributes are the arguments of :meth:`.NotebookRecorder.record`. ``waiters`` get the record.
     """
 
     owner: str
     content: Mapping[str, Any] | None = None
     file: dict[str, int] = field(default_factory=dict)
-    folder: str | None = None
     previous: Sequence[NotebookCell] | None = None
-    is_copy: bool = False
-    done: list[Future[NotebookSummary]] = field(default_factory=list)
+    waiters: list[Future[NotebookSummary]] = field(default_factory=list)
 
-    def overtake(self, newer: Save) -> None:
-        """Become ``newer``; who waits for this save gets what comes of that one. The owner is who saved first."""
-        self.content, self.file, self.folder = newer.content, newer.file, newer.folder
-        self.previous = newer.previous
-        self.done += newer.done
+    def replace_with(self, newer: Save) -> None:
+        """Take over everything of a later save of the file except its owner."""
+        self.content, self.file, self.previous = newer.content, newer.file, newer.previous
+        self.waiters += newer.waiters
 
-    def resolve(self, summary: NotebookSummary) -> None:
-        """Give everybody who waits the record."""
-        for future in self.done:
-            future.set_result(summary)
+    def finish(self, summary: NotebookSummary) -> None:
+        """Report the record to those who wait for it."""
+        for waiter in self.waiters:
+            waiter.set_result(summary)
 
     def fail(self, error: BaseException) -> None:
-        """Tell everybody who waits that there will be no record for now."""
-        for future in self.done:
-            future.set_exception(error)
-        self.done = []
+        """Report a failure to those who wait for the record."""
+        for waiter in self.waiters:
+            waiter.set_exception(error)
+        self.waiters = []
 
 
 @dataclass
 class Rename(Event):
-    """A file, or a folder with all beneath it, that is now at ``new_path``."""
+    """A file or folder that was renamed to ``new_path``."""
 
     new_path: str
 
 
 @dataclass
 class Delete(Event):
-    """A file, or a folder with all beneath it, that was deleted."""
+    """A file or folder that was deleted."""
 
 
 @dataclass
-class Opening(Event):
-    """The store at ``path`` that may have to be opened before anything else can be done."""
+class OpenStore(Event):
+    """A request to open the store at ``path``, if it is not open."""
 
 
 class EventQueue:
-    """A queue with one consumer. Putting never waits for the consumer.
+    """A queue with one consumer. :meth:`put` never waits for the consumer.
 
-    Real-time collaboration saves about once a second; of several saves of one file only the last one matters, so it
-    takes the place of the one before, unless something was renamed or deleted in between.
+    Of several saves of one file only the last one matters, and real-time collaboration saves about
+    once a second. A save therefore replaces a queued save of the same file, unless something was
+    renamed or deleted in between.
 
-    After a failure the consumer pauses, and whoever waits for it ends the pause: what was in the way may be gone. As
-    long as it fails, contents are let go, since the files have them.
+    After a failure the consumer pauses until the retry delay has passed or someone waits for the
+    result. Meanwhile the queue keeps no notebook contents, because the files have them.
 
     Parameters
     ----------
-    rest : float
-        Seconds that a save stays here, unless somebody waits for it.
+    save_delay : float
+        Seconds before a save is processed, unless someone waits for it.
     """
 
-    def __init__(self, rest: float = 0.0) -> None:
-        self._rest = rest
+    def __init__(self, save_delay: float = 0.0) -> None:
+        self._save_delay = save_delay
         self._events: deque[Event] = deque()
-        self._latest: dict[str, Save] = {}
+        self._queued_saves: dict[str, Save] = {}
         self._changed = threading.Condition()
         self._last_number = 0
-        self._working_on: Event | None = None
-        self._working_since = 0.0
-        self._resume_at = 0.0
-        self._wanted = 0
+        self._current: Event | None = None
+        self._current_since = 0.0
+        self._paused_until = 0.0
+        self._requested = 0
         self._closed = False
 
     def put(self, event: Event, *, cause: Event | None = None) -> None:
-        """Add an event, or let a save take the place of an older one of the same file.
+        """Add an event, or replace an older save of the same file.
 
-        ``cause`` is what is worked on, where that led to it: who waits for the one waits for the other.
+        Whoever waits for ``cause``, the event that is being processed, also waits for this one.
         """
         with self._changed:
             if self._closed:
@@ -145,21 +126,21 @@ class EventQueue:
             elif isinstance(event, Save):
                 self._put_save(event, cause)
             else:
-                self._latest.clear()
+                self._queued_saves.clear()
                 self._append(event, cause)
 
     def _put_save(self, save: Save, cause: Event | None) -> None:
         if self._is_failing():
             save.content = None
-        is_wanted = bool(save.done)
-        waiting = self._latest.setdefault(save.path, save)
-        if waiting is save:
-            save.due = time.monotonic() + self._rest
+        has_waiters = bool(save.waiters)
+        queued = self._queued_saves.setdefault(save.path, save)
+        if queued is save:
+            save.due = time.monotonic() + self._save_delay
             self._append(save, cause)
         else:
-            waiting.overtake(save)
-        if is_wanted:
-            self._want(waiting.number)
+            queued.replace_with(save)
+        if has_waiters:
+            self._request(queued.number)
 
     def _append(self, event: Event, cause: Event | None) -> None:
         self._last_number += 1
@@ -168,104 +149,96 @@ class EventQueue:
         self._events.append(event)
         self._changed.notify_all()
 
-    def put_back(self, event: Event, delay: float, error: BaseException) -> None:
-        """Return an event that failed, to be the next one again, in ``delay`` seconds; who waits for any is told."""
+    def get(self) -> Event | None:
+        """Wait for the next event; return None when the queue is closed and empty."""
         with self._changed:
-            event.failures += 1
-            self._events.appendleft(event)
-            for waiting in self._events:
-                waiting.fail(error)
-                if isinstance(waiting, Save):
-                    waiting.content = None
-            self._working_on = None
-            self._resume_at = time.monotonic() + delay
+            self._current = None
             self._changed.notify_all()
-
-    def take(self) -> Event | None:
-        """The next event, waited for; None once the queue is closed and empty."""
-        with self._changed:
-            self._working_on = None
-            self._changed.notify_all()
-            while not (self._closed and not self._events):
-                pause = self._pause()
-                if pause is not None and pause <= 0:
-                    self._working_on, self._working_since = self._next(), time.monotonic()
-                    return self._working_on
-                self._changed.wait(pause)
+            while self._events or not self._closed:
+                delay = self._delay()
+                if delay is not None and delay <= 0:
+                    event = self._events.popleft()
+                    if isinstance(event, Save) and self._queued_saves.get(event.path) is event:
+                        del self._queued_saves[event.path]
+                    self._current, self._current_since = event, time.monotonic()
+                    return event
+                self._changed.wait(delay)
             return None
 
-    def _pause(self) -> float | None:
-        """Seconds until there is something to do; None: nobody knows."""
+    def _delay(self) -> float | None:
+        """Return the seconds until the next event is due; None if the queue is empty."""
         if not self._events:
             return None
         if self._closed:
             return 0.0
-        head = self._events[0]
-        due = 0.0 if any(event.cause <= self._wanted for event in self._events) else head.due
-        return max(due, self._resume_at) - time.monotonic()
+        is_requested = any(event.cause <= self._requested for event in self._events)
+        due = 0.0 if is_requested else self._events[0].due
+        return max(due, self._paused_until) - time.monotonic()
 
-    def _next(self) -> Event:
-        event = self._events.popleft()
-        if isinstance(event, Save) and self._latest.get(event.path) is event:
-            del self._latest[event.path]
-        return event
+    def retry(self, event: Event, delay: float, error: BaseException) -> None:
+        """Put a failed event back to the front, and report the failure to all who wait."""
+        with self._changed:
+            event.failures += 1
+            self._events.appendleft(event)
+            for queued in self._events:
+                queued.fail(error)
+                if isinstance(queued, Save):
+                    queued.content = None
+            self._current = None
+            self._paused_until = time.monotonic() + delay
+            self._changed.notify_all()
 
-    def settle(self, timeout: float, patience: float) -> bool:
-        """Wait until all put before this call, and what that led to, has been worked on, or has failed once more.
+    def drain(self, timeout: float, retry_timeout: float) -> bool:
+        """Wait until all events so far, and those they lead to, are processed or one fails again.
 
-        An event that has been worked on for longer than a caller may wait is stuck, so the caller does not wait for it
-        again: of many callers only the first ones wait.
+        Both times are measured from the start of the current event's processing if that is earlier.
+        When an event is stuck, only the first callers wait for it.
 
         Parameters
         ----------
         timeout : float
-            Seconds to wait at most, in all and for one event.
-        patience : float
-            Seconds to wait at most for what has failed before.
+            The longest wait in seconds.
+        retry_timeout : float
+            The longest wait in seconds for an event that has failed before.
 
         Returns
         -------
         bool
-            Whether all of it has been worked on; False when time ran out, or something failed.
+            True if all events were processed; False after a timeout or a failure.
         """
         with self._changed:
-            last, began = self._last_number, time.monotonic()
-            failed = self._failures()
-            self._want(last)
-            while not self._is_done(last):
-                failing = self._is_failing()
-                since = began if self._working_on is None else min(began, self._working_since)
-                left = since + (patience if failing else timeout) - time.monotonic()
-                if left <= 0 or (failing and self._failures() != failed):
+            last, start = self._last_number, time.monotonic()
+            failures = self._failures()
+            self._request(last)
+            while not self._is_processed(last):
+                is_failing = self._is_failing()
+                since = start if self._current is None else min(start, self._current_since)
+                left = since + (retry_timeout if is_failing else timeout) - time.monotonic()
+                if left <= 0 or (is_failing and self._failures() != failures):
                     return False
                 self._changed.wait(left)
             return True
 
-    def _is_done(self, number: int) -> bool:
-        working_on = [] if self._working_on is None else [self._working_on]
-        return all(event.cause > number for event in (*working_on, *self._events))
+    def _request(self, number: int) -> None:
+        """Process the events up to ``number`` without delay."""
+        self._requested = max(self._requested, number)
+        self._paused_until = 0.0
+        self._changed.notify_all()
 
-    def _head(self) -> Event | None:
-        """What is worked on, or will be next."""
-        if self._working_on is not None:
-            return self._working_on
-        return self._events[0] if self._events else None
+    def _is_processed(self, number: int) -> bool:
+        current = [] if self._current is None else [self._current]
+        return all(event.cause > number for event in (*current, *self._events))
 
     def _failures(self) -> tuple[int, int]:
-        head = self._head()
-        return (0, 0) if head is None else (head.number, head.failures)
+        """Return number and failures of the event that is processed now or next."""
+        first = self._current or next(iter(self._events), None)
+        return (0, 0) if first is None else (first.number, first.failures)
 
     def _is_failing(self) -> bool:
         return self._failures()[1] > 0
 
-    def _want(self, number: int) -> None:
-        """Let the consumer go on with what was put up to ``number``."""
-        self._wanted = max(self._wanted, number)
-        self._resume_at = 0.0
-        self._changed.notify_all()
-
     def close(self) -> None:
-        """Let the consumer finish what is here and then stop."""
+        """Let the consumer process the remaining events and then stop."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -48,7 +48,7 @@ from ..states.notes import (
     root_time,
     write_note,
 )
-from ..store.failures import ForeignRecord
+from ..store import ForeignRecord
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host

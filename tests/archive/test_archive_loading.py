@@ -34,7 +34,7 @@ from jupyter_axon_notebooks.metrics import spell_nonfinite
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 NOTEBOOK = {
     "id": "nb-123",

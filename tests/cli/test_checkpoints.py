@@ -21,7 +21,7 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 from .conftest import USER, Axon
 

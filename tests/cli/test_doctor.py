@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import Note, write_note
-from jupyter_axon_notebooks.store.health import examine
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+from jupyter_axon_notebooks.store.sqlite.health import examine_file
 from jupyter_axon_notebooks.store.urls import shown_url
 
 from .conftest import CORPUS, USER, Axon, enable, repository, tree
@@ -252,7 +253,7 @@ def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(
     assert problems(axon) == {}
     for path in folders["killed"].iterdir():
         os.utime(path, (0, 0))
-    swept = StateStorage(root).sweep(lambda _notebook, _checkpoint: None)
+    swept = sweep(StateStorage(root), lambda _notebook, _checkpoint: None)
     assert [Path(path).parent for path in swept.temporaries] == [folders["killed"]]
 
 
@@ -309,7 +310,7 @@ def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:
     with repository(db) as records:
         records.create(NewNotebook(user_id=USER, name="train"))
     assert sorted(path.name for path in db.parent.iterdir()) == ["axon.db"]
-    health = examine(db)
+    health = examine_file(db)
     assert (health.counts["notebooks"], health.journal, health.faults) == (1, "wal", [])
     assert sorted(path.name for path in db.parent.iterdir()) == ["axon.db"]
 

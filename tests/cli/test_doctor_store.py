@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from jupyter_axon_notebooks.cli.census import take
 from support.engines import ON_DISK, PostgresqlServer, new_url, postgresql
 from tinydb import where
 
 from jupyter_axon_notebooks.cli import storecheck
-from jupyter_axon_notebooks.cli.census import take
 from jupyter_axon_notebooks.errors import StoreBusy
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, document, open_store, sqlite
-from jupyter_axon_notebooks.store.health import examining
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store import Store, document, open_store
+from jupyter_axon_notebooks.store.postgresql.health import connect_to_server
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
-from jupyter_axon_notebooks.store.server import reaching
+from jupyter_axon_notebooks.store.sqlite import health as file_health
+from jupyter_axon_notebooks.store.sqlite.health import connect_to_file
 from jupyter_axon_notebooks.store.urls import file_of
 
 from .conftest import USER, Axon
@@ -213,7 +214,9 @@ def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookR
 @pytest.fixture(params=["with a log", "without one"])
 def journal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     if request.param == "without one":  # as on a network file system
-        monkeypatch.setattr(sqlite, "NETWORK_FILE_SYSTEMS", {sqlite.file_system(tmp_path)})
+        monkeypatch.setattr(
+            file_health, "NETWORK_FILE_SYSTEMS", {file_health.file_system(tmp_path)}
+        )
     return str(request.param)
 
 
@@ -233,7 +236,7 @@ def test_a_store_that_is_saved_to_meanwhile_is_seen_at_one_moment(
             with pytest.raises(StoreBusy):
                 Store(store.url, busy_timeout=0).notebooks.insert({})
 
-    with examining(path) if path is not None else reaching(store.url) as connection:
+    with connect_to_file(path) if path is not None else connect_to_server(store.url) as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM axonml_notebooks")) == 1
         sa.event.listen(connection, "before_cursor_execute", save)
         census = take(connection)

@@ -12,7 +12,7 @@ from support.engines import new_url, postgresql
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import has_tables, open_store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 from .conftest import CORPUS, USER, Axon
 

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from jupyter_axon_notebooks.cli.which import deletion
 
 from jupyter_axon_notebooks.cli.output import local_time
-from jupyter_axon_notebooks.cli.which import deletion
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellType,

@@ -78,7 +78,7 @@ def test_an_unchanged_file_is_not_read_again(
     repository: NotebookRepository, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = recorded(repository, file)
-    monkeypatch.setattr(asked, "Recorder", None)
+    monkeypatch.setattr(asked, "NotebookRecorder", None)
     assert recorded(repository, file) == made
 
 
@@ -112,7 +112,7 @@ def test_those_who_ask_at_once_make_one_record(repository: NotebookRepository, f
 def test_what_is_half_written_leaves_the_record_as_it_is(
     repository: NotebookRepository, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_REREAD", (0.0, 0.0))
+    monkeypatch.setattr(files, "_RETRY_DELAYS", (0.0, 0.0))
     made = recorded(repository, file)
     file.write_text(file.read_text()[:-20])
     assert recorded(repository, file) == made

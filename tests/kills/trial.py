@@ -9,16 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from support.factories import check_contents
 
+from jupyter_axon_notebooks import garbage
 from jupyter_axon_notebooks.records import Record
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .hands import Hands
@@ -98,7 +97,9 @@ class Opened:
 
     def sweep(self) -> None:
         """Remove what killed processes left, as a server does at its start, but however young it is."""
-        report = self.states.sweep(partial(named_files, self.repository), older_than=-1)
+        report = garbage.sweep(
+            self.states, self.repository.checkpoints.list_state_names, older_than=-1
+        )
         assert not report.problems, report.problems
         for id in self.repository.garbage.list_staged():
             for _ in self.repository.garbage.remove_staged(id):

@@ -33,7 +33,7 @@ from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, Removal, garbage
 from jupyter_axon_notebooks.repository import versions as repository_versions
 from jupyter_axon_notebooks.store import DocumentTable, Store, open_store
-from jupyter_axon_notebooks.store.leftovers import Leftovers
+from jupyter_axon_notebooks.store.garbage_queries import GarbageQueries
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_lock
     history(repository, 5)
     store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
     noted(DocumentTable, "ids")
-    noted(Leftovers, "numbers")
+    noted(GarbageQueries, "numbers")
     noted(repository_versions.VersionRepository, "listed")
     assert tidied(repository, 1) == Removal(versions=4, contents=9)
     assert asked == {"ids", "numbers", "listed"}

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.factories import code, new_checkpoint, new_notebook
 
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 
@@ -146,7 +145,7 @@ def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateSto
     repository, states = moved
     put(repository, states, "killed", notes=False)
     age(states.root)
-    report = states.sweep(partial(named_files, repository))
+    report = sweep(states, repository.checkpoints.list_state_names)
     assert (report.folders, report.temporaries, report.problems) == ([], [], [])
     assert {read(states, one) for one in repository.list_checkpoints("nb")} == {
         b"a",
@@ -164,7 +163,7 @@ def test_what_a_sweep_goes_by_is_the_name_in_a_path_of_any_system(
     foreign = "C:\\states\\nb\\c\\model.pt"
     store.checkpoints.update({"model_state_path": foreign}, doc_ids=["c"])
     age(states.root)
-    assert states.sweep(partial(named_files, repository)).freed == 0
+    assert sweep(states, repository.checkpoints.list_state_names).freed == 0
     assert read(states, repository.get_checkpoint("c")) == b"c"
 
 
@@ -190,7 +189,7 @@ def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Pa
         put(originals, homes[0], "noted")
         put(originals, homes[0], "killed", notes=False)
         age(homes[0].root)
-        report = homes[1].sweep(partial(named_files, copies))
+        report = sweep(homes[1], copies.checkpoints.list_state_names)
         assert (report.folders, report.freed, report.problems) == ([], 0, [])
         assert [read(homes[0], one) for one in originals.list_checkpoints("nb")] == [
             b"killed",
@@ -213,6 +212,6 @@ def test_what_was_marked_before_marks_told_copies_apart_is_swept(tmp_path: Path)
         now = StateStorage(
             tmp_path / "states", store_id=store.mark_id, former_store_id=store.former_mark_id
         )
-        report = now.sweep(partial(named_files, records))
+        report = sweep(now, records.checkpoints.list_state_names)
         assert [Path(one).name for one in report.folders] == ["killed"]
         assert [read(now, one) for one in records.list_checkpoints("nb")] == [b"recorded"]

@@ -15,6 +15,7 @@ from support import engines
 from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateError
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
@@ -260,7 +261,7 @@ def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
         paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
         return {os.path.basename(path) for path in paths if path}
 
-    states.sweep(named, older_than=-1)
+    sweep(states, named, older_than=-1)
     assert files(states) == both("b")
 
 
@@ -275,7 +276,7 @@ def test_files_that_cannot_be_removed_are_named(
     def refuse(*_: object) -> None:
         raise StateError("permission denied")
 
-    monkeypatch.setattr(states, "remove_aside", refuse)
+    monkeypatch.setattr(states, "remove_staged", refuse)
     with pytest.raises(
         StateError, match="checkpoint a is pruned, but state files remain: permission denied"
     ):

@@ -132,9 +132,9 @@ def test_a_full_disk_for_the_store_delays_records_and_no_save(
     for name in "ab":
         hold_to_sources(server, f"{name}.ipynb", "x" * 50_000)
     server.stop()
-    assert "records have to wait" in server.log
+    assert "not recorded for now" in server.log
     assert "the disk is full" in server.log
-    assert "takes records again" in server.log
+    assert "notebooks are recorded again" in server.log
 
 
 def test_a_locked_store_delays_records_and_no_save(servers: Servers) -> None:
@@ -190,7 +190,7 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
     server.save("b.ipynb", notebook("2"))
     assert server.assert_recorded("b.ipynb")["id"] == server.embedded("b.ipynb")
     server.stop()
-    assert server.log.count("records have to wait") == 1
+    assert server.log.count("not recorded for now") == 1
     assert "Traceback" not in server.log
 
 

@@ -16,9 +16,9 @@ from support.server_processes import TOKEN, Server, notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.passfile import pass_lines
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.passfile import pass_lines
+from jupyter_axon_notebooks.store.postgresql.roles import Role
+from jupyter_axon_notebooks.store.postgresql.row_level_security import ROLES
 
 PEOPLE = ("ada", "bob", "eve")
 _COMMAND = "from jupyter_axon_notebooks.cli import main; main()"

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from support.rest_client import Client
 
+from jupyter_axon_notebooks.background import BackgroundWork
 from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.upkeep import Upkeep
 
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when the server has looked after its store."""
-    look, done = Upkeep.look, threading.Event()
+    look, done = BackgroundWork.run_once, threading.Event()
 
-    def told(self: Upkeep) -> None:
+    def told(self: BackgroundWork) -> None:
         look(self)
         done.set()
 
-    monkeypatch.setattr(Upkeep, "look", told)
+    monkeypatch.setattr(BackgroundWork, "run_once", told)
     return done
 
 

@@ -19,8 +19,8 @@ from support.engines import new_url
 
 from jupyter_axon_notebooks.errors import NoSpace, StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Document, Store, default_url, has_tables, open_store
-from jupyter_axon_notebooks.store import sqlite as engine
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+from jupyter_axon_notebooks.store.sqlite import engine
 
 from .conftest import Script, finished
 

@@ -12,7 +12,8 @@ from itertools import islice
 import pytest
 import sqlalchemy as sa
 
-from jupyter_axon_notebooks.store import Document, Store, vacuum
+from jupyter_axon_notebooks.store import Document, Store
+from jupyter_axon_notebooks.store.sqlite import vacuum
 
 from .conftest import statements
 from .test_opening import path_of, pragma

@@ -151,7 +151,7 @@ class RecordedStates(NoStates):
         self.removed: list[tuple[str, ...]] = []
         self._abandoned: tuple[str, str | None] | None = None
 
-    def abandon(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
+    def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         assert self._store._database._work.connection is not None, "noted before the commit"
         self._abandoned = notebook_id, checkpoint_id
 

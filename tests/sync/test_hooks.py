@@ -46,7 +46,7 @@ def handed() -> Handed:
 @pytest.fixture
 def hooks(handed: Handed) -> SaveHooks:
     ids = EmbeddedIds()
-    ids.learn({})
+    ids.load({})
     return SaveHooks(lambda path, content: handed.append((path, content)), ids, LOG)
 
 
@@ -97,11 +97,11 @@ def test_what_is_no_record_id_is_never_remembered_and_a_text_is_replaced(
 @pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
 def test_what_an_old_record_remembers_and_is_no_record_id_is_never_embedded(bad: Any) -> None:
     ids = EmbeddedIds()
-    ids.learn({"a.ipynb": bad})
-    ids.note("b.ipynb", bad)
-    ids.read("c.ipynb", bad)
-    ids.offer("d.ipynb", bad)
-    assert all(is_record_id(ids.of(f"{name}.ipynb")) for name in "abcd")
+    ids.load({"a.ipynb": bad})
+    ids.set("b.ipynb", bad)
+    ids.set_stored("c.ipynb", bad)
+    ids.set_stored("d.ipynb", bad, overwrite=False)
+    assert all(is_record_id(ids.get_or_create(f"{name}.ipynb")) for name in "abcd")
 
 
 def test_other_keys_beside_the_id_stay(hooks: SaveHooks) -> None:
@@ -215,7 +215,7 @@ def test_a_notebook_that_was_uploaded_as_a_file_is_handed_over_to_be_read(
 
 def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptureFixture) -> None:
     class NoIds(EmbeddedIds):
-        def of(self, path: str) -> str:
+        def get_or_create(self, path: str) -> str:
             raise RuntimeError("no ids today")
 
     def refuse(path: str, content: Any) -> None:
@@ -231,14 +231,16 @@ def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptu
 
 def test_no_id_is_minted_before_the_known_ones_are_learnt() -> None:
     ids = EmbeddedIds(
-        to_path=lambda stored: stored.removeprefix("/top/") if stored.startswith("/top/") else None
+        to_contents_path=lambda stored: (
+            stored.removeprefix("/top/") if stored.startswith("/top/") else None
+        )
     )
     hooks = SaveHooks(lambda path, content: None, ids, LOG)
     early, late = notebook(), notebook()
     hooks.pre_save(path="a.ipynb", model=early)
     new, known, old, another = (new_id() for _ in range(4))
     hooks.pre_save(path="b.ipynb", model=notebook(axon={"notebook_id": new}))
-    ids.learn({"/top/a.ipynb": known, "/top/b.ipynb": old, "/elsewhere/c.ipynb": another})
+    ids.load({"/top/a.ipynb": known, "/top/b.ipynb": old, "/elsewhere/c.ipynb": another})
     hooks.pre_save(path="a.ipynb", model=late)
-    assert (embedded(early), embedded(late), ids.of("b.ipynb")) == (None, known, new)
-    assert ids.of("c.ipynb") not in (None, another)
+    assert (embedded(early), embedded(late), ids.get_or_create("b.ipynb")) == (None, known, new)
+    assert ids.get_or_create("c.ipynb") not in (None, another)

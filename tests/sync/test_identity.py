@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from jupyter_axon_notebooks.repository import Binding
-from jupyter_axon_notebooks.sync.identity import Known, New, Sighting, file_is_gone, identify
+from jupyter_axon_notebooks.sync.identity import (
+    ExistingRecord,
+    NewRecord,
+    ObservedFile,
+    file_is_gone,
+    identify,
+)
 
 
 @dataclass
@@ -29,7 +35,7 @@ class Records:
         return [b for b in self.bindings if b.origin == origin and path in b.former_paths]
 
 
-HERE = Sighting(
+HERE = ObservedFile(
     origin="laptop",
     path="/nb/b.ipynb",
     owner="ada",
@@ -46,7 +52,9 @@ ONE = Binding(
 )
 
 
-def decide(seen: Sighting, *records: Binding, gone: tuple[str, ...] = ()) -> Known | New:
+def decide(
+    seen: ObservedFile, *records: Binding, gone: tuple[str, ...] = ()
+) -> ExistingRecord | NewRecord:
     return identify(seen, Records(list(records)), lambda path, _seen: path in gone)
 
 
@@ -58,47 +66,49 @@ def changed(binding: Binding, **fields: object) -> Binding:
 
 def test_row_1_a_rename_by_jupyter_binds_the_record_to_the_new_path() -> None:
     renamed = changed(ONE, path=HERE.path, former_paths=(ONE.path,))
-    assert decide(HERE, renamed) == Known("one")
+    assert decide(HERE, renamed) == ExistingRecord("one")
 
 
 def test_row_2_the_record_bound_to_the_path_has_it_whatever_id_the_file_carries() -> None:
     bound = changed(ONE, id="two", path=HERE.path, embedded_id="two")
-    assert decide(HERE, ONE, bound, gone=("/nb/a.ipynb",)) == Known("two")
+    assert decide(HERE, ONE, bound, gone=("/nb/a.ipynb",)) == ExistingRecord("two")
 
 
 def test_row_3_a_file_that_was_moved_outside_jupyter_takes_its_record_along() -> None:
-    assert decide(HERE, ONE, gone=("/nb/a.ipynb",)) == Known("one", moved=True)
+    assert decide(HERE, ONE, gone=("/nb/a.ipynb",)) == ExistingRecord("one", is_moved=True)
 
 
 def test_row_3_a_file_that_is_back_after_it_was_deleted_gets_its_record_back() -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",))
-    assert decide(HERE, deleted) == Known("one", moved=True)
+    assert decide(HERE, deleted) == ExistingRecord("one", is_moved=True)
 
 
 def test_row_3_a_copy_that_is_moved_is_known_by_the_id_in_its_file() -> None:
     copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
-    assert decide(HERE, ONE, copy, gone=("/nb/copy.ipynb",)) == Known("copy", moved=True)
-
-
-def test_row_4_a_copy_gets_its_own_record() -> None:
-    assert decide(HERE, ONE) == New(copied_from="one")
-
-
-def test_row_5_a_clone_of_another_origin_gets_its_own_record() -> None:
-    assert decide(dataclasses.replace(HERE, origin="desktop"), ONE, gone=("/nb/a.ipynb",)) == New(
-        copied_from="one"
+    assert decide(HERE, ONE, copy, gone=("/nb/copy.ipynb",)) == ExistingRecord(
+        "copy", is_moved=True
     )
 
 
+def test_row_4_a_copy_gets_its_own_record() -> None:
+    assert decide(HERE, ONE) == NewRecord(copied_from="one")
+
+
+def test_row_5_a_clone_of_another_origin_gets_its_own_record() -> None:
+    assert decide(
+        dataclasses.replace(HERE, origin="desktop"), ONE, gone=("/nb/a.ipynb",)
+    ) == NewRecord(copied_from="one")
+
+
 def test_row_6_a_record_never_changes_hands() -> None:
-    assert decide(dataclasses.replace(HERE, owner="bob"), ONE, gone=("/nb/a.ipynb",)) == New(
+    assert decide(dataclasses.replace(HERE, owner="bob"), ONE, gone=("/nb/a.ipynb",)) == NewRecord(
         copied_from="one"
     )
 
 
 def test_row_7_a_path_that_was_anothers_takes_no_record_along() -> None:
     other = changed(ONE, id="other", embedded_id="other", path=None, former_paths=("/nb/b.ipynb",))
-    assert decide(HERE, ONE, other, gone=("/nb/a.ipynb",)) == New(copied_from="one")
+    assert decide(HERE, ONE, other, gone=("/nb/a.ipynb",)) == NewRecord(copied_from="one")
 
 
 def test_row_8_the_same_file_by_another_name_is_the_same_notebook(tmp_path: Path) -> None:
@@ -108,8 +118,8 @@ def test_row_8_the_same_file_by_another_name_is_the_same_notebook(tmp_path: Path
     bound = changed(ONE, path=str(tmp_path / "a.ipynb"))
     linked = dataclasses.replace(HERE, path=str(tmp_path / "b.ipynb"))
     apart = dataclasses.replace(HERE, path=str(tmp_path / "c.ipynb"))
-    assert identify(linked, Records([bound])) == Known("one", moved=True)
-    assert identify(apart, Records([bound])) == New(copied_from="one")
+    assert identify(linked, Records([bound])) == ExistingRecord("one", is_moved=True)
+    assert identify(apart, Records([bound])) == NewRecord(copied_from="one")
 
 
 GONE = ("/nb/a.ipynb", "/nb/copy.ipynb", "/old/b.ipynb")
@@ -118,13 +128,13 @@ GONE = ("/nb/a.ipynb", "/nb/copy.ipynb", "/old/b.ipynb")
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"file": {"size": 5, "mtime": 7}}, Known("copy", moved=True)),
-        ({"path": "/old/b.ipynb"}, Known("copy", moved=True)),
-        ({"synced_at": "2026-02-02"}, New(copied_from="one")),
+        ({"file": {"size": 5, "mtime": 7}}, ExistingRecord("copy", is_moved=True)),
+        ({"path": "/old/b.ipynb"}, ExistingRecord("copy", is_moved=True)),
+        ({"synced_at": "2026-02-02"}, NewRecord(copied_from="one")),
     ],
 )
 def test_row_9_of_several_records_only_one_that_can_be_told_has_it(
-    fields: dict[str, object], expected: Known | New
+    fields: dict[str, object], expected: ExistingRecord | NewRecord
 ) -> None:
     copy = changed(ONE, **{"id": "copy", "path": "/nb/copy.ipynb", **fields})
     assert decide(HERE, copy, ONE, gone=GONE) == expected
@@ -135,28 +145,33 @@ def test_row_12_a_copy_of_a_copy_never_gets_the_record_of_a_deleted_original(cop
     deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",))
     copy = changed(ONE, id="copy", path="/nb/experiment.ipynb")
     seen = dataclasses.replace(HERE, path=copied)
-    assert decide(seen, deleted, copy) == New(copied_from="one")
+    assert decide(seen, deleted, copy) == NewRecord(copied_from="one")
 
 
 def test_row_12_a_copy_that_was_moved_is_not_taken_for_the_deleted_original() -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/a.ipynb",))
     copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
-    assert decide(HERE, deleted, copy, gone=("/nb/copy.ipynb",)) == Known("copy", moved=True)
+    assert decide(HERE, deleted, copy, gone=("/nb/copy.ipynb",)) == ExistingRecord(
+        "copy", is_moved=True
+    )
 
 
 def test_row_12_a_deleted_file_that_is_put_back_as_it_was_has_its_record_beside_a_copy() -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",), file={"size": 5, "mtime": 7})
     copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
-    assert decide(HERE, deleted, copy) == Known("one", moved=True)
+    assert decide(HERE, deleted, copy) == ExistingRecord("one", is_moved=True)
 
 
 def test_row_10_a_new_record_takes_an_id_that_is_free() -> None:
     free = dataclasses.replace(HERE, embedded_id="0d1991cb-4986-4fd7-958e-684f68b23ece")
-    assert decide(free) == New(id="0d1991cb-4986-4fd7-958e-684f68b23ece")
+    assert decide(free) == NewRecord(id="0d1991cb-4986-4fd7-958e-684f68b23ece")
 
 
 def test_row_11_a_file_without_an_id_gets_a_record_of_its_own() -> None:
-    assert decide(dataclasses.replace(HERE, embedded_id=None), ONE, gone=("/nb/a.ipynb",)) == New()
+    assert (
+        decide(dataclasses.replace(HERE, embedded_id=None), ONE, gone=("/nb/a.ipynb",))
+        == NewRecord()
+    )
 
 
 def test_a_file_is_gone_when_nothing_or_only_the_same_file_is_there(tmp_path: Path) -> None:

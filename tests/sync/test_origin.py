@@ -88,7 +88,7 @@ def test_a_damaged_origin_is_replaced_by_a_new_one_and_that_is_said(
     made = read_origin(data, told.append)
     assert is_record_id(made)
     assert read_origin(data) == made == (data / "origin").read_text().strip()
-    assert ["was damaged, and a new origin had to be made" in text for text in told] == [True]
+    assert ["was damaged and a new origin was created" in text for text in told] == [True]
     assert [file.name for file in data.iterdir()] == ["origin"]
 
 
@@ -156,7 +156,7 @@ def test_a_running_server_puts_back_both_files(
     damage(data / "origin")
     (data / "kernels.json").unlink()
     server.check()
-    assert "vanished, or was damaged while this server runs; it is restored" in caplog.text
+    assert "missing or damaged while this server runs; it was restored" in caplog.text
     assert (data / "origin").read_text().strip() == origin
     assert os.stat(data / "origin").st_mtime_ns == made  # tells since when it is the origin
     assert json.loads((data / "kernels.json").read_text())["origin"] == origin
@@ -192,7 +192,16 @@ def test_two_servers_with_two_origins_do_not_take_turns(
         first.check()
         second.check()
     assert read_origin(data) == origin
-    assert len([one for one in caplog.records if "as long as this server runs" in one.message]) == 1
+    assert (
+        len(
+            [
+                one
+                for one in caplog.records
+                if "while this server runs with the origin" in one.message
+            ]
+        )
+        == 1
+    )
 
 
 def test_no_file_is_touched_while_nothing_happens(data: Path) -> None:

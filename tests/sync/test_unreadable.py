@@ -17,7 +17,7 @@ from jupyter_axon_notebooks.errors import InvalidData, NotFound
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.sync import NotebookSync
-from jupyter_axon_notebooks.sync.files import read_file, read_settled
+from jupyter_axon_notebooks.sync.files import read_file, read_stable
 
 _numbers = itertools.count()
 
@@ -33,7 +33,7 @@ def repository(tmp_path: Path) -> Iterator[NotebookRepository]:
 def sync(repository: NotebookRepository) -> Iterator[NotebookSync[Home]]:
     sync = syncing(repository)
     sync.start()
-    sync.settle()
+    sync.drain()
     yield sync
     assert sync.stop()
 
@@ -88,8 +88,8 @@ def test_a_file_that_cannot_be_read_leaves_its_record_as_it_was_and_holds_up_no_
     write(good, notebook("1", "2"))
     caplog.clear()
     for _ in range(5):  # as a panel asks
-        sync.look_at_files([record.id for record in records])
-        sync.settle()
+        sync.queue_changed_files([record.id for record in records])
+        sync.drain()
     assert sources(repository, sync.origin, good) == ["1", "2"]
     found = repository.find_by_id(records[0].id)
     assert found is not None
@@ -110,12 +110,12 @@ def test_a_file_that_can_be_read_again_has_the_same_record(
     path = write(tmp_path / "a.ipynb", notebook("1"))
     record = sync.sync_file(str(path), "ada")
     replace(path)
-    sync.look_at_files([record.id])
-    sync.settle()
+    sync.queue_changed_files([record.id])
+    sync.drain()
     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     write(path, notebook("1", "2"))
-    sync.look_at_files([record.id])
-    sync.settle()
+    sync.queue_changed_files([record.id])
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["1", "2"]
     assert len(repository.list_all()) == 1
 
@@ -139,7 +139,7 @@ def test_a_start_beside_such_a_file_goes_on_to_the_others(
     write(good, notebook("1", "2"))
     second = syncing(repository)
     second.start()
-    second.settle()
+    second.drain()
     assert sources(repository, second.origin, good) == ["1", "2"]
     assert second.stop()
     assert len([one for one in caplog.records if "bad.ipynb" in one.message]) <= 1
@@ -150,12 +150,12 @@ def test_a_save_of_a_link_to_a_device_is_of_the_link(
 ) -> None:
     path = tmp_path / "a.ipynb"
     path.symlink_to("/dev/zero")
-    sync.saved(str(path), "ada", None)
-    sync.settle()
+    sync.notebook_saved(str(path), "ada", None)
+    sync.drain()
     assert repository.list_all() == []
-    sync.renamed(str(path), str(tmp_path / "b.ipynb"))
-    sync.deleted(str(path))
-    sync.settle()
+    sync.file_renamed(str(path), str(tmp_path / "b.ipynb"))
+    sync.file_deleted(str(path))
+    sync.drain()
     assert sync.sync_file(str(write(tmp_path / "c.ipynb", notebook("1"))), "ada").cell_count == 1
 
 
@@ -181,7 +181,7 @@ def test_a_record_of_a_file_with_no_valid_id_gives_it_its_own(
         sync = syncing(repository)
         sync.start()
         ids.append(sync.sync_file(str(path), "ada").id)
-        assert sync._ids.of(str(path)) == ids[0]
+        assert sync._ids.get_or_create(str(path)) == ids[0]
         sync.stop()
     assert ids[0] == ids[1]
     [binding] = repository.bindings.get_many(ids[:1])
@@ -198,6 +198,6 @@ def test_a_file_that_is_no_notebook_is_read_again_only_when_it_changed(tmp_path:
         return read_file(name)
 
     with pytest.raises(InvalidData):
-        read_settled(str(path), read, lambda _: None)
+        read_stable(str(path), read, lambda _: None)
     assert len(reads) == 1
-    assert read_settled(str(path), read, lambda _: write(path, notebook("1")))["cells"]
+    assert read_stable(str(path), read, lambda _: write(path, notebook("1")))["cells"]

@@ -51,7 +51,7 @@ def syncing(repository: NotebookRepository) -> NotebookSync[Home]:
 def sync(repository: NotebookRepository) -> Iterator[NotebookSync[Home]]:
     sync = syncing(repository)
     sync.start()
-    sync.settle()
+    sync.drain()
     yield sync
     sync.stop()
 
@@ -80,8 +80,8 @@ def test_a_saved_notebook_is_a_record(
 ) -> None:
     content = notebook("import torch", kernelspec={"name": "python3", "display_name": "Python 3"})
     path = write(tmp_path / "train.ipynb", content)
-    sync.saved(str(path), "ada", content)
-    sync.settle()
+    sync.notebook_saved(str(path), "ada", content)
+    sync.drain()
     [record] = repository.list_all()
     assert (record.name, record.user_id, record.path) == ("train", "ada", os.path.realpath(path))
     assert (record.metadata.kernel, record.metadata.framework) == ("python3", "pytorch")
@@ -98,8 +98,8 @@ def test_the_next_save_brings_the_same_record_up_to_date(
     content = notebook("1", "2")
     content["cells"][1]["execution_count"] = 1
     content["cells"][1]["outputs"] = [new_output("error", ename="E", evalue="v", traceback=[])]
-    sync.saved(str(write(path, content)), "somebody else", content)
-    sync.settle()
+    sync.notebook_saved(str(write(path, content)), "somebody else", content)
+    sync.drain()
     [record] = repository.list_all()
     assert (record.id, record.user_id, record.status) == (first.id, "ada", NotebookStatus.FAILED)
     assert sources(repository, sync.origin, path) == ["1", "2"]
@@ -110,9 +110,9 @@ def test_of_a_hundred_saves_at_once_the_last_one_is_recorded(
 ) -> None:
     path = write(tmp_path / "train.ipynb", notebook("last"))
     for number in range(99):
-        sync.saved(str(path), "ada", notebook(str(number)))
-    sync.saved(str(path), "ada", notebook("last"))
-    sync.settle()
+        sync.notebook_saved(str(path), "ada", notebook(str(number)))
+    sync.notebook_saved(str(path), "ada", notebook("last"))
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["last"]
 
 
@@ -151,8 +151,8 @@ def test_a_folder_link_that_leads_elsewhere_since_the_last_save_takes_no_record_
         link.unlink(missing_ok=True)
         link.symlink_to(tmp_path / place)
         content = notebook(f"in {place}")
-        sync.saved(str(write(link / "train.ipynb", content)), "ada", content)
-        sync.settle()
+        sync.notebook_saved(str(write(link / "train.ipynb", content)), "ada", content)
+        sync.drain()
     assert {record.path for record in repository.list_all()} == {
         os.path.realpath(tmp_path / place / "train.ipynb") for place in ("one", "other")
     }
@@ -168,12 +168,12 @@ def test_a_save_is_of_the_file_that_its_folder_led_to_then(
     (tmp_path / "other").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "one")
     saved = notebook("saved")
-    sync.saved(str(write(tmp_path / "link" / "train.ipynb", saved)), "ada", saved)
+    sync.notebook_saved(str(write(tmp_path / "link" / "train.ipynb", saved)), "ada", saved)
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to(tmp_path / "other")
     write(tmp_path / "link" / "train.ipynb", notebook("somebody else's"))
     sync.start()
-    sync.settle()
+    sync.drain()
     assert sources(repository, sync.origin, tmp_path / "one" / "train.ipynb") == ["saved"]
     assert sync.stop()
     assert len(repository.list_all()) == 1
@@ -219,8 +219,8 @@ def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
     repaired = notebook("a", "b")
     repaired["cells"][1]["id"] = "repaired"
     path = write(tmp_path / "a.ipynb", repaired)
-    sync.saved(str(path), "ada", content)
-    sync.settle()
+    sync.notebook_saved(str(path), "ada", content)
+    sync.drain()
     record = repository.find_by_path(sync.origin, os.path.realpath(path))
     assert record is not None
     whole = repository.find_by_id(record.id)
@@ -263,7 +263,7 @@ def test_two_servers_that_see_a_new_file_at_once_make_one_record(
     paths = [write(tmp_path / f"{number}.ipynb", notebook("1")) for number in range(20)]
     for path in paths:
         for server in servers:
-            server.saved(str(path), "ada", notebook("1"))
+            server.notebook_saved(str(path), "ada", notebook("1"))
     for server in servers:
         server.start()
     for server in servers:
@@ -278,7 +278,9 @@ def test_stopping_finishes_what_was_handed_over(
 ) -> None:
     sync = syncing(repository)
     for number in range(10):
-        sync.saved(str(write(tmp_path / f"{number}.ipynb", notebook("1"))), "ada", notebook("1"))
+        sync.notebook_saved(
+            str(write(tmp_path / f"{number}.ipynb", notebook("1"))), "ada", notebook("1")
+        )
     sync.start()
     assert sync.stop()
     assert repository.count() == 10
@@ -298,7 +300,7 @@ def test_a_save_that_the_store_refuses_is_tried_again_until_it_is_in(
     done = sync.sync_file(str(path), "ada")
     assert sources(NotebookRepository(other), sync.origin, path) == ["1"]
     assert done.cell_count == 1
-    assert "records have to wait" in caplog.text
+    assert "not recorded for now" in caplog.text
     sync.stop()
     other.close()
     store.close()
@@ -325,9 +327,9 @@ def test_the_owner_is_who_saved_first_however_soon_somebody_else_does(
     sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("2"))
-    sync.saved(str(path), "ada", notebook("1"))
-    sync.saved(str(path), "bob", notebook("2"))
-    sync.settle()
+    sync.notebook_saved(str(path), "ada", notebook("1"))
+    sync.notebook_saved(str(path), "bob", notebook("2"))
+    sync.drain()
     [record] = repository.list_all()
     assert record.user_id == "ada"
 
@@ -337,10 +339,10 @@ def test_a_file_saved_before_its_names_deletion_was_heard_of_gets_its_record(
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("old"))
     old = sync.sync_file(str(path), "ada").id
-    sync.saved(str(write(path, notebook("new"))), "ada", notebook("new"))
-    sync.deleted(str(path))
-    sync.settle()
-    sync.settle()  # what is found in the first pass is looked at in the second
+    sync.notebook_saved(str(write(path, notebook("new"))), "ada", notebook("new"))
+    sync.file_deleted(str(path))
+    sync.drain()
+    sync.drain()  # what is found in the first pass is looked at in the second
     found = repository.find_by_path(sync.origin, os.path.realpath(path))
     assert found is not None
     assert found.id != old
@@ -353,12 +355,12 @@ def test_a_file_saved_under_the_old_name_during_a_rename_gets_its_record(
     path = write(tmp_path / "a.ipynb", notebook("renamed"))
     renamed = sync.sync_file(str(path), "ada").id
     path.rename(tmp_path / "b.ipynb")
-    sync.saved(str(write(path, notebook("saved"))), "ada", notebook("saved"))
-    sync.renamed(str(path), str(tmp_path / "b.ipynb"))
-    sync.settle()
-    sync.settle()
-    sync.look_at_files([renamed])
-    sync.settle()
+    sync.notebook_saved(str(write(path, notebook("saved"))), "ada", notebook("saved"))
+    sync.file_renamed(str(path), str(tmp_path / "b.ipynb"))
+    sync.drain()
+    sync.drain()
+    sync.queue_changed_files([renamed])
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["saved"]
     assert sources(repository, sync.origin, tmp_path / "b.ipynb") == ["renamed"]
 
@@ -395,14 +397,14 @@ def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(
 
     sync = NotebookSync(url, open_home, LOG)
     with pytest.raises(StoreError, match="still being opened"):
-        _ = sync.opened
+        _ = sync.session
     sync.start()
-    sync.settle()
+    sync.drain()
     assert not sync.is_open
     with pytest.raises(StoreError, match="cannot be made"):
         sync.sync_file(str(write(tmp_path / "a.ipynb", notebook("1"))), "ada")
     (tmp_path / "folder").unlink()
-    sync.settle()
+    sync.drain()
     assert sync.is_open
     assert sync.sync_file(str(tmp_path / "a.ipynb"), "ada").cell_count == 1
     assert sync.stop()
@@ -421,9 +423,9 @@ def test_a_store_that_is_opened_for_the_first_time_is_not_waited_for_for_long(
     monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
     sync = NotebookSync("the store", open_later, LOG)
     sync.start()
-    sync.settle()
+    sync.drain()
     with pytest.raises(StoreBusy, match="still being opened"):
-        _ = sync.opened
+        _ = sync.session
     go_on.set()
     assert sync.stop()
     assert sync.is_open
@@ -444,13 +446,13 @@ def test_a_store_that_is_opened_again_is_waited_for_as_saves_are(
 
     sync = NotebookSync("the store", open_again, LOG)
     sync.start()
-    sync.settle()
+    sync.drain()
     monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
     opened[0].is_lost = True
     sync.reopen()
     assert again.wait(30)
     with ThreadPoolExecutor(1) as pool:
-        settled = pool.submit(sync.settle)
+        settled = pool.submit(sync.drain)
         try:
             while not sync._queue._changed._waiters:  # type: ignore[attr-defined]
                 assert not settled.done()
@@ -464,10 +466,10 @@ def test_of_two_servers_that_write_a_file_at_once_the_one_that_records_last_look
     sync: NotebookSync[Home], repository: NotebookRepository, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.ipynb", notebook("written last"))
-    sync.saved(str(path), "ada", notebook("written last"))
-    sync.settle()
-    sync.saved(str(path), "ada", notebook("written before that"))
-    sync.settle()
+    sync.notebook_saved(str(path), "ada", notebook("written last"))
+    sync.drain()
+    sync.notebook_saved(str(path), "ada", notebook("written before that"))
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["written last"]
 
 
@@ -482,13 +484,13 @@ def test_while_a_part_of_the_store_is_damaged_other_notebooks_are_recorded(
     for _ in range(2):
         for name in ("bad", "good"):
             path = write(tmp_path / f"{name}.ipynb", notebook(name))
-            sync.saved(str(path), "ada", None)
-        sync.settle()
+            sync.notebook_saved(str(path), "ada", None)
+        sync.drain()
         assert sources(NotebookRepository(store), "this machine", tmp_path / "good.ipynb")
     with pytest.raises(StoreDamaged):
         sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
     damaged.is_lost = True
-    sync.settle()
+    sync.drain()
     assert sources(NotebookRepository(store), "this machine", tmp_path / "bad.ipynb") == ["bad"]
     sync.stop()
     store.close()
@@ -525,9 +527,9 @@ def test_a_file_saved_under_an_old_name_gets_its_record_whatever_becomes_of_the_
         return bind(id, path)
 
     monkeypatch.setattr(repository.bindings, "bind", bind_unless_busy)
-    sync.renamed(str(tmp_path / "old"), str(tmp_path / "new"))
+    sync.file_renamed(str(tmp_path / "old"), str(tmp_path / "new"))
     for _ in range(3):
-        sync.settle()
+        sync.drain()
     recorded = {record.path for record in repository.list_all() if record.id not in ids}
     assert recorded == {os.path.realpath(path) for path in paths}
 
@@ -548,7 +550,7 @@ def test_who_is_bound_to_a_file_is_asked_once_a_save(
         return binding_at(origin, path)
 
     monkeypatch.setattr(repository.bindings, "find_by_path", noted)
-    sync.saved(str(write(path, notebook("1", "2"))), "ada", notebook("1", "2"))
-    sync.settle()
+    sync.notebook_saved(str(write(path, notebook("1", "2"))), "ada", notebook("1", "2"))
+    sync.drain()
     assert sources(repository, sync.origin, path) == ["1", "2"]
     assert asked == [os.path.realpath(path)]

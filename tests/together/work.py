@@ -17,7 +17,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ import msgspec
 from kills.plans import LARGE
 from support.factories import code, new_checkpoint, new_notebook, saved
 
+from jupyter_axon_notebooks import garbage
 from jupyter_axon_notebooks.errors import Conflict, Stale
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, open_store
 
 from .ledger import Ledger, Save
@@ -273,7 +272,7 @@ def sweep(store: Store, states: StateStorage, until: Callable[[], bool], ledger:
     last = False
     while not last:
         last = until()
-        report = states.sweep(partial(named_files, repository))
+        report = garbage.sweep(states, repository.checkpoints.list_state_names)
         assert report.problems == [], report.problems
         removed["folders"] += len(report.folders)
         for id in repository.garbage.list_staged():

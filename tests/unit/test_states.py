@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NoSpace, NotFound, StateError
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage, StoredState
 from jupyter_axon_notebooks.states import writer as states_writer
 from jupyter_axon_notebooks.states.folders import Folder, convert_os_errors, format_size, free_bytes
@@ -475,7 +476,7 @@ def test_writers_and_removers_of_one_folder_never_meet_an_error_or_leave_half_a_
     def remove() -> None:
         while not stop.is_set():
             files.remove_checkpoint("n", "c")
-            StateStorage(root).sweep(lambda n, c: None)
+            sweep(StateStorage(root), lambda n, c: None)
 
     def write() -> None:
         for number in range(150):
@@ -560,7 +561,7 @@ def test_a_process_killed_while_writing_leaves_a_whole_file_or_none(files, root,
         assert len(list(root.rglob("*.tmp"))) == 1
 
     age(root)
-    report = files.sweep(lambda n, c: {"model.bin"} if replacing else None)
+    report = sweep(files, lambda n, c: {"model.bin"} if replacing else None)
     assert not list(root.rglob("*.tmp"))
     assert everything(root) == (["n", "n/c", "n/c/model.bin"] if replacing else [])
     assert report.problems == []
@@ -604,7 +605,7 @@ def test_a_writer_that_lives_is_never_swept_however_slow(files, root):
     with files.open_writer("n", "c", "model") as writer:
         writer.write(b"slow")
         age(root)
-        report = StateStorage(root).sweep(lambda n, c: None)
+        report = sweep(StateStorage(root), lambda n, c: None)
         assert report.temporaries == report.folders == []
         assert read(files, writer.commit().path) == b"slow"
 
@@ -1020,7 +1021,7 @@ def test_a_sweep_takes_only_old_folders_that_no_record_knows(files, root):
         return {"model.bin"} if checkpoint == "known" else None
 
     seen: list[int] = []
-    report = files.sweep(named, older_than=3600, progress=seen.append)
+    report = sweep(files, named, lambda: seen.append(len(seen) + 1), older_than=3600)
     assert sorted(asked) == [("gone", "c"), ("n", "known"), ("n", "lost")]
     assert sorted(report.folders) == [str(root / "gone/c"), str(root / "n/lost")]
     assert report.freed == 8
@@ -1035,10 +1036,10 @@ def test_whatever_changed_within_the_grace_period_keeps_the_folder(files, root, 
     put(files)
     age(root, 100.0)
     os.utime(root / fresh)
-    assert files.sweep(lambda n, c: None, older_than=90).folders == []
+    assert sweep(files, lambda n, c: None, older_than=90).folders == []
     age(root, 100.0)
-    assert files.sweep(lambda n, c: None, older_than=110).folders == []
-    assert files.sweep(lambda n, c: None, older_than=90).folders == [str(root / "n/c")]
+    assert sweep(files, lambda n, c: None, older_than=110).folders == []
+    assert sweep(files, lambda n, c: None, older_than=90).folders == [str(root / "n/c")]
 
 
 def test_a_dead_writers_file_goes_from_a_known_checkpoint_too_but_not_a_young_one(files, root):
@@ -1046,7 +1047,7 @@ def test_a_dead_writers_file_goes_from_a_known_checkpoint_too_but_not_a_young_on
     for number in range(2):
         (root / f"n/c/.optimizer.{number:032x}.tmp").write_bytes(b"12345")
     os.utime(root / f"n/c/.optimizer.{0:032x}.tmp", (0, 0))
-    report = files.sweep(lambda n, c: {"model.bin"})
+    report = sweep(files, lambda n, c: {"model.bin"})
     assert report.temporaries == [str(root / f"n/c/.optimizer.{0:032x}.tmp")]
     assert report.freed == 5
     assert everything(root / "n/c") == [f".optimizer.{1:032x}.tmp", ".store", "model.bin"]
@@ -1061,10 +1062,10 @@ def test_a_sweep_never_takes_what_another_store_wrote_or_nobody_of_us(root):
     age(root)
     before = everything(root)
     for store in ("second", "firs", ""):
-        report = StateStorage(root, store_id=store).sweep(lambda n, c: None)
+        report = sweep(StateStorage(root, store_id=store), lambda n, c: None)
         assert report.folders == report.problems == []
     assert everything(root) == before
-    assert StateStorage(root, store_id="first").sweep(lambda n, c: None).folders == [
+    assert sweep(StateStorage(root, store_id="first"), lambda n, c: None).folders == [
         str(root / "n/c")
     ]
 
@@ -1075,7 +1076,7 @@ def test_a_folder_with_more_than_state_files_waits_to_be_recovered(files, root):
     put(files, checkpoint="d")
     (root / "n/d/optimizer.bin").mkdir()
     age(root)
-    assert files.sweep(lambda n, c: None).folders == []
+    assert sweep(files, lambda n, c: None).folders == []
     assert (root / "n/c/model.bin").exists()
 
 
@@ -1089,22 +1090,22 @@ def test_a_sweep_never_follows_a_link(files, root, tmp_path):
     age(root)
     age(tmp_path / "elsewhere")
     before = everything(tmp_path)
-    report = files.sweep(lambda n, c: None)
+    report = sweep(files, lambda n, c: None)
     assert report.folders == report.temporaries == []
     assert everything(tmp_path) == before
 
 
 def test_a_sweep_of_no_root_or_a_bad_one_reports_and_does_not_raise(tmp_path):
-    assert StateStorage(tmp_path / "none").sweep(lambda n, c: None).problems == []
+    assert sweep(StateStorage(tmp_path / "none"), lambda n, c: None).problems == []
     (tmp_path / "file").write_bytes(b"")
-    assert len(StateStorage(tmp_path / "file").sweep(lambda n, c: None).problems) == 1
+    assert len(sweep(StateStorage(tmp_path / "file"), lambda n, c: None).problems) == 1
 
 
 def test_a_store_that_cannot_answer_ends_the_sweep_before_anything_goes(files, root):
     put(files)
     age(root)
     with pytest.raises(ZeroDivisionError):
-        files.sweep(lambda n, c: {f"{1 // 0}"})
+        sweep(files, lambda n, c: {f"{1 // 0}"})
     assert (root / "n/c/model.bin").exists()
 
 
@@ -1150,7 +1151,7 @@ def test_a_sweep_never_takes_what_was_once_recorded_whatever_the_store_says_late
     files.mark_recorded("n", "c")
     for path in (Path(stored.path), Path(stored.path).parent):
         os.utime(path, (0, 0))
-    report = files.sweep(lambda n, c: None)
+    report = sweep(files, lambda n, c: None)
     assert report.folders == []
     assert read(files, stored.path) == b"weights"
 
@@ -1163,15 +1164,15 @@ def test_what_is_abandoned_is_swept_unless_its_record_is_there_after_all(files, 
         files.mark_recorded("n", recorded)
     files.mark_unrecorded("n", checkpoint)
     age(root)
-    assert StateStorage(root, store_id="another").sweep(lambda n, c: None).folders == []
-    assert files.sweep(lambda n, c: {"model.bin"}).folders == []  # and the note is taken back
-    assert files.sweep(lambda n, c: None).folders == []
+    assert sweep(StateStorage(root, store_id="another"), lambda n, c: None).folders == []
+    assert sweep(files, lambda n, c: {"model.bin"}).folders == []  # and the note is taken back
+    assert sweep(files, lambda n, c: None).folders == []
     files.mark_unrecorded("n", checkpoint)
     age(root)
     gone = {str(root / "n" / name) for name in ("cd" if checkpoint is None else "c")}
-    assert set(files.sweep(lambda n, c: None).folders) == gone
+    assert set(sweep(files, lambda n, c: None).folders) == gone
     age(root)
-    files.sweep(lambda n, c: None)
+    sweep(files, lambda n, c: None)
     assert (root / "n").exists() == (checkpoint is not None)
 
 
@@ -1187,9 +1188,9 @@ def test_a_state_that_did_not_come_to_be_recorded_is_swept_and_the_recorded_one_
     put(files, b"weights")
     files.mark_recorded("n", "c")
     lost = put(files, b"12345", part="optimizer")
-    assert files.sweep(lambda n, c: {"model.bin"}).temporaries == []  # it may yet be recorded
+    assert sweep(files, lambda n, c: {"model.bin"}).temporaries == []  # it may yet be recorded
     age(root)
-    report = files.sweep(lambda n, c: {"model.bin"})
+    report = sweep(files, lambda n, c: {"model.bin"})
     assert (report.temporaries, report.freed) == ([lost.path], 5)
     assert everything(root / "n/c") == ["model.bin"]
 

@@ -19,7 +19,9 @@ import psutil
 import pytest
 from support.engines import eventually
 
+from jupyter_axon_notebooks.background import BackgroundWork
 from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.garbage import GarbageCollector, sweep
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
@@ -42,7 +44,6 @@ from jupyter_axon_notebooks.training.recovery import (
     find_unrecorded,
     recover,
 )
-from jupyter_axon_notebooks.upkeep import Upkeep
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -278,8 +279,8 @@ def test_a_note_that_cannot_be_read_is_named_and_stays(
 def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> None:
     noted = leave("a")
     folder = os.path.dirname(noted.checkpoint.model_state_path)
-    report = StateStorage(Path(states.root)).sweep(
-        lambda _notebook, _checkpoint: None, older_than=-1
+    report = sweep(
+        StateStorage(Path(states.root)), lambda _notebook, _checkpoint: None, older_than=-1
     )
     assert report.folders == []
     assert os.path.exists(os.path.join(folder, NOTE))
@@ -631,7 +632,8 @@ def test_a_server_tells_how_many_it_recorded_itself(
             )  # also those that the kernel recorded, and was killed before it removed them
         background = BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
         log = logging.getLogger("test_recovery")
-        server = Upkeep(store, records, states, None, "ada", log, recovery=background)
+        collector = GarbageCollector(records, states, log)
+        server = BackgroundWork(records, collector, log, recovery=background)
         server.start()
         try:
             eventually(lambda: not list(find_unrecorded(states)))

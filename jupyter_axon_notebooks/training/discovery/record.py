@@ -10,11 +10,9 @@ from ...errors import Conflict, Forbidden, InvalidData, NotFound
 from ...mapping import map_notebook, notebook_name
 from ...records import NewNotebook, NotebookSummary, new_id
 from ...repository import Binding, NotebookRepository
-from ...sync.embedded import EmbeddedIds
-from ...sync.files import RealFolders, embedded_id, fingerprint, read_settled
-from ...sync.identity import Known, Sighting, identify
-from ...sync.queue import Save
-from ...sync.recording import Recorder
+from ...sync import NotebookRecorder
+from ...sync.files import embedded_id, fingerprint, read_stable
+from ...sync.identity import ExistingRecord, ObservedFile, identify
 from ..messages import print_message, warn
 from .kernel import executed_sources, launcher
 from .launchers import PAPERMILL, SCHEDULER, Source, find_source, injected_parameters
@@ -74,9 +72,9 @@ def find_or_create_record(
         if place.is_named or place.found_by in _COPYING
         else None
     )
-    recorder = Recorder(repository, origin, {}, RealFolders(), EmbeddedIds(), read_settled, warn)
+    recorder = NotebookRecorder(repository, origin, warn)
     try:
-        saved = recorder.save(Save(place.path, owner, is_copy=source is not None))
+        saved = recorder.record(place.path, owner, is_copy=source is not None)
         return saved if source is None else _linked(repository, saved, source)
     except InvalidData:
         if found is None:
@@ -120,14 +118,14 @@ def has_record(
         return True
     try:
         file = fingerprint(place.path)
-        content = read_settled(place.path)
+        content = read_stable(place.path)
     except InvalidData:
         return False
     except NotFound:  # it may have been renamed; one that the user named is missed
         were_here = repository.bindings.find_former(origin, place.path)
         return place.is_named or bool(were_here) or repository.find_summary(_UNBOUND_ID) is not None
-    seen = Sighting(origin, place.path, owner, embedded_id(content), file)
-    return isinstance(identify(seen, repository.bindings), Known)
+    seen = ObservedFile(origin, place.path, owner, embedded_id(content), file)
+    return isinstance(identify(seen, repository.bindings), ExistingRecord)
 
 
 def report_unbound(record: NotebookSummary) -> None:

@@ -13,7 +13,7 @@ from support.engines import new_url, postgresql
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.passfile import (
+from jupyter_axon_notebooks.store.postgresql.passfile import (
     PassLine,
     find_fault,
     find_line,
@@ -22,7 +22,7 @@ from jupyter_axon_notebooks.store.passfile import (
     passfile_of,
     read_lines,
 )
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 PASSWORD = r"right: \one"
 

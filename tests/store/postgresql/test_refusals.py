@@ -11,7 +11,8 @@ from support.engines import new_url
 from support.postgresql import database_of, run, sql
 
 from jupyter_axon_notebooks.errors import Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
-from jupyter_axon_notebooks.store import Document, Store, postgresql
+from jupyter_axon_notebooks.store import Document, Store
+from jupyter_axon_notebooks.store.postgresql import engine as postgresql
 
 
 def test_what_is_unique_is_named_as_on_any_engine(store: Store) -> None:

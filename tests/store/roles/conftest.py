@@ -11,7 +11,7 @@ from support.shared_database import Opener, Shared
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 
 @pytest.fixture(scope="package")

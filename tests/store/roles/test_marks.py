@@ -6,21 +6,20 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import pytest
 from support.shared_database import trained
 
 from jupyter_axon_notebooks.errors import Conflict
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.tidy import named_files
 from jupyter_axon_notebooks.store import Store, document
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 
 def test_a_clash_is_named_though_the_database_tells_a_user_little(
@@ -76,7 +75,7 @@ def test_a_sweep_leaves_what_another_user_has_recorded(
         killed_while_recording(role, f"by_{role}") for role in ("bob_role", "boss", "postgres")
     ]
     for role, repository in repositories.items():
-        report = states(role).sweep(partial(named_files, repository))
+        report = sweep(states(role), repository.checkpoints.list_state_names)
         assert (report.folders, report.problems) == ([], []), role
     assert all(file.exists() for file in files)
 

@@ -12,7 +12,7 @@ from nbformat.v4 import new_notebook
 from support.shared_database import Opener
 
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store.failures import ForeignRecord
+from jupyter_axon_notebooks.store import ForeignRecord
 from jupyter_axon_notebooks.sync import NotebookSync
 
 

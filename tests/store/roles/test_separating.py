@@ -26,10 +26,10 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.passfile import pass_lines
-from jupyter_axon_notebooks.store.roles import Role, new_password
-from jupyter_axon_notebooks.store.server import examine_server, reaching
+from jupyter_axon_notebooks.store.postgresql.health import connect_to_server, examine_server
+from jupyter_axon_notebooks.store.postgresql.passfile import pass_lines
+from jupyter_axon_notebooks.store.postgresql.roles import Role, new_password
+from jupyter_axon_notebooks.store.postgresql.row_level_security import ROLES
 
 
 def test_users_can_be_added_and_changed_later(shared: Shared, acting_as: Opener) -> None:
@@ -158,13 +158,13 @@ def test_only_the_owner_separates_users(shared: Shared) -> None:
 
 def test_an_ordinary_role_is_found_able_to_write(shared: Shared, acting_as: Opener) -> None:
     trained(acting_as("alice"), "alice")
-    with reaching(shared.url("alice")) as connection:
+    with connect_to_server(shared.url("alice")) as connection:
         health = examine_server(connection)
     assert health.may_read
     assert health.may_write
     with closing(shared.sql("postgres")) as owner:
         owner.execute(f"REVOKE UPDATE ON axonml_runs FROM axon_users_{shared.name}")
-    with reaching(shared.url("alice")) as connection:
+    with connect_to_server(shared.url("alice")) as connection:
         assert not examine_server(connection).may_write
 
 

@@ -29,8 +29,8 @@ from jupyter_axon_notebooks.repository.parts import content_id, take_apart
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
-from jupyter_axon_notebooks.store.fence import ROLES
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
+from jupyter_axon_notebooks.store.postgresql.row_level_security import ROLES
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import NotebookSync

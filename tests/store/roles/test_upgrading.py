@@ -11,7 +11,7 @@ from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.roles import Role
+from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 #: A database of version 1: runs had their own id as that of their document, and their policy did not mind which.
 AS_VERSION_1 = """

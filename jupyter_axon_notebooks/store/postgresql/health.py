@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from .postgresql import MARKS, PostgresqlEngine
+from ..schema import COLLECTIONS, Schema
+from .engine import MARKS, PostgresqlEngine
 from .roles import shown_user
-from .schema import COLLECTIONS, Schema
 
 _PATIENCE = 5.0
 
@@ -51,7 +51,7 @@ class ServerHealth:
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[sa.Connection]:
+def connect_to_server(url: str) -> Iterator[sa.Connection]:
     """A connection to the database of a store that can only read.
 
     Raises

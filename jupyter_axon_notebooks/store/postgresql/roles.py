@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from ..errors import InvalidData, StoreError
-from .codec import column_text, plain_text
-from .fence import MINE, ROLES, Fence, quoted
-from .schema import NOTEBOOKS, Schema
+from ...errors import InvalidData, StoreError
+from ..codec import column_text, plain_text
+from ..schema import NOTEBOOKS, Schema
+from .row_level_security import MINE, ROLES, Fence, quoted
 
 if TYPE_CHECKING:
     import psycopg  # an extra

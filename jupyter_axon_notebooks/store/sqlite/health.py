@@ -16,13 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import InvalidData, RecordDamaged
-from ..records import NotebookCheckpoint
-from ..userfiles import open_regular
-from .codec import column_text, decode, plain_text
-from .files import beside, check_files, size
-from .schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
-from .sqlite import INCREMENTAL, NETWORK_FILE_SYSTEMS, file_system
+from ...errors import InvalidData, RecordDamaged
+from ...records import NotebookCheckpoint
+from ...userfiles import open_regular
+from ..codec import column_text, decode, plain_text
+from ..schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
+from .engine import INCREMENTAL
+from .files import NETWORK_FILE_SYSTEMS, beside, check_files, file_system, size
 
 
 @dataclass
@@ -72,7 +72,7 @@ class FileHealth:
     faults: list[str] = field(default_factory=list)
 
 
-def examine(path: Path) -> FileHealth:
+def examine_file(path: Path) -> FileHealth:
     """The health of the store in the file ``path``. Reads all of it, which takes a while for gigabytes."""
     health = FileHealth(path)
     health.file_system = file_system(path)
@@ -99,7 +99,7 @@ def examine(path: Path) -> FileHealth:
     if not health.readable:
         return health
     try:
-        with looking(path) as connection:
+        with connect_read_only(path) as connection:
             connection.execute("BEGIN")  # so that all of it is of one moment
             _examine_content(connection, health)
     except sqlite3.Error as error:
@@ -184,7 +184,7 @@ def notebook_documents(connection: sa.Connection, user_id: str) -> Iterator[dict
 
 
 @contextmanager
-def looking(path: Path) -> Iterator[sqlite3.Connection]:
+def connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to the database in the file ``path`` that can only read, and leaves no file behind.
 
     Raises
@@ -202,9 +202,9 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def examining(path: Path) -> Iterator[sa.Connection]:
-    """As :func:`looking`, for SQLAlchemy; all that is read is of one and the same moment, whoever writes meanwhile."""
-    with looking(path) as raw:
+def connect_to_file(path: Path) -> Iterator[sa.Connection]:
+    """As :func:`connect_read_only`, for SQLAlchemy; all that is read is of one and the same moment, whoever writes meanwhile."""
+    with connect_read_only(path) as raw:
         engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")

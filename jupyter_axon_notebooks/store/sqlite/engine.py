@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sqlite3
 import sys
 import tempfile
@@ -16,29 +15,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
-from ..records import new_id, now
-from ..userfiles import NotRegular
-from .failures import OUTDATED, name_failures
-from .files import LOGS, Identity, beside, check_files, identity
-from .urls import file_of, shown_url
-
-# File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "9p",
-        "afs",
-        "ceph",
-        "cifs",
-        "fuse.glusterfs",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-    }
-    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
-)
+from ...errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
+from ...records import new_id
+from ...userfiles import NotRegular
+from ..error_mapping import OUTDATED, name_failures
+from .files import NETWORK_FILE_SYSTEMS, OpenedFiles, beside, check_files, file_system, rename_files
 
 #: What the pragma ``auto_vacuum`` answers for a file that can be shortened in steps.
 INCREMENTAL = 2
@@ -85,7 +66,7 @@ class SqliteEngine:
         self._watching: sa.Connection | None = None
         self._watcher = ""
         self._watch_lock = threading.Lock()
-        self._files = None if named is None else _OpenedFiles(self.sql, named)
+        self._files = None if named is None else OpenedFiles(self.sql, named)
 
     @property
     def is_lost(self) -> bool:
@@ -167,88 +148,6 @@ class SqliteEngine:
 
     def after_fork_in_child(self) -> None:
         """Nothing to do: the child makes connections of its own."""
-
-
-class _OpenedFiles:
-    """The identities of the files that an engine has open, to notice their removal or replacement.
-
-    A file that is removed while it is open stays readable and writable, and its content is lost
-    when it is closed. SQLite keeps the log and its index as long as it has connections.
-    """
-
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._path = path
-        self._file = identity(path)
-        real = Path(os.path.realpath(path))
-        self._log_paths = (beside(real, "-wal"), beside(real, "-shm"))
-        self._logs: dict[Path, Identity] = {}
-        self._connections = 0
-        self._lock = threading.Lock()
-        sa.event.listen(engine, "connect", self._on_connect)
-        sa.event.listen(engine, "close", self._on_close)
-
-    def _on_connect(self, *_: object) -> None:
-        with self._lock:
-            self._connections += 1
-            self._record_logs()
-
-    def _on_close(self, *_: object) -> None:
-        with self._lock:
-            self._connections -= 1
-            if self._connections == 0:
-                self._logs.clear()
-
-    def _record_logs(self) -> None:
-        for path in self._log_paths:
-            if path not in self._logs and (found := identity(path)) is not None:
-                self._logs[path] = found
-
-    @property
-    def are_lost(self) -> bool:
-        """Whether a file was removed or replaced, so that a commit would be lost with it."""
-        if identity(self._path) != self._file:
-            return True
-        with self._lock:
-            if self._connections:
-                self._record_logs()
-            return any(identity(path) != found for path, found in self._logs.items())
-
-
-def move_aside(url: str) -> Path:
-    """Rename the file of a store, and its logs, so that the next process begins a new store.
-
-    Processes that have the store open notice it when they next use the store.
-
-    Returns
-    -------
-    Path
-        The new path of the file: ``<name>.damaged-<time>``. The logs are beside it.
-
-    Raises
-    ------
-    StoreError
-        When the store is not in a file, there is no file, or it cannot be renamed.
-    """
-    path = file_of(url)
-    if path is None:
-        raise StoreError(
-            f"the store {shown_url(url)} is not in a file, so it cannot be moved aside"
-        )
-    try:
-        path.stat()
-        return _rename_files(path)
-    except OSError as error:
-        raise StoreError(
-            f"the store {path} cannot be moved aside: {error.strerror}: {error.filename}"
-        ) from error
-
-
-def _rename_files(path: Path) -> Path:
-    target = path.with_name(f"{path.name}.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}")
-    for suffix in (*LOGS, "-shm", ""):  # the logs first: SQLite deletes a log without its database
-        if beside(path, suffix).exists():
-            beside(path, suffix).rename(beside(target, suffix))
-    return target
 
 
 def _create_engine(path: Path | None, busy_timeout: float, read_timeout: float) -> sa.Engine:
@@ -361,7 +260,7 @@ def _make(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite would delete a log that it finds beside a new or empty file.
         if not path.exists():
-            _rename_files(path)
+            rename_files(path)
         elif _is_empty(path) and not _is_empty(beside(path, "-wal")):
             raise StoreDamaged(
                 f"the store {path}: the file is empty, but {path.name}-wal beside it is not; run `jupyter axon doctor`"
@@ -435,24 +334,3 @@ def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: flo
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system that ``path`` is on (``ext4``, ``nfs4``, …); ``""`` where it cannot be told.
-
-    ``mounts`` is the text of ``/proc/self/mountinfo``, by default this process's.
-    """
-    if mounts is None:
-        try:
-            mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-        except OSError:
-            return ""
-    inside = os.path.realpath(path)
-    best, kind = "", ""
-    for line in filter(None, mounts.split("\n")):
-        left, _, right = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), left.split(" ")[4])
-        within = point == "/" or inside == point or inside.startswith(point + "/")
-        if within and len(point) >= len(best):
-            best, kind = point, right.split(" ")[0]
-    return kind

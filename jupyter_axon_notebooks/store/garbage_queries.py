@@ -12,7 +12,7 @@ from .database import Database
 from .schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, VERSIONS, Schema
 
 
-class Leftovers:
+class GarbageQueries:
     """Versions that history has passed by, and contents that came before their version.
 
     Found outside of a transaction, an answer may be out of date by the time it is used; inside one that holds the

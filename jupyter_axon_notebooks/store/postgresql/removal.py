@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from ..errors import StoreError
-from .fence import ROLES, quoted
-from .postgresql import MARKS
+from ...errors import StoreError
+from ..schema import NOTEBOOKS
+from .engine import MARKS
 from .roles import Role, entered_roles, members_role
-from .schema import NOTEBOOKS
+from .row_level_security import ROLES, quoted
 
 
 class Departure(NamedTuple):

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from ..errors import StoreError
-from ..userfiles import read_regular
+from ...errors import StoreError
+from ...userfiles import read_regular
 
 #: Bytes beyond which a file is not read as a passfile.
 _LONGEST = 1 << 20

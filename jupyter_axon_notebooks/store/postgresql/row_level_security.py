@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ..errors import StoreBusy
-from .failures import Interrupted
-from .postgresql import MARKS
-from .schema import CONTENTS, NOTEBOOKS, RUNS, Schema
+from ...errors import StoreBusy
+from ..error_mapping import Interrupted
+from ..schema import CONTENTS, NOTEBOOKS, RUNS, Schema
+from .engine import MARKS
 
 #: Which user a role stands for.
 ROLES = "axon_roles"

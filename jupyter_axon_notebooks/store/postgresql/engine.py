@@ -18,12 +18,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import AxonError, OutcomeUnknown, StoreError
-from ..records import new_id
-from .failures import Interrupted, name_failures
+from ...errors import AxonError, OutcomeUnknown, StoreError
+from ...records import new_id
+from ..error_mapping import Interrupted, name_failures
+from ..schema import SCHEMA_VERSION
+from ..urls import has_secret, shown_url
 from .passfile import check_can_be_opened, explain_refusal
-from .schema import SCHEMA_VERSION
-from .urls import has_secret, shown_url
 
 #: Where connections leave their marks; made beside the collections.
 MARKS = "axon_commits"

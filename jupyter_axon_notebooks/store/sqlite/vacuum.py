@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .database import Database
+from ..database import Database
+from .engine import INCREMENTAL
 from .files import beside, size
-from .sqlite import INCREMENTAL
 
 #: Free pages that are left to the writes to come.
 _SPARE_PAGES = 256

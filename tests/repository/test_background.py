@@ -1,0 +1,290 @@
+"""The background work of a server: garbage collection, expired runs, and logged problems."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.factories import (
+    check_contents,
+    code,
+    contents,
+    edit,
+    history,
+    killed_in_a_save,
+    new_notebook,
+    rows,
+)
+
+from jupyter_axon_notebooks.background import BackgroundWork
+from jupyter_axon_notebooks.garbage import GarbageCollector, Pace, collector
+from jupyter_axon_notebooks.repository import NotebookRepository, garbage
+from jupyter_axon_notebooks.repository.runs import run_key
+from jupyter_axon_notebooks.states import StateStorage
+from jupyter_axon_notebooks.store import Store, open_store
+
+LOG = logging.getLogger("test_background")
+
+
+class ObservedWork(BackgroundWork):
+    """Background work whose rounds can be waited for."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._round = threading.Condition()
+
+    def run_once(self) -> None:
+        super().run_once()
+        with self._round:
+            self._round.notify_all()
+
+    def runs_until(self, condition: Callable[[], bool]) -> bool:
+        """Return whether ``condition`` held after one of the rounds of 30 seconds."""
+        with self._round:
+            return self._round.wait_for(condition, 30)
+
+
+def garbage_collector(
+    store: Store, root: Path, limit: int | None = None, user_id: str | None = "ada"
+) -> GarbageCollector:
+    states = StateStorage(root / "states", store_id=store.id)
+    repository = NotebookRepository(store)
+    return GarbageCollector(repository, states, LOG, history_limit=limit, user_id=user_id)
+
+
+@contextmanager
+def background_work(
+    store: Store, root: Path, limit: int | None = None, **options: Any
+) -> Iterator[ObservedWork]:
+    work = ObservedWork(
+        NotebookRepository(store),
+        garbage_collector(store, root, limit),
+        LOG,
+        user_id="ada",
+        interval=0.01,
+        **options,
+    )
+    work.start()
+    try:
+        yield work
+    finally:
+        assert work.stop()
+
+
+def collect(collector: GarbageCollector) -> None:
+    collector.collect(Pace(threading.Event()))
+
+
+def write_states(states: StateStorage, *checkpoint_ids: str) -> list[Path]:
+    """Write state files of checkpoints without a record, long ago, and return their folders."""
+    for checkpoint_id in checkpoint_ids:
+        with states.open_writer("nb", checkpoint_id, "model", format="torch") as writer:
+            writer.write(b"weights")
+            writer.prepare()
+            writer.commit()
+    folders = sorted(Path(states.root, "nb").iterdir())
+    for path in [*folders, *(file for folder in folders for file in folder.iterdir())]:
+        os.utime(path, (0, 0))
+    return folders
+
+
+def test_expired_runs_are_stored_as_stopped(
+    repository: NotebookRepository, store: Store, tmp_path: Path
+) -> None:
+    repository.create(new_notebook(code("a"), id="nb"))
+    repository.runs.start("nb", id="r", lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    with background_work(store, tmp_path) as work:
+        repository.runs.renew("nb", "r", datetime(2020, 1, 1, tzinfo=timezone.utc))
+        stored = run_key("nb", "r")
+        assert work.runs_until(lambda: store.runs.get(doc_id=stored)["status"] == "stopped")
+    assert store.notebooks.get(doc_id="nb")["status"] == "stopped"
+
+
+def test_old_versions_are_removed_down_to_the_limit(
+    repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    history(repository, 6)
+    with background_work(store, tmp_path, 3) as work:
+        assert work.runs_until(lambda: repository.versions.count("nb") == 3)
+        for n in range(5):
+            edit(repository, code("a", f"new {n}"))
+        assert work.runs_until(lambda: repository.versions.count("nb") == 3)
+    logged = re.findall(r"removed (\d+) old versions of notebooks and (\d+) ", caplog.text)
+    assert [sum(map(int, counts)) for counts in zip(*logged, strict=True)] == [8, 15]
+    check_contents(store)
+
+
+@pytest.mark.parametrize(
+    ("limit", "user_id", "left"),
+    [
+        (None, "ada", [3, 3]),
+        (1, "ada", [1, 3]),
+        (1, "bob", [3, 1]),
+        (1, None, [1, 1]),
+    ],
+)
+def test_the_limit_applies_to_the_notebooks_of_its_user(
+    repository: NotebookRepository,
+    store: Store,
+    tmp_path: Path,
+    limit: int | None,
+    user_id: str | None,
+    left: list[int],
+) -> None:
+    history(repository, 3, "of ada")
+    history(repository, 3, "of bob", user_id="bob")
+    collect(garbage_collector(store, tmp_path, limit, user_id))
+    assert [repository.versions.count(id) for id in ("of ada", "of bob")] == left
+
+
+def test_collection_rests_between_many_short_histories(
+    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        history(repository, 3, f"nb{n}")
+    ticks = itertools.count(step=collector._TURN / 8)
+    monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    stopping, rests = threading.Event(), list[float]()
+    monkeypatch.setattr(stopping, "wait", rests.append)
+    garbage_collector(store, tmp_path, 1).collect(Pace(stopping))
+    assert len(rests) >= 3
+    assert min(rests) >= collector._TURN * collector._REST
+
+
+def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    killed_in_a_save(url)
+    store = open_store(url)
+    collecting = garbage_collector(store, tmp_path, 100)
+    before = contents(store)
+    collect(collecting)
+    assert contents(store) == before
+    collect(collecting)
+    assert not any(rows(store).values())
+    store.close()
+
+
+def test_the_file_of_a_store_shrinks(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/axon.db")
+    repository = NotebookRepository(store)
+    repository.create(new_notebook(code("a", "0"), id="nb"))
+    for n in range(1, 9):
+        edit(repository, code("a", f"{n}" * 1_000_000))
+    store.close()
+    before = (tmp_path / "axon.db").stat().st_size
+    collect(garbage_collector(store, tmp_path, 1))
+    store.close()
+    assert (tmp_path / "axon.db").stat().st_size < before / 2
+
+
+def test_work_stops_after_the_current_step(
+    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "_TURN", 0.0)
+    stopping = threading.Event()
+    history(repository, 30)
+    steps = repository.garbage.remove_versions("nb", 1)
+    for step in Pace(stopping).steps(steps):
+        if step.versions:
+            stopping.set()
+    assert repository.versions.count("nb") == 29
+    garbage_collector(store, tmp_path, 1).collect(Pace(stopping))
+    assert repository.versions.count("nb") == 29
+    check_contents(store)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_records_under_another_origin_are_logged(
+    repository: NotebookRepository,
+    store: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_damaged: bool,
+) -> None:
+    file = tmp_path / "a.ipynb"
+    file.write_text("{}")
+    for id, path in (("nb", str(file)), ("damaged", "/gone")):
+        repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
+    logged = f"the first is {file}"
+    if is_damaged:
+        store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
+        logged = "the search for records under other origins failed"
+    with background_work(store, tmp_path, origin="here") as work:
+        assert work.runs_until(lambda: logged in caplog.text)
+
+
+def test_work_that_was_never_started_can_be_stopped(store: Store, tmp_path: Path) -> None:
+    collecting = garbage_collector(store, tmp_path)
+    assert BackgroundWork(NotebookRepository(store), collecting, LOG).stop()
+
+
+def test_a_damaged_notebook_does_not_keep_others_from_being_cleaned(
+    repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = history(repository, 3, "na")[1]
+    whole = store.versions.get(doc_id=damaged)
+    history(repository, 3, "nb")
+    store.versions.update({"cells": None}, doc_ids=[damaged])
+    with background_work(store, tmp_path, 1) as work:
+        assert work.runs_until(lambda: repository.versions.count("nb") == 1)
+        assert work.runs_until(lambda: "clean-up of notebook na failed" in caplog.text)
+        assert repository.versions.count("na") == 3
+        store.versions.update(whole, doc_ids=[damaged])
+        assert work.runs_until(lambda: repository.versions.count("na") == 1)
+
+
+def test_two_servers_collect_the_garbage_of_one_store(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    stores = [open_store(url), open_store(url)]
+    repository = NotebookRepository(stores[0])
+    with (
+        background_work(stores[0], tmp_path, 2) as one,
+        background_work(stores[1], tmp_path, 2) as other,
+    ):
+        history(repository, 40)
+        for work in (one, other):
+            assert work.runs_until(lambda: repository.versions.count("nb") == 2)
+    check_contents(stores[0])
+    for store in stores:
+        store.close()
+
+
+def test_leftover_state_files_are_removed_in_steps_until_the_server_stops(
+    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = StateStorage(tmp_path, store_id=store.id)
+    folders = write_states(states, "c1", "c2", "c3")
+    collecting = GarbageCollector(repository, states, LOG)
+    pace = Pace(threading.Event())
+    monkeypatch.setattr(pace, "rest", lambda: False)
+    collecting.collect_states(pace)
+    assert sum(folder.exists() for folder in folders) == 2
+    collecting.collect_states(Pace(threading.Event()))
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_large_state_files_are_logged(
+    repository: NotebookRepository,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(collector, "_LARGE", 10)
+    root = tmp_path / "states"
+    root.mkdir()
+    (root / "file").write_bytes(b"x" * 20)
+    collecting = GarbageCollector(repository, StateStorage(root, store_id=store.id), LOG)
+    collecting.collect_states(Pace(threading.Event()))
+    assert f"state files take 20 bytes in {root}. `jupyter axon prune" in caplog.text
