@@ -147,7 +147,8 @@ def read_plain_notebook(
         If it is not a valid notebook.
     """
     id, plain = split_document_id(document)
-    notebook = TrainingNotebook.from_json({**plain, "cells": _add_cell_ids(id, plain.get("cells"))})
+    cells = {"cells": _add_cell_ids(id, plain["cells"])} if "cells" in plain else {}
+    notebook = TrainingNotebook.from_json({**plain, **cells})
     _check_additions(plain)
     parts = take_apart(notebook.cells, notebook.metadata)
     entries = encode([id, parts.entries, parts.metadata])

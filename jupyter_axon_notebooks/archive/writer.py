@@ -139,12 +139,14 @@ class _RecordsWriter:
         done = 0
         with self._store.snapshot():
             known = self._store.notebooks.ids(Query().noop())
+            is_whole = self.summary.manifest.notebooks is None
+            total = sum(len(self._store.table(name)) for name in TABLES) if is_whole else None
             yield b"{\n"
             for table, digest in self.summary.manifest.tables.items():
                 yield f'"{table}": {{'.encode()
                 for doc_id, text in self._texts(table):
                     done += 1
-                    self._progress(done, None)
+                    self._progress(done, total)
                     document = self._document(table, doc_id, text, known)
                     if document is not None:
                         separator = "," if digest.count else ""

@@ -158,7 +158,7 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     found = problems(axon)
     assert found.keys() == {"state-files-elsewhere"}
     told = found["state-files-elsewhere"]
-    assert "3 state files" in told["what"]
+    assert "3 recorded state files" in told["what"]
     assert str(root / trained) in told["what"]
     assert told["do"] == (
         f"copy or move what is in {root} to {tmp_path / 'new'}, or set "
@@ -199,10 +199,12 @@ def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained
     (root / trained / "second" / "model.bin").write_text("sec")
     found = problems(axon)
     assert found.keys() == {"altered-state-files"}
-    assert "has 3 bytes, not the 6 that were stored" in found["altered-state-files"]["what"]
+    assert "has 3 bytes instead of 6" in found["altered-state-files"]["what"]
     ran = axon("restore", "second")
     assert ran.exit_code != 0
-    assert "model.bin is not what was stored" in ran.stderr.replace("\n", " ")
+    assert "model.bin is damaged: its SHA-256 is not the recorded one" in ran.stderr.replace(
+        "\n", " "
+    )
 
 
 def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: str) -> None:
@@ -241,7 +243,7 @@ def test_a_root_that_no_setting_names_any_more_is_told(
     found = problems(axon)
     assert found.keys() == {"missing-state-files"}
     assert (
-        f"looked for at {scratch / notebook_id / 'c' / 'model.bin'}"
+        f"also not at {scratch / notebook_id / 'c' / 'model.bin'}"
         in found["missing-state-files"]["what"]
     )
 

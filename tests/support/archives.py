@@ -101,13 +101,16 @@ def unpack_records(path: Path, *, manifest: bool) -> Path:
     if manifest:
         tables[MANIFEST_TABLE] = {"1": {**described, "format": 1}}
     lines = ",\n".join(
-        f"{json.dumps(name)}: {{\n"
-        + ",\n".join(f"{json.dumps(key)}: {json.dumps(one)}" for key, one in documents.items())
-        + "\n}"
+        "\n".join([f"{json.dumps(name)}: {{", *_document_lines(documents), "}"])
         for name, documents in tables.items()
     )
     path.write_text("{\n" + lines + "\n}\n")
     return path
+
+
+def _document_lines(documents: dict[str, Any]) -> list[str]:
+    lines = [f"{json.dumps(key)}: {json.dumps(document)}" for key, document in documents.items()]
+    return ",\n".join(lines).split("\n") if lines else []
 
 
 def changed_counts(report: LoadReport) -> dict[str, tuple[int, int, int]]:
