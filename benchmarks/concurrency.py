@@ -1,4 +1,4 @@
-"""Several processes at work on one store at the same time, held to what they were told."""
+"""Run several processes on one store at once, and compare the store with what was acknowledged to them."""
 
 from __future__ import annotations
 
@@ -7,65 +7,63 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from suites import OTHERS, Ledger, Place, crowd, new_url
+from suites import OTHERS, Log, new_site, run_workload
 from timing import workplace
 
 
 def main() -> None:
-    chosen = _options()
-    waiting = Console(stderr=True)
+    """Run the workload on each engine, and print a table."""
+    options = _parse_options()
+    console = Console(stderr=True)
     lines, failed = [], False
-    for engine in chosen.engines:
+    for engine in options.engines:
         with (
-            workplace(chosen.folder) as folder,
-            waiting.status(f"{chosen.processes} processes on {engine}"),
+            workplace(options.folder) as folder,
+            console.status(f"{options.processes} processes on {engine}"),
         ):
-            place = Place(new_url(engine, folder), folder / "states")
             try:
-                ledgers = crowd(
-                    place, workers=chosen.processes, times=chosen.operations, seed=chosen.seed
+                logs = run_workload(
+                    new_site(engine, folder, empty=True),
+                    workers=options.processes,
+                    times=options.operations,
+                    seed=options.seed,
                 )
             except AssertionError as failure:
                 print(f"{engine}: {failure}\n", file=sys.stderr)
                 failed = True
             else:
-                lines.append(_line(engine, ledgers))
+                lines.append(_line(engine, logs))
     print(
-        "| | processes | operations | seconds | a second | errors | lost or twice | longest call "
-        "| reads meanwhile | sweeps meanwhile |"
+        "| | processes | operations | seconds | per second | longest call | concurrent reads | concurrent collections |"
     )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for line in lines:
         print(line)
     sys.exit(failed)
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--operations", type=int, default=500, help="of each process")
+    parser.add_argument("--operations", type=int, default=500, help="per process")
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--seed", default="0")
-    parser.add_argument(
-        "--folder", type=Path, help="where the stores are made; has to be on a real disk"
-    )
+    parser.add_argument("--folder", type=Path, help="folder for the stores, on a real disk")
     return parser.parse_args()
 
 
-def _line(engine: str, ledgers: dict[str, Ledger]) -> str:
-    workers = [ledger for name, ledger in ledgers.items() if name not in OTHERS]
-    operations = sum(ledger.operations for ledger in workers)
-    slowest = max(ledger.seconds for ledger in workers)
+def _line(engine: str, logs: dict[str, Log]) -> str:
+    workers = [log for name, log in logs.items() if name not in OTHERS]
+    operations = sum(log.operations for log in workers)
+    slowest = max(log.seconds for log in workers)
     cells = [
         f"{len(workers)}",
         f"{operations:,}",
         f"{slowest:.1f}",
         f"{operations / slowest:.0f}",
-        "0",  # `crowd` ends with an AssertionError where there is one
-        "0",
-        f"{max(ledger.longest for ledger in workers):.2f} s",
-        f"{ledgers['reader'].operations:,}",
-        f"{ledgers['sweeper'].operations:,}",
+        f"{max(log.longest for log in workers):.2f} s",
+        f"{logs['reader'].operations:,}",
+        f"{logs['collector'].operations:,}",
     ]
     return f"| {engine} | {' | '.join(cells)} |"
 

@@ -1,4 +1,4 @@
-"""The crash suite and the concurrency suite of the tests, for the scripts that run them for longer."""
+"""The crash and concurrency suites of the tests, for the scripts that run them for longer."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from kills.model import Model
-from kills.nursery import Death, Nursery, nursery
-from kills.plans import random_plan
-from kills.points import Kill
-from kills.servers import MortalServer, mortal_server
-from kills.trial import Place, trial
-from support.engines import new_url
-from together.crowd import OTHERS, crowd
-from together.ledger import Ledger
+from concurrency.processes import OTHERS, run_workload
+from concurrency.workload import Log
+from crashes.checks import check_everything_goes, check_kill, expected_states
+from crashes.killing import Kill, Outcome, execute_and_kill
+from crashes.operations import SCENARIOS, execute
+from crashes.servers import CrashingServer
+from support.sites import Site, new_site
 
 __all__ = [
     "OTHERS",
-    "Death",
+    "SCENARIOS",
+    "CrashingServer",
     "Kill",
-    "Ledger",
-    "Model",
-    "MortalServer",
-    "Nursery",
-    "Place",
-    "crowd",
-    "mortal_server",
-    "new_url",
-    "nursery",
-    "random_plan",
-    "trial",
+    "Log",
+    "Outcome",
+    "Site",
+    "check_everything_goes",
+    "check_kill",
+    "execute",
+    "execute_and_kill",
+    "expected_states",
+    "new_site",
+    "run_workload",
 ]

@@ -40,6 +40,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "github_url": "https://github.com/jupyter-axon/jupyter-axon-notebooks",
     "show_prev_next": False,
+    "show_toc_level": 2,
     "navigation_with_keys": False,
 }
 html_context = {"default_mode": "auto"}

@@ -1,9 +1,9 @@
 import hooks from 'eslint-plugin-react-hooks';
 import tseslint from 'typescript-eslint';
 
-const untranslated = 'What people read goes through the translator.';
-/** Where a text would be shown that the translator has not seen. */
-const SHOWN = [
+const untranslated = 'Visible texts must be translated.';
+/** Selectors of visible texts that are not translated. */
+const UNTRANSLATED_TEXTS = [
   'JSXText[value=/[A-Za-z]/]',
   'JSXElement > JSXExpressionContainer Literal[value=/[A-Za-z]/]:not(CallExpression Literal):not(JSXAttribute Literal):not(BinaryExpression Literal)',
   'JSXElement > JSXExpressionContainer TemplateElement[value.raw=/[A-Za-z]/]:not(CallExpression *):not(JSXAttribute *)',
@@ -21,16 +21,18 @@ export default tseslint.config(
     languageOptions: { parserOptions: { projectService: true } },
     rules: {
       eqeqeq: 'error',
+      // Concerns the React compiler, which is not used.
+      'react-hooks/incompatible-library': 'off',
       'no-console': 'error',
       'no-restricted-syntax': [
         'error',
-        ...SHOWN.map(selector => ({ selector, message: untranslated }))
+        ...UNTRANSLATED_TEXTS.map(selector => ({ selector, message: untranslated }))
       ],
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }]
     }
   },
   {
-    // Node's runner waits for its tests by itself.
+    // Node's test runner awaits its tests.
     files: ['tests/**'],
     rules: { '@typescript-eslint/no-floating-promises': 'off' }
   }

@@ -1,4 +1,4 @@
-/** REST, as the panel uses it: `<base url>/axon`. */
+/** A client of the REST API under `<base url>/axon`. */
 
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
@@ -19,16 +19,17 @@ import type {
   IVersionSummary
 } from './records.ts';
 
-/** The most that a list gives at once. */
-export const PAGE = 1000;
+/** The largest page that the server returns. */
+export const PAGE_SIZE = 1000;
+/** Number of responses that a client keeps for conditional requests. */
+const CACHE_SIZE = 100;
+/** Number of records to search for a path: other machines may have files of the same path. */
+const PATH_MATCHES = 10;
+/** Changes with every change of the store. */
+const REVISION_HEADER = 'X-Axon-Revision';
 
-/** Answers that a client keeps, to ask for them by their tags. */
-const MOST_KEPT = 100;
-/** Records that a path is looked for among: those of other machines may have it too. */
-const ALIKE = 10;
-
-/** The server answered that it will not; `message` says why, in its words. */
-export class Refusal extends Error {
+/** The server refused a request; `message` is its explanation. */
+export class ResponseError extends Error {
   readonly status: number;
 
   constructor(status: number, message: string) {
@@ -37,22 +38,32 @@ export class Refusal extends Error {
   }
 }
 
-/** Nobody is there who knows of records: the server runs without the extension. */
-export class Absence extends Refusal {}
+/** The server runs without this extension. */
+export class ExtensionMissingError extends ResponseError {}
 
-/** A part of a list, and how long the whole is. */
+/** Return whether the server has the extension, but not what was requested. */
+export function isNotFound(error: unknown): boolean {
+  return (
+    error instanceof ResponseError &&
+    !(error instanceof ExtensionMissingError) &&
+    error.status === 404
+  );
+}
+
+/** A part of a list and the length of the whole list. */
 export interface IPage<T> {
-  items: T[];
+  items: readonly T[];
   total: number;
 }
 
-interface IKept {
-  etag: string;
-  page: IPage<unknown>;
+interface IResponse<T> {
+  body: T;
+  total: number;
+  revision: string | null;
 }
 
 export interface IClientOptions {
-  /** Whether it asks by itself, not because its user did something. */
+  /** Whether requests are not counted as user activity, which would keep an idle server alive. */
   background?: boolean;
 }
 
@@ -61,16 +72,15 @@ type Query = Record<string, string | number | boolean | undefined>;
 /**
  * A client of the server.
  *
- * What is asked for again and again is asked for with the tag of the last answer, so that a server that knows it need not
- * send it twice. Every method rejects with a Refusal, or with a NetworkError when there is no server to be reached.
+ * Lists and records are requested conditionally: while nothing has changed, the same object is returned again. Every
+ * method rejects with a ResponseError, or with a NetworkError if the server cannot be reached.
  */
 export class AxonClient {
   readonly #settings: ServerConnection.ISettings;
   readonly #trans: TranslationBundle;
-  readonly #always: Query;
-  readonly #kept = new Map<string, IKept>();
+  readonly #defaults: Query;
+  readonly #cache = new Map<string, { etag: string; response: IResponse<unknown> }>();
 
-  /** What a client in the background reads does not count as activity, which would keep an idle server alive. */
   constructor(
     settings: ServerConnection.ISettings,
     trans: TranslationBundle,
@@ -78,50 +88,53 @@ export class AxonClient {
   ) {
     this.#settings = settings;
     this.#trans = trans;
-    this.#always = background ? { no_track_activity: 1 } : {};
+    this.#defaults = background ? { no_track_activity: 1 } : {};
   }
 
-  /** A client of the same server with a memory of its own. */
-  apart(options: IClientOptions = {}): AxonClient {
+  /** Return a client of the same server with a cache of its own. */
+  clone(options: IClientOptions = {}): AxonClient {
     return new AxonClient(this.#settings, this.#trans, options);
   }
 
-  /** Keep no answer. */
-  forget(): void {
-    this.#kept.clear();
+  clearCache(): void {
+    this.#cache.clear();
   }
 
-  /** The record of the notebook file at a path of the contents API, if there is one. */
+  /** Return the record of the notebook at a path of the contents API. */
   async findByPath(path: string): Promise<INotebookSummary | undefined> {
-    const { items } = await this.#list<INotebookSummary>('notebooks', { path, limit: ALIKE });
-    const known = items.filter(item => item.path !== undefined);
-    return known.find(item => item.path === path) ?? known[0]; // a link's target has another path
+    const query = { path, limit: PATH_MATCHES };
+    const { body } = await this.#getCached<INotebookSummary[]>('notebooks', query);
+    const bound = body.filter(item => item.path !== undefined);
+    return bound.find(item => item.path === path) ?? bound[0]; // the target of a link has another path
   }
 
-  /** The record of a notebook file, made if there is none. */
+  /** Return the record of a notebook file, created if there is none. */
   sync(path: string): Promise<INotebook> {
     return this.#send('POST', 'notebooks/sync', { path });
   }
 
-  /** Without the outputs of its cells. */
-  notebook(id: string): Promise<INotebook> {
-    return this.#get(notebook(id), { outputs: false });
+  /** Return a record without the outputs of its cells, and the revision of the store if the server reports it. */
+  async notebook(id: string): Promise<{ notebook: INotebook; revision: string | null }> {
+    const { body, revision } = await this.#getCached<INotebook>(notebookUrl(id), {
+      outputs: false
+    });
+    return { notebook: body, revision };
   }
 
   updateNotebook(id: string, change: INotebookChange): Promise<INotebook> {
-    return this.#send('PUT', notebook(id), change);
+    return this.#send('PUT', notebookUrl(id), change);
   }
 
-  /** Newest first. */
+  /** List checkpoints, newest first. */
   checkpoints(
     id: string,
     query: { limit?: number; offset?: number; since?: string } = {}
   ): Promise<IPage<ICheckpoint>> {
-    return this.#list(`${notebook(id)}/checkpoints`, query);
+    return this.#list(`${notebookUrl(id)}/checkpoints`, query);
   }
 
   best(id: string, metric: string, minimize: boolean): Promise<ICheckpoint | null> {
-    return this.#get(`${notebook(id)}/checkpoints/best`, { metric, minimize });
+    return this.#get(`${notebookUrl(id)}/checkpoints/best`, { metric, minimize });
   }
 
   updateCheckpoint(
@@ -129,119 +142,120 @@ export class AxonClient {
     checkpoint: string,
     change: ICheckpointChange
   ): Promise<ICheckpoint> {
-    return this.#send(
-      'PUT',
-      `${notebook(id)}/checkpoints/${encodeURIComponent(checkpoint)}`,
-      change
-    );
+    return this.#send('PUT', checkpointUrl(id, checkpoint), change);
   }
 
   async deleteCheckpoint(id: string, checkpoint: string): Promise<void> {
-    await this.#send('DELETE', `${notebook(id)}/checkpoints/${encodeURIComponent(checkpoint)}`);
+    await this.#send('DELETE', checkpointUrl(id, checkpoint));
   }
 
-  /** Where a state file is to be had. */
+  /** Return the URL of a state file. */
   stateUrl(id: string, checkpoint: string, part: 'model' | 'optimizer'): string {
-    return this.#url(
-      `${notebook(id)}/checkpoints/${encodeURIComponent(checkpoint)}/states/${part}`,
-      {}
-    );
+    return this.#url(`${checkpointUrl(id, checkpoint)}/states/${part}`);
   }
 
-  /** The series of every run; with `since`, what is newer. */
+  /** Return the metrics of every run; with `since`, only newer ones. */
   async metrics(id: string, since?: string): Promise<IRunSeries[]> {
-    const answer = await this.#get<{ runs: IRunSeries[] }>(`${notebook(id)}/metrics`, { since });
-    return answer.runs;
+    const { runs } = await this.#get<{ runs: IRunSeries[] }>(`${notebookUrl(id)}/metrics`, {
+      since
+    });
+    return runs;
   }
 
-  async runs(id: string): Promise<IRun[]> {
-    return (await this.#list<IRun>(`${notebook(id)}/runs`, { limit: PAGE })).items;
+  async runs(id: string): Promise<readonly IRun[]> {
+    return (await this.#list<IRun>(`${notebookUrl(id)}/runs`, { limit: PAGE_SIZE })).items;
   }
 
-  /** Newest first. */
+  /** List versions, newest first. */
   versions(id: string, query: { limit: number; offset?: number }): Promise<IPage<IVersionSummary>> {
-    return this.#list(`${notebook(id)}/versions`, query);
+    return this.#list(`${notebookUrl(id)}/versions`, query);
   }
 
   version(id: string, version: string): Promise<IVersion> {
-    return this.#get(`${notebook(id)}/versions/${encodeURIComponent(version)}`);
+    return this.#get(`${notebookUrl(id)}/versions/${encodeURIComponent(version)}`);
   }
 
-  /** Where a checkpoint came from. */
   provenance(id: string, checkpoint: string): Promise<IProvenance> {
-    return this.#get(`${notebook(id)}/checkpoints/${encodeURIComponent(checkpoint)}/provenance`);
+    return this.#get(`${checkpointUrl(id, checkpoint)}/provenance`);
   }
 
-  /** What changed from one checkpoint to another. */
+  /** Compare two checkpoints. */
   checkpointDiff(id: string, from: string, to: string): Promise<ICheckpointDiff> {
-    return this.#get(`${notebook(id)}/checkpoints/diff`, { from, to });
+    return this.#get(`${notebookUrl(id)}/checkpoints/diff`, { from, to });
   }
 
-  /** What changed in the cells' sources. */
+  /** Compare the sources of the cells of two versions. */
   async diff(id: string, from: string, to: string): Promise<ICellChange[]> {
-    const answer = await this.#get<{ changes: ICellChange[] }>(`${notebook(id)}/diff`, {
-      from,
-      to
-    });
-    return answer.changes;
+    const query = { from, to };
+    const { changes } = await this.#get<{ changes: ICellChange[] }>(
+      `${notebookUrl(id)}/diff`,
+      query
+    );
+    return changes;
   }
 
-  #url(path: string, query: Query): string {
-    const given = Object.entries(query).filter(([, value]) => value !== undefined);
-    const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
+  #url(path: string, query: Query = {}): string {
+    const entries = Object.entries(query).filter(([, value]) => value !== undefined);
+    const search = new URLSearchParams(entries.map(([name, value]) => [name, String(value)]));
     const text = search.toString();
     return URLExt.join(this.#settings.baseUrl, 'axon', path) + (text === '' ? '' : `?${text}`);
   }
 
   async #get<T>(path: string, query: Query = {}): Promise<T> {
-    const response = await this.#request(this.#url(path, { ...query, ...this.#always }), {});
-    return this.#read(response);
+    const response = await this.#request(this.#url(path, { ...query, ...this.#defaults }), {});
+    return this.#parse(response);
   }
 
   async #list<T>(path: string, query: Query): Promise<IPage<T>> {
-    const url = this.#url(path, { ...query, ...this.#always });
-    const kept = this.#kept.get(url);
-    const headers: HeadersInit = kept === undefined ? {} : { 'If-None-Match': kept.etag };
-    const response = await this.#request(url, { headers });
-    if (response.status === 304 && kept !== undefined) {
-      this.#keep(url, kept);
-      return kept.page as IPage<T>;
-    }
-    const items = await this.#read<T[]>(response);
-    const page = { items, total: Number(response.headers.get('X-Total-Count') ?? items.length) };
-    const etag = response.headers.get('ETag');
-    if (etag !== null && query['since'] === undefined) {
-      this.#keep(url, { etag, page });
-    }
-    return page;
+    const { body, total } = await this.#getCached<readonly T[]>(path, query);
+    return { items: body, total };
   }
 
-  #keep(url: string, answer: IKept): void {
-    this.#kept.delete(url); // so that it is the youngest
-    this.#kept.set(url, answer);
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > MOST_KEPT && oldest !== undefined) {
-      this.#kept.delete(oldest);
+  async #getCached<T>(path: string, query: Query): Promise<IResponse<T>> {
+    const url = this.#url(path, { ...query, ...this.#defaults });
+    const cached = this.#cache.get(url);
+    const headers: HeadersInit = cached === undefined ? {} : { 'If-None-Match': cached.etag };
+    const response = await this.#request(url, { headers });
+    const revision = response.headers.get(REVISION_HEADER);
+    if (response.status === 304 && cached !== undefined) {
+      this.#store(url, cached.etag, cached.response);
+      return { ...(cached.response as IResponse<T>), revision };
+    }
+    const body = await this.#parse<T>(response);
+    const total = Number(response.headers.get('X-Total-Count') ?? 0);
+    const etag = response.headers.get('ETag');
+    if (etag !== null && query['since'] === undefined) {
+      this.#store(url, etag, { body, total, revision });
+    }
+    return { body, total, revision };
+  }
+
+  #store(url: string, etag: string, response: IResponse<unknown>): void {
+    this.#cache.delete(url); // makes it the newest entry
+    this.#cache.set(url, { etag, response });
+    const [oldest] = this.#cache.keys();
+    if (this.#cache.size > CACHE_SIZE && oldest !== undefined) {
+      this.#cache.delete(oldest);
     }
   }
 
   async #send<T>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<T> {
-    const response = await this.#request(this.#url(path, {}), {
+    const response = await this.#request(this.#url(path), {
       method,
       ...(body === undefined ? {} : { body: JSON.stringify(body) })
     });
-    return response.status === 204 ? (undefined as T) : this.#read(response);
+    return response.status === 204 ? (undefined as T) : this.#parse(response);
   }
 
-  /** What was answered; a page in place of it comes from a proxy that asks to log in. */
-  async #read<T>(response: Response): Promise<T> {
+  async #parse<T>(response: Response): Promise<T> {
     try {
       return (await response.json()) as T;
     } catch (error) {
       if (error instanceof SyntaxError) {
-        throw new Refusal(
+        // For example the login page of a proxy.
+        throw new ResponseError(
           response.status,
-          this.#trans.__('Something else answered in its place. Reload the page to log in again.')
+          this.#trans.__('The response is not from this server. Reload the page to log in again.')
         );
       }
       throw error;
@@ -250,35 +264,39 @@ export class AxonClient {
 
   async #request(url: string, init: RequestInit): Promise<Response> {
     const response = await ServerConnection.makeRequest(url, init, this.#settings);
-    if (!response.ok && response.status !== 304) {
-      const message = await reason(response);
-      if (message === undefined && response.status === 404) {
-        throw new Absence(
-          404,
-          this.#trans.__(
-            'The Jupyter server runs without the extension that keeps training records. Restart the server; if that does not help, see what `jupyter server extension list` says of jupyter_axon_notebooks.'
-          )
-        );
-      }
-      throw new Refusal(response.status, message ?? `${response.status} ${response.statusText}`);
+    if (response.ok || response.status === 304) {
+      return response;
     }
-    return response;
+    const message = await readMessage(response);
+    if (message === undefined && response.status === 404) {
+      throw new ExtensionMissingError(
+        404,
+        this.#trans.__(
+          'The Jupyter server runs without the extension that keeps training records. Restart the server. If that does not help, run `jupyter server extension list` and look for jupyter_axon_notebooks.'
+        )
+      );
+    }
+    throw new ResponseError(
+      response.status,
+      message ?? `${response.status} ${response.statusText}`
+    );
   }
 }
 
-function notebook(id: string): string {
+function notebookUrl(id: string): string {
   return `notebooks/${encodeURIComponent(id)}`;
 }
 
-/** The server's words; none where something else answered. */
-async function reason(response: Response): Promise<string | undefined> {
+function checkpointUrl(id: string, checkpoint: string): string {
+  return `${notebookUrl(id)}/checkpoints/${encodeURIComponent(checkpoint)}`;
+}
+
+/** Return the extension's error message; undefined if the response is not from the extension. */
+async function readMessage(response: Response): Promise<string | undefined> {
   try {
     const { message } = (await response.json()) as { message?: unknown };
-    if (typeof message === 'string' && message !== '') {
-      return message;
-    }
+    return typeof message === 'string' && message !== '' ? message : undefined;
   } catch {
-    // Not JSON: from a proxy before the server, or from the server without the extension.
+    return undefined; // not JSON: from a proxy, or from a server without the extension
   }
-  return undefined;
 }

@@ -1,53 +1,69 @@
-/** The checkpoints of one notebook: all of them, the metric they are judged by, and which are selected. */
+/** The checkpoints of one notebook: their rows, ranking and selection. */
 
 import type { IDisposable } from '@lumino/disposable';
 import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient, IPage } from './api.ts';
-import { Absence, PAGE, Refusal } from './api.ts';
-import { favourite, isMinimized } from './pure/metrics.ts';
-import type { IMost, IRow } from './pure/rows.ts';
-import { metricNames, mostOf, rowOf, rowsOfSeries, runOrder } from './pure/rows.ts';
+import { isNotFound, PAGE_SIZE, ResponseError } from './api.ts';
+import { defaultMetric, isMinimized } from './pure/metrics.ts';
+import type { ICheckpointRow } from './pure/rows.ts';
+import { metricNames, runOrder, toRow, toRows } from './pure/rows.ts';
 import type { ICheckpoint, ICheckpointChange, IRun } from './records.ts';
 
-/** The metric that best means, and whether less of it is better. */
-export interface IMeasure {
+/** Number of the newest checkpoints that are checked for changed tags and pins with every change of the store. */
+const RECENT = 50;
+/** One page of older checkpoints is checked in so many polls. */
+const POLLS_PER_PAGE = 5;
+/** Number of concurrent changes. */
+const CONCURRENCY = 4;
+/** Number of changes after which their results are shown. */
+const BATCH_SIZE = 100;
+
+/** The metric by which checkpoints are ranked, and whether lower is better. */
+export interface IRanking {
   metric: string;
   minimize: boolean;
 }
 
 /**
- * Rows come twice: at once in the columns of the metrics, then page by page with what else there is of each checkpoint
- * (tags, pins, sizes). Afterwards what is new is asked for, what others may have changed of the newest, of the older ones
- * by turns, and all of it again when the count says that some are gone. What was asked for before something was changed
- * here is not taken: it may not know of the change.
+ * All checkpoints of a notebook.
+ *
+ * They are loaded twice: first the metrics of all in one compact response, then page by page with tags, pins and
+ * sizes. Later refreshes load only new checkpoints and check known ones for changes. A response to a request that was
+ * sent before a change by the user is ignored, since it may not reflect that change.
  */
-export class Checkpoints implements IDisposable {
+export class CheckpointList implements IDisposable {
   readonly #client: AxonClient;
   readonly #changed = new Signal<this, void>(this);
-  #id = '';
-  #rows = new Map<string, IRow>();
-  #list: readonly IRow[] = [];
+  #preferredMetric: string;
+  #notebookId = '';
+  #isDisposed = false;
+  #rowsById = new Map<string, ICheckpointRow>();
+  #rows: readonly ICheckpointRow[] = [];
   #metrics: readonly string[] = [];
-  #most: IMost = { epoch: 0, step: 0 };
-  #order: readonly string[] = [];
-  #runs = new Map<string, IRun>();
-  #measure: IMeasure | undefined;
+  #runOrder: readonly string[] = [];
+  #runs: ReadonlyMap<string, IRun> = new Map();
+  #chosenRanking: IRanking | undefined;
   #best: string | undefined;
-  #bestOf = '';
-  /** Counts what may make another one the best. */
+  /** The ranking and revision for which `best` was requested. */
+  #bestKey = '';
+  /** Counts the changes that may make another checkpoint the best. */
   #revision = 0;
-  /** Counts what was changed here. */
-  #changes = 0;
+  /** Counts the changes by the user. */
+  #editCount = 0;
   #selected: ReadonlySet<string> = new Set();
-  #loaded = false;
-  #looks = 0;
-  /** Pages that say nothing that is not known; none once anything else is known. */
-  #seen = new WeakSet();
+  #isComplete = false;
+  #pollCount = 0;
+  /** Number of pages of older checkpoints to check, and the next one. */
+  #uncheckedPages = 0;
+  #nextPage = 0;
+  /** Pages whose content is part of the rows. */
+  #mergedPages = new WeakSet();
 
-  constructor(client: AxonClient) {
+  constructor(client: AxonClient, preferredMetric: string) {
     this.#client = client;
+    this.#preferredMetric = preferredMetric;
   }
 
   get changed(): ISignal<this, void> {
@@ -55,62 +71,62 @@ export class Checkpoints implements IDisposable {
   }
 
   get isDisposed(): boolean {
-    return this.#id === GONE;
+    return this.#isDisposed;
   }
 
-  /** Whether they have come; there may be none. */
+  /** Whether the checkpoints are loaded; there may be none. */
   get isLoaded(): boolean {
-    return this.#loaded || this.#list.length > 0;
+    return this.#isComplete || this.#rows.length > 0;
   }
 
-  /** In no order; a new array after every change. */
-  get rows(): readonly IRow[] {
-    return this.#list;
+  /** The checkpoints in no particular order; a new array after every change. */
+  get rows(): readonly ICheckpointRow[] {
+    return this.#rows;
   }
 
   get metrics(): readonly string[] {
     return this.#metrics;
   }
 
-  /** The greatest epoch and step. */
-  get most(): IMost {
-    return this.#most;
-  }
-
-  /** The ids of runs, by when they began. */
-  get order(): readonly string[] {
-    return this.#order;
+  /** The ids of runs by the time of their first checkpoint. */
+  get runOrder(): readonly string[] {
+    return this.#runOrder;
   }
 
   get runs(): ReadonlyMap<string, IRun> {
     return this.#runs;
   }
 
-  get measure(): IMeasure | undefined {
-    return this.#measure;
+  /** The user's choice, else one for the preferred metric. */
+  get ranking(): IRanking | undefined {
+    if (this.#chosenRanking !== undefined) {
+      return this.#chosenRanking;
+    }
+    const metric = defaultMetric(this.#metrics, this.#preferredMetric);
+    return metric === undefined ? undefined : { metric, minimize: isMinimized(metric) };
   }
 
-  /** Choose what best means. */
-  judgeBy(measure: IMeasure): void {
-    this.#measure = measure;
-    this.#emit();
-    void this.#lookForBest().then(
-      () => {
-        this.#emit();
-      },
-      () => undefined // the next look at the server tells what is wrong
-    );
+  /** Choose another ranking. */
+  rankBy(ranking: IRanking): void {
+    this.#chosenRanking = ranking;
+    this.#onRankingChanged();
   }
 
-  /** The id of the best, as the server ranks them. */
+  set preferredMetric(metric: string) {
+    if (metric !== this.#preferredMetric) {
+      this.#preferredMetric = metric;
+      this.#onRankingChanged();
+    }
+  }
+
+  /** The id of the best checkpoint, as ranked by the server. */
   get best(): string | undefined {
     return this.#best;
   }
 
-  /** The one that was made last. */
-  get newest(): IRow | undefined {
-    let newest: IRow | undefined;
-    for (const row of this.#list) {
+  get newest(): ICheckpointRow | undefined {
+    let newest: ICheckpointRow | undefined;
+    for (const row of this.#rows) {
       if (newest === undefined || row.createdAt > newest.createdAt) {
         newest = row;
       }
@@ -122,73 +138,88 @@ export class Checkpoints implements IDisposable {
     return this.#selected;
   }
 
-  /** Select these and no others. */
+  /** Select these checkpoints only. */
   select(ids: Iterable<string>): void {
     this.#selected = new Set(ids);
-    this.#emit();
+    this.#changed.emit();
   }
 
-  row(id: string): IRow | undefined {
-    return this.#rows.get(id);
+  row(id: string): ICheckpointRow | undefined {
+    return this.#rowsById.get(id);
   }
 
-  /** The checkpoints that runs were resumed from, by run. */
-  parents(): Map<string, IRow> {
-    const found = new Map<string, IRow>();
+  /** Return the checkpoints from which runs were resumed, by run. */
+  parents(): Map<string, ICheckpointRow> {
+    const parents = new Map<string, ICheckpointRow>();
     for (const run of this.#runs.values()) {
-      const parent = this.#rows.get(run.parent_checkpoint_id ?? '');
+      const parent = this.#rowsById.get(run.parent_checkpoint_id ?? '');
       if (parent !== undefined) {
-        found.set(run.id, parent);
+        parents.set(run.id, parent);
       }
     }
-    return found;
+    return parents;
   }
 
   dispose(): void {
-    this.clear();
-    this.#id = GONE;
+    this.#isDisposed = true;
     Signal.clearData(this);
+    this.clear();
   }
 
-  /** Forget all of them: they were another notebook's. */
+  /** Forget everything, when the notebook gets another record. */
   clear(): void {
-    this.#id = '';
-    this.#runs.clear();
-    this.#measure = undefined;
+    this.#notebookId = '';
+    this.#runs = new Map();
+    this.#chosenRanking = undefined;
     this.#best = undefined;
-    this.#bestOf = '';
+    this.#bestKey = '';
     this.#selected = new Set();
-    this.#loaded = false;
-    this.#looks = 0;
-    this.#take(new Map());
+    this.#isComplete = false;
+    this.#uncheckedPages = 0;
+    this.#setRows(new Map());
   }
 
-  /** At the next refresh ask for all of them again, not only for what is new. */
-  distrust(): void {
-    this.#loaded = false;
+  /** Load all checkpoints again with the next refresh. */
+  markStale(): void {
+    this.#isComplete = false;
   }
 
-  /** Bring them up to date with the server. */
-  async refresh(notebookId: string): Promise<void> {
-    this.#id = notebookId;
-    await Promise.all([this.#lookAtRuns(), this.#loaded ? this.#lookAgain() : this.#load()]);
-    await this.#lookForBest();
+  /**
+   * Load changes from the server; without `isChanged`, only what is still unchecked after an earlier change.
+   *
+   * Returns whether everything loaded was used; otherwise the user changed something meanwhile.
+   */
+  async refresh(notebookId: string, isChanged: boolean): Promise<boolean> {
+    this.#notebookId = notebookId;
+    const isCurrent = this.#trackEdits();
+    if (!this.#isComplete) {
+      await Promise.all([this.#loadRuns(), this.#loadAll()]);
+    } else if (isChanged) {
+      await Promise.all([this.#loadRuns(), this.#loadNew()]);
+      this.#uncheckedPages = this.#rows.length > RECENT ? this.#pageCount() : 0;
+    }
+    this.#pollCount += 1;
+    if (this.#uncheckedPages > 0 && this.#pollCount % POLLS_PER_PAGE === 0) {
+      await this.#checkOlderPage();
+    }
+    await this.#loadBest();
+    return isCurrent();
   }
 
   /** Change tags or pins. */
   update(ids: Iterable<string>, change: ICheckpointChange): Promise<void> {
-    return this.#each(ids, async (notebook, id) =>
-      rowOf(await this.#client.updateCheckpoint(notebook, id, change))
+    return this.#changeEach(ids, async (notebookId, id) =>
+      toRow(await this.#client.updateCheckpoint(notebookId, id, change))
     );
   }
 
-  /** Delete checkpoints with their states; somebody else may have done it already. */
-  remove(ids: Iterable<string>): Promise<void> {
-    return this.#each(ids, async (notebook, id) => {
+  /** Delete checkpoints with their state files; those that are already deleted are no error. */
+  delete(ids: Iterable<string>): Promise<void> {
+    return this.#changeEach(ids, async (notebookId, id) => {
       try {
-        await this.#client.deleteCheckpoint(notebook, id);
+        await this.#client.deleteCheckpoint(notebookId, id);
       } catch (error) {
-        if (!(error instanceof Refusal && error.status === 404) || error instanceof Absence) {
+        if (!isNotFound(error)) {
           throw error;
         }
       }
@@ -197,243 +228,232 @@ export class Checkpoints implements IDisposable {
   }
 
   /**
-   * Change each, a few at a time; `change` gives what it became, or undefined where it is gone.
+   * Change checkpoints concurrently; `change` returns the new row, or undefined for a deleted one.
    *
-   * One that fails stops no other, unless there is no server. Rejects with an AggregateError if any failed, or with the
-   * one error where there was one to change.
+   * The failure of one does not stop the others unless the server is unreachable. Rejects with an AggregateError if
+   * any failed, or with the error itself for a single checkpoint.
    */
-  async #each(
+  async #changeEach(
     ids: Iterable<string>,
-    change: (notebook: string, id: string) => Promise<IRow | undefined>
+    change: (notebookId: string, id: string) => Promise<ICheckpointRow | undefined>
   ): Promise<void> {
-    const notebook = this.#id;
-    const left = [...ids].reverse();
-    const count = left.length;
+    const notebookId = this.#notebookId;
+    const queue = [...ids].reverse();
+    const count = queue.length;
     const errors: unknown[] = [];
     const work = async (): Promise<void> => {
-      for (let id = left.pop(); id !== undefined; id = left.pop()) {
+      for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
         try {
-          this.#changedHere(notebook, id, await change(notebook, id), left.length);
+          const row = await change(notebookId, id);
+          if (notebookId === this.#notebookId) {
+            this.#replaceRow(id, row);
+            if (queue.length > 0 && queue.length % BATCH_SIZE === 0) {
+              this.#setRows(this.#rowsById);
+            }
+          }
         } catch (error) {
           errors.push(error);
-          if (!(error instanceof Refusal)) {
-            left.length = 0;
+          if (!(error instanceof ResponseError)) {
+            queue.length = 0;
           }
         }
       }
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, work));
-    if (notebook === this.#id) {
-      this.#take(this.#rows);
+    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+    if (notebookId === this.#notebookId) {
+      this.#setRows(this.#rowsById);
     }
-    await this.#lookForBest();
-    this.#emit();
+    await this.#loadBest();
     if (errors.length > 0) {
       throw count === 1 ? errors[0] : new AggregateError(errors);
     }
   }
 
-  #changedHere(notebook: string, id: string, row: IRow | undefined, left: number): void {
-    if (notebook !== this.#id) {
-      return;
-    }
-    this.#changes += 1;
+  #replaceRow(id: string, row: ICheckpointRow | undefined): void {
+    this.#editCount += 1;
     if (row === undefined) {
-      this.#rows.delete(id);
+      this.#rowsById.delete(id);
       this.#revision += 1;
     } else {
-      this.#rows.set(id, row);
-    }
-    if (left > 0 && left % SHOWN_AFTER === 0) {
-      this.#take(this.#rows);
+      this.#rowsById.set(id, row);
     }
   }
 
-  /** All of them, from the beginning; what was there is shown until they have come. */
-  async #load(): Promise<void> {
-    const isNow = this.#watchChanges();
-    const id = this.#id;
-    const fresh = new Map<string, IRow>();
-    const isFirst = this.#list.length === 0;
-    const take = (rows: IRow[]): void => {
-      for (const row of rows) {
-        if (row.detail !== undefined || !fresh.has(row.id)) {
-          fresh.set(row.id, row);
+  /** Load all checkpoints; until then, the present rows remain. */
+  async #loadAll(): Promise<void> {
+    const isCurrent = this.#trackEdits();
+    const id = this.#notebookId;
+    const rows = new Map<string, ICheckpointRow>();
+    const isFirstLoad = this.#rows.length === 0;
+    const add = (loaded: ICheckpointRow[]): void => {
+      for (const row of loaded) {
+        if (row.detail !== undefined || !rows.has(row.id)) {
+          rows.set(row.id, row);
         }
       }
-      if (isFirst && isNow()) {
+      if (isFirstLoad && isCurrent() && loaded.length > 0) {
         this.#revision += 1;
-        this.#take(fresh);
+        this.#setRows(rows);
       }
     };
-    take(await this.#columns(id)); // first, and alone: they are what is looked at
-    let total = PAGE;
-    for (let offset = 0; offset < total && isNow(); offset += PAGE) {
-      const page = await this.#client.checkpoints(id, { limit: PAGE, offset });
+    add(((await ignoreRefusal(this.#client.metrics(id))) ?? []).flatMap(toRows));
+    let total = PAGE_SIZE;
+    for (let offset = 0; offset < total && isCurrent(); offset += PAGE_SIZE) {
+      const page = await this.#client.checkpoints(id, { limit: PAGE_SIZE, offset });
       total = page.total;
-      take(page.items.map(rowOf));
+      add(page.items.map(toRow));
     }
-    if (isNow()) {
-      this.#loaded = true;
+    if (isCurrent()) {
+      this.#isComplete = true;
       this.#revision += 1;
-      this.#take(fresh);
+      this.#setRows(rows);
     }
   }
 
-  async #columns(id: string): Promise<IRow[]> {
-    const runs = await optional(this.#client.metrics(id));
-    return (runs ?? []).flatMap(rowsOfSeries);
-  }
-
-  async #lookAgain(): Promise<void> {
-    await this.#lookForNew();
-    this.#looks += 1;
-    if (this.#looks % SELDOM === 0 && this.#rows.size > RECENT) {
-      await this.#lookAtOlder(this.#looks / SELDOM - 1);
-    }
-  }
-
-  async #lookForNew(): Promise<void> {
-    const isNow = this.#watchChanges();
-    const id = this.#id;
-    const newest = await this.#client.checkpoints(id, { limit: RECENT });
-    if (!isNow()) {
+  async #loadNew(): Promise<void> {
+    const isCurrent = this.#trackEdits();
+    const id = this.#notebookId;
+    const recent = await this.#client.checkpoints(id, { limit: RECENT });
+    if (!isCurrent()) {
       return;
     }
-    const isNext = newest.items.some(({ id }) => this.#rows.has(id));
-    this.#adopt(newest, isNext);
-    const last = newest.items[0];
-    if (newest.total === this.#rows.size && (last === undefined || this.#rows.has(last.id))) {
+    const overlaps = recent.items.some(({ id }) => this.#rowsById.has(id));
+    this.#mergePage(recent, overlaps);
+    const [last] = recent.items;
+    const isLastKnown = last === undefined || this.#rowsById.has(last.id);
+    if (recent.total === this.#rowsById.size && isLastKnown) {
       return;
     }
     const since = this.newest?.createdAt;
     const page = await this.#client.checkpoints(id, {
-      limit: PAGE,
+      limit: PAGE_SIZE,
       ...(since === undefined ? {} : { since })
     });
-    if (!isNow()) {
+    if (!isCurrent()) {
       return;
     }
     this.#merge(page.items);
-    const isStill = (page.items[0] ?? last)?.id === last?.id;
-    if (page.total > PAGE || (isStill && this.#rows.size !== newest.total)) {
-      await this.#load();
+    const hasNoNewer = (page.items[0] ?? last)?.id === last?.id;
+    const isSomeDeleted = hasNoNewer && this.#rowsById.size !== recent.total;
+    if (page.total > PAGE_SIZE || isSomeDeleted) {
+      await this.#loadAll();
     }
   }
 
-  /** Tags and pins of older ones, a page each time, in turn: the pages that they came in, which are seldom others. */
-  async #lookAtOlder(turn: number): Promise<void> {
-    const isNow = this.#watchChanges();
-    const offset = (turn % Math.ceil(this.#rows.size / PAGE)) * PAGE;
-    const page = await this.#client.checkpoints(this.#id, { limit: PAGE, offset });
-    if (isNow()) {
-      this.#adopt(page);
+  #pageCount(): number {
+    return Math.ceil(this.#rowsById.size / PAGE_SIZE);
+  }
+
+  /** Check tags and pins of older checkpoints, in the pages in which they were loaded. */
+  async #checkOlderPage(): Promise<void> {
+    const isCurrent = this.#trackEdits();
+    const offset = (this.#nextPage % this.#pageCount()) * PAGE_SIZE;
+    const page = await this.#client.checkpoints(this.#notebookId, { limit: PAGE_SIZE, offset });
+    if (isCurrent()) {
+      this.#mergePage(page, false);
+      this.#nextPage += 1;
+      this.#uncheckedPages -= 1;
     }
   }
 
-  /** Tells whether it is still the same notebook, with nothing changed here since. */
-  #watchChanges(): () => boolean {
-    const id = this.#id;
-    const changes = this.#changes;
-    return () => id === this.#id && changes === this.#changes;
+  /** Return a function that tells whether the user has changed nothing since. */
+  #trackEdits(): () => boolean {
+    const id = this.#notebookId;
+    const editCount = this.#editCount;
+    return () => id === this.#notebookId && editCount === this.#editCount;
   }
 
-  /** Take what a page says of checkpoints that are known, or of all on it, unless that was done. */
-  #adopt(page: IPage<ICheckpoint>, all = false): void {
-    if (!this.#seen.has(page)) {
-      this.#merge(page.items.filter(({ id }) => all || this.#rows.has(id)));
-      this.#seen.add(page);
+  /** Use the known checkpoints of a page, or with `includesNew` all of them. */
+  #mergePage({ items }: IPage<ICheckpoint>, includesNew: boolean): void {
+    if (!this.#mergedPages.has(items)) {
+      this.#merge(items.filter(({ id }) => includesNew || this.#rowsById.has(id)));
+      this.#mergedPages.add(items);
     }
   }
 
   #merge(checkpoints: readonly ICheckpoint[]): void {
-    const others = checkpoints.filter(
-      checkpoint => !isSame(this.#rows.get(checkpoint.id)?.detail, checkpoint)
+    const changed = checkpoints.filter(
+      checkpoint => !isSame(this.#rowsById.get(checkpoint.id)?.detail, checkpoint)
     );
-    if (others.length > 0) {
-      this.#revision += others.some(({ id }) => !this.#rows.has(id)) ? 1 : 0;
-      for (const checkpoint of others) {
-        this.#rows.set(checkpoint.id, rowOf(checkpoint));
+    if (changed.length > 0) {
+      this.#revision += changed.some(({ id }) => !this.#rowsById.has(id)) ? 1 : 0;
+      for (const checkpoint of changed) {
+        this.#rowsById.set(checkpoint.id, toRow(checkpoint));
       }
-      this.#take(this.#rows);
+      this.#setRows(this.#rowsById);
     }
   }
 
-  async #lookAtRuns(): Promise<void> {
-    const id = this.#id;
-    const runs = await optional(this.#client.runs(id));
-    if (runs !== undefined && id === this.#id) {
+  async #loadRuns(): Promise<void> {
+    const id = this.#notebookId;
+    const runs = await ignoreRefusal(this.#client.runs(id));
+    if (runs !== undefined && id === this.#notebookId && !isSame(runs, [...this.#runs.values()])) {
       this.#runs = new Map(runs.map(run => [run.id, run]));
+      this.#changed.emit();
     }
   }
 
-  async #lookForBest(): Promise<void> {
-    const { metric, minimize } = this.#measure ?? {};
-    if (metric === undefined || minimize === undefined || this.#id === '') {
-      this.#best = undefined;
-      this.#bestOf = '';
+  #onRankingChanged(): void {
+    this.#changed.emit();
+    this.#loadBest().catch(() => undefined); // the next poll reports the problem
+  }
+
+  async #loadBest(): Promise<void> {
+    const { ranking } = this;
+    if (ranking === undefined || this.#notebookId === '') {
+      this.#setBest(undefined);
+      this.#bestKey = '';
       return;
     }
-    const key = [this.#id, this.#revision, minimize, metric].join(' ');
-    if (key !== this.#bestOf) {
-      this.#bestOf = key;
-      try {
-        const best = await this.#client.best(this.#id, metric, minimize);
-        if (key === this.#bestOf) {
-          this.#best = best?.id;
-        }
-      } catch (error) {
-        if (key === this.#bestOf) {
-          this.#bestOf = '';
-        }
-        throw error;
+    const { metric, minimize } = ranking;
+    const key = [this.#notebookId, this.#revision, minimize, metric].join(' ');
+    if (key === this.#bestKey) {
+      return;
+    }
+    this.#bestKey = key;
+    try {
+      const best = await this.#client.best(this.#notebookId, metric, minimize);
+      if (key === this.#bestKey) {
+        this.#setBest(best?.id);
       }
+    } catch (error) {
+      if (key === this.#bestKey) {
+        this.#bestKey = '';
+      }
+      throw error;
     }
   }
 
-  #take(rows: Map<string, IRow>): void {
-    this.#rows = rows;
-    this.#list = [...rows.values()];
-    this.#seen = new WeakSet();
-    this.#metrics = metricNames(this.#list);
-    this.#most = mostOf(this.#list);
-    this.#order = runOrder(this.#list);
+  #setBest(id: string | undefined): void {
+    if (id !== this.#best) {
+      this.#best = id;
+      this.#changed.emit();
+    }
+  }
+
+  #setRows(rows: Map<string, ICheckpointRow>): void {
+    this.#rowsById = rows;
+    this.#rows = [...rows.values()];
+    this.#mergedPages = new WeakSet();
+    this.#metrics = metricNames(this.#rows);
+    this.#runOrder = runOrder(this.#rows);
     if ([...this.#selected].some(id => !rows.has(id))) {
       this.#selected = new Set([...this.#selected].filter(id => rows.has(id)));
     }
-    const metric = favourite(this.#metrics);
-    if (this.#measure === undefined && metric !== undefined) {
-      this.#measure = { metric, minimize: isMinimized(metric) };
-    }
-    this.#emit();
-  }
-
-  #emit(): void {
     this.#changed.emit();
   }
 }
 
-/** Checkpoints whose tags and pins are looked at again each time; others may change them. */
-const RECENT = 50;
-/** A page of all of them is looked at again once in so many times. */
-const SELDOM = 5;
-/** Changes that are asked for at the same time. */
-const AT_ONCE = 4;
-/** Changes after which what has become of them is shown, where there are many. */
-const SHOWN_AFTER = 100;
-/** In place of a notebook's id, once disposed of. */
-const GONE = '\0';
-
-function isSame(one: ICheckpoint | undefined, other: ICheckpoint): boolean {
-  return one === other || JSON.stringify(one) === JSON.stringify(other);
+function isSame(a: unknown, b: unknown): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
 
-/** What adds to the picture and may be missing from it; undefined where the server has none. */
-async function optional<T>(asked: Promise<T>): Promise<T | undefined> {
+/** Return the result of a request for optional data; undefined if the server refuses it. */
+async function ignoreRefusal<T>(request: Promise<T>): Promise<T | undefined> {
   try {
-    return await asked;
+    return await request;
   } catch (error) {
-    if (error instanceof Refusal) {
+    if (error instanceof ResponseError) {
       return undefined;
     }
     throw error;

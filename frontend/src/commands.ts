@@ -1,324 +1,449 @@
-/** What people can do, by button, menu, palette or key. */
+/** The commands of buttons, menus, palette and keys. */
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { Clipboard, Dialog, InputDialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { NotebookActions } from '@jupyterlab/notebook';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { copyIcon, downloadIcon, notebookIcon } from '@jupyterlab/ui-components';
+import type { LabIcon } from '@jupyterlab/ui-components';
+import {
+  copyIcon,
+  deleteIcon,
+  downloadIcon,
+  editIcon,
+  historyIcon,
+  notebookIcon,
+  refreshIcon,
+  saveIcon
+} from '@jupyterlab/ui-components';
+import type { CommandRegistry } from '@lumino/commands';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Widget } from '@lumino/widgets';
 import { Menu } from '@lumino/widgets';
 
-import type { Front } from './front.ts';
 import { compareIcon, pinIcon, trainingIcon } from './icons.ts';
-import { CommandIDs, PANEL } from './ids.ts';
+import { CommandIDs, PANEL_ID } from './ids.ts';
+import { formatTime, runLabel } from './labels.ts';
 import type { RecordModel } from './model.ts';
 import { hasState, restoreLine, withImport } from './pure/python.ts';
-import type { IRow } from './pure/rows.ts';
+import type { ICheckpointRow } from './pure/rows.ts';
+import type { RecordModelRegistry } from './registry.ts';
 import { showView } from './views.ts';
 import type { IDiff } from './widgets/diff.tsx';
 import { DiffView } from './widgets/diff.tsx';
 import type { IVersionViewOptions } from './widgets/version.ts';
 import { VersionView } from './widgets/version.ts';
-import { runWord, timeInFull } from './widgets/words.ts';
+
+/** Milliseconds for which an error message is shown. */
+const NOTIFICATION_TIME = 8000;
+/** Largest number of checkpoints that are pinned without confirmation. */
+const PIN_WITHOUT_CONFIRMATION = 50;
+
+/** Commands of the palette. */
+export const PALETTE_COMMANDS = [
+  CommandIDs.toggle,
+  CommandIDs.refresh,
+  CommandIDs.record,
+  CommandIDs.compareCheckpoints,
+  CommandIDs.togglePin,
+  CommandIDs.editTags,
+  CommandIDs.deleteCheckpoints,
+  CommandIDs.insertRestore,
+  CommandIDs.copyRestore,
+  CommandIDs.openNotebook
+];
+
+/** Items of the menu of a checkpoint; an empty string is a separator. */
+const MENU_COMMANDS = [
+  CommandIDs.insertRestore,
+  CommandIDs.copyRestore,
+  CommandIDs.openNotebook,
+  '',
+  CommandIDs.togglePin,
+  CommandIDs.editTags,
+  CommandIDs.compareCheckpoints,
+  '',
+  CommandIDs.downloadModel,
+  CommandIDs.downloadOptimizer,
+  '',
+  CommandIDs.deleteCheckpoints
+];
 
 export interface ICommandsOptions {
   app: JupyterFrontEnd;
-  front: Front;
+  registry: RecordModelRegistry;
   trans: TranslationBundle;
   versionView: IVersionViewOptions;
 }
 
 type Args = ReadonlyPartialJSONObject;
 
-/** Add the commands to the application's. */
-export function addCommands({ app, front, trans, versionView }: ICommandsOptions): void {
+export function addCommands({ app, registry, trans, versionView }: ICommandsOptions): void {
   const { commands, shell } = app;
 
-  /** Do it for the notebook in front; what goes wrong is told, and stops nothing else. */
-  const withModel =
-    (work: (model: RecordModel, args: Args) => Promise<void> | void) =>
-    async (args: Args): Promise<void> => {
-      const { model } = front;
-      if (model === undefined) {
-        return;
+  /** Add a command for the current notebook; errors are shown as notifications. */
+  const add = (
+    id: string,
+    icon: LabIcon,
+    label: CommandRegistry.ICommandOptions['label'] & {},
+    caption: CommandRegistry.ICommandOptions['caption'] & {},
+    execute: (model: RecordModel, args: Args) => Promise<void> | void,
+    options: Partial<CommandRegistry.ICommandOptions> = {}
+  ): void => {
+    commands.addCommand(id, {
+      ...options,
+      label,
+      caption,
+      icon,
+      execute: async args => {
+        try {
+          if (registry.current !== undefined) {
+            await execute(registry.current, args);
+          }
+        } catch (error) {
+          Notification.error(errorMessage(error, trans), { autoClose: NOTIFICATION_TIME });
+        }
       }
-      try {
-        await work(model, args);
-      } catch (error) {
-        Notification.error(told(error, trans), { autoClose: 8000 });
-      }
-    };
-  const hasRecord = (): boolean => front.model?.summary !== undefined;
-  const chosen = (args: Args): string[] => {
-    const ids = args['ids'];
-    return Array.isArray(ids) ? ids.map(String) : [...(front.model?.checkpoints.selected ?? [])];
+    });
   };
-  const chosenRows = (args: Args): IRow[] =>
-    chosen(args).flatMap(id => front.model?.checkpoints.row(id) ?? []);
-  const hasChosen = (args: Args): boolean => chosenRows(args).length > 0;
-  const chosenCount = (args: Args): number => Math.max(1, chosenRows(args).length);
-  const chosenOne = (args: Args): IRow | undefined =>
-    chosen(args).length === 1 ? chosenRows(args)[0] : undefined;
+  /** For commands that need arguments and are no use in the palette. */
+  const internal = { isVisible: () => false };
 
-  const sourcesInFront = (): string[] =>
-    front.panel?.content.widgets.map(({ model }) => model.sharedModel.getSource()) ?? [];
-  const restoring = (args: Args): string | undefined => {
-    const detail = chosenOne(args)?.detail;
-    return detail === undefined ? undefined : restoreLine(detail, sourcesInFront());
+  const targetIds = (args: Args): string[] => {
+    const ids = args['ids'];
+    const selected = registry.current?.checkpoints.selected ?? [];
+    return Array.isArray(ids) ? ids.map(String) : [...selected];
   };
-  const aboutRestoring = (args: Args): string =>
-    chosenRows(args).length > 1
-      ? trans.__('One checkpoint at a time')
-      : chosenOne(args)?.detail?.pruned_at !== undefined
-        ? trans.__('Its state was pruned')
-        : restoring(args) === undefined
-          ? trans.__('No state of a model is stored with it')
-          : '';
+  const targets = (args: Args): ICheckpointRow[] =>
+    targetIds(args).flatMap(id => registry.current?.checkpoints.row(id) ?? []);
+  const targetCount = (args: Args): number => Math.max(1, targets(args).length);
+  const singleTarget = (args: Args): ICheckpointRow | undefined =>
+    targetIds(args).length === 1 ? targets(args)[0] : undefined;
+  const forTargets = { isEnabled: (args: Args) => targets(args).length > 0 };
+
+  const cellSources = (): string[] =>
+    registry.panel?.content.widgets.map(({ model }) => model.sharedModel.getSource()) ?? [];
+  const restoreCode = (args: Args): string | undefined => {
+    const detail = singleTarget(args)?.detail;
+    return detail === undefined ? undefined : restoreLine(detail, cellSources());
+  };
+  const restoreCaption =
+    (caption: string) =>
+    (args: Args): string => {
+      if (targets(args).length > 1) {
+        return trans.__('Only one checkpoint can be restored at a time');
+      }
+      if (singleTarget(args)?.detail?.pruned_at !== undefined) {
+        return trans.__('The state files of the checkpoint were pruned');
+      }
+      return restoreCode(args) === undefined
+        ? trans.__('The checkpoint has no state file of a model')
+        : caption;
+    };
+  const whenRestorable = { isEnabled: (args: Args) => restoreCode(args) !== undefined };
 
   const show = (content: Widget, title: string, caption?: string): void => {
     showView(shell, content, trans, title, caption);
   };
-
   const showDiff = (model: RecordModel, diff: IDiff): void => {
     const title = trans.__('%1 → %2', diff.before, diff.after);
     const caption = trans.__('%1: %2', model.summary?.name ?? '', title);
     show(new DiffView(diff, trans), title, caption);
   };
+  const showVersion = async (model: RecordModel, id: unknown): Promise<void> => {
+    if (model.summary === undefined || typeof id !== 'string') {
+      return;
+    }
+    const version = await model.client.version(model.summary.id, id);
+    const title = trans.__('%1 of %2', model.summary.name, formatTime(version.created_at));
+    show(new VersionView(version, versionView), title);
+  };
+  const positionLabel = (model: RecordModel, [row]: readonly ICheckpointRow[]): string => {
+    if (row === undefined) {
+      return '';
+    }
+    const run = runLabel(trans, model.checkpoints.runOrder, row.runId);
+    return trans.__('%1, epoch %2, step %3', run, row.epoch, row.step);
+  };
 
   commands.addCommand(CommandIDs.toggle, {
     label: trans.__('Training Panel'),
-    caption: trans.__('Show or hide the training record of the notebook in front'),
+    caption: trans.__('Show or hide the training record of the current notebook'),
+    // In menus, an icon would replace the check mark.
     icon: args => (args['toolbar'] === true ? trainingIcon : undefined),
     isToggleable: true,
-    isToggled: () => isShown(shell),
+    isToggled: () => isPanelVisible(shell),
     execute: () => {
-      if (isShown(shell)) {
-        (shell as IWithSides).collapseRight?.();
+      if (isPanelVisible(shell)) {
+        (shell as { collapseRight?: () => void }).collapseRight?.();
       } else {
-        shell.activateById(PANEL);
+        shell.activateById(PANEL_ID);
       }
     }
   });
 
-  commands.addCommand(CommandIDs.refresh, {
-    label: trans.__('Refresh the Training Panel'),
-    isEnabled: () => front.model !== undefined,
-    execute: withModel(model => {
-      model.checkpoints.distrust();
-      model.refresh(true);
-    })
-  });
+  add(
+    CommandIDs.refresh,
+    refreshIcon,
+    trans.__('Refresh the Training Panel'),
+    trans.__('Load the training record of the current notebook again'),
+    model => {
+      model.reload();
+    },
+    { isEnabled: () => registry.current !== undefined }
+  );
 
-  commands.addCommand(CommandIDs.record, {
-    label: trans.__('Save Notebook and Start Recording'),
-    isEnabled: () => front.model !== undefined && !hasRecord(),
-    execute: withModel(async model => {
-      await front.panel?.context.save();
-      await model.record();
-    })
-  });
+  add(
+    CommandIDs.record,
+    saveIcon,
+    trans.__('Save Notebook and Start Recording'),
+    trans.__('Save the current notebook and create its training record'),
+    async model => {
+      await registry.panel?.context.save();
+      await model.create();
+    },
+    {
+      isEnabled: () => registry.current !== undefined && registry.current.summary === undefined
+    }
+  );
 
-  commands.addCommand(CommandIDs.goToCell, {
-    label: trans.__('Go to Cell'),
-    isVisible: () => false,
-    execute: withModel(async (_model, args) => {
-      const { panel } = front;
+  add(
+    CommandIDs.goToCell,
+    notebookIcon,
+    trans.__('Go to Cell'),
+    trans.__('Scroll to a cell of the current notebook and activate it'),
+    async (_model, args) => {
+      const { panel } = registry;
       const index =
         panel?.content.widgets.findIndex(({ model }) => model.id === args['cell']) ?? -1;
       if (panel === null || index < 0) {
-        throw new Error(trans.__('That cell is not in the notebook any more.'));
+        throw new Error(trans.__('The cell is no longer in the notebook.'));
       }
       shell.activateById(panel.id);
       panel.content.activeCellIndex = index;
       panel.content.deselectAll();
       await panel.content.scrollToItem(index, 'center');
       panel.content.activate();
-    })
-  });
+    },
+    internal
+  );
 
-  const openVersion = async (model: RecordModel, version: unknown): Promise<void> => {
-    const id = model.summary?.id;
-    if (id === undefined || typeof version !== 'string') {
-      return;
-    }
-    const found = await model.client.version(id, version);
-    const title = trans.__('%1 of %2', model.summary?.name ?? '', timeInFull(found.created_at));
-    show(new VersionView(found, versionView), title);
-  };
+  add(
+    CommandIDs.openVersion,
+    historyIcon,
+    trans.__('Open Version'),
+    trans.__('Open a version of the notebook, read-only'),
+    (model, args) => showVersion(model, args['version']),
+    internal
+  );
 
-  commands.addCommand(CommandIDs.openVersion, {
-    label: trans.__('Open Version'),
-    isVisible: () => false,
-    execute: withModel((model, args) => openVersion(model, args['version']))
-  });
+  add(
+    CommandIDs.moreVersions,
+    historyIcon,
+    trans.__('Show Older Versions'),
+    trans.__('Load older versions of the notebook'),
+    model => model.loadMoreVersions(),
+    internal
+  );
 
-  commands.addCommand(CommandIDs.moreVersions, {
-    label: trans.__('Show Older Versions'),
-    isVisible: () => false,
-    execute: withModel(model => model.moreVersions())
-  });
+  add(
+    CommandIDs.openNotebook,
+    notebookIcon,
+    trans.__('Open the Notebook Version'),
+    trans.__('Open the notebook as it was when the checkpoint was created, read-only'),
+    (model, args) => showVersion(model, singleTarget(args)?.detail?.version_id),
+    { isEnabled: args => singleTarget(args)?.detail?.version_id !== undefined }
+  );
 
-  commands.addCommand(CommandIDs.openNotebook, {
-    label: trans.__('Open the Notebook Version'),
-    caption: trans.__('The notebook as it was when the checkpoint was made, to be read'),
-    icon: notebookIcon,
-    isEnabled: args => chosenOne(args)?.detail?.version_id !== undefined,
-    execute: withModel((model, args) => openVersion(model, chosenOne(args)?.detail?.version_id))
-  });
-
-  commands.addCommand(CommandIDs.compareVersions, {
-    label: trans.__('Compare Versions'),
-    isVisible: () => false,
-    execute: withModel(async (model, args) => {
+  add(
+    CommandIDs.compareVersions,
+    compareIcon,
+    trans.__('Compare Versions'),
+    trans.__('Show the changes between two versions of the notebook'),
+    async (model, { from, to }) => {
       const id = model.summary?.id;
-      const { from, to } = args;
       if (id === undefined || typeof from !== 'string' || typeof to !== 'string') {
         return;
       }
-      const name = async (version: string): Promise<string> => {
+      const label = async (version: string): Promise<string> => {
         if (version === model.summary?.version_id) {
           return trans.__('now');
         }
-        const listed = model.versions.find(other => other.id === version);
-        return timeInFull((listed ?? (await model.client.version(id, version))).created_at);
+        const loaded = model.versions.find(other => other.id === version);
+        return formatTime((loaded ?? (await model.client.version(id, version))).created_at);
       };
       const changes = await model.client.diff(id, from, to);
-      showDiff(model, { before: await name(from), after: await name(to), changes });
-    })
-  });
+      showDiff(model, { before: await label(from), after: await label(to), changes });
+    },
+    internal
+  );
 
-  commands.addCommand(CommandIDs.compareCheckpoints, {
-    label: trans.__('Compare Two Checkpoints'),
-    icon: compareIcon,
-    isEnabled: args => chosenRows(args).length === 2,
-    execute: withModel(async (model, args) => {
-      const [before, after] = chosenRows(args).sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
-      if (before !== undefined && after !== undefined) {
-        showDiff(model, await checkpointDiff(model, before, after, trans));
+  add(
+    CommandIDs.compareCheckpoints,
+    compareIcon,
+    trans.__('Compare Two Checkpoints'),
+    trans.__('Show the differences in code, metrics and environment of two checkpoints'),
+    async (model, args) => {
+      const [before, after] = targets(args).sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
+      if (model.summary === undefined || before === undefined || after === undefined) {
+        return;
       }
-    })
-  });
+      const diff = await model.client.checkpointDiff(model.summary.id, before.id, after.id);
+      const { environment, executed, metrics, sources } = diff;
+      showDiff(model, {
+        before: positionLabel(model, [before]),
+        after: positionLabel(model, [after]),
+        changes: sources,
+        isExecuted: executed,
+        metrics,
+        environment: environment && [...environment.values, ...environment.packages]
+      });
+    },
+    { isEnabled: args => targets(args).length === 2 }
+  );
 
-  commands.addCommand(CommandIDs.insertRestore, {
-    label: trans.__('Insert Restore Code'),
-    caption: aboutRestoring,
-    icon: trainingIcon,
-    isEnabled: args => restoring(args) !== undefined && front.panel !== null,
-    execute: withModel(async (_model, args) => {
-      const line = restoring(args);
-      const notebook = front.panel?.content;
+  add(
+    CommandIDs.insertRestore,
+    trainingIcon,
+    trans.__('Insert Restore Code'),
+    restoreCaption(trans.__('Insert a cell that restores the checkpoint')),
+    async (_model, args) => {
+      const line = restoreCode(args);
+      const notebook = registry.panel?.content;
       if (line === undefined || notebook === undefined) {
         return;
       }
-      const sources = sourcesInFront();
+      const sources = cellSources();
       NotebookActions.insertBelow(notebook);
       notebook.activeCell?.model.sharedModel.setSource(withImport(line, sources));
       await NotebookActions.focusActiveCell(notebook);
-    })
-  });
+    },
+    whenRestorable
+  );
 
-  commands.addCommand(CommandIDs.copyRestore, {
-    label: trans.__('Copy Restore Code'),
-    caption: aboutRestoring,
-    icon: copyIcon,
-    isEnabled: args => restoring(args) !== undefined,
-    execute: args => {
-      const line = restoring(args);
+  add(
+    CommandIDs.copyRestore,
+    copyIcon,
+    trans.__('Copy Restore Code'),
+    restoreCaption(trans.__('Copy the code that restores the checkpoint')),
+    (_model, args) => {
+      const line = restoreCode(args);
       if (line !== undefined) {
         Clipboard.copyToSystem(line);
       }
-    }
-  });
+    },
+    whenRestorable
+  );
 
-  for (const [command, part, label] of [
-    [CommandIDs.downloadModel, 'model', trans.__('Download the Model’s State')],
-    [CommandIDs.downloadOptimizer, 'optimizer', trans.__('Download the Optimizer’s State')]
+  for (const [command, part, label, caption] of [
+    [
+      CommandIDs.downloadModel,
+      'model',
+      trans.__('Download the Model’s State'),
+      trans.__('Download the state file of the model')
+    ],
+    [
+      CommandIDs.downloadOptimizer,
+      'optimizer',
+      trans.__('Download the Optimizer’s State'),
+      trans.__('Download the state file of the optimizer')
+    ]
   ] as const) {
-    commands.addCommand(command, {
+    add(
+      command,
+      downloadIcon,
       label,
-      icon: downloadIcon,
-      isEnabled: args => {
-        const detail = chosenOne(args)?.detail;
-        return detail !== undefined && hasState(detail, part);
-      },
-      execute: withModel((model, args) => {
-        const row = chosenOne(args);
+      caption,
+      (model, args) => {
+        const row = singleTarget(args);
         if (row !== undefined && model.summary !== undefined) {
           download(model.client.stateUrl(model.summary.id, row.id, part));
         }
-      })
-    });
+      },
+      {
+        isEnabled: args => {
+          const detail = singleTarget(args)?.detail;
+          return detail !== undefined && hasState(detail, part);
+        }
+      }
+    );
   }
 
-  commands.addCommand(CommandIDs.togglePin, {
-    label: args =>
-      areAllPinned(chosenRows(args))
-        ? trans._n('Unpin Checkpoint', 'Unpin %1 Checkpoints', chosenCount(args))
-        : trans._n('Pin Checkpoint', 'Pin %1 Checkpoints', chosenCount(args)),
-    caption: trans.__('A pinned checkpoint is never pruned'),
-    icon: pinIcon,
-    isEnabled: hasChosen,
-    execute: withModel(async (model, args) => {
-      const rows = chosenRows(args);
+  add(
+    CommandIDs.togglePin,
+    pinIcon,
+    args =>
+      areAllPinned(targets(args))
+        ? trans._n('Unpin Checkpoint', 'Unpin %1 Checkpoints', targetCount(args))
+        : trans._n('Pin Checkpoint', 'Pin %1 Checkpoints', targetCount(args)),
+    trans.__('Protect checkpoints from pruning'),
+    async (model, args) => {
+      const rows = targets(args);
       const pinned = !areAllPinned(rows);
-      if (rows.length <= FEW || (await isMeant(rows.length, pinned, trans))) {
+      if (
+        rows.length <= PIN_WITHOUT_CONFIRMATION ||
+        (await confirmPin(rows.length, pinned, trans))
+      ) {
         await model.checkpoints.update(
           rows.map(row => row.id),
           { pinned }
         );
       }
-    })
-  });
+    },
+    forTargets
+  );
 
-  commands.addCommand(CommandIDs.editTags, {
-    label: args => trans._n('Tag Checkpoint…', 'Tag %1 Checkpoints…', chosenCount(args)),
-    isEnabled: hasChosen,
-    execute: withModel(async (model, args) => {
-      const rows = chosenRows(args);
+  add(
+    CommandIDs.editTags,
+    editIcon,
+    args => trans._n('Tag Checkpoint…', 'Tag %1 Checkpoints…', targetCount(args)),
+    trans.__('Edit the tags of checkpoints'),
+    async (model, args) => {
+      const rows = targets(args);
       const tags = [...new Set(rows.flatMap(row => row.detail?.tags ?? []))];
       const answer = await InputDialog.getText({
         title: trans._n(
           'Tags of the checkpoint of %2',
           'Tags of %1 checkpoints',
           rows.length,
-          firstOf(model, rows, trans)
+          positionLabel(model, rows)
         ),
         label: trans.__('Separated by commas:'),
         text: tags.join(', ')
       });
       if (answer.button.accept && answer.value !== null) {
-        const given = answer.value.split(',').map(tag => tag.trim());
+        const tags = answer.value.split(',').map(tag => tag.trim());
         await model.checkpoints.update(
           rows.map(row => row.id),
-          { tags: [...new Set(given.filter(tag => tag !== ''))] }
+          { tags: [...new Set(tags.filter(tag => tag !== ''))] }
         );
       }
-    })
-  });
+    },
+    forTargets
+  );
 
-  commands.addCommand(CommandIDs.deleteCheckpoints, {
-    label: args => trans._n('Delete Checkpoint…', 'Delete %1 Checkpoints…', chosenCount(args)),
-    isEnabled: hasChosen,
-    execute: withModel(async (model, args) => {
-      const rows = chosenRows(args);
+  add(
+    CommandIDs.deleteCheckpoints,
+    deleteIcon,
+    args => trans._n('Delete Checkpoint…', 'Delete %1 Checkpoints…', targetCount(args)),
+    trans.__('Delete checkpoints and their state files'),
+    async (model, args) => {
+      const rows = targets(args);
       const pinned = rows.filter(row => row.detail?.pinned === true).length;
       const question = trans._n(
         'The checkpoint and its state files are permanently deleted.',
         '%1 checkpoints and their state files are permanently deleted.',
         rows.length
       );
+      const warning =
+        pinned === 0 ? '' : trans._n('One of them is pinned.', '%1 of them are pinned.', pinned);
       const answer = await showDialog({
         title: trans._n(
           'Delete the checkpoint of %2?',
           'Delete %1 checkpoints?',
           rows.length,
-          firstOf(model, rows, trans)
+          positionLabel(model, rows)
         ),
-        body:
-          pinned === 0
-            ? question
-            : `${question} ${trans._n('One of them is pinned.', '%1 of them are pinned.', pinned)}`,
+        body: `${question} ${warning}`.trimEnd(),
         buttons: [
           Dialog.cancelButton({ label: trans.__('Cancel') }),
           Dialog.warnButton({ label: trans.__('Delete') })
@@ -326,35 +451,24 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
         defaultButton: 0
       });
       if (answer.button.accept) {
-        await model.checkpoints.remove(rows.map(row => row.id));
+        await model.checkpoints.delete(rows.map(row => row.id));
       }
-    })
-  });
+    },
+    forTargets
+  );
 
-  commands.addCommand(CommandIDs.checkpointMenu, {
-    label: trans.__('Checkpoint Menu'),
-    isVisible: () => false,
-    execute: args => {
+  add(
+    CommandIDs.checkpointMenu,
+    trainingIcon,
+    trans.__('Checkpoint Menu'),
+    trans.__('Open the menu of a checkpoint'),
+    (_model, args) => {
       const menu = new Menu({ commands });
-      const chosenIds = { ids: chosen(args) };
-      for (const command of [
-        CommandIDs.insertRestore,
-        CommandIDs.copyRestore,
-        CommandIDs.openNotebook
-      ]) {
-        menu.addItem({ command, args: chosenIds });
+      for (const command of MENU_COMMANDS) {
+        menu.addItem(
+          command === '' ? { type: 'separator' } : { command, args: { ids: targetIds(args) } }
+        );
       }
-      menu.addItem({ type: 'separator' });
-      for (const command of [CommandIDs.togglePin, CommandIDs.editTags]) {
-        menu.addItem({ command, args: chosenIds });
-      }
-      menu.addItem({ command: CommandIDs.compareCheckpoints, args: chosenIds });
-      menu.addItem({ type: 'separator' });
-      for (const command of [CommandIDs.downloadModel, CommandIDs.downloadOptimizer]) {
-        menu.addItem({ command, args: chosenIds });
-      }
-      menu.addItem({ type: 'separator' });
-      menu.addItem({ command: CommandIDs.deleteCheckpoints, args: chosenIds });
       const focused = document.activeElement;
       menu.aboutToClose.connect(() => {
         requestAnimationFrame(() => {
@@ -365,27 +479,20 @@ export function addCommands({ app, front, trans, versionView }: ICommandsOptions
         });
       });
       menu.open(Number(args['x']), Number(args['y']));
-    }
-  });
+    },
+    internal
+  );
 }
 
-interface IWithSides {
-  collapseRight?: () => void;
+function isPanelVisible(shell: JupyterFrontEnd.IShell): boolean {
+  return [...shell.widgets('right')].some(({ id, isVisible }) => id === PANEL_ID && isVisible);
 }
 
-function isShown(shell: JupyterFrontEnd.IShell): boolean {
-  for (const widget of shell.widgets('right')) {
-    if (widget.id === PANEL) {
-      return widget.isVisible;
-    }
-  }
-  return false;
-}
-
-/** Checkpoints that are pinned without a question. */
-const FEW = 50;
-
-async function isMeant(count: number, pinned: boolean, trans: TranslationBundle): Promise<boolean> {
+async function confirmPin(
+  count: number,
+  pinned: boolean,
+  trans: TranslationBundle
+): Promise<boolean> {
   const answer = await showDialog({
     title: pinned
       ? trans.__('Pin %1 checkpoints?', count)
@@ -398,20 +505,20 @@ async function isMeant(count: number, pinned: boolean, trans: TranslationBundle)
   return answer.button.accept;
 }
 
-function told(error: unknown, trans: TranslationBundle): string {
+function errorMessage(error: unknown, trans: TranslationBundle): string {
   if (error instanceof AggregateError) {
     const { length } = error.errors;
     return trans._n(
       '%1 checkpoint could not be changed: %2',
       '%1 checkpoints could not be changed: %2',
       length,
-      told(error.errors[0], trans)
+      errorMessage(error.errors[0], trans)
     );
   }
   return error instanceof Error ? error.message : String(error);
 }
 
-function areAllPinned(rows: readonly IRow[]): boolean {
+function areAllPinned(rows: readonly ICheckpointRow[]): boolean {
   return rows.length > 0 && rows.every(row => row.detail?.pinned === true);
 }
 
@@ -422,32 +529,4 @@ function download(url: string): void {
   document.body.append(link);
   link.click();
   link.remove();
-}
-
-/** What the first of some checkpoints is called. */
-function firstOf(model: RecordModel, [row]: readonly IRow[], trans: TranslationBundle): string {
-  const { order } = model.checkpoints;
-  return row === undefined
-    ? ''
-    : trans.__('%1, epoch %2, step %3', runWord(trans, order, row.runId), row.epoch, row.step);
-}
-
-async function checkpointDiff(
-  model: RecordModel,
-  before: IRow,
-  after: IRow,
-  trans: TranslationBundle
-): Promise<IDiff> {
-  const name = (row: IRow): string => firstOf(model, [row], trans);
-  const found = await model.client.checkpointDiff(model.summary?.id ?? '', before.id, after.id);
-  const { environment } = found;
-  return {
-    before: name(before),
-    after: name(after),
-    changes: found.sources,
-    isExecuted: found.executed,
-    metrics: found.metrics,
-    environment:
-      environment === undefined ? undefined : [...environment.values, ...environment.packages]
-  };
 }

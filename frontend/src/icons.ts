@@ -7,7 +7,7 @@ function icon(name: string, body: string): LabIcon {
   return new LabIcon({ name: `jupyter-axon-notebooks:${name}`, svgstr });
 }
 
-/** A curve that goes down, with its points. */
+/** A descending curve with points. */
 export const trainingIcon = icon(
   'training',
   `<g class="jp-icon3" style="fill: none" stroke="#616161" stroke-width="2" stroke-linecap="round" stroke-linejoin="round">
@@ -24,7 +24,7 @@ export const starIcon = icon('star', `<path class="jp-icon-warn0" fill="#f57c00"
 const PIN =
   'M15 3l6 6-3.2.9-3.4 3.4-.4 4.2-2.3-.2-3.4-3.4-4.8 4.8-1.2.3.3-1.2 4.8-4.8-3.4-3.4-.2-2.3 4.2-.4L14.1 6.2z';
 
-/** Kept whatever is pruned. */
+/** Protection from pruning. */
 export const pinIcon = icon(
   'pin',
   `<path class="jp-icon3" style="fill: none" stroke="#616161" stroke-width="1.5" stroke-linejoin="round" d="${PIN}"/>`

@@ -1,16 +1,14 @@
-/** The names under which others find what is here. */
+/** Names by which JupyterLab and other extensions find parts of this one. */
 
-export const PLUGIN = 'jupyter-axon-notebooks:panel';
-export const PANEL = 'axon-panel';
-/** The item of the notebook's toolbar. */
+export const PLUGIN_ID = 'jupyter-axon-notebooks:panel';
+export const PANEL_ID = 'axon-panel';
 export const TOOLBAR_ITEM = 'axon-status';
-/** The translations' domain. */
-export const DOMAIN = 'jupyter_axon_notebooks';
+export const TRANSLATION_DOMAIN = 'jupyter_axon_notebooks';
 
 /**
- * Commands act on the notebook in front.
+ * Commands, which act on the current notebook.
  *
- * Those on checkpoints take `ids`, or else what is selected in the table.
+ * Commands for checkpoints take `ids`; the default is the selected checkpoints.
  */
 export const CommandIDs = {
   toggle: 'axon:toggle-panel',

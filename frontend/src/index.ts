@@ -1,81 +1,81 @@
-/** The plugin: wiring, nothing else. */
+/** The JupyterLab plugin. */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ILayoutRestorer } from '@jupyterlab/application';
 import { ICommandPalette, IThemeManager, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
 import { IEditorServices } from '@jupyterlab/codeeditor';
-import type { NotebookPanel } from '@jupyterlab/notebook';
-import { INotebookTracker, NotebookPanel as Notebooks } from '@jupyterlab/notebook';
+import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
-import { ITranslator } from '@jupyterlab/translation';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { AxonClient } from './api.ts';
-import { addCommands } from './commands.ts';
-import { Front } from './front.ts';
-import { CommandIDs, DOMAIN, PANEL, PLUGIN, TOOLBAR_ITEM } from './ids.ts';
-import { StatusButton } from './widgets/badge.tsx';
+import { addCommands, PALETTE_COMMANDS } from './commands.ts';
+import { PANEL_ID, PLUGIN_ID, TOOLBAR_ITEM, TRANSLATION_DOMAIN } from './ids.ts';
+import { RecordModelRegistry } from './registry.ts';
+import { PanelSettings } from './settings.ts';
+import { ITrainingPanel } from './tokens.ts';
 import { TrainingPanel } from './widgets/panel.ts';
+import { StatusButton } from './widgets/status.tsx';
 
-const plugin: JupyterFrontEndPlugin<void> = {
-  id: PLUGIN,
-  description:
-    'The training record of the notebook in front: status, curves, checkpoints, versions.',
+export { ITrainingPanel } from './tokens.ts';
+export type { ITrainingRecord } from './tokens.ts';
+export type { ICheckpointRow } from './pure/rows.ts';
+export type * from './records.ts';
+
+const plugin: JupyterFrontEndPlugin<ITrainingPanel> = {
+  id: PLUGIN_ID,
+  description: 'Shows the training record of the current notebook beside it.',
   autoStart: true,
-  requires: [
-    INotebookTracker,
-    Notebooks.IContentFactory,
-    IEditorServices,
-    IRenderMimeRegistry,
-    ITranslator
+  provides: ITrainingPanel,
+  requires: [INotebookTracker, NotebookPanel.IContentFactory, IEditorServices, IRenderMimeRegistry],
+  optional: [
+    ITranslator,
+    ISettingRegistry,
+    ICommandPalette,
+    ILayoutRestorer,
+    IThemeManager,
+    IToolbarWidgetRegistry
   ],
-  optional: [ICommandPalette, ILayoutRestorer, IThemeManager, IToolbarWidgetRegistry],
-  activate: (
+  activate: async (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
     contentFactory: NotebookPanel.IContentFactory,
-    editors: IEditorServices,
+    editorServices: IEditorServices,
     rendermime: IRenderMimeRegistry,
-    translator: ITranslator,
+    optionalTranslator: ITranslator | null,
+    settingRegistry: ISettingRegistry | null,
     palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null,
-    themes: IThemeManager | null,
-    toolbars: IToolbarWidgetRegistry | null
-  ) => {
+    themeManager: IThemeManager | null,
+    toolbarRegistry: IToolbarWidgetRegistry | null
+  ): Promise<ITrainingPanel> => {
     const { commands, serviceManager, shell } = app;
-    const trans = translator.load(DOMAIN);
+    const translator = optionalTranslator ?? nullTranslator;
+    const trans = translator.load(TRANSLATION_DOMAIN);
+    const settings = new PanelSettings();
     const client = new AxonClient(serviceManager.serverSettings, trans);
-    const front = new Front(client, tracker, serviceManager.contents);
-    const versionView = {
-      contentFactory,
-      mimeTypeService: editors.mimeTypeService,
-      rendermime,
-      translator
-    };
-    addCommands({ app, front, trans, versionView });
-
-    const panel = new TrainingPanel({ front, commands, translator, themes });
-    restorer?.add(panel, PANEL);
-    shell.add(panel, 'right', { rank: 700, type: 'Training' });
-    toolbars?.addFactory<NotebookPanel>(
+    const registry = new RecordModelRegistry(client, settings, tracker, serviceManager.contents);
+    const { mimeTypeService } = editorServices;
+    const versionView = { contentFactory, mimeTypeService, rendermime, translator };
+    addCommands({ app, registry, trans, versionView });
+    for (const command of PALETTE_COMMANDS) {
+      palette?.addItem({ command, category: trans.__('Training') });
+    }
+    toolbarRegistry?.addFactory<NotebookPanel>(
       'Notebook',
       TOOLBAR_ITEM,
-      notebook => new StatusButton(notebook, front, commands, trans)
+      notebook => new StatusButton(notebook, registry, commands, trans)
     );
-    const category = trans.__('Training');
-    for (const command of [
-      CommandIDs.toggle,
-      CommandIDs.refresh,
-      CommandIDs.record,
-      CommandIDs.compareCheckpoints,
-      CommandIDs.togglePin,
-      CommandIDs.editTags,
-      CommandIDs.deleteCheckpoints,
-      CommandIDs.insertRestore,
-      CommandIDs.copyRestore,
-      CommandIDs.openNotebook
-    ]) {
-      palette?.addItem({ command, category });
+    try {
+      await settings.load(settingRegistry);
+    } catch {
+      // The defaults apply, as without a setting registry; JupyterLab reports the error.
     }
+    const panel = new TrainingPanel({ registry, settings, commands, translator, themeManager });
+    restorer?.add(panel, PANEL_ID);
+    shell.add(panel, 'right', { rank: 700, type: 'Training' });
+    return registry;
   }
 };
 

@@ -1,6 +1,8 @@
-/** What the panel knows of one notebook. */
+/** The training record of one open notebook. */
 
 import { ServerConnection } from '@jupyterlab/services';
+import { JSONExt } from '@lumino/coreutils';
+import type { PartialJSONValue } from '@lumino/coreutils';
 import type { IDisposable } from '@lumino/disposable';
 import { DisposableDelegate } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
@@ -8,8 +10,9 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
-import { Absence, Refusal } from './api.ts';
-import { Checkpoints } from './checkpoints.ts';
+import { ExtensionMissingError, isNotFound, ResponseError } from './api.ts';
+import { CheckpointList } from './checkpoints.ts';
+import type { ICheckpointRow } from './pure/rows.ts';
 import type {
   IFlag,
   INotebook,
@@ -17,73 +20,78 @@ import type {
   INotebookSummary,
   IVersionSummary
 } from './records.ts';
+import type { PanelSettings } from './settings.ts';
+import type { ITrainingRecord } from './tokens.ts';
 
-/** Milliseconds between two looks at the server while somebody watches. */
-const INTERVAL = 1000;
-/** The most that passes between two tries to reach a server that is gone. */
-const PATIENCE = 20_000;
-/** Versions that are asked for at once. */
-const VERSIONS = 100;
+/** Longest time in milliseconds between two attempts to reach the server. */
+const MAX_BACKOFF = 20_000;
+/** Number of versions in one request. */
+const VERSION_PAGE_SIZE = 100;
 
-/** Why what is shown may be old. */
-export interface ITrouble {
-  /** No server answered; else it did, and said this. */
-  unreachable: boolean;
-  /** A server answered that knows nothing of records. */
-  absent: boolean;
+/** Why the data may be outdated. */
+export interface IProblem {
+  kind: 'unreachable' | 'extension missing' | 'response';
   message: string;
   since: Date;
 }
 
-/** What speaks against a checkpoint coming out again: the one that is selected, else the newest. */
-export interface IDrift {
+/** Reasons why the selected checkpoint, else the newest one, may not be reproducible. */
+export interface IReproducibility {
   checkpointId: string;
   flags: IFlag[];
 }
 
 /**
- * The record of the notebook at a path, its checkpoints and versions, kept up to date while somebody watches.
+ * The record of the notebook at a path, with its checkpoints and versions.
  *
- * Nothing is asked of the server before `refresh` or `watch`. `changed` is emitted after every change.
+ * Sends no request before `refresh` or `watch` is called. While it is watched, it polls the server: one conditional
+ * request, and more only if that reports a change. `changed` is emitted only if something has changed.
  */
-export class RecordModel implements IDisposable {
-  /** For what the user asks for. */
+export class RecordModel implements ITrainingRecord, IDisposable {
+  /** The client for requests of the user. */
   readonly client: AxonClient;
-  /** For what is asked again and again. */
+  readonly checkpoints: CheckpointList;
   readonly #background: AxonClient;
-  readonly checkpoints: Checkpoints;
+  readonly #settings: PanelSettings;
   readonly #changed = new Signal<this, void>(this);
   readonly #poll: Poll;
   #path: string;
-  #watchers = 0;
+  #watcherCount = 0;
+  #isLoaded = false;
   #summary: INotebookSummary | undefined;
-  #notebook: INotebook | undefined;
+  /** The path by which the record was found. */
+  #summaryPath: string | undefined;
+  #record: INotebook | undefined;
+  #revision: string | null = null;
   #versions: readonly IVersionSummary[] = [];
   #versionCount = 0;
-  #drift: IDrift | undefined;
-  #driftOf = '';
-  #seen = '';
-  #changes: Promise<void> = Promise.resolve();
-  #changeCount = 0;
-  #looked = false;
-  #looking: Promise<void> | undefined;
-  #again = false;
-  #isAsked = false;
-  #trouble: ITrouble | undefined;
+  /** The state of the record for which `versions` were loaded. */
+  #versionsKey = '';
+  #reproducibility: IReproducibility | undefined;
+  #reproducibilityKey = '';
+  #problem: IProblem | undefined;
+  #lastUpdate: Promise<void> = Promise.resolve();
+  /** Counts updates by the user; a response to an earlier request may not reflect them. */
+  #updateCount = 0;
+  #loading: Promise<void> | undefined;
+  #mustLoadAgain = false;
+  #isUserRequest = false;
 
-  constructor(client: AxonClient, path: string) {
-    this.client = client.apart(); // what it keeps is this notebook's
-    this.#background = client.apart({ background: true });
+  constructor(client: AxonClient, settings: PanelSettings, path: string) {
+    this.client = client.clone();
+    this.#background = client.clone({ background: true });
+    this.#settings = settings;
     this.#path = path;
-    this.checkpoints = new Checkpoints(this.#background);
-    this.checkpoints.changed.connect(this.#onCheckpoints, this);
+    this.checkpoints = new CheckpointList(this.#background, settings.preferredMetric);
+    this.checkpoints.changed.connect(this.#onCheckpointsChanged, this);
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:record',
-      factory: () => this.#lookOnce(),
-      frequency: { interval: INTERVAL, backoff: 2, max: PATIENCE },
+      factory: () => this.#load(),
       standby: 'when-hidden',
       auto: false
     });
+    settings.changed.connect(this.#onSettingsChanged, this);
+    this.#onSettingsChanged();
   }
 
   get changed(): ISignal<this, void> {
@@ -94,12 +102,10 @@ export class RecordModel implements IDisposable {
     return this.#poll.isDisposed;
   }
 
-  /** The path in the contents API. */
   get path(): string {
     return this.#path;
   }
 
-  /** The notebook was renamed. */
   set path(path: string) {
     if (path !== this.#path) {
       this.#path = path;
@@ -107,276 +113,357 @@ export class RecordModel implements IDisposable {
     }
   }
 
-  /** Whether the server has answered yet; until then nobody knows whether there is a record. */
+  /** Whether the server has answered; before, it is unknown whether there is a record. */
   get isLoaded(): boolean {
-    return this.#looked;
+    return this.#isLoaded;
   }
 
+  /** The record without its cells. */
   get summary(): INotebookSummary | undefined {
     return this.#summary;
   }
 
-  /** The record with its cells; missing until somebody watches. */
-  get notebook(): INotebook | undefined {
-    return this.#notebook;
+  /** The record with its cells; undefined until the model is watched. */
+  get record(): INotebook | undefined {
+    return this.#record;
   }
 
-  /** Newest first; those that have been asked for. */
+  get rows(): readonly ICheckpointRow[] {
+    return this.checkpoints.rows;
+  }
+
+  /** The loaded versions, newest first. */
   get versions(): readonly IVersionSummary[] {
     return this.#versions;
   }
 
-  /** How many there are. */
+  /** The number of versions, loaded or not. */
   get versionCount(): number {
     return this.#versionCount;
   }
 
-  get drift(): IDrift | undefined {
-    return this.#drift;
+  get reproducibility(): IReproducibility | undefined {
+    return this.#reproducibility;
   }
 
-  get trouble(): ITrouble | undefined {
-    return this.#trouble;
+  get problem(): IProblem | undefined {
+    return this.#problem;
   }
 
   dispose(): void {
     if (!this.isDisposed) {
       this.#poll.dispose();
       this.checkpoints.dispose();
-      this.client.forget();
-      this.#background.forget();
+      this.client.clearCache();
+      this.#background.clearCache();
       Signal.clearData(this);
     }
   }
 
-  /** Keep everything up to date until what this returns is disposed of. */
+  /** Keep everything up to date until the returned object is disposed of. */
   watch(): IDisposable {
-    this.#watchers += 1;
+    this.#watcherCount += 1;
     this.refresh();
     void this.#poll.start();
     return new DisposableDelegate(() => {
-      this.#watchers -= 1;
-      if (this.#watchers === 0 && !this.isDisposed) {
+      this.#watcherCount -= 1;
+      if (this.#watcherCount === 0 && !this.isDisposed) {
         void this.#poll.stop();
       }
     });
   }
 
-  /** Look at the server now, whether or not somebody watches; `isAsked` by the user. */
-  refresh(isAsked = false): void {
-    this.#isAsked ||= isAsked;
-    this.#again = this.#looking !== undefined;
-    this.#lookOnce().catch(() => undefined); // `trouble` tells
+  /** Ask the server for changes now. */
+  refresh(): void {
+    this.#mustLoadAgain = this.#loading !== undefined;
+    this.#load().catch(() => undefined); // `problem` reports it
   }
 
-  /** Make the record of a notebook that has none. */
-  async record(): Promise<void> {
+  /** Load everything again, as a request of the user. */
+  reload(): void {
+    this.#isUserRequest = true;
+    this.#revision = null;
+    this.checkpoints.markStale();
+    this.refresh();
+  }
+
+  /** Create the record of a notebook that has none. */
+  async create(): Promise<void> {
     await this.client.sync(this.#path);
     this.refresh();
   }
 
   /**
-   * Change what the file does not say; `change` makes of the record as it is then what is to be changed.
+   * Change fields that are not part of the notebook file.
    *
-   * One change waits for the other, and each is made of what the server says at that time: others change records, too.
+   * Updates run one after the other. `change` is called with the current record of the server, which others may have
+   * changed meanwhile.
    */
-  update(change: (now: INotebookSummary) => INotebookChange): Promise<void> {
+  update(change: (current: INotebookSummary) => INotebookChange): Promise<void> {
     const id = this.#summary?.id;
-    const done = this.#changes.then(() => this.#update(id, change));
-    this.#changes = done.catch(() => undefined);
-    return done;
+    const update = this.#lastUpdate.then(() => this.#update(id, change));
+    this.#lastUpdate = update.catch(() => undefined);
+    return update;
   }
 
   async #update(
     id: string | undefined,
-    change: (now: INotebookSummary) => INotebookChange
+    change: (current: INotebookSummary) => INotebookChange
   ): Promise<void> {
-    const now = await this.client.findByPath(this.#path);
-    if (now === undefined || now.id !== id) {
-      return; // what is shown by now is another record
+    const current = await this.client.findByPath(this.#path);
+    if (current === undefined || current.id !== id) {
+      return; // the notebook has got another record meanwhile
     }
     try {
-      const { cells, ...updated } = await this.client.updateNotebook(id, change(now));
+      const notebook = await this.client.updateNotebook(id, change(current));
       if (this.#summary?.id === id) {
-        this.#summary = { ...updated, cell_count: cells.length };
+        this.#setRecord(toSummary(notebook), notebook);
       }
     } finally {
-      this.#changeCount += 1;
+      this.#updateCount += 1;
     }
-    this.#emit();
   }
 
-  /** Ask for older versions. */
-  async moreVersions(): Promise<void> {
+  async loadMoreVersions(): Promise<void> {
     const id = this.#summary?.id;
     const offset = this.#versions.length;
     if (id !== undefined) {
-      const page = await this.client.versions(id, { limit: VERSIONS, offset });
+      const page = await this.client.versions(id, { limit: VERSION_PAGE_SIZE, offset });
       if (id === this.#summary?.id) {
-        this.#takeVersions([...this.#versions, ...page.items], page.total);
-        this.#emit();
+        this.#setVersions([...this.#versions, ...page.items], page.total);
       }
     }
   }
 
-  /** Look, unless that is being done. */
-  #lookOnce(): Promise<void> {
-    this.#looking ??= this.#lookUntilSeen().finally(() => {
-      this.#looking = undefined;
+  #onSettingsChanged(): void {
+    const interval = this.#settings.pollInterval;
+    this.#poll.frequency = { interval, backoff: 2, max: Math.max(MAX_BACKOFF, interval) };
+    this.checkpoints.preferredMetric = this.#settings.preferredMetric;
+  }
+
+  /** Load changes; one load at a time. */
+  #load(): Promise<void> {
+    this.#loading ??= this.#loadUntilCurrent().finally(() => {
+      this.#loading = undefined;
     });
-    return this.#looking;
+    return this.#loading;
   }
 
-  async #lookUntilSeen(): Promise<void> {
+  async #loadUntilCurrent(): Promise<void> {
     do {
-      this.#again = false;
-      await this.#look();
-    } while (this.#again as boolean);
+      this.#mustLoadAgain = false;
+      await this.#loadChanges();
+    } while (this.#mustLoadAgain as boolean);
   }
 
-  async #look(): Promise<void> {
+  async #loadChanges(): Promise<void> {
     const path = this.#path;
-    const changes = this.#changeCount;
-    const client = this.#isAsked ? this.client : this.#background;
-    this.#isAsked = false;
+    const updateCount = this.#updateCount;
+    const client = this.#isUserRequest ? this.client : this.#background;
+    this.#isUserRequest = false;
     try {
-      const summary = await client.findByPath(path);
+      const current = await this.#findRecord(client, path);
       if (path !== this.#path || this.isDisposed) {
         return;
       }
-      if (changes !== this.#changeCount) {
-        this.#again = true; // it was asked for before something was changed
+      if (updateCount !== this.#updateCount) {
+        this.#mustLoadAgain = true;
         return;
       }
-      this.#take(summary);
-      if (summary !== undefined && this.#watchers > 0) {
-        await this.#lookCloser(summary);
+      this.#setRecord(current?.summary, current?.notebook);
+      if (current?.notebook !== undefined && this.#watcherCount > 0) {
+        await this.#loadDetails(current.notebook, current.revision);
       }
-      this.#trouble = undefined;
+      this.#setProblem(undefined);
     } catch (error) {
-      if (this.isDisposed) {
-        return;
+      if (!this.isDisposed) {
+        this.#setProblem(toProblem(error));
       }
-      this.#trouble = trouble(error, this.#trouble);
-      this.#emit();
       throw error;
     }
-    this.#emit();
   }
 
-  #take(summary: INotebookSummary | undefined): void {
+  /** Request the record by its id; search for it by the path only if there is none yet or it has moved. */
+  async #findRecord(client: AxonClient, path: string): Promise<IFoundRecord | undefined> {
+    if (this.#summary !== undefined && this.#summaryPath === path) {
+      const current = await getRecord(client, this.#summary);
+      if (current !== undefined) {
+        return current;
+      }
+    }
+    const summary = await client.findByPath(path);
+    this.#summaryPath = path;
+    if (summary === undefined) {
+      return undefined;
+    }
+    const current = this.#watcherCount > 0 ? await getRecord(client, summary) : undefined;
+    return current ?? { summary, revision: null };
+  }
+
+  #setRecord(summary: INotebookSummary | undefined, notebook: INotebook | undefined): void {
+    let isChanged = !this.#isLoaded || !isEqual(summary, this.#summary);
     if (summary?.id !== this.#summary?.id) {
-      this.#notebook = undefined;
+      this.#record = undefined;
+      this.#revision = null;
       this.#versions = [];
       this.#versionCount = 0;
-      this.#drift = undefined;
-      this.#driftOf = '';
-      this.#seen = '';
+      this.#versionsKey = '';
+      this.#reproducibility = undefined;
+      this.#reproducibilityKey = '';
       this.checkpoints.clear();
     }
-    this.#looked = true;
+    if (notebook !== undefined && !isEqual(notebook, this.#record)) {
+      this.#record = notebook;
+      isChanged = true;
+    }
+    this.#isLoaded = true;
     this.#summary = summary;
-    this.#emit();
+    this.#emitIf(isChanged);
   }
 
-  async #lookCloser(summary: INotebookSummary): Promise<void> {
-    const { id } = summary;
-    const seen = [id, summary.version_id, summary.updated_at].join(' ');
-    const cells = seen === this.#seen ? undefined : this.#lookAtCells(id);
-    await Promise.all([cells, this.checkpoints.refresh(id)]);
-    this.#seen = seen;
-    await this.#lookForDrift(summary);
-  }
-
-  async #lookAtCells(id: string): Promise<void> {
-    const [notebook, versions] = await Promise.all([
-      this.#background.notebook(id),
-      this.#background.versions(id, { limit: VERSIONS })
+  async #loadDetails(notebook: INotebook, revision: string | null): Promise<void> {
+    const isChanged = revision === null || revision !== this.#revision;
+    const [isComplete] = await Promise.all([
+      this.checkpoints.refresh(notebook.id, isChanged),
+      this.#loadVersions(notebook)
     ]);
-    if (id !== this.#summary?.id) {
+    await this.#loadReproducibility();
+    if (notebook.id === this.#summary?.id) {
+      this.#revision = isComplete ? revision : null;
+    }
+  }
+
+  async #loadVersions({ id, version_id }: INotebook): Promise<void> {
+    const key = `${id} ${version_id ?? ''}`;
+    if (key === this.#versionsKey) {
       return;
     }
-    this.#notebook = notebook;
-    const isNext = versions.items.some(({ id }) => this.#versions.some(known => known.id === id));
-    this.#takeVersions([...versions.items, ...(isNext ? this.#versions : [])], versions.total);
-    this.#emit();
+    const { items, total } = await this.#background.versions(id, { limit: VERSION_PAGE_SIZE });
+    if (id === this.#summary?.id) {
+      const overlaps = items.some(({ id }) => this.#versions.some(known => known.id === id));
+      this.#setVersions([...items, ...(overlaps ? this.#versions : [])], total);
+      this.#versionsKey = key;
+    }
   }
 
-  /** Each once; those that come first are the newest. */
-  #takeVersions(versions: readonly IVersionSummary[], count: number): void {
+  /** Set the versions, of which some may be listed twice. */
+  #setVersions(versions: readonly IVersionSummary[], count: number): void {
     this.#versions = [...new Map(versions.map(version => [version.id, version])).values()];
     this.#versionCount = count;
+    this.#emitIf(true);
   }
 
-  #onCheckpoints(): void {
-    this.#emit();
-    if (this.#summary !== undefined && this.#watchers > 0) {
-      this.#lookForDrift(this.#summary).catch(() => undefined); // the next look at the server tells what is wrong
+  #onCheckpointsChanged(): void {
+    this.#emitIf(true);
+    if (this.#watcherCount > 0) {
+      this.#loadReproducibility().catch(() => undefined); // the next poll reports the problem
     }
   }
 
-  /** See whether the code is still what the checkpoint that is selected came from; else the newest. */
-  async #lookForDrift(summary: INotebookSummary): Promise<void> {
+  async #loadReproducibility(): Promise<void> {
+    const { id, version_id: current } = this.#summary ?? {};
     const { newest, selected } = this.checkpoints;
-    const only = selected.size === 1 ? this.checkpoints.row([...selected].join('')) : undefined;
-    const checkpoint = (only ?? newest)?.detail;
-    const { id, version_id: now } = summary;
-    const then = checkpoint?.version_id;
-    if (checkpoint === undefined || then === undefined || now === undefined) {
-      this.#drift = undefined;
-      this.#driftOf = '';
+    const [only] = selected.size === 1 ? selected : [];
+    const checkpoint = (this.checkpoints.row(only ?? '') ?? newest)?.detail;
+    const saved = checkpoint?.version_id;
+    if (!checkpoint || id === undefined || saved === undefined || current === undefined) {
+      this.#emitIf(this.#reproducibility !== undefined);
+      this.#reproducibility = undefined;
+      this.#reproducibilityKey = '';
       return;
     }
-    const key = [checkpoint.id, then, now].join(' ');
-    if (key === this.#driftOf) {
+    const key = [checkpoint.id, saved, current].join(' ');
+    if (key === this.#reproducibilityKey) {
       return;
     }
-    this.#driftOf = key;
+    this.#reproducibilityKey = key;
     try {
       const { executed, flags } = await this.#background.provenance(id, checkpoint.id);
-      const isKnown = executed.length > 0 || then === now;
-      const found = isKnown ? flags : await this.#changedSince(id, then, now);
-      if (key === this.#driftOf) {
-        this.#drift = { checkpointId: checkpoint.id, flags: found };
-        this.#emit();
+      const isKnown = executed.length > 0 || saved === current;
+      const currentFlags = isKnown ? flags : await this.#compareVersions(id, saved, current);
+      if (key === this.#reproducibilityKey) {
+        this.#reproducibility = { checkpointId: checkpoint.id, flags: currentFlags };
+        this.#emitIf(true);
       }
     } catch (error) {
-      if (key === this.#driftOf) {
-        this.#driftOf = '';
+      if (key === this.#reproducibilityKey) {
+        this.#reproducibilityKey = '';
       }
       throw error;
     }
   }
 
-  /** What was executed is not known: the code that was saved then and is another now. */
-  async #changedSince(id: string, then: string, now: string): Promise<IFlag[]> {
-    const changes = await this.#background.diff(id, then, now);
+  /** Derive flags from the saved code if it is unknown what was executed. */
+  async #compareVersions(id: string, from: string, to: string): Promise<IFlag[]> {
+    const cells = new Map(this.#record?.cells.map(cell => [cell.id, cell.cell_type]));
+    const changes = await this.#background.diff(id, from, to);
     return changes.flatMap(({ change, cell_id }): IFlag[] => {
       if (change === 'removed') {
         return [{ kind: 'deleted', message: '' }];
       }
-      return change === 'changed' && this.#isCode(cell_id)
-        ? [{ kind: 'drifted', cell_id, message: '' }]
-        : [];
+      const isCodeChange = change === 'changed' && cells.get(cell_id) === 'code';
+      return isCodeChange ? [{ kind: 'drifted', cell_id, message: '' }] : [];
     });
   }
 
-  #isCode(cellId: string): boolean {
-    return this.#notebook?.cells.find(cell => cell.id === cellId)?.cell_type === 'code';
+  #setProblem(problem: Omit<IProblem, 'since'> | undefined): void {
+    const last = this.#problem;
+    if (problem?.kind !== last?.kind || problem?.message !== last?.message) {
+      this.#problem = problem && { ...problem, since: last?.since ?? new Date() };
+      this.#emitIf(true);
+    }
   }
 
-  #emit(): void {
-    if (!this.isDisposed) {
+  #emitIf(isChanged: boolean): void {
+    if (isChanged && !this.isDisposed) {
       this.#changed.emit();
     }
   }
 }
 
-function trouble(error: unknown, before: ITrouble | undefined): ITrouble {
-  const unreachable = error instanceof ServerConnection.NetworkError;
-  if (!unreachable && !(error instanceof Refusal)) {
+interface IFoundRecord {
+  summary: INotebookSummary;
+  notebook?: INotebook;
+  revision: string | null;
+}
+
+/** Return a record by its id; undefined if it is deleted or has moved, so that another may belong to the path. */
+async function getRecord(
+  client: AxonClient,
+  known: INotebookSummary
+): Promise<IFoundRecord | undefined> {
+  try {
+    const { notebook, revision } = await client.notebook(known.id);
+    return notebook.path === known.path
+      ? { summary: toSummary(notebook), notebook, revision }
+      : undefined;
+  } catch (error) {
+    if (isNotFound(error)) {
+      return undefined;
+    }
     throw error;
   }
-  const absent = error instanceof Absence;
-  return { unreachable, absent, message: error.message, since: before?.since ?? new Date() };
+}
+
+function toSummary({ cells, ...fields }: INotebook): INotebookSummary {
+  return { ...fields, cell_count: cells.length };
+}
+
+function isEqual(a: object | undefined, b: object | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && JSONExt.deepEqual(toJson(a), toJson(b)));
+}
+
+function toJson(value: object): PartialJSONValue {
+  return value as unknown as PartialJSONValue;
+}
+
+function toProblem(error: unknown): Omit<IProblem, 'since'> {
+  if (error instanceof ServerConnection.NetworkError) {
+    return { kind: 'unreachable', message: error.message };
+  }
+  if (error instanceof ResponseError) {
+    const kind = error instanceof ExtensionMissingError ? 'extension missing' : 'response';
+    return { kind, message: error.message };
+  }
+  throw error;
 }

@@ -1,4 +1,4 @@
-/** What REST gives and takes; the fields are those of the server's records. */
+/** Types of the REST API; the fields are those of the server's records. */
 
 export type NotebookStatus = 'draft' | 'running' | 'completed' | 'failed' | 'stopped';
 export type CellStatus = 'idle' | 'running' | 'completed' | 'error';
@@ -11,7 +11,8 @@ export interface INotebookMetadata {
   extra: Record<string, unknown>;
 }
 
-export interface INotebookSummary {
+/** The fields of a record besides its cells. */
+interface INotebookFields {
   id: string;
   user_id: string;
   name: string;
@@ -25,6 +26,10 @@ export interface INotebookSummary {
   path?: string;
   synced_at?: string;
   version_id?: string;
+}
+
+/** A record in a list, without its cells. */
+export interface INotebookSummary extends INotebookFields {
   cell_count: number;
 }
 
@@ -52,8 +57,8 @@ export interface INotebookCell {
   nbformat_type?: string;
 }
 
-/** A record as far as the panel shows it: outputs are in the notebook, and may be large. */
-export interface INotebook extends Omit<INotebookSummary, 'cell_count'> {
+/** A record without the outputs of its cells, which may be large. */
+export interface INotebook extends INotebookFields {
   cells: Omit<INotebookCell, 'outputs'>[];
 }
 
@@ -81,7 +86,7 @@ export interface ICheckpoint {
   notebook_id: string;
   epoch: number;
   step: number;
-  /** The step, where it is larger than 32 bits. */
+  /** The step if it does not fit in 32 bits. */
   large_step?: number;
   metrics: unknown;
   nonfinite?: string[];
@@ -108,12 +113,12 @@ export interface IRun {
   ended_at?: string;
 }
 
-/** A metric as a list of values carries it: non-finite numbers are spelled out. */
+/** A metric in a column of values; non-finite numbers are strings. */
 export type MetricValue = number | 'NaN' | 'Infinity' | '-Infinity' | null;
 
-/** The checkpoints of one run, in columns. */
+/** The checkpoints of one run as columns. */
 export interface IRunSeries {
-  /** Missing for checkpoints of no run. */
+  /** Missing for checkpoints without a run. */
   run_id?: string;
   parent_checkpoint_id?: string;
   status?: RunStatus;
@@ -131,15 +136,15 @@ export interface IValueChange {
 }
 
 export interface ICheckpointDiff {
-  /** Whether the sources are those that were executed; else the saved versions'. */
+  /** Whether the sources are those that were executed, not those that were saved. */
   executed: boolean;
   sources: ICellChange[];
   metrics: IValueChange[];
-  /** Missing where it is not known of both. */
+  /** Missing unless it is known for both checkpoints. */
   environment?: { values: IValueChange[]; packages: IValueChange[] };
 }
 
-/** What speaks against a checkpoint coming out again. */
+/** A reason why a checkpoint may not be reproducible. */
 export interface IFlag {
   kind: 'drifted' | 'edited' | 'out_of_order' | 'rerun' | 'deleted' | 'not_run';
   message: string;
@@ -148,7 +153,7 @@ export interface IFlag {
 
 export interface IProvenance {
   checkpoint_id: string;
-  /** Empty where no kernel made the checkpoint. */
+  /** Empty if the checkpoint was not created in a kernel. */
   executed: unknown[];
   flags: IFlag[];
 }

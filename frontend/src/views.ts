@@ -1,4 +1,4 @@
-/** Where what is opened from the panel is shown. */
+/** Placement of the views that are opened from the panel. */
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { Dialog, MainAreaWidget, showDialog } from '@jupyterlab/apputils';
@@ -8,12 +8,12 @@ import { SplitPanel } from '@lumino/widgets';
 
 import { trainingIcon } from './icons.ts';
 
-/** Where there may be room; Notebook 7 has none in the first, and the second from 7.3 on. */
+/** Areas by preference. Notebook 7 has no room in `main`, and has `down` since 7.3. */
 const AREAS = ['main', 'down'] as const;
 
-let opened = 0;
+let viewCount = 0;
 
-/** Show a widget in a tab; in an application of one document below it, or above all where that has no room for more. */
+/** Show a widget in a tab, below the document or, if the application has no area for it, in a dialog. */
 export function showView(
   shell: JupyterFrontEnd.IShell,
   content: Widget,
@@ -22,8 +22,8 @@ export function showView(
   caption = title
 ): void {
   const widget = new MainAreaWidget({ content });
-  opened += 1;
-  widget.id = `axon-view-${opened}`;
+  viewCount += 1;
+  widget.id = `axon-view-${viewCount}`;
   widget.addClass('axon-View');
   widget.title.label = title;
   widget.title.caption = caption;
@@ -37,7 +37,7 @@ export function showView(
   if (area !== undefined) {
     shell.activateById(widget.id);
     if (area === 'down') {
-      giveHalf(widget);
+      takeHalf(widget);
     }
     return;
   }
@@ -45,8 +45,8 @@ export function showView(
   void showDialog({ title: caption, body: widget, buttons, hasClose: true });
 }
 
-/** Have a widget below the document take half of the room: there is nothing at first. */
-function giveHalf(widget: Widget): void {
+/** Give a widget below the document half of the height; initially it has none. */
+function takeHalf(widget: Widget): void {
   let { parent } = widget;
   while (parent !== null && !(parent instanceof SplitPanel)) {
     parent = parent.parent;

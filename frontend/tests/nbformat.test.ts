@@ -5,7 +5,7 @@ import { toNotebook } from '../src/pure/nbformat.ts';
 import type { IVersion } from '../src/records.ts';
 
 for (const mark of [true, 1, 'True', { a: 1 }]) {
-  test(`nothing in a version is trusted because it says ${JSON.stringify(mark)}`, () => {
+  test(`a version is not trusted, even if its metadata say ${JSON.stringify(mark)}`, () => {
     const metadata = { trusted: mark, tags: ['t'] };
     const output = { output_type: 'display_data', data: { 'text/html': '<script>' }, metadata };
     const cell = { id: 'a', source: 'x', status: 'idle', outputs: [output], metadata };

@@ -2,13 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { direction } from '../src/pure/direction.ts';
-import { favourite, flatten, formatBytes, formatNumber, isMinimized } from '../src/pure/metrics.ts';
+import {
+  defaultMetric,
+  flatten,
+  formatBytes,
+  formatNumber,
+  isMinimized
+} from '../src/pure/metrics.ts';
 import { toNotebook } from '../src/pure/nbformat.ts';
 import { hasState, restoreLine, withImport } from '../src/pure/python.ts';
 import { diffLines } from '../src/pure/textdiff.ts';
-import { rowsInView, scrollToRow } from '../src/pure/window.ts';
 
-test('metrics are flattened, exact names before paths, non-finite ones read', () => {
+test('metrics are flattened, exact names win over paths, non-finite numbers are parsed', () => {
   assert.deepEqual(
     flatten({ loss: 1, val: { loss: 2 }, 'val.loss': 3, note: 'x', bad: 'Infinity', list: [1] }),
     { loss: 1, 'val.loss': 3, bad: Infinity }
@@ -17,7 +22,7 @@ test('metrics are flattened, exact names before paths, non-finite ones read', ()
   assert.deepEqual(flatten({ note: 'constructor' }), {});
 });
 
-test('numbers read short', () => {
+test('numbers are formatted briefly', () => {
   assert.equal(formatNumber(0.251349), '0.2513');
   assert.equal(formatNumber(1.2e-7), '1.20e-7');
   assert.equal(formatNumber(42), '42');
@@ -26,34 +31,35 @@ test('numbers read short', () => {
   assert.equal(formatBytes(512), '512 B');
 });
 
-test('a validation loss is the favourite, and losses are minimized', () => {
-  assert.equal(favourite(['accuracy', 'loss', 'val_loss']), 'val_loss');
-  assert.equal(favourite(['accuracy']), 'accuracy');
+test('the default metric is the preferred one, else a validation loss; losses are minimized', () => {
+  assert.equal(defaultMetric(['accuracy', 'loss', 'val_loss']), 'val_loss');
+  assert.equal(defaultMetric(['accuracy', 'loss'], 'accuracy'), 'accuracy');
+  assert.equal(defaultMetric(['accuracy'], 'missing'), 'accuracy');
   assert.ok(isMinimized('val_loss'));
   assert.ok(!isMinimized('val_accuracy'));
 });
 
-test('a direction is told only where a name says it for certain', () => {
-  const told = (names: string): unknown[] => names.split(' ').map(direction);
-  for (const way of told(
+test('only unambiguous names have a direction', () => {
+  const directions = (names: string): unknown[] => names.split(' ').map(direction);
+  for (const found of directions(
     'val_loss train/loss_ce mean_squared_error top1_error nll neg_log_likelihood'
   )) {
-    assert.equal(way, 'min');
+    assert.equal(found, 'min');
   }
-  for (const way of told(
+  for (const found of directions(
     'BinaryAccuracy bleu-4 mAP50 mIoU top_5 neg_mean_squared_error roc_auc_score'
   )) {
-    assert.equal(way, 'max');
+    assert.equal(found, 'max');
   }
-  const unsure =
+  const ambiguous =
     'neg_recall loss_scale accuracy_drop error_free perplexity_ratio 1-accuracy -loss lr top_k ' +
     'val_loss/train_loss best_loss_epoch acc-loss time';
-  for (const way of told(unsure)) {
-    assert.equal(way, undefined);
+  for (const found of directions(ambiguous)) {
+    assert.equal(found, undefined);
   }
 });
 
-test('a diff keeps what both texts have', () => {
+test('a diff keeps the lines that both texts have', () => {
   const lines = diffLines('a\nb\nc\nd', 'a\nx\nc\nd\ne');
   assert.deepEqual(
     lines.map(({ kind, text }) => `${kind[0] ?? ''}${text}`),
@@ -65,7 +71,7 @@ test('a diff keeps what both texts have', () => {
   );
 });
 
-test('texts too far apart are shown as replaced', () => {
+test('very different texts are shown as replaced', () => {
   const many = (name: string): string =>
     Array.from({ length: 6000 }, (_, i) => `${name}${i}`).join('\n');
   const lines = diffLines(`same\n${many('a')}`, `same\n${many('b')}`);
@@ -74,7 +80,7 @@ test('texts too far apart are shown as replaced', () => {
   assert.equal(lines.at(-1)?.after, 6001);
 });
 
-test('a diff with an empty text is all of the other', () => {
+test('a diff with an empty text contains all of the other text', () => {
   assert.deepEqual(
     diffLines('', 'a\nb').map(({ kind }) => kind),
     ['added', 'added']
@@ -82,40 +88,34 @@ test('a diff with an empty text is all of the other', () => {
   assert.deepEqual(diffLines('', ''), []);
 });
 
-test('the import is written only where it is missing', () => {
+test('the import is added only if it is missing', () => {
   const line = 'axon.get("0b6f").restore(model)';
   assert.equal(withImport(line, ['import jupyter_axon_notebooks as axon\nx = 1']), line);
   assert.equal(withImport(line, ['x = 1']), `import jupyter_axon_notebooks as axon\n\n${line}`);
 });
 
-test('only what is stored is restored', () => {
+test('only stored states are restored', () => {
   const id = '0b6f';
   const both = { id, model_state_path: 'm', optimizer_state_path: 'o' };
   assert.equal(restoreLine(both), 'axon.get("0b6f").restore(model, optimizer)');
   assert.equal(restoreLine({ id, model_state_path: 'm' }), 'axon.get("0b6f").restore(model)');
   assert.equal(restoreLine({ id, model_state_path: '' }), undefined);
-  const named = (source: string): string | undefined => restoreLine(both, ['x = 1', source]);
+  const restoreAfter = (source: string): string | undefined => restoreLine(both, ['x = 1', source]);
   assert.match(
-    named('axon.checkpoint(net, self.adam, epoch=1)') ?? '',
+    restoreAfter('axon.checkpoint(net, self.adam, epoch=1)') ?? '',
     /restore\(net, self\.adam\)$/
   );
-  assert.match(named('axon.checkpoint(net, optimizer=adam)') ?? '', /restore\(net, adam\)$/);
-  assert.match(named('axon.checkpoint(net, epoch=epoch)') ?? '', /restore\(net, optimizer\)$/);
-  assert.match(named('axon.checkpoint(None, metrics={})') ?? '', /restore\(model, optimizer\)$/);
+  assert.match(restoreAfter('axon.checkpoint(net, optimizer=adam)') ?? '', /restore\(net, adam\)$/);
+  assert.match(
+    restoreAfter('axon.checkpoint(net, epoch=epoch)') ?? '',
+    /restore\(net, optimizer\)$/
+  );
+  assert.match(
+    restoreAfter('axon.checkpoint(None, metrics={})') ?? '',
+    /restore\(model, optimizer\)$/
+  );
   assert.ok(hasState(both, 'optimizer'));
   assert.ok(!hasState({ id, model_state_path: 'm' }, 'optimizer'));
-});
-
-test('only rows in view are drawn, and no more than there are', () => {
-  assert.deepEqual(rowsInView(0, 260, 26, 10_000), { start: 0, end: 16 });
-  assert.deepEqual(rowsInView(2600, 260, 26, 10_000), { start: 94, end: 116 });
-  assert.deepEqual(rowsInView(9999, 260, 26, 3), { start: 3, end: 3 });
-});
-
-test('scrolling to a row goes no further than it must', () => {
-  assert.equal(scrollToRow(5, 0, 260, 26), 0);
-  assert.equal(scrollToRow(20, 0, 260, 26), 286);
-  assert.equal(scrollToRow(2, 260, 260, 26), 52);
 });
 
 test('a version becomes a notebook that JupyterLab can show', () => {

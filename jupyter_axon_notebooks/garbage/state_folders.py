@@ -14,7 +14,7 @@ from ..atomic_files import lock
 from ..states import StateStorage
 from ..states.folders import Folder
 from ..states.layout import MARK, MARKS, PART_MARKS, STATE_NAMES, is_temporary
-from ..states.writer import drop_if_empty, read_mark
+from ..states.writer import read_mark, remove_if_empty
 
 #: Seconds within which the writer of a temporary file has locked it.
 _UNLOCKED = 2.0
@@ -152,7 +152,7 @@ class _Sweep:
             for name in STATE_NAMES & entries.keys():
                 folder.unlink(name)
                 self._report.freed += entries[name].st_size
-            if drop_if_empty(top, notebook_id, checkpoint_id):
+            if remove_if_empty(top, notebook_id, checkpoint_id):
                 self._report.folders.append(folder.path)
         return False
 

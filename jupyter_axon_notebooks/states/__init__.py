@@ -1,16 +1,19 @@
-"""State files: a model's and an optimizer's saved weights, kept as opaque bytes.
+"""State files: the saved weights of models and optimizers, stored as opaque bytes.
 
 ::
 
-    <root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<ext>
+    <root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<extension>
 
-A file appears whole or not at all, and what :meth:`StateWriter.commit` has returned survives power loss.
-Nothing here reads what is inside a state file, and nothing outside the root is ever written or removed.
+A state file is complete or absent, and survives a power failure once :meth:`StateWriter.commit` has
+returned. Nothing here interprets the content of a state file, and nothing outside the root is
+written or removed.
 
-* :mod:`.layout`: the names, and which of them are allowed
-* :mod:`.folders`: folders held open, entered without following links
-* :mod:`.writer`: how a file comes to be
-* :mod:`.storage`: the home of them all: writing, reading, removing, measuring
+* :mod:`.layout`: names of files and folders
+* :mod:`.folders`: folders that are accessed without following symbolic links
+* :mod:`.writer`: writing one state file
+* :mod:`.storage`: the storage of all state files
+* :mod:`.notes`: checkpoints that the store has not recorded yet
+* :mod:`.roots`: the roots that were used before
 """
 
 from .layout import Part

@@ -1,8 +1,8 @@
-"""Folders held open, so that whatever happens to their names, work goes on in the same place.
+"""Folders that are accessed by descriptor, so that links below the root are never followed.
 
-Where the system has it (Linux, macOS) everything is relative to a descriptor and no link below the first
-folder is followed, which leaves no moment between a check and its use. On Windows the same steps go by path.
-Errors are the system's (:class:`OSError`); :func:`convert_os_errors` turns them into the project's.
+On Linux and macOS all operations are relative to an open descriptor, which leaves no time between a
+check and its use. On Windows the same steps use paths. Operations raise :class:`OSError`, which
+:func:`convert_os_errors` converts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final
 
 from ..atomic_files import flush, lock
@@ -23,48 +22,40 @@ from ..errors import AxonError, NoSpace, StateError
 _BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 _NO_LINK: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-#: O_NONBLOCK: a FIFO in place of the file must not hang the reader.
-_READ: Final[int] = (
-    os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)
-_CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_BINARY", 0)
-
-#: What an open without links says of a link, by system.
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+#: O_NONBLOCK: opening a FIFO must not block.
+_READ: Final[int] = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0) | _BINARY
+_CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
+#: Errors of opening a symbolic link with O_NOFOLLOW, by system.
 _IS_LINK: Final = (errno.ELOOP, errno.EMLINK)
+#: Attempts to remove a folder while other processes write to it.
+_MAX_ATTEMPTS: Final = 100
 
 
-class Folder:
+class Folder(contextlib.AbstractContextManager["Folder"]):
     """An open folder; a context manager that closes it.
 
     Parameters
     ----------
     path : str
-        The folder. Links on the way to it are followed, those below it are not.
+        The folder. Symbolic links in this path are followed, but none below the folder.
     """
 
     def __init__(self, path: str) -> None:
         if not stat.S_ISDIR(os.stat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        self._hold(path, os.open(path, _FOLDER) if _BY_DESCRIPTOR else None)
+            raise _os_error(NotADirectoryError, errno.ENOTDIR, path)
+        self._init(path, os.open(path, _FOLDER) if _BY_DESCRIPTOR else None)
 
-    def _hold(self, path: str, fd: int | None) -> None:
+    def _init(self, path: str, fd: int | None) -> None:
         self.path = path
         self.closed = False
         self._fd = fd
 
-    def __enter__(self) -> Folder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder; also twice."""
+        """Close the folder; it may be closed already."""
         self.closed = True
         fd, self._fd = self._fd, None
         if fd is not None:
@@ -73,59 +64,55 @@ class Folder:
     def _at(self, name: str) -> str:
         return os.path.join(self.path, name) if self._fd is None else name
 
+    @property
+    def _target(self) -> str | int:
+        return self.path if self._fd is None else self._fd
+
     def stat(self) -> os.stat_result:
-        """What the system says of the folder itself."""
-        return os.stat(self.path if self._fd is None else self._fd)
+        """Return the status of the folder itself."""
+        return os.stat(self._target)
 
     def enter(self, name: str) -> Folder:
-        """The folder ``name`` in this one.
-
-        Raises
-        ------
-        NotADirectoryError
-            Also for a link to a folder.
-        """
+        """Open the folder ``name`` in this one; raise NotADirectoryError also for a link."""
         fd = None
         if self._fd is not None:
             try:
                 fd = os.open(name, _FOLDER | _NO_LINK, dir_fd=self._fd)
             except OSError as error:
                 if error.errno in _IS_LINK:
-                    raise NotADirectoryError(
-                        errno.ENOTDIR, os.strerror(errno.ENOTDIR), name
-                    ) from None
+                    raise _os_error(NotADirectoryError, errno.ENOTDIR, name) from None
                 raise
         elif not _is_real_folder(os.lstat(self._at(name))):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+            raise _os_error(NotADirectoryError, errno.ENOTDIR, name)
         inner = Folder.__new__(Folder)
-        inner._hold(os.path.join(self.path, name), fd)
+        inner._init(os.path.join(self.path, name), fd)
         return inner
 
     def make(self, name: str) -> Folder:
-        """The folder ``name`` in this one, made (mode 0700) if it is missing. Not yet durable: see :meth:`sync`."""
+        """Open the folder ``name`` in this one, created (mode 0700) if missing, but not synced."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
         return self.enter(name)
 
     def create(self, name: str) -> int:
-        """A descriptor to write the new file ``name`` (mode 0600) through."""
+        """Create the file ``name`` (mode 0600) and return a descriptor for writing."""
         return os.open(self._at(name), _CREATE, 0o600, dir_fd=self._fd)
 
     def open(self, name: str) -> int:
-        """A descriptor to read the regular file ``name`` through.
+        """Return a descriptor for reading the regular file ``name``.
 
         Raises
         ------
         OSError
-            With ELOOP for a link; ``IsADirectoryError`` for whatever else is no regular file.
+            With ELOOP for a link; ``IsADirectoryError`` for anything else but a regular file.
         """
         if self._fd is None and stat.S_ISLNK(os.lstat(self._at(name)).st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+            raise _os_error(OSError, errno.ELOOP, name)
         try:
             fd = os.open(self._at(name), _READ, dir_fd=self._fd)
         except OSError as error:
             if error.errno in _IS_LINK:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
+                raise _os_error(OSError, errno.ELOOP, name) from None
             if error.errno == errno.ENXIO:  # a socket
                 raise IsADirectoryError(errno.EISDIR, "not a regular file", name) from None
             raise
@@ -135,29 +122,29 @@ class Folder:
         return fd
 
     def entries(self) -> dict[str, os.stat_result]:
-        """All that is in the folder, by name; links as they are. Skips what goes while it looks."""
+        """Return the status of all files by name, without following links."""
         found = {}
-        with os.scandir(self.path if self._fd is None else self._fd) as entries:
+        with os.scandir(self._target) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                     found[entry.name] = entry.stat(follow_symlinks=False)
         return found
 
     def names(self) -> list[str]:
-        """The names of all that is in the folder."""
-        return os.listdir(self.path if self._fd is None else self._fd)
+        """Return the names of all files and folders in the folder."""
+        return os.listdir(self._target)
 
     def replace(self, old: str, new: str) -> None:
-        """Give the file ``old`` the name ``new``, in place of whatever had it."""
+        """Rename the file ``old`` to ``new``, replacing an existing file."""
         os.replace(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def unlink(self, name: str) -> None:
-        """Remove a file or a link, if it is there."""
+        """Remove a file or link, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
     def rmdir(self, name: str) -> bool:
-        """Remove the folder ``name`` if it is empty; whether it is gone."""
+        """Remove the folder ``name`` if it is empty; return whether it no longer exists."""
         try:
             os.rmdir(self._at(name), dir_fd=self._fd)
         except FileNotFoundError:
@@ -169,8 +156,8 @@ class Folder:
         return True
 
     def remove_tree(self, name: str) -> None:
-        """Remove ``name`` and all beneath it, if it is there. Of a link, the link goes."""
-        for _ in range(_TRIES):
+        """Remove ``name`` and everything in it, if it exists; of a link, only the link."""
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 inner = self.enter(name)
             except FileNotFoundError:
@@ -179,7 +166,7 @@ class Folder:
                 self.unlink(name)
                 return
             with inner:
-                # What is hidden goes last: it may be the mark by which a sweep finishes what is left undone here.
+                # Marks go last: they let garbage collection finish an interrupted removal.
                 for child in sorted(inner.names(), key=lambda child: child.startswith(".")):
                     inner.remove_tree(child)
             if self.rmdir(name):
@@ -188,13 +175,11 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep out others who lock this folder, in this process and in others.
-
-        On a descriptor of its own, since a descriptor's lock keeps out every other one but not itself.
-        """
+        """Hold the lock of this folder, against other threads and processes."""
         if self._fd is None:
             yield
             return
+        # A descriptor of its own, since locks exclude other descriptors only.
         fd = os.open(".", _FOLDER, dir_fd=self._fd)
         try:
             lock(fd, wait=True)
@@ -203,26 +188,26 @@ class Folder:
             os.close(fd)
 
     def touch(self) -> None:
-        """Set the folder's time to now, as if a name in it had changed; to the nanosecond, where the system keeps that."""
-        moment, folder = time.time_ns(), self.path if self._fd is None else self._fd
+        """Set the modification time of the folder to now, with nanoseconds where possible."""
+        moment = time.time_ns()
         with contextlib.suppress(OSError):
             try:
-                os.utime(folder, ns=(moment, moment))
-            except PermissionError:  # another user's, whom it lets write
-                os.utime(folder)
+                os.utime(self._target, ns=(moment, moment))
+            except PermissionError:  # a writable folder of another user
+                os.utime(self._target)
 
     def sync(self) -> None:
-        """Return when the names in this folder are on the disk, where the system can tell."""
+        """Flush the names in this folder to the disk, where the system supports it."""
         if self._fd is not None:
             try:
                 flush(self._fd)
-            except OSError as error:  # some network and FUSE file systems sync files only
+            except OSError as error:  # some network and FUSE file systems sync only files
                 if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                     raise
 
 
-#: How often to begin again when another process removes a folder just as it is used, or fills it again.
-_TRIES: Final = 100
+def _os_error(kind: type[OSError], code: int, name: str) -> OSError:
+    return kind(code, os.strerror(code), name)
 
 
 def _is_real_folder(found: os.stat_result) -> bool:
@@ -231,7 +216,7 @@ def _is_real_folder(found: os.stat_result) -> bool:
 
 
 def make_folders(path: str) -> None:
-    """Make ``path`` and what is missing on the way to it, mode 0700, each durable."""
+    """Create ``path`` and its missing parents with mode 0700, and sync each."""
     missing = []
     while not os.path.isdir(path):
         parent, name = os.path.split(path)
@@ -247,22 +232,18 @@ def make_folders(path: str) -> None:
 
 
 def free_bytes(path: str) -> int | None:
-    """What this user can still write at ``path``; None where the system cannot tell."""
+    """Return the bytes that this user can write at ``path``; None if unknown."""
     try:
         return shutil.disk_usage(path).free
     except OSError:
         return None
 
 
-#: Bytes that :func:`format_size` counts up to: more than there are anywhere.
-_LARGEST: Final = 10**30
-
-
 def format_size(size: int) -> str:
-    """``size`` bytes for a person: ``512 bytes``, ``1.5 GB`` (10⁹)."""
+    """Format a number of bytes for display: ``512 bytes``, ``1.5 GB`` (10⁹)."""
     if size < 1000:
         return f"{size} bytes"
-    amount = float(min(size, _LARGEST))  # a record may say anything
+    amount = float(min(size, 10**30))  # a record may have any number
     for unit in ("kB", "MB", "GB"):
         amount /= 1000
         if amount < 999.95:
@@ -271,63 +252,61 @@ def format_size(size: int) -> str:
 
 
 _REMEDY: Final = (
-    "Free some space, remove old checkpoints (`jupyter axon prune` shows which could go), "
+    "Free some space, remove old checkpoints (`jupyter axon prune` lists candidates), "
     "or set c.AxonNotebooks.states_root to a folder on another disk."
 )
 
 
-def no_space(folder: str, needed: int, free: int | None) -> NoSpace:
-    """The error for a disk without room for ``needed`` more bytes."""
-    left = "an unknown amount" if free is None else format_size(free)
+def no_space(folder: str, needed: int, reason: str | None = None) -> NoSpace:
+    """Return the error for a disk without space for ``needed`` more bytes."""
+    if reason is None:
+        free = free_bytes(folder)
+        reason = f" needed, {'an unknown amount' if free is None else format_size(free)} free"
     return NoSpace(
-        f"no room for a state file in {folder}: {format_size(needed)} needed, {left} free. {_REMEDY}"
+        f"no space for a state file in {folder}: {format_size(needed)}{reason}. {_REMEDY}"
     )
 
 
 @contextlib.contextmanager
-def convert_os_errors(doing: str, folder: str, *, needed: int = 0) -> Iterator[None]:
-    """Turn the system's errors into the project's.
+def convert_os_errors(action: str, folder: str, *, needed: int = 0) -> Iterator[None]:
+    """Convert :class:`OSError` to errors of this package.
 
     Parameters
     ----------
-    doing : str
-        What was tried, for the message: ``write``, ``remove``, …
+    action : str
+        The verb of the error message: ``write``, ``remove``, …
     folder : str
-        Where.
+        The folder in the error message.
     needed : int
         Bytes still to be written.
 
     Raises
     ------
     NoSpace
-        For a full disk, an exhausted quota, a limit on the size of files.
+        If the disk is full, or a quota or the limit on file sizes is exceeded.
     StateError
-        For everything else.
+        For all other errors.
     """
     try:
         yield
     except OSError as error:
-        raise _explanation(error, doing, folder, needed) from error
+        raise _convert(error, action, folder, needed) from error
 
 
-def _explanation(error: OSError, doing: str, folder: str, needed: int) -> AxonError:
+def _convert(error: OSError, action: str, folder: str, needed: int) -> AxonError:
     code = error.errno
     if code == errno.ENOSPC:
-        return no_space(folder, needed, free_bytes(folder))
+        return no_space(folder, needed)
     if code == getattr(errno, "EDQUOT", None):
-        return NoSpace(
-            f"no room for a state file in {folder}: {format_size(needed)} needed, and the disk quota is used up. "
-            + _REMEDY
-        )
+        return no_space(folder, needed, " needed, and the disk quota is used up")
     if code == errno.EFBIG:
-        return NoSpace(
-            f"no room for a state file in {folder}: {format_size(needed)} more than the largest file allowed by "
-            f"its file system or this process's limits (`ulimit -f`). {_REMEDY}"
-        )
+        limit = "the largest file allowed by its file system or this process's limits (`ulimit -f`)"
+        return no_space(folder, needed, f" more than {limit}")
+    setting = "set c.AxonNotebooks.states_root to"
     if code == errno.EROFS:
-        reason = "its file system is read-only. Set c.AxonNotebooks.states_root to a folder that can be written"
+        reason = f"its file system is read-only. Please {setting} a writable folder"
     elif code in (errno.EACCES, errno.EPERM):
-        reason = "permission denied. Check who owns the folder, or set c.AxonNotebooks.states_root to one of your own"
+        reason = f"permission denied. Check the owner of the folder, or {setting} your own folder"
     else:
         reason = error.strerror or str(error)
-    return StateError(f"cannot {doing} state files in {folder}: {reason}")
+    return StateError(f"cannot {action} state files in {folder}: {reason}")

@@ -1,4 +1,4 @@
-"""The names state files go by. All come from here; none is ever a client's text."""
+"""Names of state files and their folders; none is ever taken from a client's text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from ..errors import InvalidData
 
-#: What a checkpoint can have a state file of.
+#: The parts of a checkpoint that have a state file.
 Part = Literal["model", "optimizer"]
 PARTS: Final[tuple[str, ...]] = get_args(Part)
 
@@ -27,19 +27,18 @@ _EXTENSIONS: Final = {
 }
 _UNKNOWN: Final = "bin"
 
-#: Every name a finished state file can have.
+#: All names that a complete state file can have.
 STATE_NAMES: Final = frozenset(
     f"{part}.{extension}" for part in PARTS for extension in (*_EXTENSIONS.values(), _UNKNOWN)
 )
 
-#: In a checkpoint's folder, or a notebook's: no record vouches for what is below. Says which store's would: only that
-#: store may sweep it.
+#: Marks a folder of a checkpoint or notebook whose files no record refers to. It contains the id of
+#: the store that wrote them: only that store may remove them.
 MARK: Final = ".store"
-#: The same of the state file of one part, where it does not hold of the whole folder.
+#: Marks the state file of one part of a recorded checkpoint in the same way.
 PART_MARKS: Final = {part: f".{part}.store" for part in PARTS}
 MARKS: Final = frozenset({MARK, *PART_MARKS.values()})
-
-#: The name of a checkpoint's note.
+#: The note of a checkpoint that the store has not recorded yet.
 NOTE: Final = "unrecorded.json"
 
 _TEMPORARY = re.compile(rf"\.(?:{'|'.join(PARTS)}|{re.escape(NOTE)})\.[0-9a-f]{{32}}\.tmp")
@@ -47,14 +46,14 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
 def state_name(part: Part, format: str | None) -> str:
-    """The name of the finished file: ``model.safetensors``; of an unknown format ``model.bin``."""
+    """Return the name of a state file, as ``model.safetensors``; ``model.bin`` if unknown."""
     if part not in PARTS:
         raise InvalidData("$.part", f"expected {' or '.join(PARTS)}, got {part!r}")
     return f"{part}.{_EXTENSIONS.get(format or '', _UNKNOWN)}"
 
 
 def other_names(name: str) -> list[str]:
-    """The names the same part has in the other formats."""
+    """Return the names that the same part has in other formats."""
     part = name.partition(".")[0]
     return sorted(
         other for other in STATE_NAMES if other != name and other.partition(".")[0] == part
@@ -62,18 +61,18 @@ def other_names(name: str) -> list[str]:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether ``name`` is that of a temporary file of a state file or a note."""
+    """Return whether ``name`` is that of the temporary file of a state file or note."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def check_id(id: str, field: str) -> str:
-    """``id``, if it can be the name of a folder on every system.
+    """Return ``id`` if it can name a folder on every system.
 
     Raises
     ------
     InvalidData
-        If it is empty, hidden, longer than 255 bytes, not text, or has a character that some file system
-        gives a meaning to (separators, NUL, wildcards, a drive's colon).
+        If it is empty, hidden, longer than 255 bytes, not text, or has a character with a special
+        meaning on some file system.
     """
     if not id:
         reason = "is empty"
@@ -83,45 +82,42 @@ def check_id(id: str, field: str) -> str:
         reason = "ends with a dot or a space"
     elif match := _FORBIDDEN.search(id):
         reason = f"contains {match[0]!r}"
-    elif (length := _length(id)) is None:
-        reason = "contains a lone surrogate"
-    elif length > 255:
-        reason = f"is {length} bytes long, more than 255"
     else:
-        return id
+        try:
+            length = len(id.encode())
+        except UnicodeEncodeError:
+            reason = "contains a lone surrogate"
+        else:
+            if length <= 255:
+                return id
+            reason = f"is {length} bytes long, more than 255"
     raise InvalidData(field, f"cannot name a folder of state files: it {reason}")
 
 
-def can_name_folders(*ids: str) -> bool:
-    """Whether each of ``ids`` can name a folder; where one cannot, no state file was ever written under it."""
+def can_name_folders(*ids: str | None) -> bool:
+    """Return whether each of ``ids`` that is not None can name a folder."""
     try:
         for id in ids:
-            check_id(id, "$.id")
+            if id is not None:
+                check_id(id, "$.id")
     except InvalidData:
         return False
     return True
 
 
-def _length(text: str) -> int | None:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return None
-
-
 def split_state_path(path: str) -> tuple[str, str, str] | None:
-    """Return notebook id, checkpoint id and file name if ``path`` ends as those of written state files do.
+    """Return notebook id, checkpoint id and file name if ``path`` ends like that of a state file.
 
-    The path may be another operating system's.
+    The path may be one of another operating system.
     """
-    names = PureWindowsPath(path).parts[-3:]  # whose separators are those of all systems
+    names = PureWindowsPath(path).parts[-3:]  # accepts the separators of all systems
     if len(names) == 3 and names[2] in STATE_NAMES and can_name_folders(*names[:2]):
         return names[0], names[1], names[2]
     return None
 
 
 def is_path_text(path: str) -> bool:
-    """Whether the operating system can be asked about ``path`` at all."""
+    """Return whether the operating system accepts ``path`` as a path."""
     try:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:

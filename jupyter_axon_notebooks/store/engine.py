@@ -1,4 +1,4 @@
-"""What differs between engines, and nothing else: the seam behind :class:`~.database.Database`."""
+"""The interface of database engines."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import sqlalchemy as sa
 
 
 class Engine(Protocol):
-    """One database as one process reaches it. Its driver is in autocommit: what is to be one unit is begun in words.
+    """A database as one process reaches it.
+
+    The driver is in autocommit mode; transactions are begun explicitly.
 
     Attributes
     ----------
     sql : sqlalchemy.Engine
-        Makes the connections.
+        Creates the connections.
     one_writer : bool
-        Whether the database admits one writer at a time. Then the writers of this process queue up before they reach
-        it, which is fair and quick, and no row has to be locked.
+        Whether the database admits one writer at a time. The writers of this process then queue
+        before they reach it, and no rows need to be locked.
     one_connection : bool
-        Whether there is a single connection, for which readers queue up as well.
+        Whether there is a single connection, for which readers queue as well.
     narrows_first : bool
-        Whether what a clause admits is better found before it is put in order. For a page in the order of insertion, a
-        planner that goes by estimates may walk the table in that order, hoping that the page is soon full.
+        Whether rows should be filtered before they are sorted. A planner that relies on estimates
+        may otherwise scan the table in the order of insertion until a page is full.
     survives_forks : bool
         Whether connections may be open, and in use, while the process forks.
     """
@@ -34,54 +36,54 @@ class Engine(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether what is committed from now on would be lost."""
+        """Whether the database was removed or replaced, so that commits would be lost."""
 
     def check(self) -> None:
-        """Look whether the database can be used; raises StoreError where it cannot."""
+        """Raise StoreError if the database cannot be used."""
 
     def prepare(self, connection: sa.Connection) -> None:
-        """Make what the engine itself keeps in the store, where it is missing; within a unit of work."""
+        """Create the engine's own tables if they are missing; called in a transaction."""
 
     def outdate(self, connection: sa.Connection, version: int) -> None:
-        """Refuse, from this unit's commit on, those processes as writers that know the schema only before ``version``.
+        """Reject writers that use a schema before ``version`` once this transaction commits.
 
-        They had the store open when it was migrated, and would leave out what the migration added.
+        Processes that had the store open during the migration would omit new columns.
         """
 
-    def begin(self, connection: sa.Connection, patience: float) -> None:
-        """Begin a unit of work, which waits for other writers for ``patience`` seconds."""
+    def begin(self, connection: sa.Connection, timeout: float) -> None:
+        """Begin a transaction that waits for other writers for at most ``timeout`` seconds."""
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
-        """Begin several reads of one and the same moment."""
+        """Begin a read-only transaction in which all reads see the same state."""
 
     def begin_read(self, connection: sa.Connection) -> None:
         """Prepare for a single read."""
 
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
-        """Commit the open unit, which ``wrote`` something or did not; what returns is on disk, once.
+        """Commit durably; ``wrote`` tells whether the transaction changed anything.
 
         Raises
         ------
         Interrupted
-            When it is known that nothing was stored.
+            When nothing was stored.
         StoreTooNew
-            Here or on beginning, once this process is outdated.
+            When this process is outdated; :meth:`begin` may raise it as well.
         """
 
     def lock(self, connection: sa.Connection, name: str) -> None:
-        """Keep ``name``, which stands for something that has no row yet, from others until the unit ends."""
+        """Lock ``name``, which stands for a row that does not exist yet, for the transaction."""
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Keep a whole table from other writers until the unit ends."""
+        """Exclude other writers from a table for the rest of the transaction."""
 
     def change_marker(self, connection: sa.Connection) -> str:
-        """Return a text that stays the same until something is committed, by whomever; none comes again."""
+        """Return a text that changes with every commit of any process and is never reused."""
 
     def close(self) -> None:
         """Close every connection that is not in use."""
 
     def before_fork(self) -> None:
-        """Close what a child must not inherit. Nobody uses a connection at that moment, unless that is survived."""
+        """Close what a child process must not inherit."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, leaving alone what is the parent's."""
+        """Start over with new connections, without closing those of the parent."""

@@ -1,8 +1,9 @@
-"""Forks, which SQLite does not survive with a database open.
+"""Notification of objects before and after a fork of the process.
 
-A forked child inherits SQLite's notion of which locks its process holds, but not the locks. What the child then
-commits can be thrown away: the parent, believing itself the last to close the database, removes the log the child is
-writing to. So every connection is closed before a fork, and each side opens its own afterwards.
+SQLite does not support forking while a database is open. The child inherits SQLite's record of the
+locks that its process holds, but not the locks. The parent may then remove the log that the child
+writes to, and the child's commits are lost. So every connection is closed before a fork, and parent
+and child open their own afterwards.
 """
 
 from __future__ import annotations
@@ -13,50 +14,50 @@ import weakref
 from typing import Protocol
 
 
-class Forked(Protocol):
-    """What wants to know of forks. All three are called in the thread that forks."""
+class ForkListener(Protocol):
+    """An object that is notified of forks, in the thread that forks."""
 
     def before_fork(self) -> None:
-        """Close what the child must not inherit, and open nothing more until told."""
+        """Close what the child must not inherit, and open nothing until the fork is done."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Resume work."""
 
     def after_fork_in_child(self) -> None:
-        """Go on as another process, in which no other thread runs."""
+        """Resume work in the new process, in which no other thread runs."""
 
 
-_known: weakref.WeakSet[Forked] = weakref.WeakSet()
-_told: list[Forked] = []
-_one_at_a_time = threading.Lock()
+_listeners: weakref.WeakSet[ForkListener] = weakref.WeakSet()
+_notified: list[ForkListener] = []
+_lock = threading.Lock()
 
 
-def tell_of_forks(interested: Forked) -> None:
-    """Have ``interested`` told of every fork of this process from now on, as long as it lives."""
-    _known.add(interested)
+def notify_of_forks(listener: ForkListener) -> None:
+    """Notify ``listener`` of every fork of this process for as long as the object exists."""
+    _listeners.add(listener)
 
 
 def _before() -> None:
-    _one_at_a_time.acquire()
-    _told[:] = _known
-    for interested in _told:
-        interested.before_fork()
+    _lock.acquire()
+    _notified[:] = _listeners
+    for listener in _notified:
+        listener.before_fork()
 
 
 def _in_parent() -> None:
-    for interested in _told:
-        interested.after_fork_in_parent()
-    _told.clear()
-    _one_at_a_time.release()
+    for listener in _notified:
+        listener.after_fork_in_parent()
+    _notified.clear()
+    _lock.release()
 
 
 def _in_child() -> None:
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
-    for interested in _told:
-        interested.after_fork_in_child()
-    _told.clear()
+    global _lock
+    _lock = threading.Lock()
+    for listener in _notified:
+        listener.after_fork_in_child()
+    _notified.clear()
 
 
-if hasattr(os, "register_at_fork"):  # Windows does not fork
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,18 +1,17 @@
-"""From a store that an earlier version of this package made to one as it is today: step by step, in one transaction.
+"""Migrations of stores that earlier versions of this package created.
 
-A step takes a store from the schema version that it is filed under to the next. It runs when the store is opened, in
-the transaction that then notes the new version: a step that fails, or is killed, leaves the store as it was, and of two
-processes that open the store at once one finds the work done. When all steps are through, missing tables are made;
-columns and indexes of tables that are there are the steps' to make. Processes that have the store open from before can
-write to it no more (StoreTooNew): they know nothing of new columns.
+A step migrates a store from the schema version that it is filed under to the next one. Steps run
+when the store is opened, in the transaction that records the new version: a step that fails leaves
+the store unchanged, and of two processes that open the store at once only one migrates. Missing
+tables are created after the last step; columns and indexes of existing tables are up to the steps.
+Processes that have had the store open since before get StoreTooNew when they write.
 
-To write one: raise :data:`.schema.SCHEMA_VERSION`, file the step under the number it was, and keep a small store of
-that version in ``tests/data/stores``, for each engine. A step speaks the SQL of its day, for both engines, and leaves :mod:`.schema`
-alone, which goes on changing while the step has to stay as it is.
+To add a step, raise :data:`.schema.SCHEMA_VERSION`, file the step under the previous number, and
+keep a small store of that version in ``tests/data/stores`` for each engine. Steps contain SQL for
+both engines and do not use :mod:`.schema`, which changes while a step must not.
 
-Alembic is not used. A schema here is a handful of columns that are derived from JSON documents; what changes in the
-documents themselves it could not see. Its revisions, its configuration and its own notion of a transaction would come
-to more than the loop below, which every process runs on opening, with nobody at a command line.
+Alembic is not used: the schema is a handful of columns derived from JSON documents, and its
+revisions and configuration would be larger than the loop below.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ Step = Callable[[sa.Connection], None]
 
 
 def _key_runs_by_notebook(connection: sa.Connection) -> None:
-    """Make the ids of runs unique per notebook: ``run`` becomes ``<notebook id>/<SHA-256 of run>``.
+    """Change the ids of run rows to ``<notebook id>/<SHA-256 of the run id>``.
 
-    The documents keep the runs' own ids. A damaged run, whose id or notebook is no text, is left as it is.
+    Documents keep the run's own id. Damaged rows are left unchanged.
     """
-    if connection.dialect.name == "sqlite":  # whose drivers fail on a text that is no UTF-8
+    if connection.dialect.name == "sqlite":  # the driver fails on text that is not UTF-8
         select = (
             "SELECT seq, CAST(id AS BLOB), CAST(notebook_id AS BLOB) FROM axonml_runs "
             "WHERE typeof(id) = 'text' AND typeof(notebook_id) = 'text'"
@@ -53,11 +52,11 @@ def _key_runs_by_notebook(connection: sa.Connection) -> None:
         connection.execute(sa.text("UPDATE axonml_runs SET id = :key WHERE seq = :seq"), rows)
 
 
-#: By the schema version that a step begins at.
+#: The steps, by the schema version that they start from.
 STEPS: Mapping[int, Step] = {1: _key_runs_by_notebook}
 
 
 def migrate(connection: sa.Connection, version: int, target: int) -> None:
-    """Take the store from schema ``version`` to ``target``, inside the caller's transaction."""
+    """Migrate the store from schema ``version`` to ``target`` in the caller's transaction."""
     for number in range(version, target):
         STEPS[number](connection)

@@ -1,7 +1,7 @@
-"""A collection's rows as mappings: the shape in which TinyDB meets its tables.
+"""The rows of a collection as mappings, which is how TinyDB sees its tables.
 
-TinyDB thinks of a table as a dict of documents by id. :class:`Rows` is such a dict, read from SQL as far as it is
-looked at; :class:`Changes` is one that can be changed, and knows in the end which rows to write.
+TinyDB expects a table to be a dict of documents by id. :class:`Rows` is such a mapping, read from
+SQL on demand. :class:`PendingChanges` can be modified as well, and writes the rows that changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -26,17 +27,17 @@ from .schema import CollectionTable
 Document = dict[str, Any]
 _T = TypeVar("_T")
 
-#: The most values bound in one statement; engines limit it, SQLite to 32,766.
+#: Values bound in one statement; SQLite allows 32,766.
 _BATCH = 500
-#: Rows fetched at once in a scan: few at first, since a search may stop at its first hit.
+#: Rows per page of a scan: few at first, since a search may stop at its first match.
 _PAGES = (32, 256, 2048)
 
 
 class Rows(Mapping[str, Document]):
-    """The documents of a collection, or those that a clause admits, in the order they were inserted.
+    """The documents of a collection, or those that match a clause, in the order of insertion.
 
-    Nothing is read before it is asked for. A scan reads page by page and holds no connection in between, so the
-    table may be changed while it is iterated: what is inserted behind the current place is seen, as in a file.
+    A scan reads page by page and holds no connection in between, so the table may change while it
+    is iterated: rows that are inserted behind the current position are seen.
     """
 
     def __init__(
@@ -50,35 +51,6 @@ class Rows(Mapping[str, Document]):
         self._c = table.sql.c
         self._clause = clause
 
-    def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        return self._admitted(sa.select(*columns))
-
-    def _read(self, read: Callable[[sa.Connection], _T]) -> _T:
-        def once() -> _T:
-            with self.database.reading() as connection:
-                return read(connection)
-
-        return self.database.attempt(once, reads=True)
-
-    def text(self, doc_id: object, *, lock: bool = False) -> str | None:
-        """The stored form of one document; ``lock`` keeps it for the open transaction."""
-        statement = self._admitted(self.table.select_locked if lock else self.table.select_text)
-        found: str | None = self._read(
-            lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))})
-        )
-        return found
-
-    def _admitted(self, statement: sa.Select[Any]) -> sa.Select[Any]:
-        return statement if self._clause is None else statement.where(self._clause)
-
-    def _locked(self, statement: sa.Select[Any]) -> sa.Select[Any]:
-        # In the same order whoever locks, so that two never wait for one another.
-        return (
-            statement.order_by(self._c.id).with_for_update()
-            if self.database.locks_rows
-            else statement
-        )
-
     def __getitem__(self, doc_id: str) -> Document:
         text = self.text(doc_id)
         if text is None:
@@ -87,11 +59,9 @@ class Rows(Mapping[str, Document]):
         return document
 
     def __contains__(self, doc_id: object) -> bool:
-        statement = self._admitted(self.table.select_one)
-        return (
-            self._read(lambda c: c.scalar(statement, {"row_id": column_text(str(doc_id))}))
-            is not None
-        )
+        statement = self._filter(self.table.select_one)
+        parameters = {"row_id": column_text(str(doc_id))}
+        return self._read(lambda c: c.scalar(statement, parameters)) is not None
 
     def __len__(self) -> int:
         return int(self._read(lambda c: c.scalar(self._select(sa.func.count(self._c.seq)))) or 0)
@@ -100,149 +70,171 @@ class Rows(Mapping[str, Document]):
         return (doc_id for doc_id, _ in self._all(self._c.id, self._c.id))
 
     def items(self) -> Any:
-        """Pairs of id and document. An iterator, not a view: a second pass asks again."""
+        """Iterate over ids and documents. Unlike a view, the iterator can be used once."""
         return ((doc_id, decode(text)) for doc_id, text in self._all(self._c.id, self._c.document))
 
+    def text(self, doc_id: object, *, lock: bool = False) -> str | None:
+        """Return the JSON of a document; with ``lock``, locked for the open transaction."""
+        statement = self._filter(self.table.select_locked if lock else self.table.select_text)
+        parameters = {"row_id": column_text(str(doc_id))}
+        text: str | None = self._read(lambda c: c.scalar(statement, parameters))
+        return text
+
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Pairs of id and stored form, of which a page at a time is in memory."""
+        """Iterate over ids and JSON with one page at a time in memory."""
         return self._scan(self._c.id, self._c.document)
+
+    def locked_texts(self) -> list[tuple[str, str]]:
+        """Return ids and JSON of all rows, locked for the open transaction."""
+        if not self.database.locks_rows:
+            return list(self.texts())
+        # Not in pages: a row that is deleted meanwhile would make a page look like the last one.
+        rows = self._fetch(self._lock(self._select(self._c.seq, self._c.id, self._c.document)))
+        return [(plain_text(doc_id), text) for _, doc_id, text in sorted(rows)]
+
+    def some(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
+        """Return ids and JSON of the existing ones of ``doc_ids``, in the order of insertion."""
+        rows = self._batched(doc_ids, self.table.select_some, lock=lock)
+        return [(plain_text(doc_id), text) for _, doc_id, text in sorted(rows)]
+
+    def existing_ids(self, doc_ids: Iterable[object]) -> set[str]:
+        """Return those of ``doc_ids`` that exist, without reading documents."""
+        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self.table.select_ids)}
+
+    def by_fields(
+        self, fields: Mapping[str, str | int], *columns: str, limit: int
+    ) -> Sequence[Any]:
+        """Return columns of at most ``limit`` rows whose promoted fields have these values."""
+        assert self._clause is None  # the statement is for the whole table
+        statement = self.table.select_by_fields(columns, tuple(fields), limit)
+        values = {
+            name: column_text(value) if isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+        return self._read(lambda c: c.execute(statement, values).all())
+
+    def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
+        """Return ids and JSON, sorted by promoted fields (``-`` before a name: descending)."""
+        statement = self._select(self._c.id, self._c.document)
+        statement = statement.order_by(*(self._ordering(name) for name in sort))
+        if limit is not None or skip:
+            statement = statement.limit(limit).offset(skip)
+        return [(plain_text(doc_id), text) for doc_id, text in self._fetch(statement)]
+
+    def max_value(self, name: str, of: str, value: str) -> Any:
+        """Return the maximum of a promoted field where ``of`` is ``value``; None without rows."""
+        statement = self.table.select_max(name, of)
+        return self._read(lambda c: c.scalar(statement, {"value": column_text(value)}))
+
+    # Changes without reading documents. The metric index can only be updated from the documents,
+    # so all but the last one are for collections without one.
+
+    def delete_all(self) -> list[str]:
+        """Delete these rows; return their ids."""
+        assert self.table.metric_index is None
+        with self.database.transaction() as connection:
+            if self.database.locks_rows:
+                rows = self._fetch(self._lock(self._select(self._c.seq, self._c.id)))
+                ids = [plain_text(doc_id) for _, doc_id in sorted(rows)]
+            else:
+                ids = list(self)
+            delete = sa.delete(self.table.sql)
+            self.database.mark_written()
+            connection.execute(delete if self._clause is None else delete.where(self._clause))
+        return ids
+
+    def delete_some(self, doc_ids: Iterable[str]) -> None:
+        """Delete the existing ones of ``doc_ids``."""
+        assert self.table.metric_index is None
+        with self.database.transaction() as connection:
+            _Writer(connection, self).delete({doc_id: {} for doc_id in doc_ids})
+
+    def replace(self, doc_id: str, document: Document) -> None:
+        """Overwrite an existing document."""
+        assert self.table.metric_index is None
+        text = self.table.encoded(document)
+        with self.database.transaction() as connection:
+            changed = (_as_read(document, text, self.table), text, "")
+            _Writer(connection, self).update({doc_id: changed})
+
+    def delete_notebook(self, notebook_id: str) -> None:
+        """Delete the rows of one notebook and their index rows, in one statement each."""
+        in_notebook = self._c.notebook_id == column_text(notebook_id)
+        index = self.table.metric_index
+        with self.database.transaction() as connection:
+            if self.database.locks_rows:
+                locked = self._lock(sa.select(self._c.id).where(in_notebook)).subquery()
+                connection.execute(sa.select(sa.func.count()).select_from(locked))
+            self.database.mark_written()
+            connection.execute(sa.delete(self.table.sql).where(in_notebook))
+            if index is not None:
+                connection.execute(
+                    sa.delete(index.sql).where(index.sql.c.notebook_id == column_text(notebook_id))
+                )
+
+    # Statements.
+
+    def _read(self, read: Callable[[sa.Connection], _T]) -> _T:
+        def once() -> _T:
+            with self.database.reading() as connection:
+                return read(connection)
+
+        return self.database.retry(once, reads=True)
+
+    def _fetch(self, statement: sa.Executable) -> Sequence[Any]:
+        return self._read(lambda c: c.execute(statement).all())
+
+    def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        return self._filter(sa.select(*columns))
+
+    def _filter(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return statement if self._clause is None else statement.where(self._clause)
+
+    def _lock(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        # Always in the order of ids, to prevent deadlocks.
+        if not self.database.locks_rows:
+            return statement
+        return statement.order_by(self._c.id).with_for_update()
 
     @property
     def _narrows_first(self) -> bool:
         return self._clause is not None and self.database.narrows_first
 
     def _all(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
-        """As :meth:`_scan`, for who keeps them all: at once, where pages would take longer."""
+        """Iterate as :meth:`_scan` does, but without pages where they would be slower."""
         if not self._narrows_first:
             yield from self._scan(first, second)
             return
-        statement = self._select(self._c.seq, first, second)
-        for _, one, other in sorted(self._rows_of(statement)):
-            yield plain_text(one), other
+        for _, doc_id, other in sorted(self._fetch(self._select(self._c.seq, first, second))):
+            yield plain_text(doc_id), other
 
     def _scan(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
         after = -1
-        for size in _page_sizes():
+        for size in chain(_PAGES, repeat(_PAGES[-1])):
             page = self._select(self._c.seq, first, second).where(self._c.seq > after)
-            if (
-                self._narrows_first
-            ):  # OFFSET has what is admitted planned apart from the order and the limit
+            if self._narrows_first:  # OFFSET makes PostgreSQL plan the filter on its own
                 page = sa.select(page.offset(0).subquery())
-            page = page.order_by(sa.literal_column("seq")).limit(size)
-            rows = self._rows_of(page)
-            for after, one, other in rows:  # noqa: B007 - the last `after` is where the next page begins
-                yield plain_text(one), other
+            rows = self._fetch(page.order_by(sa.literal_column("seq")).limit(size))
+            for seq, doc_id, other in rows:
+                after = seq
+                yield plain_text(doc_id), other
             if len(rows) < size:
                 return
-
-    def _rows_of(self, statement: sa.Executable) -> Sequence[Any]:
-        return self._read(lambda c: c.execute(statement).all())
-
-    def locked_texts(self) -> list[tuple[str, str]]:
-        """Pairs of id and stored form of all rows, kept for the open transaction."""
-        if not self.database.locks_rows:
-            return list(self.texts())
-        # At once: a row that is gone when its turn comes would make a page look like the last.
-        statement = self._locked(self._select(self._c.seq, self._c.id, self._c.document))
-        found = sorted(self._rows_of(statement))
-        return [(plain_text(doc_id), text) for _, doc_id, text in found]
-
-    def some(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
-        """Pairs of id and stored form of those of ``doc_ids`` that are there, in the order of insertion.
-
-        ``lock`` keeps them for the open transaction.
-        """
-        found = self._batched(doc_ids, self.table.select_some, lock=lock)
-        return [(plain_text(doc_id), text) for _, doc_id, text in sorted(found)]
-
-    def present(self, doc_ids: Iterable[object]) -> set[str]:
-        """Which of ``doc_ids`` are there; no document is read."""
-        return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self.table.select_ids)}
 
     def _batched(
         self, doc_ids: Iterable[object], statement: sa.Select[Any], *, lock: bool = False
     ) -> list[Any]:
         ids = sorted({column_text(str(doc_id)) for doc_id in doc_ids})
-        select = self._admitted(statement)
-        select = self._locked(select) if lock else select
+        select = self._filter(statement)
+        select = self._lock(select) if lock else select
 
         def read(connection: sa.Connection) -> list[Any]:
-            found: list[Any] = []
+            rows: list[Any] = []
             for start in range(0, len(ids), _BATCH):
-                found.extend(connection.execute(select, {"row_ids": ids[start : start + _BATCH]}))
-            return found
+                rows.extend(connection.execute(select, {"row_ids": ids[start : start + _BATCH]}))
+            return rows
 
         return self._read(read)
-
-    def having(self, fields: Mapping[str, str | int], *columns: str, limit: int) -> list[Any]:
-        """Those columns of the rows whose promoted fields have these values; of ``limit`` rows at most, in any order."""
-        assert self._clause is None  # the statement is the whole table's
-        statement = self.table.looking_up(columns, tuple(fields), limit)
-        values = {
-            n: column_text(value) if isinstance(value, str) else value
-            for n, value in fields.items()
-        }
-        return self._read(lambda c: list(c.execute(statement, values)))
-
-    def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
-        """Pairs of id and stored form, ordered by promoted fields (``-`` before a name: descending)."""
-        statement = self._select(self._c.id, self._c.document)
-        statement = statement.order_by(*(self._ordering(name) for name in sort))
-        if limit is not None or skip:
-            statement = statement.limit(limit).offset(skip)
-        found = self._rows_of(statement)
-        return [(plain_text(one), text) for one, text in found]
-
-    def highest(self, name: str, of: str, value: str) -> Any:
-        """The greatest value of a promoted field among the rows whose field ``of`` is ``value``; None without any."""
-        statement = self.table.select_highest(name, of)
-        return self._read(lambda c: c.scalar(statement, {"value": column_text(value)}))
-
-    def discard(self) -> list[str]:
-        """Remove these rows without reading their documents; their ids. Not for a collection with a metric index."""
-        assert self.table.metric_index is None  # its rows can only be told from the documents
-        with self.database.transaction() as connection:
-            removed = self._locked_ids()
-            delete = sa.delete(self.table.sql)
-            self.database.wrote()
-            connection.execute(delete if self._clause is None else delete.where(self._clause))
-        return removed
-
-    def discard_of(self, notebook_id: str) -> None:
-        """Remove the rows of one notebook, and those of the metric index, in one statement each; no document is read."""
-        of_notebook = self._c.notebook_id == column_text(notebook_id)
-        index = self.table.metric_index
-        with self.database.transaction() as connection:
-            if self.database.locks_rows:
-                locked = self._locked(sa.select(self._c.id).where(of_notebook)).subquery()
-                connection.execute(sa.select(sa.func.count()).select_from(locked))
-            self.database.wrote()
-            connection.execute(sa.delete(self.table.sql).where(of_notebook))
-            if index is not None:
-                connection.execute(
-                    sa.delete(index.sql).where(index.sql.c.notebook_id == column_text(notebook_id))
-                )
-
-    def _locked_ids(self) -> list[str]:
-        if not self.database.locks_rows:
-            return list(self)
-        statement = self._locked(self._select(self._c.seq, self._c.id))
-        return [plain_text(doc_id) for _, doc_id in sorted(self._rows_of(statement))]
-
-    def discard_some(self, doc_ids: Iterable[str]) -> None:
-        """As :meth:`discard`, those of ``doc_ids`` that are there."""
-        assert self.table.metric_index is None
-        with self.database.transaction() as connection:
-            _Writer(connection, self).delete({doc_id: {} for doc_id in doc_ids})
-
-    def replace(self, doc_id: str, document: Document) -> None:
-        """Write a document that is there. Not for a collection with a metric index, as :meth:`discard`."""
-        assert self.table.metric_index is None
-        text = self.table.encoded(document)
-        with self.database.transaction() as connection:
-            _Writer(connection, self).update(
-                {doc_id: (_as_read(document, text, self.table), text, "")}
-            )
 
     def _ordering(self, name: str) -> sa.UnaryExpression[Any]:
         plain = name.removeprefix("-")
@@ -250,24 +242,16 @@ class Rows(Mapping[str, Document]):
             raise ValueError(
                 f"cannot sort {self.table.collection.name} by {plain!r}: not a promoted field"
             )
-        # Engines disagree on where NULL sorts; that it is the smallest is what SQLite does by itself.
-        return (
-            self._c[plain].desc().nulls_last()
-            if name != plain
-            else self._c[plain].asc().nulls_first()
-        )
+        # NULL is the smallest value, as it is in SQLite by default.
+        column = self._c[plain]
+        return column.asc().nulls_first() if name == plain else column.desc().nulls_last()
 
 
-def _page_sizes() -> Iterator[int]:
-    yield from _PAGES
-    while True:
-        yield _PAGES[-1]
+class PendingChanges(MutableMapping[str, Document]):
+    """Rows that can be changed in place; :meth:`flush` writes those whose JSON differs.
 
-
-class Changes(MutableMapping[str, Document]):
-    """Rows that can be changed in place; :meth:`flush` writes those whose stored form came out different.
-
-    Lives inside one transaction, which keeps from others whatever is read here. Documents handed out are remembered, since the caller may change them.
+    It is used within one transaction, and locks the rows that it reads. It keeps the documents that
+    it returns, since the caller may change them.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -278,8 +262,8 @@ class Changes(MutableMapping[str, Document]):
         self._everything_loaded = False
         self._cleared = False
 
-    def expect(self, doc_ids: Collection[str]) -> None:
-        """Read the documents of ``doc_ids`` in few statements, ahead of their use."""
+    def prefetch(self, doc_ids: Collection[str]) -> None:
+        """Read the documents of ``doc_ids`` in few statements, before they are used."""
         self._absent.update(doc_ids)
         if self._absent:
             for doc_id, text in self._rows.some(self._absent, lock=True):
@@ -287,7 +271,7 @@ class Changes(MutableMapping[str, Document]):
                 self._loaded[doc_id] = (text, decode(text))
 
     def assume_absent(self, doc_id: str) -> None:
-        """Spare the look-up of a document that cannot be there."""
+        """Skip the look-up of an id that cannot exist yet."""
         self._absent.add(doc_id)
 
     def _load_all(self) -> None:
@@ -330,7 +314,7 @@ class Changes(MutableMapping[str, Document]):
         stored, _ = self._loaded.pop(doc_id)
         self._absent.add(doc_id)
         if stored is not None:
-            # What the index holds is what was stored, whatever the document has been changed to since.
+            # The index has what was stored, even if the document has been changed since.
             self._removed[doc_id] = decode(stored) if self._rows.table.metric_index else document
 
     def __iter__(self) -> Iterator[str]:
@@ -342,23 +326,22 @@ class Changes(MutableMapping[str, Document]):
         return len(self._loaded)
 
     def clear(self) -> None:
-        """Remove every row, without reading any."""
+        """Remove every row without reading any."""
         self._loaded.clear()
         self._removed.clear()
         self._cleared = self._everything_loaded = True
 
     def flush(self, connection: sa.Connection) -> None:
-        """Send what changed to the engine."""
+        """Write the changes."""
+        table = self._rows.table
         inserted, updated = {}, {}
-        for doc_id, (
-            stored,
-            document,
-        ) in self._loaded.items():  # all encoded before any is sent: it can fail
-            text = self._rows.table.encoded(document)
+        # Encoding can fail, so all documents are encoded before any statement is sent.
+        for doc_id, (stored, document) in self._loaded.items():
+            text = table.encoded(document)
             if stored is None:
-                inserted[doc_id] = (_as_read(document, text, self._rows.table), text)
+                inserted[doc_id] = (_as_read(document, text, table), text)
             elif text != stored:
-                updated[doc_id] = (_as_read(document, text, self._rows.table), text, stored)
+                updated[doc_id] = (_as_read(document, text, table), text, stored)
         writer = _Writer(connection, self._rows)
         if self._cleared:
             writer.clear()
@@ -368,46 +351,40 @@ class Changes(MutableMapping[str, Document]):
 
 
 def _as_read(document: Document, text: str, table: CollectionTable) -> Document:
-    """``document`` as ``text`` will be read back, which is what columns and index rows are derived from.
+    """Return ``document`` as it will be decoded, from which columns and index rows are derived.
 
-    JSON makes keys texts, and one character of two surrogates. Decoding is spared where neither can matter: the
-    names of promoted fields are texts, and surrogates are escaped.
+    JSON turns keys into strings, and two surrogates into one character. ``text`` is decoded only if
+    one of these may matter: names of promoted fields are strings, and surrogates are escaped.
     """
     return decode(text) if table.metric_index or "\\ud" in text else document
 
 
 class _Writer:
-    """The statements that change a collection's rows and, with them, its metric index."""
+    """The statements that change the rows of a collection and of its metric index."""
 
     def __init__(self, connection: sa.Connection, rows: Rows) -> None:
         self._connection = connection
         self._database = rows.database
         self._table = rows.table
-        self._sql = rows.table.sql
         self._index = rows.table.metric_index
 
     def _execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> None:
         if rows is None or rows:
-            self._database.wrote()
+            self._database.mark_written()
             self._connection.execute(statement, rows)
 
     def clear(self) -> None:
-        self._database.lock_table(
-            self._sql
-        )  # or the index would lose the rows of what others insert meanwhile
-        self._execute(sa.delete(self._sql))
+        # Locked, or the index would lose rows that others insert meanwhile.
+        self._database.lock_table(self._table.sql)
+        self._execute(sa.delete(self._table.sql))
         if self._index is not None:
             self._execute(sa.delete(self._index.sql))
 
     def insert(self, documents: Mapping[str, tuple[Document, str]]) -> None:
-        rows = [
-            self._table.row(doc_id, document, text)
-            for doc_id, (document, text) in documents.items()
-        ]
+        rows = [self._table.row(id, document, text) for id, (document, text) in documents.items()]
         self._execute(self._table.insert_row, rows)
-        self._add_ranks(
-            self._ranks((doc_id, document) for doc_id, (document, _) in documents.items()).values()
-        )
+        added = self._index_rows((id, document) for id, (document, _) in documents.items())
+        self._insert_index_rows(added.values())
 
     def update(self, documents: Mapping[str, tuple[Document, str, str]]) -> None:
         rows = []
@@ -416,33 +393,33 @@ class _Writer:
             row["row_id"] = row.pop("id")
             rows.append(row)
         self._execute(self._table.update_row, rows)
-        before = self._ranks(
-            (doc_id, decode(stored)) for doc_id, (_, _, stored) in documents.items()
-        )
-        after = self._ranks((doc_id, document) for doc_id, (document, _, _) in documents.items())
-        # What stays is not written again: it is most of it, and each row written locks its notebook on a hub.
-        self._drop_ranks(row for key, row in before.items() if key not in after)
-        self._add_ranks(row for key, row in after.items() if key not in before)
+        if self._index is None:
+            return
+        before = self._index_rows((id, decode(stored)) for id, (*_, stored) in documents.items())
+        after = self._index_rows((id, document) for id, (document, *_) in documents.items())
+        # Most rows stay the same. On PostgreSQL each row written locks its notebook.
+        self._delete_index_rows(row for key, row in before.items() if key not in after)
+        self._insert_index_rows(row for key, row in after.items() if key not in before)
 
     def delete(self, documents: Mapping[str, Document]) -> None:
         rows = [{"row_id": column_text(doc_id)} for doc_id in documents]
         self._execute(self._table.delete_row, rows)
-        self._drop_ranks(self._ranks(documents.items()).values())
+        self._delete_index_rows(self._index_rows(documents.items()).values())
 
-    def _ranks(
+    def _index_rows(
         self, documents: Iterable[tuple[str, Document]]
     ) -> dict[tuple[Any, ...], dict[str, Any]]:
-        """The rows of the metric index, if there is one, by all that is in them."""
+        """Return the rows of the metric index, if there is one, by their values."""
         if self._index is None:
             return {}
         rows = (row for doc_id, document in documents for row in self._index.rows(doc_id, document))
         return {tuple(row.values()): row for row in rows}
 
-    def _add_ranks(self, rows: Iterable[dict[str, Any]]) -> None:
+    def _insert_index_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         if self._index is not None:
             self._execute(self._index.insert_row, list(rows))
 
-    def _drop_ranks(self, rows: Iterable[dict[str, Any]]) -> None:
+    def _delete_index_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         if self._index is not None:
-            named = [{f"row_{name}": value for name, value in row.items()} for row in rows]
-            self._execute(self._index.delete_row, named)
+            keys = [{f"row_{name}": value for name, value in row.items()} for row in rows]
+            self._execute(self._index.delete_row, keys)

@@ -1,10 +1,8 @@
-"""Which documents the store keeps, and which of their fields SQL may see.
+"""The collections of the store, and the fields that SQL can search by.
 
-A :class:`Collection` is one TinyDB table: documents of one kind, with the *promoted* fields that are copied into
-columns of their own so that SQL can index them. The documents stay the truth; columns are derived from them on
-every write and only ever narrow a search.
-
-To add a promoted field, name it here and raise :data:`SCHEMA_VERSION`.
+A :class:`Collection` is one TinyDB table: documents of one kind, with *promoted* fields that are
+copied into indexed columns. The columns are derived from the documents on every write, and only
+narrow a search. To promote another field, add it here and raise :data:`SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -29,10 +27,13 @@ _MAX_U32 = 2**32 - 1
 class Field:
     """A top-level field of a document that has a column of its own.
 
-    ``long`` tells that its texts may be longer than an entry of PostgreSQL's ordinary indexes, some 2,700 bytes.
-
-    ``beyond`` names the field that has the number where this one is as large as 32 bits can tell. The column has that
-    number, so SQL cannot answer for conditions on the field itself.
+    Attributes
+    ----------
+    long : bool
+        Whether values may exceed an entry of PostgreSQL's ordinary indexes, some 2,700 bytes.
+    beyond : str or None
+        The field that has the exact number where this one has the largest 32-bit number. The column
+        then has the exact number, so SQL cannot evaluate conditions on this field.
     """
 
     name: str
@@ -41,33 +42,34 @@ class Field:
     beyond: str | None = None
 
     def column_value(self, document: Mapping[str, Any]) -> str | int | None:
-        """What the column holds for ``document``; None where its value is of another kind."""
+        """Return the value of the column; None for values of another kind."""
         value = document.get(self.name)
         if self.kind == "text":
             return column_text(value) if isinstance(value, str) else None
         if self.beyond is not None and value == _MAX_U32:
             value = document.get(self.beyond, value)
         if isinstance(value, float) and value.is_integer():
-            value = int(value)  # 2.0 == 2, so equality must find it
+            value = int(value)  # 2.0 == 2 in Python
         return int(value) if isinstance(value, int) and value in _INT64 else None
 
 
 @dataclass(frozen=True)
 class Collection:
-    """One kind of documents.
+    """Documents of one kind.
 
     Parameters
     ----------
     name : str
-        The table's name, in TinyDB and in SQL.
+        The name of the table, in TinyDB and in SQL.
     fields : tuple of Field
         The promoted fields.
     indexes, unique : tuple of tuple of str
-        Each a list of promoted fields (or ``id``). A unique one binds only rows that have all its fields.
+        Lists of promoted fields (or ``id``). A unique one applies to rows that have all fields.
     ranked : bool
-        Whether the documents' ``metrics`` are indexed for :meth:`MetricIndex.best`.
+        Whether the documents' ``metrics`` are in the :class:`.MetricIndex`.
     ending : tuple of str
-        What the stored form ends with: the fields that tell whose a document is, for :mod:`.roles` to hold it to.
+        The fields that the JSON ends with: those that identify the owner, which row-level security
+        compares with the columns.
     """
 
     name: str
@@ -108,7 +110,7 @@ CHECKPOINTS = Collection(
     ranked=True,
     ending=("notebook_id",),
 )
-#: A run's document id is made of its notebook's id and its own (:func:`.repository.runs.run_key`).
+#: The document id of a run is made of its notebook's id and its own (`repository.runs.run_key`).
 RUNS = Collection(
     "axonml_runs",
     fields=(Field("notebook_id"), Field("started_at"), Field("status")),
@@ -137,7 +139,11 @@ COLLECTIONS = (NOTEBOOKS, CHECKPOINTS, RUNS, VERSIONS, CONTENTS, PROVENANCE)
 
 
 class CollectionTable:
-    """A collection's SQL table: ``seq`` (insertion order), ``id``, ``document``, and the promoted columns."""
+    """The SQL table of a collection, and its prepared statements.
+
+    Its columns are ``seq`` (the order of insertion), ``id``, ``document`` (JSON) and the promoted
+    fields. Statements are built once: building one takes longer than SQLite needs to run it.
+    """
 
     def __init__(self, collection: Collection, metadata: sa.MetaData) -> None:
         self.collection = collection
@@ -151,86 +157,87 @@ class CollectionTable:
             for field in collection.fields
         )
         self.sql = sa.Table(collection.name, metadata, *columns)
-        for unique, names in [
-            *((False, names) for names in collection.indexes),
-            *((True, names) for names in collection.unique),
-        ]:
-            self._index(names, unique=unique)
+        for names in collection.indexes:
+            self._add_index(names, unique=False)
+        for names in collection.unique:
+            self._add_index(names, unique=True)
         self.metric_index = MetricIndex(metadata, _text(), self.sql) if collection.ranked else None
-        # Built once: to build a statement costs several times what SQLite needs to run it.
         c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
-        columns_changed = [column.name for column in c if column.name not in ("seq", "id")]
-        changed: dict[str, Any] = {name: sa.bindparam(name) for name in columns_changed}
+        values: dict[str, Any] = {
+            column.name: sa.bindparam(column.name) for column in c if column.name not in _KEYS
+        }
         self.select_text = sa.select(c.document).where(here)
         self.select_locked = self.select_text.with_for_update()
         self.select_one = sa.select(sa.literal(1)).where(here)
-        of_these = c.id.in_(sa.bindparam("row_ids", expanding=True))
-        self.select_ids = sa.select(c.id).where(of_these)
-        self.select_some = sa.select(c.seq, c.id, c.document).where(of_these)
+        any_of = c.id.in_(sa.bindparam("row_ids", expanding=True))
+        self.select_ids = sa.select(c.id).where(any_of)
+        self.select_some = sa.select(c.seq, c.id, c.document).where(any_of)
         self.insert_row = sa.insert(self.sql)
-        self.update_row = sa.update(self.sql).where(here).values(changed)
+        self.update_row = sa.update(self.sql).where(here).values(values)
         self.delete_row = sa.delete(self.sql).where(here)
-        self._looking_up: dict[
-            tuple[tuple[str, ...], tuple[str, ...], int | None], sa.Select[Any]
-        ] = {}
-        self._select_highest: dict[tuple[str, str], sa.Select[Any]] = {}
+        self._selects: dict[tuple[Any, ...], sa.Select[Any]] = {}
 
-    def looking_up(
+    def select_by_fields(
         self, columns: tuple[str, ...], names: tuple[str, ...], limit: int | None
     ) -> sa.Select[Any]:
-        """Select columns of the rows whose fields ``names`` have the values bound under those names; built once."""
-        statement = self._looking_up.get((columns, names, limit))
-        if statement is None:
+        """Return a query for columns of the rows whose fields have the parameters of that name."""
+        key = (columns, names, limit)
+        if key not in self._selects:
             c = self.sql.c
-            here = (c[name] == sa.bindparam(name) for name in names)
-            statement = sa.select(*(c[column] for column in columns)).where(*here).limit(limit)
-            self._looking_up[columns, names, limit] = statement
-        return statement
+            conditions = (c[name] == sa.bindparam(name) for name in names)
+            self._selects[key] = (
+                sa.select(*(c[column] for column in columns)).where(*conditions).limit(limit)
+            )
+        return self._selects[key]
 
-    def _index(self, names: tuple[str, ...], *, unique: bool) -> None:
+    def select_max(self, name: str, of: str) -> sa.Select[Any]:
+        """Return a query for the maximum of a field where ``of`` equals the parameter ``value``."""
+        if (name, of) not in self._selects:
+            c = self.sql.c
+            self._selects[name, of] = sa.select(sa.func.max(c[name])).where(
+                c[of] == sa.bindparam("value")
+            )
+        return self._selects[name, of]
+
+    def _add_index(self, names: tuple[str, ...], *, unique: bool) -> None:
         label = "_".join(("uq" if unique else "ix", self.collection.name, *names))
         columns = [self.sql.c[name] for name in names]
         long = [field.name for field in self.collection.fields if field.long]
-        # Lists sort NULL as the smallest, which is not how PostgreSQL's indexes have it unless told.
-        ordered = [self._hashed(c) if c.name in long else c.asc().nulls_first() for c in columns]
+        # Queries sort NULL first, which PostgreSQL's indexes do only on request.
+        ordered = [_hash_text(c) if c.name in long else c.asc().nulls_first() for c in columns]
         sa.Index(label, *columns, unique=unique).ddl_if(dialect="sqlite")
         sa.Index(label, *ordered, unique=unique).ddl_if(dialect="postgresql")
         for column in columns:
             if column.name in long:
-                # A tree of prefixes takes texts of any length, and answers for equality and for ranges.
+                # A prefix tree takes texts of any length, and serves equality and ranges.
                 sa.Index(
                     f"px_{self.collection.name}_{column.name}", column, postgresql_using="spgist"
                 ).ddl_if(dialect="postgresql")
 
-    @staticmethod
-    def _hashed(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-        # The bytes of a text, in the one way that PostgreSQL takes for immutable; md5() of a text fails under FIPS.
-        escaped = sa.func.replace(column, sa.literal_column(r"'\'"), sa.literal_column(r"'\\'"))
-        return sa.func.sha256(sa.func.decode(escaped, sa.literal_column("'escape'")))
-
-    def select_highest(self, name: str, of: str) -> sa.Select[Any]:
-        """The greatest value of a promoted field among the rows whose field ``of`` is the parameter ``value``."""
-        found = self._select_highest.get((name, of))
-        if found is None:
-            c = self.sql.c
-            found = sa.select(sa.func.max(c[name])).where(c[of] == sa.bindparam("value"))
-            self._select_highest[name, of] = found
-        return found
-
     def encoded(self, document: Mapping[str, Any]) -> str:
-        """The stored form of a document; raises as :func:`.codec.encode` does."""
+        """Return a document as JSON; raises as :func:`.codec.encode` does."""
         return encode_ending(document, self.collection.ending)
 
     def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
-        """The row of a document whose encoded form is ``text``."""
+        """Return the row of a document whose JSON is ``text``."""
         row: dict[str, Any] = {"id": column_text(doc_id), "document": text}
         for field in self.collection.fields:
             row[field.name] = field.column_value(document)
         return row
 
 
+_KEYS = ("seq", "id")
+
+
+def _hash_text(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    # The only conversion of text to bytes that PostgreSQL considers immutable. Not md5(), which
+    # fails in FIPS mode.
+    escaped = sa.func.replace(column, sa.literal_column(r"'\'"), sa.literal_column(r"'\\'"))
+    return sa.func.sha256(sa.func.decode(escaped, sa.literal_column("'escape'")))
+
+
 def _text() -> sa.types.TypeEngine[str]:
-    # Compared by code point on every engine: a database's own collation would order ids its own way.
+    # Compared by code point on every engine, whatever the collation of the database.
     return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 

@@ -1,11 +1,13 @@
-"""TinyDB's storage and table, on SQL rows.
+"""TinyDB's storage and table on top of SQL rows.
 
-TinyDB does all it does by reading a table as a mapping (``_read_table``) or by letting a function change one
-(``_update_table``). Those two are what is replaced here. The methods that take a condition run TinyDB's own code
-too, on a view of the table that SQL has already narrowed to candidates.
+TinyDB reads a table as a mapping, or lets a function change one. Those two operations are replaced
+here. Methods that take a condition run TinyDB's own code on a view of the table that SQL has
+narrowed to candidates.
 
-Both hooks and the description inside a query are private to TinyDB: that is why the dependency is pinned below
-the next major version, and why one test suite runs the whole table API on TinyDB's storage and on this one.
+The following names are private to TinyDB: ``Table._read_table``, ``Table._update_table``,
+``Table._get_next_id`` and ``QueryInstance._hash`` (in :mod:`.query_pushdown`). The dependency is
+therefore limited to one major version, and ``tests/store/test_table_contract.py`` runs the whole
+API of tables on TinyDB's storage and on this one.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from collections.abc import (
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement
+from tinydb import TinyDB
 from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
@@ -34,25 +37,28 @@ from ..records import new_id
 from .codec import column_text, decode, plain_text
 from .database import Database
 from .query_pushdown import narrow, narrow_any
-from .rows import Changes, Rows
+from .rows import PendingChanges, Rows
 from .schema import Schema
+
+__all__ = ["Document", "DocumentDB", "DocumentTable", "SqlStorage", "decode_document", "document"]
 
 _T = TypeVar("_T")
 
 
-def change(rows: Rows, updater: Callable[[Changes], None], expected: Collection[str] = ()) -> None:
-    """Let ``updater`` change ``rows`` as a mapping, in one transaction; ``expected`` ids are read ahead."""
+def _change(
+    rows: Rows, update: Callable[[PendingChanges], None], prefetch: Collection[str] = ()
+) -> None:
     with rows.database.transaction() as connection:
-        changes = Changes(rows)
-        changes.expect(expected)
-        updater(changes)
+        changes = PendingChanges(rows)
+        changes.prefetch(prefetch)
+        update(changes)
         changes.flush(connection)
 
 
 class SqlStorage(Storage):
     """A TinyDB storage whose tables are the collections of a schema.
 
-    Plain TinyDB tables work on it as well, though as slowly as on a file: they rewrite a table whole.
+    Plain TinyDB tables work on it as well, but rewrite a table whole, as they do on a file.
     """
 
     def __init__(self, database: Database, schema: Schema) -> None:
@@ -60,28 +66,22 @@ class SqlStorage(Storage):
         self.schema = schema
 
     def rows(self, name: str) -> Rows:
-        """The rows of one collection.
-
-        Raises
-        ------
-        KeyError
-            For a name that is not a collection's, naming those there are.
-        """
+        """Return the rows of the collection ``name``; raises KeyError if there is none."""
         if name not in self.schema.tables:
             known = ", ".join(self.schema.tables)
             raise KeyError(f"the store has no table {name!r}; it has {known}")
         return Rows(self.database, self.schema.tables[name])
 
     def read(self) -> Any:
-        """The tables that hold documents, as a mapping; what is set or deleted in it takes effect at once."""
-        return _Tables(self)
+        """Return the non-empty tables as a mapping, in which changes take effect at once."""
+        return _TableMapping(self)
 
     def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
-        """Make ``data`` the whole content. For what :meth:`read` gave there is nothing left to do."""
-        if isinstance(data, _Tables):
+        """Replace the whole content with ``data``, unless it is the result of :meth:`read`."""
+        if isinstance(data, _TableMapping):
             return
         with self.database.transaction():
-            tables = _Tables(self)
+            tables = _TableMapping(self)
             for name in set(self.schema.tables) - set(data):
                 del tables[name]
             for name, documents in data.items():
@@ -92,7 +92,7 @@ class SqlStorage(Storage):
         self.database.close()
 
 
-class _Tables(MutableMapping[str, Any]):
+class _TableMapping(MutableMapping[str, Any]):
     def __init__(self, storage: SqlStorage) -> None:
         self._storage = storage
 
@@ -102,30 +102,27 @@ class _Tables(MutableMapping[str, Any]):
     def __setitem__(self, name: str, documents: Mapping[str, Any]) -> None:
         replacement = {doc_id: dict(document) for doc_id, document in documents.items()}
 
-        def replace(table: Changes) -> None:
+        def replace(table: PendingChanges) -> None:
             table.clear()
             table.update(replacement)
 
-        change(self._storage.rows(name), replace)
+        _change(self._storage.rows(name), replace)
 
     def __delitem__(self, name: str) -> None:
-        change(self._storage.rows(name), Changes.clear)
+        _change(self._storage.rows(name), PendingChanges.clear)
 
     def __iter__(self) -> Iterator[str]:
-        return (
-            name
-            for name in self._storage.schema.tables
-            if any(True for _ in self._storage.rows(name))
-        )
+        tables = self._storage.schema.tables
+        return (name for name in tables if any(True for _ in self._storage.rows(name)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
 class _NoCache(LRUCache[Any, Any]):
-    """A query cache that keeps nothing."""
+    """A query cache that stores nothing."""
 
-    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ARG002 - the name is TinyDB's
+    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ARG002 - TinyDB's signature
         return default
 
     def set(self, key: Any, value: Any) -> None:
@@ -133,13 +130,13 @@ class _NoCache(LRUCache[Any, Any]):
 
 
 def document(doc_id: str, fields: Mapping[str, Any]) -> Document:
-    """A TinyDB document with a text id."""
-    return Document(fields, doc_id)  # type: ignore[arg-type]  # annotated as int, whatever a table's ids are
+    """Return a TinyDB document with a text id."""
+    return Document(fields, doc_id)  # type: ignore[arg-type]  # annotated as int in TinyDB
 
 
-def stored_document(pair: tuple[str, str]) -> Document:
-    """The document of an id and a stored form, as queries give them; raises RecordDamaged where it is none."""
-    doc_id, text = pair
+def decode_document(row: tuple[str, str]) -> Document:
+    """Return the document of an id and JSON; raises RecordDamaged if it is not an object."""
+    doc_id, text = row
     fields = decode(text, doc_id)
     if not isinstance(fields, dict):
         raise RecordDamaged(f"the stored document {doc_id} is damaged: it has no fields")
@@ -149,33 +146,31 @@ def stored_document(pair: tuple[str, str]) -> Document:
 class DocumentTable(Table):
     """A TinyDB table with text ids, on a :class:`SqlStorage`.
 
-    Everything TinyDB's tables do, with the same results. In addition :meth:`search` sorts, limits and skips, and
-    :meth:`locked` reads for update.
+    It supports all operations of TinyDB's tables, with the same results. In addition,
+    :meth:`search` sorts, limits and skips, and :meth:`get_for_update` locks. Changes outside of a
+    transaction are transactions of their own, retried when the database aborts them.
     """
 
-    document_id_class = str  # type: ignore[assignment]  # TinyDB documents this variable as the place to say so
+    document_id_class = str  # type: ignore[assignment]  # TinyDB's documented way of setting it
     query_cache_class = _NoCache  # another process may write between two searches
 
     def __init__(self, storage: SqlStorage, name: str, **options: Any) -> None:
         self._rows = storage.rows(name)
-        self._expected: tuple[str, ...] = ()
+        self._prefetch: tuple[str, ...] = ()
         super().__init__(storage, name, **options)
 
-    # What TinyDB builds everything on.
+    # The hooks that TinyDB's methods are built on.
 
     def _read_table(self) -> Any:
         return self._rows
 
-    def _attempt(self, work: Callable[[], _T]) -> _T:
-        return self._rows.database.attempt(work)
-
     def _update_table(self, updater: Callable[[Any], None]) -> None:
-        change(self._rows, updater, self._expected)
+        _change(self._rows, updater, self._prefetch)
 
     def _get_next_id(self) -> Any:
         return new_id()
 
-    # Views, on which TinyDB's own methods run and find little to do.
+    # Views, on which TinyDB's own methods run with few documents to look at.
 
     def _view(self, clause: ColumnElement[bool] | None) -> DocumentTable:
         view = copy.copy(self)
@@ -183,188 +178,87 @@ class DocumentTable(Table):
         return view
 
     def _narrowed(self, *conditions: QueryLike) -> DocumentTable:
-        """This table as far as any of ``conditions`` could match."""
+        """Return a view of the documents that any of ``conditions`` may match."""
         clause = narrow_any(conditions, self._rows.table).clause
         return self if clause is None else self._view(clause)
 
-    def _expecting(self, doc_ids: Iterable[str]) -> DocumentTable:
-        """This table, about to be asked for ``doc_ids``: they are read together, ahead."""
+    def _prefetching(self, doc_ids: Iterable[str]) -> DocumentTable:
+        """Return a view that reads ``doc_ids`` together before TinyDB asks for each of them."""
         view = copy.copy(self)
-        view._expected = tuple(doc_ids)
+        view._prefetch = tuple(doc_ids)
         return view
+
+    def _retry(self, work: Callable[[], _T]) -> _T:
+        return self._rows.database.retry(work)
+
+    # TinyDB's methods. Each reads and writes only documents that it can affect.
 
     def search(
         self, cond: QueryLike, *, sort: Sequence[str] = (), limit: int | None = None, skip: int = 0
     ) -> list[Document]:
-        """The documents that match ``cond``.
+        """Return the documents that match a condition.
 
         Parameters
         ----------
         cond : QueryLike
             A TinyDB condition.
         sort : sequence of str
-            Promoted fields (or ``id``) to order by, the first first; ``-`` before a name is descending. Without any,
+            Promoted fields (or ``id``) to sort by; ``-`` before a name is descending. By default,
             the order of insertion.
         limit, skip : int
-            At most this many, after leaving out this many.
+            Return at most this many documents, after skipping this many.
 
         Raises
         ------
         ValueError
-            For a field that is not promoted, or a limit or skip below zero.
+            For a field that is not promoted, and a negative limit or skip.
         """
         if skip < 0 or (limit is not None and limit < 0):
-            raise ValueError(
-                f"limit and skip count documents, so {limit} and {skip} cannot be meant"
-            )
+            raise ValueError(f"limit and skip must not be negative, but are {limit} and {skip}")
         if not sort and limit is None and not skip:
             return Table.search(self._narrowed(cond), cond)
         narrowing = narrow(cond, self._rows.table)
         candidates = self._view(narrowing.clause)._rows
-        # Ids are unique: whoever sorts by id needs nothing after it, and an index ends there.
+        # Ids are unique, so that an index that ends with the id needs no further column.
         order = sort if {"id", "-id"} & set(sort) else (*sort, "seq")
         if narrowing.exact:
-            found = map(stored_document, candidates.page(order, limit=limit, skip=skip))
-            return [document for document in found if cond(document)]
-        matching = [
-            d for d in map(stored_document, candidates.page(order, limit=None, skip=0)) if cond(d)
-        ]
+            rows = candidates.page(order, limit=limit, skip=skip)
+            return [document for document in map(decode_document, rows) if cond(document)]
+        rows = candidates.page(order, limit=None, skip=0)
+        matching = [document for document in map(decode_document, rows) if cond(document)]
         return matching[skip : None if limit is None else skip + limit]
 
-    def each(self, cond: QueryLike) -> Iterator[Document]:
-        """The documents that match ``cond``, in the order of insertion, of which few are in memory at a time.
-
-        Read page by page, so others may write in between.
-        """
-        return (
-            found
-            for found in map(stored_document, self._narrowed(cond)._rows.texts())
-            if cond(found)
-        )
-
     def get(self, cond: QueryLike | None = None, doc_id: Any = None, doc_ids: Any = None) -> Any:
-        """As TinyDB's ``get``; ids are looked up, conditions narrowed."""
+        """Return one document, or with ``doc_ids`` a list."""
         if doc_id is None and doc_ids is not None:
-            return [stored_document(found) for found in self._rows.some(doc_ids)]
+            return [decode_document(row) for row in self._rows.some(doc_ids)]
         if doc_id is None and cond is not None:
             return Table.get(self._narrowed(cond), cond)
         return Table.get(self, cond, doc_id)
 
     def contains(self, cond: QueryLike | None = None, doc_id: Any = None) -> bool:
-        """As TinyDB's ``contains``, whose annotations take an id for a number."""
+        """Return whether there is a document; TinyDB's annotations allow only numbers as ids."""
         return super().contains(cond, doc_id)
 
-    def locked(self, doc_id: str) -> Document | None:
-        """One document, kept from other writers until the open transaction ends; None where there is none."""
-        text = self._rows.text(doc_id, lock=True)
-        return None if text is None else stored_document((doc_id, text))
-
-    def locked_some(self, doc_ids: Iterable[str]) -> list[Document]:
-        """As :meth:`locked`, those of ``doc_ids`` that are there."""
-        return [stored_document(found) for found in self._rows.some(doc_ids, lock=True)]
-
-    # What every save asks. A condition would find the same; to translate it takes longer than the look-up.
-
-    def one_having(self, **fields: str | int) -> Document | None:
-        """A document whose promoted fields have these values; None where there is none."""
-        found = self._rows.having(fields, "id", "document", limit=1)
-        return stored_document((plain_text(found[0][0]), found[0][1])) if found else None
-
-    def has(self, **fields: str | int) -> bool:
-        """Whether any document's promoted fields have these values; none is read."""
-        return bool(self._rows.having(fields, "id", limit=1))
-
-    def ids(self, cond: QueryLike) -> set[str]:
-        """The ids of the documents that match ``cond``; no document is read where SQL can answer for the condition."""
-        narrowing = narrow(cond, self._rows.table)
-        if narrowing.exact:
-            return set(self._view(narrowing.clause)._rows)
-        return {str(document.doc_id) for document in self.search(cond)}
-
-    def ids_beginning(self, prefix: str) -> list[str]:
-        """The ids that begin with ``prefix``, in their order."""
-        column, last = self._rows.table.sql.c.id, ord(prefix[-1:] or "\0")
-        clause = column >= column_text(prefix)
-        if prefix and last < sys.maxunicode:
-            clause &= column < column_text(prefix[:-1] + chr(last + 1))
-        found = (doc_id for doc_id, _ in self._view(clause)._rows.page(["id"], limit=None, skip=0))
-        return [doc_id for doc_id in found if doc_id.startswith(prefix)]
-
-    def present(self, doc_ids: Iterable[str]) -> set[str]:
-        """Which of ``doc_ids`` the table has, without reading the documents."""
-        return self._rows.present(doc_ids)
-
-    def texts(
-        self, cond: QueryLike | None = None, *, doc_ids: Iterable[str] | None = None
-    ) -> Iterator[tuple[str, str]]:
-        """Ids and stored forms, read page by page: of all documents, or of those that SQL admits for ``cond``.
-
-        With ``doc_ids``, of those that there are.
-        """
-        if doc_ids is not None:
-            return iter(self._rows.some(doc_ids))
-        view = self if cond is None else self._narrowed(cond)
-        return view._rows.texts()
-
-    def texts_sorted(self, cond: QueryLike, sort: Sequence[str]) -> list[tuple[str, str]]:
-        """Ids and stored forms of the documents that SQL admits for ``cond``, in one statement; ``sort`` as in :meth:`search`."""
-        return self._narrowed(cond)._rows.page(sort, limit=None, skip=0)
-
     def count(self, cond: QueryLike) -> int:
-        """How many documents match ``cond``; asked of SQL alone where it can answer for the condition."""
+        """Return how many documents match, by SQL alone where it can evaluate the condition."""
         narrowing = narrow(cond, self._rows.table)
         return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
 
-    def highest(self, name: str, *, of: str, value: str) -> Any:
-        """The greatest value of a promoted field among the documents whose promoted text field ``of`` is ``value``.
-
-        None where there are none. One look-up where an index begins with the two fields.
-        """
-        return self._rows.highest(name, of, value)
-
-    def insert_new(self, *documents: Document) -> None:
-        """Insert documents under ids that were just made: whether they are free is left to the engine.
-
-        Raises
-        ------
-        Conflict
-            When an id, or another field that has to be unique, is taken.
-        """
-
-        def add(changes: Changes) -> None:
-            for document in documents:
-                changes.assume_absent(str(document.doc_id))
-                changes[str(document.doc_id)] = dict(document)
-
-        self._attempt(lambda: change(self._rows, add))
-
-    def replace(self, document: Document) -> None:
-        """Store a document in place of the one that :meth:`locked` keeps, which is not read again."""
-        self._attempt(lambda: self._rows.replace(str(document.doc_id), dict(document)))
-
-    def discard(self, doc_ids: Iterable[str]) -> None:
-        """Remove those documents of ``doc_ids`` that are there, without reading them."""
-        known = list(doc_ids)
-        self._attempt(lambda: self._rows.discard_some(known))
-
-    def discard_of(self, notebook_id: str) -> None:
-        """Remove the documents whose ``notebook_id`` is this one, however many, without reading them."""
-        self._attempt(lambda: self._rows.discard_of(notebook_id))
-
     def insert(self, document: Mapping[str, Any]) -> Any:
-        """As TinyDB's ``insert``."""
-        known = self._with_id(document)
-        return self._attempt(lambda: Table.insert(self, known))
+        """Insert a document; return its id."""
+        identified = self._with_id(document)
+        return self._retry(lambda: Table.insert(self, identified))
 
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
-        """As TinyDB's ``insert_multiple``; whether the ids are free is asked once, not one by one."""
-        known = [self._with_id(document) for document in documents]
-        ids = [str(d.doc_id) for d in known if isinstance(d, self.document_class)]
-        return self._attempt(lambda: Table.insert_multiple(self._expecting(ids), known))
+        """Insert documents; return their ids."""
+        identified = [self._with_id(document) for document in documents]
+        ids = [str(d.doc_id) for d in identified if isinstance(d, self.document_class)]
+        return self._retry(lambda: Table.insert_multiple(self._prefetching(ids), identified))
 
     def _with_id(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(document, self.document_class) or not isinstance(document, Mapping):
-            return document  # TinyDB refuses what is not a mapping
+            return document  # TinyDB rejects other types
         return self.document_class(document, self._get_next_id())
 
     def update(
@@ -373,43 +267,166 @@ class DocumentTable(Table):
         cond: QueryLike | None = None,
         doc_ids: Iterable[Any] | None = None,
     ) -> list[Any]:
-        """As TinyDB's ``update``; reads and writes only what can be concerned."""
+        """Update documents; return their ids."""
         if doc_ids is not None:
             ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
-            return self._attempt(lambda: Table.update(self._expecting(ids), fields, None, ids))
+            return self._retry(lambda: Table.update(self._prefetching(ids), fields, None, ids))
         table = self._narrowed(cond) if cond is not None else self
-        return self._attempt(lambda: Table.update(table, fields, cond))
+        return self._retry(lambda: Table.update(table, fields, cond))
 
     def update_multiple(self, updates: Iterable[tuple[Any, QueryLike]]) -> list[Any]:
-        """As TinyDB's ``update_multiple``, in one transaction."""
-        known = list(updates)
-        table = self._narrowed(*(cond for _, cond in known))
-        return self._attempt(lambda: Table.update_multiple(table, known))
-
-    def remove(
-        self, cond: QueryLike | None = None, doc_ids: Iterable[Any] | None = None
-    ) -> list[Any]:
-        """As TinyDB's ``remove``; reads and removes only what can be concerned."""
-        if doc_ids is not None:
-            ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
-            return self._attempt(lambda: Table.remove(self._expecting(ids), None, ids))
-        if cond is not None and self._rows.table.metric_index is None:
-            narrowing = narrow(cond, self._rows.table)
-            if narrowing.exact:
-                return self._attempt(self._view(narrowing.clause)._rows.discard)
-        table = self._narrowed(cond) if cond is not None else self
-        return self._attempt(lambda: Table.remove(table, cond))
-
-    def truncate(self) -> None:
-        """As TinyDB's ``truncate``."""
-        self._attempt(super().truncate)
+        """Update documents in one transaction; return their ids."""
+        pairs = list(updates)
+        table = self._narrowed(*(cond for _, cond in pairs))
+        return self._retry(lambda: Table.update_multiple(table, pairs))
 
     def upsert(self, document: Mapping[str, Any], cond: QueryLike | None = None) -> list[Any]:
-        """As TinyDB's ``upsert``, in one transaction: no one else's insert comes between."""
+        """Update or insert a document in one transaction that excludes other inserts."""
 
         def once() -> list[Any]:
             with self._rows.database.transaction():
                 self._rows.database.lock_table(self._rows.table.sql)
                 return Table.upsert(self, document, cond)
 
-        return self._attempt(once)
+        return self._retry(once)
+
+    def remove(
+        self, cond: QueryLike | None = None, doc_ids: Iterable[Any] | None = None
+    ) -> list[Any]:
+        """Remove documents; return their ids."""
+        if doc_ids is not None:
+            ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
+            return self._retry(lambda: Table.remove(self._prefetching(ids), None, ids))
+        if cond is not None and self._rows.table.metric_index is None:
+            narrowing = narrow(cond, self._rows.table)
+            if narrowing.exact:
+                return self._retry(self._view(narrowing.clause)._rows.delete_all)
+        table = self._narrowed(cond) if cond is not None else self
+        return self._retry(lambda: Table.remove(table, cond))
+
+    def truncate(self) -> None:
+        """Remove all documents."""
+        self._retry(super().truncate)
+
+    # Operations beyond TinyDB's.
+
+    def iterate(self, cond: QueryLike) -> Iterator[Document]:
+        """Iterate over the documents that match ``cond``, with one page at a time in memory.
+
+        Others may write meanwhile.
+        """
+        documents = map(decode_document, self._narrowed(cond)._rows.texts())
+        return (document for document in documents if cond(document))
+
+    def get_for_update(self, doc_id: str) -> Document | None:
+        """Return one document, locked until the open transaction ends; None if there is none."""
+        text = self._rows.text(doc_id, lock=True)
+        return None if text is None else decode_document((doc_id, text))
+
+    def get_many_for_update(self, doc_ids: Iterable[str]) -> list[Document]:
+        """Return the existing ones of ``doc_ids``, locked until the open transaction ends."""
+        return [decode_document(row) for row in self._rows.some(doc_ids, lock=True)]
+
+    def find_one(self, **fields: str | int) -> Document | None:
+        """Return a document whose promoted fields have these values; None if there is none.
+
+        Each save does this. Translating a condition would take longer than the look-up.
+        """
+        rows = self._rows.by_fields(fields, "id", "document", limit=1)
+        return decode_document((plain_text(rows[0][0]), rows[0][1])) if rows else None
+
+    def exists(self, **fields: str | int) -> bool:
+        """Return whether a document's promoted fields have these values, without reading it."""
+        return bool(self._rows.by_fields(fields, "id", limit=1))
+
+    def ids(self, cond: QueryLike) -> set[str]:
+        """Return the ids of the documents that match ``cond``, by SQL alone where possible."""
+        narrowing = narrow(cond, self._rows.table)
+        if narrowing.exact:
+            return set(self._view(narrowing.clause)._rows)
+        return {str(document.doc_id) for document in self.search(cond)}
+
+    def ids_with_prefix(self, prefix: str) -> list[str]:
+        """Return the sorted ids that begin with ``prefix``."""
+        column, last = self._rows.table.sql.c.id, ord(prefix[-1:] or "\0")
+        clause = column >= column_text(prefix)
+        if prefix and last < sys.maxunicode:
+            clause &= column < column_text(prefix[:-1] + chr(last + 1))
+        rows = self._view(clause)._rows.page(["id"], limit=None, skip=0)
+        return [doc_id for doc_id, _ in rows if doc_id.startswith(prefix)]
+
+    def existing_ids(self, doc_ids: Iterable[str]) -> set[str]:
+        """Return those of ``doc_ids`` that exist, without reading the documents."""
+        return self._rows.existing_ids(doc_ids)
+
+    def iterate_json(
+        self, cond: QueryLike | None = None, *, doc_ids: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """Iterate over ids and JSON of the candidates for ``cond``, or of ``doc_ids``."""
+        if doc_ids is not None:
+            return iter(self._rows.some(doc_ids))
+        view = self if cond is None else self._narrowed(cond)
+        return view._rows.texts()
+
+    def list_json(self, cond: QueryLike, sort: Sequence[str]) -> list[tuple[str, str]]:
+        """Return ids and JSON of the candidates for ``cond``, sorted as by :meth:`search`."""
+        return self._narrowed(cond)._rows.page(sort, limit=None, skip=0)
+
+    def max_value(self, name: str, *, of: str, value: str) -> Any:
+        """Return the maximum of a promoted field where the text field ``of`` is ``value``.
+
+        None if there are no such documents.
+        """
+        return self._rows.max_value(name, of, value)
+
+    def insert_new(self, *documents: Document) -> None:
+        """Insert documents with new ids, without checking first whether they exist.
+
+        Raises
+        ------
+        Conflict
+            When an id, or another unique field, exists already.
+        """
+
+        def add(changes: PendingChanges) -> None:
+            for document in documents:
+                changes.assume_absent(str(document.doc_id))
+                changes[str(document.doc_id)] = dict(document)
+
+        self._retry(lambda: _change(self._rows, add))
+
+    def replace(self, document: Document) -> None:
+        """Overwrite a document that :meth:`get_for_update` returned, without reading it again."""
+        self._retry(lambda: self._rows.replace(str(document.doc_id), dict(document)))
+
+    def remove_ids(self, doc_ids: Iterable[str]) -> None:
+        """Remove the existing ones of ``doc_ids`` without reading them."""
+        ids = list(doc_ids)
+        self._retry(lambda: self._rows.delete_some(ids))
+
+    def remove_notebook(self, notebook_id: str) -> None:
+        """Remove the documents of one notebook without reading them."""
+        self._retry(lambda: self._rows.delete_notebook(notebook_id))
+
+    # Former names, until every caller has moved.
+    each = iterate
+    locked = get_for_update
+    locked_some = get_many_for_update
+    one_having = find_one
+    has = exists
+    ids_beginning = ids_with_prefix
+    present = existing_ids
+    texts = iterate_json
+    texts_sorted = list_json
+    highest = max_value
+    discard = remove_ids
+    discard_of = remove_notebook
+
+
+stored_document = decode_document
+
+
+class DocumentDB(TinyDB):
+    """TinyDB with the tables of a :class:`SqlStorage`."""
+
+    table_class = DocumentTable  # type: ignore[assignment]  # ids are text

@@ -1,4 +1,4 @@
-"""Store URLs: what they name, and how they are shown."""
+"""Parsing and redaction of store URLs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-#: What of a URL is never shown; also as parameters after the question mark.
+#: Parameters of a URL whose values are secret.
 _SECRETS = (
     *("password", "passwd", "sslpassword"),
     *("oauth_client_secret", "scram_client_key", "scram_server_key"),
@@ -17,11 +17,11 @@ _HIDDEN = "***"
 
 
 def shown_url(url: str) -> str:
-    """``url`` without the secrets that may be in it."""
+    """Return ``url`` with its secrets replaced by ``***``."""
     try:
         parsed = sa.engine.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
-        # What cannot be told apart may be a password.
+        # Any part of a URL that cannot be parsed may be a password.
         scheme = re.match(r"[\w+.-]*:", url)
         return f"{scheme[0] if scheme else ''}{_HIDDEN}" if re.search("[@?]", url) else url
     secrets = {name: _HIDDEN for name in parsed.query if name.lower() in _SECRETS}
@@ -31,28 +31,28 @@ def shown_url(url: str) -> str:
 
 
 def has_secret(url: sa.URL) -> bool:
-    """Whether ``url`` carries a password, or what serves as one."""
+    """Return whether ``url`` contains a password or another secret."""
     return url.password is not None or any(name.lower() in _SECRETS for name in url.query)
 
 
 def file_of(url: str) -> Path | None:
-    """The file that a store at ``url`` is kept in, wherever links lead to it; None for another kind of store.
+    """Return the file of the store at ``url`` with links resolved; None if it is not in a file.
 
-    SQLite keeps its log beside that one, not beside a link to it.
+    SQLite keeps the log beside the resolved path.
     """
-    named = named_file(url)
-    return None if named is None else Path(os.path.realpath(named))
+    path = named_file(url)
+    return None if path is None else Path(os.path.realpath(path))
 
 
 def named_file(url: str) -> Path | None:
-    """The file that ``url`` names, which may be a link; None for another kind of store."""
+    """Return the path in ``url``, which may be a link; None if the store is not in a file."""
     path = url.removeprefix("sqlite:///")
     return Path(path).absolute() if path and path != url else None
 
 
 def unknown_kind(url: str) -> str:
-    """What is wrong with the URL of no kind of store."""
+    """Return the error message for a URL of an unsupported kind."""
     return (
-        f"store_url starts with {shown_url(url).split(':', 1)[0]!r}; expected sqlite:///<path to a file>, "
-        "postgresql+psycopg://<user>@<host>/<database> or memory://"
+        f"store_url starts with {shown_url(url).split(':', 1)[0]!r}; expected "
+        "sqlite:///<path to a file>, postgresql+psycopg://<user>@<host>/<database> or memory://"
     )

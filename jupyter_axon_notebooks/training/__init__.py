@@ -1,1 +1,1 @@
-"""What runs in the process that trains: checkpoints, runs and how a training goes on, one line each."""
+"""The code that runs in the process that trains: the notebook API, runs, and how a training is resumed."""

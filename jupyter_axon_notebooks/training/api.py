@@ -1,31 +1,18 @@
-"""The notebook API: one line to checkpoint, one to find the best, one to restore, one to go on.
+"""The notebook API: save checkpoints, find the best, restore it, and resume a training.
 
-There is nothing to set up and nothing to finish. All of it works in JupyterLab, Notebook 7, VS Code, nbconvert,
-papermill and plain scripts, with or without a server.
+Nothing has to be set up or finished. All functions work in JupyterLab, Notebook 7, VS Code, nbconvert, papermill and
+plain scripts, with or without a server.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ..records import TrainingNotebook
 from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
-from .session import Session
-
-_session: tuple[int, Session] | None = None
-_lock = threading.Lock()
-
-
-def _current() -> Session:
-    """The session of this process; a fork gets its own."""
-    global _session
-    with _lock:
-        if _session is None or _session[0] != os.getpid():
-            _session = os.getpid(), Session()
-        return _session[1]
+from .session import current_session
 
 
 def checkpoint(
@@ -39,57 +26,62 @@ def checkpoint(
     tags: str | Iterable[str] | None = (),
     overwrite: bool = False,
 ) -> Checkpoint | None:
-    """Save a point of the training: the states, where it stands, how well it does, and what it came from.
+    """Save a checkpoint: states, position, metrics and provenance.
 
-    When this returns, all of it is on the disk. Should the *record* of it not be possible (a store that is locked, full
-    or out of reach), there is one warning, the training goes on, and the states are on the disk with a note beside them,
-    which is taken in later.
+    Everything is on disk when this returns. If the checkpoint cannot be recorded, because the store is locked, full or
+    unavailable, there is one warning and training continues: the states are on disk with a note beside them, and the
+    checkpoint is recorded later.
 
     Parameters
     ----------
     model : object or None
-        A PyTorch module, a scikit-learn estimator, or any mapping, list or tree of arrays; None to save metrics only.
+        A PyTorch module, a scikit-learn estimator, or a mapping, list or tree of arrays. None saves metrics only.
     optimizer : object, optional
         A PyTorch optimizer, or a tree of arrays.
-    epoch, step : int, optional
-        Whole numbers, also as floats or NumPy's; an epoch from 0 to 2³²-1, a step from 0 to 2⁵³-1. A fraction is rounded
-        down, with a warning. An omitted epoch is the run's last, an omitted step the next in the run. At the same epoch and
-        step again, within one execution of a cell, metrics and tags are added to the checkpoint, and a state if it has none.
-        A new run begins when they come before the last ones of the run, when they are the same in another execution of a
-        cell, and when another model, or another value of the same metric beside the same state, is at the same place.
+    epoch : int, optional
+        From 0 to 2³²-1. By default the last epoch of the run.
+    step : int, optional
+        From 0 to 2⁵³-1. By default the step after the last one of the run. Epoch and step may be floats or NumPy
+        numbers; a fraction is rounded down, with a warning.
+
+        The same epoch and step again, within one execution of a cell, adds metrics and tags to the checkpoint, and a
+        state if it has none. A new run begins if epoch and step are before the last ones, if they are the same in
+        another execution of a cell, or if another model, or another value of the same metric, is at the same position.
     metrics : mapping, optional
-        Names to numbers; NumPy scalars and tensors of one element will do, so will nested mappings. What cannot be recorded
-        is left out, with a warning that names it.
+        Names to numbers, possibly nested; NumPy scalars and tensors with one element are converted. What cannot be
+        recorded is left out, with a warning that names it.
     extra : object, optional
-        What else has state: schedulers, scalers, counters; a mapping or list of them. The states of the random number
-        generators are saved by themselves.
+        Other objects with state, such as schedulers, scalers and counters, or a mapping or list of them. The states of
+        random number generators are saved in any case.
     tags : str or iterable of str, optional
-        Labels; a tagged checkpoint can be kept from pruning.
+        Labels. Tagged checkpoints can be kept from pruning.
     overwrite : bool
         Replace the run's checkpoint at this epoch and step instead of beginning a new run.
 
     Returns
     -------
     Checkpoint or None
-        None where several processes train one model, in all but that of rank 0, which alone writes. Call it in all of
-        them: each rank's random states are saved, and a model sharded by ``fully_shard`` takes all ranks to gather.
+        None in distributed training, in all processes but that of rank 0, which writes. Call it in all processes: each
+        has random states, and a model that ``fully_shard`` has sharded is gathered from all of them.
 
     Raises
     ------
     TypeError, ValueError
-        For what cannot be saved; nothing is written then.
+        If something cannot be saved. Nothing is written then.
     NoSpace, StateError
-        When the states cannot be written.
+        If the states cannot be written.
     Conflict
-        With ``overwrite``, when the checkpoint that it would replace is pinned.
+        With ``overwrite``, if the checkpoint to replace is pinned.
+    RanksDisagree
+        If the model is sharded and not every process saves it.
     """
-    return _current().checkpoint(
+    return current_session().checkpoint(
         model,
         optimizer,
+        extra,
         epoch=epoch,
         step=step,
         metrics=metrics,
-        extra=extra,
         tags=tags,
         overwrite=overwrite,
     )
@@ -107,39 +99,38 @@ def resume(
     in_place: bool = True,
     trusted: bool = False,
 ) -> Checkpoint | None:
-    """Begin a training: resume the unfinished run, if there is one; None when training begins anew.
+    """Begin a training, and resume an unfinished run if there is one.
 
-    Looks at the newest run that has a checkpoint. If it failed, was stopped, or its process is gone, its latest checkpoint
-    is restored into what is given, random number generators included, and a new run begins that branches off there. A run
-    that completed, or that is alive in another process, is left alone, and so is every run that this process has trained in
-    the same execution of the cell: in a loop over folds or learning rates each call begins a run of its own. A run whose
-    process is on another host may be alive for two minutes after its last sign; it is waited for.
+    The newest run with a checkpoint is resumed if it failed, was stopped, or lost its process: its latest checkpoint is
+    restored into the given objects and the random number generators, and a new run begins that branches off there. Runs
+    that completed, that are alive in another process, or that this process trained in the same execution of a cell are
+    left alone. A run on another host may be alive for two minutes after its last sign of life, which this waits for.
 
-    Without ``key`` the first training of a cell resumes what was the first training of the same cell. In a cell that has not
-    trained before it resumes what a cell began that is no longer in the notebook. The other trainings of one execution are
-    resumed only with a key. Trainings of a loop therefore get keys: ``resume(model, optimizer, key=f"fold {fold}")``.
+    Without ``key``, the first training of a cell resumes the first training of the same cell. In a cell that has not
+    trained before, it resumes what was trained by a cell that no longer exists. Further trainings of one execution, as
+    in a loop, are resumed only with a key: ``resume(model, optimizer, key=f"fold {fold}")``.
 
-    If the store is unavailable, there is a warning and training begins anew. No existing run comes to harm by that.
+    If the store is unavailable, there is a warning and training begins anew; existing runs are left alone.
 
-    Where several processes train one model, all have to call it, after ``torch.distributed.init_process_group()``. They
-    resume from the checkpoint that rank 0 finds; if one of them cannot, all raise ``RanksDisagree``.
+    In distributed training, call it in all processes, after ``torch.distributed.init_process_group()``. All resume from
+    the checkpoint that rank 0 finds.
 
     Parameters
     ----------
     model, optimizer, extra : object, optional
         What to restore into, as given to :func:`checkpoint`.
     force : bool
-        Resume the newest run even if it completed, or seems to be alive elsewhere.
+        Resume the newest run even if it completed or seems to be alive elsewhere.
     run : str or number, optional
-        Resume this run, by its key, its id or the beginning of it, whatever became of it.
+        Resume this run, given by its key, its id or the beginning of its id, whatever its status.
     key : str or number, optional
-        A name of this training that is the same in every execution: only runs with this key are resumed, and the run that
-        begins has it.
+        A name of this training that is the same in every execution. Only runs with this key are resumed, and the run
+        that begins has it.
     checkpoint : str or Checkpoint, optional
-        Resume from this checkpoint, of whatever run.
+        Resume from this checkpoint of any run.
     in_place : bool
-        Whether what is given must be changed itself. Arrays of JAX, tuples and numbers cannot be, unless they are entries of a
-        dict or list: with False they are templates of what is returned::
+        Require that the given objects are changed themselves. Arrays of JAX, tuples and numbers cannot be changed,
+        unless they are values of a dict or list. With False, they are templates of what is returned::
 
             resumed = axon.resume(params, opt_state, in_place=False)
             if resumed:
@@ -151,25 +142,27 @@ def resume(
     Returns
     -------
     Checkpoint or None
-        With ``epoch``, ``step``, ``model``, ``optimizer`` and ``extra``.
+        The checkpoint, with ``epoch``, ``step``, ``model``, ``optimizer`` and ``extra``. None if training begins anew.
 
     Raises
     ------
     StoreError
-        When the store is unavailable, and it was said which run or checkpoint to resume.
+        If the store is unavailable and ``run``, ``checkpoint`` or ``force`` is given.
     NotFound
-        When there is no such run or checkpoint, or it has no state.
+        If there is no such run or checkpoint, or it has no state.
     StateCorrupt, InvalidData
-        As :meth:`Checkpoint.restore`.
+        As from :meth:`Checkpoint.restore`.
     ValueError
-        When both a run and a checkpoint are given, or the beginning of an id fits several runs.
+        If both ``run`` and ``checkpoint`` are given, or the beginning of an id matches several.
     TypeError
-        When something that is given cannot be set in place, and ``in_place`` is True. Nothing has changed then.
+        If something cannot be changed in place and ``in_place`` is True. Nothing has changed then.
+    RanksDisagree
+        In distributed training, if not all processes can resume.
     """
-    resumed = _current().resume(
+    resumed = current_session().resume(
         model,
         optimizer,
-        extra=extra,
+        extra,
         force=force,
         run=run,
         key=key,
@@ -185,87 +178,94 @@ def resume(
 def best(
     metric: str, mode: Literal["min", "max"] | None = None, *, run: str | float | None = None
 ) -> Checkpoint:
-    """The checkpoint of this notebook with the best value of a metric; of equal ones the earliest.
+    """Return the checkpoint of this notebook with the best value of a metric, the earliest of equal ones.
 
-    Like the other questions, it counts in what this process has made and the store does not have yet.
+    Like all questions, it includes checkpoints of this process that are not recorded yet.
 
     Parameters
     ----------
     metric : str
-        Its name; ``val.loss`` reaches into nested metrics.
+        The name; ``val.loss`` is the nested metric ``loss`` of ``val``.
     mode : {"min", "max"}, optional
-        Whether less or more is better. Left out, it is taken from names that say it for certain (``val_loss``,
-        ``accuracy``, …), and printed once.
+        Whether lower or higher is better. By default it follows from the name (``val_loss``, ``accuracy``, …), and is
+        printed once.
     run : str or number, optional
-        Of one run only, by its key, its id or the beginning of it, with what it was resumed from.
+        Consider only this run, given by its key, its id or the beginning of its id, and what it was resumed from.
 
     Raises
     ------
     ValueError
-        When the mode is left out and cannot be told.
+        If the mode is omitted and does not follow from the name.
     NotFound
-        When no checkpoint has a finite number there; the message names the metrics that are called like it.
+        If no checkpoint has a finite number there. The message names similar metrics.
     """
-    return _current().best(metric, mode, run)
+    return current_session().best(metric, mode, run)
 
 
 def latest() -> Checkpoint | None:
-    """The newest checkpoint of this notebook; None when there is none."""
-    return _current().latest()
+    """Return the newest checkpoint of this notebook; None if there is none."""
+    found = current_session().checkpoints(1, None)
+    return found[0] if found else None
 
 
 def checkpoints(limit: int | None = None, *, run: str | float | None = None) -> CheckpointList:
-    """The checkpoints of this notebook, newest first; it shows as a table.
+    """Return the checkpoints of this notebook, newest first, as a list that is displayed as a table.
 
     Parameters
     ----------
     limit : int, optional
-        At most so many.
+        The largest number to return.
     run : str or number, optional
-        Those of one run, by its key, its id or the beginning of it, with what it was resumed from.
+        Only those of this run, given by its key, its id or the beginning of its id, and what it was resumed from.
     """
-    return _current().checkpoints(limit, run)
+    return current_session().checkpoints(limit, run)
 
 
 def get(id: str) -> Checkpoint:
-    """A checkpoint, of whatever notebook, by its id or the beginning of it.
+    """Return a checkpoint of any notebook by its id or the beginning of its id.
 
     Raises
     ------
     NotFound
-        When there is none.
+        If there is none.
     ValueError
-        When the beginning fits several.
+        If the beginning matches several.
     """
-    return _current().get(id)
+    return current_session().get(id)
 
 
 def pin(checkpoint: str | Checkpoint, pinned: bool = True) -> Checkpoint:
-    """Keep a checkpoint from being pruned, whatever the rules; ``pinned=False`` lets go of it. Raises as :func:`get`."""
-    return _current().pin(checkpoint, pinned=pinned)
+    """Pin a checkpoint, so that pruning keeps it whatever the rules are; ``pinned=False`` unpins it.
+
+    Raises
+    ------
+    NotFound, ValueError
+        As from :func:`get`.
+    """
+    return current_session().pin(checkpoint, pinned=pinned)
 
 
 def notebook() -> TrainingNotebook:
-    """The record of this notebook, with its cells as last saved.
+    """Return the record of this notebook, with its cells as last saved.
 
     Raises
     ------
     StoreError
-        When the store cannot be had.
+        If the store is unavailable.
     """
-    return _current().notebook()
+    return current_session().notebook()
 
 
 def use(path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
-    """Say which notebook this is, where it cannot be found out: by its file, or by the id of its record.
+    """Set which notebook this is, by its file or by the id of its record, if it cannot be detected.
 
     Raises
     ------
     NotFound
-        When there is no such file or record; then nothing changes, as after every other error.
+        If there is no such file or record.
     Forbidden
-        When the record is another user's.
+        If the record belongs to another user.
     InvalidData, StoreError
-        When the file is no notebook, or the store cannot be had.
+        If the file is no notebook, or the store is unavailable. Nothing changes after an error.
     """
-    return _current().use(path_or_id)
+    return current_session().use(path_or_id)

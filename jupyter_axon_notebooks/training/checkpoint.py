@@ -1,4 +1,4 @@
-"""A checkpoint, as the notebook that trains has it in its hands."""
+"""A checkpoint as the notebook that trains has it, and how its states are written and restored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, named_values
 from ..records import NotebookCheckpoint
-from ..states import StateStorage
+from ..states import StateStorage, StateWriter, StoredState
 from .display import (
     checkpoint_html,
     checkpoint_text,
@@ -23,10 +23,12 @@ from .messages import print_message, warn
 
 if TYPE_CHECKING:
     from ..states import Part
-    from .formats import Source
+    from .formats import EncodedState, Source
 
-#: Bytes read at once when a state file is verified.
-_CHUNK: Final = 4 << 20
+#: Bytes that are read at once when a state file is verified.
+_READ_SIZE: Final = 4 << 20
+#: Bytes that are written at once: enough for hashing and writing to overlap.
+_WRITE_SIZE: Final = 64 << 20
 
 
 class Checkpoint:
@@ -35,54 +37,54 @@ class Checkpoint:
     Attributes
     ----------
     model, optimizer, extra : object
-        What the last :meth:`restore` gave; None before.
+        What the last :meth:`restore` returned; None before.
     """
 
     def __init__(
         self,
         record: NotebookCheckpoint,
-        states: Callable[[], StateStorage],
+        states: StateStorage,
         *,
         is_recorded: bool = True,
-        catch_up: Callable[[], object] = lambda: None,
+        refresh: Callable[[], object] = lambda: None,
     ) -> None:
         self._record = record
-        self._catch_up = catch_up
         self._states = states
         self._is_recorded = is_recorded
+        self._refresh = refresh
         self.model: Any = None
         self.optimizer: Any = None
         self.extra: Any = None
 
     @property
     def record(self) -> NotebookCheckpoint:
-        """All that is recorded of it."""
+        """All that is recorded of the checkpoint."""
         return self._record
 
     @property
     def id(self) -> str:
-        """Its id: what ``axon.get`` takes."""
+        """The id, by which ``axon.get`` finds the checkpoint."""
         return self._record.id
 
     @property
     def epoch(self) -> int:
-        """The epoch it was made in."""
+        """The epoch."""
         return self._record.epoch
 
     @property
     def step(self) -> int:
-        """The step it was made at."""
+        """The step."""
         return self._record.step
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured."""
+        """The metrics, nested as they were given."""
         metrics = self._record.metrics
         return metrics if isinstance(metrics, dict) else {}
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run it belongs to."""
+        """The id of its run."""
         return self._record.run_id
 
     @property
@@ -92,42 +94,35 @@ class Checkpoint:
 
     @property
     def tags(self) -> list[str]:
-        """Its tags."""
+        """The tags."""
         return list(self._record.tags)
 
     @property
     def pinned(self) -> bool:
-        """Whether no pruning may take it."""
+        """Whether it is kept whatever the rules of pruning are."""
         return self._record.pinned
 
     @property
     def is_recorded(self) -> bool:
-        """Whether a store has it. If not, its state files are on the disk all the same, with a note beside them."""
+        """Whether it is in the store. If not, its state files and a note beside them are on disk."""
         return self._is_recorded
 
-    def was_recorded(self, record: NotebookCheckpoint) -> None:
-        """The store has it now, as ``record``."""
-        self._record, self._is_recorded = record, True
-
-    def was_noted(self, record: NotebookCheckpoint) -> None:
-        """What is noted of it is ``record`` now."""
-        self._record = record
+    def update(self, record: NotebookCheckpoint, *, is_recorded: bool) -> None:
+        """Replace the record, which has changed or is in the store now."""
+        self._record, self._is_recorded = record, is_recorded
 
     @property
     def has_state(self) -> bool:
-        """Whether there is a model's state to restore: none was given, or it was pruned, or its file is gone."""
+        """Whether the model's state can be restored: it was saved, and its file exists."""
         record = self._located()
-        return self._states().can_read(record.model_state_path, record.notebook_id)
+        return self._states.can_read(record.model_state_path, record.notebook_id)
 
     def _located(self) -> NotebookCheckpoint:
-        """The record. Another process may have recorded the checkpoint since, and moved its files to its notebook."""
-        path = self._record.model_state_path or self._record.optimizer_state_path
-        if (
-            path
-            and not self._is_recorded
-            and not self._states().can_read(path, self._record.notebook_id)
-        ):
-            self._catch_up()
+        """Return the record, after asking for it again if another process has moved the files and recorded them."""
+        record = self._record
+        path = record.model_state_path or record.optimizer_state_path
+        if path and not self._is_recorded and not self._states.can_read(path, record.notebook_id):
+            self._refresh()
         return self._record
 
     def restore(
@@ -139,39 +134,41 @@ class Checkpoint:
         rng: bool = False,
         trusted: bool = False,
     ) -> tuple[Any, Any]:
-        """Put the saved states into a model and an optimizer.
+        """Restore the saved states into a model and an optimizer.
 
-        In place for modules, optimizers, estimators and mappings of arrays; where nothing can be changed in place, as in
-        tuples and in arrays of JAX, what is given is the template of what is returned. All is read and compared before
-        anything is changed.
-
-        Only an object with a ``load_state_dict`` of its own, such as a scheduler, can refuse its state later than that. Such
-        objects are set first: when one refuses, others of them may have changed, but no module, optimizer of PyTorch,
-        estimator, array or random number generator.
+        Modules, optimizers, estimators and mappings of arrays are set in place. What cannot be changed, such as tuples
+        and arrays of JAX, is a template of what is returned. Everything is read and compared before anything changes.
+        The exception are objects with their own ``load_state_dict``, such as schedulers: they are set first, and if one
+        of them refuses its state, the ones before it have changed, but no module, optimizer, estimator, array or random
+        number generator.
 
         Parameters
         ----------
+        model : object, optional
+            A model with the saved one's structure, shapes and dtypes.
+        optimizer : object, optional
+            An optimizer as saved.
         extra : object, optional
-            What has state besides (schedulers, scalers), as it was given to ``checkpoint``; then also :attr:`extra`.
+            Other objects with state, structured as they were given to ``checkpoint``. Restored as :attr:`extra`.
         rng : bool
-            Set the random number generators to where they were, too.
+            Also set the random number generators.
         trusted : bool
-            Load all types that the file of a scikit-learn estimator names, which may run code. What this user's own
-            processes have written needs no such permission; see ``docs/explanation/security.md``.
+            Load every type that the file of a scikit-learn estimator names, which may run code. Files that this user's
+            processes wrote do not need it; see ``docs/trust.md``.
 
         Returns
         -------
         tuple
-            Model and optimizer. With nothing given, what was stored.
+            The model and the optimizer. If nothing is given, they are what was saved.
 
         Raises
         ------
         NotFound
-            When it has no such state, or its file is gone.
+            If it has no such state, or the file no longer exists.
         StateCorrupt
-            When a file is not what was recorded.
+            If a file differs from what was recorded.
         InvalidData
-            When the states do not fit, or are not to be trusted; the message says where, and what helps.
+            If the states do not fit, or are not trusted. The message says where, and what to do.
         """
         from .formats import leave_inference_mode
 
@@ -183,36 +180,33 @@ class Checkpoint:
     ) -> tuple[Any, Any]:
         from .formats import prepare_model, prepare_training
 
-        nothing_given = model is None and optimizer is None and extra is None
-        wants_training = nothing_given or optimizer is not None or extra is not None or rng
         record = self._located()
-        wants_model = model is not None or (nothing_given and bool(record.model_state_path))
-        if not record.model_state_path and (
-            wants_model or (nothing_given and not record.optimizer_state_path)
-        ):
-            raise NotFound("state", f"of checkpoint {self.id}{self._why_no_state()}")
-        if (optimizer is not None or extra is not None) and not record.optimizer_state_path:
-            raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._why_no_state()}")
-        restore_training = restore_model = None
+        wants_all = model is None and optimizer is None and extra is None
+        has_model, has_training = bool(record.model_state_path), bool(record.optimizer_state_path)
+        if not has_model and (model is not None or (wants_all and not has_training)):
+            raise NotFound("state", f"of checkpoint {self.id}{self._pruned()}")
+        if not has_training and (optimizer is not None or extra is not None):
+            raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._pruned()}")
+        wants_training = wants_all or optimizer is not None or extra is not None or rng
+        prepared_model = prepared_training = None
         with ExitStack() as opened:
-            model_source = training_source = None
-            if wants_model:
-                model_source = self._verified("model", opened)
-            if wants_training and record.optimizer_state_path:
-                training_source = self._verified("optimizer", opened)
-            if training_source is not None:
-                restore_training = prepare_training(
-                    training_source, optimizer, extra, rng=rng, trusted=trusted
-                )
-            if model_source is not None:
-                restore_model = prepare_model(model_source, model, trusted=trusted)
-        for prepared in (restore_model, restore_training):
+            # Both files are verified before either is decoded.
+            model_file = training_file = None
+            if has_model and (wants_all or model is not None):
+                model_file = self._open_verified("model", opened)
+            if has_training and wants_training:
+                training_file = self._open_verified("optimizer", opened)
+            if training_file is not None:
+                prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
+            if model_file is not None:
+                prepared_model = prepare_model(model_file, model, trusted=trusted)
+        for prepared in (prepared_model, prepared_training):
             if prepared is not None:
                 prepared.begin()
-        if restore_model is not None:
-            self.model = restore_model.finish()
-        if restore_training is not None:  # last, since it sets the random number generators
-            self.optimizer, self.extra = restore_training.finish()
+        if prepared_model is not None:
+            self.model = prepared_model.finish()
+        if prepared_training is not None:  # last, since it sets the random number generators
+            self.optimizer, self.extra = prepared_training.finish()
         return self.model, self.optimizer
 
     def resume_into(
@@ -224,49 +218,48 @@ class Checkpoint:
         in_place: bool = True,
         trusted: bool = False,
     ) -> None:
-        """Restore what is given, and the random number generators: a training goes on as if it had not stopped.
+        """Restore what is given and the random number generators, so that training continues as if uninterrupted.
 
         Raises
         ------
         TypeError
-            With ``in_place``, if something that is given cannot be set in place; nothing has changed then.
+            With ``in_place``, if something that is given cannot be set in place. Nothing has changed then.
         """
         from .formats import explain_immutable, explain_replaced
 
         if in_place and (reason := explain_immutable(model, optimizer, extra)):
             raise TypeError(reason)
         rng = bool(self._record.optimizer_state_path)
-        if model is not None or optimizer is not None or extra is not None or rng:
+        if rng or any(one is not None for one in (model, optimizer, extra)):
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
-        if in_place and (told := explain_replaced(model, optimizer, extra)):
-            print_message(told)
+        if in_place and (replaced := explain_replaced(model, optimizer, extra)):
+            print_message(replaced)
 
-    def _why_no_state(self) -> str:
-        if self._record.pruned_at is not None:
-            return f" (pruned at {self._record.pruned_at:%Y-%m-%d %H:%M} UTC)"
-        return ""
+    def _pruned(self) -> str:
+        pruned_at = self._record.pruned_at
+        return "" if pruned_at is None else f" (pruned at {pruned_at:%Y-%m-%d %H:%M} UTC)"
 
-    def _verified(self, part: Part, opened: ExitStack) -> Source:
-        """A state file that is what was recorded, open until ``opened`` is closed: what is read is what was verified."""
+    def _open_verified(self, part: Part, opened: ExitStack) -> Source:
+        """Open a state file and verify its digest. It stays open, so that what is read is what was verified."""
         from .formats import Source
 
         record = self._record
         path = getattr(record, f"{part}_state_path") or ""
         expected = (record.digests or {}).get(part)
         file = opened.enter_context(
-            self._states().open(path, record.notebook_id, field=f"$.{part}_state_path")
+            self._states.open(path, record.notebook_id, field=f"$.{part}_state_path")
         )
         if expected is None:
             return Source(path, file)
         digest, size = hashlib.sha256(), 0
-        with progress_bar(f"reading the {part}'s state") as progress:
-            while chunk := file.read(_CHUNK):
+        with progress_bar(f"Reading the state of the {part}") as progress:
+            while chunk := file.read(_READ_SIZE):
                 digest.update(chunk)
                 size += len(chunk)
                 progress(size, (record.sizes or {}).get(part, size))
         if digest.hexdigest() != expected:
             raise StateCorrupt(
-                f"{path} is not what checkpoint {self.id} recorded: its SHA-256 is {digest.hexdigest()}, "
+                f"{path} differs from what checkpoint {self.id} recorded: its SHA-256 is {digest.hexdigest()}, "
                 f"expected {expected}"
             )
         return Source(path, file)
@@ -279,7 +272,7 @@ class Checkpoint:
 
 
 class CheckpointList(list[Checkpoint]):
-    """Checkpoints, newest first: a list that shows as a table."""
+    """A list of checkpoints, newest first, that is displayed as a table."""
 
     def __repr__(self) -> str:
         return checkpoints_text([checkpoint.record for checkpoint in self])
@@ -288,10 +281,14 @@ class CheckpointList(list[Checkpoint]):
         return checkpoints_html([checkpoint.record for checkpoint in self])
 
     def metrics(self) -> Mapping[str, list[Any]]:
-        """Return the metrics in columns, oldest first, with ``epoch`` and ``step``: what ``pandas.DataFrame`` takes.
+        """Return epochs, steps and metrics as columns for ``pandas.DataFrame``, oldest first.
 
-        Nested metrics have dotted names, as in :func:`best`. A metric called ``epoch`` or ``step`` is in the column
-        ``metrics.epoch`` or ``metrics.step``, with one more ``metrics.`` where there is such a metric. Where a checkpoint has no such metric there is None.
+        Returns
+        -------
+        mapping of str to list
+            One list per metric, of as many values as there are checkpoints, None where a checkpoint lacks the metric.
+            Nested metrics have dotted names, as in :func:`best`. A metric called ``epoch`` or ``step`` is in the column
+            ``metrics.epoch`` or ``metrics.step``, with a further ``metrics.`` in front if that exists as well.
         """
         ordered = [checkpoint.record for checkpoint in reversed(self)]
         values = [named_values(record.metrics) for record in ordered]
@@ -305,9 +302,56 @@ class CheckpointList(list[Checkpoint]):
         return columns
 
 
+def write_states(
+    states: StateStorage,
+    notebook_id: str,
+    checkpoint_id: str,
+    parts: Mapping[Part, EncodedState],
+) -> dict[Part, StoredState]:
+    """Write the state files of a checkpoint, all or none. They are durable when this returns.
+
+    Raises
+    ------
+    NoSpace, StateError
+        If they cannot be written.
+    """
+    total = sum(encoded.size for encoded in parts.values())
+    written = 0
+    stored: dict[Part, StoredState] = {}
+    try:
+        with ExitStack() as opened, progress_bar("Writing the checkpoint") as progress:
+            writers: dict[Part, StateWriter] = {}
+            for part, encoded in parts.items():
+                writer = writers[part] = opened.enter_context(
+                    states.open_writer(
+                        notebook_id,
+                        checkpoint_id,
+                        part,
+                        format=encoded.format,
+                        expected_size=total - written,  # of all that follow: one may fill the disk
+                        beside=next(iter(writers.values()), None),
+                    )
+                )
+                for chunk in encoded.chunks():
+                    octets = chunk.cast("B") if chunk.nbytes else memoryview(b"")
+                    for start in range(0, len(octets), _WRITE_SIZE):
+                        piece = octets[start : start + _WRITE_SIZE]
+                        writer.write(piece)
+                        written += len(piece)
+                        progress(written, total)
+                writer.prepare()
+            for part, writer in writers.items():
+                stored[part] = writer.commit(durable=len(stored) + 1 == len(writers))
+    except BaseException:
+        if stored:
+            states.remove_checkpoint(notebook_id, checkpoint_id)
+        raise
+    return stored
+
+
 def warn_of_immutable(model: Any, optimizer: Any, extra: Any) -> None:
     """Warn if a later :meth:`Checkpoint.resume_into` would refuse what is given."""
     from .formats import explain_immutable
 
     if reason := explain_immutable(model, optimizer, extra):
-        warn(f"there is nothing to resume yet, but resume() will fail once there is: {reason}")
+        warn(f"There is nothing to resume yet, but resume() will fail once there is: {reason}")

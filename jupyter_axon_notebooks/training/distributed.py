@@ -58,7 +58,7 @@ class RanksDisagree(AxonError):
     """The processes that train one model cannot all do what one of them was asked to do."""
 
 
-class NotebookLocation(NamedTuple):
+class ProcessRank(NamedTuple):
     """The rank of this process, how many processes there are, and the variable that tells; None if PyTorch does."""
 
     rank: int
@@ -66,14 +66,14 @@ class NotebookLocation(NamedTuple):
     told_by: str | None = None
 
 
-def place() -> NotebookLocation:
+def place() -> ProcessRank:
     """Return the place of this process among those that train one model; it never waits.
 
     It is PyTorch's, where its processes have found each other, else what the launcher says in the environment.
     """
     distributed = _initialized()
     if distributed is not None:
-        return NotebookLocation(distributed.get_rank(), distributed.get_world_size())
+        return ProcessRank(distributed.get_rank(), distributed.get_world_size())
     for name, size_name in _LAUNCHERS:
         rank, size = _number(name), _number(size_name)
         if rank is None:
@@ -89,12 +89,12 @@ def place() -> NotebookLocation:
         ):
             reason = "no launcher started this kernel"
         else:
-            return NotebookLocation(rank, size, name)
+            return ProcessRank(rank, size, name)
         if rank:
             _say_once(
                 f"{name}={rank} is ignored, since {reason}: checkpoints of this process are saved."
             )
-    return NotebookLocation(0, 1)
+    return ProcessRank(0, 1)
 
 
 def is_first() -> bool:
@@ -316,7 +316,7 @@ def _text(error: Exception) -> str:
 # How they tell each other
 
 
-def _channel(here: NotebookLocation) -> Any:
+def _channel(here: ProcessRank) -> Any:
     """Return the store of PyTorch's process group; None where there is none, or nobody else."""
     if _initialized() is None or here.size < 2:
         return None

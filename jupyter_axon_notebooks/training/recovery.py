@@ -1,4 +1,8 @@
-"""Checkpoints that were written while the store could not be had: what is noted of them, and how they are recorded."""
+"""Checkpoints that were written while the store was unavailable: their notes, and how they are recorded later.
+
+A kernel, a server and the command line use the same two steps: :func:`find_unrecorded` reads and checks the notes beside
+the state files, and :func:`recover` records what it is given.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final, Literal
@@ -48,40 +52,38 @@ from ..states.notes import (
     root_time,
     write_note,
 )
-from ..store import ForeignRecord
+from ..store.error_mapping import ForeignRecord
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
 
 #: Characters of a name, a path or a URL in a note.
-_LONGEST_TEXT: Final = 4096
-#: Levels of nested metrics; a training gives fewer.
-_DEEPEST: Final = 100
-#: The largest number that a process can have on any system.
-_LARGEST_PID: Final = 2**32 - 1
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-#: Attempts at a checkpoint that somebody else may be recording at the same time.
+_MAX_TEXT: Final = 4096
+#: Levels of nested metrics in a note.
+_MAX_DEPTH: Final = 100
+_MAX_PID: Final = 2**32 - 1
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+#: Attempts to record a checkpoint that another process may be recording at the same time.
 _ATTEMPTS: Final = 3
-#: How long after its last checkpoint a run counts as going on where its process cannot be seen.
-_UNSEEN: Final = timedelta(hours=1)
-#: Seconds after which every folder is looked into again: some file systems keep times to two seconds only, and not
-#: everybody who writes notes changes the root's.
-_MEMORY: Final = 3600.0
+#: How long a run on another host counts as running after its last note.
+_UNSEEN_RUN_TIMEOUT: Final = timedelta(hours=1)
+#: Seconds after which all folders are read again: modification times are coarse on some file systems.
+_RESCAN_INTERVAL: Final = 3600.0
 
 
 class UnrecordedCheckpoint(Record, kw_only=True):
-    """All that the store would have been told of a checkpoint.
+    """A note: everything that is to be recorded of a checkpoint.
 
     Attributes
     ----------
     made_at : datetime
-        When it was made.
-    path : str, optional
-        The notebook's file, or the script's, by the origin that saw it.
-    record_id : str, optional
-        The record's, where it was named or the notebook is no file.
+        When the checkpoint was made.
     store_url : str
-        Which store could not be had.
+        The store that was unavailable.
+    path : str, optional
+        The file of the notebook or script, as the data folder ``origin`` has it.
+    record_id : str, optional
+        The id of the notebook's record, if the user named it or the notebook is no file.
     """
 
     checkpoint: NewCheckpoint
@@ -98,26 +100,37 @@ class UnrecordedCheckpoint(Record, kw_only=True):
     environment: Environment | None = None
 
     def write(self, states: StateStorage) -> None:
-        """Note it beside its state files; raises NoSpace and StateError."""
+        """Write the note beside the state files.
+
+        Raises
+        ------
+        NoSpace, StateError
+            If it cannot be written.
+        """
         note = Note(self.checkpoint.notebook_id, str(self.checkpoint.id), self.to_json())
         write_note(states.root, note)
 
     def as_record(self) -> NotebookCheckpoint:
-        """The checkpoint as it will be recorded, but for the version of the notebook."""
-        fields = {
-            name: getattr(self.checkpoint, name) for name in self.checkpoint.__struct_fields__
-        }
+        """Return the checkpoint as it will be recorded, except for the version of the notebook."""
+        new = self.checkpoint
+        fields = {name: getattr(new, name) for name in new.__struct_fields__}
         return NotebookCheckpoint(**fields, created_at=self.made_at)
 
 
 @dataclass(frozen=True)
 class RecoveryResult:
-    """What became of one note: the checkpoint that is recorded now, or why it is not.
+    """The outcome for one note.
 
     Attributes
     ----------
+    folder : str
+        The folder of the checkpoint.
+    checkpoint : NotebookCheckpoint or None
+        The checkpoint, if it is recorded.
+    error : str or None
+        Why it is not recorded.
     is_new : bool
-        Whether the checkpoint was recorded now. Of one that was recorded already, the note alone was removed.
+        Whether the checkpoint was recorded now. If it was recorded before, only the note was removed.
     """
 
     folder: str
@@ -129,313 +142,308 @@ class RecoveryResult:
 def find_unrecorded(
     states: StateStorage, notebook_ids: Iterable[str] | None = None
 ) -> Iterator[UnrecordedCheckpoint | RecoveryResult]:
-    """All that is noted below the home of state files, oldest first; what cannot be read comes at the end.
+    """Yield the checkpoints that have notes, oldest first, and then a result for each note that cannot be read.
 
     Parameters
     ----------
+    states : StateStorage
+        The folder of state files.
     notebook_ids : iterable of str, optional
-        Only look into the folders of these notebooks.
+        The notebooks to look for; all by default.
     """
     found: list[UnrecordedCheckpoint] = []
-    troubles: list[RecoveryResult] = []
+    failed: list[RecoveryResult] = []
     if notebook_ids is None:
         notebook_ids = [notebook_id for notebook_id, _ in note_folders(states.root)]
     for notebook_id in notebook_ids:
         for checkpoint_id in list_notes(states.root, notebook_id):
-            where = os.path.join(states.root, notebook_id, checkpoint_id)
+            folder = os.path.join(states.root, notebook_id, checkpoint_id)
             try:
                 note = read_note(states.root, notebook_id, checkpoint_id)
                 if note is not None:
-                    found.append(_unrecorded(note))
+                    found.append(_parse(note))
             except InvalidData as error:
-                troubles.append(
-                    RecoveryResult(where, error=f"the note is not one of ours: {error}")
-                )
+                failed.append(RecoveryResult(folder, error=f"the note is invalid: {error}"))
             except StateError as error:
-                troubles.append(RecoveryResult(where, error=str(error)))
-    yield from sorted(found, key=lambda unrecorded: unrecorded.made_at)
-    yield from troubles
+                failed.append(RecoveryResult(folder, error=str(error)))
+    yield from sorted(found, key=lambda one: one.made_at)
+    yield from failed
 
 
-def _unrecorded(note: Note) -> UnrecordedCheckpoint:
-    """What a note says, checked: anybody may have written it who can write into the home of state files.
+def _parse(note: Note) -> UnrecordedCheckpoint:
+    """Return the content of a note, checked: anyone who can write state files may have written it.
 
-    A time that is yet to come gives way to that of the file, or the checkpoint would stay the newest until then.
+    Ids are those of its folder. A time in the future is replaced by that of the file, since the checkpoint would stay
+    the newest until then.
 
     Raises
     ------
     InvalidData
-        Naming what no training writes.
+        If it has what no training writes.
     """
     check_id(note.notebook_id, "the folder of the notebook")
     check_id(note.checkpoint_id, "the folder of the checkpoint")
-    unrecorded = UnrecordedCheckpoint.from_json(note.document)
-    new, run = unrecorded.checkpoint, unrecorded.run
-    # By its place: a note says nothing about where files are that its own place does not.
+    found = UnrecordedCheckpoint.from_json(note.document)
+    new, run = found.checkpoint, found.run
     new.notebook_id, new.id = note.notebook_id, note.checkpoint_id
     process = None if run is None else run.process
     texts = {
-        "store_url": unrecorded.store_url,
-        "owner": unrecorded.owner,
-        "origin": unrecorded.origin,
-        "path": unrecorded.path,
-        "record_id": unrecorded.record_id,
-        "checkpoint.format": new.format,
-        "checkpoint.run_id": new.run_id,
-        "run.process.host": None if process is None else process.host,
-        "run.key": None if run is None else run.key,
-        "run.cell": None if run is None else run.cell,
-        "run.skipped_run_id": None if run is None else run.skipped_run_id,
+        **{f: getattr(found, f) for f in ("store_url", "owner", "origin", "path", "record_id")},
+        **{f"checkpoint.{f}": getattr(new, f) for f in ("format", "run_id")},
+        **{f"run.{f}": getattr(run, f, None) for f in ("key", "cell", "skipped_run_id")},
+        "run.process.host": getattr(process, "host", None),
     }
     for name, text in texts.items():
-        if text is not None and (len(text) > _LONGEST_TEXT or not is_path_text(text)):
-            raise InvalidData(f"$.{name}", f"expected a text of at most {_LONGEST_TEXT} characters")
-    if unrecorded.path is not None and not os.path.isabs(unrecorded.path):
+        if text is not None and (len(text) > _MAX_TEXT or not is_path_text(text)):
+            raise InvalidData(f"$.{name}", f"expected a text of at most {_MAX_TEXT} characters")
+    if found.path is not None and not os.path.isabs(found.path):
         raise InvalidData("$.path", "expected an absolute path")
-    if not is_no_deeper(new.metrics, _DEEPEST):
-        raise InvalidData("$.checkpoint.metrics", f"nested deeper than {_DEEPEST} levels")
+    if not is_no_deeper(new.metrics, _MAX_DEPTH):
+        raise InvalidData("$.checkpoint.metrics", f"nested deeper than {_MAX_DEPTH} levels")
     if run is not None and run.id != new.run_id:
         raise InvalidData("$.run.id", "expected the run of the checkpoint")
-    if process is not None and not 0 < process.pid <= _LARGEST_PID:
-        raise InvalidData("$.run.process.pid", "expected the number of a process")
+    if process is not None and not 0 < process.pid <= _MAX_PID:
+        raise InvalidData("$.run.process.pid", "expected a process id")
     for part, digest in (new.digests or {}).items():
-        if _DIGEST.fullmatch(digest) is None:
+        if _SHA256.fullmatch(digest) is None:
             raise InvalidData(f"$.checkpoint.digests.{part}", "expected a SHA-256 in hex")
-    if unrecorded.made_at > (moment := now()):
+    if found.made_at > (moment := now()):
         seconds = min(max(note.written_at, 0.0), moment.timestamp())
-        unrecorded.made_at = datetime.fromtimestamp(seconds, timezone.utc)
+        found.made_at = datetime.fromtimestamp(seconds, timezone.utc)
     if run is not None:
-        run.started_at = min(run.started_at, unrecorded.made_at)
-    return unrecorded
+        run.started_at = min(run.started_at, found.made_at)
+    return found
 
 
 def recover(
     repository: NotebookRepository,
     states: StateStorage,
     origin: str,
-    noted: Iterable[UnrecordedCheckpoint],
+    unrecorded: Iterable[UnrecordedCheckpoint],
     notebook_id: str | None = None,
 ) -> Iterator[RecoveryResult]:
-    """Record what is noted, one after the other; a note goes once its checkpoint is recorded.
+    """Record checkpoints one after the other, with the times at which they were made, and remove their notes.
 
-    Done again after it was broken off, it goes on: what is recorded already is recognised by its id. They keep the times
-    at which they were made. What cannot be recorded is told, and keeps no other from being. Several processes may do this
-    at once: a note that is gone has been taken care of, and nothing is told of it.
+    It may be interrupted and repeated, and several processes may do it at once: a checkpoint that is recorded already
+    is recognised by its id, and a note that another process has removed gives no result. One checkpoint that cannot be
+    recorded does not keep the others from being recorded.
 
     Parameters
     ----------
+    repository, states, origin : NotebookRepository, StateStorage, str
+        Where checkpoints are recorded, and the id of the data folder.
+    unrecorded : iterable of UnrecordedCheckpoint
+        As :func:`find_unrecorded` gives them.
     notebook_id : str, optional
-        The record that they belong to, where it is known better than the notes do.
+        The record that they belong to, if the caller knows it.
 
     Raises
     ------
     StoreError
-        When the store is unavailable; what was recorded until then stays recorded.
+        If the store is unavailable. What was recorded until then stays recorded.
     """
-    notebooks: dict[str, str] = {}
-    noted = list(noted)
-    # Only the last note of a run says how the run ended. An earlier one would have it stopped, and the notebook with it.
-    ended = {
-        (one.checkpoint.notebook_id, one.run.id): one.run for one in noted if one.run is not None
+    recorder = _Recorder(repository, states, origin, notebook_id)
+    unrecorded = list(unrecorded)
+    # Only the last note of a run tells how the run ended. With an earlier one it would be stopped.
+    statuses = {
+        (one.checkpoint.notebook_id, one.run.id): one.run.status
+        for one in unrecorded
+        if one.run is not None
     }
-    for unrecorded in noted:
-        checkpoint = unrecorded.checkpoint
-        if unrecorded.run is not None:
-            unrecorded.run.status = ended[checkpoint.notebook_id, unrecorded.run.id].status
-        where = os.path.join(states.root, checkpoint.notebook_id, str(checkpoint.id))
+    for one in unrecorded:
+        new = one.checkpoint
+        if one.run is not None:
+            one.run.status = statuses[new.notebook_id, one.run.id]
+        result = recorder.record(one, os.path.join(states.root, new.notebook_id, str(new.id)))
+        if result is not None:
+            yield result
+
+
+class _Recorder:
+    """Records checkpoints, and remembers which notebook each folder of notes belongs to."""
+
+    def __init__(
+        self,
+        repository: NotebookRepository,
+        states: StateStorage,
+        origin: str,
+        notebook_id: str | None,
+    ) -> None:
+        self._repository = repository
+        self._states = states
+        self._origin = origin
+        self._known_id = notebook_id
+        self._notebook_ids: dict[str, str] = {}  # by the notebook's id in notes
+
+    def record(self, one: UnrecordedCheckpoint, folder: str) -> RecoveryResult | None:
+        """Record a checkpoint; return None if another process removed its note."""
+        new = one.checkpoint
         for attempt in range(1, _ATTEMPTS + 1):
-            noted_under = checkpoint.notebook_id
-            if not has_note(states.root, noted_under, str(checkpoint.id)):
-                break
+            if not has_note(self._states.root, new.notebook_id, str(new.id)):
+                return None
+            noted_under = new.notebook_id
             try:
-                recorded, is_new = _record(
-                    repository, states, origin, unrecorded, notebooks, notebook_id
-                )
-                yield RecoveryResult(where, recorded, is_new=is_new)
-            except (
-                ForeignRecord,
-                RecordDamaged,
-            ) as error:  # kinds of StoreError that say nothing about the store
-                yield RecoveryResult(where, error=str(error))
+                recorded, is_new = self._record(one)
+                return RecoveryResult(folder, recorded, is_new=is_new)
+            except (ForeignRecord, RecordDamaged) as error:  # about this record, not the store
+                return RecoveryResult(folder, error=str(error))
             except StoreError:
                 raise
-            except Conflict as error:
-                if attempt < _ATTEMPTS:  # somebody else may be recording the same
-                    notebooks.pop(noted_under, None)
-                    continue
-                yield RecoveryResult(where, error=str(error))
+            except Conflict as error:  # another process may be recording the same
+                if attempt == _ATTEMPTS:
+                    return RecoveryResult(folder, error=str(error))
+                self._notebook_ids.pop(noted_under, None)
             except AxonError as error:
-                if has_note(states.root, checkpoint.notebook_id, str(checkpoint.id)):
-                    yield RecoveryResult(where, error=str(error))
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others are to be recorded
-                yield RecoveryResult(where, error=f"{type(error).__name__}: {error}")
-            break
+                if not has_note(self._states.root, new.notebook_id, str(new.id)):
+                    return None
+                return RecoveryResult(folder, error=str(error))
+            except Exception as error:  # noqa: BLE001 - the others are to be recorded all the same
+                return RecoveryResult(folder, error=f"{type(error).__name__}: {error}")
+        return None
 
-
-def _record(
-    repository: NotebookRepository,
-    states: StateStorage,
-    origin: str,
-    unrecorded: UnrecordedCheckpoint,
-    notebooks: dict[str, str],
-    known_id: str | None,
-) -> tuple[NotebookCheckpoint, bool]:
-    """Record a checkpoint, unless that was done already, and return whether it was recorded now; its note goes."""
-    noted_under, id = unrecorded.checkpoint.notebook_id, str(unrecorded.checkpoint.id)
-    recorded = repository.get_checkpoint(id)
-    is_new = recorded is None
-    if recorded is None:
-        notebook_id = notebooks.get(noted_under) or _notebook(
-            repository, origin, unrecorded, known_id
-        )
-        notebooks[noted_under] = notebook_id
-        new = unrecorded.checkpoint
-        if notebook_id != noted_under:
-            # The note comes along, and says so: it is found there again should this be broken off now.
-            move_checkpoint(states.root, id, noted_under, notebook_id)
-            new.notebook_id = notebook_id
-        _place_states(states, new)
-        new.version_id = None  # the version of the store that could be had
-        _begin_run(repository, unrecorded, notebook_id)
-        if unrecorded.environment is not None:
-            new.provenance_id = repository.provenance.add(
-                notebook_id, unrecorded.executed, unrecorded.environment
-            )
-        recorded = repository.create_checkpoint(
-            new, overwrite=unrecorded.overwrite, made_at=unrecorded.made_at
-        )
-    elif recorded.notebook_id != known_id and not _owns(
-        repository, unrecorded.owner, recorded.notebook_id
-    ):
-        raise Forbidden(
-            f"there is a checkpoint {id} already, in a notebook that is not {unrecorded.owner}'s"
-        )
-    _end_run(repository, unrecorded, recorded.notebook_id)
-    states.mark_recorded(recorded.notebook_id, id)
-    for folder in {
-        noted_under,
-        recorded.notebook_id,
-    }:  # written once more, it may lie where the files were before
-        remove_note(states.root, folder, id)
-    return recorded, is_new
-
-
-def _notebook(
-    repository: NotebookRepository,
-    origin: str,
-    unrecorded: UnrecordedCheckpoint,
-    known_id: str | None,
-) -> str:
-    """The id of the record that a checkpoint belongs to: that of its file, else one that is made for it.
-
-    A note puts no checkpoint into a record of another user than its own.
-    """
-    id, path, owner = unrecorded.checkpoint.notebook_id, unrecorded.path, unrecorded.owner
-    there = repository.find_summary(id)
-    if there is not None:
-        if there.user_id != owner and id != known_id:
-            raise Forbidden(f"notebook {id} belongs to another user than {owner}")
-        return id
-    if known_id is not None and repository.find_summary(known_id) is not None:
-        return known_id
-    if unrecorded.record_id is not None and _owns(repository, owner, unrecorded.record_id):
-        return unrecorded.record_id
-    if path is not None and unrecorded.origin == origin:
-        bound = repository.find_by_path(origin, path)
-        if bound is None and os.path.isfile(path):
-            with contextlib.suppress(
-                InvalidData
-            ):  # it can be read no more; its checkpoints still can
-                bound = find_or_create_record(
-                    repository, NotebookLocation(unrecorded.kind, "a note", path), origin, owner
+    def _record(self, one: UnrecordedCheckpoint) -> tuple[NotebookCheckpoint, bool]:
+        """Record a checkpoint unless it is recorded, and remove its note; return whether it was recorded now."""
+        repository, states, new = self._repository, self._states, one.checkpoint
+        noted_under, id = new.notebook_id, str(new.id)
+        recorded = repository.get_checkpoint(id)
+        is_new = recorded is None
+        if recorded is None:
+            notebook_id = self._notebook_ids.get(noted_under) or self._find_notebook(one)
+            self._notebook_ids[noted_under] = notebook_id
+            if notebook_id != noted_under:
+                # The note moves as well, so that an interrupted recovery is continued from there.
+                move_checkpoint(states.root, id, noted_under, notebook_id)
+                new.notebook_id = notebook_id
+            self._check_states(new)
+            new.version_id = None  # it was one of the unavailable store
+            self._start_run(one, notebook_id)
+            if one.environment is not None:
+                new.provenance_id = repository.provenance.add(
+                    notebook_id, one.executed, one.environment
                 )
-        if bound is not None and bound.user_id == owner:
-            return bound.id
-        moved = repository.bindings.find_former(origin, path) if bound is None else []
-        if len(moved) == 1 and moved[0].user_id == owner:
-            return moved[0].id
-    name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
-    return repository.create(NewNotebook(id=id, user_id=owner, name=name)).id
+            recorded = repository.create_checkpoint(
+                new, overwrite=one.overwrite, made_at=one.made_at
+            )
+        elif recorded.notebook_id != self._known_id and not self._owns(
+            one.owner, recorded.notebook_id
+        ):
+            raise Forbidden(
+                f"checkpoint {id} exists already, in a notebook that does not belong to {one.owner}"
+            )
+        self._finish_run(one, recorded.notebook_id)
+        states.mark_recorded(recorded.notebook_id, id)
+        for notebook_id in {noted_under, recorded.notebook_id}:  # it may have been written again
+            remove_note(states.root, notebook_id, id)
+        return recorded, is_new
 
+    def _find_notebook(self, one: UnrecordedCheckpoint) -> str:
+        """Return the id of the record that a checkpoint belongs to; never one of another user.
 
-def _owns(repository: NotebookRepository, owner: str, notebook_id: str) -> bool:
-    found = repository.find_summary(notebook_id)
-    return found is not None and found.user_id == owner
+        It is the record of its file, or else a new one.
+        """
+        repository, id, path, owner = (
+            self._repository,
+            one.checkpoint.notebook_id,
+            one.path,
+            one.owner,
+        )
+        existing = repository.find_summary(id)
+        if existing is not None:
+            if existing.user_id != owner and id != self._known_id:
+                raise Forbidden(f"notebook {id} does not belong to {owner}")
+            return id
+        if self._known_id is not None and repository.find_summary(self._known_id) is not None:
+            return self._known_id
+        if one.record_id is not None and self._owns(owner, one.record_id):
+            return one.record_id
+        if path is not None and one.origin == self._origin:
+            bound = repository.find_by_path(self._origin, path)
+            if bound is None and os.path.isfile(path):
+                with contextlib.suppress(InvalidData):  # no notebook any more
+                    found = NotebookLocation(one.kind, "a note", path)
+                    bound = find_or_create_record(repository, found, self._origin, owner)
+            if bound is not None and bound.user_id == owner:
+                return bound.id
+            moved = repository.bindings.find_former(self._origin, path) if bound is None else []
+            if len(moved) == 1 and moved[0].user_id == owner:
+                return moved[0].id
+        name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
+        return repository.create(NewNotebook(id=id, user_id=owner, name=name)).id
 
+    def _owns(self, owner: str, notebook_id: str) -> bool:
+        found = self._repository.find_summary(notebook_id)
+        return found is not None and found.user_id == owner
 
-def _place_states(states: StateStorage, new: NewCheckpoint) -> None:
-    """Point a checkpoint at the state files in its own folder, and at no others; all have to be there."""
-    folder = os.path.join(states.root, new.notebook_id, str(new.id))
-    digests: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    for part in PARTS:
-        noted = getattr(new, f"{part}_state_path")
-        if not noted:
-            continue
-        path = os.path.join(folder, os.path.basename(noted))
-        with states.open(path, new.notebook_id, field=f"$.{part}_state_path") as file:
-            size = os.fstat(file.fileno()).st_size
-        expected = (new.sizes or {}).get(part)
-        if expected is not None and size != expected:
-            raise StateError(f"{path} has {size} bytes, {expected} were written")
-        digest = (new.digests or {}).get(part)
-        if digest is None:
-            raise InvalidData(f"$.checkpoint.digests.{part}", "required, but missing")
-        setattr(new, f"{part}_state_path", path)
-        digests[part], sizes[part] = digest, size
-    new.digests, new.sizes = digests or None, sizes or None
+    def _check_states(self, new: NewCheckpoint) -> None:
+        """Check that the state files exist in the checkpoint's own folder, and refer to these only."""
+        folder = os.path.join(self._states.root, new.notebook_id, str(new.id))
+        digests: dict[str, str] = {}
+        sizes: dict[str, int] = {}
+        for part in PARTS:
+            field = f"{part}_state_path"
+            if not (noted := getattr(new, field)):
+                continue
+            path = os.path.join(folder, os.path.basename(noted))
+            with self._states.open(path, new.notebook_id, field=f"$.{field}") as file:
+                size = os.fstat(file.fileno()).st_size
+            expected = (new.sizes or {}).get(part)
+            if expected is not None and size != expected:
+                raise StateError(f"{path} has {size} bytes; {expected} were written")
+            digest = (new.digests or {}).get(part)
+            if digest is None:
+                raise InvalidData(f"$.checkpoint.digests.{part}", "required, but missing")
+            setattr(new, field, path)
+            digests[part], sizes[part] = digest, size
+        new.digests, new.sizes = digests or None, sizes or None
 
+    def _start_run(self, one: UnrecordedCheckpoint, notebook_id: str) -> None:
+        run, repository = one.run, self._repository
+        if run is None or repository.runs.get(notebook_id, run.id) is not None:
+            return
+        parent = run.parent_checkpoint_id
+        exists = parent is not None and repository.get_checkpoint(parent) is not None
+        repository.runs.start(
+            notebook_id,
+            id=run.id,
+            parent_checkpoint_id=parent if exists else None,
+            process=run.process,
+            lease_until=one.made_at + LEASE,  # a process that trains on renews it
+            started_at=run.started_at,
+            key=run.key,
+            cell=run.cell,
+            ordinal=run.ordinal,
+            skipped_run_id=run.skipped_run_id,
+        )
 
-def _begin_run(
-    repository: NotebookRepository, unrecorded: UnrecordedCheckpoint, notebook_id: str
-) -> None:
-    """Have the run recorded that a checkpoint belongs to."""
-    run = unrecorded.run
-    if run is None or repository.runs.get(notebook_id, run.id) is not None:
-        return
-    parent = run.parent_checkpoint_id
-    known = parent is not None and repository.get_checkpoint(parent) is not None
-    repository.runs.start(
-        notebook_id,
-        id=run.id,
-        parent_checkpoint_id=parent if known else None,
-        process=run.process,
-        lease_until=unrecorded.made_at + LEASE,  # whoever trains on says so
-        started_at=run.started_at,
-        key=run.key,
-        cell=run.cell,
-        ordinal=run.ordinal,
-        skipped_run_id=run.skipped_run_id,
-    )
-
-
-def _end_run(
-    repository: NotebookRepository, unrecorded: UnrecordedCheckpoint, notebook_id: str
-) -> None:
-    """Have it recorded how the run ended: as it was noted, or by its process having vanished."""
-    run = unrecorded.run
-    if run is None or (known := repository.runs.get(notebook_id, run.id)) is None:
-        return
-    if run.status is not RunStatus.RUNNING:
-        if known.status is not run.status:
-            repository.runs.update_status(notebook_id, run.id, run.status)
-    elif known.status is RunStatus.RUNNING and not is_alive(known):
-        repository.runs.update_status(notebook_id, run.id, RunStatus.STOPPED)
+    def _finish_run(self, one: UnrecordedCheckpoint, notebook_id: str) -> None:
+        """Record how the run ended: as noted, or stopped if its process is gone."""
+        run = one.run
+        if run is None or (known := self._repository.runs.get(notebook_id, run.id)) is None:
+            return
+        status = run.status
+        if status is RunStatus.RUNNING:
+            if known.status is not RunStatus.RUNNING or is_alive(known):
+                return
+            status = RunStatus.STOPPED
+        if known.status is not status:
+            self._repository.runs.update_status(notebook_id, run.id, status)
 
 
 class BackgroundRecovery:
-    """Records, in a server, what trainings noted while the store was unavailable.
+    """Records, in a server, what trainings could not record.
 
-    Only notes of this server's user, store and origin, and of runs that are over: a training that goes on does it itself.
-    As long as nothing is noted, a look is one ``stat`` of the home of state files. What others than this version of the
-    package put there (an older one, a copy of files) is found at the first look and within the hour.
+    Only notes of this server's user, store and data folder, and of runs that are over: a process that still trains
+    records its own. While there are no new notes, a pass is one ``stat`` of the folder of state files. Notes that other
+    programs put there are found by the first pass, and within an hour.
 
     Parameters
     ----------
+    repository, states, origin : NotebookRepository, StateStorage, str
+        Where checkpoints are recorded, and the id of the data folder.
     store_url : str
-        The store's, as kernels are told it.
+        The URL of the store, as kernels have it.
     owner : str, optional
-        Whose notes are recorded; None: everybody's.
+        The user whose notes are recorded; all users' by default.
     """
 
     def __init__(
@@ -451,78 +459,82 @@ class BackgroundRecovery:
         self._origin = origin
         self._store_url = store_url
         self._owner = owner
-        # By notebook, what need not be looked at again: the time of its folder, and the run that is waited for.
+        # By notebook: the modification time of its folder, and a note of a run that still trains.
         self._seen: dict[str, tuple[int, UnrecordedCheckpoint | None]] = {}
         self._root_time: int | None = None
-        self._forget_at = time.monotonic() + _MEMORY
+        self._rescan_at = time.monotonic() + _RESCAN_INTERVAL
 
     def run_once(self) -> Iterator[RecoveryResult | None]:
-        """Record what there is to record; None after each folder that was looked into.
+        """Record what there is to record, and yield None after each notebook, as a point to pause.
 
-        What cannot be recorded is told once, and again when its notebook's folder has changed, or after an hour.
+        What cannot be recorded is reported once, and again when its notebook's folder has changed.
 
         Raises
         ------
         StoreError
-            When the store is unavailable; the next look goes on from there.
+            If the store is unavailable; the next pass continues there.
         """
-        if time.monotonic() >= self._forget_at:
-            self._forget_at = time.monotonic() + _MEMORY
+        root = self._states.root
+        if time.monotonic() >= self._rescan_at:
+            self._rescan_at = time.monotonic() + _RESCAN_INTERVAL
             self._root_time = None
             self._seen.clear()
-        changed = root_time(self._states.root)
-        if changed is None or changed != self._root_time:
-            folders = dict(note_folders(self._states.root))
+        changed_at = root_time(root)
+        if changed_at is None or changed_at != self._root_time:
+            folders = dict(note_folders(root))
             self._seen = {id: seen for id, seen in self._seen.items() if id in folders}
         else:
-            folders = {
-                id: at for id, (at, waits_for) in self._seen.items() if waits_for is not None
-            }
-        for notebook_id, changed_at in folders.items():
-            seen_at, waits_for = self._seen.get(notebook_id, (None, None))
-            if seen_at == changed_at and (waits_for is None or _goes_on(waits_for)):
+            folders = {id: at for id, (at, active) in self._seen.items() if active is not None}
+        for notebook_id, folder_time in folders.items():
+            seen_at, active = self._seen.get(notebook_id, (None, None))
+            if seen_at == folder_time and (active is None or _is_training(active)):
                 continue
-            waits_for = self._going_on(notebook_id)
-            if waits_for is None:
-                noted = [*find_unrecorded(self._states, [notebook_id])]
-                yield from (found for found in noted if isinstance(found, RecoveryResult))
-                ours = [
-                    found
-                    for found in noted
-                    if isinstance(found, UnrecordedCheckpoint) and self._is_ours(found)
-                ]
-                last = {found.checkpoint.run_id: found for found in ours}
-                over = [found for found in ours if not _goes_on(last[found.checkpoint.run_id])]
-                waits_for = next((found for found in last.values() if _goes_on(found)), None)
-                yield from recover(self._repository, self._states, self._origin, over)
-            self._seen[notebook_id] = changed_at, waits_for
+            active = self._newest_active(notebook_id)
+            if active is None:
+                active = yield from self._recover_notebook(notebook_id)
+            self._seen[notebook_id] = folder_time, active
             yield None
-        self._root_time = changed
+        self._root_time = changed_at
 
-    def _going_on(self, notebook_id: str) -> UnrecordedCheckpoint | None:
-        """The newest note of a notebook, if its run goes on: not all of them are read again with each checkpoint."""
+    def _recover_notebook(
+        self, notebook_id: str
+    ) -> Generator[RecoveryResult, None, UnrecordedCheckpoint | None]:
+        """Record what a notebook's ended runs noted; return a note of a run that still trains."""
+        found = list(find_unrecorded(self._states, [notebook_id]))
+        yield from (one for one in found if isinstance(one, RecoveryResult))
+        notes = [
+            one for one in found if isinstance(one, UnrecordedCheckpoint) and self._is_ours(one)
+        ]
+        last = {note.checkpoint.run_id: note for note in notes}
+        ended = [note for note in notes if not _is_training(last[note.checkpoint.run_id])]
+        active = next((note for note in last.values() if _is_training(note)), None)
+        yield from recover(self._repository, self._states, self._origin, ended)
+        return active
+
+    def _newest_active(self, notebook_id: str) -> UnrecordedCheckpoint | None:
+        """Return the newest note of a notebook if its run still trains, without reading all of them."""
         root = self._states.root
         for checkpoint_id in list_notes(root, notebook_id)[-1:]:
             with contextlib.suppress(InvalidData, StateError):
                 note = read_note(root, notebook_id, checkpoint_id)
-                newest = None if note is None else _unrecorded(note)
-                if newest is not None and self._is_ours(newest) and _goes_on(newest):
+                newest = None if note is None else _parse(note)
+                if newest is not None and self._is_ours(newest) and _is_training(newest):
                     return newest
         return None
 
-    def _is_ours(self, noted: UnrecordedCheckpoint) -> bool:
+    def _is_ours(self, note: UnrecordedCheckpoint) -> bool:
         return (
-            noted.store_url == self._store_url
-            and noted.origin in (None, self._origin)
-            and self._owner in (None, noted.owner)
+            note.store_url == self._store_url
+            and note.origin in (None, self._origin)
+            and self._owner in (None, note.owner)
         )
 
 
-def _goes_on(noted: UnrecordedCheckpoint) -> bool:
-    """Whether the run of a note was going on when it was written, and its process may still live."""
-    run = noted.run
+def _is_training(note: UnrecordedCheckpoint) -> bool:
+    """Return whether the run of a note was running when it was written, and its process may still live."""
+    run = note.run
     if run is None or run.status is not RunStatus.RUNNING or run.process is None:
         return False
     if run.process.host != this_host():
-        return now() < noted.made_at + _UNSEEN
+        return now() < note.made_at + _UNSEEN_RUN_TIMEOUT
     return is_running(run.process)

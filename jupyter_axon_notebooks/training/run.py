@@ -1,66 +1,163 @@
-"""The run that this process is in: it begins, goes on, is recorded, and ends."""
+"""A run of this process: its identity, its position, and its end."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
-from ..stores import OpenStore
+from ..records import MAX_STEP, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
 from .checkpoint import Checkpoint
-from .execution import check_ended, current_execution, current_task, executed_cells, on_training_end
-from .execution.environment import environment
-from .lease import Lease
-from .processes import LEASE, RunIdentity, RunPosition, this_process
-from .tracker import LocalTracker, TrackingUnavailable
+from .execution import check_ended, current_task, on_training_end
+from .processes import LEASE, this_process
+
+if TYPE_CHECKING:
+    from .tracker import Tracker
+
+#: Seconds between two renewals of a lease.
+_RENEWAL_INTERVAL: Final = LEASE.total_seconds() / 4
+
+
+class RunIdentity(NamedTuple):
+    """The properties by which a run is found again when its training is repeated.
+
+    Attributes
+    ----------
+    execution : object
+        The execution of a cell in which the run begins; None in a script.
+    ordinal : int
+        How many trainings the same execution began before.
+    cell : str or None
+        The id of the cell, or a digest of its source.
+    key : str or None
+        The name that the user gave the training.
+    """
+
+    execution: Any
+    ordinal: int
+    cell: str | None = None
+    key: str | None = None
+
+
+@dataclass
+class RunPosition:
+    """The epoch and step that a run has reached, from which those of the next checkpoint follow.
+
+    Attributes
+    ----------
+    epoch, step : int or None
+        Of the furthest checkpoint, or of the one that the run was resumed from; None before the first.
+    execution : object
+        The execution of a cell in which the last checkpoint was made; None outside of cells.
+    is_resumed : bool
+        Whether no checkpoint was made since the run was resumed, possibly in the middle of an epoch.
+    """
+
+    epoch: int | None = None
+    step: int | None = None
+    execution: Any = None
+    is_resumed: bool = False
+    _last_steps: dict[int, int] = field(default_factory=dict)  # by epoch
+
+    def compare(
+        self, epoch: int | None, step: int | None, execution: Any
+    ) -> Literal["after", "same", "before"]:
+        """Return where a new checkpoint stands relative to the last one.
+
+        Epoch and step are compared in this order, as far as they are given. Without a step, several checkpoints of
+        one epoch follow each other within one execution of a cell. In a later execution, the same epoch or position
+        is a repetition, hence "before".
+        """
+        if self.epoch is None or self.step is None or (epoch is None and step is None):
+            return "after"
+        continues = self.is_resumed or execution == self.execution
+        if step is None:
+            assert epoch is not None
+            is_after = epoch > self.epoch or (epoch == self.epoch and continues)
+            return "after" if is_after else "before"
+        position, last = (self.epoch if epoch is None else epoch, step), (self.epoch, self.step)
+        if position == last:
+            return "same" if continues else "before"
+        return "after" if position > last else "before"
+
+    def next(
+        self, epoch: int | None, step: int | None, *, overwrite: bool = False
+    ) -> tuple[int, int]:
+        """Return epoch and step of the next checkpoint.
+
+        An omitted epoch is the last one, an omitted step the next one. With ``overwrite``, the omitted step of an
+        epoch that has checkpoints is that of its last one.
+
+        Raises
+        ------
+        ValueError
+            If the last step is the largest that can be recorded.
+        """
+        if step is None and overwrite and epoch is not None:
+            step = self._last_steps.get(epoch)
+        if step is None:
+            step = 0 if self.step is None else self.step + 1
+            if step > MAX_STEP:
+                raise ValueError(
+                    f"No step follows {self.step}, the largest that can be recorded. Give a step."
+                )
+        return (self.epoch or 0) if epoch is None else epoch, step
+
+    def advance(self, epoch: int, step: int, execution: Any) -> None:
+        """Note that a checkpoint was made, or replaced, at this epoch and step."""
+        if self.epoch is None or self.step is None or (epoch, step) > (self.epoch, self.step):
+            self.epoch, self.step = epoch, step
+        self.execution, self.is_resumed = execution, False
+        self._last_steps[epoch] = step
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Begin at a checkpoint of another run."""
+        self.epoch, self.step, self.execution, self.is_resumed = epoch, step, None, True
 
 
 class ActiveRun:
-    """A run of this process, and what the store knows of it.
+    """A run that this process trains, from its first checkpoint or resume until the code that trains it ends.
 
     Parameters
     ----------
-    settle : callable
-        Has the store know what it could not be told before.
-    note_end : callable
-        Told the run's id when it ends and the store cannot be told.
+    tracker : Tracker
+        How the run is recorded.
+    identity : RunIdentity
+        By which the run is found again.
+    notebook_id : str, optional
+        None while it is not known which record the run belongs to.
+    parent : NotebookCheckpoint, optional
+        The checkpoint that it was resumed from.
+    skipped_run_id : str, optional
+        The run that was left alone because it seemed to be alive.
 
     Attributes
     ----------
     record : TrainingRun
-        The run as it stands; the store may not have been told.
-    line : RunPosition
+        The run as it stands; the store may not have it yet.
+    position : RunPosition
         How far it has come.
     is_provisional : bool
-        Whether nobody could tell yet which record it belongs to.
-    recovered_in : str or None
-        The notebook under which noted checkpoints of the run were recorded, and with them the run.
+        Whether its record is not known yet; then :attr:`notebook_id` is a random id.
     last : Checkpoint or None
-        The last checkpoint that was made in it.
-    trained_in : str or None
-        The cell in which that was.
-    parent : NotebookCheckpoint or None
-        The checkpoint that it was resumed from.
+        The last checkpoint.
+    last_cell : str or None
+        The cell in which the last checkpoint was made.
     is_trained_here : bool
-        Whether the cell that resumed it seems to train as well. If not, it is not completed before something was trained.
-    has_said_kept : bool
-        Whether the user was told that a state was not replaced.
+        False if the cell that resumed it contains no training: then its end does not complete the run.
+    has_reported_kept_state : bool
+        Whether the user was told that a saved state was not replaced.
     """
 
     def __init__(
         self,
-        tracking: LocalTracker,
-        lock: threading.RLock,
-        settle: Callable[[OpenStore], object],
-        note_end: Callable[[str], None],
-        notebook_id: str | None,
+        tracker: Tracker,
         identity: RunIdentity,
+        notebook_id: str | None,
         parent: NotebookCheckpoint | None = None,
         skipped_run_id: str | None = None,
     ) -> None:
-        self.is_provisional = notebook_id is None
-        self.recovered_in: str | None = None
         self.record = TrainingRun(
             id=new_id(),
             notebook_id=notebook_id or new_id(),
@@ -72,140 +169,73 @@ class ActiveRun:
             ordinal=identity.ordinal,
             skipped_run_id=skipped_run_id,
         )
-        self.line = RunPosition()
-        self.last: Checkpoint | None = None
-        self.trained_in: str | None = None
-        self.has_said_kept = False
+        self.position = RunPosition()
+        self.is_provisional = notebook_id is None
         self.parent = parent
+        self.last: Checkpoint | None = None
+        self.last_cell: str | None = None
         self.is_trained_here = True
-        self._tracking = tracking
-        self._settle = settle
-        self._note_end = note_end
-        self._lock = lock
-        self._lease = Lease(self._renew)
-        self._is_stored = False
-        self._stored_status: RunStatus | None = None
-        self._execution: Any = None
+        self.has_reported_kept_state = False
+        self._tracker = tracker
         self._task: Any = None
-        self._provenance_id: str | None = None
+        self._lease: threading.Event | None = None  # set when it is released
 
     @property
     def notebook_id(self) -> str:
-        """The record that its checkpoints belong to."""
+        """The id of the record that its checkpoints belong to."""
         return self.record.notebook_id
 
     def move(self, notebook_id: str) -> None:
-        """It is known now which record the run belongs to."""
+        """Assign the run to its record, which is known now."""
         self.record.notebook_id = notebook_id
         self.is_provisional = False
-        self.recovered_in = None
-        self.doubt()
+        self._tracker.forget_run(self.record.id)
 
-    def doubt(self) -> None:
-        """What the store knows of the run has to be asked."""
-        self._is_stored = False
-        self._provenance_id = None
-
-    @property
     def is_over(self) -> bool:
-        """Whether it was trained by an earlier task of this process, which is one of a pool."""
+        """Return whether an earlier task of this pool process trained it, and end it then if its end was missed."""
         if self._task == current_task():
             return False
-        check_ended(self._cell_ended)
+        check_ended(self._code_ended)
         return True
 
-    def go_on(self) -> None:
-        """The run goes on until the cell that is being executed ends."""
-        execution = current_execution()
-        if execution != self._execution:
-            self._execution = execution
-            self._provenance_id = None
-        if not self._lease.is_held:
+    def activate(self) -> None:
+        """Begin or continue the run, and end it together with the code that is being executed."""
+        if self._lease is None:
             self.record.status, self.record.ended_at = RunStatus.RUNNING, None
-            self._lease.hold()
             self._task = current_task()
-        on_training_end(self._cell_ended)  # what it trains in now may be something else than before
-
-    def store(self, home: OpenStore) -> None:
-        """Have the store know that the run is there, and that it is running."""
-        if self._is_stored and self._stored_status is RunStatus.RUNNING:
-            return
-        repository, until = home.repository, now() + LEASE
-        if not self._is_stored and repository.runs.get(self.notebook_id, self.record.id) is None:
-            parent = self.record.parent_checkpoint_id
-            if parent is not None and repository.get_checkpoint(parent) is None:
-                parent = None  # deleted meanwhile
-            repository.runs.start(
-                self.notebook_id,
-                id=self.record.id,
-                parent_checkpoint_id=parent,
-                process=self.record.process,
-                lease_until=until,
-                key=self.record.key,
-                cell=self.record.cell,
-                ordinal=self.record.ordinal,
-                skipped_run_id=self.record.skipped_run_id,
-            )
-        else:
-            repository.runs.update_status(
-                self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
-            )
-        self._is_stored, self._stored_status = True, RunStatus.RUNNING
-
-    def store_checkpoint(
-        self, home: OpenStore, new: NewCheckpoint, folder: str | None, *, overwrite: bool
-    ) -> NotebookCheckpoint:
-        """Have the store know a checkpoint of the run, and what it was made with; ``folder`` is the notebook's."""
-        self.store(home)
-        if self._provenance_id is None:
-            self._provenance_id = home.repository.provenance.add(
-                self.notebook_id, executed_cells(), environment(folder)
-            )
-        new.provenance_id = self._provenance_id
-        return home.repository.create_checkpoint(new, overwrite=overwrite)
+            self._lease = threading.Event()
+            threading.Thread(
+                target=self._renew_lease, args=(self._lease,), name="axon-lease", daemon=True
+            ).start()
+        on_training_end(
+            self._code_ended
+        )  # each time: what trains now may be other code than before
+        self._tracker.start_run(self.record)
 
     def end(self, status: RunStatus) -> None:
-        """The run is over, unless it goes on later."""
-        self._lease.release()
+        """End the run, if it is running. A later checkpoint may continue it."""
+        if self._lease is not None:
+            self._lease.set()
+            self._lease = None
         if self.record.status is not RunStatus.RUNNING:
             return
-        if status is RunStatus.COMPLETED and self.line.is_resumed and not self.is_trained_here:
+        if status is RunStatus.COMPLETED and self.position.is_resumed and not self.is_trained_here:
             status = RunStatus.STOPPED
         self.record.status, self.record.ended_at = status, now()
-        try:
-            self._tracking.record(self._store_end, at_once=True)
-        except TrackingUnavailable:
-            self.doubt()
-            self._note_end(self.record.id)
+        self._tracker.finish_run(self.record)
 
-    def _store_end(self, home: OpenStore) -> None:
-        self._settle(home)
-        recovered_in = None if self._is_stored else self.recovered_in
-        notebook_id = recovered_in or self.notebook_id
-        if self._is_stored or home.repository.runs.get(notebook_id, self.record.id) is not None:
-            home.repository.runs.update_status(notebook_id, self.record.id, self.record.status)
-            self._is_stored, self._stored_status = True, self.record.status
-
-    def _cell_ended(self, error: BaseException | None) -> None:
-        with self._lock:
-            if not self._lease.is_held:
+    def _code_ended(self, error: BaseException | None) -> None:
+        with self._tracker.lock:  # another thread may be training
+            if self._lease is None:
                 return
             if error is None:
                 self.end(RunStatus.COMPLETED)
             else:
-                self.end(
-                    RunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else RunStatus.FAILED
-                )
+                is_stopped = isinstance(error, KeyboardInterrupt)
+                self.end(RunStatus.STOPPED if is_stopped else RunStatus.FAILED)
 
-    def _renew(self) -> None:
-        # Called from another thread, which must not wait for this one: it may be writing for minutes.
-        home = self._tracking.opened
-        if home is None or not self._is_stored:
-            return
-        until = now() + LEASE
-        found = home.repository.runs.renew(self.notebook_id, self.record.id, until)
-        if found.status is not RunStatus.RUNNING and self._lease.is_held:
-            # It was taken for gone, as after a night that this machine slept through.
-            home.repository.runs.update_status(
-                self.notebook_id, self.record.id, RunStatus.RUNNING, lease_until=until
-            )
+    def _renew_lease(self, released: threading.Event) -> None:
+        # In a thread of its own, without the lock, which a training may hold for minutes while it writes.
+        while not released.wait(_RENEWAL_INTERVAL):
+            with suppress(Exception):  # a lapsed lease harms nothing that is alive on this host
+                self._tracker.renew_lease(self.record)

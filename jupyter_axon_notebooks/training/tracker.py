@@ -1,117 +1,558 @@
-"""The connection of a training process to its records, which never makes a training fail."""
+"""How a training process reaches records: the :class:`Tracker` interface, and the tracker on a local store."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from typing import Final, TypeVar
+import threading
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
-from ..errors import AxonError, StoreError
+from ..errors import AxonError, Conflict, NotFound, StoreError
+from ..metrics import merge_metrics, rankable, rankable_metrics, resolve, suggestion
+from ..printable import printable
+from ..records import (
+    NewCheckpoint,
+    NotebookCheckpoint,
+    NotebookSummary,
+    RunStatus,
+    TrainingNotebook,
+    TrainingRun,
+    UpdateCheckpoint,
+    now,
+)
 from ..states import StateStorage
-from ..stores import OpenStore, StoreSettings, open_store_at
-from ..sync import read_origin
-from .messages import warn
+from ..states.notes import has_note
+from ..stores import OpenStore, StoreSettings
+from . import resuming
+from .checkpoint import Checkpoint
+from .current_notebook import CurrentNotebook
+from .discovery import location
+from .discovery.record import report_unbound
+from .execution import current_execution, executed_cells
+from .execution.environment import environment
+from .messages import print_message, warn
+from .processes import LEASE
+from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
+from .store_connection import StoreConnection, TrackingUnavailable
 
-#: Seconds after each failure in a row before the store is tried again; then always the last.
-_RETRY_DELAYS: Final = (5.0, 15.0, 60.0, 300.0)
-#: Seconds to wait for a locked store: usually, and after a failure.
-_BUSY_TIMEOUT: Final = 10.0
-_BUSY_TIMEOUT_AFTER_FAILURE: Final = 1.0
 
-_T = TypeVar("_T")
+class MetricNotFound(NotFound):
+    """No checkpoint has a finite number under the name of a metric."""
+
+    def __init__(self, metric: str, known: Collection[str]) -> None:
+        super().__init__("metric", metric)
+        hint = suggestion(metric, sorted(known))
+        self.args = (
+            printable(f"no checkpoint of this notebook has a finite number as {metric}{hint}"),
+        )
 
 
-class TrackingUnavailable(Exception):
-    """The store did not record something; the user has been warned."""
+class Tracker(Protocol):
+    """How a training process reaches records.
+
+    What a training records (runs, checkpoints, metrics) never fails because records are out of reach: it is kept, and
+    recorded later. Questions raise :class:`StoreError` then.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        To be held during every call except :meth:`renew_lease`.
+    """
+
+    lock: threading.RLock
+
+    @property
+    def states(self) -> StateStorage:
+        """The state files, also while records are out of reach."""
+
+    def close(self) -> None:
+        """Release what is open; the next call opens it again."""
+
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
+        """Set which notebook is trained."""
+
+    def notebook(self) -> TrainingNotebook:
+        """Return the record of the notebook, with its cells."""
+
+    def notebook_id(self, *, at_once: bool = False) -> str | None:
+        """Return the id of the notebook's record, as far as it is known, after recording what is pending."""
+
+    def has_notebook(self, id: str) -> bool:
+        """Return whether a record exists, or may exist."""
+
+    def start_run(self, run: TrainingRun) -> None:
+        """Record that a run is running."""
+
+    def renew_lease(self, run: TrainingRun) -> None:
+        """Record that a run is alive. Called from another thread."""
+
+    def finish_run(self, run: TrainingRun) -> None:
+        """Record how a run ended."""
+
+    def forget_run(self, id: str) -> None:
+        """Drop what is known about how a run is recorded, since it belongs to another notebook."""
+
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run; None if there is none."""
+
+    def add_checkpoint(
+        self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> Checkpoint:
+        """Record a checkpoint whose states are written."""
+
+    def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
+        """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
+
+    def recover(self) -> None:
+        """Record what earlier trainings could not record."""
+
+    def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
+        """Return the checkpoint to resume from."""
+
+    def find_checkpoint(self, id: str) -> NotebookCheckpoint:
+        """Return a checkpoint by its id or the beginning of it."""
+
+    def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
+        """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
+
+    def best_checkpoint(
+        self, metric: str, mode: Literal["min", "max"], run: str | None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best value of a metric."""
+
+    def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
+        """Pin a checkpoint, or unpin it."""
+
+
+@dataclass
+class _StoredRun:
+    """What the store is known to have of a run."""
+
+    status: RunStatus
+    execution: Any = None
+    provenance_id: str | None = None  # of that execution
+
+
+@dataclass
+class _Pending:
+    """A checkpoint that no store has: its note, and the object that the user has."""
+
+    note: UnrecordedCheckpoint
+    checkpoint: Checkpoint
+
+    def belongs_to(self, run: str) -> bool:
+        record = self.note.run
+        return record is not None and (record.key == run or record.id.startswith(run))
 
 
 class LocalTracker:
-    """A connection to the store, opened when it is first needed and again after it was lost.
+    """A tracker on a store that this process opens itself, and opens again when it was lost.
 
-    Queries use :meth:`open`, which raises if the store is unavailable. Recording uses
-    :meth:`record`, which warns once and does not wait for an unavailable store on every call.
+    What cannot be recorded is noted beside the state files (:mod:`..states.notes`), and recorded by this process once
+    the store is available, by a server, or by ``jupyter axon recover``. See :class:`Tracker` for its methods.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
+        self.lock = threading.RLock()
         self._settings = settings
-        self._pid = os.getpid()
-        self._opened: OpenStore | None = None
-        self._store_id = ""
-        self._failures = 0
-        self._retry_at = 0.0
+        self._connection = StoreConnection(settings)
+        self._notebook = CurrentNotebook(settings.user_id)
+        self._runs: dict[str, _StoredRun] = {}
+        self._recovered_in: dict[str, str] = {}  # notebooks by run
+        self._pending: list[_Pending] = []
+        self._pending_metrics: list[tuple[str, Any, list[str]]] = []
 
     @property
-    def opened(self) -> OpenStore | None:
-        """The store if it is open; any thread may ask."""
-        return self._opened
-
-    def open(self) -> OpenStore:
-        """Return the open store; raises StoreError if it cannot be opened."""
-        if self._opened is not None and self._opened.store.is_lost:
-            self.close()
-        if self._opened is None:
-            timeout = _BUSY_TIMEOUT_AFTER_FAILURE if self._failures else _BUSY_TIMEOUT
-            self._opened = open_store_at(self._settings, busy_timeout=timeout, warn=warn)
-            self._store_id = self._opened.store.mark_id
-        return self._opened
-
-    def origin(self) -> str | None:
-        """Return the id of the Jupyter data folder; None if it is unusable."""
-        try:
-            return read_origin(self._settings.data_folder, warn)
-        except StoreError:
-            return None
-
     def states(self) -> StateStorage:
-        """Return the state files, even if the store is unavailable."""
-        if self._opened is not None:
-            return self._opened.states
-        return self._settings.state_files(self._store_id)
-
-    def record(self, work: Callable[[OpenStore], _T], *, at_once: bool = False) -> _T:
-        """Return the result of ``work``, which only writes to the store.
-
-        Parameters
-        ----------
-        at_once : bool
-            Try the store even if the delay after the last failure is not over.
-
-        Raises
-        ------
-        TrackingUnavailable
-            If ``work`` failed, or the store is not to be tried again yet.
-        """
-        if self._failures and not at_once and time.monotonic() < self._retry_at:
-            raise TrackingUnavailable
-        try:
-            result = work(self.open())
-        except Exception as error:  # no error of tracking may stop a training
-            self._note_failure(error)
-            raise TrackingUnavailable from error
-        if self._failures:
-            self._failures = 0
-            self.close()  # to open it again with the usual timeout
-        return result
-
-    def _note_failure(self, error: Exception) -> None:
-        delay = _RETRY_DELAYS[min(self._failures, len(_RETRY_DELAYS) - 1)]
-        self._retry_at = time.monotonic() + delay
-        self._failures += 1
-        if self._failures == 1:
-            cause = (
-                str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
-            )
-            warn(
-                f"checkpoints are not being recorded: {cause}. Training continues, and state files are "
-                f"written to {self._settings.states_root}. The checkpoints are recorded as soon as the "
-                "store is available again; after the training, run `jupyter axon recover`"
-            )
-        if isinstance(error, StoreError):
-            self.close()
+        """The state files, also while the store is unavailable."""
+        return self._connection.states
 
     def close(self) -> None:
         """Close the store; the next call opens it again."""
-        opened, self._opened = self._opened, None
-        if opened is not None and os.getpid() == self._pid:
-            opened.close()
+        self._connection.close()
+
+    # The notebook
+
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
+        """Set which notebook is trained; nothing changes if it cannot be found."""
+        with location.using(path_or_id):
+            self._notebook = CurrentNotebook(self._settings.user_id)
+            return self.notebook()
+
+    def notebook(self) -> TrainingNotebook:
+        """Return the record of the notebook, with its cells."""
+        opened = self._connection.open()
+        id = self._notebook.read(opened).id
+        found = opened.repository.find_by_id(id)
+        if found is None:
+            self._notebook.record = None
+            raise NotFound("notebook", id)
+        return found
+
+    def notebook_id(self, *, at_once: bool = False) -> str | None:
+        """Return the id of the notebook's record, as far as it is known, after recording what is pending."""
+        known = self._notebook.record
+        with suppress(TrackingUnavailable):
+            known = self._connection.attempt(self._record_pending, at_once=at_once)
+            report_unbound(known)
+        return None if known is None else known.id
+
+    def has_notebook(self, id: str) -> bool:
+        """Return whether a record exists; True if the store cannot be asked."""
+        try:
+            return (
+                self._connection.attempt(lambda opened: opened.repository.find_summary(id))
+                is not None
+            )
+        except TrackingUnavailable:
+            return True
+
+    # Runs
+
+    def start_run(self, run: TrainingRun) -> None:
+        """Record that a run is running."""
+        try:
+            self._connection.attempt(lambda opened: self._store_run(opened, run))
+        except TrackingUnavailable:
+            self._runs.pop(run.id, None)
+
+    def _store_run(self, opened: OpenStore, run: TrainingRun) -> _StoredRun:
+        stored = self._runs.get(run.id)
+        if stored is not None and stored.status is RunStatus.RUNNING:
+            return stored
+        repository, until = opened.repository, now() + LEASE
+        if stored is None and repository.runs.get(run.notebook_id, run.id) is None:
+            parent = run.parent_checkpoint_id
+            if parent is not None and repository.get_checkpoint(parent) is None:
+                parent = None  # it was deleted
+            repository.runs.start(
+                run.notebook_id,
+                id=run.id,
+                parent_checkpoint_id=parent,
+                process=run.process,
+                lease_until=until,
+                key=run.key,
+                cell=run.cell,
+                ordinal=run.ordinal,
+                skipped_run_id=run.skipped_run_id,
+            )
+        else:
+            repository.runs.update_status(
+                run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
+            )
+        stored = self._runs[run.id] = stored or _StoredRun(RunStatus.RUNNING)
+        stored.status = RunStatus.RUNNING
+        return stored
+
+    def renew_lease(self, run: TrainingRun) -> None:
+        """Record that a run is alive. Called from another thread, which must not wait for this one."""
+        opened = self._connection.opened
+        if opened is None or run.id not in self._runs:
+            return
+        until = now() + LEASE
+        found = opened.repository.runs.renew(run.notebook_id, run.id, until)
+        if found.status is not RunStatus.RUNNING and run.status is RunStatus.RUNNING:
+            # It was considered stopped, for example while this machine was asleep.
+            opened.repository.runs.update_status(
+                run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
+            )
+
+    def finish_run(self, run: TrainingRun) -> None:
+        """Record how a run ended; in its last note, if the store is unavailable."""
+        try:
+            self._connection.attempt(lambda opened: self._store_end(opened, run), at_once=True)
+        except TrackingUnavailable:
+            self._runs.pop(run.id, None)
+            notes = [one.note for one in self._pending if one.note.checkpoint.run_id == run.id]
+            if notes and self._is_noted(notes[-1]):
+                with suppress(AxonError):  # the run is found unfinished then
+                    notes[-1].write(self.states)
+
+    def _store_end(self, opened: OpenStore, run: TrainingRun) -> None:
+        if self._pending or self._pending_metrics:
+            self._record_pending(opened)
+        stored, notebook_id = self._runs.get(run.id), run.notebook_id
+        if stored is None:
+            notebook_id = self._recovered_in.get(run.id, notebook_id)
+        if stored is not None or opened.repository.runs.get(notebook_id, run.id) is not None:
+            opened.repository.runs.update_status(notebook_id, run.id, run.status)
+            self._runs.setdefault(run.id, _StoredRun(run.status)).status = run.status
+
+    def forget_run(self, id: str) -> None:
+        """Drop what is known about how a run is recorded, since it belongs to another notebook."""
+        self._runs.pop(id, None)
+        self._recovered_in.pop(id, None)
+
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run; None if there is none."""
+        return self._connection.open().repository.runs.get(notebook_id, id)
+
+    # Checkpoints
+
+    def add_checkpoint(
+        self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> Checkpoint:
+        """Record a checkpoint whose states are written, or note it beside them.
+
+        Raises
+        ------
+        Conflict
+            If the run has a checkpoint there already, or a pinned one with ``overwrite``.
+        """
+
+        def store(opened: OpenStore) -> NotebookCheckpoint | Conflict:
+            try:
+                return self._store_checkpoint(opened, run, new, overwrite=overwrite)
+            except Conflict as conflict:
+                return conflict
+
+        try:
+            record = self._connection.attempt(store)
+        except TrackingUnavailable as unavailable:
+            self._runs.pop(run.id, None)
+            self._notebook.record = None
+            checkpoint = self._note(run, new, overwrite=overwrite)
+            if isinstance(unavailable.__cause__, NotFound):
+                self._try_pending()  # the record, or the store, was deleted: there will be another
+            return checkpoint
+        if isinstance(record, Conflict):
+            raise record
+        self.states.mark_recorded(record.notebook_id, record.id)
+        return Checkpoint(record, self.states)
+
+    def _store_checkpoint(
+        self, opened: OpenStore, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> NotebookCheckpoint:
+        stored, execution = self._store_run(opened, run), current_execution()
+        if stored.provenance_id is None or stored.execution != execution:
+            stored.execution = execution
+            stored.provenance_id = opened.repository.provenance.add(
+                run.notebook_id, executed_cells(), environment(self._notebook.folder)
+            )
+        new.provenance_id = stored.provenance_id
+        return opened.repository.create_checkpoint(new, overwrite=overwrite)
+
+    def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
+        """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
+        pending = next((one for one in self._pending if one.checkpoint is checkpoint), None)
+        if pending is not None:
+            new = pending.note.checkpoint
+            new.metrics = merge_metrics(new.metrics, metrics)
+            new.tags = list(dict.fromkeys([*new.tags, *tags]))
+            try:
+                pending.note.write(self.states)
+            except AxonError as error:
+                warn(f"Metrics that were added to checkpoint {new.id} could not be noted: {error}")
+            checkpoint.update(pending.note.as_record(), is_recorded=False)
+            return True
+        try:
+            record = self._connection.attempt(
+                lambda opened: _add_metrics(opened, checkpoint.id, metrics, tags)
+            )
+        except TrackingUnavailable:
+            self._pending_metrics.append((checkpoint.id, metrics, tags))
+            return True
+        if record is not None:
+            checkpoint.update(record, is_recorded=True)
+        return record is not None
+
+    # What is still to be recorded
+
+    def _note(self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
+        """Note a checkpoint beside its states, with all that the store would have been told."""
+        found, settings = self._notebook.locate(), self._settings
+        note = UnrecordedCheckpoint(
+            checkpoint=new,
+            made_at=now(),
+            overwrite=overwrite,
+            run=run,
+            store_url=settings.store_url,
+            owner=settings.user_id,
+            path=found.path,
+            record_id=found.record_id,
+            kind=found.kind,
+        )
+        with suppress(StoreError):
+            note.origin = self._connection.origin()
+        with suppress(Exception):  # a checkpoint without its provenance is better than none
+            note.executed = executed_cells()
+            note.environment = environment(self._notebook.folder)
+        checkpoint = Checkpoint(
+            note.as_record(), self.states, is_recorded=False, refresh=self._try_pending
+        )
+        try:
+            note.write(self.states)
+        except AxonError as error:
+            warn(f"Checkpoint {new.id} is not recorded, and could not be noted either: {error}")
+        else:
+            self._pending.append(_Pending(note, checkpoint))
+        return checkpoint
+
+    def _is_noted(self, note: UnrecordedCheckpoint) -> bool:
+        new = note.checkpoint
+        return has_note(self.states.root, new.notebook_id, str(new.id))
+
+    def _try_pending(self) -> None:
+        """Record what is pending, if the store is available now."""
+        with suppress(TrackingUnavailable):
+            self._connection.attempt(self._record_pending, at_once=True)
+
+    def _record_pending(self, opened: OpenStore) -> NotebookSummary:
+        """Record what could not be recorded before, and return the notebook's record."""
+        notebook = self._notebook.update(opened)
+        while self._pending_metrics:
+            _add_metrics(opened, *self._pending_metrics[0])
+            del self._pending_metrics[0]
+        if not self._pending:
+            return notebook
+        notes = [pending.note for pending in self._pending]
+        ids = [str(note.checkpoint.id) for note in notes]
+        for result in recover(opened.repository, opened.states, opened.origin, notes, notebook.id):
+            if result.error is not None:
+                print_message(
+                    f"A checkpoint in {result.folder} could not be recorded: {result.error}"
+                )
+        for id, pending in zip(ids, self._pending, strict=True):
+            # Of one that is not noted any more, another process recorded it, or the user deleted it.
+            if (record := opened.repository.get_checkpoint(id)) is not None:
+                pending.checkpoint.update(record, is_recorded=True)
+                if record.run_id is not None:
+                    self._recovered_in[record.run_id] = record.notebook_id
+        self._pending = []
+        return notebook
+
+    def recover(self) -> None:
+        """Record what earlier trainings of this user could not record."""
+        opened, settings = self._connection.open(), self._settings
+        if self._pending:
+            self._record_pending(opened)
+        notes = [
+            found
+            for found in find_unrecorded(opened.states)
+            if isinstance(found, UnrecordedCheckpoint)
+            and (found.store_url, found.owner) == (settings.store_url, settings.user_id)
+        ]
+        results = recover(opened.repository, opened.states, opened.origin, notes)
+        if count := sum(result.is_new for result in results):
+            plural = "" if count == 1 else "s"
+            print_message(
+                f"Recorded {count} checkpoint{plural} made while the store was unavailable."
+            )
+
+    # Questions
+
+    def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
+        """Return the checkpoint to resume from; see :func:`.resuming.find_resumable`."""
+        opened = self._connection.open()
+        notebook = self._notebook.find(opened)
+        if notebook is not None:
+            return resuming.find_resumable(opened, notebook.id, request)
+        if request.run is not None:
+            raise NotFound("run", request.run)
+        return resuming.ResumePoint(None, request.identity.key)
+
+    def find_checkpoint(self, id: str) -> NotebookCheckpoint:
+        """Return a checkpoint by its id or the beginning of it.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        ValueError
+            If the beginning matches several.
+        """
+        repository = self._connection.open().repository
+        found = repository.get_checkpoint(id)
+        if found is None:
+            ids = repository.checkpoints.find_ids(id) if id else []
+            if len(ids) > 1:
+                listed = ", ".join(ids[:5])
+                raise ValueError(
+                    printable(f"{id} could be any of {len(ids)} checkpoints: {listed}")
+                )
+            found = repository.get_checkpoint(ids[0]) if ids else None
+        if found is None:
+            raise NotFound("checkpoint", id)
+        return found
+
+    def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
+        """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
+        opened, notebook_id = self._readable()
+        stored: list[NotebookCheckpoint] = []
+        if opened is not None and run is not None:
+            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+        elif opened is not None:
+            stored = opened.repository.list_checkpoints(notebook_id, limit)
+        found = self._with_pending(stored, run)
+        return sorted(found, key=lambda one: one.created_at, reverse=True)[:limit]
+
+    def best_checkpoint(
+        self, metric: str, mode: Literal["min", "max"], run: str | None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best value of a metric, the earliest of equal ones.
+
+        Raises
+        ------
+        MetricNotFound
+            If no checkpoint has a finite number there.
+        """
+        opened, notebook_id = self._readable()
+        is_least = mode == "min"
+        stored: list[NotebookCheckpoint] = []
+        if opened is not None and run is not None:
+            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+        elif opened is not None:
+            stored = opened.repository.checkpoints.list_best(notebook_id, metric, is_least, 1)
+        found = self._with_pending(stored, run)
+        ranked = [
+            (value if is_least else -value, one.created_at, one)
+            for one in found
+            if (value := rankable(resolve(one.record.metrics, metric))) is not None
+        ]
+        if not ranked:
+            names = (
+                set()
+                if opened is None
+                else opened.repository.checkpoints.list_metric_names(notebook_id)
+            )
+            raise MetricNotFound(
+                metric, names.union(*(rankable_metrics(one.metrics) for one in found))
+            )
+        return min(ranked, key=lambda one: one[:2])[2]
+
+    def _readable(self) -> tuple[OpenStore | None, str]:
+        """Return the store and the id of the notebook's record, empty if there is none.
+
+        No store if it is unavailable and this process has checkpoints that answer the question in part.
+        """
+        if self._pending or self._pending_metrics:
+            self._try_pending()
+        try:
+            opened = self._connection.open()
+            found = self._notebook.find(opened)
+        except StoreError as error:
+            if not self._pending:
+                raise
+            print_message(f"Only checkpoints of this process are considered: {error}")
+            return None, ""
+        return opened, "" if found is None else found.id
+
+    def _with_pending(self, stored: list[NotebookCheckpoint], run: str | None) -> list[Checkpoint]:
+        pending = [one.checkpoint for one in self._pending if run is None or one.belongs_to(run)]
+        return [*pending, *(Checkpoint(record, self.states) for record in stored)]
+
+    def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
+        """Pin a checkpoint, or unpin it."""
+        return self._connection.open().repository.checkpoints.update(
+            id, UpdateCheckpoint(pinned=pinned)
+        )
+
+
+def _add_metrics(
+    opened: OpenStore, id: str, metrics: Any, tags: list[str]
+) -> NotebookCheckpoint | None:
+    with suppress(NotFound, Conflict):
+        return opened.repository.checkpoints.add_metrics(id, metrics, tags)
+    return None

@@ -146,11 +146,11 @@ def test_the_table_is_markdown_and_its_figures_go_into_a_file_as_well(
 @pytest.mark.parametrize(
     ("script", "options", "lines"),
     [
-        ("crash", ["--kills", "4"], 4),
+        ("crash", ["--kills", "3"], 3),
         ("concurrency", ["--processes", "2", "--operations", "10", "--engines", "sqlite"], 1),
     ],
 )
-def test_a_suite_is_run_for_longer_and_leaves_nothing_behind(
+def test_a_suite_runs_for_longer_and_leaves_nothing_behind(
     script: str, options: list[str], lines: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, BENCHMARKS / f"{script}.py", "--folder", tmp_path, *options]

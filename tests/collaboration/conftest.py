@@ -1,4 +1,4 @@
-"""A real Jupyter server with the extension and jupyter-collaboration, and people who work in its rooms."""
+"""Fixtures of a Jupyter server with the extension and jupyter-collaboration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat.sign import MemorySignatureStore
-from pytest_jupyter.jupyter_server import *  # noqa: F403 - its fixtures, and its way of running coroutines
+from pytest_jupyter.jupyter_server import *  # noqa: F403 - its fixtures and hooks
 from support.collaboration import Rooms
 from support.rest_client import Client
 
@@ -20,12 +20,11 @@ def jp_server_config(tmp_path: Path) -> dict[str, Any]:
     return {
         "ServerApp": {"jpserver_extensions": dict.fromkeys(extensions, True)},
         "AxonNotebooks": {"user_id": "ada"},
-        "NotebookNotary": {
-            "store_factory": MemorySignatureStore
-        },  # the other one leaves its database open
+        # The default one leaves its database open.
+        "NotebookNotary": {"store_factory": MemorySignatureStore},
         "BaseFileIdManager": {"db_path": str(tmp_path / "file_ids.db")},
         "SQLiteYStore": {"db_path": str(tmp_path / "rooms.db")},
-        # As ever, only quicker: a room is gone with its last client, and saves and looks at the disk more often.
+        # Shorter times: a room is deleted with its last client, and saves and checks its file often.
         "YDocExtension": {
             "document_cleanup_delay": 0,
             "document_save_delay": 0.1,
@@ -46,14 +45,14 @@ def rooms(jp_serverapp: Any, axon: Client, jp_http_port: int, jp_base_url: str) 
     rooms = Rooms(axon, jp_http_port, jp_base_url)
     jp_serverapp.event_logger.add_listener(
         schema_id="https://schema.jupyter.org/jupyter_collaboration/session/v1",
-        listener=rooms.listen,
+        listener=rooms.on_event,
     )
     return rooms
 
 
 @pytest.fixture
 def write_notebook(jp_root_dir: Path) -> Callable[..., Path]:
-    """Writes a notebook file below the server's root, past the server."""
+    """Return a function that writes a notebook file below the server's root, not through the server."""
 
     def write(path: str, *sources: str) -> Path:
         notebook = nbformat.v4.new_notebook(

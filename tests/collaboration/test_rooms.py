@@ -1,4 +1,4 @@
-"""Claims about notebooks that several people have open at once."""
+"""Notebooks that are open in a collaboration room."""
 
 from __future__ import annotations
 
@@ -11,55 +11,60 @@ from typing import Any
 
 import nbformat
 import pytest
-from support.collaboration import QUIET, Rooms, add, embedded_id, eventually, sources
+from support.collaboration import (
+    NORMAL_ACTIONS,
+    Rooms,
+    append_cell,
+    get_embedded_id,
+    get_sources,
+    wait_until,
+)
 from support.rest_client import Client
 
 Write = Callable[..., Path]
 
 
-async def find_or_create_record(axon: Client, path: str) -> Any:
+async def sync(axon: Client, path: str) -> Any:
     return (await axon.post("/notebooks/sync", {"path": path})).json
 
 
-async def recorded(axon: Client, id: str) -> list[str]:
+async def recorded_sources(axon: Client, id: str) -> list[str]:
     return [cell["source"] for cell in (await axon.get(f"/notebooks/{id}")).json["cells"]]
 
 
-def saved(file: Path) -> list[str]:
+def saved_sources(file: Path) -> list[str]:
     return [cell["source"] for cell in nbformat.read(file, as_version=4).cells]
 
 
-async def test_what_is_open_in_a_room_is_changed_there_only(
+async def test_cells_of_an_open_notebook_are_not_changed_by_rest(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "one")
-    notebook = await find_or_create_record(axon, "n.ipynb")
+    notebook = await sync(axon, "n.ipynb")
     path, cell = f"/notebooks/{notebook['id']}", notebook["cells"][0]["id"]
-    async with rooms.entered("n.ipynb") as document:
+    async with rooms.join("n.ipynb") as document:
         before = file.read_bytes()
-        for refused in (
+        for response in (
             await axon.put(path, {"cells": [{"source": "two"}]}),
             await axon.post(f"{path}/cells", {"source": "two"}),
             await axon.put(f"{path}/cells/{cell}", {"source": "two"}),
             await axon.delete(f"{path}/cells/{cell}"),
         ):
-            assert (refused.status, "n.ipynb is open for collaboration" in refused.message) == (
-                409,
-                True,
-            )
+            assert response.status == 409
+            assert "n.ipynb is open for collaboration" in response.message
         assert file.read_bytes() == before
-        assert sources(document) == ["one"]
+        assert get_sources(document) == ["one"]
         assert (await axon.get(path)).json["cells"] == notebook["cells"]
 
 
-async def test_what_never_touches_the_file_can_be_changed_while_a_room_has_it_open(
+async def test_fields_outside_the_file_are_changed_while_it_is_open(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
-    async with rooms.entered("n.ipynb"):
+    path = f"/notebooks/{(await sync(axon, 'n.ipynb'))['id']}"
+    async with rooms.join("n.ipynb"):
         before = file.read_bytes()
-        given = {
+        fields = {
             "name": "renamed",
             "description": "described",
             "status": "stopped",
@@ -67,169 +72,174 @@ async def test_what_never_touches_the_file_can_be_changed_while_a_room_has_it_op
             "dataset_id": "dataset",
             "tags": ["tag"],
         }
-        assert (await axon.put(path, given)).status == 200
-        shown = (await axon.get(path)).json
-        shown["tags"] = shown["metadata"]["tags"]
-        assert {name: shown[name] for name in given} == given
+        assert (await axon.put(path, fields)).status == 200
+        stored = (await axon.get(path)).json
+        stored["tags"] = stored["metadata"]["tags"]
+        assert {name: stored[name] for name in fields} == fields
         assert file.read_bytes() == before
 
 
-async def test_a_room_is_no_hindrance_to_other_notebooks(
+async def test_other_notebooks_are_changed_while_a_room_is_open(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     write_notebook("open.ipynb", "one")
     other = write_notebook("other.ipynb", "one")
-    id = (await find_or_create_record(axon, "other.ipynb"))["id"]
-    async with rooms.entered("open.ipynb"):
+    id = (await sync(axon, "other.ipynb"))["id"]
+    async with rooms.join("open.ipynb"):
         await axon.created(f"/notebooks/{id}/cells", {"source": "two"})
-    assert saved(other) == ["one", "two"]
+    assert saved_sources(other) == ["one", "two"]
 
 
-async def test_once_the_room_is_gone_the_cells_can_be_changed_again(
+async def test_cells_are_changed_after_the_room_is_deleted(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
-    async with rooms.left(), rooms.entered("n.ipynb"):
+    path = f"/notebooks/{(await sync(axon, 'n.ipynb'))['id']}"
+    async with rooms.wait_for_deletion(), rooms.join("n.ipynb"):
         assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
     await axon.created(f"{path}/cells", {"source": "two"})
-    assert saved(file) == ["one", "two"]
-    async with rooms.entered("n.ipynb") as document:
-        assert sources(document) == ["one", "two"]
+    assert saved_sources(file) == ["one", "two"]
+    async with rooms.join("n.ipynb") as document:
+        assert get_sources(document) == ["one", "two"]
 
 
-async def test_the_room_stays_until_the_last_one_has_left(
+async def test_a_room_exists_until_the_last_user_leaves(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
-    async with rooms.left(), rooms.entered("n.ipynb"):
-        async with rooms.entered("n.ipynb"):
+    path = f"/notebooks/{(await sync(axon, 'n.ipynb'))['id']}"
+    async with rooms.wait_for_deletion(), rooms.join("n.ipynb"):
+        async with rooms.join("n.ipynb"):
             assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
         assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
     await axon.created(f"{path}/cells", {"source": "two"})
 
 
 @pytest.mark.parametrize(("format", "type"), [("json", "notebook"), ("text", "file")])
-async def test_a_room_is_known_by_its_file_whatever_it_is_opened_as_and_by_which_name(
+async def test_a_room_is_found_by_its_file_for_every_format_and_name(
     axon: Client, rooms: Rooms, write_notebook: Write, jp_root_dir: Path, format: str, type: str
 ) -> None:
     file = write_notebook("n.ipynb", "one")
     (jp_root_dir / "link.ipynb").symlink_to(file)
-    path = f"/notebooks/{(await find_or_create_record(axon, 'n.ipynb'))['id']}"
-    async with rooms.entered("link.ipynb", format, type):
+    path = f"/notebooks/{(await sync(axon, 'n.ipynb'))['id']}"
+    async with rooms.join("link.ipynb", format, type):
         assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
 
 
-async def test_a_room_is_known_after_its_notebook_was_renamed(
+async def test_a_room_is_found_after_its_notebook_is_renamed(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     write_notebook("old.ipynb", "one")
-    id = (await find_or_create_record(axon, "old.ipynb"))["id"]
-    async with rooms.entered("old.ipynb") as document:
+    id = (await sync(axon, "old.ipynb"))["id"]
+    async with rooms.join("old.ipynb") as document:
         renamed = json.dumps({"path": "new.ipynb"})
         assert (await axon.raw("PATCH", "/api/contents/old.ipynb", body=renamed)).status == 200
         refused = await axon.post(f"/notebooks/{id}/cells", {"source": "two"})
         assert (refused.status, "new.ipynb" in refused.message) == (409, True)
-        add(document, "by hand")
+        append_cell(document, "edited")
 
-        async def shown() -> bool:
-            return await recorded(axon, id) == ["one", "by hand"]
+        async def is_recorded() -> bool:
+            return await recorded_sources(axon, id) == ["one", "edited"]
 
-        await eventually(shown)
+        await wait_until(is_recorded)
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
 
 
-async def test_what_two_people_do_at_once_is_all_in_the_record(
+async def test_concurrent_edits_of_two_users_are_all_recorded(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "shared")
-    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
-    async with AsyncExitStack() as people:
-        ada, bob = [await people.enter_async_context(rooms.entered("n.ipynb")) for _ in range(2)]
+    id = (await sync(axon, "n.ipynb"))["id"]
+    async with AsyncExitStack() as users:
+        ada, bob = [await users.enter_async_context(rooms.join("n.ipynb")) for _ in range(2)]
         ada.ycells[0]["source"].insert(0, "ada ")
         bob.ycells[0]["source"].insert(len("shared"), " bob")
-        add(ada, "of ada")
-        add(bob, "of bob")
+        append_cell(ada, "of ada")
+        append_cell(bob, "of bob")
 
-        async def shown() -> bool:
-            first, *others = await recorded(axon, id)
+        async def is_recorded() -> bool:
+            first, *others = await recorded_sources(axon, id)
             return first == "ada shared bob" and sorted(others) == ["of ada", "of bob"]
 
-        await eventually(shown)
-        assert await recorded(axon, id) == saved(file) == sources(ada) == sources(bob)
+        await wait_until(is_recorded)
+        assert (
+            await recorded_sources(axon, id)
+            == saved_sources(file)
+            == get_sources(ada)
+            == get_sources(bob)
+        )
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
 
 
-async def test_the_embedded_id_stays_over_many_saves_and_the_room_takes_none_for_somebody_elses(
+async def test_the_embedded_id_is_kept_and_the_room_sees_no_foreign_changes(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "start")
-    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
+    id = (await sync(axon, "n.ipynb"))["id"]
     expected = ["start"]
-    seen = set()
-    async with AsyncExitStack() as people:
-        ada, bob = [await people.enter_async_context(rooms.entered("n.ipynb")) for _ in range(2)]
+    embedded_ids = set()
+    async with AsyncExitStack() as users:
+        ada, bob = [await users.enter_async_context(rooms.join("n.ipynb")) for _ in range(2)]
         for n in range(8):
-            known_to = (ada, bob)[n % 2]
-            save = rooms.save()
-            add(known_to, str(n))
+            document = (ada, bob)[n % 2]
+            save = rooms.next_save()
+            append_cell(document, str(n))
             expected.append(str(n))
             await save
-            assert (await recorded(axon, id)) == expected == saved(file)
-            seen.add(embedded_id(file))
+            assert (await recorded_sources(axon, id)) == expected == saved_sources(file)
+            embedded_ids.add(get_embedded_id(file))
 
-            async def both() -> bool:
+            async def is_same() -> bool:
                 await axon.get(f"/notebooks/{id}")
-                return sources(ada) == sources(bob)
+                return get_sources(ada) == get_sources(bob)
 
-            await eventually(both)
-    assert len(seen - {None}) == 1
-    assert None not in seen
-    assert {said.get("action") for said in rooms.heard} <= QUIET
-    assert {said["level"] for said in rooms.heard} == {"INFO"}
+            await wait_until(is_same)
+    assert len(embedded_ids) == 1
+    assert None not in embedded_ids
+    assert {event.get("action") for event in rooms.events} <= NORMAL_ACTIONS
+    assert {event["level"] for event in rooms.events} == {"INFO"}
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
 
 
-async def test_a_room_that_is_opened_again_has_the_embedded_id_and_every_edit(
+async def test_a_reopened_room_has_the_embedded_id_and_every_edit(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "start")
-    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
+    id = (await sync(axon, "n.ipynb"))["id"]
     expected = ["start"]
     ids = []
     for n in range(3):
-        async with rooms.left(), rooms.entered("n.ipynb") as document:
-            assert sources(document) == expected
-            save = rooms.save()
-            add(document, str(n))
+        async with rooms.wait_for_deletion(), rooms.join("n.ipynb") as document:
+            assert get_sources(document) == expected
+            save = rooms.next_save()
+            append_cell(document, str(n))
             expected.append(str(n))
             await save
-        ids.append(embedded_id(file))
-        assert await recorded(axon, id) == saved(file) == expected
+        ids.append(get_embedded_id(file))
+        assert await recorded_sources(axon, id) == saved_sources(file) == expected
     assert ids == [ids[0]] * 3
     assert document.get()["metadata"]["axon"]["notebook_id"] == ids[0]
-    assert {said.get("action") for said in rooms.heard} <= QUIET
+    assert {event.get("action") for event in rooms.events} <= NORMAL_ACTIONS
 
 
-async def test_a_notebook_opened_and_edited_over_rest_at_once_has_one_content_in_the_end(
+async def test_concurrent_edits_in_a_room_and_by_rest_end_in_the_same_content(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
     file = write_notebook("n.ipynb", "start")
-    id = (await find_or_create_record(axon, "n.ipynb"))["id"]
+    id = (await sync(axon, "n.ipynb"))["id"]
 
-    async def work_in_the_room(n: int) -> None:
-        async with rooms.left(), rooms.entered("n.ipynb") as document:
-            add(document, f"room {n}")
+    async def edit_in_room(n: int) -> None:
+        async with rooms.wait_for_deletion(), rooms.join("n.ipynb") as document:
+            append_cell(document, f"room {n}")
 
-            async def settled() -> bool:
-                return await recorded(axon, id) == sources(document)
+            async def is_saved() -> bool:
+                return await recorded_sources(axon, id) == get_sources(document)
 
-            await eventually(settled)
+            await wait_until(is_saved)
 
     for n in range(5):
         edit = axon.post(f"/notebooks/{id}/cells", {"source": f"rest {n}"})
-        reply, _ = await asyncio.gather(edit, work_in_the_room(n))
+        reply, _ = await asyncio.gather(edit, edit_in_room(n))
         assert reply.status in (201, 409)
-        assert await recorded(axon, id) == saved(file)
-        assert (f"rest {n}" in saved(file)) == (reply.status == 201)
+        assert await recorded_sources(axon, id) == saved_sources(file)
+        assert (f"rest {n}" in saved_sources(file)) == (reply.status == 201)

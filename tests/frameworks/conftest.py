@@ -14,6 +14,7 @@ import pytest
 from support.distributed import LAUNCHER, Nodes
 
 from jupyter_axon_notebooks.training import api
+from jupyter_axon_notebooks.training.session import end_session
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +33,9 @@ def axon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     file.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     monkeypatch.setenv("AXON_NOTEBOOK", str(file))
     monkeypatch.setenv("AXON_USER", "ada")
-    monkeypatch.setattr(api, "_session", None)
+    end_session()
     yield api
-    if api._session is not None:
-        api._session[1].close()
+    end_session()
 
 
 @pytest.fixture

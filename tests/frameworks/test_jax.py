@@ -14,7 +14,7 @@ import optax
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from support.state_files import written
+from support.state_files import save_state
 from torch import nn, optim
 
 from jupyter_axon_notebooks.errors import InvalidData
@@ -176,7 +176,7 @@ def test_what_can_be_set_is_no_error(
 
 
 def test_arrays_in_a_dict_stay_those_of_jax_where_they_were(tmp_path: Path) -> None:
-    path = written(encode_model({"w": jnp.arange(3, dtype=jnp.bfloat16)}), tmp_path)
+    path = save_state(encode_model({"w": jnp.arange(3, dtype=jnp.bfloat16)}), tmp_path)
     model = {"w": jnp.zeros(3, jnp.bfloat16)}
     restore_model(path, model)
     assert isinstance(model["w"], jax.Array)
@@ -203,7 +203,7 @@ def test_keys_are_kept_as_keys(
 
 
 def test_a_key_is_restored_without_a_template_and_into_none_of_another_kind(tmp_path: Path) -> None:
-    path = written(encode_model({"key": jax.random.key(5)}), tmp_path)
+    path = save_state(encode_model({"key": jax.random.key(5)}), tmp_path)
     back = restore_model(path, None)
     assert jax.random.uniform(back["key"]) == jax.random.uniform(jax.random.key(5))
     for other in (
@@ -214,7 +214,7 @@ def test_a_key_is_restored_without_a_template_and_into_none_of_another_kind(tmp_
     ):
         with pytest.raises(InvalidData, match=r"in the checkpoint key<fry> \(\)"):
             restore_model(path, {"key": other})
-    path = written(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
+    path = save_state(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
     with pytest.raises(InvalidData, match=r"is key<fry> \(\), in the checkpoint uint32 \(2,\)"):
         restore_model(path, {"key": jax.random.key(0)})
 

@@ -42,7 +42,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from support.state_files import written
+from support.state_files import save_state
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt, StateError
 from jupyter_axon_notebooks.training import signing
@@ -182,12 +182,12 @@ def not_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_key_is_private_and_stays_the_same(data_folder: Path, tmp_path: Path) -> None:
-    first = written(encode_model(Mine().fit(X)), tmp_path, "first")
+    first = save_state(encode_model(Mine().fit(X)), tmp_path, "first")
     key = data_folder / "axon_notebooks" / KEY_FILE
     before = key.read_bytes()
     assert key.stat().st_mode & 0o777 == 0o600
     assert len(before) == 32
-    written(encode_model(Mine().fit(X)), tmp_path, "second")
+    save_state(encode_model(Mine().fit(X)), tmp_path, "second")
     assert key.read_bytes() == before
     restore_model(first, None)
 
@@ -233,7 +233,7 @@ NOT_USED = {
 def test_a_file_is_not_trusted_without_the_users_own_key(
     lost: str, data_folder: Path, tmp_path: Path
 ) -> None:
-    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
     spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
     said = NOT_USED.get(lost) or {
         "gone": r"cannot be checked: the signing key .*signing\.key is missing",
@@ -254,7 +254,7 @@ def test_a_file_that_cannot_be_signed_is_warned_of_once(
     spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
     encode_model(LogisticRegression(max_iter=300).fit(X, Y))  # which needs no signature
     with pytest.warns(AxonWarning, match=f"saved unsigned.*{NOT_USED[lost]}") as warned:
-        path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+        path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
     encode_model(Mine())
     assert len(warned) == 1
     (data_folder / "axon_notebooks" / KEY_FILE).rename(tmp_path / "away")
@@ -265,7 +265,7 @@ def test_a_file_that_cannot_be_signed_is_warned_of_once(
 
 def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
     """Not even with a signature from another file of the user can a file be made up."""
-    signed = Path(written(encode_model(Mine().fit(X)), tmp_path)).read_bytes()
+    signed = Path(save_state(encode_model(Mine().fit(X)), tmp_path)).read_bytes()
     forged = zipped(schema_json=json.dumps(OS_SYSTEM))
     path = tmp_path / "forged.skops"
     for content in (
@@ -286,7 +286,7 @@ def test_a_training_goes_on_where_no_key_can_be_kept(data_folder: Path, tmp_path
     with pytest.warns(
         AxonWarning, match=r"signing\.key cannot be made: .*folder that you can write to"
     ):
-        path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+        path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
     with pytest.raises(InvalidData, match=r"It is not signed.*trusted=True"):
         restore_model(path, None)
     assert restore_model(path, None, trusted=True).scale == 2
@@ -307,7 +307,7 @@ def test_resume_takes_trust_too(
 def test_a_signed_file_is_read_by_skops_itself(tmp_path: Path) -> None:
     import skops.io
 
-    path = written(encode_model(LogisticRegression(max_iter=300).fit(X, Y)), tmp_path)
+    path = save_state(encode_model(LogisticRegression(max_iter=300).fit(X, Y)), tmp_path)
     assert np.array_equal(
         skops.io.load(path).predict(X), LogisticRegression(max_iter=300).fit(X, Y).predict(X)
     )
@@ -316,7 +316,7 @@ def test_a_signed_file_is_read_by_skops_itself(tmp_path: Path) -> None:
 def test_an_estimator_stays_what_it_is_when_the_cell_of_its_class_has_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, estimator = written(encode_model(Mine(2.0).fit(X)), tmp_path), Mine()
+    path, estimator = save_state(encode_model(Mine(2.0).fit(X)), tmp_path), Mine()
     monkeypatch.setattr(f"{__name__}.Mine", type("Mine", (BaseEstimator,), dict(vars(Mine))))
     assert restore_model(path, estimator) is estimator
     assert estimator.scale == 2
@@ -325,7 +325,7 @@ def test_an_estimator_stays_what_it_is_when_the_cell_of_its_class_has_run_again(
 def test_a_class_that_is_not_defined_yet_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = written(encode_model(Mine(2.0).fit(X)), tmp_path)
+    path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
     monkeypatch.delattr(f"{__name__}.Mine")
     with pytest.raises(InvalidData, match=r"test_scikit\.Mine .*define it first"):
         restore_model(path, None)
@@ -333,12 +333,12 @@ def test_a_class_that_is_not_defined_yet_is_named(
 
 def test_what_skops_vouches_for_needs_no_trust(tmp_path: Path) -> None:
     estimator = LogisticRegression(max_iter=300).fit(X, Y > 4)
-    back = restore_model(written(encode_model(estimator), tmp_path), None)
+    back = restore_model(save_state(encode_model(estimator), tmp_path), None)
     assert back.coef_.tobytes() == estimator.coef_.tobytes()
 
 
 def test_an_estimator_of_another_class_is_refused_and_unchanged(tmp_path: Path) -> None:
-    path = written(encode_model(LogisticRegression(max_iter=300).fit(X, Y > 4)), tmp_path)
+    path = save_state(encode_model(LogisticRegression(max_iter=300).fit(X, Y > 4)), tmp_path)
     other = SGDClassifier(alpha=0.5)
     with pytest.raises(
         InvalidData, match=r"is a .*SGDClassifier, in the checkpoint a .*LogisticRegression"
@@ -430,7 +430,7 @@ def test_what_would_not_come_back_is_refused_when_it_is_saved(value: Any, wrap: 
 def test_what_comes_back_is_kept(value: Any, tmp_path: Path) -> None:
     model = Mine()
     model.kept_ = [value]
-    back = restore_model(written(encode_model(model), tmp_path), Mine())
+    back = restore_model(save_state(encode_model(model), tmp_path), Mine())
     assert type(back.kept_[0]) is type(value)
 
 
@@ -447,12 +447,12 @@ class Rebuilds(Mine):
 def test_an_estimator_that_says_what_is_kept_of_it_has_its_way(tmp_path: Path) -> None:
     model = Rebuilds()
     model.queue_ = collections.deque([1])
-    back = restore_model(written(encode_model(model), tmp_path), Rebuilds())
+    back = restore_model(save_state(encode_model(model), tmp_path), Rebuilds())
     assert back.queue_ == collections.deque()
 
 
 def test_an_estimator_needs_no_optimizer(tmp_path: Path) -> None:
-    path = written(encode_training(None, {"fold": 3}), tmp_path)
+    path = save_state(encode_training(None, {"fold": 3}), tmp_path)
     assert restore_training(path, None, None, rng=True) == (None, {"fold": 3})
 
 
@@ -506,11 +506,11 @@ def test_a_function_is_not_made_of_a_file(tmp_path: Path) -> None:
 
 
 def test_files_of_the_other_format_are_told(tmp_path: Path) -> None:
-    arrays = written(encode_model({"a": np.ones(1)}), tmp_path)
+    arrays = save_state(encode_model({"a": np.ones(1)}), tmp_path)
     with pytest.raises(StateCorrupt, match="not a zip file"):
         restore_model(arrays, LogisticRegression())
-    estimator = written(encode_model(LogisticRegression()), tmp_path)
-    with pytest.raises(StateCorrupt, match="header is said to be"):
+    estimator = save_state(encode_model(LogisticRegression()), tmp_path)
+    with pytest.raises(StateCorrupt, match="header should be"):
         restore_model(estimator, {"a": np.ones(1)})
     with pytest.raises(NotFound):
         restore_model(str(tmp_path / "none"), LogisticRegression())
@@ -521,7 +521,7 @@ def test_a_skops_that_a_file_can_make_run_code_is_not_used(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimator = LogisticRegression().fit(X, Y)
-    path = written(encode_model(estimator), tmp_path)
+    path = save_state(encode_model(estimator), tmp_path)
     monkeypatch.setattr("skops.__version__", version)
     for use in (lambda: encode_model(estimator), lambda: restore_model(path, None)):
         with pytest.raises(StateError, match=r"CVE-2025-54412.*pip install 'skops>=0.13'"):

@@ -68,7 +68,7 @@ def test_a_checkpoint_of_rank_0_alone_waits_once_and_leaves_no_two_ranks_with_on
     assert nodes.output[1] == ""
     told = nodes.run(RESUME + STOP)
     assert [one["epoch"] for one in told] == [1, 1]
-    assert "Random numbers go on in 1 of 2 processes" in nodes.output[0]
+    assert "Random numbers continue in 1 of 2 processes" in nodes.output[0]
     assert all(one != other for one, other in zip(told[0]["drawn"], told[1]["drawn"], strict=True))
     again = nodes.run(
         "told['id'] = axon.latest().id\n"
@@ -90,7 +90,7 @@ def test_another_number_of_processes_is_told_of_and_all_draw_different_numbers(
     assert len({tuple(one["drawn"]) for one in told}) == after
     if before > 1:
         assert f"is of {before} processes, and this training has {after}" in nodes.output[0]
-    anew = f"Random numbers go on in {before} of {after} processes"
+    anew = f"Random numbers continue in {before} of {after} processes"
     assert (anew in nodes.output[0]) == (after > before)
 
 

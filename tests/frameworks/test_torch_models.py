@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from support.state_files import written
+from support.state_files import save_state
 from torch import nn
 
 from jupyter_axon_notebooks.errors import InvalidData, StateCorrupt
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
-from jupyter_axon_notebooks.training.formats.arrays import describe_tensor
-from jupyter_axon_notebooks.training.formats.tensorfile import TensorFile
+from jupyter_axon_notebooks.training.formats.arrays import encode_tensor
+from jupyter_axon_notebooks.training.formats.tensor_files import TensorFile
 
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 DTYPES += ["float16", "bfloat16", "float32", "float64", "complex64"]
@@ -52,7 +52,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_other_programs_load_the_file_without_us(tmp_path: Path) -> None:
     model, other = network(1), network(2)
-    loaded = safetensors.torch.load_file(written(encode_model(model), tmp_path))
+    loaded = safetensors.torch.load_file(save_state(encode_model(model), tmp_path))
     assert same(loaded, dict(sorted(model.state_dict().items())) | loaded)
     other.load_state_dict(loaded)
     assert same(other.state_dict(), model.state_dict())
@@ -66,7 +66,7 @@ def test_a_module_is_restored_in_place_and_stays_the_same_objects(tmp_path: Path
     }
     memory = {name: value.data_ptr() for name, value in other.state_dict().items()}
     frozen = next(other.parameters()).requires_grad_(False)
-    assert restore_model(written(encode_model(model), tmp_path), other) is other
+    assert restore_model(save_state(encode_model(model), tmp_path), other) is other
     assert same(other.state_dict(), model.state_dict())
     assert {
         name: id(value) for name, value in [*other.named_parameters(), *other.named_buffers()]
@@ -78,7 +78,7 @@ def test_a_module_is_restored_in_place_and_stays_the_same_objects(tmp_path: Path
 
 def test_without_a_model_the_state_dict_comes_back(tmp_path: Path) -> None:
     model = network(1)
-    path = Path(written(encode_model(model), tmp_path))
+    path = Path(save_state(encode_model(model), tmp_path))
     state = restore_model(str(path), None)
     assert same(state, dict(model.state_dict()))
     assert list(state) == list(model.state_dict())
@@ -108,7 +108,7 @@ def test_every_type_and_layout_comes_back_bit_for_bit(name: str, tmp_path: Path)
         forms["0-d"] = whole[0, 0]
     if dtype.is_complex:
         forms |= {"conjugate": whole.conj(), "imaginary": whole.conj().imag}
-    path = written(encode_model(forms), tmp_path)
+    path = save_state(encode_model(forms), tmp_path)
     back = restore_model(path, None)
     for form, tensor in forms.items():
         assert (back[form].dtype, back[form].shape) == (tensor.dtype, tensor.shape), form
@@ -127,7 +127,7 @@ def test_every_type_and_layout_comes_back_bit_for_bit(name: str, tmp_path: Path)
 def test_the_file_of_every_type_is_the_librarys_to_the_last_bit(name: str) -> None:
     tensor = torch.arange(64, dtype=torch.uint8).remainder(2).view(getattr(torch, name)).view(2, -1)
     ours = TensorFile(
-        {"a": describe_tensor(tensor).tensor, "b": describe_tensor(tensor[:0]).tensor},
+        {"a": encode_tensor(tensor).tensor, "b": encode_tensor(tensor[:0]).tensor},
         {"format": "pt"},
     )
     theirs = safetensors.torch.save({"a": tensor, "b": tensor[:0]}, {"format": "pt"})
@@ -139,9 +139,7 @@ def test_types_in_one_file_come_in_the_librarys_order() -> None:
         name: torch.zeros(8, dtype=torch.uint8).view(getattr(torch, name))
         for name in [*DTYPES, PAIRS]
     }
-    ours = TensorFile(
-        {name: describe_tensor(tensor).tensor for name, tensor in tensors.items()}, {}
-    )
+    ours = TensorFile({name: encode_tensor(tensor).tensor for name, tensor in tensors.items()}, {})
     assert b"".join(ours.chunks()) == safetensors.torch.save(tensors)
 
 
@@ -158,7 +156,7 @@ def test_tied_tensors_are_stored_once_and_tied_again(tmp_path: Path) -> None:
     model, other = Tied(), Tied()
     encoded = encode_model(model)
     assert encoded.size < 1.5 * 100 * 8 * 4
-    path = written(encoded, tmp_path)
+    path = save_state(encoded, tmp_path)
     restore_model(path, other)
     assert other.head.weight is other.embedding.weight
     assert same(other.state_dict(), model.state_dict())
@@ -182,7 +180,7 @@ def test_a_file_that_others_tied_is_restored(tmp_path: Path) -> None:
 
 
 def test_what_is_tied_cannot_take_values_that_differ(tmp_path: Path) -> None:
-    path = written(encode_model(Tied(tied=False)), tmp_path)
+    path = save_state(encode_model(Tied(tied=False)), tmp_path)
     with pytest.raises(
         InvalidData, match=r"embedding.weight and head.weight are one tensor, but differ"
     ):
@@ -198,7 +196,7 @@ def test_views_that_overlap_in_part_are_stored_on_their_own(tmp_path: Path) -> N
         "matrix": whole.view(2, 5),
         "turned": whole.view(5, 2).t(),
     }
-    back = restore_model(written(encode_model(views), tmp_path), None)
+    back = restore_model(save_state(encode_model(views), tmp_path), None)
     assert all(torch.equal(back[name], view) for name, view in views.items())
     assert len({tensor.data_ptr() for tensor in back.values()}) == len(views)
 
@@ -219,7 +217,7 @@ def test_names_are_plain_in_whatever_a_module_is_wrapped(tmp_path: Path) -> None
     ]
     plain = network(1)
     for number, wrap in enumerate(wrappers):
-        path = written(encode_model(wrap(network(1))), tmp_path, str(number))
+        path = save_state(encode_model(wrap(network(1))), tmp_path, str(number))
         assert same(restore_model(path, None), dict(plain.state_dict()))
         for other in wrappers:
             target = other(network(2))
@@ -233,7 +231,7 @@ def test_names_are_plain_in_whatever_a_module_is_wrapped(tmp_path: Path) -> None
 def test_a_name_that_only_looks_like_a_wrapper_stays(tmp_path: Path) -> None:
     model = nn.ModuleDict({"module": nn.Linear(1, 1), "_orig_mod": nn.Linear(1, 1)})
     assert (
-        restore_model(written(encode_model(model), tmp_path), None).keys()
+        restore_model(save_state(encode_model(model), tmp_path), None).keys()
         == model.state_dict().keys()
     )
 
@@ -245,7 +243,7 @@ def test_a_name_that_only_looks_like_a_wrapper_stays(tmp_path: Path) -> None:
             nn.Linear(2, 3),
             ["weight is float32 (3, 2), in the checkpoint float32 (2, 2)", "bias is float32 (3,)"],
         ),
-        (nn.Linear(2, 2, bias=False), ["has bias, which the model has not"]),
+        (nn.Linear(2, 2, bias=False), ["has bias, which the model does not have"]),
         (nn.Bilinear(2, 2, 2), ["weight is float32 (2, 2, 2), in the checkpoint float32 (2, 2)"]),
         (nn.Linear(2, 2).double(), ["weight is float64 (2, 2), in the checkpoint float32 (2, 2)"]),
         (nn.Linear(2, 2).bfloat16(), ["weight is bfloat16 (2, 2)"]),
@@ -259,12 +257,12 @@ def test_a_name_that_only_looks_like_a_wrapper_stays(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused_by_name_and_nothing_changes(
     other: nn.Module, reasons: list[str], tmp_path: Path
 ) -> None:
-    path = written(encode_model(nn.Linear(2, 2)), tmp_path)
+    path = save_state(encode_model(nn.Linear(2, 2)), tmp_path)
     before = {name: octets(value) for name, value in other.state_dict().items()}
     if isinstance(other, nn.PReLU):
         reasons = [
             "weight is float32 (2,), in the checkpoint float32 (2, 2)",
-            "has bias, which the model has not",
+            "has bias, which the model does not have",
         ]
     with pytest.raises(InvalidData) as refused:
         restore_model(path, other)
@@ -289,7 +287,7 @@ class Remembers(nn.Linear):
 def test_extra_state_of_modules_is_kept_and_is_nobody_elses(tmp_path: Path) -> None:
     model, other = nn.Sequential(Remembers()), nn.Sequential(Remembers())
     model[0].seen = {"batches": 3, "weight": torch.ones(2), "names": ("a",)}
-    path = Path(written(encode_model(model), tmp_path))
+    path = Path(save_state(encode_model(model), tmp_path))
     restore_model(str(path), other)
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
@@ -301,7 +299,7 @@ def test_lazy_modules_are_restored_and_only_kept_once_they_have_values(tmp_path:
     model, lazy = nn.Linear(3, 2), nn.LazyLinear(2)
     with pytest.raises(TypeError, match=r'model\["weight"\]: .*no values yet'):
         encode_model(lazy)
-    restore_model(written(encode_model(model), tmp_path), lazy)
+    restore_model(save_state(encode_model(model), tmp_path), lazy)
     assert same(lazy.state_dict(), model.state_dict())
 
 
@@ -322,7 +320,7 @@ def test_tensors_that_are_no_block_of_numbers_are_refused(tensor: Any, reason: s
 def test_several_modules_by_name_are_one_model(tmp_path: Path) -> None:
     models = {"generator": network(1), "critics": [network(2), network(3)]}
     target: dict[str, Any] = {"generator": network(4), "critics": [network(5), network(6)]}
-    path = written(encode_model(models), tmp_path)
+    path = save_state(encode_model(models), tmp_path)
     assert restore_model(path, target) is target
     assert same(target["critics"][1].state_dict(), models["critics"][1].state_dict())
     assert same(restore_model(path, None)["generator"], dict(models["generator"].state_dict()))
@@ -335,14 +333,14 @@ def test_several_modules_by_name_are_one_model(tmp_path: Path) -> None:
 
 def test_a_state_dict_is_a_model_too(tmp_path: Path) -> None:
     model, other = network(1), network(2)
-    path = written(encode_model(model.state_dict()), tmp_path)
+    path = save_state(encode_model(model.state_dict()), tmp_path)
     restore_model(path, other.state_dict())
     assert same(other.state_dict(), model.state_dict())
     restore_model(path, network(3))
 
 
 def test_arrays_of_numpy_are_not_put_into_a_module(tmp_path: Path) -> None:
-    path = written(
+    path = save_state(
         encode_model({"weight": np.ones((1, 1), "f4"), "bias": np.ones(1, "f4")}), tmp_path
     )
     with pytest.raises(InvalidData, match="weight is float32"):
@@ -362,9 +360,9 @@ def test_the_numbers_are_read_when_their_turn_comes_and_let_go_after() -> None:
 
 def test_a_file_cut_short_leaves_the_module_alone(tmp_path: Path) -> None:
     model, other = network(1), network(2)
-    path = Path(written(encode_model(model), tmp_path))
+    path = Path(save_state(encode_model(model), tmp_path))
     path.write_bytes(path.read_bytes()[:-1])
     before = {name: octets(value) for name, value in other.state_dict().items()}
-    with pytest.raises(StateCorrupt, match="cut short"):
+    with pytest.raises(StateCorrupt, match="truncated"):
         restore_model(str(path), other)
     assert {name: octets(value) for name, value in other.state_dict().items()} == before

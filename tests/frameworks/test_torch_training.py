@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.state_files import written
+from support.state_files import save_state
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
@@ -105,8 +105,8 @@ def test_a_training_goes_on_to_the_same_losses_and_weights(name: str, tmp_path: 
     model = network(1)
     optimizer = OPTIMIZERS[name](model.parameters())
     train(model, optimizer, 5)
-    model_path = written(encode_model(model), tmp_path, "model")
-    path = written(encode_training(optimizer, None), tmp_path)
+    model_path = save_state(encode_model(model), tmp_path, "model")
+    path = save_state(encode_training(optimizer, None), tmp_path)
     kept = optimizer.state_dict()
     other = network(2)
     fresh = OPTIMIZERS[name](other.parameters())
@@ -127,7 +127,7 @@ def test_without_an_optimizer_its_state_comes_back(name: str, tmp_path: Path) ->
     optimizer = OPTIMIZERS[name](model.parameters())
     train(model, optimizer, 2)
     state = restore_training(
-        written(encode_training(optimizer, None), tmp_path), None, None, rng=False
+        save_state(encode_training(optimizer, None), tmp_path), None, None, rng=False
     ).optimizer
     assert same(state, optimizer.state_dict())
 
@@ -136,7 +136,7 @@ def test_what_is_restored_is_in_memory_of_its_own(tmp_path: Path) -> None:
     model = network(1)
     optimizer = OPTIMIZERS["Adam"](model.parameters())
     train(model, optimizer, 2)
-    path = Path(written(encode_training(optimizer, None), tmp_path))
+    path = Path(save_state(encode_training(optimizer, None), tmp_path))
     fresh = OPTIMIZERS["Adam"](model.parameters())
     restore_training(str(path), fresh, None, rng=False)
     with path.open("r+b") as file:
@@ -150,7 +150,7 @@ def test_schedulers_go_on_where_they_were(name: str, tmp_path: Path) -> None:
     optimizer = OPTIMIZERS["SGD with momentum"](model.parameters())
     scheduler = SCHEDULERS[name](optimizer)
     train(model, optimizer, 5, scheduler)
-    path = written(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
+    path = save_state(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
     fresh = OPTIMIZERS["SGD with momentum"](model.parameters())
     other = SCHEDULERS[name](fresh)
     restored = restore_training(path, fresh, {"scheduler": other}, rng=True)
@@ -173,7 +173,7 @@ def test_scalers_and_averages_are_kept(tmp_path: Path) -> None:
     average = AveragedModel(model, multi_avg_fn=None)
     average.update_parameters(model)
     ema = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    path = written(
+    path = save_state(
         encode_training(None, {"scaler": scaler, "swa": average, "ema": ema, "epoch": 3}), tmp_path
     )
     others = {
@@ -194,7 +194,7 @@ def test_scalers_and_averages_are_kept(tmp_path: Path) -> None:
 
 def test_every_generator_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     mine = torch.Generator().manual_seed(5)
-    path = written(encode_training(None, {"shuffle": mine}), tmp_path)
+    path = save_state(encode_training(None, {"shuffle": mine}), tmp_path)
 
     def drawn(generator: torch.Generator) -> list[float]:
         numbers = [
@@ -214,11 +214,11 @@ def test_every_generator_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
 
 def test_a_broken_state_of_a_generator_changes_nothing(tmp_path: Path) -> None:
     broken = {"python": random.getstate(), "torch": torch.zeros(3, dtype=torch.uint8)}
-    from jupyter_axon_notebooks.training.formats.tree import Writer
+    from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 
-    writer = Writer()
-    tree = {"optimizer": None, "extra": None, "rng": writer.value(broken, "rng", "rng")}
-    path = written(writer.file(tree, None), tmp_path)
+    writer = TreeWriter()
+    tree = {"optimizer": None, "extra": None, "rng": writer.encode(broken, "rng", "rng")}
+    path = save_state(writer.make_file(tree, None), tmp_path)
     random.seed(1)
     before = random.getstate()
     with pytest.raises(StateCorrupt, match="random generators"):
@@ -231,7 +231,7 @@ def test_finer_types_than_those_of_the_parameters_are_kept(tmp_path: Path) -> No
     parameter = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
     optimizer = optim.SGD([parameter], momentum=0.9)
     optimizer.state[parameter]["momentum_buffer"] = torch.tensor([1 / 3, 1 / 7, 1e-30])
-    path = written(encode_training(optimizer, None), tmp_path)
+    path = save_state(encode_training(optimizer, None), tmp_path)
     fresh = optim.SGD([parameter], momentum=0.9)
     restore_training(path, fresh, None, rng=False)
     assert same(
@@ -241,7 +241,7 @@ def test_finer_types_than_those_of_the_parameters_are_kept(tmp_path: Path) -> No
 
 def test_what_a_scheduler_has_put_into_an_optimizer_stays(tmp_path: Path) -> None:
     model = network(1)
-    path = written(encode_training(OPTIMIZERS["SGD"](model.parameters()), None), tmp_path)
+    path = save_state(encode_training(OPTIMIZERS["SGD"](model.parameters()), None), tmp_path)
     optimizer = OPTIMIZERS["SGD"](model.parameters())
     scheduler = SCHEDULERS["StepLR"](optimizer)
     restore_training(path, optimizer, None, rng=False)
@@ -276,7 +276,7 @@ def test_an_optimizer_that_does_not_fit_is_refused_and_nothing_changes(
     model = network(1)
     optimizer = OPTIMIZERS["Adam"](model.parameters())
     train(model, optimizer, 2)
-    path = written(encode_training(optimizer, {"ema": torch.ones(1)}), tmp_path)
+    path = save_state(encode_training(optimizer, {"ema": torch.ones(1)}), tmp_path)
     target = other()
     before, ema, drawn = target.state_dict(), torch.zeros(1), random.getstate()
     with pytest.raises(InvalidData, match=reason):
@@ -300,7 +300,7 @@ def test_an_optimizer_that_does_not_fit_is_refused_and_nothing_changes(
     ],
 )
 def test_what_is_no_state_of_an_optimizer_is_refused(state: Any, tmp_path: Path) -> None:
-    path = written(encode_training(state, None), tmp_path)
+    path = save_state(encode_training(state, None), tmp_path)
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     with pytest.raises(InvalidData, match=r"optimizer: "):
         restore_training(path, optimizer, None, rng=False)
@@ -314,7 +314,7 @@ def test_several_optimizers_are_kept_together(tmp_path: Path) -> None:
         "d": OPTIMIZERS["SGD"](models[1].parameters()),
     }
     train(models[0], optimizers["g"], 2)
-    path = written(encode_training(optimizers, None), tmp_path)
+    path = save_state(encode_training(optimizers, None), tmp_path)
     fresh = {
         "g": OPTIMIZERS["Adam"](models[0].parameters()),
         "d": OPTIMIZERS["SGD"](models[1].parameters()),
@@ -332,7 +332,7 @@ def test_values_of_torch_that_are_no_tensors_come_back(tmp_path: Path) -> None:
         nn.Parameter(torch.ones(1), False),
     ]
     back = restore_training(
-        written(encode_training(None, value), tmp_path), None, None, rng=False
+        save_state(encode_training(None, value), tmp_path), None, None, rng=False
     ).extra
     assert back == value
     assert [type(one) for one in back] == [type(one) for one in value]
@@ -353,8 +353,8 @@ def test_a_training_on_any_device_draws_and_holds_the_same(device: str, tmp_path
     optimizer = OPTIMIZERS["Adam"](model.parameters())
     model(torch.randn(4, 4, device=device)).sum().backward()
     optimizer.step()
-    model_path = written(encode_model(model), tmp_path, "model")
-    path = written(encode_training(optimizer, None), tmp_path)
+    model_path = save_state(encode_model(model), tmp_path, "model")
+    path = save_state(encode_training(optimizer, None), tmp_path)
     expected = torch.rand(3, device=device).tolist()
     other = network(2).to(device)
     fresh = OPTIMIZERS["Adam"](other.parameters())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.state_files import written
+from support.state_files import save_state
 from torch import nn, optim
 from torch.ao import quantization
 from torch.nn.parallel import DistributedDataParallel
@@ -72,8 +72,8 @@ def test_a_training_in_ddp_goes_on_without_it_and_the_other_way_round(tmp_path: 
         model, other = wrap(network(1)), other_wrap(network(2))
         optimizer, fresh = optim.Adam(model.parameters()), optim.Adam(other.parameters())
         train(model, optimizer)
-        model_path = written(encode_model(model), tmp_path, f"model{number}")
-        path = written(encode_training(optimizer, None), tmp_path, f"training{number}")
+        model_path = save_state(encode_model(model), tmp_path, f"model{number}")
+        path = save_state(encode_training(optimizer, None), tmp_path, f"training{number}")
         restore_model(model_path, other)
         restore_training(path, fresh, None, rng=False)
         assert train(other, fresh) == train(model, optimizer)
@@ -83,9 +83,9 @@ def test_a_state_dict_of_a_wrapped_module_fits_a_plain_one_and_the_other_way_rou
     tmp_path: Path,
 ) -> None:
     model, plain, wrapped = nn.DataParallel(network(1)), network(2), nn.DataParallel(network(3))
-    restore_model(written(encode_model(model.state_dict()), tmp_path), plain)
+    restore_model(save_state(encode_model(model.state_dict()), tmp_path), plain)
     assert same(plain, model)
-    restore_model(written(encode_model(network(4).state_dict()), tmp_path), wrapped)
+    restore_model(save_state(encode_model(network(4).state_dict()), tmp_path), wrapped)
     assert same(wrapped, network(4))
 
 
@@ -162,7 +162,7 @@ def test_a_wrapper_that_only_delegates_is_stored_as_what_it_wraps(tmp_path: Path
     model = network()
     optimizer = optim.Adam(model.parameters())
     train(model, optimizer)
-    path = written(encode_training(Delegating(optimizer), None), tmp_path)
+    path = save_state(encode_training(Delegating(optimizer), None), tmp_path)
     for target in (optim.Adam(model.parameters()), Delegating(optim.Adam(model.parameters()))):
         restore_training(path, target, None, rng=False)
         assert target.state_dict()["state"][0]["step"] == 3
@@ -174,7 +174,7 @@ def test_a_wrapper_with_a_state_of_its_own_is_stored_as_itself(tmp_path: Path) -
     model = network()
     wrapper = Lookahead(optim.SGD(model.parameters(), momentum=0.9))
     wrapper.slow[0].fill_(7)
-    path = written(encode_training(wrapper, None), tmp_path)
+    path = save_state(encode_training(wrapper, None), tmp_path)
     other = Lookahead(optim.SGD(model.parameters(), momentum=0.9))
     restore_training(path, other, None, rng=False)
     assert torch.equal(other.slow[0], wrapper.slow[0])
@@ -271,7 +271,7 @@ def test_a_wrapper_is_set_by_its_own_load_state_dict(
     model = network()
     optimizer = wrap(momentum(model.parameters()))
     train(model, optimizer, stepped)
-    path = written(encode_training(optimizer, None), tmp_path)
+    path = save_state(encode_training(optimizer, None), tmp_path)
     for wrapped in (lambda inner: inner, lambda inner: Clipping(inner), wrap):
         other = copy.deepcopy(model)
         fresh = wrapped(momentum(other.parameters()))
@@ -293,7 +293,7 @@ def test_an_optimizer_around_another_keeps_its_groups_and_its_state(
     optimizer = SharpnessAware(model.parameters(), optim.SGD, **options)
     scheduler = lr_scheduler.StepLR(optimizer, 1, 0.1)
     train(model, optimizer, before, scheduler)
-    path = written(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
+    path = save_state(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
     fresh = SharpnessAware(other.parameters(), optim.SGD, **options)
     fresh_scheduler = lr_scheduler.StepLR(fresh, 1, 0.1)
     train(other, fresh, after)
@@ -328,7 +328,7 @@ def test_a_wrapper_of_a_scheduler_is_set_by_its_own_load_state_dict(tmp_path: Pa
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     scheduler = Counting(lr_scheduler.StepLR(optimizer, 2))
     train(model, optimizer, 3, scheduler)
-    path = written(encode_training(None, {"scheduler": scheduler}), tmp_path)
+    path = save_state(encode_training(None, {"scheduler": scheduler}), tmp_path)
     other = Counting(lr_scheduler.StepLR(optimizer, 2))
     restore_training(path, None, {"scheduler": other}, rng=False)
     assert (other.calls, other.inner.last_epoch) == (3, 3)
@@ -362,7 +362,7 @@ class Several(Gives):
     "state", [[1, 2.0], (3, "x"), 7, "text", None, torch.arange(3), {"n": 1}, True]
 )
 def test_an_object_decides_of_what_kind_its_state_is(state: Any, tmp_path: Path) -> None:
-    path = written(encode_training(None, {"object": Gives(state)}), tmp_path)
+    path = save_state(encode_training(None, {"object": Gives(state)}), tmp_path)
     other = Gives(0)
     restore_training(path, None, {"object": other}, rng=False)
     assert type(other.state) is type(state)
@@ -375,16 +375,16 @@ def test_optimizers_whose_states_are_a_list_are_restored(tmp_path: Path) -> None
     model = network()
     optimizer = optim.Adam(model.parameters())
     train(model, optimizer)
-    path = written(encode_training(Several([optimizer]), None), tmp_path)
+    path = save_state(encode_training(Several([optimizer]), None), tmp_path)
     fresh = optim.Adam(model.parameters())
     restore_training(path, Several([fresh]), None, rng=False)
     assert fresh.state_dict()["state"][0]["step"] == 3
-    with pytest.raises(InvalidData, match="Several does not take the state in the checkpoint: zip"):
+    with pytest.raises(InvalidData, match="Several refuses the state in the checkpoint: zip"):
         restore_training(path, Several([fresh, fresh]), None, rng=False)
 
 
 def test_what_is_no_state_is_not_given_to_an_object(tmp_path: Path) -> None:
-    path = written(encode_training(None, {"object": 3}), tmp_path)
+    path = save_state(encode_training(None, {"object": 3}), tmp_path)
     with pytest.raises(InvalidData, match="no state of such an object"):
         restore_training(path, None, {"object": Gives(0)}, rng=False)
 
@@ -425,8 +425,8 @@ def test_an_optimizer_may_keep_whatever_it_likes_for_a_parameter(tmp_path: Path)
     model, other = network(1), network(2)
     optimizer = NovoGrad(model.parameters())
     train(model, optimizer)
-    model_path = written(encode_model(model), tmp_path, "model")
-    path = written(encode_training(optimizer, None), tmp_path)
+    model_path = save_state(encode_model(model), tmp_path, "model")
+    path = save_state(encode_training(optimizer, None), tmp_path)
     for stepped in (0, 2):
         fresh = NovoGrad(other.parameters())
         train(other, fresh, stepped)
@@ -450,9 +450,7 @@ def test_an_optimizer_that_refuses_its_state_does_so_before_the_model_changes(
     model = network()
     axon.checkpoint(model, Picky(model.parameters()), epoch=0)
     other, before = network(2), network(2)
-    with pytest.raises(
-        InvalidData, match="Picky does not take the state in the checkpoint: no rate"
-    ):
+    with pytest.raises(InvalidData, match="Picky refuses the state in the checkpoint: no rate"):
         resumed_from(other, Picky(other.parameters(), lr=0))
     assert same(other, before)
 
@@ -472,7 +470,7 @@ def test_quantization_aware_training_is_restored_into_a_fresh_model(
 
     model = prepared(1)
     train(model, optim.SGD(model.parameters(), lr=0.1))
-    path = written(encode_model(model), tmp_path)
+    path = save_state(encode_model(model), tmp_path)
     expected = copy.deepcopy(model)
     answer = model(torch.ones(2, 4))
     for other in (prepared(2), nn.DataParallel(prepared(3)), model):
@@ -521,7 +519,7 @@ class OwnWay(nn.Module):
 def test_buffers_that_grow_are_restored_into_a_fresh_model(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), Queue())
     train(model, optim.SGD(model.parameters(), lr=0.1))
-    path = written(encode_model(model), tmp_path)
+    path = save_state(encode_model(model), tmp_path)
     for other in (
         nn.Sequential(nn.Linear(4, 4), Queue()),
         nn.DataParallel(nn.Sequential(nn.Linear(4, 4), Queue())),
@@ -531,7 +529,7 @@ def test_buffers_that_grow_are_restored_into_a_fresh_model(tmp_path: Path) -> No
 
 
 def test_a_model_goes_back_to_buffers_that_were_empty(tmp_path: Path) -> None:
-    path = written(encode_model(Queue()), tmp_path)
+    path = save_state(encode_model(Queue()), tmp_path)
     model = Queue()
     model.seen = torch.ones(3, 4)
     restore_model(path, model)
@@ -542,15 +540,15 @@ def test_a_buffer_that_grew_from_a_size_is_refused_with_what_to_do(tmp_path: Pat
     model, other = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
     for module, size in ((model, 3), (other, 1)):
         module.register_buffer("seen", torch.zeros(size))
-    path = written(encode_model(model), tmp_path)
-    said = r"seen is float32 \(1,\), in the checkpoint float32 \(3,\): build the model with a buffer of that size, or register it empty"
+    path = save_state(encode_model(model), tmp_path)
+    said = r"seen is float32 \(1,\), in the checkpoint float32 \(3,\): create the model with a buffer of that size, or register it empty"
     with pytest.raises(InvalidData, match=said):
         restore_model(path, other)
     for size in (3, 0):
         other.seen = torch.ones(size)
         restore_model(path, other)
         assert same(other, model)
-    path = written(encode_model(nn.BatchNorm1d(5)), tmp_path)
+    path = save_state(encode_model(nn.BatchNorm1d(5)), tmp_path)
     with pytest.raises(InvalidData, match=r"running_mean is float32") as refused:
         restore_model(path, nn.BatchNorm1d(4))
     assert "register it empty" not in str(refused.value)
@@ -560,7 +558,7 @@ def test_a_buffer_that_grew_from_a_size_is_refused_with_what_to_do(tmp_path: Pat
 def test_a_module_that_reads_its_state_by_itself_has_the_last_word(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), OwnWay())
     model[1].rows = torch.ones(5, 4)
-    path = written(encode_model(model), tmp_path)
+    path = save_state(encode_model(model), tmp_path)
     for other in (
         nn.Sequential(nn.Linear(4, 4), OwnWay()),
         torch.compile(nn.Sequential(nn.Linear(4, 4), OwnWay())),
@@ -568,7 +566,7 @@ def test_a_module_that_reads_its_state_by_itself_has_the_last_word(tmp_path: Pat
         restore_model(path, other)
         assert same(other, model)
     model[1].rows = torch.ones(5, 3)
-    path = written(encode_model(model), tmp_path)
+    path = save_state(encode_model(model), tmp_path)
     other = nn.Sequential(nn.Linear(4, 4), OwnWay())
     before = copy.deepcopy(other)
     with pytest.raises(
@@ -590,7 +588,7 @@ class Draws(nn.Linear):
 def test_an_object_in_the_state_of_a_module_is_refused_when_it_is_saved() -> None:
     for model in (nn.Sequential(Draws(1, 1)), {"critic": Draws(1, 1)}):
         with pytest.raises(
-            TypeError, match=r"model.*Generator in it, which a module would get back as its state"
+            TypeError, match=r"model.*Generator, of which a module would get back only the state"
         ):
             encode_model(model)
 
@@ -688,7 +686,7 @@ def test_a_scheduler_in_a_scheduler_goes_on_where_it_was(
 
     model, optimizer, scheduler = made()
     train(model, optimizer, steps, scheduler)
-    path = written(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
+    path = save_state(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
     other, fresh, resumed = made()
     inner = getattr(resumed, "after_scheduler", None)
     restore_training(path, fresh, {"scheduler": resumed}, rng=False)
@@ -707,13 +705,13 @@ def test_a_state_with_copies_of_other_objects_is_refused_when_it_is_saved() -> N
     optimizer = optim.SGD(network().parameters(), lr=0.1)
     copying = Copying(optimizer, lr_scheduler.StepLR(optimizer, 2))
     with pytest.raises(
-        TypeError, match=r"extra.*of this .*Copying has a .* in it, and gives a copy of it"
+        TypeError, match=r"extra.*of this .*Copying contains a .*, which is a new copy each time"
     ):
         encode_training(None, {"scheduler": copying})
     optimizer.param_groups[0]["shuffled by"] = torch.Generator()
     with pytest.raises(
         TypeError,
-        match=r"optimizer: .*SGD has a .*Generator in it, which PyTorch's optimizers do not",
+        match=r"optimizer: .*SGD contains a .*Generator, which PyTorch's optimizers do not load",
     ):
         encode_training(optimizer, None)
 
@@ -723,7 +721,7 @@ def test_another_scheduler_inside_is_refused_and_nothing_changes(tmp_path: Path)
     scheduler = WRAPPERS["Warmup"](optimizer)
     optimizer.step()
     scheduler.step()
-    path = written(encode_training(None, {"scheduler": scheduler}), tmp_path)
+    path = save_state(encode_training(None, {"scheduler": scheduler}), tmp_path)
     for inner in (lr_scheduler.StepLR(optimizer, 2), None):
         other = Warmup(optimizer, 3, inner)
         before = dict(vars(other))
@@ -803,7 +801,7 @@ class Expanded(nn.Module):
 def test_a_buffer_that_is_expanded_is_restored(wrap: Any, tmp_path: Path) -> None:
     model, other = wrap(Expanded(3.0)), wrap(Expanded())
     optimizer = optim.SGD(other.parameters(), lr=1.0)
-    path = written(encode_model(model), tmp_path)
+    path = save_state(encode_model(model), tmp_path)
     restore_model(path, other)
     assert same(other, model)
     assert all(parameter.is_contiguous() for parameter in optimizer.param_groups[0]["params"])
@@ -812,13 +810,13 @@ def test_a_buffer_that_is_expanded_is_restored(wrap: Any, tmp_path: Path) -> Non
     for name, buffer in changed.named_buffers():
         assert name.endswith("scale")
         buffer.data = torch.arange(6.0).view(2, 3)
-    restore_model(written(encode_model(changed), tmp_path), other)
+    restore_model(save_state(encode_model(changed), tmp_path), other)
     assert same(other, changed)
 
 
 def test_a_model_on_the_meta_device_is_refused_and_nothing_changes(tmp_path: Path) -> None:
-    path = written(encode_model(network(1)), tmp_path)
-    training = written(
+    path = save_state(encode_model(network(1)), tmp_path)
+    training = save_state(
         encode_training(optim.Adam(network(1).parameters()), None), tmp_path, "training"
     )
     other, before = network(2), network(2)
@@ -831,7 +829,7 @@ def test_a_model_on_the_meta_device_is_refused_and_nothing_changes(tmp_path: Pat
     other = other.to_empty(device="cpu")
     restore_model(path, other)
     assert same(other, network(1))
-    path = written(encode_model({"w": torch.ones(2)}), tmp_path)
+    path = save_state(encode_model({"w": torch.ones(2)}), tmp_path)
     with pytest.raises(InvalidData, match="meta device"):
         restore_model(path, {"w": torch.ones(2, device="meta")})
 
@@ -849,7 +847,7 @@ class Grows(nn.Module):
 
 
 def test_a_default_device_does_not_matter(tmp_path: Path) -> None:
-    path = written(encode_model({"full": torch.ones(2), "empty": torch.ones(0)}), tmp_path)
+    path = save_state(encode_model({"full": torch.ones(2), "empty": torch.ones(0)}), tmp_path)
     with torch.device("meta"):
         back = restore_model(path, None)
     assert [tensor.device.type for tensor in back.values()] == ["cpu", "cpu"]

@@ -114,8 +114,8 @@ def mount(how):
     subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)
 
 before = train(0, 2)
-import jupyter_axon_notebooks.training.api as api
-api._current()._tracking.close()  # an open file keeps a disk from turning
+from jupyter_axon_notebooks.training.session import current_session
+current_session().tracker.close()  # an open file keeps a disk from turning
 mount("ro")
 during = train(2, 5)
 mount("rw")

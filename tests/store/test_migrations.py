@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 from support.engines import new_url
 
-from jupyter_axon_notebooks import store as store_package
 from jupyter_axon_notebooks.errors import StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Store, migrations
+from jupyter_axon_notebooks.store import document_store as store_package
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 from .conftest import Script, finished
@@ -24,7 +24,7 @@ ENGINES = ("sqlite", "postgresql")  # what is in memory is never older than the 
 
 #: A package of two versions later, for this process and others; ``interrupt`` is called in the middle.
 LATER = """
-from jupyter_axon_notebooks import store
+from jupyter_axon_notebooks.store import document_store as store
 from jupyter_axon_notebooks.store import migrations
 
 def later(interrupt=lambda: None):
@@ -73,7 +73,7 @@ def found(url: str) -> tuple[str, list[dict[str, int]], list[str]]:
         store._database, store._schema, storage=store_package.SqlStorage
     )
     with store.snapshot() as connection:
-        version = store._properties(connection)["schema_version"]
+        version = store._read_properties(connection)["schema_version"]
         inspector = sa.inspect(connection)
         columns = [column["name"] for column in inspector.get_columns("axonml_runs")]
         indexes = [str(index["name"]) for index in inspector.get_indexes("axonml_runs")]

@@ -183,8 +183,8 @@ def test_a_database_of_somebody_else_is_left_alone(file_url: str, journal: str) 
             "UPDATE axon_properties SET value = '0' WHERE name = 'schema_version'",
             "its schema version is 0",
         ),
-        ("DELETE FROM axon_properties WHERE name = 'store_id'", "it has lost its own id"),
-        ("DROP TABLE axon_properties", "it has lost its properties"),
+        ("DELETE FROM axon_properties WHERE name = 'store_id'", "its id is missing"),
+        ("DROP TABLE axon_properties", "its properties are missing"),
     ],
 )
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
@@ -212,7 +212,7 @@ def test_an_empty_file_becomes_a_store(file_url: str) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot be made: .*/file"):
+    with pytest.raises(StoreError, match=r"cannot be created: .*/file"):
         Store(f"sqlite:///{tmp_path}/file/sub/axon.db")
 
 
@@ -253,7 +253,7 @@ def test_a_read_only_folder_is_named_and_left_alone(tmp_path: Path) -> None:
     with read_only(folder):
         with pytest.raises(StoreError, match=r"cannot be opened|read-only"):
             Store(url).runs.insert({})
-        with pytest.raises(StoreError, match="cannot be made"):
+        with pytest.raises(StoreError, match="cannot be created"):
             Store(f"sqlite:///{folder}/new/axon.db")
     assert path_of(url).read_bytes() == before
     store.runs.insert({})
@@ -275,7 +275,7 @@ def test_another_process_is_waited_for_only_so_long(file_url: str, process: Scri
     store = Store(file_url, busy_timeout=0.05)
     with process(HOLDING, str(path_of(file_url)), "BEGIN IMMEDIATE") as holder:
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(StoreBusy, match="another process kept it locked"):
+        with pytest.raises(StoreBusy, match="locked by another process"):
             store.runs.insert({})
         assert store.runs.all() == []  # reading goes on
         finished(holder)
@@ -375,7 +375,7 @@ def test_a_network_file_system_without_locks_is_named_at_once(
     monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {engine.file_system(path_of(file_url))})
     monkeypatch.setattr("fcntl.lockf", refuse)
     with pytest.raises(
-        StoreError, match=r"has no locks; set AxonNotebooks\.store_url to a local file"
+        StoreError, match=r"without locks; set AxonNotebooks\.store_url to a local file"
     ):
         Store(file_url)
 
@@ -384,7 +384,7 @@ def test_on_a_network_file_system_there_is_a_warning_and_no_log(
     file_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {engine.file_system(path_of(file_url))})
-    with pytest.warns(RuntimeWarning, match="lies on a network file system"):
+    with pytest.warns(RuntimeWarning, match="is on a network file system"):
         store = Store(file_url)
     store.runs.insert({})
     assert pragma(store, "journal_mode") == "delete"

@@ -101,7 +101,7 @@ def test_what_is_unique_is_a_conflict_where_it_happens_and_rolls_back(store: Sto
         return Document({"notebook_id": "n", "run_id": "r", "epoch": 1, "step": 2, **fields}, id)
 
     store.checkpoints.insert(checkpoint("a"))
-    with pytest.raises(Conflict, match=r"axonml_checkpoints\.notebook_id.*is already there"):
+    with pytest.raises(Conflict, match=r"axonml_checkpoints\.notebook_id.*exists already"):
         store.checkpoints.insert_multiple(
             [checkpoint("b", step=3), checkpoint("c", metrics={"loss": 1})]
         )
@@ -150,9 +150,9 @@ def test_an_error_of_the_user_passes_as_it_is(store: Store) -> None:
 
 def test_a_write_in_a_snapshot_is_refused(store: Store) -> None:
     with store.snapshot():
-        with pytest.raises(StoreError, match="a snapshot only reads"):
+        with pytest.raises(StoreError, match="a snapshot is read-only"):
             store.runs.insert(run("a"))
-        with pytest.raises(StoreError, match="a snapshot only reads"), store.transaction():
+        with pytest.raises(StoreError, match="a snapshot is read-only"), store.transaction():
             pass
         assert ids(store) == []
     store.runs.insert(run("a"))
@@ -244,7 +244,9 @@ def test_a_thread_waits_for_another_only_so_long(engine: str, file_url: str) -> 
     store = Store(file_url if engine == "sqlite" else "memory://", busy_timeout=0.05)
     with (
         store.transaction(),
-        pytest.raises(StoreBusy, match=r"other threads kept the store .* locked for 0\.05 s"),
+        pytest.raises(
+            StoreBusy, match=r"is locked by other threads of this process .waited 0\.05 s"
+        ),
     ):
         in_thread(lambda: store.runs.insert(run("a")))
     in_thread(lambda: store.runs.insert(run("a")))

@@ -48,7 +48,7 @@ def test_a_file_shrinks_after_much_was_removed(file_store: Store) -> None:
 def test_it_shrinks_in_steps_that_may_be_the_last(
     file_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum, "_TURN", 0.0)
+    monkeypatch.setattr(vacuum, "_STEP_TIME", 0.0)
     fill(file_store, 4)
     file_store.runs.truncate()
     page = pragma(file_store, "page_size")
@@ -66,7 +66,7 @@ def test_to_wait_for_another_writer_is_no_part_of_a_step(file_store: Store) -> N
 
     def wait(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.startswith("BEGIN"):
-            threading.Event().wait(2 * vacuum._TURN)
+            threading.Event().wait(2 * vacuum._STEP_TIME)
 
     engine = file_store._database.engine
     sa.event.listen(engine, "before_cursor_execute", wait)

@@ -1,4 +1,4 @@
-"""A real server, a real browser, and hands to work with them."""
+"""Fixtures for browser tests: a server, a browser and a page."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
-from support.lab import Lab, find_chromium, running_lab
-from support.page import VIEWPORT, Desk, Hands
+from support.lab import LabServer, find_chromium, run_lab
+from support.page import VIEWPORT, LabPage, SharedPage
 
-HAS_FAILED = pytest.StashKey[bool]()
-#: Milliseconds after which what should be there counts as never coming, on a machine that is busy with other things too.
-PATIENCE = 20_000
+#: Milliseconds after which something counts as never happening, on a busy machine too.
+TIMEOUT = 20_000
+_HAS_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +28,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    with run_lab(tmp_path_factory.mktemp("lab")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -38,52 +38,49 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(
         viewport=VIEWPORT, permissions=["clipboard-read", "clipboard-write"], accept_downloads=True
     )
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
+    context.set_default_timeout(TIMEOUT)
+    expect.set_options(timeout=TIMEOUT)
     yield context
     context.close()
 
 
 @pytest.fixture(scope="session")
-def desk(context: BrowserContext, lab: Lab) -> Desk:
-    return Desk(context, lab)
+def shared_page(context: BrowserContext, server: LabServer) -> SharedPage:
+    return SharedPage(context, server)
 
 
 @pytest.fixture
-def hands(request: pytest.FixtureRequest, desk: Desk) -> Iterator[Hands]:
-    """Somebody in a JupyterLab with nothing open."""
-    yield desk.hands()
-    desk.clear(reload=request.node.stash.get(HAS_FAILED, False))
+def lab(request: pytest.FixtureRequest, shared_page: SharedPage) -> Iterator[LabPage]:
+    """JupyterLab with nothing open."""
+    yield shared_page.get()
+    shared_page.reset(reload=request.node.stash.get(_HAS_FAILED, False))
 
 
 @pytest.fixture
 def path(request: pytest.FixtureRequest) -> str:
-    """The path of a notebook that no other test has."""
+    """The path of a notebook that no other test uses."""
     name: str = request.node.name
     return f"{''.join(c if c.isalnum() else '_' for c in name.removeprefix('test_'))}.ipynb"
 
 
 @pytest.fixture
-def recorded(hands: Hands, path: str) -> str:
-    """The record of a notebook with one checkpoint that is open beside the panel."""
-    hands.lab.write(path, "x = 1")
-    notebook = hands.lab.record(path)
-    hands.lab.checkpoint(notebook, 0, 1, metrics={"loss": 0.5})
-    hands.open(path)
-    hands.open_panel()
-    expect(hands.rows).to_have_count(1)
-    return notebook
+def notebook(lab: LabPage, path: str) -> str:
+    """The id of a notebook with one checkpoint, which is open beside the panel."""
+    notebook_id = lab.server.create_record(path, "x = 1")
+    lab.server.add_checkpoint(notebook_id, 0, 1, metrics={"loss": 0.5})
+    lab.show(path, checkpoints=1)
+    return notebook_id
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
-    """Leave a picture of what a failed test saw."""
+    """Save a screenshot of a failed test."""
     outcome: Any = yield
     report = outcome.get_result()
-    hands = getattr(item, "funcargs", {}).get("hands")
-    if report.failed and hands is not None:
-        item.stash[HAS_FAILED] = True
-    if report.when == "call" and report.failed and hands is not None:
-        folder = Path("build", "ui")
-        folder.mkdir(parents=True, exist_ok=True)
-        hands.page.screenshot(path=folder / f"{item.name}.png")
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and lab is not None:
+        item.stash[_HAS_FAILED] = True
+        if report.when == "call":
+            folder = Path("build", "ui")
+            folder.mkdir(parents=True, exist_ok=True)
+            lab.page.screenshot(path=folder / f"{item.name}.png")

@@ -1,4 +1,4 @@
-"""What people do in a collaboration room, and what the room says of itself."""
+"""Clients of the rooms of jupyter-collaboration, and the events of the rooms."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from support.rest_client import Client
 
-#: Seconds after which something that should happen counts as never happening.
-PATIENCE = 20.0
+#: Seconds after which something counts as never happening.
+TIMEOUT = 20.0
 
-#: What a room says when all goes well. When it takes a file for changed by somebody else, it says "overwrite".
-QUIET = {"initialize", "load", "save", "clean"}
+#: The actions of a room while all is well. If it takes a file for changed by others, it "overwrites".
+NORMAL_ACTIONS = {"initialize", "load", "save", "clean"}
 
 
 class Channel:
-    """A web socket as pycrdt wants it."""
+    """A web socket with the interface that pycrdt expects."""
 
     def __init__(self, socket: WebSocketClientConnection, path: str) -> None:
         self._socket = socket
@@ -48,36 +48,36 @@ class Channel:
 
 
 class Rooms:
-    """The server's rooms: one enters them, and hears what they say."""
+    """The rooms of the server; ``events`` are those they have emitted."""
 
     def __init__(self, axon: Client, port: int, base_url: str) -> None:
         self._axon = axon
         self._url = f"ws://127.0.0.1:{port}{base_url}api/collaboration/room"
-        self._awaited: list[tuple[str, str, asyncio.Future[None]]] = []
-        self.heard: list[dict[str, Any]] = []
+        self._waiting: list[tuple[str, str, asyncio.Future[None]]] = []
+        self.events: list[dict[str, Any]] = []
 
-    async def listen(self, *, data: dict[str, Any], **_: Any) -> None:
-        """A listener for the server's events."""
-        self.heard.append(data)
-        for action, message, said in self._awaited:
-            if not said.done() and (action, message) == (data.get("action"), data.get("msg")):
-                said.set_result(None)
+    async def on_event(self, *, data: dict[str, Any], **_: Any) -> None:
+        """Listen to the events of the server."""
+        self.events.append(data)
+        for action, message, future in self._waiting:
+            if not future.done() and (action, message) == (data.get("action"), data.get("msg")):
+                future.set_result(None)
 
-    def saying(self, action: str, message: str) -> Awaitable[None]:
-        """What to await for a room to say that from now on."""
-        said = asyncio.get_running_loop().create_future()
-        self._awaited.append((action, message, said))
-        return asyncio.wait_for(said, PATIENCE)
+    def next_event(self, action: str, message: str) -> Awaitable[None]:
+        """Return an awaitable for the next event of a kind."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((action, message, future))
+        return asyncio.wait_for(future, TIMEOUT)
 
-    def save(self) -> Awaitable[None]:
-        """What to await for the next save of a room."""
-        return self.saying("save", "Content saved.")
+    def next_save(self) -> Awaitable[None]:
+        """Return an awaitable for the next save of a room."""
+        return self.next_event("save", "Content saved.")
 
     @asynccontextmanager
-    async def entered(
+    async def join(
         self, path: str, format: str = "json", type: str = "notebook"
     ) -> AsyncIterator[Any]:
-        """The shared document of a file, as one more person who has opened it has it."""
+        """Open a file in its room as another user; yields the shared document."""
         body = json.dumps({"format": format, "type": type})
         session = (
             await self._axon.raw("PUT", f"/api/collaboration/session/{path}", body=body)
@@ -90,35 +90,36 @@ class Rooms:
         document: YNotebook | YUnicode = ydocs[type]()
         try:
             async with Provider(document.ydoc, Channel(socket, name)) as provider:
-                await asyncio.wait_for(provider.synced.wait(), PATIENCE)
+                await asyncio.wait_for(provider.synced.wait(), TIMEOUT)
                 yield document
         finally:
             socket.close()
 
     @asynccontextmanager
-    async def left(self) -> AsyncIterator[None]:
-        """The room that whoever is inside the ``with`` leaves last is gone at its end."""
-        gone = self.saying("clean", "Room deleted.")
+    async def wait_for_deletion(self) -> AsyncIterator[None]:
+        """Wait at the end of the ``with`` block until the room that was left in it is deleted."""
+        deletion = self.next_event("clean", "Room deleted.")
         yield
-        await gone
+        await deletion
 
 
-async def eventually(claim: Callable[[], Any]) -> None:
-    """Ask again and again until ``claim``, a coroutine function, gives something true."""
+async def wait_until(is_true: Callable[[], Any]) -> None:
+    """Wait until a coroutine function returns something true."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE
-    while not await claim():
-        assert loop.time() < deadline, "it never came true"
+    deadline = loop.time() + TIMEOUT
+    while not await is_true():
+        assert loop.time() < deadline, "timed out"
 
 
-def sources(document: YNotebook) -> list[str]:
+def get_sources(document: YNotebook) -> list[str]:
     return [cell["source"] for cell in document.get()["cells"]]
 
 
-def add(document: YNotebook, source: str) -> None:
+def append_cell(document: YNotebook, source: str) -> None:
     document.append_cell(dict(nbformat.v4.new_code_cell(source)))
 
 
-def embedded_id(file: Path) -> str | None:
+def get_embedded_id(file: Path) -> str | None:
+    """Return the notebook id in the metadata of a file."""
     axon = json.loads(file.read_text())["metadata"].get("axon", {})
     return axon.get("notebook_id")

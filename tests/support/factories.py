@@ -20,7 +20,6 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookMetadata,
     NotebookStatus,
-    RunStatus,
     UpdateNotebook,
     now,
 )
@@ -202,10 +201,3 @@ def killed_in_a_save(url: str) -> None:
         timeout=60,
     )
     assert ended.returncode == -signal.SIGKILL
-
-
-def end_run(axon: Any, status: RunStatus) -> None:
-    """End the newest run of this process, as the end of its cell would."""
-    max(axon._session[1]._trainings.runs.values(), key=lambda run: run.record.started_at).end(
-        status
-    )

@@ -1,4 +1,4 @@
-"""JupyterLab as a process of its own, with authentication on, and what tests say to it past the browser."""
+"""JupyterLab or Notebook 7 as a process of its own, with authentication, and direct access to its records."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ from jupyter_axon_notebooks.records import NewCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 
-#: Seconds after which something that should happen counts as never happening.
-PATIENCE = 60.0
-#: Seconds that a server has to go in peace.
-LEAVE = 15.0
-_APPUTILS = "lab/user-settings/@jupyterlab/apputils-extension"
+#: Seconds after which something counts as never happening.
+TIMEOUT = 60.0
+#: Seconds for a server to end by itself.
+STOP_TIMEOUT = 15.0
+_APPUTILS_SETTINGS = "lab/user-settings/@jupyterlab/apputils-extension"
+_FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+_KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @dataclass
-class Lab:
-    """A running server; ``root`` is its folder, ``data`` Jupyter's data folder."""
+class LabServer:
+    """A running server; ``root`` is its root folder, ``data`` Jupyter's data folder."""
 
     url: str
     token: str
@@ -41,135 +43,142 @@ class Lab:
     data: Path
     process: subprocess.Popen[bytes]
 
-    def rest(self, method: str, path: str, body: Any = None) -> Any:
-        """What the server answers to a request for a path under /axon."""
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a REST request for a path under ``/axon``."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self.url}/axon{path}",
-            data=data,
-            method=method,
-            headers={"Authorization": f"token {self.token}"},
-        )
+        headers = {"Authorization": f"token {self.token}"}
+        url = f"{self.url}/axon{path}"
+        request = urllib.request.Request(url, data=data, method=method, headers=headers)
         with urllib.request.urlopen(request) as response:
             text = response.read()
             return json.loads(text) if text else None
 
-    def write(self, path: str, *sources: str) -> Path:
-        """A notebook with code cells, past the server; the same cells when it is written again."""
+    def write_notebook(self, path: str, *sources: str) -> Path:
+        """Write a notebook file with code cells ``cell-0``, ``cell-1`` ...; not through the server."""
         cells = [
             nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)
         ]
-        notebook = nbformat.v4.new_notebook(cells=cells)
-        notebook.metadata["kernelspec"] = {
-            "name": "python3",
-            "display_name": "Python 3",
-            "language": "python",
-        }
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _KERNELSPEC})
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(nbformat.writes(notebook))
         return file
 
-    def record(self, path: str) -> str:
-        """The id of the record of a notebook file."""
-        return str(self.rest("POST", "/notebooks/sync", {"path": path})["id"])
+    def sync(self, path: str) -> str:
+        """Bring the record of a notebook file up to date; returns its id."""
+        return str(self.request("POST", "/notebooks/sync", {"path": path})["id"])
 
-    def checkpoint(self, notebook_id: str, epoch: int, step: int, **given: Any) -> Any:
-        """A new checkpoint; its metrics among what is given, or none."""
-        body = {"epoch": epoch, "step": step, "metrics": {}, **given}
-        return self.rest("POST", f"/notebooks/{notebook_id}/checkpoints", body)
+    def create_record(self, path: str, *sources: str) -> str:
+        """Write a notebook file and create its record; returns its id."""
+        self.write_notebook(path, *sources)
+        return self.sync(path)
 
-    def checkpoints(self, notebook_id: str, made: Iterable[dict[str, Any]]) -> None:
-        """Many new checkpoints at once, past the server: what a kernel of this machine could store."""
+    def get_record(self, notebook_id: str) -> Any:
+        return self.request("GET", f"/notebooks/{notebook_id}")
+
+    def update_record(self, notebook_id: str, **fields: Any) -> Any:
+        return self.request("PUT", f"/notebooks/{notebook_id}", fields)
+
+    def add_checkpoint(self, notebook_id: str, epoch: int, step: int, **fields: Any) -> Any:
+        """Create a checkpoint; without metrics unless they are given."""
+        body = {"epoch": epoch, "step": step, "metrics": {}, **fields}
+        return self.request("POST", f"/notebooks/{notebook_id}/checkpoints", body)
+
+    def add_checkpoints(self, notebook_id: str, checkpoints: Iterable[dict[str, Any]]) -> None:
+        """Create many checkpoints in one transaction, not through the server."""
         with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
             repository = NotebookRepository(store)
             with store.transaction():
-                for one in made:
-                    repository.create_checkpoint(NewCheckpoint(notebook_id=notebook_id, **one))
+                for fields in checkpoints:
+                    repository.create_checkpoint(NewCheckpoint(notebook_id=notebook_id, **fields))
+
+    def list_checkpoints(self, notebook_id: str, query: str = "") -> list[Any]:
+        """List checkpoints, newest first."""
+        found: list[Any] = self.request("GET", f"/notebooks/{notebook_id}/checkpoints{query}")
+        return found
+
+    def update_checkpoint(self, notebook_id: str, checkpoint_id: str, **fields: Any) -> None:
+        self.request("PUT", f"/notebooks/{notebook_id}/checkpoints/{checkpoint_id}", fields)
+
+    def delete_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
+        self.request("DELETE", f"/notebooks/{notebook_id}/checkpoints/{checkpoint_id}")
 
 
 @contextmanager
-def running_lab(home: Path, app: str = "lab") -> Iterator[Lab]:
-    """A server whose every folder lies below ``home``; ``app`` is `lab` or `notebook`."""
+def run_lab(home: Path, app: str = "lab") -> Iterator[LabServer]:
+    """Run a server whose folders are all below ``home``; ``app`` is `lab` or `notebook`."""
     root = home / "work"
-    folders = {
-        name: home / name.lower()
-        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-    }
+    folders = {name: home / name.lower() for name in _FOLDERS}
     for folder in (root, *folders.values()):
         folder.mkdir(parents=True, exist_ok=True)
-    settings = folders["JUPYTER_CONFIG_DIR"] / _APPUTILS / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    port, token = _free_port(), secrets.token_hex(16)
+    settings = folders["JUPYTER_CONFIG_DIR"] / _APPUTILS_SETTINGS
+    settings.mkdir(parents=True)
+    # The question whether to fetch news would cover the page.
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
+    port, token = _find_free_port(), secrets.token_hex(16)
     command = [
         *(sys.executable, "-m", "jupyterlab" if app == "lab" else app),
-        *("--no-browser", "--allow-root", "--ServerApp.port_retries=0", f"--ServerApp.port={port}"),
-        *(
-            "--ServerApp.ip=127.0.0.1",
-            f"--IdentityProvider.token={token}",
-            f"--ServerApp.root_dir={root}",
-        ),
+        *("--no-browser", "--allow-root", "--ServerApp.port_retries=0"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
+        *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"),
         *("--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"),
         "--AxonNotebooks.user_id=ada",
     ]
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        **{name: str(folder) for name, folder in folders.items()},
-    }
-    with (home / f"{app}.log").open("wb") as log:
+    environment = {**os.environ, "HOME": str(home), **{k: str(v) for k, v in folders.items()}}
+    log_file = home / f"{app}.log"
+    with log_file.open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
-        lab = Lab(f"http://127.0.0.1:{port}", token, root, folders["JUPYTER_DATA_DIR"], process)
+        url = f"http://127.0.0.1:{port}"
+        server = LabServer(url, token, root, folders["JUPYTER_DATA_DIR"], process)
         try:
-            _wait(lab, home / f"{app}.log")
-            yield lab
+            _wait_until_ready(server, log_file)
+            yield server
         finally:
             _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server; by force, where one of Jupyter's own requests keeps it from going.
+    """Terminate a server, or kill it.
 
-    A page that has just come has the server look for what nbconvert can do, in a thread that a server which is stopped at
-    that moment waits for without end (jupyterlab/jupyterlab#10442). That we keep no server from going is what `tests/saves`
-    claims.
+    Soon after a page was loaded, the server lists nbconvert's exporters in a thread, which keeps a
+    terminated server from ending (jupyterlab/jupyterlab#10442).
     """
     process.terminate()
     try:
-        process.wait(LEAVE)
+        process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 def find_chromium() -> str:
-    """Where Chromium is: what AXON_CHROMIUM names, or the first on the PATH."""
-    if named := os.environ.get("AXON_CHROMIUM"):
-        return named
+    """Return the path of Chromium: the value of AXON_CHROMIUM, or the first found on the PATH."""
+    if path := os.environ.get("AXON_CHROMIUM"):
+        return path
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     raise RuntimeError(
-        "the browser tests need Chromium or Chrome: tests/system.sh chromium says how to get it"
+        "The browser tests need Chromium or Chrome. `tests/system.sh chromium` says how to get it."
     )
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait(lab: Lab, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _wait_until_ready(server: LabServer, log_file: Path) -> None:
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            lab.rest("GET", "/notebooks?limit=1")
+            server.request("GET", "/notebooks?limit=1")
             return
         except (urllib.error.URLError, ConnectionError):
-            if lab.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"the server did not start:\n{log.read_text()[-3000:]}"
-                ) from None
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                log = log_file.read_text()[-3000:]
+                raise RuntimeError(f"The server did not start:\n{log}") from None
             time.sleep(0.1)

@@ -1,27 +1,46 @@
-"""What people do in the browser."""
+"""A page with JupyterLab and the panel."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import BrowserContext, Locator, Page, ViewportSize
+from playwright.sync_api import BrowserContext, Locator, Page, Route, ViewportSize, expect
 
-from support.lab import PATIENCE, Lab
+from support.lab import TIMEOUT, LabServer
 
 VIEWPORT: ViewportSize = {"width": 1360, "height": 900}
+#: URLs of the requests of the panel. JupyterLab adds the time to each, against caching.
+FIND_URL = re.compile(r"/axon/notebooks\?")
+POLL_URL = re.compile(r"/axon/notebooks/[^/?]+\?outputs=false")
+LIST_URL = re.compile(r"/axon/notebooks/[^/?]+/checkpoints\?")
 
-#: True once the notebook in front is the one at a path, if one is asked for, and its kernel waits for work.
+#: True if the current notebook is the one at a path, if any, and its kernel is idle.
 _IS_READY = """path => {
   const widget = window.jupyterapp?.shell.currentWidget;
   const session = widget?.sessionContext?.session;
   return (path === null || widget?.context?.path === path)
     && session?.kernel?.connectionStatus === 'connected' && session.kernel.status === 'idle';
 }"""
-#: Close everything that is open, unsaved or not, and end the kernels.
-_CLEAR = """async () => {
+#: Open a notebook; with the kernel that such notebooks share, since to start one takes seconds.
+_OPEN = """async ([path, hasOwnKernel]) => {
+  const { commands, serviceManager } = window.jupyterapp;
+  window.sharedKernel ??= (await serviceManager.kernels.startNew({ name: 'python3' })).id;
+  const kernel = hasOwnKernel ? {} : { kernel: { id: window.sharedKernel } };
+  await commands.execute('docmanager:open', { path, ...kernel });
+}"""
+#: Change a setting of the panel through JupyterLab's setting registry, which has no public access.
+_CHANGE_SETTING = """async ([name, value]) => {
+  const app = window.jupyterapp;
+  const plugins = (app.pluginRegistry ?? app)._plugins;
+  const registry = plugins.get('@jupyterlab/apputils-extension:settings').service;
+  await registry.set('jupyter-axon-notebooks:panel', name, value);
+}"""
+#: Close all documents, saved or not, shut down their kernels, and reset the panel.
+_RESET = """async () => {
   const { serviceManager, shell } = window.jupyterapp;
   for (const widget of [...shell.widgets('main')]) {
     widget.dispose();
@@ -32,119 +51,196 @@ _CLEAR = """async () => {
   });
   panel.content.setRelativeSizes([2, 3, 3]);
   shell.collapseRight();
-  await serviceManager.sessions.shutdownAll();
+  for (const { id, kernel } of [...serviceManager.sessions.running()]) {
+    if (kernel?.id !== window.sharedKernel) {
+      await serviceManager.sessions.shutdown(id);
+    }
+  }
 }"""
 
 
-def eventually(read: Callable[[], Any], expected: Any) -> None:
-    """Claim that what is read becomes equal to what is expected, as Playwright's `expect` does for what it can read."""
-    deadline = time.monotonic() + PATIENCE
-    while (found := read()) != expected and time.monotonic() < deadline:
+def wait_for(read: Callable[[], Any], expected: Any) -> None:
+    """Wait until ``read`` returns the expected value; for values that `expect` cannot read."""
+    deadline = time.monotonic() + TIMEOUT
+    while (value := read()) != expected and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert found == expected
+    assert value == expected
 
 
-class Hands:
-    """Somebody at a page; their browser has logged in by the server's token."""
+class LabPage:
+    """A page that is logged in to a server."""
 
-    def __init__(self, page: Page, lab: Lab) -> None:
+    def __init__(self, page: Page, server: LabServer) -> None:
         self.page = page
-        self.lab = lab
+        self.server = server
 
-    def arrive(self, path: str | None = None, app: str = "lab") -> None:
-        """Load the application, with a notebook if a path is given, and wait until it can be worked with."""
-        if path is None:
-            place = "lab"
-        else:
-            place = f"{'lab/tree' if app == 'lab' else 'notebooks'}/{quote(path)}"
-        self.page.goto(f"{self.lab.url}/{place}?token={self.lab.token}&reset")
+    def load(self, path: str | None = None, app: str = "lab") -> None:
+        """Load the application, optionally with a notebook, and wait until it is ready."""
+        url = "lab"
+        if path is not None:
+            url = f"{'lab/tree' if app == 'lab' else 'notebooks'}/{quote(path)}"
+        self.page.goto(f"{self.server.url}/{url}?token={self.server.token}&reset")
         if path is None:
             self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
         else:
             self.page.wait_for_function(_IS_READY, arg=None)
 
-    def open(self, path: str) -> None:
-        """Open a notebook where the application is loaded, and wait until it can be worked with."""
-        self.command("docmanager:open", path=path)
+    def open(self, path: str, *, has_own_kernel: bool = False) -> None:
+        """Open a notebook in the loaded application and wait until it is ready."""
+        self.page.evaluate(_OPEN, [path, has_own_kernel])
         self.page.wait_for_function(_IS_READY, arg=path)
 
-    def command(self, id: str, **args: object) -> None:
-        """What the palette or a menu would do."""
+    def execute(self, id: str, **args: object) -> None:
+        """Execute a command and wait for it."""
         self.page.evaluate(
             "async ([id, args]) => void (await window.jupyterapp.commands.execute(id, args))",
             [id, args],
         )
 
+    def start(self, id: str, **args: object) -> None:
+        """Execute a command without waiting for it."""
+        self.page.evaluate(
+            "([id, args]) => void window.jupyterapp.commands.execute(id, args)", [id, args]
+        )
+
     def open_panel(self) -> Locator:
-        self.page.locator(
-            ".axon-StatusButton button:visible, .axon-StatusButton jp-button:visible"
-        ).first.click()
-        panel = self.panel
-        panel.wait_for(state="visible")
-        return panel
+        buttons = ".axon-StatusButton button:visible, .axon-StatusButton jp-button:visible"
+        self.page.locator(buttons).first.click()
+        self.panel.wait_for(state="visible")
+        return self.panel
+
+    def show(self, path: str, checkpoints: int | None = None) -> Locator:
+        """Open a notebook and the panel; wait for a number of rows of checkpoints."""
+        self.open(path)
+        self.open_panel()
+        if checkpoints is not None:
+            expect(self.rows).to_have_count(checkpoints)
+        return self.panel
 
     @property
     def panel(self) -> Locator:
         return self.page.locator("#axon-panel")
 
     @property
+    def header(self) -> Locator:
+        return self.panel.locator(".axon-Header")
+
+    @property
+    def grid(self) -> Locator:
+        return self.panel.get_by_role("grid")
+
+    @property
     def rows(self) -> Locator:
-        """The rows of checkpoints that are drawn."""
+        """The rendered rows of checkpoints."""
         return self.panel.locator(".axon-Grid-row")
 
     def row(self, checkpoint_id: str) -> Locator:
         return self.panel.locator(f'[data-checkpoint="{checkpoint_id}"]')
 
+    def section(self, title: str) -> Locator:
+        """Return the title of a section, which opens and closes it."""
+        return self.panel.locator(".lm-AccordionPanel-title", has_text=title).first
+
+    def select(self, *checkpoint_ids: str) -> None:
+        for checkpoint_id in checkpoint_ids:
+            self.row(checkpoint_id).get_by_role("checkbox").check()
+
+    def menu_item(self, label: str) -> Locator:
+        return self.page.locator(".lm-Menu-item", has_text=label)
+
+    def choose(self, checkpoint_id: str, label: str) -> None:
+        """Choose an item of the menu of a checkpoint."""
+        self.row(checkpoint_id).click(button="right")
+        self.menu_item(label).click()
+
+    @property
+    def dialog(self) -> Locator:
+        return self.page.locator(".jp-Dialog")
+
+    @property
+    def notification(self) -> Locator:
+        return self.page.locator(".Toastify__toast")
+
     def active_cell(self) -> str:
-        """The source of the active cell."""
+        """Return the source of the active cell."""
         source: str = self.page.evaluate(
             "window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
         )
         return source
 
     def clipboard(self) -> str:
-        copied: str = self.page.evaluate("navigator.clipboard.readText()")
-        return copied
-
-    def section(self, title: str) -> Locator:
-        """The head of a section, which opens and closes it."""
-        return self.panel.locator(".lm-AccordionPanel-title", has_text=title).first
+        text: str = self.page.evaluate("navigator.clipboard.readText()")
+        return text
 
     def filter(self, query: str) -> None:
-        """Show the checkpoints that are like that."""
         self.panel.locator("jp-search input").fill(query)
 
     def save(self) -> None:
-        self.command("docmanager:save")
+        self.execute("docmanager:save")
+
+    def change_setting(self, name: str, value: object) -> None:
+        """Change a setting of the panel."""
+        self.page.evaluate(_CHANGE_SETTING, [name, value])
+
+    def hold_responses(self, url: re.Pattern[str], method: str = "GET") -> Callable[[], None]:
+        """Hold responses back until the returned function is called.
+
+        For GET, waits until the first one is held back.
+        """
+        held: list[tuple[Route, Any]] = []
+        is_holding = True
+
+        def handle(route: Route) -> None:
+            if not is_holding or route.request.method != method:
+                route.continue_()
+                return
+            response = route.fetch()
+            if is_holding:
+                held.append((route, response))
+            else:
+                route.fulfill(response=response)
+
+        self.page.route(url, handle)
+        if method == "GET":
+            while not held:
+                self.page.wait_for_event("request")
+
+        def release() -> None:
+            nonlocal is_holding
+            is_holding = False
+            for route, response in held:
+                route.fulfill(response=response)
+
+        return release
 
 
-class Desk:
-    """A page that tests share one after the other: to load one takes ten times as long as to open a notebook in it."""
+class SharedPage:
+    """A page that tests use one after the other: loading one takes much longer than resetting it."""
 
-    def __init__(self, context: BrowserContext, lab: Lab) -> None:
+    def __init__(self, context: BrowserContext, server: LabServer) -> None:
         self._context = context
-        self._lab = lab
-        self._hands: Hands | None = None
+        self._server = server
+        self._lab: LabPage | None = None
 
-    def hands(self) -> Hands:
-        """Somebody at the page, where nothing is open."""
-        if self._hands is None:
-            self._hands = Hands(self._context.new_page(), self._lab)
-            self._hands.arrive()
-        return self._hands
+    def get(self) -> LabPage:
+        """Return the page, with nothing open."""
+        if self._lab is None:
+            self._lab = LabPage(self._context.new_page(), self._server)
+            self._lab.load()
+        return self._lab
 
-    def clear(self, *, reload: bool) -> None:
-        """Leave nothing of what was done; with ``reload`` the page neither, as after a failure."""
-        assert self._hands is not None
-        page = self._hands.page
+    def reset(self, *, reload: bool) -> None:
+        """Undo what a test did; with ``reload``, as after a failure, by closing the page."""
+        assert self._lab is not None
+        page = self._lab.page
         for other in self._context.pages:
             if other is not page or reload:
                 other.close()
         if reload:
-            self._hands = None
+            self._lab = None
             return
         page.unroute_all()
         page.set_viewport_size(VIEWPORT)
         for _ in range(2):
-            page.keyboard.press("Escape")  # a menu, a dialog
-        page.evaluate(_CLEAR)
+            page.keyboard.press("Escape")  # closes a menu or dialog
+        page.evaluate(_RESET)

@@ -401,7 +401,7 @@ def test_what_opening_the_store_raises_is_what_everybody_is_told_until_it_works(
     sync.start()
     sync.drain()
     assert not sync.is_open
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         sync.sync_file(str(write(tmp_path / "a.ipynb", notebook("1"))), "ada")
     (tmp_path / "folder").unlink()
     sync.drain()

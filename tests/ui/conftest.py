@@ -1,5 +1,7 @@
-"""Playwright's synchronous API keeps an event loop running, which pytest-jupyter's fixtures do not bear: these tests are a
-pytest run of their own, `make test-ui`.
+"""Fixtures of the browser tests.
+
+Playwright's event loop keeps running, which breaks pytest-jupyter's fixtures: run these tests apart
+from others (`make test-ui`).
 """
 
 from __future__ import annotations

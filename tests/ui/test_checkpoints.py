@@ -1,187 +1,231 @@
-"""The table of checkpoints."""
+"""The table of checkpoints and its commands."""
 
 from __future__ import annotations
 
 import base64
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from support.page import Hands, eventually
+from support.page import LabPage, wait_for
 
-LOSSES = [0.9, 0.4, 0.6]
-STATES = {"model_state_base64": "bW9kZWw=", "optimizer_state_base64": "b3B0aW1pemVy"}
+MODEL = {"model_state_base64": "bW9kZWw="}
+BOTH_STATES = {**MODEL, "optimizer_state_base64": "b3B0aW1pemVy"}
+STATE_ITEMS = [
+    "Insert Restore Code",
+    "Copy Restore Code",
+    "Download the Model",
+    "Download the Optimizer",
+]
 
 
 @pytest.fixture
-def made(hands: Hands, path: str) -> list[Any]:
-    """Three checkpoints of a notebook that is open beside the panel, the oldest first."""
-    hands.lab.write(path, "lr = 0.1", "train(lr)")
-    notebook = hands.lab.record(path)
-    made = [
-        hands.lab.checkpoint(
-            notebook,
-            epoch,
-            epoch * 10,
-            run_id=f"{notebook}-r",
-            metrics={"val_loss": loss},
-            **STATES,
-        )
-        for epoch, loss in enumerate(LOSSES)
-    ]
-    hands.open(path)
-    hands.open_panel()
-    expect(hands.rows).to_have_count(3)
-    return made
+def checkpoints(lab: LabPage, path: str) -> list[Any]:
+    """Three checkpoints, the oldest first, of a notebook that is open beside the panel."""
+    notebook_id = lab.server.create_record(path, "lr = 0.1", "train(lr)")
+    checkpoints = []
+    for epoch, loss in enumerate([0.9, 0.4, 0.6]):
+        fields = {"run_id": f"{notebook_id}-r", "metrics": {"val_loss": loss}, **BOTH_STATES}
+        checkpoints.append(lab.server.add_checkpoint(notebook_id, epoch, epoch * 10, **fields))
+    lab.show(path, checkpoints=3)
+    return checkpoints
 
 
-def stored(hands: Hands, checkpoint: Any) -> Any:
-    return hands.lab.rest(
-        "GET", f"/notebooks/{checkpoint['notebook_id']}/checkpoints/{checkpoint['id']}"
-    )
+def epochs(lab: LabPage) -> list[int]:
+    """Return the epochs of the rows from top to bottom."""
+    cells = lab.rows.locator("[role=gridcell]:nth-child(3)")
+    return [int(text) for text in cells.all_inner_texts()]
 
 
-def order(hands: Hands) -> list[int]:
-    """The epochs of the rows from top to bottom."""
-    return [
-        int(text) for text in hands.rows.locator("[role=gridcell]:nth-child(3)").all_inner_texts()
-    ]
+def test_rows_are_sorted_by_a_column(lab: LabPage, checkpoints: list[Any]) -> None:
+    wait_for(lambda: epochs(lab), [2, 1, 0])
+    header = lab.panel.get_by_role("columnheader", name="val_loss")
+    for direction, expected in (("descending", [0, 2, 1]), ("ascending", [1, 2, 0])):
+        header.click()
+        expect(header).to_have_attribute("aria-sort", direction)
+        wait_for(lambda: epochs(lab), expected)
 
 
-def choose(hands: Hands, checkpoint: Any, item: str) -> None:
-    """An item of a checkpoint's menu."""
-    hands.row(checkpoint["id"]).click(button="right")
-    hands.page.locator(".lm-Menu-item", has_text=item).click()
+def test_rows_without_a_value_are_last_in_both_directions(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    values: list[Any] = [{"loss": 2}, {}, {"loss": 1}, {"loss": "NaN"}]
+    for epoch, metrics in enumerate(values):
+        nonfinite = ["loss"] if metrics.get("loss") == "NaN" else []
+        fields = {"metrics": metrics, "nonfinite": nonfinite}
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, **fields)
+    lab.show(path, checkpoints=4)
+    for expected in ([0, 2, 3, 1], [2, 0, 3, 1]):
+        lab.panel.get_by_role("columnheader", name="loss").click()
+        wait_for(lambda: epochs(lab), expected)
 
 
-def test_rows_sort_by_any_column_both_ways(hands: Hands, made: list[Any]) -> None:
-    eventually(lambda: order(hands), [2, 1, 0])
-    head = hands.panel.get_by_role("columnheader", name="val_loss")
-    head.click()
-    expect(head).to_have_attribute("aria-sort", "descending")
-    eventually(lambda: order(hands), [0, 2, 1])
-    head.click()
-    expect(head).to_have_attribute("aria-sort", "ascending")
-    eventually(lambda: order(hands), [1, 2, 0])
+def test_rows_are_filtered(lab: LabPage, checkpoints: list[Any]) -> None:
+    lab.filter("val_loss<0.7 epoch:2")
+    expect(lab.rows).to_have_count(1)
+    expect(lab.panel).to_contain_text("1 of 3")
 
 
-def test_rows_are_filtered(hands: Hands, made: list[Any]) -> None:
-    hands.filter("val_loss<0.7 epoch:2")
-    expect(hands.rows).to_have_count(1)
-    expect(hands.panel).to_contain_text("1 of 3")
+def test_the_filter_remains_while_there_are_no_checkpoints(
+    lab: LabPage, notebook: str, path: str
+) -> None:
+    lab.filter("epoch:7")
+    expect(lab.panel).to_contain_text("0 of 1")
+    [checkpoint] = lab.server.list_checkpoints(notebook)
+    lab.server.delete_checkpoint(notebook, checkpoint["id"])
+    expect(lab.panel).to_contain_text("No checkpoints yet")
+    lab.server.add_checkpoint(notebook, 1, 1)
+    expect(lab.panel).to_contain_text("0 of 1")
+    expect(lab.panel.locator("jp-search input")).to_have_value("epoch:7")
 
 
-def test_the_best_is_marked_for_a_metric_and_a_direction(hands: Hands, made: list[Any]) -> None:
-    best = hands.panel.get_by_role("img", name="Best")
-    expect(hands.row(made[1]["id"]).get_by_role("img", name="Best")).to_be_visible()
-    hands.panel.get_by_role("button", name="Lower val_loss is better").first.click()
-    expect(hands.row(made[0]["id"]).get_by_role("img", name="Best")).to_be_visible()
-    expect(best).to_have_count(1)
+def test_the_best_is_marked_for_a_metric_and_a_direction(
+    lab: LabPage, checkpoints: list[Any]
+) -> None:
+    expect(lab.row(checkpoints[1]["id"]).get_by_role("img", name="Best")).to_be_visible()
+    lab.panel.get_by_role("button", name="Lower val_loss is better").first.click()
+    expect(lab.row(checkpoints[0]["id"]).get_by_role("img", name="Best")).to_be_visible()
+    expect(lab.panel.get_by_role("img", name="Best")).to_have_count(1)
 
 
-def test_a_checkpoint_is_pinned_and_tagged(hands: Hands, made: list[Any]) -> None:
-    row = hands.row(made[1]["id"])
+def test_a_checkpoint_is_pinned_and_tagged(lab: LabPage, checkpoints: list[Any]) -> None:
+    row = lab.row(checkpoints[1]["id"])
     row.hover()
     row.get_by_role("button", name="Pin").click()
     expect(row.get_by_role("button", name="Unpin")).to_be_visible()
-    choose(hands, made[1], "Tag Checkpoint")
-    hands.page.locator(".jp-Dialog input").fill("paper, best so far")
-    hands.page.keyboard.press("Enter")
+    lab.choose(checkpoints[1]["id"], "Tag Checkpoint")
+    lab.dialog.locator("input").fill("paper, best so far")
+    lab.page.keyboard.press("Enter")
     expect(row.locator(".axon-Tag")).to_have_text(["paper", "best so far"])
-    now = stored(hands, made[1])
-    assert now["pinned"]
-    assert now["tags"] == ["paper", "best so far"]
+    stored = lab.server.list_checkpoints(checkpoints[1]["notebook_id"])[1]
+    assert (stored["pinned"], stored["tags"]) == (True, ["paper", "best so far"])
 
 
-def test_a_checkpoint_is_deleted_only_after_a_question(hands: Hands, made: list[Any]) -> None:
-    choose(hands, made[0], "Delete Checkpoint")
-    dialog = hands.page.locator(".jp-Dialog")
-    expect(dialog).to_contain_text("permanently deleted")
-    dialog.get_by_role("button", name="Cancel").click()
-    expect(hands.rows).to_have_count(3)
-    choose(hands, made[0], "Delete Checkpoint")
-    dialog.get_by_role("button", name="Delete").click()
-    expect(hands.rows).to_have_count(2)
-    listed = hands.lab.rest("GET", f"/notebooks/{made[0]['notebook_id']}/checkpoints")
-    assert made[0]["id"] not in [checkpoint["id"] for checkpoint in listed]
+def test_a_checkpoint_is_deleted_after_confirmation(lab: LabPage, checkpoints: list[Any]) -> None:
+    deleted = checkpoints[0]
+    lab.choose(deleted["id"], "Delete Checkpoint")
+    expect(lab.dialog).to_contain_text("permanently deleted")
+    lab.dialog.get_by_role("button", name="Cancel").click()
+    expect(lab.rows).to_have_count(3)
+    lab.choose(deleted["id"], "Delete Checkpoint")
+    lab.dialog.get_by_role("button", name="Delete").click()
+    expect(lab.rows).to_have_count(2)
+    stored = lab.server.list_checkpoints(deleted["notebook_id"])
+    assert deleted["id"] not in [checkpoint["id"] for checkpoint in stored]
 
 
-def test_the_code_that_restores_goes_into_a_new_cell(hands: Hands, made: list[Any]) -> None:
-    choose(hands, made[1], "Insert Restore Code")
-    line = f'axon.get("{made[1]["id"]}").restore(model, optimizer)'
-    eventually(hands.active_cell, f"import jupyter_axon_notebooks as axon\n\n{line}")
+def test_restore_code_is_inserted_and_copied(lab: LabPage, checkpoints: list[Any]) -> None:
+    line = f'axon.get("{checkpoints[1]["id"]}").restore(model, optimizer)'
+    lab.choose(checkpoints[1]["id"], "Copy Restore Code")
+    wait_for(lab.clipboard, line)
+    lab.choose(checkpoints[1]["id"], "Insert Restore Code")
+    wait_for(lab.active_cell, f"import jupyter_axon_notebooks as axon\n\n{line}")
 
 
-def test_the_line_that_restores_is_copied(hands: Hands, made: list[Any]) -> None:
-    choose(hands, made[1], "Copy Restore Code")
-    eventually(hands.clipboard, f'axon.get("{made[1]["id"]}").restore(model, optimizer)')
-
-
-def test_a_state_is_downloaded(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
+def test_a_state_file_is_downloaded(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
     state = b"weights" * 1000
-    made = hands.lab.checkpoint(notebook, 0, 1, model_state_base64=base64.b64encode(state).decode())
-    hands.open(path)
-    hands.open_panel()
-    expect(hands.row(made["id"])).to_contain_text("7.0 kB")
-    with hands.page.expect_download() as download:
-        choose(hands, made, "Download the Model")
+    encoded = base64.b64encode(state).decode()
+    checkpoint = lab.server.add_checkpoint(notebook_id, 0, 1, model_state_base64=encoded)
+    lab.show(path)
+    expect(lab.row(checkpoint["id"])).to_contain_text("7.0 kB")
+    with lab.page.expect_download() as download:
+        lab.choose(checkpoint["id"], "Download the Model")
     assert download.value.path().read_bytes() == state
 
 
-def test_two_checkpoints_are_compared(hands: Hands, made: list[Any], path: str) -> None:
-    hands.lab.write(path, "lr = 0.01", "train(lr)")
-    later = hands.lab.checkpoint(
-        hands.lab.record(path), 3, 30, run_id=made[0]["run_id"], metrics={"val_loss": 0.2}
+def enabled_state_items(lab: LabPage, checkpoint: Any) -> list[str]:
+    """Return the enabled menu items of a checkpoint that need its state files."""
+    lab.row(checkpoint["id"]).click(button="right")
+    expect(lab.menu_item(STATE_ITEMS[0])).to_be_visible()
+    enabled = [
+        label
+        for label in STATE_ITEMS
+        if lab.menu_item(label).get_attribute("aria-disabled") != "true"
+    ]
+    lab.page.keyboard.press("Escape")
+    expect(lab.page.locator(".lm-Menu")).to_have_count(0)
+    return enabled
+
+
+def test_only_stored_states_are_restored_and_downloaded(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    without, model, both = (
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, **states)
+        for epoch, states in enumerate(({}, MODEL, BOTH_STATES))
     )
-    for checkpoint in (made[1], later):
-        hands.row(checkpoint["id"]).get_by_role("checkbox").check()
-    hands.panel.get_by_role("button", name="Compare", exact=True).first.click()
-    tab = hands.page.get_by_role("tab", name="run 1, epoch 1, step 10 → run 1, epoch 3, step 30")
+    lab.show(path, checkpoints=3)
+    assert enabled_state_items(lab, without) == []
+    assert enabled_state_items(lab, model) == STATE_ITEMS[:3]
+    assert enabled_state_items(lab, both) == STATE_ITEMS
+    lab.execute("axon:copy-restore", ids=[model["id"]])
+    wait_for(lab.clipboard, f'axon.get("{model["id"]}").restore(model)')
+
+
+def test_pruned_states_are_not_restored(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    pruned, newest = (
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, **BOTH_STATES) for epoch in range(2)
+    )
+    jupyter = Path(sys.executable).with_name("jupyter")
+    subprocess.run(
+        [jupyter, "axon", "prune", notebook_id, "--keep-newest", "1", "--yes"],
+        env={**os.environ, "JUPYTER_DATA_DIR": str(lab.server.data)},
+        check=True,
+    )
+    lab.show(path, checkpoints=2)
+    expect(lab.row(pruned["id"])).to_contain_text("pruned")
+    assert enabled_state_items(lab, pruned) == []
+    assert enabled_state_items(lab, newest) == STATE_ITEMS
+
+
+def test_the_menu_of_a_selected_row_applies_to_all_selected_rows(
+    lab: LabPage, checkpoints: list[Any]
+) -> None:
+    first, second, other = (checkpoint["id"] for checkpoint in checkpoints)
+    lab.select(first, second)
+    lab.row(other).click(button="right")
+    expect(lab.menu_item("Compare")).to_have_attribute("aria-disabled", "true")
+    lab.menu_item("Pin Checkpoint").click()
+    expect(lab.row(other).get_by_role("button", name="Unpin")).to_have_count(1)
+    expect(lab.panel.get_by_role("button", name="Unpin")).to_have_count(1)
+    lab.row(first).click(button="right")
+    expect(lab.menu_item("Compare")).not_to_have_attribute("aria-disabled", "true")
+    lab.menu_item("Pin 2 Checkpoints").click()
+    expect(lab.panel.get_by_role("button", name="Unpin")).to_have_count(3)
+
+
+def test_two_checkpoints_are_compared(lab: LabPage, checkpoints: list[Any], path: str) -> None:
+    lab.server.write_notebook(path, "lr = 0.01", "train(lr)")
+    fields = {"run_id": checkpoints[0]["run_id"], "metrics": {"val_loss": 0.2}}
+    later = lab.server.add_checkpoint(lab.server.sync(path), 3, 30, **fields)
+    lab.select(checkpoints[1]["id"], later["id"])
+    lab.panel.get_by_role("button", name="Compare", exact=True).first.click()
+    tab = lab.page.get_by_role("tab", name="run 1, epoch 1, step 10 → run 1, epoch 3, step 30")
     expect(tab).to_have_attribute("title", re.compile(f"^{path.removesuffix('.ipynb')}: "))
-    view = hands.page.locator(".axon-Diff")
+    view = lab.page.locator(".axon-Diff")
     expect(view.get_by_role("row", name="val_loss")).to_contain_text("−0.2")
     expect(view.locator("[data-kind=removed], [data-kind=added]")).to_have_count(2)
     expect(view.locator("[data-kind=removed]")).to_contain_text("lr = 0.1")
     expect(view.locator("[data-kind=added]")).to_contain_text("lr = 0.01")
 
 
-def test_the_keyboard_is_enough(hands: Hands, made: list[Any]) -> None:
-    page = hands.page
-    grid = hands.panel.get_by_role("grid")
-    grid.focus()
-    expect(hands.row(made[2]["id"])).to_have_class("axon-Grid-row axon-mod-active")
-    page.keyboard.press("Space")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Space")
-    for checkpoint in made[1:]:
-        expect(hands.row(checkpoint["id"])).to_have_attribute("aria-selected", "true")
-    page.keyboard.press("p")
-    expect(hands.panel.get_by_role("button", name="Unpin")).to_have_count(2)
-    page.keyboard.press("Escape")
-    expect(hands.panel.locator("[aria-selected=true]")).to_have_count(0)
-    page.keyboard.press("Enter")
-    expect(page.locator(".lm-Menu-item", has_text="Insert Restore Code")).to_be_visible()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    eventually(lambda: "restore(model, optimizer)" in hands.active_cell(), True)
-    grid.focus()
-    page.keyboard.press("Delete")
-    expect(page.locator(".jp-Dialog")).to_contain_text("permanently deleted")
-
-
-def test_what_one_tab_changes_the_other_shows(hands: Hands, made: list[Any], path: str) -> None:
-    other = Hands(hands.page.context.new_page(), hands.lab)
-    other.arrive(path)
+def test_changes_in_one_tab_appear_in_the_other(
+    lab: LabPage, checkpoints: list[Any], path: str
+) -> None:
+    other = LabPage(lab.page.context.new_page(), lab.server)
+    other.load(path)
     other.open_panel()
     expect(other.rows).to_have_count(3)
-    choose(other, made[0], "Delete Checkpoint")
-    other.page.locator(".jp-Dialog").get_by_role("button", name="Delete").click()
+    other.choose(checkpoints[0]["id"], "Delete Checkpoint")
+    other.dialog.get_by_role("button", name="Delete").click()
     expect(other.rows).to_have_count(2)
-    other.row(made[1]["id"]).hover()
-    other.row(made[1]["id"]).get_by_role("button", name="Pin").click()
-    hands.page.bring_to_front()
-    expect(hands.rows).to_have_count(2)
-    expect(hands.row(made[1]["id"]).get_by_role("button", name="Unpin")).to_be_visible()
+    other.row(checkpoints[1]["id"]).hover()
+    other.row(checkpoints[1]["id"]).get_by_role("button", name="Pin").click()
+    lab.page.bring_to_front()
+    expect(lab.rows).to_have_count(2)
+    expect(lab.row(checkpoints[1]["id"]).get_by_role("button", name="Unpin")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Metric curves; what is on the canvas stands in the table below it too."""
+"""The curves of metrics. The table below them contains the same values."""
 
 from __future__ import annotations
 
@@ -6,34 +6,47 @@ import re
 
 import pytest
 from playwright.sync_api import Locator, expect
-from support.page import Hands
+from support.page import LabPage, wait_for
+
+#: The indices of the run colours that are on a canvas, of the first three.
+_FIND_COLOURS = """canvas => {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const colours = new Set();
+  for (let i = 0; i < data.length; i += 4) {
+    colours.add(data.slice(i, i + 3).join());
+  }
+  const style = getComputedStyle(canvas);
+  return [0, 1, 2].filter(index => {
+    const probe = document.createElement('i');
+    probe.style.color = style.getPropertyValue(`--axon-run-${index}`);
+    document.body.append(probe);
+    const colour = getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3).join();
+    probe.remove();
+    return colours.has(colour);
+  });
+}"""
 
 
 @pytest.fixture
-def curves(hands: Hands, path: str) -> Locator:
-    """Two runs of ten epochs, the second better, and one measurement that is not a number."""
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
-    for run, scale in (("a", 1.0), ("b", 0.5)):
-        for epoch in range(10):
-            hands.lab.checkpoint(
-                notebook,
-                epoch,
-                epoch * 100,
-                run_id=f"{notebook}-{run}",
-                metrics={"val_loss": scale / (epoch + 1), "accuracy": epoch / 10},
-            )
-    hands.lab.checkpoint(
-        notebook,
-        10,
-        1000,
-        run_id=f"{notebook}-a",
-        metrics={"val_loss": "NaN"},
-        nonfinite=["val_loss"],
-    )
-    hands.open(path)
-    curves = hands.open_panel().locator(".axon-Curves")
+def curves(lab: LabPage, path: str) -> Locator:
+    """Two runs of ten epochs, of which the second is better, and one value that is not a number."""
+    notebook_id = lab.server.create_record(path)
+    checkpoints = [
+        {
+            "run_id": f"{notebook_id}-{run}",
+            "epoch": epoch,
+            "step": epoch * 100,
+            "metrics": {"val_loss": scale / (epoch + 1), "accuracy": epoch / 10},
+        }
+        for run, scale in (("a", 1.0), ("b", 0.5))
+        for epoch in range(10)
+    ]
+    lab.server.add_checkpoints(notebook_id, checkpoints)
+    nan = {"metrics": {"val_loss": "NaN"}, "nonfinite": ["val_loss"]}
+    lab.server.add_checkpoint(notebook_id, 10, 1000, run_id=f"{notebook_id}-a", **nan)
+    curves = lab.show(path).locator(".axon-Curves")
     expect(curves.locator("canvas")).to_be_visible()
+    expect(curves).to_contain_text("1 point is not drawn")
     return curves
 
 
@@ -45,35 +58,35 @@ def run(curves: Locator, number: int) -> Locator:
     return curves.get_by_role("row", name=f"run {number}")
 
 
-def test_each_run_has_a_curve_and_a_row_in_numbers(curves: Locator) -> None:
+def legend(lab: LabPage) -> Locator:
+    return lab.panel.locator(".axon-Legend tbody tr")
+
+
+def test_each_run_has_a_curve_and_a_row_of_numbers(curves: Locator) -> None:
     expect(run(curves, 1).get_by_role("cell")).to_have_text(["10", "NaN", "0.1"])
     expect(run(curves, 2).get_by_role("cell")).to_have_text(["10", "0.05", "0.05"])
     expect(run(curves, 2)).to_contain_text("best")
-    expect(curves).to_contain_text("1 point is not drawn")
 
 
-def test_another_metric_another_axis_and_a_logarithmic_scale(curves: Locator) -> None:
+def test_metric_axis_and_scale_are_chosen(curves: Locator) -> None:
     curves.get_by_label("Metric").select_option("accuracy")
     expect(run(curves, 1).get_by_role("cell")).to_have_text(["10", "0.9", "0.9"])
-    expect(plot(curves)).to_have_accessible_name(
-        re.compile("^Curves of accuracy by epoch, 10 points")
-    )
-    curves.get_by_label("Over").select_option("step")
-    expect(plot(curves)).to_have_accessible_name(
-        re.compile("^Curves of accuracy by step, 10 points")
-    )
+    for axis in ("epoch", "step"):
+        curves.get_by_label("Over").select_option(axis)
+        name = re.compile(f"^Curves of accuracy by {axis}, 10 points")
+        expect(plot(curves)).to_have_accessible_name(name)
     curves.get_by_label("log").check()
     expect(curves).to_contain_text("2 points are not drawn")
     expect(run(curves, 1).get_by_role("cell").first).to_have_text("9")
 
 
-def test_a_run_can_be_hidden(curves: Locator) -> None:
+def test_a_run_is_hidden(curves: Locator) -> None:
     run(curves, 1).get_by_role("checkbox").uncheck()
     expect(run(curves, 1).get_by_role("cell").first).to_have_text("")
     expect(run(curves, 2).get_by_role("cell").first).to_have_text("10")
 
 
-def test_the_cursor_tells_the_values_there(hands: Hands, curves: Locator) -> None:
+def test_the_cursor_shows_values(curves: Locator) -> None:
     curves.locator(".u-over").hover(position={"x": 1, "y": 40})
     expect(curves.get_by_role("columnheader", name="at epoch 0")).to_be_visible()
     expect(run(curves, 1).get_by_role("cell").nth(1)).to_have_text("1")
@@ -81,23 +94,66 @@ def test_the_cursor_tells_the_values_there(hands: Hands, curves: Locator) -> Non
     expect(curves.get_by_role("status")).to_have_text("epoch 0: run 1 1, run 2 0.5")
 
 
-def test_dragging_zooms_and_a_button_shows_all_again(hands: Hands, curves: Locator) -> None:
+def test_dragging_zooms_and_a_button_shows_all(lab: LabPage, curves: Locator) -> None:
     over = curves.locator(".u-over")
     over.hover(position={"x": 60, "y": 20})
-    hands.page.mouse.down()
+    lab.page.mouse.down()
     over.hover(position={"x": 160, "y": 30})
-    hands.page.mouse.up()
+    lab.page.mouse.up()
     curves.get_by_role("button", name="Show all").click()
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
 
 
-def test_keys_move_the_cursor_and_zoom(hands: Hands, curves: Locator) -> None:
+def test_keys_move_the_cursor_and_zoom(lab: LabPage, curves: Locator) -> None:
     plot(curves).focus()
-    hands.page.keyboard.press("ArrowRight")
-    expect(curves.get_by_role("columnheader", name="at epoch 0")).to_be_visible()
-    hands.page.keyboard.press("ArrowRight")
-    expect(curves.get_by_role("columnheader", name="at epoch 1")).to_be_visible()
-    hands.page.keyboard.press("+")
+    for epoch in range(2):
+        lab.page.keyboard.press("ArrowRight")
+        expect(curves.get_by_role("columnheader", name=f"at epoch {epoch}")).to_be_visible()
+    lab.page.keyboard.press("+")
     expect(curves.get_by_role("button", name="Show all")).to_be_visible()
-    hands.page.keyboard.press("0")
+    lab.page.keyboard.press("0")
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
+
+
+def test_colours_match_the_legend_after_a_hidden_run_is_deleted(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    checkpoints = [
+        lab.server.add_checkpoint(
+            notebook_id, epoch, epoch, run_id=f"{notebook_id}-{run}", metrics={"loss": run + epoch}
+        )
+        for run in range(3)
+        for epoch in range(4)
+    ]
+    canvas = lab.show(path).locator(".axon-Curves canvas")
+    expect(legend(lab)).to_have_count(3)
+    legend(lab).first.get_by_role("checkbox").uncheck()
+    expect(legend(lab).first.get_by_role("cell").first).to_have_text("")
+    wait_for(lambda: canvas.evaluate(_FIND_COLOURS), [1, 2])
+    for checkpoint in checkpoints[:4]:
+        lab.server.delete_checkpoint(notebook_id, checkpoint["id"])
+    expect(legend(lab)).to_have_count(2)
+    expect(legend(lab).first).to_have_attribute("data-run", "0")
+    wait_for(lambda: canvas.evaluate(_FIND_COLOURS), [0, 1])
+
+
+def test_the_newest_and_the_best_of_many_runs_are_drawn_at_first(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    checkpoints = (
+        {
+            "run_id": f"{notebook_id}-{run}",
+            "epoch": epoch,
+            "step": epoch,
+            "metrics": {"loss": 0 if run == 7 else 1 / (1 + epoch)},
+        }
+        for run in range(200)
+        for epoch in range(3)
+    )
+    lab.server.add_checkpoints(notebook_id, checkpoints)
+    panel = lab.show(path)
+    expect(panel).to_contain_text("600 checkpoints")
+    expect(legend(lab)).to_have_count(31)
+    expect(legend(lab).first).to_contain_text("run 8")
+    expect(legend(lab).first).to_contain_text("best")
+    for button, count in (("Show all 200 runs", 200), ("Show the newest runs", 31)):
+        panel.get_by_role("button", name=button).click()
+        expect(legend(lab)).to_have_count(count)

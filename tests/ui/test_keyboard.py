@@ -1,53 +1,108 @@
-"""All the way without a mouse."""
+"""The panel without a mouse."""
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
-from support.page import Hands
+from support.page import LabPage, wait_for
 
-#: Steps within which whatever is looked for has to come.
-FAR = 60
+#: Number of key presses by which the focus must be where it is expected.
+MAX_PRESSES = 60
+ACTIVE = re.compile("axon-mod-active")
+#: Dispatch a key; returns whether the panel has handled it.
+_DISPATCH_KEY = """([selector, key, init]) => {
+  const event = new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true, ...init});
+  const element = document.querySelector(selector);
+  element.focus();
+  return !element.dispatchEvent(event);
+}"""
 
 
-def go(page: Page, key: str, selector: str) -> None:
-    """Press a key until what has the focus is, or lies in, what a selector names."""
-    for _ in range(FAR):
+def press_until_focused(page: Page, key: str, selector: str) -> None:
+    """Press a key until the focus is in an element."""
+    for _ in range(MAX_PRESSES):
         page.keyboard.press(key)
-        if page.evaluate(
-            "selector => document.activeElement?.closest(selector) !== null", selector
-        ):
+        if page.evaluate("selector => !!document.activeElement?.closest(selector)", selector):
             return
-    raise AssertionError(f"{key} does not lead to {selector}")
+    raise AssertionError(f"{key} does not lead to {selector}.")
 
 
-def test_from_the_notebook_to_a_checkpoint_and_a_version(hands: Hands, path: str) -> None:
-    hands.lab.write(path, "lr = 0.1")
-    notebook = hands.lab.record(path)
-    made = [
-        hands.lab.checkpoint(notebook, epoch, epoch, metrics={"loss": 1 - epoch})
+def test_checkpoints_and_versions_are_reached_from_the_notebook(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path, "lr = 0.1")
+    first, second = (
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, metrics={"loss": 1 - epoch})["id"]
         for epoch in range(2)
-    ]
-    hands.open(path)
-    page = hands.page
+    )
+    lab.open(path)
+    page = lab.page
     page.locator(".jp-Notebook .jp-Cell").first.focus()
-    go(page, "Shift+Tab", ".jp-NotebookPanel-toolbar")
-    go(page, "ArrowRight", ".axon-StatusButton")
+    press_until_focused(page, "Shift+Tab", ".jp-NotebookPanel-toolbar")
+    press_until_focused(page, "ArrowRight", ".axon-StatusButton")
     page.keyboard.press("Enter")
-    expect(hands.panel).to_be_visible()
-    expect(hands.rows).to_have_count(2)
+    expect(lab.panel).to_be_visible()
+    expect(lab.rows).to_have_count(2)
 
-    go(page, "Tab", "[role=grid]")
+    press_until_focused(page, "Tab", "[role=grid]")
     if not page.evaluate("document.activeElement.matches('[role=grid]')"):
-        go(page, "Tab", ".axon-Grid:focus")
-    expect(hands.row(made[1]["id"])).to_have_class("axon-Grid-row axon-mod-active")
+        press_until_focused(page, "Tab", ".axon-Grid:focus")
+    expect(lab.row(second)).to_have_class(ACTIVE)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("p")
-    expect(hands.row(made[0]["id"]).get_by_role("button", name="Unpin")).to_be_visible()
+    expect(lab.row(first).get_by_role("button", name="Unpin")).to_be_visible()
 
-    versions, opener = ".lm-AccordionPanel-title:last-of-type", '[aria-label^="Open the version"]'
-    go(page, "Tab", versions)
+    press_until_focused(page, "Tab", ".lm-AccordionPanel-title:last-of-type")
     page.keyboard.press("Enter")
-    expect(page.locator(opener)).to_be_visible()
-    go(page, "Tab", opener)
+    open_button = '[aria-label^="Open the version"]'
+    expect(page.locator(open_button)).to_be_visible()
+    press_until_focused(page, "Tab", open_button)
     page.keyboard.press("Enter")
     expect(page.locator(".axon-Version .jp-CodeCell")).to_have_count(1)
+
+
+def test_keys_select_pin_restore_and_delete_checkpoints(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    _, second, third = (
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, model_state_base64="bW9kZWw=")["id"]
+        for epoch in range(3)
+    )
+    lab.show(path, checkpoints=3)
+    page = lab.page
+    lab.grid.focus()
+    expect(lab.row(third)).to_have_class(ACTIVE)
+    for key in ("Space", "ArrowDown", "Space"):
+        page.keyboard.press(key)
+    for checkpoint_id in (second, third):
+        expect(lab.row(checkpoint_id)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("p")
+    expect(lab.panel.get_by_role("button", name="Unpin")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(lab.panel.locator("[aria-selected=true]")).to_have_count(0)
+    page.keyboard.press("Enter")
+    expect(lab.menu_item("Insert Restore Code")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    wait_for(lambda: "restore(model)" in lab.active_cell(), True)
+    lab.grid.focus()
+    page.keyboard.press("Delete")
+    expect(lab.dialog).to_contain_text("permanently deleted")
+
+
+def test_shortcuts_of_others_are_not_handled(lab: LabPage, notebook: str) -> None:
+    def is_handled(selector: str, key: str, **modifiers: bool) -> bool:
+        return bool(lab.page.evaluate(_DISPATCH_KEY, [selector, key, modifiers]))
+
+    lab.server.add_checkpoint(notebook, 1, 2, metrics={"loss": 0.4})
+    expect(lab.rows).to_have_count(2)
+    grid, plot = "#axon-panel .axon-Grid", "#axon-panel .axon-Curves-plot"
+    lab.grid.focus()
+    for selector, keys in ((grid, ("p", "t", "Backspace", "Enter", "Home")), (plot, "+-0")):
+        for modifier in ("ctrlKey", "metaKey", "altKey"):
+            handled = [key for key in keys if is_handled(selector, key, **{modifier: True})]
+            assert (modifier, handled) == (modifier, [])
+    assert not is_handled(plot, "Escape")
+    assert is_handled(plot, "+")
+    assert is_handled(plot, "Escape")
+    assert is_handled(grid, "a", ctrlKey=True)
+    expect(lab.panel.locator("[aria-selected=true]")).to_have_count(2)
+    expect(lab.panel.get_by_role("button", name="Unpin")).to_have_count(0)

@@ -5,128 +5,111 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Response, expect
-from support.lab import Lab
-from support.page import Hands
+from playwright.sync_api import expect
+from support.lab import LabServer
+from support.page import LabPage
 
 COUNT = 10_000
 RUNS = 4
+RUN_LENGTH = COUNT // RUNS
 PATH = "many.ipynb"
-#: Milliseconds after which every page of them was looked at again, a slow machine allowed for.
-EACH_PAGE_SEEN = 200_000
-#: The one that is best, far from the newest.
+#: The index of the best one, far from the newest.
 BEST = 4_321
+#: Milliseconds within which every page of older checkpoints is checked.
+ALL_PAGES_TIMEOUT = 200_000
 
 
 @pytest.fixture(scope="module")
-def notebook(lab: Lab) -> str:
-    """Four runs, each of 250 epochs with ten steps."""
-    lab.write(PATH, "lr = 0.1")
-    notebook = lab.record(PATH)
-    a_run = COUNT // RUNS
-    lab.checkpoints(
-        notebook,
-        (
-            {
-                "run_id": f"{notebook}-{i // a_run}",
-                "epoch": i % a_run // 10,
-                "step": i % a_run,
-                "metrics": {
-                    "val_loss": 0.001 if i == BEST else 1 / (1 + i % a_run) + 0.01,
-                    "accuracy": i / COUNT,
-                },
-            }
-            for i in range(COUNT)
-        ),
+def many(server: LabServer) -> str:
+    """Four runs, each of 250 epochs of ten steps."""
+    notebook_id = server.create_record(PATH, "lr = 0.1")
+    checkpoints = (
+        {
+            "run_id": f"{notebook_id}-{i // RUN_LENGTH}",
+            "epoch": i % RUN_LENGTH // 10,
+            "step": i % RUN_LENGTH,
+            "metrics": {
+                "val_loss": 0.001 if i == BEST else 1 / (1 + i % RUN_LENGTH) + 0.01,
+                "accuracy": i / COUNT,
+            },
+        }
+        for i in range(COUNT)
     )
-    return notebook
+    server.add_checkpoints(notebook_id, checkpoints)
+    return notebook_id
 
 
 @pytest.fixture
-def many(hands: Hands, notebook: str) -> Hands:
-    hands.open(PATH)
-    hands.open_panel()
-    expect(hands.panel).to_contain_text(f"{COUNT} checkpoints")
-    return hands
+def panel(lab: LabPage, many: str) -> LabPage:
+    lab.show(PATH)
+    expect(lab.panel).to_contain_text(f"{COUNT} checkpoints")
+    return lab
 
 
-def test_all_are_there_and_only_those_in_view_are_drawn(many: Hands) -> None:
-    grid = many.panel.get_by_role("grid")
-    expect(grid).to_have_attribute("aria-rowcount", str(COUNT + 1))
-    assert many.rows.count() < 100
-    grid.evaluate("grid => { grid.scrollTop = grid.scrollHeight }")
-    last = many.panel.locator(f'[aria-rowindex="{COUNT + 1}"]')
+def test_only_visible_rows_are_rendered(panel: LabPage) -> None:
+    expect(panel.grid).to_have_attribute("aria-rowcount", str(COUNT + 1))
+    assert panel.rows.count() < 100
+    panel.grid.evaluate("grid => { grid.scrollTop = grid.scrollHeight }")
+    last = panel.panel.locator(f'[aria-rowindex="{COUNT + 1}"]')
     expect(last.get_by_role("gridcell").nth(3)).to_have_text("0")
-    assert many.rows.count() < 100
-    grid.focus()
-    many.page.keyboard.press("End")
-    expect(last).to_have_class(re.compile("axon-mod-active"))
-    many.page.keyboard.press("Home")
-    expect(many.panel.locator('[aria-rowindex="2"]')).to_have_class(re.compile("axon-mod-active"))
+    assert panel.rows.count() < 100
+    active = re.compile("axon-mod-active")
+    panel.grid.focus()
+    panel.page.keyboard.press("End")
+    expect(last).to_have_class(active)
+    expect(last).to_be_in_viewport()
+    panel.page.keyboard.press("Home")
+    expect(panel.panel.locator('[aria-rowindex="2"]')).to_have_class(active)
 
 
-def test_they_sort_with_the_best_marked_on_top(many: Hands) -> None:
-    head = many.panel.get_by_role("columnheader", name="val_loss")
-    head.click()
-    head.click()
-    expect(head).to_have_attribute("aria-sort", "ascending")
-    first = many.panel.locator('[aria-rowindex="2"]')
+def test_the_best_is_first_when_sorted(panel: LabPage) -> None:
+    header = panel.panel.get_by_role("columnheader", name="val_loss")
+    header.click()
+    header.click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    first = panel.panel.locator('[aria-rowindex="2"]')
     expect(first.get_by_role("img", name="Best")).to_be_visible()
-    expect(first.get_by_role("gridcell").nth(3)).to_have_text(str(BEST % (COUNT // RUNS)))
+    expect(first.get_by_role("gridcell").nth(3)).to_have_text(str(BEST % RUN_LENGTH))
 
 
-def test_they_are_filtered(many: Hands) -> None:
-    many.filter("epoch:7 run:2")
-    expect(many.panel).to_contain_text(f"10 of {COUNT}")
-    expect(many.rows).to_have_count(10)
-    many.filter("val_loss<0.005")
-    expect(many.rows).to_have_count(1)
-    many.filter("nonesuch")
-    expect(many.panel).to_contain_text("No checkpoint matches this filter")
+def test_rows_are_filtered(panel: LabPage) -> None:
+    panel.filter("epoch:7 run:2")
+    expect(panel.panel).to_contain_text(f"10 of {COUNT}")
+    expect(panel.rows).to_have_count(10)
+    panel.filter("val_loss<0.005")
+    expect(panel.rows).to_have_count(1)
+    panel.filter("nonesuch")
+    expect(panel.panel).to_contain_text("No checkpoint matches this filter")
 
 
-def test_their_curves_are_drawn_and_can_be_looked_into(many: Hands) -> None:
-    curves = many.panel.locator(".axon-Curves")
+def test_curves_are_drawn_and_zoomed(panel: LabPage) -> None:
+    curves = panel.panel.locator(".axon-Curves")
     curves.get_by_label("Over").select_option("step")
     plot = curves.get_by_role("img", name=re.compile("^Curves of"))
     expect(plot).to_have_accessible_name(re.compile("^Curves of val_loss by step, 2500 points"))
     expect(curves.get_by_role("row", name="run 4").get_by_role("cell").first).to_have_text("2500")
-    curves.locator(".u-over").hover()  # in the middle
+    curves.locator(".u-over").hover()
     expect(curves.get_by_role("columnheader", name=re.compile(r"at step 1\d\d\d"))).to_be_visible()
     plot.focus()
-    many.page.keyboard.press("+")
+    panel.page.keyboard.press("+")
     curves.get_by_role("button", name="Show all").click()
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
 
 
-def test_the_notebook_can_be_typed_in_while_they_come(hands: Hands, notebook: str) -> None:
-    hands.open(PATH)
-    hands.page.locator(".jp-Notebook .cm-content").first.click()
-    hands.command("axon:toggle-panel")
-    hands.page.locator(".jp-Notebook .cm-content").first.click()
-    hands.page.keyboard.press("End")
-    hands.page.keyboard.type("  # typed")
-    expect(hands.page.locator(".jp-Notebook .cm-content").first).to_have_text("lr = 0.1  # typed")
-    expect(hands.panel).to_contain_text(f"{COUNT} checkpoints")
+def test_the_notebook_is_usable_while_checkpoints_load(lab: LabPage, many: str) -> None:
+    lab.open(PATH)
+    cell = lab.page.locator(".jp-Notebook .cm-content").first
+    cell.click()
+    lab.execute("axon:toggle-panel")
+    cell.click()
+    lab.page.keyboard.press("End")
+    lab.page.keyboard.type("  # typed")
+    expect(cell).to_have_text("lr = 0.1  # typed")
+    expect(lab.panel).to_contain_text(f"{COUNT} checkpoints")
 
 
-def test_tags_that_others_give_to_old_ones_appear(many: Hands, notebook: str) -> None:
-    old = many.lab.rest("GET", f"/notebooks/{notebook}/checkpoints?limit=1&offset=700")[0]["id"]
-    many.lab.rest("PUT", f"/notebooks/{notebook}/checkpoints/{old}", {"tags": ["paper"]})
-    many.filter("paper")
-    expect(many.row(old)).to_be_visible(timeout=EACH_PAGE_SEEN)
-
-
-def test_nothing_is_sent_again_while_nothing_changes(many: Hands) -> None:
-    """Twelve looks at the server, by which two pages of older ones had their turn."""
-    answers: list[Response] = []
-    with many.page.expect_response(re.compile("/checkpoints.limit=50&")):
-        pass  # all of them have come
-    many.page.on("response", lambda answer: answers.append(answer))
-    looks = 0
-    while looks < 12:
-        with many.page.expect_response(lambda response: "/axon/notebooks?" in response.url):
-            looks += 1
-    listed = [answer for answer in answers if "/checkpoints" in answer.url]
-    assert any("offset=" in answer.url for answer in listed)
-    assert {answer.status for answer in listed} == {304}
+def test_tags_that_others_give_to_old_checkpoints_appear(panel: LabPage, many: str) -> None:
+    [old] = panel.server.list_checkpoints(many, "?limit=1&offset=700")
+    panel.server.update_checkpoint(many, old["id"], tags=["paper"])
+    panel.filter("paper")
+    expect(panel.row(old["id"])).to_be_visible(timeout=ALL_PAGES_TIMEOUT)

@@ -1,130 +1,175 @@
-"""The record of the notebook in front, as the panel shows it."""
+"""The record of the current notebook: header, status, fields and cells."""
 
 from __future__ import annotations
 
 import re
 
 from playwright.sync_api import expect
-from support.page import Hands, eventually
+from support.page import LabPage, wait_for
+
+#: Milliseconds for a kernel to start, import the package and train.
+TRAINING_TIMEOUT = 30_000
+TRAINING = """
+import pathlib, time
+import jupyter_axon_notebooks as axon
+axon.checkpoint(None, epoch=0, step=0, metrics={"loss": 1.0})
+while not pathlib.Path("continue").exists():
+    time.sleep(0.05)
+"""
 
 
-def test_the_toolbar_button_shows_the_status_and_opens_the_panel(hands: Hands, path: str) -> None:
-    hands.lab.write(path, "1 + 1")
-    notebook = hands.lab.record(path)
-    hands.lab.rest("PUT", f"/notebooks/{notebook}", {"status": "stopped"})
-    hands.open(path)
-    expect(hands.page.locator(".axon-StatusButton")).to_have_attribute("data-status", "stopped")
-    panel = hands.open_panel()
-    expect(panel.locator(".axon-Header")).to_contain_text(path.removesuffix(".ipynb"))
-    expect(panel.locator(".axon-Header")).to_contain_text("Stopped")
-    expect(panel.locator(".axon-Header")).to_contain_text(re.compile("synced .* · 1 cell"))
+def test_the_toolbar_button_shows_the_status_and_opens_the_panel(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path, "1 + 1")
+    lab.server.update_record(notebook_id, status="stopped")
+    lab.open(path)
+    expect(lab.page.locator(".axon-StatusButton")).to_have_attribute("data-status", "stopped")
+    panel = lab.open_panel()
+    expect(lab.header).to_contain_text(path.removesuffix(".ipynb"))
+    expect(lab.header).to_contain_text("Stopped")
+    expect(lab.header).to_contain_text(re.compile("synced .* · 1 cell"))
     expect(panel.locator(".axon-Record")).to_contain_text("ada")
 
 
-def test_the_palette_and_the_view_menu_open_the_panel(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    hands.open(path)
-    page = hands.page
-    page.get_by_role("menuitem", name="View", exact=True).click()
-    page.get_by_role("menuitem", name="Training Panel").click()
-    expect(hands.panel).to_be_visible()
-    page.keyboard.press("Control+Shift+C")
-    page.keyboard.type("Training Panel")
-    page.keyboard.press("Enter")
-    expect(hands.panel).to_be_hidden()
+def test_the_toolbar_button_follows_a_training(lab: LabPage, path: str) -> None:
+    lab.server.write_notebook(path, TRAINING)
+    lab.open(path, has_own_kernel=True)
+    button = lab.page.locator(".axon-StatusButton")
+    lab.save()
+    expect(button).to_have_attribute("data-status", "draft")
+    lab.start("notebook:run-all-cells")
+    expect(button).to_have_attribute("data-status", "running", timeout=TRAINING_TIMEOUT)
+    (lab.server.root / "continue").touch()
+    expect(button).to_have_attribute("data-status", "completed", timeout=TRAINING_TIMEOUT)
 
 
-def test_model_dataset_and_tags_can_be_edited(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
-    hands.open(path)
-    panel = hands.open_panel()
-    panel.get_by_label("Model", exact=True).fill("resnet-18")
-    panel.get_by_label("Model", exact=True).press("Enter")
-    panel.get_by_label("Dataset", exact=True).fill("cifar-10")
-    panel.get_by_label("Dataset", exact=True).press("Tab")
-    panel.get_by_label("Tags", exact=True).fill("paper")
-    panel.get_by_label("Tags", exact=True).press("Enter")
-    expect(panel.locator(".axon-Record .axon-Tag")).to_have_text(["paper"])
-    panel.get_by_label("Tags", exact=True).fill("draft")
-    panel.get_by_label("Tags", exact=True).press("Enter")
+def test_the_view_menu_and_the_palette_toggle_the_panel(lab: LabPage, path: str) -> None:
+    lab.server.write_notebook(path)
+    lab.open(path)
+    lab.page.get_by_role("menuitem", name="View", exact=True).click()
+    lab.page.get_by_role("menuitem", name="Training Panel").click()
+    expect(lab.panel).to_be_visible()
+    lab.page.keyboard.press("Control+Shift+C")
+    lab.page.keyboard.type("Training Panel")
+    lab.page.keyboard.press("Enter")
+    expect(lab.panel).to_be_hidden()
+
+
+def test_fields_and_tags_are_edited(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    panel = lab.show(path)
+    for label, value, key in (
+        ("Model", "resnet-18", "Enter"),
+        ("Dataset", "cifar-10", "Tab"),
+        ("Tags", "paper", "Enter"),
+        ("Tags", "draft", "Enter"),
+    ):
+        panel.get_by_label(label, exact=True).fill(value)
+        panel.get_by_label(label, exact=True).press(key)
+    tags = panel.locator(".axon-Record .axon-Tag")
+    expect(tags).to_have_text(["paper", "draft"])
     panel.get_by_role("button", name="Remove the tag paper").click()
-    expect(panel.locator(".axon-Record .axon-Tag")).to_have_text(["draft"])
-    stored = hands.lab.rest("GET", f"/notebooks/{notebook}")
+    expect(tags).to_have_text(["draft"])
+    stored = lab.server.get_record(notebook_id)
     assert (stored["model_id"], stored["dataset_id"]) == ("resnet-18", "cifar-10")
     assert stored["metadata"]["tags"] == ["draft"]
 
 
-def test_escape_brings_back_what_stood_in_a_field(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
-    hands.lab.rest("PUT", f"/notebooks/{notebook}", {"model_id": "resnet-18"})
-    hands.open(path)
-    field = hands.open_panel().get_by_label("Model", exact=True)
+def test_escape_restores_a_field(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    lab.server.update_record(notebook_id, model_id="resnet-18")
+    field = lab.show(path).get_by_label("Model", exact=True)
     expect(field).to_have_value("resnet-18")
     field.fill("other")
     field.press("Escape")
     expect(field).to_have_value("resnet-18")
 
 
-def test_cells_show_how_they_went_and_lead_to_the_notebook(hands: Hands, path: str) -> None:
-    hands.lab.write(path, "x = 1", "1 / 0", "# never run")
-    hands.open(path)
-    panel = hands.open_panel()
-    hands.command("notebook:run-all-cells")
-    hands.page.locator(
-        ".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']"
-    ).wait_for()
-    hands.save()
-    hands.section("Cells").click()
+def test_cells_show_their_status_and_lead_to_the_notebook(lab: LabPage, path: str) -> None:
+    lab.server.write_notebook(path, "x = 1", "1 / 0", "# not run")
+    lab.open(path, has_own_kernel=True)
+    panel = lab.open_panel()
+    lab.execute("notebook:run-all-cells")
+    error = ".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']"
+    lab.page.locator(error).wait_for()
+    lab.save()
+    lab.section("Cells").click()
     statuses = panel.locator(".axon-Cells .axon-Status")
-    expect(statuses.nth(0)).to_have_attribute("data-status", "completed")
-    expect(statuses.nth(1)).to_have_attribute("data-status", "error")
-    expect(statuses.nth(2)).to_have_attribute("data-status", "idle")
-    expect(panel.locator(".axon-Header")).to_contain_text("Failed")
+    for index, status in enumerate(("completed", "error", "idle")):
+        expect(statuses.nth(index)).to_have_attribute("data-status", status)
+    expect(lab.header).to_contain_text("Failed")
     panel.get_by_title("Go to cell 2").click()
-    eventually(hands.active_cell, "1 / 0")
+    wait_for(lab.active_cell, "1 / 0")
 
 
-def test_what_changes_on_the_server_appears_without_a_reload(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
-    hands.open(path)
-    panel = hands.open_panel()
-    expect(panel).to_contain_text("No checkpoints yet")
-    hands.lab.checkpoint(notebook, 0, 7, metrics={"loss": 0.5})
-    expect(hands.rows).to_have_count(1)
-    hands.lab.rest("PUT", f"/notebooks/{notebook}", {"status": "completed"})
-    expect(panel.locator(".axon-Header")).to_contain_text("Completed")
+def test_a_renamed_notebook_keeps_its_record(lab: LabPage, notebook: str, path: str) -> None:
+    renamed = f"renamed_{path}"
+    rename = "([from, to]) => window.jupyterapp.serviceManager.contents.rename(from, to)"
+    lab.page.evaluate(rename, [path, renamed])
+    expect(lab.header.locator("h2")).to_have_text(renamed.removesuffix(".ipynb"))
+    expect(lab.rows).to_have_count(1)
+    lab.server.add_checkpoint(notebook, 1, 2, metrics={"loss": 0.4})
+    expect(lab.rows).to_have_count(2)
 
 
-def test_a_notebook_that_is_renamed_while_open_keeps_its_record(hands: Hands, path: str) -> None:
-    hands.lab.write(path)
-    notebook = hands.lab.record(path)
-    hands.lab.checkpoint(notebook, 0, 1, metrics={"loss": 0.5})
-    hands.open(path)
-    panel = hands.open_panel()
-    expect(hands.rows).to_have_count(1)
-    other = f"renamed_{path}"
-    hands.page.evaluate(
-        "([from, to]) => window.jupyterapp.serviceManager.contents.rename(from, to)", [path, other]
-    )
-    expect(panel.locator(".axon-Header h2")).to_have_text(other.removesuffix(".ipynb"))
-    expect(hands.rows).to_have_count(1)
-    hands.lab.checkpoint(notebook, 1, 2, metrics={"loss": 0.4})
-    expect(hands.rows).to_have_count(2)
-
-
-def test_the_panel_follows_the_notebook_in_front(hands: Hands, path: str) -> None:
+def test_the_panel_follows_the_current_notebook(lab: LabPage, notebook: str, path: str) -> None:
     other = f"other_{path}"
-    for name, metrics in ((path, [0.1, 0.2]), (other, [0.3])):
-        hands.lab.write(name)
-        notebook = hands.lab.record(name)
-        for step, loss in enumerate(metrics):
-            hands.lab.checkpoint(notebook, 0, step, metrics={"loss": loss})
-    hands.open(path)
-    panel = hands.open_panel()
-    expect(hands.rows).to_have_count(2)
-    hands.command("docmanager:open", path=other)
-    expect(panel.locator(".axon-Header h2")).to_have_text(other.removesuffix(".ipynb"))
-    expect(hands.rows).to_have_count(1)
+    other_id = lab.server.create_record(other)
+    for step in range(2):
+        lab.server.add_checkpoint(other_id, 0, step, metrics={"loss": 0.1})
+    lab.open(other)
+    expect(lab.header.locator("h2")).to_have_text(other.removesuffix(".ipynb"))
+    expect(lab.rows).to_have_count(2)
+
+
+def test_a_new_notebook_gets_its_record_with_the_first_save(lab: LabPage) -> None:
+    lab.execute("notebook:create-new", kernelName="python3")
+    panel = lab.open_panel()
+    lab.page.keyboard.press("Control+s")
+    lab.dialog.locator(".jp-mod-accept").click()  # the question for its name
+    expect(lab.header).to_contain_text("Draft")
+    expect(panel).to_contain_text("No checkpoints yet")
+
+
+def test_a_notebook_without_a_record_gets_one_on_request(lab: LabPage, path: str) -> None:
+    lab.server.write_notebook(path, "x = 1")
+    panel = lab.show(path)
+    expect(panel).to_contain_text("no record yet")
+    expect(lab.section("Checkpoints")).to_be_hidden()
+    panel.get_by_role("button", name="Save and start recording").click()
+    expect(lab.header).to_contain_text("Draft")
+    expect(panel).not_to_contain_text("no record yet")
+    expect(panel).to_contain_text("No checkpoints yet")
+
+
+def test_a_deleted_record_is_created_again_by_the_next_save(lab: LabPage, notebook: str) -> None:
+    lab.server.request("DELETE", f"/notebooks/{notebook}")
+    expect(lab.panel).to_contain_text("no record yet")
+    expect(lab.rows).to_have_count(0)
+    lab.save()
+    expect(lab.header).to_contain_text("Draft")
+    expect(lab.panel).to_contain_text("No checkpoints yet")
+
+
+def test_checkpoints_without_a_number_have_no_curves(lab: LabPage, path: str) -> None:
+    lab.server.add_checkpoint(lab.server.create_record(path), 0, 1, metrics={"note": "warm-up"})
+    expect(lab.show(path, checkpoints=1)).to_contain_text(
+        "No checkpoint has a metric with a number"
+    )
+
+
+def test_without_a_notebook_the_panel_asks_for_one(lab: LabPage) -> None:
+    lab.execute("axon:toggle-panel")
+    expect(lab.panel).to_have_attribute(
+        "data-empty-text", "Open a notebook to see its training record here."
+    )
+    expect(lab.panel.locator(".lm-AccordionPanel")).to_be_hidden()
+
+
+def test_the_panel_keeps_the_last_notebook_while_another_document_is_current(
+    lab: LabPage, notebook: str
+) -> None:
+    (lab.server.root / "notes.txt").write_text("notes")
+    lab.execute("docmanager:open", path="notes.txt")
+    expect(lab.page.locator(".jp-FileEditor")).to_be_visible()
+    lab.server.add_checkpoint(notebook, 0, 2, metrics={"loss": 0.4})
+    expect(lab.rows).to_have_count(2)

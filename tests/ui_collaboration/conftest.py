@@ -1,4 +1,4 @@
-"""The browser tests' server and browser, where jupyter-collaboration is installed: an environment and a run of their own."""
+"""Fixtures of the browser tests for an environment with jupyter-collaboration."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api, distributed
+from jupyter_axon_notebooks.training.session import end_session
 
 
 @pytest.fixture
@@ -40,22 +41,17 @@ def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("AXON_USER", "ada")
     for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(api, "_session", None)
+    end_session()
     monkeypatch.setattr(distributed, "_said", set())
     yield api
-    if api._session is not None:
-        api._session[1].close()
+    end_session()
 
 
 @pytest.fixture
-def anew(axon: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def anew(axon: Any) -> Callable[..., None]:
     """Lets another process go on, as far as the API can tell."""
 
-    def leave() -> None:
-        axon._session[1].close()
-        monkeypatch.setattr(api, "_session", None)
-
-    return leave
+    return end_session
 
 
 @pytest.fixture

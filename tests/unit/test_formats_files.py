@@ -1,4 +1,4 @@
-"""Files are those the safetensors library writes and reads, and no other file is taken for one."""
+"""State files are valid safetensors files, and invalid files are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,240 +13,214 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
-from support.state_files import written
+from support.state_files import OLD_STATES, save_state, tensor_file, tree_index
 
-from jupyter_axon_notebooks.errors import StateCorrupt
+from jupyter_axon_notebooks.errors import NotFound, StateCorrupt, StateError
 from jupyter_axon_notebooks.training.formats import (
     encode_model,
     encode_training,
+    open_source,
     restore_model,
     restore_training,
 )
-from jupyter_axon_notebooks.training.formats.arrays import describe_array
-from jupyter_axon_notebooks.training.formats.tensorfile import (
-    BITS,
-    TensorFile,
-    open_tensors,
-    reading,
-)
+from jupyter_axon_notebooks.training.formats.arrays import encode_array
+from jupyter_axon_notebooks.training.formats.tensor_files import BITS, TensorFile, open_tensors
 
-NAMES = ["bool", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "u8", "i8", "f8"]
-
-
-def arrays() -> dict[str, Any]:
-    made = {name: np.arange(5).astype(name) for name in NAMES}
-    return {
-        **made,
-        'λ "\\\n\x01\x7f/': np.ones((2, 0, 3)),
-        "0-d": np.array(7),
-        "Z": np.ones(3),
-        "a": np.ones(1),
-    }
+TYPES = ["bool", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "u8", "i8", "f8"]
+ARRAYS: dict[str, Any] = {
+    **{name: np.arange(5).astype(name) for name in TYPES},
+    'λ "\\\n\x01\x7f/': np.ones((2, 0, 3)),
+    "0-d": np.array(7),
+    "Z": np.ones(3),
+    "a": np.ones(1),
+}
 
 
-def described(values: dict[str, Any]) -> TensorFile:
-    return TensorFile({name: describe_array(value).tensor for name, value in values.items()}, {})
+@pytest.mark.parametrize("count", range(len(ARRAYS) + 1))
+def test_files_equal_those_of_the_library(count: int) -> None:
+    values = dict(list(ARRAYS.items())[:count])
+    ours = TensorFile({name: encode_array(value).tensor for name, value in values.items()}, {})
+    assert b"".join(ours.chunks()) == save(values)
 
 
-@pytest.mark.parametrize("count", range(len(arrays()) + 1))
-def test_files_are_those_the_library_writes_to_the_last_bit(count: int) -> None:
-    values = dict(list(arrays().items())[:count])
-    assert b"".join(described(values).chunks()) == save(values)
-
-
-def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
-    path = written(encode_model({**arrays(), "transposed": np.arange(6).reshape(2, 3).T}), tmp_path)
-    found = load_file(path)
+def test_the_library_reads_our_files(tmp_path: Path) -> None:
+    transposed = np.arange(6).reshape(2, 3).T
+    found = load_file(save_state(encode_model({**ARRAYS, "transposed": transposed}), tmp_path))
     assert found["transposed"].tolist() == [[0, 3], [1, 4], [2, 5]]
-    for name, value in arrays().items():
-        assert found[name].dtype == value.dtype
+    for name, value in ARRAYS.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
         assert found[name].tobytes() == value.tobytes()
-        assert found[name].shape == value.shape
 
 
-def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
+def test_files_of_the_library_are_restored(tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
-    path.write_bytes(save(arrays(), metadata={"format": "np", "epoch": "3"}))
+    path.write_bytes(save(ARRAYS, metadata={"format": "np", "epoch": "3"}))
     found = restore_model(str(path), None)
-    target = {name: np.zeros_like(value) for name, value in arrays().items()}
+    target = {name: np.zeros_like(value) for name, value in ARRAYS.items()}
     restore_model(str(path), target)
-    for name, value in arrays().items():
+    for name, value in ARRAYS.items():
         assert found[name].tobytes() == target[name].tobytes() == value.tobytes()
 
 
-def test_each_tensor_lies_at_a_multiple_of_its_size(tmp_path: Path) -> None:
-    path = written(encode_training(None, arrays()), tmp_path)
-    with reading(path) as source:
+def test_tensors_are_aligned_to_their_item_size(tmp_path: Path) -> None:
+    with open_source(save_state(encode_training(None, ARRAYS), tmp_path)) as source:
         entries = open_tensors(source).entries.values()
-    assert len(entries) > len(NAMES)
+    assert len(entries) > len(TYPES)
     assert all(entry.start % (BITS[entry.code] // 8) == 0 for entry in entries)
 
 
-def test_nothing_is_copied_that_is_in_order() -> None:
+def test_chunks_are_not_copies_and_can_be_read_again() -> None:
     array = np.zeros(1 << 20)
-    *_, chunk = encode_model({"a": array}).chunks()
+    encoded = encode_model({"a": array})
+    *_, chunk = encoded.chunks()
     array[0] = 1
     assert chunk.cast("d")[0] == 1
-
-
-def test_the_bytes_can_be_asked_for_again() -> None:
-    encoded = encode_model(arrays())
     assert b"".join(encoded.chunks()) == b"".join(encoded.chunks())
 
 
-def test_what_does_not_fit_into_a_header_is_refused() -> None:
+def test_a_header_that_is_too_long_is_refused() -> None:
     with pytest.raises(TypeError, match="keep long lists of numbers as arrays"):
         encode_training(None, "x" * 100_000_001)
 
 
-# Files that are none
+def test_states_of_the_first_release_are_restored() -> None:
+    tree = restore_model(str(OLD_STATES / "tree.safetensors"), None)
+    first, second = tree["layers"]
+    assert first["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert second["w"].shape == (0, 3)
+    assert first["b"] is second["b"]
+    assert (first["b"].dtype, tree["scale"]) == (np.dtype("i2"), (2.5, np.array(True)))
 
 
-def header(tensors: Any, data: bytes = bytes(8), **metadata: Any) -> bytes:
-    text = tensors
-    if not isinstance(tensors, bytes):
-        text = json.dumps({**({"__metadata__": metadata} if metadata else {}), **tensors}).encode()
-    return len(text).to_bytes(8, "little") + text + data
+# Invalid files
 
 
 def tensor(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-def index(tree: Any, version: Any = 1) -> str:
-    return json.dumps({"version": version, "tree": tree})
+def with_tree(tree: Any, version: Any = 1) -> bytes:
+    return tensor_file({"a": tensor()}, axon=tree_index(tree, version))
 
 
-def ours(tree: Any, version: Any = 1) -> bytes:
-    return header({"a": tensor()}, axon=index(tree, version))
+ARRAY = {"$": "array", "name": "a"}
+NESTED = "[" * 100_000 + "]" * 100_000
+TWICE = b'{"a":%b,"a":%b}' % ((json.dumps(tensor()).encode(),) * 2)
+DTYPE_TWICE = b'{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
 
-
-A = {"$": "array", "name": "a"}
-DEEP = "[" * 100_000 + "]" * 100_000
-
-BAD: dict[str, tuple[bytes, str]] = {
+INVALID: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "0 bytes long"),
     "short": (b"\1\2\3", "3 bytes long"),
-    "header beyond the end": (
-        (100).to_bytes(8, "little") + b"{}",
-        "header is said to be 100 bytes",
-    ),
-    "header of exabytes": (b"\xff" * 8 + b"{}", "header is said to be 18,446,744,073,709,551,615"),
-    "not JSON": (header(b"<html>", b""), "header is not JSON"),
-    "not UTF-8": (header(b'{"\xff": 1}', b""), "header is not JSON"),
-    "no object": (header(b"[]", b""), "no JSON object"),
-    "header nested": (header(DEEP.encode(), b""), "header is nested too deeply"),
-    "long number": (header(b'{"a": ' + b"9" * 5000 + b"}", b""), "header is not JSON"),
-    "name twice": (
-        header(b'{"a":%b,"a":%b}' % ((json.dumps(tensor()).encode(),) * 2)),
-        "header has 'a' twice",
-    ),
-    "key twice": (
-        header(b'{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}'),
-        "header has 'dtype' twice",
-    ),
-    "metadata no text": (header({"a": tensor()}, axon={"version": 1}), "not texts"),
-    "metadata a list": (header(b'{"__metadata__":[]}', b""), "not texts"),
-    "unknown type": (header({"a": tensor("F33")}), "unknown type 'F33'"),
-    "type a list": (header({"a": tensor(["F32"])}), "unknown type"),
-    "no type": (header({"a": {"shape": [2], "data_offsets": [0, 8]}}), "does not say"),
-    "more than that": (header({"a": {**tensor(), "pickle": "x"}}), "does not say"),
-    "no dict": (header({"a": 3}), "does not say"),
-    "negative shape": (header({"a": tensor(shape=(-2,))}), "not whole numbers"),
-    "shape of truths": (header({"a": tensor(shape=(True, 2))}), "not whole numbers"),
-    "shape of halves": (header({"a": tensor(shape=(2.0,))}), "not whole numbers"),
-    "shape of many": (header({"a": tensor(shape=(1,) * 65 + (2,))}), "not whole numbers"),
-    "shape beyond numbers": (header({"a": tensor(shape=(1 << 62, 1 << 62))}), "but has 8 bytes"),
-    "three offsets": (header({"a": tensor(offsets=(0, 4, 8))}), "not whole numbers"),
-    "backwards": (header({"a": tensor(offsets=(8, 0))}), "but has -8 bytes"),
-    "wrong size": (header({"a": tensor(shape=(3,))}), "but has 8 bytes"),
-    "wrong type": (header({"a": tensor("F64")}), "but has 8 bytes"),
-    "beyond the end": (header({"a": tensor(shape=(4,), offsets=(0, 16))}), "cut short"),
-    "cut short": (header({"a": tensor()}, bytes(7)), "cut short"),
+    "long header": ((100).to_bytes(8, "little") + b"{}", "header should be 100 bytes"),
+    "huge header": (b"\xff" * 8 + b"{}", "header should be 18,446,744,073,709,551,615"),
+    "not JSON": (tensor_file(b"<html>", b""), "header is not JSON"),
+    "not UTF-8": (tensor_file(b'{"\xff": 1}', b""), "header is not JSON"),
+    "no object": (tensor_file(b"[]", b""), "not a JSON object"),
+    "nested header": (tensor_file(NESTED.encode(), b""), "header is nested too deeply"),
+    "long number": (tensor_file(b'{"a": ' + b"9" * 5000 + b"}", b""), "header is not JSON"),
+    "name twice": (tensor_file(TWICE), "header has 'a' twice"),
+    "key twice": (tensor_file(DTYPE_TWICE), "header has 'dtype' twice"),
+    "metadata not text": (tensor_file({"a": tensor()}, axon={"version": 1}), "not texts"),
+    "metadata list": (tensor_file(b'{"__metadata__":[]}', b""), "not texts"),
+    "unknown type": (tensor_file({"a": tensor("F33")}), "unknown type 'F33'"),
+    "type list": (tensor_file({"a": tensor(["F32"])}), "unknown type"),
+    "no type": (tensor_file({"a": {"shape": [2], "data_offsets": [0, 8]}}), "lacks the type"),
+    "more keys": (tensor_file({"a": {**tensor(), "pickle": "x"}}), "lacks the type"),
+    "tensor not an object": (tensor_file({"a": 3}), "lacks the type"),
+    "negative shape": (tensor_file({"a": tensor(shape=(-2,))}), "not whole numbers"),
+    "boolean shape": (tensor_file({"a": tensor(shape=(True, 2))}), "not whole numbers"),
+    "float shape": (tensor_file({"a": tensor(shape=(2.0,))}), "not whole numbers"),
+    "many dimensions": (tensor_file({"a": tensor(shape=(1,) * 65 + (2,))}), "not whole numbers"),
+    "huge shape": (tensor_file({"a": tensor(shape=(1 << 62, 1 << 62))}), "but 8 bytes"),
+    "three offsets": (tensor_file({"a": tensor(offsets=(0, 4, 8))}), "not whole numbers"),
+    "offsets swapped": (tensor_file({"a": tensor(offsets=(8, 0))}), "but -8 bytes"),
+    "wrong size": (tensor_file({"a": tensor(shape=(3,))}), "but 8 bytes"),
+    "wrong type": (tensor_file({"a": tensor("F64")}), "but 8 bytes"),
+    "beyond the end": (tensor_file({"a": tensor(shape=(4,), offsets=(0, 16))}), "truncated"),
+    "truncated": (tensor_file({"a": tensor()}, bytes(7)), "truncated"),
     "overlap": (
-        header({"a": tensor(), "b": tensor(offsets=(4, 12))}, bytes(12)),
+        tensor_file({"a": tensor(), "b": tensor(offsets=(4, 12))}, bytes(12)),
         "tensor 'b' overlaps tensor 'a'",
     ),
-    "the same twice": (header({"a": tensor(), "b": tensor()}), "overlaps"),
+    "same place": (tensor_file({"a": tensor(), "b": tensor()}), "overlaps"),
     "gap": (
-        header({"a": tensor(), "b": tensor(offsets=(12, 20))}, bytes(20)),
+        tensor_file({"a": tensor(), "b": tensor(offsets=(12, 20))}, bytes(20)),
         "gap between tensor 'a'",
     ),
     "gap at the start": (
-        header({"a": tensor(offsets=(4, 12))}, bytes(12)),
+        tensor_file({"a": tensor(offsets=(4, 12))}, bytes(12)),
         "gap between the header",
     ),
-    "more at the end": (header({"a": tensor()}, bytes(9)), "1 bytes follow"),
-    "index not JSON": (header({"a": tensor()}, axon="{"), "index is not JSON"),
-    "index no object": (header({"a": tensor()}, axon="[1]"), "none of ours"),
-    "index without version": (header({"a": tensor()}, axon='{"tree": 1}'), "none of ours"),
-    "index without tree": (header({"a": tensor()}, axon='{"version": 1}'), "none of ours"),
-    "index of truth": (ours(A, True), "none of ours"),
-    "index of version 0": (ours(A, 0), "none of ours"),
-    "index of a newer version": (ours(A, 2), "from a newer version of this package; upgrade"),
-    "index twice": (
-        header({"a": tensor()}, axon='{"version":1,"tree":1,"tree":2}'),
+    "more at the end": (tensor_file({"a": tensor()}, bytes(9)), "1 bytes follow"),
+    "index not JSON": (tensor_file({"a": tensor()}, axon="{"), "index is not JSON"),
+    "index list": (tensor_file({"a": tensor()}, axon="[1]"), "no version or tree"),
+    "no version": (tensor_file({"a": tensor()}, axon='{"tree": 1}'), "no version or tree"),
+    "no tree": (tensor_file({"a": tensor()}, axon='{"version": 1}'), "no version or tree"),
+    "boolean version": (with_tree(ARRAY, True), "no version or tree"),
+    "version 0": (with_tree(ARRAY, 0), "no version or tree"),
+    "newer version": (with_tree(ARRAY, 2), "from a newer version of this package; upgrade"),
+    "tree twice": (
+        tensor_file({"a": tensor()}, axon='{"version":1,"tree":1,"tree":2}'),
         "'tree' twice",
     ),
-    "index nested": (
-        header({"a": tensor()}, axon='{"version":1,"tree":' + DEEP + "}"),
+    "nested index": (
+        tensor_file({"a": tensor()}, axon='{"version":1,"tree":' + NESTED + "}"),
         "nested too deeply",
     ),
-    "tree nested": (ours(json.loads("[" * 90 + "]" * 90)), "more than 64 levels"),
-    "tree of tuples": (
-        ours(json.loads('{"$":"tuple","items":[' * 80 + "]}" * 80)),
+    "nested tree": (with_tree(json.loads("[" * 90 + "]" * 90)), "more than 64 levels"),
+    "nested tuples": (
+        with_tree(json.loads('{"$":"tuple","items":[' * 80 + "]}" * 80)),
         "more than 64 levels",
     ),
-    "tensor not there": (ours({"$": "array", "name": "b"}), "there is no tensor 'b'"),
-    "tensor without name": (ours({"$": "array"}), "nothing under 'name'"),
-    "tensor named by a list": (ours({"$": "array", "name": ["a"]}), "there is no tensor"),
-    "tensor not mentioned": (ours([1, 2]), "does not mention tensor 'a'"),
-    "tensor of objects": (ours({**A, "dtype": "O"}), "array that is none"),
-    "tensor of fields": (ours({**A, "dtype": "i4,i4"}), "are not read"),
-    "tensor of nothing": (
-        ours({**A, "dtype": "nothing"}),
-        "has a array that is none|no type|not installed",
+    "missing tensor": (with_tree({"$": "array", "name": "b"}), "there is no tensor 'b'"),
+    "unnamed tensor": (with_tree({"$": "array"}), "nothing under 'name'"),
+    "name list": (with_tree({"$": "array", "name": ["a"]}), "there is no tensor"),
+    "unused tensor": (with_tree([1, 2]), "does not mention tensor 'a'"),
+    "objects": (with_tree({**ARRAY, "dtype": "O"}), "invalid value of kind 'array'"),
+    "fields": (with_tree({**ARRAY, "dtype": "i4,i4"}), "are not read"),
+    "no dtype": (
+        with_tree({**ARRAY, "dtype": "nothing"}),
+        "invalid value of kind 'array'|no type|not installed",
     ),
-    "tensor of a number": (ours({**A, "dtype": 3}), "its type is 3"),
-    "tensor of another size": (ours({**A, "dtype": "<c16"}), "which is no <c16"),
-    "unknown kind": (ours({"$": "pickle", "value": "gASV"}), "unknown kind 'pickle'"),
-    "kind a list": (ours({"$": ["tuple"]}), "unknown kind"),
-    "tuple without items": (ours({"$": "tuple"}), "a tuple that is none"),
-    "tuple of text": (ours({"$": "tuple", "items": "abc"}), "its items are no list"),
-    "set of lists": (ours({"$": "set", "items": [[1]]}), "a set that is none"),
-    "dict of singles": (ours({"$": "dict", "items": [[1]]}), "a dict that is none"),
-    "dict of lists": (ours({"$": "dict", "items": [[[], 1]]}), "a dict that is none"),
-    "dict with a key twice": (ours({"$": "dict", "items": [[1, 1], [1, 2]]}), "a key twice"),
-    "dict of anything": (
-        ours({"$": "defaultdict", "of": "eval", "items": []}),
-        "a defaultdict that is none",
+    "dtype number": (with_tree({**ARRAY, "dtype": 3}), "its type is 3"),
+    "dtype of another size": (with_tree({**ARRAY, "dtype": "<c16"}), "which is no <c16"),
+    "unknown kind": (with_tree({"$": "pickle", "value": "gASV"}), "'pickle': the kind is unknown"),
+    "kind list": (with_tree({"$": ["tuple"]}), "the kind is unknown"),
+    "tuple without items": (with_tree({"$": "tuple"}), "invalid value of kind 'tuple'"),
+    "tuple of text": (with_tree({"$": "tuple", "items": "abc"}), "its items are not a list"),
+    "set of lists": (with_tree({"$": "set", "items": [[1]]}), "invalid value of kind 'set'"),
+    "dict of singles": (with_tree({"$": "dict", "items": [[1]]}), "invalid value of kind 'dict'"),
+    "list as key": (with_tree({"$": "dict", "items": [[[], 1]]}), "invalid value of kind 'dict'"),
+    "key of dict twice": (with_tree({"$": "dict", "items": [[1, 1], [1, 2]]}), "a key twice"),
+    "default factory": (
+        with_tree({"$": "defaultdict", "of": "eval", "items": []}),
+        "invalid value of kind 'defaultdict'",
     ),
-    "deque of text": (ours({"$": "deque", "items": [], "longest": "x"}), "a deque that is none"),
-    "int of letters": (ours({"$": "int", "value": "xyz"}), "an? int that is none"),
-    "int of a float": (ours({"$": "int", "value": 1.5}), "expected text"),
-    "float too short": (ours({"$": "float", "value": "00"}), "a float that is none"),
-    "bytes of letters": (ours({"$": "bytes", "value": "zz"}), "a bytes that is none"),
-    "number too short": (
-        ours({"$": "scalar", "dtype": "<f8", "value": "00"}),
-        "1 bytes are no <f8",
+    "deque": (with_tree({"$": "deque", "items": [], "longest": "x"}), "of kind 'deque'"),
+    "int of letters": (with_tree({"$": "int", "value": "xyz"}), "of kind 'int'"),
+    "int of a float": (with_tree({"$": "int", "value": 1.5}), "expected text"),
+    "short float": (with_tree({"$": "float", "value": "00"}), "of kind 'float'"),
+    "bytes of letters": (with_tree({"$": "bytes", "value": "zz"}), "of kind 'bytes'"),
+    "short scalar": (with_tree({"$": "scalar", "dtype": "<f8", "value": "00"}), "are no <f8"),
+    "scalar of objects": (
+        with_tree({"$": "scalar", "dtype": "O", "value": "00" * 8}),
+        "are not read",
     ),
-    "number of objects": (ours({"$": "scalar", "dtype": "O", "value": "00" * 8}), "are not read"),
-    "state of nothing": (ours({"$": "state", "of": 3, "state": {}}), "expected text"),
+    "state of a number": (with_tree({"$": "state", "of": 3, "state": {}}), "expected text"),
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_file_made_to_do_harm_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    content, reason = BAD[name]
-    path = tmp_path / "bad.safetensors"
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_file_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    content, reason = INVALID[name]
+    path = tmp_path / "invalid.safetensors"
     path.write_bytes(content)
     target = {"a": np.zeros(2, "f4")}
-    restores: list[Callable[[], Any]] = [
+    for restore in (
         lambda: restore_model(str(path), None),
         lambda: restore_model(str(path), target),
         lambda: restore_training(str(path), None, None, rng=True),
-    ]
-    for restore in restores:
+    ):
         with pytest.raises(StateCorrupt, match=reason) as refused:
             restore()
         assert str(path) in str(refused.value)
@@ -265,11 +238,10 @@ def test_a_file_made_to_do_harm_is_refused_by_name(name: str, tmp_path: Path) ->
         {"numpy": {"bit_generator": "__doc__", "state": {}}},
     ],
 )
-def test_states_of_random_generators_that_are_none_are_refused(states: Any, tmp_path: Path) -> None:
-    path = tmp_path / "bad.safetensors"
-    path.write_bytes(
-        header({}, b"", axon=index({"optimizer": None, "extra": {"a": 1}, "rng": states}))
-    )
+def test_invalid_states_of_generators_change_nothing(states: Any, tmp_path: Path) -> None:
+    path = tmp_path / "invalid.safetensors"
+    index = tree_index({"optimizer": None, "extra": {"a": 1}, "rng": states})
+    path.write_bytes(tensor_file({}, b"", axon=index))
     before = random.getstate()
     target = {"a": 0}
     with pytest.raises(StateCorrupt, match="random generators"):
@@ -278,38 +250,39 @@ def test_states_of_random_generators_that_are_none_are_refused(states: Any, tmp_
     assert random.getstate() == before
 
 
-def test_a_model_is_not_taken_for_a_training(tmp_path: Path) -> None:
-    path = written(encode_model({"a": np.ones(2)}), tmp_path)
+def test_a_model_is_not_restored_as_a_training(tmp_path: Path) -> None:
+    path = save_state(encode_model({"a": np.ones(2)}), tmp_path)
     with pytest.raises(StateCorrupt, match="not the state of a training"):
         restore_training(path, None, None, rng=True)
 
 
-def test_whatever_is_done_to_a_file_is_refused_where_the_library_refuses_it(tmp_path: Path) -> None:
-    """And nothing else than a refusal comes of it, nor is a number read from where there is none."""
+def test_a_missing_or_unreadable_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        restore_model(str(tmp_path / "none"), None)
+    with pytest.raises(NotFound):
+        restore_training(str(tmp_path / "none"), None, None, rng=True)
+    with pytest.raises(StateError):
+        restore_model(str(tmp_path), None)
+
+
+def test_mutated_files_that_the_library_refuses_are_refused(tmp_path: Path) -> None:
     chance = random.Random(7)
-    whole = b"".join(
-        encode_model(
-            {"a": np.arange(3.0), "b": [np.arange(4, dtype="i2")], "c": (1, b"x")}
-        ).chunks()
-    )
+    tree = {"a": np.arange(3.0), "b": [np.arange(4, dtype="i2")], "c": (1, b"x")}
+    whole = b"".join(encode_model(tree).chunks())
     path = tmp_path / "mutated.safetensors"
     length = 8 + int.from_bytes(whole[:8], "little")
+    texts = [b'"', b"{", b"[", b"9", b"-", b"1e9", b"null", b","]
     refused = 0
     for _ in range(3000):
         content = bytearray(whole)
         for _ in range(chance.randint(1, 3)):
-            at = (
-                chance.randrange(length)
-                if chance.random() < 0.95
-                else chance.randrange(len(content))
-            )
+            end = length if chance.random() < 0.95 else len(content)
+            at = chance.randrange(end)
             match chance.randrange(4):
                 case 0:
                     content[at] = chance.randrange(256)
                 case 1:
-                    content[at : at + 1] = chance.choice(
-                        [b'"', b"{", b"[", b"9", b"-", b"1e9", b"null", b","]
-                    )
+                    content[at : at + 1] = chance.choice(texts)
                 case 2:
                     del content[at]
                 case _:
@@ -323,11 +296,11 @@ def test_whatever_is_done_to_a_file_is_refused_where_the_library_refuses_it(tmp_
         try:
             safe_open(str(path), "np")
         except SafetensorError as error:
-            pytest.fail(f"read what the library refuses: {error}: {bytes(content)!r}")
+            pytest.fail(f"restored a file that the library refuses: {error}: {bytes(content)!r}")
     assert refused > 2000
 
 
-def test_neither_numpy_nor_a_framework_is_imported_for_values_of_python(tmp_path: Path) -> None:
+def test_plain_values_need_neither_numpy_nor_a_framework(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
@@ -336,9 +309,9 @@ path = Path(sys.argv[1])
 encoded = encode_training(None, {"epoch": (1, 2.5)})
 path.write_bytes(b"".join(encoded.chunks()))
 assert restore_training(str(path), None, None, rng=True).extra == {"epoch": (1, 2.5)}
-print([name for name in ("numpy", "torch", "sklearn", "skops", "safetensors") if name in sys.modules])
+names = ("numpy", "torch", "sklearn", "skops", "safetensors")
+print([name for name in names if name in sys.modules])
 """
     command = [sys.executable, "-c", script, tmp_path / "state"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == "[]\n"
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr

@@ -86,7 +86,7 @@ def record(**given: Any) -> NotebookCheckpoint:
 
 def shown(found: NotebookCheckpoint, tmp_path: Path) -> list[str]:
     """All the ways in which a notebook shows a checkpoint."""
-    one = Checkpoint(found, lambda: StateStorage(tmp_path))
+    one = Checkpoint(found, StateStorage(tmp_path))
     table = CheckpointList([one, one])
     return [
         repr(one),

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.factories import end_run
 
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import RunProcess, RunStatus, TrainingRun, now
@@ -68,11 +67,6 @@ def train(
     return first
 
 
-def fail(axon: Any) -> None:
-    """End the run of this process as the failure of its cell would."""
-    end_run(axon, RunStatus.FAILED)
-
-
 @pytest.mark.parametrize("key", [None, "fold {}"])
 def test_each_pass_of_a_loop_is_a_run_of_its_own(
     axon: Any, records: NotebookRepository, capsys: Any, key: str | None
@@ -103,8 +97,7 @@ def test_after_a_crash_each_training_with_a_key_continues_itself(
         train(axon, fold, f"fold {fold}")
     with pytest.raises(MemoryError):
         train(axon, 2, "fold 2", stops_at=2)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     assert [train(axon, fold, f"fold {fold}") for fold in range(3)] == [0, 0, 2]
     last = runs(records)[-1]
     assert (last.key, last.parent_checkpoint_id is not None) == ("fold 2", True)
@@ -117,9 +110,8 @@ def test_after_a_crash_a_loop_without_keys_mixes_nothing_up(
         train(axon, fold)
     with pytest.raises(MemoryError):
         train(axon, 2, stops_at=2)
-    fail(axon)
     crashed = axon.latest().run_id
-    anew()
+    anew(RunStatus.FAILED)
     capsys.readouterr()
     assert [train(axon, fold) for fold in range(3)] == [0, 0, 0]
     said = capsys.readouterr().out
@@ -131,8 +123,7 @@ def test_after_a_crash_a_loop_without_keys_mixes_nothing_up(
 def test_a_run_is_resumed_by_name(axon: Any, anew: Anew) -> None:
     for fold in range(3):
         train(axon, fold, f"fold {fold}")
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     ids = dict.fromkeys(one.run_id for one in reversed(axon.checkpoints()))
     for name in ("fold 1", list(ids)[1], list(ids)[1][:12]):
         weights = model()
@@ -164,8 +155,7 @@ def test_a_training_that_completed_says_how_it_can_be_continued(
     axon: Any, anew: Anew, capsys: Any
 ) -> None:
     train(axon, 0)
-    end_run(axon, RunStatus.COMPLETED)
-    anew()
+    anew(RunStatus.COMPLETED)
     assert axon.resume(model()) is None
     assert "resume(force=True) continues it" in capsys.readouterr().out
     anew()
@@ -250,8 +240,7 @@ def test_a_checkpoint_at_the_place_that_was_resumed_belongs_to_the_new_run(
     axon: Any, anew: Anew, records: NotebookRepository
 ) -> None:
     axon.checkpoint(model(1), epoch=1, step=10)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     weights = model()
     assert axon.resume(weights).step == 10
     axon.checkpoint(weights, epoch=1, step=10)
@@ -259,9 +248,11 @@ def test_a_checkpoint_at_the_place_that_was_resumed_belongs_to_the_new_run(
     assert epochs(records, first) == epochs(records, second) == [1]
 
 
-def test_what_cannot_be_added_to_a_checkpoint_that_is_gone_is_a_new_one(axon: Any) -> None:
+def test_what_cannot_be_added_to_a_checkpoint_that_is_gone_is_a_new_one(
+    axon: Any, records: NotebookRepository
+) -> None:
     made = axon.checkpoint(None, epoch=1, step=1, metrics={"loss": 1})
-    axon._session[1]._tracking.open().repository.delete_checkpoint(made.id)
+    records.delete_checkpoint(made.id)
     again = axon.checkpoint(model(), epoch=1, step=1, metrics={"loss": 2})
     assert again.id != made.id
     assert again.has_state
@@ -326,8 +317,7 @@ def test_a_model_joins_what_was_saved_of_other_things_at_its_step(axon: Any, ane
     net.w += 5
     axon.checkpoint(net, extra=counter, epoch=0, step=2, metrics={"val_loss": 0.5})
     assert axon.latest().metrics == {"loss": pytest.approx(1 / 3), "val_loss": 0.5}
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     restored, counted = Net(), {"batches": 0}
     assert axon.resume(restored, extra=counted).step == 2
     assert (restored.w == 5).all()
@@ -341,8 +331,7 @@ def test_a_run_that_begins_by_itself_has_the_key_of_the_one_before(
     for epoch in (0, 1, 0, 1, 2):
         axon.checkpoint(model(epoch), epoch=epoch)
     assert [run.key for run in runs(records)] == ["a", "a"]
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     assert axon.resume(model(), key="a").epoch == 2
 
 
@@ -356,16 +345,14 @@ def test_who_goes_back_and_is_killed_resumes_where_that_led(axon: Any, anew: Ane
     for epoch in (2, 3):
         weights["w"] += 10
         axon.checkpoint(weights, epoch=epoch)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     assert axon.resume(weights).epoch == 3
     assert (weights["w"] == 22).all()
 
 
 def test_a_look_at_what_would_be_resumed_takes_nothing_away(axon: Any, anew: Anew) -> None:
     train(axon, 0)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     assert axon.resume().epoch == 2
     weights = model()
     assert axon.resume(weights).epoch == 2
@@ -376,8 +363,7 @@ def test_a_baseline_before_the_training_is_not_a_training(axon: Any, anew: Anew)
     axon.checkpoint(None, epoch=0, metrics={"baseline": 1.0})
     with pytest.raises(MemoryError):
         train(axon, 0, stops_at=2)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     axon.checkpoint(None, epoch=0, metrics={"baseline": 1.0})
     assert train(axon, 0) == 2
 
@@ -401,15 +387,13 @@ def test_a_name_leads_to_all_that_was_trained_under_it(axon: Any, anew: Anew) ->
     for epoch, loss in enumerate((0.5, 0.1, 0.7)):
         axon.resume(weights, key=0) if epoch == 0 else None
         axon.checkpoint(weights, epoch=epoch, metrics={"val_loss": loss})
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     assert axon.resume(weights, run=0).epoch == 2
     assert axon.best("val_loss", run=0).epoch == 1  # nothing was trained since
     axon.checkpoint(weights, epoch=3, metrics={"val_loss": 0.8})
     assert axon.best("val_loss", run=0).epoch == 1
     assert [one.epoch for one in axon.checkpoints(run=0)] == [3, 2, 1, 0]
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     assert axon.resume(weights, key=0).epoch == 3  # the run that was resumed by name has its key
 
 
@@ -457,18 +441,16 @@ def test_a_restart_while_the_store_is_unavailable_buries_nothing(
 ) -> None:
     store = tmp_path / "data/axon_notebooks/axon.db"
     train(axon, 0, last=6)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     store.rename(tmp_path / "away.db")
     store.mkdir()
     with pytest.warns(UserWarning, match="Training begins anew"):
         assert axon.resume(model()) is None
     with pytest.warns(UserWarning, match="not being recorded"):
         axon.checkpoint(model(), epoch=0)
-    fail(axon)
+    anew(RunStatus.FAILED)
     store.rmdir()
     (tmp_path / "away.db").rename(store)
-    anew()
     assert axon.resume(model()).epoch == 5
     assert "came further" in capsys.readouterr().out
 
@@ -481,8 +463,7 @@ def test_a_notebook_that_is_half_written_stops_no_training(
     assert axon.resume(model()) is None
     notebook.write_text(content)
     train(axon, 0)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     notebook.write_text("{half")
     assert axon.resume(model()).epoch == 2
 
@@ -531,8 +512,7 @@ def test_a_thread_continues_what_was_resumed_for_it(
     axon: Any, anew: Anew, records: NotebookRepository
 ) -> None:
     train(axon, 0, stops_at=None)
-    fail(axon)
-    anew()
+    anew(RunStatus.FAILED)
     weights = model()
     resumed = axon.resume(weights)
 
@@ -600,9 +580,8 @@ def test_a_run_of_another_host_that_lives_is_left_alone_and_not_forgotten(
     assert "left alone" in capsys.readouterr().out
     axon.checkpoint(model(), epoch=0)
     assert runs(records)[-1].skipped_run_id == elsewhere
-    fail(axon)
+    anew(RunStatus.FAILED)
     records.runs.update_status(notebook.id, elsewhere, RunStatus.STOPPED)
-    anew()
     assert axon.resume(model()).epoch == 4
     assert "came further" in capsys.readouterr().out
 
@@ -648,8 +627,7 @@ def test_threads_that_all_resume_keep_what_they_resumed(
 ) -> None:
     for key in "ab":
         train(axon, ord(key), key=key)
-        fail(axon)
-    anew()
+        anew(RunStatus.FAILED)
     together = threading.Barrier(2)
 
     def go_on(key: str) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from jupyter_axon_notebooks.records import MAX_STEP, RunProcess, RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.training.processes import (
-    RunPosition,
     is_alive,
-    is_here,
+    is_this_process,
     is_unfinished,
     this_process,
 )
+from jupyter_axon_notebooks.training.run import RunPosition
 
 CELL, NEXT_CELL = "execution 1", "execution 2"
 
@@ -24,7 +24,7 @@ CELL, NEXT_CELL = "execution 1", "execution 2"
 def line(*made: tuple[int, int]) -> RunPosition:
     walked = RunPosition()
     for epoch, step in made:
-        walked.move(epoch, step, CELL)
+        walked.advance(epoch, step, CELL)
     return walked
 
 
@@ -60,38 +60,38 @@ def test_a_run_may_go_on_in_the_middle_of_the_epoch_it_was_resumed_in() -> None:
     walked = RunPosition()
     walked.resume(3, 40)
     assert walked.compare(3, None, NEXT_CELL) == "after"
-    assert walked.place(3, None) == (3, 41)
+    assert walked.next(3, None) == (3, 41)
     assert walked.compare(3, 40, NEXT_CELL) == "same"
     assert walked.compare(2, None, CELL) == "before"
-    walked.move(3, 41, CELL)
+    walked.advance(3, 41, CELL)
     assert walked.compare(3, None, NEXT_CELL) == "before"
 
 
 def test_what_is_omitted_follows_from_the_run() -> None:
-    assert line().place(None, None) == (0, 0)
-    assert line().place(7, None) == (7, 0)
-    assert line((2, 5)).place(None, None) == (2, 6)
-    assert line((2, 5)).place(3, None) == (3, 6)
-    assert line((2, 5)).place(None, 9) == (2, 9)
+    assert line().next(None, None) == (0, 0)
+    assert line().next(7, None) == (7, 0)
+    assert line((2, 5)).next(None, None) == (2, 6)
+    assert line((2, 5)).next(3, None) == (3, 6)
+    assert line((2, 5)).next(None, 9) == (2, 9)
 
 
 def test_no_step_follows_the_largest() -> None:
     last = line((1, MAX_STEP - 1))
-    assert last.place(None, None) == (1, MAX_STEP)
-    last.move(1, MAX_STEP, CELL)
-    for place in (last.place, last.place_again):
+    assert last.next(None, None) == (1, MAX_STEP)
+    last.advance(1, MAX_STEP, CELL)
+    for overwrite in (False, True):
         for epoch in (None, 2):
             with pytest.raises(ValueError, match=rf"No step follows {MAX_STEP}.*Give a step"):
-                place(epoch, None)
-    assert last.place(2, 3) == (2, 3)
-    assert last.place_again(1, None) == (1, MAX_STEP)
+                last.next(epoch, None, overwrite=overwrite)
+    assert last.next(2, 3) == (2, 3)
+    assert last.next(1, None, overwrite=True) == (1, MAX_STEP)
 
 
 def test_what_replaces_a_checkpoint_has_its_step() -> None:
     walked = line((0, 0), (1, 1), (1, 2), (2, 3))
-    assert walked.place_again(1, None) == (1, 2)
-    assert walked.place_again(3, None) == (3, 4)
-    assert walked.place_again(1, 1) == (1, 1)
+    assert walked.next(1, None, overwrite=True) == (1, 2)
+    assert walked.next(3, None, overwrite=True) == (3, 4)
+    assert walked.next(1, 1, overwrite=True) == (1, 1)
 
 
 def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
@@ -99,7 +99,7 @@ def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
 
 
 def test_a_run_of_this_process_is_alive() -> None:
-    assert is_here(this_process())
+    assert is_this_process(this_process())
     assert is_alive(run(process=this_process(), lease_until=now() + timedelta(minutes=1)))
     assert not is_unfinished(run(process=this_process()))
 
@@ -120,7 +120,7 @@ def test_another_process_with_the_number_is_not_it() -> None:
     before = RunProcess(
         host=ours.host, pid=os.getpid(), started_at=ours.started_at - timedelta(hours=1)
     )
-    assert not is_here(before)
+    assert not is_this_process(before)
     assert not is_alive(run(process=before))
 
 

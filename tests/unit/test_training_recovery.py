@@ -390,8 +390,8 @@ def test_a_hostile_note_is_its_own_trouble(
     file = change(leave("hostile", 1), states, **REFUSED[name])
     leave("after", 2)
     done = {Path(one.folder).name: one for one in take_in(records, states)}
-    assert (done["before"].trouble, done["after"].trouble) == (None, None)
-    assert len(str(done["hostile"].trouble)) > 10
+    assert (done["before"].error, done["after"].error) == (None, None)
+    assert len(str(done["hostile"].error)) > 10
     assert records.get_checkpoint("hostile") is None
     assert {one.id for one in records.list_checkpoints(NOTEBOOK)} == {"before", "after"}
     assert file.exists()
@@ -413,7 +413,7 @@ def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
     assert found.created_at <= now()
     assert records.checkpoints.get_latest(NOTEBOOK).id == "after"  # type: ignore[union-attr]
     assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
-    repr(Checkpoint(found, lambda: states))
+    repr(Checkpoint(found, states))
 
 
 @pytest.mark.parametrize("owner", ["ada", "eve"])
@@ -508,7 +508,7 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
         note.symlink_to(targets.get(kind, "nothing"))
     done = {Path(one.folder).name: one for one in take_in(records, states)}
     assert done["good"].checkpoint is not None
-    assert str(note) in str(done["bad"].trouble)
+    assert str(note) in str(done["bad"].error)
     assert records.get_checkpoint("bad") is None
 
 
@@ -540,7 +540,7 @@ def test_a_store_that_becomes_unavailable_ends_the_loop(
         records = NotebookRepository(store, states=states)
         noted = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
         done = recover(records, states, ORIGIN, noted)
-        assert next(done).trouble is None
+        assert next(done).error is None
         with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreError):

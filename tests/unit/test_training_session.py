@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from support.factories import end_run
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateCorrupt, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
@@ -23,6 +22,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
 from jupyter_axon_notebooks.store import open_store
+from jupyter_axon_notebooks.sync import read_origin
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint, find_unrecorded, recover
@@ -105,7 +105,7 @@ def test_what_is_best_has_a_direction(axon: Any, capsys: Any) -> None:
     assert "lower is better" in capsys.readouterr().out
     assert axon.best("wobble", "max").epoch == 1
     assert axon.best("val_accuracy", "min").epoch == 0
-    with pytest.raises(ValueError, match="whether less or more wobble is better is not known"):
+    with pytest.raises(ValueError, match="unknown whether a lower or a higher wobble is better"):
         axon.best("wobble")
     with pytest.raises(NotFound, match="finite number as wobbly"):
         axon.best("wobbly")
@@ -286,8 +286,7 @@ def test_random_numbers_go_on_after_a_resume(axon: Any, anew: Callable[[], None]
     np.random.seed(3)
     axon.checkpoint(model(), epoch=0)
     expected = np.random.random(4).tolist()
-    end_run(axon, RunStatus.STOPPED)
-    anew()
+    anew(RunStatus.STOPPED)
     np.random.seed(99)
     resumed = axon.resume(model())
     assert resumed.epoch == 0
@@ -466,7 +465,7 @@ def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
     octets[-1] ^= 1
     path.write_bytes(octets)
     ours = model(7)
-    with pytest.raises(StateCorrupt, match=r"model\.safetensors is not what checkpoint"):
+    with pytest.raises(StateCorrupt, match=r"model\.safetensors differs from what checkpoint"):
         made.restore(ours)
     assert (ours["w"] == 7).all()
 
@@ -487,7 +486,7 @@ def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> Non
 
     replaced = Replaced(tmp_path / "data" / "axon_notebooks" / "states")
     ours, optimizer = model(7), {"m": np.zeros(2)}
-    Checkpoint(made.record, lambda: replaced).restore(ours, optimizer)
+    Checkpoint(made.record, replaced).restore(ours, optimizer)
     assert (ours["w"] == 1).all()
     assert (optimizer["m"] == 1).all()
 
@@ -522,7 +521,7 @@ def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon:
     made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
     ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
     with pytest.raises(
-        InvalidData, match=r"extra\['s'\].*Schedule does not take.*of another length"
+        InvalidData, match=r"extra\['s'\].*Schedule refuses the state.*of another length"
     ):
         made.restore(ours, optimizer, extra)
     assert (ours["w"] == 7).all()
@@ -537,8 +536,7 @@ def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon:
 
 def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
     axon.checkpoint(model(), epoch=3)
-    end_run(axon, RunStatus.COMPLETED)
-    anew()
+    anew(RunStatus.COMPLETED)
     assert axon.resume(model()) is None
     assert axon.resume(model(), force=True).epoch == 3
 
@@ -547,13 +545,12 @@ def test_resume_passes_over_what_cannot_be_restored(
     axon: Any, anew: Callable[[], None], capsys: Any
 ) -> None:
     kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    end_run(axon, RunStatus.FAILED)
-    anew()
+    anew(RunStatus.FAILED)
     Path(lost.record.model_state_path).unlink()
     ours = model()
     assert axon.resume(ours).id == kept.id
     assert (ours["w"] == 1).all()
-    assert "is not there any more" in capsys.readouterr().out
+    assert "no longer exists" in capsys.readouterr().out
 
 
 def test_resume_names_the_folder_in_which_a_state_was_left(
@@ -566,25 +563,24 @@ def test_resume_names_the_folder_in_which_a_state_was_left(
     root, scratch = tmp_path / "data" / "axon_notebooks" / "states", tmp_path / "scratch"
     monkeypatch.setenv("AXON_STATES_ROOT", str(scratch))
     older, newest = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    end_run(axon, RunStatus.FAILED)
-    anew()
+    anew(RunStatus.FAILED)
     monkeypatch.delenv("AXON_STATES_ROOT")
     assert axon.resume(model()) is None
     said = capsys.readouterr().out
-    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is below {scratch}" in said
+    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}" in said
     assert (
-        f"Set states_root or AXON_STATES_ROOT to that folder, or move what is in it to {root}."
+        f"Set states_root or AXON_STATES_ROOT to that folder, or move its content to {root}."
         in said
     )
-    assert f"no state of its checkpoints is below {root}, but some are below {scratch}." in said
-    assert "is not there any more" not in said
+    assert f"no state of its checkpoints is in {root}, but some are in {scratch}." in said
+    assert "no longer exists" not in said
     anew()
     notebook_id = newest.record.notebook_id
     (root / notebook_id).mkdir(parents=True)
     (scratch / notebook_id / older.id).rename(root / notebook_id / older.id)
     assert axon.resume(model()).id == older.id
     said = capsys.readouterr().out
-    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is below {scratch}" in said
+    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}" in said
     assert (scratch / notebook_id / newest.id).is_dir()
 
 
@@ -592,8 +588,7 @@ def test_where_there_is_no_output_nothing_is_said(
     axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = axon.checkpoint(model(1), epoch=0)
-    end_run(axon, RunStatus.FAILED)
-    anew()
+    anew(RunStatus.FAILED)
     monkeypatch.setattr(sys, "stdout", None)
     assert axon.resume(model()).id == made.id
 
@@ -666,8 +661,7 @@ def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
     kept = axon.checkpoint(model(3), epoch=0, step=0)
     for step in range(1, 103):
         axon.checkpoint(None, step=step)
-    end_run(axon, RunStatus.FAILED)
-    anew()
+    anew(RunStatus.FAILED)
     assert axon.resume(model()).id == kept.id
     assert "not there" not in capsys.readouterr().out
 
@@ -701,7 +695,7 @@ def test_what_the_store_lacks_counts_all_the_same(
     assert axon.best("loss") is made[-1]
     assert axon.latest() is made[-1]
     assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
-    assert "Only what this process has made is looked at" in capsys.readouterr().out
+    assert "Only checkpoints of this process are considered" in capsys.readouterr().out
     restored = model(7)
     axon.best("loss").restore(restored)
     assert (restored["w"] == 2).all()
@@ -767,9 +761,10 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
     axon.checkpoint(model(), epoch=1)
     away()
     store = open_store(f"sqlite:///{tmp_path}/stores/axon.db")
-    records, session = NotebookRepository(store), axon._session[1]
+    records = NotebookRepository(store)
     if by == "another":
-        states, origin = session._tracking.states(), session._tracking.origin()
+        states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
+        origin = read_origin(tmp_path / "data" / "axon_notebooks")
         taken = list(recover(records, states, origin, notes(states)))
         assert [one.error for one in taken] == [None, None]
     assert axon.checkpoint(model(), epoch=0).is_recorded  # which begins another run

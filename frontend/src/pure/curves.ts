@@ -1,48 +1,47 @@
-/** Rows as curves: one a run, on one axis. */
+/** The curves of a metric, one per run, on a common axis. */
 
-import type { IRow } from './rows.ts';
+import type { ICheckpointRow } from './rows.ts';
 
 export type Axis = 'epoch' | 'step';
 
 export interface ICurves {
   /** Ascending; epochs or steps. */
   x: number[];
-  /** By run; undefined where a run has no point and its curve goes on, null where its value cannot be drawn: a gap. */
+  /** By run; undefined for no point (the curve continues), null for a value that cannot be drawn (a gap). */
   y: Map<string, (number | null | undefined)[]>;
-  /** By run: its own points, without the one that it was resumed from. */
+  /** By run; without the checkpoint from which it was resumed. */
   summaries: Map<string, ICurveSummary>;
-  /** Points that cannot be drawn: NaN, infinities, and on a logarithmic scale what is not above 0. */
-  left: number;
+  /** Number of values that cannot be drawn: not finite, or not positive on a logarithmic scale. */
+  skipped: number;
 }
 
-/** A run's curve in numbers, for whoever cannot see it. */
+/** A curve in numbers, for users who cannot see it. */
 export interface ICurveSummary {
   points: number;
-  /** May be one that cannot be drawn; the others are of those that can. */
+  /** May be a value that cannot be drawn, unlike the others. */
   last: number;
-  least: number;
-  most: number;
+  min: number;
+  max: number;
 }
 
 export interface ICurvesOptions {
   metric: string;
   axis: Axis;
   log: boolean;
-  /** The checkpoint that a run was resumed from: its curve begins there. */
-  parents: ReadonlyMap<string, IRow>;
+  /** The checkpoints from which runs were resumed: there their curves begin. */
+  parents: ReadonlyMap<string, ICheckpointRow>;
 }
 
-/** A point of a curve, and the checkpoint it stands for. */
 interface IPoint {
-  row: IRow;
+  row: ICheckpointRow;
   value: number;
 }
 
-/** The curves of a metric. Of several checkpoints of a run at one x the last in (epoch, step) counts. */
-export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves {
+/** Return the curves of a metric. Of several checkpoints of a run at one x, the last in (epoch, step) counts. */
+export function toCurves(rows: readonly ICheckpointRow[], options: ICurvesOptions): ICurves {
   const { metric, axis, log } = options;
   const canBeDrawn = (value: number): boolean => Number.isFinite(value) && !(log && value <= 0);
-  let left = 0;
+  let skipped = 0;
   const runs = new Map<string, Map<number, IPoint>>();
   for (const row of rows) {
     const value = row.metrics[metric];
@@ -50,15 +49,15 @@ export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves 
       continue;
     }
     if (!canBeDrawn(value)) {
-      left += 1;
+      skipped += 1;
     }
     let points = runs.get(row.runId);
     if (points === undefined) {
       points = new Map();
       runs.set(row.runId, points);
     }
-    const there = points.get(row[axis]);
-    if (there === undefined || isLater(row, there.row)) {
+    const existing = points.get(row[axis]);
+    if (existing === undefined || isLater(row, existing.row)) {
       points.set(row[axis], { row, value });
     }
   }
@@ -73,19 +72,19 @@ export function curves(rows: readonly IRow[], options: ICurvesOptions): ICurves 
   const x = [...new Set([...runs.values()].flatMap(points => [...points.keys()]))].sort(
     (a, b) => a - b
   );
-  const places = new Map(x.map((at, place) => [at, place]));
+  const indices = new Map(x.map((at, index) => [at, index]));
   const y = new Map<string, (number | null | undefined)[]>();
   for (const [id, points] of runs) {
     const values = new Array<number | null | undefined>(x.length).fill(undefined);
     for (const [at, { value }] of points) {
-      values[places.get(at) ?? -1] = canBeDrawn(value) ? value : null;
+      values[indices.get(at) ?? -1] = canBeDrawn(value) ? value : null;
     }
     y.set(id, values);
   }
-  return { x, y, summaries, left };
+  return { x, y, summaries, skipped };
 }
 
-function isLater(a: IRow, b: IRow): boolean {
+function isLater(a: ICheckpointRow, b: ICheckpointRow): boolean {
   const ahead = a.epoch - b.epoch || a.step - b.step;
   return ahead === 0 ? a.createdAt >= b.createdAt : ahead > 0;
 }
@@ -94,7 +93,7 @@ function summarize(
   points: ReadonlyMap<number, IPoint>,
   canBeDrawn: (value: number) => boolean
 ): ICurveSummary {
-  const summary = { points: 0, last: NaN, least: NaN, most: NaN };
+  const summary = { points: 0, last: NaN, min: NaN, max: NaN };
   let end = -Infinity;
   for (const [at, { value }] of points) {
     if (at > end) {
@@ -103,25 +102,22 @@ function summarize(
     }
     if (canBeDrawn(value)) {
       summary.points += 1;
-      summary.least = summary.least <= value ? summary.least : value;
-      summary.most = summary.most >= value ? summary.most : value;
+      summary.min = summary.min <= value ? summary.min : value;
+      summary.max = summary.max >= value ? summary.max : value;
     }
   }
   return summary;
 }
 
-/** Runs that are drawn unless more are asked for; so many again of those that run. */
-export const MOST_RUNS = 30;
+/** Number of the newest runs that are drawn by default, and of running ones besides. */
+export const MAX_RUNS = 30;
 
-/** Of runs in order the newest, the newest of those that run (some are never said to have ended), and the best one. */
+/** Return the newest runs, the newest of those that are running (some may never end), and the best one. */
 export function runsToDraw(
   order: readonly string[],
   isRunning: (runId: string) => boolean,
   best?: string
 ): ReadonlySet<string> {
-  const chosen = new Set([
-    ...order.slice(-MOST_RUNS),
-    ...order.filter(isRunning).slice(-MOST_RUNS)
-  ]);
+  const chosen = new Set([...order.slice(-MAX_RUNS), ...order.filter(isRunning).slice(-MAX_RUNS)]);
   return new Set(order.filter(run => chosen.has(run) || run === best));
 }

@@ -1,8 +1,8 @@
-/** Which way a metric is better, as far as its name says it for certain; `metrics.py` has the same table. */
+/** Whether lower or higher values of a metric are better, by its name; `metrics.py` has the same rules. */
 
 const split = (text: string): Set<string> => new Set(text.trim().split(/\s+/));
 
-/** Words and phrases that say where the best value is; phrases are written without their separators. */
+/** Words and phrases (without separators) that imply a direction. */
 const LOWER = split(`
   loss losses error errors err errorrate worderrorrate charerrorrate charactererrorrate
   tokenerrorrate perplexity ppl bpb bpc bpd mse rmse mae mape smape msle rmsle
@@ -19,7 +19,7 @@ const HIGHER = split(`
   negrootmeansquaredlogerror neglogloss negbrierscore negmaxerror negmeanpoissondeviance
   negmeangammadeviance
 `);
-/** Words that say which part of the data, or which mean, a value is of. None of them turns a direction round. */
+/** Words for the part of the data or the kind of mean. None of them reverses a direction. */
 const TRAINING = split(`
   train training
 `);
@@ -32,7 +32,7 @@ const EXTREMES = split(`
 const COUNTED = split(`
   epoch step batch iter iteration idx
 `);
-/** What losses are called after: beside them, a score may be one. */
+/** Kinds of losses: beside these, `score` implies no direction. */
 const KINDS = split(`
   l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box cls
   obj mask seg dfl
@@ -43,55 +43,55 @@ const NEUTRAL = split(`
   class per token word char character pixel sentence image symmetric normalized normalised roc pr
   at k dataloader fold top score
 `);
-/** Words of which a name with two is that of a gap or a ratio. */
-const APART = [HELD_OUT, EXTREMES, split(`mean median`), split(`macro micro`)];
-/** Words that a name of a count ends with; Lightning's names of metrics end with `step` and `epoch`. */
+/** Groups of words; a name with two words of one group is a gap or a ratio. */
+const CONTRASTS = [HELD_OUT, EXTREMES, split(`mean median`), split(`macro micro`)];
+/** Last words of the names of counts. Not `step` and `epoch`, with which Lightning's names of metrics end. */
 const COUNTERS = split(`batch iter iteration`);
-/** Words that may stand beside one other word of their direction, as in `nll_loss`. */
+/** Words that may accompany another word of their direction, as in `nll_loss`. */
 const GENERIC = split(`
   loss losses error errors auc
 `);
-/** Words that a number may follow, besides those that say a direction. */
+/** Words that a number may follow, besides those that imply a direction. */
 const NUMBERED = split(`
   top l at k idx fold dataloader
 `);
 const KNOWN = [LOWER, HIGHER, TRAINING, HELD_OUT, EXTREMES, COUNTED, KINDS, NEUTRAL];
-const LONGEST_NAME = 1000;
-const LONGEST_PHRASE = 6;
+const MAX_NAME_LENGTH = 1000;
+const MAX_PHRASE_LENGTH = 6;
 const ORDINARY = /^[A-Za-z0-9_][A-Za-z0-9_ ./:@|()[\]%-]*$/;
-const HUMPS = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/g;
+const CAMEL_CASE = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/g;
 
-/** Whether the smallest or the largest value is the best; undefined where the name does not say it for certain. */
+/** Return whether the smallest or the largest value is the best; undefined if the name is ambiguous. */
 export function direction(name: string): 'min' | 'max' | undefined {
-  if (name.length > LONGEST_NAME || !ORDINARY.test(name)) {
+  if (name.length > MAX_NAME_LENGTH || !ORDINARY.test(name)) {
     return undefined;
   }
   const words =
     name
-      .replace(HUMPS, ' ')
+      .replace(CAMEL_CASE, ' ')
       .toLowerCase()
       .match(/[a-z]+|[0-9]+/g) ?? [];
   const phrases: string[] = [];
-  const said: string[] = [];
+  const directed: string[] = [];
   for (let at = 0; at < words.length;) {
-    const phrase = longestPhrase(words, at) ?? number(words[at] ?? '', phrases, said);
+    const phrase = longestPhrase(words, at) ?? toNumberPhrase(words[at] ?? '', phrases, directed);
     if (phrase === undefined) {
       return undefined;
     }
     if (LOWER.has(phrase.text) || HIGHER.has(phrase.text)) {
-      said.push(phrase.text);
+      directed.push(phrase.text);
     }
     phrases.push(phrase.text);
     at += phrase.length;
   }
   const has = (some: Set<string>): boolean => phrases.some(phrase => some.has(phrase));
-  const found = [...new Set(phrases)];
-  const isApart = APART.some(some => found.filter(phrase => some.has(phrase)).length > 1);
-  if ((has(TRAINING) && has(HELD_OUT)) || isApart) {
+  const distinct = [...new Set(phrases)];
+  const isContrast = CONTRASTS.some(some => distinct.filter(phrase => some.has(phrase)).length > 1);
+  if ((has(TRAINING) && has(HELD_OUT)) || isContrast) {
     return undefined; // a gap or a ratio
   }
   if (has(COUNTED) && (has(EXTREMES) || phrases.includes('em'))) {
-    return undefined; // when it was the best; expectation maximization
+    return undefined; // the time of the best value; `em` for expectation maximization
   }
   const counter = phrases.filter(phrase => !/^[0-9]/.test(phrase)).at(-1) ?? '';
   if (
@@ -100,18 +100,19 @@ export function direction(name: string): 'min' | 'max' | undefined {
   ) {
     return undefined;
   }
-  if (said.length === 0) {
+  if (directed.length === 0) {
     const isTop = phrases.some((phrase, i) => phrases[i - 1] === 'top' && /^[0-9]/.test(phrase));
     return isTop || (phrases.includes('score') && !has(KINDS)) ? 'max' : undefined;
   }
-  const isPair = said.length === 2 && said[0] !== said[1] && said.some(one => GENERIC.has(one));
-  if (said.length > 1 && !isPair) {
+  const isPair =
+    directed.length === 2 && directed[0] !== directed[1] && directed.some(one => GENERIC.has(one));
+  if (directed.length > 1 && !isPair) {
     return undefined;
   }
-  if (said.every(one => LOWER.has(one))) {
+  if (directed.every(one => LOWER.has(one))) {
     return 'min';
   }
-  return said.every(one => HIGHER.has(one)) ? 'max' : undefined;
+  return directed.every(one => HIGHER.has(one)) ? 'max' : undefined;
 }
 
 interface IPhrase {
@@ -120,7 +121,7 @@ interface IPhrase {
 }
 
 function longestPhrase(words: readonly string[], at: number): IPhrase | undefined {
-  for (let length = Math.min(LONGEST_PHRASE, words.length - at); length > 0; length--) {
+  for (let length = Math.min(MAX_PHRASE_LENGTH, words.length - at); length > 0; length--) {
     const text = words.slice(at, at + length).join('');
     if (KNOWN.some(some => some.has(text))) {
       return { text, length };
@@ -129,11 +130,12 @@ function longestPhrase(words: readonly string[], at: number): IPhrase | undefine
   return undefined;
 }
 
-function number(
+function toNumberPhrase(
   word: string,
   phrases: readonly string[],
-  said: readonly string[]
+  directed: readonly string[]
 ): IPhrase | undefined {
-  const isNumber = /^[0-9]/.test(word) && (said.length > 0 || NUMBERED.has(phrases.at(-1) ?? ''));
+  const isNumber =
+    /^[0-9]/.test(word) && (directed.length > 0 || NUMBERED.has(phrases.at(-1) ?? ''));
   return isNumber ? { text: word, length: 1 } : undefined;
 }

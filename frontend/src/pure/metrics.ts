@@ -1,26 +1,25 @@
-/** Metrics: what can be plotted and ranked, which way is better, how numbers read. */
+/** Values of metrics and the formatting of numbers. */
 
-import type { MetricValue } from '../records.ts';
 import { direction } from './direction.ts';
 
-const SPELLED = new Map([NaN, Infinity, -Infinity].map(value => [String(value), value]));
+const NON_FINITE = new Map([NaN, Infinity, -Infinity].map(value => [String(value), value]));
 
-/** A metric as a number; undefined where there is none. */
+/** Convert a value of the REST API; undefined if it is not a number. */
 export function toNumber(value: unknown): number | undefined {
   if (typeof value === 'number') {
     return value;
   }
-  return typeof value === 'string' ? SPELLED.get(value) : undefined;
+  return typeof value === 'string' ? NON_FINITE.get(value) : undefined;
 }
 
-/** The numbers in a checkpoint's metrics, nested ones under dotted names; an exact name comes before a path. */
+/** Return the numbers in a checkpoint's metrics, nested ones under dotted names; an exact name wins over a path. */
 export function flatten(metrics: unknown): Record<string, number> {
-  const found: Record<string, number> = {};
-  collect(metrics, '', found);
-  return found;
+  const numbers: Record<string, number> = {};
+  collect(metrics, '', numbers);
+  return numbers;
 }
 
-function collect(value: unknown, prefix: string, found: Record<string, number>): void {
+function collect(value: unknown, prefix: string, numbers: Record<string, number>): void {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return;
   }
@@ -28,29 +27,25 @@ function collect(value: unknown, prefix: string, found: Record<string, number>):
   for (const [name, inner] of entries) {
     const number = toNumber(inner);
     if (number !== undefined) {
-      found[prefix + name] = number;
+      numbers[prefix + name] = number;
     }
   }
   for (const [name, inner] of entries) {
-    const below: Record<string, number> = {};
-    collect(inner, `${prefix}${name}.`, below);
-    for (const [path, number] of Object.entries(below)) {
-      found[path] ??= number;
+    const nested: Record<string, number> = {};
+    collect(inner, `${prefix}${name}.`, nested);
+    for (const [path, number] of Object.entries(nested)) {
+      numbers[path] ??= number;
     }
   }
 }
 
-/** A column of a series as numbers; undefined where a checkpoint lacks the metric. */
-export function toNumbers(column: readonly MetricValue[]): (number | undefined)[] {
-  return column.map(toNumber);
-}
-
-/** Whether less of a metric is better; where its name does not say it for certain, more is, until the user switches. */
+/** Return whether lower values are better, by the metric's name; higher ones if the name is ambiguous. */
 export function isMinimized(name: string): boolean {
   return direction(name) === 'min';
 }
 
-const FAVOURITES = [
+/** Validation losses before other losses. */
+const DEFAULT_METRICS = [
   'val_loss',
   'val.loss',
   'valid_loss',
@@ -60,12 +55,12 @@ const FAVOURITES = [
   'train_loss'
 ];
 
-/** The metric to begin with: a validation loss, else a loss, else the first. */
-export function favourite(names: readonly string[]): string | undefined {
-  return FAVOURITES.find(name => names.includes(name)) ?? names[0];
+/** Return the preferred metric if there is such, else a loss, else the first metric. */
+export function defaultMetric(names: readonly string[], preferred = ''): string | undefined {
+  return [preferred, ...DEFAULT_METRICS].find(name => names.includes(name)) ?? names[0];
 }
 
-/** A number in at most seven characters or so: `0.2513`, `1.2e-7`, `NaN`. */
+/** Format a number in about seven characters: `0.2513`, `1.2e-7`, `NaN`. */
 export function formatNumber(value: number): string {
   if (!Number.isFinite(value) || Number.isInteger(value)) {
     return Math.abs(value) >= 1e7 && Number.isFinite(value)
@@ -78,7 +73,7 @@ export function formatNumber(value: number): string {
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 
-/** A number of bytes: `1.4 GB`. */
+/** Format a number of bytes: `1.4 GB`. */
 export function formatBytes(bytes: number): string {
   let size = bytes;
   let unit = 0;

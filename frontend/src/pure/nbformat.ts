@@ -1,16 +1,16 @@
-/** Cells of a record as a notebook file has them, to be shown. */
+/** Conversion of recorded versions to notebooks that JupyterLab displays. */
 
 import type { ICellOutput, INotebookCell, IVersion } from '../records.ts';
 
-export interface IShownNotebook {
+export interface INotebookContent {
   cells: Record<string, unknown>[];
   metadata: Record<string, unknown>;
   nbformat: 4;
   nbformat_minor: 5;
 }
 
-/** A version as a notebook of nbformat 4.5, of which nothing is trusted: no script in an output runs. */
-export function toNotebook(version: IVersion): IShownNotebook {
+/** Convert a version to a notebook of nbformat 4.5. Nothing in it is trusted: no script in an output runs. */
+export function toNotebook(version: IVersion): INotebookContent {
   const { kernel, language } = version.metadata;
   return {
     cells: version.cells.map(toCell),
@@ -27,7 +27,7 @@ function toCell(cell: INotebookCell): Record<string, unknown> {
   const shared = {
     id: cell.id,
     source: cell.source,
-    metadata: untrusted(cell.metadata),
+    metadata: removeTrust(cell.metadata),
     ...(cell.attachments === undefined ? {} : { attachments: cell.attachments })
   };
   if (cell.cell_type !== 'code') {
@@ -56,7 +56,7 @@ function toOutput(output: ICellOutput): Record<string, unknown> {
       return {
         output_type: output.output_type,
         data: output.data ?? {},
-        metadata: untrusted(output.metadata ?? {}),
+        metadata: removeTrust(output.metadata ?? {}),
         ...(output.output_type === 'execute_result'
           ? { execution_count: output.execution_count ?? null }
           : {})
@@ -64,7 +64,7 @@ function toOutput(output: ICellOutput): Record<string, unknown> {
   }
 }
 
-/** Metadata without the mark that makes JupyterLab run scripts: only the server may set it, and never in a record. */
-function untrusted(metadata: Record<string, unknown>): Record<string, unknown> {
+/** Remove the mark that makes JupyterLab run scripts. */
+function removeTrust(metadata: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(metadata).filter(([name]) => name !== 'trusted'));
 }

@@ -1,10 +1,10 @@
-/** The lines of Python that the panel writes for people. */
+/** Python code that the panel generates. */
 
 const IMPORT = 'import jupyter_axon_notebooks as axon';
 const IMPORTED = /^[ \t]*import[ \t]+jupyter_axon_notebooks[ \t]+as[ \t]+axon\b/m;
 
-/** A checkpoint as far as it matters to what restores it. */
-export interface IStored {
+/** The fields of a checkpoint that concern its state files. */
+export interface IStateFiles {
   id: string;
   model_state_path: string;
   optimizer_state_path?: string;
@@ -17,12 +17,12 @@ const CALL = new RegExp(
 );
 
 /**
- * What restores a checkpoint in a notebook; undefined where no state of a model is stored, or it was pruned.
+ * Return the code that restores a checkpoint; undefined if it has no state of a model, or no longer.
  *
- * The objects are called what the last call of `axon.checkpoint` in `sources` calls them.
+ * The variables are those of the last call of `axon.checkpoint` in `sources`.
  */
 export function restoreLine(
-  checkpoint: IStored,
+  checkpoint: IStateFiles,
   sources: readonly string[] = []
 ): string | undefined {
   if (!hasState(checkpoint, 'model')) {
@@ -34,7 +34,7 @@ export function restoreLine(
   return `axon.get(${JSON.stringify(checkpoint.id)}).restore(${objects})`;
 }
 
-/** A line as a cell's source; with the import where none of `sources` has it. */
+/** Add the import to a line of code unless one of `sources` has it. */
 export function withImport(line: string, sources: Iterable<string>): string {
   for (const source of sources) {
     if (IMPORTED.test(source)) {
@@ -44,12 +44,12 @@ export function withImport(line: string, sources: Iterable<string>): string {
   return `${IMPORT}\n\n${line}`;
 }
 
-/** Whether a state is there; what was pruned has its size left, but no path. */
-export function hasState(checkpoint: IStored, part: 'model' | 'optimizer'): boolean {
+/** Return whether a state file exists; a pruned one has a size, but no path. */
+export function hasState(checkpoint: IStateFiles, part: 'model' | 'optimizer'): boolean {
   return (checkpoint[`${part}_state_path`] ?? '') !== '';
 }
 
-/** How a notebook makes a checkpoint. */
+/** An example for users who have no checkpoints yet. */
 export const CHECKPOINT_EXAMPLE = `${IMPORT}
 
 axon.checkpoint(

@@ -1,13 +1,18 @@
-/** The checkpoints of a notebook as the table and the curves need them. */
+/** Checkpoints as the table and the curves need them. */
 
 import type { ICheckpoint, IRunSeries } from '../records.ts';
 import { flatten, formatNumber, toNumber } from './metrics.ts';
 
-/** The name under which checkpoints without a run go together. */
+/** The run id of checkpoints without a run. */
 export const NO_RUN = '';
 
-/** A checkpoint; `detail` is missing until it has come. */
-export interface IRow {
+/** Characters of a query that count: text pasted by mistake must not block the page. */
+const MAX_QUERY_LENGTH = 1000;
+/** Shortest prefix of an id that a query matches. */
+const MIN_ID_PREFIX = 4;
+
+/** A checkpoint; `detail` is missing until it is loaded. */
+export interface ICheckpointRow {
   id: string;
   runId: string;
   epoch: number;
@@ -17,7 +22,7 @@ export interface IRow {
   detail?: ICheckpoint;
 }
 
-export function rowOf(checkpoint: ICheckpoint): IRow {
+export function toRow(checkpoint: ICheckpoint): ICheckpointRow {
   return {
     id: checkpoint.id,
     runId: checkpoint.run_id ?? NO_RUN,
@@ -29,8 +34,8 @@ export function rowOf(checkpoint: ICheckpoint): IRow {
   };
 }
 
-/** The rows that a run's columns describe. */
-export function rowsOfSeries(series: IRunSeries): IRow[] {
+/** Convert the columns of a run to rows. */
+export function toRows(series: IRunSeries): ICheckpointRow[] {
   const columns = Object.entries(series.metrics);
   return series.checkpoint_id.map((id, index) => {
     const metrics: Record<string, number> = {};
@@ -51,137 +56,75 @@ export function rowsOfSeries(series: IRunSeries): IRow[] {
   });
 }
 
-/** The names of all metrics, the most frequent first. */
-export function metricNames(rows: Iterable<IRow>): string[] {
-  const times = new Map<string, number>();
+/** Return the names of all metrics, the most frequent first. */
+export function metricNames(rows: Iterable<ICheckpointRow>): string[] {
+  const counts = new Map<string, number>();
   for (const row of rows) {
     for (const name in row.metrics) {
-      times.set(name, (times.get(name) ?? 0) + 1);
+      counts.set(name, (counts.get(name) ?? 0) + 1);
     }
   }
-  return [...times.keys()].sort(
-    (a, b) => (times.get(b) ?? 0) - (times.get(a) ?? 0) || a.localeCompare(b)
-  );
+  return [...counts]
+    .sort(([a, countA], [b, countB]) => countB - countA || a.localeCompare(b))
+    .map(([name]) => name);
 }
 
-export interface IMost {
-  epoch: number;
-  step: number;
-}
-
-/** The greatest epoch and step. */
-export function mostOf(rows: Iterable<IRow>): IMost {
-  const most = { epoch: 0, step: 0 };
-  for (const row of rows) {
-    most.epoch = Math.max(most.epoch, row.epoch);
-    most.step = Math.max(most.step, row.step);
-  }
-  return most;
-}
-
-/** Runs by when their first checkpoint came; a run's place here gives it its number and colour. */
-export function runOrder(rows: Iterable<IRow>): string[] {
+/** Return runs by the time of their first checkpoint; the index of a run gives it its number and colour. */
+export function runOrder(rows: Iterable<ICheckpointRow>): string[] {
   const first = new Map<string, string>();
   for (const row of rows) {
-    const before = first.get(row.runId);
-    if (before === undefined || row.createdAt < before) {
+    const earliest = first.get(row.runId);
+    if (earliest === undefined || row.createdAt < earliest) {
       first.set(row.runId, row.createdAt);
     }
   }
   return [...first].sort((a, b) => compare(a[1], b[1]) || compare(a[0], b[0])).map(([id]) => id);
 }
 
-/** What a table can be sorted by; `metric` names one. */
-export type SortKey = 'created' | 'epoch' | 'step' | 'run' | 'pinned' | { metric: string };
-
-export interface ISort {
-  key: SortKey;
-  descending: boolean;
-}
-
-/** Rows in order; those that lack the metric, or have NaN there, come last whatever the direction. */
-export function sortRows(rows: readonly IRow[], sort: ISort, runs: readonly string[]): IRow[] {
-  const places = new Map(runs.map((id, place) => [id, place]));
-  const value = (row: IRow): number | string => {
-    if (typeof sort.key === 'object') {
-      return row.metrics[sort.key.metric] ?? NaN;
-    }
-    switch (sort.key) {
-      case 'created':
-        return row.createdAt;
-      case 'epoch':
-        return row.epoch;
-      case 'step':
-        return row.step;
-      case 'run':
-        return places.get(row.runId) ?? NaN;
-      case 'pinned':
-        return row.detail?.pinned === true ? 1 : 0;
-    }
-  };
-  const sign = sort.descending ? -1 : 1;
-  return rows
-    .map(row => ({ row, value: value(row) }))
-    .sort((a, b) => {
-      const lost = Number(Number.isNaN(a.value)) - Number(Number.isNaN(b.value));
-      if (lost !== 0 || Number.isNaN(a.value)) {
-        return lost || compare(b.row.createdAt, a.row.createdAt);
-      }
-      return (
-        sign * compare(a.value, b.value) ||
-        sign * compare(a.row.epoch, b.row.epoch) ||
-        sign * compare(a.row.step, b.row.step) ||
-        compare(b.row.createdAt, a.row.createdAt) ||
-        compare(a.row.id, b.row.id)
-      );
-    })
-    .map(({ row }) => row);
+/** Sort rows, newest first. */
+export function newestFirst(rows: readonly ICheckpointRow[]): ICheckpointRow[] {
+  return [...rows].sort((a, b) => compare(b.createdAt, a.createdAt) || compare(a.id, b.id));
 }
 
 /**
- * Rows that have every word of `query`: in a tag, as `pinned`, as `epoch:7` or `step:700`, as `run:2` (its number is its
- * place among `runs`), as a comparison of a metric (`val_loss<0.3`), or at the start of the id.
+ * Return the rows that match every word of a query.
+ *
+ * A word matches a tag, `pinned`, `epoch:7` or `step:700`, `run:2` (the number of a run is its place in `runs`), a
+ * comparison of a metric (`val_loss<0.3`) or the beginning of the id.
  */
 export function filterRows(
-  rows: readonly IRow[],
+  rows: readonly ICheckpointRow[],
   query: string,
   runs: readonly string[]
-): readonly IRow[] {
-  const parts = query
-    .slice(0, LONGEST_QUERY)
+): readonly ICheckpointRow[] {
+  const words = query
+    .slice(0, MAX_QUERY_LENGTH)
     .toLowerCase()
-    .split(/(<=|>=|[<>=:])/);
-  const words = parts
-    .map(part => part.trim())
+    .split(/(<=|>=|[<>=:])/)
+    .map(part => part.trim()) // allows spaces around operators
     .join('')
     .split(/\s+/)
     .filter(Boolean);
   if (words.length === 0) {
     return rows;
   }
-  const tests = words.map(word => test(word, runs));
-  return rows.filter(row => tests.every(holds => holds(row)));
+  const filters = words.map(word => toFilter(word, runs));
+  return rows.filter(row => filters.every(matches => matches(row)));
 }
 
-/** Characters of a query that count; what is pasted by mistake must not hold up the page. */
-const LONGEST_QUERY = 1000;
-
-/** Of an id a filter has to give so much; less would be taken for it by chance. */
-const SHORTEST_ID = 4;
-
-function test(word: string, runs: readonly string[]): (row: IRow) => boolean {
+function toFilter(word: string, runs: readonly string[]): (row: ICheckpointRow) => boolean {
   const comparison = /^([^<>=]+)(<=|>=|<|>|=)(-?[\d.]+(?:e-?\d+)?)$/.exec(word);
   if (comparison !== null) {
-    const [, name = '', sign = '', text = ''] = comparison;
+    const [, name = '', operator = '', text = ''] = comparison;
     const limit = Number(text);
     return row => {
-      const value = number(row, name);
-      return value !== undefined && holds(value, sign, limit);
+      const value = valueOf(row, name);
+      return value !== undefined && evaluate(value, operator, limit);
     };
   }
-  const place = /^(epoch|step):(\d+)$/.exec(word);
-  if (place !== null) {
-    return row => String(place[1] === 'epoch' ? row.epoch : row.step) === place[2];
+  const position = /^(epoch|step):(\d+)$/.exec(word);
+  if (position !== null) {
+    return row => String(position[1] === 'epoch' ? row.epoch : row.step) === position[2];
   }
   const run = /^run:(\d+)$/.exec(word);
   if (run !== null) {
@@ -189,25 +132,21 @@ function test(word: string, runs: readonly string[]): (row: IRow) => boolean {
     return row => row.runId !== NO_RUN && row.runId === id;
   }
   return row =>
-    (word.length >= SHORTEST_ID && row.id.startsWith(word)) ||
+    (word.length >= MIN_ID_PREFIX && row.id.startsWith(word)) ||
     (word === 'pinned' && row.detail?.pinned === true) ||
     (row.detail?.tags ?? []).some(tag => tag.toLowerCase().includes(word));
 }
 
-function number(row: IRow, name: string): number | undefined {
+function valueOf(row: ICheckpointRow, name: string): number | undefined {
   if (name === 'epoch' || name === 'step') {
     return row[name];
   }
-  const exact = row.metrics[name];
-  if (exact !== undefined) {
-    return exact;
-  }
   const key = Object.keys(row.metrics).find(other => other.toLowerCase() === name);
-  return key === undefined ? undefined : row.metrics[key];
+  return row.metrics[name] ?? (key === undefined ? undefined : row.metrics[key]);
 }
 
-function holds(value: number, sign: string, limit: number): boolean {
-  switch (sign) {
+function evaluate(value: number, operator: string, limit: number): boolean {
+  switch (operator) {
     case '<':
       return value < limit;
     case '<=':
@@ -221,6 +160,6 @@ function holds(value: number, sign: string, limit: number): boolean {
   }
 }
 
-function compare<T extends number | string>(a: T, b: T): number {
+function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

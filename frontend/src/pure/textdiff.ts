@@ -1,23 +1,23 @@
-/** What changed between two texts, line by line. */
+/** Line-by-line comparison of texts. */
 
 import { diffArrays } from 'diff';
 
 export interface ILine {
   kind: 'same' | 'removed' | 'added';
   text: string;
-  /** Line numbers from 1; missing on the side that lacks the line. */
+  /** Line numbers from 1; missing in the text that lacks the line. */
   before?: number;
   after?: number;
 }
 
-/** The most lines that differ; of texts further apart all is shown as replaced, so that no page waits for it. */
-const MOST = 1000;
+/** Largest number of differing lines; texts that differ more are shown as replaced, to not block the page. */
+const MAX_EDIT_LENGTH = 1000;
 
-/** The lines of both texts in order: a longest common part stays, the rest is removed or added. */
+/** Return the lines of both texts in order, marked as the same, removed or added. */
 export function diffLines(before: string, after: string): ILine[] {
   const old = split(before);
   const now = split(after);
-  const parts = diffArrays(old, now, { maxEditLength: MOST }) ?? [
+  const parts = diffArrays(old, now, { maxEditLength: MAX_EDIT_LENGTH }) ?? [
     { value: old, removed: true, added: false },
     { value: now, removed: false, added: true }
   ];

@@ -1,66 +1,64 @@
-/** Curves on a canvas, drawn by uPlot in the theme's colours. */
+/** A chart of curves, drawn by uPlot in the colours of the theme. */
 
 import uPlot from 'uplot';
 
 import type { Axis, ICurves } from '../pure/curves.ts';
 import { formatNumber } from '../pure/metrics.ts';
 
-/** Colours of runs there are; further runs begin anew. */
-const COLOURS = 8;
-/** Points are drawn as dots up to so many. */
-const MOST_DOTS = 60;
-/** Of the range that is shown, how much a key zooms or moves by. */
-const ZOOM = 0.5;
-const MOVE = 0.2;
+/** Number of colours for runs. */
+const COLOUR_COUNT = 8;
+/** Largest number of points that are marked by dots. */
+const MAX_DOTS = 60;
+/** Parts of the visible range by which a key zooms or moves. */
+const ZOOM_STEP = 0.5;
+const MOVE_STEP = 0.2;
 
 export interface IChartOptions {
   axis: Axis;
   log: boolean;
-  /** Runs in order; their places give them their colours. */
-  runs: readonly string[];
-  runName: (runId: string) => string;
-  /** The cursor is at a point, or has left. */
+  /** Runs in order; their index gives them their colour. */
+  runOrder: readonly string[];
+  /** Called with undefined when the cursor leaves the chart. */
   onCursor: (cursor: ICursor | undefined) => void;
   onZoom: (isZoomed: boolean) => void;
 }
 
-/** Where the cursor is, and the value of each run there. */
+/** The position of the cursor and the value of each run there. */
 export interface ICursor {
   x: number;
   values: ReadonlyMap<string, number>;
 }
 
-/** The place of a run's colour, as `--axon-run-<place>` and `data-run` in the style sheet have it. */
-export function colourPlace(place: number): number {
-  return place % COLOURS;
+/** Return the index of a run's colour in the style sheet (`--axon-run-<index>`, `data-run`). */
+export function colourIndex(runIndex: number): number {
+  return runIndex % COLOUR_COUNT;
 }
 
-/** A chart in a node; made anew when its options change, since uPlot fixes them when it is made. */
+/** A chart in an element. Create another one to change its options, as uPlot cannot. */
 export class Chart {
   readonly #plot: uPlot;
   readonly #node: HTMLElement;
-  readonly #shown: readonly string[];
+  readonly #runs: readonly string[];
   readonly #options: IChartOptions;
   #isZoomed = false;
 
   constructor(node: HTMLElement, curves: ICurves, height: number, options: IChartOptions) {
     this.#node = node;
     this.#options = options;
-    this.#shown = options.runs.filter(run => curves.y.has(run));
-    this.#plot = new uPlot(this.#settings(curves, height), this.#data(curves), node);
+    this.#runs = options.runOrder.filter(run => curves.y.has(run));
+    this.#plot = new uPlot(this.#plotOptions(curves, height), this.#data(curves), node);
   }
 
   dispose(): void {
     this.#plot.destroy();
   }
 
-  /** Whether new data of these runs fit into this chart. */
-  fits(curves: ICurves): boolean {
-    const shown = this.#options.runs.filter(run => curves.y.has(run));
-    return shown.length === this.#shown.length && shown.every((run, i) => run === this.#shown[i]);
+  /** Return whether the curves are those of the same runs. */
+  hasRunsOf(curves: ICurves): boolean {
+    return curves.y.size === this.#runs.length && this.#runs.every(run => curves.y.has(run));
   }
 
-  /** Draw new data; what is zoomed into stays. */
+  /** Draw other curves of the same runs; the zoom remains. */
   draw(curves: ICurves): void {
     this.#plot.setData(this.#data(curves), !this.#isZoomed);
     if (this.#isZoomed) {
@@ -79,33 +77,37 @@ export class Chart {
     if (min !== undefined && max !== undefined) {
       this.#plot.setScale('x', { min, max });
     }
-    this.#noteZoom(false);
+    this.#setZoomed(false);
   }
 
-  #noteZoom(isZoomed: boolean): void {
+  #setZoomed(isZoomed: boolean): void {
     this.#isZoomed = isZoomed;
     this.#options.onZoom(isZoomed);
   }
 
-  /** What a key does, if it does anything: arrows move the cursor, + and - zoom, shifted arrows move, 0 shows all. */
-  key(key: string, shift: boolean): boolean {
+  /**
+   * Handle a key: arrows move the cursor and with Shift the visible range, + and - zoom, 0 and Escape show all.
+   *
+   * Returns whether the key is used.
+   */
+  handleKey(key: string, shift: boolean): boolean {
     switch (key) {
       case 'ArrowLeft':
       case 'ArrowRight': {
         const sign = key === 'ArrowRight' ? 1 : -1;
         if (shift) {
-          this.#shift(sign * MOVE);
+          this.#moveRange(sign * MOVE_STEP);
         } else {
-          this.#step(sign);
+          this.#moveCursor(sign);
         }
         return true;
       }
       case '+':
       case '=':
-        this.#zoom(ZOOM);
+        this.#zoom(ZOOM_STEP);
         return true;
       case '-':
-        this.#zoom(1 / ZOOM);
+        this.#zoom(1 / ZOOM_STEP);
         return true;
       case 'Escape':
         if (!this.#isZoomed) {
@@ -133,30 +135,30 @@ export class Chart {
     this.#setRange(middle - (middle - min) * factor, middle + (max - middle) * factor);
   }
 
-  #shift(by: number): void {
+  #moveRange(factor: number): void {
     const [min, max] = this.#range();
-    const far = (max - min) * by;
-    this.#setRange(min + far, max + far);
+    const offset = (max - min) * factor;
+    this.#setRange(min + offset, max + offset);
   }
 
   #setRange(min: number, max: number): void {
     const [x] = this.#plot.data;
-    const least = x[0] ?? 0;
-    const most = x.at(-1) ?? 0;
-    const range = { min: Math.max(least, min), max: Math.min(most, max) };
+    const first = x[0] ?? 0;
+    const last = x.at(-1) ?? 0;
+    const range = { min: Math.max(first, min), max: Math.min(last, max) };
     if (range.max > range.min) {
       this.#plot.setScale('x', range);
-      this.#noteZoom(range.min > least || range.max < most);
+      this.#setZoomed(range.min > first || range.max < last);
     }
   }
 
-  /** Move the cursor to the next point. */
-  #step(by: number): void {
+  /** Move the cursor to the next or the previous point. */
+  #moveCursor(offset: number): void {
     const [x] = this.#plot.data;
     const [min, max] = this.#range();
-    const before = this.#plot.cursor.idx;
-    const start = by > 0 ? x.findIndex(at => at >= min) : x.findLastIndex(at => at <= max);
-    const index = before === null || before === undefined ? start : before + by;
+    const current = this.#plot.cursor.idx;
+    const start = offset > 0 ? x.findIndex(at => at >= min) : x.findLastIndex(at => at <= max);
+    const index = current === null || current === undefined ? start : current + offset;
     const at = x[index];
     if (at !== undefined && at >= min && at <= max) {
       this.#plot.setCursor({
@@ -167,10 +169,10 @@ export class Chart {
   }
 
   #data(curves: ICurves): uPlot.AlignedData {
-    return [curves.x, ...this.#shown.map(run => curves.y.get(run) ?? [])];
+    return [curves.x, ...this.#runs.map(run => curves.y.get(run) ?? [])];
   }
 
-  #settings(curves: ICurves, height: number): uPlot.Options {
+  #plotOptions(curves: ICurves, height: number): uPlot.Options {
     const style = getComputedStyle(this.#node);
     const colour = (name: string): string => style.getPropertyValue(name).trim();
     const font = `11px ${colour('--jp-ui-font-family') || 'sans-serif'}`;
@@ -180,7 +182,7 @@ export class Chart {
       ticks: { stroke: colour('--jp-border-color2'), width: 1, size: 4 },
       font
     };
-    const dots = curves.x.length <= MOST_DOTS;
+    const hasDots = curves.x.length <= MAX_DOTS;
     return {
       width: this.#node.clientWidth || 300,
       height,
@@ -193,7 +195,7 @@ export class Chart {
       },
       focus: { alpha: 0.4 },
       scales: {
-        // One point alone is in the middle.
+        // Centre a single point.
         x: {
           time: false,
           range: (_plot, min, max) => (min < max ? [min, max] : [min - 1, max + 1])
@@ -205,11 +207,11 @@ export class Chart {
           ...axis,
           size: 24,
           space: 48,
-          incrs: WHOLE
+          incrs: INTEGER_STEPS
         },
         {
           ...axis,
-          // As wide as its labels: small numbers are long.
+          // As wide as its longest label.
           size: (_plot, labels: string[] | null) =>
             18 + 6.2 * Math.max(3, ...(labels ?? []).map(label => label.length)),
           space: 28,
@@ -219,31 +221,25 @@ export class Chart {
       ],
       series: [
         {},
-        ...this.#shown.map(run => ({
-          label: this.#options.runName(run),
-          stroke: colour(`--axon-run-${colourPlace(this.#options.runs.indexOf(run))}`),
-          width: 1.5,
-          spanGaps: false,
-          points: {
-            show: dots,
-            size: 4,
-            fill: colour(`--axon-run-${colourPlace(this.#options.runs.indexOf(run))}`)
-          }
-        }))
+        ...this.#runs.map(run => {
+          const index = colourIndex(this.#options.runOrder.indexOf(run));
+          const stroke = colour(`--axon-run-${index}`);
+          return { stroke, width: 1.5, points: { show: hasDots, size: 4, fill: stroke } };
+        })
       ],
       hooks: {
-        setCursor: [this.#tell],
+        setCursor: [this.#reportCursor],
         setSelect: [
           plot => {
             if (plot.select.width > 0) {
-              this.#noteZoom(true);
+              this.#setZoomed(true);
             }
           }
         ],
         ready: [
           plot => {
             plot.over.addEventListener('dblclick', () => {
-              this.#noteZoom(false);
+              this.#setZoomed(false);
             });
           }
         ]
@@ -251,7 +247,7 @@ export class Chart {
     };
   }
 
-  readonly #tell = (plot: uPlot): void => {
+  readonly #reportCursor = (plot: uPlot): void => {
     const index = plot.cursor.idx;
     const x = index === null || index === undefined ? undefined : plot.data[0][index];
     if (index === null || index === undefined || x === undefined) {
@@ -259,8 +255,8 @@ export class Chart {
       return;
     }
     const values = new Map<string, number>();
-    this.#shown.forEach((run, place) => {
-      const value = plot.data[place + 1]?.[index];
+    this.#runs.forEach((run, runIndex) => {
+      const value = plot.data[runIndex + 1]?.[index];
       if (value !== null && value !== undefined) {
         values.set(run, value);
       }
@@ -269,11 +265,13 @@ export class Chart {
   };
 }
 
-// uPlot declares its enumerations for the compiler only; its module has none.
+// uPlot declares these enumerations only as types.
 /* eslint-disable @typescript-eslint/no-unsafe-enum-assignment */
 const LINEAR = 1 as uPlot.Scale.Distr.Linear;
 const LOGARITHMIC = 3 as uPlot.Scale.Distr.Logarithmic;
 /* eslint-enable @typescript-eslint/no-unsafe-enum-assignment */
 
-/** What epochs and steps can be apart on the axis: they are whole. */
-const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map(n => n * 10 ** power)).flat();
+/** Distances of ticks on the axis of epochs or steps, which are integers. */
+const INTEGER_STEPS = Array.from({ length: 10 }, (_, power) =>
+  [1, 2, 5].map(n => n * 10 ** power)
+).flat();

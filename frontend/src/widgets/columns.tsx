@@ -1,157 +1,154 @@
 /** The columns of the table of checkpoints. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
+import type { ColumnDef, Row } from '@tanstack/react-table';
 import * as React from 'react';
 
-import type { Checkpoints } from '../checkpoints.ts';
+import type { CheckpointList } from '../checkpoints.ts';
 import { pinnedIcon, pinIcon, starIcon } from '../icons.ts';
+import { formatTime, runLabel } from '../labels.ts';
 import { formatBytes, formatNumber } from '../pure/metrics.ts';
-import type { IRow, SortKey } from '../pure/rows.ts';
-import { runWord, timeAgo, timeInFull } from './words.ts';
+import type { ICheckpointRow } from '../pure/rows.ts';
+import { TimeAgo } from './context.tsx';
 
-/** Pixels on both sides of what is in a cell. */
+/** Horizontal padding of a cell in pixels. */
 const PADDING = 10;
 
-/** A column's width: so many digits, and so many pixels besides. */
-interface IWidth {
-  digits: number;
-  pixels: number;
+declare module '@tanstack/react-table' {
+  // The names of the type parameters must be those of the library.
+  // eslint-disable-next-line @typescript-eslint/no-unused-vars
+  interface ColumnMeta<TData, TValue> {
+    /** Width in digits and pixels. */
+    width: readonly [digits: number, pixels: number];
+    /** Whether the column gets a share of the remaining width. */
+    grows?: boolean;
+    isNumber?: boolean;
+    /** Whether checkpoints are ranked by this metric. */
+    isRanking?: boolean;
+    tooltip?: (row: ICheckpointRow) => string | undefined;
+  }
 }
 
-export interface IColumn {
-  key: string;
-  title: string;
-  width: IWidth;
-  /** Whether it takes of the room that is left. */
-  grows?: boolean;
-  sort?: SortKey;
-  isNumber?: boolean;
-  /** A metric's column is marked when best is by that metric. */
-  isMeasure?: boolean;
-  cell: (row: IRow) => React.ReactNode;
-  hint?: (row: IRow) => string | undefined;
+export type Column = ColumnDef<ICheckpointRow>;
+
+/** Return the CSS grid template of a row and its smallest width. */
+export function gridStyle(columns: readonly Column[]): React.CSSProperties {
+  const css = (digits: number, pixels: number): string => `calc(${digits}ch + ${pixels}px)`;
+  const sum = [0, 0] as [number, number];
+  const template = columns.map(({ meta }) => {
+    const [digits, pixels] = meta?.width ?? [0, 0];
+    sum[0] += digits;
+    sum[1] += pixels;
+    const width = css(digits, pixels);
+    return meta?.grows === true ? `minmax(${width}, 1fr)` : width;
+  });
+  return { gridTemplateColumns: template.join(' '), minWidth: css(...sum) };
 }
 
-/** A key that tells columns apart by what they sort by. */
-export function sortName(key: SortKey): string {
-  return typeof key === 'object' ? `metric ${key.metric}` : key;
-}
-
-/** The style of a row, and the least width of all of them. */
-export function widthsOf(columns: readonly IColumn[]): { template: string; least: string } {
-  const css = ({ digits, pixels }: IWidth): string => `calc(${digits}ch + ${pixels}px)`;
-  const sum = (of: keyof IWidth): number =>
-    columns.reduce((total, { width }) => total + width[of], 0);
-  return {
-    template: columns
-      .map(({ width, grows }) => (grows === true ? `minmax(${css(width)}, 1fr)` : css(width)))
-      .join(' '),
-    least: css({ digits: sum('digits'), pixels: sum('pixels') })
-  };
-}
-
-/** The columns of the table. */
-export function columnsOf(
-  checkpoints: Checkpoints,
+export function createColumns(
+  checkpoints: CheckpointList,
   trans: TranslationBundle,
-  onPin: (row: IRow) => void
-): IColumn[] {
-  const { best, measure, metrics, most, order } = checkpoints;
-  const sorted =
-    measure === undefined
-      ? metrics
-      : [measure.metric, ...metrics.filter(metric => metric !== measure.metric)];
-  const digits = (most: number): number => Math.max(5, String(most).length);
+  onPin: (row: ICheckpointRow) => void
+): Column[] {
+  const { best, ranking, metrics, rows, runOrder } = checkpoints;
+  const integer = (key: 'epoch' | 'step', title: string): Column => {
+    const largest = rows.reduce((max, row) => Math.max(max, row[key]), 0);
+    return {
+      id: key,
+      header: title,
+      accessorFn: row => row[key],
+      sortingFn: compareRows,
+      meta: { width: [Math.max(5, String(largest).length), PADDING], isNumber: true },
+      cell: ({ row }) => row.original[key]
+    };
+  };
+  const metric = (name: string): Column => ({
+    id: `metric ${name}`,
+    header: name,
+    // NaN is sorted like a missing value: last.
+    accessorFn: row => (Number.isNaN(row.metrics[name]) ? undefined : row.metrics[name]),
+    sortingFn: compareRows,
+    sortUndefined: 'last',
+    meta: {
+      width: [7, PADDING],
+      grows: true,
+      isNumber: true,
+      isRanking: name === ranking?.metric,
+      tooltip: row => row.metrics[name]?.toString()
+    },
+    cell: ({ row }) => {
+      const value = row.original.metrics[name];
+      return value === undefined ? '' : formatNumber(value);
+    }
+  });
+  const others = metrics.filter(name => name !== ranking?.metric);
   return [
     {
-      key: 'select',
-      title: trans.__('selected'),
-      width: { digits: 0, pixels: 30 },
-      cell: () => null
+      id: 'pinned',
+      header: trans.__('pin'),
+      accessorFn: row => (row.detail?.pinned === true ? 1 : 0),
+      sortingFn: compareRows,
+      meta: { width: [0, 38] },
+      cell: ({ row: { original: row } }) => (
+        <Marks row={row} isBest={row.id === best} trans={trans} onPin={onPin} />
+      )
     },
+    integer('epoch', trans.__('epoch')),
+    integer('step', trans.__('step')),
+    ...(ranking === undefined ? others : [ranking.metric, ...others]).map(metric),
     {
-      key: 'marks',
-      title: trans.__('pin'),
-      width: { digits: 0, pixels: 38 },
-      sort: 'pinned',
-      cell: row => <Marks row={row} isBest={row.id === best} trans={trans} onPin={onPin} />
-    },
-    {
-      key: 'epoch',
-      title: trans.__('epoch'),
-      width: { digits: digits(most.epoch), pixels: PADDING },
-      sort: 'epoch',
-      isNumber: true,
-      cell: row => row.epoch
-    },
-    {
-      key: 'step',
-      title: trans.__('step'),
-      width: { digits: digits(most.step), pixels: PADDING },
-      sort: 'step',
-      isNumber: true,
-      cell: row => row.step
-    },
-    ...sorted.map((metric): IColumn => ({
-      key: `metric ${metric}`,
-      title: metric,
-      width: { digits: 7, pixels: PADDING },
-      grows: true,
-      sort: { metric },
-      isNumber: true,
-      isMeasure: metric === measure?.metric,
-      cell: row => {
-        const value = row.metrics[metric];
-        return value === undefined ? '' : formatNumber(value);
-      },
-      hint: row => row.metrics[metric]?.toString()
-    })),
-    {
-      key: 'run',
-      title: trans.__('run'),
-      width: { digits: 6, pixels: 26 },
-      sort: 'run',
-      cell: row => (
+      id: 'run',
+      header: trans.__('run'),
+      accessorFn: row => runOrder.indexOf(row.runId),
+      sortingFn: compareRows,
+      sortDescFirst: false,
+      meta: { width: [6, 26], tooltip: row => row.runId },
+      cell: ({ row }) => (
         <>
           <span className="axon-Legend-colour" aria-hidden="true" />
-          {runWord(trans, order, row.runId)}
+          {runLabel(trans, runOrder, row.original.runId)}
         </>
-      ),
-      hint: row => row.runId
+      )
     },
     {
-      key: 'tags',
-      title: trans.__('tags'),
-      width: { digits: 12, pixels: PADDING },
-      grows: true,
-      cell: row =>
-        row.detail?.tags.map(tag => (
+      id: 'tags',
+      header: trans.__('tags'),
+      meta: { width: [12, PADDING], grows: true, tooltip: row => row.detail?.tags.join(', ') },
+      cell: ({ row }) =>
+        row.original.detail?.tags.map(tag => (
           <span key={tag} className="axon-Tag">
             {tag}
           </span>
-        )),
-      hint: row => row.detail?.tags.join(', ')
+        ))
     },
     {
-      key: 'created',
-      title: trans.__('created'),
-      width: { digits: 12, pixels: PADDING },
-      sort: 'created',
-      cell: row => timeAgo(row.createdAt),
-      hint: row => timeInFull(row.createdAt)
+      id: 'created',
+      header: trans.__('created'),
+      accessorFn: row => row.createdAt,
+      sortingFn: compareRows,
+      meta: { width: [12, PADDING], tooltip: row => formatTime(row.createdAt) },
+      cell: ({ row }) => <TimeAgo time={row.original.createdAt} trans={trans} />
     },
     {
-      key: 'state',
-      title: trans.__('state'),
-      width: { digits: 8, pixels: PADDING },
-      cell: row => state(row, trans)
-    },
-    { key: 'menu', title: trans.__('actions'), width: { digits: 0, pixels: 28 }, cell: () => null }
+      id: 'state',
+      header: trans.__('state'),
+      meta: { width: [8, PADDING] },
+      cell: ({ row }) => stateLabel(row.original, trans)
+    }
   ];
 }
 
-function state(row: IRow, trans: TranslationBundle): string {
-  const { detail } = row;
+/** Compare two rows by the value of a column, then by epoch and step. */
+function compareRows(a: Row<ICheckpointRow>, b: Row<ICheckpointRow>, columnId: string): number {
+  const valueA = a.getValue<number | string>(columnId);
+  const valueB = b.getValue<number | string>(columnId);
+  if (valueA !== valueB) {
+    return valueA < valueB ? -1 : 1;
+  }
+  return a.original.epoch - b.original.epoch || a.original.step - b.original.step;
+}
+
+function stateLabel({ detail }: ICheckpointRow, trans: TranslationBundle): string {
   if (detail === undefined) {
     return '';
   }
@@ -163,15 +160,17 @@ function state(row: IRow, trans: TranslationBundle): string {
 }
 
 interface IMarksProps {
-  row: IRow;
+  row: ICheckpointRow;
   isBest: boolean;
   trans: TranslationBundle;
-  onPin: (row: IRow) => void;
+  onPin: (row: ICheckpointRow) => void;
 }
 
+/** The pin of a checkpoint, and the star of the best one. */
 function Marks({ row, isBest, trans, onPin }: IMarksProps): React.ReactElement {
   const isPinned = row.detail?.pinned === true;
   const label = isPinned ? trans.__('Unpin') : trans.__('Pin');
+  const icon = isPinned ? pinnedIcon : pinIcon;
   return (
     <>
       <button
@@ -185,11 +184,7 @@ function Marks({ row, isBest, trans, onPin }: IMarksProps): React.ReactElement {
           onPin(row);
         }}
       >
-        {isPinned ? (
-          <pinnedIcon.react tag="span" width="14px" />
-        ) : (
-          <pinIcon.react tag="span" width="14px" />
-        )}
+        <icon.react tag="span" width="14px" />
       </button>
       {isBest && (
         <span role="img" aria-label={trans.__('Best')} title={trans.__('Best')}>

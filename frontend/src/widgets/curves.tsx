@@ -1,21 +1,21 @@
-/** Metric curves: one a run, over epochs or steps. */
+/** The section with the curves of a metric, one per run. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Button, HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { runLabel } from '../labels.ts';
 import type { Axis, ICurves } from '../pure/curves.ts';
-import { curves, runsToDraw } from '../pure/curves.ts';
+import { runsToDraw, toCurves } from '../pure/curves.ts';
 import { formatNumber } from '../pure/metrics.ts';
 import type { ICursor } from './chart.ts';
-import { Chart, colourPlace } from './chart.ts';
-import { usePanel, useSignal } from './context.ts';
+import { Chart, colourIndex } from './chart.ts';
+import { usePanel, useSignal } from './context.tsx';
 import { NoCurves } from './empty.tsx';
-import { MeasureSelect } from './measure.tsx';
-import { runWord } from './words.ts';
+import { RankingSelect } from './ranking.tsx';
 
-/** Pixels that a chart has at least. */
-const LEAST_HEIGHT = 130;
+/** Smallest height of a chart in pixels. */
+const MIN_HEIGHT = 130;
 
 export function Curves(): React.ReactElement | null {
   const { model, trans } = usePanel();
@@ -24,37 +24,37 @@ export function Curves(): React.ReactElement | null {
   const [log, setLog] = React.useState(false);
   const [hidden, setHidden] = React.useState<ReadonlySet<string>>(new Set());
   const [cursor, setCursor] = React.useState<ICursor | undefined>(undefined);
-  const [showsAll, setShowsAll] = React.useState(false);
-  const { rows, runs, order } = checkpoints;
-  const best = checkpoints.row(checkpoints.best ?? '')?.runId;
-  const metric = checkpoints.measure?.metric;
-  const newest = React.useMemo(
-    () => runsToDraw(order, run => runs.get(run)?.status === 'running', best),
-    [order, runs, best]
+  const [isExpanded, setExpanded] = React.useState(false);
+  const { rows, runs, runOrder } = checkpoints;
+  const bestRun = checkpoints.row(checkpoints.best ?? '')?.runId;
+  const metric = checkpoints.ranking?.metric;
+  const defaultRuns = React.useMemo(
+    () => runsToDraw(runOrder, run => runs.get(run)?.status === 'running', bestRun),
+    [runOrder, runs, bestRun]
   );
   const listed = React.useMemo(
-    () => (showsAll ? new Set(order) : newest),
-    [showsAll, order, newest]
+    () => (isExpanded ? new Set(runOrder) : defaultRuns),
+    [isExpanded, runOrder, defaultRuns]
   );
-  const drawn = React.useMemo(
+  const curves = React.useMemo(
     () =>
       metric === undefined
         ? undefined
-        : curves(
+        : toCurves(
             rows.filter(row => listed.has(row.runId) && !hidden.has(row.runId)),
             { metric, axis, log, parents: checkpoints.parents() }
           ),
-    // `parents` follows from rows and runs.
+    // `parents` depends on rows and runs.
     // eslint-disable-next-line react-hooks/exhaustive-deps
     [rows, runs, listed, metric, axis, log, hidden]
   );
-  if (drawn === undefined || metric === undefined) {
+  if (curves === undefined || metric === undefined) {
     return <NoCurves />;
   }
   return (
     <div className="axon-Curves">
       <div className="axon-Curves-controls">
-        <MeasureSelect />
+        <RankingSelect />
         <HTMLSelect
           aria-label={trans.__('Over')}
           value={axis}
@@ -77,44 +77,46 @@ export function Curves(): React.ReactElement | null {
           {trans.__('log')}
         </label>
       </div>
-      <Plot drawn={drawn} metric={metric} axis={axis} log={log} onCursor={setCursor}>
+      <Plot curves={curves} metric={metric} axis={axis} log={log} onCursor={setCursor}>
         <p className="axon-Curves-cursor" role="status">
-          {cursor !== undefined && cursorWords(trans, axis, cursor, order)}
+          {cursor !== undefined && cursorLabel(trans, axis, cursor, runOrder)}
         </p>
       </Plot>
       <Legend
-        drawn={drawn}
+        curves={curves}
         metric={metric}
         axis={axis}
         cursor={cursor}
         listed={listed}
         hidden={hidden}
         onToggle={run => {
-          const other = new Set(hidden);
-          if (!other.delete(run)) {
-            other.add(run);
+          const changed = new Set(hidden);
+          if (!changed.delete(run)) {
+            changed.add(run);
           }
-          setHidden(other);
+          setHidden(changed);
         }}
       />
-      {newest.size < order.length && (
+      {defaultRuns.size < runOrder.length && (
         <Button
           minimal
           small
           className="axon-Link"
           onClick={() => {
-            setShowsAll(!showsAll);
+            setExpanded(!isExpanded);
           }}
         >
-          {showsAll ? trans.__('Show the newest runs') : trans.__('Show all %1 runs', order.length)}
+          {isExpanded
+            ? trans.__('Show the newest runs')
+            : trans.__('Show all %1 runs', runOrder.length)}
         </Button>
       )}
-      {drawn.left > 0 && (
+      {curves.skipped > 0 && (
         <p className="axon-Hint">
           {trans._n(
-            '%1 point is not drawn: it is not finite, or not above 0 on a logarithmic scale.',
-            '%1 points are not drawn: they are not finite, or not above 0 on a logarithmic scale.',
-            drawn.left
+            '%1 point is not drawn: it is not finite, or not positive on a logarithmic scale.',
+            '%1 points are not drawn: they are not finite, or not positive on a logarithmic scale.',
+            curves.skipped
           )}
         </p>
       )}
@@ -123,26 +125,25 @@ export function Curves(): React.ReactElement | null {
 }
 
 interface IPlotProps {
-  drawn: ICurves;
+  curves: ICurves;
   metric: string;
   axis: Axis;
   log: boolean;
   onCursor: (cursor: ICursor | undefined) => void;
-  /** Shown on it. */
+  /** Shown over the chart. */
   children: React.ReactNode;
 }
 
-function Plot({ drawn, metric, axis, log, onCursor, children }: IPlotProps): React.ReactElement {
+function Plot({ curves, metric, axis, log, onCursor, children }: IPlotProps): React.ReactElement {
   const { model, trans, themeChanged } = usePanel();
   const theme = useSignal(themeChanged);
   const node = React.useRef<HTMLDivElement>(null);
   const chart = React.useRef<Chart | undefined>(undefined);
   const [isZoomed, setZoomed] = React.useState(false);
-  const axisName = axisWord(trans, axis);
-  const { order } = model.checkpoints;
-  // By their places, too, which give them their colours and names.
-  const runs = order
-    .flatMap((run, place) => (drawn.y.has(run) ? `${place} ${run}` : []))
+  const { runOrder } = model.checkpoints;
+  // With the indices of the runs, which give them their colours.
+  const runs = runOrder
+    .flatMap((run, index) => (curves.y.has(run) ? `${index} ${run}` : []))
     .join('\n');
 
   React.useEffect(() => {
@@ -150,36 +151,35 @@ function Plot({ drawn, metric, axis, log, onCursor, children }: IPlotProps): Rea
     if (parent === null) {
       return;
     }
-    const made = new Chart(parent, drawn, heightOf(parent), {
+    const created = new Chart(parent, curves, heightOf(parent), {
       axis,
       log,
-      runs: order,
-      runName: run => runWord(trans, order, run),
+      runOrder,
       onCursor,
       onZoom: setZoomed
     });
-    chart.current = made;
+    chart.current = created;
     const observer = new ResizeObserver(() => {
       if (parent.clientWidth > 0) {
-        made.resize(parent.clientWidth, heightOf(parent));
+        created.resize(parent.clientWidth, heightOf(parent));
       }
     });
     observer.observe(parent);
     return () => {
       observer.disconnect();
-      made.dispose();
+      created.dispose();
       chart.current = undefined;
       setZoomed(false);
     };
-    // What is drawn changes with every checkpoint; a chart of the same runs takes that as it is, below.
+    // The effect below draws other curves of the same runs.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [runs, metric, axis, log, theme]);
 
   React.useEffect(() => {
-    if (chart.current?.fits(drawn) === true) {
-      chart.current.draw(drawn);
+    if (chart.current?.hasRunsOf(curves) === true) {
+      chart.current.draw(curves);
     }
-  }, [drawn]);
+  }, [curves]);
 
   return (
     <div className="axon-Curves-frame">
@@ -191,14 +191,14 @@ function Plot({ drawn, metric, axis, log, onCursor, children }: IPlotProps): Rea
         aria-label={trans.__(
           'Curves of %1 by %2, %3 points. Arrow keys move along them, plus and minus zoom, 0 shows all.',
           metric,
-          axisName,
-          drawn.x.length
+          axisLabel(trans, axis),
+          curves.x.length
         )}
         onKeyDown={event => {
           if (event.ctrlKey || event.metaKey || event.altKey) {
-            return; // the browser's or JupyterLab's
+            return; // a shortcut of the browser or JupyterLab
           }
-          if (chart.current?.key(event.key, event.shiftKey) === true) {
+          if (chart.current?.handleKey(event.key, event.shiftKey) === true) {
             event.preventDefault();
             event.stopPropagation();
           }
@@ -222,40 +222,40 @@ function Plot({ drawn, metric, axis, log, onCursor, children }: IPlotProps): Rea
 }
 
 function heightOf(node: HTMLElement): number {
-  return Math.max(LEAST_HEIGHT, node.clientHeight);
+  return Math.max(MIN_HEIGHT, node.clientHeight);
 }
 
-function axisWord(trans: TranslationBundle, axis: Axis): string {
+function axisLabel(trans: TranslationBundle, axis: Axis): string {
   return axis === 'epoch' ? trans.__('epoch') : trans.__('step');
 }
 
-/** Where the cursor is and what is there. */
-function cursorWords(
+/** Return the position of the cursor and the values there. */
+function cursorLabel(
   trans: TranslationBundle,
   axis: Axis,
   { x, values }: ICursor,
-  order: readonly string[]
+  runOrder: readonly string[]
 ): string {
-  const found = [...values].map(
-    ([run, value]) => `${runWord(trans, order, run)} ${formatNumber(value)}`
+  const labels = [...values].map(
+    ([run, value]) => `${runLabel(trans, runOrder, run)} ${formatNumber(value)}`
   );
-  return trans.__('%1 %2: %3', axisWord(trans, axis), x, found.join(', '));
+  return trans.__('%1 %2: %3', axisLabel(trans, axis), x, labels.join(', '));
 }
 
 interface ILegendProps {
-  drawn: ICurves;
+  curves: ICurves;
   metric: string;
   axis: Axis;
   cursor: ICursor | undefined;
-  /** The runs that have a row, drawn or hidden. */
+  /** The runs to list, hidden ones included. */
   listed: ReadonlySet<string>;
   hidden: ReadonlySet<string>;
   onToggle: (runId: string) => void;
 }
 
-/** Which colour is which run; the same in numbers. */
+/** A table of the runs with their colours and values. */
 function Legend({
-  drawn,
+  curves,
   metric,
   axis,
   cursor,
@@ -264,8 +264,9 @@ function Legend({
   onToggle
 }: ILegendProps): React.ReactElement {
   const { model, trans } = usePanel();
-  const { order, runs, best, measure } = model.checkpoints;
-  const bestRun = best === undefined ? undefined : model.checkpoints.row(best)?.runId;
+  const { runOrder, runs, best, ranking } = model.checkpoints;
+  const bestRun = model.checkpoints.row(best ?? '')?.runId;
+  const isMaximized = ranking?.minimize === false;
   return (
     <table className="axon-Legend" aria-label={trans.__('Runs by %1', metric)}>
       <thead>
@@ -275,20 +276,20 @@ function Legend({
           <th scope="col">
             {cursor === undefined
               ? trans.__('last')
-              : trans.__('at %1 %2', axisWord(trans, axis), cursor.x)}
+              : trans.__('at %1 %2', axisLabel(trans, axis), cursor.x)}
           </th>
-          <th scope="col">{measure?.minimize === false ? trans.__('max') : trans.__('min')}</th>
+          <th scope="col">{isMaximized ? trans.__('max') : trans.__('min')}</th>
         </tr>
       </thead>
       <tbody>
-        {order.map((run, place) => {
+        {runOrder.map((run, index) => {
           if (!listed.has(run)) {
             return null;
           }
-          const summary = drawn.summaries.get(run);
+          const summary = curves.summaries.get(run);
           const status = runs.get(run)?.status;
           return (
-            <tr key={run} data-run={colourPlace(place)}>
+            <tr key={run} data-run={colourIndex(index)}>
               <th scope="row">
                 <span className="axon-Legend-run">
                   <label>
@@ -300,15 +301,15 @@ function Legend({
                       }}
                     />
                     <span className="axon-Legend-colour" aria-hidden="true" />
-                    {runWord(trans, order, run)}
+                    {runLabel(trans, runOrder, run)}
                   </label>
                   {status === 'running' && <em>{trans.__('running')}</em>}
                   {run === bestRun && <em>{trans.__('best')}</em>}
                 </span>
               </th>
               <td>{summary?.points ?? ''}</td>
-              <td>{shown(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
-              <td>{shown(measure?.minimize === false ? summary?.most : summary?.least)}</td>
+              <td>{formatCell(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
+              <td>{formatCell(isMaximized ? summary?.max : summary?.min)}</td>
             </tr>
           );
         })}
@@ -317,6 +318,6 @@ function Legend({
   );
 }
 
-function shown(value: number | undefined): string {
+function formatCell(value: number | undefined): string {
   return value === undefined ? '' : formatNumber(value);
 }

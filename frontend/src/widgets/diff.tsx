@@ -1,21 +1,24 @@
-/** What differs between two checkpoints or two versions: code, metrics, environment. */
+/** A comparison of two checkpoints or two versions. */
 
-import { ReactWidget } from '@jupyterlab/ui-components';
 import type { TranslationBundle } from '@jupyterlab/translation';
+import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { formatNumber, toNumber } from '../pure/metrics.ts';
 import { diffLines } from '../pure/textdiff.ts';
 import type { ICellChange, IValueChange } from '../records.ts';
 
+/** Largest number of lines shown of a cell, which may contain data. */
+const MAX_LINES = 5000;
+
 export interface IDiff {
-  /** What each side is called. */
+  /** The names of both sides. */
   before: string;
   after: string;
   changes: readonly ICellChange[];
-  /** Whether the code is what was executed, not what was saved. */
+  /** Whether the code was executed, not just saved. */
   isExecuted?: boolean;
-  /** Missing for versions, which have none. */
+  /** Missing for versions. */
   metrics?: readonly IValueChange[];
   environment?: readonly IValueChange[] | undefined;
 }
@@ -51,7 +54,7 @@ function Diff({ diff, trans }: IDiffProps): React.ReactElement {
         <h3>{diff.isExecuted === true ? trans.__('Executed code') : trans.__('Saved code')}</h3>
         {changes.length === 0 && <p>{trans.__('No code changes.')}</p>}
         {changes.map(change => (
-          <Change key={change.cell_id} change={change} trans={trans} />
+          <CellChange key={change.cell_id} change={change} trans={trans} />
         ))}
       </section>
       {environment !== undefined && (
@@ -59,7 +62,7 @@ function Diff({ diff, trans }: IDiffProps): React.ReactElement {
           title={trans.__('Environment')}
           values={environment}
           diff={diff}
-          same={trans.__('No differences.')}
+          emptyText={trans.__('No differences.')}
         />
       )}
     </div>
@@ -68,18 +71,18 @@ function Diff({ diff, trans }: IDiffProps): React.ReactElement {
 
 interface IValuesProps {
   title: string;
-  /** What to say where there are none. */
-  same?: string;
+  /** The text for no differences. */
+  emptyText?: string;
   values: readonly IValueChange[];
   diff: IDiff;
 }
 
-function Values({ title, values, diff, same }: IValuesProps): React.ReactElement {
+function Values({ title, values, diff, emptyText }: IValuesProps): React.ReactElement {
   if (values.length === 0) {
     return (
       <section aria-label={title}>
         <h3>{title}</h3>
-        <p>{same}</p>
+        <p>{emptyText}</p>
       </section>
     );
   }
@@ -99,9 +102,9 @@ function Values({ title, values, diff, same }: IValuesProps): React.ReactElement
           {values.map(({ name, before, after }) => (
             <tr key={name} className={before === after ? '' : 'axon-mod-changed'}>
               <th scope="row">{name}</th>
-              <td>{shown(before)}</td>
-              <td>{shown(after)}</td>
-              <td>{difference(before, after)}</td>
+              <td>{formatValue(before)}</td>
+              <td>{formatValue(after)}</td>
+              <td>{formatDifference(before, after)}</td>
             </tr>
           ))}
         </tbody>
@@ -110,7 +113,7 @@ function Values({ title, values, diff, same }: IValuesProps): React.ReactElement
   );
 }
 
-function shown(value: unknown): string {
+function formatValue(value: unknown): string {
   const number = toNumber(value);
   if (number !== undefined) {
     return formatNumber(number);
@@ -121,12 +124,12 @@ function shown(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-function difference(before: unknown, after: unknown): string {
+function formatDifference(before: unknown, after: unknown): string {
   if (typeof before !== 'number' || typeof after !== 'number' || before === after) {
     return '';
   }
-  const by = after - before;
-  return `${by > 0 ? '+' : '−'}${formatNumber(Math.abs(by))}`;
+  const change = after - before;
+  return `${change > 0 ? '+' : '−'}${formatNumber(Math.abs(change))}`;
 }
 
 interface IChangeProps {
@@ -134,19 +137,19 @@ interface IChangeProps {
   trans: TranslationBundle;
 }
 
-function Change({ change, trans }: IChangeProps): React.ReactElement {
+function CellChange({ change, trans }: IChangeProps): React.ReactElement {
   const lines = React.useMemo(
     () => diffLines(change.before ?? '', change.after ?? ''),
     [change.before, change.after]
   );
-  const hidden = Math.max(lines.length - MOST_LINES, 0);
+  const hiddenCount = Math.max(lines.length - MAX_LINES, 0);
   return (
     <figure className="axon-Diff-cell">
       <figcaption>
-        {changeWord(trans, change.change)} <code>{change.cell_id}</code>
+        {changeLabel(trans, change.change)} <code>{change.cell_id}</code>
       </figcaption>
       <pre>
-        {lines.slice(0, MOST_LINES).map((line, index) => (
+        {lines.slice(0, MAX_LINES).map((line, index) => (
           <span key={index} className="axon-Diff-line" data-kind={line.kind}>
             <span className="axon-Diff-number">{line.before ?? ''}</span>
             <span className="axon-Diff-number">{line.after ?? ''}</span>
@@ -155,25 +158,18 @@ function Change({ change, trans }: IChangeProps): React.ReactElement {
           </span>
         ))}
       </pre>
-      {hidden > 0 && <p>{trans.__('%1 more lines are not shown.', hidden)}</p>}
+      {hiddenCount > 0 && <p>{trans.__('%1 more lines are not shown.', hiddenCount)}</p>}
     </figure>
   );
 }
 
-/** Lines of a cell that are shown: a cell may be data, and every line is several elements. */
-const MOST_LINES = 5000;
-
 const SIGNS = { same: ' ', removed: '-', added: '+' } as const;
 
-function changeWord(trans: TranslationBundle, change: ICellChange['change']): string {
-  switch (change) {
-    case 'added':
-      return trans.__('Cell added');
-    case 'removed':
-      return trans.__('Cell removed');
-    case 'changed':
-      return trans.__('Cell changed');
-    case 'moved':
-      return trans.__('Cell moved');
-  }
+function changeLabel(trans: TranslationBundle, change: ICellChange['change']): string {
+  return {
+    added: trans.__('Cell added'),
+    removed: trans.__('Cell removed'),
+    changed: trans.__('Cell changed'),
+    moved: trans.__('Cell moved')
+  }[change];
 }

@@ -1,18 +1,17 @@
-/** What to do where there are no checkpoints. */
+/** Texts in place of the table and the curves if there are no checkpoints. */
 
 import * as React from 'react';
 
 import { CHECKPOINT_EXAMPLE } from '../pure/python.ts';
-import { usePanel } from './context.ts';
+import { usePanel } from './context.tsx';
 
-/** In place of the table. */
 export function NoCheckpoints(): React.ReactElement | null {
   const { model, trans } = usePanel();
   if (model.summary === undefined) {
     return null;
   }
   if (!model.checkpoints.isLoaded) {
-    return <p className="axon-Hint">{trans.__('Looking for checkpoints…')}</p>;
+    return <p className="axon-Hint">{trans.__('Loading checkpoints…')}</p>;
   }
   return (
     <div className="axon-Empty">
@@ -22,7 +21,6 @@ export function NoCheckpoints(): React.ReactElement | null {
   );
 }
 
-/** In place of the curves. */
 export function NoCurves(): React.ReactElement | null {
   const { model, trans } = usePanel();
   if (model.summary === undefined) {
@@ -32,9 +30,9 @@ export function NoCurves(): React.ReactElement | null {
   return (
     <p className="axon-Hint">
       {!isLoaded
-        ? trans.__('Looking for checkpoints…')
+        ? trans.__('Loading checkpoints…')
         : rows.length === 0
-          ? trans.__('Your checkpoints’ metrics are plotted here, one curve per run.')
+          ? trans.__('The metrics of your checkpoints are plotted here, one curve per run.')
           : trans.__('No checkpoint has a metric with a number.')}
     </p>
   );

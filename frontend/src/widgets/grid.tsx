@@ -1,164 +1,163 @@
-/** The table of checkpoints itself; only the rows in view are drawn. */
+/** The table of checkpoints: sorted by TanStack Table, of which TanStack Virtual renders the visible rows. */
 
 import { Button, ellipsesIcon } from '@jupyterlab/ui-components';
+import type { Header } from '@tanstack/react-table';
+import {
+  flexRender,
+  getCoreRowModel,
+  getSortedRowModel,
+  useReactTable
+} from '@tanstack/react-table';
+import { useVirtualizer } from '@tanstack/react-virtual';
 import * as React from 'react';
 
 import { CommandIDs } from '../ids.ts';
-import type { IRow, ISort } from '../pure/rows.ts';
-import { rowsInView, scrollToRow } from '../pure/window.ts';
-import { colourPlace } from './chart.ts';
-import type { IColumn } from './columns.tsx';
-import { columnsOf, sortName, widthsOf } from './columns.tsx';
-import { usePanel } from './context.ts';
+import type { ICheckpointRow } from '../pure/rows.ts';
+import { colourIndex } from './chart.ts';
+import type { Column } from './columns.tsx';
+import { createColumns, gridStyle } from './columns.tsx';
+import { usePanel } from './context.tsx';
 
-/** Pixels, as the style sheet has them. */
+/** Height of a row and of the header in pixels, as in the style sheet. */
 const ROW_HEIGHT = 26;
-/** Rows that Page Up and Page Down go by. */
-const SCREEN = 10;
+/** Number of rows by which Page Up and Page Down move. */
+const PAGE_ROWS = 10;
 
 interface IGridProps {
-  shown: readonly IRow[];
-  sort: ISort;
-  onSort: (sort: ISort) => void;
+  /** Newest first. */
+  rows: ICheckpointRow[];
 }
 
-/** A grid in which one row is active, and any number selected. */
-export function Grid({ shown, sort, onSort }: IGridProps): React.ReactElement {
+/** A grid with one active row, which has the keyboard focus, and any number of selected rows. */
+export function Grid({ rows }: IGridProps): React.ReactElement {
   const { model, trans, commands } = usePanel();
   const { checkpoints } = model;
   const scroller = React.useRef<HTMLDivElement>(null);
-  const [view, setView] = React.useState({ top: 0, height: 300 });
-  const [active, setActive] = React.useState<string | undefined>(undefined);
-  const prefix = React.useId();
-  const columns = columnsOf(checkpoints, trans, row => {
-    void commands.execute(CommandIDs.togglePin, { ids: [row.id] });
+  const [activeId, setActiveId] = React.useState<string | undefined>(undefined);
+  const idPrefix = React.useId();
+  const { best, ranking, metrics, runOrder } = checkpoints;
+  const columns = React.useMemo((): Column[] => {
+    const dataColumns = createColumns(checkpoints, trans, row => {
+      void commands.execute(CommandIDs.togglePin, { ids: [row.id] });
+    });
+    return [
+      { id: 'select', header: trans.__('selected'), meta: { width: [0, 30] } },
+      ...dataColumns,
+      { id: 'menu', header: trans.__('actions'), meta: { width: [0, 28] } }
+    ];
+    // The columns depend on these properties of `checkpoints`.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [checkpoints, rows, best, ranking?.metric, metrics, runOrder, trans, commands]);
+  const style = gridStyle(columns);
+  const table = useReactTable({
+    data: rows,
+    columns,
+    initialState: { sorting: [{ id: 'created', desc: true }] },
+    autoResetAll: false,
+    sortDescFirst: true,
+    enableSortingRemoval: false,
+    enableMultiSort: false,
+    getRowId: row => row.id,
+    getCoreRowModel: getCoreRowModel(),
+    getSortedRowModel: getSortedRowModel()
   });
-  const { template, least } = widthsOf(columns);
-  const activeRow = active === undefined ? -1 : shown.findIndex(row => row.id === active);
-  const { start, end } = rowsInView(view.top, view.height, ROW_HEIGHT, shown.length);
-
-  React.useEffect(() => {
-    const node = scroller.current;
-    if (node === null) {
-      return;
-    }
-    const look = (): void => {
-      setView({ top: node.scrollTop, height: node.clientHeight });
-    };
-    const observer = new ResizeObserver(look);
-    observer.observe(node);
-    node.addEventListener('scroll', look, { passive: true });
-    return () => {
-      observer.disconnect();
-      node.removeEventListener('scroll', look);
-    };
-  }, []);
+  const sorted = table.getRowModel().rows;
+  const virtualizer = useVirtualizer({
+    count: sorted.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_HEIGHT,
+    scrollMargin: ROW_HEIGHT, // the header
+    scrollPaddingStart: ROW_HEIGHT,
+    overscan: 6
+  });
+  const activeIndex = sorted.findIndex(row => row.id === activeId);
 
   const toggle = (id: string): void => {
-    const other = new Set(checkpoints.selected);
-    if (!other.delete(id)) {
-      other.add(id);
+    const selected = new Set(checkpoints.selected);
+    if (!selected.delete(id)) {
+      selected.add(id);
     }
-    checkpoints.select(other);
+    checkpoints.select(selected);
   };
-  const extend = (to: number): void => {
-    const from = activeRow < 0 ? to : activeRow;
-    const range = shown.slice(Math.min(from, to), Math.max(from, to) + 1);
+  const extendTo = (index: number): void => {
+    const from = activeIndex < 0 ? index : activeIndex;
+    const range = sorted.slice(Math.min(from, index), Math.max(from, index) + 1);
     checkpoints.select([...checkpoints.selected, ...range.map(row => row.id)]);
   };
   const activate = (index: number): void => {
-    const row = shown[Math.max(0, Math.min(shown.length - 1, index))];
-    const node = scroller.current;
-    if (row === undefined || node === null) {
-      return;
-    }
-    setActive(row.id);
-    const room = node.clientHeight - ROW_HEIGHT; // the header stays
-    node.scrollTop = scrollToRow(shown.indexOf(row), node.scrollTop, room, ROW_HEIGHT);
+    const valid = Math.max(0, Math.min(sorted.length - 1, index));
+    setActiveId(sorted[valid]?.id);
+    virtualizer.scrollToIndex(valid);
   };
-  /** What is done with a row is done with all that are selected, if it is one of them. */
-  const meant = (id: string): string[] =>
+  /** Return the selected checkpoints if the given one is among them, else the given one. */
+  const targetIds = (id: string): string[] =>
     checkpoints.selected.has(id) ? [...checkpoints.selected] : [id];
   const openMenu = (id: string, x: number, y: number): void => {
-    setActive(id);
-    void commands.execute(CommandIDs.checkpointMenu, { ids: meant(id), x, y });
+    setActiveId(id);
+    void commands.execute(CommandIDs.checkpointMenu, { ids: targetIds(id), x, y });
   };
 
-  const onKeyDown = (event: React.KeyboardEvent): void => {
-    if (event.target !== scroller.current) {
-      return; // a button in the header
+  /** Handle a key; returns whether it is used. */
+  const handleKey = (event: React.KeyboardEvent): boolean => {
+    const isControl = event.ctrlKey || event.metaKey;
+    if (event.altKey || (isControl && event.key !== 'a')) {
+      return false; // a shortcut of the browser or JupyterLab
     }
-    const isCommand = event.ctrlKey || event.metaKey;
-    if (event.altKey || (isCommand && event.key !== 'a')) {
-      return; // the browser's or JupyterLab's
-    }
-    const row = shown[activeRow];
-    const done = ((): boolean => {
-      switch (event.key) {
-        case 'ArrowDown':
-        case 'ArrowUp': {
-          const to = activeRow + (event.key === 'ArrowDown' ? 1 : -1);
-          if (event.shiftKey && to >= 0 && to < shown.length) {
-            extend(to);
-          }
-          activate(to);
-          return true;
+    switch (event.key) {
+      case 'ArrowDown':
+      case 'ArrowUp': {
+        const index = activeIndex + (event.key === 'ArrowDown' ? 1 : -1);
+        if (event.shiftKey && index >= 0 && index < sorted.length) {
+          extendTo(index);
         }
-        case 'PageDown':
-        case 'PageUp':
-          activate(activeRow + (event.key === 'PageDown' ? SCREEN : -SCREEN));
-          return true;
-        case 'Home':
-          activate(0);
-          return true;
-        case 'End':
-          activate(shown.length - 1);
-          return true;
-        case 'a':
-          if (!isCommand) {
-            return false;
-          }
-          checkpoints.select(shown.map(({ id }) => id));
-          return true;
-        case 'Escape':
-          if (checkpoints.selected.size === 0) {
-            return false;
-          }
+        activate(index);
+        return true;
+      }
+      case 'PageDown':
+      case 'PageUp':
+        activate(activeIndex + (event.key === 'PageDown' ? PAGE_ROWS : -PAGE_ROWS));
+        return true;
+      case 'Home':
+        activate(0);
+        return true;
+      case 'End':
+        activate(sorted.length - 1);
+        return true;
+      case 'a':
+        if (isControl) {
+          checkpoints.select(sorted.map(({ id }) => id));
+        }
+        return isControl;
+      case 'Escape': {
+        const hasSelection = checkpoints.selected.size > 0;
+        if (hasSelection) {
           checkpoints.select([]);
-          return true;
-      }
-      if (row === undefined) {
-        return false;
-      }
-      const ids = meant(row.id);
-      switch (event.key) {
-        case ' ':
-          toggle(row.id);
-          return true;
-        case 'p':
-          void commands.execute(CommandIDs.togglePin, { ids });
-          return true;
-        case 't':
-          void commands.execute(CommandIDs.editTags, { ids });
-          return true;
-        case 'Delete':
-        case 'Backspace':
-          void commands.execute(CommandIDs.deleteCheckpoints, { ids });
-          return true;
-        case 'Enter':
-        case 'ContextMenu': {
-          const node = document.getElementById(prefix + row.id);
-          const { left = 0, bottom = 0 } = node?.getBoundingClientRect() ?? {};
-          openMenu(row.id, left, bottom);
-          return true;
         }
-        default:
-          return false;
+        return hasSelection;
       }
-    })();
-    if (done) {
-      event.preventDefault();
-      event.stopPropagation();
+    }
+    const id = sorted[activeIndex]?.id;
+    if (id === undefined) {
+      return false;
+    }
+    const command = KEY_COMMANDS[event.key];
+    if (command !== undefined) {
+      void commands.execute(command, { ids: targetIds(id) });
+      return true;
+    }
+    switch (event.key) {
+      case ' ':
+        toggle(id);
+        return true;
+      case 'Enter':
+      case 'ContextMenu': {
+        const element = document.getElementById(idPrefix + id);
+        const { left = 0, bottom = 0 } = element?.getBoundingClientRect() ?? {};
+        openMenu(id, left, bottom);
+        return true;
+      }
+      default:
+        return false;
     }
   };
 
@@ -172,94 +171,100 @@ export function Grid({ shown, sort, onSort }: IGridProps): React.ReactElement {
         'Checkpoints. Arrow keys move, Space selects, Enter opens a menu, P pins, T tags, Delete deletes.'
       )}
       aria-multiselectable="true"
-      aria-rowcount={shown.length + 1}
-      aria-activedescendant={activeRow < 0 ? undefined : prefix + (active ?? '')}
-      onKeyDown={onKeyDown}
+      aria-rowcount={sorted.length + 1}
+      aria-activedescendant={activeIndex < 0 ? undefined : idPrefix + (activeId ?? '')}
+      onKeyDown={event => {
+        // Not for the buttons in the header.
+        if (event.target === scroller.current && handleKey(event)) {
+          event.preventDefault();
+          event.stopPropagation();
+        }
+      }}
       onFocus={event => {
-        if (event.target === scroller.current && activeRow < 0) {
-          activate(start);
+        if (event.target === scroller.current && activeIndex < 0) {
+          activate(virtualizer.range?.startIndex ?? 0);
         }
       }}
     >
-      <div
-        role="row"
-        aria-rowindex={1}
-        className="axon-Grid-head"
-        style={{ gridTemplateColumns: template, minWidth: least }}
-      >
-        {columns.map(column => (
-          <Head key={column.key} column={column} sort={sort} onSort={onSort} />
+      <div role="row" aria-rowindex={1} className="axon-Grid-head" style={style}>
+        {table.getFlatHeaders().map(header => (
+          <HeaderCell key={header.id} header={header} />
         ))}
       </div>
       <div
         className="axon-Grid-body"
-        style={{ height: shown.length * ROW_HEIGHT, minWidth: least }}
+        style={{ height: virtualizer.getTotalSize(), minWidth: style.minWidth }}
       >
-        {shown.slice(start, end).map((row, place) => {
-          const index = start + place;
-          const isSelected = checkpoints.selected.has(row.id);
+        {virtualizer.getVirtualItems().flatMap(({ index, start }) => {
+          const row = sorted[index];
+          if (row === undefined) {
+            return [];
+          }
+          const { id, original } = row;
+          const { epoch, step } = original;
+          const isSelected = checkpoints.selected.has(id);
           return (
             <div
-              key={row.id}
-              id={prefix + row.id}
+              key={id}
+              id={idPrefix + id}
               role="row"
               aria-rowindex={index + 2}
               aria-selected={isSelected}
-              className={`axon-Grid-row${row.id === active ? ' axon-mod-active' : ''}`}
-              data-checkpoint={row.id}
-              data-run={colourPlace(checkpoints.order.indexOf(row.runId))}
-              style={{ gridTemplateColumns: template, top: index * ROW_HEIGHT }}
+              className={`axon-Grid-row${id === activeId ? ' axon-mod-active' : ''}`}
+              data-checkpoint={id}
+              data-run={colourIndex(runOrder.indexOf(original.runId))}
+              style={{ ...style, top: start - ROW_HEIGHT }}
               onClick={event => {
                 if (event.shiftKey) {
-                  extend(index);
+                  extendTo(index);
                 } else if (event.ctrlKey || event.metaKey) {
-                  toggle(row.id);
+                  toggle(id);
                 }
-                setActive(row.id);
+                setActiveId(id);
               }}
               onContextMenu={event => {
                 event.preventDefault();
                 event.stopPropagation();
-                openMenu(row.id, event.clientX, event.clientY);
+                openMenu(id, event.clientX, event.clientY);
               }}
             >
-              <div role="gridcell">
-                <input
-                  type="checkbox"
-                  tabIndex={-1}
-                  checked={isSelected}
-                  aria-label={trans.__('Select epoch %1, step %2', row.epoch, row.step)}
-                  onChange={() => {
-                    toggle(row.id);
-                  }}
-                />
-              </div>
-              {columns.slice(1, -1).map(column => (
+              {row.getAllCells().map(({ id: cellId, column, getContext }) => (
                 <div
-                  key={column.key}
+                  key={cellId}
                   role="gridcell"
-                  className={column.isNumber === true ? 'axon-mod-number' : ''}
-                  title={column.hint?.(row)}
+                  className={column.columnDef.meta?.isNumber === true ? 'axon-mod-number' : ''}
+                  title={column.columnDef.meta?.tooltip?.(original)}
                 >
-                  {column.cell(row)}
+                  {column.id === 'select' ? (
+                    <input
+                      type="checkbox"
+                      tabIndex={-1}
+                      checked={isSelected}
+                      aria-label={trans.__('Select epoch %1, step %2', epoch, step)}
+                      onChange={() => {
+                        toggle(id);
+                      }}
+                    />
+                  ) : column.id === 'menu' ? (
+                    <Button
+                      minimal
+                      small
+                      tabIndex={-1}
+                      title={trans.__('Actions')}
+                      aria-label={trans.__('Actions for epoch %1, step %2', epoch, step)}
+                      aria-haspopup="menu"
+                      onClick={event => {
+                        const { left, bottom } = event.currentTarget.getBoundingClientRect();
+                        openMenu(id, left, bottom);
+                      }}
+                    >
+                      <ellipsesIcon.react tag="span" />
+                    </Button>
+                  ) : (
+                    flexRender(column.columnDef.cell, getContext())
+                  )}
                 </div>
               ))}
-              <div role="gridcell">
-                <Button
-                  minimal
-                  small
-                  tabIndex={-1}
-                  title={trans.__('Actions')}
-                  aria-label={trans.__('Actions for epoch %1, step %2', row.epoch, row.step)}
-                  aria-haspopup="menu"
-                  onClick={event => {
-                    const { left, bottom } = event.currentTarget.getBoundingClientRect();
-                    openMenu(row.id, left, bottom);
-                  }}
-                >
-                  <ellipsesIcon.react tag="span" />
-                </Button>
-              </div>
             </div>
           );
         })}
@@ -268,32 +273,42 @@ export function Grid({ shown, sort, onSort }: IGridProps): React.ReactElement {
   );
 }
 
-interface IHeadProps {
-  column: IColumn;
-  sort: ISort;
-  onSort: (sort: ISort) => void;
+const KEY_COMMANDS: Readonly<Partial<Record<string, string>>> = {
+  p: CommandIDs.togglePin,
+  t: CommandIDs.editTags,
+  Delete: CommandIDs.deleteCheckpoints,
+  Backspace: CommandIDs.deleteCheckpoints
+};
+
+interface IHeaderCellProps {
+  header: Header<ICheckpointRow, unknown>;
 }
 
-function Head({ column, sort, onSort }: IHeadProps): React.ReactElement {
-  const key = column.sort;
-  const isSorted = key !== undefined && sortName(key) === sortName(sort.key);
-  const direction = sort.descending ? 'descending' : 'ascending';
-  const kind = `${column.isNumber === true ? 'axon-mod-number' : ''} ${column.isMeasure === true ? 'axon-mod-measure' : ''}`;
+function HeaderCell({ header: { column } }: IHeaderCellProps): React.ReactElement {
+  const { header, meta } = column.columnDef;
+  const title = String(header);
+  const direction = column.getIsSorted();
+  const className = [
+    meta?.isNumber === true ? 'axon-mod-number' : '',
+    meta?.isRanking === true ? 'axon-mod-ranking' : ''
+  ];
   return (
-    <div role="columnheader" className={kind} aria-sort={isSorted ? direction : undefined}>
-      {key === undefined ? (
-        <span className="axon-Hidden">{column.title}</span>
-      ) : (
-        <button
-          type="button"
-          title={column.title}
-          onClick={() => {
-            onSort({ key, descending: isSorted ? !sort.descending : key !== 'run' });
-          }}
-        >
-          <span>{column.title}</span>
-          {isSorted && <span aria-hidden="true">{sort.descending ? '▾' : '▴'}</span>}
+    <div
+      role="columnheader"
+      className={className.join(' ')}
+      aria-sort={
+        direction === false ? undefined : direction === 'desc' ? 'descending' : 'ascending'
+      }
+    >
+      {column.getCanSort() ? (
+        <button type="button" title={title} onClick={column.getToggleSortingHandler()}>
+          <span>{title}</span>
+          {direction !== false && (
+            <span aria-hidden="true">{direction === 'desc' ? '▾' : '▴'}</span>
+          )}
         </button>
+      ) : (
+        <span className="axon-Hidden">{title}</span>
       )}
     </div>
   );

@@ -1,24 +1,22 @@
-/** The top of the panel: which notebook, how it stands, and what is wrong. */
+/** The header of the panel: name, status, problems and reproducibility. */
 
 import { Button, refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { CommandIDs } from '../ids.ts';
+import { flagLabel, formatTime, runLabel } from '../labels.ts';
 import type { IFlag } from '../records.ts';
-import { usePanel } from './context.ts';
+import { usePanel, useTimeAgo } from './context.tsx';
 import { StatusBadge } from './status.tsx';
-import { flagWord, runWord, timeAgo, timeInFull } from './words.ts';
-
-/** Milliseconds after which times are told anew. */
-const TICK = 5000;
 
 export function Header(): React.ReactElement {
   const { model, trans, commands } = usePanel();
   const { summary } = model;
+  const fileName = model.path.slice(model.path.lastIndexOf('/') + 1);
   return (
     <div className="axon-Header">
       <div className="axon-Header-title">
-        <h2 title={model.path}>{summary?.name ?? stem(model.path)}</h2>
+        <h2 title={model.path}>{summary?.name ?? fileName.replace(/\.ipynb$/, '')}</h2>
         {summary !== undefined && <StatusBadge status={summary.status} trans={trans} />}
         <Button
           minimal
@@ -30,60 +28,54 @@ export function Header(): React.ReactElement {
           <refreshIcon.react tag="span" />
         </Button>
       </div>
-      <Synced />
-      <Trouble />
+      <Facts />
+      <Problem />
       <NoRecord />
-      <Drift />
+      <Reproducibility />
     </div>
   );
 }
 
-function Synced(): React.ReactElement | null {
+function Facts(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const [, tick] = React.useReducer((count: number) => count + 1, 0);
-  React.useEffect(() => {
-    const timer = setInterval(tick, TICK);
-    return () => {
-      clearInterval(timer);
-    };
-  }, []);
   const { summary } = model;
   if (summary === undefined) {
     return null;
   }
-  const cells = trans._n('%1 cell', '%1 cells', summary.cell_count);
   const { framework } = summary.metadata;
   return (
-    <p className="axon-Header-synced">
+    <p className="axon-Header-facts">
       {summary.synced_at === undefined ? (
         trans.__('never synced')
       ) : (
-        <span title={timeInFull(summary.synced_at)}>
-          {trans.__('synced %1', timeAgo(summary.synced_at))}
-        </span>
+        <Synced time={summary.synced_at} />
       )}
-      {` · ${cells}`}
+      {` · ${trans._n('%1 cell', '%1 cells', summary.cell_count)}`}
       {framework !== undefined && ` · ${framework}`}
     </p>
   );
 }
 
-/** A quiet notice; the notebook itself works on. */
-function Trouble(): React.ReactElement {
+function Synced({ time }: { time: string }): React.ReactElement {
+  const { trans } = usePanel();
+  return <span title={formatTime(time)}>{trans.__('synced %1', useTimeAgo(trans, time))}</span>;
+}
+
+function Problem(): React.ReactElement {
   const { model, trans } = usePanel();
-  const { trouble } = model;
+  const { problem } = model;
   return (
     <div role="status">
-      {trouble !== undefined && (
+      {problem !== undefined && (
         <p className="axon-Notice">
-          {trouble.unreachable
+          {problem.kind === 'unreachable'
             ? trans.__(
                 'The server cannot be reached since %1. Showing the last known data; reconnecting…',
-                trouble.since.toLocaleTimeString()
+                problem.since.toLocaleTimeString()
               )
-            : trouble.absent
-              ? trouble.message
-              : trans.__('The server could not answer: %1', trouble.message)}
+            : problem.kind === 'extension missing'
+              ? problem.message
+              : trans.__('The server could not answer: %1', problem.message)}
         </p>
       )}
     </div>
@@ -109,22 +101,23 @@ function NoRecord(): React.ReactElement | null {
   );
 }
 
-/** Why the checkpoint that is selected, or the newest, may not come out of the notebook again. */
-function Drift(): React.ReactElement | null {
+/** Reasons why the selected checkpoint, else the newest one, may not be reproducible. */
+function Reproducibility(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
-  const { checkpoints, drift, summary } = model;
-  const row = drift === undefined ? undefined : checkpoints.row(drift.checkpointId);
-  if (drift === undefined || row === undefined || drift.flags.length === 0) {
+  const { checkpoints, reproducibility, summary } = model;
+  const row = checkpoints.row(reproducibility?.checkpointId ?? '');
+  if (reproducibility === undefined || row === undefined || reproducibility.flags.length === 0) {
     return null;
   }
-  const run = runWord(trans, checkpoints.order, row.runId);
-  const kinds = [...new Set(drift.flags.map(flag => flag.kind))];
-  const isMild = kinds.every(kind => kind === 'rerun');
+  const { flags } = reproducibility;
+  const run = runLabel(trans, checkpoints.runOrder, row.runId);
+  const kinds = [...new Set(flags.map(flag => flag.kind))];
+  const isMinor = kinds.every(kind => kind === 'rerun');
   return (
     <details
       key={row.id}
-      className={`axon-Notice axon-Drift${isMild ? ' axon-mod-mild' : ''}`}
-      open={!isMild}
+      className={`axon-Notice axon-Reproducibility${isMinor ? ' axon-mod-minor' : ''}`}
+      open={!isMinor}
     >
       <summary>
         {row.id === checkpoints.newest?.id
@@ -137,7 +130,7 @@ function Drift(): React.ReactElement | null {
       </summary>
       <ul>
         {kinds.map(kind => (
-          <Flags key={kind} kind={kind} flags={drift.flags.filter(flag => flag.kind === kind)} />
+          <Flags key={kind} kind={kind} flags={flags.filter(flag => flag.kind === kind)} />
         ))}
       </ul>
       <Button
@@ -163,37 +156,28 @@ interface IFlagsProps {
   flags: readonly IFlag[];
 }
 
-/** The cells that one thing is to be said of. */
+/** The cells with a flag of one kind. */
 function Flags({ kind, flags }: IFlagsProps): React.ReactElement {
   const { model, trans, commands } = usePanel();
-  const places = new Map(model.notebook?.cells.map(({ id }, index) => [id, index + 1]));
-  const cells = flags.flatMap(({ cell_id: cell }) => {
-    const place = cell === undefined ? undefined : places.get(cell);
-    return cell === undefined || place === undefined ? [] : { cell, place };
-  });
+  const numbers = new Map(model.record?.cells.map(({ id }, index) => [id, index + 1]));
   return (
     <li>
-      {cells.map(({ cell, place }) => (
-        <React.Fragment key={cell}>
-          <Button
-            minimal
-            small
-            className="axon-Link"
-            onClick={() => void commands.execute(CommandIDs.goToCell, { cell })}
-          >
-            {trans.__('Cell %1', place)}
-          </Button>{' '}
-        </React.Fragment>
-      ))}
-      {flagWord(trans, kind, flags.length)}
+      {flags.map(({ cell_id: cell = '' }) => {
+        const number = numbers.get(cell);
+        return number === undefined ? null : (
+          <React.Fragment key={cell}>
+            <Button
+              minimal
+              small
+              className="axon-Link"
+              onClick={() => void commands.execute(CommandIDs.goToCell, { cell })}
+            >
+              {trans.__('Cell %1', number)}
+            </Button>{' '}
+          </React.Fragment>
+        );
+      })}
+      {flagLabel(trans, kind, flags.length)}
     </li>
   );
-}
-
-export function firstLine(source: string): string {
-  return source.trimStart().split('\n', 1)[0] ?? '';
-}
-
-function stem(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1).replace(/\.ipynb$/, '');
 }

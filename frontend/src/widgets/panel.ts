@@ -10,81 +10,79 @@ import { MessageLoop } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
 import type * as React from 'react';
 
-import type { Front } from '../front.ts';
 import { trainingIcon } from '../icons.ts';
-import { DOMAIN, PANEL } from '../ids.ts';
+import { PANEL_ID, TRANSLATION_DOMAIN } from '../ids.ts';
 import type { RecordModel } from '../model.ts';
+import type { RecordModelRegistry } from '../registry.ts';
+import type { PanelSettings, SectionName, SectionState } from '../settings.ts';
+import { SectionAccordion } from './accordion.ts';
 import { Cells } from './cells.tsx';
+import { PanelWidget } from './context.tsx';
 import { Curves } from './curves.tsx';
 import { Header } from './header.tsx';
-import { PanelPart } from './part.tsx';
 import { RecordForm } from './record.tsx';
-import { Sections } from './sections.ts';
 import { CheckpointTable } from './table.tsx';
 import { Versions } from './versions.tsx';
 
-/** The room that each section has at first when it is open, as parts of the whole. */
-const PARTS = [1.9, 2.7, 2.6, 2, 2];
-/** Sections from here on are closed at first. */
-const FIRST_CLOSED = 3;
-
 export interface IPanelOptions {
-  front: Front;
+  registry: RecordModelRegistry;
+  settings: PanelSettings;
   commands: CommandRegistry;
   translator: ITranslator;
-  themes: IThemeManager | null;
+  themeManager: IThemeManager | null;
 }
 
-/** Shows the notebook in front, and watches it as long as it is shown itself. */
+interface ISection {
+  name: SectionName;
+  widget: PanelWidget;
+  /** The share of the height if all sections are open. */
+  proportion: number;
+  state: SectionState;
+}
+
+/** A side panel that shows the current notebook and watches its record while it is visible. */
 export class TrainingPanel extends SidePanel {
   readonly #options: IPanelOptions;
   readonly #trans: TranslationBundle;
-  readonly #parts: PanelPart[] = [];
-  readonly #resized = new ResizeObserver(() => {
-    // The header grows and shrinks with what it has to say, which the sections below are not told.
+  readonly #accordion: SectionAccordion;
+  readonly #headerWidget = new PanelWidget(Header);
+  readonly #sections: ISection[];
+  readonly #resizeObserver = new ResizeObserver(() => {
+    // The height of the sections depends on that of the header, which changes with its content.
     MessageLoop.postMessage(this.content, Widget.ResizeMessage.UnknownSize);
   });
   #model: RecordModel | undefined;
   #watch: IDisposable | undefined;
 
   constructor(options: IPanelOptions) {
-    const content = new Sections(PARTS);
-    super({ translator: options.translator, content });
+    const accordion = new SectionAccordion();
+    super({ translator: options.translator, content: accordion });
     this.#options = options;
-    this.#trans = options.translator.load(DOMAIN);
-    this.id = PANEL;
+    this.#accordion = accordion;
+    this.#trans = options.translator.load(TRANSLATION_DOMAIN);
+    const trans = this.#trans;
+    this.id = PANEL_ID;
     this.addClass('axon-Panel');
     this.title.icon = trainingIcon;
-    this.title.caption = this.#trans.__('Training: record, curves and checkpoints of the notebook');
+    this.title.caption = trans.__('Training: record, curves and checkpoints of the notebook');
     this.node.tabIndex = -1;
     this.node.setAttribute('role', 'region');
-    this.node.setAttribute('aria-label', this.#trans.__('Training'));
-
-    const header = new PanelPart(Header);
-    this.#parts.push(header);
-    this.header.addWidget(header);
-    const sections: [React.ComponentType, string, string][] = [
-      [RecordForm, 'record', this.#trans.__('Record')],
-      [Curves, 'curves', this.#trans.__('Curves')],
-      [CheckpointTable, 'checkpoints', this.#trans.__('Checkpoints')],
-      [Cells, 'cells', this.#trans.__('Cells')],
-      [Versions, 'versions', this.#trans.__('Versions')]
+    this.node.setAttribute('aria-label', trans.__('Training'));
+    this.node.dataset['emptyText'] = trans.__('Open a notebook to see its training record here.');
+    this.header.addWidget(this.#headerWidget);
+    this.#sections = [
+      createSection(RecordForm, 'record', trans.__('Record'), 1.9),
+      createSection(Curves, 'curves', trans.__('Curves'), 2.7),
+      createSection(CheckpointTable, 'checkpoints', trans.__('Checkpoints'), 2.6),
+      createSection(Cells, 'cells', trans.__('Cells'), 2),
+      createSection(Versions, 'versions', trans.__('Versions'), 2)
     ];
-    for (const [component, name, title] of sections) {
-      const part = new PanelPart(component);
-      part.title.label = title;
-      part.addClass('axon-Section');
-      part.node.dataset['section'] = name;
-      this.#parts.push(part);
-      this.addWidget(part);
-    }
-    for (let index = FIRST_CLOSED; index < PARTS.length; index += 1) {
-      content.collapse(index);
-    }
-    options.front.changed.connect(this.#follow, this);
+    this.#applySettings();
+    options.settings.changed.connect(this.#applySettings, this);
+    options.registry.currentChanged.connect(this.#follow, this);
   }
 
-  /** Let the keyboard begin here. */
+  /** Focus the panel, for the keyboard. */
   protected override onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
     this.node.focus();
@@ -97,58 +95,90 @@ export class TrainingPanel extends SidePanel {
 
   protected override onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
-    this.#resized.observe(this.content.node);
+    this.#resizeObserver.observe(this.content.node);
     this.#follow();
   }
 
   protected override onAfterHide(message: Message): void {
     super.onAfterHide(message);
-    this.#rest();
+    this.#unfollow();
   }
 
   protected override onBeforeDetach(message: Message): void {
-    this.#rest();
-    this.#resized.disconnect();
+    this.#unfollow();
+    this.#resizeObserver.disconnect();
     super.onBeforeDetach(message);
   }
 
-  #rest(): void {
-    this.#model?.changed.disconnect(this.#arrange, this);
+  /** Open, close or hide the sections whose setting has changed. */
+  #applySettings(): void {
+    const states = this.#options.settings.sections;
+    let index = 0;
+    for (const section of this.#sections) {
+      const { name, widget, proportion } = section;
+      const state = states[name];
+      if (state !== section.state) {
+        section.state = state;
+        if (state === 'hidden') {
+          widget.parent = null;
+        } else {
+          if (widget.parent === null) {
+            this.#accordion.insertSection(index, widget, proportion);
+          }
+          this.#accordion[state === 'open' ? 'expand' : 'collapse'](index);
+        }
+      }
+      index += state === 'hidden' ? 0 : 1;
+    }
+  }
+
+  #unfollow(): void {
+    this.#model?.changed.disconnect(this.#onModelChanged, this);
     this.#watch?.dispose();
     this.#watch = undefined;
     this.#model = undefined;
   }
 
   #follow(): void {
-    const { front, commands, themes } = this.#options;
-    const model = this.isVisible ? front.model : undefined;
+    const { registry, commands, themeManager } = this.#options;
+    const model = registry.current;
     if (!this.isVisible || (model !== undefined && model === this.#model)) {
       return;
     }
-    this.#rest();
+    this.#unfollow();
     this.#model = model;
-    model?.changed.connect(this.#arrange, this);
+    model?.changed.connect(this.#onModelChanged, this);
     this.#watch = model?.watch();
-    this.toggleClass('axon-mod-none', model === undefined);
-    this.#arrange();
-    this.node.dataset['none'] = this.#trans.__('Open a notebook to see its training record here.');
-    for (const part of this.#parts) {
-      part.context =
-        model === undefined
-          ? undefined
-          : {
-              model,
-              commands,
-              trans: this.#trans,
-              ...(themes === null ? {} : { themeChanged: themes.themeChanged })
-            };
+    this.toggleClass('axon-mod-empty', model === undefined);
+    this.#onModelChanged();
+    const context = model && {
+      model,
+      commands,
+      trans: this.#trans,
+      themeChanged: themeManager?.themeChanged
+    };
+    for (const widget of [this.#headerWidget, ...this.#sections.map(({ widget }) => widget)]) {
+      widget.context = context;
     }
   }
 
-  /** Sections are of a record; where there is none, there is nothing to be in them. */
-  #arrange(): void {
-    const { isLoaded, summary, trouble } = this.#model ?? {};
-    const isKnown = isLoaded === true || trouble !== undefined;
+  /** Hide the sections if there is no record. */
+  #onModelChanged(): void {
+    const { isLoaded, summary, problem } = this.#model ?? {};
+    const isKnown = isLoaded === true || problem !== undefined;
     this.toggleClass('axon-mod-unrecorded', isKnown && summary === undefined);
   }
+}
+
+function createSection(
+  component: React.ComponentType,
+  name: SectionName,
+  title: string,
+  proportion: number
+): ISection {
+  const widget = new PanelWidget(component);
+  widget.title.label = title;
+  widget.addClass('axon-Section');
+  widget.node.dataset['section'] = name;
+  return { name, widget, proportion, state: 'hidden' };
 }

@@ -1,11 +1,11 @@
-/** What is known of the notebook besides its file: owner, model, dataset, tags, description. */
+/** The section with the fields of the record that are not part of the notebook file. */
 
-import { closeIcon } from '@jupyterlab/ui-components';
 import { Notification } from '@jupyterlab/apputils';
+import { closeIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import type { INotebookChange, INotebookSummary } from '../records.ts';
-import { usePanel } from './context.ts';
+import { usePanel } from './context.tsx';
 
 export function RecordForm(): React.ReactElement | null {
   const { model, trans } = usePanel();
@@ -13,10 +13,10 @@ export function RecordForm(): React.ReactElement | null {
   if (summary === undefined) {
     return null;
   }
-  const change = (update: (now: INotebookSummary) => INotebookChange): void => {
-    model.update(update).catch((error: unknown) => {
+  const update = (change: (current: INotebookSummary) => INotebookChange): void => {
+    model.update(change).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
-      Notification.error(trans.__('Not changed: %1', reason), { autoClose: 8000 });
+      Notification.error(trans.__('The change was not saved: %1', reason), { autoClose: 8000 });
     });
   };
   return (
@@ -28,7 +28,7 @@ export function RecordForm(): React.ReactElement | null {
         value={summary.model_id ?? ''}
         placeholder={trans.__('name or id of the model')}
         onChange={model_id => {
-          change(() => ({ model_id }));
+          update(() => ({ model_id }));
         }}
       />
       <Field
@@ -36,21 +36,21 @@ export function RecordForm(): React.ReactElement | null {
         value={summary.dataset_id ?? ''}
         placeholder={trans.__('name or id of the dataset')}
         onChange={dataset_id => {
-          change(() => ({ dataset_id }));
+          update(() => ({ dataset_id }));
         }}
       />
       <Tags
         tags={summary.metadata.tags}
-        onChange={changed => {
-          change(({ metadata }) => ({ tags: changed(metadata.tags) }));
+        onChange={change => {
+          update(({ metadata }) => ({ tags: change(metadata.tags) }));
         }}
       />
       <Field
         label={trans.__('Description')}
         value={summary.description ?? ''}
-        placeholder={trans.__('what this training is about')}
+        placeholder={trans.__('purpose of this training')}
         onChange={description => {
-          change(() => ({ description }));
+          update(() => ({ description }));
         }}
       />
     </div>
@@ -64,11 +64,11 @@ interface IFieldProps {
   onChange: (value: string) => void;
 }
 
-/** A line of text that is stored on Enter and when it is left; Escape brings back what was there. */
+/** A text field that saves on Enter and when it loses the focus; Escape restores the saved value. */
 function Field({ label, value, placeholder, onChange }: IFieldProps): React.ReactElement {
   const [draft, setDraft] = React.useState<string | undefined>(undefined);
   const id = React.useId();
-  const store = (): void => {
+  const save = (): void => {
     if (draft !== undefined && draft !== value) {
       onChange(draft);
     }
@@ -85,10 +85,10 @@ function Field({ label, value, placeholder, onChange }: IFieldProps): React.Reac
         onChange={event => {
           setDraft(event.target.value);
         }}
-        onBlur={store}
+        onBlur={save}
         onKeyDown={event => {
           if (event.key === 'Enter' && !event.nativeEvent.isComposing) {
-            store();
+            save();
           } else if (event.key === 'Escape') {
             setDraft(undefined);
           }
@@ -100,7 +100,7 @@ function Field({ label, value, placeholder, onChange }: IFieldProps): React.Reac
 
 interface ITagsProps {
   tags: readonly string[];
-  /** Given what makes the new tags of those that there are by then. */
+  /** Called with a function that changes the current tags. */
   onChange: (change: (tags: readonly string[]) => string[]) => void;
 }
 
@@ -111,7 +111,7 @@ function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
   const add = (): void => {
     const tag = draft.trim();
     if (tag !== '' && !tags.includes(tag)) {
-      onChange(now => [...new Set([...now, tag])]);
+      onChange(current => [...new Set([...current, tag])]);
     }
     setDraft('');
   };
@@ -127,7 +127,7 @@ function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
               title={trans.__('Remove the tag %1', tag)}
               aria-label={trans.__('Remove the tag %1', tag)}
               onClick={() => {
-                onChange(now => now.filter(other => other !== tag));
+                onChange(current => current.filter(other => other !== tag));
               }}
             >
               <closeIcon.react tag="span" width="10px" />

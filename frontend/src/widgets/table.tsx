@@ -1,25 +1,22 @@
-/** The section of checkpoints: which to show, what best means, what to do with those selected, and the table. */
+/** The section with the table of checkpoints. */
 
 import { Button, closeIcon, FilterBox } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { CommandIDs } from '../ids.ts';
-import type { ISort } from '../pure/rows.ts';
-import { filterRows, sortRows } from '../pure/rows.ts';
-import { usePanel } from './context.ts';
+import { filterRows, newestFirst } from '../pure/rows.ts';
+import { usePanel } from './context.tsx';
 import { NoCheckpoints } from './empty.tsx';
 import { Grid } from './grid.tsx';
-import { MeasureSelect } from './measure.tsx';
+import { RankingSelect } from './ranking.tsx';
 
 export function CheckpointTable(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const { checkpoints } = model;
+  const { ranking, rows, runOrder, selected } = model.checkpoints;
   const [query, setQuery] = React.useState('');
-  const [sort, setSort] = React.useState<ISort>({ key: 'created', descending: true });
-  const { rows, order } = checkpoints;
-  const shown = React.useMemo(
-    () => sortRows(filterRows(rows, query, order), sort, order),
-    [rows, query, sort, order]
+  const filtered = React.useMemo(
+    () => newestFirst(filterRows(rows, query, runOrder)),
+    [rows, query, runOrder]
   );
   if (rows.length === 0) {
     return <NoCheckpoints />;
@@ -34,28 +31,28 @@ export function CheckpointTable(): React.ReactElement | null {
       >
         <FilterBox
           placeholder={trans.__('Filter: tag, pinned, loss<0.3')}
-          initialQuery={query} // it comes and goes with the rows
+          initialQuery={query} // the box is created again with the first checkpoint
           useFuzzyFilter={false}
           updateFilter={(_filter, text) => {
             setQuery(text ?? '');
           }}
         />
       </div>
-      {checkpoints.selected.size > 0 ? (
-        <Selected />
+      {selected.size > 0 ? (
+        <SelectionToolbar />
       ) : (
         <div className="axon-Table-controls">
-          {checkpoints.measure !== undefined && <span>{trans.__('Best by')}</span>}
-          <MeasureSelect />
+          {ranking !== undefined && <span>{trans.__('Best by')}</span>}
+          <RankingSelect />
           <span className="axon-Table-count" role="status">
-            {shown.length === rows.length
+            {filtered.length === rows.length
               ? trans._n('%1 checkpoint', '%1 checkpoints', rows.length)
-              : trans.__('%1 of %2', shown.length, rows.length)}
+              : trans.__('%1 of %2', filtered.length, rows.length)}
           </span>
         </div>
       )}
-      {shown.length > 0 ? (
-        <Grid shown={shown} sort={sort} onSort={setSort} />
+      {filtered.length > 0 ? (
+        <Grid rows={filtered} />
       ) : (
         <p className="axon-Hint">{trans.__('No checkpoint matches this filter.')}</p>
       )}
@@ -63,8 +60,8 @@ export function CheckpointTable(): React.ReactElement | null {
   );
 }
 
-/** What can be done with the checkpoints that are selected. */
-function Selected(): React.ReactElement {
+/** Commands for the selected checkpoints. */
+function SelectionToolbar(): React.ReactElement {
   const { model, trans, commands } = usePanel();
   const { checkpoints } = model;
   const count = checkpoints.selected.size;

@@ -1,4 +1,4 @@
-/** A version of a notebook, to be read. */
+/** A read-only view of a version of a notebook. */
 
 import type { IEditorMimeTypeService } from '@jupyterlab/codeeditor';
 import type { NotebookPanel } from '@jupyterlab/notebook';
@@ -16,7 +16,7 @@ export interface IVersionViewOptions {
   translator: ITranslator;
 }
 
-/** A notebook that shows a version and takes no input. */
+/** A notebook widget that shows a version. */
 export class VersionView extends StaticNotebook {
   constructor(version: IVersion, options: IVersionViewOptions) {
     super({

@@ -1,24 +1,24 @@
-/** The history of the notebook. */
+/** The section with the versions of the notebook. */
 
 import { Button, launchIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { compareIcon } from '../icons.ts';
 import { CommandIDs } from '../ids.ts';
-import { usePanel } from './context.ts';
-import { timeAgo, timeInFull } from './words.ts';
+import { formatTime } from '../labels.ts';
+import { TimeAgo, usePanel } from './context.tsx';
 
 export function Versions(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
   const { checkpoints, summary, versionCount, versions } = model;
-  const used = React.useMemo(() => {
-    const times = new Map<string, number>();
+  const checkpointCounts = React.useMemo(() => {
+    const counts = new Map<string, number>();
     for (const { detail } of checkpoints.rows) {
       if (detail?.version_id !== undefined) {
-        times.set(detail.version_id, (times.get(detail.version_id) ?? 0) + 1);
+        counts.set(detail.version_id, (counts.get(detail.version_id) ?? 0) + 1);
       }
     }
-    return times;
+    return counts;
   }, [checkpoints.rows]);
   if (summary === undefined) {
     return null;
@@ -27,18 +27,18 @@ export function Versions(): React.ReactElement | null {
     <>
       <ol className="axon-Versions" aria-label={trans.__('Versions')}>
         {versions.map(version => {
-          const isNow = version.id === summary.version_id;
-          const count = used.get(version.id) ?? 0;
+          const isCurrent = version.id === summary.version_id;
+          const count = checkpointCounts.get(version.id) ?? 0;
           const cells = trans._n('%1 cell', '%1 cells', version.cell_count);
-          const time = timeInFull(version.created_at);
+          const time = formatTime(version.created_at);
           const open = trans.__('Open the version of %1', time);
           const compare = trans.__('Compare the version of %1 with now', time);
           return (
             <li key={version.id} data-version={version.id}>
-              <span className="axon-Versions-time" title={time}>
-                {isNow ? trans.__('now') : timeAgo(version.created_at)}
+              <span className="axon-Versions-time">
+                {isCurrent ? trans.__('now') : <TimeAgo time={version.created_at} trans={trans} />}
               </span>
-              <span className="axon-Versions-what" title={cells}>
+              <span className="axon-Versions-content" title={cells}>
                 {count > 0 ? trans._n('%1 checkpoint', '%1 checkpoints', count) : cells}
               </span>
               <Button
@@ -55,7 +55,7 @@ export function Versions(): React.ReactElement | null {
               <Button
                 minimal
                 small
-                disabled={isNow}
+                disabled={isCurrent}
                 title={compare}
                 aria-label={compare}
                 onClick={() =>
@@ -78,7 +78,7 @@ export function Versions(): React.ReactElement | null {
           className="axon-Link"
           onClick={() => void commands.execute(CommandIDs.moreVersions)}
         >
-          {trans.__('Show older versions (%1 of %2 are shown)', versions.length, versionCount)}
+          {trans.__('Show older versions (%1 of %2 shown)', versions.length, versionCount)}
         </Button>
       )}
     </>

@@ -1,1 +1,1 @@
-"""PostgreSQL stores."""
+"""Stores on PostgreSQL servers. Imported only for such stores: the driver is optional."""

@@ -1,4 +1,4 @@
-"""What can be said of a store on a PostgreSQL server without opening it for work: nothing is made or changed."""
+"""Inspection of stores on PostgreSQL servers without opening them for writing."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from ..schema import COLLECTIONS, Schema
 from .engine import MARKS, PostgresqlEngine
 from .roles import shown_user
 
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 
 
 @dataclass
 class ServerHealth:
-    """How a store on a server is doing.
+    """The state of a store on a server.
 
     Attributes
     ----------
     server : str
-        The server's version.
+        The version of the server.
     exists : bool
-        Whether its tables are there.
+        Whether the tables of the store exist.
     may_read, may_write : bool
-        Whether the role may read and change them; where there are none, whether it may make them.
+        Whether the role may read and change them or, if they do not exist, create them.
     shown_user : str or None
-        The user whose records alone the role is shown, "" if it stands for none; None if it is shown everybody's.
+        The user whose records the role is shown, ``""`` if it belongs to none; None if it is shown
+        all records.
     counts : dict
         Documents by collection.
     size : int
         Bytes in the tables and their indexes.
     sizes : dict
-        The same, by table.
+        The same by table.
     """
 
     server: str
@@ -52,14 +53,14 @@ class ServerHealth:
 
 @contextmanager
 def connect_to_server(url: str) -> Iterator[sa.Connection]:
-    """A connection to the database of a store that can only read.
+    """Open a read-only snapshot of the database of a store.
 
     Raises
     ------
     StoreError
-        When it cannot be had.
+        When the connection fails.
     """
-    engine = PostgresqlEngine(url, _PATIENCE)
+    engine = PostgresqlEngine(url, _TIMEOUT)
     try:
         with engine.sql.connect() as connection:
             engine.begin_snapshot(connection)
@@ -70,31 +71,34 @@ def connect_to_server(url: str) -> Iterator[sa.Connection]:
 
 
 def examine_server(connection: sa.Connection) -> ServerHealth:
-    """The health of the store that ``connection`` leads to."""
+    """Return the state of the store in the database of ``connection``."""
     server, database, role = connection.exec_driver_sql(
         "SELECT current_setting('server_version'), current_database(), current_user"
     ).one()
     health = ServerHealth(server, database, role)
     schema = Schema()
+    properties = schema.properties
     names = [MARKS, *(table.name for table in schema.metadata.sorted_tables)]
-    there = set(sa.inspect(connection).get_table_names()) & set(names)
-    health.exists = schema.properties.name in there
+    tables = sorted(set(sa.inspect(connection).get_table_names()) & set(names))
+    health.exists = properties.name in tables
     if not health.exists:
-        health.may_read = health.may_write = bool(
-            connection.exec_driver_sql(
-                "SELECT has_schema_privilege(current_schema(), 'CREATE') "
-                "AND has_schema_privilege(current_schema(), 'USAGE')"
-            ).scalar_one()
+        health.may_read = health.may_write = _check(
+            connection,
+            "SELECT has_schema_privilege(current_schema(), 'CREATE') "
+            "AND has_schema_privilege(current_schema(), 'USAGE')",
         )
         return health
-    health.may_read = all(_may(connection, name, "SELECT") for name in there)
-    changes = ("INSERT", "UPDATE", "DELETE")
-    # Only whoever makes the tables, or brings them up to date, writes their properties.
-    written = there - {schema.properties.name}
+    privilege = "SELECT has_table_privilege(%s, %s)"
+    sequence = "SELECT has_sequence_privilege(pg_get_serial_sequence(%s, 'seq'), 'USAGE')"
+    health.may_read = all(_check(connection, privilege, name, "SELECT") for name in tables)
+    # The properties are only written when the tables are created or migrated.
     health.may_write = all(
-        _may(connection, name, change) for name in written for change in changes
-    ) and all(_may_number(connection, name) for name in there & set(schema.tables))
-    sizes = {name: _size(connection, name) for name in sorted(there)}
+        _check(connection, privilege, name, change)
+        for name in tables
+        if name != properties.name
+        for change in ("INSERT", "UPDATE", "DELETE")
+    ) and all(_check(connection, sequence, name) for name in tables if name in schema.tables)
+    sizes = {name: _size(connection, name) for name in tables}
     health.size = sum(sizes.values())
     health.sizes = {
         name.removeprefix("axonml_"): size
@@ -103,31 +107,22 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
     }
     if health.may_read:
         health.shown_user = shown_user(connection)
-        version = sa.select(schema.properties.c.value).where(
-            schema.properties.c.name == "schema_version"
+        version = str(
+            connection.scalar(
+                sa.select(properties.c.value).where(properties.c.name == "schema_version")
+            )
         )
-        found = str(connection.scalar(version))
-        health.schema_version = int(found) if found.isdecimal() else None
-        for collection in COLLECTIONS:
-            if collection.name in there:
-                counted = sa.select(sa.func.count()).select_from(schema.tables[collection.name].sql)
-                health.counts[collection.name.removeprefix("axonml_")] = (
-                    connection.scalar(counted) or 0
-                )
+        health.schema_version = int(version) if version.isdecimal() else None
+        for name in (collection.name for collection in COLLECTIONS if collection.name in tables):
+            count = sa.select(sa.func.count()).select_from(schema.tables[name].sql)
+            health.counts[name.removeprefix("axonml_")] = connection.scalar(count) or 0
     return health
 
 
-def _may(connection: sa.Connection, table: str, privilege: str) -> bool:
-    asked = "SELECT has_table_privilege(%s, %s)"
-    return bool(connection.exec_driver_sql(asked, (table, privilege)).scalar_one())
-
-
-def _may_number(connection: sa.Connection, table: str) -> bool:
-    """Whether new rows of a table can be given their place in the order."""
-    asked = "SELECT has_sequence_privilege(pg_get_serial_sequence(%s, 'seq'), 'USAGE')"
-    return bool(connection.exec_driver_sql(asked, (table,)).scalar_one())
+def _check(connection: sa.Connection, query: str, *values: str) -> bool:
+    return bool(connection.exec_driver_sql(query, values).scalar_one())
 
 
 def _size(connection: sa.Connection, table: str) -> int:
-    asked = "SELECT pg_total_relation_size(%s::regclass)"
-    return int(connection.exec_driver_sql(asked, (table,)).scalar_one())
+    query = "SELECT pg_total_relation_size(%s::regclass)"
+    return int(connection.exec_driver_sql(query, (table,)).scalar_one())

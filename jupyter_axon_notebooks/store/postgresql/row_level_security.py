@@ -1,7 +1,8 @@
-"""What keeps users apart inside one PostgreSQL database: a policy on each table, and that rows go with their notebook.
+"""Row-level security that limits each role to the records of its user.
 
-A notebook is the user's whom its column names; everything else is whose notebook it is of, and goes with it, so that
-nobody who makes a notebook of the same id later finds something in it. What documents say has to agree with the columns.
+Every table has a policy. A notebook belongs to its ``user_id``; every other row belongs to the
+owner of its notebook. Rows are deleted with their notebook, so that a later notebook of the same id
+does not inherit them. The policies compare columns, so documents must agree with their columns.
 """
 
 from __future__ import annotations
@@ -17,54 +18,77 @@ from ..error_mapping import Interrupted
 from ..schema import CONTENTS, NOTEBOOKS, RUNS, Schema
 from .engine import MARKS
 
-#: Which user a role stands for.
+#: The table of the users that roles belong to.
 ROLES = "axon_roles"
+#: The FROM clause that finds the row of the current role.
+OWN_ROLE = f"FROM {ROLES} WHERE {ROLES}.role = current_user"
 
 _POLICY = "axon_own"
-#: Where the current role has its line.
-MINE = f"FROM {ROLES} WHERE {ROLES}.role = current_user"
-_IS_MINE = f"user_id = (SELECT {ROLES}.user_id {MINE}) OR (SELECT {ROLES}.admin {MINE})"
-# A subquery in a policy is held to policies itself: what it finds is the role's own.
-_OF_MINE = f"EXISTS (SELECT 1 FROM {NOTEBOOKS.name} WHERE {NOTEBOOKS.name}.id = notebook_id)"  # noqa: S608 - the name is ours
-# The ids of contents and runs can be predicted: whoever may take one in advance keeps another's notebook from being
-# saved, or from having a run. That of a run ends with 64 hexadecimal digits, so it names one notebook only.
-_NAMED_FOR_IT = {
+_OWN_NOTEBOOK = (
+    f"user_id = (SELECT {ROLES}.user_id {OWN_ROLE}) OR (SELECT {ROLES}.admin {OWN_ROLE})"
+)
+# Policies apply to the subquery as well, so it finds only the role's own notebooks.
+_IN_OWN_NOTEBOOK = (
+    f"EXISTS (SELECT 1 FROM {NOTEBOOKS.name} WHERE {NOTEBOOKS.name}.id = notebook_id)"  # noqa: S608
+)
+# Ids of contents and runs are predictable. Whoever could insert them in advance would prevent saves
+# and runs of another user's notebook. The id of a run ends with 64 hexadecimal digits.
+_ID_CHECKS = {
     CONTENTS.name: "starts_with(id, notebook_id || '/') AND ",
     RUNS.name: "left(id, -64) = notebook_id || '/' AND ",
 }
 
-_EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
-# How long others wait behind an attempt to have a table to oneself; units of work take less.
-_MOMENT = "500ms"
+_ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+# How long others wait behind an attempt to lock the tables; transactions take less.
+_LOCK_TIMEOUT = "500ms"
 
 
-class _Held(NamedTuple):
-    """A table, and which of its rows members are shown, may write, and with which rights."""
+class _Policy(NamedTuple):
+    """The rows of a table that members can see and write, and their rights on the table."""
 
     table: str
-    shown: str
-    rights: str = _EVERYTHING
-    written: str = "true"
-    of_notebook: bool = False
+    visible: str
+    rights: str = _ALL_RIGHTS
+    check: str = "true"
+    in_notebook: bool = False
+
+    def sql(self, members: str) -> str:
+        return (
+            f"ON {self.table} TO {members} USING ({self.visible}) "
+            f"WITH CHECK (({self.visible}) AND {self.check})"
+        )
 
 
-def _all_held(schema: Schema) -> Iterator[_Held]:
-    # In the order in which units of work come to them: the notebook first, the mark last.
+def _policies(schema: Schema) -> Iterator[_Policy]:
+    # In the order in which transactions lock the tables: notebooks first, marks last.
     for table in schema.tables.values():
-        name, says = table.sql.name, _says(table.collection.ending)
+        name, check = table.sql.name, _check_ending(table.collection.ending)
         if table.collection is NOTEBOOKS:
-            yield _Held(name, _IS_MINE, written=says)
+            yield _Policy(name, _OWN_NOTEBOOK, check=check)
             continue
-        named = _NAMED_FOR_IT.get(name, "")
-        yield _Held(name, _OF_MINE, written=named + says, of_notebook=True)
+        id_check = _ID_CHECKS.get(name, "")
+        yield _Policy(name, _IN_OWN_NOTEBOOK, check=id_check + check, in_notebook=True)
         if table.metric_index is not None:
-            yield _Held(table.metric_index.sql.name, _OF_MINE, of_notebook=True)
-    yield _Held(ROLES, "role = current_user", "SELECT")
-    yield _Held(MARKS, "role = current_user")
+            yield _Policy(table.metric_index.sql.name, _IN_OWN_NOTEBOOK, in_notebook=True)
+    yield _Policy(ROLES, "role = current_user", "SELECT")
+    yield _Policy(MARKS, "role = current_user")
 
 
-class Fence:
-    """What has the database show a role its user's records only."""
+def _check_ending(names: Iterable[str]) -> str:
+    """Return the condition that a document agrees with the columns of these fields.
+
+    It compares the end of the JSON (see :func:`.codec.encode_ending`): PostgreSQL's JSON lacks
+    NaN, NUL and lone surrogates. It compares bytes, since finding the end of a text by characters
+    takes milliseconds for large cells.
+    """
+    fields = " || ".join(f"""',"{name}":' || to_json({name})::text""" for name in names)
+    end = f"{fields} || '}}'"
+    start = f"octet_length(document) - octet_length({end}) + 1"
+    return f"substring(convert_to(document, 'UTF8') FROM {start}) = convert_to({end}, 'UTF8')"
+
+
+class RowLevelSecurity:
+    """The policies and rights of the role ``members``, which the roles of users belong to."""
 
     def __init__(self, connection: sa.Connection, members: str) -> None:
         self._connection = connection
@@ -72,18 +96,18 @@ class Fence:
         self._members = quoted(connection, members)
 
     def prepare(self, schema: Schema) -> None:
-        """Make the table of roles, and grant members what they need besides the tables."""
+        """Create the table of roles, and grant members what they need besides the tables."""
         execute, members = self._execute, self._members
         execute(
             f"CREATE TABLE IF NOT EXISTS {ROLES} "
             '(role name PRIMARY KEY, user_id text COLLATE "C" NOT NULL, admin boolean NOT NULL)'
         )
-        home = quoted(
+        name = quoted(
             self._connection, str(self._connection.scalar(sa.text("SELECT current_schema()")))
         )
-        # Who could put a function of his own beside the tables could have others call it.
-        execute(f"REVOKE CREATE ON SCHEMA {home} FROM PUBLIC")
-        execute(f"GRANT USAGE ON SCHEMA {home} TO {members}")
+        # Others could call functions that a user creates beside the tables.
+        execute(f"REVOKE CREATE ON SCHEMA {name} FROM PUBLIC")
+        execute(f"GRANT USAGE ON SCHEMA {name} TO {members}")
         execute(f"GRANT SELECT ON {schema.properties.name} TO {members}")
         for table in schema.tables:
             sequence = self._connection.scalar(
@@ -91,91 +115,72 @@ class Fence:
             )
             execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {members}")
 
-    def put_up(self, schema: Schema) -> None:
-        """Let members do to every table what they are shown of it."""
-        every = list(_all_held(schema))
-        lacking = [held for held in every if not self._is_held(held)]
-        if lacking:
-            self._take([held.table for held in every])
-        for held in lacking:
-            self._hold(held)
-        for held in every:
-            self._execute(f"REVOKE ALL ON {held.table} FROM PUBLIC")
-            self._execute(f"GRANT {held.rights} ON {held.table} TO {self._members}")
+    def enable(self, schema: Schema) -> None:
+        """Create the policies that are missing or differ, and grant members their rights."""
+        policies = list(_policies(schema))
+        missing = [policy for policy in policies if not self._is_enabled(policy)]
+        if missing:
+            self._lock_tables([policy.table for policy in policies])
+        for policy in missing:
+            self._create(policy)
+        for policy in policies:
+            self._execute(f"REVOKE ALL ON {policy.table} FROM PUBLIC")
+            self._execute(f"GRANT {policy.rights} ON {policy.table} TO {self._members}")
 
-    def _take(self, tables: Iterable[str]) -> None:
-        """Have the tables to oneself until the end; who waits for that keeps all others waiting behind."""
-        self._execute(f"SET LOCAL lock_timeout = '{_MOMENT}'")
+    def _lock_tables(self, tables: Iterable[str]) -> None:
+        """Lock the tables until the commit, but give up soon: others wait behind."""
+        self._execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         try:
             self._execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
         except StoreBusy as error:
             raise Interrupted(str(error)) from error
 
-    def _policy(self, held: _Held) -> str:
-        return (
-            f"ON {held.table} TO {self._members} USING ({held.shown}) "
-            f"WITH CHECK (({held.shown}) AND {held.written})"
-        )
-
-    def _is_held(self, held: _Held) -> bool:
-        there = self._there(held.table)
-        if there is None or there[0] != _digest(self._policy(held), there):
+    def _is_enabled(self, policy: _Policy) -> bool:
+        state = self._state(policy.table)
+        if state is None or state[0] != _digest(policy.sql(self._members), state):
             return False
-        return not held.of_notebook or self._is_bound(held.table)
+        return not policy.in_notebook or self._has_foreign_key(policy.table)
 
-    def _hold(self, held: _Held) -> None:
-        """Hold members to what a table's policy says, and have its rows go with their notebook."""
-        execute, table, policy = self._execute, held.table, self._policy(held)
+    def _create(self, policy: _Policy) -> None:
+        execute, table, sql = self._execute, policy.table, policy.sql(self._members)
         execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
-        execute(f"CREATE POLICY {_POLICY} {policy}")
-        execute(
-            f"COMMENT ON POLICY {_POLICY} ON {table} IS '{_digest(policy, self._there(table))}'"
-        )
-        if held.of_notebook and not self._is_bound(table):
-            # They may come before it, in the same transaction. What is there already is not looked through.
+        execute(f"CREATE POLICY {_POLICY} {sql}")
+        execute(f"COMMENT ON POLICY {_POLICY} ON {table} IS '{_digest(sql, self._state(table))}'")
+        if policy.in_notebook and not self._has_foreign_key(table):
+            # Deferred: a row may be inserted before its notebook. Existing rows are not checked.
             execute(
-                f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_notebook FOREIGN KEY (notebook_id) "
-                f"REFERENCES {NOTEBOOKS.name} (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID"
+                f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_notebook "
+                f"FOREIGN KEY (notebook_id) REFERENCES {NOTEBOOKS.name} (id) "
+                "ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID"
             )
 
-    def _there(self, table: str) -> sa.Row[Any] | None:
-        """What is noted of a table's policy, and how the database has it."""
-        return self._connection.execute(_HOLDING, {"table": table, "policy": _POLICY}).one_or_none()
+    def _state(self, table: str) -> sa.Row[Any] | None:
+        """Return the comment of a table's policy, and its definition in the database."""
+        return self._connection.execute(_STATE, {"table": table, "policy": _POLICY}).one_or_none()
 
-    def _is_bound(self, table: str) -> bool:
-        there = sa.text(
-            "SELECT 1 FROM pg_constraint WHERE conrelid = CAST(:table AS regclass) AND conname = :name"
+    def _has_foreign_key(self, table: str) -> bool:
+        constraint = sa.text(
+            "SELECT 1 FROM pg_constraint "
+            "WHERE conrelid = CAST(:table AS regclass) AND conname = :name"
         )
-        found = self._connection.scalar(there, {"table": table, "name": f"{table}_of_notebook"})
-        return found is not None
+        values = {"table": table, "name": f"{table}_of_notebook"}
+        return self._connection.scalar(constraint, values) is not None
 
 
-def _says(ending: Iterable[str]) -> str:
-    """The condition that a document says of these fields what the columns say, as which alone the policies know it.
-
-    By how it ends (:func:`.codec.encode_ending`): PostgreSQL's own JSON has no NaN, no NUL and no lone surrogate. As
-    bytes: to find the end of a text it counts characters, which takes milliseconds where a cell has much to say.
-    """
-    fields = " || ".join(f"""',"{name}":' || to_json({name})::text""" for name in ending)
-    end = f"{fields} || '}}'"
-    start = f"octet_length(document) - octet_length({end}) + 1"
-    return f"substring(convert_to(document, 'UTF8') FROM {start}) = convert_to({end}, 'UTF8')"
-
-
-_HOLDING = sa.text(
-    "SELECT obj_description(pg_policy.oid, 'pg_policy'), relrowsecurity, polpermissive, polroles::text, polcmd, "
-    "pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) "
+_STATE = sa.text(
+    "SELECT obj_description(pg_policy.oid, 'pg_policy'), relrowsecurity, polpermissive, "
+    "polroles::text, polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) "
     "FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid "
     "WHERE polrelid = CAST(:table AS regclass) AND polname = :policy"
 )
 
 
-def _digest(policy: str, there: sa.Row[Any] | None) -> str:
-    """What is noted of a policy: a digest of how it was made, and of how the database has it since."""
-    return hashlib.sha256(repr((policy, there and tuple(there)[1:])).encode()).hexdigest()
+def _digest(sql: str, state: sa.Row[Any] | None) -> str:
+    """Return a digest of the statement that created a policy and of its definition afterwards."""
+    return hashlib.sha256(repr((sql, state and tuple(state)[1:])).encode()).hexdigest()
 
 
 def quoted(connection: sa.Connection, name: str) -> str:
-    """A name as SQL has it, whatever is in it."""
+    """Quote a name for SQL."""
     return connection.dialect.identifier_preparer.quote_identifier(name)

@@ -1,6 +1,5 @@
 """Stores in SQLite files."""
 
-from .engine import SqliteEngine
 from .files import file_system, move_aside
 
-__all__ = ["SqliteEngine", "file_system", "move_aside"]
+__all__ = ["file_system", "move_aside"]

@@ -1,4 +1,4 @@
-"""SQLite as an engine: one file, written durably, read by many while one writes."""
+"""The SQLite engine: one file, written durably, read by many processes while one writes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +19,40 @@ import sqlalchemy as sa
 from ...errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from ...records import new_id
 from ...userfiles import NotRegular
-from ..error_mapping import OUTDATED, name_failures
-from .files import NETWORK_FILE_SYSTEMS, OpenedFiles, beside, check_files, file_system, rename_files
+from ..error_mapping import OUTDATED, map_errors
+from .error_mapping import translate_error
+from .files import (
+    INCREMENTAL,
+    NETWORK_FILE_SYSTEMS,
+    OpenedFiles,
+    beside,
+    check_files,
+    file_system,
+    rename_files,
+    size,
+)
 
-#: What the pragma ``auto_vacuum`` answers for a file that can be shortened in steps.
-INCREMENTAL = 2
-#: Bytes; no database is smaller.
+#: Bytes of the smallest possible database.
 _SMALLEST_PAGE = 512
 
 
 class SqliteEngine:
-    """SQLite behind the seam that :class:`.engine.Engine` is.
+    """The implementation of :class:`.engine.Engine` for SQLite.
 
     Parameters
     ----------
     path : Path or None
-        The file, or a link to it, made with its folder if missing; None is a database in memory.
+        The file, or a link to it, which is created with its folder if it is missing. None is a
+        database in memory.
     version : int
-        The schema version that is written here.
+        The schema version that this process writes.
     read_only : bool
-        Whether the file is only to be read, in a place that cannot be written to.
+        Whether to only read the file, which may not be writable.
     """
 
     one_writer = True
     narrows_first = False
-    survives_forks = False  # forks.py tells why
+    survives_forks = False  # see `fork_safety`
 
     def __init__(
         self,
@@ -53,45 +63,45 @@ class SqliteEngine:
         version: int,
         read_only: bool = False,
     ) -> None:
-        named, path = path, None if path is None else Path(os.path.realpath(path))
-        self.path = path
+        self.path = real = None if path is None else Path(os.path.realpath(path))
         self._version = version
         self._read_timeout = read_timeout
         self.one_connection = path is None
-        if read_only and path is not None:
-            self.sql = _create_reader(path, read_timeout)
+        if real is None:
+            self.sql = _create_memory_engine()
+        elif read_only:
+            self.sql = _create_reader(real, read_timeout)
         else:
-            self.sql = _create_engine(path, busy_timeout, read_timeout)
-        name_failures(self.sql, "memory://" if path is None else f"sqlite:///{path}")
-        self._watching: sa.Connection | None = None
-        self._watcher = ""
-        self._watch_lock = threading.Lock()
-        self._files = None if named is None else OpenedFiles(self.sql, named)
+            self.sql = _create_engine(real, busy_timeout, read_timeout)
+        name = "memory://" if real is None else f"sqlite:///{real}"
+        map_errors(self.sql, lambda error, _: translate_error(name, real, error))
+        self._marker_connection: sa.Connection | None = None
+        self._marker_id = ""
+        self._marker_lock = threading.Lock()
+        self._files = None if path is None else OpenedFiles(self.sql, path)
 
     @property
     def is_lost(self) -> bool:
-        """Whether its files were removed or replaced, so that what is committed now may be gone with them."""
+        """Whether the files were removed or replaced, so that commits would be lost."""
         return self._files is not None and self._files.are_lost
 
     def check(self) -> None:
-        """Nothing to look at: the first statement tells."""
+        """Do nothing: the first statement fails if the file cannot be used."""
 
     def prepare(self, connection: sa.Connection) -> None:
-        """Nothing is kept but the collections."""
+        """Do nothing: SQLite needs no tables of its own."""
 
     def outdate(self, connection: sa.Connection, version: int) -> None:
-        """Note the version in the file's header, where every writer looks."""
+        """Write the version to the header of the file, which every writer reads."""
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
-    def begin(self, connection: sa.Connection, patience: float) -> None:
-        """Begin as the one writer, so that what is read cannot change before it is written."""
-        self._wait_at_most(connection, patience)
+    def begin(self, connection: sa.Connection, timeout: float) -> None:
+        """Begin as the only writer, so that what is read cannot change before the commit."""
+        self._set_timeout(connection, timeout)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         driver: Any = connection.connection.driver_connection
-        [found] = driver.execute(
-            "PRAGMA user_version"
-        ).fetchone()  # of the page that BEGIN has just read
-        if found > self._version:
+        [version] = driver.execute("PRAGMA user_version").fetchone()
+        if version > self._version:
             raise StoreTooNew(f"the store sqlite:///{self.path}: {OUTDATED}")
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
@@ -100,183 +110,182 @@ class SqliteEngine:
         connection.exec_driver_sql("BEGIN")
 
     def begin_read(self, connection: sa.Connection) -> None:
-        """Have the read wait for a lock as long as a read may."""
-        self._wait_at_most(connection, self._read_timeout)
+        """Set the read timeout."""
+        self._set_timeout(connection, self._read_timeout)
 
-    def _wait_at_most(self, connection: sa.Connection, seconds: float) -> None:
-        """Set SQLite's busy timeout, unless it is nearly that already: most transactions have not waited for anything."""
+    def _set_timeout(self, connection: sa.Connection, seconds: float) -> None:
+        """Set SQLite's busy timeout, unless it is about the same already, as it mostly is."""
         milliseconds = round(seconds * 1000)
-        had = connection.info.get("busy_timeout", round(self._read_timeout * 1000))
-        if abs(had - milliseconds) > had // 10:
+        current = connection.info.get("busy_timeout", round(self._read_timeout * 1000))
+        if abs(current - milliseconds) > current // 10:
             driver: Any = connection.connection.driver_connection
             driver.execute(f"PRAGMA busy_timeout={milliseconds}").close()
             connection.info["busy_timeout"] = milliseconds
 
-    def commit(self, connection: sa.Connection, *, wrote: bool) -> None:  # noqa: ARG002 - a commit is a commit here
-        """Commit; there is no doubt about the outcome."""
+    def commit(self, connection: sa.Connection, *, wrote: bool) -> None:  # noqa: ARG002
+        """Commit."""
         connection.commit()
 
     def lock(self, connection: sa.Connection, name: str) -> None:
-        """Nothing to do: there is no other writer."""
+        """Do nothing: there is no other writer."""
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Nothing to do: there is no other writer."""
+        """Do nothing: there is no other writer."""
 
     def change_marker(self, connection: sa.Connection) -> str:
-        """Ask a connection that never writes: SQLite tells each of what others have committed."""
+        """Return the data version of a connection that never writes."""
         driver: Any = connection.connection.driver_connection
         if self.one_connection:
             return str(driver.total_changes)
-        with self._watch_lock:
-            if self._watching is None:
-                self._watching, self._watcher = self.sql.connect(), new_id()
-            version = self._watching.exec_driver_sql("PRAGMA data_version").scalar_one()
-            return f"{self._watcher} {version}"
+        with self._marker_lock:
+            if self._marker_connection is None:
+                self._marker_connection, self._marker_id = self.sql.connect(), new_id()
+            version = self._marker_connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+            return f"{self._marker_id} {version}"
 
     def close(self) -> None:
         """Close every connection that is not in use."""
-        with self._watch_lock:
-            watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.close()
+        with self._marker_lock:
+            connection, self._marker_connection = self._marker_connection, None
+        if connection is not None:
+            connection.close()
         self.sql.dispose()
 
     def before_fork(self) -> None:
-        """Close every connection to a file; what is in memory is inherited as a copy."""
+        """Close every connection to a file. A database in memory is inherited as a copy."""
         if self.path is not None:
             self.close()
 
     def after_fork_in_child(self) -> None:
-        """Nothing to do: the child makes connections of its own."""
+        """Do nothing: the child opens its own connections."""
 
 
-def _create_engine(path: Path | None, busy_timeout: float, read_timeout: float) -> sa.Engine:
-    """An engine for the file at ``path``, made with its folder if missing; None is a database in memory.
+def _create_memory_engine() -> sa.Engine:
+    arguments = {"isolation_level": None, "check_same_thread": False}
+    return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
 
-    The driver is left in autocommit, so the only transactions are the ones begun in so many words: with its
-    implicit ones, a read followed by a write can lose what another process committed between the two.
+
+def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.Engine:
+    """Create an engine for the file at ``path``, and the file if it is missing.
+
+    The driver is in autocommit mode. With its implicit transactions, a read that is followed by a
+    write could lose what another process committed in between.
 
     Raises
     ------
     StoreError
-        When the folder or the file cannot be made.
+        When the folder or the file cannot be created.
     """
-    arguments: dict[str, Any] = {
-        "isolation_level": None,
-        "check_same_thread": False,
-        "timeout": read_timeout,
-    }
-    if path is None:
-        return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
-    _make(path)
-    network = file_system(path) in NETWORK_FILE_SYSTEMS
-    if network and not _has_locks(path.parent):
-        # SQLite would wait for the lock as long as it may, and then blame another process.
+    _create_file(path)
+    is_network = file_system(path) in NETWORK_FILE_SYSTEMS
+    if is_network and not _has_locks(path.parent):
+        # SQLite would wait for the lock and then report another process.
         raise StoreError(
-            f"the store {path}: the network file system that it lies on has no locks; "
+            f"the store {path} is on a network file system without locks; "
             "set AxonNotebooks.store_url to a local file"
         )
-    if network:
+    if is_network:
         warnings.warn(
-            f"the store {path} lies on a network file system: it works, but slowly, and one process at a time. "
-            "Set AxonNotebooks.store_url to a local file",
+            f"the store {path} is on a network file system, where it is slow and only one process "
+            "can use it at a time. Set AxonNotebooks.store_url to a local file",
             RuntimeWarning,
             stacklevel=2,
         )
     engine = sa.create_engine(
-        # Never made by a connection: the file may be gone by then, and the next to open the store makes it anew.
+        # mode=rw does not create the file: if it was removed, the store has to be opened again.
         sa.URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"}),
-        connect_args=arguments,
+        connect_args=_connect_arguments(read_timeout),
         poolclass=sa.QueuePool,
         pool_size=8,
         max_overflow=56,
         pool_timeout=busy_timeout,
     )
-    journal = "delete" if network else "wal"
+    journal = "delete" if is_network else "wal"
 
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-        try:
-            if not connection.execute("PRAGMA page_count").fetchone()[0]:
-                # While it is empty: a file that others write to cannot be given the means to shrink in steps.
-                connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
-            _refuse_others(connection, path)
-            make_durable(connection, journal, busy_timeout)
-            # Some builds of SQLite write zeros over all they delete. To remove 50 MB then takes half a second.
-            connection.execute("PRAGMA secure_delete=FAST")
-        except BaseException:
-            connection.close()
-            raise
+    def prepare(connection: sqlite3.Connection) -> None:
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:
+            # This can only be set while the file is empty.
+            connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+        _check_owner(connection, path)
+        make_durable(connection, journal, busy_timeout)
+        # Some builds overwrite deleted data by default, which takes 0.5 s for 50 MB.
+        connection.execute("PRAGMA secure_delete=FAST")
 
+    _on_connect(engine, prepare)
     return engine
 
 
 def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
-    """An engine that can only read the file at ``path``, in a place that cannot be written to.
+    """Create an engine that only reads the file at ``path``, which may not be writable.
 
     Raises
     ------
     StoreError
-        When there is no such file, or its log can only be read where it can be written.
+        When there is no such file, or its log cannot be read without writing to the folder.
     """
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
     _check_regular(path)
-    how = {"mode": "ro"}
+    query = {"mode": "ro"}
     log, index = beside(path, "-wal"), beside(path, "-shm")
     if log.exists() and not index.exists():
         raise StoreError(
             f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
-            "copy both to a folder that can be"
+            "copy both to a writable folder"
         )
     if not log.exists() and not beside(path, "-journal").exists():
-        how = {"immutable": "1"}  # else even a reader would have to make the log
+        query = {"immutable": "1"}  # otherwise even a reader creates the log
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=path.as_uri(), query={**how, "uri": "true"}),
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": read_timeout},
+        sa.URL.create("sqlite", database=path.as_uri(), query={**query, "uri": "true"}),
+        connect_args=_connect_arguments(read_timeout),
     )
+    _on_connect(engine, lambda connection: _check_owner(connection, path))
+    return engine
 
+
+def _connect_arguments(timeout: float) -> dict[str, Any]:
+    return {"isolation_level": None, "check_same_thread": False, "timeout": timeout}
+
+
+def _on_connect(engine: sa.Engine, prepare: Callable[[sqlite3.Connection], None]) -> None:
     @sa.event.listens_for(engine, "connect")
-    def _look(connection: sqlite3.Connection, _record: object) -> None:
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         try:
-            _refuse_others(connection, path)
+            prepare(connection)
         except BaseException:
             connection.close()
             raise
 
-    return engine
 
-
-def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
-    # Before anything is changed: even a log is not everybody's.
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Reject databases of other applications, before anything in them is changed."""
     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
     names = [name for (name,) in connection.execute(tables)]
     if names and not any(name.startswith(("axon_", "axonml_")) for name in names):
         raise StoreError(f"{path} is a database, but not a store of jupyter-axon-notebooks")
 
 
-def _make(path: Path) -> None:
+def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite would delete a log that it finds beside a new or empty file.
         if not path.exists():
             rename_files(path)
-        elif _is_empty(path) and not _is_empty(beside(path, "-wal")):
+        elif not size(path) and size(beside(path, "-wal")):
             raise StoreDamaged(
-                f"the store {path}: the file is empty, but {path.name}-wal beside it is not; run `jupyter axon doctor`"
+                f"the store {path}: the file is empty, but {path.name}-wal beside it is not; "
+                "run `jupyter axon doctor`"
             )
-        if not path.exists():
-            # Created here rather than by SQLite, so that nobody else on the machine can read it.
+        if not path.exists():  # not by SQLite, so that other users cannot read it
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _check_regular(path)
-        size = path.stat().st_size
+        length = path.stat().st_size
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
         raise kind(
-            f"the store {path} cannot be made: {error.strerror}: {error.filename}"
+            f"the store {path} cannot be created: {error.strerror}: {error.filename}"
         ) from error
-    if 0 < size < _SMALLEST_PAGE:
-        # SQLite itself would take so short a file for an empty one, and write over it.
+    if 0 < length < _SMALLEST_PAGE:  # SQLite would overwrite the file
         raise StoreDamaged(
             f"the store {path}: the file is not a database; run `jupyter axon doctor`"
         )
@@ -286,12 +295,16 @@ def _check_regular(path: Path) -> None:
     try:
         check_files(path)
     except NotRegular as error:
-        what = f"the store {error.filename} cannot be opened"
-        raise StoreError(f"{what}: {error.strerror}; move it aside") from None
+        raise StoreError(
+            f"the store {error.filename} cannot be opened: {error.strerror}; move it aside"
+        ) from None
 
 
 def _has_locks(folder: Path) -> bool:
-    """Whether a file in ``folder`` can be locked; tried on one of its own, since closing a file gives up all locks of it."""
+    """Return whether files in ``folder`` can be locked.
+
+    This uses a temporary file, since closing the database file would release its locks.
+    """
     if sys.platform == "win32":
         return True
     import fcntl
@@ -304,32 +317,23 @@ def _has_locks(folder: Path) -> bool:
     return True
 
 
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except FileNotFoundError:
-        return True
-
-
 def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:
-    """Have what is committed be on the disk, with ``journal``, or with the one that there is where it cannot be had."""
-    had = _set_journal(connection, journal, busy_timeout)
-    # Without a log, the commit is the removal of the journal: EXTRA makes that durable as well.
-    connection.execute(f"PRAGMA synchronous={'FULL' if had == 'wal' else 'EXTRA'}")
-    connection.execute(
-        "PRAGMA fullfsync=ON"
-    )  # macOS: otherwise a sync stops at the disk's own cache
+    """Make commits durable, with the given journal mode or, where it is impossible, the current."""
+    mode = _set_journal(connection, journal, busy_timeout)
+    # Without a write-ahead log the removal of the journal commits; EXTRA makes that durable.
+    connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+    connection.execute("PRAGMA fullfsync=ON")  # macOS: flush the cache of the disk, too
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> str:
-    # Switching needs the file to itself, and SQLite does not wait for that however long the busy timeout is.
+    # Switching needs exclusive access, for which SQLite's busy timeout does not apply.
     deadline = time.monotonic() + busy_timeout
     while True:
         try:
-            (had,) = connection.execute("PRAGMA journal_mode").fetchone()
-            if had != journal:
-                (had,) = connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
-            return str(had)
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != journal:
+                (mode,) = connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
+            return str(mode)
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise

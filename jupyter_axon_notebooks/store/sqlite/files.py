@@ -1,4 +1,4 @@
-"""The files of a SQLite database: what they are called, how long they are, and which ones they are."""
+"""The files of a SQLite database: names, identities, and the file system that they are on."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from ...records import now
 from ...userfiles import check_regular
 from ..urls import file_of, shown_url
 
-#: What may have changes in it that the file has not.
+#: Files beside the database that may hold changes that it lacks.
 LOGS = ("-wal", "-journal")
+#: Device and inode.
 Identity = tuple[int, int]
+#: The value of the pragma ``auto_vacuum`` for files that can be shortened in steps.
+INCREMENTAL = 2
+#: File systems without shared memory between processes, so that the write-ahead log cannot be used.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs"}
+    | {"gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
+)
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The file that SQLite keeps beside ``path``: ``-wal``, ``-shm`` or ``-journal``."""
+    """Return the path of the ``-wal``, ``-shm`` or ``-journal`` file of a database."""
     return path.with_name(path.name + suffix)
 
 
 def size(path: Path) -> int:
-    """Bytes in a file; 0 where there is none, or none that can be looked at."""
+    """Return the bytes in a file; 0 if there is none, or it cannot be inspected."""
     try:
         return path.stat().st_size
     except OSError:
@@ -33,54 +41,38 @@ def size(path: Path) -> int:
 
 
 def check_files(path: Path) -> None:
-    """Check that SQLite opens regular files only, as far as they are there: for a pipe it would wait for ever.
+    """Check that the database and its logs, if they exist, are regular files.
+
+    SQLite would wait forever for a pipe.
 
     Raises
     ------
     NotRegular
-        For the database, its log or its journal.
+        For the first one that is not.
     """
     for suffix in ("", *LOGS):
         file = beside(path, suffix)
         try:
-            found = file.stat()
+            status = file.stat()
         except OSError:
             continue
-        check_regular(file, found)
+        check_regular(file, status)
 
 
-def identity(path: Path | str) -> Identity | None:
-    """What tells the file at ``path`` from any other; None where there is none."""
+def identity(path: Path) -> Identity | None:
+    """Return what distinguishes the file at ``path`` from others; None if there is none."""
     try:
-        found = os.stat(path)
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
-
-
-# File systems on which SQLite's shared memory between processes does not work, so its write-ahead log must not be used.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "9p",
-        "afs",
-        "ceph",
-        "cifs",
-        "fuse.glusterfs",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-    }
-    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
-)
+    return status.st_dev, status.st_ino
 
 
 class OpenedFiles:
-    """The identities of the files that an engine has open, to notice their removal or replacement.
+    """The identities of the files that an engine has open, to detect removal and replacement.
 
-    A file that is removed while it is open stays readable and writable, and its content is lost
-    when it is closed. SQLite keeps the log and its index as long as it has connections.
+    An open file that is removed can still be read and written, but its content is lost when it is
+    closed. SQLite keeps the log and its index while it has connections.
     """
 
     def __init__(self, engine: sa.Engine, path: Path) -> None:
@@ -97,7 +89,7 @@ class OpenedFiles:
     def _on_connect(self, *_: object) -> None:
         with self._lock:
             self._connections += 1
-            self._record_logs()
+            self._add_logs()
 
     def _on_close(self, *_: object) -> None:
         with self._lock:
@@ -105,26 +97,26 @@ class OpenedFiles:
             if self._connections == 0:
                 self._logs.clear()
 
-    def _record_logs(self) -> None:
+    def _add_logs(self) -> None:
         for path in self._log_paths:
             if path not in self._logs and (found := identity(path)) is not None:
                 self._logs[path] = found
 
     @property
     def are_lost(self) -> bool:
-        """Whether a file was removed or replaced, so that a commit would be lost with it."""
+        """Whether a file was removed or replaced, so that commits would be lost."""
         if identity(self._path) != self._file:
             return True
         with self._lock:
             if self._connections:
-                self._record_logs()
+                self._add_logs()
             return any(identity(path) != found for path, found in self._logs.items())
 
 
 def move_aside(url: str) -> Path:
-    """Rename the file of a store, and its logs, so that the next process begins a new store.
+    """Rename the file of a store, and its logs, so that the next process creates a new store.
 
-    Processes that have the store open notice it when they next use the store.
+    Processes that have the store open notice it when they use the store next.
 
     Returns
     -------
@@ -151,30 +143,30 @@ def move_aside(url: str) -> Path:
 
 
 def rename_files(path: Path) -> Path:
-    """Rename a database and its logs beside it, as far as they exist; return the new path."""
+    """Rename a database and its logs, as far as they exist; return the new path."""
     target = path.with_name(f"{path.name}.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}")
-    for suffix in (*LOGS, "-shm", ""):  # the logs first: SQLite deletes a log without its database
+    for suffix in (*LOGS, "-shm", ""):  # the logs first: SQLite deletes a log without a database
         if beside(path, suffix).exists():
             beside(path, suffix).rename(beside(target, suffix))
     return target
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system that ``path`` is on (``ext4``, ``nfs4``, …); ``""`` where it cannot be told.
+    """Return the type of the file system of ``path`` (``ext4``, ``nfs4``, …); ``""`` if unknown.
 
-    ``mounts`` is the text of ``/proc/self/mountinfo``, by default this process's.
+    ``mounts`` is the content of ``/proc/self/mountinfo``, which is read by default.
     """
     if mounts is None:
         try:
             mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
         except OSError:
             return ""
-    inside = os.path.realpath(path)
+    real = os.path.realpath(path)
     best, kind = "", ""
     for line in filter(None, mounts.split("\n")):
         left, _, right = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), left.split(" ")[4])
-        within = point == "/" or inside == point or inside.startswith(point + "/")
-        if within and len(point) >= len(best):
+        contains = point == "/" or real == point or real.startswith(point + "/")
+        if contains and len(point) >= len(best):
             best, kind = point, right.split(" ")[0]
     return kind

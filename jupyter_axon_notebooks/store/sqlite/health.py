@@ -1,7 +1,7 @@
-"""What can be said of a store without opening it for work.
+"""Inspection of store files without opening them for writing.
 
-Nothing here makes, migrates or changes anything: a store that a running server has open can be looked at, and so can
-one that is damaged, too new, or not there.
+Nothing is created, migrated or changed, so stores that are in use, damaged, too new or missing can
+be inspected.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ from ...records import NotebookCheckpoint
 from ...userfiles import open_regular
 from ..codec import column_text, decode, plain_text
 from ..schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
-from .engine import INCREMENTAL
-from .files import NETWORK_FILE_SYSTEMS, beside, check_files, file_system, size
+from .files import INCREMENTAL, NETWORK_FILE_SYSTEMS, beside, check_files, file_system, size
+
+#: Seconds to wait for a writer that has exclusive access.
+_TIMEOUT = 5.0
 
 
 @dataclass
 class FileHealth:
-    """How the file of a store is doing.
+    """The state of the file of a store.
 
     Attributes
     ----------
     exists : bool
-        Whether there is one; nothing else is set where there is not.
+        Whether there is a file; without one, nothing else is set.
     size, wal_size : int
-        Bytes in the file, and in the write-ahead log beside it.
+        Bytes in the file, and in its write-ahead log.
     mode, folder_mode : int
         Permission bits of the file and of its folder.
     file_system : str
-        Its type; ``""`` where it cannot be told.
+        The type of the file system; ``""`` if unknown.
     schema_version : int or None
-        None for an empty file, and for a database that is no store.
+        None for an empty file, and for a database that is not a store.
     counts : dict
         Documents by collection (``notebooks``, ``checkpoints``, …).
     sizes : dict
-        Bytes by table, indexes included; empty where this SQLite cannot tell.
+        Bytes by table, including indexes; empty if this SQLite cannot tell.
     free : int
-        Bytes in the file that nothing is kept in.
+        Unused bytes in the file.
     shrinks : bool
-        Whether such room can be given back while the store is in use.
+        Whether unused space can be returned while the store is in use.
     faults : list of str
-        What SQLite's integrity check found, or why it could not be made.
+        Messages of SQLite's integrity check, or why it could not run.
     """
 
     path: Path
@@ -73,12 +75,12 @@ class FileHealth:
 
 
 def examine_file(path: Path) -> FileHealth:
-    """The health of the store in the file ``path``. Reads all of it, which takes a while for gigabytes."""
+    """Return the state of the store in the file ``path``, which is read completely."""
     health = FileHealth(path)
     health.file_system = file_system(path)
     health.network = health.file_system in NETWORK_FILE_SYSTEMS
     try:
-        found = path.stat()
+        status = path.stat()
         health.folder_mode = path.parent.stat().st_mode & 0o777
     except OSError:
         return health
@@ -87,20 +89,19 @@ def examine_file(path: Path) -> FileHealth:
         check_files(path)
     except OSError as error:
         health.readable = health.writable = True
-        beside_it = (
-            "" if str(error.filename) == str(path) else f"{os.path.basename(error.filename)}: "
-        )
-        health.faults.append(f"{beside_it}{error.strerror}")
+        is_log = str(error.filename) != str(path)
+        name = f"{os.path.basename(error.filename)}: " if is_log else ""
+        health.faults.append(f"{name}{error.strerror}")
         return health
-    health.size, health.mode = found.st_size, found.st_mode & 0o777
+    health.size, health.mode = status.st_size, status.st_mode & 0o777
     health.wal_size = size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
         return health
     try:
-        with connect_read_only(path) as connection:
-            connection.execute("BEGIN")  # so that all of it is of one moment
+        with _connect_read_only(path) as connection:
+            connection.execute("BEGIN")  # a snapshot
             _examine_content(connection, health)
     except sqlite3.Error as error:
         health.faults.append(str(error))
@@ -115,16 +116,15 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     }
-    for collection in COLLECTIONS:
-        if collection.name in tables:
-            count = connection.execute(f'SELECT count(*) FROM "{collection.name}"')  # noqa: S608 - the name is ours
-            health.counts[collection.name.removeprefix("axonml_")] = count.fetchone()[0]
-    free, page, shrinks = (
+    for name in (collection.name for collection in COLLECTIONS if collection.name in tables):
+        (count,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
+        health.counts[name.removeprefix("axonml_")] = count
+    free, page, auto_vacuum = (
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("freelist_count", "page_size", "auto_vacuum")
     )
-    health.free, health.shrinks = free * page, shrinks == INCREMENTAL
-    with suppress(sqlite3.OperationalError):  # not every build has the table of pages
+    health.free, health.shrinks = free * page, auto_vacuum == INCREMENTAL
+    with suppress(sqlite3.OperationalError):  # dbstat is a compile-time option
         health.sizes = {
             name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)
         }
@@ -148,74 +148,73 @@ def _schema_version(connection: sqlite3.Connection) -> int | None:
     return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 
 
-def checkpoint_states(
-    connection: sa.Connection,
-) -> Iterator[tuple[str, str, dict[str, tuple[str, int | None]] | None]]:
-    """Notebook id, id and state files of every checkpoint, on any engine.
-
-    State files are paths and, where they are recorded, sizes, by part; none for a checkpoint without any. None in place of
-    them is a damaged checkpoint.
-    """
-    c = Schema().tables[CHECKPOINTS.name].sql.c
-    for notebook_id, checkpoint_id, text in connection.execute(
-        sa.select(c.notebook_id, c.id, c.document)
-    ):
-        present: dict[str, tuple[str, int | None]] | None = None
-        with suppress(RecordDamaged, InvalidData):
-            document = decode(text)
-            NotebookCheckpoint.from_json(document)
-            paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
-            sizes = document.get("sizes") or {}
-            present = {
-                part: (path, sizes.get(part))
-                for part, path in paths.items()
-                if path and isinstance(path, str)
-            }
-        yield plain_text(notebook_id or ""), plain_text(checkpoint_id), present
-
-
-def notebook_documents(connection: sa.Connection, user_id: str) -> Iterator[dict[str, Any]]:
-    """Yield the documents of a user's notebooks that are bound to a file, on any engine; damaged ones are left out."""
-    c = Schema().tables[NOTEBOOKS.name].sql.c
-    bound = sa.select(c.document).where(c.user_id == column_text(user_id), c.path.is_not(None))
-    for (text,) in connection.execute(bound):
-        with suppress(RecordDamaged):
-            yield decode(text)
+@contextmanager
+def _connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    # To read a database with a write-ahead log, SQLite creates the index of the log if it is
+    # missing. Without a log nobody has the database open, so it can be treated as immutable.
+    unused = _journal(path) == "wal" and not beside(path, "-wal").exists()
+    query = "immutable=1" if unused else "mode=ro"
+    uri = f"{path.as_uri()}?{query}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT)) as connection:
+        yield connection
 
 
 @contextmanager
-def connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to the database in the file ``path`` that can only read, and leaves no file behind.
+def connect_to_file(path: Path) -> Iterator[sa.Connection]:
+    """Open a snapshot of the database in the file ``path``, without creating any file.
 
     Raises
     ------
     sqlite3.Error
         When it cannot be opened.
     """
-    # A database with a log is read through its shared index, which even a reader makes where it is missing. While there
-    # is no log nobody has it open, so it can be taken for what it is: a file that nobody changes. Of one that is written
-    # without a log that cannot be told, but to read it nothing has to be made.
-    unused = _journal(path) == "wal" and not beside(path, "-wal").exists()
-    how = "immutable=1" if unused else "mode=ro"
-    with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5)) as connection:
-        yield connection
-
-
-@contextmanager
-def connect_to_file(path: Path) -> Iterator[sa.Connection]:
-    """As :func:`connect_read_only`, for SQLAlchemy; all that is read is of one and the same moment, whoever writes meanwhile."""
-    with connect_read_only(path) as raw:
-        engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
+    with _connect_read_only(path) as driver:
+        engine = sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
 
 
 def _journal(path: Path) -> str:
-    # As the file's header says: a connection to a file taken for immutable always answers "delete".
+    # From the header of the file: a connection to an immutable database always answers "delete".
     try:
         with open_regular(path) as file:
             header = file.read(20)
-    except OSError:  # which opening it tells
+    except OSError:  # opening the database will report it
         return "delete"
     return "wal" if header[18:20] == b"\x02\x02" else "delete"
+
+
+def checkpoint_states(
+    connection: sa.Connection,
+) -> Iterator[tuple[str, str, dict[str, tuple[str, int | None]] | None]]:
+    """Yield the notebook id, the id and the state files of every checkpoint, on any engine.
+
+    State files are paths and recorded sizes by part (``model``, ``optimizer``). They are None for a
+    damaged checkpoint.
+    """
+    c = Schema().tables[CHECKPOINTS.name].sql.c
+    for notebook_id, checkpoint_id, text in connection.execute(
+        sa.select(c.notebook_id, c.id, c.document)
+    ):
+        files: dict[str, tuple[str, int | None]] | None = None
+        with suppress(RecordDamaged, InvalidData):
+            document = decode(text)
+            NotebookCheckpoint.from_json(document)
+            paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
+            sizes = document.get("sizes") or {}
+            files = {
+                part: (path, sizes.get(part))
+                for part, path in paths.items()
+                if path and isinstance(path, str)
+            }
+        yield plain_text(notebook_id or ""), plain_text(checkpoint_id), files
+
+
+def notebook_documents(connection: sa.Connection, user_id: str) -> Iterator[dict[str, Any]]:
+    """Yield a user's notebooks that are bound to a file, without damaged ones, on any engine."""
+    c = Schema().tables[NOTEBOOKS.name].sql.c
+    bound = sa.select(c.document).where(c.user_id == column_text(user_id), c.path.is_not(None))
+    for (text,) in connection.execute(bound):
+        with suppress(RecordDamaged):
+            yield decode(text)

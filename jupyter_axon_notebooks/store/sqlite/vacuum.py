@@ -1,9 +1,8 @@
-"""Giving room that is no longer needed back to the disk: SQLite keeps what it once took, for itself.
+"""Return of unused space to the disk, which SQLite does not do by itself.
 
-In steps: each keeps other writers waiting for a moment only, and between two the caller may wait, or stop for good.
-
-``PRAGMA optimize`` is no part of this on purpose. Every question the store asks has an index of its own; statistics
-could only talk SQLite out of it, and would where one notebook has most of the checkpoints.
+It happens in steps. Each blocks other writers for a moment only, and the caller may pause between
+two of them. ``PRAGMA optimize`` is not used: every query has an index of its own, and statistics of
+an unbalanced store could only lead SQLite away from it.
 """
 
 from __future__ import annotations
@@ -13,65 +12,65 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..database import Database
-from .engine import INCREMENTAL
-from .files import beside, size
+from .files import INCREMENTAL, beside, size
 
-#: Free pages that are left to the writes to come.
+#: Free pages that are kept for future writes.
 _SPARE_PAGES = 256
-#: Bytes from which on a log is long; SQLite begins a log anew at about 4 MB, if no reader is in the way.
+#: Bytes from which the log is truncated. SQLite restarts it at 4 MB unless a reader is active.
 LONG_LOG = 16 * 1024 * 1024
-#: Seconds after which a step takes up nothing more.
-_TURN = 0.02
+#: Seconds after which a step ends.
+_STEP_TIME = 0.02
 
 
-def reclaim(database: Database, path: Path) -> Iterator[int]:
-    """Shorten the file at ``path`` and its log, as far as nobody is in the way. Yields the bytes that each step gave back.
+def vacuum(database: Database, path: Path) -> Iterator[int]:
+    """Shorten the file at ``path`` and its log; yield the bytes that each step freed.
 
-    A file that was made without ``auto_vacuum`` cannot be shortened in steps, and keeps its length.
+    Files that were created without ``auto_vacuum`` keep their length. The log is only truncated
+    when nobody uses it.
     """
     while freed := _shorten_file(database):
         yield freed
-    if freed := _shorten_log(database, path):
+    if freed := _truncate_log(database, path):
         yield freed
 
 
 def _shorten_file(database: Database) -> int:
     if (
-        _ask(database, "auto_vacuum") != INCREMENTAL
-        or _ask(database, "freelist_count") <= _SPARE_PAGES
+        _pragma(database, "auto_vacuum") != INCREMENTAL
+        or _pragma(database, "freelist_count") <= _SPARE_PAGES
     ):
         return 0
     with database.transaction() as connection:
-        ends = time.monotonic() + _TURN  # of the work: others may have been waited for
-        before = _ask(database, "page_count")
-        for _ in range(_ask(database, "freelist_count") - _SPARE_PAGES):
-            # One at a time: of a statement without result columns the driver takes the first step only.
+        ends = time.monotonic() + _STEP_TIME
+        before = _pragma(database, "page_count")
+        for _ in range(_pragma(database, "freelist_count") - _SPARE_PAGES):
+            # One page at a time: the driver runs only the first step of such a statement.
             connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
             if time.monotonic() >= ends:
                 break
-        return (before - _ask(database, "page_count")) * _ask(database, "page_size")
+        return (before - _pragma(database, "page_count")) * _pragma(database, "page_size")
 
 
-def _shorten_log(database: Database, path: Path) -> int:
+def _truncate_log(database: Database, path: Path) -> int:
     log = beside(path, "-wal")
     before = size(log)
     if before <= LONG_LOG:
         return 0
     with database.reading() as connection:
-        # This moves the log's pages into the file and lets others write meanwhile. What cuts the log off keeps them
-        # waiting, so it gets little to do and waits for nobody itself.
-        _, length, moved = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
-        if length != moved:
+        # PASSIVE copies the log into the file without blocking writers. TRUNCATE blocks them, so it
+        # runs when there is little left to do, and does not wait.
+        _, length, copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+        if length != copied:
             return 0
-        patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+        timeout = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
         connection.exec_driver_sql("PRAGMA busy_timeout=0")
         try:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={timeout}")
     return before - size(log)
 
 
-def _ask(database: Database, pragma: str) -> int:
+def _pragma(database: Database, name: str) -> int:
     with database.reading() as connection:
-        return int(connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one())
+        return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())

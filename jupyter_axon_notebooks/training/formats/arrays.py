@@ -1,8 +1,8 @@
-"""NumPy arrays and PyTorch tensors, as a safetensors file has them.
+"""Arrays of NumPy and JAX and tensors of PyTorch, as stored in safetensors files.
 
-What the format has a type for is stored under it, so that others can read it. What it has none for (``complex128``,
-dates, texts) is stored as plain bytes with one more dimension, and the value's own type is noted beside it. Neither
-framework is imported unless one of its arrays is met.
+Types that the format has are stored as such, so that other programs can read them. Items of other
+types (``complex128``, dates, texts) are stored as bytes in one more dimension, and the type is
+noted beside the tensor. No framework is imported unless one of its arrays is used.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from . import sharding
-from .tensorfile import Entry, OpenedFile, Tensor
+from .tensor_files import Entry, OpenedFile, Tensor
 
-#: The format's types, by the name NumPy (with ml_dtypes) and PyTorch have in common for them.
+#: The type codes of the format by the names of NumPy, ml_dtypes and PyTorch.
 _CODES: Final = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -37,34 +37,34 @@ _CODES: Final = {
     "uint64": "U64",
 }
 _NAMES: Final = {code: name for name, code in _CODES.items()}
-#: Two of these in each byte: PyTorch counts the bytes, the format the numbers.
+#: A type with two items per byte: PyTorch's shapes count bytes, those of the format items.
 _PAIRS: Final = "float4_e2m1fn_x2"
-#: Of torch's types, those that hold plain numbers and have no code.
+#: PyTorch's numeric types without a code.
 _TORCH_RAW: Final = frozenset({"complex32", "complex128"})
-#: Packages whose arrays have labels, which the numbers alone would lose.
+#: Packages whose arrays have labels, which would be lost.
 _LABELLED: Final = frozenset({"pandas", "polars", "xarray"})
 
 
-class Described(NamedTuple):
+class ArrayEncoding(NamedTuple):
     """How an array is stored.
 
-    ``note`` is its own type where the file's does not tell it, and ``identity`` the same for two names of one array: equal
-    memory, shape, strides and type.
+    ``dtype`` is the type of the array where the file's type does not determine it. ``identity`` is
+    equal for objects that share memory, shape, strides and type; None if unknown.
     """
 
     tensor: Tensor
-    note: str | None
+    dtype: str | None
     identity: tuple[Any, ...] | None
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether ``value`` is a PyTorch tensor."""
+    """Return whether ``value`` is a PyTorch tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_array(value: Any) -> bool:
-    """Whether ``value`` is a NumPy array, or an array of another framework that NumPy can read, as JAX's."""
+    """Return whether ``value`` is a NumPy array, or one that NumPy can convert, like JAX's."""
     numpy = sys.modules.get("numpy")
     if numpy is None or isinstance(value, type) or is_scalar(value) or is_tensor(value):
         return False
@@ -75,8 +75,19 @@ def is_array(value: Any) -> bool:
     return all(hasattr(value, name) for name in ("__array__", "dtype", "shape"))
 
 
+def is_numeric(value: Any) -> bool:
+    """Return whether ``value`` is a tensor or an array."""
+    return is_tensor(value) or is_array(value)
+
+
+def is_scalar(value: Any) -> bool:
+    """Return whether ``value`` is a NumPy scalar."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.generic)
+
+
 def is_key(value: Any) -> bool:
-    """Whether ``value`` is an array of JAX's keys, as ``jax.random.key`` makes it."""
+    """Return whether ``value`` is an array of keys of ``jax.random.key``."""
     jax = sys.modules.get("jax")
     return (
         jax is not None
@@ -85,14 +96,8 @@ def is_key(value: Any) -> bool:
     )
 
 
-def key_parts(keys: Any) -> tuple[str, Any]:
-    """Return the name of the generator that ``keys`` are for, and their numbers as an array of NumPy.
-
-    Raises
-    ------
-    TypeError
-        If JAX knows the generator by no name.
-    """
+def split_keys(keys: Any) -> tuple[str, Any]:
+    """Return the generator's name and the data of JAX keys; raise TypeError if it has no name."""
     import jax
     import numpy as np
 
@@ -102,32 +107,20 @@ def key_parts(keys: Any) -> tuple[str, Any]:
     return generator, np.asarray(jax.random.key_data(keys))
 
 
-def make_keys(generator: str, numbers: Any) -> Any:
-    """Return the array of keys that :func:`key_parts` took apart.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there are none such.
-    """
+def make_keys(generator: str, data: Any) -> Any:
+    """Return the JAX keys that :func:`split_keys` has split; raise TypeError or ValueError."""
     import jax
 
-    return jax.random.wrap_key_data(numbers.copy(), impl=generator)
+    return jax.random.wrap_key_data(data.copy(), impl=generator)
 
 
-def is_scalar(value: Any) -> bool:
-    """Whether ``value`` is a single NumPy number, date or text."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.generic)
-
-
-def describe_array(array: Any) -> Described:
-    """How a NumPy array, or what NumPy makes one of, is stored.
+def encode_array(array: Any) -> ArrayEncoding:
+    """Return how an array is stored.
 
     Raises
     ------
     TypeError
-        For one whose content is more than plain numbers, dates and texts.
+        If it contains more than numbers, dates and texts.
     """
     import numpy as np
 
@@ -136,226 +129,218 @@ def describe_array(array: Any) -> Described:
             f"a {type_name(array)} is more than its numbers; keep np.asarray(…) of it, or its parts"
         )
     dtype = np.dtype(array.dtype)
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
+    if not _is_plain(dtype):
         raise TypeError(
             f"an array of type {dtype} has no plain numbers; keep lists, or an array for each field"
         )
-    little = _little(dtype)
+    little = _to_little_endian(dtype)
     code = _CODES.get(dtype.name)
 
-    def bytes_of() -> memoryview:
+    def get_bytes() -> memoryview:
         plain = np.ascontiguousarray(np.asarray(array).astype(little, copy=False))
         return memoryview(plain.reshape(-1).view(np.uint8))
 
     shape = tuple(int(size) for size in array.shape)
-    tensor = Tensor(code or "U8", shape if code else (*shape, dtype.itemsize), bytes_of)
-    note = None if code and little == dtype else numpy_name(dtype)
+    tensor = Tensor(code or "U8", shape if code else (*shape, dtype.itemsize), get_bytes)
+    noted = None if code and little == dtype else numpy_name(dtype)
+    identity: tuple[Any, ...] | None = None
     if not isinstance(array, np.ndarray):
-        identity: tuple[Any, ...] | None = ("object", id(array))
+        identity = ("object", id(array))
     elif array.nbytes:
         identity = ("numpy", array.ctypes.data, shape, array.strides, dtype.str, dtype.name)
-    else:
-        identity = None
-    return Described(tensor, note, identity)
+    return ArrayEncoding(tensor, noted, identity)
 
 
-def describe_tensor(tensor: Any) -> Described:
-    """How a PyTorch tensor is stored.
-
-    Raises
-    ------
-    TypeError
-        For one that is not a plain block of numbers.
-    """
+def encode_tensor(tensor: Any) -> ArrayEncoding:
+    """Return how a PyTorch tensor is stored; raise TypeError unless it is strided memory."""
     import torch
 
-    if torch.nn.parameter.is_lazy(tensor):
-        raise TypeError("has no values yet; let the model work on a first batch")
+    if is_lazy(tensor):
+        raise TypeError("has no values yet; run the model on a first batch")
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise TypeError(
             f"a {type_name(tensor)} is more than its numbers; keep its parts as plain tensors"
         )
     if tensor.layout is not torch.strided or tensor.is_quantized:
-        kind = "quantized" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+        kind = "quantized" if tensor.is_quantized else torch_name(tensor.layout)
         raise TypeError(
             f"a {kind} tensor cannot be stored; keep its parts, or to_dense() or dequantize() of it"
         )
     if tensor.is_meta:
-        raise TypeError("a tensor on the meta device has no numbers to store")
-    name = torch_name(tensor.dtype)
-    shape = tuple(tensor.shape)
-    code, stored, note = _CODES.get(name), shape, None
+        raise TypeError("a tensor on the meta device has no values to store")
+    name, shape = torch_name(tensor.dtype), tuple(tensor.shape)
+    code, stored, noted = _CODES.get(name), shape, None
     if name == _PAIRS:
         if not shape:
             raise TypeError(f"a single {name} cannot be stored; keep it as an array of one")
         code, stored = "F4", (*shape[:-1], 2 * shape[-1])
     elif name in _TORCH_RAW:
-        stored, note = (*shape, tensor.element_size()), name
+        stored, noted = (*shape, tensor.element_size()), name
     elif code is None:
         raise TypeError(f"a tensor of type {name} cannot be stored; convert it to another type")
 
-    def bytes_of() -> memoryview:
+    def get_bytes() -> memoryview:
         plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
         return memoryview(plain.view(-1).view(torch.uint8).numpy())
 
-    identity = None
+    identity: tuple[Any, ...] | None = None
     if tensor.numel():
-        bits = (tensor.is_conj(), tensor.is_neg())
-        identity = (
-            "torch",
-            str(tensor.device),
-            tensor.data_ptr(),
-            shape,
-            tensor.stride(),
-            name,
-            bits,
-        )
-    return Described(Tensor(code or "U8", stored, bytes_of), note, identity)
+        place = (str(tensor.device), tensor.data_ptr(), shape, tensor.stride())
+        identity = ("torch", *place, name, tensor.is_conj(), tensor.is_neg())
+    return ArrayEncoding(Tensor(code or "U8", stored, get_bytes), noted, identity)
 
 
-def read_array(file: OpenedFile, entry: Entry, note: str | None) -> Any:
-    """The NumPy array at ``entry``, of the type ``note`` where that is given; a view of the file's memory.
+def read_array(file: OpenedFile, entry: Entry, noted: str | None) -> Any:
+    """Return the NumPy array at ``entry`` as a view of the file's memory.
+
+    Parameters
+    ----------
+    noted : str, optional
+        The type of the array where the file's type does not determine it.
 
     Raises
     ------
     TypeError, ValueError
-        If there cannot be such an array.
+        If there is no such array.
     """
     import numpy as np
 
-    dtype = numpy_dtype(note or _NAMES.get(entry.code, entry.code))
-    shape = _shape_of(entry, note, dtype.name, dtype.itemsize)
+    dtype = numpy_dtype(noted or _NAMES.get(entry.code, entry.code))
+    shape = _array_shape(entry, noted, dtype.name, dtype.itemsize)
     if entry.stop == entry.start:
         return np.empty(shape, dtype)
-    found = np.frombuffer(file.memory, np.uint8, entry.stop - entry.start, entry.start)
-    return found.view(_little(dtype)).reshape(shape).astype(dtype, copy=False)
+    octets = np.frombuffer(file.memory, np.uint8, entry.stop - entry.start, entry.start)
+    return octets.view(_to_little_endian(dtype)).reshape(shape).astype(dtype, copy=False)
 
 
-def read_tensor(file: OpenedFile, entry: Entry, note: str | None) -> Any:
-    """The PyTorch tensor at ``entry``; see :func:`read_array`."""
+def read_tensor(file: OpenedFile, entry: Entry, noted: str | None) -> Any:
+    """Return the PyTorch tensor at ``entry``; see :func:`read_array`."""
     import torch
 
-    name = note or (_PAIRS if entry.code == "F4" else _NAMES.get(entry.code, entry.code))
+    name = noted or (_PAIRS if entry.code == "F4" else _NAMES.get(entry.code, entry.code))
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"this version of PyTorch has no type {name}")
-    shape = _shape_of(entry, note, name, dtype.itemsize)
-    if entry.stop == entry.start:
+    shape = _array_shape(entry, noted, name, dtype.itemsize)
+    size = entry.stop - entry.start
+    if not size:
         return torch.empty(shape, dtype=dtype, device="cpu")
-    octets = torch.frombuffer(
-        file.memory, dtype=torch.uint8, count=entry.stop - entry.start, offset=entry.start
-    )
+    octets = torch.frombuffer(file.memory, dtype=torch.uint8, count=size, offset=entry.start)
     return octets.view(dtype).view(shape)
 
 
-def _shape_of(entry: Entry, note: str | None, name: str, itemsize: int) -> tuple[int, ...]:
-    """The shape of the array itself, which the file's differs from where its types do not suffice."""
-    if entry.code == "F4" and note is None:
+def _array_shape(entry: Entry, noted: str | None, name: str, itemsize: int) -> tuple[int, ...]:
+    if entry.code == "F4" and noted is None:
         if not entry.shape or entry.shape[-1] % 2:
             raise ValueError("numbers of four bits must come in pairs")
         return (*entry.shape[:-1], entry.shape[-1] // 2)
-    if note is None or _CODES.get(name) == entry.code:
+    if noted is None or _CODES.get(name) == entry.code:
         return entry.shape
     if entry.code != "U8" or entry.shape[-1:] != (itemsize,):
-        raise ValueError(f"stored as {entry.code} of shape {entry.shape}, which is no {note}")
+        raise ValueError(f"stored as {entry.code} of shape {entry.shape}, which is no {noted}")
     return entry.shape[:-1]
 
 
-def owned(view: Any) -> Any:
-    """An array or tensor as ``view``, in memory of its own."""
+def copy_array(view: Any) -> Any:
+    """Return a copy of an array or tensor in memory of its own."""
     if is_key(view):
         return view
     if not is_tensor(view):
         return view.copy()
     import torch
 
-    own = view.detach().clone()
+    copy = view.detach().clone()
     if isinstance(view, torch.nn.Parameter):
-        return torch.nn.Parameter(own, requires_grad=view.requires_grad)
-    return own.requires_grad_(view.requires_grad)
+        return torch.nn.Parameter(copy, requires_grad=view.requires_grad)
+    return copy.requires_grad_(view.requires_grad)
+
+
+def is_lazy(tensor: Any) -> bool:
+    """Return whether a PyTorch tensor is not initialized yet."""
+    import torch
+
+    return bool(torch.nn.parameter.is_lazy(tensor))
 
 
 def is_writable(array: Any) -> bool:
-    """Whether each number of an array or tensor can be given another value by itself."""
+    """Return whether each item of an array or tensor can be changed by itself."""
     if is_tensor(array):
         torch: Any = sys.modules["torch"]
         if array.layout is not torch.strided:
             return True
-        return all(
-            stride or size < 2 for stride, size in zip(array.stride(), array.shape, strict=True)
-        )
+        strides = zip(array.stride(), array.shape, strict=True)
+        return all(stride or size < 2 for stride, size in strides)
     numpy = sys.modules["numpy"]
     return isinstance(array, numpy.ndarray) and bool(array.flags.writeable)
 
 
-def same_bits(one: Any, other: Any) -> bool:
-    """Whether two tensors of one type and shape are the same to the last bit, NaNs too."""
+def has_same_bits(one: Any, other: Any) -> bool:
+    """Return whether two tensors of one type and shape are equal bit for bit, including NaNs."""
     return one is other or bool(
-        describe_tensor(one).tensor.bytes_of() == describe_tensor(other).tensor.bytes_of()
+        encode_tensor(one).tensor.get_bytes() == encode_tensor(other).tensor.get_bytes()
     )
 
 
 def changing(*tensors: Any) -> AbstractContextManager[Any]:
-    """Enter PyTorch's inference mode if some of ``tensors`` were made in it: only there they can be changed."""
+    """Enter PyTorch's inference mode if a tensor was created in it, which it takes to change it."""
     torch: Any = sys.modules["torch"]
-    is_lazy = torch.nn.parameter.is_lazy
     if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
         mode: AbstractContextManager[Any] = torch.inference_mode()
         return mode
     return nullcontext()
 
 
-def overwrite(array: Any, by: Any) -> None:
-    """Give a writable array or tensor the numbers of another of its type and shape."""
+def overwrite(array: Any, values: Any) -> None:
+    """Copy values of the same type and shape into a writable array or tensor."""
     if is_tensor(array):
         import torch
 
-        by = sharding.spread_like(array, by)
+        values = sharding.distribute_like(array, values)
         with changing(array), torch.no_grad():
-            array.copy_(by)
+            array.copy_(values)
     else:
-        array[...] = by
+        array[...] = values
 
 
-def as_kind_of(template: Any, array: Any) -> Any:
-    """Return a NumPy array as one of JAX, on the devices of ``template``, where that is one; anything else as it is."""
+def convert_like(template: Any, array: Any) -> Any:
+    """Return a NumPy array as a JAX array on the devices of ``template``, if that is one."""
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(template, jax.Array):
         return array
     return jax.device_put(array, template.sharding)
 
 
-def kind_text(array: Any) -> str:
-    """Type and shape, for a person."""
+def format_type(array: Any) -> str:
+    """Format type and shape for display."""
     if is_key(array):
-        return f"{array.dtype} {tuple(array.shape)}"
-    dtype = torch_name(array.dtype) if is_tensor(array) else numpy_name(array.dtype)
-    return f"{dtype} {tuple(array.shape)}"
+        name = str(array.dtype)
+    else:
+        name = torch_name(array.dtype) if is_tensor(array) else numpy_name(array.dtype)
+    return f"{name} {tuple(array.shape)}"
 
 
-def torch_name(dtype: Any) -> str:
-    """The name of a PyTorch type, which :mod:`torch` has it under."""
-    return str(dtype).removeprefix("torch.")
+def torch_name(value: Any) -> str:
+    """Return the name in :mod:`torch` of a type or layout."""
+    return str(value).removeprefix("torch.")
 
 
 def numpy_name(dtype: Any) -> str:
-    """A name that :func:`numpy_dtype` knows the type by."""
+    """Return a name of the type for :func:`numpy_dtype`."""
     import numpy as np
 
     dtype = np.dtype(dtype)
-    is_of_ml_dtypes = dtype.isbuiltin == 2
-    return str(
-        dtype.name if is_of_ml_dtypes or (dtype.name in _CODES and dtype.isnative) else dtype.str
-    )
+    is_extension = dtype.isbuiltin == 2  # of ml_dtypes
+    is_named = is_extension or (dtype.name in _CODES and dtype.isnative)
+    return str(dtype.name if is_named else dtype.str)
 
 
 def numpy_dtype(name: str) -> Any:
-    """The NumPy type with a name that :func:`numpy_name` gave; also those of ml_dtypes.
+    """Return the NumPy or ml_dtypes type with a name of :func:`numpy_name`.
 
     Raises
     ------
     TypeError
-        If there is none, or it can hold more than plain numbers, dates and texts.
+        If there is none, or it can contain more than numbers, dates and texts.
     """
     import numpy as np
 
@@ -367,23 +352,27 @@ def numpy_dtype(name: str) -> Any:
         except ImportError:
             raise TypeError(f"NumPy has no type {name} without the package ml_dtypes") from None
         dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
+    if not _is_plain(dtype):
         raise TypeError(f"arrays of type {name} are not read")
     return dtype
 
 
-def _little(dtype: Any) -> Any:
+def _is_plain(dtype: Any) -> bool:
+    return not dtype.hasobject and dtype.names is None and dtype.subdtype is None
+
+
+def _to_little_endian(dtype: Any) -> Any:
     little = dtype.newbyteorder("<")
     return dtype if little == dtype else little
 
 
 def scalar_bytes(value: Any) -> bytes:
-    """The bytes of a NumPy number, for :func:`scalar`."""
+    """Return the bytes of a NumPy scalar."""
     return bytes(value.tobytes()[: value.dtype.itemsize])
 
 
-def scalar(dtype: str, octets: bytes) -> Any:
-    """The NumPy number, date or text with these bytes."""
+def make_scalar(dtype: str, octets: bytes) -> Any:
+    """Return the NumPy scalar with these bytes."""
     import numpy as np
 
     found = numpy_dtype(dtype)
@@ -395,6 +384,6 @@ def scalar(dtype: str, octets: bytes) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """The whole name of the type of ``value``."""
+    """Return the full name of the type of ``value``."""
     kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}"

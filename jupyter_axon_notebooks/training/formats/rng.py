@@ -1,4 +1,4 @@
-"""The state of the random generators everybody shares, so that a training that goes on draws what it would have drawn."""
+"""The states of the global random generators, so that a resumed training draws the same numbers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import tempfile
 from typing import Any
 
 from ...errors import StateCorrupt
-from .reader import read_tree
-from .template import owned
-from .tensorfile import Source
-from .tree import Writer
+from .restore_plan import copy_values
+from .tensor_files import Source
+from .tree import TreeWriter, read_tree
 
 
 def get_rng_states() -> dict[str, Any]:
-    """The states of those generators that are in use: Python's, NumPy's, PyTorch's, and those of CUDA devices and of Apple's MPS."""
+    """Return the states of the generators in use: of Python, NumPy, PyTorch, CUDA and MPS."""
     states: dict[str, Any] = {"python": random.getstate()}
     if numpy := sys.modules.get("numpy"):
         states["numpy"] = numpy.random.get_state(legacy=False)
@@ -30,20 +29,22 @@ def get_rng_states() -> dict[str, Any]:
 
 
 def check_rng_states(path: str, states: Any) -> None:
-    """Whether :func:`set_rng_states` would take what the file at ``path`` has, tried on generators of no consequence.
+    """Try the states in the file at ``path`` on new generators.
 
     Raises
     ------
     StateCorrupt
-        If not.
+        If they are invalid.
     """
     try:
         if not isinstance(states, dict):
             raise TypeError("not by name")
         if "python" in states:
-            random.Random().setstate(states["python"])  # noqa: S311 - tries a state, no secret
+            random.Random().setstate(states["python"])  # noqa: S311 - not used for secrets
         if "numpy" in states and (numpy := sys.modules.get("numpy")):
-            _numpy_like_now(numpy).set_state(states["numpy"])
+            kind = numpy.random.get_state(legacy=False)["bit_generator"]
+            generator = numpy.random.RandomState(getattr(numpy.random, kind)())
+            generator.set_state(states["numpy"])
         if torch := sys.modules.get("torch"):
             if "torch" in states:
                 torch.Generator().set_state(states["torch"])
@@ -52,12 +53,12 @@ def check_rng_states(path: str, states: Any) -> None:
                     raise TypeError("not the state of a device")
     except Exception as error:
         raise StateCorrupt(
-            f"{path} cannot be restored: its random generators have no such state: {error}"
+            f"{path} cannot be restored: its states of random generators are invalid: {error}"
         ) from error
 
 
 def set_rng_states(states: dict[str, Any]) -> None:
-    """Set the generators that are in use back to their states; of CUDA devices as many as there are."""
+    """Set the generators in use to their states; of CUDA devices as many as there are."""
     if "python" in states:
         random.setstate(states["python"])
     if "numpy" in states and (numpy := sys.modules.get("numpy")):
@@ -77,69 +78,61 @@ def _has_mps(torch: Any) -> bool:
 
 
 def pack_rng_states(states: dict[str, Any]) -> bytes:
-    """Return what :func:`get_rng_states` gives as bytes, for another process."""
-    writer = Writer()
-    return b"".join(writer.file(writer.value(states, "rng", "rng"), None).chunks())
+    """Encode the result of :func:`get_rng_states` for another process."""
+    writer = TreeWriter()
+    return b"".join(writer.make_file(writer.encode(states, "rng", "rng"), None).chunks())
 
 
 def unpack_rng_states(octets: bytes) -> dict[str, Any]:
-    """Return the states that :func:`pack_rng_states` was given.
-
-    Raises
-    ------
-    StateCorrupt
-        If they are none.
-    """
+    """Decode the result of :func:`pack_rng_states`; raise StateCorrupt if it is invalid."""
     with tempfile.TemporaryFile() as file:
         file.write(octets)
         file.flush()
-        states: dict[str, Any] = owned(read_tree(Source("a random state of another process", file)))
+        source = Source("the random state of another process", file)
+        states: dict[str, Any] = copy_values(read_tree(source))
     return states
 
 
-def states_of_rank(
-    states: dict[str, Any], rank: int, size: int
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the states for a process, and what there is to say about them.
+def select_rank(states: dict[str, Any], rank: int, size: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the states for one process, and a message about missing ones.
 
     Parameters
     ----------
     states : dict
-        Those of the process of rank 0, and under ``ranks`` those of the others.
-    rank, size : int
-        Of this process, and of how many.
+        The states of the process with rank 0, and under ``ranks`` those of the others.
+    rank : int
+        The rank of this process.
+    size : int
+        The number of processes.
 
     Returns
     -------
     tuple
-        None as states where none were saved for this rank: :func:`begin_states` gives it its own.
+        None as states if there are none for this rank: :func:`seed_rank` seeds it then.
     """
     ranks = states.get("ranks")
     ranks = ranks if isinstance(ranks, list) else [None]
     own = states if rank == 0 else ranks[rank] if rank < len(ranks) else None
     saved = 1 + sum(1 for one in ranks[1:size] if one is not None)
-    told = ""
+    message = ""
     if len(ranks) not in (1, size):
-        told = f"The checkpoint is of {len(ranks)} processes, and this training has {size}: it goes on, but not bit for bit. "
-    if saved < size:
-        told += (
-            f"Random numbers go on in {saved} of {size} processes, and begin anew in the others."
+        message = (
+            f"The checkpoint is of {len(ranks)} processes, and this training has {size}: it "
+            "continues, but not bit for bit. "
         )
-    return own, told.strip()
+    if saved < size:
+        message += (
+            f"Random numbers continue in {saved} of {size} processes; the others are seeded anew."
+        )
+    return own, message.strip()
 
 
-def begin_states(states: dict[str, Any], rank: int) -> None:
-    """Begin the generators anew: each rank with numbers of its own, the same ones whenever ``states`` are."""
-    seed = int.from_bytes(
-        hashlib.sha256(f"{rank}/{states.get('python')}".encode()).digest()[:8], "little"
-    )
+def seed_rank(states: dict[str, Any], rank: int) -> None:
+    """Seed the generators of a rank without states, with numbers derived from ``states``."""
+    digest = hashlib.sha256(f"{rank}/{states.get('python')}".encode()).digest()
+    seed = int.from_bytes(digest[:8], "little")
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed % 2**32)
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed >> 1)  # of the devices, too
-
-
-def _numpy_like_now(numpy: Any) -> Any:
-    kind = getattr(numpy.random, numpy.random.get_state(legacy=False)["bit_generator"])
-    return numpy.random.RandomState(kind())
+        torch.manual_seed(seed >> 1)  # seeds the devices as well

@@ -1,7 +1,8 @@
-"""Models that are spread over several processes: DTensors, as ``fully_shard`` and tensor parallelism make them.
+"""Tensors that are distributed over processes: DTensors of ``fully_shard`` and tensor parallelism.
 
-Files hold whole tensors, so that a checkpoint goes on with any number of processes. Gathering is a collective operation, which
-all processes have to begin together (:mod:`..distributed` sees to it); spreading is not.
+Files contain whole tensors, so that a training can resume with any number of processes. Gathering
+is a collective operation that all processes must enter together, which :mod:`..distributed`
+ensures; distributing is not.
 """
 
 from __future__ import annotations
@@ -12,22 +13,32 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-#: Whether tensors are gathered now, and whether this process keeps what comes of it; None if not.
-_gathering: ContextVar[bool | None] = ContextVar("gathering", default=None)
+#: Whether this process keeps the gathered tensors; None outside :func:`gather_tensors`.
+_keeping: ContextVar[bool | None] = ContextVar("keeping", default=None)
+
+
+def is_instance(value: Any, module: str, name: str) -> bool:
+    """Return whether ``value`` is an instance of a class of a module, which need not be loaded."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def is_dtensor(value: Any) -> bool:
+    """Return whether ``value`` is a distributed tensor."""
+    return is_instance(value, "torch.distributed.tensor", "DTensor")
 
 
 def is_sharded(**values: Any) -> bool:
-    """Return whether something in ``values`` is spread over several processes.
+    """Return whether something in ``values`` is distributed over processes.
 
     Raises
     ------
     TypeError
-        If it is spread in a way that is not supported. As all processes hold the same objects, all of them raise.
+        If it is distributed in an unsupported way; all processes raise it, since they have the same
+        objects.
     """
-    if (
-        not {"torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.optim"}
-        & sys.modules.keys()
-    ):
+    modules = ("torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.optim")
+    if not any(module in sys.modules for module in modules):
         return False
     return True in [_is_sharded(value, where) for where, value in values.items()]
 
@@ -37,69 +48,64 @@ def _is_sharded(value: Any, where: str) -> bool:
         return True in [_is_sharded(item, f"{where}[{key!r}]") for key, item in value.items()]
     if isinstance(value, (list, tuple)):
         return True in [_is_sharded(item, f"{where}[{place}]") for place, item in enumerate(value)]
-    if _is_a(value, "torch.nn", "Module"):
+    if is_instance(value, "torch.nn", "Module"):
         modules = list(value.modules())
-        if any(
-            _is_a(module, "torch.distributed.fsdp", "FullyShardedDataParallel")
-            for module in modules
-        ):
-            raise TypeError(
-                f"{where}: FullyShardedDataParallel is not supported; shard the model with fully_shard() of torch.distributed.fsdp"
-            )
-        if any(_is_a(module, "torch.distributed.fsdp", "FSDPModule") for module in modules):
+        if any(_is_fsdp(module, "FullyShardedDataParallel") for module in modules):
+            raise _unsupported(where, "FullyShardedDataParallel")
+        if any(_is_fsdp(module, "FSDPModule") for module in modules):
             return True
         return any(map(is_dtensor, (*value.parameters(), *value.buffers())))
-    if _is_a(value, "torch.distributed.optim", "ZeroRedundancyOptimizer"):
-        raise TypeError(
-            f"{where}: ZeroRedundancyOptimizer is not supported; shard the model with fully_shard() of torch.distributed.fsdp"
-        )
-    if _is_a(value, "torch.optim", "Optimizer"):
+    if is_instance(value, "torch.distributed.optim", "ZeroRedundancyOptimizer"):
+        raise _unsupported(where, "ZeroRedundancyOptimizer")
+    if is_instance(value, "torch.optim", "Optimizer"):
         parameters = [one for group in value.param_groups for one in group["params"]]
         for parameter in parameters:
             for name, part in value.state.get(parameter, {}).items():
                 if is_dtensor(part) and part.shape != parameter.shape:
                     raise TypeError(
-                        f"{where}: {name} is sharded, and not of its parameter's shape, which is not supported"
+                        f"{where}: {name} is sharded, but not of its parameter's shape, "
+                        "which is not supported"
                     )
         return any(map(is_dtensor, parameters))
     return is_dtensor(value)
 
 
-def is_dtensor(value: Any) -> bool:
-    """Return whether ``value`` is a tensor that is spread over several processes."""
-    return _is_a(value, "torch.distributed.tensor", "DTensor")
+def _is_fsdp(module: Any, name: str) -> bool:
+    return is_instance(module, "torch.distributed.fsdp", name)
+
+
+def _unsupported(where: str, name: str) -> TypeError:
+    return TypeError(
+        f"{where}: {name} is not supported; shard the model with fully_shard() of "
+        "torch.distributed.fsdp"
+    )
 
 
 @contextmanager
 def gather_tensors(*, keep: bool) -> Iterator[None]:
-    """Have :func:`gathered` gather, as every process does now; only those with ``keep`` get the tensors."""
-    token = _gathering.set(keep)
+    """Enable :func:`gather`, in all processes; only those with ``keep`` get the values."""
+    token = _keeping.set(keep)
     try:
         yield
     finally:
-        _gathering.reset(token)
+        _keeping.reset(token)
 
 
-def gathered(tensor: Any) -> Any:
-    """Return the whole of a tensor that is spread, in the memory of the CPU, within :func:`gathering`; others as they are."""
-    keep = _gathering.get()
+def gather(tensor: Any) -> Any:
+    """Return a distributed tensor as a whole on the CPU, within :func:`gather_tensors`."""
+    keep = _keeping.get()
     if keep is None or not is_dtensor(tensor):
         return tensor
     whole = tensor.detach().full_tensor()
     return whole.cpu() if keep else whole.new_empty(0, device="cpu")
 
 
-def spread_like(template: Any, whole: Any) -> Any:
-    """Return this process's part of ``whole``, spread as ``template`` is; ``whole`` itself where that is not spread."""
+def distribute_like(template: Any, whole: Any) -> Any:
+    """Return this process's part of ``whole`` if ``template`` is distributed, else ``whole``."""
     if not is_dtensor(template) or is_dtensor(whole):
         return whole
     from torch.distributed.tensor import distribute_tensor
 
-    # Each process has the whole tensor, so none has to send it.
+    # Each process has the whole tensor, so none is sent.
     local = whole.detach().to(template.device)
     return distribute_tensor(local, template.device_mesh, template.placements, src_data_rank=None)
-
-
-def _is_a(value: Any, module: str, name: str) -> bool:
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(value, kind)

@@ -1,4 +1,4 @@
-"""Objects that give their state and take it back: optimizers, schedulers, scalers, modules, random generators."""
+"""Objects with a state: optimizers, schedulers, scalers, modules and random generators."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from . import pytorch, sharding
 from .arrays import type_name
+from .sharding import is_instance
 
-#: What PyTorch's own optimizers keep a number of for each number of a parameter.
-_LIKE_PARAMETER: Final = frozenset(
+#: State entries of PyTorch's optimizers that have the shape of their parameter.
+_PARAMETER_SHAPED: Final = frozenset(
     {
         "acc_delta",
         "ax",
@@ -21,103 +22,134 @@ _LIKE_PARAMETER: Final = frozenset(
         "grad_avg",
         "max_exp_avg_sq",
         "momentum_buffer",
+        "prev",
+        "square_avg",
+        "step_size",
+        "sum",
     }
-    | {"prev", "square_avg", "step_size", "sum"}
 )
+_NO_OPTIMIZER_STATE: Final = "the checkpoint has no state of an optimizer"
 
 
 def is_stateful(value: Any) -> bool:
-    """Whether ``value`` can be asked for its state, and set back to it."""
-    if isinstance(value, type):
-        return False
-    return is_object(value) or _is_generator(value)
+    """Return whether the state of ``value`` can be read and set."""
+    return not isinstance(value, type) and (has_state_dict(value) or _is_generator(value))
 
 
-def is_known(value: Any) -> bool:
-    """Whether :func:`misfits` tells all that may be wrong with a state of ``value``; others may yet refuse it."""
-    value = _loader(value)
-    return is_module(value) or _loads_as_pytorch_does(value) or not is_object(value)
+def is_module(value: Any) -> bool:
+    """Return whether ``value`` is a PyTorch module."""
+    return is_instance(value, "torch.nn", "Module")
 
 
-def unwrapped(value: Any) -> Any:
-    """Return the object whose state ``value`` gives as its own, as accelerate's optimizer does; else ``value`` itself.
+def has_state_dict(value: Any) -> bool:
+    """Return whether ``value`` has ``state_dict`` and ``load_state_dict``."""
+    return all(callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict"))
 
-    A state is stored as one of that object, so that it can be restored with the wrapper and without it. It is set through
-    the wrapper all the same; see :func:`set_state`.
+
+def _is_optimizer(value: Any) -> bool:
+    return is_instance(value, "torch.optim", "Optimizer")
+
+
+def _is_generator(value: Any) -> bool:
+    return (
+        type(value) is random.Random
+        or is_instance(value, "torch", "Generator")
+        or is_instance(value, "numpy.random", "Generator")
+        or is_instance(value, "numpy.random", "RandomState")
+    )
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind under which a state is stored; that of all modules is the same."""
+    return "torch.nn.Module" if is_module(value) else type_name(_unwrap(value))
+
+
+def matches_kind(value: Any, kind: str) -> bool:
+    """Return whether a state of ``kind`` may be that of ``value``; the class may have moved."""
+    names = (kind_of(value), type_name(value))  # earlier releases stored the type of wrappers
+    return kind.rpartition(".")[2] in [name.rpartition(".")[2] for name in names]
+
+
+# Wrappers of optimizers and schedulers
+
+
+def _unwrap(value: Any) -> Any:
+    """Return the optimizer or scheduler that ``value`` wraps, as accelerate's optimizer does.
+
+    A wrapper is an object whose state is that of an attribute. The state is stored as that of the
+    wrapped object, so that it can be restored with the wrapper and without it.
     """
     passed: list[Any] = []
-    while value is not None and _can_step(value) and all(value is not other for other in passed):
+    while value is not None and _has_step(value) and all(value is not other for other in passed):
         passed.append(value)
-        if _is_of(
-            value, "state_dict", "torch."
-        ):  # a state of its own, though it may be empty as that of a part is
+        if _is_defined_in(value, "state_dict", "torch."):
             break
         groups = getattr(value, "param_groups", None)
         parts = [
             part
             for part in getattr(value, "__dict__", {}).values()
-            if _can_step(part) and getattr(part, "param_groups", None) is groups
+            if _has_step(part) and getattr(part, "param_groups", None) is groups
         ]
         try:
             state = value.state_dict() if parts else None
             value = next(
-                (part for part in parts if state and _is_same(state, part.state_dict())), None
+                (one for one in parts if state and _is_same(state, one.state_dict())), None
             )
-        except Exception:  # noqa: BLE001 - it is told where the state itself is asked for
+        except Exception:  # noqa: BLE001 - reported when the state itself is read
             break
     return passed[-1] if passed else value
 
 
-def parts_of(state: Any) -> list[Any]:
-    """Return the objects with a state of their own that are in ``state``."""
-    found: list[Any] = []
-    seen: set[int] = set()
+def _loader(value: Any) -> Any:
+    """Return the object that loads the state: what accelerate wraps, or whose method is borrowed.
 
-    def look(value: Any) -> None:
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        if is_stateful(value):
-            found.append(value)
-        elif isinstance(value, (Mapping, list, tuple)):
-            for item in value.values() if isinstance(value, Mapping) else value:
-                look(item)
-
-    look(state)
-    return found
-
-
-def whole_state_of(value: Any) -> Any:
-    """Return the state of ``value``, in which other objects, such as a scheduler in a scheduler, are the ones that it uses.
-
-    Raises
-    ------
-    TypeError
-        If it has other objects in it and they cannot be set back where they are.
+    Other wrappers may do more than to pass the state on, so their own method is called.
     """
-    state = state_of(value)
-    if not (parts := parts_of(state)):
-        return state
-    reason = None
-    if is_module(value):
-        reason = "which a module would get back as its state alone"
-    elif _is_a(value, "torch.optim", "Optimizer"):
-        reason = "which PyTorch's optimizers do not take back"
-    elif [id(part) for part in parts] != [id(part) for part in parts_of(state_of(value))]:
-        reason = "and gives a copy of it each time, so that the one in use would not be restored"
-    if reason is not None:
-        raise TypeError(
-            f"the state_dict() of this {type_name(value)} has a {type_name(parts[0])} in it, {reason}. "
-            "Have it give the state_dict() of that, and load_state_dict() hand it on"
-        )
-    return state
+    while has_state_dict(value):
+        if _is_defined_in(value, "load_state_dict", "accelerate."):
+            inner = getattr(value, "optimizer", None) or getattr(value, "scheduler", None)
+        elif not hasattr(type(value), "load_state_dict"):
+            inner = getattr(value.load_state_dict, "__self__", None)
+        else:
+            break
+        if inner is value or not has_state_dict(inner):
+            break
+        value = inner
+    return value
 
 
-def state_of(value: Any) -> Any:
-    """The state of ``value``; its tensors are those it goes on changing."""
+def _has_step(value: Any) -> bool:
+    """Return whether ``value`` is an optimizer or scheduler; the state of others may be costly."""
+    is_object = not isinstance(value, type) and has_state_dict(value)
+    return is_object and callable(getattr(value, "step", None))
+
+
+def _is_defined_in(value: Any, method: str, package: str) -> bool:
+    module = getattr(getattr(type(value), method, None), "__module__", None)
+    return (module or "").startswith(package)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two states have equal plain values and identical other objects."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return isinstance(one, (bool, int, float, str)) and one == other
+
+
+# Reading a state
+
+
+def get_state(value: Any) -> Any:
+    """Return the state of ``value``, which shares its tensors."""
     if is_module(value):
-        return pytorch.state_of(value)
-    if is_object(value):
+        return pytorch.get_state(value)
+    if has_state_dict(value):
         return value.state_dict()
     if isinstance(value, random.Random):
         return value.getstate()
@@ -126,35 +158,100 @@ def state_of(value: Any) -> Any:
     return value.get_state()
 
 
-def misfits(value: Any, state: Any) -> list[str]:
-    """Why ``value`` cannot be set to ``state``, as far as that shows without trying."""
-    loader, value = _loader(value), unwrapped(value)
-    if _is_a(value, "torch.optim", "Optimizer"):
-        return _optimizer_misfits(value, state, is_known=is_known(loader))
+def get_nested_state(value: Any) -> Any:
+    """Return the state of ``value``, which may contain other stateful objects that it uses.
+
+    A scheduler in a scheduler is such an object.
+
+    Raises
+    ------
+    TypeError
+        If the state contains objects that cannot be restored in place.
+    """
+    state = get_state(value)
+    if not (parts := _find_stateful(state)):
+        return state
+    reason = None
     if is_module(value):
-        return pytorch.misfits(value, state)
-    if is_object(value):
+        reason = "of which a module would get back only the state"
+    elif _is_optimizer(value):
+        reason = "which PyTorch's optimizers do not load"
+    elif [id(part) for part in parts] != [id(part) for part in _find_stateful(get_state(value))]:
+        reason = "which is a new copy each time, so that the one in use would not be restored"
+    if reason is not None:
+        raise TypeError(
+            f"the state_dict() of this {type_name(value)} contains a {type_name(parts[0])}, {reason}"
+            ". Let it return the state_dict() of that object, and load_state_dict() pass it on"
+        )
+    return state
+
+
+def _find_stateful(state: Any) -> list[Any]:
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def search(value: Any) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if is_stateful(value):
+            found.append(value)
+        elif isinstance(value, (Mapping, list, tuple)):
+            for item in value.values() if isinstance(value, Mapping) else value:
+                search(item)
+
+    search(state)
+    return found
+
+
+# Setting a state
+
+
+def can_check(value: Any) -> bool:
+    """Return whether :func:`find_mismatches` is complete; others may refuse a state later."""
+    value = _loader(value)
+    return is_module(value) or _loads_like_pytorch(value) or not has_state_dict(value)
+
+
+def _loads_like_pytorch(value: Any) -> bool:
+    return _is_optimizer(value) and (
+        type(value).load_state_dict is sys.modules["torch.optim"].Optimizer.load_state_dict
+    )
+
+
+def find_mismatches(value: Any, state: Any) -> list[str]:
+    """Return reasons why ``value`` cannot have ``state``, as far as they are known beforehand."""
+    inner = _unwrap(value)
+    if _is_optimizer(inner):
+        if not can_check(value) and not _is_optimizer_state(state):
+            return []  # of an optimizer that loads in its own way
+        return _find_optimizer_mismatches(inner, state)
+    if is_module(inner):
+        return pytorch.find_mismatches(inner, state)
+    if has_state_dict(inner):
         return []
     try:
-        _set_generator(_twin(value), state)
-    except Exception as error:  # noqa: BLE001 - whatever a generator says of a state that is none
+        _set_generator(_new_generator(inner), state)
+    except Exception as error:  # noqa: BLE001 - generators raise anything
         return [f"the checkpoint has no state of such a generator: {error}"]
     return []
 
 
-def set_state(value: Any, state: Any, own_memory: Callable[[Any], Any]) -> None:
-    """Set ``value`` back to ``state``.
+def set_state(value: Any, state: Any, copy: Callable[[Any], Any]) -> None:
+    """Set ``value`` to ``state``.
 
-    ``own_memory`` makes of a part of it one that ``value`` may keep: a module copies most of what it is given, others
-    hold on to all of it. A wrapper that has a ``load_state_dict`` of its own is set by that.
+    Parameters
+    ----------
+    copy : callable
+        Copies parts of the state that ``value`` may hold on to; modules copy most parts themselves.
     """
     value = _loader(value)
     if is_module(value):
-        pytorch.load(value, state, own_memory)
-    elif _is_a(value, "torch.optim", "Optimizer") and _is_optimizer_state(state):
-        _set_optimizer(value, own_memory(state))
-    elif is_object(value):
-        value.load_state_dict(own_memory(state))
+        pytorch.set_state(value, state, copy)
+    elif _is_optimizer(value) and _is_optimizer_state(state):
+        _set_optimizer(value, copy(state))
+    elif has_state_dict(value):
+        value.load_state_dict(copy(state))
     else:
         _set_generator(value, state)
 
@@ -168,175 +265,80 @@ def _set_generator(value: Any, state: Any) -> None:
         value.set_state(state)
 
 
-def kind_of(value: Any) -> str:
-    """What a state is stored as one of. Modules are all of one kind: it is their tensors that must fit."""
-    return "torch.nn.Module" if is_module(value) else type_name(unwrapped(value))
-
-
-def is_kind(value: Any, kind: str) -> bool:
-    """Whether ``value`` can have a state that was stored as one of ``kind``; the module that defines a class may change."""
-    names = (kind_of(value), type_name(value))  # the second was stored for wrappers once
-    return kind.rpartition(".")[2] in [name.rpartition(".")[2] for name in names]
-
-
-def is_module(value: Any) -> bool:
-    """Whether ``value`` is a PyTorch module."""
-    return _is_a(value, "torch.nn", "Module")
-
-
-def is_object(value: Any) -> bool:
-    """Whether ``value`` gives its state by ``state_dict``, and takes it back by ``load_state_dict``."""
-    return callable(getattr(value, "state_dict", None)) and callable(
-        getattr(value, "load_state_dict", None)
-    )
-
-
-def _is_generator(value: Any) -> bool:
-    return (
-        type(value) is random.Random
-        or _is_a(value, "torch", "Generator")
-        or _is_a(value, "numpy.random", "Generator")
-        or _is_a(value, "numpy.random", "RandomState")
-    )
-
-
-def _is_a(value: Any, module: str, name: str) -> bool:
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(value, kind)
-
-
-def _twin(value: Any) -> Any:
-    """A generator of the same kind, to try a state on."""
+def _new_generator(value: Any) -> Any:
+    """Return another generator of the kind of ``value``."""
     if isinstance(value, random.Random):
-        return random.Random()  # noqa: S311 - tries a state, no secret
+        return random.Random()  # noqa: S311 - not used for secrets
     if hasattr(value, "bit_generator"):
         return type(value)(type(value.bit_generator)())
-    if _is_a(value, "numpy.random", "RandomState"):
-        kind = sys.modules["numpy"].random
-        return type(value)(getattr(kind, value.get_state(legacy=False)["bit_generator"])())
+    if is_instance(value, "numpy.random", "RandomState"):
+        kind = value.get_state(legacy=False)["bit_generator"]
+        return type(value)(getattr(sys.modules["numpy"].random, kind)())
     return type(value)(value.device)
 
 
-def _can_step(value: Any) -> bool:
-    """Whether ``value`` is an optimizer or a scheduler, rather than a data loader, whose state costs something to ask for."""
-    return (
-        not isinstance(value, type) and is_object(value) and callable(getattr(value, "step", None))
-    )
-
-
-def _loader(value: Any) -> Any:
-    """Return the object that takes the state of ``value``: what accelerate has wrapped, or what lends its methods to ``value``.
-
-    Any other wrapper has more to do than to hand the state on.
-    """
-    while is_object(value):
-        if _is_of(value, "load_state_dict", "accelerate."):
-            inner = getattr(value, "optimizer", None) or getattr(value, "scheduler", None)
-        elif not hasattr(type(value), "load_state_dict"):
-            inner = getattr(value.load_state_dict, "__self__", None)
-        else:
-            break
-        if inner is value or not is_object(inner):
-            break
-        value = inner
-    return value
-
-
-def _is_of(value: Any, method: str, package: str) -> bool:
-    """Whether the class of ``value`` has its ``method`` from ``package``."""
-    return (getattr(getattr(type(value), method, None), "__module__", None) or "").startswith(
-        package
-    )
-
-
-def _loads_as_pytorch_does(value: Any) -> bool:
-    return _is_a(value, "torch.optim", "Optimizer") and (
-        type(value).load_state_dict is sys.modules["torch.optim"].Optimizer.load_state_dict
-    )
-
-
 def _is_optimizer_state(state: Any) -> bool:
-    return (
-        isinstance(state, dict) and isinstance(state.get("state"), dict) and "param_groups" in state
-    )
+    is_dict = isinstance(state, dict) and isinstance(state.get("state"), dict)
+    return is_dict and "param_groups" in state
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two states are of the same objects: equal in plain values, and with the very same tensors."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    return isinstance(one, (bool, int, float, str)) and one == other
-
-
-def _optimizer_misfits(optimizer: Any, state: Any, *, is_known: bool) -> list[str]:
-    """What PyTorch checks, before anything changes, and of its own optimizers the shapes, which it does not check.
-
-    Other optimizers may keep whatever they like for a parameter, such as one number for a layer. One that does not take
-    its state as PyTorch's do may have a state of any kind.
-    """
-    if not is_known and not _is_optimizer_state(state):
-        return []
+def _find_optimizer_mismatches(optimizer: Any, state: Any) -> list[str]:
+    """Check what PyTorch checks, and the shapes in the states of its own optimizers."""
     try:
         groups = [list(group["params"]) for group in state["param_groups"]]
         kept = dict(state["state"])
     except (TypeError, KeyError, AttributeError, ValueError):
-        return ["the checkpoint has no state of an optimizer"]
-    own = optimizer.param_groups
-    if any(getattr(parameter, "is_meta", False) for group in own for parameter in group["params"]):
+        return [_NO_OPTIMIZER_STATE]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(getattr(parameter, "is_meta", False) for parameter in parameters):
         return [
-            "its parameters are on the meta device; make the optimizer after model.to_empty(device=…)"
+            "its parameters are on the meta device; create the optimizer after "
+            "model.to_empty(device=…)"
         ]
-    if [len(params) for params in groups] != [len(group["params"]) for group in own]:
-        sizes = [len(params) for params in groups]
-        return [
-            f"expected {[len(group['params']) for group in own]} parameters in its groups, the checkpoint has {sizes}"
-        ]
-    places = [place for params in groups for place in params]
-    # Under other keys than numbers an optimizer keeps what belongs to no parameter.
-    if unknown := [key for key in kept if isinstance(key, int) and key not in places]:
-        return [f"the checkpoint has the state of a parameter {unknown[0]!r} that no group has"]
+    expected = [len(group["params"]) for group in optimizer.param_groups]
+    sizes = [len(group) for group in groups]
+    if sizes != expected:
+        return [f"expected {expected} parameters in its groups, the checkpoint has {sizes}"]
+    numbers = [number for group in groups for number in group]
+    # Other keys than numbers are for values that belong to no parameter.
+    if unknown := [key for key in kept if isinstance(key, int) and key not in numbers]:
+        return [f"the checkpoint has the state of a parameter {unknown[0]!r} that is in no group"]
     if not type(optimizer).__module__.startswith("torch.optim."):
-        return []
+        return []  # others may keep anything for a parameter
     found = []
-    parameters = [parameter for group in own for parameter in group["params"]]
-    for place, parameter in zip(places, parameters, strict=True):
-        values = kept.get(place, {})
+    for number, parameter in zip(numbers, parameters, strict=True):
+        values = kept.get(number, {})
         if not isinstance(values, dict):
-            return ["the checkpoint has no state of an optimizer"]
+            return [_NO_OPTIMIZER_STATE]
         found += [
-            f"{name} of parameter {place} should be of shape {tuple(parameter.shape)}"
+            f"{name} of parameter {number} should be of shape {tuple(parameter.shape)}"
             for name in values
-            if name in _LIKE_PARAMETER and getattr(values[name], "shape", None) != parameter.shape
+            if name in _PARAMETER_SHAPED and getattr(values[name], "shape", None) != parameter.shape
         ]
     return found
 
 
 def _set_optimizer(optimizer: Any, state: Any) -> None:
     before = [dict(group) for group in optimizer.param_groups]
-    places = [place for group in state["param_groups"] for place in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for place, parameter in zip(places, parameters, strict=True):
-        for name, value in state["state"].get(place, {}).items():
+    for number, parameter in zip(numbers, parameters, strict=True):
+        values = state["state"].get(number, {})
+        for name, value in values.items():
             if getattr(value, "shape", None) == parameter.shape:
-                state["state"][place][name] = sharding.spread_like(parameter, value)
+                values[name] = sharding.distribute_like(parameter, value)
     optimizer.load_state_dict(state)
-    # What a newer version, or a scheduler that there was not, has put into the groups stays.
+    # Options that were not saved, as those of a newer release or a scheduler, keep their values.
     for group, options in zip(optimizer.param_groups, before, strict=True):
         for name in options.keys() - group.keys():
             group[name] = options[name]
-    if not _loads_as_pytorch_does(optimizer):
+    if not _loads_like_pytorch(optimizer):
         return
-    # PyTorch gives each tensor the type of its parameter, which loses digits where an optimizer keeps finer ones.
-    for place, parameter in zip(places, parameters, strict=True):
-        taken, values = optimizer.state.get(parameter), state["state"].get(place)
-        if isinstance(taken, dict) and isinstance(values, dict):
+    # PyTorch casts tensors to the type of their parameter, which may lose precision: undo that.
+    for number, parameter in zip(numbers, parameters, strict=True):
+        loaded, values = optimizer.state.get(parameter), state["state"].get(number)
+        if isinstance(loaded, dict) and isinstance(values, dict):
             for name, value in values.items():
                 dtype = getattr(value, "dtype", None)
-                if dtype is not None and getattr(taken.get(name), "dtype", dtype) != dtype:
-                    taken[name] = value.to(taken[name].device)
+                if dtype is not None and getattr(loaded.get(name), "dtype", dtype) != dtype:
+                    loaded[name] = value.to(loaded[name].device)

@@ -1,4 +1,4 @@
-"""The file of all that a training needs beside the model to go on: optimizer, whatever else has state, random generators."""
+"""The state file of a training: optimizer, other objects, and random generators."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 from ..distributed import place
 from ..messages import print_message
-from .reader import read_tree
-from .rng import begin_states, check_rng_states, get_rng_states, set_rng_states, states_of_rank
-from .template import PendingRestore, Plan
-from .tensorfile import Source, TensorFile, corrupt
-from .tree import Writer
+from .restore_plan import PendingRestore, RestorePlan
+from .rng import check_rng_states, get_rng_states, seed_rank, select_rank, set_rng_states
+from .tensor_files import Source, TensorFile, corrupt
+from .tree import TreeWriter, read_tree
 
 
 class RestoredTraining(NamedTuple):
-    """The objects that were given, set to what was stored; what was stored, where none was given."""
+    """The restored objects, or what was stored where there was none to restore."""
 
     optimizer: Any
     extra: Any
@@ -23,87 +22,82 @@ class RestoredTraining(NamedTuple):
 def encode_training(
     optimizer: Any, extra: Any, *, rng: bool = True, ranks: list[Any] | None = None
 ) -> TensorFile:
-    """The file of an optimizer, of ``extra``, and of the states of the random generators.
+    """Encode the state file of a training.
 
     Parameters
     ----------
     optimizer : object
-        With ``state_dict()`` and ``load_state_dict()``, or a tree of arrays as optax has; or several in a list or dict; or None.
+        An object with ``state_dict()`` and ``load_state_dict()``, a tree of arrays as of optax, a
+        list or dict of these, or None.
     extra : object
-        Values of Python, arrays, and objects with state, nested as one likes; or None.
+        Python values, arrays and stateful objects, nested in any way; or None.
     rng : bool
-        Whether to keep the generators' states.
+        Whether to include the states of the random generators.
     ranks : list, optional
-        The generators' states in the processes of the other ranks, each at its place; None where there are none.
+        The states of the generators of the other processes by rank; None where unknown.
 
     Raises
     ------
     TypeError
-        For what cannot be kept: says where it is and what to do.
+        If something cannot be kept; says where it is and what to do.
     """
-    writer = Writer()
+    writer = TreeWriter()
     states = get_rng_states() if rng else None
     if states is not None and ranks is not None:
         states["ranks"] = ranks
     tree = {
-        "optimizer": writer.value(optimizer, "optimizer", "optimizer"),
-        "extra": writer.value(extra, "extra", "extra"),
-        "rng": writer.value(states, "rng", "rng"),
+        "optimizer": writer.encode(optimizer, "optimizer", "optimizer"),
+        "extra": writer.encode(extra, "extra", "extra"),
+        "rng": writer.encode(states, "rng", "rng"),
     }
-    return writer.file(tree, None)
+    return writer.make_file(tree, None)
 
 
 def prepare_training(
-    source: Source,
-    optimizer: Any | None,
-    extra: Any | None,
-    *,
-    rng: bool,
-    trusted: bool = False,  # noqa: ARG001 - safe whoever wrote it
+    source: Source, optimizer: Any | None, extra: Any | None, *, rng: bool
 ) -> PendingRestore:
-    """What puts what the file in ``source`` has into ``optimizer`` and ``extra``, and sets the random generators if asked to.
+    """Read and compare a file that restores ``optimizer``, ``extra`` and the random generators.
 
-    ``extra`` may have less than is stored: what it lacks is put into its dicts and lists as well.
+    ``extra`` may have less than is stored: the rest is added to its dicts and lists.
 
     Raises
     ------
     InvalidData
-        If what is given does not fit what is stored.
+        If the objects do not fit the file.
     StateCorrupt, StateError
-        If the file is none, or cannot be read.
+        If the file is not valid, or cannot be read.
     """
     tree = read_tree(source)
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:
         raise corrupt(source.path, "it is not the state of a training")
     states = tree["rng"]
-    own, told, here = None, "", place()
+    own, message, here = None, "", place()
     if rng and states is not None:
         check_rng_states(source.path, states)
-        own, told = states_of_rank(states, here.rank, here.size)
+        own, message = select_rank(states, here.rank, here.size)
         if own is not None:
             check_rng_states(source.path, own)
-    plan = Plan()
+    plan = RestorePlan()
     steps = []
-    for name, template in (("optimizer", optimizer), ("extra", extra)):
+    for name, target in (("optimizer", optimizer), ("extra", extra)):
         stored = tree[name]
-        if template is None:
-            steps.append(plan.own(stored))
-            continue
-        if stored is None:
+        if target is None:
+            steps.append(plan.copy(stored))
+        elif stored is None:
             plan.refuse(f"it has no {name}")
         else:
-            steps.append(plan.fit(template, stored, name, strict=name == "optimizer"))
+            steps.append(plan.fit(target, stored, name, strict=name == "optimizer"))
         plan.check(name)
 
-    def restore() -> RestoredTraining:
+    def finish() -> RestoredTraining:
         restored = RestoredTraining(*(step() for step in steps))
         if rng and states is not None:
             if own is not None:
                 set_rng_states(own)
             else:
-                begin_states(states, here.rank)
-            if told and here.rank == 0:
-                print_message(told)
+                seed_rank(states, here.rank)
+            if message and here.rank == 0:
+                print_message(message)
         return restored
 
-    return PendingRestore(plan.begin, restore)
+    return PendingRestore(plan.begin, finish)

@@ -98,13 +98,13 @@ def test_what_cannot_be_reached_is_said_at_once_with_where_it_was_looked_for(url
         StoreError, match=r"ada@127\.0\.0\.1:1/db: the database cannot be reached.*refused"
     ):
         Store("postgresql+psycopg://ada@127.0.0.1:1/db")
-    with pytest.raises(StoreError, match="there is no such database"):
+    with pytest.raises(StoreError, match="the database does not exist"):
         Store(url.replace(database_of(url), "nowhere"))
     with pytest.raises(StoreError, match="refuses the login"):
         Store(url.replace("postgres@", "nobody@"))
-    with pytest.raises(StoreError, match=r"cannot be read|parameter"):
+    with pytest.raises(StoreError, match=r"is invalid"):
         Store(f"{url}&no_such_option=1")
-    with pytest.raises(StoreError, match=r"cannot be (read|reached)"):
+    with pytest.raises(StoreError, match=r"is invalid|cannot be reached"):
         Store("postgresql+psycopg://ada@/db?host=one,two&port=5432")
 
 
@@ -129,7 +129,9 @@ def test_a_database_in_another_encoding_is_refused() -> None:
     server = postgresql()
     with contextlib.closing(server.connect()) as connection:
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(StoreError, match="is in LATIN1; create one with ENCODING 'UTF8'"):
+    with pytest.raises(
+        StoreError, match="has the encoding LATIN1; create one with ENCODING 'UTF8'"
+    ):
         Store(server.url("latin"))
 
 

@@ -93,10 +93,10 @@ def a_link_to_a_loose_one(file: Path, line: str) -> Path:
         (lambda file, line: file, "there is no such file"),
         (lambda file, line: written(file, line) / "below", "there is no such file"),
         (in_a_folder, "it is a folder"),
-        (read_by_others(0o644), "others may read or write it (mode 0644): run `chmod 600 "),
-        (read_by_others(0o640), "others may read or write it (mode 0640): run `chmod 600 "),
-        (read_by_others(0o602), "others may read or write it (mode 0602): run `chmod 600 "),
-        (a_link_to_a_loose_one, "others may read or write it (mode 0604): run `chmod 600 "),
+        (read_by_others(0o644), "other users may read or write it (mode 0644): run `chmod 600 "),
+        (read_by_others(0o640), "other users may read or write it (mode 0640): run `chmod 600 "),
+        (read_by_others(0o602), "other users may read or write it (mode 0602): run `chmod 600 "),
+        (a_link_to_a_loose_one, "other users may read or write it (mode 0604): run `chmod 600 "),
         (lambda file, line: written(file, ""), "has no line that fits"),
         (
             lambda file, line: written(file, "#" + line.replace("\n", "\n#")),
@@ -109,7 +109,7 @@ def a_link_to_a_loose_one(file: Path, line: str) -> Path:
         ),
         (
             lambda file, line: written(file, line.replace("one", "two")),
-            "does not accept the password",
+            "rejects the password",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_password_in_the_environment_is_what_was_refused(
 ) -> None:
     file = written(tmp_path / "passfile", pass_lines(url, str(url.username), PASSWORD))
     monkeypatch.setenv("PGPASSWORD", "another")
-    assert "does not accept the password in PGPASSWORD" in opened(url, file)
+    assert "rejects the password in PGPASSWORD" in opened(url, file)
 
 
 def test_a_passfile_of_somebody_else_is_told_apart(

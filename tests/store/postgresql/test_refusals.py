@@ -19,10 +19,10 @@ def test_what_is_unique_is_named_as_on_any_engine(store: Store) -> None:
     one = Document({"origin": "o", "path": "/a.ipynb"}, "one")
     store.notebooks.insert(one)
     with pytest.raises(
-        Conflict, match=r"^axonml_notebooks\.origin, axonml_notebooks\.path is already there$"
+        Conflict, match=r"^axonml_notebooks\.origin, axonml_notebooks\.path exists already$"
     ):
         store.notebooks.insert(Document(dict(one), "other"))
-    with pytest.raises(Conflict, match=r"^axonml_notebooks\.id is already there$"):
+    with pytest.raises(Conflict, match=r"^axonml_notebooks\.id exists already$"):
         store.notebooks.insert_new(Document({}, "one"))
 
 
@@ -55,9 +55,9 @@ def test_a_database_that_only_reads_is_named(url: str) -> None:
 @pytest.mark.parametrize(
     ("state", "kind", "said"),
     [
-        ("53100", NoSpace, "disk is full"),
+        ("53100", NoSpace, "disk of the database is full"),
         ("57014", StoreBusy, "longer than the database allows"),
-        ("54000", RecordDamaged, "longer than PostgreSQL takes"),
+        ("54000", RecordDamaged, "larger than PostgreSQL supports"),
     ],
 )
 def test_a_failure_of_the_server_has_a_name(
@@ -69,6 +69,6 @@ def test_a_failure_of_the_server_has_a_name(
 
 
 def test_a_server_that_is_too_old_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql, "_OLDEST", 99)
+    monkeypatch.setattr(postgresql, "_OLDEST_VERSION", 99)
     with pytest.raises(StoreError, match=r"is on PostgreSQL \d\d; 99 or newer is needed"):
         Store(url)

@@ -46,7 +46,7 @@ def test_ids_and_metric_names_may_be_long(store: Store) -> None:
         Document({"notebook_id": id, "created_at": "2026", "metrics": {name: 1.0}}, f"c{id}")
     )
     assert store.best(id, name, minimize=True) == store.checkpoints.all()
-    with pytest.raises(RecordDamaged, match="longer than PostgreSQL takes"):
+    with pytest.raises(RecordDamaged, match="larger than PostgreSQL supports"):
         store.checkpoints.insert(Document({}, os.urandom(4000).hex()))
     assert len(store.checkpoints) == 1
 

@@ -35,7 +35,7 @@ def test_a_clash_is_named_though_the_database_tells_a_user_little(
         Conflict, match="run run of alice has a checkpoint at epoch 1, step 1 already"
     ):
         alice.create_checkpoint(again)
-    with pytest.raises(Conflict, match=r"^axonml_checkpoints\.id is already there$"):
+    with pytest.raises(Conflict, match=r"^axonml_checkpoints\.id exists already$"):
         store.checkpoints.insert_new(
             document(checkpoint_id, {"id": checkpoint_id, "notebook_id": notebook_id})
         )

@@ -63,12 +63,12 @@ def test_a_role_may_be_called_anything(shared: Shared, acting_as: Opener, name: 
     [
         ("CREATE ROLE {name} LOGIN SUPERUSER", "is a superuser"),
         ("CREATE ROLE {name} LOGIN BYPASSRLS", "bypasses row-level security"),
-        ("CREATE ROLE {name} LOGIN CREATEROLE", "may make roles and grant them"),
-        ("CREATE ROLE {name} LOGIN REPLICATION", "may copy the whole database"),
+        ("CREATE ROLE {name} LOGIN CREATEROLE", "can create roles and grant them"),
+        ("CREATE ROLE {name} LOGIN REPLICATION", "can copy the whole database"),
         ("CREATE ROLE {name} LOGIN IN ROLE postgres", "may act as postgres, which is a superuser"),
         (
             "CREATE ROLE {name} LOGIN IN ROLE pg_read_server_files",
-            "which reaches the files of the server",
+            "which can access files of the server",
         ),
         (
             "CREATE ROLE {name} LOGIN IN ROLE alice",
@@ -146,7 +146,7 @@ def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(
 def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
     with (
         closing(Store(shared.url("postgres"))) as store,
-        pytest.raises(InvalidData, match="members of"),
+        pytest.raises(InvalidData, match="roles of all users belong to"),
     ):
         store.separate_users([Role(f"axon_users_{shared.name}", "dave")])
 
@@ -256,7 +256,7 @@ def test_who_waits_for_a_dump_in_vain_says_so(server: PostgresqlServer) -> None:
         dumped.snapshot(),
     ):
         assert len(dumped.notebooks) == 0
-        with pytest.raises(StoreBusy, match="kept it locked"):
+        with pytest.raises(StoreBusy, match="locked by another process"):
             store.separate_users([Role("alice", "alice")])
 
 

@@ -35,7 +35,7 @@ from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import NotebookSync
 from jupyter_axon_notebooks.training.messages import AxonWarning
-from jupyter_axon_notebooks.training.tracker import LocalTracker, TrackingUnavailable
+from jupyter_axon_notebooks.training.store_connection import StoreConnection, TrackingUnavailable
 
 LOG = logging.getLogger("test")
 #: As long as what the document ids of runs end with.
@@ -427,13 +427,13 @@ def test_a_kernel_of_another_user_is_told_so_and_goes_on(
         ("AXON_USER", "bob"),
     ):
         monkeypatch.setenv(variable, value)
-    tracking = LocalTracker(find_settings())
+    connection = StoreConnection(find_settings())
     told = "the role alice stands for the user alice there, but the user here is bob"
     with pytest.raises(WrongUser, match=told):
-        tracking.open()
+        connection.open()
     with pytest.warns(AxonWarning, match=told), pytest.raises(TrackingUnavailable):
-        tracking.record(lambda home: home.origin)
+        connection.attempt(lambda home: home.origin)
     monkeypatch.setenv("AXON_USER", "alice")
-    tracking = LocalTracker(find_settings())
-    assert tracking.open().store.shown_user == "alice"
-    tracking.close()
+    connection = StoreConnection(find_settings())
+    assert connection.open().store.shown_user == "alice"
+    connection.close()

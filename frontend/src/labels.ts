@@ -1,0 +1,94 @@
+/** Texts for statuses, times and other values. */
+
+import type { TranslationBundle } from '@jupyterlab/translation';
+
+import type { CellStatus, IFlag, NotebookStatus } from './records.ts';
+
+export function statusLabel(trans: TranslationBundle, status: NotebookStatus | CellStatus): string {
+  return {
+    draft: trans.__('Draft'),
+    running: trans.__('Running'),
+    completed: trans.__('Completed'),
+    failed: trans.__('Failed'),
+    stopped: trans.__('Stopped'),
+    idle: trans.__('Not run'),
+    error: trans.__('Error')
+  }[status];
+}
+
+/** Return the name of a run: its number within the notebook. */
+export function runLabel(
+  trans: TranslationBundle,
+  runOrder: readonly string[],
+  runId: string
+): string {
+  return runId === '' ? trans.__('no run') : trans.__('run %1', runOrder.indexOf(runId) + 1);
+}
+
+/** Units of time with their length in seconds. */
+const UNITS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
+  ['year', 31_557_600],
+  ['month', 2_629_800],
+  ['week', 604_800],
+  ['day', 86_400],
+  ['hour', 3600],
+  ['minute', 60]
+];
+
+/** Return how long ago a time was, in the language of the page: `3 min. ago`. */
+export function formatTimeAgo(
+  trans: TranslationBundle,
+  time: string | Date,
+  now: number = Date.now()
+): string {
+  const seconds = (now - new Date(time).getTime()) / 1000;
+  const [unit, length] = UNITS.find(([, length]) => seconds >= length) ?? [];
+  if (unit === undefined || length === undefined) {
+    return trans.__('just now');
+  }
+  const format = new Intl.RelativeTimeFormat(language(), { numeric: 'auto', style: 'short' });
+  return format.format(-Math.floor(seconds / length), unit);
+}
+
+/** Return date and time in the language of the page. */
+export function formatTime(time: string | Date): string {
+  return new Date(time).toLocaleString(language());
+}
+
+function language(): string | undefined {
+  return document.documentElement.lang || undefined;
+}
+
+/** Return what a flag reports about a number of cells, which are named before it. */
+export function flagLabel(trans: TranslationBundle, kind: IFlag['kind'], cells: number): string {
+  switch (kind) {
+    case 'drifted':
+      return trans._n(
+        'has changed since this checkpoint was saved.',
+        'have changed since this checkpoint was saved.',
+        cells
+      );
+    case 'edited':
+      return trans._n('was edited and not run again.', 'were edited and not run again.', cells);
+    case 'out_of_order':
+      return trans._n('was run out of order.', 'were run out of order.', cells);
+    case 'rerun':
+      return trans._n(
+        'was executed more than once; leftover variables may affect the result.',
+        'were executed more than once; leftover variables may affect the result.',
+        cells
+      );
+    case 'deleted':
+      return trans._n(
+        'A cell that was executed for it is no longer in the notebook.',
+        '%1 cells that were executed for it are no longer in the notebook.',
+        cells
+      );
+    case 'not_run':
+      return trans._n(
+        'above the training cell, was not executed.',
+        'above the training cell, were not executed.',
+        cells
+      );
+  }
+}

@@ -1,0 +1,43 @@
+/** The choice of the metric to plot and to rank checkpoints by. */
+
+import { Button, HTMLSelect } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { isMinimized } from '../pure/metrics.ts';
+import { usePanel } from './context.tsx';
+
+export function RankingSelect(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  const { checkpoints } = model;
+  if (checkpoints.ranking === undefined) {
+    return null;
+  }
+  const { metric, minimize } = checkpoints.ranking;
+  const label = minimize
+    ? trans.__('Lower %1 is better; switch', metric)
+    : trans.__('Higher %1 is better; switch', metric);
+  return (
+    <span className="axon-Ranking">
+      <HTMLSelect
+        aria-label={trans.__('Metric')}
+        value={metric}
+        options={checkpoints.metrics.map(value => ({ value }))}
+        onChange={event => {
+          const { value } = event.target;
+          checkpoints.rankBy({ metric: value, minimize: isMinimized(value) });
+        }}
+      />
+      <Button
+        minimal
+        small
+        title={label}
+        aria-label={label}
+        onClick={() => {
+          checkpoints.rankBy({ metric, minimize: !minimize });
+        }}
+      >
+        {minimize ? trans.__('↓ lower') : trans.__('↑ higher')}
+      </Button>
+    </span>
+  );
+}

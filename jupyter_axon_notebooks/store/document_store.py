@@ -1,0 +1,510 @@
+"""The class :class:`Store`, and the functions that open one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+import sqlalchemy as sa
+from tinydb import where
+
+from ..defaults import default_url
+from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
+from ..records import new_id
+from .codec import column_text
+from .database import BUSY_TIMEOUT, Database
+from .garbage_queries import GarbageQueries
+from .metric_index import INDEXED_NAME_LENGTH, MetricIndex, best_of
+from .migrations import migrate
+from .schema import (
+    CHECKPOINTS,
+    COLLECTIONS,
+    CONTENTS,
+    NOTEBOOKS,
+    PROVENANCE,
+    RUNS,
+    SCHEMA_VERSION,
+    VERSIONS,
+    Collection,
+    Schema,
+)
+from .sqlite.files import identity
+from .sqlite.vacuum import vacuum
+from .tables import Document, DocumentDB, DocumentTable, SqlStorage, decode_document
+from .urls import file_of
+
+if TYPE_CHECKING:
+    from .postgresql.removal import RemovedRole
+    from .postgresql.roles import Passwords, Role, Separation
+
+_MAX_LIMIT = 2**31 - 1
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+_S = TypeVar("_S", bound="_HasStore")
+
+
+class Store:
+    """An open store.
+
+    It can be used from any number of threads. A forked child can use its copy, unless the process
+    was forked in the middle of a transaction.
+
+    Attributes
+    ----------
+    url : str
+        The URL that it was opened with.
+    id : str
+        The random id of the store, with which files outside of it refer to it.
+    notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
+        Its tables.
+    garbage : GarbageQueries
+        Queries for what garbage collection may delete.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        collections: tuple[Collection, ...] = COLLECTIONS,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT,
+        read_timeout: float | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self.url = url
+        self._schema = Schema(collections)
+        self._file = file_of(url)
+        self._database = Database(
+            url, busy_timeout, read_timeout, version=SCHEMA_VERSION, read_only=read_only
+        )
+        try:
+            self.id = self._database.retry(lambda: self._prepare(read_only))
+        except BaseException:
+            self._database.close()
+            raise
+        self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
+        self.garbage = self.leftovers = GarbageQueries(self._database, self._schema)
+
+    def _prepare(self, read_only: bool) -> str:
+        """Create the tables of a new store or migrate an old one; return the store's id."""
+        with self._database.reading() as connection:
+            properties = self._read_properties(connection)
+        if properties.get("schema_version") != str(SCHEMA_VERSION):
+            if properties:
+                self._check_version(properties)
+            if read_only:
+                raise StoreError(
+                    f"the store {self.url} has the schema of an older version of this package and "
+                    "is read-only, so it cannot be migrated: copy it to a writable folder"
+                )
+            with self._database.transaction() as connection:
+                properties = self._create_or_migrate(connection)
+        if "store_id" not in properties:
+            raise StoreDamaged(f"the store {self} is damaged: its id is missing; {_RUN_DOCTOR}")
+        return properties["store_id"]
+
+    def _create_or_migrate(self, connection: sa.Connection) -> dict[str, str]:
+        self._database.prepare()
+        properties = self._read_properties(connection)
+        if properties:
+            migrate(connection, self._check_version(properties), SCHEMA_VERSION)
+            self._database.outdate(SCHEMA_VERSION)
+        elif self._schema.tables.keys() & sa.inspect(connection).get_table_names():
+            raise StoreDamaged(
+                f"the store {self} is damaged: its properties are missing; {_RUN_DOCTOR}"
+            )
+        self._schema.metadata.create_all(connection)
+        properties = {"store_id": new_id(), **properties, "schema_version": str(SCHEMA_VERSION)}
+        connection.execute(sa.delete(self._schema.properties))
+        rows = [{"name": name, "value": value} for name, value in properties.items()]
+        connection.execute(sa.insert(self._schema.properties), rows)
+        return properties
+
+    def _check_version(self, properties: Mapping[str, str]) -> int:
+        version = properties.get("schema_version", "")
+        if not version.isdecimal() or int(version) < 1:
+            raise StoreDamaged(
+                f"the store {self} is damaged: its schema version is {version or 'missing'}; "
+                f"{_RUN_DOCTOR}"
+            )
+        if int(version) > SCHEMA_VERSION:
+            raise StoreTooNew(
+                f"the store {self} has schema version {version}, but this package supports only "
+                f"versions up to {SCHEMA_VERSION}: upgrade jupyter-axon-notebooks"
+            )
+        return int(version)
+
+    def _read_properties(self, connection: sa.Connection) -> dict[str, str]:
+        properties = self._schema.properties
+        if not sa.inspect(connection).has_table(properties.name):
+            return {}
+        return {row.name: row.value for row in connection.execute(sa.select(properties))}
+
+    def __str__(self) -> str:
+        """Return the URL without secrets."""
+        return self._database.url
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    # Tables.
+
+    def table(self, name: str) -> DocumentTable:
+        """Return the table ``name``; raises KeyError if there is none."""
+        return cast(DocumentTable, self.documents.table(name))
+
+    @property
+    def notebooks(self) -> DocumentTable:
+        """Notebook records, without their cells."""
+        return self.table(NOTEBOOKS.name)
+
+    @property
+    def checkpoints(self) -> DocumentTable:
+        """Checkpoints."""
+        return self.table(CHECKPOINTS.name)
+
+    @property
+    def runs(self) -> DocumentTable:
+        """Training runs."""
+        return self.table(RUNS.name)
+
+    @property
+    def versions(self) -> DocumentTable:
+        """Versions of notebooks: lists of references to contents."""
+        return self.table(VERSIONS.name)
+
+    @property
+    def contents(self) -> DocumentTable:
+        """Sources and outputs of cells, each stored once per notebook."""
+        return self.table(CONTENTS.name)
+
+    @property
+    def provenance(self) -> DocumentTable:
+        """Provenance of checkpoints."""
+        return self.table(PROVENANCE.name)
+
+    # Transactions.
+
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
+        """Open a transaction that every table operation inside joins.
+
+        Other writers may be active: read with :meth:`.DocumentTable.get_for_update` what a decision
+        depends on, or lock the record that it belongs to. See :meth:`.Database.transaction`.
+        """
+        return self._database.transaction()
+
+    def snapshot(self) -> AbstractContextManager[sa.Connection]:
+        """Open a read-only transaction in which all reads see the same state."""
+        return self._database.snapshot()
+
+    def retry(self, work: Callable[[], _T]) -> _T:
+        """Return the result of ``work``, a transaction that is retried when it is aborted.
+
+        ``work`` opens the transaction and ends with it. Deadlocks, lost connections and restarts of
+        the database are handled that way. Everything that it does besides must be safe to repeat.
+        Within an open transaction ``work`` runs once. See :func:`retried`.
+        """
+        return self._database.retry(work)
+
+    attempt = retry
+
+    def limit_wait(self, seconds: float) -> AbstractContextManager[None]:
+        """Limit how long this thread's transactions wait for other writers."""
+        return self._database.limit_wait(seconds)
+
+    waiting_at_most = limit_wait
+
+    def change_marker(self) -> str:
+        """Return a text that changes with every commit of any process and is never reused.
+
+        Get it before reading: while it stays the same, the result of the read is up to date. It
+        costs one short statement.
+        """
+        return f"{self.id} {self._database.change_marker()}"
+
+    def lock(self, name: str) -> None:
+        """Lock ``name``, which stands for a row that does not exist yet, for the transaction."""
+        self._database.lock(name)
+
+    # Metrics.
+
+    @property
+    def _metric_index(self) -> MetricIndex:
+        index = self._schema.tables[CHECKPOINTS.name].metric_index
+        assert index is not None
+        return index
+
+    def metric_names(self, notebook_id: str) -> set[str]:
+        """Return the names of the indexed metrics of a notebook's checkpoints."""
+
+        def read() -> set[str]:
+            with self._database.reading() as connection:
+                return self._metric_index.names(connection, notebook_id)
+
+        return self.retry(read)
+
+    def best(
+        self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1
+    ) -> list[Document]:
+        """Return the checkpoints of a notebook with the best values of a metric, best first.
+
+        Ties are sorted by age (``created_at``, then id), oldest first. These are index look-ups,
+        except for metrics whose names are too long for the index.
+        """
+        limit = min(limit, _MAX_LIMIT)
+        if limit < 1:
+            return []
+        if len(name) > INDEXED_NAME_LENGTH:
+            in_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
+            return best_of(in_notebook, name, minimize=minimize)[:limit]
+
+        def read() -> list[tuple[str, str | None]]:
+            # A snapshot costs another round trip on PostgreSQL.
+            one_statement = minimize or limit == 1
+            database = self._database
+            with database.reading() if one_statement else database.snapshot() as connection:
+                return self._metric_index.best(
+                    connection, notebook_id, name, minimize=minimize, limit=limit
+                )
+
+        best = []
+        for checkpoint_id, text in self.retry(read):
+            if text is None:
+                raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")
+            best.append(decode_document((checkpoint_id, text)))
+        return best
+
+    # Users of a shared database.
+
+    def separate_users(
+        self, roles: Sequence[Role], passwords: Passwords = lambda _: {}
+    ) -> Separation:
+        """Limit each database role to the records of its user; see :func:`.roles.separate`.
+
+        Raises
+        ------
+        StoreError
+            When the store is not on PostgreSQL, or not opened by the owner of its tables;
+            :class:`StoreBusy` when the tables are in use; :class:`OutcomeUnknown` when the
+            connection was lost during the commit.
+        InvalidData
+            For a role that row-level security would not apply to.
+        """
+        self._check_has_roles()
+        from .postgresql.roles import separate
+
+        def once() -> Separation:
+            with self.transaction() as connection:
+                self.lock("schema")
+                self._database.mark_written()
+                return separate(connection, self._schema, roles, passwords)
+
+        return self.retry(once)
+
+    def plan_removal(self, names: Sequence[str]) -> list[RemovedRole]:
+        """Return what :meth:`remove_users` would remove, without changing anything.
+
+        Raises
+        ------
+        StoreError
+            When the store is not on PostgreSQL, or not opened by the owner of its tables.
+        """
+        self._check_has_roles()
+        from .postgresql.removal import plan_removal
+
+        def once() -> list[RemovedRole]:
+            with self.snapshot() as connection:
+                return plan_removal(connection, names)
+
+        return self.retry(once)
+
+    def remove_users(self, names: Sequence[str]) -> list[RemovedRole]:
+        """Remove users, or single roles, but not their records; see :func:`.removal.remove`.
+
+        Raises
+        ------
+        StoreError
+            As :meth:`plan_removal` does; :class:`OutcomeUnknown` when the connection was lost
+            during the commit.
+        """
+        self._check_has_roles()
+        from .postgresql.removal import end_sessions, remove
+
+        def once() -> list[RemovedRole]:
+            with self.transaction() as connection:
+                self.lock("schema")
+                self._database.mark_written()
+                return remove(connection, names)
+
+        removed = self.retry(once)
+        try:
+            with self._database.reading() as connection:
+                return end_sessions(connection, removed)
+        except StoreError:  # they are removed, but reported as still connected
+            return removed
+
+    def _check_has_roles(self) -> None:
+        if not self._database.locks_rows:
+            raise StoreError(
+                f"the store {self} is a file, which belongs to its owner; only PostgreSQL has roles"
+            )
+
+    @property
+    def shown_user(self) -> str | None:
+        """The user whose records the database shows to this role.
+
+        It is ``""`` if the role belongs to no user, and None if all records are shown.
+        """
+        if not self._database.locks_rows:
+            return None
+        from .postgresql.roles import shown_user
+
+        def once() -> str | None:
+            with self._database.reading() as connection:
+                return shown_user(connection)
+
+        return self.retry(once)
+
+    def check_user(self, user_id: str | None) -> None:
+        """Check that the database shows the records of ``user_id`` to this connection's role.
+
+        Parameters
+        ----------
+        user_id : str or None
+            The acting user. With None, which means that each request has its own, the role only has
+            to belong to any user.
+
+        Raises
+        ------
+        WrongUser
+            When the records of another user, or of nobody, are shown.
+        """
+        shown = self.shown_user
+        if shown is None or (shown and (user_id is None or shown == column_text(user_id))):
+            return
+        with self._database.reading() as connection:
+            role = connection.scalar(sa.text("SELECT current_user::text"))
+        if not shown:
+            raise WrongUser(
+                f"the store {self}: the role {role} stands for no user there, so nothing is "
+                "recorded or shown. The owner of the database has to run `jupyter axon init-db` "
+                f"with --user {user_id or 'NAME'}={role}"
+            )
+        raise WrongUser(
+            f"the store {self}: the role {role} stands for the user {shown} there, but the user "
+            f"here is {user_id}, so nothing is recorded or shown. Log in with the role of "
+            f"{user_id}, or set the user to {shown} (c.AxonNotebooks.user_id, or AXON_USER for a "
+            "command or a kernel)"
+        )
+
+    # The identity of the store, for state files.
+
+    @property
+    def mark_id(self) -> str:
+        """The id with which state folders are marked as belonging to this store.
+
+        It consists of the store's id and its file or, with row-level security, its user. A process
+        that sees other records must not treat the state files as unrecorded. A copy of a store file
+        has the same id, but other records from then on.
+        """
+        user = self.shown_user
+        if user is not None:
+            return f"{self.id} {user}"
+        found = None if self._file is None else identity(self._file)
+        # Without the device number, which may change when the disk is mounted again.
+        return self.id if found is None else f"{self.id} {found[1]}"
+
+    @property
+    def former_mark_id(self) -> str | None:
+        """The :attr:`mark_id` of earlier releases, which did not include the file.
+
+        None where it has always been the same, and where row-level security applies: all users had
+        the same one.
+        """
+        return self.id if self._file is not None and self.shown_user is None else None
+
+    # The file.
+
+    @property
+    def admits_one_writer(self) -> bool:
+        """Whether a transaction blocks all other writers, so that it has to be short."""
+        return not self._database.locks_rows
+
+    def vacuum(self) -> Iterator[int]:
+        """Return unused space to the disk; yield the bytes that each short step freed."""
+        return iter(()) if self._file is None else vacuum(self._database, self._file)
+
+    reclaim = vacuum
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the files were removed or replaced: open the store again before writing."""
+        return self._database.is_lost
+
+    def close(self) -> None:
+        """Close the connections. A store in memory is gone afterwards."""
+        self.documents.close()
+
+
+_RUN_DOCTOR = "run `jupyter axon doctor`"
+
+
+class _HasStore(Protocol):
+    _store: Store
+
+
+def retried(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
+    """Make a method one retried transaction of the ``_store`` of its object.
+
+    The commit has to be the last thing that it does; see :meth:`Store.retry`.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self._store.retry(lambda: method(self, *args, **kwargs))
+
+    return wrapper
+
+
+def open_store(
+    url: str | None = None, *, read_only: bool = False, read_timeout: float | None = None
+) -> Store:
+    """Open the store at ``url``, and create it if it does not exist.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``sqlite:///<absolute path>``, ``postgresql+psycopg://<user>@<host>/<database>`` (with the
+        password in a passfile) or ``memory://``; :func:`default_url` by default.
+    read_only : bool
+        Whether to only read an existing store, in a file that may not be writable.
+    read_timeout : float, optional
+        Seconds that a read waits for a lock; by default as long as a transaction waits.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be opened; :class:`StoreDamaged` when it is damaged, :class:`StoreTooNew`
+        when a newer version of this package wrote it.
+    """
+    return Store(url or default_url(), read_timeout=read_timeout, read_only=read_only)
+
+
+def has_tables(url: str, *, read_only: bool = False, read_timeout: float | None = None) -> bool:
+    """Return whether the existing database at ``url`` contains a store; create none.
+
+    Raises
+    ------
+    StoreError
+        When the database cannot be reached, or is a file of another application.
+    """
+    database = Database(url, read_timeout=read_timeout, read_only=read_only)
+    try:
+        with database.reading() as connection:
+            # A store without its properties is damaged, but exists.
+            names = sa.inspect(connection).get_table_names()
+            return not Schema().metadata.tables.keys().isdisjoint(names)
+    finally:
+        database.close()

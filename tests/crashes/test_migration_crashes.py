@@ -1,0 +1,70 @@
+"""Tests that a process may be killed anywhere in a migration: the store is unchanged or migrated completely."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from store.test_migrations import AS_IT_WAS, ENGINES, LATER, MIGRATED, found, later
+from support.engines import new_url
+
+from jupyter_axon_notebooks.store import Store
+
+#: Opens stores as a later version does, each in a process that is killed before the call with the given number.
+OPENING = (
+    LATER
+    + """
+import os, signal, sys
+from crashes.killing import Kill, KillPoints
+
+def die(_what):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+for line in sys.stdin:
+    url, number = line.split()
+    child = os.fork()
+    if child == 0:
+        try:
+            KillPoints(Kill(call=int(number)), die)
+            migrations.STEPS, store.SCHEMA_VERSION = later()
+            store.Store(url).close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_migration_killed_anywhere_is_atomic(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", OPENING]
+    tests = Path(__file__).parents[1]
+    seen = []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tests
+    ) as opener:
+        assert opener.stdin is not None
+        assert opener.stdout is not None
+        status = signal.SIGKILL.value
+        while status == signal.SIGKILL:
+            url = new_url(engine, tmp_path / str(len(seen)), empty=False)
+            store = Store(url)
+            store.runs.insert({"n": 1})
+            store.close()
+            print(url, len(seen) + 1, file=opener.stdin, flush=True)
+            status = int(opener.stdout.readline())
+            seen.append(found(url))
+            with later(monkeypatch):
+                Store(url).close()
+                assert found(url) == MIGRATED
+        opener.stdin.close()
+    assert status == 0
+    assert seen[-1] == MIGRATED
+    assert seen == sorted(seen)
+    assert seen.count(AS_IT_WAS) > 7

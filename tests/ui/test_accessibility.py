@@ -1,0 +1,88 @@
+"""Accessibility and themes of the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+from support.page import LabPage, wait_for
+
+AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
+
+#: Serious violations in an element, including the contrast of texts. The filter is a component of
+#: JupyterLab, whose hidden button has no name.
+_FIND_VIOLATIONS = """async selector => {
+  const context = { include: [[selector]], exclude: [['.jp-FilterBox']] };
+  const { violations } = await axe.run(context, { resultTypes: ['violations'] });
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .flatMap(({ id, nodes }) =>
+      nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`));
+}"""
+_GET_COLOURS = """panel => {
+  const style = getComputedStyle(panel);
+  return [style.color, style.backgroundColor, style.getPropertyValue('--axon-run-0')];
+}"""
+
+
+@pytest.fixture
+def full_panel(lab: LabPage, path: str) -> Iterator[LabPage]:
+    """A panel with content in every section."""
+    notebook_id = lab.server.create_record(path, "lr = 0.1", "train(lr)")
+    lab.server.update_record(notebook_id, tags=["paper"], model_id="resnet-18")
+    for epoch in range(3):
+        lab.server.add_checkpoint(
+            notebook_id,
+            epoch,
+            epoch * 10,
+            tags=["first"],
+            run_id=f"{notebook_id}-r",
+            metrics={"val_loss": 1 / (epoch + 1)},
+        )
+    lab.server.create_record(path, "lr = 0.01", "train(lr)")
+    lab.show(path, checkpoints=3)
+    for title in ("Cells", "Versions"):
+        lab.section(title).click()
+    expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
+    yield lab
+    lab.execute("apputils:change-theme", theme=THEMES[0])
+
+
+def use_theme(lab: LabPage, theme: str) -> None:
+    lab.execute("apputils:change-theme", theme=theme)
+    expect(lab.page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
+
+
+def find_violations(lab: LabPage, selector: str) -> list[str]:
+    if not lab.page.evaluate("'axe' in window"):
+        lab.page.add_script_tag(path=AXE)
+    found: list[str] = lab.page.evaluate(_FIND_VIOLATIONS, selector)
+    return found
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_there_are_no_serious_violations(theme: str, full_panel: LabPage) -> None:
+    use_theme(full_panel, theme)
+    assert find_violations(full_panel, "#axon-panel") == []
+    for index in range(2):
+        full_panel.rows.nth(index).get_by_role("checkbox").check()
+    assert find_violations(full_panel, "#axon-panel") == []
+    full_panel.panel.get_by_role("button", name="Compare", exact=True).click()
+    expect(full_panel.page.locator(".axon-Diff")).to_be_visible()
+    assert find_violations(full_panel, ".axon-Diff") == []
+
+
+def test_colours_of_the_panel_and_the_curves_follow_the_theme(full_panel: LabPage) -> None:
+    canvas = full_panel.panel.locator("canvas")
+    drawings = {""}
+    colours = []
+    for theme in THEMES:
+        use_theme(full_panel, theme)
+        wait_for(lambda: canvas.evaluate("canvas => canvas.toDataURL()") in drawings, False)
+        drawings.add(canvas.evaluate("canvas => canvas.toDataURL()"))
+        colours.append(full_panel.panel.evaluate(_GET_COLOURS))
+    for light, dark in zip(colours[0], colours[1], strict=True):
+        assert light != dark
