@@ -11,7 +11,7 @@ from reporting import Goal, Row, parser, report
 from stores import metrics, new_store_of_checkpoints, opened
 from timing import machine, side_by_side, workplace
 
-from jupyter_axon_notebooks.metrics import rankable, resolve
+from jupyter_axon_notebooks.metrics import finite_number, resolve
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Document
 
@@ -74,7 +74,7 @@ def by_sorting(documents: list[Document], *, minimize: bool) -> int:
     """The epoch of the best of ``documents``, which are in memory already."""
 
     def place(document: Document) -> tuple[float, str, str]:
-        value = rankable(resolve(document["metrics"], _METRIC))
+        value = finite_number(resolve(document["metrics"], _METRIC))
         assert value is not None
         return value if minimize else -value, document["created_at"], document["id"]
 

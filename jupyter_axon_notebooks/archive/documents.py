@@ -26,17 +26,17 @@ from ..records import (
 )
 from ..repository import NotebookRepository
 from ..repository.bindings import Binding
-from ..repository.damage import damage_named
+from ..repository.damage import check_damage
 from ..repository.headers import header_document
 from ..repository.parts import (
     FILE_KEY,
     content_document,
     content_id,
-    take_apart,
+    split,
     version_document,
 )
+from ..repository.provenance import provenance_ids
 from ..repository.runs import run_key
-from ..repository.stored_provenance import listed_provenance
 from ..store import Store
 from ..store.codec import encode
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS
@@ -86,7 +86,7 @@ def assemble_notebook(store: Store, id: str, stored: Mapping[str, Any]) -> dict[
     RecordDamaged
         If the version, a content, or a field of the document is missing.
     """
-    with damage_named(f"notebook {id}"):
+    with check_damage(f"notebook {id}"):
         notebook = NotebookRepository(store).assemble(stored)
         document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
         if FILE_KEY in notebook.metadata.extra:
@@ -108,7 +108,7 @@ def read_document(table: str, document: Any, *, is_plain: bool) -> tuple[str, di
     kind = _KINDS[table]
     record = kind.from_json(stored)
     if isinstance(record, _Provenance):
-        listed_provenance(stored)
+        provenance_ids(stored)
     if isinstance(record, _Version) and not isinstance(
         record.metadata.extra.get(FILE_KEY, ""), str
     ):
@@ -150,7 +150,7 @@ def read_plain_notebook(
     cells = {"cells": _add_cell_ids(id, plain["cells"])} if "cells" in plain else {}
     notebook = TrainingNotebook.from_json({**plain, **cells})
     _check_additions(plain)
-    parts = take_apart(notebook.cells, notebook.metadata)
+    parts = split(notebook.cells, notebook.metadata)
     entries = encode([id, parts.entries, parts.metadata])
     version_id = notebook.version_id or str(uuid.uuid5(_NAMESPACE, entries))
     stored = {

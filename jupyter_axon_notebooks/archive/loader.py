@@ -23,7 +23,7 @@ from tinydb import where
 
 from ..errors import ArchiveRefused, AxonError, Conflict, InvalidData, RecordDamaged
 from ..repository.headers import file_lock
-from ..repository.parts import listed_contents
+from ..repository.parts import content_ids
 from ..repository.retention import file_key
 from ..states import StateStorage
 from ..states.layout import PARTS, Part, state_name
@@ -215,7 +215,7 @@ class _Loader:
             return self._report
 
         try:
-            return self._store.attempt(once)
+            return self._store.retry(once)
         except _Rejected as rejected:
             return LoadReport(problems=rejected.report.problems, is_rejected=True)
         except (Conflict, RecordDamaged, ForeignRecord) as error:
@@ -296,7 +296,7 @@ class _Loader:
         if self._owner is not None:
             notebook["user_id"] = self._owner
         self._store.lock(f"notebook {id}")
-        stored = self._store.notebooks.locked(id)
+        stored = self._store.notebooks.get_for_update(id)
         if stored is None:
             self._bind(id, notebook)
             self._insert_notebook(id, notebook)
@@ -322,7 +322,7 @@ class _Loader:
     def _replace(self, id: str) -> None:
         """Store a notebook in place of the one that is there, unless that loses checkpoints or state files."""
         self._store.lock(f"notebook {id}")
-        self._store.notebooks.locked(id)
+        self._store.notebooks.get_for_update(id)
         archived = dict(self._valid(CHECKPOINTS.name, id))
         of_notebook = where("notebook_id") == id
         if missing := self._store.checkpoints.ids(of_notebook) - archived.keys():
@@ -331,13 +331,13 @@ class _Loader:
                 "needed first"
             )
             self._reject("conflict", NOTEBOOKS.name, id, reason)
-        for stored in self._store.checkpoints.each(of_notebook):
+        for stored in self._store.checkpoints.iterate(of_notebook):
             keys = zip(_state_keys(stored), _state_keys(archived[str(stored.doc_id)]), strict=True)
             if any(key and key != other for key, other in keys):
                 reason = "the store has a state file of it that the file lacks; delete the checkpoint first"
                 self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
         for table in (*_HISTORY, *_TRAINING):
-            self._store.table(table).discard_of(id)
+            self._store.table(table).remove_notebook(id)
         self._store.notebooks.remove(doc_ids=[id])
         self._report.problems.clear()
         self._add(id)
@@ -348,7 +348,7 @@ class _Loader:
 
     def _add_to_stored(self, id: str) -> None:
         """Add runs and checkpoints to a notebook that the archive does not have."""
-        if self._store.notebooks.locked(id) is not None:
+        if self._store.notebooks.get_for_update(id) is not None:
             for table in _TRAINING:
                 self._add_table(table, id)
             return
@@ -365,7 +365,7 @@ class _Loader:
         checkpoints = (one for _, one in self._valid(CHECKPOINTS.name, id))
         versions = {one["version_id"] for one in checkpoints if one.get("version_id") is not None}
         is_same = stored.get("created_at") == notebook["created_at"] and (
-            self._is_plain or self._store.versions.present(versions) == versions
+            self._is_plain or self._store.versions.existing_ids(versions) == versions
         )
         if self._overwrite or not is_same:
             self._reject("conflict", NOTEBOOKS.name, id, _DIFFERS)
@@ -431,15 +431,15 @@ class _Loader:
                 found[f"{part}_state_path"] = f"{found['notebook_id']}/{checkpoint_id}/{name}"
         if self._is_plain:
             versions = {str(one.get("version_id")) for one in checkpoints.values()}
-            missing = versions - self._store.versions.present(versions)
+            missing = versions - self._store.versions.existing_ids(versions)
             for found in checkpoints.values():
                 if found.get("version_id") in missing:
                     del found["version_id"]
 
     def _check_contents(self, versions: _Documents) -> None:
         """Report versions whose contents are not all in the store."""
-        listed = {id: listed_contents(version) for id, version in versions.items()}
-        present = self._store.contents.present(set().union(*listed.values()))
+        listed = {id: content_ids(version) for id, version in versions.items()}
+        present = self._store.contents.existing_ids(set().union(*listed.values()))
         for id, contents in listed.items():
             if missing := len(contents - present):
                 reason = f"contents of it are not in the file ({missing})"

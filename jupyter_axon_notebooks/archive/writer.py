@@ -158,10 +158,10 @@ class _RecordsWriter:
     def _texts(self, table: str) -> Iterator[tuple[str, str]]:
         rows, ids = self._store.table(table), self.summary.manifest.notebooks
         if ids is None:
-            return rows.texts()
+            return rows.iterate_json()
         if table == NOTEBOOKS.name:
-            return rows.texts(doc_ids=ids)
-        return chain.from_iterable(rows.texts(where("notebook_id") == id) for id in ids)
+            return rows.iterate_json(doc_ids=ids)
+        return chain.from_iterable(rows.iterate_json(where("notebook_id") == id) for id in ids)
 
     def _document(
         self, table: str, doc_id: str, text: str, known: set[str]

@@ -99,7 +99,7 @@ def _find_run(store: Store, which: str, notebook_ids: Sequence[str] | None) -> t
     """Return the ids of the notebook and of the run that ``which`` names."""
     runs = [
         run
-        for run in store.runs.each(Query().noop())
+        for run in store.runs.iterate(Query().noop())
         if notebook_ids is None or run["notebook_id"] in notebook_ids
     ]
     found = (

@@ -13,17 +13,17 @@ import click
 
 from ..errors import Conflict, NotFound, StateCorrupt
 from ..metrics import (
-    better_text,
+    describe_direction,
     direction,
-    named_values,
-    number_text,
-    rankable_metrics,
+    finite_metrics,
+    flatten_metrics,
+    format_number,
     resolve,
-    suggestion,
+    suggest_names,
 )
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
-from ..repository.retention import Best, state_paths
+from ..repository.retention import state_paths
 from ..states import StateStorage
 from ..states.folders import format_size
 from .files import new_file
@@ -61,8 +61,8 @@ class MissingMetric(NotFound):
                 names |= repository.checkpoints.list_metric_names(id)
             else:
                 listed = repository.list_checkpoints(id, run_id=run_id)
-                names.update(*(rankable_metrics(one.metrics) for one in listed))
-        self.suggestion = suggestion(metric, sorted(names))
+                names.update(*(finite_metrics(one.metrics) for one in listed))
+        self.suggestion = suggest_names(metric, sorted(names))
         message = f"no checkpoint{_of_run(run_id)} has a finite number {metric!r}{self.suggestion}"
         super().__init__("metric", metric, message)
 
@@ -103,22 +103,8 @@ def is_minimized(
             f"it is not known whether smaller or larger values of {metric!r} are better: add {options}"
         )
     if mode is None:
-        note(f"{metric}: {better_text('min' if known == 'min' else 'max')}.")
+        note(f"{metric}: {describe_direction('min' if known == 'min' else 'max')}.")
     return known == "min"
-
-
-def _rank(
-    repository: NotebookRepository,
-    id: str,
-    metric: str,
-    minimize: bool,
-    limit: int,
-    run_id: str | None,
-) -> list[NotebookCheckpoint]:
-    if run_id is None:
-        return repository.checkpoints.list_best(id, metric, minimize, limit)
-    of_run = repository.list_checkpoints(id, run_id=run_id)
-    return [*Best(metric, minimize, limit).kept(of_run)]
 
 
 def format_metrics(metrics: Any, first: Sequence[str] = (), limit: int = 4) -> str:
@@ -126,8 +112,8 @@ def format_metrics(metrics: Any, first: Sequence[str] = (), limit: int = 4) -> s
     if not isinstance(metrics, dict):
         return ""
     numbers = [
-        f"{name}={number_text(value)}"
-        for name in dict.fromkeys((*first, *named_values(metrics)))
+        f"{name}={format_number(value)}"
+        for name in dict.fromkeys((*first, *flatten_metrics(metrics)))
         if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
     ]
     return " ".join(numbers[:limit]) + (" …" if len(numbers) > limit else "")
@@ -206,7 +192,7 @@ def checkpoints(
         else:
             try:
                 minimize = is_minimized(repository, [id], sort, mode)
-                found = _rank(repository, id, sort, minimize, limit, run_id)
+                found = repository.checkpoints.list_best(id, sort, minimize, limit, run_id=run_id)
             except MissingMetric as missing:
                 found, similar = [], missing.suggestion or "."
     if as_json:
@@ -258,7 +244,7 @@ def best(
         id = find_notebook_id(repository, which)
         run_id = find_run(repository, id, run).id if run is not None else None
         minimize = is_minimized(repository, [id], metric, mode)
-        found = _rank(repository, id, metric, minimize, count, run_id)
+        found = repository.checkpoints.list_best(id, metric, minimize, count, run_id=run_id)
         if not found:
             raise MissingMetric(repository, [id], metric, run_id)
     if as_json:
@@ -348,7 +334,9 @@ def restore(
                 minimize = is_minimized(repository, [id], best, mode)
                 of_run, condition = _of_run(run_id), f"a finite number {best!r}"
                 missing = f"no checkpoint{of_run} with state files has {condition}"
-                read = lambda limit: _rank(repository, id, best, minimize, limit, run_id)  # noqa: E731
+                read = lambda limit: repository.checkpoints.list_best(
+                    id, best, minimize, limit, run_id=run_id
+                )  # noqa: E731
             else:
                 missing = f"no checkpoint{_of_run(run_id)} of the record {id} has state files"
                 read = lambda limit: repository.list_checkpoints(id, limit, run_id=run_id)  # noqa: E731

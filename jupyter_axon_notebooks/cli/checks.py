@@ -19,7 +19,7 @@ from jupyter_core.paths import jupyter_config_path
 
 from ..errors import AxonError, InvalidData, NotFound, RecordDamaged, StoreError
 from ..repository import Binding
-from ..repository.parts import listed_contents
+from ..repository.parts import content_ids
 from ..states import StateStorage
 from ..states.folders import format_size, free_bytes
 from ..states.layout import NOTE, split_state_path
@@ -397,7 +397,7 @@ def _check_records(
             try:
                 decoded = decode(text)
                 if collection is VERSIONS:
-                    references.append((f"version {id}", CONTENTS.name, listed_contents(decoded)))
+                    references.append((f"version {id}", CONTENTS.name, content_ids(decoded)))
                 elif version_id := decoded.get("version_id"):
                     references.append((f"{kind} {id}", VERSIONS.name, {version_id}))
             except (RecordDamaged, InvalidData, AttributeError, LookupError, TypeError, ValueError):

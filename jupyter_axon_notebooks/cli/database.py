@@ -18,7 +18,7 @@ from .output import note, plural, table, write, write_json
 from .session import Session, with_session
 
 if TYPE_CHECKING:
-    from ..store.postgresql.removal import Departure
+    from ..store.postgresql.removal import RemovedRole
     from ..store.postgresql.roles import Role, Separation
 
 
@@ -243,7 +243,7 @@ def _remove_users(
     _report_removal(names, departures, yes)
 
 
-def _report_removal(names: Sequence[str], departures: Sequence[Departure], yes: bool) -> None:
+def _report_removal(names: Sequence[str], departures: Sequence[RemovedRole], yes: bool) -> None:
     users = {departure.role.user_id: departure.records for departure in departures}
     known = users.keys() | {departure.role.name for departure in departures}
     for name in names:

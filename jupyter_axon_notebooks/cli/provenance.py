@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from ..alignment import align
-from ..metrics import number_text
+from ..metrics import format_number
 from ..printable import printable
 from ..provenance import (
     Change,
@@ -223,7 +223,7 @@ def _range(start: int, stop: int) -> str:
 
 def _metrics(changes: Sequence[MetricChange]) -> Any:
     rows = [
-        [*_change(change), "" if change.delta is None else number_text(change.delta, "+")]
+        [*_change(change), "" if change.delta is None else format_number(change.delta, "+")]
         for change in changes
     ]
     return table(["metric", numeric("before"), numeric("after"), numeric("change")], rows)
@@ -238,4 +238,4 @@ def _value(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number_text(value) if isinstance(value, (int, float)) else str(value)
+    return format_number(value) if isinstance(value, (int, float)) else str(value)

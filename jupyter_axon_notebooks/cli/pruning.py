@@ -93,7 +93,7 @@ def prune(
             plans = [
                 repository.retention.plan(id, rules) for id in bar.track(ids) if id not in skipped
             ]
-        removed = [one for plan in plans for one in plan.goes]
+        removed = [one for plan in plans for one in plan.prunable]
         if yes:
             removed = _prune(repository, plans, rules)
     if as_json:
@@ -143,10 +143,10 @@ def _prune(
 ) -> list[Prunable]:
     pruned: list[Prunable] = []
     with progress("Pruning") as bar:
-        task = bar.add_task("", total=sum(len(plan.goes) for plan in plans))
+        task = bar.add_task("", total=sum(len(plan.prunable) for plan in plans))
         try:
             for plan in plans:
-                if plan.goes:
+                if plan.prunable:
                     before = len(pruned)
                     pruned += repository.retention.prune(
                         plan.notebook_id,
@@ -190,7 +190,7 @@ def _table(removed: Sequence[Prunable]) -> Table:
 def _note_result(plans: Sequence[PrunePlan], removed: Sequence[Prunable], yes: bool) -> None:
     size = format_size(sum(one.size for one in removed))
     files = f"the state files of {len(removed)} checkpoints, {size}"
-    planned = sum(len(plan.goes) for plan in plans)
+    planned = sum(len(plan.prunable) for plan in plans)
     kept = sum(plan.kept for plan in plans) + planned - len(removed)
     if yes and planned:
         note(f"Removed {files}. {kept} keep theirs.")

@@ -1,42 +1,45 @@
-"""REST, under ``<base_url>/axon``; ``openapi.yaml`` beside this file describes it.
+"""The REST API under ``<base_url>/axon``; ``openapi.yaml`` in this folder describes it.
 
-A handler decodes, calls and encodes. What it calls is a function of a :class:`.call.Call`, run in a worker thread, which
-knows no web server:
+A handler decodes a request, calls a function in a worker thread, and encodes the result. These
+functions get a :class:`.context.RequestContext` and know no web server.
 
-* :mod:`.handler`: what all handlers share: identity, bodies, the way to the worker threads and back
-* :mod:`.call`, :mod:`.bodies`, :mod:`.queries`, :mod:`.paths`: a request as the worker threads see it
-* :mod:`.freshness`, :mod:`.writers`: what a request waits for, and where
-* :mod:`.responses`: answers, and the one place where errors become status codes
-* :mod:`.index`, :mod:`.notebooks`, :mod:`.exchange`, :mod:`.cells`, :mod:`.versions`, :mod:`.runs`, :mod:`.checkpoints`,
-  :mod:`.provenance`, :mod:`.states`: the routes
-* :mod:`.writethrough`: edits that must reach a notebook's file
+* :mod:`.base`: the base class of the handlers
+* :mod:`.context`, :mod:`.executor`: what requests share, and the worker threads
+* :mod:`.request_bodies`, :mod:`.queries`, :mod:`.paths`: parsing of requests
+* :mod:`.responses`: encoding, entity tags, and errors as HTTP statuses
+* :mod:`.notebooks`, :mod:`.cells`, :mod:`.exchange`, :mod:`.history`, :mod:`.checkpoints`,
+  :mod:`.states`: the routes
+* :mod:`.file_edits`: edits of cells that are written to the notebook's file
 """
 
 from __future__ import annotations
 
 from tornado.web import RequestHandler
 
+from .base import NotFoundHandler
 from .cells import CellHandler, CellsHandler
-from .checkpoints import BestCheckpointHandler, CheckpointHandler, CheckpointsHandler
+from .checkpoints import (
+    BestCheckpointHandler,
+    CheckpointDiffHandler,
+    CheckpointHandler,
+    CheckpointsHandler,
+    ProvenanceHandler,
+)
+from .context import SETTING, ServerContext, StoreServices
 from .exchange import ExportHandler, ImportHandler, SyncHandler
-from .handler import NowhereHandler
-from .index import IndexHandler, SpecificationHandler
-from .notebooks import NotebookHandler, NotebooksHandler
-from .provenance import CheckpointDiffHandler, ProvenanceHandler
-from .runs import MetricsHandler, RunsHandler
-from .services import SETTING, Home, Services
+from .executor import RequestExecutor
+from .history import DiffHandler, MetricsHandler, RunsHandler, VersionHandler, VersionsHandler
+from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, SpecificationHandler
 from .states import StateHandler
-from .versions import DiffHandler, VersionHandler, VersionsHandler
-from .writers import RequestThreads, Writers
 
-__all__ = ["SETTING", "Home", "RequestThreads", "Services", "Writers", "routes"]
+__all__ = ["SETTING", "RequestExecutor", "ServerContext", "StoreServices", "routes"]
 
 _NOTEBOOK = r"/axon/notebooks/([^/]+)"
 _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"
 
 
 def routes() -> list[tuple[str, type[RequestHandler]]]:
-    """Patterns of paths below the base URL, and who answers there; the first that matches does."""
+    """Return patterns of paths below the base URL with their handlers; the first match counts."""
     return [
         (r"/axon/?", IndexHandler),
         (r"/axon/openapi\.yaml", SpecificationHandler),
@@ -58,5 +61,5 @@ def routes() -> list[tuple[str, type[RequestHandler]]]:
         (_CHECKPOINT, CheckpointHandler),
         (rf"{_CHECKPOINT}/provenance", ProvenanceHandler),
         (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
-        (r"/axon(?:/.*)?", NowhereHandler),
+        (r"/axon(?:/.*)?", NotFoundHandler),
     ]

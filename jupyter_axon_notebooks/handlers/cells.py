@@ -1,4 +1,4 @@
-"""Cells of a notebook, one at a time."""
+"""Cells of a notebook."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from ..errors import Conflict, InvalidData, NotFound
-from ..mapping.identity import is_valid_id
+from ..mapping import is_valid_id
 from ..records import CellType, NotebookCell, Record, TrainingNotebook
-from .call import Call
-from .handler import AxonHandler
-from .responses import NO_CONTENT, Answer
-from .writethrough import write_through
+from .base import AxonHandler
+from .context import RequestContext
+from .file_edits import edit_cells
+from .responses import NO_CONTENT, Response
 
-#: What a PUT changes.
 _CHANGEABLE: Final = (
     "cell_type",
     "source",
@@ -30,6 +29,8 @@ _CHANGEABLE: Final = (
     "attachments",
     "nbformat_type",
 )
+#: Changes one cell.
+Change = Callable[[NotebookCell], NotebookCell]
 
 
 class CellsHandler(AxonHandler):
@@ -38,16 +39,16 @@ class CellsHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def post(self, notebook_id: str) -> None:
-        """Add one, at ``position`` or at the end."""
-        call = self.call
-        cell, position = await self.run(partial(_decode_new, call), writes=False)
-        notebook = await write_through(
+        """Add a cell at ``position`` or at the end."""
+        context = self.context
+        cell, position = await self.run(partial(_parse_new, context), is_write=False)
+        notebook = await edit_cells(
             self,
             notebook_id,
-            partial(_add, call, notebook_id, cell, position),
-            partial(_with_cell, notebook_id, cell, position),
+            partial(_add, context, notebook_id, cell, position),
+            partial(_insert, notebook_id, cell, position),
         )
-        await self.answer(_cell_answer(notebook, cell.id, HTTPStatus.CREATED))
+        await self.send_response(_cell_response(notebook, cell.id, HTTPStatus.CREATED))
 
 
 class CellHandler(AxonHandler):
@@ -56,116 +57,116 @@ class CellHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def put(self, notebook_id: str, cell_id: str) -> None:
-        """Change the given fields."""
-        call = self.call
-        change = await self.run(partial(_decode_change, call), writes=False)
-        notebook = await write_through(
+        """Change fields of the cell."""
+        context = self.context
+        change = await self.run(partial(_parse_change, context), is_write=False)
+        notebook = await edit_cells(
             self,
             notebook_id,
-            partial(_change, call, notebook_id, cell_id, change),
-            partial(_with_change, cell_id, change),
+            partial(_change, context, notebook_id, cell_id, change),
+            partial(_replace, cell_id, change),
         )
-        await self.answer(_cell_answer(notebook, cell_id))
+        await self.send_response(_cell_response(notebook, cell_id))
 
     @web.authenticated
     @authorized
     async def delete(self, notebook_id: str, cell_id: str) -> None:
-        """Remove it."""
-        delete = partial(_delete, self.call, notebook_id, cell_id)
-        await write_through(self, notebook_id, delete, partial(_without_cell, cell_id))
-        await self.answer(NO_CONTENT)
+        """Delete the cell."""
+        delete = partial(_delete, self.context, notebook_id, cell_id)
+        await edit_cells(self, notebook_id, delete, partial(_remove, cell_id))
+        await self.send_response(NO_CONTENT)
 
 
-class _Place(Record):
+class _Position(Record):
     position: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-def _decode_new(call: Call) -> tuple[NotebookCell, int | None]:
-    given = {name: value for name, value in call.body().items() if value is not None}
-    cell = NotebookCell.from_json(given)
+def _parse_new(context: RequestContext) -> tuple[NotebookCell, int | None]:
+    fields = {name: value for name, value in context.parse_body().items() if value is not None}
+    cell = NotebookCell.from_json(fields)
     if not is_valid_id(cell.id):
         raise InvalidData("$.id", "expected 1 to 64 letters, digits, `-` and `_`")
-    return cell, _Place.from_json(given).position
+    return cell, _Position.from_json(fields).position
 
 
-def _decode_change(call: Call) -> Callable[[NotebookCell], NotebookCell]:
-    """What a body asks to be changed in a cell. A null empties what a cell can be without."""
-    body = call.body()
-    given = {name: body[name] for name in _CHANGEABLE if name in body}
-    read = NotebookCell.from_json({"source": "", **given})
-    values: dict[str, Any] = {name: getattr(read, name) for name in given}
+def _parse_change(context: RequestContext) -> Change:
+    """Return the change in a body; null clears an optional field."""
+    body = context.parse_body()
+    fields = {name: body[name] for name in _CHANGEABLE if name in body}
+    parsed = NotebookCell.from_json({"source": "", **fields})
+    values: dict[str, Any] = {name: getattr(parsed, name) for name in fields}
 
     def change(cell: NotebookCell) -> NotebookCell:
         changed = msgspec.structs.replace(cell, **values)
         if changed.cell_type is CellType.CODE:
-            changed.nbformat_type = None  # what it says is of a cell that was not code
+            changed.nbformat_type = None  # it describes a cell that is not code
         return changed
 
     return change
 
 
 def _add(
-    call: Call, notebook_id: str, cell: NotebookCell, position: int | None
+    context: RequestContext, notebook_id: str, cell: NotebookCell, position: int | None
 ) -> TrainingNotebook:
-    call.check(notebook_id)
-    return call.repository.add_cell(
-        notebook_id, cell, position, expected_version=call.expected_version()
+    context.check_access(notebook_id)
+    return context.repository.add_cell(
+        notebook_id, cell, position, expected_version=context.expected_version()
     )
 
 
 def _change(
-    call: Call, notebook_id: str, cell_id: str, change: Callable[[NotebookCell], NotebookCell]
+    context: RequestContext, notebook_id: str, cell_id: str, change: Change
 ) -> TrainingNotebook:
-    call.check(notebook_id)
-    return call.repository.change_cell(
-        notebook_id, cell_id, change, expected_version=call.expected_version()
+    context.check_access(notebook_id)
+    return context.repository.change_cell(
+        notebook_id, cell_id, change, expected_version=context.expected_version()
     )
 
 
-def _delete(call: Call, notebook_id: str, cell_id: str) -> TrainingNotebook:
-    call.check(notebook_id)
-    return call.repository.delete_cell(
-        notebook_id, cell_id, expected_version=call.expected_version()
+def _delete(context: RequestContext, notebook_id: str, cell_id: str) -> TrainingNotebook:
+    context.check_access(notebook_id)
+    return context.repository.delete_cell(
+        notebook_id, cell_id, expected_version=context.expected_version()
     )
 
 
-# The same in memory, for a notebook whose file is to be saved with it.
+# The same edits in memory, for notebooks with a file.
 
 
-def _with_cell(
+def _insert(
     notebook_id: str, cell: NotebookCell, position: int | None, cells: list[NotebookCell]
 ) -> list[NotebookCell]:
     if any(other.id == cell.id for other in cells):
-        raise Conflict(f"notebook {notebook_id} has a cell {cell.id} already")
-    place = len(cells) if position is None else position
-    return [*cells[:place], cell, *cells[place:]]
+        raise Conflict(f"notebook {notebook_id} already has a cell {cell.id}")
+    index = len(cells) if position is None else position
+    return [*cells[:index], cell, *cells[index:]]
 
 
-def _with_change(
-    cell_id: str, change: Callable[[NotebookCell], NotebookCell], cells: list[NotebookCell]
-) -> list[NotebookCell]:
-    place = _place_of(cell_id, cells)
-    changed = msgspec.structs.replace(change(cells[place]), id=cell_id)
-    return [*cells[:place], changed, *cells[place + 1 :]]
+def _replace(cell_id: str, change: Change, cells: list[NotebookCell]) -> list[NotebookCell]:
+    index = _find(cell_id, cells)
+    changed = msgspec.structs.replace(change(cells[index]), id=cell_id)
+    return [*cells[:index], changed, *cells[index + 1 :]]
 
 
-def _without_cell(cell_id: str, cells: list[NotebookCell]) -> list[NotebookCell]:
-    place = _place_of(cell_id, cells)
-    return [*cells[:place], *cells[place + 1 :]]
+def _remove(cell_id: str, cells: list[NotebookCell]) -> list[NotebookCell]:
+    index = _find(cell_id, cells)
+    return [*cells[:index], *cells[index + 1 :]]
 
 
-def _place_of(cell_id: str, cells: list[NotebookCell]) -> int:
-    for place, cell in enumerate(cells):
+def _find(cell_id: str, cells: list[NotebookCell]) -> int:
+    for index, cell in enumerate(cells):
         if cell.id == cell_id:
-            return place
+            return index
     raise NotFound("cell", cell_id)
 
 
-def _cell_answer(notebook: TrainingNotebook, cell_id: str, status: int = HTTPStatus.OK) -> Answer:
-    """A cell; the tag is the notebook's version, which If-Match takes."""
+def _cell_response(
+    notebook: TrainingNotebook, cell_id: str, status: int = HTTPStatus.OK
+) -> Response:
+    """Return a cell; its tag is the notebook's version, for If-Match."""
     for cell in notebook.cells:
         if cell.id == cell_id:
-            return Answer(cell.to_json(), status, {"ETag": f'"{notebook.version_id}"'})
+            return Response(cell.to_json(), status, {"ETag": f'"{notebook.version_id}"'})
     raise Conflict(
-        f"the file was saved by somebody else right after, without cell {cell_id}; try again"
+        f"the file was saved without cell {cell_id} just after this change; load it and try again"
     )

@@ -1,4 +1,4 @@
-"""Checkpoints of a notebook."""
+"""Checkpoints of a notebook, and their provenance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 from datetime import datetime
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, get_args
 
@@ -16,14 +15,14 @@ from tornado import web
 from ..errors import InvalidData
 from ..records import NewCheckpoint, UpdateCheckpoint, new_id
 from ..states import Part, StoredState
-from .call import Call
-from .handler import AxonHandler
+from .base import AxonHandler
+from .context import RequestContext
 from .queries import Page, Query
-from .responses import NO_CONTENT, Answer
+from .responses import NO_CONTENT, Response, list_response
 
 _PARTS: Final[tuple[Part, ...]] = get_args(Part)
-#: What a POST may say; the rest is the server's to know.
-_GIVEN: Final = (
+#: Fields that a client may set; the server sets the others.
+_CLIENT_FIELDS: Final = (
     "epoch",
     "step",
     "large_step",
@@ -35,9 +34,8 @@ _GIVEN: Final = (
     "tags",
     "pinned",
 )
-_METRIC: Final = "loss"
-#: Bytes read at once from a state that is there already.
-_CHUNK: Final = 1 << 20
+_DEFAULT_METRIC: Final = "loss"
+_CHUNK_SIZE: Final = 1 << 20
 
 
 class CheckpointsHandler(AxonHandler):
@@ -46,14 +44,14 @@ class CheckpointsHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def get(self, notebook_id: str) -> None:
-        """List them, newest first."""
-        await self.respond_tagged(notebook_id, _Listed.read, partial(_list, notebook_id))
+        """List the checkpoints, newest first."""
+        await self.respond_cached(notebook_id, _CheckpointQuery.parse, _list)
 
     @web.authenticated
     @authorized
     async def post(self, notebook_id: str) -> None:
-        """Create one, with its states, with the paths of states that are there, or without."""
-        await self.respond(partial(_create, notebook_id))
+        """Create a checkpoint with states in the body, paths of existing states, or no states."""
+        await self.respond(_create, notebook_id)
 
 
 class BestCheckpointHandler(AxonHandler):
@@ -62,8 +60,8 @@ class BestCheckpointHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def get(self, notebook_id: str) -> None:
-        """Give it, or null where none has a finite number as that metric."""
-        await self.respond(partial(_best, notebook_id))
+        """Return the best checkpoint, or null if none has a finite value of the metric."""
+        await self.respond(_get_best, notebook_id)
 
 
 class CheckpointHandler(AxonHandler):
@@ -72,143 +70,166 @@ class CheckpointHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def get(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Give it."""
-        await self.respond(partial(_get, notebook_id, checkpoint_id))
+        """Return the checkpoint."""
+        await self.respond(_get, notebook_id, checkpoint_id)
 
     @web.authenticated
     @authorized
     async def put(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Change its tags or its pin."""
-        await self.respond(partial(_update, notebook_id, checkpoint_id))
+        """Change tags or pin of the checkpoint."""
+        await self.respond(_update, notebook_id, checkpoint_id)
 
     @web.authenticated
     @authorized
     async def delete(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Delete it with its states."""
-        await self.respond(partial(_delete, notebook_id, checkpoint_id))
+        """Delete the checkpoint with its states."""
+        await self.respond(_delete, notebook_id, checkpoint_id)
 
 
-class _Listed(NamedTuple):
-    """Which checkpoints are asked for."""
+class ProvenanceHandler(AxonHandler):
+    """The provenance of a checkpoint."""
 
+    @web.authenticated
+    @authorized
+    async def get(self, notebook_id: str, checkpoint_id: str) -> None:
+        """Return executed code, environment, and reasons why it may not be reproducible."""
+        await self.respond(_get_provenance, notebook_id, checkpoint_id)
+
+
+class CheckpointDiffHandler(AxonHandler):
+    """The differences between two checkpoints."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, notebook_id: str) -> None:
+        """Compare code, metrics and environment of the checkpoints ``from`` and ``to``."""
+        await self.respond(_diff, notebook_id)
+
+
+class _CheckpointQuery(NamedTuple):
     page: Page
     since: datetime | None
     run_id: str | None
 
     @classmethod
-    def read(cls, query: Query) -> _Listed:
-        """Read it from the query."""
+    def parse(cls, query: Query) -> _CheckpointQuery:
         return cls(query.page(), query.since(), query.text("run_id"))
 
 
-def _list(notebook_id: str, call: Call, listed: _Listed) -> Answer:
-    (limit, offset), since, run_id = listed
-    found = call.repository.list_checkpoints(notebook_id, limit, offset, since=since, run_id=run_id)
-    total = call.repository.checkpoints.count(notebook_id, since=since, run_id=run_id)
-    return Answer(
-        [checkpoint.to_json() for checkpoint in found], headers={"X-Total-Count": str(total)}
+def _list(context: RequestContext, notebook_id: str, query: _CheckpointQuery) -> Response:
+    checkpoints = context.repository.checkpoints
+    page, since, run_id = query
+    found = checkpoints.list(notebook_id, *page, since=since, run_id=run_id)
+    return list_response(found, checkpoints.count(notebook_id, since=since, run_id=run_id))
+
+
+def _get_best(context: RequestContext, notebook_id: str) -> Response:
+    context.check_access(notebook_id)
+    metric = context.query.text("metric")
+    minimize = context.query.flag("minimize", default=True)
+    best = context.repository.get_best_checkpoint(
+        notebook_id, _DEFAULT_METRIC if metric is None else metric, minimize
     )
+    return Response(None if best is None else best.to_json())
 
 
-def _best(notebook_id: str, call: Call) -> Answer:
-    call.summary(notebook_id)
-    metric = call.query.text("metric")
-    minimize = call.query.flag("minimize", default=True)
-    best = call.repository.get_best_checkpoint(
-        notebook_id, _METRIC if metric is None else metric, minimize
-    )
-    return Answer(None if best is None else best.to_json())
+def _get(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    return Response(context.get_checkpoint(notebook_id, checkpoint_id).to_json())
 
 
-def _get(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
-    return Answer(call.checkpoint(notebook_id, checkpoint_id).to_json())
+def _update(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    context.get_checkpoint(notebook_id, checkpoint_id)
+    updates = UpdateCheckpoint.from_json(context.parse_body())
+    return Response(context.repository.checkpoints.update(checkpoint_id, updates).to_json())
 
 
-def _update(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
-    call.checkpoint(notebook_id, checkpoint_id)
-    updates = UpdateCheckpoint.from_json(call.body())
-    return Answer(call.repository.checkpoints.update(checkpoint_id, updates).to_json())
-
-
-def _delete(notebook_id: str, checkpoint_id: str, call: Call) -> Answer:
-    call.checkpoint(notebook_id, checkpoint_id)
-    call.repository.delete_checkpoint(checkpoint_id)
+def _delete(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    context.get_checkpoint(notebook_id, checkpoint_id)
+    context.repository.delete_checkpoint(checkpoint_id)
     return NO_CONTENT
 
 
-def _create(notebook_id: str, call: Call) -> Answer:
-    call.summary(notebook_id)
-    body = call.body(nonfinite_in="metrics")
-    given = {name: body[name] for name in _GIVEN if body.get(name) is not None}
+def _get_provenance(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    context.get_checkpoint(notebook_id, checkpoint_id)
+    provenance = context.repository.provenance.get(checkpoint_id)
+    provenance.version = None  # the checkpoint has its id, and /versions has the version
+    return Response(provenance.to_json())
+
+
+def _diff(context: RequestContext, notebook_id: str) -> Response:
+    context.check_access(notebook_id)
+    before, after = context.query.required("from"), context.query.required("to")
+    for checkpoint_id in (before, after):
+        context.get_checkpoint(notebook_id, checkpoint_id)
+    changes = context.repository.provenance.diff(before, after).to_json()
+    return Response({"from": changes.pop("before"), "to": changes.pop("after"), **changes})
+
+
+def _create(context: RequestContext, notebook_id: str) -> Response:
+    context.get_summary(notebook_id)  # the checkpoint gets the version that the file has now
+    states = context.server.states
+    body = context.parse_body(nonfinite_in="metrics")
+    fields = {name: body[name] for name in _CLIENT_FIELDS if body.get(name) is not None}
     if "metrics" in body:
-        given["metrics"] = body["metrics"]  # null is as good as any JSON
-    new = NewCheckpoint.from_json({**given, "notebook_id": notebook_id})
-    new.id = new_id()
-    named, sent = _decode_states(call, notebook_id, body)
-    stored = {part: _measured(call, notebook_id, part, path) for part, path in named.items()}
+        fields["metrics"] = body["metrics"]  # may be null
+    new = NewCheckpoint.from_json({**fields, "notebook_id": notebook_id})
+    new.id = checkpoint_id = new_id()
+    paths, contents = _parse_states(context, notebook_id, body)
+    stored = {part: _measure(context, notebook_id, part, path) for part, path in paths.items()}
     try:
-        stored.update((part, _write(call, new, part, octets)) for part, octets in sent.items())
-        created = call.repository.create_checkpoint(_with_states(new, stored))
+        for part, content in contents.items():
+            with states.open_writer(
+                notebook_id, checkpoint_id, part, format=new.format, expected_size=len(content)
+            ) as writer:
+                writer.write(content)
+                stored[part] = writer.commit()
+        for part, state in stored.items():
+            setattr(new, f"{part}_state_path", state.path)
+        if stored:
+            new.digests = {part: state.digest for part, state in stored.items()}
+            new.sizes = {part: state.size for part, state in stored.items()}
+        created = context.repository.create_checkpoint(new)
     except BaseException:
-        if sent:
-            call.services.states.remove_checkpoint(notebook_id, new.id)
+        if contents:
+            states.remove_checkpoint(notebook_id, checkpoint_id)
         raise
-    if sent:
-        call.services.states.mark_recorded(notebook_id, new.id)
-    return Answer(created.to_json(), HTTPStatus.CREATED)
+    if contents:
+        states.mark_recorded(notebook_id, checkpoint_id)
+    return Response(created.to_json(), HTTPStatus.CREATED)
 
 
-def _decode_states(
-    call: Call, notebook_id: str, body: dict[str, Any]
+def _parse_states(
+    context: RequestContext, notebook_id: str, body: dict[str, Any]
 ) -> tuple[dict[Part, str], dict[Part, bytes]]:
-    """The states that a body names by their paths, and those that it holds."""
-    named: dict[Part, str] = {}
-    sent: dict[Part, bytes] = {}
+    """Return the paths of existing states and the contents of new ones, by part."""
+    paths: dict[Part, str] = {}
+    contents: dict[Part, bytes] = {}
     for part in _PARTS:
-        path, text = body.get(f"{part}_state_path"), body.get(f"{part}_state_base64")
-        for name, value in (("path", path), ("base64", text)):
+        path_field, content_field = f"{part}_state_path", f"{part}_state_base64"
+        path, text = body.get(path_field), body.get(content_field)
+        for name, value in ((path_field, path), (content_field, text)):
             if value is not None and not isinstance(value, str):
-                raise InvalidData(f"$.{part}_state_{name}", "expected str")
+                raise InvalidData(f"$.{name}", "expected str")
         if path and text is not None:
-            raise InvalidData(
-                f"$.{part}_state_base64", f"there is a {part}_state_path already; give one of them"
-            )
+            raise InvalidData(f"$.{content_field}", f"remove this field or {path_field}")
         if path:
-            named[part] = call.services.states.validate_path(
-                path, notebook_id, field=f"$.{part}_state_path"
+            paths[part] = context.server.states.validate_path(
+                path, notebook_id, field=f"$.{path_field}"
             )
         elif text is not None:
             try:
-                sent[part] = base64.b64decode(text, validate=True)
+                contents[part] = base64.b64decode(text, validate=True)
             except (binascii.Error, ValueError) as error:
-                raise InvalidData(f"$.{part}_state_base64", f"not base64: {error}") from None
-    return named, sent
+                raise InvalidData(f"$.{content_field}", f"not base64: {error}") from None
+    return paths, contents
 
 
-def _measured(call: Call, notebook_id: str, part: Part, path: str) -> StoredState:
-    """A state that is there already; its digest is taken, so that what is recorded is true."""
-    with call.services.states.open(path, notebook_id, field=f"$.{part}_state_path") as file:
-        digest = hashlib.sha256()
-        size = 0
-        while chunk := file.read(_CHUNK):
+def _measure(context: RequestContext, notebook_id: str, part: Part, path: str) -> StoredState:
+    """Return digest and size of an existing state."""
+    digest, size = hashlib.sha256(), 0
+    field = f"$.{part}_state_path"
+    with context.server.states.open(path, notebook_id, field=field) as file:
+        while chunk := file.read(_CHUNK_SIZE):
             digest.update(chunk)
             size += len(chunk)
-        return StoredState(path, digest.hexdigest(), size)
-
-
-def _write(call: Call, new: NewCheckpoint, part: Part, octets: bytes) -> StoredState:
-    assert new.id is not None  # chosen above
-    with call.services.states.open_writer(
-        new.notebook_id, new.id, part, format=new.format, expected_size=len(octets)
-    ) as writer:
-        writer.write(octets)
-        return writer.commit()
-
-
-def _with_states(new: NewCheckpoint, stored: dict[Part, StoredState]) -> NewCheckpoint:
-    for part, state in stored.items():
-        setattr(new, f"{part}_state_path", state.path)
-    if stored:
-        new.digests = {part: state.digest for part, state in stored.items()}
-        new.sizes = {part: state.size for part, state in stored.items()}
-    return new
+    return StoredState(path, digest.hexdigest(), size)

@@ -1,49 +1,91 @@
-"""Notebook records: listing, creating, reading, changing, deleting."""
+"""The index and the notebook records: list, create, read, change, delete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
-from typing import Any
+from importlib import resources
+from typing import Any, Final
 
 from jupyter_server.auth.decorator import authorized
+from jupyter_server.utils import url_path_join
 from msgspec.structs import replace
 from tornado import web
 
+from .._version import __version__
 from ..errors import Forbidden, InvalidData
 from ..mapping import notebook_name
 from ..records import NewNotebook, NotebookStatus, NotebookSummary, TrainingNotebook, UpdateNotebook
-from .call import Call
-from .handler import AxonHandler
-from .paths import check_path
-from .responses import NO_CONTENT, Answer
-from .writethrough import create_with_file, write_through
+from .base import AxonHandler
+from .context import RequestContext
+from .file_edits import create_with_file, edit_cells
+from .paths import validate_path
+from .queries import Query
+from .responses import NO_CONTENT, Response, list_response
 
-#: What the server decides, whatever a body says.
-_OURS = ("id", "origin", "path", "user_id")
+_NAME: Final = "jupyter-axon-notebooks"
+_SPECIFICATION: Final = "openapi.yaml"
+_DOCUMENTATION: Final = "https://jupyter-axon-notebooks.readthedocs.io"
+_SOURCE: Final = "https://github.com/jupyter-axon/jupyter-axon-notebooks"
+#: Fields that the server sets, whatever a body says.
+_SERVER_FIELDS: Final = ("id", "origin", "path", "user_id")
 
 
-class NotebooksHandler(AxonHandler):
-    """All records that one may see."""
+class IndexHandler(AxonHandler):
+    """The index of the REST API."""
 
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        """List them, newest ``updated_at`` first."""
+        """Return name, version and links."""
+        base = url_path_join(self.base_url, "axon")
+        index = {
+            "name": _NAME,
+            "version": __version__,
+            "openapi": url_path_join(base, _SPECIFICATION),
+            "notebooks": url_path_join(base, "notebooks"),
+            "documentation": _DOCUMENTATION,
+            "source": _SOURCE,
+        }
+        await self.send_response(Response(index))
+
+
+class SpecificationHandler(AxonHandler):
+    """The OpenAPI specification."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return ``openapi.yaml``."""
+        text = await self.run(_read_specification)
+        self.finish(text, set_content_type="application/yaml")
+
+
+@cache
+def _read_specification() -> bytes:
+    return resources.files(__package__).joinpath(_SPECIFICATION).read_bytes()
+
+
+class NotebooksHandler(AxonHandler):
+    """All records that the user may see."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """List records, newest ``updated_at`` first."""
         await self.respond(_list)
 
     @web.authenticated
     @authorized
     async def post(self) -> None:
-        """Create one; with ``path``, its file too."""
-        call = self.call
-        new, path = await self.run(partial(_decode_new, call), writes=False)
+        """Create a record, and its file if the body has a ``path``."""
+        context = self.context
+        new, path = await self.run(partial(_parse_new, context), is_write=False)
         if path is None:
-            created = await self.run(partial(_create, call, new))
+            created = await self.run(partial(context.repository.create, new))
         else:
             created = await create_with_file(self, path, new)
-        await self.answer(created_answer(call, created))
+        await self.send_response(notebook_response(context, created, HTTPStatus.CREATED))
 
 
 class NotebookHandler(AxonHandler):
@@ -52,116 +94,124 @@ class NotebookHandler(AxonHandler):
     @web.authenticated
     @authorized
     async def get(self, notebook_id: str) -> None:
-        """Give it, whole or without the outputs of its cells."""
-        has_outputs = self.call.query.flag("outputs", default=True)
-        await self.respond(partial(_get, notebook_id, has_outputs), large=has_outputs)
+        """Return the record, with or without the outputs of its cells."""
+        has_outputs = _has_outputs(self.context.query)
+        await self.respond_cached(notebook_id, _has_outputs, _get, large=has_outputs)
 
     @web.authenticated
     @authorized
     async def put(self, notebook_id: str) -> None:
-        """Change the given fields; cells of a bound record in its file as well."""
-        call = self.call
-        updates = await self.run(lambda: UpdateNotebook.from_json(call.body()), writes=False)
-        change = partial(_update, call, notebook_id, updates)
+        """Change fields of the record; cells of a bound record are changed in its file too."""
+        context = self.context
+        updates = await self.run(
+            lambda: UpdateNotebook.from_json(context.parse_body()), is_write=False
+        )
         if updates.cells is None:
-            updated = await self.run(
-                partial(_update_labels, call, notebook_id, change), settle=True
-            )
+            work = partial(_update_bound, context, notebook_id, updates)
+            updated = await self.run(work, drain=True)
         else:
-            given = updates.cells
-            updated = await write_through(
-                self, notebook_id, change, lambda _: given, replace(updates, cells=None)
+            cells = updates.cells
+            updated = await edit_cells(
+                self,
+                notebook_id,
+                partial(_update, context, notebook_id, updates),
+                lambda _: cells,
+                replace(updates, cells=None),
             )
-        await self.answer(notebook_answer(call, updated))
+        await self.send_response(notebook_response(context, updated))
 
     @web.authenticated
     @authorized
     async def delete(self, notebook_id: str) -> None:
-        """Delete it with its checkpoints; its file stays."""
-        await self.respond(partial(_delete, notebook_id))
+        """Delete the record with its checkpoints; its file stays."""
+        await self.respond(_delete, notebook_id)
 
 
-def notebook_answer(call: Call, notebook: TrainingNotebook, status: int = HTTPStatus.OK) -> Answer:
-    """A whole record; its tag is its version, which If-Match takes."""
-    return Answer(call.shown(notebook), status, {"ETag": f'"{notebook.version_id}"'})
+def notebook_response(
+    context: RequestContext, notebook: TrainingNotebook, status: int = HTTPStatus.OK
+) -> Response:
+    """Return a record; its tag is its version, for If-Match."""
+    return Response(context.to_json(notebook), status, {"ETag": f'"{notebook.version_id}"'})
 
 
-def created_answer(call: Call, notebook: TrainingNotebook) -> Answer:
-    """A record that was created."""
-    return notebook_answer(call, notebook, HTTPStatus.CREATED)
-
-
-def _list(call: Call) -> Answer:
-    query, actor = call.query, call.actor
+def _list(context: RequestContext) -> Response:
+    query, repository = context.query, context.repository
     page = query.page()
     path = query.text("path")
-    narrowed: dict[str, Any] = {
-        "origin": None
-        if path is None
-        else call.services.sync.origin,  # others have files of the same paths
+    owner = None if context.is_admin else context.user_id
+    filters: dict[str, Any] = {
         "status": query.choice("status", NotebookStatus),
         "tag": query.text("tag"),
-        "path": None if path is None else call.paths.stored(check_path(path, "path")),
         "text": query.text("q"),
     }
+    if path is not None:
+        filters["path"] = context.paths.to_stored_path(validate_path(path, "path"))
+        filters["origin"] = context.server.sync.origin  # other machines have equal paths
 
-    def listed() -> list[NotebookSummary]:
-        if actor.is_admin:
-            return call.repository.list_all(page.limit, page.offset, **narrowed)
-        return call.repository.list_by_user(actor.user_id, page.limit, page.offset, **narrowed)
+    def find() -> list[NotebookSummary]:
+        if owner is None:
+            return repository.list_all(*page, **filters)
+        return repository.list_by_user(owner, *page, **filters)
 
-    found = listed()
-    if call.freshen(found):
-        found = listed()
-    total = call.repository.count(None if actor.is_admin else actor.user_id, **narrowed)
-    return Answer([call.shown(summary) for summary in found], headers={"X-Total-Count": str(total)})
+    found = find()
+    if context.refresh_stale(found):
+        found = find()
+    response = list_response([], repository.count(owner, **filters))
+    return response._replace(body=[context.to_json(summary) for summary in found])
 
 
-def _decode_new(call: Call) -> tuple[NewNotebook, str | None]:
-    """What to create, and the path of the file to create with it."""
-    body = call.body()
-    path = None if body.get("path") is None else check_path(body["path"])
-    owner = body.get("user_id") or call.actor.user_id
+def _parse_new(context: RequestContext) -> tuple[NewNotebook, str | None]:
+    """Return the record to create, and the path of the file to create with it."""
+    body = context.parse_body()
+    path = None if body.get("path") is None else validate_path(body["path"])
+    owner = body.get("user_id") or context.user_id
     if not isinstance(owner, str):
         raise InvalidData("$.user_id", "expected str")
-    if owner != call.actor.user_id:
-        if not call.actor.is_admin:
+    if owner != context.user_id:
+        if not context.is_admin:
             raise Forbidden("only an administrator may create a record for another user")
         if path is not None:
-            raise InvalidData("$.user_id", "a file that is made here belongs to whom makes it")
-    given = {name: value for name, value in body.items() if name not in _OURS and value is not None}
+            raise InvalidData(
+                "$.user_id", "a record with a file belongs to the user who creates it"
+            )
+    fields = {
+        name: value
+        for name, value in body.items()
+        if name not in _SERVER_FIELDS and value is not None
+    }
     if path is not None:
-        given.setdefault("name", notebook_name(path))
-    return NewNotebook.from_json({**given, "user_id": owner}), path
+        fields.setdefault("name", notebook_name(path))
+    return NewNotebook.from_json({**fields, "user_id": owner}), path
 
 
-def _create(call: Call, new: NewNotebook) -> TrainingNotebook:
-    return call.repository.create(new)
+def _has_outputs(query: Query) -> bool:
+    return query.flag("outputs", default=True)
 
 
-def _get(notebook_id: str, has_outputs: bool, call: Call) -> Answer:
-    answer = notebook_answer(call, call.notebook(notebook_id, outputs=has_outputs))
+def _get(context: RequestContext, notebook_id: str, has_outputs: bool) -> Response:
+    notebook = context.get_notebook(notebook_id, outputs=has_outputs)
+    response = notebook_response(context, notebook)
     if not has_outputs:
-        for cell in answer.body["cells"]:
-            del cell["outputs"]  # that it had none is not what is said
-    return answer
+        for cell in response.body["cells"]:
+            del cell["outputs"]  # an empty list would mean that there are none
+    return response
 
 
-def _update(call: Call, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:
-    call.check(notebook_id)
-    return call.repository.update(notebook_id, updates, expected_version=call.expected_version())
+def _update(context: RequestContext, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:
+    context.check_access(notebook_id)
+    return context.repository.update(
+        notebook_id, updates, expected_version=context.expected_version()
+    )
 
 
-def _update_labels(
-    call: Call, notebook_id: str, change: Callable[[], TrainingNotebook]
+def _update_bound(
+    context: RequestContext, notebook_id: str, updates: UpdateNotebook
 ) -> TrainingNotebook:
-    call.summary(
-        notebook_id
-    )  # brings the record up to date with its file, whose version If-Match may name
-    return change()
+    context.get_summary(notebook_id)  # If-Match may name the version that the file has now
+    return _update(context, notebook_id, updates)
 
 
-def _delete(notebook_id: str, call: Call) -> Answer:
-    call.summary(notebook_id)
-    call.repository.delete(notebook_id)
+def _delete(context: RequestContext, notebook_id: str) -> Response:
+    context.check_access(notebook_id)
+    context.repository.delete(notebook_id)
     return NO_CONTENT

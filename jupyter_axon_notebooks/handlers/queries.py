@@ -10,19 +10,19 @@ from typing import Final, NamedTuple, TypeVar
 
 from ..errors import InvalidData
 from ..records import Moment, Record
-from .bodies import text_fault
+from .request_bodies import text_fault
 
 _E = TypeVar("_E", bound=Enum)
 
 _DEFAULT_LIMIT: Final = 100
-_LARGEST_LIMIT: Final = 1000
-_LARGEST_OFFSET: Final = 2**63 - 1
+_MAX_LIMIT: Final = 1000
+_MAX_OFFSET: Final = 2**63 - 1
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 
 class Page(NamedTuple):
-    """Which part of a list is asked for."""
+    """A part of a list."""
 
     limit: int
     offset: int
@@ -33,47 +33,48 @@ class _Since(Record):
 
 
 class Query:
-    """The query arguments of a request, each checked when it is asked for; of repeated ones the last counts, but in :meth:`texts`.
+    """The query arguments of a request.
 
-    Every method raises :class:`.InvalidData`, naming the argument, for a value that is none.
+    Every method raises :class:`.InvalidData` with the argument's name for an invalid value. Of a
+    repeated argument the last value counts, except in :meth:`texts`.
     """
 
     def __init__(self, arguments: Mapping[str, Sequence[bytes]]) -> None:
         self._arguments = arguments
 
     def text(self, name: str) -> str | None:
-        """An argument as it stands; None where it is not given."""
+        """Return an argument, or None."""
         values = self._arguments.get(name)
-        return _text(name, values[-1]) if values else None
+        return _decode(name, values[-1]) if values else None
 
     def texts(self, name: str) -> list[str]:
-        """An argument that may be repeated: all that is given, each once."""
-        return list(dict.fromkeys(_text(name, value) for value in self._arguments.get(name, ())))
+        """Return the distinct values of an argument that may be repeated."""
+        return list(dict.fromkeys(_decode(name, value) for value in self._arguments.get(name, ())))
 
     def required(self, name: str) -> str:
-        """An argument that has to be given."""
+        """Return an argument that must be given."""
         text = self.text(name)
         if text is None:
             raise InvalidData(name, "required, but missing")
         return text
 
     def page(self) -> Page:
-        """``limit`` and ``offset``."""
-        limit = self._number("limit", _DEFAULT_LIMIT, 1, _LARGEST_LIMIT)
-        return Page(limit, self._number("offset", 0, 0, _LARGEST_OFFSET))
+        """Return ``limit`` and ``offset``."""
+        limit = self._number("limit", _DEFAULT_LIMIT, 1, _MAX_LIMIT)
+        return Page(limit, self._number("offset", 0, 0, _MAX_OFFSET))
 
-    def _number(self, name: str, default: int, least: int, most: int) -> int:
+    def _number(self, name: str, default: int, minimum: int, maximum: int) -> int:
         text = self.text(name)
         if text is None:
             return default
-        if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
+        if not _DIGITS.fullmatch(text) or not minimum <= int(text) <= maximum:
             raise InvalidData(
-                name, f"expected a whole number from {least} to {most}, got {text[:80]!r}"
+                name, f"expected an integer from {minimum} to {maximum}, got {text[:80]!r}"
             )
         return int(text)
 
     def flag(self, name: str, *, default: bool) -> bool:
-        """``true``, ``1``, ``false`` or ``0``."""
+        """Return a boolean argument: ``true``, ``1``, ``false`` or ``0``."""
         text = self.text(name)
         if text is None:
             return default
@@ -82,7 +83,7 @@ class Query:
         return _FLAGS[text]
 
     def choice(self, name: str, kind: type[_E]) -> _E | None:
-        """One of an enumeration's values; None where it is not given."""
+        """Return a member of an enumeration, or None."""
         text = self.text(name)
         if text is None:
             return None
@@ -93,18 +94,18 @@ class Query:
             raise InvalidData(name, f"expected one of {allowed}, got {text[:80]!r}") from None
 
     def since(self) -> datetime | None:
-        """``since``, a moment as RFC 3339 writes it; None where it is not given."""
+        """Return the time in ``since``, in the format of RFC 3339, or None."""
         text = self.text("since")
         if text is None:
             return None
         try:
             return _Since.from_json({"since": text}).since
         except InvalidData:
-            reason = f"expected a moment such as 2026-04-16T23:15:00Z, got {text[:80]!r}"
+            reason = f"expected a time such as 2026-04-16T23:15:00Z, got {text[:80]!r}"
             raise InvalidData("since", reason) from None
 
 
-def _text(name: str, value: bytes) -> str:
+def _decode(name: str, value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:

@@ -8,9 +8,11 @@ its record exactly as nbformat's reader sees it. Where the data model has no pla
 
 from __future__ import annotations
 
+from .content import copied as copy_json
+from .content import same as is_same_json
 from .files import notebook_file_name, notebook_name, notebook_text, read_for_import, read_notebook
 from .framework import detect_framework
-from .identity import has_own_ids
+from .identity import has_own_ids, is_valid_id
 from .notebook import MappedNotebook, export_notebook, map_notebook
 from .status import cell_status, notebook_status
 from .trust import carry_trust
@@ -19,9 +21,12 @@ __all__ = [
     "MappedNotebook",
     "carry_trust",
     "cell_status",
+    "copy_json",
     "detect_framework",
     "export_notebook",
     "has_own_ids",
+    "is_same_json",
+    "is_valid_id",
     "map_notebook",
     "notebook_file_name",
     "notebook_name",

@@ -18,7 +18,7 @@ from tinydb.queries import QueryInstance
 from ..errors import Conflict, NotFound
 from ..records import NotebookHeader, NotebookSummary, format_time, now
 from ..store import Document, Store, retried
-from .damage import damage_named
+from .damage import check_damage
 from .headers import change_header, change_summary, file_lock, get_notes, set_notes
 
 
@@ -192,5 +192,5 @@ def _remember_path(header: NotebookHeader, stored: dict[str, Any]) -> None:
 
 
 def _binding(found: Document) -> Binding:
-    with damage_named(f"notebook {found.doc_id}"):
+    with check_damage(f"notebook {found.doc_id}"):
         return msgspec.convert(found, Binding)

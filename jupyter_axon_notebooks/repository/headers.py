@@ -10,7 +10,7 @@ import msgspec
 from ..errors import NotFound, Stale
 from ..records import NotebookHeader, NotebookSummary, Record, now_after
 from ..store import Document, Store, document
-from .damage import damage_named
+from .damage import check_damage
 from .parts import FILE_KEY
 
 _HEADER_FIELDS = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
@@ -31,7 +31,7 @@ def header_document(header: NotebookHeader) -> dict[str, Any]:
 
 def decode_header(kind: type[_R], stored: Mapping[str, Any]) -> _R:
     """Return the record that a stored document describes; raises RecordDamaged."""
-    with damage_named(f"notebook {stored.get('id')}"):
+    with check_damage(f"notebook {stored.get('id')}"):
         return kind.from_json(stored)
 
 
@@ -48,7 +48,7 @@ def lock_header(store: Store, id: str, expected_version: str | None = None) -> D
     stored = store.notebooks.locked(id)
     if stored is None:
         raise NotFound("notebook", id)
-    with damage_named(f"notebook {id}"):
+    with check_damage(f"notebook {id}"):
         _ = stored["version_id"], dict(stored["cell_statuses"])
     if expected_version is not None and expected_version != stored["version_id"]:
         raise Stale(

@@ -15,7 +15,7 @@ from .execution import current_execution
 
 
 class CurrentNotebook:
-    """The notebook that this process trains, located once in each execution of a cell, since it may be renamed."""
+    """The notebook that this process trains, located anew in each execution of a cell."""
 
     def __init__(self, user_id: str) -> None:
         self.record: NotebookSummary | None = None
@@ -33,7 +33,7 @@ class CurrentNotebook:
         return None if found is None or found.path is None else os.path.dirname(found.path)
 
     def locate(self) -> location.NotebookLocation:
-        """Return where the notebook is. Servers are asked once per execution, even if they do not answer."""
+        """Return where the notebook is; servers are asked once per execution."""
         execution = current_execution()
         if self._place is None or execution != self._execution:
             found = location.find_location()
@@ -54,7 +54,7 @@ class CurrentNotebook:
         return self.record
 
     def read(self, opened: OpenStore) -> NotebookSummary:
-        """Return the record for a question: not brought up to date while others keep the store locked."""
+        """Return the record, brought up to date unless others keep the store locked."""
         try:
             with opened.store.waiting_at_most(READ_TIMEOUT):
                 return self.update(opened)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics import column_names, number_text, resolve
+from ..metrics import column_names, format_number, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import format_size
@@ -156,7 +156,7 @@ def _metrics(record: NotebookCheckpoint) -> dict[str, str]:
         value = resolve(record.metrics, name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             is_short = isinstance(value, int) and abs(value) < 10**15
-            found[_shown(name)] = str(value) if is_short else number_text(value)
+            found[_shown(name)] = str(value) if is_short else format_number(value)
     return found
 
 

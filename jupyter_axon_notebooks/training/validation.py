@@ -16,7 +16,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
 
-from ..metrics import rankable, spellable
+from ..metrics import finite_number, limit_nonfinite
 from ..records import MAX_STEP, MAX_U32
 
 _DEEPEST: Final = 32
@@ -111,7 +111,7 @@ def normalize_metrics(given: Any, tell: Callable[[str], object]) -> dict[str, An
         if found.reason:
             tell(f"no metrics are recorded: the mapping {found.reason}")
         found = {}
-    found, unnamed = spellable(found)
+    found, unnamed = limit_nonfinite(found)
     left_out += (f"{name} (has too many values that are not finite)" for name in unnamed)
     if left_out:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
@@ -156,7 +156,7 @@ def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -
                 return _Unusable("has an element that is no number")
         return items
     number = _scalar(value)
-    if type(number) is int and number and rankable(number) is None:
+    if type(number) is int and number and finite_number(number) is None:
         return _Unusable("is too large")
     return number
 

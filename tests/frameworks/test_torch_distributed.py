@@ -47,7 +47,7 @@ def test_each_rank_goes_on_with_its_own_random_numbers(nodes: Nodes, channel: st
 ALONE = """
 model = network()
 random.seed(rank), np.random.seed(rank), torch.manual_seed(rank)
-distributed.BRIEF = 0.5
+distributed.RNG_TIMEOUT = 0.5
 for epoch in range(2):
     if rank == 0:
         axon.checkpoint(model, epoch=epoch)
@@ -177,9 +177,9 @@ for epoch in range(3):
     draw()
     axon.checkpoint(model, epoch=epoch, step=epoch)
     if rank == 0:
-        distributed.BRIEF = 0.5 if epoch == 0 else 1e9
+        distributed.RNG_TIMEOUT = 0.5 if epoch == 0 else 1e9
         axon.checkpoint(model, epoch=epoch, step=epoch, tags="best")
-        distributed.BRIEF = 60.0
+        distributed.RNG_TIMEOUT = 60.0
 told["next"] = draw()
 """
     before = nodes.run(both + STOP)
@@ -192,7 +192,7 @@ told["next"] = draw()
 
 def test_ranks_may_save_a_sharded_model_from_different_lines(nodes: Nodes) -> None:
     save = "if rank == 0:\n    axon.checkpoint(model, epoch=0)\nelse:\n    axon.checkpoint(model, epoch=0)\n"
-    nodes.run(SHARDED + "distributed.PATIENCE = 5.0\n" + save + STOP)
+    nodes.run(SHARDED + "distributed.JOIN_TIMEOUT = 5.0\n" + save + STOP)
     assert [one["epoch"] for one in nodes.run(RESUME)] == [0, 0]
 
 
@@ -200,7 +200,7 @@ def test_ranks_may_save_a_sharded_model_from_different_lines(nodes: Nodes) -> No
 def test_a_resume_that_not_every_rank_calls_ends_in_an_error(nodes: Nodes, alone: int) -> None:
     nodes.run("axon.checkpoint(network(), epoch=0)\n" + STOP)
     told = nodes.run(
-        f"distributed.PATIENCE = 0.5\nmodel = network()\nif rank == {alone}:\n    attempt('epoch', lambda: axon.resume(model))\n"
+        f"distributed.JOIN_TIMEOUT = 0.5\nmodel = network()\nif rank == {alone}:\n    attempt('epoch', lambda: axon.resume(model))\n"
     )
     assert told[alone]["epoch"].startswith(
         "RanksDisagree: resume() has to be called in every process"
@@ -209,7 +209,7 @@ def test_a_resume_that_not_every_rank_calls_ends_in_an_error(nodes: Nodes, alone
 
 
 def test_a_rank_that_comes_too_late_gets_the_error_of_the_others(nodes: Nodes) -> None:
-    code = "distributed.PATIENCE = 0.5 if rank == 0 else 60.0\nmodel = network()\nif rank == 1:\n    dist.barrier()\n"
+    code = "distributed.JOIN_TIMEOUT = 0.5 if rank == 0 else 60.0\nmodel = network()\nif rank == 1:\n    dist.barrier()\n"
     told = nodes.run(
         code + "attempt('epoch', lambda: axon.resume(model))\nif rank == 0:\n    dist.barrier()\n"
     )
@@ -268,7 +268,7 @@ def test_a_sharded_model_goes_on_in_one_process_and_back_in_three(nodes: Nodes) 
 
 def test_a_sharded_model_that_not_every_rank_saves_ends_in_an_error(nodes: Nodes) -> None:
     save = "attempt('made', lambda: axon.checkpoint(model, optimizer, epoch=0))\n"
-    told = nodes.run(SHARDED + "distributed.PATIENCE = 0.5\nif rank == 0:\n    " + save)
+    told = nodes.run(SHARDED + "distributed.JOIN_TIMEOUT = 0.5\nif rank == 0:\n    " + save)
     assert told[0]["made"].startswith(
         "RanksDisagree: checkpoint() has to be called in every process"
     )

@@ -83,7 +83,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def training(
     environment: dict[str, str], tmp_path: Path, notebook_file: Path
 ) -> Iterator[Callable[..., LiveKernel]]:
-    """Starts kernels of :func:`notebook_file` that are to train, and ends those that still run when the test is over."""
+    """Start kernels that train :func:`notebook_file`, and stop them at the end of the test."""
     with ExitStack() as stack:
 
         def start(**given: str) -> LiveKernel:
@@ -110,9 +110,9 @@ def notebook_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
-    """Losses and weights of a training that nothing breaks off."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
+    """Losses and weights of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     with started(folder, told_nothing(folder)) as kernel:
         kernel.do(SET_UP)
         kernel.do(train())

@@ -148,7 +148,7 @@ def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
     [flag] = notebook.whole_flags(checkpoint)
     assert flag.to_json() == {
         "kind": "drifted",
-        "message": "The checkpoint came from this cell as it was when it ran (In [3]); it has changed since.",
+        "message": "This cell has changed since it ran (In [3]) for the checkpoint.",
         "cell_id": "data",
         "executed": "data = [1, 2, 3]",
         "source": "data = []",

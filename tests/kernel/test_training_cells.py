@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.kernel import Kernel
-from support.training_script import SET_UP, runs
+from support.training_script import SET_UP, list_runs
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -83,7 +83,7 @@ def test_a_new_cell_continues_what_another_cell_began(
     fails(kernel, train(0, stops_at=1), "x")
     fails(kernel, train(0, stops_at=3), "y")
     assert "first epoch 3 weights 3.0" in kernel.do(train(0), "x").text
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.FAILED,
         RunStatus.FAILED,
         RunStatus.COMPLETED,
@@ -109,7 +109,7 @@ def test_a_cell_that_asks_for_another_cell_to_train(
     kernel.do(SET_UP)
     assert kernel.do(ask, "ask").text.splitlines()[-1] == "2"
     kernel.do(loop, "loop")
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.COMPLETED,
         RunStatus.FAILED,
         RunStatus.COMPLETED,
@@ -123,7 +123,7 @@ def test_a_loop_over_folds_is_a_run_each_and_continues_by_key(
     kernel = training()
     kernel.do(SET_UP)
     fails(kernel, folds(key, stops_at=(2, 1)), "cv")
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.COMPLETED,
         RunStatus.COMPLETED,
         RunStatus.FAILED,
@@ -149,7 +149,7 @@ def test_a_loop_over_folds_without_keys_trains_each_anew(
     said = kernel.do(folds(), "cv").text
     assert "is only resumed by name" in said or "only resumed by name" in said
     assert "Resumed" not in said
-    completed = [run.status is RunStatus.COMPLETED for run in runs(records)]
+    completed = [run.status is RunStatus.COMPLETED for run in list_runs(records)]
     assert completed == [True, True, False] * 2 + [True] * 3
 
 

@@ -199,7 +199,7 @@ async def test_the_cells_of_a_record_whose_file_is_gone_stay_as_they_are(
     path = f"/notebooks/{notebook['id']}"
     file.unlink()
     refused = await axon.post(f"{path}/cells", {"source": "two"})
-    assert (refused.status, "is gone" in refused.message) == (409, True)
+    assert (refused.status, "is missing" in refused.message) == (409, True)
     file.write_text("{}")
     assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 409
     assert await sources(axon, path) == ["one"]
@@ -250,7 +250,7 @@ async def test_what_somebody_else_saved_in_the_middle_of_an_edit_is_not_overwrit
     monkeypatch.setattr(NotebookRepository, "find_by_id", find_before_somebody_saves)
     path = f"/notebooks/{notebook['id']}"
     refused = await axon.post(f"{path}/cells", {"source": "two"})
-    assert (refused.status, "saved by somebody else" in refused.message) == (409, True)
+    assert (refused.status, "saved by another program" in refused.message) == (409, True)
     monkeypatch.undo()
     assert read_sources(file) == await sources(axon, path) == ["one", "hours of work"]
     assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 201
@@ -278,7 +278,7 @@ async def test_a_file_that_is_no_valid_notebook_is_not_edited(
     notebook = (await axon.post("/notebooks/sync", {"path": "bad.ipynb"})).json
     path = f"/notebooks/{notebook['id']}"
     refused = await axon.post(f"{path}/cells", {"source": "two"})
-    assert (refused.status, "is no valid notebook" in refused.message) == (409, True)
+    assert (refused.status, "is not a valid notebook" in refused.message) == (409, True)
     assert file.read_bytes() == before
     assert (await axon.get(path)).json["cells"] == notebook["cells"]
 

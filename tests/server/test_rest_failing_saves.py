@@ -110,7 +110,7 @@ async def test_an_edit_whose_save_fails_changes_nothing(
     assert refused.status == status
     if refusal is None:
         assert "n.ipynb" in refused.message
-        assert "as it was" in refused.message
+        assert "unchanged" in refused.message
     assert (file.read_bytes(), await shown(axon, path)) == before
     assert (await EDITS[edit](axon, path, cell)).status < 300
 
@@ -173,7 +173,7 @@ async def test_an_edit_is_worked_out_without_the_lock_of_the_store(
 
     repository: NotebookRepository = jp_serverapp.web_app.settings["axon_services"].repository
     path, cell, file = await recorded(axon, write_notebook)
-    with_change = cells._with_change
+    with_change = cells._replace
 
     def work_out(*given: Any) -> Any:
         # Another thread's write gets through meanwhile.
@@ -183,7 +183,7 @@ async def test_an_edit_is_worked_out_without_the_lock_of_the_store(
         other.shutdown()
         return with_change(*given)
 
-    monkeypatch.setattr(cells, "_with_change", work_out)
+    monkeypatch.setattr(cells, "_replace", work_out)
     assert (await axon.put(f"{path}/cells/{cell}", {"source": "new"})).status == 200
     assert "new" in file.read_text()
 
@@ -339,7 +339,7 @@ async def test_an_edit_of_a_file_that_somebody_saves_meanwhile_is_refused_at_onc
     refused = await EDITS[edit](axon, path, cell)
     monkeypatch.undo()
     assert time.monotonic() - began < 15  # a save that cannot be recorded is waited for 30 s
-    assert (refused.status, "saved by somebody else meanwhile" in refused.message) == (409, True)
+    assert (refused.status, "saved by another program meanwhile" in refused.message) == (409, True)
     assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 
@@ -358,7 +358,7 @@ async def test_a_cell_that_somebody_elses_save_removes_at_once_is_a_conflict(
     monkeypatch.setattr(contents, "save", save_before_somebody_else)
     refused = await axon.post(f"{path}/cells", {"source": "new"})
     monkeypatch.undo()
-    assert (refused.status, "saved by somebody else" in refused.message) == (409, True)
+    assert (refused.status, "saved by another program" in refused.message) == (409, True)
     assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 

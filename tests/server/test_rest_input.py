@@ -25,20 +25,20 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", "", "$: expected object, got an empty body"),
     ("POST /notebooks", "{", "$: not JSON: Expecting property name"),
     ("POST /notebooks", '{"name": "n",}', "$: not JSON: "),
-    ("POST /notebooks", b'{"name": "\xff"}', "$: not UTF-8: byte 10"),
+    ("POST /notebooks", b'{"name": "\xff"}', "$: not UTF-8: invalid byte at position 10"),
     ("POST /notebooks", b'\xef\xbb\xbf{"name": "n"}', "$: not JSON: "),
     ("POST /notebooks", "[]", "$: expected object, got array"),
     ("POST /notebooks", "null", "$: expected object, got null"),
     ("POST /notebooks", '"text"', "$: expected object, got str"),
-    ("POST /notebooks", '{"name": "a", "name": "b"}', "$: the name 'name' stands twice"),
+    ("POST /notebooks", '{"name": "a", "name": "b"}', "$: an object has the name 'name' twice"),
     ("POST /notebooks", "{}", "$.name: required, but missing"),
     ("POST /notebooks", '{"name": 1}', "$.name: expected str, got int"),
-    ("POST /notebooks", '{"name": "a\\u0000"}', "$.name: holds a NUL character"),
-    ("POST /notebooks", f'{{"name": {LONE}}}', "$.name: holds half a surrogate pair"),
+    ("POST /notebooks", '{"name": "a\\u0000"}', "$.name: has a NUL character"),
+    ("POST /notebooks", f'{{"name": {LONE}}}', "$.name: has half a surrogate pair"),
     (
         "POST /notebooks",
         f'{{"name": "n", "x": [{{{LONE}: 1}}]}}',
-        "$.x[0]: the name of a field holds half",
+        "$.x[0]: the name of a field has half",
     ),
     ("POST /notebooks", f'{{"name": "n", "x": {DEEP}}}', "$.x[0][0]"),
     ("POST /notebooks", f'{{"x": {TOO_DEEP_FOR_PYTHON}', "$: nested deeper than 100 levels"),
@@ -47,7 +47,7 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     (
         "POST /notebooks",
         '{"x": ' + "1" * 5000 + "}",
-        "$: holds a whole number of more than 4300 digits",
+        "$: an integer has more than 4300 digits",
     ),
     ("POST /notebooks", '{"name": "n", "cells": {}}', "$.cells: expected array, got object"),
     ("POST /notebooks", '{"name": "n", "cells": [{}]}', "$.cells[0].source: required, but missing"),
@@ -76,14 +76,14 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", '{"path": "a//b.ipynb"}', "$.path: must be relative"),
     ("POST /notebooks", '{"path": "missing/a.ipynb"}', "$.path: there is no folder missing"),
     ("POST /notebooks", '{"path": ".hidden.ipynb"}', "$.path: a hidden file"),
-    ("POST /notebooks", '{"path": "a\\u0000.ipynb"}', "$.path: holds a NUL"),
+    ("POST /notebooks", '{"path": "a\\u0000.ipynb"}', "$.path: has a NUL"),
     ("POST /notebooks", '{"path": "' + "a" * 300 + '.ipynb"}', "$.path: is too long"),
     ("POST /notebooks", '{"path": "' + "a/" * 3000 + 'a.ipynb"}', "$.path: is too long"),
     *(
         (
             "POST /notebooks",
             json.dumps({"path": "a.ipynb", "metadata": {"extra": {"nbformat": kept}}}),
-            "$.metadata.extra.nbformat: makes no valid notebook: ",
+            "$.metadata.extra.nbformat: not a valid notebook: ",
         )
         for kept in (
             {"nbformat": 3, "nbformat_minor": 0},
@@ -235,7 +235,7 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     (
         "POST /notebooks/{n}/checkpoints",
         checkpoint('"model_state_base64": "AAAA", "model_state_path": "/a"'),
-        "$.model_state_base64: there is a model_state_path already",
+        "$.model_state_base64: remove this field or model_state_path",
     ),
     (
         "POST /notebooks/{n}/checkpoints",
@@ -258,13 +258,13 @@ BODIES: list[tuple[str, str | bytes, str]] = [
 
 #: Path with its arguments, message's beginning.
 ARGUMENTS: list[tuple[str, str]] = [
-    ("/notebooks?limit=0", "limit: expected a whole number from 1 to 1000, got '0'"),
+    ("/notebooks?limit=0", "limit: expected an integer from 1 to 1000, got '0'"),
     ("/notebooks?limit=1001", "limit"),
     ("/notebooks?limit=", "limit"),
     ("/notebooks?limit=ten", "limit"),
     ("/notebooks?limit=%D9%A1", "limit"),
     ("/notebooks?limit=1e2", "limit"),
-    ("/notebooks?offset=-1", "offset: expected a whole number from 0"),
+    ("/notebooks?offset=-1", "offset: expected an integer from 0"),
     ("/notebooks?offset=9223372036854775808", "offset"),
     ("/notebooks?offset=" + "9" * 5000, "offset"),
     (
@@ -272,20 +272,20 @@ ARGUMENTS: list[tuple[str, str]] = [
         "status: expected one of draft, running, completed, failed, stopped, got 'gone'",
     ),
     ("/notebooks?tag=%ff", "tag: expected UTF-8"),
-    ("/notebooks?q=%00", "q: holds a NUL character"),
+    ("/notebooks?q=%00", "q: has a NUL character"),
     ("/notebooks?q=%ed%a0%80", "q: expected UTF-8"),
     ("/notebooks?path=..%2Fa.ipynb", "path: must be relative"),
-    ("/notebooks?path=a%00.ipynb", "path: holds a NUL"),
+    ("/notebooks?path=a%00.ipynb", "path: has a NUL"),
     ("/notebooks/{n}/export?format=pdf", "format: expected ipynb"),
     ("/notebooks/{n}/export?download=yes", "download: expected true, false, 1 or 0, got 'yes'"),
     ("/notebooks/{n}/diff", "from: required, but missing"),
     ("/notebooks/{n}/versions?limit=-1", "limit"),
     ("/notebooks/{n}/checkpoints?limit=0", "limit"),
-    ("/notebooks/{n}/checkpoints?since=yesterday", "since: expected a moment"),
-    ("/notebooks/{n}/checkpoints?since=2026-01-01T00:00:00", "since: expected a moment"),
-    ("/notebooks/{n}/checkpoints?since=0001-01-01T00:00:00%2B05:00", "since: expected a moment"),
-    ("/notebooks/{n}/checkpoints?since=2026-02-30T00:00:00Z", "since: expected a moment"),
-    ("/notebooks/{n}/checkpoints?run_id=%00", "run_id: holds a NUL"),
+    ("/notebooks/{n}/checkpoints?since=yesterday", "since: expected a time"),
+    ("/notebooks/{n}/checkpoints?since=2026-01-01T00:00:00", "since: expected a time"),
+    ("/notebooks/{n}/checkpoints?since=0001-01-01T00:00:00%2B05:00", "since: expected a time"),
+    ("/notebooks/{n}/checkpoints?since=2026-02-30T00:00:00Z", "since: expected a time"),
+    ("/notebooks/{n}/checkpoints?run_id=%00", "run_id: has a NUL"),
     (
         "/notebooks/{n}/checkpoints/best?minimize=maybe",
         "minimize: expected true, false, 1 or 0, got 'maybe'",
@@ -339,7 +339,7 @@ async def test_a_bad_body_is_refused_at_its_field(
 async def test_a_large_object_with_a_name_twice_does_not_hold_up_the_server(axon: Client) -> None:
     names = [f'"{number}": 0' for number in range(200_000)]
     reply = await axon.post("/notebooks", body=f"{{{', '.join([*names, names[-1]])}}}")
-    assert (reply.status, reply.message) == (400, "$: the name '199999' stands twice in one object")
+    assert (reply.status, reply.message) == (400, "$: an object has the name '199999' twice")
 
 
 async def test_a_bad_argument_is_refused_by_its_name(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,13 @@ from typing import Any
 import pytest
 from support.rest_client import Client
 
-from jupyter_axon_notebooks.errors import StoreBusy
-from jupyter_axon_notebooks.handlers import handler
-from jupyter_axon_notebooks.handlers.writers import Writers
+from jupyter_axon_notebooks.handlers import base
 
 
 async def test_changes_beyond_those_that_can_wait_are_refused_and_the_others_are_made(
     axon: Client, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "WRITE_TIMEOUT", 0.5)
+    monkeypatch.setattr(base, "WRITE_TIMEOUT", 0.5)
     ids = [(await axon.created("/notebooks", {"name": "n"}))["id"] for _ in range(12)]
     with closing(
         sqlite3.connect(data / "axon_notebooks" / "axon.db", isolation_level=None)
@@ -44,37 +41,18 @@ async def test_changes_beyond_those_that_can_wait_are_refused_and_the_others_are
     assert {record["id"] for record in shown.json if record.get("description") == "d"} == made
 
 
-def test_work_that_could_not_begin_in_time_is_not_done_later() -> None:
-    go_on = threading.Event()
-    done: list[str] = []
-
-    async def crowd() -> None:
-        writers = Writers()
-        waiting = [asyncio.ensure_future(writers.run(go_on.wait, None)) for _ in range(4)]
-        await asyncio.sleep(0)  # so that they are in the threads
-        with pytest.raises(StoreBusy, match="could not begin within"):
-            await writers.run(lambda: done.append("late"), 0.05)
-        go_on.set()
-        await asyncio.gather(*waiting)
-        await writers.run(lambda: done.append("later"), 30)
-        writers.shutdown()
-
-    asyncio.run(crowd())
-    assert done == ["later"]
-
-
 async def test_a_change_that_has_begun_is_never_refused_for_want_of_a_thread(
     axon: Client, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timeouts: list[float | None] = []
-    writers = jp_serverapp.web_app.settings["axon_services"].writers
-    run = writers.run
+    writers = jp_serverapp.web_app.settings["axon_services"].executor
+    run = writers.write
 
     async def noted(work: Any, timeout: float | None) -> Any:
         timeouts.append(timeout)
         return await run(work, timeout)
 
-    monkeypatch.setattr(writers, "run", noted)
+    monkeypatch.setattr(writers, "write", noted)
     made = await axon.created("/notebooks", {"name": "n", "path": "n.ipynb"})
     timeouts.clear()
     cell = {"id": "new", "cell_type": "code", "source": "1"}

@@ -69,7 +69,7 @@ async def test_a_checkpoint_tells_where_it_came_from(
         "flags": [
             {
                 "kind": "drifted",
-                "message": "The checkpoint came from this cell as it was when it ran (In [1]); it has changed since.",
+                "message": "This cell has changed since it ran (In [1]) for the checkpoint.",
                 "cell_id": "a",
                 "executed": "lr = 1",
                 "source": "lr = 2",
@@ -173,7 +173,7 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
         (
             "/notebooks/nb/export?format=py",
             400,
-            "format: py is what led to a checkpoint: name a checkpoint",
+            "format: py requires the argument `checkpoint`",
         ),
         ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
     ],

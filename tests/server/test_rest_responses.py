@@ -10,7 +10,7 @@ from support.rest_client import Client
 from tornado.web import HTTPError
 
 from jupyter_axon_notebooks import errors
-from jupyter_axon_notebooks.handlers.responses import encode, error_answer
+from jupyter_axon_notebooks.handlers.responses import encode, error_response
 
 STATUSES = [
     (errors.NotFound("notebook", "x"), 404, "notebook x not found"),
@@ -34,7 +34,7 @@ STATUSES = [
     (HTTPError(418, "100%% of %s", "tea"), 418, "100% of tea"),
     (HTTPError(404, "no file 100%"), 404, "no file 100%"),
     (HTTPError(403), 403, "Forbidden"),
-    (RuntimeError("secret"), 500, "Unhandled error; the server's log has the details"),
+    (RuntimeError("secret"), 500, "Unhandled error; see the server's log for details"),
 ]
 
 
@@ -42,7 +42,7 @@ STATUSES = [
     ("error", "status", "message"), STATUSES, ids=lambda value: type(value).__name__
 )
 def test_an_error_has_one_status(error: Exception, status: int, message: str) -> None:
-    answer = error_answer(error, 500)
+    answer = error_response(error, 500)
     assert (answer.status, answer.body["message"]) == (status, message)
     assert answer.body["reason"]
     assert ("Retry-After" in answer.headers) == isinstance(error, errors.StoreBusy)
@@ -69,7 +69,7 @@ def test_every_value_becomes_valid_json(value: Any, text: bytes) -> None:
 async def test_what_nobody_expected_is_logged_and_still_answered_in_json(
     axon: Client, jp_serverapp: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    jp_serverapp.web_app.settings["axon_services"].executor.submit = None
+    jp_serverapp.web_app.settings["axon_services"].executor._readers.submit = None
     reply = await axon.get("/notebooks")
     assert (reply.status, reply.json["reason"]) == (500, "Internal Server Error")
     assert [

@@ -22,7 +22,7 @@ def test_the_specification_is_valid() -> None:
 def test_routes_and_specification_say_the_same() -> None:
     *described, (everything_else, nowhere) = routes()
     assert re.fullmatch(everything_else, "/axon/anything/else")
-    assert nowhere.__name__ == "NowhereHandler"
+    assert nowhere.__name__ == "NotFoundHandler"
     specified = set()
     for path, item in SPEC["paths"].items():
         url = "/axon" + path.replace("{part}", "model")

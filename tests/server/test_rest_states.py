@@ -148,7 +148,7 @@ async def test_a_state_file_that_changed_its_size_is_not_sent(axon: Client) -> N
     path = await checkpoint_path(axon, model_state_base64="AAAA")
     file = Path((await axon.get(path)).json["model_state_path"])
     file.write_bytes(b"not the weights")
-    assert "15 bytes, not the 3" in (await axon.get(f"{path}/states/model")).message
+    assert "15 bytes instead of the 3" in (await axon.get(f"{path}/states/model")).message
     file.unlink()
     assert (await axon.get(f"{path}/states/model")).status == 404
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.engines import new_url
 
-from jupyter_axon_notebooks.metrics import rankable, resolve
+from jupyter_axon_notebooks.metrics import finite_number, resolve
 from jupyter_axon_notebooks.store import Document, Store
 
 from .conftest import statements
@@ -95,7 +95,7 @@ def document(
 def by_hand(store: Store, notebook_id: str, name: str, *, minimize: bool) -> list[str]:
     ranked = []
     for checkpoint in store.checkpoints:
-        value = rankable(resolve(checkpoint["metrics"], name))
+        value = finite_number(resolve(checkpoint["metrics"], name))
         if checkpoint["notebook_id"] == notebook_id and value is not None:
             ranked.append(
                 (value if minimize else -value, checkpoint["created_at"], checkpoint["id"])

@@ -47,7 +47,7 @@ for line in sys.stdin:
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 """
 BEGIN = """
-distributed.PATIENCE, distributed.BRIEF = 60.0, 60.0
+distributed.JOIN_TIMEOUT, distributed.RNG_TIMEOUT = 60.0, 60.0
 told = {}
 
 def draw():

@@ -14,8 +14,8 @@ from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
 from jupyter_axon_notebooks.records import CellStatus
 from jupyter_axon_notebooks.repository.cell_matching import match_cells
-from jupyter_axon_notebooks.repository.script import script_of
-from jupyter_axon_notebooks.repository.stored_provenance import listed_provenance
+from jupyter_axon_notebooks.repository.provenance import provenance_ids
+from jupyter_axon_notebooks.repository.script import export_script
 from jupyter_axon_notebooks.training.execution import environment as surroundings
 from jupyter_axon_notebooks.training.execution.environment import environment, read_git_state
 
@@ -73,18 +73,20 @@ def test_each_execution_was_of_a_cell(
     ],
 )
 def test_a_cell_becomes_python(source: str, python: str) -> None:
-    assert script_of([ExecutedCell(source=source)]) == f"{python.rstrip()}\n"
+    assert export_script([ExecutedCell(source=source)]) == f"{python.rstrip()}\n"
 
 
 def test_a_script_has_the_cells_in_their_order() -> None:
     failed = ExecutedCell(source="1 / 0", execution_count=3, status=CellStatus.ERROR)
-    script = script_of([cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)], "Checkpoint c")
+    script = export_script(
+        [cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)], "Checkpoint c"
+    )
     assert (
         script
         == "# Checkpoint c\n\n# In [2]\nx = 1\n\n# In [3], which failed\n1 / 0\n\n# In [7]\n# !ls\n"
     )
     ast.parse(script)
-    assert script_of([cell("x = 1\n", count=None)]) == "x = 1\n"
+    assert export_script([cell("x = 1\n", count=None)]) == "x = 1\n"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +102,12 @@ def test_a_script_has_the_cells_in_their_order() -> None:
 )
 def test_a_document_without_its_form_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
-        listed_provenance({**document, "notebook_id": "nb"})
+        provenance_ids({**document, "notebook_id": "nb"})
 
 
 def test_documents_of_other_kinds_are_nobodys_business() -> None:
     for kind in ("later", None, 7, ["source"]):
-        assert listed_provenance({"kind": kind}) == set()
+        assert provenance_ids({"kind": kind}) == set()
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -25,7 +25,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.parts import content_id, take_apart
+from jupyter_axon_notebooks.repository.parts import content_id, split
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
@@ -255,7 +255,7 @@ def test_nobody_takes_the_place_of_what_anothers_save_will_need(
     cells = [NotebookCell(id="c", source="import torch")]
     held = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as bob:
-        for digest in take_apart(cells, NotebookMetadata()).contents:
+        for digest in split(cells, NotebookMetadata()).contents:
             planted = [content_id(notebook_id, digest), own]
             with held:
                 bob.execute(

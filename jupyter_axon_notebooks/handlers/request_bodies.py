@@ -1,0 +1,98 @@
+"""Strict parsing of JSON bodies: what is accepted can be stored, sent and displayed anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any, Final
+
+from ..errors import InvalidData
+
+#: The deepest nesting of arrays and objects, the body itself included.
+MAX_DEPTH: Final = 100
+_MAX_PATH: Final = 200
+
+
+def parse_object(data: bytes, *, nonfinite_in: str | None = None) -> dict[str, Any]:
+    """Return the JSON object in ``data``.
+
+    Parameters
+    ----------
+    nonfinite_in : str, optional
+        The one field in which ``NaN``, ``Infinity`` and numbers too large for a float are accepted, as
+        Python clients write them.
+
+    Raises
+    ------
+    InvalidData
+        For what is not JSON in UTF-8, not an object, nested too deeply, or has a repeated name, a NUL
+        character or half a surrogate pair.
+    """
+    if not data.strip():
+        raise InvalidData("$", "expected object, got an empty body")
+    try:
+        value: Any = json.loads(data.decode(), object_pairs_hook=_unique_names)
+    except UnicodeDecodeError as error:
+        raise InvalidData("$", f"not UTF-8: invalid byte at position {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidData("$", f"not JSON: {error}") from None
+    except RecursionError:
+        raise InvalidData("$", f"nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError:
+        raise InvalidData("$", "an integer has more than 4300 digits") from None
+    if not isinstance(value, dict):
+        kinds = {list: "array", str: "str", bool: "bool", int: "int", float: "float"}
+        raise InvalidData("$", f"expected object, got {kinds.get(type(value), 'null')}")
+    fault = _find_fault(value, 1, nonfinite_in)
+    if fault is not None:
+        raise InvalidData(f"${fault[0]}"[:_MAX_PATH], fault[1])
+    return value
+
+
+def required_field(body: dict[str, Any], name: str) -> Any:
+    """Return a field of a body; raise InvalidData if it is missing."""
+    if name not in body:
+        raise InvalidData(f"$.{name}", "required, but missing")
+    return body[name]
+
+
+def text_fault(text: str) -> str | None:
+    """Return why a text cannot be stored and sent anywhere; None if it can."""
+    if "\0" in text:
+        return "has a NUL character"
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        return "has half a surrogate pair"
+    return None
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise InvalidData("$", f"an object has the name {name[:80]!r} twice")
+    return found
+
+
+def _find_fault(
+    value: Any, depth: int, nonfinite_in: str | None, *, finite: bool = True
+) -> tuple[str, str] | None:
+    """Return the relative path of the first fault and its description."""
+    kind = type(value)
+    if kind is str:
+        reason = text_fault(value)
+        return None if reason is None else ("", reason)
+    if kind is float:
+        return ("", "expected a finite number") if finite and not math.isfinite(value) else None
+    if kind is not dict and kind is not list:
+        return None
+    if depth > MAX_DEPTH:
+        return "", f"nested deeper than {MAX_DEPTH} levels"
+    for key, inner in value.items() if kind is dict else enumerate(value):
+        if isinstance(key, str) and (reason := text_fault(key)):
+            return "", f"the name of a field {reason}"
+        is_lenient = not finite or (depth == 1 and key == nonfinite_in)
+        fault = _find_fault(inner, depth + 1, nonfinite_in, finite=not is_lenient)
+        if fault is not None:
+            return (f".{key}" if kind is dict else f"[{key}]") + fault[0], fault[1]
+    return None
