@@ -330,16 +330,15 @@ def restore(
         else:
             id = find_notebook_id(repository, which)
             run_id = find_run(repository, id, run).id if run is not None else None
-            if best is not None:
-                minimize = is_minimized(repository, [id], best, mode)
-                of_run, condition = _of_run(run_id), f"a finite number {best!r}"
-                missing = f"no checkpoint{of_run} with state files has {condition}"
-                read = lambda limit: repository.checkpoints.list_best(
-                    id, best, minimize, limit, run_id=run_id
-                )  # noqa: E731
+            of_run = _of_run(run_id)
+            listed = repository.checkpoints
+            if best is None:
+                missing = f"no checkpoint{of_run} of the record {id} has state files"
+                read = partial(listed.list, id, run_id=run_id)
             else:
-                missing = f"no checkpoint{_of_run(run_id)} of the record {id} has state files"
-                read = lambda limit: repository.list_checkpoints(id, limit, run_id=run_id)  # noqa: E731
+                minimize = is_minimized(repository, [id], best, mode)
+                missing = f"no checkpoint{of_run} with state files has a finite number {best!r}"
+                read = partial(listed.list_best, id, best, minimize, run_id=run_id)
             checkpoint = _first_with_states(read, missing)
         for file in _copy_states(checkpoint, states, Path(output), force):
             write_line(str(file))
