@@ -152,7 +152,7 @@ def _separate_users(
 
 
 def _report_separation(separation: Separation, written: dict[str, Path], as_json: bool) -> None:
-    made = separation.made
+    made = separation.created
     if as_json:
         write_json(
             [
@@ -173,13 +173,13 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
         ]
         write(table(["role", "user", "may see"], rows))
     users = {role.name: role.user_id for role in separation.roles}
-    for was in separation.moved:
+    for was in separation.reassigned:
         note(
             f"The role {was.name} belonged to the user {was.user_id} and belongs to {users[was.name]} now: a server that "
             f"logs in with it no longer sees the records of {was.user_id}. Restart it. Whoever has the role's passfile "
             f"can read the records of {users[was.name]}: --rotate {was.name} changes the password."
         )
-    for name in separation.gone:
+    for name in separation.missing:
         note(
             f"The role {name} is no longer in the database; `jupyter axon init-db --remove {name}` forgets it."
         )

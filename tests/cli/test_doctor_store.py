@@ -86,9 +86,9 @@ def test_a_version_that_cannot_be_put_together_is_told(
 ) -> None:
     history(records)
     [newest, *_] = records.versions.list("nb")
-    store.contents.discard([min(store.contents.ids(where("notebook_id") == "nb"))])
+    store.contents.remove_ids([min(store.contents.ids(where("notebook_id") == "nb"))])
     assert "missing-contents" in report(axon, store)[1]
-    store.versions.discard([newest.id])
+    store.versions.remove_ids([newest.id])
     assert "incomplete in the store" in report(axon, store)[1]["missing-contents"]["what"]
 
 

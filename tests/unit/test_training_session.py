@@ -69,7 +69,7 @@ def test_too_many_values_for_one_checkpoint_begin_another(axon):
 
 
 def test_a_step_of_nan_counts_as_omitted(axon):
-    with pytest.warns(AxonWarning, match="step is not a number; it is taken as omitted"):
+    with pytest.warns(AxonWarning, match="step is not a number; it is treated as omitted"):
         saved = axon.checkpoint(make_model(1), epoch=3, step=math.nan)
     assert (saved.epoch, saved.step, saved.has_state) == (3, 0, True)
 
@@ -131,7 +131,7 @@ def test_unusual_numbers_are_converted_or_left_out(axon, records):
     with pytest.warns(AxonWarning, match="epoch is not a whole number"):
         assert axon.checkpoint(make_model(), epoch=1.5, step=31).epoch == 1
     metrics = {"loss": 0.5, "confusion": np.eye(3), "x": object(), 3: 0.25}
-    output = r"metrics are left out: confusion \(is a ndarray.*, x \(is a object\)"
+    output = r"metrics are omitted: confusion \(is a ndarray.*, x \(is a object\)"
     with pytest.warns(AxonWarning, match=output) as message:
         odd = axon.checkpoint(make_model(2), epoch=2, metrics=metrics)
     assert len(message) == 1
