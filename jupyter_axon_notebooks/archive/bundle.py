@@ -1,4 +1,4 @@
-"""Write bundles: everything about one checkpoint that a colleague needs, in a zip file of ordinary files."""
+"""Write bundles: zip files with everything about one checkpoint that a colleague needs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def write_bundle(
     ``states/…``          the state files
     ====================  =====================================================================
 
-    Members without content, such as the script of a checkpoint that was not made in a kernel, are left out.
+    Members without content, such as the script of a checkpoint that was not made in a kernel, are
+    left out.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Convert between notebooks as they are stored and as they are archived.
 
-A stored notebook document has no cells: they are in its version. An archived one has them besides, so that upstream
-can read it. Plain documents, without a manifest, have nothing but their cells: a version is derived from these, the
-same one each time the file is loaded.
+A stored notebook document has no cells: they are in its version. An archived one has them besides,
+so that upstream can read it. Plain documents, without a manifest, have nothing but their cells: a
+version is derived from these, the same one each time the file is loaded.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def read_document(table: str, document: Any, *, is_plain: bool) -> tuple[str, di
 
 
 def read_notebook(document: Any) -> tuple[str, dict[str, Any]]:
-    """Return the id and the stored form of an archived notebook; raise InvalidData if it is not valid."""
+    """Return the id and the stored form of an archived notebook; raises InvalidData."""
     id, archived = split_document_id(document)
     stored = {name: value for name, value in archived.items() if name != "cells"}
     NotebookHeader.from_json(stored)
@@ -139,7 +139,7 @@ def read_notebook(document: Any) -> tuple[str, dict[str, Any]]:
 def read_plain_notebook(
     document: Any,
 ) -> tuple[str, dict[str, Any], dict[str, dict[str, dict[str, Any]]]]:
-    """Return the id and the stored form of a plain notebook, and its version and contents by table and id.
+    """Return id and stored form of a plain notebook, and its version and contents by table and id.
 
     Raises
     ------

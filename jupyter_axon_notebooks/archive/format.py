@@ -13,7 +13,8 @@ from ..errors import InvalidData
 from ..records import Moment, Record
 from ..store.schema import COLLECTIONS
 
-#: Increased whenever an older reader could misread an archive. Format 1 was JSON without a zip file around it.
+#: Increased whenever an older reader could misread an archive. Format 1 was JSON without a zip file
+#: around it.
 FORMAT: Final = 2
 #: The tables of an archive, in the order in which they are written.
 TABLES: Final = tuple(collection.name for collection in COLLECTIONS)
@@ -35,7 +36,8 @@ def no_progress(_done: int, _total: int | None) -> None:
 class DocumentProblem(NamedTuple):
     """A document that cannot be archived or loaded.
 
-    It is damaged, in conflict with the store, or of a foreign user, whose records the database does not let us write.
+    It is damaged, in conflict with the store, or of a foreign user, whose records the database does
+    not let us write.
     """
 
     kind: Literal["damaged", "conflict", "foreign"]
@@ -47,7 +49,8 @@ class DocumentProblem(NamedTuple):
 class TableDigest(Record, kw_only=True):
     """The number of documents of a table, and the sum of their SHA-256 digests modulo 2²⁵⁶.
 
-    The sum does not depend on the order and layout of the documents, so it holds after TinyDB has rewritten the file.
+    The sum does not depend on the order and layout of the documents, so it holds after TinyDB has
+    rewritten the file.
     """
 
     count: int = 0
@@ -68,7 +71,7 @@ class MemberDigest(Record, kw_only=True):
 
 
 class Manifest(Record, kw_only=True):
-    """The content of an archive; ``notebooks`` and ``runs`` are the ids that were asked for, None for all."""
+    """The content of an archive, with the ids that were asked for, or None for all."""
 
     format: int
     schema_version: int
@@ -94,7 +97,7 @@ def add_document_id(doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_document_id(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the id and the stored form of an archived document; raise InvalidData if it has no id."""
+    """Return the id and the stored form of an archived document; raises InvalidData."""
     stored = dict(document)
     name = _ID if _ID in stored else "id"
     doc_id = stored.pop(_ID) if name == _ID else stored.get("id")

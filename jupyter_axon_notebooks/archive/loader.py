@@ -1,9 +1,10 @@
 """Load archives into a store.
 
-A notebook is loaded in one transaction with everything that belongs to it, so nobody sees half of one, and loading the
-same file again continues an interrupted load. Documents that the store has already are skipped. A document that
-differs from the one in the store is a conflict, which is reported and left alone. A notebook that was saved since it
-was archived is such a conflict, but gets the runs and checkpoints that it lacks.
+A notebook is loaded in one transaction with everything that belongs to it, so nobody sees half of
+one, and loading the same file again continues an interrupted load. Documents that the store has
+already are skipped. A document that differs from the one in the store is a conflict, which is
+reported and left alone. A notebook that was saved since it was archived is such a conflict, but
+gets the runs and checkpoints that it lacks.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ _BATCH = 500
 _CHUNK = 1 << 20
 #: Fields of a notebook that say which file it belongs to here. They are not compared.
 _BINDING = frozenset({"origin", "path", "former_paths", "file", "synced_at"})
-#: Files and folders among which notebook files are searched for, and the largest size of these, in bytes.
+#: Files and folders among which notebook files are searched for, and the largest size of these, in
+#: bytes.
 _MAX_ENTRIES, _MAX_FILE_SIZE = 100_000, 64 << 20
 _DIFFERS = "the store has it, and it differs"
 
@@ -63,7 +65,8 @@ class LoadReport:
     Attributes
     ----------
     counts : Counter
-        How many documents were ``added``, ``unchanged`` and ``replaced``, by table and one of these words.
+        How many documents were ``added``, ``unchanged`` and ``replaced``, by table and one of these
+        words.
     problems : list of DocumentProblem
         Documents that were not loaded, and why.
     rebound : dict
@@ -143,13 +146,13 @@ def load_archive(
     Parameters
     ----------
     overwrite : bool
-        Replace notebooks that differ, with everything that belongs to them. A notebook with checkpoints or state files
-        that the archive lacks is never replaced.
+        Replace notebooks that differ, with everything that belongs to them. A notebook with
+        checkpoints or state files that the archive lacks is never replaced.
     owner : str, optional
         The user who becomes the owner of the notebooks; by default they keep theirs.
     origin, folder : optional
-        The origin of this data folder, and a folder that is searched for notebook files. A record from another origin
-        is bound to the file that carries its id, if that file has no record.
+        The origin of this data folder, and a folder that is searched for notebook files. A record
+        from another origin is bound to the file that carries its id, if that file has no record.
     states : StateStorage, optional
         Where archived state files are restored; without it they are ignored.
     """
@@ -232,7 +235,7 @@ class _Loader:
 
     @contextmanager
     def _restored_states(self, notebook_id: str) -> Iterator[None]:
-        """Restore the state files of checkpoints that lack them; remove them again if the notebook is rejected."""
+        """Restore missing state files, and remove them again if the notebook is rejected."""
         self._restored = []
         states = self._states
         if states is None:
@@ -320,21 +323,25 @@ class _Loader:
             self._reject("damaged", NOTEBOOKS.name, id, f"its cells are incomplete: {error}")
 
     def _replace(self, id: str) -> None:
-        """Store a notebook in place of the one that is there, unless that loses checkpoints or state files."""
+        """Replace a stored notebook, unless that loses checkpoints or state files."""
         self._store.lock(f"notebook {id}")
         self._store.notebooks.get_for_update(id)
         archived = dict(self._valid(CHECKPOINTS.name, id))
         of_notebook = where("notebook_id") == id
         if missing := self._store.checkpoints.ids(of_notebook) - archived.keys():
             reason = (
-                f"the store has checkpoints of it that the file lacks ({len(missing)}); delete those that are not "
+                f"the store has checkpoints of it that the file lacks ({len(missing)}); delete "
+                f"those that are not "
                 "needed first"
             )
             self._reject("conflict", NOTEBOOKS.name, id, reason)
         for stored in self._store.checkpoints.iterate(of_notebook):
             keys = zip(_state_keys(stored), _state_keys(archived[str(stored.doc_id)]), strict=True)
             if any(key and key != other for key, other in keys):
-                reason = "the store has a state file of it that the file lacks; delete the checkpoint first"
+                reason = (
+                    "the store has a state file of it that the file lacks; delete the "
+                    "checkpoint first"
+                )
                 self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
         for table in (*_HISTORY, *_TRAINING):
             self._store.table(table).remove_notebook(id)
@@ -361,7 +368,7 @@ class _Loader:
     def _add_to_changed(
         self, id: str, notebook: Mapping[str, Any], stored: Mapping[str, Any]
     ) -> None:
-        """Add runs and checkpoints to a notebook that was saved since; reject any other with the same id."""
+        """Add runs and checkpoints to a notebook that was saved since; reject any other."""
         checkpoints = (one for _, one in self._valid(CHECKPOINTS.name, id))
         versions = {one["version_id"] for one in checkpoints if one.get("version_id") is not None}
         is_same = stored.get("created_at") == notebook["created_at"] and (
@@ -377,7 +384,7 @@ class _Loader:
         self._report.add_problem("conflict", NOTEBOOKS.name, id, reason)
 
     def _bind(self, id: str, notebook: dict[str, Any]) -> None:
-        """Bind a new record to the file here that carries its id, and reject one whose file has another record."""
+        """Bind a new record to the file that carries its id; reject it if its file is taken."""
         if self._origin is not None and notebook.get("origin") != self._origin:
             ids = {id, notebook.get("embedded_id") or id}
             paths = [path for one in ids for path in self._files.get(one, [])]
@@ -403,7 +410,10 @@ class _Loader:
         try:
             self._store.notebooks.insert_new(document(id, notebook))
         except ForeignRecord:
-            reason = f"it belongs to {notebook['user_id']}, whose records this user of the database may not write"
+            reason = (
+                f"it belongs to {notebook['user_id']}, whose records this user of the "
+                f"database may not write"
+            )
             self._reject("foreign", NOTEBOOKS.name, id, reason)
         self._report.counts[NOTEBOOKS.name, "added"] += 1
 
@@ -425,7 +435,7 @@ class _Loader:
             self._add_documents(table, batch)
 
     def _adjust_checkpoints(self, checkpoints: _Documents) -> None:
-        """Let checkpoints name the restored state files, and no versions that plain documents lack."""
+        """Let checkpoints name restored state files, and no versions that are missing."""
         for checkpoint_id, part, name in self._restored:
             if (found := checkpoints.get(checkpoint_id)) is not None:
                 found[f"{part}_state_path"] = f"{found['notebook_id']}/{checkpoint_id}/{name}"
@@ -462,7 +472,7 @@ class _Loader:
 
 
 def _comparable(stored: Mapping[str, Any]) -> str:
-    """Return a document as text, without its binding and the places of state files that have a digest."""
+    """Return a document as text, without its binding and the paths of hashed state files."""
     compared = {name: value for name, value in stored.items() if name not in _BINDING}
     digests = stored.get("digests")
     for part, key in zip(PARTS, _state_keys(stored), strict=True):
@@ -473,7 +483,7 @@ def _comparable(stored: Mapping[str, Any]) -> str:
 
 
 def _state_keys(checkpoint: Mapping[str, Any]) -> list[Any]:
-    """Return the state files that a checkpoint names; those in its own folder without the root of the folder."""
+    """Return the state files that a checkpoint names, without the root of its own folder."""
     own = (checkpoint.get("notebook_id"), checkpoint.get("id"))
     paths = (checkpoint.get(f"{part}_state_path") for part in PARTS)
     return [key if path and (key := file_key(path))[:2] == own else path for path in paths]

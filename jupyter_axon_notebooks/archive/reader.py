@@ -41,15 +41,16 @@ from .format import (
 _CHUNK = 1 << 20
 #: The largest manifest, and the largest JSON file that does not have one document a line, in bytes.
 _MAX_SIZE = 1 << 30
-#: Compressed data is suspicious if it unpacks to more than this, in bytes, and to this many times its size.
+#: Compressed data is suspicious if it unpacks to more than this, in bytes, and to this many times
+#: its size.
 _SUSPICIOUS_SIZE, _SUSPICIOUS_RATIO = 1 << 30, 200
 
 
 class ArchiveReader:
     """A verified archive, open for reading.
 
-    Opening it reads and verifies all of it. The documents are then in a temporary database on the disk, so memory use
-    does not depend on their number.
+    Opening it reads and verifies all of it. The documents are then in a temporary database on the
+    disk, so memory use does not depend on their number.
 
     Attributes
     ----------
@@ -58,7 +59,8 @@ class ArchiveReader:
     digests : dict
         The number and digest of the documents that were found, by table.
     ignored_tables : list of str
-        Tables that are not loaded: those that no store has, and of plain documents also histories and provenance.
+        Tables that are not loaded: those that no store has, and of plain documents also histories
+        and provenance.
     problems : list of DocumentProblem
         Documents that cannot be loaded.
 
@@ -122,7 +124,8 @@ class ArchiveReader:
     def count_documents(self) -> dict[str, int]:
         """Return the number of documents by the id of their notebook, in the order of the file."""
         rows = self._documents.execute(
-            "SELECT notebook_id, count(*) FROM documents GROUP BY notebook_id ORDER BY min(position)"
+            "SELECT notebook_id, count(*) FROM documents GROUP BY notebook_id ORDER BY "
+            "min(position)"
         )
         return {json.loads(id): count for id, count in rows}
 
@@ -135,7 +138,7 @@ class ArchiveReader:
                 yield json.loads(text)
 
     def states(self, notebook_id: str | None = None) -> Iterator[tuple[str, str, MemberDigest]]:
-        """Yield checkpoint id, file name and digest of the state files, of one notebook or of all."""
+        """Yield checkpoint id, file name and digest of state files, of one notebook or of all."""
         for name, digest in self.manifest.members.items() if self.manifest is not None else ():
             parts = name.split("/")
             if parts[0] == STATES and notebook_id in (None, parts[1]):
@@ -186,7 +189,8 @@ class ArchiveReader:
                 raise self._refused(f"its {source} has no {name}")
             if value > known:
                 raise self._refused(
-                    f"its {name.replace('_', ' ')} is {value}, and this version reads up to {known}: "
+                    f"its {name.replace('_', ' ')} is {value}, and this version reads up to "
+                    f"{known}: "
                     "upgrade jupyter-axon-notebooks"
                 )
         try:
@@ -196,13 +200,14 @@ class ArchiveReader:
         return self.manifest
 
     def _check_members(self, found: dict[str, zipfile.ZipInfo], manifest: Manifest) -> None:
-        """Refuse members that the manifest does not list, or that unpack to more than they should."""
+        """Refuse members that are not in the manifest, or that unpack to too much."""
         if missing := sorted({RECORDS, *manifest.members} - found.keys()):
             raise self._refused(f"its member {missing[0]} is missing")
         for name, info in found.items():
             if name not in manifest.members or not _is_known_member(name):
                 raise self._refused(
-                    f"it has the unexpected member {name[:80]!r}. If a newer version wrote it, upgrade "
+                    f"it has the unexpected member {name[:80]!r}. If a newer version wrote it, "
+                    f"upgrade "
                     "jupyter-axon-notebooks"
                 )
             if info.file_size != manifest.members[name].size:
@@ -221,7 +226,8 @@ class ArchiveReader:
             )
         if size > (free := shutil.disk_usage(temporary).free):
             raise self._refused(
-                f"{RECORDS} takes {size:,} bytes in {temporary}, which has {free:,} left. Free some space there, "
+                f"{RECORDS} takes {size:,} bytes in {temporary}, which has {free:,} left. Free "
+                f"some space there, "
                 "or set TMPDIR to another folder"
             )
 
@@ -241,7 +247,8 @@ class ArchiveReader:
             raise self._refused(f"it is not JSON, or was cut off: {error}") from None
         except sqlite3.Error as error:
             raise self._refused(
-                f"it cannot be unpacked into {tempfile.gettempdir()}: {error}. Free some space there, or set TMPDIR "
+                f"it cannot be unpacked into {tempfile.gettempdir()}: {error}. Free some space "
+                f"there, or set TMPDIR "
                 "to another folder"
             ) from None
         if not seen & {*TABLES, MANIFEST_TABLE}:
@@ -293,7 +300,8 @@ def _is_known_member(name: str) -> bool:
 def _tables(file: IO[bytes]) -> Iterator[tuple[str, str | None, Any]]:
     """Yield table, key and document of each document, and the name alone of each table.
 
-    Files with one document a line, as this package writes them, are read line by line, others at once.
+    Files with one document a line, as this package writes them, are read line by line, others at
+    once.
 
     Raises
     ------

@@ -48,8 +48,8 @@ class ArchiveSummary:
     Attributes
     ----------
     problems : list of DocumentProblem
-        Records whose cells cannot be read, which are archived without them; documents that are not JSON, and state
-        files that cannot be read, which are left out.
+        Records whose cells cannot be read, which are archived without them; documents that are not
+        JSON, and state files that cannot be read, which are left out.
     orphans : int
         Documents that belong to no record, which are left out.
     state_files : int
@@ -73,8 +73,9 @@ def write_archive(
 ) -> ArchiveSummary:
     """Write an archive of a store, or of some of its notebooks.
 
-    The records are those of one moment, read in one transaction, which blocks no writers (except of a store in memory).
-    Memory use does not depend on the size of the store. The file need not be seekable.
+    The records are those of one moment, read in one transaction, which blocks no writers (except of
+    a store in memory). Memory use does not depend on the size of the store. The file need not be
+    seekable.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The command line, ``jupyter axon``.
 
-:mod:`.group` lists the commands and the modules they are in. :mod:`.session` finds the store, :mod:`.lookup` the records
-that are named, and :mod:`.output` prints.
+:mod:`.group` lists the commands and the modules they are in. :mod:`.session` finds the store,
+:mod:`.lookup` the records that are named, and :mod:`.output` prints.
 
 =========  ===========================================================================
 exit code  meaning

@@ -38,14 +38,16 @@ from .session import Session, with_session
     "notebooks",
     metavar="WHICH",
     multiple=True,
-    help="Only this record: its id, the beginning of its id, or the path of its file. May be repeated.",
+    help="Only this record: its id, the beginning of its id, or the path of its file. May be "
+    "repeated.",
 )
 @click.option(
     "--run",
     "runs",
     metavar="RUN",
     multiple=True,
-    help="Only this run and its checkpoints: its id, its key, or the beginning of its id. May be repeated.",
+    help="Only this run and its checkpoints: its id, its key, or the beginning of its id. May "
+    "be repeated.",
 )
 @click.option("--with-states", is_flag=True, help="Include the state files (weights).")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
@@ -61,9 +63,9 @@ def dump(
 ) -> None:
     """Write records, with their versions, runs and checkpoints, to the archive FILE.
 
-    FILE is a zip file that `jupyter axon load` loads into any store; - is standard output. Its member records.json can
-    be opened with TinyDB. It holds the records of one moment, and servers can go on writing meanwhile. If the command
-    fails, an existing FILE remains as it was.
+    FILE is a zip file that `jupyter axon load` loads into any store; - is standard output. Its
+    member records.json can be opened with TinyDB. It holds the records of one moment, and servers
+    can go on writing meanwhile. If the command fails, an existing FILE remains as it was.
     """
     if file == "-" and as_json:
         raise click.UsageError("--json cannot be used when the archive goes to standard output")
@@ -139,7 +141,8 @@ def _print_summary(file: str, summary: ArchiveSummary, with_states: bool, as_jso
         write(table(["table", ("documents", {"justify": "right"})], rows))
     if summary.state_files and not with_states:
         note(
-            f"State files that are not in the archive: {summary.state_files}. --with-states adds them."
+            f"State files that are not in the archive: {summary.state_files}. --with-states "
+            f"adds them."
         )
     if summary.orphans:
         note(f"Documents that belong to no record and were left out: {summary.orphans}.")
@@ -152,20 +155,22 @@ def _print_summary(file: str, summary: ArchiveSummary, with_states: bool, as_jso
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace records that differ from those in FILE, except those with checkpoints or state files that FILE lacks.",
+    help="Replace records that differ from those in FILE, except those with checkpoints or "
+    "state files that FILE lacks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object.")
 def load(session: Session, file: str, owner: str | None, overwrite: bool, as_json: bool) -> None:
     """Load the records of the archive FILE, with their versions, runs, checkpoints and state files.
 
-    FILE is an archive of `jupyter axon dump`, or TinyDB JSON with the tables axonml_notebooks and axonml_checkpoints.
-    It is verified first, and refused if it is not complete.
+    FILE is an archive of `jupyter axon dump`, or TinyDB JSON with the tables axonml_notebooks and
+    axonml_checkpoints. It is verified first, and refused if it is not complete.
 
-    Records that the store has already are skipped. Records that differ are reported and left alone; one that was saved
-    since it was archived still gets the checkpoints that it lacks. After an interruption, load the file again.
+    Records that the store has already are skipped. Records that differ are reported and left alone;
+    one that was saved since it was archived still gets the checkpoints that it lacks. After an
+    interruption, load the file again.
 
-    A record from another machine is bound to the notebook file below the current folder that carries its id, if that
-    file has no record.
+    A record from another machine is bound to the notebook file below the current folder that
+    carries its id, if that file has no record.
     """
     path = Path(file)
     if not path.exists():
@@ -263,8 +268,8 @@ def _problem_json(problem: DocumentProblem) -> dict[str, Any]:
 def bundle(session: Session, checkpoint: str, output: str, force: bool) -> None:
     """Write everything about a checkpoint to a zip file, for a colleague.
 
-    The file holds the notebook as it was saved, the executed code as a script, requirements.txt, metrics, the run's
-    configuration, provenance and the state files.
+    The file holds the notebook as it was saved, the executed code as a script, requirements.txt,
+    metrics, the run's configuration, provenance and the state files.
 
     CHECKPOINT is its id, or the beginning of its id.
     """

@@ -78,7 +78,7 @@ def is_minimized(
     mode: str | None,
     options: str = "--min or --max",
 ) -> bool:
-    """Return whether the smallest value of a metric is the best: as ``mode`` says, or else as its name suggests.
+    """Return whether small values of a metric are better, by ``mode`` or else by its name.
 
     Parameters
     ----------
@@ -100,7 +100,8 @@ def is_minimized(
     known = mode or direction(metric)
     if known is None:
         raise click.UsageError(
-            f"it is not known whether smaller or larger values of {metric!r} are better: add {options}"
+            f"it is not known whether smaller or larger values of {metric!r} are better: add "
+            f"{options}"
         )
     if mode is None:
         note(f"{metric}: {describe_direction('min' if known == 'min' else 'max')}.")
@@ -108,7 +109,7 @@ def is_minimized(
 
 
 def format_metrics(metrics: Any, first: Sequence[str] = (), limit: int = 4) -> str:
-    """Return the first numbers in ``metrics``, nested ones too, with those named in ``first`` before the others."""
+    """Return the first numbers in ``metrics``, those named in ``first`` before the others."""
     if not isinstance(metrics, dict):
         return ""
     numbers = [
@@ -236,9 +237,9 @@ def best(
 ) -> None:
     """Show the best checkpoints of a record by METRIC, the best first.
 
-    WHICH is the record's id, the beginning of its id, or the path of its notebook file. Dots in METRIC lead into nested
-    metrics. For common names, such as val_loss and accuracy, it is known whether smaller or larger values are better;
-    for others, add --min or --max.
+    WHICH is the record's id, the beginning of its id, or the path of its notebook file. Dots in
+    METRIC lead into nested metrics. For common names, such as val_loss and accuracy, it is known
+    whether smaller or larger values are better; for others, add --min or --max.
     """
     with session.read() as repository:
         id = find_notebook_id(repository, which)
@@ -317,8 +318,9 @@ def restore(
 ) -> None:
     """Copy the state files of a checkpoint to a folder, verify them, and print their names.
 
-    CHECKPOINT is its id, or the beginning of its id. With --best or --latest, WHICH is a record: its id, the beginning
-    of its id, or the path of its notebook file. Checkpoints without state files are skipped then.
+    CHECKPOINT is its id, or the beginning of its id. With --best or --latest, WHICH is a record:
+    its id, the beginning of its id, or the path of its notebook file. Checkpoints without state
+    files are skipped then.
     """
     if best is not None and latest:
         raise click.UsageError("--best and --latest cannot be used together")
@@ -397,5 +399,6 @@ def _copy_file(
             advance(len(chunk))
         if digest is not None and copied.hexdigest() != digest:
             raise StateCorrupt(
-                f"{path} is damaged: its SHA-256 is not the recorded one. Nothing was written to {target}"
+                f"{path} is damaged: its SHA-256 is not the recorded one. Nothing was written "
+                f"to {target}"
             )

@@ -117,7 +117,8 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         found.add(
             "pointer-ignored",
             f"{settings.config_file} is ignored: {settings.config_error}",
-            "kernels and commands that no server started may use another store than the user's server",
+            "kernels and commands that no server started may use another store than the user's "
+            "server",
             f"remove {settings.config_file} and start a server, which writes a new one",
         )
     path = file_of(session.url)
@@ -172,13 +173,15 @@ def _check_origin(found: Diagnosis, folder: Path) -> None:
             "origin-damaged",
             f"the origin file {file} is a folder",
             "servers and kernels cannot open the store",
-            "remove the folder and start a server, which restores the file if kernels.json names the origin",
+            "remove the folder and start a server, which restores the file if kernels.json "
+            "names the origin",
         )
     elif origin is None and os.path.lexists(file):
         found.add(
             "origin-damaged",
             f"the origin file {file} is damaged",
-            "the next server or kernel replaces it: by the origin in kernels.json, or else by a new one",
+            "the next server or kernel replaces it: by the origin in kernels.json, or else by "
+            "a new one",
             "start a server, then run this command again",
         )
 
@@ -219,7 +222,8 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
             "no-permission",
             f"{path} cannot be {'written' if health.readable else 'read'} by this user",
             "nothing is recorded there",
-            "check who owns the file and its folder, or set c.AxonNotebooks.store_url to a file of your own",
+            "check who owns the file and its folder, or set c.AxonNotebooks.store_url to a "
+            "file of your own",
         )
     if os.name == "posix" and health.mode & 0o077 and health.folder_mode & 0o011:
         found.add(
@@ -232,9 +236,12 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
         found.add(
             "damaged",
             f"the store is damaged: {'; '.join(health.faults[:3])}",
-            "it cannot be used; saves and trainings continue, and their checkpoints wait to be recorded",
-            f"stop the servers that use it, and restore a backup of {path}. Without a backup, run `jupyter axon doctor "
-            "--start-over`, which moves it aside and creates a new store, and then `jupyter axon recover`",
+            "it cannot be used; saves and trainings continue, and their checkpoints wait to be "
+            "recorded",
+            f"stop the servers that use it, and restore a backup of {path}. Without a backup, "
+            f"run `jupyter axon doctor "
+            "--start-over`, which moves it aside and creates a new store, and then `jupyter "
+            "axon recover`",
         )
     elif health.schema_version is None and health.readable and health.size:
         found.add(
@@ -249,7 +256,8 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
             "long-log",
             f"the log beside the store has grown to {format_size(health.wal_size)}",
             "reading becomes slower: a program has been reading for a long time, or was killed",
-            "close the programs that have the store open; a running server shortens the log within an hour",
+            "close the programs that have the store open; a running server shortens the log "
+            "within an hour",
         )
     if health.free > max(MUCH_SPACE, health.size // 4):
         vacuum = f"`sqlite3 {path} 'PRAGMA auto_vacuum=2; VACUUM'`"
@@ -276,7 +284,10 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
             _add_unreadable(found, error)
 
 
-_NO_STORE = "there is no store yet; it is created when a Jupyter server with the extension starts, or by `jupyter axon import`"
+_NO_STORE = (
+    "there is no store yet; it is created when a Jupyter server with the extension "
+    "starts, or by `jupyter axon import`"
+)
 
 
 def _add_unreadable(found: Diagnosis, error: Exception) -> None:
@@ -292,7 +303,8 @@ def _check_version(found: Diagnosis, schema_version: int | None) -> None:
     if (schema_version or 0) > SCHEMA_VERSION:
         found.add(
             "too-new",
-            f"the store has schema version {schema_version}, and this version of the package reads up to {SCHEMA_VERSION}",
+            f"the store has schema version {schema_version}, and this version of the package "
+            f"reads up to {SCHEMA_VERSION}",
             "a newer version of the package wrote it; this one cannot use it",
             "run `pip install --upgrade jupyter-axon-notebooks`",
         )
@@ -358,7 +370,8 @@ def _check_role(found: Diagnosis, health: ServerHealth, user: str) -> None:
             "no-permission",
             f"the role {role} may not create the tables of the store",
             "nothing is recorded there",
-            f"ask the owner of the database to grant CREATE on the schema to {role}, or to run `jupyter axon init-db`",
+            f"ask the owner of the database to grant CREATE on the schema to {role}, or to run "
+            f"`jupyter axon init-db`",
         )
     if health.shown_user == "":
         found.add(
@@ -370,16 +383,18 @@ def _check_role(found: Diagnosis, health: ServerHealth, user: str) -> None:
     elif health.shown_user is not None and health.shown_user != user:
         found.add(
             "another-users-role",
-            f"the role {role} belongs to the user {health.shown_user}, and this server's user is {user}",
+            f"the role {role} belongs to the user {health.shown_user}, and this server's user "
+            f"is {user}",
             f"nothing of {user} can be recorded there, and nothing is shown",
-            f'set c.AxonNotebooks.user_id = "{health.shown_user}", or log in with the role of {user}',
+            f'set c.AxonNotebooks.user_id = "{health.shown_user}", or log in with the role of '
+            f"{user}",
         )
 
 
 def _check_records(
     found: Diagnosis, connection: sa.Connection, progress: Callable[[], None]
 ) -> None:
-    """Check that documents can be decoded, and that the versions and contents that they refer to exist."""
+    """Check that documents can be decoded, and that what they refer to exists."""
     schema = Schema()
     ids: dict[str, set[str]] = {}
     references: list[tuple[str, str, set[str]]] = []
@@ -413,7 +428,8 @@ def _check_records(
     if missing:
         found.add(
             "missing-contents",
-            f"{plural(len(missing), 'version, notebook or checkpoint')} incomplete in the store; the first: {missing[0]}",
+            f"{plural(len(missing), 'version, notebook or checkpoint')} incomplete in the "
+            f"store; the first: {missing[0]}",
             "their cells cannot be read",
             "restore a backup of the store, or save the notebooks again",
         )
@@ -464,9 +480,11 @@ def _check_other_origins(found: Diagnosis, session: Session, health: FileHealth 
         if not other.in_use:
             found.add(
                 "other-origin",
-                f"records of {plural(len(other.here), 'notebook')} here have the origin {other.origin}; the first: "
+                f"records of {plural(len(other.here), 'notebook')} here have the origin "
+                f"{other.origin}; the first: "
                 f"{other.here[0].path}",
-                "unless that is another machine's, the origin of this data folder was lost, and saves create new records",
+                "unless that is another machine's, the origin of this data folder was lost, "
+                "and saves create new records",
                 "run `jupyter axon doctor --rebind`, unless these files belong to another machine",
             )
 
@@ -529,16 +547,20 @@ def _check_states(
     if unrecorded:
         found.add(
             "unrecorded-checkpoints",
-            f"{plural(len(unrecorded), 'checkpoint')} not recorded when created; the first: {unrecorded[0]}",
+            f"{plural(len(unrecorded), 'checkpoint')} not recorded when created; the first: "
+            f"{unrecorded[0]}",
             "their state files are complete, but they are not listed",
             "run `jupyter axon recover`",
         )
     if old:
         found.add(
             "folders-without-record",
-            f"{plural(len(old), 'folder')} of state files without a record here; the first: {old[0]}",
-            "they take up space: their checkpoints were not recorded, or belong to another store or user",
-            "restart the server, which removes the remains of interrupted writes to its store. Keep the others if another "
+            f"{plural(len(old), 'folder')} of state files without a record here; the first: "
+            f"{old[0]}",
+            "they take up space: their checkpoints were not recorded, or belong to another "
+            "store or user",
+            "restart the server, which removes the remains of interrupted writes to its store. "
+            "Keep the others if another "
             "store, or another user's server, uses this root; otherwise they can be removed",
         )
     if os.path.isdir(root) and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
@@ -641,9 +663,11 @@ def _add_file_problems(found: Diagnosis, root: str, files: dict[str, list[dict[s
             searched += f", nor at {len(places) - _MAX_PATHS} more places"
         found.add(
             "missing-state-files",
-            f"{plural(len(missing), 'recorded state file')} missing; the first: {missing[0]['path']}{searched}",
+            f"{plural(len(missing), 'recorded state file')} missing; the first: "
+            f"{missing[0]['path']}{searched}",
             "these checkpoints cannot be restored; their metrics are still there",
-            f"copy the files back into {root} (is a disk not mounted, or a folder not copied?), or set "
+            f"copy the files back into {root} (is a disk not mounted, or a folder not "
+            f"copied?), or set "
             "c.AxonNotebooks.states_root to the folder that has them",
         )
     if elsewhere := files["files elsewhere"]:
@@ -652,24 +676,30 @@ def _add_file_problems(found: Diagnosis, root: str, files: dict[str, list[dict[s
         setting = f", or set c.AxonNotebooks.states_root or AXON_STATES_ROOT to {roots[0]}"
         found.add(
             "state-files-elsewhere",
-            f"{plural(len(elsewhere), 'recorded state file')} not below {root}, but below {', '.join(roots)}; the first: "
+            f"{plural(len(elsewhere), 'recorded state file')} not below {root}, but below "
+            f"{', '.join(roots)}; the first: "
             f"{elsewhere[0]['found']}",
-            "these checkpoints cannot be restored or downloaded until the files are below the configured folder",
+            "these checkpoints cannot be restored or downloaded until the files are below the "
+            "configured folder",
             move + (setting if len(roots) == 1 else ""),
         )
     if refused := files["files out of reach"]:
         found.add(
             "state-files-out-of-reach",
-            f"{plural(len(refused), 'recorded state file')} not readable; the first: {refused[0]['path']} "
+            f"{plural(len(refused), 'recorded state file')} not readable; the first: "
+            f"{refused[0]['path']} "
             f"({refused[0]['reason']})",
-            "these checkpoints cannot be restored or downloaded: state files are read only below the configured folders",
-            "add the folder of the files to c.AxonNotebooks.extra_states_roots; replace a link by the file itself",
+            "these checkpoints cannot be restored or downloaded: state files are read only "
+            "below the configured folders",
+            "add the folder of the files to c.AxonNotebooks.extra_states_roots; replace a link "
+            "by the file itself",
         )
     if altered := files["altered files"]:
         first = altered[0]
         found.add(
             "altered-state-files",
-            f"{plural(len(altered), 'recorded state file')} changed; the first: {first['path']} has {first['size']} bytes "
+            f"{plural(len(altered), 'recorded state file')} changed; the first: "
+            f"{first['path']} has {first['size']} bytes "
             f"instead of {first['recorded size']}",
             "these checkpoints cannot be restored; their metrics are still there",
             "copy the files again from a backup",

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     "users",
     multiple=True,
     metavar="NAME[=ROLE]",
-    help="A user, as in AxonNotebooks.user_id, and the role of their server, by default of the same name.",
+    help="A user, as in AxonNotebooks.user_id, and the role of their server, by default of the "
+    "same name.",
 )
 @click.option(
     "--admin",
@@ -59,7 +60,8 @@ if TYPE_CHECKING:
     "removed",
     multiple=True,
     metavar="USER",
-    help="Show what would be removed with this user: their roles and passfiles in FOLDER, but not their records.",
+    help="Show what would be removed with this user: their roles and passfiles in FOLDER, but "
+    "not their records.",
 )
 @click.option("--yes", is_flag=True, help="With --remove: remove them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the roles as a JSON array.")
@@ -75,16 +77,18 @@ def init_db(
 ) -> None:
     """Create the tables, and let the database show each role the records of its own user only.
 
-    Kernels connect to the database with the role of their server, so the REST API alone cannot separate users. Run this
-    as the owner of the database, which no server should log in as, and again to add or remove users. Missing roles
-    are created. The password of an existing role is changed by --rotate only.
+    Kernels connect to the database with the role of their server, so the REST API alone cannot
+    separate users. Run this as the owner of the database, which no server should log in as, and
+    again to add or remove users. Missing roles are created. The password of an existing role is
+    changed by --rotate only.
 
     A server's store_url then names its user's role and passfile, as in
     postgresql+psycopg://alice@db.example/axon?passfile=/home/alice/.pgpass
     """
     if not session.url.startswith("postgresql"):
         raise StoreError(
-            f"init-db is for PostgreSQL; who can use the store {shown_url(session.url)} depends on the permissions of "
+            f"init-db is for PostgreSQL; who can use the store {shown_url(session.url)} "
+            f"depends on the permissions of "
             "its file"
         )
     if removed and (users or admins or rotated):
@@ -138,7 +142,8 @@ def _separate_users(
                 raise
             for name, file in passfiles.keep().items():  # the passwords may have been set
                 note(
-                    f"{file} was kept. If {name} cannot log in with it, remove it and run init-db with --rotate {name}."
+                    f"{file} was kept. If {name} cannot log in with it, remove it and run "
+                    f"init-db with --rotate {name}."
                 )
             raise
         written = {} if passfiles is None else passfiles.publish()
@@ -175,18 +180,22 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
     users = {role.name: role.user_id for role in separation.roles}
     for was in separation.reassigned:
         note(
-            f"The role {was.name} belonged to the user {was.user_id} and belongs to {users[was.name]} now: a server that "
-            f"logs in with it no longer sees the records of {was.user_id}. Restart it. Whoever has the role's passfile "
+            f"The role {was.name} belonged to the user {was.user_id} and belongs to "
+            f"{users[was.name]} now: a server that "
+            f"logs in with it no longer sees the records of {was.user_id}. Restart it. Whoever "
+            f"has the role's passfile "
             f"can read the records of {users[was.name]}: --rotate {was.name} changes the password."
         )
     for name in separation.missing:
         note(
-            f"The role {name} is no longer in the database; `jupyter axon init-db --remove {name}` forgets it."
+            f"The role {name} is no longer in the database; `jupyter axon init-db --remove "
+            f"{name}` forgets it."
         )
     for name in made:
         if name not in written:
             note(
-                f"The role {name} was created without a password: set one, or let it in by pg_hba.conf."
+                f"The role {name} was created without a password: set one, or let it in by "
+                f"pg_hba.conf."
             )
     for name, file in written.items():
         refused = "" if name in made else f"The former password of {name} is no longer accepted. "
@@ -254,14 +263,17 @@ def _report_removal(names: Sequence[str], departures: Sequence[RemovedRole], yes
     for user_id, records in users.items():
         if records:
             note(
-                f"{plural(records, 'record')} of {user_id} remain. Whoever logs in with a role of `init-db --user "
-                f"{user_id}=ROLE` owns them; an administrator lists them with `jupyter axon list --user {user_id}` and "
+                f"{plural(records, 'record')} of {user_id} remain. Whoever logs in with a role "
+                f"of `init-db --user "
+                f"{user_id}=ROLE` owns them; an administrator lists them with `jupyter axon "
+                f"list --user {user_id}` and "
                 "deletes them over REST."
             )
     for one in departures:
         if one.sessions and yes:
             note(
-                f"{one.role.name} is still connected ({one.sessions} times), because ending sessions of others needs the "
+                f"{one.role.name} is still connected ({one.sessions} times), because ending "
+                f"sessions of others needs the "
                 "role pg_signal_backend. It no longer sees the store; stop the user's server."
             )
         elif one.sessions:

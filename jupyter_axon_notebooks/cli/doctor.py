@@ -36,7 +36,8 @@ _SIZES = ("size", "log size", "unused", "used", "free")
     "origins",
     multiple=True,
     metavar="ORIGIN",
-    help="With --rebind: use the records of this origin only, even if another machine seems to use it.",
+    help="With --rebind: use the records of this origin only, even if another machine seems to "
+    "use it.",
 )
 @click.option(
     "--start-over",
@@ -51,10 +52,10 @@ def doctor(
 
     Changes nothing without --rebind and --start-over. The exit code is 1 if there is a problem.
 
-    Records are bound to files by a path and the origin of your Jupyter data folder. If the origin was lost, --rebind
-    binds your records to the present one: those whose file exists here, and whose other origin nobody seems to use. If
-    a file has two records, it gets the one that was created first. The other is kept, with its checkpoints, and bound
-    to no file.
+    Records are bound to files by a path and the origin of your Jupyter data folder. If the origin
+    was lost, --rebind binds your records to the present one: those whose file exists here, and
+    whose other origin nobody seems to use. If a file has two records, it gets the one that was
+    created first. The other is kept, with its checkpoints, and bound to no file.
     """
     if origins and not rebind:
         raise click.UsageError("--origin needs --rebind")
@@ -110,8 +111,10 @@ def _start_over(session: Session) -> str:
     with session.open(create=True):
         pass
     note(
-        f"The damaged store was moved to {moved}, and a new store was created. Restart the servers that use it, run "
-        "`jupyter axon recover` to record the checkpoints that are waiting, and load a backup or an archive if you have "
+        f"The damaged store was moved to {moved}, and a new store was created. Restart the "
+        f"servers that use it, run "
+        "`jupyter axon recover` to record the checkpoints that are waiting, and load a backup "
+        "or an archive if you have "
         "one."
     )
     return moved
@@ -139,8 +142,10 @@ def _rebind(session: Session, origins: Collection[str]) -> list[dict[str, Any]]:
         for other in others:
             if other.in_use and other.origin not in origins:
                 note(
-                    f"Skipped: records of {plural(len(other.here), 'notebook')} under the origin {other.origin}, which "
-                    f"another machine seems to use. --rebind --origin {other.origin} binds them anyway."
+                    f"Skipped: records of {plural(len(other.here), 'notebook')} under the "
+                    f"origin {other.origin}, which "
+                    f"another machine seems to use. --rebind --origin {other.origin} binds "
+                    f"them anyway."
                 )
             for binding in (
                 other.here if other.origin in origins or not (origins or other.in_use) else ()

@@ -23,7 +23,8 @@ _OPEN_FILES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 def read_file(path: str, limit: int) -> bytes:
     """Return the content of a file with at most ``limit`` bytes.
 
-    It must be a regular file, or a pipe that the shell has opened, as in ``<(command)`` and ``/dev/stdin``.
+    It must be a regular file, or a pipe that the shell has opened, as in ``<(command)`` and
+    ``/dev/stdin``.
     """
     if path.startswith(_OPEN_FILES) and stat.S_ISFIFO(os.stat(path).st_mode):
         with open(path, "rb") as pipe:
@@ -33,7 +34,7 @@ def read_file(path: str, limit: int) -> bytes:
 
 @contextmanager
 def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name when it is complete, and not at all on errors.
+    """Open a file for writing that appears under its name only when it is complete.
 
     Parameters
     ----------

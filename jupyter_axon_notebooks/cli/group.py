@@ -15,7 +15,8 @@ from .output import note
 
 FAILED, WRONG_USAGE, NOT_FOUND, NO_STORE, INTERRUPTED = 1, 2, 3, 4, 130
 
-#: Where each command is: module and name. Modules are imported when their command is run or described.
+#: Where each command is: module and name. Modules are imported when their command is run or
+#: described.
 _COMMANDS: Final = {
     "best": ("checkpoints", "best"),
     "bundle": ("archives", "bundle"),
@@ -37,7 +38,8 @@ _COMMANDS: Final = {
     "unpin": ("checkpoints", "unpin"),
 }
 _EXIT_CODES = (
-    "Exit codes: 0 success, 1 failure or problem found, 2 wrong usage or configuration, 3 not found, "
+    "Exit codes: 0 success, 1 failure or problem found, 2 wrong usage or configuration, 3 not "
+    "found, "
     "4 the store cannot be used, 130 interrupted."
 )
 
@@ -100,5 +102,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 def commands() -> None:
     """Work with training-notebook records and their checkpoints.
 
-    Commands use the store that the Jupyter server is configured with, whether or not a server is running.
+    Commands use the store that the Jupyter server is configured with, whether or not a server is
+    running.
     """

@@ -20,7 +20,7 @@ RUN_HELP = "its id, its key (the newest run with it), or the beginning of its id
 
 
 def choose(ids: Sequence[str], kind: str, name: str) -> str:
-    """Return the only one of ``ids``, which are those that ``name`` stands for; raise NotFound otherwise."""
+    """Return the only one of the ``ids`` that ``name`` stands for; raises NotFound."""
     if not ids:
         raise NotFound(kind, name)
     if len(ids) > 1:
@@ -33,7 +33,7 @@ def choose(ids: Sequence[str], kind: str, name: str) -> str:
 def find_notebook(
     repository: NotebookRepository, which: str, *, outputs: bool = True
 ) -> TrainingNotebook:
-    """Return the record that ``which`` names; raises as :func:`find_notebook_id`, and RecordDamaged."""
+    """Return the record that ``which`` names; see :func:`find_notebook_id`."""
     notebook = repository.find_by_id(find_notebook_id(repository, which), outputs=outputs)
     if notebook is None:  # deleted meanwhile
         raise NotFound("notebook", which)
@@ -41,7 +41,7 @@ def find_notebook(
 
 
 def find_notebook_id(repository: NotebookRepository, which: str) -> str:
-    """Return the id of the record that ``which`` names: its id, a unique beginning of it, or the path of its file.
+    """Return the id of the record that an id, a unique beginning of one, or a path names.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
 
 
 def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheckpoint:
-    """Return the checkpoint that ``which`` names: its id, or a unique beginning of it; raises NotFound."""
+    """Return the checkpoint that an id or a unique beginning of one names; raises NotFound."""
     if not which:
         message = "an empty name; give the id of a checkpoint, or the beginning of it"
         raise NotFound("checkpoint", which, message)
@@ -90,7 +90,7 @@ def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheck
 
 
 def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> TrainingRun:
-    """Return the run of a record that ``which`` names: its id, its key, or a unique beginning of its id.
+    """Return the run of a record that an id, a key, or a unique beginning of an id names.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> Tr
 
 
 def deleted_at(notebook: NotebookHeader) -> datetime | None:
-    """Return when the file of a record was deleted; None where it was not, or where that is not known."""
+    """Return when the file of a record was deleted, or None."""
     axon = notebook.metadata.extra.get("axon")
     moment = axon.get("deleted_at") if isinstance(axon, dict) else None
     try:

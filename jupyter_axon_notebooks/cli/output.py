@@ -26,7 +26,8 @@ from ..printable import printable, printable_json
 #: The width of output that does not go to a terminal.
 _UNLIMITED = 100_000
 _SHORTEST_ID = 8
-#: The number of documents between updates of a progress bar: an update takes longer than reading a document.
+#: The number of documents between updates of a progress bar: an update takes longer than reading a
+#: document.
 _PROGRESS_STEP = 100
 
 #: A column: its heading, perhaps with options for rich.
@@ -104,7 +105,7 @@ def _cell(value: Any) -> RenderableType:
 
 
 def write(*renderables: RenderableType) -> None:
-    """Print to standard output: in colour and wrapped on a terminal, otherwise plain and unwrapped."""
+    """Print to standard output, in colour and wrapped only on a terminal."""
     console = _console(sys.stdout)
     for renderable in renderables:
         if isinstance(renderable, str):  # the cells of tables are printable already
@@ -154,7 +155,7 @@ def progress(description: str, *, in_bytes: bool = False) -> Progress:
 
 
 def counter(bar: Progress) -> Callable[[int, int | None], None]:
-    """Add a task to ``bar`` and return a function that reports how many of how many items are done."""
+    """Add a task to ``bar`` and return a function that reports its progress."""
     task = bar.add_task("", total=None)
 
     def count(done: int, total: int | None) -> None:

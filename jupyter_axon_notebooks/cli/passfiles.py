@@ -1,4 +1,4 @@
-"""The passfiles that ``init-db`` writes: one for each role, named ``ROLE.pgpass``, in one folder."""
+"""The passfiles that ``init-db`` writes: ``ROLE.pgpass`` for each role, in one folder."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ _TIMEOUT = 10
 class Passfiles:
     """New passwords, and the files with them.
 
-    Called in the transaction that sets the passwords, once for each attempt. The files are written as drafts before the
-    commit, so that no password can be set and lost, and replace older files after it.
+    Called in the transaction that sets the passwords, once for each attempt. The files are written
+    as drafts before the commit, so that no password can be set and lost, and replace older files
+    after it.
 
     Parameters
     ----------
     rotated : sequence of str
-        The users, or roles, that get a new password although they have one; an empty text stands for all of them.
+        The users, or roles, that get a new password although they have one; an empty text stands
+        for all of them.
     """
 
     def __init__(self, folder: Path, url: str, rotated: Sequence[str] = ()) -> None:
@@ -47,7 +49,7 @@ class Passfiles:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder, so that the files of two rotations are in the order of their passwords."""
+        """Lock the folder, so that files and passwords of two rotations match."""
         if os.name == "nt":  # where a folder cannot be opened
             yield
             return
@@ -104,7 +106,7 @@ class Passfiles:
             draft.unlink(missing_ok=True)
 
     def keep(self) -> dict[str, Path]:
-        """Keep the drafts, because the passwords may have been set, and replace no file; return them by role."""
+        """Keep the drafts, since the passwords may have been set; return them by role."""
         kept = {}
         for role, draft in self._drafts.items():
             if draft.exists():
@@ -114,14 +116,18 @@ class Passfiles:
         return kept
 
     def find_problems(self, roles: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Return messages about missing and about wrong passfiles of roles that keep their passwords."""
+        """Return messages about missing and about wrong passfiles of existing roles."""
         missing, wrong = [], []
         for role in roles:
             file = self.path(role)
-            remedy = f"If there is no other copy, --rotate {role} sets a new password and writes it there."
+            remedy = (
+                f"If there is no other copy, --rotate {role} sets a new password and "
+                f"writes it there."
+            )
             if not file.exists():
                 missing.append(
-                    f"The role {role} existed and keeps its password, and its passfile {file} is missing. {remedy}"
+                    f"The role {role} existed and keeps its password, and its passfile {file} "
+                    f"is missing. {remedy}"
                 )
             elif (problem := self._find_problem(role, file)) is not None:
                 wrong.append(f"The passfile {file} {problem}. {remedy}")
@@ -142,7 +148,8 @@ class Passfiles:
         try:
             psycopg.connect(**login).close()
         except psycopg.OperationalError as error:
-            # Other errors, such as a server that admits the role from other hosts only, say nothing about the file.
+            # Other errors, such as a server that admits the role from other hosts only, say nothing
+            # about the file.
             if "password authentication failed" in str(error):
                 return f"has a password that the database does not accept for {role}"
         return None

@@ -51,9 +51,10 @@ _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
     help="Print everything as JSON, packages and sources included.",
 )
 def provenance(session: Session, checkpoint: str, as_json: bool) -> None:
-    """Show the executed code and the environment of a checkpoint, and reasons why it may not be reproducible.
+    """Show code and environment of a checkpoint, and why it may not be reproducible.
 
-    CHECKPOINT is its id, or the beginning of its id. `export --checkpoint` writes the notebook and the script.
+    CHECKPOINT is its id, or the beginning of its id. `export --checkpoint` writes the notebook and
+    the script.
     """
     with session.read() as repository:
         found = find_checkpoint(repository, checkpoint)

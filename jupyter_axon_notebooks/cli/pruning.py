@@ -54,12 +54,14 @@ def prune(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove the state files of checkpoints that no --keep option keeps, or list them unless --yes is given.
+    """Remove the state files of checkpoints that no --keep option keeps.
 
-    WHICH are records: ids, beginnings of ids, or paths of notebook files; the options apply to each by itself. The
-    records and metrics of the checkpoints are kept. A record in which no checkpoint has the METRIC is skipped. State
-    files of pinned checkpoints, of the newest of a record, and of the newest of a run that is not completed, are
-    never removed, nor are those outside states_root.
+    Without --yes, they are only listed.
+
+    WHICH are records: ids, beginnings of ids, or paths of notebook files; the options apply to each
+    by itself. The records and metrics of the checkpoints are kept. A record in which no checkpoint
+    has the METRIC is skipped. State files of pinned checkpoints, of the newest of a record, and of
+    the newest of a run that is not completed, are never removed, nor are those outside states_root.
     """
     if bool(which) == everything:
         raise click.UsageError("name records, or give --all")
@@ -123,7 +125,7 @@ def _parse_best(text: str) -> tuple[str, str | None, int]:
 def _without_metric(
     repository: NotebookRepository, ids: Sequence[str], best: Sequence[Best]
 ) -> list[str]:
-    """Return, and report, the records with state files in which no checkpoint has one of the metrics."""
+    """Return, and report, the records in which no checkpoint has one of the metrics."""
     skipped = []
     for id in ids if best else ():
         stored = [one for one in repository.list_checkpoints(id) if has_state(one)]
@@ -133,7 +135,8 @@ def _without_metric(
             summary = repository.find_summary(id)
             name = id if summary is None else f"{id} ({summary.name})"
             note(
-                f"Skipped: {name}, where no checkpoint with state files has a number {missing[0]!r}."
+                f"Skipped: {name}, where no checkpoint with state files has a number "
+                f"{missing[0]!r}."
             )
     return skipped
 

@@ -310,14 +310,15 @@ def _checkpoints(newest: Sequence[NotebookCheckpoint], best: NotebookCheckpoint 
     "--json",
     "as_json",
     is_flag=True,
-    help="Print a JSON array of {file, id}, with {repaired} if something was repaired, or {file, error}.",
+    help="Print a JSON array of {file, id}, with {repaired} if something was repaired, or "
+    "{file, error}.",
 )
 def import_files(session: Session, files: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Create a record from each notebook file, with its outputs, and print its id.
 
-    The records are not bound to the files: later changes of a file do not change its record. Errors in a notebook that
-    Jupyter can open are repaired in the record, and reported. A file that is not a notebook is reported, and the other
-    files are imported.
+    The records are not bound to the files: later changes of a file do not change its record. Errors
+    in a notebook that Jupyter can open are repaired in the record, and reported. A file that is not
+    a notebook is reported, and the other files are imported.
     """
     if name is not None and len(files) > 1:
         raise click.UsageError("--name can be used with a single file only")
@@ -376,7 +377,8 @@ def _import_error(error: AxonError | OSError) -> str:
     "-o",
     "--output",
     metavar="FILE",
-    help="The file to write; - is standard output. By default NAME.ipynb or NAME.py in the current folder.",
+    help="The file to write; - is standard output. By default NAME.ipynb or NAME.py in the "
+    "current folder.",
 )
 @click.option(
     "--version",
@@ -387,7 +389,8 @@ def _import_error(error: AxonError | OSError) -> str:
 @click.option(
     "--checkpoint",
     metavar="CHECKPOINT_ID",
-    help="Export the notebook as it was saved when this checkpoint was made. The beginning of an id suffices.",
+    help="Export the notebook as it was saved when this checkpoint was made. The beginning of "
+    "an id suffices.",
 )
 @click.option(
     "--script",
@@ -406,7 +409,8 @@ def export_record(
 ) -> None:
     """Write a record to a notebook file, and print the file's name.
 
-    WHICH is its id, the beginning of its id, or the path of its notebook file. It is not needed with --checkpoint.
+    WHICH is its id, the beginning of its id, or the path of its notebook file. It is not needed
+    with --checkpoint.
     """
     if (which is None) == (checkpoint is None):
         raise click.UsageError("name either a record or, with --checkpoint, a checkpoint")

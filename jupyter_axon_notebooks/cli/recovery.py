@@ -27,9 +27,9 @@ def recover(
 ) -> None:
     """Record checkpoints that were created while the store was unavailable.
 
-    A training does not stop because the store is locked, full or unreachable: it still writes the state files, and
-    notes beside them what is to be recorded. A kernel records it when it resumes the training, and a server soon after
-    the training has ended and the store is available again.
+    A training does not stop because the store is locked, full or unreachable: it still writes the
+    state files, and notes beside them what is to be recorded. A kernel records it when it resumes
+    the training, and a server soon after the training has ended and the store is available again.
     """
     pending: list[UnrecordedCheckpoint] = []
     results: list[RecoveryResult] = []
@@ -59,7 +59,8 @@ def recover(
         note(f"{of_other_stores} more belong to other stores; --any-store records them in {store}.")
     if of_other_users:
         note(
-            f"{of_other_users} more belong to other users; --all-users records them for these users."
+            f"{of_other_users} more belong to other users; --all-users records them for these "
+            f"users."
         )
     if any(result.error is not None for result in results):
         raise click.exceptions.Exit(FAILED)

@@ -58,11 +58,11 @@ class Session:
 
     @property
     def url(self) -> str:
-        """The URL of the store. It may hold a password: print :func:`.store.urls.shown_url` of it."""
+        """The URL of the store. It may hold a password: print only its ``shown_url``."""
         return self.settings.store_url
 
     def origin(self) -> str:
-        """Return the id of the data folder; raises StoreError if it can neither be read nor written."""
+        """Return the id of the data folder; raises StoreError if it cannot be used."""
         return read_origin(self.settings.data_folder, _warn)
 
     def states(self, store_id: str = "") -> StateStorage:
@@ -110,7 +110,8 @@ class Session:
         except (StoreError, NotFound):
             if self.settings.sources["store_url"] == str(self.settings.config_file):
                 note(
-                    f"The store is the one that a Jupyter server left in {self.settings.config_file}. If no server uses "
+                    f"The store is the one that a Jupyter server left in "
+                    f"{self.settings.config_file}. If no server uses "
                     "it any more, remove that file, or name another store with --store-url."
                 )
             raise
@@ -162,7 +163,7 @@ def _read_configuration_files() -> Config:
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the option --store-url to a command, and pass it a :class:`Session` as its first argument."""
+    """Add the option --store-url to a command, and pass it a :class:`Session`."""
 
     @functools.wraps(command)
     def run(*, store_url: str | None, **arguments: Any) -> None:
@@ -171,7 +172,8 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     option = click.option(
         "--store-url",
         metavar="URL",
-        help="The store; by default $AXON_STORE_URL, else that of Jupyter's configuration files, else that of the user's "
+        help="The store; by default $AXON_STORE_URL, else that of Jupyter's configuration "
+        "files, else that of the user's "
         "Jupyter server.",
     )
     return option(run)

@@ -1,4 +1,4 @@
-"""Fixtures of the archive tests: a store per engine to archive, another one to load into, and a file."""
+"""Fixtures of the archive tests: a store to archive, one to load into, and a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when an archive is loaded into a store that has records, and when documents are plain or damaged."""
+"""Loading into stores that have records, and loading plain and damaged documents."""
 
 from __future__ import annotations
 

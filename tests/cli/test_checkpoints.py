@@ -1,4 +1,4 @@
-"""The commands on checkpoints: listed, ranked, pinned, copied out and pruned, from a shell as over REST."""
+"""The commands about checkpoints: listing, ranking, pinning, restoring, pruning."""
 
 from __future__ import annotations
 
@@ -481,7 +481,10 @@ def test_a_record_without_the_metric_is_left_alone_and_named(
         ran = axon("prune", "--all", "--keep-best", metric, "--keep-newest", "1", "--yes", "--json")
         assert {one["notebook_id"] for one in ran.json["checkpoints"]} <= {notebook_id}
         assert ran.json["left_alone"] == [other]
-        said = f"Skipped: {other} (other), where no checkpoint with state files has a number '{metric}'.\n"
+        said = (
+            f"Skipped: {other} (other), where no checkpoint with state files has a number "
+            f"'{metric}'.\n"
+        )
         assert said in ran.stderr
     assert len([one for one in repository.list_checkpoints(other) if one.model_state_path]) == 3
     ran = axon("prune", other, "--keep-best", "score", "--yes", "--json").json

@@ -280,7 +280,7 @@ def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:
 
 
 def outside(records: NotebookRepository, path: Path, notebook_id: str | None = None) -> str:
-    """Record a checkpoint whose state file is at ``path``, as a dump that was loaded may; its id."""
+    """Record a checkpoint whose state file is at ``path``; return its id."""
     if notebook_id is None:
         notebook_id = records.create(NewNotebook(user_id=USER, name="loaded")).id
     new = NewCheckpoint(

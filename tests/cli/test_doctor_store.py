@@ -1,4 +1,4 @@
-"""`doctor` on what is in a store: what does not belong together, what is slow, what takes up space."""
+"""`doctor` on the content of stores, and on files and servers."""
 
 from __future__ import annotations
 

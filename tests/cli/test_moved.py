@@ -1,4 +1,4 @@
-"""Data folders that were copied or moved, and roots of state files that were: everything is found, or said to be missing."""
+"""State files are found, or reported, after data folders or roots were moved or copied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def root(jupyter: Path) -> Path:
 
 @pytest.fixture(params=["relative", "absolute"])
 def trained(request: Any, db: Path, root: Path) -> str:
-    """A record with three checkpoints, by this version or by one that recorded absolute paths; its id."""
+    """The id of a record with three checkpoints, with relative or absolute paths."""
     with closing(open_store(f"sqlite:///{db}")) as store:
         states = StateStorage(root, store_id=store.mark_id)
         repository = NotebookRepository(
@@ -215,7 +215,7 @@ def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: 
 
 
 def write_below(root: Path, db: Path, data_folder: Path) -> str:
-    """Record a checkpoint whose state is below ``root``, as a process with that setting does; the record's id."""
+    """Record a checkpoint whose state is below ``root``; return the record's id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
         states = StateStorage(root, store_id=store.mark_id, data_folder=data_folder)
         repository = NotebookRepository(store, states=states)

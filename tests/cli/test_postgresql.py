@@ -61,7 +61,8 @@ def test_a_user_is_told_which_records_of_a_dump_are_of_others(
     ran = axon("load", "all.zip", "--store-url", url)
     assert ran.exit_code == 1
     assert ran.stderr.splitlines() == [
-        f"axonml_notebooks {of_bob}: it belongs to bob, whose records this user of the database may not write",
+        f"axonml_notebooks {of_bob}: it belongs to bob, whose records this user of the "
+        f"database may not write",
         "Records of other users were not loaded. Use the role of an administrator, or --owner.",
     ]
     assert axon("load", "all.zip", "--json", "--store-url", url).json["foreign"][0]["id"] == of_bob

@@ -1,4 +1,4 @@
-"""`provenance`, `diff` and `export --checkpoint`: where a checkpoint came from, what two checkpoints differ in, and what led to one."""
+"""`provenance`, `diff` and `export --checkpoint`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import USER, Axon
 
 @pytest.fixture
 def checkpoints(records: NotebookRepository) -> NotebookRepository:
-    """Two checkpoints: between them a cell and a package changed, and the loss halved; and one that no kernel made."""
+    """Two checkpoints that differ in a cell, a package and the loss, and one over REST."""
     records.create(
         NewNotebook(id="nb", user_id=USER, name="train", cells=[NotebookCell(id="a", source="?")])
     )
@@ -103,7 +103,7 @@ def resume(
     run_id: str,
     *trained: tuple[str, list[ExecutedCell] | None],
 ) -> None:
-    """A run that was resumed from ``parent``, with its checkpoints and what was executed for each."""
+    """Create a run that was resumed from ``parent``, with checkpoints and executed code."""
     records.runs.start("nb", id=run_id, parent_checkpoint_id=parent)
     for epoch, (id, executed) in enumerate(trained, start=5):
         new = NewCheckpoint(id=id, notebook_id="nb", run_id=run_id, epoch=epoch, step=0, metrics={})
@@ -204,5 +204,6 @@ def test_the_script_of_a_checkpoint_runs(axon: Axon, checkpoints: NotebookReposi
     assert axon("export", "--checkpoint", "aaaa", "--script").stdout == "train.py\n"
     assert runpy.run_path("train.py")["rate"] == 1
     assert Path("train.py").read_text() == (
-        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\nmath.sqrt(rate)  # %time\n"
+        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\nmath.sqrt(rate)  "
+        "# %time\n"
     )

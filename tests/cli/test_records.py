@@ -126,7 +126,8 @@ def test_what_names_no_record_or_several_is_not_found(
     empty = axon("show", "")
     assert (empty.exit_code, empty.stderr) == (
         3,
-        "Error: an empty name; give an id, the beginning of an id, or the path of a notebook file\n",
+        "Error: an empty name; give an id, the beginning of an id, or the path of a notebook "
+        "file\n",
     )
     Path("folder").mkdir()
     for folder in ("folder", "./folder"):

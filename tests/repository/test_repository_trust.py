@@ -83,7 +83,7 @@ def told(repository: NotebookRepository, id: str) -> str:
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_what_an_older_release_stored_is_not_trusted(mark: Any, store: Store) -> None:
+def test_records_of_older_releases_are_not_trusted(mark: Any, store: Store) -> None:
     id = forge(store, mark)
     shown = told(NotebookRepository(store), id)
     assert "trusted" not in shown
@@ -112,7 +112,7 @@ def test_loaded_records_are_not_trusted(edited: str, store: Store, tmp_path: Pat
         assert "trusted" not in told(repository, id)
 
 
-def test_a_record_that_says_nothing_of_trust_is_passed_on_as_it_is() -> None:
+def test_a_record_without_trust_marks_is_not_copied() -> None:
     metadata = {"tags": ["t"], "jupyter": {"source_hidden": True}}
     cell = NotebookCell(source="x", metadata=metadata)
     assert cell.metadata is metadata

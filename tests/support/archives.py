@@ -27,7 +27,7 @@ from support.factories import code, markdown, new_checkpoint, new_notebook, save
 
 
 def read_all_documents(store: Store) -> dict[str, dict[str, str]]:
-    """Return all documents of a store, by table and id, as texts that are equal if the documents are."""
+    """Return all documents of a store as comparable texts, by table and id."""
     return {
         name: {
             id: json.dumps(json.loads(text), sort_keys=True)
@@ -38,7 +38,7 @@ def read_all_documents(store: Store) -> dict[str, dict[str, str]]:
 
 
 def fill_store(store: Store) -> list[str]:
-    """Create records of every kind, with histories, bindings, runs and odd values; return their ids."""
+    """Create records of every kind; return their ids."""
     repository = NotebookRepository(store)
     plain = repository.create(
         new_notebook(code("a", "1", "x"), description="", name="pläin \ud83d \x00")
@@ -94,7 +94,7 @@ def load_file(store: Store, path: Path, **options: Any) -> LoadReport:
 
 
 def unpack_records(path: Path, *, manifest: bool) -> Path:
-    """Replace an archive by its records as JSON: with a manifest as earlier versions wrote it, or plain."""
+    """Replace an archive by its records as JSON, with or without a manifest."""
     with zipfile.ZipFile(path) as archive:
         tables = json.loads(archive.read(RECORDS))
         described = json.loads(archive.read("manifest.json"))
