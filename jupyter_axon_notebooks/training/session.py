@@ -225,8 +225,7 @@ class Session:
             elif not self.tracker.has_notebook(run.notebook_id):
                 run.end(RunStatus.COMPLETED)
                 training = run = None
-            # Otherwise the run stays in its record, even if the notebook was saved under another
-            # name.
+            # Otherwise the run stays in its record, even if the notebook has another name now.
         if training is not None and run is not None:
             self._continue(site, run)
             return training, run, is_same_point
