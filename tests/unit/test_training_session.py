@@ -131,7 +131,7 @@ def test_overwrite_replaces_a_checkpoint(axon):
     assert [one.epoch for one in axon.checkpoints()] == [0, 1]
     assert not Path(first.record.model_state_path).exists()
     assert replaced.has_state
-    again = axon.checkpoint(make_model(4), epoch=1)  # the position of the run is unchanged
+    again = axon.checkpoint(make_model(4), epoch=0)  # before the last position, hence a new run
     assert again.run_id != first.run_id
     assert len(axon.checkpoints()) == 3
 
