@@ -64,9 +64,9 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 def _watch_kernel() -> None:
     """Record what this kernel executes from now on, if this process is one."""
     if "IPython" in sys.modules:
-        from .training.execution import watch_shell
+        from .training.execution.shell import current_recorder
 
-        watch_shell()
+        current_recorder()
 
 
 _watch_kernel()

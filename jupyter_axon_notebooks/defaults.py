@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-#: The pointer file, in :func:`data_folder`: where a server records, and its origin, for kernels that it did not start.
+#: The kernel configuration file in :func:`data_folder`, see :mod:`.kernel_config`.
 KERNEL_CONFIG: Final = "kernels.json"
 #: Seconds that whoever only reads waits: for saves on their way to the store, and for a store that others keep locked.
 READ_TIMEOUT: Final = 2.0

@@ -56,7 +56,7 @@ class BindingRepository:
 
     def find_by_path(self, origin: str, path: str) -> Binding | None:
         """Return the binding to a file, or None."""
-        found = self._store.notebooks.one_having(origin=origin, path=path)
+        found = self._store.notebooks.find_one(origin=origin, path=path)
         return None if found is None else _binding(found)
 
     def get_many(self, ids: Iterable[str]) -> builtins.list[Binding]:
@@ -83,7 +83,7 @@ class BindingRepository:
         if folder is not None:
             condition &= where("path") < below[:-1] + "0"  # "0" follows "/"
         # Iterated, since the documents of a large store would take much memory at once.
-        return [_binding(found) for found in self._store.notebooks.each(condition)]
+        return [_binding(found) for found in self._store.notebooks.iterate(condition)]
 
     def list_other_origins(
         self, user_id: str | None, origin: str, path: str | None = None
@@ -93,7 +93,7 @@ class BindingRepository:
         condition = bound & ((where("origin") < origin) | (where("origin") > origin))
         if user_id is not None:
             condition &= where("user_id") == user_id
-        return [_binding(found) for found in self._store.notebooks.each(condition)]
+        return [_binding(found) for found in self._store.notebooks.iterate(condition)]
 
     @retried
     def change_origin(self, id: str, origin: str) -> Binding | None:
@@ -170,7 +170,9 @@ class BindingRepository:
         other = self.find_by_path(origin, path)
         if other is None or other.id == id:
             return None
-        locked = [_binding(found) for found in self._store.notebooks.locked_some([id, other.id])]
+        locked = [
+            _binding(found) for found in self._store.notebooks.get_many_for_update([id, other.id])
+        ]
         # It may have been bound elsewhere before it was locked.
         return next((one for one in locked if one.id != id and one.path == path), None)
 

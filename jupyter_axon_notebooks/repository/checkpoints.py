@@ -95,7 +95,7 @@ class CheckpointRepository:
     ) -> tuple[NotebookCheckpoint, str | None]:
         """Store a checkpoint; return it and the id of the one that it replaces."""
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(new.notebook_id)
+            notebook = self._store.notebooks.get_for_update(new.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", new.notebook_id)
             if new.version_id is not None:
@@ -130,12 +130,12 @@ class CheckpointRepository:
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
         """Remove the run's checkpoint at the epoch and step of ``checkpoint``; return its id, if there was one."""
         position = ("notebook_id", "run_id", "epoch", "step")
-        found = self._store.checkpoints.one_having(
+        found = self._store.checkpoints.find_one(
             **{name: getattr(checkpoint, name) for name in position}
         )
         if found is None or (id := str(found.doc_id)) == checkpoint.id:
             return None
-        stored = self._store.checkpoints.locked(id)
+        stored = self._store.checkpoints.get_for_update(id)
         if stored is None:
             return None
         if stored.get("pinned"):
@@ -146,7 +146,7 @@ class CheckpointRepository:
 
     def _newest(self, notebook_id: str) -> str | None:
         """Return the time of a notebook's newest checkpoint."""
-        found: str | None = self._store.checkpoints.highest(
+        found: str | None = self._store.checkpoints.max_value(
             "created_at", of="notebook_id", value=notebook_id
         )
         return found
@@ -158,7 +158,7 @@ class CheckpointRepository:
 
     def find_ids(self, prefix: str) -> builtins.list[str]:
         """Return the ids of checkpoints that begin with ``prefix``."""
-        return self._store.checkpoints.ids_beginning(prefix)
+        return self._store.checkpoints.ids_with_prefix(prefix)
 
     def get(self, id: str) -> NotebookCheckpoint | None:
         """Return a checkpoint, or None."""
@@ -259,8 +259,8 @@ class CheckpointRepository:
             found = self._store.checkpoints.get(doc_id=id)
             if found is not None:
                 # The notebook first, as in every transaction.
-                self._store.notebooks.locked(found["notebook_id"])
-                found = self._store.checkpoints.locked(id)
+                self._store.notebooks.get_for_update(found["notebook_id"])
+                found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
             checkpoint = checkpoint_of(found)
@@ -326,7 +326,7 @@ class CheckpointRepository:
     @retried
     def _change(self, id: str, apply: Callable[[dict[str, Any]], None]) -> NotebookCheckpoint:
         with self._store.transaction():
-            stored = self._store.checkpoints.locked(id)
+            stored = self._store.checkpoints.get_for_update(id)
             if stored is None:
                 raise NotFound("checkpoint", id)
             apply(stored)
@@ -358,7 +358,7 @@ class CheckpointRepository:
     def _remove(self, id: str) -> str:
         """Remove the record of a checkpoint; return the id of its notebook."""
         with self._store.transaction():
-            found = self._store.checkpoints.locked(id)
+            found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])

@@ -100,17 +100,19 @@ class _Dumping:
     def _texts(self, name: str) -> Iterator[tuple[str, str]]:
         table = self._store.table(name)
         if self._wanted is None:
-            return table.texts()
+            return table.iterate_json()
         if name == NOTEBOOKS.name:
-            return table.texts(doc_ids=self._wanted)
-        return chain.from_iterable(table.texts(where("notebook_id") == id) for id in self._wanted)
+            return table.iterate_json(doc_ids=self._wanted)
+        return chain.from_iterable(
+            table.iterate_json(where("notebook_id") == id) for id in self._wanted
+        )
 
     def _count(self, name: str) -> int:
         table = self._store.table(name)
         if self._wanted is None:
             return len(table)
         if name == NOTEBOOKS.name:
-            return len(table.present(self._wanted))
+            return len(table.existing_ids(self._wanted))
         return sum(table.count(where("notebook_id") == id) for id in self._wanted)
 
     def _document(self, name: str, doc_id: str, text: str, ids: set[str]) -> dict[str, Any] | None:

@@ -48,9 +48,9 @@ class GarbageRepository:
 
     def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
         """Return the notebooks of a user, or of everybody, of which :meth:`remove_versions` would remove versions."""
-        leftovers = self._store.leftovers
-        crowded = leftovers.crowded(keep, user_id)
-        return [id for id in crowded if leftovers.superseded(id, keep, limit=1)]
+        garbage = self._store.garbage
+        crowded = garbage.notebooks_over_limit(keep, user_id)
+        return [id for id in crowded if garbage.superseded_versions(id, keep, limit=1)]
 
     def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
         """Remove the versions of a notebook that are not its newest ``keep`` and that no checkpoint refers to.
@@ -71,18 +71,18 @@ class GarbageRepository:
         """Remove as many of the oldest versions as a short transaction takes; None if the history has changed."""
         versions = contents = 0
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
             if not history.is_current(record):
                 return None
             ends = time.monotonic() + _TURN  # not counting the wait for the lock
-            for version_id in self._store.leftovers.superseded(id, keep, limit=_PAGE):
+            for version_id in self._store.garbage.superseded_versions(id, keep, limit=_PAGE):
                 if version_id == record["version_id"]:
                     continue
                 unlisted = [id for id in history.forget(version_id) if not history.lists(id)]
-                self._store.versions.discard([version_id])
-                self._store.contents.discard(unlisted)
+                self._store.versions.remove_ids([version_id])
+                self._store.contents.remove_ids(unlisted)
                 versions, contents = versions + 1, contents + len(unlisted)
                 if time.monotonic() >= ends:
                     break
@@ -94,13 +94,13 @@ class GarbageRepository:
     ) -> Removal | None:
         """Remove contents that no version lists; None if the history has changed."""
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
             if not history.is_current(record):
                 return None
             unlisted = [id for id in content_ids if not history.lists(id)]
-            self._store.contents.discard(unlisted)
+            self._store.contents.remove_ids(unlisted)
         return Removal(contents=len(unlisted))
 
     def list_staged(self) -> set[str]:
@@ -108,7 +108,7 @@ class GarbageRepository:
 
         Either a large save is in progress, or one was killed.
         """
-        return self._store.leftovers.ahead()
+        return self._store.garbage.notebooks_with_unlisted_contents()
 
     def remove_staged(self, id: str) -> Iterator[Removal]:
         """Remove the contents staged for a notebook, in steps; a save in progress writes them again."""
@@ -118,13 +118,13 @@ class GarbageRepository:
     @retried
     def _remove_staged(self, id: str) -> Removal:
         with self._store.transaction():
-            if self._store.notebooks.locked(id) is None:
+            if self._store.notebooks.get_for_update(id) is None:
                 # Locked as in the creation of a record, which may just have been committed.
                 self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Removal()
-            staged = self._store.leftovers.ahead_of(id, limit=_PAGE)
-            self._store.contents.discard(staged)
+            staged = self._store.garbage.unlisted_contents(id, limit=_PAGE)
+            self._store.contents.remove_ids(staged)
         return Removal(contents=len(staged))
 
 
@@ -143,7 +143,7 @@ class _History:
 
     def read(self) -> Iterator[Removal]:
         """Read new versions and forget removed ones, in steps without locks."""
-        self._ordinals = present = self._store.leftovers.numbers(self._id)
+        self._ordinals = present = self._store.garbage.version_numbers(self._id)
         for version_id in self._lists.keys() - present.keys():
             self.forget(version_id)
         self._total = sum(present[version_id] for version_id in self._lists)
@@ -162,10 +162,10 @@ class _History:
         New versions have higher ordinals than all before, so the same count and the same sum of ordinals mean the same
         versions, unless another history replaced them. In that case the record's version has not been read either.
         """
-        if self._store.leftovers.tally(self._id) != (len(self._lists), self._total):
+        if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
             return False
         newest = record["version_id"]
-        if newest not in self._lists and not self._store.versions.present([newest]):
+        if newest not in self._lists and not self._store.versions.existing_ids([newest]):
             raise RecordDamaged(f"version {newest} is missing from the store")
         return newest in self._lists
 
@@ -183,7 +183,7 @@ class _History:
     def find_unlisted(self) -> list[str]:
         """Return the contents that no version lists, except those that may be staged for a save in progress."""
         contents = self._store.contents.ids(where("notebook_id") == self._id)
-        staged = self._store.leftovers.ahead_of(self._id)
+        staged = self._store.garbage.unlisted_contents(self._id)
         return [id for id in contents if id not in staged and not self.lists(id)]
 
 

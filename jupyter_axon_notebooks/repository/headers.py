@@ -45,7 +45,7 @@ def lock_header(store: Store, id: str, expected_version: str | None = None) -> D
     Stale
         When ``expected_version`` is not None and is not its current version.
     """
-    stored = store.notebooks.locked(id)
+    stored = store.notebooks.get_for_update(id)
     if stored is None:
         raise NotFound("notebook", id)
     with check_damage(f"notebook {id}"):
@@ -82,7 +82,7 @@ def change_summary(store: Store, id: str, edit: HeaderEdit) -> NotebookSummary:
         with store.transaction():
             return change_header(store, id, edit)
 
-    return decode_header(NotebookSummary, store.attempt(attempt))
+    return decode_header(NotebookSummary, store.retry(attempt))
 
 
 def set_notes(header: NotebookHeader, notes: Mapping[str, Any]) -> None:

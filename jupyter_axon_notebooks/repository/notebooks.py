@@ -230,7 +230,7 @@ class NotebookRepository:
     @retried
     def discard_staged(self, id: str) -> None:
         """Remove the contents staged for a record that was never created; do nothing if it was created meanwhile."""
-        if not self._store.contents.has(notebook_id=id):
+        if not self._store.contents.exists(notebook_id=id):
             return  # spares the lock
         with self._store.transaction():
             self._store.lock(f"notebook {id}")
@@ -307,7 +307,7 @@ class NotebookRepository:
 
     def find_ids(self, prefix: str) -> list[str]:
         """Return the ids of records that begin with ``prefix``."""
-        return self._store.notebooks.ids_beginning(prefix)
+        return self._store.notebooks.ids_with_prefix(prefix)
 
     def list_deleted(self, path: str) -> list[NotebookSummary]:
         """Return the records whose file was ``path`` when it was deleted. Scans all records."""
@@ -439,7 +439,7 @@ class NotebookRepository:
                 store.contents,
                 store.provenance,
             ):
-                table.discard_of(id)
+                table.remove_notebook(id)
             store.notebooks.remove(doc_ids=[id])
             self._states.mark_unrecorded(id)
 

@@ -60,16 +60,16 @@ class ProvenanceRepository:
         """
         id, documents = split_provenance(notebook_id, executed, environment)
         # Written in one transaction with the documents that it refers to.
-        if not self._store.provenance.present([id]):
+        if not self._store.provenance.existing_ids([id]):
             self._write(notebook_id, {str(one.doc_id): one for one in documents})
         return id
 
     @retried
     def _write(self, notebook_id: str, documents: Mapping[str, Document]) -> None:
         with self._store.transaction():
-            if self._store.notebooks.locked(notebook_id) is None:
+            if self._store.notebooks.get_for_update(notebook_id) is None:
                 raise NotFound("notebook", notebook_id)
-            present = self._store.provenance.present(documents)
+            present = self._store.provenance.existing_ids(documents)
             missing = [one for id, one in documents.items() if id not in present]
             if missing:
                 self._store.provenance.insert_new(*missing)

@@ -235,7 +235,7 @@ class Retention:
         """
         notebook_id = planned.plan.notebook_id
         with self._store.transaction():
-            if self._store.notebooks.locked(notebook_id) is None:
+            if self._store.notebooks.get_for_update(notebook_id) is None:
                 raise NotFound("notebook", notebook_id)
             ends = time.monotonic() + _TURN  # not counting the wait for the lock
             locked = self._lock_batch(planned, batch)
@@ -262,7 +262,7 @@ class Retention:
         ids = newest | {one.checkpoint.id for one in batch}
         locked = {
             str(found.doc_id): self._checkpoints.read(found)
-            for found in self._store.checkpoints.locked_some(ids)
+            for found in self._store.checkpoints.get_many_for_update(ids)
         }
         if not all(id in locked and has_state(locked[id]) for id in newest):
             return None
@@ -311,7 +311,7 @@ class Retention:
         """Give the files of pruned checkpoints temporary names unless they were added again; fill ``staged``."""
         wanted = {one.checkpoint.id: one.paths for one in pruned}
         with self._store.transaction():
-            for found in self._store.checkpoints.locked_some(wanted):
+            for found in self._store.checkpoints.get_many_for_update(wanted):
                 names = _removed_names(wanted[str(found.doc_id)], found)
                 done = self._states.stage_removal(notebook_id, str(found.doc_id), names)
                 staged.setdefault(str(found.doc_id), []).extend(done)

@@ -32,7 +32,7 @@ from ..records import (
     now_after,
 )
 from ..store import Document, Store, document, retried
-from ..store.tables import stored_document
+from ..store.tables import decode_document
 from .damage import check_damage
 
 #: The lease of a run that was not started but began with a checkpoint, after its last checkpoint.
@@ -109,7 +109,7 @@ class RunRepository:
     @retried
     def _add(self, run: TrainingRun, started_at: datetime | None) -> TrainingRun:
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(run.notebook_id)
+            notebook = self._store.notebooks.get_for_update(run.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", run.notebook_id)
             self._begin(notebook, run, started_at)
@@ -119,7 +119,7 @@ class RunRepository:
         self, notebook: Document, run: TrainingRun, started_at: datetime | None = None
     ) -> None:
         _check_id(run.id)
-        newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
+        newest = self._store.runs.max_value("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
         if run.parent_checkpoint_id is not None:
             parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
@@ -184,7 +184,7 @@ class RunRepository:
         :meth:`update_status` reopens it. Raises NotFound.
         """
         with self._store.transaction():
-            found = self._store.runs.locked(run_key(notebook_id, id))
+            found = self._store.runs.get_for_update(run_key(notebook_id, id))
             if found is None:
                 raise NotFound("run", id)
             run = _decode(found)
@@ -214,7 +214,7 @@ class RunRepository:
         """
         with self._store.transaction():
             # The notebook is locked first, as in every transaction.
-            notebook = self._store.notebooks.locked(notebook_id)
+            notebook = self._store.notebooks.get_for_update(notebook_id)
             return self._set_status(notebook, notebook_id, id, status, lease_until)
 
     def _set_status(
@@ -225,7 +225,7 @@ class RunRepository:
         status: RunStatus,
         lease_until: datetime | None,
     ) -> TrainingRun:
-        found = self._store.runs.locked(run_key(notebook_id, id))
+        found = self._store.runs.get_for_update(run_key(notebook_id, id))
         if found is None:
             raise NotFound("run", id)
         run = _decode(found)
@@ -256,7 +256,7 @@ class RunRepository:
                 expired.append(run_key(notebook_id, run.id))
         for key in sorted(expired):
             with suppress(RecordDamaged):
-                found = self._store.runs.locked(key)
+                found = self._store.runs.get_for_update(key)
                 if found is None or found.get("status") != _RUNNING:
                     continue
                 run = _read(found)
@@ -274,9 +274,9 @@ class RunRepository:
         stored_as_running = where("notebook_id").one_of(list(notebook_ids)) & (
             where("status") == _RUNNING
         )
-        for stored in self._store.runs.texts(stored_as_running):
+        for stored in self._store.runs.iterate_json(stored_as_running):
             with suppress(RecordDamaged):
-                found = stored_document(stored)
+                found = decode_document(stored)
                 if found.get("status") == _RUNNING:
                     yield _read(found)
 
@@ -308,7 +308,7 @@ class RunRepository:
     @retried
     def _finish_expired(self, notebook_id: str) -> None:
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(notebook_id)
+            notebook = self._store.notebooks.get_for_update(notebook_id)
             if not self.update_expired(notebook_id) and notebook is not None:
                 self._end_notebook(notebook, NotebookStatus.STOPPED)
 

@@ -105,7 +105,7 @@ class SeriesRepository:
         """
         condition = checkpoints_of(notebook_id, since=since, run_id=run_id)
         points = defaultdict[str | None, builtins.list[_Point]](builtins.list)
-        for id, text in self._store.checkpoints.texts_sorted(condition, ["created_at", "id"]):
+        for id, text in self._store.checkpoints.list_json(condition, ["created_at", "id"]):
             point = _decode(id, text)
             points[point.run_id].append(point)
         # Read after the checkpoints, since a checkpoint never exists before its run.

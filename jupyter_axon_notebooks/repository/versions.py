@@ -99,13 +99,13 @@ class VersionRepository:
                 return str(current["id"])
             known = parts_of(current).digests()
             if self._is_replaced(current, parts):
-                self._store.versions.discard([str(current_id)])
+                self._store.versions.remove_ids([str(current_id)])
         ordinal = _next_ordinal(current)
         # No other version can list these: those of a replaced version, and staged ones.
         listed = {content_id(notebook_id, digest) for digest in parts.digests()}
-        unlisted = self._store.leftovers.unshared(notebook_id, ordinal) - listed
+        unlisted = self._store.garbage.contents_since(notebook_id, ordinal) - listed
         if unlisted:
-            self._store.contents.discard(unlisted)
+            self._store.contents.remove_ids(unlisted)
         # Looked up again, since garbage collection may have removed staged contents.
         missing = self._missing(notebook_id, parts.contents.keys() - known)
         self._insert(notebook_id, parts, missing, ordinal)
@@ -121,11 +121,11 @@ class VersionRepository:
     def _is_replaced(self, current: Document, parts: Parts) -> bool:
         sources = [[entry.cell_id, entry.source] for entry in parts.entries]
         is_same_code = [entry[:2] for entry in current["cells"]] == sources
-        return is_same_code and not self._store.checkpoints.has(version_id=current["id"])
+        return is_same_code and not self._store.checkpoints.exists(version_id=current["id"])
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> builtins.list[str]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
-        present = self._store.contents.present(ids)
+        present = self._store.contents.existing_ids(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
 
     def _insert(self, notebook_id: str, parts: Parts, digests: Iterable[str], ordinal: int) -> None:

@@ -31,7 +31,7 @@ from .current_notebook import CurrentNotebook
 from .discovery import location
 from .discovery.record import report_unbound
 from .execution import current_execution, executed_cells
-from .execution.environment import environment
+from .execution.environment import collect_environment
 from .messages import print_message, warn
 from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
@@ -178,7 +178,7 @@ class LocalTracker:
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained; nothing changes if it cannot be found."""
-        with location.using(path_or_id):
+        with location.use_if_valid(path_or_id):
             self._notebook = CurrentNotebook(self._settings.user_id)
             return self.notebook()
 
@@ -328,7 +328,7 @@ class LocalTracker:
         if stored.provenance_id is None or stored.execution != execution:
             stored.execution = execution
             stored.provenance_id = opened.repository.provenance.add(
-                run.notebook_id, executed_cells(), environment(self._notebook.folder)
+                run.notebook_id, executed_cells(), collect_environment(self._notebook.folder)
             )
         new.provenance_id = stored.provenance_id
         return opened.repository.create_checkpoint(new, overwrite=overwrite)
@@ -377,7 +377,7 @@ class LocalTracker:
             note.origin = self._connection.origin()
         with suppress(Exception):  # a checkpoint without its provenance is better than none
             note.executed = executed_cells()
-            note.environment = environment(self._notebook.folder)
+            note.environment = collect_environment(self._notebook.folder)
         checkpoint = Checkpoint(
             note.as_record(), self.states, is_recorded=False, refresh=self._try_pending
         )

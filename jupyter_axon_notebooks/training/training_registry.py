@@ -47,7 +47,7 @@ def call_site() -> CallSite:
     frame = sys._getframe(1)
     unit, thread = current_unit(frame), threading.current_thread()
     is_main = thread is threading.main_thread()
-    if unit is None and not is_main and not units.works_for_others(thread):
+    if unit is None and not is_main and not units.is_shared_thread(thread):
         unit = thread
     execution: Any = current_execution()
     if execution is None and unit is None and (call := outermost_call(frame)) is not None:

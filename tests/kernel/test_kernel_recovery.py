@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
-from support.engines import FORGETFUL, PostgresqlServer, eventually
+from support.engines import NOT_DURABLE, PostgresqlServer, eventually
 from support.kernel import started
 from support.server_kernels import python_path
 from support.server_processes import Server, notebook, write
@@ -193,7 +193,7 @@ def test_two_servers_record_each_checkpoint_once(servers):
 @pytest.fixture
 def database() -> Iterator[PostgresqlServer]:
     """A server of its own, to be stopped and started."""
-    server = PostgresqlServer(**FORGETFUL)
+    server = PostgresqlServer(**NOT_DURABLE)
     yield server
     server.close()
 

@@ -87,7 +87,7 @@ def assert_nothing_lost(report: Any) -> None:
 
 def test_a_full_disk_of_the_store_loses_nothing(tmp_path):
     disk = tmp_path / "disk"
-    inside = disks.small(disk, "2m")
+    inside = disks.small_disk(disk, "2m")
     body = f"""
 before = train(0, 2)
 filler = pathlib.Path({str(disk / "filler")!r})
@@ -107,7 +107,7 @@ filler.unlink()
 
 def test_a_read_only_disk_of_the_store_loses_nothing(tmp_path):
     disk = tmp_path / "disk"
-    inside = disks.small(disk, "4m")
+    inside = disks.small_disk(disk, "4m")
     body = f"""
 def mount(how):
     subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)

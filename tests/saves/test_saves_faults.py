@@ -73,7 +73,9 @@ def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
     answers = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
-        server = servers(name, root=disk, inside=disks.small(disk, "8m"), extensions=extensions)
+        server = servers(
+            name, root=disk, inside=disks.small_disk(disk, "8m"), extensions=extensions
+        )
         assert server.save("a.ipynb", notebook("1")).status == 201
         disks.remount(server.pid, disk, "ro")
         refused = [server.save("a.ipynb", notebook("2")), server.save("b.ipynb", notebook("2"))]
@@ -97,9 +99,11 @@ def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(
     statuses = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
-        server = servers(name, root=disk, inside=disks.small(disk, "1m"), extensions=extensions)
+        server = servers(
+            name, root=disk, inside=disks.small_disk(disk, "1m"), extensions=extensions
+        )
         assert server.save("a.ipynb", notebook("1")).status == 201
-        with filled(disks.seen_by(server.pid, disk)):
+        with filled(disks.path_seen_by(server.pid, disk)):
             statuses.append(
                 [server.save(f"{file}.ipynb", notebook("2" * 9000)).status for file in "ab"]
             )
@@ -114,11 +118,11 @@ def test_a_full_disk_for_the_store_delays_records_and_no_save(
 ) -> None:
     disk = tmp_path / "disk"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
-    server = servers(config=config, inside=disks.small(disk, "8m"))
+    server = servers(config=config, inside=disks.small_disk(disk, "8m"))
     assert server.save("a.ipynb", notebook("1")).status == 201
     id = server.record("a.ipynb")["id"]
     hold_to_sources(server, "a.ipynb", "1")
-    with filled(disks.seen_by(server.pid, disk)):
+    with filled(disks.path_seen_by(server.pid, disk)):
         for name in "ab":
             assert server.save(f"{name}.ipynb", notebook("x" * 50_000)).status in (200, 201)
         shown = server.axon("GET", f"/notebooks/{id}")
@@ -319,7 +323,7 @@ def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_c
     folder = tmp_path / "kept"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{folder}/axon.db"}}
     open_store(f"sqlite:///{folder}/axon.db").close()
-    server = servers(config=config, inside=disks.read_only(folder))
+    server = servers(config=config, inside=disks.read_only_folder(folder))
     assert server.save("a.ipynb", notebook("1")).status == 201
     answer = server.axon("GET", "/notebooks")
     assert (answer.status, str(folder) in answer.json["message"]) == (503, True)

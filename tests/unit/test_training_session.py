@@ -75,7 +75,7 @@ def test_too_many_values_for_one_checkpoint_begin_another(axon):
 
 
 def test_a_step_of_nan_counts_as_omitted(axon):
-    with pytest.warns(AxonWarning, match="step is not a number; it is taken as omitted"):
+    with pytest.warns(AxonWarning, match="step is not a number; it is treated as omitted"):
         saved = axon.checkpoint(make_model(1), epoch=3, step=math.nan)
     assert (saved.epoch, saved.step, saved.has_state) == (3, 0, True)
 
@@ -86,7 +86,7 @@ def test_unusual_numbers_are_converted_or_left_out(axon, records):
     with pytest.warns(AxonWarning, match="epoch is not a whole number"):
         assert axon.checkpoint(make_model(), epoch=1.5, step=31).epoch == 1
     metrics = {"loss": 0.5, "confusion": np.eye(3), "x": object(), 3: 0.25}
-    left_out = r"metrics are left out: confusion \(is a ndarray.*, x \(is a object\)"
+    left_out = r"metrics are omitted: confusion \(is a ndarray.*, x \(is a object\)"
     with pytest.warns(AxonWarning, match=left_out) as warned:
         saved = axon.checkpoint(make_model(2), epoch=2, metrics=metrics)
     assert len(warned) == 1
@@ -267,8 +267,10 @@ def test_get_accepts_the_beginning_of_an_id(axon):
     assert axon.get(saved.id[:6]).id == saved.id
     with pytest.raises(NotFound, match="checkpoint nowhere not found"):
         axon.get("nowhere")
-    with pytest.raises(NotFound):
+    with pytest.raises(ValueError, match="id is blank"):
         axon.get("")
+    with pytest.raises(TypeError):
+        axon.get(3)
 
 
 def test_a_checkpoint_is_pinned_and_unpinned(axon):
