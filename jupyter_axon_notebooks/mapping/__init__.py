@@ -1,8 +1,9 @@
 """Mapping between notebooks (nbformat) and records.
 
-All functions are pure and do not change their input. A valid version 4 notebook comes back from its record
-exactly as nbformat's reader returns it. What the data model cannot express (an unknown output type, an
-unknown key) is kept in ``metadata.extra["nbformat"]``, and used on export unless the record was edited.
+All functions are pure and do not change their input. A valid version 4 notebook comes back from
+its record exactly as nbformat's reader returns it. What the data model cannot express (an unknown
+output type, an unknown key) is kept in ``metadata.extra["nbformat"]``, and used on export unless
+the record was edited.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ids of a notebook's cells in its record: those of the file if valid, else stable derived ones."""
+"""The ids of cells in a record: those of the file if valid, else stable derived ones."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def cell_ids(
 ) -> list[str]:
     """Return a unique and valid id for the content of each cell.
 
-    A cell keeps its own id if that is valid and no earlier cell has it. The others take the ids of the
-    matching cells in ``previous``: first unchanged cells, then by position between the same neighbours.
-    The rest get ids derived from an invalid id, or from type and source. The time is near-linear.
+    A cell keeps its own id if that is valid and no earlier cell has it. The others take the ids of
+    the matching cells in ``previous``: first unchanged cells, then by position between the same
+    neighbours. The rest get ids derived from an invalid id, or from type and source. The time is
+    near-linear.
 
     Parameters
     ----------
@@ -134,7 +135,8 @@ def _key(cell: Any) -> _Key:
 def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> list[Pair]:
     """Return pairs of indexes of the same cell, each index in one pair at most.
 
-    Unchanged cells are paired first, even if they moved; the others by position between unchanged ones.
+    Unchanged cells are paired first, even if they moved; the others by position between unchanged
+    ones.
     """
     unchanged = align(before, after)
     then, now = {i for i, _ in unchanged}, {j for _, j in unchanged}
@@ -165,7 +167,7 @@ def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> list[Pair]:
 def _by_position(
     before: Sequence[_Key], after: Sequence[_Key], olds: Sequence[int], news: Sequence[int]
 ) -> Iterator[Pair]:
-    """Yield pairs in order, cells of equal type first: inserted text is not the edited code cell."""
+    """Yield pairs in order, cells of equal type first."""
     waiting: dict[str, deque[int]] = {}
     for index in olds:
         waiting.setdefault(before[index][0], deque()).append(index)

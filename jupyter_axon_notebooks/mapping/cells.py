@@ -1,7 +1,8 @@
 """Cells and outputs: from their content to the record's form and back.
 
-The way back returns only what nbformat's schema allows, whatever a record has. A cell or output that the
-data model cannot express therefore does not come back equal, and :mod:`.notebooks` keeps the original.
+The way back returns only what nbformat's schema allows, whatever a record has. A cell or output
+that the data model cannot express therefore does not come back equal, and :mod:`.notebooks` keeps
+the original.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def cell_status(outputs: Iterable[CellOutput], *, executed: bool) -> CellStatus:
 def notebook_status(cells: Sequence[NotebookCell]) -> NotebookStatus:
     """Return the status of a notebook from those of its cells.
 
-    It is failed if a cell has an error, completed if every code cell with a source is completed, and a
-    draft otherwise or if no cell was executed.
+    It is failed if a cell has an error, completed if every code cell with a source is completed,
+    and a draft otherwise or if no cell was executed.
     """
     code = [cell for cell in cells if cell.cell_type is CellType.CODE]
     if any(cell.status is CellStatus.ERROR for cell in code):
@@ -155,7 +156,8 @@ def cell_record(content: Any, id: str) -> NotebookCell:
 def cell_content(cell: NotebookCell, *, future: bool) -> dict[str, Any]:
     """Return valid content for a cell, without id and outputs (a code cell has ``outputs: []``).
 
-    A cell of an unknown type keeps its type only in a ``future`` minor version, and is raw elsewhere.
+    A cell of an unknown type keeps its type only in a ``future`` minor version, and is raw
+    elsewhere.
     """
     if cell.cell_type is CellType.CODE:
         kind = "code"

@@ -1,7 +1,7 @@
 """Notebook files: parsing to version 4 content, validation, and serialization.
 
-nbformat is imported in the functions that need it: the import takes over a second, because of its JSON
-schemas, and most notebooks need neither an upgrade nor a validation.
+nbformat is imported in the functions that need it: the import takes over a second, because of its
+JSON schemas, and most notebooks need neither an upgrade nor a validation.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def notebook_name(path: str) -> str:
 def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
     """Return the version 4 content of a notebook file; older versions are upgraded.
 
-    Minor versions of 4 are kept. The cells of an upgraded notebook get derived ids, the same each time.
+    Minor versions of 4 are kept. The cells of an upgraded notebook get derived ids, the same each
+    time.
 
     Parameters
     ----------
@@ -77,10 +78,11 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
     Raises
     ------
     InvalidData
-        If ``text`` is not JSON, not a notebook, or an old one that cannot be upgraded; with ``strict``,
-        for any invalid notebook. The error has the location.
+        If ``text`` is not JSON, not a notebook, or an old one that cannot be upgraded; with
+        ``strict``, for any invalid notebook. The error has the location.
     Unreadable
-        If it has more than :data:`MAX_VALUES` values, or more than :data:`MAX_PARTS` cells and outputs.
+        If it has more than :data:`MAX_VALUES` values, or more than :data:`MAX_PARTS` cells and
+        outputs.
     """
     if _count_values(text) > MAX_VALUES:
         raise Unreadable("$", f"it has more than {MAX_VALUES:,} values")
@@ -264,7 +266,7 @@ def _check_schema(content: dict[str, Any]) -> None:
 
 
 def _find_schema_error(content: dict[str, Any], minor: int) -> InvalidData:
-    """Return the first error of an invalid notebook with its location, which the fast validator lacks."""
+    """Return the first schema error with its location, which the fast validator lacks."""
     from nbformat.validator import get_validator
 
     validator = get_validator(_NEWEST, minor, name="jsonschema")

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ..records import without_trust
 
-#: The deepest nesting that is mapped. Notebooks in use stay below 30, and JSON codecs fail somewhere beyond.
+#: The deepest nesting that is mapped. Notebooks in use stay below 30, and JSON codecs fail
+#: somewhere beyond.
 MAX_DEPTH = 200
 
 
@@ -56,8 +57,9 @@ def _refuse_or_cut(cut: bool) -> None:
 def canonical(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return a copy of a notebook as nbformat's version 4 reader returns it.
 
-    Lines of text are joined; transient metadata and marks of trust are removed. Faults stay as they are.
-    The copy is cut at :data:`MAX_DEPTH`; the second value returned is whether something was cut.
+    Lines of text are joined; transient metadata and marks of trust are removed. Faults stay as
+    they are. The copy is cut at :data:`MAX_DEPTH`; the second value returned is whether something
+    was cut.
     """
     is_cut = False
     try:
@@ -134,12 +136,12 @@ def is_same_json(one: Any, other: Any) -> bool:
 
 
 def carry_trust(notebook: dict[str, Any], original: Mapping[str, Any]) -> None:
-    """Mark the cells of ``notebook`` whose outputs are all outputs of trusted cells in ``original``.
+    """Mark cells of ``notebook`` as trusted if all their outputs are trusted in ``original``.
 
-    JupyterLab runs scripts in the outputs of cells with ``metadata.trusted``. The mark is never part of a
-    file: a contents manager sets it when it reads a signed notebook, and signs what it saves if every
-    cell with rich outputs has it. Trust belongs to outputs. A cell that was moved or edited keeps it, and
-    a cell with an output from elsewhere loses it.
+    JupyterLab runs scripts in the outputs of cells with ``metadata.trusted``. The mark is never
+    part of a file: a contents manager sets it when it reads a signed notebook, and signs what it
+    saves if every cell with rich outputs has it. Trust belongs to outputs. A cell that was moved
+    or edited keeps it, and a cell with an output from elsewhere loses it.
 
     Parameters
     ----------

@@ -31,7 +31,8 @@ _NOT_KEPT = object()
 class MappedNotebook(NamedTuple):
     """A notebook in the form of a record.
 
-    ``notes`` has one note for each kind of fault; they are in ``metadata.extra["axon"]["notes"]`` too.
+    ``notes`` has one note for each kind of fault; they are in ``metadata.extra["axon"]["notes"]``
+    too.
     """
 
     cells: list[NotebookCell]
@@ -45,8 +46,8 @@ def map_notebook(
 ) -> MappedNotebook:
     """Return the record's form of version 4 content.
 
-    Never fails: an invalid notebook is recorded as far as possible, and ``notes`` list the faults. The
-    result shares no container with ``notebook``.
+    Never fails: an invalid notebook is recorded as far as possible, and ``notes`` list the faults.
+    The result shares no container with ``notebook``.
 
     Parameters
     ----------
@@ -110,10 +111,10 @@ def map_notebook(
 def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> dict[str, Any]:
     """Return the version 4 content that a record represents.
 
-    For the result of :func:`map_notebook` it is exactly what nbformat's reader returns for the file; later
-    edits of the record take precedence. A record without a file becomes a valid notebook of the newest
-    version, with invalid cell ids replaced. The result shares no container with the record, and has no
-    marks of trust.
+    For the result of :func:`map_notebook` it is exactly what nbformat's reader returns for the
+    file; later edits of the record take precedence. A record without a file becomes a valid
+    notebook of the newest version, with invalid cell ids replaced. The result shares no container
+    with the record, and has no marks of trust.
     """
     kept = _dict(metadata.extra.get("nbformat")) or {"nbformat": _MAJOR, "nbformat_minor": _MINOR}
     minor = kept.get("nbformat_minor")
@@ -188,8 +189,8 @@ def _export_ids(cells: Sequence[NotebookCell]) -> list[str]:
 def _describe(metadata: Any) -> tuple[str | None, str | None, list[str]]:
     """Return kernel name, language and tags from a notebook's metadata.
 
-    Kernels write ``language_info`` when they start; before the first run only the kernelspec may have the
-    language.
+    Kernels write ``language_info`` when they start; before the first run only the kernelspec may
+    have the language.
     """
     metadata = _dict(metadata)
     kernelspec = _dict(metadata.get("kernelspec"))
@@ -302,8 +303,9 @@ _FRAMEWORKS = {
 }
 
 
-# Lines are matched instead of parsed, because cells have magics and incomplete code. A match starts at a
-# line or behind a semicolon, and no two repetitions share characters, so that the time is linear.
+# Lines are matched instead of parsed, because cells have magics and incomplete code. A match
+# starts at a line or behind a semicolon, and no two repetitions share characters, so that the time
+# is linear.
 _IMPORT = re.compile(
     r"""(?:^|;)[ \t]*
     (?: from[ \t]+(?P<package>\w+)(?:\.[\w.]*)?[ \t]+import\b
