@@ -212,8 +212,8 @@ class NotebookRecorder:
         self._warn(
             f"{observed.path} gets a new record, although {observed.owner} already has record "
             f"{oldest.id} of it under another origin ({oldest.origin}). Unless another machine "
-            "uses that origin, the origin of this data directory was lost: run `jupyter axon doctor "
-            "--rebind` to bind the file to that record"
+            "uses that origin, the origin of this data directory was lost: run `jupyter axon "
+            "doctor --rebind` to bind the file to that record"
         )
         return oldest.id
 
