@@ -1,4 +1,4 @@
-"""Servers for the claims about saves."""
+"""Servers for the tests of saves."""
 
 from __future__ import annotations
 

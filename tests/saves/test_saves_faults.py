@@ -1,4 +1,4 @@
-"""Claims about saves while the store or the disk is out of order: they go on, and the record catches up."""
+"""Tests of saves while the store or a disk is unavailable."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def hold_to_sources(server: Server, path: str, *sources: str) -> None:
     assert [cell["source"] for cell in record["cells"]] == list(sources), server.log
 
 
-def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_read_only_folder_keeps_its_records(servers: Servers, tmp_path: Path) -> None:
     answers = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
@@ -91,9 +89,7 @@ def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
     assert answers[0] == answers[1]
 
 
-def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_full_notebook_disk_is_recovered_from(servers: Servers, tmp_path: Path) -> None:
     statuses = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
@@ -109,9 +105,7 @@ def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(
     assert statuses[0] == statuses[1]
 
 
-def test_a_full_disk_for_the_store_delays_records_and_no_save(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_full_store_disk_delays_no_save(servers: Servers, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
     server = servers(config=config, inside=disks.small(disk, "8m"))
@@ -137,7 +131,7 @@ def test_a_full_disk_for_the_store_delays_records_and_no_save(
     assert "notebooks are recorded again" in server.log
 
 
-def test_a_locked_store_delays_records_and_no_save(servers: Servers) -> None:
+def test_a_locked_store_delays_no_save(servers: Servers) -> None:
     server = servers()
     assert server.save("a.ipynb", notebook("1")).status == 201
     hold_to_sources(server, "a.ipynb", "1")
@@ -148,9 +142,7 @@ def test_a_locked_store_delays_records_and_no_save(servers: Servers) -> None:
     hold_to_sources(server, "b.ipynb", "3")
 
 
-def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_server_starts_with_a_locked_store(servers: Servers, tmp_path: Path) -> None:
     ids = left_behind(tmp_path / "server", "a")
     with locked(tmp_path / "server/data/axon_notebooks/axon.db", "PRAGMA locking_mode=EXCLUSIVE"):
         server = servers()
@@ -164,7 +156,7 @@ def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(
     assert server.record("a.ipynb")["id"] == ids["a"]
 
 
-def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_is_gone(
+def test_a_file_that_is_no_store_is_refused_until_it_is_removed(
     servers: Servers, tmp_path: Path
 ) -> None:
     mistaken = tmp_path / "model.bin"
@@ -194,7 +186,7 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
     assert "Traceback" not in server.log
 
 
-def test_a_damaged_store_is_refused_while_saves_go_on_until_it_is_moved_aside(
+def test_a_damaged_store_is_refused_while_saves_continue(
     servers: Servers,
 ) -> None:
     server = servers()
@@ -220,9 +212,7 @@ def test_a_damaged_store_is_refused_while_saves_go_on_until_it_is_moved_aside(
     assert "Traceback" not in server.log
 
 
-def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_saves_continue_if_the_store_cannot_be_created(servers: Servers, tmp_path: Path) -> None:
     (tmp_path / "in the way").write_text("a file where a folder should be")
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{tmp_path}/in the way/axon.db"}}
     server = servers(config=config)
@@ -233,7 +223,7 @@ def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(
     hold_to_sources(server, "a.ipynb", "1")
 
 
-def test_a_store_whose_folder_is_removed_is_made_anew_and_saves_go_on(servers: Servers) -> None:
+def test_a_removed_store_is_created_again(servers: Servers) -> None:
     server = servers()
     server.wait_for_its_store()  # so that its files carry their ids
     server.save("a.ipynb", notebook("1"))
@@ -289,7 +279,7 @@ def put_a_link_in_the_folders_place(path: Path) -> None:
         put_a_link_in_the_folders_place,
     ],
 )
-def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_recorded_is_missed(
+def test_changes_of_the_store_file_under_a_server_are_detected(
     servers: Servers, act: Callable[[Path], None]
 ) -> None:
     server = servers()
@@ -313,9 +303,7 @@ def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_r
     assert {name: kept[f"{name}.ipynb"] for name in "ab"} == ids
 
 
-def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_can(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_server_starts_with_a_read_only_store(servers: Servers, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{folder}/axon.db"}}
     open_store(f"sqlite:///{folder}/axon.db").close()
@@ -329,7 +317,7 @@ def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_c
     hold_to_sources(server, "a.ipynb", "1")
 
 
-def test_a_store_that_is_put_back_is_used_again(servers: Servers, tmp_path: Path) -> None:
+def test_a_restored_store_is_used_again(servers: Servers, tmp_path: Path) -> None:
     ids = left_behind(tmp_path / "server", "a")
     shutil.copytree(tmp_path / "server/data/axon_notebooks", tmp_path / "backup")
     server = servers()

@@ -1,4 +1,4 @@
-"""Claims about saves on servers with hooks and contents managers of the user's own."""
+"""Tests of saves with custom hooks and contents managers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def ran(source: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_a_hook_strips_is_not_in_the_record(
+def test_content_removed_by_a_hook_is_not_recorded(
     servers: Servers, tmp_path: Any, when: str
 ) -> None:
     server = registered(f"{when}-axon", servers, tmp_path, STRIPS, pre="strip")
@@ -90,7 +90,7 @@ def test_what_a_hook_strips_is_not_in_the_record(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_hook_that_raises_is_answered_as_ever_and_the_record_is_right(
+def test_a_failing_hook_does_not_affect_the_record(
     servers: Servers, tmp_path: Any, when: str
 ) -> None:
     hooks = {"pre": "refuse_some", "post": "fail_some"}
@@ -107,7 +107,7 @@ def test_a_hook_that_raises_is_answered_as_ever_and_the_record_is_right(
         assert ours.file("a.ipynb").cells == bare.file("a.ipynb").cells
 
 
-def test_a_notebook_paired_with_a_script_is_recorded_as_its_file_is(servers: Servers) -> None:
+def test_a_notebook_paired_with_a_script_is_recorded(servers: Servers) -> None:
     server = servers(extensions=["jupyter_axon_notebooks", "jupyterlab_jupytext"])
     pairing = {"jupytext": {"formats": "ipynb,py:percent"}}
     assert server.save("a.ipynb", notebook("x = 1", **pairing)).status == 201
@@ -185,7 +185,7 @@ c.ServerApp.contents_manager_class = InMemory
 """
 
 
-def test_notebooks_that_are_not_files_are_recorded_by_their_path(servers: Servers) -> None:
+def test_notebooks_that_are_not_files_are_recorded(servers: Servers) -> None:
     server = servers(python=MEMORY)
     write(
         server.home / "a.ipynb", notebook("a file of this name in the folder where the server runs")
