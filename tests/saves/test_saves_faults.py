@@ -26,7 +26,7 @@ _ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """A disk without a byte left."""
+    """A full disk."""
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(folder).free))
     yield
@@ -35,7 +35,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(store: Path, how: str) -> Iterator[None]:
-    """A store while another program keeps it to itself."""
+    """A store that is locked by another program."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute(how)
         connection.execute("BEGIN EXCLUSIVE")
@@ -43,7 +43,7 @@ def locked(store: Path, how: str) -> Iterator[None]:
 
 
 def left_behind(home: Path, *names: str) -> dict[str, str]:
-    """Notebooks and their records where a server will be at home, as an earlier one left them; the ids, by name."""
+    """Create notebooks with records for a later server; return their ids by name."""
     ids = {name: new_id() for name in names}
     kept = home / "data" / "axon_notebooks"
     with closing(open_store(f"sqlite:///{kept}/axon.db")) as made:
@@ -62,7 +62,7 @@ def store(server: Server) -> Path:
 
 
 def hold_to_sources(server: Server, path: str, *sources: str) -> None:
-    """Hold a record to what was saved, without a look at its file."""
+    """Compare a record with what was saved, without reading its file."""
     record = server.got(f"/notebooks/{server.record(path)['id']}")
     assert [cell["source"] for cell in record["cells"]] == list(sources), server.log
 
@@ -196,7 +196,7 @@ def test_a_damaged_store_is_refused_while_saves_continue(
         server.record(f"{name}.ipynb")
     with closing(sqlite3.connect(store(server))) as connection:
         moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    assert moved == (0, 0, 0)  # all of the log is in the file now
+    assert moved == (0, 0, 0)  # the log was checkpointed
     with store(server).open("r+b") as file:
         file.write(b"\xa5" * store(server).stat().st_size)
     answer = server.axon("GET", "/notebooks")
@@ -225,7 +225,7 @@ def test_saves_continue_if_the_store_cannot_be_created(servers: Servers, tmp_pat
 
 def test_a_removed_store_is_created_again(servers: Servers) -> None:
     server = servers()
-    server.wait_for_its_store()  # so that its files carry their ids
+    server.wait_for_its_store()  # so that saves embed ids
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
     shutil.rmtree(server.data / "axon_notebooks")
@@ -233,7 +233,7 @@ def test_a_removed_store_is_created_again(servers: Servers) -> None:
     hold_to_sources(server, "a.ipynb", "2")
     assert server.record("a.ipynb")["id"] == id
     shutil.rmtree(server.data / "axon_notebooks")
-    assert [record["id"] for record in server.records()] == [id]  # by looking alone
+    assert [record["id"] for record in server.records()] == [id]  # without a save
     shutil.rmtree(server.data / "axon_notebooks")
     server.stop()
     server.start()
@@ -283,17 +283,17 @@ def test_changes_of_the_store_file_under_a_server_are_detected(
     servers: Servers, act: Callable[[Path], None]
 ) -> None:
     server = servers()
-    server.wait_for_its_store()  # so that its files carry their ids
+    server.wait_for_its_store()  # so that saves embed ids
     ids = {}
     for name in "ab":
         server.save(f"{name}.ipynb", notebook(name))
         ids[name] = server.record(f"{name}.ipynb")["id"]
     act(store(server))
-    for name in "ab":  # by looking alone
+    for name in "ab":  # without a save
         hold_to_sources(server, f"{name}.ipynb", name)
     server.save("c.ipynb", notebook("c"))
     server.record("c.ipynb")
-    server.stop(signal.SIGKILL)  # what is only in a file without a name is gone now
+    server.stop(signal.SIGKILL)  # deletes files without a name
     with closing(open_store(f"sqlite:///{store(server)}")) as opened:
         kept = {
             notebook["path"].rpartition("/")[2]: notebook["id"]

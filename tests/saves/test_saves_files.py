@@ -40,7 +40,7 @@ def test_files_with_invalid_ids_are_saved_and_recorded(
     record = server.sync(path)
     server.save(
         path, notebook("1", axon={"notebook_id": bad})
-    )  # may be refused, as half a surrogate pair is
+    )  # may be refused, for half a surrogate pair
     for source in ("2", "3"):
         answer = server.save(path, notebook(source))
         assert answer.status == 200, answer

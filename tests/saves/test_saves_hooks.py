@@ -15,7 +15,9 @@ STRIPS = """
 def strip(model, **kwargs):
     if model["type"] == "notebook":
         model["content"] = {**model["content"], "cells": [
-            {**cell, "outputs": [], "execution_count": None} if cell["cell_type"] == "code" else cell
+            {**cell, "outputs": [], "execution_count": None}
+            if cell["cell_type"] == "code"
+            else cell
             for cell in model["content"]["cells"]
         ]}
 """
@@ -36,7 +38,7 @@ def fail_some(os_path, **kwargs):
         if marked(file.read(), "fail after me"):
             raise ValueError("the hook is broken")
 """
-#: An extension that registers hooks after ours, since extensions are loaded in the order of their names.
+#: An extension that registers hooks later; extensions are loaded in alphabetical order.
 LATER = """
 def _jupyter_server_extension_points():
     return [{{"module": "zz_later"}}]
@@ -51,7 +53,7 @@ def _load_jupyter_server_extension(server):
 def registered(
     server_name: str, servers: Servers, tmp_path: Any, functions: str, **hooks: str
 ) -> Server:
-    """A server whose hooks are registered before ours, as configuration, or after them, by an extension."""
+    """A server with hooks registered before (by configuration) or after (by an extension)."""
     before, extensions = server_name.startswith("before"), []
     if "axon" in server_name:
         extensions.append("jupyter_axon_notebooks")
@@ -152,10 +154,12 @@ class InMemory(ContentsManager):
         moment = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
         common = {"created": moment, "last_modified": moment, "writable": True, "mimetype": None}
         if not path:
-            return {"name": "", "path": "", "type": "directory", "format": None, "content": None, **common}
+            folder = {"name": "", "path": "", "type": "directory"}
+            return {**folder, "format": None, "content": None, **common}
         if path not in self.models:
             raise HTTPError(404, f"no {path}")
-        model = {"name": path, "path": path, "type": "notebook", "format": None, "content": None, **common}
+        model = {"name": path, "path": path, "type": "notebook", **common}
+        model |= {"format": None, "content": None}
         if content:
             model |= {"format": "json", "content": self.models[path]}
         return model

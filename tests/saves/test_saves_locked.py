@@ -18,12 +18,12 @@ from jupyter_axon_notebooks.store import open_store
 
 Servers = Callable[..., Server]
 
-#: Seconds in which an answer counts as having come at once: a lock is waited for 30 s, several requests that queue longer.
+#: Seconds within which a response is immediate; a lock is waited for 30 s.
 SOON = 15
 
 
 class Kept:
-    """A server, and how to keep others from changing or reading its store."""
+    """A server with a store that can be locked."""
 
     def __init__(self, server: Server, database: str | None) -> None:
         self.server = server
@@ -35,7 +35,7 @@ class Kept:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let nobody else change the store."""
+        """Keep other processes from changing the store."""
         if self._database is None:
             with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -222,7 +222,7 @@ def writing(store: Path) -> Iterator[None]:
 
 @contextmanager
 def compacting(store: Path) -> Iterator[None]:
-    """A VACUUM that is held up in its middle: what it has of the store is locked as long as it runs."""
+    """A VACUUM that is stopped in its middle and locks the store."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("DELETE FROM axonml_contents WHERE id = 'none'")
@@ -241,7 +241,7 @@ def test_a_store_that_is_locked_at_the_start_is_opened(
     with lock(file):
         write(
             first.root / "a.ipynb", notebook("2", axon={"notebook_id": id})
-        )  # which is to be recorded at its start
+        )  # recorded at its start
         first.start()
         answer, seconds = timed(lambda: first.axon("GET", f"/notebooks/{id}"))
         while answer.status == 503:  # still being opened

@@ -16,13 +16,13 @@ Both = Callable[[Callable[[Server], Answer]], Answer]
 
 
 def saved(server: Server, path: str, *sources: str) -> Any:
-    """The record of a notebook just saved."""
+    """Save a notebook and return its record."""
     assert server.save(path, notebook(*sources)).status in (200, 201)
     return server.assert_recorded(path)
 
 
 def with_checkpoint(server: Server, record: Any) -> Any:
-    """A checkpoint of a record, just made."""
+    """Create a checkpoint of a record."""
     answer = server.axon(
         "POST", f"/notebooks/{record['id']}/checkpoints", {"epoch": 1, "step": 0, "metrics": {}}
     )

@@ -59,7 +59,7 @@ def test_three_concurrent_users_see_their_own_records(
         for others in set().union(*ids) - own:
             assert (
                 server.axon("GET", f"/notebooks/{others}").status == 404
-            )  # the server is not shown it either
+            )  # the server cannot see it either
         for id in own:
             assert len(server.axon("GET", f"/notebooks/{id}/checkpoints").json) == 5
             best = server.axon("GET", f"/notebooks/{id}/checkpoints/best").json
@@ -141,15 +141,12 @@ def test_a_role_for_one_user_is_logged_on_a_shared_server(
     config = {"store_url": url.set(username=role).render_as_string(), "identity_from_request": True}
     server = servers(config={"AxonNotebooks": config})
     assert server.axon("GET", "/notebooks").status == 200
-    assert (
-        "identity_from_request is on, but the database shows the role in store_url the records of ada only"
-        in (server.log)
-    )
+    assert "the database role in store_url may see only the records of ada" in (server.log)
 
 
 @pytest.fixture
 def refused(tmp_path: Path) -> str:
-    """The URL of a role whose passfile has another password than the database."""
+    """A URL whose passfile has a wrong password."""
     url = make_url(new_url("postgresql", tmp_path))
     role = f"refused_{url.database}"
     with closing(Store(url.render_as_string())) as store:

@@ -16,7 +16,7 @@ Servers = Callable[..., Server]
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """The configuration of a user's server on a store that others use too."""
+    """The configuration of a user's server on a shared store."""
     url = f"sqlite:///{tmp_path}/shared/axon.db"
     return lambda user: {"AxonNotebooks": {"store_url": url, "user_id": user}}
 
@@ -44,8 +44,8 @@ def test_two_servers_of_one_user_share_records_and_lose_no_save(
     paths = [f"{number}.ipynb" for number in range(10)]
 
     def save(server: Server, path: str, source: str) -> int:
-        # Jupyter writes through one backup file, `.~<name>`, which two servers take from each other: an error of its own,
-        # with or without us, after which a user saves again.
+        # Jupyter writes through a backup file, `.~<name>`. Two servers can collide there, with or
+        # without the extension; the user then saves again.
         while (answer := server.save(path, notebook(path, source))).status == 500:
             assert f".~{path}" in answer.json["message"]
         return answer.status

@@ -72,7 +72,8 @@ async def test_an_unauthorized_upload_is_refused_before_its_body(
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
     writer.write(
-        f"PUT {jp_base_url}axon/notebooks/n/checkpoints/c/states/model HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"PUT {jp_base_url}axon/notebooks/n/checkpoints/c/states/model HTTP/1.1\r\n"
+        "Host: 127.0.0.1\r\n"
         f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: 1000\r\n\r\n".encode()
     )
     assert b"403" in await reader.readline()

@@ -20,7 +20,7 @@ def checkpoint(rest: str) -> str:
     return f"{CHECKPOINT}, {rest}}}"
 
 
-#: Verb and path, body, message's beginning. {n}, {c} and {k} are a notebook, its first cell and a checkpoint.
+#: Verb and path, body, start of the message; {n}, {c}, {k} are a notebook, cell, checkpoint.
 BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", "", "$: expected object, got an empty body"),
     ("POST /notebooks", "{", "$: not JSON: Expecting property name"),
@@ -442,7 +442,8 @@ async def test_an_invalid_argument_for_jupyter_is_ignored(axon: Client) -> None:
 
 async def test_any_file_content_is_valid_json_in_responses(axon: Client, jp_root_dir: Path) -> None:
     text = (
-        '{"cells": [{"cell_type": "raw", "id": "a", "metadata": {"x": NaN, "b": 1%s}, "source": "\\ud800\\u0000\\u2028"}],'
+        '{"cells": [{"cell_type": "raw", "id": "a", "metadata": {"x": NaN, "b": 1%s}, '
+        '"source": "\\ud800\\u0000\\u2028"}],'
         ' "metadata": {"deep": %s}, "nbformat": 4, "nbformat_minor": 5}'
     )
     (jp_root_dir / "odd.ipynb").write_text(text % ("0" * 40, "[" * 150 + "]" * 150))

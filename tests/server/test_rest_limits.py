@@ -58,8 +58,11 @@ async def test_expect_100_continue_is_refused_over_the_limit(
     for length in (LIMIT + 1, 2**62):
         reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
         writer.write(
-            f"POST {jp_base_url}axon/notebooks HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n"
-            f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {length}\r\n\r\n".encode()
+            (
+                f"POST {jp_base_url}axon/notebooks HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                f"Expect: 100-continue\r\nAuthorization: {axon.headers['Authorization']}\r\n"
+                f"Content-Length: {length}\r\n\r\n"
+            ).encode()
         )
         assert b"413" in await reader.readline()
         writer.close()

@@ -31,7 +31,7 @@ IDS = [
 
 @pytest.fixture
 def loaded(axon: Client, data: Path) -> Iterator[NotebookRepository]:
-    """The server's records, as a dump is loaded past it; there are state files of another record already."""
+    """The server's repository, opened beside it, with state files of another record."""
     other = data / "axon_notebooks" / "states" / "other" / "c"
     other.mkdir(parents=True)
     (other / "model.bin").write_bytes(b"weights")

@@ -25,7 +25,7 @@ def executed(*sources: str) -> list[ExecutedCell]:
 
 @pytest.fixture
 def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
-    """The records, as a kernel has them: two checkpoints of ada's notebook, the second after a change, and bob's."""
+    """Two checkpoints of ada's notebook, the second after a change, and one of bob's."""
     store = open_store(f"sqlite:///{data}/axon_notebooks/axon.db")
     repository = NotebookRepository(store)
     cells = [NotebookCell(id="a", source="lr = 1"), NotebookCell(id="b", source="fit(lr)")]
@@ -67,7 +67,8 @@ async def test_a_checkpoint_has_provenance(axon: Client, records: NotebookReposi
         "flags": [
             {
                 "kind": "drifted",
-                "message": "The checkpoint came from this cell as it was when it ran (In [1]); it has changed since.",
+                "message": "The checkpoint came from this cell as it was when it ran (In [1]); "
+                "it has changed since.",
                 "cell_id": "a",
                 "executed": "lr = 1",
                 "source": "lr = 2",

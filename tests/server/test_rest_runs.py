@@ -265,7 +265,7 @@ async def test_an_unchanged_poll_reads_no_checkpoint_and_no_run(
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
     assert sent
-    # Which of its runs live, and what its record is, is asked; no list and no series is put together.
+    # The record and its leases are read; no list and no series is built.
     assert not [statement for statement in sent if "axonml_checkpoints" in statement]
     assert not [statement for statement in sent if "ORDER BY axonml_runs.started_at" in statement]
     assert (await axon.get(f"{path}/metrics", headers={"If-None-Match": '"another"'})).status == 200

@@ -42,5 +42,5 @@ async def test_every_verb_is_authenticated(
     jp_argv: list[str], jp_serverapp: Any, axon: Client
 ) -> None:
     assert jp_serverapp.web_app.settings["allow_unauthenticated_access"] is False
-    # It warns of a verb that is not, which is an error here: the extension would not have been loaded.
+    # Jupyter warns of other verbs, and warnings are errors here.
     assert (await axon.get("/notebooks")).status == 200

@@ -134,10 +134,11 @@ async def test_a_full_disk_is_reported_before_the_upload(
     path = await checkpoint_path(axon)
     before = stored()
     reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
-    writer.write(
+    head = (
         f"PUT {jp_base_url}axon{path}/states/model HTTP/1.1\r\nHost: 127.0.0.1:{jp_http_port}\r\n"
-        f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {2**60}\r\n\r\n".encode()
+        f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {2**60}\r\n\r\n"
     )
+    writer.write(head.encode())
     answer = await reader.readline()
     writer.close()
     assert b"507" in answer
