@@ -1,4 +1,4 @@
-"""How long registering a checkpoint and finding the best take, in-process and over HTTP, beside MLflow on SQLite."""
+"""Time registering a checkpoint and finding the best, beside MLflow on SQLite."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from databases import Databases, databases
 from reporting import Goal, Row, parser, report
 from servers import Client, jupyter_server, mlflow_server
-from stores import RUN, USER, metrics, new_store_of_checkpoints, opened, state_path
-from timing import Timed, machine, side_by_side, workplace
+from stores import RUN, USER, metrics, new_store_of_checkpoints, open_at, state_path
+from timing import Timed, describe_machine, temporary_folder, time_side_by_side
 
 from jupyter_axon_notebooks.records import NewCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -21,14 +21,14 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 if TYPE_CHECKING:
     from tracked import Tracked
 
-#: MLflow is not asked to go through more.
+#: The largest number of checkpoints for which MLflow is measured.
 _MLFLOW_MOST = 10_000
 _METRIC = "loss"
 _MLFLOW = "mlflow"
 
 
 class Way(NamedTuple):
-    """One way of doing something: what, in-process or over HTTP, on which engine or how in MLflow."""
+    """A measured operation, its transport, and the engine or MLflow function that executes it."""
 
     what: str
     over: str
@@ -42,10 +42,10 @@ def main() -> None:
     options = parser(
         str(__doc__), sizes=(1_000, 10_000, 100_000), rounds=100, records="checkpoints"
     )
-    options.add_argument("--without-mlflow", action="store_true", help="measure the store alone")
+    options.add_argument("--without-mlflow", action="store_true", help="measure this project alone")
     chosen = options.parse_args()
     with (
-        workplace(chosen.folder) as folder,
+        temporary_folder(chosen.folder) as folder,
         databases(chosen.engines, folder, chosen.url) as measured,
     ):
         versions = [one.version for one in measured]
@@ -53,7 +53,7 @@ def main() -> None:
             from tracked import VERSION
 
             versions.append(VERSION)
-        where = machine(folder, versions)
+        where = describe_machine(folder, versions)
         rows = []
         for size in chosen.sizes:
             beside = size <= _MLFLOW_MOST and not chosen.without_mlflow
@@ -64,24 +64,24 @@ def main() -> None:
 def measure(
     measured: list[Databases], folder: Path, size: int, rounds: int, *, beside: bool
 ) -> list[Row]:
-    """Times of all ways, with ``size`` checkpoints; ``beside``: MLflow's among them."""
+    """Time all ways with `size` checkpoints, including MLflow's if `beside`."""
     folder.mkdir()
     with ExitStack() as made:
         ways: _Ways = {}
         for one in measured:
             ways |= made.enter_context(ours(one, folder / one.engine, size))
         if beside:
-            ways |= made.enter_context(mlflows(folder / _MLFLOW, size))
+            ways |= made.enter_context(open_mlflow(folder / _MLFLOW, size))
         best = {way: ask(0) for way, ask in ways.items() if way.what == "best"}
         if len(set(best.values())) != 1:
             sys.exit(f"they do not agree on which is best: {best}")
         os.sync()
-        timed = side_by_side(ways, rounds, warm_up=10)
-    return told(timed, [one.engine for one in measured], size)
+        timed = time_side_by_side(ways, rounds, warm_up=10)
+    return compare_ways(timed, [one.engine for one in measured], size)
 
 
-def told(timed: dict[Way, Timed], engines: list[str], size: int) -> list[Row]:
-    """Each of our ways beside each of MLflow's that does the same."""
+def compare_ways(timed: dict[Way, Timed], engines: list[str], size: int) -> list[Row]:
+    """Pair each way of this project with each of MLflow's ways of the same operation."""
     rows = []
     for way, ours in timed.items():
         if way.by not in engines:
@@ -100,13 +100,13 @@ def told(timed: dict[Way, Timed], engines: list[str], size: int) -> list[Row]:
 
 @contextmanager
 def ours(databases: Databases, folder: Path, size: int) -> Iterator[_Ways]:
-    """A store in this process, and a copy of it in a Jupyter server."""
+    """Open a store in this process, and a copy of it in a Jupyter server."""
     url, notebook_id = new_store_of_checkpoints(databases, size)
     copied = databases.copy(url)
     databases.settle(copied)
     settings = {"AxonNotebooks": {"store_url": copied, "user_id": USER}}
     with (
-        opened(url) as store,
+        open_at(url) as store,
         jupyter_server(folder, ["jupyter_axon_notebooks"], settings) as server,
     ):
         repository = NotebookRepository(store)
@@ -128,7 +128,7 @@ def ours(databases: Databases, folder: Path, size: int) -> Iterator[_Ways]:
 
         def post(_round: int) -> None:
             said = new_checkpoint(next(epochs)).to_json()
-            del said["notebook_id"], said["model_state_path"]  # the server's to know
+            del said["notebook_id"], said["model_state_path"]  # only the server knows
             server.say("POST", checkpoints, said)
 
         def best(_round: int) -> float:
@@ -149,8 +149,8 @@ def ours(databases: Databases, folder: Path, size: int) -> Iterator[_Ways]:
 
 
 @contextmanager
-def mlflows(folder: Path, size: int) -> Iterator[_Ways]:
-    """MLflow's store in this process, and a copy of it in its server."""
+def open_mlflow(folder: Path, size: int) -> Iterator[_Ways]:
+    """Open MLflow's store in this process, and a copy of it in its server."""
     from tracked import Tracked
 
     tracked = Tracked(folder, size)

@@ -1,4 +1,4 @@
-"""How long it takes to find the best checkpoint of a notebook, beside sorting its documents in memory."""
+"""Time finding the best checkpoint of a notebook, beside sorting its documents in memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from databases import Databases, databases
 from reporting import Goal, Row, parser, report
-from stores import metrics, new_store_of_checkpoints, opened
-from timing import machine, side_by_side, workplace
+from stores import metrics, new_store_of_checkpoints, open_at
+from timing import describe_machine, temporary_folder, time_side_by_side
 
-from jupyter_axon_notebooks.metrics import rankable, resolve
+from jupyter_axon_notebooks.metrics import finite_number, resolve
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Document
 
 _METRIC = "loss"
 _GOAL = Goal(seconds=0.0005)
-#: More documents than this are not read into memory, nor sorted there.
+#: The largest number of documents that are sorted in memory.
 _MOST_SORTED = 100_000
 
 
@@ -28,10 +28,10 @@ def main() -> None:
     chosen = options.parse_args()
     rows = []
     with (
-        workplace(chosen.folder) as folder,
+        temporary_folder(chosen.folder) as folder,
         databases(chosen.engines, folder, chosen.url) as measured,
     ):
-        where = machine(folder, [one.version for one in measured])
+        where = describe_machine(folder, [one.version for one in measured])
         for one in measured:
             for size in chosen.sizes:
                 for tied in (False, True):
@@ -40,10 +40,10 @@ def main() -> None:
 
 
 def measure(databases: Databases, size: int, rounds: int, *, tied: bool) -> list[Row]:
-    """Times of the lowest and of the highest, of ``size`` checkpoints; ``tied``: all with the same value."""
+    """Time finding the lowest and the highest of `size` checkpoints, all equal if `tied`."""
     rows = []
     url, notebook_id = new_store_of_checkpoints(databases, size, tied=tied)
-    with opened(url) as store:
+    with open_at(url) as store:
         repository = NotebookRepository(store)
         documents = store.checkpoints.all() if size <= _MOST_SORTED else []
         for minimize in (True, False):
@@ -61,8 +61,9 @@ def measure(databases: Databases, size: int, rounds: int, *, tied: bool) -> list
             expected = plain(0) if documents else by_counting(size, minimize=minimize, tied=tied)
             if ours(0) != expected:
                 sys.exit("the two do not agree on which is best")
-            timed = side_by_side(ways, rounds, warm_up=1, repeat=2)
-            what = f"best checkpoint, {'lowest' if minimize else 'highest'}{', all tied' if tied else ''}"
+            timed = time_side_by_side(ways, rounds, warm_up=1, repeat=2)
+            direction = "lowest" if minimize else "highest"
+            what = f"best checkpoint, {direction}{', all tied' if tied else ''}"
             beside = "sorting the documents" if documents else ""
             rows.append(
                 Row(what, size, databases.engine, timed["ours"], beside, timed.get("plain"), _GOAL)
@@ -71,10 +72,10 @@ def measure(databases: Databases, size: int, rounds: int, *, tied: bool) -> list
 
 
 def by_sorting(documents: list[Document], *, minimize: bool) -> int:
-    """The epoch of the best of ``documents``, which are in memory already."""
+    """Return the epoch of the best document, by sorting."""
 
     def place(document: Document) -> tuple[float, str, str]:
-        value = rankable(resolve(document["metrics"], _METRIC))
+        value = finite_number(resolve(document["metrics"], _METRIC))
         assert value is not None
         return value if minimize else -value, document["created_at"], document["id"]
 
@@ -82,7 +83,7 @@ def by_sorting(documents: list[Document], *, minimize: bool) -> int:
 
 
 def by_counting(size: int, *, minimize: bool, tied: bool) -> int:
-    """The epoch of the best of ``size`` checkpoints, from how their metrics are made."""
+    """Return the epoch of the best checkpoint, computed from how the metrics are generated."""
 
     def loss(epoch: int) -> float:
         return metrics(epoch, tied=tied)[_METRIC]

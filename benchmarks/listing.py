@@ -1,4 +1,4 @@
-"""How long it takes to list 100 of many notebooks, newest first, beside the plain SQL query, and to open their store."""
+"""Time listing 100 of many notebooks beside the plain SQL query, and opening their store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from databases import Databases, databases
 from reporting import Goal, Row, parser, report
-from stores import USER, new_store_of_notebooks, opened
-from timing import machine, side_by_side, workplace
+from stores import USER, new_store_of_notebooks, open_at
+from timing import describe_machine, temporary_folder, time_side_by_side
 
 from jupyter_axon_notebooks.records import NotebookStatus, NotebookSummary
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -24,10 +24,10 @@ def main() -> None:
     chosen = parser(str(__doc__), sizes=(10_000,), rounds=200, records="notebooks").parse_args()
     rows = []
     with (
-        workplace(chosen.folder) as folder,
+        temporary_folder(chosen.folder) as folder,
         databases(chosen.engines, folder, chosen.url) as measured,
     ):
-        where = machine(folder, [one.version for one in measured])
+        where = describe_machine(folder, [one.version for one in measured])
         for one in measured:
             for size in chosen.sizes:
                 url = new_store_of_notebooks(one, size)
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 class Question(NamedTuple):
-    """A page of notebooks, asked of the repository and in SQL."""
+    """A page of notebooks, as a call of the repository and as SQL."""
 
     what: str
     ours: Callable[[], list[NotebookSummary]]
@@ -47,10 +47,10 @@ class Question(NamedTuple):
 
 
 def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[Row]:
-    """Times of the first page, of a user's, of those in one state, and of a page in the middle."""
+    """Time the first page, a user's page, a page by status, and a page in the middle."""
     rows = []
     middle = size // 2
-    with opened(url) as store, closing(databases.connect(url)) as raw:
+    with open_at(url) as store, closing(databases.connect(url)) as raw:
         repository = NotebookRepository(store)
         failed = NotebookStatus.FAILED
         for question in (
@@ -75,7 +75,8 @@ def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[R
             def plain(_round: int, question: Question = question) -> list[str]:
                 where = f"WHERE {question.field} = {databases.mark}" if question.field else ""
                 query = (
-                    f'SELECT document FROM "axonml_notebooks" {where} ORDER BY updated_at DESC NULLS LAST, '
+                    f'SELECT document FROM "axonml_notebooks" {where} '
+                    "ORDER BY updated_at DESC NULLS LAST, "
                     f"id DESC NULLS LAST LIMIT {_LIMIT} OFFSET {question.skip}"
                 )
                 found = raw.execute(query, (question.value,) if question.field else ())
@@ -83,7 +84,7 @@ def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[R
 
             if ours(0) != plain(0):
                 sys.exit(f"{question.what}: the two do not agree")
-            timed = side_by_side({"ours": ours, "plain": plain}, rounds)
+            timed = time_side_by_side({"ours": ours, "plain": plain}, rounds)
             rows.append(
                 Row(
                     question.what,
@@ -99,10 +100,10 @@ def list_pages(databases: Databases, url: str, size: int, rounds: int) -> list[R
 
 
 def open_it(databases: Databases, url: str, size: int, rounds: int) -> Row:
-    """Times of opening the store and reading one record."""
+    """Time opening the store and reading one record."""
 
     def ours(_round: int) -> int:
-        with opened(url) as store:
+        with open_at(url) as store:
             return len(NotebookRepository(store).list_all(1))
 
     def plain(_round: int) -> int:
@@ -111,7 +112,7 @@ def open_it(databases: Databases, url: str, size: int, rounds: int) -> Row:
 
     if ours(0) != plain(0):
         sys.exit("opening it: the two do not agree")
-    timed = side_by_side({"ours": ours, "plain": plain}, max(1, rounds // 4))
+    timed = time_side_by_side({"ours": ours, "plain": plain}, max(1, rounds // 4))
     return Row(
         "open the store, read one",
         size,

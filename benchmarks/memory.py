@@ -1,4 +1,4 @@
-"""How much memory a Jupyter server with the extension and many notebooks takes, beside the same server without it."""
+"""Measure the memory of a Jupyter server with the extension, beside one without it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from notebooks import TrainingNotebook
 from reporting import parser, place, plain, written
 from servers import Client, jupyter_server
 from stores import ORIGIN, USER, new_store_of_notebooks
-from timing import machine, workplace
+from timing import describe_machine, temporary_folder
 
 _EXTENSION = "jupyter_axon_notebooks"
-#: What a server with the extension may take more than one without, in bytes.
+#: The goal: bytes more than without the extension.
 _GOAL = 60_000_000
-#: Notebooks on a page of the list, saves of a notebook, and its bytes.
+#: The size of a page of the list, the number of saves, and the size of the saved notebook in bytes.
 _PAGE, _SAVES, _SIZE = 100, 50, 100_000
 
 
@@ -29,10 +29,10 @@ def main() -> None:
         sys.exit("memory is read from /proc/PID/smaps_rollup, which Linux has")
     rows = []
     with (
-        workplace(chosen.folder) as folder,
+        temporary_folder(chosen.folder) as folder,
         databases(chosen.engines, folder, chosen.url) as measured,
     ):
-        where = machine(folder, [one.version for one in measured])
+        where = describe_machine(folder, [one.version for one in measured])
         bare = [observed(folder / "bare") for _ in range(chosen.rounds)]
         for one in measured:
             for size in chosen.sizes:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 class Memory(NamedTuple):
-    """Bytes of a process: resident, its share of what it has in common with others, and what it has alone."""
+    """The memory of a process in bytes: resident, proportional (PSS) and unique (USS)."""
 
     rss: int
     pss: int
@@ -55,7 +55,7 @@ class Memory(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Median bytes with the extension (``ours``) and without (``bare``), and how much more the first are."""
+    """The median bytes with the extension (`ours`) and without it (`bare`), and the difference."""
 
     what: str
     size: int
@@ -67,14 +67,14 @@ class Row(NamedTuple):
 
 
 def keep_origin(home: Path) -> None:
-    """Have the server in ``home`` take the notebooks of the store for its own, which it keeps in mind."""
+    """Give the server in `home` the origin of the notebooks, so that it keeps their paths."""
     file = home / "data" / "axon_notebooks" / "origin"
     file.parent.mkdir(parents=True)
     file.write_text(ORIGIN + "\n")
 
 
 def observed(folder: Path, url: str | None = None) -> dict[str, Memory]:
-    """What a server takes at several moments; ``url``: with the extension, on that store."""
+    """Return the memory of a server at several moments, with the extension if `url` is given."""
     seen = {}
     extensions = [] if url is None else [_EXTENSION]
     settings = {} if url is None else {"AxonNotebooks": {"store_url": url, "user_id": USER}}
@@ -94,14 +94,14 @@ def observed(folder: Path, url: str | None = None) -> dict[str, Memory]:
 
 
 def list_all(client: Client) -> None:
-    """Page through the notebooks, which takes the store's worker long enough to have saved what was saved before."""
+    """Page through all notebooks. The answers wait for the saves before."""
     offset = 0
     while client.say("GET", f"/axon/notebooks?limit={_PAGE}&offset={offset}"):
         offset += _PAGE
 
 
 def memory(pid: int) -> Memory:
-    """What a process takes now."""
+    """Return the present memory of a process."""
     lines = (
         line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     )
@@ -116,7 +116,7 @@ def compared(
     ours: Sequence[dict[str, Memory]],
     bare: Sequence[dict[str, Memory]],
 ) -> Row:
-    """Medians of several servers."""
+    """Return the medians over several servers."""
     with_it, without = (
         Memory(
             *(
@@ -131,7 +131,7 @@ def compared(
 
 
 def print_table(where: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Markdown."""
+    """Print the result as Markdown."""
     print(
         "| | there | engine | PSS | USS | RSS | bare server, PSS | USS | RSS | more, PSS | goal |"
     )
@@ -145,7 +145,7 @@ def print_table(where: dict[str, Any], rows: Sequence[Row]) -> None:
 
 
 def megabytes(size: int) -> str:
-    """In millions of bytes."""
+    """Format bytes as megabytes."""
     return f"{size / 1e6:.1f} MB"
 
 

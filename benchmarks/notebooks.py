@@ -1,4 +1,4 @@
-"""Notebooks of a given size that look like those people train in, and change as those do."""
+"""Notebooks of a given size that resemble real training notebooks and change as these do."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 import random
 from typing import Any
 
-#: Bytes of an image in a small notebook, and in a large one.
+#: The size of an image in a small and in a large notebook, in bytes.
 _IMAGES = 6_000, 90_000
 _SMALL = 200_000
 
 
 class TrainingNotebook:
-    """The body of a request that saves a notebook, again and again, as training goes on.
+    """The bodies of successive requests that save a notebook during training.
 
-    About two thirds are images; the rest is logs, tables, plots as JSON, code and prose. From save to save a cell
-    prints another line, another shows a new image, and everything executed is counted on.
+    About two thirds are images; the rest is logs, tables, plots as JSON, code and prose. From save
+    to save one cell prints another line, another shows a new image, and the execution counts go on.
     """
 
     def __init__(self, size: int) -> None:
@@ -91,7 +91,7 @@ class TrainingNotebook:
         return _display({"image/png": image})
 
     def body(self) -> bytes:
-        """The next save."""
+        """Return the body of the next save."""
         self._saves += 1
         log = self._cells[self._log]
         log["outputs"][0]["text"] += f"epoch {self._saves} loss {self._random.random():.6f}\n"
@@ -105,7 +105,8 @@ class TrainingNotebook:
             "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
             "language_info": {"name": "python", "version": "3.12"},
         }
-        head = b'{"type": "notebook", "format": "json", "content": {"nbformat": 4, "nbformat_minor": 5, '
+        head = b'{"type": "notebook", "format": "json", '
+        head += b'"content": {"nbformat": 4, "nbformat_minor": 5, '
         return b"".join(
             [
                 head,

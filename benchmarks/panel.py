@@ -1,6 +1,6 @@
-"""What the JupyterLab panel costs: opening notebooks beside JupyterLab without it, 10,000 checkpoints, freshness, size.
+"""Measure the panel: opening notebooks, 10,000 checkpoints, freshness, bundle size.
 
-Needs JupyterLab, Playwright and a Chromium; `make bench-panel` installs them.
+Needs JupyterLab, Playwright and Chromium; `make bench-panel` installs them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from reporting import Goal, milliseconds, place, plain, written
 from saves import compared
 from servers import Client, jupyter_server
-from stores import metrics, opened
-from timing import Timed, machine, summed_up, workplace
+from stores import metrics, open_at
+from timing import Timed, describe_machine, summarize, temporary_folder
 
 import jupyter_axon_notebooks
 from jupyter_axon_notebooks.records import NewCheckpoint
@@ -35,10 +35,10 @@ _NAME = "jupyter-axon-notebooks"
 _BUILT = Path(jupyter_axon_notebooks.__file__).parent / "labextension" / "static"
 _LARGEST = 150_000
 _DRAWN, _FRESH = Goal(seconds=0.5), Goal(seconds=2.0)
-#: Cells of the notebook that is opened.
+#: The number of cells of the opened notebook.
 _CELLS = 50
 
-#: Open a notebook; milliseconds until it is drawn.
+#: Opens a notebook and returns the milliseconds until it is drawn.
 _OPEN = """async path => {
   const { commands, shell } = window.jupyterapp;
   const frame = () => new Promise(resolve => requestAnimationFrame(resolve));
@@ -54,8 +54,8 @@ _OPEN = """async path => {
   await frame();
   return performance.now() - began;
 }"""
-#: Open the panel; milliseconds until rows and curves of so many checkpoints are drawn, and the longest time in which
-#: nothing else was.
+#: Opens the panel and returns the milliseconds until rows and curves are drawn, and the longest
+#: task of the main thread.
 _SHOW = """async count => {
   const frame = () => new Promise(resolve => requestAnimationFrame(resolve));
   const isDrawn = () =>
@@ -75,7 +75,7 @@ _SHOW = """async count => {
   await frame();
   return [performance.now() - began, longest];
 }"""
-#: Note when each row came to be.
+#: Notes when each row appears.
 _WATCH = """() => {
   window.seen = {};
   new MutationObserver(() => {
@@ -87,7 +87,7 @@ _WATCH = """() => {
 
 
 class Row(NamedTuple):
-    """A line of the result, with what it is ``beside`` and the limits of 95 of 100 ratios drawn anew."""
+    """A line of the result, with its baseline `beside` and the 95 % interval of the ratio."""
 
     what: str
     ours: Timed
@@ -100,7 +100,7 @@ class Row(NamedTuple):
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the goal is; None where there is none."""
+        """Return whether the goal is met; None without a goal."""
         if self.goal is None or self.goal.seconds is None:
             return None
         return self.ours.median < self.goal.seconds
@@ -108,8 +108,8 @@ class Row(NamedTuple):
 
 def main() -> None:
     chosen = options()
-    with workplace(chosen.folder) as folder:
-        where = machine(
+    with temporary_folder(chosen.folder) as folder:
+        where = describe_machine(
             folder, [f"SQLite {sqlite3.sqlite_version}", f"JupyterLab {version('jupyterlab')}"]
         )
         with Lab.running(folder / "server") as lab, chromium() as browser:
@@ -120,30 +120,35 @@ def main() -> None:
         print_table(rows)
         missed = "" if size < _LARGEST else ", missed"
         print(
-            f"\nThe bundle: {size / 1000:.1f} kB with gzip (goal < {_LARGEST / 1000:.0f} kB{missed})."
+            f"\nThe bundle: {size / 1000:.1f} kB with gzip "
+            f"(goal < {_LARGEST / 1000:.0f} kB{missed})."
         )
         print(place(where))
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--rounds", type=int, default=20, help="times that each is done")
+    parser.add_argument("--rounds", type=int, default=20, help="number of repetitions")
     parser.add_argument(
-        "--checkpoints", type=int, default=10_000, metavar="N", help="checkpoints of the notebook"
+        "--checkpoints",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="number of checkpoints of the notebook",
     )
-    parser.add_argument("--folder", type=Path, help="where the server keeps its files")
+    parser.add_argument("--folder", type=Path, help="folder for the server's files")
     parser.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="the result as JSON, in seconds: instead of the table, or into a file beside it",
+        help="write the result as JSON, in seconds: to a file, or instead of the table",
     )
     return parser.parse_args()
 
 
 class Lab:
-    """A server with JupyterLab, in which the panel can be switched off for pages that are loaded from then on."""
+    """A server with JupyterLab, in which the panel can be switched off for new pages."""
 
     def __init__(self, folder: Path, client: Client) -> None:
         self.client = client
@@ -155,7 +160,7 @@ class Lab:
     @classmethod
     @contextmanager
     def running(cls, folder: Path) -> Iterator[Lab]:
-        """One that ends with the context."""
+        """Start one and stop it at the end."""
         settings = folder / "settings"
         settings.mkdir(parents=True)
         lab = {
@@ -176,11 +181,11 @@ class Lab:
 
     @property
     def store(self) -> str:
-        """The URL of its store."""
+        """Return the URL of its store."""
         return f"sqlite:///{self._folder}/data/axon_notebooks/axon.db"
 
     def write(self, path: str) -> str:
-        """A notebook in its folder; the id of its record."""
+        """Write a notebook into its folder and return the id of its record."""
         cells = [nbformat.v4.new_code_cell(f"x = {number}") for number in range(_CELLS)]
         kernel = {"name": "python3", "display_name": "Python 3"}
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
@@ -188,7 +193,7 @@ class Lab:
         return str(self.client.say("POST", "/axon/notebooks/sync", {"path": path})["id"])
 
     def page(self, browser: Browser, *, panel: bool = True) -> Page:
-        """JupyterLab in a browser, with the panel or without."""
+        """Open JupyterLab in a browser, with the panel or without."""
         configuration = {} if panel else {"disabledExtensions": {_NAME: True}}
         (self._folder / "settings" / "page_config.json").write_text(json.dumps(configuration))
         page = browser.new_page(viewport={"width": 1360, "height": 900})
@@ -203,7 +208,7 @@ class Lab:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser that ends with the context."""
+    """Start a browser and close it at the end."""
     named = os.environ.get("AXON_CHROMIUM")
     names = (
         (named,)
@@ -222,7 +227,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def open_notebooks(lab: Lab, browser: Browser, rounds: int) -> Iterator[Row]:
-    """Times of opening a notebook with the panel closed, in turn with a JupyterLab that has none."""
+    """Time opening a notebook with the panel closed, in turn with JupyterLab without the panel."""
     lab.write("train.ipynb")
     pages = {"on": lab.page(browser), "off": lab.page(browser, panel=False)}
     taken: dict[str, list[float]] = {"on": [], "off": []}
@@ -235,9 +240,9 @@ def open_notebooks(lab: Lab, browser: Browser, rounds: int) -> Iterator[Row]:
     seen = compared(taken["on"], taken["off"])
     yield Row(
         "open a notebook, the panel closed",
-        summed_up(taken["on"]),
+        summarize(taken["on"]),
         "without the panel",
-        summed_up(taken["off"]),
+        summarize(taken["off"]),
         seen.ratio,
         seen.low,
         seen.high,
@@ -247,10 +252,10 @@ def open_notebooks(lab: Lab, browser: Browser, rounds: int) -> Iterator[Row]:
 
 
 def many(lab: Lab, browser: Browser, chosen: argparse.Namespace) -> Iterator[Row]:
-    """Times of showing many checkpoints, and of the way of one more from the server into the table."""
+    """Time showing many checkpoints, and the way of a new one from the server into the table."""
     notebook_id = lab.write("many.ipynb")
     count = chosen.checkpoints
-    with opened(lab.store) as store:
+    with open_at(lab.store) as store:
         repository = NotebookRepository(store)
         with store.transaction():
             for number in range(count):
@@ -274,16 +279,16 @@ def many(lab: Lab, browser: Browser, chosen: argparse.Namespace) -> Iterator[Row
             drawn.append(elapsed / 1000)
             longest.append(without_a_frame / 1000)
         if number < chosen.rounds - 1:
-            # Another notebook, so that nothing of this one is left to be shown at once.
+            # Another notebook, so that nothing of this one is cached.
             page.evaluate(_OPEN, "train.ipynb")
             page.wait_for_selector("#axon-panel .axon-Empty")
             page.evaluate(
                 "window.jupyterapp.commands.execute('axon:toggle-panel').then(() => null)"
             )
     yield Row(
-        f"the panel with {count:,} checkpoints, until it is drawn", summed_up(drawn), goal=_DRAWN
+        f"the panel with {count:,} checkpoints, until it is drawn", summarize(drawn), goal=_DRAWN
     )
-    yield Row("longest time without a frame meanwhile", summed_up(longest))
+    yield Row("longest time without a frame meanwhile", summarize(longest))
     page.evaluate(_WATCH)
     fresh = []
     for number in range(chosen.rounds):
@@ -299,11 +304,11 @@ def many(lab: Lab, browser: Browser, chosen: argparse.Namespace) -> Iterator[Row
         )
         seen = page.wait_for_function("id => window.seen[id]", arg=made["id"]).json_value()
         fresh.append(seen / 1000 - began)
-    yield Row("a checkpoint posted, until its row is there", summed_up(fresh), goal=_FRESH)
+    yield Row("a checkpoint posted, until its row is there", summarize(fresh), goal=_FRESH)
 
 
 def print_table(rows: list[Row]) -> None:
-    """The result as Markdown."""
+    """Print the result as Markdown."""
     print("| | median | p95 | beside | median | p95 | ratio | 95 % within | goal |")
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |")
     for row in rows:

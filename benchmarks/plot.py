@@ -1,4 +1,4 @@
-"""Draw how the cost of registering a checkpoint and of finding the best grows, from what the other scripts wrote with --json."""
+"""Plot the times of registering and finding the best by number of records."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-#: What is drawn in each panel: our times from the rows of the first name, those beside them from the rows of the second.
+#: The rows of each panel: those of this project and those of the baselines.
 _PANELS = {
     "register a checkpoint, durably": ("register a checkpoint", "register, in-process"),
     "find the best checkpoint": ("best checkpoint, lowest", "best, in-process"),
 }
-#: Lines, in the order of the legend: color and marker. Readable on white and on black, and without seeing colors.
+#: The color and marker of each line, readable on white and black and without colors.
 _LINES = {
     "SQLite": ("#2f81f7", "o"),
     "PostgreSQL": ("#2da44e", "s"),
@@ -36,7 +36,7 @@ _Points = dict[str, dict[int, float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", nargs="+", type=Path, help="files that --json wrote")
+    parser.add_argument("results", nargs="+", type=Path, help="files written with --json")
     parser.add_argument("--output", type=Path, default=Path("docs/images/growth.svg"))
     chosen = parser.parse_args()
     rows = [row for file in chosen.results for row in json.loads(file.read_text())["rows"]]
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def points(rows: Iterable[dict[str, Any]], ours: str, beside: str) -> _Points:
-    """Median seconds by number of checkpoints, of each line."""
+    """Return the median seconds by number of checkpoints for each line."""
     found: _Points = defaultdict(dict)
     for row in rows:
         if row["what"] == ours:
@@ -69,7 +69,7 @@ def points(rows: Iterable[dict[str, Any]], ours: str, beside: str) -> _Points:
 
 
 def draw(panel: Axes, title: str, lines: _Points) -> None:
-    """One panel, both axes logarithmic."""
+    """Draw one panel with logarithmic axes."""
     for name, (color, marker) in _LINES.items():
         if name in lines:
             sizes = sorted(lines[name])

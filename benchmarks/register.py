@@ -1,4 +1,4 @@
-"""How long it takes to register a checkpoint, durably, beside a bare transaction of the same rows."""
+"""Time registering a checkpoint durably, beside a bare transaction with the same rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from databases import Databases, databases
 from reporting import Goal, Row, parser, report
-from stores import RUN, RawCopy, metrics, new_store_of_checkpoints, opened, state_path
-from timing import machine, side_by_side, workplace
+from stores import RUN, RawCopy, metrics, new_store_of_checkpoints, open_at, state_path
+from timing import describe_machine, temporary_folder, time_side_by_side
 
 from jupyter_axon_notebooks.records import NewCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -26,20 +26,20 @@ def main() -> None:
     chosen = options.parse_args()
     rows = []
     with (
-        workplace(chosen.folder) as folder,
+        temporary_folder(chosen.folder) as folder,
         databases(chosen.engines, folder, chosen.url) as measured,
     ):
-        where = machine(folder, [one.version for one in measured])
+        where = describe_machine(folder, [one.version for one in measured])
         for one in measured:
             rows += measure(one, chosen.sizes, chosen.rounds)
     report(where, rows, json_to=chosen.json)
 
 
 def measure(databases: Databases, sizes: list[int], rounds: int) -> list[Row]:
-    """Times of registering in stores of ``sizes``, and of the largest beside the smallest."""
+    """Time registering in stores of several sizes, and compare the largest with the smallest."""
     with ExitStack() as made:
         pairs = {size: made.enter_context(Pair.made(databases, size)) for size in sizes}
-        os.sync()  # what was filled is not to be written while something else is timed
+        os.sync()  # nothing may be written back while something is timed
 
         def prepare(_round: int) -> None:
             for pair in pairs.values():
@@ -48,8 +48,8 @@ def measure(databases: Databases, sizes: list[int], rounds: int) -> list[Row]:
         ways: dict[tuple[int, str], Callable[[int], None]] = {}
         for size, pair in pairs.items():
             ways |= {(size, "ours"): pair.register, (size, "raw"): pair.write_raw}
-        # All sizes in turn too: what they have to do with each other is a question of its own.
-        timed = side_by_side(ways, rounds, warm_up=20, prepare=prepare)
+        # The sizes take turns too, because they are compared with each other.
+        timed = time_side_by_side(ways, rounds, warm_up=20, prepare=prepare)
         for pair in pairs.values():
             pair.check()
     engine, what, goal = databases.engine, "register a checkpoint", Goal(ratio=2.5)
@@ -67,7 +67,7 @@ def measure(databases: Databases, sizes: list[int], rounds: int) -> list[Row]:
 
 
 class Pair:
-    """A repository with checkpoints, and the bare database that writes after it what it wrote."""
+    """A repository with checkpoints, and a bare database to which the same rows are written."""
 
     def __init__(
         self, repository: NotebookRepository, notebook_id: str, raw: RawCopy, size: int
@@ -83,9 +83,9 @@ class Pair:
     @classmethod
     @contextmanager
     def made(cls, databases: Databases, size: int) -> Iterator[Pair]:
-        """A pair with ``size`` checkpoints each."""
+        """Create a pair with `size` checkpoints each."""
         url, notebook_id = new_store_of_checkpoints(databases, size)
-        with closing(RawCopy(databases, url)) as raw, opened(url) as store:
+        with closing(RawCopy(databases, url)) as raw, open_at(url) as store:
             yield cls(NotebookRepository(store), notebook_id, raw, size)
 
     def register(self, _round: int = 0) -> None:
@@ -104,7 +104,7 @@ class Pair:
         self._written = registered.id
 
     def look_up(self) -> None:
-        """Read the rows that the repository wrote last, for :meth:`write_raw`."""
+        """Read the rows that the repository wrote last, for `write_raw`."""
         ranks = [
             {
                 "notebook_id": self._notebook_id,

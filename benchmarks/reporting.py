@@ -1,4 +1,4 @@
-"""The options every benchmark takes, and how it tells its result."""
+"""The options of the benchmarks, and the tables of their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from timing import Timed
 def parser(
     description: str, *, sizes: Sequence[int], rounds: int, records: str
 ) -> argparse.ArgumentParser:
-    """The options that all take: sizes, rounds, engines, URL, folder, JSON."""
+    """Return a parser with the common options: sizes, rounds, engines, URL, folder, JSON."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument(
         "--sizes",
@@ -23,37 +23,37 @@ def parser(
         nargs="+",
         default=list(sizes),
         metavar="N",
-        help=f"{records} in the store",
+        help=f"number of {records} in the store",
     )
-    made.add_argument("--rounds", type=int, default=rounds, help="requests timed, of each kind")
+    made.add_argument(
+        "--rounds", type=int, default=rounds, help="number of timed requests of each kind"
+    )
     made.add_argument(
         "--engine",
         nargs="+",
         choices=ENGINES,
         default=ENGINES,
         dest="engines",
-        help="by default both",
+        help="measure this engine; default: all",
     )
     made.add_argument(
         "--url",
         metavar="postgresql://…",
-        help="a PostgreSQL server, as a role that may create databases; by default one is started",
+        help="a PostgreSQL server and a role that may create databases; default: start a server",
     )
-    made.add_argument(
-        "--folder", type=Path, help="where the stores are made; has to be on a real disk"
-    )
+    made.add_argument("--folder", type=Path, help="folder for the stores, on a real disk")
     made.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="the result as JSON, in seconds: instead of the table, or into a file beside it",
+        help="write the result as JSON, in seconds: to a file, or instead of the table",
     )
     return made
 
 
 class Goal(NamedTuple):
-    """What a median is held to: at most ``ratio`` times the one beside, or less than ``seconds``."""
+    """The goal of a median: at most `ratio` times the baseline, or less than `seconds`."""
 
     ratio: float | None = None
     seconds: float | None = None
@@ -69,7 +69,7 @@ class Goal(NamedTuple):
 class Row(NamedTuple):
     """A line of the result.
 
-    ``ours`` are the times of a store on ``engine`` with ``size`` records, ``baseline`` those of what is ``beside`` it.
+    `ours` are the times of a store on `engine` with `size` records, `baseline` those of `beside`.
     """
 
     what: str
@@ -82,12 +82,12 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """Our median by the baseline's."""
+        """Return this project's median divided by the baseline's."""
         return None if self.baseline is None else self.ours.median / self.baseline.median
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the goal is; None where there is none."""
+        """Return whether the goal is met; None without a goal."""
         if self.goal is None:
             return None
         if self.goal.ratio is not None:
@@ -96,7 +96,7 @@ class Row(NamedTuple):
 
 
 def report(where: dict[str, Any], rows: Sequence[Row], *, json_to: str | None) -> None:
-    """Print the result as a Markdown table, and where it was taken; or as JSON, see :func:`parser`."""
+    """Print the result as a Markdown table with the machine, or as JSON."""
     lines = [{**plain(row), "ratio": row.ratio, "is_met": row.is_met} for row in rows]
     if written({"machine": where, "rows": lines}, json_to=json_to):
         return
@@ -108,7 +108,7 @@ def report(where: dict[str, Any], rows: Sequence[Row], *, json_to: str | None) -
 
 
 def written(result: Any, *, json_to: str | None) -> bool:
-    """Write ``result`` as :func:`parser` says; whether it is printed, so that nothing else is to be."""
+    """Write the result as JSON to a file or to standard output; return whether it was printed."""
     text = json.dumps(result, indent=2)
     if json_to == "-":
         print(text)
@@ -118,7 +118,7 @@ def written(result: Any, *, json_to: str | None) -> bool:
 
 
 def plain(row: Any) -> dict[str, Any]:
-    """A named tuple, and those within, as JSON has it."""
+    """Convert a named tuple and its nested tuples to dicts."""
     return {
         name: plain(value) if hasattr(value, "_asdict") else value
         for name, value in row._asdict().items()
@@ -139,13 +139,14 @@ def _cells(row: Row) -> list[str]:
 
 
 def place(where: dict[str, Any]) -> str:
-    """What the figures were taken on, in a sentence."""
+    """Describe the machine in a sentence."""
     return (
-        f"Python {where['python']}, {', '.join(where['versions'])}, {where['cores']} cores, {where['file_system']}; "
-        f"4 kB write and fsync {milliseconds(where['fsync'])}; load {where['load']:.1f} at the start."
+        f"Python {where['python']}, {', '.join(where['versions'])}, {where['cores']} cores, "
+        f"{where['file_system']}; 4 kB write and fsync {milliseconds(where['fsync'])}; "
+        f"load {where['load']:.1f} at the start."
     )
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits of it; of a second and more in seconds."""
+    """Format a time with three digits, in ms or s."""
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -1,4 +1,4 @@
-"""How long Jupyter takes to save a notebook with the hooks and without, in one server, and what the hooks cost it."""
+"""Time saves with and without the hooks in one server, and the hooks in the event loop."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 from notebooks import TrainingNotebook
 from reporting import milliseconds, place
 from servers import Client, jupyter_server
-from timing import machine, workplace
+from timing import describe_machine, temporary_folder
 
-#: Kilobytes of a notebook times rounds that are not exceeded: the large ones are saved less often.
+#: The limit of kilobytes times rounds: large notebooks are saved less often.
 _LARGEST_ROUNDS = 1_000_000
-#: Kilobytes of the notebook that is saved in a storm, its saves, and the seconds they come in.
+#: The storm: kilobytes of the notebook, number of saves, seconds.
 _STORM, _STORM_SAVES, _STORM_SECONDS = 1_000, 100, 1.0
-#: Connections a browser keeps to a server.
+#: The number of connections of a browser to one server.
 _CONNECTIONS = 6
-#: Saves in a row that leave the worker no time in between.
+#: The number of saves in a row without a pause for the worker.
 _ROW = 4
 
 
@@ -34,11 +34,11 @@ def main() -> None:
     chosen = options()
     extensions = ["jupyter_axon_notebooks", "switching"]
     with (
-        workplace(chosen.folder) as folder,
+        temporary_folder(chosen.folder) as folder,
         jupyter_server(folder / "server", extensions) as client,
     ):
         server = Server(client)
-        where = machine(folder, [f"SQLite {sqlite3.sqlite_version}"])
+        where = describe_machine(folder, [f"SQLite {sqlite3.sqlite_version}"])
         sizes = {}
         for size in chosen.sizes:
             rounds = max(1, min(chosen.rounds, _LARGEST_ROUNDS // size))
@@ -58,14 +58,15 @@ def options() -> argparse.Namespace:
         nargs="+",
         default=[50, 1_000, 10_000, 50_000],
         metavar="KB",
-        help="notebooks, in kilobytes",
+        help="sizes of the notebooks in kilobytes",
     )
     parser.add_argument(
-        "--rounds", type=int, default=200, help="saves timed of each kind; fewer of large ones"
+        "--rounds",
+        type=int,
+        default=200,
+        help="number of timed saves of each kind; fewer for large notebooks",
     )
-    parser.add_argument(
-        "--folder", type=Path, help="where the server keeps its files; has to be on a real disk"
-    )
+    parser.add_argument("--folder", type=Path, help="folder for the server's files, on a real disk")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, in seconds, instead of tables"
     )
@@ -73,26 +74,26 @@ def options() -> argparse.Namespace:
 
 
 class Server:
-    """The server whose hooks are switched."""
+    """The server whose hooks are switched on and off."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self.connected = client.connected
 
     def save(self, body: bytes, connection: HTTPConnection | None = None) -> float:
-        """Save a notebook; the seconds it took."""
+        """Save a notebook and return the seconds that it took."""
         began = time.perf_counter()
         self._client.ask("PUT", "/api/contents/train.ipynb", body, connection)
         return time.perf_counter() - began
 
     def switch(self, **wanted: Any) -> dict[str, list[float]]:
-        """Wait until everything is settled, and switch; what was seen since the last time."""
+        """Wait for the worker, switch the hooks, and return the measurements before."""
         seen: dict[str, list[float]] = self._client.say("POST", "/benchmark", wanted)
         return seen
 
 
 class Compared(NamedTuple):
-    """Two ways in turn, in seconds a save, and how far the ratio of their medians can be trusted."""
+    """Two ways in turn, in seconds per save, and the 95 % interval of their ratio."""
 
     on: float
     off: float
@@ -105,7 +106,7 @@ class Compared(NamedTuple):
 
 
 def compared(on: Sequence[float], off: Sequence[float]) -> Compared:
-    """``low`` and ``high``: between them lie 95 of 100 ratios when the rounds are drawn anew (a bootstrap)."""
+    """Compare two ways, with an interval from a bootstrap over the rounds."""
     draw = random.Random(0)
     pairs = list(zip(on, off, strict=True))
     ratios = []
@@ -135,7 +136,7 @@ def p95(values: Sequence[float]) -> float:
 
 
 def measure(server: Server, size: int, rounds: int) -> dict[str, Any]:
-    """What saving a notebook of ``size`` kilobytes takes, with the hooks on and off in turn."""
+    """Measure saves of a notebook of `size` kilobytes, with the hooks on and off in turn."""
     notebook = TrainingNotebook(size * 1000)
     seen = _in_turn(server, notebook, rounds)
     beside = _in_turn(server, notebook, rounds, subscriber=True)
@@ -167,7 +168,7 @@ def measure(server: Server, size: int, rounds: int) -> dict[str, Any]:
 
 
 def _added(seen: dict[str, list[float]]) -> float:
-    """Seconds that the event loop's thread is longer at work with the hooks; what else the machine does hardly shows."""
+    """Return the additional CPU time of the event loop's thread with the hooks, in seconds."""
     return statistics.median(
         on - off for on, off in zip(seen["loop_on"], seen["loop_off"], strict=True)
     )
@@ -185,9 +186,10 @@ def _in_turn(
     saves: int = 1,
     subscriber: bool = False,
 ) -> dict[str, list[float]]:
-    """Seconds a save takes with the hooks (``"on"``) and without, and what the worker needs for one.
+    """Return the seconds per save with the hooks ("on") and without, and the time of the worker.
 
-    ``saves`` follow each other without a pause, and the worker is awaited before the next turn.
+    The saves of a turn follow each other without a pause. The worker is awaited before the next
+    turn.
     """
     taken: dict[str, list[float]] = defaultdict(list)
     for number in range(-min(3, rounds), rounds):
@@ -209,7 +211,7 @@ def _in_turn(
 def _watched(
     server: Server, notebook: TrainingNotebook, rounds: int, wanted: dict[str, Any], watch: str
 ) -> dict[str, list[float]]:
-    """What is seen while a notebook is saved some times."""
+    """Return what the server measures during some saves."""
     taken: dict[str, list[float]] = defaultdict(list)
     for number in range(-1, rounds):
         body = notebook.body()
@@ -222,7 +224,7 @@ def _watched(
 
 
 def storm(server: Server, rounds: int) -> dict[str, Any]:
-    """What saves take, and how late the event loop is at worst, while many come in a second."""
+    """Measure saves and the worst delay of the event loop while many saves arrive in a second."""
     notebook = TrainingNotebook(_STORM * 1000)
     bodies = [notebook.body() for _ in range(20)]
     save: dict[bool, list[float]] = {True: [], False: []}
@@ -273,9 +275,10 @@ def _stormed(
 def print_tables(
     where: dict[str, Any], sizes: dict[int, dict[str, Any]], storms: dict[str, Any]
 ) -> None:
-    """Three Markdown tables: the saves, what the hooks cost the event loop, what the worker does."""
+    """Print three Markdown tables: saves, hooks in the event loop, and the worker."""
     print(
-        "| a save | hooks on, median | p95 | off, median | p95 | ratio | 95 % within | ratio of p95 | goal |"
+        "| a save | hooks on, median | p95 | off, median | p95 "
+        "| ratio | 95 % within | ratio of p95 | goal |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
     for size, seen in sizes.items():
@@ -286,7 +289,8 @@ def print_tables(
     _print_compared(f"storm: {saves} of {_kilobytes(_STORM)} in a second", storms["save"], "")
     _print_compared("storm: the event loop's worst delay", storms["late"], "")
     print(
-        "\n| in the event loop | hooks | p95 | goal | event, with listener | without | listener | p95 "
+        "\n| in the event loop | hooks | p95 | goal "
+        "| event, with listener | without | listener | p95 "
         "| CPU time added | JupyterLab listening |"
     )
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
@@ -297,7 +301,8 @@ def print_tables(
             f"| {_kilobytes(size)} | {_cells(_both(seen['hooks']))} | < 0.1 ms | {_cells(times)} |"
         )
     print(
-        "\n| the worker | elapsed | p95 | at work | p95 | of the save | goal | longest step | p95 | goal |"
+        "\n| the worker | elapsed | p95 | CPU | p95 | of the save | goal "
+        "| longest step | p95 | goal |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |")
     for size, seen in sizes.items():
@@ -308,7 +313,8 @@ def print_tables(
             f"| {_kilobytes(size)} | {times} | {share} | {_cells(_both(seen['step']))} | {goal} |"
         )
     print(
-        f"\nOf a storm's {saves} saves the worker wrote {storms['written']:.0f}, the last one among them."
+        f"\nOf a storm's {saves} saves the worker wrote {storms['written']:.0f}, "
+        "including the last one."
     )
     print(place(where))
 

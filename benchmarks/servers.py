@@ -1,4 +1,4 @@
-"""Servers to measure, each a process of its own with all its files in one folder, and a client of them."""
+"""The measured servers, each a process with all its files in one folder, and a client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-#: Seconds a server has to start.
+#: Seconds to wait for the start of a server.
 _PATIENCE = 120
 
 
@@ -25,7 +25,7 @@ class Client:
     Attributes
     ----------
     pid : int
-        The server's process.
+        The id of the server's process.
     """
 
     def __init__(self, port: int, pid: int, headers: Mapping[str, str]) -> None:
@@ -35,7 +35,7 @@ class Client:
         self._connection = self.connected()
 
     def connected(self) -> HTTPConnection:
-        """Another connection."""
+        """Open another connection."""
         connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -48,9 +48,9 @@ class Client:
         body: bytes | None = None,
         connection: HTTPConnection | None = None,
     ) -> bytes:
-        """The answer to a request; ends the script if it is a failure.
+        """Send a request and return the answer; exit the script on failure.
 
-        A connection that the server closed, because nothing was asked for some seconds, is opened again.
+        A connection that the server closed after a pause is opened again.
         """
         connection = connection or self._connection
         try:
@@ -66,7 +66,7 @@ class Client:
         return answer
 
     def say(self, method: str, url: str, said: Any = None) -> Any:
-        """The answer to JSON, in JSON."""
+        """Send JSON and return the JSON answer."""
         return json.loads(
             self.ask(method, url, None if said is None else json.dumps(said).encode())
         )
@@ -76,14 +76,14 @@ class Client:
 def jupyter_server(
     folder: Path, extensions: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Iterator[Client]:
-    """A Jupyter server with ``extensions`` and nothing else, whose every file is in ``folder``, made if missing."""
+    """Start a Jupyter server with only these extensions, and with all its files in `folder`."""
     (folder / "root").mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex()
     configured = {
         "ServerApp": {
             "jpserver_extensions": dict.fromkeys(extensions, True),
             "open_browser": False,
-            "port_retries": 0,  # or the client would meet a stranger where somebody took the port
+            "port_retries": 0,  # or the client could reach another server on this port
             "allow_root": True,
             "root_dir": str(folder / "root"),
         },
@@ -96,7 +96,7 @@ def jupyter_server(
         "HOME": str(folder),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-        "JUPYTER_NO_CONFIG": "1",  # whatever else is installed here
+        "JUPYTER_NO_CONFIG": "1",  # no other installed extensions
         "PYTHONPATH": os.pathsep.join(
             [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         ),
@@ -108,7 +108,7 @@ def jupyter_server(
 
 @contextmanager
 def mlflow_server(folder: Path, store: str) -> Iterator[Client]:
-    """MLflow's tracking server on ``store``, with one worker, since one client asks it one thing after another."""
+    """Start MLflow's tracking server on a store, with one worker for the one client."""
     folder.mkdir()
     command = ["-m", "mlflow", "server", "--workers", "1", "--backend-store-uri", store]
     command += ["--default-artifact-root", str(folder / "artifacts"), "--host", "127.0.0.1"]

@@ -1,4 +1,4 @@
-"""How long it takes to write a model's state, durable and with its digest, and to restore it, beside others' own ways."""
+"""Time writing a model's state durably and restoring it, beside the libraries' functions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 import torch
 from reporting import Goal, milliseconds, place, plain, written
 from safetensors.torch import load_file, save_file
-from timing import Timed, machine, side_by_side, workplace
+from timing import Timed, describe_machine, temporary_folder, time_side_by_side
 
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.formats import encode_model, restore_model
 
-#: Bytes times rounds that are not exceeded: large states are written less often.
+#: The limit of bytes times rounds: large states are written less often.
 _MOST = 20 * 1000**3
-#: Tensors that most of a model is in, as in one of some layers, and bytes of them that are not.
+#: The number of large tensors of a model, and the bytes in small ones.
 _LAYERS = 16
 _GOAL = Goal(ratio=1.15)
-#: The size the goal is for.
+#: The size to which the goal applies.
 _HELD = 1000
 
 
@@ -41,15 +41,17 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Our median by that of safetensors."""
+        """Return this project's median divided by that of safetensors."""
         return self.ours.median / self.safetensors.median
 
 
 def main() -> None:
     chosen = options()
     rows = []
-    with workplace(chosen.folder) as folder:
-        where = machine(folder, [f"{name} {version(name)}" for name in ("torch", "safetensors")])
+    with temporary_folder(chosen.folder) as folder:
+        where = describe_machine(
+            folder, [f"{name} {version(name)}" for name in ("torch", "safetensors")]
+        )
         for megabytes in chosen.sizes:
             rounds = max(3, min(chosen.rounds, _MOST // (megabytes * 1000**2)))
             with models(megabytes) as (model, other):
@@ -68,27 +70,28 @@ def options() -> argparse.Namespace:
         nargs="+",
         default=[10, 100, 1000],
         metavar="MB",
-        help="models, in megabytes",
+        help="sizes of the models in megabytes",
     )
     parser.add_argument(
-        "--rounds", type=int, default=30, help="states timed of each kind; fewer of large ones"
+        "--rounds",
+        type=int,
+        default=30,
+        help="number of timed states of each kind; fewer for large ones",
     )
-    parser.add_argument(
-        "--folder", type=Path, help="where states are written; has to be on a real disk"
-    )
+    parser.add_argument("--folder", type=Path, help="folder for the states, on a real disk")
     parser.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="the result as JSON, in seconds: instead of the table, or into a file beside it",
+        help="write the result as JSON, in seconds: to a file, or instead of the table",
     )
     return parser.parse_args()
 
 
 @contextmanager
 def models(megabytes: int) -> Iterator[tuple[torch.nn.Module, torch.nn.Module]]:
-    """Two models of that size, with different weights."""
+    """Return two models of that size with different weights."""
     width = megabytes * 1000**2 // 4 // _LAYERS // 1000
     yield tuple(
         torch.nn.Sequential(*(torch.nn.Linear(1000, width) for _ in range(_LAYERS)))
@@ -100,7 +103,7 @@ def models(megabytes: int) -> Iterator[tuple[torch.nn.Module, torch.nn.Module]]:
 def measure(
     folder: Path, model: torch.nn.Module, other: torch.nn.Module, megabytes: int, rounds: int
 ) -> list[Row]:
-    """Times of writing the one model, and of restoring it into the other."""
+    """Time writing one model, and restoring it into the other."""
     files = StateStorage(folder / "states")
     expected = model.state_dict()
     theirs = folder / "theirs.safetensors"
@@ -138,8 +141,8 @@ def measure(
         "safetensors": by_safetensors,
         "torch": by_torch,
     }
-    saved = side_by_side(ways, rounds, warm_up=1, prepare=emptied)
-    restored = side_by_side(
+    saved = time_side_by_side(ways, rounds, warm_up=1, prepare=emptied)
+    restored = time_side_by_side(
         {
             "ours": lambda _round: restore_model(stored, other),
             "safetensors": lambda _round: other.load_state_dict(load_file(theirs)),
@@ -166,7 +169,7 @@ def measure(
 
 
 def synced(path: Path) -> None:
-    """Return when the file at ``path`` is on the disk."""
+    """Sync a file to disk."""
     fd = os.open(path, os.O_RDWR)
     try:
         os.fsync(fd)
@@ -175,7 +178,7 @@ def synced(path: Path) -> None:
 
 
 def print_table(rows: list[Row]) -> None:
-    """The result as Markdown."""
+    """Print the result as Markdown."""
     print("| | MB | ours | p95 | safetensors | p95 | ratio | goal | torch.save | p95 |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |")
     for row in rows:

@@ -1,4 +1,4 @@
-"""Stores of a given size, and the bare database that is the baseline beside one."""
+"""Stores of a given size, and the bare database that is their baseline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from databases import Databases, insertion
+from databases import Databases, insert_statement
 
 from jupyter_axon_notebooks.records import (
     NewNotebook,
@@ -25,13 +25,13 @@ from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.codec import encode
 from jupyter_axon_notebooks.store.schema import CHECKPOINTS, CollectionTable
 
-#: Who has the notebooks.
+#: The owner of the notebooks.
 USER = "ada"
 #: The run of the checkpoints.
 RUN = "7d0c8f0e-1b57-4f5e-9d7e-0c9c1d8a5b10"
-#: The Jupyter data folder that their files belong to.
+#: The origin of the notebooks.
 ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
-#: Users that many notebooks are spread over.
+#: The number of users that share many notebooks.
 USERS = 10
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -39,35 +39,35 @@ _BATCH = 50_000
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Store]:
-    """The store at ``url``, made if missing."""
+def open_at(url: str) -> Iterator[Store]:
+    """Open the store at `url`, created if missing."""
     with closing(open_store(url)) as store:
         yield store
 
 
 def new_notebook(repository: NotebookRepository) -> str:
-    """A notebook record with a few cells; its id."""
+    """Create a notebook record with a few cells and return its id."""
     cells = [NotebookCell(source=f"model.fit(x, y, epochs={number})") for number in range(10)]
     return repository.create(NewNotebook(user_id=USER, name="train", cells=cells)).id
 
 
 def metrics(epoch: int, *, tied: bool = False) -> dict[str, float]:
-    """What a training loop logs: four numbers."""
+    """Return the four metrics that a training loop logs."""
     loss = 0.5 if tied else 1.0 / (1 + (epoch * 7919) % 1_000_003)
     return {"loss": loss, "val_loss": loss * 1.1, "accuracy": 1 - loss / 2, "learning_rate": 1e-3}
 
 
 def state_path(notebook_id: str, epoch: int) -> str:
-    """Where the state of a checkpoint would be."""
+    """Return the path of the state of a checkpoint."""
     return f"/states/{notebook_id}/{epoch}/model.safetensors"
 
 
 def new_store_of_checkpoints(
     databases: Databases, count: int, *, tied: bool = False
 ) -> tuple[str, str]:
-    """A store with ``count`` checkpoints of one run of one notebook: its URL, and the notebook's id."""
+    """Create a store with `count` checkpoints of one run; return its URL and the notebook's id."""
     url = databases.new_url()
-    with opened(url) as store:
+    with open_at(url) as store:
         repository = NotebookRepository(store)
         notebook_id = new_notebook(repository)
         repository.runs.start(notebook_id, id=RUN)
@@ -80,7 +80,7 @@ def new_store_of_checkpoints(
 def _load_checkpoints(
     databases: Databases, url: str, notebook_id: str, version_id: str, count: int, *, tied: bool
 ) -> None:
-    """Write the rows that the store would write, as it derives them, but many at once."""
+    """Write the rows that the store would write, many at once."""
     table = CollectionTable(CHECKPOINTS, sa.MetaData())
     index = table.metric_index
     assert index is not None
@@ -110,9 +110,9 @@ def _load_checkpoints(
 def new_store_of_notebooks(
     databases: Databases, count: int, *, users: int = USERS, root: Path = Path("/home/ada")
 ) -> str:
-    """The URL of a store with ``count`` notebooks of files below ``root``, of as many users, :data:`USER` among them."""
+    """Create a store with `count` notebooks of files below `root`; return its URL."""
     url = databases.new_url()
-    with opened(url) as store:
+    with open_at(url) as store:
         template = store.notebooks.get(doc_id=new_notebook(NotebookRepository(store)))
         store.notebooks.remove(doc_ids=[template["id"]])
         notebooks = (_copy(template, number, users, root) for number in range(count))
@@ -137,9 +137,9 @@ def _copy(template: dict[str, Any], number: int, users: int, root: Path) -> dict
 
 
 class RawCopy:
-    """A bare database with all that a store has in it, and as durable: same rows, same tables, same indexes.
+    """A copy of a store as a bare database with the same rows, tables and indexes.
 
-    Its tables are the store's own, so it follows every change of the schema.
+    The engine copies the database, so it follows every change of the schema.
     """
 
     def __init__(self, databases: Databases, url: str) -> None:
@@ -151,7 +151,7 @@ class RawCopy:
         self._cursor = self._connection.cursor()
 
     def replay(self, table: str, *keys: Mapping[str, Any]) -> tuple[str, list[tuple[Any, ...]]]:
-        """The statement, and its rows, that write here what the store has in ``table`` under ``keys``."""
+        """Return the statement and the rows that copy `keys` from the store to this database."""
         rows: list[tuple[Any, ...]] = []
         for key in keys:
             where = " AND ".join(f'"{name}" = {self._mark}' for name in key)
@@ -159,7 +159,9 @@ class RawCopy:
                 f'SELECT * FROM "{table}" WHERE {where}', tuple(key.values())
             )
             rows += found.fetchall()
-        return insertion(table, [column[0] for column in found.description], self._mark), rows
+        return insert_statement(
+            table, [column[0] for column in found.description], self._mark
+        ), rows
 
     def write(self, inserts: Sequence[tuple[str, list[tuple[Any, ...]]]]) -> None:
         """Write rows in one durable transaction."""
@@ -173,7 +175,7 @@ class RawCopy:
         execute("COMMIT")
 
     def difference(self, tables: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Rows in the store and here, of those of ``tables`` where these are not as many."""
+        """Return the numbers of rows in the store and here, for tables where they differ."""
         counts = {
             table: tuple(
                 connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]

@@ -1,7 +1,7 @@
-"""A server extension for ``saves.py``: switches this project's hooks off and on again, and watches them.
+"""A server extension for `saves.py` that switches this project's hooks, and measures them.
 
-What it takes away is what was registered, so a server that is switched off is a bare one. What it watches it wraps, so
-nothing is watched while saves are timed, apart from the worker.
+Switching off unregisters the hooks, so that the server is a bare one. Measuring wraps functions; it
+is off while saves are timed, except for the worker.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tornado import web
 from jupyter_axon_notebooks.handlers import SETTING
 from jupyter_axon_notebooks.sync import CONTENTS_SCHEMA
 
-#: Where the switch is asked for, and the key of it in the server's settings.
+#: The route of the switch, and its key in the server's settings.
 URL = "benchmark"
-#: Seconds between two beats of a heartbeat.
+#: Seconds between two wake-ups of a measuring task.
 BEAT = 0.0005
-#: Seconds after which the interpreter is handed over while its longest steps are looked for. With the five
-#: milliseconds it usually takes, those up to that length would all look alike.
+#: The switch interval of the interpreter in seconds while its longest steps are measured. The
+#: default of five milliseconds hides shorter steps.
 QUICK_HANDOVER = 0.00005
 
 
@@ -42,18 +42,18 @@ def _load_jupyter_server_extension(server: ServerApp) -> None:
 
 
 class SwitchHandler(JupyterHandler):
-    """Settles what is on its way, gives what was seen since the last time, and switches."""
+    """A handler that waits for the worker, answers with the measurements, and switches."""
 
-    def initialize(self, switch: Switch) -> None:  # type: ignore[override]  # what the route is given
-        """Take the switch."""
+    def initialize(self, switch: Switch) -> None:  # type: ignore[override]  # the options of the route
+        """Set the switch of the handler."""
         self._switch = switch
 
     def check_xsrf_cookie(self) -> None:
-        """There is none: a token asks."""
+        """Accept requests without a cookie; the token authenticates them."""
 
     @web.authenticated
     async def post(self) -> None:
-        """Switch as the body says."""
+        """Switch as the body of the request says."""
         asked = json.loads(self.request.body)
         await asyncio.get_running_loop().run_in_executor(None, self._switch.settle)
         seen = self._switch.seen()
@@ -62,12 +62,12 @@ class SwitchHandler(JupyterHandler):
 
 
 class Switch:
-    """What is registered, and what is seen of it.
+    """The registered hooks and the measurements of them.
 
-    :meth:`set` takes ``hooks`` and ``listener``: whether ours are registered; ``subscriber``: whether somebody else
-    listens to contents events, as an open JupyterLab does; ``watch``: what is watched, ``"hooks"``
-    (the time they take in the event loop), ``"loop"`` (how late it is for what is due), ``"steps"`` (how long
-    the interpreter is held at a time while the worker works) or nothing.
+    `set` takes `hooks` and `listener` (whether those of this project are registered), `subscriber`
+    (whether another listener for contents events is registered, as with an open JupyterLab), and
+    `watch`: what to measure, "hooks" (their time in the event loop), "loop" (its delay), "steps"
+    (how long the worker holds the interpreter at a time) or nothing.
     """
 
     def __init__(self, server: ServerApp) -> None:
@@ -99,7 +99,7 @@ class Switch:
         subscriber: bool = False,
         watch: str = "",
     ) -> None:
-        """Register what is wanted, as it was or watched."""
+        """Register the requested hooks, measured or not."""
         self._watched = {}
         self._heart = None
         sys.setswitchinterval(self._handover)
@@ -125,9 +125,9 @@ class Switch:
         self._began = time.thread_time()
 
     def seen(self) -> dict[str, Any]:
-        """Seconds, by what was seen: every call of what is watched, and of the worker's from start to end.
+        """Return the measured seconds of every call of the watched functions and of the worker.
 
-        ``loop`` is what the event loop's thread was at work since the switch was set.
+        `loop` is the CPU time of the event loop's thread since the last switch.
         """
         loop = time.thread_time() - self._began
         works = [(lap.end - lap.start, lap.cpu) for lap in self._works.laps]
@@ -167,25 +167,25 @@ class Switch:
 
 
 async def _subscribed(**_: Any) -> None:
-    """What JupyterLab's stream of events would send."""
+    """Encode an event as JupyterLab's event stream would."""
 
 
 class Lap:
-    """One call: when it was, and how long the thread was at work in it."""
+    """The times and the CPU time of one call."""
 
     def __init__(self, start: float, end: float, cpu: float) -> None:
         self.start, self.end, self.cpu = start, end, cpu
 
 
 class Stopwatch:
-    """Times the calls of a function."""
+    """A wrapper that times the calls of a function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self.laps: list[Lap] = []
 
     def __call__(self, *args: Any) -> Any:
-        """Call it."""
+        """Call the function and note the time."""
         start, cpu = time.perf_counter(), time.thread_time()
         try:
             return self._function(*args)
@@ -194,7 +194,7 @@ class Stopwatch:
 
 
 class LoopHeart:
-    """A task of the event loop that finds out how late it is woken."""
+    """A task of the event loop that measures how late it is woken."""
 
     def __init__(self) -> None:
         self._beats: list[tuple[float, float]] = []
@@ -207,13 +207,13 @@ class LoopHeart:
             self._beats.append((due, time.perf_counter() - due))
 
     def stop(self) -> list[tuple[float, float]]:
-        """When it was due to wake, and how late it woke."""
+        """Stop, and return when it was due to wake and how late it woke."""
         self._task.cancel()
         return self._beats
 
 
 class StepHeart:
-    """A thread that finds out how late it is woken."""
+    """A thread that measures how late it is woken."""
 
     def __init__(self) -> None:
         self._beats: list[tuple[float, float]] = []
@@ -228,7 +228,7 @@ class StepHeart:
             self._beats.append((due, time.perf_counter() - due))
 
     def stop(self) -> list[tuple[float, float]]:
-        """When it was due to wake, and how late it woke."""
+        """Stop, and return when it was due to wake and how late it woke."""
         self._stopped = True
         self._thread.join()
         return self._beats

@@ -1,4 +1,4 @@
-"""Timing two or more ways of doing the same, side by side, and the place to do so."""
+"""Timing several ways of the same operation side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jupyter_axon_notebooks.store.sqlite.files import file_system
 
-#: File systems in memory, on which nothing durable can be timed.
+#: File systems in memory, on which durability costs nothing.
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
@@ -26,14 +26,14 @@ _Name = TypeVar("_Name", bound=Hashable)
 
 
 class Timed(NamedTuple):
-    """Seconds a request took: the median, and what 95 of 100 stayed under."""
+    """The median and the 95th percentile of a request, in seconds."""
 
     median: float
     p95: float
     rounds: int
 
 
-def side_by_side(
+def time_side_by_side(
     ways: Mapping[_Name, Callable[[int], Any]],
     rounds: int,
     *,
@@ -41,12 +41,12 @@ def side_by_side(
     repeat: int = 1,
     prepare: Callable[[int], Any] = lambda _round: None,
 ) -> dict[_Name, Timed]:
-    """Time ``ways``, one request of each in turn, so that what else the machine does meets them alike.
+    """Time several ways, one request of each in turn, so that other load affects them equally.
 
-    Each round begins with another of them, and every second one goes in the opposite order, since what precedes a
-    request decides what it finds in the processor's caches. Each is called with the number of the round; ``prepare``
-    likewise, before each round, and is not timed. Of ``repeat`` requests in a row the last is timed: where one way
-    goes through so much memory that the processor's caches are empty afterwards, the other is not to pay for it.
+    Each round begins with another way, and every second round is reversed, because the previous
+    request determines what is in the processor's caches. Each way is called with the number of the
+    round; so is `prepare`, untimed, before each round. Of `repeat` requests in a row only the last
+    is timed, for ways that empty the caches for the others.
     """
     taken: dict[_Name, list[float]] = {name: [] for name in ways}
     names = list(ways)
@@ -61,11 +61,11 @@ def side_by_side(
                 elapsed = time.perf_counter() - began
             if number >= 0:
                 taken[name].append(elapsed)
-    return {name: summed_up(times) for name, times in taken.items()}
+    return {name: summarize(times) for name, times in taken.items()}
 
 
-def summed_up(times: Sequence[float]) -> Timed:
-    """What is told of times that were taken."""
+def summarize(times: Sequence[float]) -> Timed:
+    """Return the summary of measured times."""
     ordered = sorted(times)
     return Timed(
         statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], len(ordered)
@@ -73,28 +73,28 @@ def summed_up(times: Sequence[float]) -> Timed:
 
 
 @contextmanager
-def workplace(folder: Path | None) -> Iterator[Path]:
-    """An empty folder on a disk, removed at the end, also when that is a SIGTERM."""
+def temporary_folder(folder: Path | None) -> Iterator[Path]:
+    """Create an empty folder on a disk, and remove it at the end or on SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if folder is None:
         places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path.cwd()]
         folder = next(
-            (place for place in places if place.is_dir() and not in_memory(place)), places[-1]
+            (place for place in places if place.is_dir() and not is_in_memory(place)), places[-1]
         )
     with tempfile.TemporaryDirectory(prefix="axon-benchmark-", dir=folder) as made:
         yield Path(made)
 
 
-def in_memory(folder: Path) -> bool:
-    """Whether ``folder`` is on a file system that is no disk."""
+def is_in_memory(folder: Path) -> bool:
+    """Return whether a folder is on a file system in memory."""
     return file_system(folder) in _IN_MEMORY
 
 
-def machine(folder: Path, versions: Sequence[str] = ()) -> dict[str, Any]:
-    """What the numbers were taken on.
+def describe_machine(folder: Path, versions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a description of the machine.
 
-    ``fsync`` is the median of a bare 4 kB write and fsync, ``load`` how many processes wanted to run in the last minute,
-    ``versions`` what was measured.
+    `fsync` is the median time of a bare 4 kB write with fsync in seconds, `load` the load average
+    of the last minute.
     """
     taken = []
     with (folder / "probe").open("wb") as probe:

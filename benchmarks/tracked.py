@@ -1,7 +1,7 @@
 """MLflow with as many steps of a run, and as many runs, as a store has checkpoints.
 
-It has two notions of what a checkpoint is here. A run whose metrics are logged step by step is what a training loop writes,
-and its best step is found in the metric's history. With a run for each checkpoint, ``search_runs`` orders by a metric.
+A checkpoint corresponds to a step of a run, whose best step is found in the metric's history, or to
+a run of its own, which `search_runs` orders by a metric.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from databases import insertion
+from databases import insert_statement
 from servers import Client
 from stores import metrics
 
@@ -33,21 +33,21 @@ except ImportError:
 
 logging.getLogger("mlflow").setLevel(
     logging.WARNING
-)  # it tells of every migration of an empty database
+)  # it logs every migration of an empty database
 
-#: The version that is measured.
+#: The measured version.
 VERSION = f"MLflow {mlflow.__version__}"
 _TAG = "state_path"
 _METRIC = "loss"
 
 
 class Tracked:
-    """MLflow's SQLite store with one run of ``count`` steps, and ``count`` runs of one step.
+    """MLflow's SQLite store with one run of `count` steps, and `count` runs of one step.
 
     Attributes
     ----------
     uri : str
-        Where it is, for MLflow.
+        The tracking URI.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -63,12 +63,12 @@ class Tracked:
         self.log()
         with closing(sqlite3.connect(self._file)) as connection, connection:
             _fill(connection, self._run, self._searched, count)
-            # MLflow never asks for it. Without, SQLite compares every run with every other in `search_runs`.
+            # MLflow never runs ANALYZE. Without it `search_runs` compares all pairs of runs.
             connection.execute("ANALYZE")
         self._next = count
 
     def copy(self, file: Path) -> str:
-        """The URI of a copy."""
+        """Copy the store and return the URI of the copy."""
         shutil.copyfile(self._file, file)
         return f"sqlite:///{file}"
 
@@ -77,13 +77,13 @@ class Tracked:
         return step, metrics(step), f"/states/{self._run}/{step}/model.safetensors"
 
     def log(self, _round: int = 0) -> None:
-        """Log a step: its metrics, and the newest state's path as a tag, in one call."""
+        """Log a step in one call: its metrics, and the newest state's path as a tag."""
         step, values, path = self._step()
         logged = [Metric(name, value, _time(step), step) for name, value in values.items()]
         self._client.log_batch(self._run, metrics=logged, tags=[RunTag(_TAG, path)])
 
     def log_to(self, server: Client) -> None:
-        """The same over HTTP."""
+        """Do the same over HTTP."""
         step, values, path = self._step()
         logged = [
             {"key": name, "value": value, "timestamp": _time(step), "step": step}
@@ -93,14 +93,14 @@ class Tracked:
         server.say("POST", "/api/2.0/mlflow/runs/log-batch", said)
 
     def search(self, _round: int = 0) -> float:
-        """The lowest value of the metric, of all runs."""
+        """Return the lowest value of the metric over all runs."""
         [run] = self._client.search_runs(
             [self._searched], order_by=[f"metrics.{_METRIC} ASC"], max_results=1
         )
         return float(run.data.metrics[_METRIC])
 
     def search_at(self, server: Client) -> float:
-        """The same over HTTP."""
+        """Do the same over HTTP."""
         said = {
             "experiment_ids": [self._searched],
             "order_by": [f"metrics.{_METRIC} ASC"],
@@ -110,13 +110,13 @@ class Tracked:
         return float({metric["key"]: metric["value"] for metric in run["data"]["metrics"]}[_METRIC])
 
     def history(self, _round: int = 0) -> float:
-        """The lowest value of the metric, of all steps."""
+        """Return the lowest value of the metric over all steps."""
         return min(
             float(metric.value) for metric in self._client.get_metric_history(self._run, _METRIC)
         )
 
     def history_at(self, server: Client) -> float:
-        """The same over HTTP."""
+        """Do the same over HTTP."""
         url = f"/api/2.0/mlflow/metrics/get-history?run_id={self._run}&metric_key={_METRIC}"
         return min(
             float(metric["value"]) for metric in json.loads(server.ask("GET", url))["metrics"]
@@ -128,7 +128,7 @@ def _time(step: int) -> int:
 
 
 def _fill(connection: sqlite3.Connection, run: str, experiment: str, count: int) -> None:
-    """Write the rows that MLflow wrote for ``run`` and its first step again, for more steps and for more runs."""
+    """Repeat the rows that MLflow wrote for a run and its first step."""
     connection.row_factory = sqlite3.Row
     tables = ("runs", "tags", "metrics", "latest_metrics")
     first = {
@@ -143,7 +143,7 @@ def _fill(connection: sqlite3.Connection, run: str, experiment: str, count: int)
         return {**row, "value": metrics(step)[row["key"]], "step": step, "timestamp": _time(step)}
 
     def write(table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        statement = insertion(table, list(first[table][0]), "?")
+        statement = insert_statement(table, list(first[table][0]), "?")
         connection.executemany(statement, (tuple(row.values()) for row in rows))
 
     write("metrics", (at_step(row, step) for step in range(1, count) for row in first["metrics"]))

@@ -1,13 +1,14 @@
-"""A training's checkpoints, kept by this project, by MLflow and by trackio, each as a notebook would have it do so.
+"""The checkpoints of a training, stored by this project, MLflow and trackio.
 
-What they promise is not the same. When ours returns, the record and the states are on the disk. MLflow's metrics are, in
-SQLite as MLflow sets it up; of an artifact it makes a copy, which nothing syncs. ``trackio.log`` keeps its metrics in memory
-until a thread writes them, twice a second, into SQLite set up to lose the last ones with the power. So it is timed
-twice: until it returns, and until its metrics are as durable as ours, with ``TRACKIO_SQLITE_SYNCHRONOUS=FULL`` and written at once,
-by the function that its thread calls. Its artifacts are not synced either.
+Their promises differ. When this project returns, the record and the states are on the disk. So are
+MLflow's metrics, but it copies artifacts without syncing them. `trackio.log` keeps metrics in
+memory until a thread writes them, twice a second, into SQLite that may lose the last ones in a
+power failure. Therefore it is timed twice: until it returns, and until its metrics are durable,
+with `TRACKIO_SQLITE_SYNCHRONOUS=FULL` and the queue written at once. Its artifacts are not synced
+either.
 
-None is imported before one is made, so that the first of a process can be timed: ``python trackers.py NAME FOLDER`` ends at
-once when its first checkpoint is kept.
+Nothing is imported before a tracker is created, so that the first checkpoint of a process can be
+timed: `python trackers.py NAME FOLDER` ends as soon as its first checkpoint is stored.
 """
 
 from __future__ import annotations
@@ -43,23 +44,23 @@ _NOTEBOOK = {
 
 
 class Tracker(Protocol):
-    """Keeps checkpoints of a run; each call is the next step."""
+    """A tracker that stores checkpoints of a run; each call is the next step."""
 
     def keep_metrics(self) -> None:
-        """Keep four metrics."""
+        """Store four metrics."""
 
     def keep_state(self) -> None:
-        """Keep four metrics, and the weights of a tiny model."""
+        """Store four metrics and the weights of a tiny model."""
 
     def count(self) -> int:
-        """Steps that were kept, as the disk has it."""
+        """Return the number of steps on the disk."""
 
     def close(self) -> None:
         """End the run."""
 
 
 class Training:
-    """What every tracker is given: steps, metrics, and weights that change from step to step."""
+    """The input of every tracker: steps, metrics, and weights that change with every step."""
 
     def __init__(self) -> None:
         self.step = -1
@@ -69,7 +70,7 @@ class Training:
         }
 
     def train(self) -> dict[str, float]:
-        """Go on by a step; its metrics."""
+        """Make a step and return its metrics."""
         self.step += 1
         for array in self.weights.values():
             array += 1
@@ -83,7 +84,7 @@ class Training:
 
 
 class Axon:
-    """This project on SQLite, its defaults."""
+    """A tracker that uses this project on SQLite with its defaults."""
 
     def __init__(self, folder: Path) -> None:
         notebook = folder / "train.ipynb"
@@ -103,26 +104,26 @@ class Axon:
         self._training = Training()
 
     def keep_metrics(self) -> None:
-        """A checkpoint without a model."""
+        """Store a checkpoint without a model."""
         metrics = self._training.train()
         self._axon.checkpoint(None, epoch=self._training.step, metrics=metrics)
 
     def keep_state(self) -> None:
-        """A checkpoint of the weights, with the states of the random number generators, as always."""
+        """Store a checkpoint of the weights, with the random number generators."""
         metrics = self._training.train()
         self._axon.checkpoint(self._training.weights, epoch=self._training.step, metrics=metrics)
 
     def count(self) -> int:
-        """As the store has them."""
+        """Return the number of steps in the store."""
         return len(self._axon.checkpoints())
 
     def close(self) -> None:
-        """End the run, which in a notebook ends with its cell, and in a script with the process: too late here."""
+        """End the run, which would otherwise end with the process."""
         self._executed._script().cell.end(None)
 
 
 class MLflow:
-    """MLflow on SQLite, in this process: ``log_metrics``, and a file of weights as an artifact."""
+    """MLflow on SQLite in this process: `log_metrics`, and the weights as an artifact."""
 
     def __init__(self, folder: Path) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -138,18 +139,18 @@ class MLflow:
         self._file = folder / "model.npz"
 
     def keep_metrics(self) -> None:
-        """All in one call."""
+        """Store them in one call."""
         metrics = self._training.train()
         self._mlflow.log_metrics(metrics, step=self._training.step, synchronous=True)
 
     def keep_state(self) -> None:
-        """The weights are written to a file, of which the artifact is a copy."""
+        """Write the weights to a file and log it as an artifact."""
         self.keep_metrics()
         np.savez(self._file, **self._training.weights)
         self._mlflow.log_artifact(str(self._file), str(self._training.step))
 
     def count(self) -> int:
-        """As the database has them."""
+        """Return the number of steps in the database."""
         return len(self._mlflow.MlflowClient().get_metric_history(self._run, "loss"))
 
     def close(self) -> None:
@@ -163,7 +164,7 @@ class Trackio:
     Attributes
     ----------
     returned : list of float
-        Seconds after which ``trackio.log`` returned, of each step.
+        The seconds after which `trackio.log` returned, for each step.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -188,22 +189,22 @@ class Trackio:
         self.returned: list[float] = []
 
     def keep_metrics(self) -> None:
-        """All in one call, then what its thread would do within half a second."""
+        """Store them in one call, then write the queue as its thread would within half a second."""
         metrics = self._training.train()
         began = time.perf_counter()
         self._trackio.log(metrics, step=self._training.step)
         self.returned.append(time.perf_counter() - began)
-        with self._run._client_lock:  # as its thread does; there is no other way but to end the run
+        with self._run._client_lock:  # as its thread does; the only public way is to end the run
             self._run._flush_queues_inline()
 
     def keep_state(self) -> None:
-        """The weights are written to a file, of which the artifact, a new version each time, is a copy."""
+        """Write the weights to a file and log it as a new version of an artifact."""
         self.keep_metrics()
         np.savez(self._file, **self._training.weights)
         self._trackio.log_artifact(str(self._file), "model", "model")
 
     def count(self) -> int:
-        """As the database has them: it tells of failures by warnings only."""
+        """Return the number of steps in the database; trackio reports failures only by warnings."""
         [database] = (self._folder / "trackio").glob("*.db")
         with closing(sqlite3.connect(database)) as connection:
             [(count,)] = connection.execute(
@@ -212,12 +213,12 @@ class Trackio:
         return int(count)
 
     def close(self) -> None:
-        """End the run, and its thread."""
+        """End the run and its thread."""
         with _quiet():
             self._trackio.finish()
 
 
-#: By the names of their packages; the first is this project.
+#: The trackers by package name; the first is this project.
 TRACKERS: dict[str, type[Tracker]] = {
     "jupyter_axon_notebooks": Axon,
     "mlflow": MLflow,
@@ -227,7 +228,7 @@ TRACKERS: dict[str, type[Tracker]] = {
 
 @contextmanager
 def tracking(name: str, folder: Path) -> Iterator[Any]:
-    """One that keeps what it is given in ``folder``."""
+    """Start a tracker that stores in `folder`, and close it at the end."""
     folder.mkdir(exist_ok=True)
     with closing(TRACKERS[name](folder)) as tracker:
         yield tracker
@@ -239,4 +240,4 @@ def _quiet() -> contextlib.redirect_stdout[Any]:
 
 if __name__ == "__main__":
     TRACKERS[sys.argv[1]](Path(sys.argv[2])).keep_state()
-    os._exit(0)  # what comes now, the interpreter's end, is nothing that anybody waits for
+    os._exit(0)  # skip the end of the interpreter, which nobody waits for

@@ -18,19 +18,12 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import startup  # noqa: F401 - while the process is where it was started
+from . import startup  # noqa: F401 - notes the working directory before code can change it
 from ._version import __version__
 
 if TYPE_CHECKING:
     from .training.api import best, checkpoint, checkpoints, get, latest, notebook, pin, resume, use
     from .training.checkpoint import Checkpoint
-
-#: The notebook API, and where it lies: imported when it is first asked for, since a server has no use for it, and a
-#: notebook's first cell should not wait for it.
-_API = dict.fromkeys(
-    ("best", "checkpoint", "checkpoints", "get", "latest", "notebook", "pin", "resume", "use"),
-    ".training.api",
-) | {"Checkpoint": ".training.checkpoint"}
 
 __all__ = [
     "Checkpoint",
@@ -48,9 +41,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _API:
+    # The API is imported when it is first used: a server does not need it.
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_API[name], __name__), name)
+    module = ".training.checkpoint" if name == "Checkpoint" else ".training.api"
+    value = getattr(importlib.import_module(module, __name__), name)
     globals()[name] = value
     return value
 
@@ -60,18 +55,18 @@ def __dir__() -> list[str]:
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
-    """Where Jupyter Server finds the extension."""
+    """Return the entry point of the server extension."""
     from .extension import AxonExtension
 
     return [{"module": "jupyter_axon_notebooks", "app": AxonExtension}]
 
 
 def _watch_kernel() -> None:
-    """Note from now on what the kernel executes, where this is imported in one."""
+    """Record what this kernel executes from now on, if this process is one."""
     if "IPython" in sys.modules:
-        from .training.execution import watch_shell
+        from .training.execution.shell import current_recorder
 
-        watch_shell()
+        current_recorder()
 
 
 _watch_kernel()

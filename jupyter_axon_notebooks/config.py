@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from traitlets import Bool, Dict, Enum, Int, List, TraitError, Unicode, default, validate
@@ -80,6 +81,16 @@ class AxonNotebooks(Configurable):
         """,
     ).tag(config=True)
 
+    exclude = List(
+        Unicode(),
+        help="""
+        Notebooks that are not recorded when they are saved, and whose files are not changed.
+
+        Each is a shell pattern for the path below the server's root folder, such as "private/*" or
+        "*-scratch.ipynb"; * matches slashes too. Records that exist already stay.
+        """,
+    ).tag(config=True)
+
     history_limit = Int(
         100,
         min=1,
@@ -152,6 +163,10 @@ class AxonNotebooks(Configurable):
     @validate("extra_states_roots")
     def _validate_extra_states_roots(self, proposal: dict[str, list[str]]) -> list[str]:
         return [_absolute("extra_states_roots", root) for root in proposal["value"]]
+
+    def is_excluded(self, path: str) -> bool:
+        """Return whether saves of the notebook at a contents path are ignored."""
+        return any(fnmatchcase(path, pattern.strip("/")) for pattern in self.exclude)
 
     def acting_user(self, username: str | None) -> str:
         """Return the acting user of a request by ``username``; None stands for no request."""

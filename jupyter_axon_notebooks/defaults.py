@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-#: The file in :func:`data_folder` with a server's settings, for kernels that it did not start.
+#: The kernel configuration file in :func:`data_folder`, see :mod:`.kernel_config`.
 KERNEL_CONFIG: Final = "kernels.json"
 #: Seconds that reads wait, for pending saves and for a store that is locked by another process.
 READ_TIMEOUT: Final = 2.0

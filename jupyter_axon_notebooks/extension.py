@@ -189,7 +189,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._connected_contents = contents
         self._paths = NotebookPaths(contents)
         ids = self._ids if self.embed_notebook_id else None
-        hooks = SaveHooks(self._on_save, ids, self.log)
+        hooks = SaveHooks(self._on_save, ids, self.log, self.is_excluded)
         contents.register_pre_save_hook(hooks.pre_save)
         contents.register_post_save_hook(hooks.post_save)
         if previous is None or contents.event_logger is not previous.event_logger:
@@ -208,7 +208,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._sync.notebook_saved(path, self._acting_user(), content)
 
     def _on_save_event(self, path: str) -> None:
-        if not isinstance(self._connected_contents, FileManagerMixin):  # no post-save hooks run
+        has_hooks = isinstance(self._connected_contents, FileManagerMixin)
+        if not has_hooks and not self.is_excluded(path):
             self._on_save(path, None)
 
     def _acting_user(self) -> str:

@@ -1,4 +1,4 @@
-"""What a server hands to the kernels that it starts, and leaves for those that it does not."""
+"""The environment and the configuration file by which a server tells kernels where to record."""
 
 from __future__ import annotations
 
@@ -19,89 +19,101 @@ from .stores import DATA_DIR, STATES_ROOT, STORE_URL, USER
 
 
 class KernelEnvironment:
-    """Hands a server's store to its kernels in the environment, as the server's own is what all of them inherit.
+    """The settings that a server passes on to kernels, and its way of passing them.
 
-    So do its terminals, and restarted kernels again. A gateway, which starts kernels elsewhere, passes on what its
-    ``allowed_envs`` name: there the paths mean nothing.
+    Kernels and terminals that the server starts inherit environment variables. A gateway, which
+    starts kernels on other machines, passes on those that its ``allowed_envs`` name. All other
+    processes read the kernel configuration file.
 
-    Where requests tell who acts, a kernel gets the user whose request it is started for, and the pointer file names nobody.
+    If requests have an identity, a kernel gets the user of the request that starts it, and the file
+    has no user.
     """
 
     def __init__(self, config: AxonNotebooks, log: logging.Logger) -> None:
         self._config = config
         self._log = log
-        self._given: dict[str, str] = {}
-        self._before: dict[str, str | None] = {}
+        self._variables: dict[str, str] = {}
+        self._previous: dict[str, str | None] = {}
+        self._kernel_manager: Any = None
 
     def install(self, kernel_manager: Any, acting_user: Callable[[], str]) -> None:
-        """Hand over, from now on."""
+        """Set the variables of this process, and write the configuration file.
+
+        The server's own environment is changed since terminals and all kernel provisioners inherit
+        it; neither has another way to add variables.
+        """
         config = self._config
-        url = shown_url(config.store_url)  # one with a password is refused, here and there
-        self._given = {
-            STORE_URL: url,
+        self._variables = {
+            STORE_URL: shown_url(config.store_url),
             STATES_ROOT: config.states_root,
             DATA_DIR: jupyter_data_dir(),
         }
         if config.identity_from_request:
-            _start_as(kernel_manager, acting_user)
+            self._pass_user(kernel_manager, acting_user)
         else:
-            self._given[USER] = config.user_id
-        self._before = {name: os.environ.get(name) for name in self._given}
-        os.environ.update(self._given)
+            self._variables[USER] = config.user_id
+        self._previous = {name: os.environ.get(name) for name in self._variables}
+        os.environ.update(self._variables)
         if settings := self._settings():
-            # Of two copies of the origin one may be all that is left of it.
-            kept = {name: value for name, value in self._left().items() if name == "origin"}
-            self._leave({**settings, **kept})
+            # If the origin's own file was lost, this copy of it is the last one.
+            kept = {name: value for name, value in self._read().items() if name == "origin"}
+            self._write({**settings, **kept})
 
     def write_origin(self, origin: str) -> None:
-        """Put the origin of the data folder into the pointer file; where another server records is left as it says there."""
-        if left := self._left() or self._settings():
-            self._leave({**left, "origin": origin})
+        """Write the origin to the configuration file, and leave the settings of other servers."""
+        if settings := self._read() or self._settings():
+            self._write({**settings, "origin": origin})
+
+    def restore(self) -> None:
+        """Undo :meth:`install`, except for the configuration file: kernels outlive servers."""
+        if self._kernel_manager is not None:
+            del self._kernel_manager.start_kernel
+            self._kernel_manager = None
+        for name, value in self._variables.items():
+            previous = self._previous[name]
+            if os.environ.get(name) != value:
+                continue  # another extension has changed it since
+            if previous is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = previous
+
+    def _pass_user(self, kernel_manager: Any, acting_user: Callable[[], str]) -> None:
+        """Add the acting user to the environment of each kernel that is started.
+
+        There is no hook for the environment of a single kernel, so its method is wrapped.
+        """
+        start = kernel_manager.start_kernel
+
+        async def start_kernel(*args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> Any:
+            env = {**(os.environ if env is None else env), USER: acting_user()}
+            return await ensure_async(start(*args, env=env, **kwargs))
+
+        kernel_manager.start_kernel = start_kernel
+        self._kernel_manager = kernel_manager
 
     def _settings(self) -> dict[str, str]:
-        """What the pointer file says of this server; nothing where kernels cannot reach the store."""
+        """Return what the file says of this server; empty if kernels cannot reach its store."""
         url = shown_url(self._config.store_url)
         if url == "memory://":
             return {}
-        named = {} if self._config.identity_from_request else {"user_id": self._config.user_id}
-        return {"store_url": url, "states_root": self._config.states_root, **named}
+        user = {} if self._config.identity_from_request else {"user_id": self._config.user_id}
+        return {"store_url": url, "states_root": self._config.states_root, **user}
 
-    def _left(self) -> dict[str, str]:
-        """What the pointer file says; nothing where it is not to be believed."""
+    def _read(self) -> dict[str, str]:
         try:
             return read_kernel_config(data_folder() / KERNEL_CONFIG)
         except InvalidData:
             return {}
 
-    def _leave(self, settings: dict[str, str]) -> None:
+    def _write(self, settings: dict[str, str]) -> None:
         file = data_folder() / KERNEL_CONFIG
         try:
             write_kernel_config(file, settings)
         except OSError as error:
             self._log.warning(
-                "axon: kernels that this server does not start may record elsewhere: %s cannot be written: %s",
+                "axon: %s could not be written (%s): kernels that this server does not start may "
+                "record in another store",
                 file,
                 error.strerror,
             )
-
-    def restore(self) -> None:
-        """Leave the environment as it was. The pointer file stays: kernels outlive servers."""
-        for name, value in self._given.items():
-            before = self._before[name]
-            if os.environ.get(name) != value:
-                continue  # somebody else's by now
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
-
-
-def _start_as(kernel_manager: Any, acting_user: Callable[[], str]) -> None:
-    """Have each kernel told whose request it is started for; a restart keeps that."""
-    start = kernel_manager.start_kernel
-
-    async def start_kernel(*args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> Any:
-        env = {**(os.environ if env is None else env), USER: acting_user()}
-        return await ensure_async(start(*args, env=env, **kwargs))
-
-    kernel_manager.start_kernel = start_kernel

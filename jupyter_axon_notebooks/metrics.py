@@ -1,42 +1,41 @@
-"""Names and values inside a checkpoint's ``metrics``, which may hold any JSON.
+"""The names and values in a checkpoint's ``metrics``, which may hold any JSON.
 
-A metric's *name* is its path of keys joined with dots: in ``{"val": {"loss": 0.1}}`` the value
-is named ``val.loss``. Keys may themselves hold dots, so one name can fit several places;
-:func:`resolve` decides which is meant, and everything that ranks or indexes metrics asks it.
+A metric's *name* is its path of keys joined with dots: in ``{"val": {"loss": 0.1}}`` the value is named ``val.loss``. Keys may
+contain dots themselves, so that a name can fit several values; :func:`resolve` decides which one is meant.
 
-Non-finite floats have no JSON form. On the wire they are the strings ``"NaN"``, ``"Infinity"`` and
-``"-Infinity"``, told from ordinary strings by the names that stand beside them (``nonfinite``).
+Non-finite floats have no JSON form. They are stored as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, and their
+names in ``nonfinite`` tell them from ordinary strings.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from .errors import InvalidData
 
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MISSING = object()
 
+_T = TypeVar("_T")
 _Path = tuple[str, ...]
 
-#: The longest name by which a nested value is listed and ranked, in characters.
+#: The longest name of a nested value that is listed and ranked, in characters.
 MAX_NAME: Final = 1_000
-#: Characters in the names of all values of one object that are not finite.
+#: The most characters in the names of all non-finite values of one object.
 _MAX_NAMES: Final = 10_000_000
 
 
 def resolve(metrics: Any, name: str) -> Any:
-    """The value that ``name`` stands for, or None where there is none.
+    """Return the value of ``name``, or None.
 
-    An exact key wins over a path, and a longer literal key over a shorter one: with
-    ``{"a.b": 1, "a": {"b": 2}}`` the name ``a.b`` is 1. Paths lead through objects only,
-    never into lists.
+    An exact key takes precedence over a path, and a longer key over a shorter one: in ``{"a.b": 1, "a": {"b": 2}}`` the
+    value of ``a.b`` is 1. Paths lead through objects, not into lists.
     """
     if not isinstance(metrics, dict):
         return None
@@ -47,7 +46,7 @@ def resolve(metrics: Any, name: str) -> Any:
 
 
 def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
-    # Only beginnings as long as some key are looked up: a name may consist of a million dots.
+    # Only prefixes that are as long as a key are looked up, since a name may consist of a million dots.
     lengths = set(map(len, metrics))
     rest = len(name) - start
     if rest in lengths and name[start:] in metrics:
@@ -65,10 +64,10 @@ def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
     return _MISSING
 
 
-def rankable(value: Any) -> float | None:
-    """``value`` as a finite float, or None for what no ranking takes.
+def finite_number(value: Any) -> float | None:
+    """Return ``value`` as a finite float, or None.
 
-    Left out are NaN, infinities, booleans, strings, nulls, containers, and integers too large for a float.
+    None for NaN, infinities, booleans, strings, nulls, containers, and integers that are too large for a float.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -79,16 +78,16 @@ def rankable(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def number_text(value: float, sign: str = "") -> str:
-    """Return ``value`` for a person, in six digits; ``sign="+"`` marks positive numbers as well."""
+def format_number(value: float, sign: str = "") -> str:
+    """Return ``value`` with six digits for display; ``sign="+"`` marks positive numbers too."""
     try:
         return f"{value:{sign}.6g}"
-    except OverflowError:  # an integer too large for a float
+    except OverflowError:  # an integer that is too large for a float
         return f"{'-' if value < 0 else sign}1e308 or more"
 
 
 def merge_metrics(before: Any, later: Any) -> Any:
-    """Return metrics with later ones added; of a name that both have, the later value counts."""
+    """Return metrics with later ones added, which replace those of the same name."""
     if not isinstance(before, dict) or not isinstance(later, dict):
         return later or before
     merged = dict(before)
@@ -98,23 +97,73 @@ def merge_metrics(before: Any, later: Any) -> Any:
     return merged
 
 
-def rankable_metrics(metrics: Any) -> dict[str, float]:
-    """Every name in ``metrics`` that resolves to a rankable number, with that number."""
-    if not isinstance(metrics, dict):
-        return {}
+def finite_metrics(metrics: Any) -> dict[str, float]:
+    """Return the finite numbers in ``metrics`` by name."""
     if _is_ordinary(metrics):
         return {name: float(value) for name, value in metrics.items()}
-    named = values_by_name(metrics).items()
-    return {name: number for name, value in named if (number := rankable(value)) is not None}
+    named = flatten_metrics(metrics).items()
+    return {name: number for name, value in named if (number := finite_number(value)) is not None}
 
 
-def named_values(metrics: Any) -> dict[str, Any]:
-    """Every value in ``metrics`` that is no container, by its name; of several of one name, the one that it stands for."""
-    return {name: value for name, value in values_by_name(metrics).items() if name}
+def flatten_metrics(metrics: Any) -> dict[str, Any]:
+    """Return the values in ``metrics`` that are not objects, by the names that resolve to them.
+
+    Names of more than :data:`MAX_NAME` characters are left out.
+    """
+    found: dict[str, Any] = {}
+    if not isinstance(metrics, dict) or _flatten(metrics, "", found):
+        return found
+    names = [*found]
+    found = {}
+    _resolve_all(metrics, "", found)
+    return {name: found[name] for name in names}
+
+
+def _flatten(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> bool:
+    """Add the values below ``above``; return whether no key contains a dot, so that every name fits one value."""
+    is_plain = True
+    for key, value in metrics.items():
+        if len(above) + len(key) > MAX_NAME:
+            continue
+        is_plain &= "." not in key
+        if isinstance(value, dict):
+            is_plain &= _flatten(value, f"{above}{key}.", found)
+        else:
+            found[above + key] = value
+    return is_plain
+
+
+def _resolve_all(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> None:
+    # The longest key first, as `resolve` does: the first value of a name is the one that it resolves to.
+    for key in sorted(metrics, key=len, reverse=True):
+        if len(above) + len(key) <= MAX_NAME:
+            value = metrics[key]
+            found.setdefault(above + key, value)
+            if isinstance(value, dict):
+                _resolve_all(value, f"{above}{key}.", found)
+
+
+def rank(
+    items: Iterable[_T], name: str, *, minimize: bool, fields: Callable[[_T], tuple[Any, ...]]
+) -> list[_T]:
+    """Return the items that have a finite number ``name``, best first.
+
+    Parameters
+    ----------
+    fields : callable
+        Returns the metrics of an item, followed by the values that order items with equal numbers.
+    """
+    ranked: list[tuple[Any, int, _T]] = []
+    for index, item in enumerate(items):
+        metrics, *order = fields(item)
+        value = finite_number(resolve(metrics, name))
+        if value is not None:
+            ranked.append(((value if minimize else -value, *order), index, item))
+    return [item for *_, item in sorted(ranked, key=lambda one: one[:2])]
 
 
 def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
-    """Return names for columns of metrics beside columns named ``taken``: with ``metrics.`` before those that would hide one."""
+    """Return column names for metrics, with the prefix ``metrics.`` where one is among the columns ``taken``."""
     columns = []
     for name in names:
         column = name
@@ -124,43 +173,11 @@ def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
     return columns
 
 
-def values_by_name(metrics: Any) -> dict[str, Any]:
-    """The name of every value in ``metrics`` that is no container, with what it resolves to; an empty name is one.
-
-    Names of more than :data:`MAX_NAME` characters are left out.
-    """
-    if not isinstance(metrics, dict):
-        return {}
-    found: dict[str, Any] = {}
-    _resolve_all(metrics, "", found)
-    return {name: found[name] for name in _leaf_names(metrics, "")}
-
-
-def _leaf_names(metrics: dict[str, Any], above: str) -> Iterator[str]:
-    for key, value in metrics.items():
-        if len(above) + len(key) <= MAX_NAME:
-            if isinstance(value, dict):
-                yield from _leaf_names(value, f"{above}{key}.")
-            else:
-                yield above + key
-
-
-def _resolve_all(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> None:
-    # The longest key first, as `resolve` looks for them: the first one of a name is what the name stands for.
-    for key in sorted(metrics, key=len, reverse=True):
-        if len(above) + len(key) <= MAX_NAME:
-            value = metrics[key]
-            found.setdefault(above + key, value)
-            if isinstance(value, dict):
-                _resolve_all(value, f"{above}{key}.", found)
-
-
 def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
-    """``metrics`` with non-finite floats as strings, and the names of those floats.
+    """Return ``metrics`` with non-finite floats as strings, and the names of those floats.
 
-    Two leaves can share a dotted name, one a float, the other really a string spelled alike; then the
-    float is named by its JSON Pointer (RFC 6901) instead, so that :func:`restore_nonfinite` finds the right one.
-    So it is where its dotted name looks like the pointer of another.
+    A float is named by its JSON Pointer (RFC 6901) instead where its dotted name is also that of an ordinary string that is
+    spelled alike, or looks like the pointer of another value.
     """
     if _is_ordinary(metrics):
         return metrics, []
@@ -175,10 +192,10 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
 
 
-def spellable(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return ``metrics`` as far as :func:`spell_nonfinite` takes them, and the names of what is left out.
+def limit_nonfinite(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return ``metrics`` as far as :func:`spell_nonfinite` accepts them, and the names of the values left out.
 
-    Left out are values, lists for the most part, that hold more numbers which are not finite than can be named.
+    Left out are values, mostly lists, with more non-finite numbers than can be named.
     """
     with suppress(InvalidData):
         spell_nonfinite(metrics)
@@ -209,10 +226,7 @@ def spellable(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
-    """The inverse of :func:`spell_nonfinite`; names that fit no such string are ignored.
-
-    A name that is the JSON Pointer of such a string means that one alone.
-    """
+    """Undo :func:`spell_nonfinite`; names that match no such string are ignored."""
     wanted = frozenset(names)
     if not wanted:
         return metrics
@@ -232,7 +246,7 @@ def _split(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Words and phrases that say where the best value is; phrases are written without their separators.
+#: Words and phrases of metrics whose lowest or highest value is the best, without separators.
 #: ``frontend/src/pure/direction.ts`` has the same table.
 _LOWER: Final = _split(
     """
@@ -251,12 +265,12 @@ _HIGHER: Final = _split(
     negrootmeansquaredlogerror neglogloss negbrierscore negmaxerror negmeanpoissondeviance negmeangammadeviance
     """
 )
-#: Words that say which part of the data, or which mean, a value is of. None of them turns a direction round.
+#: Words that name a part of the data or a kind of mean, and do not affect the direction.
 _TRAINING: Final = _split("train training")
 _HELD_OUT: Final = _split("val valid validation eval evaluation test dev holdout cv oof")
 _EXTREMES: Final = _split("best min max last final")
 _COUNTED: Final = _split("epoch step batch iter iteration idx")
-#: What losses are called after: beside them, a score may be one.
+#: Kinds of losses: beside them, a ``score`` may be a loss.
 _KINDS: Final = _split(
     """
     l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box cls obj mask seg dfl
@@ -276,13 +290,13 @@ _NEUTRAL: Final = (
     | _EXTREMES
     | _COUNTED
 )
-#: Words of which a name with two is that of a gap or a ratio.
-_APART: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
-#: Words that a name of a count ends with; Lightning's names of metrics end with ``step`` and ``epoch``.
+#: A name with two words of one of these sets is that of a gap or a ratio.
+_EXCLUSIVE: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
+#: The last words of names of counts. (Lightning's names of metrics end with ``step`` and ``epoch``.)
 _COUNTERS: Final = _split("batch iter iteration")
-#: Words that may stand beside one other word of their direction, as in ``nll_loss`` and ``roc_auc_f1``.
+#: Words that may be combined with one other word of their direction, as in ``nll_loss`` and ``roc_auc_f1``.
 _GENERIC: Final = _split("loss losses error errors auc")
-#: Words that a number may follow, besides those that say a direction.
+#: Words that a number may follow, besides those with a direction.
 _NUMBERED: Final = _split("top l at k idx fold dataloader")
 _LONGEST_PHRASE: Final = 6
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ ./:@|()\[\]%-]*")
@@ -291,88 +305,90 @@ _HUMPS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def direction(name: str) -> Literal["min", "max"] | None:
-    """Return whether the smallest or the largest value of a metric of this name is the best; None where that is not certain.
+    """Return whether the smallest or the largest value of a metric is the best, or None if that is not certain.
 
-    Certain is a name that consists of known words only, one of which says it: ``val_loss``, ``train/loss_ce``,
-    ``eval.bleu-4``, ``BinaryAccuracy``, scikit-learn's ``neg_mean_squared_error``. Any other word could turn it round, as in
-    ``neg_recall``, ``accuracy_drop`` and ``loss_scale``.
+    It is certain for a name that consists of known words, one of which has a direction: ``val_loss``, ``train/loss_ce``,
+    ``eval.bleu-4``, ``BinaryAccuracy``, scikit-learn's ``neg_mean_squared_error``. Any other word could reverse the
+    direction, as in ``neg_recall``, ``accuracy_drop`` and ``loss_scale``.
     """
     if len(name) > MAX_NAME or not _ORDINARY.fullmatch(name):
         return None
     words = _WORDS.findall(_HUMPS.sub(" ", name).lower())
     phrases: list[str] = []
-    said: list[str] = []
+    directed: list[str] = []
     while words:
-        phrase, length = _phrase(words, phrases, said)
+        phrase, length = _first_phrase(words, phrases, directed)
         if not length:
             return None
         if phrase in _LOWER or phrase in _HIGHER:
-            said.append(phrase)
+            directed.append(phrase)
         phrases.append(phrase)
         del words[:length]
-    found = set(phrases)
-    if (found & _TRAINING and found & _HELD_OUT) or any(
-        len(found & one) > 1 for one in _APART
-    ):  # a gap or a ratio
+    if _is_derived(phrases):
         return None
-    if found & _COUNTED and (
-        found & _EXTREMES or "em" in found
-    ):  # when it was the best; expectation maximization
-        return None
-    counter = next((phrase for phrase in reversed(phrases) if not phrase.isdigit()), "")
-    if counter in _COUNTERS or any(
-        two == "idx" and one != "dataloader" for one, two in pairwise(["", *phrases])
-    ):
-        return None
-    if not said:
+    if not directed:
         is_top = any(one == "top" and two.isdigit() for one, two in pairwise(phrases))
-        return "max" if is_top or ("score" in found and not found & _KINDS) else None
-    if len(said) > 1 and not (len(said) == len(set(said)) == 2 and _GENERIC.intersection(said)):
+        return "max" if is_top or ("score" in phrases and not _KINDS & {*phrases}) else None
+    is_pair = len(directed) == len({*directed}) == 2 and _GENERIC.intersection(directed)
+    if len(directed) > 1 and not is_pair:
         return None
     directions: set[Literal["min", "max"]] = {
-        "min" if phrase in _LOWER else "max" for phrase in said
+        "min" if phrase in _LOWER else "max" for phrase in directed
     }
     return directions.pop() if len(directions) == 1 else None
 
 
-def _phrase(words: list[str], before: list[str], said: list[str]) -> tuple[str, int]:
-    """Return the longest known phrase that ``words`` begin with, and its words; none where the first one is not known."""
+def _is_derived(phrases: list[str]) -> bool:
+    """Return whether a name is that of a gap, a ratio, a count or the time of the best value."""
+    found = {*phrases}
+    if found & _TRAINING and found & _HELD_OUT:
+        return True
+    if any(len(found & words) > 1 for words in _EXCLUSIVE):
+        return True
+    if found & _COUNTED and (found & _EXTREMES or "em" in found):  # "em": expectation maximization
+        return True
+    last = next((phrase for phrase in reversed(phrases) if not phrase.isdigit()), "")
+    return last in _COUNTERS or any(
+        two == "idx" and one != "dataloader" for one, two in pairwise(["", *phrases])
+    )
+
+
+def _first_phrase(words: list[str], before: list[str], directed: list[str]) -> tuple[str, int]:
+    """Return the longest known phrase that ``words`` begin with, and its number of words, 0 if there is none."""
     for length in range(min(len(words), _LONGEST_PHRASE), 0, -1):
         phrase = "".join(words[:length])
         if phrase in _LOWER or phrase in _HIGHER or phrase in _NEUTRAL:
             return phrase, length
-    is_number = words[0].isdigit() and bool(said or (before and before[-1] in _NUMBERED))
+    is_number = words[0].isdigit() and bool(directed or (before and before[-1] in _NUMBERED))
     return words[0], int(is_number)
 
 
-def better_text(mode: Literal["min", "max"]) -> str:
-    """Return which way is better, for people."""
+def describe_direction(mode: Literal["min", "max"]) -> str:
+    """Return the meaning of a direction for display."""
     return "lower is better" if mode == "min" else "higher is better"
 
 
-#: Names that are listed where none is like the one that was asked for.
+#: The number of names that are listed if none is similar to the requested one.
 _LISTED: Final = 10
-#: Characters of a name that others are compared with.
-_LONGEST_LIKE: Final = 200
+#: The number of characters of a name that are compared.
+_COMPARED: Final = 200
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that no metric is called ``name``: the names like it, else the first of all."""
+def suggest_names(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that there is no metric ``name``: similar names, or else the first ones of all."""
     names = {other.lower(): other for other in known}
-    close = get_close_matches(name.lower()[:_LONGEST_LIKE], names, cutoff=0.6)
+    close = get_close_matches(name.lower()[:_COMPARED], names, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(names[one] for one in close)}?"
     listed = list(names.values())
+    if not listed:
+        return "; no metrics are recorded"
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return (
-        f"; there are {', '.join(listed[:_LISTED])}{more}"
-        if listed
-        else "; no metrics are recorded"
-    )
+    return f"; there are {', '.join(listed[:_LISTED])}{more}"
 
 
-def is_no_deeper(metrics: Any, levels: int) -> bool:
-    """Whether ``metrics`` has at most so many containers inside each other."""
+def is_depth_at_most(metrics: Any, levels: int) -> bool:
+    """Return whether ``metrics`` has at most ``levels`` nested containers."""
     layer = [metrics]
     for _ in range(levels + 1):
         inner: list[Any] = []
@@ -388,7 +404,7 @@ def is_no_deeper(metrics: Any, levels: int) -> bool:
 
 
 def _is_ordinary(metrics: Any) -> bool:
-    """Whether ``metrics`` is what it nearly always is, an object of finite numbers: nothing in it needs a closer look."""
+    """Return whether ``metrics`` is an object of finite floats, as it nearly always is."""
     return isinstance(metrics, dict) and all(
         type(value) is float and math.isfinite(value) for value in metrics.values()
     )
@@ -411,7 +427,7 @@ def _spell(value: Any) -> Any:
 
 
 def _bounded(paths: Iterable[_Path]) -> list[_Path]:
-    """``paths``, if their names take no more memory than metrics should: each repeats the keys above it."""
+    """Return ``paths`` unless their names take too much memory: each repeats the keys above it."""
     found: list[_Path] = []
     length = 0
     for path in paths:
@@ -427,15 +443,13 @@ def _pointer(path: _Path) -> str:
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
 
 
-def _leaves(
-    value: Any, path: _Path = (), *, into_lists: bool = True
-) -> Iterator[tuple[_Path, Any]]:
+def _leaves(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, (*path, key), into_lists=into_lists)
-    elif into_lists and isinstance(value, list):
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _leaves(inner, (*path, str(index)), into_lists=into_lists)
+            yield from _leaves(inner, (*path, str(index)))
     else:
         yield path, value
 

@@ -1,4 +1,4 @@
-"""What has to be looked up when the package is first imported, since scripts and notebooks change it afterwards."""
+"""The state of the process when this package was imported, before scripts change it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ def _working_folder() -> str | None:
 
 
 #: The working directory at the first import.
-imported_in = _working_folder()
+WORKING_FOLDER = _working_folder()

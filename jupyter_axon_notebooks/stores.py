@@ -81,7 +81,7 @@ class StoreSettings:
 
     @property
     def data_folder(self) -> Path:
-        """This project's folder in Jupyter's data folder."""
+        """The folder of this project in Jupyter's data folder."""
         return data_folder(self.data_dir)
 
     @property

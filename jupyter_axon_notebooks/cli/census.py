@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ..errors import InvalidData, RecordDamaged
-from ..repository.parts import listed_contents
-from ..repository.stored_provenance import listed_provenance
+from ..repository.parts import content_ids
+from ..repository.provenance import provenance_ids
 from ..store.codec import decode, plain_text
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS, Schema
 
@@ -131,7 +131,7 @@ def _count_contents(census: Census, notebook_id: str, rows: Iterable[_Row]) -> N
             sizes[plain_text(row.id)] = row.value
             continue
         with _noting_damage(census, f"version {plain_text(row.id)}"):
-            lists[plain_text(row.id)] = listed_contents(decode(row.value))
+            lists[plain_text(row.id)] = content_ids(decode(row.value))
     listed: set[str] = set().union(*lists.values())
     unlisted = sizes.keys() - listed if len(census.damaged) == damaged else set()
     census.unlisted += len(unlisted)
@@ -176,7 +176,7 @@ def _without_provenance(connection: sa.Connection, census: Census) -> Iterator[s
                 yield plain_text(checkpoint_id)
     for id, text in connection.execute(sa.select(_PROVENANCE.c.id, _PROVENANCE.c.document)):
         with _noting_damage(census, f"provenance {plain_text(id)}"):
-            if listed_provenance(decode(text)) - known:
+            if provenance_ids(decode(text)) - known:
                 yield plain_text(id)
 
 

@@ -9,13 +9,13 @@ import click
 
 from ..errors import NotFound
 from ..metrics import (
-    better_text,
+    describe_direction,
     direction,
-    named_values,
-    number_text,
-    rankable_metrics,
+    finite_metrics,
+    flatten_metrics,
+    format_number,
     resolve,
-    suggestion,
+    suggest_names,
 )
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
@@ -51,8 +51,8 @@ class NoMetric(NotFound):
                 names |= repository.checkpoints.list_metric_names(id)
             else:
                 listed = repository.list_checkpoints(id, run_id=run_id)
-                names.update(*(rankable_metrics(one.metrics) for one in listed))
-        self.suggestion = suggestion(metric, sorted(names))
+                names.update(*(finite_metrics(one.metrics) for one in listed))
+        self.suggestion = suggest_names(metric, sorted(names))
         self.args = (
             f"no checkpoint{of_run(run_id)} has a finite number {metric!r}{self.suggestion}",
         )
@@ -106,7 +106,7 @@ def is_minimized(
         raise click.UsageError(f"{metric!r} does not say which way it is better: add {options}")
     minimize = known == "min"
     if mode is None:
-        note(f"{metric}: {better_text('min' if minimize else 'max')}.")
+        note(f"{metric}: {describe_direction('min' if minimize else 'max')}.")
     return minimize
 
 
@@ -154,8 +154,8 @@ def metrics_text(metrics: Any, first: Sequence[str] = (), most: int = 4) -> str:
     if not isinstance(metrics, dict):
         return ""
     numbers = [
-        f"{name}={number_text(value)}"
-        for name in dict.fromkeys((*first, *named_values(metrics)))
+        f"{name}={format_number(value)}"
+        for name in dict.fromkeys((*first, *flatten_metrics(metrics)))
         if isinstance(value := resolve(metrics, name), (int, float)) and not isinstance(value, bool)
     ]
     return " ".join(numbers[:most]) + (" …" if len(numbers) > most else "")

@@ -64,14 +64,14 @@ class Passfiles:
 
     def __call__(self, separation: Separation) -> Mapping[str, str]:
         """Write drafts for the roles that were made, and for those to rotate; return their passwords."""
-        names = list(dict.fromkeys([*separation.made, *self._roles_to_rotate(separation)]))
+        names = list(dict.fromkeys([*separation.created, *self._roles_to_rotate(separation)]))
         self._passwords = {name: self._passwords.get(name) or new_password() for name in names}
         for name in names:
             self._write_draft(name)
         return self._passwords
 
     def _roles_to_rotate(self, separation: Separation) -> list[str]:
-        there = [role for role in separation.roles if role.name not in separation.gone]
+        there = [role for role in separation.roles if role.name not in separation.missing]
         if "" in self._rotated:
             return [role.name for role in there]
         named = {name: roles_named(there, name) for name in self._rotated}

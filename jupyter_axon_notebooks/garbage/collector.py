@@ -98,7 +98,7 @@ class GarbageCollector:
             with log_errors(self._log, f"clean-up of notebook {id}"):
                 for done in pace.steps(steps):
                     removed.update(done._asdict())
-        freed = sum(pace.steps(self._repository.store.reclaim()))
+        freed = sum(pace.steps(self._repository.store.vacuum()))
         if removed.total():
             self._log.info(
                 "axon: removed %d old versions of notebooks and %d sources and outputs that no other version uses",

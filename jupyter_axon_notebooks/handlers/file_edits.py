@@ -43,7 +43,7 @@ from ..records import (
     without_trust,
 )
 from ..repository.notebooks import starter_cells, starter_metadata
-from ..repository.parts import Entry, take_apart
+from ..repository.parts import Entry, split
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
 from .base import AxonHandler
 from .context import RequestContext
@@ -318,7 +318,7 @@ def _find_fault(content: dict[str, Any]) -> str | None:
 
 def _entries(notebook: TrainingNotebook) -> list[Entry]:
     """Return what a version lists; raise InvalidData if two cells share an id."""
-    return take_apart(notebook.cells, NotebookMetadata()).entries
+    return split(notebook.cells, NotebookMetadata()).entries
 
 
 def _is_same(one: dict[str, Any], other: dict[str, Any], *, tags: bool = False) -> bool:

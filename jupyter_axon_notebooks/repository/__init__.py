@@ -9,7 +9,7 @@ from .bindings import Binding
 from .checkpoints import StatePart
 from .garbage import Removal
 from .notebooks import STARTER_CELLS, NotebookRepository, SavedNotebook
-from .pruning import Prunable, PrunePlan
+from .retention import Prunable, PrunePlan
 from .series import RunSeries
 from .states import NoStates, States
 

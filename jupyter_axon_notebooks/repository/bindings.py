@@ -18,7 +18,7 @@ from tinydb.queries import QueryInstance
 from ..errors import Conflict, NotFound
 from ..records import NotebookHeader, NotebookSummary, format_time, now
 from ..store import Document, Store, retried
-from .damage import damage_named
+from .damage import check_damage
 from .headers import change_header, change_summary, file_lock, get_notes, set_notes
 
 
@@ -56,7 +56,7 @@ class BindingRepository:
 
     def find_by_path(self, origin: str, path: str) -> Binding | None:
         """Return the binding to a file, or None."""
-        found = self._store.notebooks.one_having(origin=origin, path=path)
+        found = self._store.notebooks.find_one(origin=origin, path=path)
         return None if found is None else _binding(found)
 
     def get_many(self, ids: Iterable[str]) -> builtins.list[Binding]:
@@ -83,7 +83,7 @@ class BindingRepository:
         if folder is not None:
             condition &= where("path") < below[:-1] + "0"  # "0" follows "/"
         # Iterated, since the documents of a large store would take much memory at once.
-        return [_binding(found) for found in self._store.notebooks.each(condition)]
+        return [_binding(found) for found in self._store.notebooks.iterate(condition)]
 
     def list_other_origins(
         self, user_id: str | None, origin: str, path: str | None = None
@@ -93,7 +93,7 @@ class BindingRepository:
         condition = bound & ((where("origin") < origin) | (where("origin") > origin))
         if user_id is not None:
             condition &= where("user_id") == user_id
-        return [_binding(found) for found in self._store.notebooks.each(condition)]
+        return [_binding(found) for found in self._store.notebooks.iterate(condition)]
 
     @retried
     def change_origin(self, id: str, origin: str) -> Binding | None:
@@ -170,7 +170,9 @@ class BindingRepository:
         other = self.find_by_path(origin, path)
         if other is None or other.id == id:
             return None
-        locked = [_binding(found) for found in self._store.notebooks.locked_some([id, other.id])]
+        locked = [
+            _binding(found) for found in self._store.notebooks.get_many_for_update([id, other.id])
+        ]
         # It may have been bound elsewhere before it was locked.
         return next((one for one in locked if one.id != id and one.path == path), None)
 
@@ -192,5 +194,5 @@ def _remember_path(header: NotebookHeader, stored: dict[str, Any]) -> None:
 
 
 def _binding(found: Document) -> Binding:
-    with damage_named(f"notebook {found.doc_id}"):
+    with check_damage(f"notebook {found.doc_id}"):
         return msgspec.convert(found, Binding)

@@ -1,9 +1,9 @@
-"""Checkpoints: stored, found, ranked, labelled and removed."""
+"""Checkpoints: add, find, rank, change and delete them."""
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import PureWindowsPath
@@ -13,7 +13,7 @@ from tinydb import where
 from tinydb.queries import QueryInstance
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound
-from ..metrics import merge_metrics
+from ..metrics import merge_metrics, rank
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -22,31 +22,31 @@ from ..records import (
     new_id,
     now_after,
 )
-from ..store import Store, document, retried
-from .damage import damage_named
+from ..store import Document, Store, document, retried
+from .damage import check_damage
 from .runs import RunRepository
 from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
 STATE_PARTS: tuple[StatePart, ...] = ("model", "optimizer")
-#: The fields of a checkpoint that name its state files: in documents relative to the root of the state files.
-PATHS = tuple(f"{part}_state_path" for part in STATE_PARTS)
+#: The fields with the paths of state files, which documents store relative to the root of the state files.
+_PATHS = tuple(f"{part}_state_path" for part in STATE_PARTS)
 
 
 class StoredState(Protocol):
-    """A state file that is in its place: absolute path, SHA-256 in hex, size in bytes."""
+    """A state file in its final place."""
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """The absolute path."""
 
     @property
     def digest(self) -> str:
-        """Its SHA-256, in hex."""
+        """The SHA-256 in hexadecimal digits."""
 
     @property
     def size(self) -> int:
-        """Its size in bytes."""
+        """The size in bytes."""
 
 
 class CheckpointRepository:
@@ -93,29 +93,24 @@ class CheckpointRepository:
     def _add(
         self, new: NewCheckpoint, overwrite: bool, made_at: datetime | None
     ) -> tuple[NotebookCheckpoint, str | None]:
-        """Store a new checkpoint; it, and the id of the one that it replaces, if it does."""
+        """Store a checkpoint; return it and the id of the one that it replaces."""
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(new.notebook_id)
+            notebook = self._store.notebooks.get_for_update(new.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", new.notebook_id)
-            checkpoint = NotebookCheckpoint(
-                **{
-                    name: getattr(new, name)
-                    for name in new.__struct_fields__
-                    if name not in ("id", "version_id")
-                },
-                id=new.id or new_id(),
-                version_id=new.version_id or notebook["version_id"],
-                created_at=made_at or now_after(self._newest(new.notebook_id)),
-            )
             if new.version_id is not None:
                 self._check_version(new.notebook_id, new.version_id)
+            fields = {name: getattr(new, name) for name in new.__struct_fields__}
+            fields["id"] = new.id or new_id()
+            fields["version_id"] = new.version_id or notebook["version_id"]
+            created_at = made_at or now_after(self._newest(new.notebook_id))
+            checkpoint = NotebookCheckpoint(**fields, created_at=created_at)
             replaced = None
             if new.run_id is not None:
                 self._runs.admit_checkpoint(notebook, new.run_id)
                 replaced = self._replace(checkpoint) if overwrite else None
             stored = document(checkpoint.id, checkpoint.to_json())
-            for name in PATHS:
+            for name in _PATHS:
                 if path := stored.get(name):
                     stored[name] = self._states.recorded_path(path, checkpoint.notebook_id)
                     setattr(checkpoint, name, self._states.full_path(stored[name]))
@@ -127,33 +122,31 @@ class CheckpointRepository:
             except ValueError:
                 raise Conflict(f"checkpoint {checkpoint.id} exists already") from None
             except Conflict as error:
-                if ".run_id" not in str(
-                    error
-                ):  # not the index that holds (run, epoch, step) unique
+                if ".run_id" not in str(error):  # not the unique index on (run, epoch, step)
                     raise
-                raise Conflict(f"{_place(checkpoint)} already") from None
+                raise Conflict(f"{_describe(checkpoint)} already") from None
         return checkpoint, replaced
 
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
-        """Remove the run's checkpoint that stands where ``checkpoint`` is to stand; its id, if there is one."""
-        place = {
-            name: getattr(checkpoint, name) for name in ("notebook_id", "run_id", "epoch", "step")
-        }
-        found = self._store.checkpoints.one_having(**place)
+        """Remove the run's checkpoint at the epoch and step of ``checkpoint``; return its id, if there was one."""
+        position = ("notebook_id", "run_id", "epoch", "step")
+        found = self._store.checkpoints.find_one(
+            **{name: getattr(checkpoint, name) for name in position}
+        )
         if found is None or (id := str(found.doc_id)) == checkpoint.id:
             return None
-        there = self._store.checkpoints.locked(id)
-        if there is None:
+        stored = self._store.checkpoints.get_for_update(id)
+        if stored is None:
             return None
-        if there.get("pinned"):
-            raise Conflict(f"{_place(checkpoint)} that is pinned")
+        if stored.get("pinned"):
+            raise Conflict(f"{_describe(checkpoint)} that is pinned")
         self._store.checkpoints.remove(doc_ids=[id])
         self._states.mark_unrecorded(checkpoint.notebook_id, id)
         return id
 
     def _newest(self, notebook_id: str) -> str | None:
-        """When a notebook's newest checkpoint is from; under the notebook's lock, for the next one's time."""
-        found: str | None = self._store.checkpoints.highest(
+        """Return the time of a notebook's newest checkpoint."""
+        found: str | None = self._store.checkpoints.max_value(
             "created_at", of="notebook_id", value=notebook_id
         )
         return found
@@ -165,7 +158,7 @@ class CheckpointRepository:
 
     def find_ids(self, prefix: str) -> builtins.list[str]:
         """Return the ids of checkpoints that begin with ``prefix``."""
-        return self._store.checkpoints.ids_beginning(prefix)
+        return self._store.checkpoints.ids_with_prefix(prefix)
 
     def get(self, id: str) -> NotebookCheckpoint | None:
         """Return a checkpoint, or None."""
@@ -175,7 +168,7 @@ class CheckpointRepository:
     def read(self, stored: Mapping[str, Any]) -> NotebookCheckpoint:
         """Return the checkpoint that a stored document describes, with absolute paths; raises RecordDamaged."""
         checkpoint = checkpoint_of(stored)
-        for name in PATHS:
+        for name in _PATHS:
             if path := getattr(checkpoint, name):
                 setattr(checkpoint, name, self._states.full_path(path))
         return checkpoint
@@ -218,13 +211,21 @@ class CheckpointRepository:
         return next(iter(self.list(notebook_id, limit=1, run_id=run_id)), None)
 
     def list_best(
-        self, notebook_id: str, metric: str, minimize: bool, limit: int
+        self,
+        notebook_id: str,
+        metric: str,
+        minimize: bool,
+        limit: int,
+        *,
+        run_id: str | None = None,
     ) -> builtins.list[NotebookCheckpoint]:
-        """Return the ``limit`` best checkpoints by a metric, best first, without those that have no finite number there.
+        """Return the ``limit`` best checkpoints of a notebook or a run by a metric, best first.
 
-        Equal values are ranked earliest first (``created_at``, then id). ``metric`` may be dotted; see
+        Only finite numbers are ranked, equal ones earliest first (``created_at``, then id). ``metric`` may be dotted; see
         :func:`jupyter_axon_notebooks.metrics.resolve`.
         """
+        if run_id is not None:
+            return rank_checkpoints(self.list(notebook_id, run_id=run_id), metric, minimize)[:limit]
         found = self._store.best(notebook_id, metric, minimize=minimize, limit=limit)
         return [self.read(stored) for stored in found]
 
@@ -254,32 +255,27 @@ class CheckpointRepository:
         Conflict
             When together they have too many numbers that are not finite.
         """
-
-        def add(stored: dict[str, Any]) -> None:
-            checkpoint = checkpoint_of(stored)
-            checkpoint.metrics = merge_metrics(checkpoint.metrics, metrics)
-            checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *tags]))
-            checkpoint.created_at = now_after(
-                self._newest(checkpoint.notebook_id)
-            )  # news for who polls
-            try:
-                added = checkpoint.to_json()
-            except InvalidData as error:  # together they have too many numbers that are not finite
-                raise Conflict(
-                    f"{_place(checkpoint)}, and metrics that these cannot be added to: {error}"
-                ) from None
-            stored.clear()
-            stored.update(added)
-
         with self._store.transaction():
             found = self._store.checkpoints.get(doc_id=id)
+            if found is not None:
+                # The notebook first, as in every transaction.
+                self._store.notebooks.get_for_update(found["notebook_id"])
+                found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
-            self._store.notebooks.locked(found["notebook_id"])
-            if self._store.checkpoints.locked(id) is None:
-                raise NotFound("checkpoint", id)
-            self._store.checkpoints.update(add, doc_ids=[id])
-            return self.read(self._store.checkpoints.get(doc_id=id))
+            checkpoint = checkpoint_of(found)
+            checkpoint.metrics = merge_metrics(checkpoint.metrics, metrics)
+            checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *tags]))
+            # Newer than all others, so that a poll for new checkpoints returns it.
+            checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))
+            try:
+                stored = document(id, checkpoint.to_json())
+            except InvalidData as error:  # too many non-finite numbers
+                raise Conflict(
+                    f"{_describe(checkpoint)}, and metrics that these cannot be added to: {error}"
+                ) from None
+            self._replace_document(stored)
+            return self.read(stored)
 
     def attach_state(
         self,
@@ -305,10 +301,9 @@ class CheckpointRepository:
         """
 
         def attach(checkpoint: dict[str, Any]) -> None:
-            path, known = (
-                checkpoint.get(f"{part}_state_path"),
-                checkpoint.get("digests", {}).get(part),
-            )
+            path = checkpoint.get(f"{part}_state_path")
+            digests, sizes = checkpoint.get("digests", {}), checkpoint.get("sizes", {})
+            known = digests.get(part)
             if path and known != digest:
                 raise Conflict(
                     f"checkpoint {id} has a {part} state already; states are written once"
@@ -317,15 +312,13 @@ class CheckpointRepository:
                 raise Conflict(f"checkpoint {id} is recorded with another {part} state")
             if path and is_there(path):
                 return
-            stored = commit()
+            state = commit()
             checkpoint[f"{part}_state_path"] = self._states.recorded_path(
-                stored.path, checkpoint["notebook_id"]
+                state.path, checkpoint["notebook_id"]
             )
-            checkpoint["digests"] = {**checkpoint.get("digests", {}), part: stored.digest}
-            checkpoint["sizes"] = {**checkpoint.get("sizes", {}), part: stored.size}
-            if all(
-                checkpoint.get(f"{known_part}_state_path") for known_part in checkpoint["digests"]
-            ):
+            checkpoint["digests"] = digests = {**digests, part: state.digest}
+            checkpoint["sizes"] = {**sizes, part: state.size}
+            if all(checkpoint.get(f"{known_part}_state_path") for known_part in digests):
                 checkpoint.pop("pruned_at", None)
 
         return self._change(id, attach)
@@ -333,10 +326,19 @@ class CheckpointRepository:
     @retried
     def _change(self, id: str, apply: Callable[[dict[str, Any]], None]) -> NotebookCheckpoint:
         with self._store.transaction():
-            if self._store.checkpoints.locked(id) is None:
+            stored = self._store.checkpoints.get_for_update(id)
+            if stored is None:
                 raise NotFound("checkpoint", id)
-            self._store.checkpoints.update(apply, doc_ids=[id])
-            return self.read(self._store.checkpoints.get(doc_id=id))
+            apply(stored)
+            self._replace_document(stored)
+            return self.read(stored)
+
+    def _replace_document(self, stored: Document) -> None:
+        def replace(document: dict[str, Any]) -> None:
+            document.clear()
+            document.update(stored)
+
+        self._store.checkpoints.update(replace, doc_ids=[stored.doc_id])
 
     def delete(self, id: str) -> None:
         """Remove a checkpoint and its state files.
@@ -354,9 +356,9 @@ class CheckpointRepository:
 
     @retried
     def _remove(self, id: str) -> str:
-        """Remove a checkpoint; the id of its notebook."""
+        """Remove the record of a checkpoint; return the id of its notebook."""
         with self._store.transaction():
-            found = self._store.checkpoints.locked(id)
+            found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
@@ -367,7 +369,7 @@ class CheckpointRepository:
 def checkpoints_of(
     notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
 ) -> QueryInstance:
-    """The condition that a list of checkpoints is asked for; ``since`` leaves out what is not newer."""
+    """Return the query for the checkpoints of a notebook or a run; with ``since``, only newer ones."""
     condition: QueryInstance = where("notebook_id") == notebook_id
     if since is not None:
         condition &= where("created_at") > format_time(since)
@@ -376,11 +378,23 @@ def checkpoints_of(
     return condition
 
 
-def _place(checkpoint: NotebookCheckpoint) -> str:
+def checkpoint_of(stored: Mapping[str, Any]) -> NotebookCheckpoint:
+    """Return the checkpoint that a stored document describes, with its paths as stored; raises RecordDamaged."""
+    with check_damage(f"checkpoint {stored.get('id')}"):
+        return NotebookCheckpoint.from_json(stored)
+
+
+def rank_checkpoints(
+    checkpoints: Iterable[NotebookCheckpoint], metric: str, minimize: bool
+) -> list[NotebookCheckpoint]:
+    """Return the checkpoints with a finite number ``metric``, best first."""
+    return rank(
+        checkpoints,
+        metric,
+        minimize=minimize,
+        fields=lambda one: (one.metrics, one.created_at, one.id),
+    )
+
+
+def _describe(checkpoint: NotebookCheckpoint) -> str:
     return f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, step {checkpoint.step}"
-
-
-def checkpoint_of(document: Mapping[str, Any]) -> NotebookCheckpoint:
-    """The checkpoint that a stored document describes, with the paths as they are stored; raises RecordDamaged."""
-    with damage_named(f"checkpoint {document.get('id')}"):
-        return NotebookCheckpoint.from_json(document)

@@ -1,4 +1,4 @@
-"""Stored documents that are not what was stored: a disk's doing, or another program's."""
+"""The detection of stored documents that were damaged by the disk or by another program."""
 
 from __future__ import annotations
 
@@ -9,24 +9,16 @@ import msgspec
 
 from ..errors import InvalidData, RecordDamaged
 
+_DECODING_ERRORS = (
+    *(AttributeError, LookupError, TypeError, ValueError),
+    *(InvalidData, msgspec.ValidationError),
+)
+
 
 @contextmanager
-def damage_named(what: str) -> Iterator[None]:
-    """Name the record whose stored form cannot be read inside.
-
-    Raises
-    ------
-    RecordDamaged
-        For what reading a document raises that lacks something, or has another kind of value in its place.
-    """
+def check_damage(record: str) -> Iterator[None]:
+    """Raise RecordDamaged, which names ``record``, for errors of decoding a document that lacks or mistypes a field."""
     try:
         yield
-    except (
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        InvalidData,
-        msgspec.ValidationError,
-    ) as error:
-        raise RecordDamaged(f"{what} is damaged in the store: {error}") from error
+    except _DECODING_ERRORS as error:
+        raise RecordDamaged(f"{record} is damaged in the store: {error}") from error

@@ -17,7 +17,7 @@ from ..store import Store
 from ..store.codec import decode
 from ..store.dumpformat import TABLES, About, DumpWriter, dumped
 from ..store.schema import CHECKPOINTS, NOTEBOOKS, RUNS
-from .damage import damage_named
+from .damage import check_damage
 from .notebooks import NotebookRepository
 from .parts import FILE_KEY
 
@@ -100,17 +100,19 @@ class _Dumping:
     def _texts(self, name: str) -> Iterator[tuple[str, str]]:
         table = self._store.table(name)
         if self._wanted is None:
-            return table.texts()
+            return table.iterate_json()
         if name == NOTEBOOKS.name:
-            return table.texts(doc_ids=self._wanted)
-        return chain.from_iterable(table.texts(where("notebook_id") == id) for id in self._wanted)
+            return table.iterate_json(doc_ids=self._wanted)
+        return chain.from_iterable(
+            table.iterate_json(where("notebook_id") == id) for id in self._wanted
+        )
 
     def _count(self, name: str) -> int:
         table = self._store.table(name)
         if self._wanted is None:
             return len(table)
         if name == NOTEBOOKS.name:
-            return len(table.present(self._wanted))
+            return len(table.existing_ids(self._wanted))
         return sum(table.count(where("notebook_id") == id) for id in self._wanted)
 
     def _document(self, name: str, doc_id: str, text: str, ids: set[str]) -> dict[str, Any] | None:
@@ -153,7 +155,7 @@ def whole_document(
     RecordDamaged
         When the version or a content is missing, or a field of the document.
     """
-    with damage_named(f"notebook {id}"):
+    with check_damage(f"notebook {id}"):
         notebook = notebooks.assemble(stored)
         document = {**stored, "cells": [cell.to_json() for cell in notebook.cells]}
         if FILE_KEY in notebook.metadata.extra:

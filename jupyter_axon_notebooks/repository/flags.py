@@ -1,29 +1,29 @@
-"""What speaks against a checkpoint coming out again when its notebook is run from top to bottom. Pure.
+"""Reasons why running a notebook from top to bottom may not reproduce a checkpoint. Pure.
 
-Told from what was executed in the kernel, the notebook as it had been saved when the checkpoint was made, and the notebook
-as it is now. A notebook that was run once from top to bottom and saved has no flags. Sources that differ only in blank
-lines and white space at the ends of lines are the same. What was edited and not saved nobody knows: what ran after a save
-is not held against what that save lacks.
+Flags are derived from the cells that the kernel executed, the notebook as it was saved when the checkpoint was made, and the
+notebook as it is now. A notebook that was run once from top to bottom and saved has no flags. Sources that differ only in
+blank lines and trailing white space are equal. Edits that were never saved are unknown, and code that ran after a save is not
+compared with that save.
 
-*The training cell* is the last one that was executed, the one that made the checkpoint; where it had not been saved yet,
-nobody knows what is above it, and all cells count as above. *A cell's last execution* is the last one before the checkpoint.
+*The training cell* is the last one that was executed, which made the checkpoint. If it had not been saved yet, its position is
+unknown and all cells count as above it. *A cell's last execution* is the last one before the checkpoint.
 
 ``drifted``
-    A cell that was executed stands in the notebook now with another source than its last execution had.
+    The source of an executed cell has changed since its last execution.
 ``edited``
-    Above the training cell, a cell had been executed, and then been saved with a source that it had not been executed with.
+    A cell above the training cell was executed, and then saved with a source that it had not been executed with.
 ``out_of_order``
-    By last executions, a cell did not run where it stands: it stands below the training cell, or is none of the most cells
-    above it that did run in their order. Of two that changed places it is the later one. A cell that may run again, as
-    said below, counts by whichever of its executions is in order.
+    By last executions, a cell ran in another order than it has in the notebook: it is below the training cell, or not in the
+    longest sequence of cells above it that ran in order. Of two cells that changed places it is the later one. For a cell that
+    is harmless to run again (see ``rerun``), the execution that is in order counts.
 ``rerun``
-    A cell was executed more than once, so that what earlier executions left may matter. One that only imports, defines and
-    sets up the notebook, and was the same each time, is not counted. ``%matplotlib`` and ``!pip install`` set up the notebook;
-    ``!python make_data.py``, ``%run`` and ``%cd`` do more.
+    A cell was executed more than once, so that effects of earlier executions may remain. A cell that only imports, defines
+    and sets up the notebook, with the same source each time, does not count. ``%matplotlib`` and ``!pip install`` set up the
+    notebook; ``!python make_data.py``, ``%run`` and ``%cd`` do more.
 ``deleted``
-    A cell was executed that is in the notebook no more.
+    An executed cell is no longer in the notebook.
 ``not_run``
-    Above the training cell, a cell was not executed. Comments alone are nothing to execute.
+    A cell above the training cell was not executed. Cells with only comments do not count.
 """
 
 from __future__ import annotations
@@ -39,76 +39,76 @@ from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
 from .magics import (
     MAX_PARSED,
+    command_statement,
     is_harmless,
     is_harmless_cell,
-    parsed,
+    parse,
     read_cell,
-    setup_of,
-    statement_of,
+    setup_statement,
 )
 
 
-class Saved(NamedTuple):
-    """A notebook as it was saved, and when; ``at`` is None where nobody knows."""
+class SavedCells(NamedTuple):
+    """The cells of a saved notebook, and when they were saved if that is known."""
 
     cells: Sequence[NotebookCell]
     at: datetime | None = None
 
 
-def flags(executed: Sequence[ExecutedCell], then: Saved, now: Saved) -> list[Flag]:
-    """The flags of a checkpoint, by kind, each in the order of the notebook or of execution.
+def find_flags(executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> list[Flag]:
+    """Return the flags of a checkpoint by kind, each kind in the order of the notebook or of execution.
 
     Parameters
     ----------
     executed : sequence of ExecutedCell
         In order, the training cell last.
-    then, now : Saved
-        The notebook as it had been saved when the checkpoint was made, and as it is.
+    then, now : SavedCells
+        The notebook as it was saved when the checkpoint was made, and as it is now.
     """
     if not executed:
         return []
-    seen = _Seen(executed, then, now)
+    executions = _Executions(executed, then, now)
     return [
-        *seen.drifted(),
-        *seen.edited(),
-        *seen.out_of_order(),
-        *seen.rerun(),
-        *seen.deleted(),
-        *seen.not_run(),
+        *executions.drifted(),
+        *executions.edited(),
+        *executions.out_of_order(),
+        *executions.rerun(),
+        *executions.deleted(),
+        *executions.not_run(),
     ]
 
 
-class _Seen:
-    """What was executed, by cell."""
+class _Executions:
+    """The executions by cell, compared with two states of the notebook."""
 
-    def __init__(self, executed: Sequence[ExecutedCell], then: Saved, now: Saved) -> None:
+    def __init__(self, executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> None:
         self._then, self._now = code_sources(then.cells), code_sources(now.cells)
         self._then_at, self._now_at = then.at, now.at
-        self._written_then = {cell.id: cell.source for cell in then.cells}
-        self._written_now = {cell.id: cell.source for cell in now.cells}
+        self._source_then = {cell.id: cell.source for cell in then.cells}
+        self._source_now = {cell.id: cell.source for cell in now.cells}
         self._executions: dict[str, list[ExecutedCell]] = {}
-        self._homeless: dict[str, ExecutedCell] = {}
+        self._unmatched: dict[str, ExecutedCell] = {}
         found = match_cells(executed, self._then, self._now)
         turns: dict[str, list[int]] = {}
         for turn, (cell, at) in enumerate(zip(executed, found, strict=True)):
             if at is None:
-                self._homeless[cell.cell_id or normalize_source(cell.source)] = cell
+                self._unmatched[cell.cell_id or normalize_source(cell.source)] = cell
             else:
                 self._executions.setdefault(at, []).append(cell)
                 turns.setdefault(at, []).append(turn)
-        counting = {
+        turns_that_count = {
             turn: at
             for at, runs in self._executions.items()
-            for turn in (turns[at] if _may_run_again(runs) else turns[at][-1:])
+            for turn in (turns[at] if _is_idempotent(runs) else turns[at][-1:])
         }
-        self._in_turn = [counting[turn] for turn in sorted(counting)]
+        self._in_turn = [turns_that_count[turn] for turn in sorted(turns_that_count)]
         self._training = found[-1]
         order = list(self._then)
         self._is_placed = self._training in self._then
         self._above = order[: order.index(str(self._training))] if self._is_placed else order
 
     def drifted(self) -> Iterator[Flag]:
-        """Cells that have changed since they ran."""
+        """Yield flags for cells that have changed since they ran."""
         for cell_id, source in self._now.items():
             if cell_id not in self._executions:
                 continue
@@ -116,36 +116,36 @@ class _Seen:
             if normalize_source(last.source) != source and not _after(last, self._now_at):
                 yield Flag(
                     kind=FlagKind.DRIFTED,
-                    message=f"The checkpoint came from this cell as it was when it ran{_when(last)}; it has changed since.",
+                    message=f"This cell has changed since it ran{_when(last)} for the checkpoint.",
                     cell_id=cell_id,
                     executed=last.source,
-                    source=self._written_now[cell_id],
+                    source=self._source_now[cell_id],
                     execution_counts=_counts([last]),
                 )
 
     def edited(self) -> Iterator[Flag]:
-        """Cells that had been edited and not run."""
+        """Yield flags for cells that were edited and not run."""
         for cell_id in self._above:
             runs = self._executions.get(cell_id, [])
             source = self._then[cell_id]
             if not runs or source in {normalize_source(run.source) for run in runs}:
                 continue
             last = runs[-1]
-            # What ran after the save, or was saved as it ran later on, had only not been saved yet.
+            # Code that ran after the save, or was saved later as it ran, had only not been saved yet.
             if not _after(last, self._then_at) and self._now.get(cell_id) != normalize_source(
                 last.source
             ):
                 yield Flag(
                     kind=FlagKind.EDITED,
-                    message=f"This cell was edited after it ran{_when(last)}, and not run again.",
+                    message=f"This cell was edited after it ran{_when(last)} and not run again.",
                     cell_id=cell_id,
                     executed=last.source,
-                    source=self._written_then[cell_id],
+                    source=self._source_then[cell_id],
                     execution_counts=_counts([last]),
                 )
 
     def out_of_order(self) -> Iterator[Flag]:
-        """Cells that did not run where they stand."""
+        """Yield flags for cells that ran in another order than they have in the notebook."""
         place = {cell_id: index for index, cell_id in enumerate(self._then)}
         ran = [cell_id for cell_id in self._in_turn if cell_id in place]
         above = set(self._above)
@@ -159,44 +159,44 @@ class _Seen:
             last = self._executions[cell_id][-1]
             yield Flag(
                 kind=FlagKind.OUT_OF_ORDER,
-                message=f"This cell ran out of the order of the notebook{_when(last)}.",
+                message=f"This cell ran in another order than it has in the notebook{_when(last)}.",
                 cell_id=cell_id,
                 executed=last.source,
                 execution_counts=_counts([last]),
             )
 
     def rerun(self) -> Iterator[Flag]:
-        """Cells that ran more than once."""
+        """Yield flags for cells that ran more than once."""
         for cell_id, runs in self._executions.items():
-            if len(runs) < 2 or _may_run_again(runs):
+            if len(runs) < 2 or _is_idempotent(runs):
                 continue
             yield Flag(
                 kind=FlagKind.RERUN,
-                message=f"This cell ran {len(runs)} times{_when(*runs)}; what earlier runs left may matter.",
+                message=f"This cell ran {len(runs)} times{_when(*runs)}; effects of earlier runs may remain.",
                 cell_id=cell_id,
                 executed=runs[-1].source,
                 execution_counts=_counts(runs),
             )
 
     def deleted(self) -> Iterator[Flag]:
-        """Code that is in the notebook no more."""
+        """Yield flags for code that is no longer in the notebook."""
         gone = [
             (cell_id, runs[-1])
             for cell_id, runs in self._executions.items()
             if cell_id not in self._now
         ]
-        for cell_id, last in [*gone, *((None, cell) for cell in self._homeless.values())]:
+        for cell_id, last in [*gone, *((None, cell) for cell in self._unmatched.values())]:
             if not _after(last, self._now_at) and normalize_source(last.source):
                 yield Flag(
                     kind=FlagKind.DELETED,
-                    message=f"Code that ran{_when(last)} is in the notebook no more.",
+                    message=f"Code that ran{_when(last)} is no longer in the notebook.",
                     cell_id=cell_id,
                     executed=last.source,
                     execution_counts=_counts([last]),
                 )
 
     def not_run(self) -> Iterator[Flag]:
-        """Cells that had not run."""
+        """Yield flags for cells that had not run."""
         if not self._is_placed:
             return
         for cell_id in self._above:
@@ -204,14 +204,14 @@ class _Seen:
             if cell_id not in self._executions and not _is_comment(source):
                 yield Flag(
                     kind=FlagKind.NOT_RUN,
-                    message="This cell, above the one that trained, had not run.",
+                    message="This cell above the training cell was not run.",
                     cell_id=cell_id,
-                    source=self._written_then[cell_id],
+                    source=self._source_then[cell_id],
                 )
 
 
 def _after(cell: ExecutedCell, moment: datetime | None) -> bool:
-    """Whether a cell ran after a save, which therefore may lack what it ran."""
+    """Return whether a cell ran after a save, so that the save may lack its source."""
     return moment is not None and cell.executed_at is not None and cell.executed_at > moment
 
 
@@ -234,34 +234,34 @@ _DEFINING = (
 )
 
 
-def _may_run_again(runs: Sequence[ExecutedCell]) -> bool:
-    """Whether executions after the first one left things as they were."""
+def _is_idempotent(runs: Sequence[ExecutedCell]) -> bool:
+    """Return whether executions after the first one have no effect."""
     return len({normalize_source(run.source) for run in runs}) == 1 and _only_defines(
         runs[0].source
     )
 
 
 def _only_defines(source: str) -> bool:
-    """Whether running it again leaves things as they are: it only imports, defines and sets up the notebook.
+    """Return whether code only imports, defines and sets up the notebook, so that running it again has no effect.
 
-    What a magic such as ``%time`` runs counts as code of the cell. Shell commands and other magics count as setup only where
-    :func:`.is_harmless` recognises them, and a source too long to be parsed does not.
+    Shell commands and magics count as setup if :func:`.is_harmless` recognizes them; a source that is too long to parse does
+    not.
     """
     if len(source) > MAX_PARSED:
         return False
     cell = read_cell(source)
     if cell.foreign:
         return is_harmless_cell(cell)
-    lines = [setup_of(head) or "" for head in cell.heads]
+    lines = [setup_statement(head) or "" for head in cell.heads]
     for line in cell.lines:
         if isinstance(line, str):
             lines.append(line)
             continue
-        statement = statement_of(line)
+        statement = command_statement(line)
         if statement is None and not is_harmless(line):
             return False
         lines.append(line.indent + ("pass" if statement is None else statement))
-    tree = parsed("\n".join(lines))
+    tree = parse("\n".join(lines))
     return tree is not None and all(
         isinstance(statement, _DEFINING)
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))

@@ -1,17 +1,15 @@
-"""Housekeeping: history goes down to its limit, and what interrupted writes left behind goes.
+"""Old versions of notebooks and unused contents: find them, and remove them in short steps.
 
-Everything here happens in steps, each at most one short transaction under the notebook's lock; between two the caller
-may wait as long as it likes, or stop for good. What a step leaves is always a whole store: versions go together with
-the contents that no other version lists.
+Each step is at most one short transaction with the notebook locked. Between two steps the caller may wait or stop. Versions are
+removed together with the contents that no other version lists, so that every step leaves a consistent store.
 
-Saves go on meanwhile, in this process and others. What a save has written ahead of its version is listed by nobody,
-and yet a sweep that takes it does no harm: under the lock, the save looks once more for every content that its version
-is going to list (:meth:`.VersionRepository.write`), and writes those that are missing. So no age and no clock decides about
-what may go. That the sweep leaves alone what may belong to a save under way only keeps that save's last transaction
-a short one.
+Saves continue meanwhile, in this process and others. Staged contents, which no version lists yet, can be removed safely: with
+the notebook locked, a save looks up every content that its version is going to list once more and writes the missing ones
+(:meth:`.VersionRepository.write`). So neither ages nor clocks decide what is removed. Contents that may belong to a save in
+progress are left alone only to keep its last transaction short.
 
-What a long history lists takes long to read, and is read while nothing is locked. Under the lock it takes one short
-question to see that nobody has changed the history since; otherwise the step is given up, and reading goes on.
+Reading the contents that a long history lists takes long and happens without a lock. With the notebook locked, one short
+query shows whether the history has changed since. If so, the step is skipped and the history is read again.
 """
 
 from __future__ import annotations
@@ -28,9 +26,9 @@ from ..errors import RecordDamaged
 from ..store import Store, retried
 from .versions import VersionRepository
 
-#: Seconds after which a transaction takes up nothing more.
+#: Seconds after which a transaction starts nothing more.
 _TURN = 0.03
-#: Versions that are looked at together, and contents that are removed together.
+#: The number of versions that are read together, and of contents that are removed together.
 _PAGE = 200
 
 
@@ -49,43 +47,42 @@ class GarbageRepository:
         self._versions = versions
 
     def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
-        """The notebooks, of one user or of all, of which :meth:`remove_versions` with ``keep`` would remove versions."""
-        leftovers = self._store.leftovers
-        return [
-            id for id in leftovers.crowded(keep, user_id) if leftovers.superseded(id, keep, limit=1)
-        ]
+        """Return the notebooks of a user, or of everybody, of which :meth:`remove_versions` would remove versions."""
+        garbage = self._store.garbage
+        crowded = garbage.notebooks_over_limit(keep, user_id)
+        return [id for id in crowded if garbage.superseded_versions(id, keep, limit=1)]
 
     def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
-        """Bring the history of a notebook down to its limit, then remove contents that nobody lists."""
-        lists = _Lists(self._store, self._versions, id)
-        yield from lists.read()
-        while (done := self._remove_versions(id, keep, lists)) != Removal():
-            yield from lists.read() if done is None else [done]
-        for page in _pages(lists.unlisted()):
-            while (done := self._remove_contents(id, lists, page)) is None:
-                yield from lists.read()
-            yield done
+        """Remove the versions of a notebook that are not its newest ``keep`` and that no checkpoint refers to.
+
+        Contents that no version lists are removed too. Yields what each step removed, which may be nothing.
+        """
+        history = _History(self._store, self._versions, id)
+        yield from history.read()
+        while (removal := self._remove_versions(id, keep, history)) != Removal():
+            yield from history.read() if removal is None else [removal]
+        for page in _pages(history.find_unlisted()):
+            while (removal := self._remove_contents(id, history, page)) is None:
+                yield from history.read()
+            yield removal
 
     @retried
-    def _remove_versions(self, id: str, keep: int, lists: _Lists) -> Removal | None:
-        """Remove the oldest versions beyond the limit, as many as a short transaction takes.
-
-        None where the versions are no longer those that were read.
-        """
+    def _remove_versions(self, id: str, keep: int, history: _History) -> Removal | None:
+        """Remove as many of the oldest versions as a short transaction takes; None if the history has changed."""
         versions = contents = 0
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
-            if not lists.are_true(record):
+            if not history.is_current(record):
                 return None
-            ends = time.monotonic() + _TURN  # waiting for the lock has held up nobody
-            for version_id in self._store.leftovers.superseded(id, keep, limit=_PAGE):
+            ends = time.monotonic() + _TURN  # not counting the wait for the lock
+            for version_id in self._store.garbage.superseded_versions(id, keep, limit=_PAGE):
                 if version_id == record["version_id"]:
                     continue
-                unlisted = lists.forget(version_id)
-                self._store.versions.discard([version_id])
-                self._store.contents.discard(unlisted)
+                unlisted = [id for id in history.forget(version_id) if not history.lists(id)]
+                self._store.versions.remove_ids([version_id])
+                self._store.contents.remove_ids(unlisted)
                 versions, contents = versions + 1, contents + len(unlisted)
                 if time.monotonic() >= ends:
                     break
@@ -93,101 +90,101 @@ class GarbageRepository:
 
     @retried
     def _remove_contents(
-        self, id: str, lists: _Lists, content_ids: Sequence[str]
+        self, id: str, history: _History, content_ids: Sequence[str]
     ) -> Removal | None:
-        """Remove those that nobody lists; None where the versions are no longer those that were read."""
+        """Remove contents that no version lists; None if the history has changed."""
         with self._store.transaction():
-            record = self._store.notebooks.locked(id)
+            record = self._store.notebooks.get_for_update(id)
             if record is None:
                 return Removal()
-            if not lists.are_true(record):
+            if not history.is_current(record):
                 return None
-            unlisted = [content_id for content_id in content_ids if lists.lack(content_id)]
-            self._store.contents.discard(unlisted)
+            unlisted = [id for id in content_ids if not history.lists(id)]
+            self._store.contents.remove_ids(unlisted)
         return Removal(contents=len(unlisted))
 
     def list_staged(self) -> set[str]:
-        """The ids under which contents wait for a version to list them."""
-        return self._store.leftovers.ahead()
+        """Return the ids, of notebooks or of none, with contents that no version lists yet.
+
+        Either a large save is in progress, or one was killed.
+        """
+        return self._store.garbage.notebooks_with_unlisted_contents()
 
     def remove_staged(self, id: str) -> Iterator[Removal]:
-        """Remove what was written ahead of a notebook's next version, or of a notebook."""
-        while (done := self._drop_ahead(id)).contents:
-            yield done
+        """Remove the contents staged for a notebook, in steps; a save in progress writes them again."""
+        while (removal := self._remove_staged(id)).contents:
+            yield removal
 
     @retried
-    def _drop_ahead(self, id: str) -> Removal:
+    def _remove_staged(self, id: str) -> Removal:
         with self._store.transaction():
-            if self._store.notebooks.locked(id) is None:
-                # As whoever makes the record does, who may be done just now.
+            if self._store.notebooks.get_for_update(id) is None:
+                # Locked as in the creation of a record, which may just have been committed.
                 self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Removal()
-            waiting = self._store.leftovers.ahead_of(id, limit=_PAGE)
-            self._store.contents.discard(waiting)
-        return Removal(contents=len(waiting))
+            staged = self._store.garbage.unlisted_contents(id, limit=_PAGE)
+            self._store.contents.remove_ids(staged)
+        return Removal(contents=len(staged))
 
 
-class _Lists:
-    """Which contents the versions of a notebook list, as they were when they were read."""
+class _History:
+    """The contents that the versions of a notebook list, as of the last :meth:`read`."""
 
     def __init__(self, store: Store, versions: VersionRepository, notebook_id: str) -> None:
         self._store = store
         self._versions = versions
         self._id = notebook_id
-        self._numbers: dict[str, int] = {}
-        self._total = 0  # of the numbers of those in self._lists
+        self._ordinals: dict[str, int] = {}
+        self._total = 0  # of the ordinals of the versions in self._lists
         self._lists: dict[str, tuple[str, ...]] = {}
         self._uses: Counter[str] = Counter()
-        self._one: dict[str, str] = {}  # of equal texts, the one that is kept
+        self._interned: dict[str, str] = {}
 
     def read(self) -> Iterator[Removal]:
-        """Get to know what is there now, in steps; nothing is locked meanwhile."""
-        present = self._store.leftovers.numbers(self._id)
+        """Read new versions and forget removed ones, in steps without locks."""
+        self._ordinals = present = self._store.garbage.version_numbers(self._id)
         for version_id in self._lists.keys() - present.keys():
-            self._forget(version_id)
-        self._numbers = present
+            self.forget(version_id)
         self._total = sum(present[version_id] for version_id in self._lists)
         yield Removal()
         for page in _pages(present.keys() - self._lists.keys()):
-            for version_id, listed in self._versions.listed(page).items():
-                self._lists[version_id] = tuple(self._one.setdefault(id, id) for id in listed)
-                self._uses.update(self._lists[version_id])
-                self._total += self._numbers[version_id]
+            for version_id, content_ids in self._versions.content_ids(page).items():
+                listed = tuple(self._interned.setdefault(id, id) for id in content_ids)
+                self._lists[version_id] = listed
+                self._uses.update(listed)
+                self._total += present[version_id]
             yield Removal()
 
-    def are_true(self, record: Mapping[str, Any]) -> bool:
-        """Whether all versions that are there are known, and no others; asked under the notebook's lock.
+    def is_current(self, record: Mapping[str, Any]) -> bool:
+        """Return whether exactly the present versions have been read, with the notebook locked.
 
-        What a save adds has a higher number than all before, and is the record's version as long as none follows. So
-        the same number of versions with the same sum of numbers are the same versions, unless those of another history
-        took their place: then the record's is not known either.
+        New versions have higher ordinals than all before, so the same count and the same sum of ordinals mean the same
+        versions, unless another history replaced them. In that case the record's version has not been read either.
         """
-        if self._store.leftovers.tally(self._id) != (len(self._lists), self._total):
+        if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
             return False
         newest = record["version_id"]
-        if newest not in self._lists and not self._store.versions.present([newest]):
+        if newest not in self._lists and not self._store.versions.existing_ids([newest]):
             raise RecordDamaged(f"version {newest} is missing from the store")
         return newest in self._lists
 
-    def forget(self, version_id: str) -> list[str]:
-        """Take a version for gone; the contents that nobody lists any more."""
-        return [id for id in self._forget(version_id) if self.lack(id)]
-
-    def _forget(self, version_id: str) -> tuple[str, ...]:
+    def forget(self, version_id: str) -> tuple[str, ...]:
+        """Treat a version as removed; return the contents that it listed."""
         listed = self._lists.pop(version_id)
         self._uses.subtract(listed)
-        self._total -= self._numbers[version_id]
+        self._total -= self._ordinals.get(version_id, 0)
         return listed
 
-    def lack(self, content_id: str) -> bool:
-        """Whether no version lists a content."""
-        return not self._uses[content_id]
+    def lists(self, content_id: str) -> bool:
+        """Return whether a version lists a content."""
+        return self._uses[content_id] > 0
 
-    def unlisted(self) -> set[str]:
-        """The contents that no version lists, but for those that a save may have written ahead."""
+    def find_unlisted(self) -> list[str]:
+        """Return the contents that no version lists, except those that may be staged for a save in progress."""
         contents = self._store.contents.ids(where("notebook_id") == self._id)
-        return set(filter(self.lack, contents)) - self._store.leftovers.ahead_of(self._id)
+        staged = self._store.garbage.unlisted_contents(self._id)
+        return [id for id in contents if id not in staged and not self.lists(id)]
 
 
 def _pages(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -10,7 +10,7 @@ import msgspec
 from ..errors import NotFound, Stale
 from ..records import NotebookHeader, NotebookSummary, Record, now_after
 from ..store import Document, Store, document
-from .damage import damage_named
+from .damage import check_damage
 from .parts import FILE_KEY
 
 _HEADER_FIELDS = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
@@ -31,7 +31,7 @@ def header_document(header: NotebookHeader) -> dict[str, Any]:
 
 def decode_header(kind: type[_R], stored: Mapping[str, Any]) -> _R:
     """Return the record that a stored document describes; raises RecordDamaged."""
-    with damage_named(f"notebook {stored.get('id')}"):
+    with check_damage(f"notebook {stored.get('id')}"):
         return kind.from_json(stored)
 
 
@@ -45,10 +45,10 @@ def lock_header(store: Store, id: str, expected_version: str | None = None) -> D
     Stale
         When ``expected_version`` is not None and is not its current version.
     """
-    stored = store.notebooks.locked(id)
+    stored = store.notebooks.get_for_update(id)
     if stored is None:
         raise NotFound("notebook", id)
-    with damage_named(f"notebook {id}"):
+    with check_damage(f"notebook {id}"):
         _ = stored["version_id"], dict(stored["cell_statuses"])
     if expected_version is not None and expected_version != stored["version_id"]:
         raise Stale(
@@ -82,7 +82,7 @@ def change_summary(store: Store, id: str, edit: HeaderEdit) -> NotebookSummary:
         with store.transaction():
             return change_header(store, id, edit)
 
-    return decode_header(NotebookSummary, store.attempt(attempt))
+    return decode_header(NotebookSummary, store.retry(attempt))
 
 
 def set_notes(header: NotebookHeader, notes: Mapping[str, Any]) -> None:

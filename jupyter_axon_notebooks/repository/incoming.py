@@ -33,9 +33,9 @@ from .bindings import Binding
 from .dump import bare_document
 from .headers import header_document
 from .numbering import Numbering
-from .parts import FILE_KEY, Parts, content_document, content_id, take_apart, version_document
+from .parts import FILE_KEY, Parts, content_document, content_id, split, version_document
+from .provenance import provenance_ids
 from .runs import run_key
-from .stored_provenance import listed_provenance
 
 _MADE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
 #: With room for the numbers of all saves to come, in the 63 bits that engines have.
@@ -100,7 +100,7 @@ def incoming(table: str, document: Any, *, verbatim: bool) -> tuple[str, dict[st
     kind = _KINDS[table]
     record = kind.from_json(own)
     if isinstance(record, _Provenance):
-        listed_provenance(own)
+        provenance_ids(own)
     if isinstance(record, _Version) and not isinstance(
         record.metadata.extra.get(FILE_KEY, ""), str
     ):
@@ -137,7 +137,7 @@ def incoming_notebook(
         stored = {**_beside(bare, NotebookHeader), **header_document(header)}
         return IncomingNotebook(doc_id, stored, None, {}, Numbering(versions.values(), contents))
     notebook = TrainingNotebook.from_json({**own, "cells": _named(doc_id, own.get("cells"))})
-    parts = take_apart(notebook.cells, notebook.metadata)
+    parts = split(notebook.cells, notebook.metadata)
     version_id, ordinal, is_new = _place(doc_id, header.version_id, parts, versions)
     stored = {
         **_beside(bare, NotebookHeader),

@@ -28,7 +28,7 @@ from .headers import file_lock
 from .incoming import IncomingNotebook
 from .loaded import Loaded
 from .notebooks import NotebookRepository
-from .parts import listed_contents
+from .parts import content_ids
 from .reading import Reading
 from .retention import file_key
 from .sorting import Group, Sorted
@@ -127,7 +127,7 @@ class _Loading:
         in_turns = self._store.admits_one_writer and group.is_large
         if group.notebook is None:
             tables = _BESIDE[:1] if in_turns else _BESIDE
-            loaded = self._store.attempt(lambda: self._join(notebook_id, group, tables))
+            loaded = self._store.retry(lambda: self._join(notebook_id, group, tables))
             if in_turns:
                 loaded.merge(
                     self._add_rest(group, lambda: self._hold_stored(notebook_id), _BESIDE[1:])
@@ -137,7 +137,7 @@ class _Loading:
         try:
             if in_turns:
                 return self._add_in_turns(notebook, group)
-            return self._store.attempt(lambda: self._add_at_once(notebook, group))
+            return self._store.retry(lambda: self._add_at_once(notebook, group))
         except _Differs:
             if self._overwrite:
                 raise
@@ -166,7 +166,7 @@ class _Loading:
         try:
             ahead = self._write_ahead(loaded, notebook, group)
             try:
-                loaded.merge(self._store.attempt(lambda: self._add_history(notebook, group, ahead)))
+                loaded.merge(self._store.retry(lambda: self._add_history(notebook, group, ahead)))
             except _Refused as refused:
                 refused.why.damaged[:0] = loaded.damaged  # may be why
                 raise
@@ -197,7 +197,7 @@ class _Loading:
                     self._take_table(loaded, table, group.places.get(table, ()))
             return loaded
 
-        loaded = self._add_rest(group, hold, _BESIDE) if in_turns else self._store.attempt(at_once)
+        loaded = self._add_rest(group, hold, _BESIDE) if in_turns else self._store.retry(at_once)
         added = any(table.added for table in loaded.tables.values())
         besides = (
             "; it is kept, and what it lacked of its runs and checkpoints was added"
@@ -227,7 +227,7 @@ class _Loading:
         loaded = Loaded()
         with self._store.transaction():
             self._take_notebook(loaded, notebook)
-            if len(self._store.contents.present(ahead)) < len(ahead):
+            if len(self._store.contents.existing_ids(ahead)) < len(ahead):
                 raise Conflict("what it consists of was removed while it was loaded; load it again")
             self._take_cells(loaded, notebook, CONTENTS.name, ())
             self._take_cells(loaded, notebook, VERSIONS.name, group.places.get(VERSIONS.name, ()))
@@ -254,16 +254,16 @@ class _Loading:
     def _replace(self, notebook_id: str, group: Group) -> Loaded:
         """Take a notebook in place of the one that is there, in one transaction: of two halves none is a notebook."""
         notebook = self._prepared(notebook_id, group)
-        return self._store.attempt(lambda: self._replace_at_once(notebook, group))
+        return self._store.retry(lambda: self._replace_at_once(notebook, group))
 
     def _replace_at_once(self, notebook: IncomingNotebook, group: Group) -> Loaded:
         store = self._store
         with store.transaction():
             self._store.lock(f"notebook {notebook.id}")
-            store.notebooks.locked(notebook.id)
+            store.notebooks.get_for_update(notebook.id)
             referring = self._check_nothing_is_lost(notebook.id, group)
             for name in _BELONGING:
-                store.table(name).discard_of(notebook.id)
+                store.table(name).remove_notebook(notebook.id)
             store.notebooks.remove(doc_ids=[notebook.id])
             loaded = self._add_at_once(notebook, group)
             self._check_versions(loaded, referring)
@@ -293,7 +293,7 @@ class _Loading:
         )
         lost: list[Fault] = []
         referring: dict[str, str] = {}
-        for one in self._store.checkpoints.each(stored):
+        for one in self._store.checkpoints.iterate(stored):
             id = str(one.doc_id)
             if any(
                 path and path != given for path, given in zip(_states(one), states[id], strict=True)
@@ -303,12 +303,12 @@ class _Loading:
                 referring.setdefault(version_id, id)
         if lost:
             raise _Refused(conflicts=lost)
-        present = self._store.versions.present(referring)
+        present = self._store.versions.existing_ids(referring)
         return {version_id: referring[version_id] for version_id in present}
 
     def _check_versions(self, loaded: Loaded, referring: Mapping[str, str]) -> None:
         """Have a conflict for each version that is no longer there, and the checkpoint that refers to it."""
-        for version_id in sorted(referring.keys() - self._store.versions.present(referring)):
+        for version_id in sorted(referring.keys() - self._store.versions.existing_ids(referring)):
             reason = (
                 f"checkpoint {referring[version_id]} in the store refers to it, and the file lacks it; "
                 "delete what is not wanted first"
@@ -320,7 +320,7 @@ class _Loading:
     def _hold(self, notebook: IncomingNotebook) -> Document | None:
         """Lock a notebook that is there and the same, or not there and free to be; its document."""
         self._store.lock(f"notebook {notebook.id}")
-        stored = self._store.notebooks.locked(notebook.id)
+        stored = self._store.notebooks.get_for_update(notebook.id)
         if stored is None:
             self._check_path(notebook)
         elif canonical(stored) != canonical(notebook.stored):
@@ -338,23 +338,23 @@ class _Loading:
 
     def _hold_stored(self, notebook_id: str) -> None:
         """Lock a notebook that was there."""
-        if self._store.notebooks.locked(notebook_id) is None:
+        if self._store.notebooks.get_for_update(notebook_id) is None:
             reason = "it was deleted from the store while it was loaded"
             raise _Refused(conflicts=[Fault(NOTEBOOKS.name, notebook_id, reason)])
 
     def _hold_saved_since(self, notebook: IncomingNotebook, group: Group) -> None:
         """Lock a notebook that was there and has all versions that the file's checkpoints refer to."""
-        stored = self._store.notebooks.locked(notebook.id)
+        stored = self._store.notebooks.get_for_update(notebook.id)
         if stored is None or stored.get("created_at") != notebook.stored["created_at"]:
             raise _Differs(notebook.id)
-        if len(self._store.versions.present(group.referring)) < len(group.referring):
+        if len(self._store.versions.existing_ids(group.referring)) < len(group.referring):
             raise _Differs(notebook.id)
 
     def _join(self, notebook_id: str, group: Group, tables: Iterable[str]) -> Loaded:
         """Take what belongs to a notebook that the file does not have, but the store."""
         loaded = Loaded()
         with self._store.transaction():
-            if self._store.notebooks.locked(notebook_id) is None:
+            if self._store.notebooks.get_for_update(notebook_id) is None:
                 reason = f"its notebook {notebook_id} is neither in the file nor in the store"
                 raise _Refused(damaged=self._strays(group, group.places, reason))
             reason = f"its notebook {notebook_id} is not in the file"
@@ -418,8 +418,8 @@ class _Loading:
         self, loaded: Loaded, notebook: IncomingNotebook, versions: dict[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
         """Those of ``versions`` whose contents are in the store, and fit to be listed by them."""
-        lists = {id: listed_contents(version) for id, version in versions.items()}
-        present = self._store.contents.present(set().union(*lists.values()))
+        lists = {id: content_ids(version) for id, version in versions.items()}
+        present = self._store.contents.existing_ids(set().union(*lists.values()))
         if notebook.numbering is not None:
             present = notebook.numbering.known(present)
         missing = {id: len(listed - present) for id, listed in lists.items()}

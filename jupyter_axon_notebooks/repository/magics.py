@@ -1,8 +1,8 @@
-"""The syntax that IPython adds to Python: magics, shell commands, help and automatic calls. Pure.
+"""IPython's additions to Python syntax: magics, shell commands, help and automatic calls. Pure.
 
-IPython itself is a dependency of kernels, not of servers, so its transformer cannot be used here. Cells are read in one pass
-over logical lines, in time linear in the length of a cell, whatever it contains. Python's parser holds the interpreter lock, so
-what it is given is bounded.
+IPython's own transformer is not available, since IPython is a dependency of kernels and not of servers. A cell is read in one
+pass over its logical lines, in linear time whatever it contains. Python's parser holds the interpreter lock, so its input is
+bounded.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: The longest source that is parsed, in characters. A cell that is longer is data rather than code.
+#: The longest source that is parsed, in characters. A longer cell is data rather than code.
 MAX_PARSED: Final = 30_000
-#: The longest statement of a magic, a cell magic or a call of ``get_ipython()``. A cell may have thousands, each parsed by itself.
+#: The longest statement of a magic or a ``get_ipython()`` call. A cell may contain thousands, which are parsed one by one.
 _MAX_STATEMENT: Final = 2_000
-#: A dotted name that no import has. The parser takes time quadratic in the length of such names, and of no others.
+#: A dotted name that is longer than any in practice: parsing takes quadratic time in its length.
 _LONG_DOTTED: Final = re.compile(r"(?<![\w.])\w+(?:\.\w+){256}")
-#: Magics inside magics, as in ``%time %prun f()``.
+#: The most nested magics, as in ``%time %prun f()``.
 _MAX_NESTED: Final = 8
-#: The longest shell command that is examined; a longer one counts as one that changes something.
+#: The longest shell command that is examined; a longer one counts as harmful.
 _MAX_COMMAND: Final = 2_000
 
-#: Magics that run the statement behind their options, with these options; a colon follows those that take a value.
+#: Magics that run the statement after their options, and these options; a colon follows options with a value.
 _RUNNING: Final = {
     "debug": "b:",
     "lprun": "rsf:m:D:T:u:z",
@@ -46,7 +46,7 @@ _RUNNING: Final = {
     "timeit": "n:r:tcp:qov:",
 }
 _LONG_WITH_VALUE: Final = frozenset({"breakpoint", "filename", "interval"})
-#: Cell magics that run their body as code of the notebook, and take no code in their first line.
+#: Cell magics that run their body in the notebook, and take no code in their first line.
 _AROUND_BODY: Final = frozenset(
     {
         "capture",
@@ -60,13 +60,13 @@ _AROUND_BODY: Final = frozenset(
         "wandb",
     }
 )
-#: Cell magics whose body the shell runs.
+#: Cell magics whose body is a shell script.
 _SHELL_CELLS: Final = frozenset({"!", "bash", "sh", "sx", "system"})
-#: Cell magics that only show their body.
+#: Cell magics that only display their body.
 _SHOWING: Final = frozenset(
     {"HTML", "SVG", "css", "html", "javascript", "js", "latex", "markdown", "svg"}
 )
-#: Line magics that set up the notebook or show something, and have no effect on what is computed.
+#: Line magics that set up the notebook or display something, without an effect on computations.
 _HARMLESS: Final = _words(
     """
     aimport alias_magic autoreload autosave cat colors config doctest_mode hist history less load_ext ls lsmagic magic man
@@ -74,7 +74,7 @@ _HARMLESS: Final = _words(
     tensorboard unload_ext watermark who who_ls whos xmode
     """
 )
-#: Programs that only install or show something.
+#: Programs that only install or display something.
 _PROGRAMS: Final = _words(
     """
     apt apt-get cat cd date df dir du echo false file free grep groups head hostname id ls lsb_release lscpu lsmod md5sum
@@ -82,7 +82,7 @@ _PROGRAMS: Final = _words(
     uname uptime wc whereis which who whoami
     """
 )
-#: Of programs that can do anything, the subcommands that only install or show something; ``python -m pip`` is pip.
+#: Subcommands of other programs that only install or display something.
 _CONDA: Final = {"config", "info", "install", "list", "search", "update"}
 _SUBCOMMANDS: Final = {
     **dict.fromkeys(("conda", "mamba", "micromamba"), _CONDA),
@@ -112,31 +112,31 @@ _ENDS_TEXT: Final = {
 
 
 class Command(NamedTuple):
-    """A logical line that only IPython understands."""
+    """A logical line in IPython's own syntax."""
 
     kind: Literal["magic", "shell", "help", "call"]
-    #: What stands before it: white space, and the target of an assignment such as ``x = %time f()``.
+    #: White space before it, and the target of an assignment such as ``x = %time f()``.
     before: str
-    #: What follows the sign, continued lines joined; of a call, the call in Python.
+    #: The text after the sign with continued lines joined; of a call, the call in Python.
     text: str
-    #: The whole as it was written, on one line.
-    written: str
+    #: The original text, on one line.
+    original: str
 
     @property
     def indent(self) -> str:
-        """White space at the start of the line."""
+        """The white space at the start of the line."""
         return self.before[: len(self.before) - len(self.before.lstrip())]
 
     @property
     def is_assigned(self) -> bool:
-        """Whether its result gets a name."""
+        """Whether its result is assigned to a name."""
         return bool(self.before.strip())
 
 
 class Cell(NamedTuple):
     """A cell of code.
 
-    ``heads`` are its cell magics; of a ``foreign`` one the body, all of ``lines``, is no code of the notebook.
+    ``heads`` are its cell magics. The body of a ``foreign`` cell, ``lines``, is not code of the notebook.
     """
 
     heads: list[Command]
@@ -145,8 +145,8 @@ class Cell(NamedTuple):
 
 
 def read_cell(source: str) -> Cell:
-    """Take a cell's source apart into cell magics, Python and what only IPython understands."""
-    body = _cleaned(source)
+    """Split a cell's source into cell magics, Python lines and lines in IPython's own syntax."""
+    body = _clean(source)
     heads: list[Command] = []
     while (match := _CELL_MAGIC.match(start := body.lstrip())) is not None:
         head, _, body = start.partition("\n")
@@ -155,23 +155,23 @@ def read_cell(source: str) -> Cell:
         name = match[1]
         if len(heads) > _MAX_NESTED or not (name in _RUNNING or name in _AROUND_BODY):
             return Cell(heads, True, list(body.split("\n")) if body else [])
-        body = _cleaned(body)
+        body = _clean(body)
     if not heads and "\n" not in body.strip():
         match = _AUTOMATIC.match(line := body.strip())
         known = match is not None and match[1] in _AUTOMAGIC
-        if known and ((tree := parsed(line)) is None or _computes_nothing(tree)):
-            body = f"%{line}"  # IPython's automagic: in a cell of one line the sign may be left out
+        if known and ((tree := parse(line)) is None or _has_no_effect(tree)):
+            body = f"%{line}"  # IPython's automagic: a cell of one line may omit the sign
     return Cell(heads, False, list(_logical_lines(body)))
 
 
-def parsed(text: str) -> ast.Module | None:
-    """Return the syntax tree of Python code; None if it is not valid, or not bounded as the parser needs it."""
+def parse(text: str) -> ast.Module | None:
+    """Return the syntax tree of Python code, or None if it is invalid or too large to parse."""
     tree: ast.Module | None = _compile(text, ast.PyCF_ONLY_AST)
     return tree
 
 
-def compiled(text: str) -> CodeType | None:
-    """Return the byte code of Python code; None as of :func:`parsed`."""
+def compile_cell(text: str) -> CodeType | None:
+    """Return the byte code of Python code, or None if it is invalid or too large to parse."""
     code: CodeType | None = _compile(text, 0)
     return code
 
@@ -181,7 +181,7 @@ def _compile(text: str, flags: int) -> Any:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what the code does: its author's concern
+            warnings.simplefilter("ignore")
             return compile(
                 text, "<cell>", "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
             )
@@ -189,45 +189,45 @@ def _compile(text: str, flags: int) -> Any:
         return None
 
 
-def statement_of(command: Command) -> str | None:
-    """The Python that a command runs in the notebook, without its indentation; None where it runs none.
+def command_statement(command: Command) -> str | None:
+    """Return the Python statement that a command runs in the notebook, without indentation, or None.
 
-    ``%time f()`` runs ``f()``, and so does ``%timeit -n 10 f()``, if only once here. Of the magics only ``%time`` gives what the
-    statement gives, so that ``x = %time f()`` is ``x = f()`` and ``x = %timeit -o f()`` is ``f()``.
+    For ``%time f()`` and ``%timeit -n 10 f()`` it is ``f()``. Only ``%time`` returns the value of its statement, so that
+    ``x = %time f()`` becomes ``x = f()``, but ``x = %timeit -o f()`` becomes ``f()``.
     """
     if command.kind == "call":
         return command.text if _statement(command.text) is not None else None
     if command.kind != "magic":
         return None
-    text, gives_value = command.text, True
+    text, returns_value = command.text, True
     for _ in range(_MAX_NESTED):
         name, _, rest = text.partition(" ")
         if name not in _RUNNING:
             return None
-        gives_value = gives_value and name == "time"
+        returns_value = returns_value and name == "time"
         text = rest[_end_of_options(rest, _RUNNING[name]) :].strip()
         if not text.startswith("%"):
             break
         text = text[1:]
     if not text or text.startswith("#") or (tree := _statement(text)) is None:
         return None
-    if command.is_assigned and gives_value and [type(node) for node in tree.body] == [ast.Expr]:
+    if command.is_assigned and returns_value and [type(node) for node in tree.body] == [ast.Expr]:
         return command.before.lstrip() + text
     return text
 
 
 def _statement(text: str) -> ast.Module | None:
-    return parsed(text) if len(text) <= _MAX_STATEMENT else None
+    return parse(text) if len(text) <= _MAX_STATEMENT else None
 
 
-def setup_of(head: Command) -> str | None:
-    """The Python in the first line of a cell magic, as in ``%%timeit x = 1``; None without any."""
+def setup_statement(head: Command) -> str | None:
+    """Return the Python statement in the first line of a cell magic, as in ``%%timeit x = 1``, or None."""
     name = head.text.partition(" ")[0]
-    return None if name in _AROUND_BODY else statement_of(head)
+    return None if name in _AROUND_BODY else command_statement(head)
 
 
 def is_harmless(command: Command) -> bool:
-    """Whether running a command once more leaves what is computed as it is: it sets up the notebook, or shows something."""
+    """Return whether a command only sets up the notebook or displays something, so that repeating it has no effect."""
     if command.is_assigned:
         return False
     if command.kind == "shell":
@@ -247,7 +247,7 @@ def is_harmless(command: Command) -> bool:
 
 
 def is_harmless_cell(cell: Cell) -> bool:
-    """The same of the whole body of a foreign cell."""
+    """Return whether the body of a foreign cell only sets up the notebook or displays something."""
     name = cell.heads[-1].text.split(None, 1)[0] if cell.heads[-1].text else ""
     if name in _SHELL_CELLS:
         body = "\n".join(line for line in cell.lines if isinstance(line, str)).replace("\\\n", " ")
@@ -259,8 +259,8 @@ def is_harmless_cell(cell: Cell) -> bool:
     return name in _SHOWING
 
 
-def _cleaned(source: str) -> str:
-    """A source with plain line ends, and without what IPython removes: prompts that were pasted, and common indentation."""
+def _clean(source: str) -> str:
+    """Return a source without carriage returns, pasted prompts and common indentation, as IPython does."""
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     start = source.lstrip("\n \t")
     if start.startswith((">>> ", "In [")):
@@ -270,8 +270,8 @@ def _cleaned(source: str) -> str:
     return source
 
 
-def _computes_nothing(tree: ast.AST) -> bool:
-    """Whether code such as ``ls``, ``ls -l`` or ``cd /tmp``, taken for Python, would have no effect."""
+def _has_no_effect(tree: ast.AST) -> bool:
+    """Return whether a line such as ``ls``, ``ls -l`` or ``cd /tmp`` has no effect as Python."""
     return all(isinstance(node, _WITHOUT_EFFECT) for node in ast.walk(tree))
 
 
@@ -292,7 +292,7 @@ def _logical_lines(source: str) -> Iterator[str | Command]:
 
 
 def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
-    """Where the logical line that begins at ``at`` ends, and what it is if it is no Python after all."""
+    """Return the end of the logical line that begins at ``at``, and its command if it is not Python."""
     begin, depth, question, assigned = at, 0, -1, False
     while (match := _SPECIAL.search(source, at)) is not None:
         place, char = match.start(), match[0]
@@ -328,15 +328,15 @@ def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
         at = len(source)
     line = source[begin:at]
     if question >= 0 and begin + len(line.rstrip()) - 1 == question:
-        written = line.strip()
+        original = line.strip()
         return at, Command(
-            "help", line[: len(line) - len(line.lstrip())], written, " ".join(written.split("\n"))
+            "help", line[: len(line) - len(line.lstrip())], original, " ".join(original.split("\n"))
         )
     return at, _command_of_call(line) if line.lstrip().startswith(_SHELL_CALL) else None
 
 
 def _command_of_call(line: str) -> Command | None:
-    """Return what a statement such as ``get_ipython().run_line_magic("time", "f()")`` does; nbconvert writes these."""
+    """Return the command of a statement such as ``get_ipython().run_line_magic("time", "f()")``, as nbconvert writes it."""
     match _statement(line.strip()):
         case ast.Module(
             body=[ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=args, keywords=[]))]
@@ -350,18 +350,18 @@ def _command_of_call(line: str) -> Command | None:
             return None
     if len(texts) != len(args):
         return None
-    indent, written = line[: len(line) - len(line.lstrip())], " ".join(line.strip().split("\n"))
+    indent, original = line[: len(line) - len(line.lstrip())], " ".join(line.strip().split("\n"))
     match name, texts:
         case ("run_line_magic", [_, _]) | ("magic", [_]):
-            return Command("magic", indent, " ".join(texts), written)
+            return Command("magic", indent, " ".join(texts), original)
         case ("system", [command]):
-            return Command("shell", indent, command, written)
+            return Command("shell", indent, command, original)
         case ("run_cell_magic", [magic, "", body]) if (
             not indent and magic in _AROUND_BODY | _RUNNING.keys()
         ):
-            return Command("call", indent, body.strip(), written)
+            return Command("call", indent, body.strip(), original)
         case ("run_cell_magic", [magic, options, _]):
-            return Command("magic", indent, f"%{magic} {options}", written)
+            return Command("magic", indent, f"%{magic} {options}", original)
     return None
 
 
@@ -369,24 +369,24 @@ def _command(source: str, begin: int, sign: int, end: int) -> Command:
     lines = source[sign:end].split("\n")
     before = source[begin:sign]
     joined = " ".join([line.rstrip()[:-1] for line in lines[:-1]] + [lines[-1].rstrip()])
-    written = before.lstrip() + " ".join(line.strip() for line in lines)
+    original = before.lstrip() + " ".join(line.strip() for line in lines)
     escape, text = joined[:1], joined[1:]
     if escape == "%" and not text.endswith("?"):
-        return Command("magic", before, text, written)
+        return Command("magic", before, text, original)
     if escape == "!":
-        return Command("shell", before, text.removeprefix("!"), written)
+        return Command("shell", before, text.removeprefix("!"), original)
     if escape in ",;/":
         name, _, rest = text.partition(" ")
         words = rest.split()
         arguments = {",": '"' + '", "'.join(words) + '"', ";": f'"{rest}"', "/": ", ".join(words)}[
             escape
         ]
-        return Command("call", before, f"{name}({arguments})", written)
-    return Command("help", before, text, written)
+        return Command("call", before, f"{name}({arguments})", original)
+    return Command("help", before, text, original)
 
 
 def _end_of_continued(source: str, at: int) -> int:
-    """The end of a line and of those that a backslash joins to it."""
+    """Return the end of a line and its continuation lines."""
     end = _or_end(source, source.find("\n", at))
     while end < len(source) and source[end - 1] == "\\":
         end = _or_end(source, source.find("\n", end + 1))
@@ -394,7 +394,7 @@ def _end_of_continued(source: str, at: int) -> int:
 
 
 def _end_of_text(source: str, at: int, quote: str) -> int:
-    """The place behind the string literal that begins at ``at``; of one without an end, that of the line or source."""
+    """Return the end of the string literal that begins at ``at``, or that of the line or source if it has none."""
     mark = quote * 3 if source.startswith(quote * 3, at) else quote
     at += len(mark)
     while (match := _ENDS_TEXT[mark].search(source, at)) is not None:
@@ -419,7 +419,7 @@ def _end_of_options(text: str, known: str) -> int:
             for index, letter in enumerate(letters):
                 place = known.find(letter)
                 if place < 0 or letter == ":":
-                    return at  # no option, but a statement such as `-f()`
+                    return at  # a statement such as `-f()`
                 if known[place + 1 : place + 2] == ":":
                     at_value = index == len(letters) - 1
                     break
@@ -430,7 +430,7 @@ def _end_of_options(text: str, known: str) -> int:
 
 
 def _is_harmless_shell(line: str) -> bool:
-    """Whether all commands of a shell line only install or show something."""
+    """Return whether all commands of a shell line only install or display something."""
     if len(line) > _MAX_COMMAND or "`" in line or "$(" in line:
         return False
     words = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
@@ -439,14 +439,14 @@ def _is_harmless_shell(line: str) -> bool:
     commands: list[list[str]] = [[]]
     try:
         found = iter(list(words))
-    except ValueError:  # a quotation without an end
+    except ValueError:  # an unterminated quotation
         return False
     for word in found:
         if word in ("|", "||", "&&", ";"):
             commands.append([])
         elif word in (">", ">>", "&>", ">&"):
             target = next(found, "")
-            # `pip install torch>=2` is meant as a version.
+            # `pip install torch>=2` means a version.
             if target not in ("/dev/null", "1", "2") and not target.startswith("="):
                 return False
         elif word and not word.strip("();<>|&"):

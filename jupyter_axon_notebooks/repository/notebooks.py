@@ -30,7 +30,7 @@ from ..records import (
 from ..store import Store, document, retried
 from .bindings import BindingRepository
 from .checkpoints import CheckpointRepository
-from .damage import damage_named
+from .damage import check_damage
 from .garbage import GarbageRepository
 from .headers import (
     HeaderEdit,
@@ -43,9 +43,9 @@ from .headers import (
     lock_header,
     set_notes,
 )
-from .parts import FILE_KEY, Parts, take_apart
+from .parts import FILE_KEY, Parts, split
 from .provenance import ProvenanceRepository
-from .pruning import Retention
+from .retention import Retention
 from .runs import RunRepository
 from .series import SeriesRepository
 from .states import NoStates, States, files_remain
@@ -193,7 +193,7 @@ class NotebookRepository:
             fields = _file_fields(saved)
         elif not notebook.cells and FILE_KEY not in notebook.metadata.extra:
             notebook.cells = starter_cells(self._starter_cells)
-        parts = take_apart(notebook.cells, notebook.metadata)
+        parts = split(notebook.cells, notebook.metadata)
         stored = {**header_document(notebook), **fields, **_cell_fields(parts)}
         try:
             self.versions.stage(notebook.id, parts, lambda: self._check_is_free(notebook))
@@ -230,7 +230,7 @@ class NotebookRepository:
     @retried
     def discard_staged(self, id: str) -> None:
         """Remove the contents staged for a record that was never created; do nothing if it was created meanwhile."""
-        if not self._store.contents.has(notebook_id=id):
+        if not self._store.contents.exists(notebook_id=id):
             return  # spares the lock
         with self._store.transaction():
             self._store.lock(f"notebook {id}")
@@ -256,7 +256,7 @@ class NotebookRepository:
         Conflict
             When ``unless_read`` refuses.
         """
-        parts = take_apart(saved.cells, saved.metadata)
+        parts = split(saved.cells, saved.metadata)
         self._stage(id, parts)
 
         def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
@@ -307,7 +307,7 @@ class NotebookRepository:
 
     def find_ids(self, prefix: str) -> list[str]:
         """Return the ids of records that begin with ``prefix``."""
-        return self._store.notebooks.ids_beginning(prefix)
+        return self._store.notebooks.ids_with_prefix(prefix)
 
     def list_deleted(self, path: str) -> list[NotebookSummary]:
         """Return the records whose file was ``path`` when it was deleted. Scans all records."""
@@ -348,7 +348,7 @@ class NotebookRepository:
 
     def assemble(self, stored: Mapping[str, Any], *, outputs: bool = True) -> TrainingNotebook:
         """Return the record of a stored document with the cells of its version; raises RecordDamaged."""
-        with damage_named(f"notebook {stored['id']}"):
+        with check_damage(f"notebook {stored['id']}"):
             cells, metadata = self.versions.read(stored["version_id"], outputs=outputs)
             for cell in cells:
                 if cell.id in stored["cell_statuses"]:
@@ -383,7 +383,7 @@ class NotebookRepository:
             When two of its cells would share an id.
         """
         fields = {name: getattr(updates, name) for name in _UPDATABLE}
-        cells = None if updates.cells is None else take_apart(updates.cells, NotebookMetadata())
+        cells = None if updates.cells is None else split(updates.cells, NotebookMetadata())
         if cells is not None:
             self._stage(id, cells, expected_version)
 
@@ -439,7 +439,7 @@ class NotebookRepository:
                 store.contents,
                 store.provenance,
             ):
-                table.discard_of(id)
+                table.remove_notebook(id)
             store.notebooks.remove(doc_ids=[id])
             self._states.mark_unrecorded(id)
 
@@ -449,7 +449,7 @@ class NotebookRepository:
         self, notebook_id: str, cell: NotebookCell, *, expected_version: str | None = None
     ) -> TrainingNotebook:
         """Replace the cell that has ``cell``'s id. Raises NotFound for the notebook or the cell, and Stale."""
-        new = take_apart([cell], NotebookMetadata())
+        new = split([cell], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
             return parts.span_of(cell.id), new
@@ -476,7 +476,7 @@ class NotebookRepository:
             if cell_id in stored["cell_statuses"]:
                 cell.status = type(cell.status)(stored["cell_statuses"][cell_id])
             changed = msgspec.structs.replace(change(cell), id=cell_id)
-            return span, take_apart([changed], NotebookMetadata())
+            return span, split([changed], NotebookMetadata())
 
         return self._edit_cells(notebook_id, edit, expected_version)
 
@@ -492,7 +492,7 @@ class NotebookRepository:
 
         Raises NotFound, Stale, and Conflict when the notebook has a cell of that id.
         """
-        new = take_apart([cell], NotebookMetadata())
+        new = split([cell], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
             count = len(parts.entries)
@@ -507,7 +507,7 @@ class NotebookRepository:
         self, notebook_id: str, cell_id: str, *, expected_version: str | None = None
     ) -> TrainingNotebook:
         """Remove a cell. Raises NotFound for the notebook or the cell, and Stale."""
-        nothing = take_apart([], NotebookMetadata())
+        nothing = split([], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
             return parts.span_of(cell_id), nothing

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .parts import listed_contents
+from .parts import content_ids
 
 
 class Numbering:
@@ -30,7 +30,7 @@ class Numbering:
         self._next = 0
         for version in sorted(versions, key=lambda one: int(one["ordinal"])):
             self._next = version["ordinal"] + 1
-            for content_id in listed_contents(version):
+            for content_id in content_ids(version):
                 self._first.setdefault(content_id, version["ordinal"])
 
     def numbered(self, content_id: str, content: Mapping[str, Any]) -> dict[str, Any]:

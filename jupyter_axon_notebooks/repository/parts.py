@@ -1,9 +1,9 @@
-"""A notebook taken apart into what is stored of it, and put together again. Pure.
+"""The parts of a notebook that are stored: how cells are split into contents and assembled from them. Pure.
 
-A cell is kept in two parts, its source (type, source, metadata, attachments) and its outputs, each a document of
-``axonml_contents`` under its hash, so what does not change between saves is stored once per notebook. A version is a
-list of ``[cell id, source hash, outputs hash, execution count]`` and the metadata. Execution counts are no part of the
-outputs: re-running a notebook that prints the same stores nothing but the list.
+A cell is stored in two parts, its source (type, source, metadata, attachments) and its outputs. Each is a document of
+``axonml_contents`` under its hash, so that a part that does not change between saves is stored once per notebook. A version
+is a list of ``[cell id, source hash, outputs hash, execution count]`` and the metadata. Execution counts are stored in the
+list, so that running a notebook again with the same outputs stores nothing but the list.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from ..mapping import cell_status
 from ..records import CellOutput, CellStatus, CellType, NotebookCell, NotebookMetadata
 from ..store import Document, document
 from ..store.codec import encode
-from .damage import damage_named
+from .damage import check_damage
 
-#: The key in ``metadata.extra`` whose value is a content of its own, since it may be large.
+#: The key in ``metadata.extra`` of what rebuilds the file: a content of its own, since it may be large.
 FILE_KEY = "nbformat"
 _SOURCE_FIELDS = [
     name
     for name in NotebookCell.__struct_fields__
     if name not in ("id", "outputs", "status", "execution_count")
 ]
-#: Characters from which a text is hashed as it is. Shorter ones are hashed within the JSON they are part of.
+#: Strings of at least this many characters are replaced by this prefix and their hash before a part is hashed.
 _LONG = 1024
-#: What stands in that JSON for a text that is hashed as it is, before its hash.
 _HASHED = "sha256:"
-#: How deep long texts are looked for: the values of MIME bundles lie this deep in an outputs part.
+#: The depth of the values of MIME bundles in an outputs part, to which long strings are searched.
 _DEPTH = 4
-#: The type of an output that makes its cell one that failed.
+#: The type of an output that reports an exception.
 _ERROR = "error"
 #: Hexadecimal digits of a content's hash: 160 bits.
-_DIGEST_LENGTH = 40
+DIGEST_LENGTH = 40
 
 
 class Entry(NamedTuple):
-    """A cell in a version: its id, and where its parts are."""
+    """A cell in a version: its id and the digests of its parts."""
 
     cell_id: str
     source: str
@@ -48,19 +47,24 @@ class Entry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A part of a cell, and how long it is, in characters of JSON."""
+    """A part of a cell and its length in characters of JSON."""
 
     document: dict[str, Any]
     length: int
 
 
 class Parts(NamedTuple):
-    """A notebook taken apart, ready to be stored.
+    """The parts of a notebook.
 
-    ``contents`` are those that may have to be written, by digest. ``statuses`` are the cell statuses that do not
-    follow from outputs and execution count, by cell id; they belong to the record, since no version begins with them.
-    ``failed`` are the ids of the cells whose outputs hold an error, so that a cell's status is known without them; None
-    where only the outputs tell, in versions of older stores.
+    Attributes
+    ----------
+    contents : dict
+        By digest, the contents that may have to be stored.
+    statuses : dict
+        By cell id, the cell statuses that do not follow from outputs and execution count. They are stored in the record.
+    failed : set of str or None
+        The ids of the cells with an error output, so that a cell's status is known without reading its outputs. None for
+        versions of older stores, where only the outputs tell.
     """
 
     entries: list[Entry]
@@ -71,7 +75,7 @@ class Parts(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How long all contents are, in characters of JSON."""
+        """The length of all contents in characters of JSON."""
         return sum(content.length for content in self.contents.values())
 
     def span_of(self, cell_id: str) -> slice:
@@ -91,18 +95,18 @@ class Parts(NamedTuple):
             failed = (self.failed - removed) | new.failed
         return Parts(entries, self.metadata, new.contents, statuses | new.statuses, failed)
 
-    def listed(self) -> set[str]:
-        """The digests of all contents the notebook consists of."""
-        digests = {
+    def digests(self) -> set[str]:
+        """Return the digests of all contents of the notebook."""
+        found = {
             digest for entry in self.entries for digest in (entry.source, entry.outputs) if digest
         }
         if FILE_KEY in (extra := self.metadata.get("extra", {})):
-            digests.add(extra[FILE_KEY])
-        return digests
+            found.add(extra[FILE_KEY])
+        return found
 
 
-def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
-    """The parts of a notebook. Pure, and where the work on a large one is: nothing is locked meanwhile.
+def split(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
+    """Split a notebook into parts. This is the expensive step of a save, so call it outside of transactions.
 
     Raises
     ------
@@ -139,16 +143,16 @@ def take_apart(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Par
 def _put(contents: dict[str, Content], part: dict[str, Any]) -> str:
     lengths: list[int] = []
     text = encode(_abridged(part, _DEPTH, lengths))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
     contents[digest] = Content(part, len(text) + sum(lengths))
     return digest
 
 
 def _abridged(value: Any, depth: int, lengths: list[int]) -> Any:
-    """``value`` with its long texts replaced by their hashes, one to one; ``lengths`` gets theirs.
+    """Replace the long strings of ``value`` by their hashes and add their lengths to ``lengths``.
 
-    Images and logs are most of a large notebook. As JSON they take several times as long as their hash does, and
-    hold the interpreter meanwhile.
+    Images and logs are most of a large notebook. Encoding them as JSON takes several times as long as hashing them, and holds
+    the interpreter lock.
     """
     if type(value) is str:
         if len(value) < _LONG and not value.startswith(_HASHED):
@@ -169,7 +173,7 @@ def _derived_status(cell: NotebookCell) -> CellStatus:
 
 
 def has_failed(output_types: Iterable[Any]) -> bool:
-    """Whether outputs of these types make a code cell one that failed."""
+    """Return whether outputs of these types include an error."""
     return any(kind == _ERROR for kind in output_types)
 
 
@@ -183,50 +187,52 @@ def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
     for output in cell.outputs:
         fields = output.to_json()
         if output.execution_count is not None and output.execution_count == cell.execution_count:
-            fields["execution_count"] = True  # the cell's, whatever it is
+            fields["execution_count"] = True  # stands for the cell's count
         part.append(fields)
     return part
 
 
 def parts_of(version: Mapping[str, Any]) -> Parts:
-    """The parts that a version's document lists, without the contents; raises RecordDamaged."""
-    with damage_named(f"version {version.get('id')}"):
+    """Return the parts that a version's document lists, without contents; raises RecordDamaged."""
+    with check_damage(f"version {version.get('id')}"):
         failed = None if version.get("failed") is None else set(version["failed"])
         return Parts(
             [Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {}, failed
         )
 
 
-def bare_cell_of(entry: Entry, contents: Mapping[str, Any], *, failed: bool) -> NotebookCell:
-    """A cell without its outputs, given the contents of sources; ``failed`` is whether its outputs hold an error."""
-    cell = cell_of(entry._replace(outputs=None), contents)
+def assemble_cell(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
+    """Return a cell from the contents of its entry; its status follows from outputs and count."""
+    cell = NotebookCell.from_json({**contents[entry.source], "id": entry.cell_id})
+    cell.execution_count = entry.execution_count
+    if entry.outputs is not None:
+        for output in contents[entry.outputs]["outputs"]:
+            if output.get("execution_count") is True:
+                output = {**output, "execution_count": entry.execution_count}
+            cell.outputs.append(CellOutput.from_json(output))
+    cell.status = _derived_status(cell)
+    return cell
+
+
+def assemble_cell_without_outputs(
+    entry: Entry, contents: Mapping[str, Any], *, failed: bool
+) -> NotebookCell:
+    """Return a cell without outputs; ``failed`` is whether they include an error."""
+    cell = assemble_cell(entry._replace(outputs=None), contents)
     if failed and cell.cell_type is CellType.CODE:
         cell.status = CellStatus.ERROR
     return cell
 
 
-def cell_of(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
-    """A cell, given the contents that it is made of, by digest; its status follows from outputs and count."""
-    cell = NotebookCell.from_json({**contents[entry.source], "id": entry.cell_id})
-    cell.execution_count = entry.execution_count
-    if entry.outputs is not None:
-        for output in contents[entry.outputs]["outputs"]:
-            counted = output.get("execution_count") is True
-            given = {**output, "execution_count": entry.execution_count} if counted else output
-            cell.outputs.append(CellOutput.from_json(given))
-    cell.status = _derived_status(cell)
-    return cell
-
-
-def listed_contents(version: Mapping[str, Any]) -> set[str]:
-    """The ids of the contents that a version's document lists."""
-    return {content_id(version["notebook_id"], digest) for digest in parts_of(version).listed()}
+def content_ids(version: Mapping[str, Any]) -> set[str]:
+    """Return the ids of the contents that a version's document lists."""
+    return {content_id(version["notebook_id"], digest) for digest in parts_of(version).digests()}
 
 
 def version_document(
     id: str, notebook_id: str, parts: Parts, ordinal: int, created_at: str
 ) -> Document:
-    """The stored form of a version."""
+    """Return the stored form of a version."""
     fields = {
         "id": id,
         "notebook_id": notebook_id,
@@ -241,11 +247,11 @@ def version_document(
 
 
 def content_document(notebook_id: str, digest: str, content: Content, ordinal: int) -> Document:
-    """The stored form of a content that the version of number ``ordinal`` is the first to list."""
+    """Return the stored form of a content that version number ``ordinal`` is the first to list."""
     fields = {"notebook_id": notebook_id, "ordinal": ordinal, "content": content.document}
     return document(content_id(notebook_id, digest), fields)
 
 
 def content_id(notebook_id: str, digest: str) -> str:
-    """The id of a content's document."""
+    """Return the id of a content's document."""
     return f"{notebook_id}/{digest}"

@@ -1,13 +1,19 @@
-"""Where checkpoints came from; how it is kept is in :mod:`.stored_provenance`, what speaks against it in :mod:`.flags`."""
+"""The provenance of checkpoints: the code that was executed, its environment, and the version of the notebook.
+
+Three kinds of documents are stored, each under the hash of its content: a *source*, an *environment*, and an *execution*,
+which lists the executed sources and names the environment. The next checkpoint of a cell therefore stores nothing, and the
+first one of another cell its source and a list. Documents of other kinds are ignored.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
-from ..errors import NotFound
+from ..errors import InvalidData, NotFound
 from ..provenance import (
     CheckpointDiff,
     CheckpointProvenance,
@@ -17,19 +23,16 @@ from ..provenance import (
     Provenance,
     ResumedFrom,
 )
-from ..records import NotebookCheckpoint, NotebookVersion
-from ..store import Document, Store, retried
-from .changes import diff_checkpoints, is_code_changed
+from ..records import U32, CellStatus, Moment, NotebookCheckpoint, NotebookVersion, Record
+from ..store import Document, Store, document, retried
+from ..store.codec import encode
 from .checkpoints import CheckpointRepository
-from .flags import Saved, flags
+from .damage import check_damage
+from .diff import diff_checkpoints, is_code_changed
+from .flags import SavedCells, find_flags
+from .parts import DIGEST_LENGTH, content_id
 from .runs import RunRepository
-from .script import script_of
-from .stored_provenance import (
-    is_execution,
-    listed_provenance,
-    put_provenance_together,
-    take_provenance_apart,
-)
+from .script import export_script
 from .versions import VersionRepository
 
 
@@ -55,18 +58,18 @@ class ProvenanceRepository:
 
         The id follows from the content: what the notebook has stored already is not stored again. Raises NotFound.
         """
-        id, documents = take_provenance_apart(notebook_id, executed, environment)
-        # It is written together with all that it lists: who finds it there has the rest.
-        if not self._store.provenance.present([id]):
+        id, documents = split_provenance(notebook_id, executed, environment)
+        # Written in one transaction with the documents that it refers to.
+        if not self._store.provenance.existing_ids([id]):
             self._write(notebook_id, {str(one.doc_id): one for one in documents})
         return id
 
     @retried
     def _write(self, notebook_id: str, documents: Mapping[str, Document]) -> None:
         with self._store.transaction():
-            if self._store.notebooks.locked(notebook_id) is None:
+            if self._store.notebooks.get_for_update(notebook_id) is None:
                 raise NotFound("notebook", notebook_id)
-            present = self._store.provenance.present(documents)
+            present = self._store.provenance.existing_ids(documents)
             missing = [one for id, one in documents.items() if id not in present]
             if missing:
                 self._store.provenance.insert_new(*missing)
@@ -79,24 +82,24 @@ class ProvenanceRepository:
         """
         with self._store.snapshot():
             checkpoint = self._checkpoint(checkpoint_id)
-            known = self._known_of(checkpoint)
-            known.resumed_from = self._resumed_from(checkpoint)
-            return known
+            provenance = self._get(checkpoint)
+            provenance.resumed_from = self._resumed_from(checkpoint)
+            return provenance
 
     @retried
     def diff(self, before: str, after: str) -> CheckpointDiff:
         """Return the changes in code, metrics and environment between two checkpoints; raises NotFound.
 
-        The code is what was executed, or what was saved if that is not known of both.
+        The code is what was executed, or what was saved if that is not provenance of both.
         """
         with self._store.snapshot():
             one, other = self._checkpoint(before), self._checkpoint(after)
-            return diff_checkpoints(one, self._known_of(one), other, self._known_of(other))
+            return diff_checkpoints(one, self._get(one), other, self._get(other))
 
     def get_script(self, checkpoint_id: str) -> str | None:
-        """Return the code executed before a checkpoint as a Python script, or None if unknown; raises NotFound."""
+        """Return the code executed before a checkpoint as a Python script, or None if unprovenance; raises NotFound."""
         executed = self.get(checkpoint_id).executed
-        return script_of(executed, f"Checkpoint {checkpoint_id}") if executed else None
+        return export_script(executed, f"Checkpoint {checkpoint_id}") if executed else None
 
     def get_notebook(self, checkpoint_id: str) -> NotebookVersion:
         """Return the notebook as it was saved when a checkpoint was made; raises NotFound."""
@@ -112,17 +115,17 @@ class ProvenanceRepository:
             raise NotFound("checkpoint", id)
         return checkpoint
 
-    def _known_of(self, checkpoint: NotebookCheckpoint) -> CheckpointProvenance:
-        known = CheckpointProvenance(checkpoint_id=checkpoint.id)
+    def _get(self, checkpoint: NotebookCheckpoint) -> CheckpointProvenance:
+        provenance = CheckpointProvenance(checkpoint_id=checkpoint.id)
         if checkpoint.version_id is not None:
-            known.version = self._versions.get(
+            provenance.version = self._versions.get(
                 checkpoint.notebook_id, checkpoint.version_id, outputs=False
             )
-        provenance = self._stored(checkpoint)
-        if provenance is not None:
-            known.executed, known.environment = provenance.executed, provenance.environment
-            known.flags = self._flags(known, checkpoint.notebook_id)
-        return known
+        stored = self._find(checkpoint)
+        if stored is not None:
+            provenance.executed, provenance.environment = stored.executed, stored.environment
+            provenance.flags = self._flags(provenance, checkpoint.notebook_id)
+        return provenance
 
     def _resumed_from(self, checkpoint: NotebookCheckpoint) -> ResumedFrom | None:
         notebook_id, run_id = checkpoint.notebook_id, checkpoint.run_id
@@ -134,26 +137,26 @@ class ProvenanceRepository:
         parent = self._checkpoints.get(run.parent_checkpoint_id)
         if parent is not None and parent.notebook_id == notebook_id:
             resumed.epoch, resumed.run_id = parent.epoch, parent.run_id
-            resumed.code_changed = is_code_changed(self._known_of(parent), self._known_of(last))
+            resumed.code_changed = is_code_changed(self._get(parent), self._get(last))
         return resumed
 
-    def _stored(self, checkpoint: NotebookCheckpoint) -> Provenance | None:
+    def _find(self, checkpoint: NotebookCheckpoint) -> Provenance | None:
         if checkpoint.provenance_id is None:
             return None
         found = self._store.provenance.get(doc_id=checkpoint.provenance_id)
         if (
             found is None
-            or not is_execution(found)
+            or found.get("kind") != "execution"
             or found["notebook_id"] != checkpoint.notebook_id
         ):
             return None
-        listed = self._store.provenance.get(doc_ids=sorted(listed_provenance(found)))
-        documents = {str(one.doc_id): one for one in listed}
-        return put_provenance_together(checkpoint.provenance_id, found, documents)
+        parts = self._store.provenance.get(doc_ids=sorted(provenance_ids(found)))
+        documents = {str(one.doc_id): one for one in parts}
+        return assemble_provenance(checkpoint.provenance_id, found, documents)
 
-    def _flags(self, known: CheckpointProvenance, notebook_id: str) -> list[Flag]:
+    def _flags(self, provenance: CheckpointProvenance, notebook_id: str) -> list[Flag]:
         record = self._store.notebooks.get(doc_id=notebook_id)
-        then = known.version
+        then = provenance.version
         if then is None or record is None:
             return []
         current: NotebookVersion | None = then
@@ -162,13 +165,109 @@ class ProvenanceRepository:
         if current is None:
             return []
         saved_at = _saved_at(record) or current.created_at
-        # A file may have been there long before its record.
+        # The file may be much older than its record.
         then_at = min(then.created_at, saved_at) if current is then else then.created_at
-        return flags(known.executed, Saved(then.cells, then_at), Saved(current.cells, saved_at))
+        return find_flags(
+            provenance.executed,
+            SavedCells(then.cells, then_at),
+            SavedCells(current.cells, saved_at),
+        )
 
 
 def _saved_at(record: Mapping[str, Any]) -> datetime | None:
-    """When the file of a record was written, as far as the record knows."""
+    """Return when the file of a record was written, or None if unprovenance."""
     with suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(record["file"]["mtime"] / 1e9, timezone.utc)
     return None
+
+
+#: Execution count, hash of the source, cell id, status, time.
+_Entry = tuple[U32 | None, str, str | None, CellStatus | None, Moment | None]
+
+
+class _Source(Record, kw_only=True):
+    source: str
+
+
+class _Environment(Record, kw_only=True):
+    environment: Environment
+
+
+class _Execution(Record, kw_only=True):
+    notebook_id: str
+    cells: list[_Entry]
+    environment: str
+
+    def document_ids(self) -> set[str]:
+        digests = {self.environment, *(entry[1] for entry in self.cells)}
+        return {content_id(self.notebook_id, digest) for digest in digests}
+
+
+_KINDS: dict[Any, type[Record]] = {
+    "source": _Source,
+    "environment": _Environment,
+    "execution": _Execution,
+}
+
+
+def provenance_ids(fields: Mapping[str, Any]) -> set[str]:
+    """Return the ids of the documents that a provenance document refers to.
+
+    Raises InvalidData for a malformed document of one of the three kinds.
+    """
+    kind = fields.get("kind")
+    form = _KINDS.get(kind) if isinstance(kind, str) else None
+    record = form.from_json(fields) if form is not None else None
+    return record.document_ids() if isinstance(record, _Execution) else set()
+
+
+def split_provenance(
+    notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
+) -> tuple[str, list[Document]]:
+    """Return the id of a provenance and its documents."""
+    documents: dict[str, Document] = {}
+
+    def put(kind: Literal["source", "environment", "execution"], **content: Any) -> str:
+        fields = {"kind": kind, **content}
+        digest = hashlib.sha256(encode(fields).encode()).hexdigest()[:DIGEST_LENGTH]
+        id = content_id(notebook_id, digest)
+        documents[id] = document(id, {**fields, "notebook_id": notebook_id})
+        return digest
+
+    environment_digest = put("environment", environment=environment.to_json())
+    cells = []
+    for cell in executed:
+        fields = cell.to_json()
+        source = put("source", source=fields["source"])
+        rest = (fields.get(name) for name in ("cell_id", "status", "executed_at"))
+        cells.append([fields.get("execution_count"), source, *rest])
+    digest = put("execution", cells=cells, environment=environment_digest)
+    return content_id(notebook_id, digest), list(documents.values())
+
+
+def assemble_provenance(
+    id: str, execution: Mapping[str, Any], documents: Mapping[str, Mapping[str, Any]]
+) -> Provenance:
+    """Return a provenance from its execution and the documents that this refers to; raises RecordDamaged."""
+    with check_damage(f"provenance {id}"):
+        whole = _Execution.from_json(execution)
+        if missing := whole.document_ids() - documents.keys():
+            raise InvalidData("$", f"documents are missing from the store: {sorted(missing)}")
+
+        def get(digest: str) -> Mapping[str, Any]:
+            return documents[content_id(whole.notebook_id, digest)]
+
+        executed = [
+            ExecutedCell(
+                source=_Source.from_json(get(source)).source,
+                execution_count=count,
+                cell_id=cell_id,
+                status=status,
+                executed_at=executed_at,
+            )
+            for count, source, cell_id, status, executed_at in whole.cells
+        ]
+        environment = _Environment.from_json(get(whole.environment)).environment
+    return Provenance(
+        id=id, notebook_id=whole.notebook_id, executed=executed, environment=environment
+    )

@@ -1,13 +1,11 @@
-"""Runs: attempts at training, how long each is taken for alive, and the status that they give their notebook.
+"""Runs: attempts at training, their leases, and the status that they give their notebook.
 
-A run lives while it is ``running`` and its lease has not run out; one without a lease lives until it is ended. A run
-whose lease ran out has ended there and then, whether or not anybody has written that down: whoever reads it is shown
-it as ``stopped``, for nobody saw it fail, and a kernel that was restarted or killed is the usual reason. Both ``stopped``
-and ``failed`` are unfinished, so it can be resumed.
+A run lives while it is ``running`` and its lease has not ended; one without a lease lives until it is finished. A run
+whose lease has ended is *expired*: readers see it as ``stopped`` since then, whether or not that has been stored. It is
+not shown as ``failed``, since the usual cause is a kernel that was restarted or killed. Both can be resumed.
 
-While a run of a notebook lives, the notebook's record is ``running``, whatever its saves say. When the last one ends,
-the record becomes what that run became, until a save says otherwise. A status that somebody gave the record by hand
-meanwhile is left alone.
+While a run of a notebook lives, the notebook's record is ``running``, whatever its saves say. When the last one ends, the
+record takes its status, until a save says otherwise. A status that was set by hand meanwhile stays.
 """
 
 from __future__ import annotations
@@ -34,23 +32,20 @@ from ..records import (
     now_after,
 )
 from ..store import Document, Store, document, retried
-from ..store.tables import stored_document
-from .damage import damage_named
+from ..store.tables import decode_document
+from .damage import check_damage
 
-#: How long a run lives after its last checkpoint that a checkpoint began: nobody announced it, and nobody may end it.
-UNATTENDED: Final = timedelta(hours=1)
+#: The lease of a run that was not started but began with a checkpoint, after its last checkpoint.
+_UNATTENDED_LEASE: Final = timedelta(hours=1)
 
-#: The most characters in the id of a new run; PostgreSQL's index of checkpoints by run has little room.
-LONGEST_ID: Final = 255
+#: The most characters in the id of a new run, which is part of an index row of limited size on PostgreSQL.
+_LONGEST_ID: Final = 255
 
 _RUNNING: Final = RunStatus.RUNNING.value
 
 
 def run_key(notebook_id: str, run_id: str) -> str:
-    """Return the id of a run's document, given the run's own id, which is unique only within its notebook.
-
-    The own id is hashed, so that the key has a bounded length and no two pairs of ids have the same key.
-    """
+    """Return the id of a run's document, which contains a hash of the run's own id to bound its length."""
     digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{notebook_id}/{digest}"
 
@@ -114,7 +109,7 @@ class RunRepository:
     @retried
     def _add(self, run: TrainingRun, started_at: datetime | None) -> TrainingRun:
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(run.notebook_id)
+            notebook = self._store.notebooks.get_for_update(run.notebook_id)
             if notebook is None:
                 raise NotFound("notebook", run.notebook_id)
             self._begin(notebook, run, started_at)
@@ -124,7 +119,7 @@ class RunRepository:
         self, notebook: Document, run: TrainingRun, started_at: datetime | None = None
     ) -> None:
         _check_id(run.id)
-        newest = self._store.runs.highest("started_at", of="notebook_id", value=run.notebook_id)
+        newest = self._store.runs.max_value("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
         if run.parent_checkpoint_id is not None:
             parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
@@ -135,37 +130,31 @@ class RunRepository:
         except ValueError:
             raise Conflict(f"notebook {run.notebook_id} has a run {run.id} already") from None
         if _lives(run):
-            self._give(notebook, NotebookStatus.RUNNING)
+            self._set_notebook_status(notebook, NotebookStatus.RUNNING)
 
     def admit_checkpoint(self, notebook: Document, run_id: str) -> None:
-        """Have a run take a checkpoint, under its notebook's lock: one that is not known yet begins with it.
-
-        Such a run lives for :data:`UNATTENDED` after its last checkpoint.
-        """
+        """Start a run that does not exist, or extend the lease of one that was started so, with the notebook locked."""
         notebook_id = str(notebook.doc_id)
-        key = run_key(notebook_id, run_id)
-        found = self._store.runs.get(doc_id=key)
+        found = self._store.runs.get(doc_id=run_key(notebook_id, run_id))
         moment = now()
+        lease_until = moment + _UNATTENDED_LEASE
         if found is None:
-            lease_until = moment + UNATTENDED
             run = TrainingRun(
                 id=run_id, notebook_id=notebook_id, started_at=moment, lease_until=lease_until
             )
             self._begin(notebook, run)
             return
-        run = _stored_run(found)
+        run = _decode(found)
         if run.process is not None or run.lease_until is None:
             return
-        if (
-            run.status in (RunStatus.RUNNING, RunStatus.STOPPED)
-            and run.lease_until < moment + UNATTENDED / 2
-        ):
-            self._move(notebook, notebook_id, run_id, RunStatus.RUNNING, moment + UNATTENDED)
+        is_unfinished = run.status in (RunStatus.RUNNING, RunStatus.STOPPED)
+        if is_unfinished and run.lease_until < moment + _UNATTENDED_LEASE / 2:
+            self._set_status(notebook, notebook_id, run_id, RunStatus.RUNNING, lease_until)
 
     def get(self, notebook_id: str, id: str) -> TrainingRun | None:
         """Return a run of a notebook, or None; an expired one is shown as ``stopped``."""
         found = self._store.runs.get(doc_id=run_key(notebook_id, id))
-        return None if found is None else _run(found)
+        return None if found is None else _read(found)
 
     def list(
         self,
@@ -179,7 +168,7 @@ class RunRepository:
         order = ["-started_at", "-id"]
         condition = _runs_of(notebook_id, status)
         found = self._store.runs.search(condition, sort=order, limit=limit, skip=offset)
-        runs = [_run(stored) for stored in found]
+        runs = [_read(stored) for stored in found]
         # A run may have expired since the search.
         return [run for run in runs if status in (None, run.status)]
 
@@ -195,10 +184,10 @@ class RunRepository:
         :meth:`update_status` reopens it. Raises NotFound.
         """
         with self._store.transaction():
-            found = self._store.runs.locked(run_key(notebook_id, id))
+            found = self._store.runs.get_for_update(run_key(notebook_id, id))
             if found is None:
                 raise NotFound("run", id)
-            run = _stored_run(found)
+            run = _decode(found)
             if run.status is not RunStatus.RUNNING:
                 return run
             run.lease_until = lease_until
@@ -224,10 +213,11 @@ class RunRepository:
             When the notebook has no such run.
         """
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(notebook_id)  # first, as everybody does
-            return self._move(notebook, notebook_id, id, status, lease_until)
+            # The notebook is locked first, as in every transaction.
+            notebook = self._store.notebooks.get_for_update(notebook_id)
+            return self._set_status(notebook, notebook_id, id, status, lease_until)
 
-    def _move(
+    def _set_status(
         self,
         notebook: Document | None,
         notebook_id: str,
@@ -235,10 +225,10 @@ class RunRepository:
         status: RunStatus,
         lease_until: datetime | None,
     ) -> TrainingRun:
-        found = self._store.runs.locked(run_key(notebook_id, id))
+        found = self._store.runs.get_for_update(run_key(notebook_id, id))
         if found is None:
             raise NotFound("run", id)
-        run = _stored_run(found)
+        run = _decode(found)
         if status is not RunStatus.RUNNING:
             run.ended_at = now_after(run.started_at)
         else:
@@ -248,30 +238,28 @@ class RunRepository:
         run.status = status
         self._write(run)
         if notebook is None:
-            return run  # a run without its notebook's record is damage, but can be ended
+            return run  # damage, but the run can be finished
         if _lives(run):
-            self._give(notebook, NotebookStatus.RUNNING)
+            self._set_notebook_status(notebook, NotebookStatus.RUNNING)
         elif not self.update_expired(str(notebook.doc_id)):
-            self._leave(notebook, NotebookStatus(_shown(run).status.value))
+            self._end_notebook(notebook, NotebookStatus(_with_current_status(run).status.value))
         return run
 
-    # The status of the notebook
-
     def update_expired(self, notebook_id: str) -> bool:
-        """Write down, under the notebook's lock, which of its runs have lapsed; whether any lives."""
+        """Store the end of a notebook's expired runs, with the notebook locked; return whether any run lives."""
         lives = False
-        lapsed = []
+        expired = []
         for run in self._running([notebook_id]):
             if run.status is RunStatus.RUNNING:
                 lives = True
             else:
-                lapsed.append(run_key(notebook_id, run.id))
-        for key in sorted(lapsed):
+                expired.append(run_key(notebook_id, run.id))
+        for key in sorted(expired):
             with suppress(RecordDamaged):
-                found = self._store.runs.locked(key)
+                found = self._store.runs.get_for_update(key)
                 if found is None or found.get("status") != _RUNNING:
                     continue
-                run = _run(found)
+                run = _read(found)
                 if run.status is RunStatus.RUNNING:  # renewed in the meantime
                     lives = True
                 else:
@@ -279,25 +267,27 @@ class RunRepository:
         return lives
 
     def _running(self, notebook_ids: Collection[str]) -> Iterator[TrainingRun]:
-        """Read the runs of some notebooks that are stored as running, as they are now.
+        """Read those runs of some notebooks that are stored as running, as they are now.
 
-        A damaged run is left out: it is reported to whoever asks for it, and affects nobody else.
+        A damaged run is left out: it is reported when it is read itself.
         """
-        of_these = where("notebook_id").one_of(list(notebook_ids)) & (where("status") == _RUNNING)
-        for stored in self._store.runs.texts(of_these):
+        stored_as_running = where("notebook_id").one_of(list(notebook_ids)) & (
+            where("status") == _RUNNING
+        )
+        for stored in self._store.runs.iterate_json(stored_as_running):
             with suppress(RecordDamaged):
-                found = stored_document(stored)
+                found = decode_document(stored)
                 if found.get("status") == _RUNNING:
-                    yield _run(found)
+                    yield _read(found)
 
     def find_expired(self, notebook_ids: Collection[str]) -> set[str]:
-        """Which of these notebooks, whose records are ``running``, have runs that lapsed and none that lives."""
+        """Return those of some ``running`` notebooks that have expired runs and none that lives."""
         if not notebook_ids:
             return set()
-        lapsed, living = set[str](), set[str]()
+        expired, living = set[str](), set[str]()
         for run in self._running(notebook_ids):
-            (living if run.status is RunStatus.RUNNING else lapsed).add(run.notebook_id)
-        return lapsed - living
+            (living if run.status is RunStatus.RUNNING else expired).add(run.notebook_id)
+        return expired - living
 
     def next_lease_end(self, notebook_id: str) -> datetime | None:
         """Return when the next lease of a notebook's runs ends, if one does.
@@ -309,24 +299,24 @@ class RunRepository:
 
     def finish_expired(self) -> int:
         """Store the end of all expired runs, so that searches by status find it; return the number of their notebooks."""
-        running = [found["notebook_id"] for found in self._store.runs.search(_lapsed(now()))]
-        lapsed = {notebook_id for notebook_id in running if isinstance(notebook_id, str)}
-        for notebook_id in sorted(lapsed):
+        found = [run["notebook_id"] for run in self._store.runs.search(_is_expired(now()))]
+        notebook_ids = {notebook_id for notebook_id in found if isinstance(notebook_id, str)}
+        for notebook_id in sorted(notebook_ids):
             self._finish_expired(notebook_id)
-        return len(lapsed)
+        return len(notebook_ids)
 
     @retried
     def _finish_expired(self, notebook_id: str) -> None:
         with self._store.transaction():
-            notebook = self._store.notebooks.locked(notebook_id)
+            notebook = self._store.notebooks.get_for_update(notebook_id)
             if not self.update_expired(notebook_id) and notebook is not None:
-                self._leave(notebook, NotebookStatus.STOPPED)
+                self._end_notebook(notebook, NotebookStatus.STOPPED)
 
-    def _leave(self, notebook: Document, status: NotebookStatus) -> None:
+    def _end_notebook(self, notebook: Document, status: NotebookStatus) -> None:
         if notebook.get("status") == NotebookStatus.RUNNING.value:
-            self._give(notebook, status)
+            self._set_notebook_status(notebook, status)
 
-    def _give(self, notebook: Document, status: NotebookStatus) -> None:
+    def _set_notebook_status(self, notebook: Document, status: NotebookStatus) -> None:
         if notebook.get("status") != status.value:
             notebook["status"] = status.value
             notebook["updated_at"] = format_time(now_after(notebook.get("updated_at")))
@@ -337,32 +327,30 @@ class RunRepository:
 
 
 def _runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
-    """The condition that a list of runs is asked for; what lapsed counts as stopped."""
     condition: QueryInstance = where("notebook_id") == notebook_id
     if status is not None:
         matches: QueryInstance = where("status") == status.value
         if status is RunStatus.RUNNING:
-            matches &= ~_lapsed(now())
+            matches &= ~_is_expired(now())
         elif status is RunStatus.STOPPED:
-            matches |= _lapsed(now())
+            matches |= _is_expired(now())
         condition &= matches
     return condition
 
 
 def _check_id(id: str) -> None:
-    """Raise InvalidData for an id that a new run cannot have. Such runs of older stores keep theirs."""
+    """Raise InvalidData for an id that a new run cannot have. Runs of older stores keep theirs."""
     if not id.strip():
         raise InvalidData("$.run_id", "expected a text that is not blank; leave it out for no run")
-    if len(id) > LONGEST_ID:
-        raise InvalidData("$.run_id", f"expected at most {LONGEST_ID} characters, got {len(id)}")
+    if len(id) > _LONGEST_ID:
+        raise InvalidData("$.run_id", f"expected at most {_LONGEST_ID} characters, got {len(id)}")
 
 
 def _document(run: TrainingRun) -> Document:
-    """Return the stored form of a run."""
     return document(run_key(run.notebook_id, run.id), run.to_json())
 
 
-def _lapsed(moment: datetime) -> QueryInstance:
+def _is_expired(moment: datetime) -> QueryInstance:
     running: QueryInstance = where("status") == _RUNNING
     return running & (where("lease_until") <= format_time(moment))
 
@@ -371,18 +359,18 @@ def _lives(run: TrainingRun) -> bool:
     return run.status is RunStatus.RUNNING and (run.lease_until is None or run.lease_until > now())
 
 
-def _run(found: Mapping[str, Any]) -> TrainingRun:
-    """A run as it is now."""
-    return _shown(_stored_run(found))
+def _decode(found: Mapping[str, Any]) -> TrainingRun:
+    with check_damage(f"run {found.get('id')}"):
+        return TrainingRun.from_json(found)
 
 
-def _shown(run: TrainingRun) -> TrainingRun:
-    """``run``, stopped where its lease ran out."""
+def _read(found: Mapping[str, Any]) -> TrainingRun:
+    """Return a run as it is now."""
+    return _with_current_status(_decode(found))
+
+
+def _with_current_status(run: TrainingRun) -> TrainingRun:
+    """Return the run, ``stopped`` if it is expired."""
     if run.status is RunStatus.RUNNING and not _lives(run):
         run.status, run.ended_at = RunStatus.STOPPED, run.lease_until
     return run
-
-
-def _stored_run(found: Mapping[str, Any]) -> TrainingRun:
-    with damage_named(f"run {found.get('id')}"):
-        return TrainingRun.from_json(found)

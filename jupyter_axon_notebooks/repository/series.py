@@ -1,6 +1,6 @@
-"""Metric series: what a run's checkpoints measured, in columns, as plots want it.
+"""Metric series: the metrics of a run's checkpoints in columns, for plots.
 
-Ten thousand checkpoints are one statement, and no record is built of any of them.
+Series of ten thousand checkpoints are read by one statement, without building their records.
 """
 
 from __future__ import annotations
@@ -11,37 +11,35 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from ..metrics import resolve, restore_nonfinite, spell_nonfinite, values_by_name
+from ..metrics import flatten_metrics, resolve, restore_nonfinite, spell_nonfinite
 from ..records import Record, RunStatus, TrainingRun, whole_step
 from ..store import Store
 from ..store.codec import decode
 from .checkpoints import checkpoints_of
-from .damage import damage_named
+from .damage import check_damage
 from .runs import RunRepository
 
-_T = TypeVar("_T")
-
-#: An integer beyond it is one that no float holds, and no plot shows.
+#: Larger integers fit in no float and in no plot.
 _LARGEST = int(sys.float_info.max)
 
 
 class RunSeries(Record, kw_only=True):
-    """The checkpoints of a run, oldest first: a row is one checkpoint, and every column has all rows.
+    """The checkpoints of a run in columns, oldest first; every column has a row for each checkpoint.
 
     Attributes
     ----------
     run_id : str or None
         None for the checkpoints that belong to no run.
     status : RunStatus or None
-        As it is now.
+        The present status of the run.
     created_at : list of str
-        In the form of :func:`.records.format_time`.
+        Times in the form of :func:`.records.format_time`.
     metrics : dict
-        By name, as :mod:`.metrics` names them, the numbers; None where a checkpoint has none of that name.
+        The numbers by metric name; None where a checkpoint has no number of that name.
     """
 
     run_id: str | None = None
@@ -54,13 +52,18 @@ class RunSeries(Record, kw_only=True):
     metrics: dict[str, list[float | int | None]]
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON form; non-finite numbers are the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``."""
-        columns = {name: _spelled(column) for name, column in self.metrics.items()}
+        """Return the JSON form; non-finite numbers become ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``."""
+        columns = {
+            name: column
+            if all(value is None or math.isfinite(value) for value in column)
+            else spell_nonfinite(column)[0]
+            for name, column in self.metrics.items()
+        }
         return {**super().to_json(), "metrics": columns}
 
 
 class _Point(msgspec.Struct, gc=False):
-    """What is read of a stored checkpoint."""
+    """The decoded fields of a stored checkpoint."""
 
     id: str
     epoch: int
@@ -100,24 +103,24 @@ class SeriesRepository:
         since : datetime, optional
             Return only checkpoints that are newer.
         """
-        wanted = checkpoints_of(notebook_id, since=since, run_id=run_id)
+        condition = checkpoints_of(notebook_id, since=since, run_id=run_id)
         points = defaultdict[str | None, builtins.list[_Point]](builtins.list)
-        for found in self._store.checkpoints.texts_sorted(wanted, ["created_at", "id"]):
-            point = _point(*found)
+        for id, text in self._store.checkpoints.list_json(condition, ["created_at", "id"]):
+            point = _decode(id, text)
             points[point.run_id].append(point)
-        # After them: a checkpoint of a run is never there before the run.
+        # Read after the checkpoints, since a checkpoint never exists before its run.
         runs = {run.id: run for run in self._runs.list(notebook_id)} if points else {}
         return [
-            _series(id, None if id is None else runs.get(id), some, keys)
-            for id, some in points.items()
+            _series(id, None if id is None else runs.get(id), found, keys)
+            for id, found in points.items()
         ]
 
 
-def _point(id: str, text: str) -> _Point:
+def _decode(id: str, text: str) -> _Point:
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        with damage_named(f"checkpoint {id}"):  # or in a form that only our codec reads
+        with check_damage(f"checkpoint {id}"):  # or it needs the store's own codec
             return msgspec.convert(decode(text, id), _Point)
 
 
@@ -126,18 +129,17 @@ def _series(
 ) -> RunSeries:
     columns: dict[str, list[float | int | None]] = {key: [] for key in keys}
     for row, point in enumerate(points):
-        for name, value in _values(point, keys).items():
-            kind = type(value)
-            if kind is not float and not (kind is int and -_LARGEST <= value <= _LARGEST):
-                continue
-            column = columns.get(name)
-            if column is None:
-                column = columns[name] = []
-            if len(column) != row:
-                _fill(column, row)
-            column.append(value)
+        metrics = point.metrics
+        if point.nonfinite:
+            metrics = restore_nonfinite(metrics, point.nonfinite)
+        named = {key: resolve(metrics, key) for key in keys} if keys else flatten_metrics(metrics)
+        for name, value in named.items():
+            if type(value) is float or (type(value) is int and -_LARGEST <= value <= _LARGEST):
+                column = columns.setdefault(name, [])
+                column.extend([None] * (row - len(column)))
+                column.append(value)
     for column in columns.values():
-        _fill(column, len(points))
+        column.extend([None] * (len(points) - len(column)))
     return RunSeries(
         run_id=run_id,
         parent_checkpoint_id=None if run is None else run.parent_checkpoint_id,
@@ -148,43 +150,3 @@ def _series(
         created_at=[point.created_at for point in points],
         metrics=columns,
     )
-
-
-def _spelled(column: list[float | int | None]) -> list[Any]:
-    if all(value is None or math.isfinite(value) for value in column):
-        return column  # as it nearly always is
-    spelled: list[Any] = spell_nonfinite(column)[0]
-    return spelled
-
-
-def _fill(column: list[_T | None], length: int) -> None:
-    column.extend([None] * (length - len(column)))
-
-
-def _values(point: _Point, keys: Sequence[str]) -> dict[str, Any]:
-    """The values that a checkpoint has by their names: those of ``keys``, or all."""
-    metrics = (
-        restore_nonfinite(point.metrics, point.nonfinite) if point.nonfinite else point.metrics
-    )
-    return {key: resolve(metrics, key) for key in keys} if keys else _named(metrics)
-
-
-def _named(metrics: Any) -> dict[str, Any]:
-    """The values in ``metrics`` by their names; paths lead through objects only."""
-    named: dict[str, Any] = {}
-    if not _gather(metrics, "", named):
-        return values_by_name(metrics)
-    return named
-
-
-def _gather(metrics: Any, above: str, named: dict[str, Any]) -> bool:
-    """Add what is below ``above``; whether every name fits one place only, as it does where no key holds a dot."""
-    plain = True
-    for key, value in metrics.items() if isinstance(metrics, dict) else ():
-        if "." in key:
-            plain = False
-        if isinstance(value, dict):
-            plain &= _gather(value, f"{above}{key}.", named)
-        else:
-            named[above + key] = value
-    return plain

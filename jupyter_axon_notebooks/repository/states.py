@@ -1,4 +1,4 @@
-"""What the repository asks of the home of state files."""
+"""The storage of state files, as the repository uses it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from ..errors import AxonError, StateError
 
 
 class States(Protocol):
-    """Says what records call state files, and removes those of what the repository deletes.
-
-    Missing files are no error.
-    """
+    """The storage of the state files of checkpoints. Missing files are no error."""
 
     def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
-        """Note that the record of a checkpoint, or of a whole notebook, is about to be removed.
+        """Mark the files of a checkpoint, or of a whole notebook, whose record is about to be removed.
 
-        Called inside the transaction: should the process be killed after the commit, the files must be known to be
-        nobody's. Quick, and raises nothing.
+        Called inside the transaction, so that garbage collection removes the files if the process is killed after the
+        commit. Must be quick and raise nothing.
         """
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
@@ -29,37 +26,37 @@ class States(Protocol):
         """Remove the state files of all checkpoints of a notebook."""
 
     def recorded_path(self, path: str, notebook_id: str) -> str:
-        """Return what the record of ``notebook_id`` is to say of the state file at ``path``."""
+        """Return the form in which a record of ``notebook_id`` stores the path of a state file."""
 
     def full_path(self, recorded: str) -> str:
-        """Return the absolute path that a record means. Looks at no file."""
+        """Return the absolute path for a recorded one, without looking at the file."""
 
     def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
-        """Whether the state file at ``path`` lies where those of this checkpoint are written, and nowhere else."""
+        """Return whether the state file at ``path`` is in the folder of this checkpoint."""
 
     def stage_removal(
         self, notebook_id: str, checkpoint_id: str, names: Collection[str]
     ) -> list[str]:
-        """Give those state files of a checkpoint names by which they are known as nobody's; these names.
+        """Rename state files of a checkpoint to temporary names, and return these.
 
         Called inside a transaction: quick, whatever the files' size.
         """
 
     def remove_staged(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
-        """Remove what :meth:`set_aside` named."""
+        """Remove files that :meth:`stage_removal` renamed."""
 
 
 @contextmanager
-def files_remain(what: str) -> Iterator[None]:
-    """Say of an error inside that ``what`` is deleted all the same: only its state files are still there."""
+def files_remain(record: str) -> Iterator[None]:
+    """Raise StateError, which says that ``record`` is deleted but files remain, for errors inside."""
     try:
         yield
     except AxonError as error:
-        raise StateError(f"{what} is deleted, but state files of it remain: {error}") from error
+        raise StateError(f"{record} is deleted, but state files of it remain: {error}") from error
 
 
 class NoStates:
-    """For a store whose state files are kept by nobody: there is nothing to remove, and paths are what records say."""
+    """Storage for a store without state files: removes nothing and leaves paths as they are."""
 
     def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
         """Do nothing."""
@@ -70,7 +67,7 @@ class NoStates:
     def remove_notebook(self, notebook_id: str) -> None:
         """Do nothing."""
 
-    def recorded_path(self, path: str, notebook_id: str) -> str:  # noqa: ARG002 - as it is
+    def recorded_path(self, path: str, notebook_id: str) -> str:  # noqa: ARG002 - part of the interface
         """Return the path itself."""
         return path
 
@@ -78,15 +75,15 @@ class NoStates:
         """Return the path itself."""
         return recorded
 
-    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:  # noqa: ARG002 - whatever is asked
-        """Own nothing."""
+    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:  # noqa: ARG002 - part of the interface
+        """Return False."""
         return False
 
     def stage_removal(
         self,
-        notebook_id: str,  # noqa: ARG002 - whatever is asked
-        checkpoint_id: str,  # noqa: ARG002 - whatever is asked
-        names: Collection[str],  # noqa: ARG002 - whatever is asked
+        notebook_id: str,  # noqa: ARG002 - part of the interface
+        checkpoint_id: str,  # noqa: ARG002 - part of the interface
+        names: Collection[str],  # noqa: ARG002 - part of the interface
     ) -> list[str]:
         """Do nothing."""
         return []

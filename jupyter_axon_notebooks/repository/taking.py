@@ -61,7 +61,7 @@ class Taking:
         while left:
             turn = left[:most]
             try:
-                new, there = self._store.attempt(partial(self._turn, table, turn, hold))
+                new, there = self._store.retry(partial(self._turn, table, turn, hold))
             except (Conflict, RecordDamaged) as error:
                 if most > 1:
                     most = 1  # to find out which it is

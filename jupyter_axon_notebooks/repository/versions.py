@@ -1,11 +1,10 @@
-"""The versions of a notebook in the store, and the contents that they list; what they look like is in :mod:`.parts`.
+"""The versions of notebooks and the contents that they list; :mod:`.parts` describes their stored form.
 
-Versions of a notebook are numbered (``ordinal``), each higher than all before it, and a content carries the number of
-the version that it was written for. So no version lists a content of a higher number than its own, what is newer than
-the newest version was written ahead of one, and a content belongs to one version alone if it is newer than every
-version before that. A save that changes outputs alone replaces the newest version, under the next number; what is newer
-than the versions that stay, and no longer listed, goes with it. Old versions go one day (:mod:`.housekeeping`), and
-what is still listed then keeps its number. Of a file that does not promise this, a load makes it so (:mod:`.numbering`).
+The versions of a notebook are numbered by an increasing ``ordinal``, and a content carries the number of the version that
+it was written for. It follows that no version lists a content with a number above its own, that contents above the
+newest version were staged for one to come, and that a content above all earlier versions belongs to one version alone.
+A save that changes only outputs replaces the newest version under the next number, and removes the contents that are
+above the versions that stay and no longer listed.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ from ..records import (
 )
 from ..store import Document, Store, retried
 from ..store.codec import encode
-from .damage import damage_named
-from .diff import diff, with_ids_of
+from .damage import check_damage
+from .diff import diff_cells, match_ids
 from .parts import (
     FILE_KEY,
     Entry,
     Parts,
-    bare_cell_of,
-    cell_of,
+    assemble_cell,
+    assemble_cell_without_outputs,
     content_document,
     content_id,
+    content_ids,
     has_failed,
-    listed_contents,
     parts_of,
     version_document,
 )
 
-#: Characters of content in one transaction; what a save has beyond that is written ahead of it.
+#: Characters of content in one transaction; more than that is staged before it.
 _BATCH_LENGTH = 4_000_000
 
 
@@ -57,64 +56,57 @@ class VersionRepository:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    # Writing
-
     def stage(self, notebook_id: str, parts: Parts, lock: Callable[[], str | None]) -> None:
-        """Store the bulk of a large notebook's new contents, so that the transaction to come is a short one.
+        """Store most of a large notebook's new contents in advance, to keep the transaction to come short.
 
-        Until a version lists them nobody sees them; should none ever do, the next version removes them, or a sweep.
+        They are invisible until a version lists them. If none does, the next version or garbage collection removes them.
 
         Parameters
         ----------
         lock : callable
-            Locks the notebook for one transaction and returns its current version's id, None where there is none yet.
-            What it raises ends the writing.
+            Locks the notebook for one transaction and returns the id of its current version, if it has one. What it
+            raises ends the staging.
         """
-        if not self.is_staged(parts):
-            return
-        for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
-            self._write_batch(notebook_id, parts, batch, lock)
+        if self.is_staged(parts):
+            for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
+                self._write_batch(notebook_id, parts, batch, lock)
 
     def is_staged(self, parts: Parts) -> bool:
-        """Whether some of ``parts`` may be stored ahead: a transaction that holds up nobody may take its time."""
+        """Return whether contents are staged: only where a transaction holds up all other writers."""
         return self._store.admits_one_writer and parts.length > _BATCH_LENGTH
 
     @retried
     def _write_batch(
-        self,
-        notebook_id: str,
-        parts: Parts,
-        digests: builtins.list[str],
-        lock: Callable[[], str | None],
+        self, notebook_id: str, parts: Parts, digests: list[str], lock: Callable[[], str | None]
     ) -> None:
         with self._store.transaction():
-            ordinal = _following(self._current(lock()))
+            ordinal = _next_ordinal(self._find(lock()))
             self._insert(notebook_id, parts, self._missing(notebook_id, digests), ordinal)
 
     def write(
         self, notebook_id: str, current_id: str | None, parts: Parts, version_id: str | None = None
     ) -> str:
-        """Make ``parts`` the newest version, inside the caller's transaction; its id, which may be given.
+        """Make ``parts`` the newest version inside the caller's transaction, and return the id of that version.
 
-        ``current_id`` is the version the record has now. It stays when nothing changed. It is replaced when only
-        outputs, counts or metadata did and no checkpoint refers to it. Otherwise a new one begins.
+        The current version stays when nothing changed. It is replaced when only outputs, counts or metadata changed and no
+        checkpoint refers to it. Otherwise it is followed by a new one.
         """
-        entries = [list(entry) for entry in parts.entries]
-        current = self._current(current_id)
+        current = self._find(current_id)
         known: set[str] = set()
         if current is not None:
-            if current["cells"] == entries and encode(current["metadata"]) == encode(
-                parts.metadata
-            ):
+            same_cells = current["cells"] == [list(entry) for entry in parts.entries]
+            if same_cells and encode(current["metadata"]) == encode(parts.metadata):
                 return str(current["id"])
-            known = parts_of(current).listed()
+            known = parts_of(current).digests()
             if self._is_replaced(current, parts):
-                self._store.versions.discard([str(current_id)])
-        ordinal = _following(current)
-        # What no other version can list: of the version that is replaced, and whatever was written ahead.
-        listed = {content_id(notebook_id, digest) for digest in parts.listed()}
-        self._drop(self._store.leftovers.unshared(notebook_id, ordinal) - listed)
-        # Those written ahead as well: a sweep may have taken them.
+                self._store.versions.remove_ids([str(current_id)])
+        ordinal = _next_ordinal(current)
+        # No other version can list these: those of a replaced version, and staged ones.
+        listed = {content_id(notebook_id, digest) for digest in parts.digests()}
+        unlisted = self._store.garbage.contents_since(notebook_id, ordinal) - listed
+        if unlisted:
+            self._store.contents.remove_ids(unlisted)
+        # Looked up again, since garbage collection may have removed staged contents.
         missing = self._missing(notebook_id, parts.contents.keys() - known)
         self._insert(notebook_id, parts, missing, ordinal)
         version_id = version_id or new_id()
@@ -123,22 +115,17 @@ class VersionRepository:
         return version_id
 
     def discard_all(self, notebook_id: str) -> None:
-        """Remove what was written ahead of a notebook that did not come to be, inside the caller's transaction."""
+        """Remove the contents staged for a notebook that was not created, inside the caller's transaction."""
         self._store.contents.remove(where("notebook_id") == notebook_id)
 
-    def _current(self, version_id: str | None) -> Document | None:
-        return None if version_id is None else self._version(version_id)
-
     def _is_replaced(self, current: Document, parts: Parts) -> bool:
-        """Whether the current version gives way to the one to come."""
-        same_sources = [e[:2] for e in current["cells"]] == [
-            [e.cell_id, e.source] for e in parts.entries
-        ]
-        return same_sources and not self._store.checkpoints.has(version_id=current["id"])
+        sources = [[entry.cell_id, entry.source] for entry in parts.entries]
+        is_same_code = [entry[:2] for entry in current["cells"]] == sources
+        return is_same_code and not self._store.checkpoints.exists(version_id=current["id"])
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> builtins.list[str]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
-        present = self._store.contents.present(ids)
+        present = self._store.contents.existing_ids(ids)
         return [digest for content_id, digest in ids.items() if content_id not in present]
 
     def _insert(self, notebook_id: str, parts: Parts, digests: Iterable[str], ordinal: int) -> None:
@@ -148,81 +135,64 @@ class VersionRepository:
         )
         self._store.contents.insert_new(*documents)
 
-    def _drop(self, content_ids: set[str]) -> None:
-        if content_ids:
-            self._store.contents.discard(content_ids)
-
-    # Reading
-
-    def listed(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
-        """The ids of the contents that each of these versions lists; of those versions that there are."""
-        return {
-            str(version.doc_id): listed_contents(version)
-            for version in self._store.versions.get(doc_ids=list(version_ids))
-        }
+    def content_ids(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
+        """Return the ids of the contents that versions list, by version; missing versions are left out."""
+        versions = self._store.versions.get(doc_ids=list(version_ids))
+        return {str(version.doc_id): content_ids(version) for version in versions}
 
     def read_parts(self, version_id: str) -> Parts:
-        """A version's parts without the contents, which are in the store already.
-
-        Raises
-        ------
-        RecordDamaged
-            When the store has no such version.
-        """
-        return parts_of(self._version(version_id))
+        """Return a version's parts without the contents; raises RecordDamaged if the version is missing."""
+        return parts_of(self._get(version_id))
 
     def read(
         self, version_id: str, *, outputs: bool = True
     ) -> tuple[builtins.list[NotebookCell], NotebookMetadata]:
-        """The cells and metadata of a version, whole or without outputs; cell statuses follow from outputs and counts.
+        """Return the cells and metadata of a version, with or without outputs.
 
-        Raises
-        ------
-        RecordDamaged
-            When the version, or a content it lists, is missing from the store.
+        Raises RecordDamaged when the version, or a content that it lists, is missing.
         """
-        version = self._version(version_id)
-        with damage_named(f"version {version_id}"):
-            return self._put_together(version, outputs=outputs)
+        version = self._get(version_id)
+        with check_damage(f"version {version_id}"):
+            return self._assemble(version, outputs=outputs)
 
     def read_cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
-        """One cell of a version; raises as :meth:`read` does."""
+        """Return one cell of a version; raises RecordDamaged."""
         digests = {digest for digest in (entry.source, entry.outputs) if digest}
-        with damage_named(f"cell {entry.cell_id} of notebook {notebook_id}"):
-            return cell_of(entry, self._contents(notebook_id, digests))
+        with check_damage(f"cell {entry.cell_id} of notebook {notebook_id}"):
+            return assemble_cell(entry, self._contents(notebook_id, digests))
 
-    def _version(self, version_id: str) -> Document:
+    def _find(self, version_id: str | None) -> Document | None:
+        return None if version_id is None else self._get(version_id)
+
+    def _get(self, version_id: str) -> Document:
         version: Document | None = self._store.versions.get(doc_id=version_id)
         if version is None:
             raise RecordDamaged(f"version {version_id} is missing from the store")
         return version
 
-    def _put_together(
-        self, version: Document, *, outputs: bool = True
+    def _assemble(
+        self, version: Document, *, outputs: bool
     ) -> tuple[builtins.list[NotebookCell], NotebookMetadata]:
         parts, notebook_id = parts_of(version), version["notebook_id"]
-        listed = (
-            parts
-            if outputs
-            else parts._replace(entries=[e._replace(outputs=None) for e in parts.entries])
-        )
-        contents = self._contents(notebook_id, listed.listed())
+        entries = parts.entries if outputs else [e._replace(outputs=None) for e in parts.entries]
+        contents = self._contents(notebook_id, parts._replace(entries=entries).digests())
         metadata = NotebookMetadata.from_json(parts.metadata)
         if FILE_KEY in metadata.extra:
             metadata.extra[FILE_KEY] = without_trust(contents[metadata.extra[FILE_KEY]][FILE_KEY])
         if outputs:
-            return [cell_of(entry, contents) for entry in parts.entries], metadata
-        failed = self._failed(notebook_id, parts)
+            return [assemble_cell(entry, contents) for entry in entries], metadata
+        failed = self._failed_cells(notebook_id, parts)
         cells = [
-            bare_cell_of(entry, contents, failed=entry.cell_id in failed) for entry in parts.entries
+            assemble_cell_without_outputs(entry, contents, failed=entry.cell_id in failed)
+            for entry in entries
         ]
         return cells, metadata
 
-    def _failed(self, notebook_id: str, parts: Parts) -> set[str]:
-        """The ids of the cells whose outputs hold an error."""
+    def _failed_cells(self, notebook_id: str, parts: Parts) -> set[str]:
         if parts.failed is not None:
             return parts.failed
-        return {  # an older store's version: one cell's outputs are in memory at a time
+        # A version of an older store. The outputs of one cell at a time are in memory.
+        return {
             entry.cell_id
             for entry in parts.entries
             if entry.outputs is not None
@@ -248,16 +218,27 @@ class VersionRepository:
     def get(
         self, notebook_id: str, version_id: str, *, outputs: bool = True
     ) -> NotebookVersion | None:
-        """A version of a notebook, whole or without its outputs, which may be large; None where it has no such version."""
+        """Return a version with its cells, with or without their outputs, or None if the notebook has no such version."""
         with self._store.snapshot():
             version = self._store.versions.get(doc_id=version_id)
             if version is None or version["notebook_id"] != notebook_id:
                 return None
-            with damage_named(f"version {version_id}"):
-                cells, metadata = self._put_together(version, outputs=outputs)
-        return NotebookVersion(
-            **msgspec.structs.asdict(_summary(version)), cells=cells, metadata=metadata
-        )
+            with check_damage(f"version {version_id}"):
+                cells, metadata = self._assemble(version, outputs=outputs)
+        fields = msgspec.structs.asdict(_summary(version))
+        return NotebookVersion(**fields, cells=cells, metadata=metadata)
+
+    def list(
+        self, notebook_id: str, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[VersionSummary]:
+        """Return the versions of a notebook, newest first."""
+        condition = where("notebook_id") == notebook_id
+        found = self._store.versions.search(condition, sort=["-ordinal"], limit=limit, skip=offset)
+        return [_summary(version) for version in found]
+
+    def count(self, notebook_id: str) -> int:
+        """Return the number of versions of a notebook."""
+        return self._store.versions.count(where("notebook_id") == notebook_id)
 
     def diff(self, notebook_id: str, before: str, after: str) -> builtins.list[CellChange]:
         """Return the changes in the sources between two versions of a notebook.
@@ -266,7 +247,7 @@ class VersionRepository:
         Raises NotFound.
         """
         old, new = (self._cells(notebook_id, id) for id in (before, after))
-        return diff(with_ids_of(old, new), new)
+        return diff_cells(match_ids(old, new), new)
 
     def _cells(self, notebook_id: str, version_id: str) -> builtins.list[NotebookCell]:
         version = self.get(notebook_id, version_id, outputs=False)
@@ -274,28 +255,13 @@ class VersionRepository:
             raise NotFound("version", version_id)
         return version.cells
 
-    def count(self, notebook_id: str) -> int:
-        """How many versions of a notebook are kept."""
-        return self._store.versions.count(where("notebook_id") == notebook_id)
 
-    def list(
-        self, notebook_id: str, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[VersionSummary]:
-        """The versions of a notebook, newest first."""
-        of_notebook = where("notebook_id") == notebook_id
-        found = self._store.versions.search(
-            of_notebook, sort=["-ordinal"], limit=limit, skip=offset
-        )
-        return [_summary(version) for version in found]
-
-
-def _following(current: Document | None) -> int:
-    """The number of the version after the current one."""
+def _next_ordinal(current: Document | None) -> int:
     return 0 if current is None else int(current["ordinal"]) + 1
 
 
 def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
-    """``digests`` in full batches; what would be less than one at the end is left out."""
+    """Yield ``digests`` in full batches; an incomplete one at the end is left out."""
     batch: list[str] = []
     length = 0
     for digest in digests:
@@ -307,5 +273,5 @@ def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _summary(version: Document) -> VersionSummary:
-    with damage_named(f"version {version.doc_id}"):
+    with check_damage(f"version {version.doc_id}"):
         return VersionSummary.from_json({**version, "cell_count": len(version["cells"])})

@@ -350,7 +350,7 @@ class StateStorage:
             raise
 
     def _split_at_root(self, path: str, field: str) -> tuple[str, tuple[str, ...]]:
-        """Return the real root that contains ``path``, preferably ours, and the names below it."""
+        """Return the real root that contains ``path``, preferably ``root``, and the names below."""
         own = os.path.realpath(self._root)
         for root in (self._root, *self._other_roots):
             real = os.path.realpath(root)

@@ -85,7 +85,7 @@ class Store:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
-        self.garbage = self.leftovers = GarbageQueries(self._database, self._schema)
+        self.garbage = GarbageQueries(self._database, self._schema)
 
     def _prepare(self, read_only: bool) -> str:
         """Create the tables of a new store or migrate an old one; return the store's id."""
@@ -208,13 +208,9 @@ class Store:
         """
         return self._database.retry(work)
 
-    attempt = retry
-
     def limit_wait(self, seconds: float) -> AbstractContextManager[None]:
         """Limit how long this thread's transactions wait for other writers."""
         return self._database.limit_wait(seconds)
-
-    waiting_at_most = limit_wait
 
     def change_marker(self) -> str:
         """Return a text that changes with every commit of any process and is never reused.
@@ -435,8 +431,6 @@ class Store:
     def vacuum(self) -> Iterator[int]:
         """Return unused space to the disk; yield the bytes that each short step freed."""
         return iter(()) if self._file is None else vacuum(self._database, self._file)
-
-    reclaim = vacuum
 
     @property
     def is_lost(self) -> bool:

@@ -109,15 +109,6 @@ class GarbageQueries:
         """
         return set(self._ids(self._with_unlisted))
 
-    # Former names, until every caller has moved.
-    superseded = superseded_versions
-    numbers = version_numbers
-    tally = version_totals
-    ahead_of = unlisted_contents
-    unshared = contents_since
-    crowded = notebooks_over_limit
-    ahead = notebooks_with_unlisted_contents
-
     def _ids(self, statement: sa.Select[tuple[str]], **values: str | int) -> list[str]:
         return [plain_text(id) for (id,) in self._rows(statement, **values)]
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..metrics import rankable, rankable_metrics, resolve
+from ..metrics import finite_metrics, rank
 from .codec import column_text, plain_text
 
 #: Longer names are not indexed, since index rows have a size limit.
@@ -25,13 +25,12 @@ _Document = TypeVar("_Document", bound=Mapping[str, Any])
 
 def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> list[_Document]:
     """Return the documents with a finite metric ``name``, best first, ties oldest first."""
-    ranked = [
-        (value, d)
-        for d in documents
-        if (value := rankable(resolve(d.get("metrics"), name))) is not None
-    ]
-    ranked.sort(key=lambda r: (r[0] if minimize else -r[0], r[1]["created_at"], r[1]["id"]))
-    return [document for _, document in ranked]
+    return rank(
+        documents,
+        name,
+        minimize=minimize,
+        fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
+    )
 
 
 class MetricIndex:
@@ -90,7 +89,7 @@ class MetricIndex:
                 "created_at": column_text(created_at),
                 "checkpoint_id": column_text(checkpoint_id),
             }
-            for name, value in rankable_metrics(document.get("metrics")).items()
+            for name, value in finite_metrics(document.get("metrics")).items()
             if len(name) <= INDEXED_NAME_LENGTH
         ]
 

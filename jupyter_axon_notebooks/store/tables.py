@@ -408,23 +408,6 @@ class DocumentTable(Table):
         """Remove the documents of one notebook without reading them."""
         self._retry(lambda: self._rows.delete_notebook(notebook_id))
 
-    # Former names, until every caller has moved.
-    each = iterate
-    locked = get_for_update
-    locked_some = get_many_for_update
-    one_having = find_one
-    has = exists
-    ids_beginning = ids_with_prefix
-    present = existing_ids
-    texts = iterate_json
-    texts_sorted = list_json
-    highest = max_value
-    discard = remove_ids
-    discard_of = remove_notebook
-
-
-stored_document = decode_document
-
 
 class DocumentDB(TinyDB):
     """TinyDB with the tables of a :class:`SqlStorage`."""

@@ -110,6 +110,8 @@ class SaveHooks:
         file is uncertain. Must not block.
     ids : EmbeddedIds or None
         The ids to embed; None embeds nothing.
+    is_excluded : callable, optional
+        Returns whether a contents path is ignored.
     """
 
     def __init__(
@@ -117,8 +119,10 @@ class SaveHooks:
         on_save: Callable[[str, dict[str, Any] | None], None],
         ids: EmbeddedIds | None,
         log: logging.Logger,
+        is_excluded: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._on_save = on_save
+        self._is_excluded = is_excluded
         self._ids = ids
         self._log = log
         self._active: WeakSet[_Save] = WeakSet()
@@ -128,6 +132,8 @@ class SaveHooks:
         try:
             _current_save.set(None)
             if not isinstance(model, dict) or model.get("type") != "notebook":
+                return
+            if self._is_excluded(path.strip("/")):
                 return
             save = _Save(path.strip("/"), model)
             for other in self._active:
@@ -149,14 +155,11 @@ class SaveHooks:
             _current_save.set(None)
             if save is not None:
                 self._active.discard(save)
-            if not os_path.endswith(".ipynb"):
+            path = str((model or {}).get("path", "")).strip("/")
+            if not os_path.endswith(".ipynb") or self._is_excluded(path):
                 return
             content = None
-            if (
-                save is not None
-                and not save.is_concurrent
-                and save.path == model.get("path", "").strip("/")
-            ):
+            if save is not None and not save.is_concurrent and save.path == path:
                 content = save.model.get("content")
             self._on_save(os_path, content if isinstance(content, dict) else None)
         except Exception:  # noqa: BLE001 - the save has succeeded

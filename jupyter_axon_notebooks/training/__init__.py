@@ -1,1 +1,1 @@
-"""The code that runs in the process that trains: the notebook API, runs, and how a training is resumed."""
+"""The code that runs in the process that trains: the notebook API, runs and state formats."""

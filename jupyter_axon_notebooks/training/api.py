@@ -1,7 +1,7 @@
 """The notebook API: save checkpoints, find the best, restore it, and resume a training.
 
-Nothing has to be set up or finished. All functions work in JupyterLab, Notebook 7, VS Code, nbconvert, papermill and
-plain scripts, with or without a server.
+Nothing has to be set up or finished. All functions work in JupyterLab, Notebook 7, VS Code,
+nbconvert, papermill and plain scripts, with or without a server.
 """
 
 from __future__ import annotations
@@ -28,31 +28,33 @@ def checkpoint(
 ) -> Checkpoint | None:
     """Save a checkpoint: states, position, metrics and provenance.
 
-    Everything is on disk when this returns. If the checkpoint cannot be recorded, because the store is locked, full or
-    unavailable, there is one warning and training continues: the states are on disk with a note beside them, and the
-    checkpoint is recorded later.
+    Everything is on disk when this returns. If the checkpoint cannot be recorded, because the store
+    is locked, full or unavailable, there is one warning and training continues: the states are on
+    disk with a note beside them, and the checkpoint is recorded later.
 
     Parameters
     ----------
     model : object or None
-        A PyTorch module, a scikit-learn estimator, or a mapping, list or tree of arrays. None saves metrics only.
+        A PyTorch module, a scikit-learn estimator, or a mapping, list or tree of arrays. None saves
+        metrics only.
     optimizer : object, optional
         A PyTorch optimizer, or a tree of arrays.
     epoch : int, optional
         From 0 to 2³²-1. By default the last epoch of the run.
     step : int, optional
-        From 0 to 2⁵³-1. By default the step after the last one of the run. Epoch and step may be floats or NumPy
-        numbers; a fraction is rounded down, with a warning.
+        From 0 to 2⁵³-1. By default the step after the last one of the run. Epoch and step may be
+        floats or NumPy numbers; a fraction is rounded down, with a warning.
 
-        The same epoch and step again, within one execution of a cell, adds metrics and tags to the checkpoint, and a
-        state if it has none. A new run begins if epoch and step are before the last ones, if they are the same in
-        another execution of a cell, or if another model, or another value of the same metric, is at the same position.
+        The same epoch and step again, within one execution of a cell, adds metrics and tags to the
+        checkpoint, and a state if it has none. A new run begins if epoch and step are before the
+        last ones, if they are the same in another execution of a cell, or if another model, or
+        another value of the same metric, is at the same position.
     metrics : mapping, optional
-        Names to numbers, possibly nested; NumPy scalars and tensors with one element are converted. What cannot be
-        recorded is left out, with a warning that names it.
+        Names to numbers, possibly nested; NumPy scalars and tensors with one element are converted.
+        What cannot be recorded is left out, with a warning that names it.
     extra : object, optional
-        Other objects with state, such as schedulers, scalers and counters, or a mapping or list of them. The states of
-        random number generators are saved in any case.
+        Other objects with state, such as schedulers, scalers and counters, or a mapping or list of
+        them. The states of random number generators are saved in any case.
     tags : str or iterable of str, optional
         Labels. Tagged checkpoints can be kept from pruning.
     overwrite : bool
@@ -61,8 +63,9 @@ def checkpoint(
     Returns
     -------
     Checkpoint or None
-        None in distributed training, in all processes but that of rank 0, which writes. Call it in all processes: each
-        has random states, and a model that ``fully_shard`` has sharded is gathered from all of them.
+        None in distributed training, in all processes but that of rank 0, which writes. Call it in
+        all processes: each has random states, and a model that ``fully_shard`` has sharded is
+        gathered from all of them.
 
     Raises
     ------
@@ -101,19 +104,22 @@ def resume(
 ) -> Checkpoint | None:
     """Begin a training, and resume an unfinished run if there is one.
 
-    The newest run with a checkpoint is resumed if it failed, was stopped, or lost its process: its latest checkpoint is
-    restored into the given objects and the random number generators, and a new run begins that branches off there. Runs
-    that completed, that are alive in another process, or that this process trained in the same execution of a cell are
-    left alone. A run on another host may be alive for two minutes after its last sign of life, which this waits for.
+    The newest run with a checkpoint is resumed if it failed, was stopped, or lost its process: its
+    latest checkpoint is restored into the given objects and the random number generators, and a new
+    run begins that branches off there. Runs that completed, that are alive in another process, or
+    that this process trained in the same execution of a cell are left alone. A run on another host
+    may be alive for two minutes after its last sign of life, which this waits for.
 
-    Without ``key``, the first training of a cell resumes the first training of the same cell. In a cell that has not
-    trained before, it resumes what was trained by a cell that no longer exists. Further trainings of one execution, as
-    in a loop, are resumed only with a key: ``resume(model, optimizer, key=f"fold {fold}")``.
+    Without ``key``, the first training of a cell resumes the first training of the same cell. In a
+    cell that has not trained before, it resumes what was trained by a cell that no longer exists.
+    Further trainings of one execution, as in a loop, are resumed only with a key: ``resume(model,
+    optimizer, key=f"fold {fold}")``.
 
-    If the store is unavailable, there is a warning and training begins anew; existing runs are left alone.
+    If the store is unavailable, there is a warning and training begins anew; existing runs are left
+    alone.
 
-    In distributed training, call it in all processes, after ``torch.distributed.init_process_group()``. All resume from
-    the checkpoint that rank 0 finds.
+    In distributed training, call it in all processes, after
+    ``torch.distributed.init_process_group()``. All resume from the checkpoint that rank 0 finds.
 
     Parameters
     ----------
@@ -124,13 +130,14 @@ def resume(
     run : str or number, optional
         Resume this run, given by its key, its id or the beginning of its id, whatever its status.
     key : str or number, optional
-        A name of this training that is the same in every execution. Only runs with this key are resumed, and the run
-        that begins has it.
+        A name of this training that is the same in every execution. Only runs with this key are
+        resumed, and the run that begins has it.
     checkpoint : str or Checkpoint, optional
         Resume from this checkpoint of any run.
     in_place : bool
-        Require that the given objects are changed themselves. Arrays of JAX, tuples and numbers cannot be changed,
-        unless they are values of a dict or list. With False, they are templates of what is returned::
+        Require that the given objects are changed themselves. Arrays of JAX, tuples and numbers
+        cannot be changed, unless they are values of a dict or list. With False, they are templates
+        of what is returned::
 
             resumed = axon.resume(params, opt_state, in_place=False)
             if resumed:
@@ -142,7 +149,8 @@ def resume(
     Returns
     -------
     Checkpoint or None
-        The checkpoint, with ``epoch``, ``step``, ``model``, ``optimizer`` and ``extra``. None if training begins anew.
+        The checkpoint, with ``epoch``, ``step``, ``model``, ``optimizer`` and ``extra``. None if
+        training begins anew.
 
     Raises
     ------
@@ -178,19 +186,21 @@ def resume(
 def best(
     metric: str, mode: Literal["min", "max"] | None = None, *, run: str | float | None = None
 ) -> Checkpoint:
-    """Return the checkpoint of this notebook with the best value of a metric, the earliest of equal ones.
+    """Return the checkpoint of this notebook with the best value of a metric.
 
-    Like all questions, it includes checkpoints of this process that are not recorded yet.
+    Of equal values, it is the earliest. Like all questions, this includes checkpoints of this
+    process that are not recorded yet.
 
     Parameters
     ----------
     metric : str
         The name; ``val.loss`` is the nested metric ``loss`` of ``val``.
     mode : {"min", "max"}, optional
-        Whether lower or higher is better. By default it follows from the name (``val_loss``, ``accuracy``, …), and is
-        printed once.
+        Whether lower or higher is better. By default it follows from the name (``val_loss``,
+        ``accuracy``, …), and is printed once.
     run : str or number, optional
-        Consider only this run, given by its key, its id or the beginning of its id, and what it was resumed from.
+        Consider only this run, given by its key, its id or the beginning of its id, and what it was
+        resumed from.
 
     Raises
     ------
@@ -209,14 +219,15 @@ def latest() -> Checkpoint | None:
 
 
 def checkpoints(limit: int | None = None, *, run: str | float | None = None) -> CheckpointList:
-    """Return the checkpoints of this notebook, newest first, as a list that is displayed as a table.
+    """Return the checkpoints of this notebook, newest first, as a list displayed as a table.
 
     Parameters
     ----------
     limit : int, optional
         The largest number to return.
     run : str or number, optional
-        Only those of this run, given by its key, its id or the beginning of its id, and what it was resumed from.
+        Only those of this run, given by its key, its id or the beginning of its id, and what it was
+        resumed from.
     """
     return current_session().checkpoints(limit, run)
 
@@ -235,7 +246,7 @@ def get(id: str) -> Checkpoint:
 
 
 def pin(checkpoint: str | Checkpoint, pinned: bool = True) -> Checkpoint:
-    """Pin a checkpoint, so that pruning keeps it whatever the rules are; ``pinned=False`` unpins it.
+    """Pin a checkpoint, so that pruning keeps it; ``pinned=False`` unpins it.
 
     Raises
     ------

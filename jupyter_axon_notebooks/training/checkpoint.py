@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotFound, StateCorrupt
-from ..metrics import column_names, named_values
+from ..metrics import column_names, flatten_metrics
 from ..records import NotebookCheckpoint
 from ..states import StateStorage, StateWriter, StoredState
 from .display import (
@@ -104,7 +104,7 @@ class Checkpoint:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is in the store. If not, its state files and a note beside them are on disk."""
+        """Whether it is in the store; if not, its files and a note are on disk."""
         return self._is_recorded
 
     def update(self, record: NotebookCheckpoint, *, is_recorded: bool) -> None:
@@ -118,7 +118,7 @@ class Checkpoint:
         return self._states.can_read(record.model_state_path, record.notebook_id)
 
     def _located(self) -> NotebookCheckpoint:
-        """Return the record, after asking for it again if another process has moved the files and recorded them."""
+        """Return the record, updated if another process has recorded it and moved its files."""
         record = self._record
         path = record.model_state_path or record.optimizer_state_path
         if path and not self._is_recorded and not self._states.can_read(path, record.notebook_id):
@@ -136,10 +136,11 @@ class Checkpoint:
     ) -> tuple[Any, Any]:
         """Restore the saved states into a model and an optimizer.
 
-        Modules, optimizers, estimators and mappings of arrays are set in place. What cannot be changed, such as tuples
-        and arrays of JAX, is a template of what is returned. Everything is read and compared before anything changes.
-        The exception are objects with their own ``load_state_dict``, such as schedulers: they are set first, and if one
-        of them refuses its state, the ones before it have changed, but no module, optimizer, estimator, array or random
+        Modules, optimizers, estimators and mappings of arrays are set in place. What cannot be
+        changed, such as tuples and arrays of JAX, is a template of what is returned. Everything is
+        read and compared before anything changes. The exception are objects with their own
+        ``load_state_dict``, such as schedulers: they are set first, and if one of them refuses its
+        state, the ones before it have changed, but no module, optimizer, estimator, array or random
         number generator.
 
         Parameters
@@ -149,12 +150,13 @@ class Checkpoint:
         optimizer : object, optional
             An optimizer as saved.
         extra : object, optional
-            Other objects with state, structured as they were given to ``checkpoint``. Restored as :attr:`extra`.
+            Other objects with state, structured as they were given to ``checkpoint``. Restored as
+            :attr:`extra`.
         rng : bool
             Also set the random number generators.
         trusted : bool
-            Load every type that the file of a scikit-learn estimator names, which may run code. Files that this user's
-            processes wrote do not need it; see ``docs/trust.md``.
+            Load every type that the file of a scikit-learn estimator names, which may run code.
+            Files that this user's processes wrote do not need it; see ``docs/trust.md``.
 
         Returns
         -------
@@ -218,12 +220,13 @@ class Checkpoint:
         in_place: bool = True,
         trusted: bool = False,
     ) -> None:
-        """Restore what is given and the random number generators, so that training continues as if uninterrupted.
+        """Restore what is given, and the random number generators, to continue a training.
 
         Raises
         ------
         TypeError
-            With ``in_place``, if something that is given cannot be set in place. Nothing has changed then.
+            With ``in_place``, if something that is given cannot be set in place. Nothing has
+            changed then.
         """
         from .formats import explain_immutable, explain_replaced
 
@@ -240,7 +243,7 @@ class Checkpoint:
         return "" if pruned_at is None else f" (pruned at {pruned_at:%Y-%m-%d %H:%M} UTC)"
 
     def _open_verified(self, part: Part, opened: ExitStack) -> Source:
-        """Open a state file and verify its digest. It stays open, so that what is read is what was verified."""
+        """Open a state file and verify its digest; what is read later is what was verified."""
         from .formats import Source
 
         record = self._record
@@ -259,8 +262,8 @@ class Checkpoint:
                 progress(size, (record.sizes or {}).get(part, size))
         if digest.hexdigest() != expected:
             raise StateCorrupt(
-                f"{path} differs from what checkpoint {self.id} recorded: its SHA-256 is {digest.hexdigest()}, "
-                f"expected {expected}"
+                f"{path} differs from what checkpoint {self.id} recorded: its SHA-256 is "
+                f"{digest.hexdigest()}, expected {expected}"
             )
         return Source(path, file)
 
@@ -286,12 +289,13 @@ class CheckpointList(list[Checkpoint]):
         Returns
         -------
         mapping of str to list
-            One list per metric, of as many values as there are checkpoints, None where a checkpoint lacks the metric.
-            Nested metrics have dotted names, as in :func:`best`. A metric called ``epoch`` or ``step`` is in the column
-            ``metrics.epoch`` or ``metrics.step``, with a further ``metrics.`` in front if that exists as well.
+            One list per metric, of as many values as there are checkpoints, None where a checkpoint
+            lacks the metric. Nested metrics have dotted names, as in :func:`best`. A metric called
+            ``epoch`` or ``step`` is in the column ``metrics.epoch`` or ``metrics.step``, with a
+            further ``metrics.`` in front if that exists as well.
         """
         ordered = [checkpoint.record for checkpoint in reversed(self)]
-        values = [named_values(record.metrics) for record in ordered]
+        values = [flatten_metrics(record.metrics) for record in ordered]
         columns: dict[str, list[Any]] = {
             "epoch": [record.epoch for record in ordered],
             "step": [record.step for record in ordered],

@@ -10,21 +10,19 @@ from ..errors import StoreBusy
 from ..records import NotebookSummary
 from ..stores import OpenStore
 from .discovery import location
-from .discovery.record import find_or_create_record, find_record, has_record
+from .discovery.record import PreviousRecord, find_or_create_record, find_record, has_record
 from .execution import current_execution
 
 
 class CurrentNotebook:
-    """The notebook that this process trains, located once in each execution of a cell, since it may be renamed."""
+    """The notebook that this process trains, located anew in each execution of a cell."""
 
     def __init__(self, user_id: str) -> None:
         self.record: NotebookSummary | None = None
         self._user_id = user_id
         self._place: location.NotebookLocation | None = None
         self._execution: Any = None
-        self._previous: tuple[location.NotebookLocation, str] | None = (
-            None  # with the id of its record
-        )
+        self._previous: PreviousRecord | None = None
 
     @property
     def folder(self) -> str | None:
@@ -33,7 +31,7 @@ class CurrentNotebook:
         return None if found is None or found.path is None else os.path.dirname(found.path)
 
     def locate(self) -> location.NotebookLocation:
-        """Return where the notebook is. Servers are asked once per execution, even if they do not answer."""
+        """Return where the notebook is; servers are asked once per execution."""
         execution = current_execution()
         if self._place is None or execution != self._execution:
             found = location.find_location()
@@ -50,13 +48,13 @@ class CurrentNotebook:
             self.record = find_or_create_record(
                 opened.repository, found, opened.origin, self._user_id, self._previous
             )
-            self._previous = found, self.record.id
+            self._previous = PreviousRecord(found, self.record.id)
         return self.record
 
     def read(self, opened: OpenStore) -> NotebookSummary:
-        """Return the record for a question: not brought up to date while others keep the store locked."""
+        """Return the record, brought up to date unless others keep the store locked."""
         try:
-            with opened.store.waiting_at_most(READ_TIMEOUT):
+            with opened.store.limit_wait(READ_TIMEOUT):
                 return self.update(opened)
         except StoreBusy:
             self.record = None
@@ -74,7 +72,7 @@ class CurrentNotebook:
             found, repository = self.locate(), opened.repository
             has_previous = (
                 self._previous is not None
-                and repository.find_summary(self._previous[1]) is not None
+                and repository.find_summary(self._previous.id) is not None
             )
             if not has_previous and not has_record(repository, found, opened.origin, self._user_id):
                 return None

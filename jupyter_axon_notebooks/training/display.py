@@ -1,4 +1,4 @@
-"""How checkpoints look in a notebook and in a terminal, and what is said meanwhile."""
+"""Checkpoints and progress as text and as HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics import column_names, number_text, resolve
+from ..metrics import column_names, format_number, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import format_size
@@ -18,164 +18,157 @@ from .execution.shell import current_shell
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-#: Seconds that something may take before a progress bar is shown for it.
-_PATIENCE: Final = 1.0
-#: Seconds between two looks of it.
-_REDRAWN: Final = 0.2
-#: Checkpoints that a table shows; the rest is counted.
-_ROWS: Final = 30
-#: Metrics that a table has columns for.
-_COLUMNS: Final = 8
-#: Characters of a tag, or of a metric's name, that are shown.
-_LONGEST: Final = 60
-#: Levels of nested metrics that are looked into.
-_DEEPEST: Final = 20
+#: Seconds before a progress bar appears, and between its updates.
+_DELAY: Final = 1.0
+_INTERVAL: Final = 0.2
+#: The most checkpoints and metrics in a table.
+_MAX_ROWS: Final = 30
+_MAX_METRICS: Final = 8
+#: The longest tag, or name of a metric, that is shown whole.
+_MAX_LENGTH: Final = 60
+_MAX_DEPTH: Final = 20
 
-# JupyterLab's and Notebook's own colours where there are any; elsewhere those of the page, whatever its theme.
+# JupyterLab's colours where it defines them; else those of the page.
 _STYLE: Final = (
     "<style>"
-    ".axon-c{font-size:var(--jp-ui-font-size1,13px);border-collapse:collapse;color:var(--jp-ui-font-color1,inherit)}"
+    ".axon-c{font-size:var(--jp-ui-font-size1,13px);border-collapse:collapse;"
+    "color:var(--jp-ui-font-color1,inherit)}"
     ".axon-c th,.axon-c td{padding:2px 10px;text-align:right;border:0;white-space:nowrap}"
     ".axon-c th{color:var(--jp-ui-font-color2,inherit);font-weight:600;"
     "border-bottom:1px solid var(--jp-border-color1,rgba(128,128,128,.5))}"
     ".axon-c td.t,.axon-c th.t{text-align:left}"
-    ".axon-c tbody tr:nth-child(odd){background:var(--jp-rendermime-table-row-background,rgba(128,128,128,.08))}"
-    ".axon-c code{font-family:var(--jp-code-font-family,monospace);background:transparent;color:inherit}"
-    ".axon-c caption{caption-side:bottom;text-align:left;color:var(--jp-ui-font-color2,inherit);padding:2px 10px}"
+    ".axon-c tbody tr:nth-child(odd)"
+    "{background:var(--jp-rendermime-table-row-background,rgba(128,128,128,.08))}"
+    ".axon-c code{font-family:var(--jp-code-font-family,monospace);"
+    "background:transparent;color:inherit}"
+    ".axon-c caption{caption-side:bottom;text-align:left;"
+    "color:var(--jp-ui-font-color2,inherit);padding:2px 10px}"
     "</style>"
 )
 
 
 def format_checkpoint(record: NotebookCheckpoint) -> str:
-    """A checkpoint in a few words: ``checkpoint 1f9c22ab (epoch 3, step 120, val_loss 0.512)``.
-
-    A step that is counted with the epochs says nothing.
-    """
-    shown = [
-        f"epoch {record.epoch}",
-        *([f"step {record.step}"] if record.step != record.epoch else []),
-    ]
+    """Return a checkpoint as ``checkpoint 1f9c22ab (epoch 3, step 120, val_loss 0.512)``."""
+    shown = [f"epoch {record.epoch}"]
+    if record.step != record.epoch:
+        shown.append(f"step {record.step}")
     shown += [f"{name} {value}" for name, value in list(_metrics(record).items())[:4]]
-    return f"checkpoint {_shown(record.id[:8])} ({', '.join(shown)})"
+    return f"checkpoint {_shorten(record.id[:8])} ({', '.join(shown)})"
 
 
 def checkpoint_text(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
-    """A checkpoint as ``repr`` shows it."""
-    return (
-        f"<{' · '.join([format_checkpoint(record), *_remarks(record, is_recorded=is_recorded)])}>"
-    )
+    """Return the ``repr`` of a checkpoint."""
+    return f"<{' · '.join([format_checkpoint(record), *_remarks(record, is_recorded)])}>"
 
 
 def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
-    """Checkpoints as a table of text."""
+    """Return checkpoints as a table of text."""
     if not records:
         return "no checkpoints"
-    heads, rows = _table(records)
-    lines = [heads, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    lines = _table(records)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(map(str.rjust, line, widths)).rstrip()  # numbers align to the right
         for line in lines
     )
-    return text + (f"\n… and {len(records) - _ROWS} more" if len(records) > _ROWS else "")
+    return text + (f"\n{_more(records)}" if _more(records) else "")
 
 
 def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
-    """A checkpoint as a notebook shows it; in the theme's colours."""
-    pairs = [
-        ("checkpoint", f"<code>{html.escape(_shown(record.id))}</code>"),
-        ("epoch", str(record.epoch)),
-    ]
-    pairs.append(("step", str(record.step)))
-    pairs += [(html.escape(name), html.escape(value)) for name, value in _metrics(record).items()]
+    """Return a checkpoint as an HTML table of its attributes."""
+    pairs = [("epoch", str(record.epoch)), ("step", str(record.step)), *_metrics(record).items()]
     if record.sizes:
         pairs.append(("size", format_size(sum(record.sizes.values()))))
     pairs.append(("created", local_time(record.created_at)))
-    pairs += [("", html.escape(remark)) for remark in _remarks(record, is_recorded=is_recorded)]
+    pairs += [("", remark) for remark in _remarks(record, is_recorded)]
+    cells = [(html.escape(name), html.escape(value)) for name, value in pairs]
+    cells.insert(0, ("checkpoint", f"<code>{html.escape(_shorten(record.id))}</code>"))
     rows = "".join(
         f'<tr><th class="t" scope="row">{name}</th><td class="t">{value}</td></tr>'
-        for name, value in pairs
+        for name, value in cells
     )
     return f'{_STYLE}<table class="axon-c"><tbody>{rows}</tbody></table>'
 
 
 def checkpoints_html(records: Sequence[NotebookCheckpoint]) -> str:
-    """Checkpoints as a table, in the theme's colours."""
+    """Return checkpoints as an HTML table."""
     if not records:
         return "<em>no checkpoints</em>"
-    heads, rows = _table(records)
-    last = len(heads) - 1
-    head = "".join(_cell("th", text, column, last) for column, text in enumerate(heads))
-    body = "".join(
-        f"<tr>{''.join(_cell('td', text, column, last) for column, text in enumerate(row))}</tr>"
-        for row in rows
+    head, *rows = [[html.escape(cell) for cell in line] for line in _table(records)]
+    caption = f"<caption>{_more(records)}</caption>" if _more(records) else ""
+    body = "".join(_row("td", [f"<code>{row[0]}</code>", *row[1:]]) for row in rows)
+    head_row = _row('th scope="col"', head)
+    return (
+        f'{_STYLE}<table class="axon-c">{caption}<thead>{head_row}</thead>'
+        f"<tbody>{body}</tbody></table>"
     )
-    more = f"<caption>… and {len(records) - _ROWS} more</caption>" if len(records) > _ROWS else ""
-    return f'{_STYLE}<table class="axon-c">{more}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _cell(tag: str, text: str, column: int, last: int) -> str:
-    left = ' class="t"' if column in (0, last) else ""
-    scope = ' scope="col"' if tag == "th" else ""
-    content = (
-        f"<code>{html.escape(text)}</code>" if tag == "td" and column == 0 else html.escape(text)
+def _row(tag: str, cells: Sequence[str]) -> str:
+    """Return a row of a table, whose first and last cells are texts and the others numbers."""
+    name, last = tag.partition(" ")[0], len(cells) - 1
+    classes = [' class="t"' if at in (0, last) else "" for at in range(len(cells))]
+    row = "".join(
+        f"<{tag}{kind}>{cell}</{name}>" for kind, cell in zip(classes, cells, strict=True)
     )
-    return f"<{tag}{left}{scope}>{content}</{tag}>"
+    return f"<tr>{row}</tr>"
 
 
-def _table(records: Sequence[NotebookCheckpoint]) -> tuple[list[str], list[list[str]]]:
-    shown = records[:_ROWS]
+def _more(records: Sequence[NotebookCheckpoint]) -> str:
+    return f"… and {len(records) - _MAX_ROWS} more" if len(records) > _MAX_ROWS else ""
+
+
+def _table(records: Sequence[NotebookCheckpoint]) -> list[list[str]]:
+    """Return the heads and the rows of a table."""
+    shown = records[:_MAX_ROWS]
     metrics = [_metrics(record) for record in shown]
-    names = list(dict.fromkeys(name for found in metrics for name in found))[:_COLUMNS]
-    own = (
-        ["run", "epoch", "step"]
-        if len({record.run_id for record in shown}) > 1
-        else ["epoch", "step"]
-    )
-    heads = ["checkpoint", *own, *column_names(names, own), "size", "created", ""]
-    rows = [
-        [
-            _shown(record.id[:8]),
-            *([_shown((record.run_id or "")[:8])] if "run" in own else []),
-            str(record.epoch),
-            str(record.step),
-            *(found.get(name, "") for name in names),
-            format_size(sum(record.sizes.values())) if record.sizes else "",
-            local_time(record.created_at),
-            ", ".join(_remarks(record)),
-        ]
-        for record, found in zip(shown, metrics, strict=True)
-    ]
-    return heads, rows
+    names = list(dict.fromkeys(name for found in metrics for name in found))[:_MAX_METRICS]
+    has_runs = len({record.run_id for record in shown}) > 1
+    own = [*(["run"] if has_runs else []), "epoch", "step"]
+    lines = [["checkpoint", *own, *column_names(names, own), "size", "created", ""]]
+    for record, found in zip(shown, metrics, strict=True):
+        run = [_shorten((record.run_id or "")[:8])] if has_runs else []
+        lines.append(
+            [
+                _shorten(record.id[:8]),
+                *run,
+                str(record.epoch),
+                str(record.step),
+                *(found.get(name, "") for name in names),
+                format_size(sum(record.sizes.values())) if record.sizes else "",
+                local_time(record.created_at),
+                ", ".join(_remarks(record)),
+            ]
+        )
+    return lines
 
 
 def _metrics(record: NotebookCheckpoint) -> dict[str, str]:
-    """The metrics that are numbers, with nested names, as texts that can be shown."""
+    """Return the metrics that are numbers as texts, under their dotted names."""
     found: dict[str, str] = {}
-    for name in _names(record.metrics):
+    for name in _metric_names(record.metrics):
         value = resolve(record.metrics, name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             is_short = isinstance(value, int) and abs(value) < 10**15
-            found[_shown(name)] = str(value) if is_short else number_text(value)
+            found[_shorten(name)] = str(value) if is_short else format_number(value)
     return found
 
 
-def _names(metrics: Any, before: str = "", depth: int = 0) -> Iterator[str]:
-    if isinstance(metrics, dict) and depth < _DEEPEST:
+def _metric_names(metrics: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    if isinstance(metrics, dict) and depth < _MAX_DEPTH:
         for key, value in metrics.items():
             if isinstance(value, dict):
-                yield from _names(value, f"{before}{key}.", depth + 1)
+                yield from _metric_names(value, f"{prefix}{key}.", depth + 1)
             else:
-                yield f"{before}{key}"
+                yield f"{prefix}{key}"
 
 
-def _shown(text: str) -> str:
-    """A name or a tag from a record, printable and not too long."""
-    return printable(shorten(text, _LONGEST))
+def _shorten(text: str) -> str:
+    return printable(shorten(text, _MAX_LENGTH))
 
 
-def _remarks(record: NotebookCheckpoint, *, is_recorded: bool = True) -> list[str]:
-    remarks = [*(["pinned"] if record.pinned else []), *map(_shown, record.tags)]
+def _remarks(record: NotebookCheckpoint, is_recorded: bool = True) -> list[str]:
+    remarks = [*(["pinned"] if record.pinned else []), *map(_shorten, record.tags)]
     if record.pruned_at is not None:
         remarks.append("pruned")
     elif not record.model_state_path:
@@ -186,48 +179,53 @@ def _remarks(record: NotebookCheckpoint, *, is_recorded: bool = True) -> list[st
 
 
 @contextmanager
-def progress_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for what takes longer than a second, to be told the bytes done and the bytes in all."""
-    bar = _Bar(doing)
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar if the block takes longer than a second.
+
+    Yields a function to call with the bytes done and the bytes in total.
+    """
+    bar = _ProgressBar(label)
     try:
         yield bar.update
     finally:
         bar.close()
 
 
-class _Bar:
-    """A bar that appears late, is drawn anew in its place, and goes when all is done."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._due = time.monotonic() + _PATIENCE
-        self._handle: Any = None
+class _ProgressBar:
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._due = time.monotonic() + _DELAY
+        self._handle: Any = None  # of IPython's display
         self._terminal: Progress | None = None
 
     def update(self, done: int, total: int) -> None:
-        """``done`` bytes of ``total``."""
         if time.monotonic() < self._due or total <= 0:
             return
-        self._due = time.monotonic() + _REDRAWN
-        with suppress(Exception):  # a display that fails is no reason for a checkpoint to fail
+        self._due = time.monotonic() + _INTERVAL
+        with suppress(Exception):  # a failure of the display must not fail a checkpoint
             self._draw(done, total)
 
     def _draw(self, done: int, total: int) -> None:
-        share = min(done / total, 1.0)
-        text = f"{self._doing}: {format_size(done)} of {format_size(total)}"
-        if (display := _notebook_display()) is not None:
-            bundle = {"text/plain": text, "text/html": _bar_html(text, share)}
+        if getattr(current_shell(), "kernel", None) is not None:
+            import IPython.display
+
+            display: Any = IPython.display.display
+            text = f"{self._label}: {format_size(done)} of {format_size(total)}"
+            bar = (
+                f'<label style="color:var(--jp-ui-font-color1,inherit)">{html.escape(text)} '
+                f'<progress max="1" value="{min(done / total, 1.0):.3f}"></progress></label>'
+            )
+            bundle = {"text/plain": text, "text/html": bar}
             if self._handle is None:
                 self._handle = display(bundle, raw=True, display_id=True)
             else:
                 self._handle.update(bundle, raw=True)
         elif sys.stderr is not None and sys.stderr.isatty():
             if self._terminal is None:
-                self._terminal = _terminal_bar(self._doing)
+                self._terminal = _terminal_progress(self._label)
             self._terminal.update(self._terminal.task_ids[0], completed=done, total=total)
 
     def close(self) -> None:
-        """Take it away."""
         with suppress(Exception):
             if self._handle is not None:
                 self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
@@ -235,28 +233,12 @@ class _Bar:
                 self._terminal.stop()
 
 
-def _terminal_bar(doing: str) -> Progress:
+def _terminal_progress(label: str) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    columns = (TextColumn(doing), BarColumn(), DownloadColumn())
-    bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
-    bar.add_task("", total=None)
-    bar.start()
-    return bar
-
-
-def _bar_html(text: str, share: float) -> str:
-    return (
-        f'<label style="color:var(--jp-ui-font-color1,inherit)">{html.escape(text)} '
-        f'<progress max="1" value="{share:.3f}"></progress></label>'
-    )
-
-
-def _notebook_display() -> Any:
-    """IPython's ``display``, where a front end shows what it is given; None in a terminal."""
-    if getattr(current_shell(), "kernel", None) is None:
-        return None
-    from IPython.display import display
-
-    return display
+    columns = (TextColumn(label), BarColumn(), DownloadColumn())
+    progress = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+    progress.add_task("", total=None)
+    progress.start()
+    return progress

@@ -1,13 +1,14 @@
-"""The processes that train one model together: which of them writes, and how they agree.
+"""The processes that train one model together: which one writes, and how they agree.
 
-They talk through the key-value store of PyTorch's process group, never through collective operations of their own: a process
-that waits looks again and again, and gives up after a while. A process that does not come is named in an error on
-all that did; it cannot make the others hang. The same holds for the collective operations that gather a sharded model:
-they begin only after every process has said that it takes part.
+They communicate through the key-value store of PyTorch's process group, not through collective
+operations of their own, so that a process that does not take part makes the others raise an error
+that names it, instead of hanging. The collective operations that gather a sharded model begin only
+after every process has announced that it takes part.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -27,31 +28,33 @@ if TYPE_CHECKING:
     from ..states import Part
     from .formats import EncodedState
 
-#: Seconds to wait for the random states of other processes, which a checkpoint can do without.
-BRIEF: float = 10.0
-#: Seconds to wait until every process has made a call that all have to make.
-PATIENCE: float = 120.0
-#: Seconds that a process which has come may then work, reading a state for example.
-WORK: float = 1800.0
-#: Seconds between two looks, at most.
-_POLL: Final = 0.2
+#: Seconds to wait for the random states of other processes. A checkpoint can do without them.
+RNG_TIMEOUT: float = 10.0
+#: Seconds to wait until all processes have made a call that all have to make.
+JOIN_TIMEOUT: float = 120.0
+#: Seconds that a process may then work, for example to read a state.
+WORK_TIMEOUT: float = 1800.0
+#: Seconds between two looks at the key-value store, at most.
+_MAX_POLL_INTERVAL: Final = 0.2
 
-#: What launchers tell a process of its rank and of how many there are. Inner ones first: MPI's processes inherit what SLURM
-#: says to the one that started them.
-_LAUNCHERS: Final = (
+#: The variables in which launchers pass the rank and the number of processes. Inner launchers come
+#: first: processes of MPI inherit the variables of the SLURM task that started them.
+_RANK_VARIABLES: Final = (
     ("RANK", "WORLD_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
-#: Variables that a launcher of PyTorch processes sets as well: without them, RANK in a kernel is a leftover.
-_LAUNCHED: Final = ("MASTER_ADDR", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
+#: Variables that launchers of PyTorch set too. Without them, a kernel has inherited RANK from
+#: elsewhere.
+_LAUNCHER_VARIABLES: Final = ("MASTER_ADDR", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 
-_said: set[str] = set()
 _calls: Counter[str] = Counter()
-#: By function, the number of the first call at one position that rank 0 made alone: it and those after it are not waited for.
-_unaccompanied: dict[str, int] = {}
-_spent: list[str] = []
+#: By function, the number of the first call that rank 0 made alone. From that call on, it does not
+#: wait for others.
+_first_alone: dict[str, int] = {}
+#: Keys of the last call, which are deleted with the next one.
+_used_keys: list[str] = []
 
 
 class RanksDisagree(AxonError):
@@ -59,245 +62,253 @@ class RanksDisagree(AxonError):
 
 
 class ProcessRank(NamedTuple):
-    """The rank of this process, how many processes there are, and the variable that tells; None if PyTorch does."""
+    """The rank of this process and the number of processes.
+
+    Attributes
+    ----------
+    variable : str or None
+        The environment variable that has the rank; None if PyTorch's process group has it.
+    """
 
     rank: int
     size: int
-    told_by: str | None = None
+    variable: str | None = None
 
 
-def place() -> ProcessRank:
-    """Return the place of this process among those that train one model; it never waits.
+def process_rank() -> ProcessRank:
+    """Return the rank of this process, without waiting.
 
-    It is PyTorch's, where its processes have found each other, else what the launcher says in the environment.
+    It is that of PyTorch's process group, or else what the launcher has set in the environment.
     """
-    distributed = _initialized()
-    if distributed is not None:
-        return ProcessRank(distributed.get_rank(), distributed.get_world_size())
-    for name, size_name in _LAUNCHERS:
-        rank, size = _number(name), _number(size_name)
+    group = _process_group()
+    if group is not None:
+        return ProcessRank(group.get_rank(), group.get_world_size())
+    for variable, size_variable in _RANK_VARIABLES:
+        rank, size = _number(variable), _number(size_variable)
         if rank is None:
             continue
-        if name == "RANK" and (rank, size) == (0, 1):  # torchrun, of a task that trains by itself
+        if variable == "RANK" and (rank, size) == (0, 1):  # torchrun, within a task of SLURM
             break
         if size is None or size < 2 or rank >= size:
-            reason = f"{size_name} is {os.environ.get(size_name) or 'not set'}"
-        elif (
-            name == "RANK"
-            and connection_file()
-            and not any(os.environ.get(one) for one in _LAUNCHED)
-        ):
+            reason = f"{size_variable} is {os.environ.get(size_variable) or 'not set'}"
+        elif variable == "RANK" and connection_file() and not _is_launched():
             reason = "no launcher started this kernel"
         else:
-            return ProcessRank(rank, size, name)
+            return ProcessRank(rank, size, variable)
         if rank:
-            _say_once(
-                f"{name}={rank} is ignored, since {reason}: checkpoints of this process are saved."
+            print_once(
+                f"{variable}={rank} is ignored, since {reason}: checkpoints of this process are "
+                "saved."
             )
     return ProcessRank(0, 1)
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that writes: the only one, or the one of rank 0."""
-    return place().rank == 0
+    """Return whether this process is the one that writes: the only one, or that of rank 0."""
+    return process_rank().rank == 0
 
 
-def _initialized() -> Any:
-    distributed: Any = sys.modules.get("torch.distributed")
-    ready = distributed is not None and distributed.is_available() and distributed.is_initialized()
-    return distributed if ready else None
+def _process_group() -> Any:
+    module: Any = sys.modules.get("torch.distributed")
+    is_ready = module is not None and module.is_available() and module.is_initialized()
+    return module if is_ready else None
 
 
-def _number(name: str) -> int | None:
-    with suppress(ValueError):
-        number = int(os.environ.get(name, ""))
-        return number if number >= 0 else None
-    return None
+def _is_launched() -> bool:
+    return any(os.environ.get(name) for name in _LAUNCHER_VARIABLES)
 
 
-def _say_once(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        print_message(text)
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
-# What the processes do together
+@functools.cache
+def print_once(text: str) -> None:
+    """Print a message to the user, unless this process has printed it before."""
+    print_message(text)
+
+
+# Operations of all processes
 
 
 def encode_together(
     model: Any, optimizer: Any, extra: Any, *, epoch: int | None, step: int | None
 ) -> dict[Part, EncodedState] | None:
-    """Return the state files of a checkpoint; None in a process that does not write.
+    """Return the encoded states of a checkpoint; None in processes that do not write.
 
-    The process of rank 0 adds the random states of the others, as far as they make the same call. A sharded model is
-    gathered, for which all have to make it.
+    Rank 0 adds the random states of the processes that make the same call. A sharded model is
+    gathered, for which all processes have to make the call.
 
     Raises
     ------
     RanksDisagree
-        If the model is sharded, and not every process saves it.
+        If the model is sharded and not every process saves it.
     TypeError
-        For what cannot be kept.
+        If something cannot be saved.
     """
     from .formats import sharding
-
-    here = place()
-    if model is None and optimizer is None and extra is None:
-        return {} if here.rank == 0 else None
-    is_sharded = here.size > 1 and sharding.is_sharded(
-        model=model, optimizer=optimizer, extra=extra
-    )
-    channel = _channel(here)
-    if channel is None:
-        if is_sharded:
-            raise TypeError(
-                "a sharded model cannot be saved: its process group has no store to agree through"
-            )
-        if here.rank:
-            if here.told_by is not None:
-                _say_once(
-                    f"This is process {here.rank} of {here.size} ({here.told_by}): process 0 saves the checkpoints. If "
-                    f"it trains a model of its own, remove {here.told_by} from its environment."
-                )
-            return None
-        with sharding.gather_tensors(keep=True):
-            return _encode(model, optimizer, extra, None)
-    position = f"{epoch}/{step}"
-    if is_sharded:
-        return _encode_sharded(Call(channel, "checkpoint", position), model, optimizer, extra)
-    function = _calling_function()
-    call = Call(channel, "checkpoint", f"{function}/{position}")
     from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
-    if here.rank:
-        with suppress(Exception):  # a store that is gone: rank 0 says so
-            call.tell(pack_rng_states(get_rng_states()))
-        return None
-    heard: dict[int, bytes] = {}
-    with suppress(Exception):  # the same; the checkpoint is worth having all the same
-        is_awaited = call.number < _unaccompanied.get(function, call.number + 1)
-        heard = call.hear(BRIEF if is_awaited else 0.0)
-    if not heard:
-        _unaccompanied[function] = min(call.number, _unaccompanied.get(function, call.number))
-    elif call.number >= _unaccompanied.get(function, call.number):
-        _unaccompanied.pop(function, None)
-    if len(heard) < here.size - 1:
-        _say_once(
-            f"checkpoint() was called by {len(heard) + 1} of {here.size} processes: the random states of the others "
-            "are not saved. Call it in every process, in the same function and with the same epoch and step; that of "
-            "rank 0 writes."
+    own = process_rank()
+    if model is None and optimizer is None and extra is None:
+        return {} if own.rank == 0 else None
+    is_sharded = own.size > 1 and sharding.is_sharded(model=model, optimizer=optimizer, extra=extra)
+    store = _group_store(own)
+    if is_sharded and store is None:
+        raise TypeError("a sharded model cannot be saved: its process group has no key-value store")
+    if is_sharded:
+        return _encode_sharded(
+            GroupCall(store, "checkpoint", f"{epoch}/{step}"), model, optimizer, extra
         )
-    states = {rank: unpack_rng_states(octets) for rank, octets in heard.items()}
+    if store is None and own.rank:
+        if own.variable is not None:
+            print_once(
+                f"This is process {own.rank} of {own.size} ({own.variable}). Process 0 saves the "
+                f"checkpoints. If this process trains a model of its own, remove {own.variable} "
+                "from its environment."
+            )
+        return None
+    if store is None:
+        with sharding.gather_tensors(keep=True):
+            return _encode(model, optimizer, extra, None)
+    function = _calling_function()
+    call = GroupCall(store, "checkpoint", f"{function}/{epoch}/{step}")
+    if own.rank:
+        with suppress(Exception):  # if the store is gone, rank 0 reports it
+            call.send(pack_rng_states(get_rng_states()))
+        return None
+    received: dict[int, bytes] = {}
+    first_alone = _first_alone.get(function, call.number + 1)
+    with suppress(Exception):
+        received = call.receive(RNG_TIMEOUT if call.number < first_alone else 0.0)
+    if not received:
+        _first_alone[function] = min(call.number, first_alone)
+    elif call.number >= first_alone:
+        del _first_alone[function]
+    if len(received) < own.size - 1:
+        print_once(
+            f"checkpoint() was called by {len(received) + 1} of {own.size} processes, so the "
+            "random states of the others are not saved. Call it in every process, in the same "
+            "function and with the same epoch and step; rank 0 writes."
+        )
+    states = {rank: unpack_rng_states(content) for rank, content in received.items()}
     return _encode(
-        model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, here.size))]
+        model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, own.size))]
     )
 
 
 def _encode_sharded(
-    call: Call, model: Any, optimizer: Any, extra: Any
+    call: GroupCall, model: Any, optimizer: Any, extra: Any
 ) -> dict[Part, EncodedState] | None:
     from .formats import sharding
     from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
-    here = call.place
-    states: list[Any] = [None] * here.size
+    states: list[Any] = [None] * call.own.size
 
-    def keep(heard: dict[int, bytes]) -> None:
-        for rank, octets in heard.items():
-            states[rank] = unpack_rng_states(octets)
+    def unpack(received: dict[int, bytes]) -> None:
+        for rank, content in received.items():
+            states[rank] = unpack_rng_states(content)
 
-    call.meet(pack_rng_states(get_rng_states()), keep, PATIENCE)
-    with agreement(call), sharding.gather_tensors(keep=here.rank == 0):
+    call.exchange(pack_rng_states(get_rng_states()), unpack, JOIN_TIMEOUT)
+    is_writer = call.own.rank == 0
+    with agreement(call), sharding.gather_tensors(keep=is_writer):
         parts = _encode(model, optimizer, extra, states)
-    return parts if here.rank == 0 else None
+    return parts if is_writer else None
 
 
 def _encode(
-    model: Any, optimizer: Any, extra: Any, ranks: list[Any] | None
+    model: Any, optimizer: Any, extra: Any, rng_states: list[Any] | None
 ) -> dict[Part, EncodedState]:
     from .formats import encode_model, encode_training
 
     parts: dict[Part, EncodedState] = {}
     if model is not None:
         parts["model"] = encode_model(model)
-    parts["optimizer"] = encode_training(optimizer, extra, ranks=ranks)
+    parts["optimizer"] = encode_training(optimizer, extra, ranks=rng_states)
     return parts
 
 
 def decide(
     find: Callable[[], NotebookCheckpoint | None],
-) -> tuple[NotebookCheckpoint | None, Call | None]:
-    """Return the checkpoint that every process goes on from: the one that ``find`` gives in the process of rank 0.
+) -> tuple[NotebookCheckpoint | None, GroupCall | None]:
+    """Return the checkpoint that all processes resume from: what ``find`` returns in rank 0.
 
-    Also returns the call, for :func:`agreement`; None where processes cannot tell each other.
+    Returns
+    -------
+    checkpoint : NotebookCheckpoint or None
+        None if training begins anew.
+    call : GroupCall or None
+        The call, for :func:`agreement`; None if processes cannot communicate.
 
     Raises
     ------
     RanksDisagree
-        If not every process asks, or ``find`` fails in that of rank 0, where its own error is raised.
+        If not every process calls this, or ``find`` fails in rank 0, where its own error is raised.
     """
-    here = place()
-    channel = _channel(here)
-    if channel is None:
-        if here.size > 1 and here.rank == 0:
-            _say_once(
-                f"Whether all {here.size} processes resume from the same checkpoint cannot be checked: call resume() after "
-                "torch.distributed.init_process_group()."
+    own = process_rank()
+    store = _group_store(own)
+    if store is None:
+        if own.size > 1 and own.rank == 0:
+            print_once(
+                f"Whether all {own.size} processes resume from the same checkpoint cannot be "
+                "checked. Call resume() after torch.distributed.init_process_group()."
             )
         return find(), None
-    call = Call(channel, "resume", "decision")
-    chosen: NotebookCheckpoint | None = None
+    call = GroupCall(store, "resume", "decision")
+    found: NotebookCheckpoint | None = None
 
-    def choose(heard: dict[int, bytes]) -> Any:  # noqa: ARG001 - that all have come is all there is to know
-        nonlocal chosen
-        chosen = find()
-        return None if chosen is None else chosen.to_json()
+    def answer(_received: dict[int, bytes]) -> Any:
+        nonlocal found
+        found = find()
+        return None if found is None else found.to_json()
 
-    told = call.meet(b"", choose, PATIENCE)
-    if here.rank and told is not None:
-        chosen = NotebookCheckpoint.from_json(told)
-    return chosen, call
+    document = call.exchange(b"", answer, JOIN_TIMEOUT)
+    if own.rank and document is not None:
+        found = NotebookCheckpoint.from_json(document)
+    return found, call
 
 
 @contextmanager
-def agreement(call: Call | None) -> Iterator[None]:
-    """Have what is done in the ``with`` statement fail in every process if it fails in one of them.
+def agreement(call: GroupCall | None) -> Iterator[None]:
+    """Make the ``with`` statement fail in every process if it fails in one of them.
 
     Raises
     ------
     RanksDisagree
-        If it failed in another process; the message says where, and why. Here its own error is raised.
+        If it failed in another process; the message says in which one, and why. Its own error is
+        raised otherwise.
     """
     if call is None:
         yield
         return
-    call = call.following()
-    where = f"rank {call.place.rank} on {socket.gethostname()}"
+    call = call.next_step()
+    where = f"rank {call.own.rank} on {socket.gethostname()}"
     error: Exception | None = None
     try:
         yield
     except Exception as raised:  # noqa: BLE001 - raised below
         error = raised
-    except BaseException as raised:  # an interrupt, which waits for nobody
-        call.leave(f"{where}: {type(raised).__name__}")
+    except BaseException as raised:  # an interrupt does not wait for the others
+        call.abort(f"{where}: {type(raised).__name__}")
         raise
-    outcome = "" if error is None else f"{where}: {_text(error)}"
+    outcome = "" if error is None else f"{where}: {_describe(error)}"
 
-    def judge(heard: dict[int, bytes]) -> None:
-        failed = [
-            text for text in (outcome, *(octets.decode() for octets in heard.values())) if text
+    def check(received: dict[int, bytes]) -> None:
+        failures = [
+            text for text in (outcome, *(content.decode() for content in received.values())) if text
         ]
-        if failed:
-            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-            if not outcome and call.kind == "resume":
+        if failures:
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            if not outcome and call.function == "resume":
                 more += (
-                    ". Rank 0 can read it. Every process reads the state files itself: machines have to share the folder "
-                    "that they are in"
+                    ". Rank 0 can read it. Every process reads the state files itself, so all "
+                    "machines have to share the folder of the state files"
                 )
-            raise RanksDisagree(_failed_on(call.kind, failed[0]) + more)
+            raise RanksDisagree(_failure_text(call.function, failures[0]) + more)
 
     try:
-        call.meet(outcome.encode(), judge, WORK)
+        call.exchange(outcome.encode(), check, WORK_TIMEOUT)
     except RanksDisagree:
         if error is None:
             raise
@@ -305,171 +316,168 @@ def agreement(call: Call | None) -> Iterator[None]:
         raise error
 
 
-def _failed_on(kind: str, where: str) -> str:
-    return f"{kind}() failed in every process because it failed on {where}"
+def _failure_text(function: str, where: str) -> str:
+    return f"{function}() failed in every process because it failed on {where}"
 
 
-def _text(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
 
 
-# How they tell each other
+# Communication
 
 
-def _channel(here: ProcessRank) -> Any:
-    """Return the store of PyTorch's process group; None where there is none, or nobody else."""
-    if _initialized() is None or here.size < 2:
+def _group_store(own: ProcessRank) -> Any:
+    """Return the key-value store of PyTorch's process group; None without other processes."""
+    if _process_group() is None or own.size < 2:
         return None
-    with suppress(
-        Exception
-    ):  # not public, if widely used; without it, processes cannot tell each other
+    with suppress(Exception):  # not public, though widely used
         from torch.distributed.distributed_c10d import _get_default_store
 
         return _get_default_store()
     return None
 
 
-class Call:
-    """One call that the processes make together, each for its own part, from whichever line of their code.
+class GroupCall:
+    """One call that all processes make together, from whichever line of their code.
 
-    The process of rank 0 hears the others, and answers; the others tell, and may listen to the answer.
+    Rank 0 receives what the others send, and answers. Between "a process came" and "rank 0 gave up
+    waiting for it", an atomic exchange of a key's value decides, so that both sides have the same
+    outcome.
 
     Parameters
     ----------
-    channel : torch.distributed.Store
-        What they talk through.
-    kind : str
-        The function that is called.
+    store : torch.distributed.Store
+        The key-value store of the process group.
+    function : str
+        The function of the API that is called.
     detail : str
-        What tells calls of the function apart, besides their number.
+        What distinguishes calls of the function, besides their number.
     """
 
-    def __init__(self, channel: Any, kind: str, detail: str) -> None:
-        self.kind = kind
-        self.place = place()
-        name = f"axon/{kind}/{detail}"
+    def __init__(self, store: Any, function: str, detail: str) -> None:
+        self.function = function
+        self.own = process_rank()
+        name = f"axon/{function}/{detail}"
         _calls[name] += 1
         self.number = _calls[name]
-        self._key = f"{name}/{self.number}"
-        self._channel = channel
+        self._prefix = f"{name}/{self.number}"
+        self._store = store
 
-    def following(self) -> Call:
+    def next_step(self) -> GroupCall:
         """Return the next step of this call."""
-        return Call(self._channel, self.kind, f"{self._key}/outcome")
+        return GroupCall(self._store, self.function, f"{self._prefix}/outcome")
 
-    def tell(self, payload: bytes) -> None:
-        """Leave something for the process of rank 0."""
-        self._channel.set(self._name("payload"), payload)
-        self._channel.set(self._name("state"), "here")
+    def send(self, content: bytes) -> None:
+        """Send something to rank 0."""
+        self._store.set(self._key("payload"), content)
+        self._store.set(self._key("state"), "here")
 
-    def leave(self, reason: str) -> None:
-        """Have the call fail in every process, without waiting for any."""
-        if self.place.rank:
-            self.tell(reason.encode())
+    def abort(self, reason: str) -> None:
+        """Make the call fail in every process, without waiting for any."""
+        if self.own.rank:
+            self.send(reason.encode())
         else:
-            self._answer({"failed": _failed_on(self.kind, reason)})
+            self._answer({"failed": _failure_text(self.function, reason)})
 
-    def hear(self, patience: float) -> dict[int, bytes]:
-        """Return what the others have told, by rank, once all have, or ``patience`` is at its end."""
-        others = range(1, self.place.size)
-        states = [self._name("state", rank) for rank in others]
-        self._wait(states, patience)
-        heard = {}
+    def receive(self, timeout: float) -> dict[int, bytes]:
+        """Return what the others have sent, by rank, when all have or after ``timeout`` seconds."""
+        others = range(1, self.own.size)
+        states = [self._key("state", rank) for rank in others]
+        self._wait(states, timeout)
+        received = {}
         for rank, state in zip(others, states, strict=True):
-            if self._channel.check([state]) and self._swap(state, "taken") == "taken":
-                heard[rank] = self._channel.get(self._name("payload", rank))
-                self._channel.delete_key(self._name("payload", rank))
-        if len(heard) == len(others):  # so all are done with the call before
-            for name in _spent:
-                self._channel.delete_key(name)
-            _spent[:] = [*states, self._name("state"), self._name("answer")]
-        return heard
+            if self._store.check([state]) and self._replace_state(state, "taken") == "taken":
+                payload = self._key("payload", rank)
+                received[rank] = self._store.get(payload)
+                self._store.delete_key(payload)
+        if len(received) == len(others):  # so all have left the call before
+            for key in _used_keys:
+                self._store.delete_key(key)
+            _used_keys[:] = [*states, self._key("state"), self._key("answer")]
+        return received
 
-    def meet(
-        self, payload: bytes, answer: Callable[[dict[int, bytes]], Any], patience: float
+    def exchange(
+        self, content: bytes, answer: Callable[[dict[int, bytes]], Any], timeout: float
     ) -> Any:
-        """Return what ``answer`` makes, in the process of rank 0, of what all the others tell.
+        """Send ``content`` to rank 0, and return its ``answer`` to what all others sent.
 
         Raises
         ------
         RanksDisagree
-            If a process does not come, or ``answer`` fails in that of rank 0, where its own error is raised.
+            If a process does not take part, or ``answer`` fails in rank 0, where its own error is
+            raised.
         """
-        if self.place.rank:
-            self.tell(payload)
-            told = json.loads(self._listen(patience))
-            if "failed" in told:
-                raise RanksDisagree(told["failed"])
-            return told["value"]
+        if self.own.rank:
+            self.send(content)
+            document = json.loads(self._await_answer(timeout))
+            if "failed" in document:
+                raise RanksDisagree(document["failed"])
+            return document["value"]
         try:
-            self._channel.set(self._name("state"), "here")
-            heard = self.hear(patience)
-            if missing := [rank for rank in range(1, self.place.size) if rank not in heard]:
-                raise self._incomplete(missing, patience)
-            value = answer(heard)
+            self._store.set(self._key("state"), "here")
+            received = self.receive(timeout)
+            if missing := [rank for rank in range(1, self.own.size) if rank not in received]:
+                raise self._missing(missing, timeout)
+            value = answer(received)
         except BaseException as error:
-            told = str(error) if isinstance(error, RanksDisagree) else None
-            text = told or f"{self.kind}() failed on rank 0: {type(error).__name__}: {error}"
-            self._answer({"failed": text})
+            is_ours = isinstance(error, RanksDisagree)
+            reason = f"{self.function}() failed on rank 0: {type(error).__name__}: {error}"
+            self._answer({"failed": str(error) if is_ours else reason})
             raise
         self._answer({"value": value})
         return value
 
-    def _answer(self, answer: dict[str, Any]) -> None:
-        self._channel.set(self._name("answer"), json.dumps(answer))
+    def _answer(self, document: dict[str, Any]) -> None:
+        self._store.set(self._key("answer"), json.dumps(document))
 
-    def _listen(self, patience: float) -> bytes:
-        """Return the answer of the process of rank 0, which never gets this call if it does not come."""
-        if (
-            not self._wait([self._name("state", 0)], patience)
-            and self._swap(self._name("state"), "gone") == "gone"
-        ):
-            raise self._incomplete([0], patience)
-        answer = self._name("answer", 0)
-        if not self._wait([answer], patience + WORK):
-            raise self._incomplete([0], patience + WORK)
-        octets: bytes = self._channel.get(answer)
-        return octets
+    def _await_answer(self, timeout: float) -> bytes:
+        is_there = self._wait([self._key("state", 0)], timeout)
+        if not is_there and self._replace_state(self._key("state"), "gone") == "gone":
+            raise self._missing([0], timeout)
+        answer = self._key("answer", 0)
+        if not self._wait([answer], timeout + WORK_TIMEOUT):
+            raise self._missing([0], timeout + WORK_TIMEOUT)
+        content: bytes = self._store.get(answer)
+        return content
 
-    def _incomplete(self, missing: list[int], patience: float) -> RanksDisagree:
+    def _missing(self, missing: list[int], timeout: float) -> RanksDisagree:
         ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
         return RanksDisagree(
-            f"{self.kind}() has to be called in every process, and rank {ranks} did not within {patience:g} s"
+            f"{self.function}() has to be called in every process, and rank {ranks} did not within "
+            f"{timeout:g} s"
         )
 
-    def _swap(self, name: str, state: str) -> str:
-        """Change a state from ``here``, unless the other side has changed it; return what it is then."""
-        found: bytes = self._channel.compare_set(name, "here", state)
+    def _replace_state(self, key: str, state: str) -> str:
+        """Replace the state ``here`` unless the other side has; return the state after that."""
+        found: bytes = self._store.compare_set(key, "here", state)
         return found.decode()
 
-    def _wait(self, names: list[str], patience: float) -> bool:
-        # Not by the store's own wait, which no interrupt ends.
-        begin, pause = time.monotonic(), 0.001
-        while not self._channel.check(names):
-            waited = time.monotonic() - begin
-            if waited >= patience:
+    def _wait(self, keys: list[str], timeout: float) -> bool:
+        # The store's own wait cannot be interrupted.
+        start, pause = time.monotonic(), 0.001
+        while not self._store.check(keys):
+            waited = time.monotonic() - start
+            if waited >= timeout:
                 return False
-            if waited >= BRIEF:
-                _say_once(f"Waiting for the other processes in {self.kind}() …")
+            if waited >= RNG_TIMEOUT:
+                print_once(f"Waiting for the other processes in {self.function}() …")
             time.sleep(pause)
-            pause = min(2 * pause, _POLL)
+            pause = min(2 * pause, _MAX_POLL_INTERVAL)
         return True
 
-    def _name(self, what: str, rank: int | None = None) -> str:
-        return f"{self._key}/{self.place.rank if rank is None else rank}/{what}"
+    def _key(self, name: str, rank: int | None = None) -> str:
+        return f"{self._prefix}/{self.own.rank if rank is None else rank}/{name}"
 
 
 def _calling_function() -> str:
-    """Return the name of the function outside of this package that led here; empty outside of functions.
+    """Return the name of the user's function that called the API; empty outside of functions.
 
-    No line: the processes may take different branches of the same code.
+    Not the line, since the processes may take different branches of the same code.
     """
     package = __name__.partition(".")[0]
     frame = sys._getframe(1)
-    while (
-        frame.f_back is not None
-        and frame.f_globals.get("__name__", "").partition(".")[0] == package
-    ):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
         frame = frame.f_back
     name = frame.f_code.co_name
     return "" if name.startswith("<") else name  # IPython's name of a cell has a line in it

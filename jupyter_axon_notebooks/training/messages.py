@@ -28,7 +28,7 @@ def print_message(text: str) -> None:
 
 
 def _caller_depth() -> int:
-    """Return the stack level, for the caller of this function, of the first frame outside of this package."""
+    """Return the stack level of the first caller outside of this package."""
     package, depth = __name__.partition(".")[0], 1
     frame = sys._getframe(1)
     while (

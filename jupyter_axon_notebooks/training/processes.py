@@ -10,7 +10,8 @@ from typing import Final
 
 from ..records import RunProcess, RunStatus, TrainingRun, now
 
-#: How long a run counts as alive after its process renewed its lease. Processes renew it four times as often.
+#: How long a run counts as alive after its process renewed its lease. Processes renew it four times
+#: as often.
 LEASE: Final = timedelta(minutes=2)
 #: Seconds by which two readings of a process's start time may differ, since clocks are adjusted.
 _START_TOLERANCE: Final = 2.0
@@ -74,8 +75,8 @@ def is_running(process: RunProcess) -> bool:
 def is_alive(run: TrainingRun) -> bool:
     """Return whether a process is training in ``run`` now.
 
-    On this host the process decides: it may be unable to renew its lease while the store is locked or the
-    machine sleeps. On other hosts the lease decides.
+    On this host the process decides: it may be unable to renew its lease while the store is locked
+    or the machine sleeps. On other hosts the lease decides.
     """
     has_lapsed = _has_lapsed(run)
     if run.status is not RunStatus.RUNNING and not has_lapsed:

@@ -1,7 +1,7 @@
-"""Checkpoints that were written while the store was unavailable: their notes, and how they are recorded later.
+"""Recovery of checkpoints that were written while the store was unavailable.
 
-A kernel, a server and the command line use the same two steps: :func:`find_unrecorded` reads and checks the notes beside
-the state files, and :func:`recover` records what it is given.
+A kernel, a server and the command line use the same two steps: :func:`find_unrecorded` reads and
+checks the notes beside the state files, and :func:`recover` records what it is given.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..errors import (
     StateError,
     StoreError,
 )
-from ..metrics import is_no_deeper
+from ..metrics import is_depth_at_most
 from ..provenance import Environment, ExecutedCell
 from ..records import (
     Moment,
@@ -67,7 +67,8 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _ATTEMPTS: Final = 3
 #: How long a run on another host counts as running after its last note.
 _UNSEEN_RUN_TIMEOUT: Final = timedelta(hours=1)
-#: Seconds after which all folders are read again: modification times are coarse on some file systems.
+#: Seconds after which all folders are read again: modification times are coarse on some file
+#: systems.
 _RESCAN_INTERVAL: Final = 3600.0
 
 
@@ -130,7 +131,8 @@ class RecoveryResult:
     error : str or None
         Why it is not recorded.
     is_new : bool
-        Whether the checkpoint was recorded now. If it was recorded before, only the note was removed.
+        Whether the checkpoint was recorded now. If it was recorded before, only the note was
+        removed.
     """
 
     folder: str
@@ -142,7 +144,7 @@ class RecoveryResult:
 def find_unrecorded(
     states: StateStorage, notebook_ids: Iterable[str] | None = None
 ) -> Iterator[UnrecordedCheckpoint | RecoveryResult]:
-    """Yield the checkpoints that have notes, oldest first, and then a result for each note that cannot be read.
+    """Yield checkpoints that have notes, oldest first, then results for unreadable notes.
 
     Parameters
     ----------
@@ -173,8 +175,8 @@ def find_unrecorded(
 def _parse(note: Note) -> UnrecordedCheckpoint:
     """Return the content of a note, checked: anyone who can write state files may have written it.
 
-    Ids are those of its folder. A time in the future is replaced by that of the file, since the checkpoint would stay
-    the newest until then.
+    Ids are those of its folder. A time in the future is replaced by that of the file, since the
+    checkpoint would stay the newest until then.
 
     Raises
     ------
@@ -198,7 +200,7 @@ def _parse(note: Note) -> UnrecordedCheckpoint:
             raise InvalidData(f"$.{name}", f"expected a text of at most {_MAX_TEXT} characters")
     if found.path is not None and not os.path.isabs(found.path):
         raise InvalidData("$.path", "expected an absolute path")
-    if not is_no_deeper(new.metrics, _MAX_DEPTH):
+    if not is_depth_at_most(new.metrics, _MAX_DEPTH):
         raise InvalidData("$.checkpoint.metrics", f"nested deeper than {_MAX_DEPTH} levels")
     if run is not None and run.id != new.run_id:
         raise InvalidData("$.run.id", "expected the run of the checkpoint")
@@ -222,11 +224,11 @@ def recover(
     unrecorded: Iterable[UnrecordedCheckpoint],
     notebook_id: str | None = None,
 ) -> Iterator[RecoveryResult]:
-    """Record checkpoints one after the other, with the times at which they were made, and remove their notes.
+    """Record checkpoints with the times at which they were made, and remove their notes.
 
-    It may be interrupted and repeated, and several processes may do it at once: a checkpoint that is recorded already
-    is recognised by its id, and a note that another process has removed gives no result. One checkpoint that cannot be
-    recorded does not keep the others from being recorded.
+    It may be interrupted and repeated, and several processes may do it at once: a checkpoint that
+    is recorded already is recognised by its id, and a note that another process has removed gives
+    no result. One checkpoint that cannot be recorded does not keep the others from being recorded.
 
     Parameters
     ----------
@@ -302,7 +304,7 @@ class _Recorder:
         return None
 
     def _record(self, one: UnrecordedCheckpoint) -> tuple[NotebookCheckpoint, bool]:
-        """Record a checkpoint unless it is recorded, and remove its note; return whether it was recorded now."""
+        """Record a checkpoint unless it is recorded; return it and whether it is new."""
         repository, states, new = self._repository, self._states, one.checkpoint
         noted_under, id = new.notebook_id, str(new.id)
         recorded = repository.get_checkpoint(id)
@@ -375,7 +377,7 @@ class _Recorder:
         return found is not None and found.user_id == owner
 
     def _check_states(self, new: NewCheckpoint) -> None:
-        """Check that the state files exist in the checkpoint's own folder, and refer to these only."""
+        """Check the state files in the checkpoint's own folder, and refer to these only."""
         folder = os.path.join(self._states.root, new.notebook_id, str(new.id))
         digests: dict[str, str] = {}
         sizes: dict[str, int] = {}
@@ -432,9 +434,10 @@ class _Recorder:
 class BackgroundRecovery:
     """Records, in a server, what trainings could not record.
 
-    Only notes of this server's user, store and data folder, and of runs that are over: a process that still trains
-    records its own. While there are no new notes, a pass is one ``stat`` of the folder of state files. Notes that other
-    programs put there are found by the first pass, and within an hour.
+    Only notes of this server's user, store and data folder, and of runs that are over: a process
+    that still trains records its own. While there are no new notes, a pass is one ``stat`` of the
+    folder of state files. Notes that other programs put there are found by the first pass, and
+    within an hour.
 
     Parameters
     ----------
@@ -512,7 +515,7 @@ class BackgroundRecovery:
         return active
 
     def _newest_active(self, notebook_id: str) -> UnrecordedCheckpoint | None:
-        """Return the newest note of a notebook if its run still trains, without reading all of them."""
+        """Return a notebook's newest note if its run still trains."""
         root = self._states.root
         for checkpoint_id in list_notes(root, notebook_id)[-1:]:
             with contextlib.suppress(InvalidData, StateError):
@@ -531,7 +534,7 @@ class BackgroundRecovery:
 
 
 def _is_training(note: UnrecordedCheckpoint) -> bool:
-    """Return whether the run of a note was running when it was written, and its process may still live."""
+    """Return whether the process of a note's run may still train."""
     run = note.run
     if run is None or run.status is not RunStatus.RUNNING or run.process is None:
         return False

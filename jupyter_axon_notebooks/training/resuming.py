@@ -90,7 +90,7 @@ class ResumePoint(NamedTuple):
 
 
 def find_resumable(opened: OpenStore, notebook_id: str, request: ResumeRequest) -> ResumePoint:
-    """Return the checkpoint that a training resumes from, and tell the user what keeps a run from being resumed.
+    """Return the checkpoint that a training resumes from, and report why a run is not resumed.
 
     Raises
     ------
@@ -119,7 +119,7 @@ class _Search:
         self._identity = request.identity
 
     def latest_of(self, run: TrainingRun) -> NotebookCheckpoint:
-        """Return the newest checkpoint of a run, or of those it was resumed from, that can be restored."""
+        """Return the newest checkpoint of a run and its ancestors that can be restored."""
         newest = next(iter(list_branch(self._opened, run)), None)
         found = None if newest is None else self._restorable(newest)
         if found is None:
@@ -127,7 +127,7 @@ class _Search:
         return found
 
     def find(self) -> NotebookCheckpoint | None:
-        """Return the latest checkpoint of the newest run that the training continues, if the run is unfinished."""
+        """Return the latest checkpoint of the newest candidate, if that run is unfinished."""
         finished_parents: set[str] = set()  # from which runs completed without a further checkpoint
         candidates = self._candidates()
         for run in candidates:
@@ -141,13 +141,14 @@ class _Search:
             if newest.id in finished_parents or run.status is RunStatus.COMPLETED:
                 if self._identity.ordinal == 0 or self._identity.key is not None:
                     print_message(
-                        f"{_name(run)} is completed ({format_checkpoint(newest)}), so training begins anew. "
-                        "resume(force=True) continues it."
+                        f"{_name(run)} is completed ({format_checkpoint(newest)}), so training "
+                        "begins anew. resume(force=True) continues it."
                     )
                 return None
             if not self._is_over(run):
                 print_message(
-                    f"{_name(run)} of this notebook is still training{_whereabouts(run)}, and is left alone."
+                    f"{_name(run)} of this notebook is still training{_whereabouts(run)}, and is "
+                    "left alone."
                 )
                 self.skipped_run_id = run.id
                 return None
@@ -157,10 +158,10 @@ class _Search:
     def _candidates(self) -> Iterator[TrainingRun]:
         """Yield the runs that the training may continue, newest first.
 
-        With a key, these are the runs with that key. Without one, the first training of a cell continues the first
-        training of the same cell or what was resumed from it; in a cell that has not trained before, it continues
-        what was trained by a cell that no longer exists. Further trainings of one execution continue nothing, since
-        a loop may have been changed.
+        With a key, these are the runs with that key. Without one, the first training of a cell
+        continues the first training of the same cell or what was resumed from it; in a cell that
+        has not trained before, it continues what was trained by a cell that no longer exists.
+        Further trainings of one execution continue nothing, since a loop may have been changed.
         """
         identity = self._identity
         runs = (run for run in self._runs() if run.id not in self._request.excluded)
@@ -197,9 +198,10 @@ class _Search:
             if self._request.force:
                 return
             print_message(
-                f"{_name(newest)} is unfinished. It was number {newest.ordinal + 1} of several trainings in one "
-                f"execution, so it is resumed only by name: resume(…, run={newest.id[:8]!r}). Give each training a "
-                "key to have them resumed automatically: resume(…, key=…)."
+                f"{_name(newest)} is unfinished. It was number {newest.ordinal + 1} of several "
+                "trainings in one execution, so it is resumed only by name: resume(…, "
+                f"run={newest.id[:8]!r}). Give each training a key to have them resumed "
+                "automatically: resume(…, key=…)."
             )
 
     def _is_over(self, run: TrainingRun) -> bool:
@@ -212,7 +214,7 @@ class _Search:
     def _furthest(
         self, run: TrainingRun, newest: NotebookCheckpoint, older: Iterator[TrainingRun]
     ) -> tuple[TrainingRun, NotebookCheckpoint]:
-        """Return the run that ``run`` left alone when it began, if that is over and came further; else ``run``."""
+        """Return the run that ``run`` left alone, if that ended and came further; else ``run``."""
         seen, skipped_id = {run.id}, run.skipped_run_id
         while skipped_id is not None and skipped_id not in seen:
             seen.add(skipped_id)
@@ -235,14 +237,14 @@ class _Search:
     def _restorable_end(
         self, run: TrainingRun, newest: NotebookCheckpoint
     ) -> NotebookCheckpoint | None:
-        """Return the checkpoint to resume a run from, and record its end if its process could not."""
+        """Return the checkpoint to resume a run from; records the end of a lost process."""
         is_over = run.id in self._request.ended or not is_alive(run)
         if run.status is RunStatus.RUNNING and is_over:
             self._repository.runs.update_status(self._notebook_id, run.id, RunStatus.STOPPED)
         return self._restorable(newest)
 
     def _restorable(self, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
-        """Return the newest checkpoint of a run whose state exists, and tell the user why newer ones are passed over."""
+        """Return the newest checkpoint of a run whose state exists, and report missing states."""
         if not self._request.wants_state:
             return newest
         states, offset, is_reported = self._opened.states, 0, False
@@ -258,9 +260,9 @@ class _Search:
                     elsewhere = states.find_former_root(path, found.notebook_id)
                     if elsewhere is not None:
                         print_message(
-                            f"The state of {format_checkpoint(found)} is in {elsewhere}, which is not the current folder of "
-                            f"state files. Set states_root or {STATES_ROOT} to that folder, or move its content to "
-                            f"{states.root}."
+                            f"The state of {format_checkpoint(found)} is in {elsewhere}, which is "
+                            "not the current folder of state files. Set states_root or "
+                            f"{STATES_ROOT} to that folder, or move its content to {states.root}."
                         )
                         is_reported = True
                 if (path or found.pruned_at is not None) and not is_reported:
@@ -285,7 +287,8 @@ class _Search:
 def list_branch(opened: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]:
     """Return the checkpoints that led to the end of a run, newest first.
 
-    These are its own, and those of the runs that it was resumed from up to the checkpoint where it was resumed.
+    These are its own, and those of the runs that it was resumed from up to the checkpoint where it
+    was resumed.
     """
     found: list[NotebookCheckpoint] = []
     seen: set[str] = set()
@@ -304,7 +307,7 @@ def list_branch(opened: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]
 
 
 def find_run(opened: OpenStore, notebook_id: str, name: str) -> TrainingRun:
-    """Return a run of a notebook by its id, its key (the newest run that has it), or the beginning of its id.
+    """Return a run of a notebook by its id, its key (then the newest), or a prefix of its id.
 
     Raises
     ------

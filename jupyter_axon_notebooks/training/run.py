@@ -47,11 +47,13 @@ class RunPosition:
     Attributes
     ----------
     epoch, step : int or None
-        Of the furthest checkpoint, or of the one that the run was resumed from; None before the first.
+        Of the furthest checkpoint, or of the one that the run was resumed from; None before the
+        first.
     execution : object
         The execution of a cell in which the last checkpoint was made; None outside of cells.
     is_resumed : bool
-        Whether no checkpoint was made since the run was resumed, possibly in the middle of an epoch.
+        Whether no checkpoint was made since the run was resumed, possibly in the middle of an
+        epoch.
     """
 
     epoch: int | None = None
@@ -65,9 +67,9 @@ class RunPosition:
     ) -> Literal["after", "same", "before"]:
         """Return where a new checkpoint stands relative to the last one.
 
-        Epoch and step are compared in this order, as far as they are given. Without a step, several checkpoints of
-        one epoch follow each other within one execution of a cell. In a later execution, the same epoch or position
-        is a repetition, hence "before".
+        Epoch and step are compared in this order, as far as they are given. Without a step, several
+        checkpoints of one epoch follow each other within one execution of a cell. In a later
+        execution, the same epoch or position is a repetition, hence "before".
         """
         if self.epoch is None or self.step is None or (epoch is None and step is None):
             return "after"
@@ -86,8 +88,8 @@ class RunPosition:
     ) -> tuple[int, int]:
         """Return epoch and step of the next checkpoint.
 
-        An omitted epoch is the last one, an omitted step the next one. With ``overwrite``, the omitted step of an
-        epoch that has checkpoints is that of its last one.
+        An omitted epoch is the last one, an omitted step the next one. With ``overwrite``, the
+        omitted step of an epoch that has checkpoints is that of its last one.
 
         Raises
         ------
@@ -117,7 +119,7 @@ class RunPosition:
 
 
 class ActiveRun:
-    """A run that this process trains, from its first checkpoint or resume until the code that trains it ends.
+    """A run that this process trains, until the code that trains it ends.
 
     Parameters
     ----------
@@ -145,7 +147,8 @@ class ActiveRun:
     last_cell : str or None
         The cell in which the last checkpoint was made.
     is_trained_here : bool
-        False if the cell that resumed it contains no training: then its end does not complete the run.
+        False if the cell that resumed it contains no training: then its end does not complete the
+        run.
     has_reported_kept_state : bool
         Whether the user was told that a saved state was not replaced.
     """
@@ -192,7 +195,7 @@ class ActiveRun:
         self._tracker.forget_run(self.record.id)
 
     def is_over(self) -> bool:
-        """Return whether an earlier task of this pool process trained it, and end it then if its end was missed."""
+        """Return whether an earlier task of this pool process trained the run, and end it then."""
         if self._task == current_task():
             return False
         check_ended(self._code_ended)
@@ -235,7 +238,8 @@ class ActiveRun:
                 self.end(RunStatus.STOPPED if is_stopped else RunStatus.FAILED)
 
     def _renew_lease(self, released: threading.Event) -> None:
-        # In a thread of its own, without the lock, which a training may hold for minutes while it writes.
+        # In a thread of its own, without the lock, which a training may hold for minutes while it
+        # writes.
         while not released.wait(_RENEWAL_INTERVAL):
             with suppress(Exception):  # a lapsed lease harms nothing that is alive on this host
                 self._tracker.renew_lease(self.record)

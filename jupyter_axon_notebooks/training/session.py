@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, StoreError
-from ..metrics import better_text, direction, merge_metrics, named_values, spellable
+from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
 from ..printable import printable
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingNotebook, new_id
 from ..stores import find_settings
@@ -59,7 +59,8 @@ def end_session(status: RunStatus | None = None) -> None:
     Parameters
     ----------
     status : RunStatus, optional
-        How runs end that are still running. By default they stay as they are, as when a process is killed.
+        How runs end that are still running. By default they stay as they are, as when a process is
+        killed.
     """
     global _current
     with _current_lock:
@@ -76,8 +77,8 @@ class Session:
     Parameters
     ----------
     tracker : Tracker
-        How records are reached. Its lock is held by every call of the API, except while states are encoded or
-        restored.
+        How records are reached. Its lock is held by every call of the API, except while states are
+        encoded or restored.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -138,7 +139,8 @@ class Session:
         )
         if hasattr(model, "param_groups"):
             raise TypeError(
-                f"model is an optimizer ({type(model).__name__}); give the model first, then the optimizer"
+                f"model is an optimizer ({type(model).__name__}); give the model first, then the "
+                "optimizer"
             )
         parts = distributed.encode_together(model, optimizer, extra, epoch=epoch, step=step)
         if parts is None:
@@ -182,7 +184,7 @@ class Session:
             return made
 
     def _warn_once(self, text: str) -> None:
-        """Warn the user once per execution of a cell, since each pass of a loop has the same warnings."""
+        """Warn the user, once per execution of a cell."""
         if (execution := current_execution()) != self._warnings_execution:
             self._warnings, self._warnings_execution = set(), execution
         if text not in self._warnings:
@@ -200,7 +202,7 @@ class Session:
         *,
         overwrite: bool,
     ) -> tuple[Training, ActiveRun, bool]:
-        """Return the training and the run of a checkpoint, and whether it is the same point as the run's last one."""
+        """Return a checkpoint's training and run, and whether it repeats the run's last point."""
         training = self._registry.find(site, model)
         run = None if training is None else training.run
         previous: ActiveRun | None = None
@@ -223,7 +225,8 @@ class Session:
             elif not self.tracker.has_notebook(run.notebook_id):
                 run.end(RunStatus.COMPLETED)
                 training = run = None
-            # Otherwise the run stays in its record, even if the notebook was saved under another name.
+            # Otherwise the run stays in its record, even if the notebook was saved under another
+            # name.
         if training is not None and run is not None:
             self._continue(site, run)
             return training, run, is_same_point
@@ -234,11 +237,12 @@ class Session:
         return training, self._begin(site, training, notebook_id), False
 
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
-        """Leave a run that another one follows, and end it unless its model is trained side by side."""
+        """Leave a run, and end it unless its model is still trained beside another."""
         if site.execution == run.position.execution:
             print_message(
-                f"A new run begins, since this is not after epoch {run.position.epoch}, step {run.position.step} of "
-                f"run {run.record.id[:8]}. To begin runs yourself, call resume(…, key=…) before each training."
+                f"A new run begins, since this is not after epoch {run.position.epoch}, step "
+                f"{run.position.step} of run {run.record.id[:8]}. To begin runs yourself, call "
+                "resume(…, key=…) before each training."
             )
         known = training.model
         is_other = model is not None and known is not None and not training.trains(model)
@@ -248,7 +252,7 @@ class Session:
     def _begin_next(
         self, site: CallSite, previous: ActiveRun, notebook_id: str
     ) -> tuple[Training, ActiveRun]:
-        """Begin the run that follows another one, with its key, and in its cell if it was trained in this one."""
+        """Begin the run that follows ``previous``, with its key and cell as far as they apply."""
         is_same_cell = previous.last_cell is not None and previous.last_cell == site.cell
         is_same_execution = previous.position.execution == site.execution
         training = self._registry.begin(
@@ -278,7 +282,7 @@ class Session:
     def _add_metrics(
         self, run: ActiveRun, last: Checkpoint, new: NewCheckpoint, parts: dict[Part, EncodedState]
     ) -> bool:
-        """Add metrics and tags to the last checkpoint of a run; return False if it no longer exists."""
+        """Add metrics and tags to a run's last checkpoint; return False if it is gone."""
         is_reported = run.has_reported_kept_state or "model" not in parts
         if not is_reported and not _has_state(last, parts["model"]):
             run.has_reported_kept_state = True
@@ -339,9 +343,9 @@ class Session:
                     raise
                 training.skipped_run_id = UNKNOWN_RUN
                 warn(
-                    f"It is unknown whether there is a run to resume: {error}. Training begins anew, and leaves "
-                    "existing runs alone. To resume one, stop the training and run this again once the store is "
-                    "available"
+                    f"It is unknown whether there is a run to resume: {error}. Training begins "
+                    "anew, and leaves existing runs alone. To resume one, stop the training and "
+                    "run this again once the store is available"
                 )
                 return None
 
@@ -373,8 +377,8 @@ class Session:
     ) -> tuple[Training, NotebookCheckpoint | None]:
         """Return the training that begins, and end the one before it.
 
-        If the training was announced before and no checkpoint was made since, also return the checkpoint that it was
-        resumed from then.
+        If the training was announced before and no checkpoint was made since, also return the
+        checkpoint that it was resumed from then.
         """
         last = self._registry.last(site)
         if last is not None and last.is_fresh and run is None and checkpoint_id is None:
@@ -397,7 +401,7 @@ class Session:
     def _find_resumable(
         self, training: Training, request: ResumeRequest, checkpoint_id: str | None
     ) -> NotebookCheckpoint | None:
-        """Return the checkpoint to resume from, after waiting for a lease if only time tells whether a run is alive."""
+        """Return the checkpoint to resume from; waits if only a lease shows that a run is alive."""
         while True:
             try:
                 with self.tracker.lock:
@@ -428,8 +432,8 @@ class Session:
         """Return whether a run turns out to be alive, because its lease is renewed."""
         run, timeout = undecided.run, LEASE.total_seconds()
         print_message(
-            f"Run {run.id[:8]} was training{undecided.whereabouts} a moment ago. Waiting for up to {timeout:.0f} s to "
-            "see whether it still is. Interrupt to stop waiting."
+            f"Run {run.id[:8]} was training{undecided.whereabouts} a moment ago. Waiting for up to "
+            f"{timeout:.0f} s to see whether it still is. Interrupt to stop waiting."
         )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -448,7 +452,8 @@ class Session:
     def _begin_resumed(
         self, site: CallSite, training: Training, parent: NotebookCheckpoint
     ) -> None:
-        # A checkpoint of another notebook is a starting point; only runs of one notebook are linked.
+        # A checkpoint of another notebook is a starting point; only runs of one notebook are
+        # linked.
         notebook_id = self.tracker.notebook_id(at_once=True)
         is_own = parent.notebook_id == notebook_id
         run = self._begin(site, training, notebook_id, parent if is_own else None)
@@ -474,7 +479,7 @@ class Session:
             )
         if mode is None and metric not in self._reported_directions:
             self._reported_directions.add(metric)
-            print_message(f"The best {metric}: {better_text(known)}.")
+            print_message(f"The best {metric}: {describe_direction(known)}.")
         return found
 
     def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
@@ -503,13 +508,16 @@ def _is_same_point(
     parts: dict[Part, EncodedState],
     new: NewCheckpoint,
 ) -> bool:
-    """Return whether a checkpoint at the position of a run's last one is the same point of the same training.
+    """Return whether a checkpoint at the last one's position is the same point of the training.
 
-    A search trains another model each time, and measures other values, but may stand at the same position.
+    A search trains another model each time, and measures other values, but may stand at the same
+    position.
     """
-    if spellable(merge_metrics(last.metrics, new.metrics))[1]:  # too many values for one checkpoint
+    if limit_nonfinite(merge_metrics(last.metrics, new.metrics))[
+        1
+    ]:  # too many values for one checkpoint
         return False
-    recorded, given = named_values(last.metrics), named_values(new.metrics)
+    recorded, given = flatten_metrics(last.metrics), flatten_metrics(new.metrics)
     differs = any(name in recorded and recorded[name] != value for name, value in given.items())
     if "model" not in (last.record.digests or {}):
         return model is not None or not differs
@@ -525,7 +533,7 @@ def _is_same_point(
 
 
 def _adds_state(parts: dict[Part, EncodedState], last: NotebookCheckpoint) -> bool:
-    """Return whether there is a model's state and the last checkpoint has none, or any state and it has none at all."""
+    """Return whether ``parts`` has a state of a kind that the last checkpoint lacks."""
     saved = last.digests or {}
     return bool(parts) and ("model" not in saved if "model" in parts else not saved)
 

@@ -1,4 +1,4 @@
-"""SIGTERM: what is to be done before the process ends by it, and does not otherwise change what the signal does."""
+"""SIGTERM: work that is done before the signal has its usual effect, which stays the same."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from typing import Any, Final
 
 from .execution.frames import is_ours
 
-#: Told where the main thread was.
+#: Called with the frame that the main thread executes.
 Work = Callable[[FrameType | None], None]
 
 #: Seconds that a thread waits at most for the process to end.
-_LAST_SECONDS: Final = 5.0
+_END_TIMEOUT: Final = 5.0
 
-_work: Work | None = globals().get("_work")  # all of it outlives a reload of this module
+# All of this survives a reload of the module.
+_work: Work | None = globals().get("_work")
 _watches_forks: bool = globals().get("_watches_forks", False)
-_is_deferred = False  # until a call of this package has ended
-_is_done = False  # and what SIGTERM did before is next
-_is_ending = False  # and that ends the process
-_has_exited = False  # by a handler of the user
+_is_deferred = False  # until a call of this package has returned
+_is_done = False  # the usual effect is next
+_is_ending = False  # the usual effect is the end of the process
+_has_exited = False  # through a handler of the user
 
 
 def on_sigterm(work: Work) -> None:
-    """Have ``work`` done when SIGTERM arrives, before what SIGTERM does already: it ends the process, or calls a handler.
+    """Do ``work`` when SIGTERM arrives, before it ends the process or calls the user's handler.
 
-    Python lets only the main thread install a handler; called in another one, this has no effect. A process that ignores
-    SIGTERM, or handles it in a way that Python does not know of, is left alone. A handler that was put over ours gets ours
-    over it with the next call.
+    Python lets only the main thread install a handler; in other threads this does nothing. Nor does
+    it if the process ignores SIGTERM or handles it outside of Python. A handler that was installed
+    over this one is wrapped in turn by the next call.
     """
     global _work, _watches_forks
     if _is_ending:
-        threading.Event().wait(_LAST_SECONDS)  # nothing may begin in a process that ends now
+        threading.Event().wait(_END_TIMEOUT)  # nothing may begin in a process that is ending
     _work = work
     if threading.current_thread() is not threading.main_thread():
         return
@@ -45,7 +46,7 @@ def on_sigterm(work: Work) -> None:
         if previous is None or previous is signal.SIG_IGN or _is_axon_handler(previous):
             return
         signal.signal(signal.SIGTERM, _Handler(previous))
-    except (ValueError, OSError):  # not the main thread of the main interpreter
+    except (ValueError, OSError):  # in a subinterpreter
         return
     if not _watches_forks and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=forget_sigterm)
@@ -53,15 +54,20 @@ def on_sigterm(work: Work) -> None:
 
 
 def forget_sigterm() -> None:
-    """Let SIGTERM do what it did before; in another thread than the main one, once it arrives."""
+    """Restore the usual effect of SIGTERM; outside of the main thread, when it arrives."""
     global _work
     _work = None
     if threading.current_thread() is not threading.main_thread():
         return
     with suppress(ValueError, OSError):
         handler: Any = signal.getsignal(signal.SIGTERM)
-        if _is_axon_handler(handler):  # else somebody has put another one over it
+        if _is_axon_handler(handler):  # otherwise another one was installed over it
             signal.signal(signal.SIGTERM, handler.previous)
+
+
+def has_exited() -> bool:
+    """Return whether a handler of the user has left the program by ``sys.exit``."""
+    return _has_exited
 
 
 def _is_axon_handler(handler: Any) -> bool:
@@ -69,7 +75,7 @@ def _is_axon_handler(handler: Any) -> bool:
 
 
 class _Handler:
-    """Does the work, and then what SIGTERM did before; one that was put over it may call it."""
+    """A handler that does the work and then what the previous handler does."""
 
     def __init__(self, previous: Any) -> None:
         self.previous = previous
@@ -82,7 +88,8 @@ class _Handler:
         elif _is_deferred:
             pass
         elif is_ours(frame):
-            # This thread may hold what the work has to wait for.
+            # The main thread may hold a lock that the work needs: a thread waits for it and repeats
+            # the signal.
             _is_deferred = True
             threading.Thread(
                 target=self._do_and_repeat, args=(_work, frame), name="axon-sigterm", daemon=True
@@ -98,30 +105,21 @@ class _Handler:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        if callable(self.previous):
-            _call(self.previous, number, frame)
+        global _has_exited
+        if not callable(self.previous):
+            forget_sigterm()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # if another handler called this one
+            os.kill(os.getpid(), number)
             return
-        forget_sigterm()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also when another handler called this one
-        os.kill(os.getpid(), number)
-
-
-def has_exited() -> bool:
-    """Return whether a handler of the user has left the program by ``sys.exit``."""
-    return _has_exited
-
-
-def _call(handler: Callable[..., object], number: int, frame: FrameType | None) -> None:
-    global _has_exited
-    try:
-        handler(number, frame)
-    except SystemExit:
-        _has_exited = True
-        raise
+        try:
+            self.previous(number, frame)
+        except SystemExit:
+            _has_exited = True
+            raise
 
 
 def _do(work: Work, frame: FrameType | None) -> None:
     try:
         work(frame)
-    except Exception:  # noqa: BLE001 - the process ends, or goes on, as it would
+    except Exception:  # noqa: BLE001 - the usual effect follows in any case
         traceback.print_exc()

@@ -106,9 +106,9 @@ class StoreConnection:
             is_ours = isinstance(error, AxonError)
             cause = str(error) if is_ours else f"{type(error).__name__}: {error}"
             warn(
-                f"checkpoints are not being recorded: {cause}. Training continues, and state files are "
-                f"written to {self.settings.states_root}. The checkpoints are recorded as soon as the "
-                "store is available again; after the training, run `jupyter axon recover`"
+                f"checkpoints are not being recorded: {cause}. Training continues, and state files "
+                f"are written to {self.settings.states_root}. The checkpoints are recorded as soon "
+                "as the store is available again; after the training, run `jupyter axon recover`"
             )
         if isinstance(error, StoreError):
             self.close()

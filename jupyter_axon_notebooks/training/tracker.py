@@ -1,4 +1,4 @@
-"""How a training process reaches records: the :class:`Tracker` interface, and the tracker on a local store."""
+"""How a training process reaches records: the interface, and its implementation on a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..errors import AxonError, Conflict, NotFound, StoreError
-from ..metrics import merge_metrics, rankable, rankable_metrics, resolve, suggestion
+from ..metrics import finite_metrics, finite_number, merge_metrics, resolve, suggest_names
 from ..printable import printable
 from ..records import (
     NewCheckpoint,
@@ -31,7 +31,7 @@ from .current_notebook import CurrentNotebook
 from .discovery import location
 from .discovery.record import report_unbound
 from .execution import current_execution, executed_cells
-from .execution.environment import environment
+from .execution.environment import collect_environment
 from .messages import print_message, warn
 from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
@@ -43,7 +43,7 @@ class MetricNotFound(NotFound):
 
     def __init__(self, metric: str, known: Collection[str]) -> None:
         super().__init__("metric", metric)
-        hint = suggestion(metric, sorted(known))
+        hint = suggest_names(metric, sorted(known))
         self.args = (
             printable(f"no checkpoint of this notebook has a finite number as {metric}{hint}"),
         )
@@ -52,8 +52,8 @@ class MetricNotFound(NotFound):
 class Tracker(Protocol):
     """How a training process reaches records.
 
-    What a training records (runs, checkpoints, metrics) never fails because records are out of reach: it is kept, and
-    recorded later. Questions raise :class:`StoreError` then.
+    What a training records (runs, checkpoints, metrics) never fails because records are out of
+    reach: it is kept, and recorded later. Questions raise :class:`StoreError` then.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Tracker(Protocol):
         """Return the record of the notebook, with its cells."""
 
     def notebook_id(self, *, at_once: bool = False) -> str | None:
-        """Return the id of the notebook's record, as far as it is known, after recording what is pending."""
+        """Record what is pending; return the id of the notebook's record if it is known."""
 
     def has_notebook(self, id: str) -> bool:
         """Return whether a record exists, or may exist."""
@@ -150,8 +150,9 @@ class _Pending:
 class LocalTracker:
     """A tracker on a store that this process opens itself, and opens again when it was lost.
 
-    What cannot be recorded is noted beside the state files (:mod:`..states.notes`), and recorded by this process once
-    the store is available, by a server, or by ``jupyter axon recover``. See :class:`Tracker` for its methods.
+    What cannot be recorded is noted beside the state files (:mod:`..states.notes`), and recorded by
+    this process once the store is available, by a server, or by ``jupyter axon recover``. See
+    :class:`Tracker` for its methods.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -177,7 +178,7 @@ class LocalTracker:
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained; nothing changes if it cannot be found."""
-        with location.using(path_or_id):
+        with location.use_if_valid(path_or_id):
             self._notebook = CurrentNotebook(self._settings.user_id)
             return self.notebook()
 
@@ -192,7 +193,7 @@ class LocalTracker:
         return found
 
     def notebook_id(self, *, at_once: bool = False) -> str | None:
-        """Return the id of the notebook's record, as far as it is known, after recording what is pending."""
+        """Record what is pending; return the id of the notebook's record if it is known."""
         known = self._notebook.record
         with suppress(TrackingUnavailable):
             known = self._connection.attempt(self._record_pending, at_once=at_once)
@@ -247,7 +248,7 @@ class LocalTracker:
         return stored
 
     def renew_lease(self, run: TrainingRun) -> None:
-        """Record that a run is alive. Called from another thread, which must not wait for this one."""
+        """Record that a run is alive; called from another thread, without the lock."""
         opened = self._connection.opened
         if opened is None or run.id not in self._runs:
             return
@@ -329,7 +330,7 @@ class LocalTracker:
         if stored.provenance_id is None or stored.execution != execution:
             stored.execution = execution
             stored.provenance_id = opened.repository.provenance.add(
-                run.notebook_id, executed_cells(), environment(self._notebook.folder)
+                run.notebook_id, executed_cells(), collect_environment(self._notebook.folder)
             )
         new.provenance_id = stored.provenance_id
         return opened.repository.create_checkpoint(new, overwrite=overwrite)
@@ -378,7 +379,7 @@ class LocalTracker:
             note.origin = self._connection.origin()
         with suppress(Exception):  # a checkpoint without its provenance is better than none
             note.executed = executed_cells()
-            note.environment = environment(self._notebook.folder)
+            note.environment = collect_environment(self._notebook.folder)
         checkpoint = Checkpoint(
             note.as_record(), self.states, is_recorded=False, refresh=self._try_pending
         )
@@ -415,7 +416,8 @@ class LocalTracker:
                     f"A checkpoint in {result.folder} could not be recorded: {result.error}"
                 )
         for id, pending in zip(ids, self._pending, strict=True):
-            # Of one that is not noted any more, another process recorded it, or the user deleted it.
+            # Of one that is not noted any more, another process recorded it, or the user deleted
+            # it.
             if (record := opened.repository.get_checkpoint(id)) is not None:
                 pending.checkpoint.update(record, is_recorded=True)
                 if record.run_id is not None:
@@ -509,7 +511,7 @@ class LocalTracker:
         ranked = [
             (value if is_least else -value, one.created_at, one)
             for one in found
-            if (value := rankable(resolve(one.record.metrics, metric))) is not None
+            if (value := finite_number(resolve(one.record.metrics, metric))) is not None
         ]
         if not ranked:
             names = (
@@ -518,14 +520,15 @@ class LocalTracker:
                 else opened.repository.checkpoints.list_metric_names(notebook_id)
             )
             raise MetricNotFound(
-                metric, names.union(*(rankable_metrics(one.metrics) for one in found))
+                metric, names.union(*(finite_metrics(one.metrics) for one in found))
             )
         return min(ranked, key=lambda one: one[:2])[2]
 
     def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.
 
-        No store if it is unavailable and this process has checkpoints that answer the question in part.
+        No store if it is unavailable and this process has checkpoints that answer the question in
+        part.
         """
         if self._pending or self._pending_metrics:
             self._try_pending()

@@ -1,4 +1,4 @@
-"""The trainings of this process: which run each thread, future, asyncio task and cell belongs to."""
+"""The trainings of this process, by thread, future, asyncio task and cell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class CallSite(NamedTuple):
     unit : object
         The future, asyncio task or thread that trains; the main thread for a cell or a script.
     execution : object
-        The execution of a cell. Outside of cells, the function that the kernel or the interpreter called.
+        The execution of a cell. Outside of cells, the function that the kernel or the interpreter
+        called.
     cell : str or None
         The cell, as :func:`.executed.current_cell` identifies it.
     """
@@ -46,7 +47,7 @@ def call_site() -> CallSite:
     frame = sys._getframe(1)
     unit, thread = current_unit(frame), threading.current_thread()
     is_main = thread is threading.main_thread()
-    if unit is None and not is_main and not units.works_for_others(thread):
+    if unit is None and not is_main and not units.is_shared_thread(thread):
         unit = thread
     execution: Any = current_execution()
     if execution is None and unit is None and (call := outermost_call(frame)) is not None:
@@ -60,8 +61,8 @@ class ModelReference:
     Attributes
     ----------
     is_whole : bool
-        Whether it refers to the model itself. Of a mapping or list it refers to the first array in it, so that a
-        difference proves nothing.
+        Whether it refers to the model itself. Of a mapping or list it refers to the first array in
+        it, so that a difference proves nothing.
     """
 
     def __init__(self, model: Any) -> None:
@@ -156,8 +157,9 @@ class TrainingRegistry:
     def find(self, site: CallSite, model: Any) -> Training | None:
         """Return the training that a checkpoint of ``model`` belongs to.
 
-        A unit without a training takes over one that was resumed for it: that of the same model, or one that was
-        resumed before the unit began. A future or thread that only saves is recognised by the model.
+        A unit without a training takes over one that was resumed for it: that of the same model, or
+        one that was resumed before the unit began. A future or thread that only saves is recognised
+        by the model.
         """
         of_unit = self._of_unit.get(site.unit, [])
         for training in reversed(of_unit):
@@ -221,7 +223,7 @@ class TrainingRegistry:
         return RunIdentity(site.execution, ordinal, cell or site.cell, key)
 
     def note_model(self, site: CallSite, training: Training, model: Any) -> None:
-        """Note that a model was saved; from now on, a training that nobody announced counts as one of the execution."""
+        """Note that a model was saved, which makes the training one of its execution."""
         training.model = ModelReference(model)
         execution = self._execution(site)
         execution.begun = max(execution.begun, training.identity.ordinal + 1)

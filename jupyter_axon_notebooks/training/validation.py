@@ -1,7 +1,7 @@
-"""What a training hands over, as records take it. Pure.
+"""Validation of the arguments of the notebook API. Pure functions.
 
-A position or tags that are wrong are told before anything is written: a TypeError or ValueError that names the argument.
-Numbers that cannot be recorded cost no more than a sentence.
+Wrong arguments raise a TypeError or ValueError that names the argument, before anything is written.
+Metrics that cannot be recorded are omitted, with a warning.
 """
 
 from __future__ import annotations
@@ -10,206 +10,250 @@ import enum
 import math
 import numbers
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
 
-from ..metrics import rankable, spellable
+from ..metrics import finite_number, limit_nonfinite
 from ..records import MAX_STEP, MAX_U32
 
-_DEEPEST: Final = 32
-#: The most characters in the key of a run.
-_LONGEST_KEY: Final = 255
-#: Metrics that one sentence names.
-_NAMED: Final = 10
+_MAX_DEPTH: Final = 32
+#: The largest length of the key of a run.
+_MAX_KEY_LENGTH: Final = 255
+#: The most metrics that a warning names.
+_MAX_NAMED: Final = 10
 _MASKED: Final = "is masked"
 _LARGEST: Final = {"epoch": MAX_U32, "step": MAX_STEP}
 
+#: Called with a sentence about what is recorded otherwise than it was given.
+Warn = Callable[[str], object]
 
-def validate_position(value: Any, name: str, tell: Callable[[str], object]) -> int | None:
+
+class _Unusable(Exception):
+    """A value that cannot be recorded; the reason is empty if its parts have their own."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def validate_position(value: Any, name: str, warn: Warn) -> int | None:
     """Return an epoch or a step as an ``int``; None stays None.
 
-    Taken is whatever stands for a number: NumPy's, tensors of one element, objects that convert. A fraction, such as the
-    epoch that Hugging Face's trainer counts within an epoch, is rounded down; NaN is None.
-
-    Parameters
-    ----------
-    tell : callable
-        Told, in a sentence, that a fraction was rounded or a NaN was omitted.
+    Every object that stands for a number is accepted: of NumPy, tensors with one element, and
+    others that convert. A fraction, such as the epoch of Hugging Face's trainer, is rounded down,
+    and NaN becomes None, each with a warning.
     """
     if value is None:
         return None
-    number = _scalar(value)
-    is_masked = isinstance(number, _Unusable) and number.reason == _MASKED
-    if is_masked or (isinstance(number, float) and math.isnan(number)):
-        tell(f"{name} is not a number; it is taken as omitted")
+    try:
+        number = _scalar(value)
+    except _Unusable as error:
+        number = math.nan if error.reason == _MASKED else None
+    if isinstance(number, float) and math.isnan(number):
+        warn(f"{name} is not a number; it is treated as omitted")
         return None
-    if isinstance(number, str) or (isinstance(number, float) and math.isinf(number)):
-        number = _Unusable("")
-    if isinstance(number, _Unusable):
+    if number is None or isinstance(number, str) or math.isinf(number):
         raise TypeError(f"{name} is {value!r}; expected a whole number")
     whole: int = math.floor(number)
     if not 0 <= whole <= _LARGEST[name]:
         raise ValueError(f"{name} is {number}; expected a number from 0 to {_LARGEST[name]}")
     if whole != number:
-        tell(f"{name} is not a whole number; it is recorded rounded down")
+        warn(f"{name} is not a whole number; it is rounded down")
     return whole
 
 
-def validate_key(given: Any) -> str | None:
-    """Return the key of a run as text; real numbers are written as they are, and None stays None."""
-    return _name(given, "key", "names the training, such as 'fold 2'")
+def validate_key(key: Any) -> str | None:
+    """Return the key of a run as a string; None stays None."""
+    return _validate_name(key, "key", "names the training, such as 'fold 2'")
 
 
-def validate_run(given: Any) -> str | None:
-    """Return what a run is asked for by as text, its key or its id, as :func:`validate_key` does."""
-    return _name(given, "run", "is the key or the id of a run")
+def validate_run(run: Any) -> str | None:
+    """Return the key or id of a run as a string; None stays None."""
+    return _validate_name(run, "run", "is the key or the id of a run")
 
 
-def _name(given: Any, argument: str, meaning: str) -> str | None:
-    if given is None:
+def _validate_name(name: Any, argument: str, meaning: str) -> str | None:
+    if name is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, (str, numbers.Real, Decimal)):
-        raise TypeError(f"{argument} is {given!r}; expected a text or a real number that {meaning}")
-    text = str(given)
+    expected = f"expected a string or a real number that {meaning}"
+    if isinstance(name, bool) or not isinstance(name, (str, numbers.Real, Decimal)):
+        raise TypeError(f"{argument} is {name!r}; {expected}")
+    text = str(name)
     if not text.strip():
-        raise TypeError(
-            f"{argument} is {given!r}, which is blank; expected a text or a real number that {meaning}"
+        raise TypeError(f"{argument} is {name!r}, which is blank; {expected}")
+    if len(text) > _MAX_KEY_LENGTH:
+        raise ValueError(
+            f"{argument} has {len(text)} characters; expected at most {_MAX_KEY_LENGTH}"
         )
-    if len(text) > _LONGEST_KEY:
-        raise ValueError(f"{argument} has {len(text)} characters; expected at most {_LONGEST_KEY}")
     return text
 
 
-def normalize_metrics(given: Any, tell: Callable[[str], object]) -> dict[str, Any]:
-    """Return metrics as JSON: numbers out of whatever holds one, nested as given.
+def validate_tags(tags: str | Iterable[str] | None) -> list[str]:
+    """Return tags without duplicates; a string is one tag."""
+    listed = [tags] if isinstance(tags, str) else list(tags or ())
+    for tag in listed:
+        validate_string(tag, "tags", "strings")
+    return list(dict.fromkeys(listed))
 
-    Numbers and None are taken as names too. What is neither a number nor a text, nor a list or mapping of them, is left out.
 
-    Parameters
-    ----------
-    tell : callable
-        Told, in one sentence, what is left out and why.
+def validate_string(value: Any, argument: str, expected: str) -> str:
+    """Return a string; raise a TypeError that names the argument for everything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} is {value!r}; expected {expected}")
+    return value
 
-    Returns
-    -------
-    dict
-        Floats may be NaN or infinite.
-    """
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        tell(
-            f"no metrics are recorded: expected a mapping of names to numbers, not a {type(given).__name__}"
+
+def validate_metric_name(metric: Any) -> str:
+    """Return the name of a metric."""
+    return validate_string(metric, "metric", "the name of a metric, such as 'val_loss'")
+
+
+def validate_mode(mode: Any) -> str | None:
+    """Return ``min``, ``max`` or None."""
+    if mode not in (None, "min", "max"):
+        raise ValueError(f'mode is {mode!r}; expected "min" or "max"')
+    return None if mode is None else str(mode)
+
+
+def validate_checkpoint_id(id: Any) -> str:
+    """Return the id of a checkpoint, or its beginning."""
+    text = validate_string(id, "id", "the id of a checkpoint or its beginning, a string")
+    if not text.strip():
+        raise ValueError("id is blank; expected the id of a checkpoint or its beginning")
+    return text
+
+
+def validate_limit(limit: Any) -> int | None:
+    """Return a number of checkpoints, or None for all."""
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not hasattr(type(limit), "__index__"):
+        raise TypeError(f"limit is {limit!r}; expected a whole number or None")
+    number = operator.index(limit)
+    if number < 0:
+        raise ValueError(f"limit is {number}; expected 0 or more")
+    return number
+
+
+def validate_path_or_id(path_or_id: Any) -> str:
+    """Return the path of a notebook or the id of a record as a string."""
+    if not isinstance(path_or_id, (str, os.PathLike)):
+        raise TypeError(
+            f"path_or_id is {path_or_id!r}; expected the path of a file or the id of a record"
         )
+    return validate_string(os.fspath(path_or_id), "path_or_id", "a path of text, not bytes")
+
+
+def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
+    """Return metrics as JSON: numbers, strings, and lists and mappings of them.
+
+    Keys may be numbers, enum members and None as well. Floats may be NaN or infinite. Values that
+    are none of these are omitted, with one warning that names them.
+    """
+    if metrics is None:
         return {}
-    left_out: list[str] = []
-    found = _guarded(given, "", left_out, ())
-    if isinstance(found, _Unusable):
-        if found.reason:
-            tell(f"no metrics are recorded: the mapping {found.reason}")
+    if not isinstance(metrics, Mapping):
+        kind = type(metrics).__name__
+        warn(f"no metrics are recorded: expected a mapping of names to numbers, not a {kind}")
+        return {}
+    omitted: list[str] = []
+    try:
+        found = _convert_mapping(metrics, "", omitted, ())
+    except _Unusable:  # the metrics in it have their reasons
         found = {}
-    found, unnamed = spellable(found)
-    left_out += (f"{name} (has too many values that are not finite)" for name in unnamed)
-    if left_out:
-        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-        tell(
-            f"metrics are left out: {', '.join(left_out[:_NAMED])}{more}. Expected are numbers; all else is recorded"
+    except Exception as error:  # noqa: BLE001 - a mapping of the user's may raise anything
+        kind = type(error).__name__
+        warn(f"no metrics are recorded: the mapping cannot be read: {kind}")
+        return {}
+    found, ambiguous = limit_nonfinite(found)
+    omitted += (f"{name} (has too many values that are not finite)" for name in ambiguous)
+    if omitted:
+        rest = len(omitted) - _MAX_NAMED
+        more = f" and {rest} more" if rest > 0 else ""
+        named = ", ".join(omitted[:_MAX_NAMED])
+        warn(
+            f"metrics are omitted: {named}{more}. Metrics must be numbers; the others are recorded"
         )
     return found
 
 
-class _Unusable:
-    """Stands for what cannot be recorded; ``reason`` is empty where that was told already."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-def _guarded(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -> Any:
-    """Return what :func:`_value` does, whatever the methods of somebody's class raise."""
-    try:
-        return _value(value, name, left_out, above)
-    except Exception as error:  # noqa: BLE001 - such as an `items` or `__iter__` that fails
-        return _Unusable(f"cannot be read: {type(error).__name__}")
-
-
-def _value(value: Any, name: str, left_out: list[str], above: tuple[int, ...]) -> Any:
-    """Return ``value`` as JSON; ``above`` are the ids of the containers that it is in."""
+def _convert(value: Any, name: str, omitted: list[str], parents: tuple[int, ...]) -> Any:
+    """Return ``value`` as JSON; ``parents`` are the ids of the containers that it is in."""
     if value is None or type(value) in (bool, float, str):
         return value
-    if isinstance(value, (Mapping, list, tuple)):
-        if id(value) in above:
-            return _Unusable("holds itself")
-        if len(above) >= _DEEPEST:
-            return _Unusable("is nested too deeply")
-        if isinstance(value, Mapping):
-            return _mapping(value, f"{name}." if above else "", left_out, above)
-        items, lost = [], list[str]()
-        for item in value:
-            items.append(found := _value(item, name, lost, (*above, id(value))))
-            if lost or isinstance(
-                found, _Unusable
-            ):  # a list has places: it is recorded whole or not at all
-                return _Unusable("has an element that is no number")
-        return items
-    number = _scalar(value)
-    if type(number) is int and number and rankable(number) is None:
-        return _Unusable("is too large")
-    return number
+    if not isinstance(value, (Mapping, list, tuple)):
+        number = _scalar(value)
+        if type(number) is int and number and finite_number(number) is None:
+            raise _Unusable("is too large")
+        return number
+    if id(value) in parents:
+        raise _Unusable("contains itself")
+    if len(parents) >= _MAX_DEPTH:
+        raise _Unusable("is nested too deeply")
+    if isinstance(value, Mapping):
+        return _convert_mapping(value, f"{name}.", omitted, parents)
+    items = []
+    for item in value:  # a list is recorded whole or not at all
+        lost: list[str] = []
+        try:
+            items.append(_convert(item, name, lost, (*parents, id(value))))
+        except _Unusable:
+            lost.append(name)
+        if lost:
+            raise _Unusable("has an element that is not a number")
+    return items
 
 
-def _mapping(
-    value: Mapping[Any, Any], before: str, left_out: list[str], above: tuple[int, ...]
-) -> Any:
-    """Return a mapping as JSON, without what cannot be recorded, which is added to ``left_out``."""
+def _convert_mapping(
+    value: Mapping[Any, Any], prefix: str, omitted: list[str], parents: tuple[int, ...]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    count = len(left_out)
+    before = len(omitted)
     for key, inner in value.items():
-        text = _key(key)
-        if text is None:
-            left_out.append(f"{before}{type(key).__name__} (is no name)")
+        name = _key(key)
+        if name is None:
+            omitted.append(f"{prefix}{type(key).__name__} (is not a name)")
             continue
-        usable = _guarded(inner, before + text, left_out, (*above, id(value)))
-        if not isinstance(usable, _Unusable) and text in found:
-            usable = _Unusable("is there twice")
-        if not isinstance(usable, _Unusable):
-            found[text] = usable
-        elif usable.reason:
-            left_out.append(f"{before}{text} ({usable.reason})")
-    return _Unusable("") if not found and len(left_out) > count else found
+        reason = "appears twice" if name in found else ""
+        try:
+            if not reason:
+                found[name] = _convert(inner, prefix + name, omitted, (*parents, id(value)))
+        except _Unusable as error:
+            reason = error.reason
+        except Exception as error:  # noqa: BLE001 - containers of the user's may raise anything
+            reason = f"cannot be read: {type(error).__name__}"
+        if reason:
+            omitted.append(f"{prefix}{name} ({reason})")
+    if not found and len(omitted) > before:
+        raise _Unusable("")
+    return found
 
 
 def _key(key: Any) -> str | None:
-    with suppress(Exception):  # an integer of too many digits; whatever somebody's own class raises
+    with suppress(Exception):  # an integer with too many digits, or a class of the user's
         if isinstance(key, enum.Enum) and not isinstance(key, (str, int, float)):
             key = key.value
-        found = None if key is None else _scalar(key)
-        return None if isinstance(found, _Unusable) else str(found)
+        return "None" if key is None else str(_scalar(key))
     return None
 
 
 def _scalar(value: Any) -> Any:
-    """Return the number or text that ``value`` stands for, or why it stands for none."""
+    """Return the number or string that ``value`` stands for."""
     for kind in (bool, int, float):
-        if isinstance(value, kind):  # an enum's, a subclass's
+        if isinstance(value, kind):  # a subclass, or a member of an enum
             return kind(value)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real):
-        return _Unusable("is a complex number")
-    name = f"is a {type(value).__name__}"
+        raise _Unusable("is a complex number")
+    if _is_masked(value):
+        raise _Unusable(_MASKED)
     is_number = False
-    with suppress(Exception):  # whatever somebody's own class raises
-        masking = sys.modules.get("numpy.ma")
-        if (
-            masking is not None
-            and isinstance(value, masking.MaskedArray)
-            and masking.getmaskarray(value).any()
-        ):
-            return _Unusable(_MASKED)
+    with suppress(Exception):  # whatever a class of the user's raises
         if callable(getattr(value, "item", None)):  # an array, of any library
             is_number = True
             item = value.item()
@@ -220,13 +264,13 @@ def _scalar(value: Any) -> Any:
             if hasattr(type(value), special):
                 is_number = True
                 return convert(value)
-    return _Unusable(f"{name} that gives no single number" if is_number else name)
+    name = f"is a {type(value).__name__}"
+    raise _Unusable(f"{name} without a single number" if is_number else name)
 
 
-def validate_tags(given: str | Iterable[str] | None) -> list[str]:
-    """Tags, each once; a single text is one tag, and None is no tags."""
-    listed = [given] if isinstance(given, str) else list(given or ())
-    for tag in listed:
-        if not isinstance(tag, str):
-            raise TypeError(f"tags has {tag!r}; expected texts")
-    return list(dict.fromkeys(listed))
+def _is_masked(value: Any) -> bool:
+    masked = sys.modules.get("numpy.ma")
+    with suppress(Exception):
+        if masked is not None and isinstance(value, masked.MaskedArray):
+            return bool(masked.getmaskarray(value).any())
+    return False

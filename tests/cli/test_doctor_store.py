@@ -136,9 +136,9 @@ def test_a_version_that_cannot_be_put_together_is_told(
 ) -> None:
     history(records)
     [newest, *_] = records.versions.list("nb")
-    store.contents.discard([min(store.contents.ids(where("notebook_id") == "nb"))])
+    store.contents.remove_ids([min(store.contents.ids(where("notebook_id") == "nb"))])
     assert "missing-contents" in report(axon, store)[1]
-    store.versions.discard([newest.id])
+    store.versions.remove_ids([newest.id])
     assert "refer to what is not there" in report(axon, store)[1]["missing-contents"]["what"]
 
 
@@ -155,7 +155,7 @@ def test_provenance_that_is_not_whole_is_told(
     assert report(axon, store)[1] == {}
     store.provenance.remove(where("kind") == "source")
     assert f"the first: {provenance_id}" in report(axon, store)[1]["missing-provenance"]["what"]
-    store.provenance.discard([provenance_id])
+    store.provenance.remove_ids([provenance_id])
     assert "the first: c" in report(axon, store)[1]["missing-provenance"]["what"]
     store.provenance.insert(document(provenance_id, {"notebook_id": "nb", "kind": "execution"}))
     assert f"provenance {provenance_id}" in report(axon, store)[1]["damaged-records"]["what"]

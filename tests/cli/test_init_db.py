@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 from support.engines import eventually, new_url, postgresql
-from support.tcp_proxy import Wire
+from support.tcp_proxy import TcpProxy
 
 from jupyter_axon_notebooks.cli.passfiles import Passfiles
 from jupyter_axon_notebooks.errors import StoreError
@@ -159,7 +159,7 @@ def test_a_role_of_two_users_is_a_usage_error(axon: Axon, url: str, given: tuple
 
 
 @pytest.fixture
-def wire(url: str) -> Iterator[Wire]:
+def wire(url: str) -> Iterator[TcpProxy]:
     """The way to the database of a role that is gone once the answer to its COMMIT is lost."""
     server = postgresql()
     database = make_url(url).database
@@ -171,13 +171,13 @@ def wire(url: str) -> Iterator[Wire]:
 
     with closing(server.connect()) as owner:
         owner.execute(f"CREATE ROLE {deployer} LOGIN SUPERUSER")
-    wire = Wire(f"{url.split('host=')[1]}/.s.PGSQL.5432", delivered=True, at_cut=rename)
+    wire = TcpProxy(f"{url.split('host=')[1]}/.s.PGSQL.5432", delivered=True, at_cut=rename)
     yield wire
     wire.close()
 
 
 def test_passfiles_stay_where_nobody_knows_whether_the_database_has_the_passwords(
-    axon: Axon, url: str, wire: Wire, tmp_path: Path
+    axon: Axon, url: str, wire: TcpProxy, tmp_path: Path
 ) -> None:
     database = make_url(url).database
     through = f"postgresql+psycopg://deployer_{database}@127.0.0.1:{wire.port}/{database}"

@@ -21,7 +21,7 @@ ReadOnly = Callable[..., Ran]
 def read_only(db: Path) -> ReadOnly:
     def run(*arguments: str) -> Ran:
         ended = subprocess.run(
-            [*disks.read_only(db.parent), EXECUTABLE, "axon", *arguments],
+            [*disks.read_only_folder(db.parent), EXECUTABLE, "axon", *arguments],
             capture_output=True,
             text=True,
             check=False,

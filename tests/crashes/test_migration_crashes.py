@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from store.test_migrations import AS_IT_WAS, ENGINES, LATER, MIGRATED, found, later
-from support.engines import new_url
+from store.test_migrations import BEFORE, LATER, MIGRATED, read_content, upgraded_package
+from support.engines import ON_DISK, new_url
 
 from jupyter_axon_notebooks.store import Store
 
@@ -29,8 +29,8 @@ for line in sys.stdin:
     if child == 0:
         try:
             KillPoints(Kill(call=int(number)), die)
-            migrations.STEPS, store.SCHEMA_VERSION = later()
-            store.Store(url).close()
+            migrations.STEPS, document_store.SCHEMA_VERSION = later()
+            document_store.Store(url).close()
             os._exit(0)
         finally:
             os._exit(1)
@@ -39,7 +39,7 @@ for line in sys.stdin:
 )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ON_DISK)
 def test_a_migration_killed_anywhere_is_atomic(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,12 +59,12 @@ def test_a_migration_killed_anywhere_is_atomic(
             store.close()
             print(url, len(seen) + 1, file=opener.stdin, flush=True)
             status = int(opener.stdout.readline())
-            seen.append(found(url))
-            with later(monkeypatch):
+            seen.append(read_content(url))
+            with upgraded_package(monkeypatch):
                 Store(url).close()
-                assert found(url) == MIGRATED
+                assert read_content(url) == MIGRATED
         opener.stdin.close()
     assert status == 0
     assert seen[-1] == MIGRATED
     assert seen == sorted(seen)
-    assert seen.count(AS_IT_WAS) > 7
+    assert seen.count(BEFORE) > 7

@@ -1,4 +1,4 @@
-"""A data folder, a notebook that trains, and processes that train together, of each test's own."""
+"""Fixtures: a data folder, a notebook that trains, and processes that train together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.distributed import LAUNCHER, Nodes
+from support.distributed import LAUNCHER, ProcessLauncher
 
 from jupyter_axon_notebooks.training import api
 from jupyter_axon_notebooks.training.session import end_session
@@ -19,7 +19,7 @@ from jupyter_axon_notebooks.training.session import end_session
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Jupyter's data folder, in which a key for signatures is made."""
+    """Return Jupyter's data folder, which has the signing key."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     for name in ("AXON_DATA_DIR", "AXON_STORE_URL", "AXON_STATES_ROOT", "RANK"):
         monkeypatch.delenv(name, raising=False)
@@ -28,7 +28,7 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def axon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The API, as a process that has just begun to train a notebook meets it."""
+    """Return the API in a process that trains a notebook."""
     file = tmp_path / "training.ipynb"
     file.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     monkeypatch.setenv("AXON_NOTEBOOK", str(file))
@@ -39,17 +39,14 @@ def axon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def resumed_from(axon: Any) -> Callable[..., Any]:
-    """Resumes from the latest checkpoint, whatever became of its run."""
+def resume(axon: Any) -> Callable[..., Any]:
+    """Return a function that resumes from the latest checkpoint, whatever its run's status."""
 
-    def resume(*given: Any, **named: Any) -> Any:
-        return axon.resume(*given, checkpoint=axon.latest(), **named)
-
-    return resume
+    return lambda *args, **options: axon.resume(*args, checkpoint=axon.latest(), **options)
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Iterator[subprocess.Popen[str]]:
+def launcher_process() -> Iterator[subprocess.Popen[str]]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("AXON_")}
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER],
@@ -64,6 +61,6 @@ def launcher() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def nodes(launcher: subprocess.Popen[str], tmp_path: Path) -> Nodes:
+def launcher(launcher_process: subprocess.Popen[str], tmp_path: Path) -> ProcessLauncher:
     (tmp_path / "train.py").write_text("")
-    return Nodes(launcher, tmp_path)
+    return ProcessLauncher(launcher_process, tmp_path)

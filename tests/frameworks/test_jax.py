@@ -1,4 +1,4 @@
-"""Trees of JAX: what can be set in place is, and of the rest a resume says how it is taken."""
+"""Trees of JAX arrays are restored, in place where that is possible."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def parameters(value: float = 1.0) -> dict[str, Any]:
     }
 
 
+def initial(value: float = 1.0) -> Any:
+    return parameters(value), OPTIMIZER.init(parameters(value))
+
+
 def train(params: Any, opt_state: Any, steps: int = 3) -> Any:
     for _ in range(steps):
         grads = jax.tree.map(lambda array: array * 2 + 1, params)
@@ -39,7 +43,7 @@ def train(params: Any, opt_state: Any, steps: int = 3) -> Any:
     return params, opt_state
 
 
-def same(one: Any, other: Any) -> bool:
+def are_equal(one: Any, other: Any) -> bool:
     pairs = [*zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)]
     return jax.tree.structure(one) == jax.tree.structure(other) and all(
         left.dtype == right.dtype and np.array_equal(left, right) for left, right in pairs
@@ -48,67 +52,52 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.fixture
 def trained(axon: Any) -> Any:
-    """Parameters and optimizer of a training that has a checkpoint."""
-    params = parameters()
-    made = train(params, OPTIMIZER.init(params))
-    axon.checkpoint(*made, epoch=2)
-    return made
+    """Return parameters and optimizer state of a checkpoint."""
+    state = train(*initial())
+    axon.checkpoint(*state, epoch=2)
+    return state
 
 
-def test_a_state_that_cannot_be_set_in_place_is_an_error_that_shows_what_to_do(
-    trained: Any, resumed_from: Callable[..., Any]
-) -> None:
-    params = parameters(0.0)
-    opt_state = OPTIMIZER.init(params)
-    before = parameters(0.0)
+def test_resuming_in_place_explains_what_to_do(trained: Any, resume: Callable[..., Any]) -> None:
+    params, opt_state = initial(0.0)
     with pytest.raises(TypeError, match=r"optimizer\[1\].* cannot be set in place") as refused:
-        resumed_from(params, opt_state)
+        resume(params, opt_state)
     assert "in_place=False" in str(refused.value)
     assert "params, opt_state = resumed.model, resumed.optimizer" in str(refused.value)
-    assert same(params, before)
+    assert are_equal(params, parameters(0.0))
 
 
-def test_it_goes_on_with_what_is_returned(trained: Any, resumed_from: Callable[..., Any]) -> None:
-    params = parameters(0.0)
-    resumed = resumed_from(params, OPTIMIZER.init(params), in_place=False)
-    params, opt_state = resumed.model, resumed.optimizer
-    assert same((params, opt_state), trained)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((params, opt_state)))
-    assert same(train(params, opt_state), train(*trained))
-
-
-def test_a_dict_is_set_in_place_with_the_tuples_in_it(
-    axon: Any, resumed_from: Callable[..., Any]
+def test_training_continues_with_the_returned_state(
+    trained: Any, axon: Any, resume: Callable[..., Any]
 ) -> None:
-    params = parameters()
-    params, opt_state = train(params, OPTIMIZER.init(params))
+    resumed = resume(*initial(0.0), in_place=False)
+    state = resumed.model, resumed.optimizer
+    assert are_equal(state, trained)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    assert are_equal(train(*state), train(*trained))
+    assert are_equal(axon.latest().restore(*initial(0.0)), trained)
+    assert are_equal(axon.latest().restore(), trained)  # with optax's named tuples
+
+
+def test_tuples_in_a_dict_are_replaced_in_it(axon: Any, resume: Callable[..., Any]) -> None:
+    params, opt_state = train(*initial())
     state = {"params": params, "opt_state": opt_state, "key": jax.random.PRNGKey(7)}
     axon.checkpoint(state, epoch=0)
-    fresh = parameters(0.0)
-    other = {"params": fresh, "opt_state": OPTIMIZER.init(fresh), "key": jax.random.PRNGKey(0)}
-    resumed_from(other)
-    assert same(other, state)
+    params, opt_state = initial(0.0)
+    other = {"params": params, "opt_state": opt_state, "key": jax.random.PRNGKey(0)}
+    resume(other)
+    assert are_equal(other, state)
     assert isinstance(other["opt_state"][1][0], optax.ScaleByAdamState)
-    assert other["params"] is fresh
+    assert other["params"] is params
 
 
-def test_restore_returns_what_cannot_be_set_in_place(axon: Any, trained: Any) -> None:
-    params = parameters(0.0)
-    assert same(axon.latest().restore(params, OPTIMIZER.init(params)), trained)
-
-
-def test_without_a_template_named_tuples_are_those_of_optax(axon: Any, trained: Any) -> None:
-    assert same(axon.latest().restore(), trained)
-
-
-def test_the_first_resume_warns_of_what_the_next_one_will_refuse(axon: Any) -> None:
-    params = parameters()
-    with pytest.warns(
-        AxonWarning, match=r"nothing to resume yet, .* cannot be set in place.*in_place=False"
-    ):
-        assert axon.resume(params, OPTIMIZER.init(params)) is None
-    assert axon.resume(params, OPTIMIZER.init(params), in_place=False) is None
-    assert axon.resume(params, extra={"opt_state": OPTIMIZER.init(params)}) is None
+def test_the_first_resume_warns_that_the_next_one_will_fail(axon: Any) -> None:
+    params, opt_state = initial()
+    warning = r"nothing to resume yet, .* cannot be set in place.*in_place=False"
+    with pytest.warns(AxonWarning, match=warning):
+        assert axon.resume(params, opt_state) is None
+    assert axon.resume(params, opt_state, in_place=False) is None
+    assert axon.resume(params, extra={"opt_state": opt_state}) is None
 
 
 class Point(NamedTuple):
@@ -116,21 +105,28 @@ class Point(NamedTuple):
     optimizer: Any
 
 
-def read_only() -> Any:
-    array = np.zeros(2)
-    array.flags.writeable = False
-    return array
+READ_ONLY = np.zeros(2)
+READ_ONLY.flags.writeable = False
+
+
+def checkpoint_and_resume(
+    axon: Any, resume: Callable[..., Any], values: dict[str, Any], **options: Any
+) -> Any:
+    model, optimizer, extra = (values.get(name) for name in ("model", "optimizer", "extra"))
+    if axon.latest() is None:
+        axon.checkpoint(model, optimizer, extra=extra, epoch=0)
+    return resume(model, optimizer, extra=extra, **options)
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("values", "place"),
     [
         ({"model": jnp.zeros(2)}, "model"),
         ({"model": (jnp.zeros(2), {"a": jnp.zeros(1)})}, r"model\[0\]"),
-        ({"model": (np.zeros(2), read_only())}, r"model\[1\]"),
+        ({"model": (np.zeros(2), READ_ONLY)}, r"model\[1\]"),
         ({"model": Point(np.zeros(2), jnp.zeros(1))}, r"model\[1\]"),
         ({"model": types.MappingProxyType({"w": jnp.zeros(2)})}, r"model\['w'\]"),
-        ({"model": read_only()}, "model"),
+        ({"model": READ_ONLY}, "model"),
         ({"optimizer": (optax.EmptyState(), (jnp.zeros(1),))}, r"optimizer\[1\]\[0\]"),
         ({"extra": 3}, "extra"),
         ({"extra": "phase 2"}, "extra"),
@@ -139,22 +135,19 @@ def read_only() -> Any:
         ({"model": {"w": np.zeros(2)}, "extra": 0.5}, "extra"),
     ],
 )
-def test_whatever_cannot_be_set_is_named(
-    given: dict[str, Any], named: str, axon: Any, resumed_from: Callable[..., Any]
+def test_immutable_values_are_named(
+    values: dict[str, Any], place: str, axon: Any, resume: Callable[..., Any]
 ) -> None:
-    axon.checkpoint(given.get("model"), given.get("optimizer"), extra=given.get("extra"), epoch=0)
-    model, optimizer, extra = (given.get(name) for name in ("model", "optimizer", "extra"))
-    with pytest.raises(TypeError, match=rf"^{named} cannot be set in place"):
-        resumed_from(model, optimizer, extra=extra)
-    resumed = resumed_from(model, optimizer, extra=extra, in_place=False)
-    for name, value in given.items():
-        assert type(getattr(resumed, name)) is type(value) or isinstance(
-            value, types.MappingProxyType
-        )
+    with pytest.raises(TypeError, match=rf"^{place} cannot be set in place"):
+        checkpoint_and_resume(axon, resume, values)
+    resumed = checkpoint_and_resume(axon, resume, values, in_place=False)
+    for name, value in values.items():
+        is_proxy = isinstance(value, types.MappingProxyType)
+        assert is_proxy or type(getattr(resumed, name)) is type(value)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "values",
     [
         {"model": (np.zeros(2), [jnp.zeros(2)])},
         {"model": Point(np.zeros(2), None)},
@@ -168,14 +161,13 @@ def test_whatever_cannot_be_set_is_named(
         {"extra": {"epoch": 3, "phase": "two", "state": (jnp.zeros(1),)}},
     ],
 )
-def test_what_can_be_set_is_no_error(
-    given: dict[str, Any], axon: Any, resumed_from: Callable[..., Any]
+def test_other_values_are_resumed_in_place(
+    values: dict[str, Any], axon: Any, resume: Callable[..., Any]
 ) -> None:
-    axon.checkpoint(given.get("model"), given.get("optimizer"), extra=given.get("extra"), epoch=0)
-    resumed_from(given.get("model"), given.get("optimizer"), extra=given.get("extra"))
+    checkpoint_and_resume(axon, resume, values)
 
 
-def test_arrays_in_a_dict_stay_those_of_jax_where_they_were(tmp_path: Path) -> None:
+def test_arrays_of_jax_in_a_dict_stay_arrays_of_jax(tmp_path: Path) -> None:
     path = save_state(encode_model({"w": jnp.arange(3, dtype=jnp.bfloat16)}), tmp_path)
     model = {"w": jnp.zeros(3, jnp.bfloat16)}
     restore_model(path, model)
@@ -185,33 +177,33 @@ def test_arrays_in_a_dict_stay_those_of_jax_where_they_were(tmp_path: Path) -> N
     assert model["w"].tolist() == [0, 1, 2]
 
 
+# Keys
+
+
 @pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
-def test_keys_are_kept_as_keys(
-    generator: str, shape: Any, axon: Any, resumed_from: Callable[..., Any]
+def test_keys_are_restored(
+    generator: str, shape: Any, axon: Any, resume: Callable[..., Any]
 ) -> None:
-    def keys(seed: int) -> Any:
+    def create(seed: int) -> Any:
         key = jax.random.key(seed, impl=generator)
         return jax.random.split(key, shape) if shape else key
 
-    axon.checkpoint({"w": jnp.ones(1)}, extra={"key": keys(5), "state": (keys(6), 1)}, epoch=0)
-    extra = {"key": keys(0), "state": (keys(0), 0)}
-    resumed_from({"w": jnp.zeros(1)}, extra=extra)
-    assert extra["key"].dtype == keys(0).dtype
-    assert np.array_equal(jax.random.key_data(extra["key"]), jax.random.key_data(keys(5)))
-    assert np.array_equal(jax.random.key_data(extra["state"][0]), jax.random.key_data(keys(6)))
+    stored = {"key": create(5), "state": (create(6), 1)}
+    axon.checkpoint({"w": jnp.ones(1)}, extra=stored, epoch=0)
+    extra = {"key": create(0), "state": (create(0), 0)}
+    resume({"w": jnp.zeros(1)}, extra=extra)
+    assert extra["key"].dtype == create(0).dtype
+    for found, expected in ((extra["key"], stored["key"]), (extra["state"][0], create(6))):
+        assert np.array_equal(jax.random.key_data(found), jax.random.key_data(expected))
 
 
-def test_a_key_is_restored_without_a_template_and_into_none_of_another_kind(tmp_path: Path) -> None:
+def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = save_state(encode_model({"key": jax.random.key(5)}), tmp_path)
-    back = restore_model(path, None)
-    assert jax.random.uniform(back["key"]) == jax.random.uniform(jax.random.key(5))
-    for other in (
-        jax.random.key(5, impl="rbg"),
-        jax.random.PRNGKey(5),
-        jnp.zeros(()),
-        np.zeros(2, np.uint32),
-    ):
+    restored = restore_model(path, None)
+    assert jax.random.uniform(restored["key"]) == jax.random.uniform(jax.random.key(5))
+    others = [jax.random.key(5, impl="rbg"), jax.random.PRNGKey(5), jnp.zeros(())]
+    for other in (*others, np.zeros(2, np.uint32)):
         with pytest.raises(InvalidData, match=r"in the checkpoint key<fry> \(\)"):
             restore_model(path, {"key": other})
     path = save_state(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
@@ -219,27 +211,28 @@ def test_a_key_is_restored_without_a_template_and_into_none_of_another_kind(tmp_
         restore_model(path, {"key": jax.random.key(0)})
 
 
-def test_an_optimizer_with_a_key_is_resumed(axon: Any, resumed_from: Callable[..., Any]) -> None:
+def test_an_optimizer_with_a_key_is_resumed(axon: Any, resume: Callable[..., Any]) -> None:
     params = parameters()
     noisy = optax.add_noise(0.1, 0.5, key=jax.random.key(3))
     opt_state = noisy.init(params)
     axon.checkpoint(params, opt_state, epoch=0)
-    resumed = resumed_from(params, noisy.init(params), in_place=False)
+    resumed = resume(params, noisy.init(params), in_place=False)
     assert jax.tree.structure(resumed.optimizer) == jax.tree.structure(opt_state)
 
 
+def opt_state() -> Any:
+    return OPTIMIZER.init(parameters())
+
+
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("creators", "places"),
     [
         (
-            {"model": lambda: {"params": (jnp.ones(1),), "opt": OPTIMIZER.init(parameters())}},
+            {"model": lambda: {"params": (jnp.ones(1),), "opt": opt_state()}},
             ["model['params']", "model['opt']"],
         ),
-        (
-            {"model": lambda: {"params": parameters(), "opt": OPTIMIZER.init(parameters())}},
-            ["model['opt']"],
-        ),
-        ({"optimizer": lambda: [OPTIMIZER.init(parameters())]}, ["optimizer[0]"]),
+        ({"model": lambda: {"params": parameters(), "opt": opt_state()}}, ["model['opt']"]),
+        ({"optimizer": lambda: [opt_state()]}, ["optimizer[0]"]),
         ({"extra": lambda: {"key": jax.random.key(0), "epoch": 1}}, ["extra['key']"]),
         ({"model": parameters}, []),
         (
@@ -252,19 +245,20 @@ def test_an_optimizer_with_a_key_is_resumed(axon: Any, resumed_from: Callable[..
     ],
 )
 @pytest.mark.parametrize("in_place", [True, False])
-def test_what_is_replaced_in_a_dict_is_named(
-    given: Any,
-    named: list[str],
+def test_replaced_entries_of_a_dict_are_named(
+    creators: dict[str, Callable[[], Any]],
+    places: list[str],
     in_place: bool,
     axon: Any,
-    resumed_from: Callable[..., Any],
-    capsys: Any,
+    resume: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def made() -> dict[str, Any]:
-        return {"model": None, **{name: make() for name, make in given.items()}}
+    def create() -> dict[str, Any]:
+        return {"model": None, **{name: creator() for name, creator in creators.items()}}
 
-    axon.checkpoint(**made(), epoch=0)
+    axon.checkpoint(**create(), epoch=0)
     capsys.readouterr()
-    resumed_from(**made(), in_place=in_place)
-    told = f"Take the restored values from {', '.join(f'resumed.{place}' for place in named)}."
-    assert (told in capsys.readouterr().out) == (in_place and bool(named))
+    resume(**create(), in_place=in_place)
+    listed = ", ".join(f"resumed.{place}" for place in places)
+    is_explained = f"Take the restored values from {listed}." in capsys.readouterr().out
+    assert is_explained == (in_place and bool(places))

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn are kept by skops, and nothing it does not vouch for is made unasked."""
+"""Estimators are kept by skops, which creates no untrusted types unless the file is signed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ import numpy as np
 import pytest
 import scipy.sparse
 from sklearn.base import BaseEstimator
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
 from sklearn.ensemble import (
-    AdaBoostClassifier,
-    ExtraTreesClassifier,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     IsolationForest,
     RandomForestClassifier,
-    StackingClassifier,
     VotingClassifier,
 )
 from sklearn.gaussian_process import GaussianProcessClassifier
@@ -37,11 +33,10 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
 from support.state_files import save_state
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateCorrupt, StateError
@@ -63,13 +58,13 @@ def doubled(values: Any) -> Any:
     return values * 2
 
 
-class Mine(BaseEstimator):
-    """An estimator of the notebook's own."""
+class Custom(BaseEstimator):
+    """An estimator that is defined in a notebook."""
 
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
 
-    def fit(self, x: Any, y: Any = None) -> Mine:
+    def fit(self, x: Any, y: Any = None) -> Custom:
         self.mean_ = np.mean(x, axis=0) * self.scale
         return self
 
@@ -81,74 +76,50 @@ class Mine(BaseEstimator):
 
 
 ESTIMATORS: dict[str, Callable[[], Any]] = {
-    "LogisticRegression": lambda: LogisticRegression(max_iter=300),
-    "SGDClassifier in a pipeline": lambda: make_pipeline(
-        StandardScaler(), SGDClassifier(random_state=0)
+    "linear": lambda: LogisticRegression(max_iter=300),
+    "pipeline": lambda: make_pipeline(StandardScaler(), SGDClassifier(random_state=0)),
+    "forest": lambda: RandomForestClassifier(5, random_state=0),
+    "histograms": lambda: HistGradientBoostingClassifier(max_iter=3),
+    "boosting": lambda: GradientBoostingClassifier(n_estimators=2, random_state=0),
+    "perceptron": lambda: MLPClassifier((8,), max_iter=3, random_state=0),
+    "random search": lambda: RandomizedSearchCV(
+        RandomForestClassifier(3, random_state=0), {"max_depth": [2, 3]}, n_iter=2, cv=2
     ),
-    "RandomForestClassifier": lambda: RandomForestClassifier(5, random_state=0),
-    "ExtraTreesClassifier": lambda: ExtraTreesClassifier(5, random_state=0),
-    "HistGradientBoostingClassifier": lambda: HistGradientBoostingClassifier(max_iter=3),
-    "GradientBoostingClassifier": lambda: GradientBoostingClassifier(
-        n_estimators=2, random_state=0
-    ),
-    "AdaBoostClassifier": lambda: AdaBoostClassifier(n_estimators=3, random_state=0),
-    "MLPClassifier": lambda: MLPClassifier((8,), max_iter=3, random_state=0),
-    "GridSearchCV": lambda: GridSearchCV(
-        SGDClassifier(random_state=0), {"alpha": [1e-4, 1e-2]}, cv=2
-    ),
-    "RandomizedSearchCV of a forest": lambda: RandomizedSearchCV(
-        RandomForestClassifier(3, random_state=0),
-        {"max_depth": [2, 3, 4]},
-        n_iter=2,
-        cv=2,
-        random_state=0,
-    ),
-    "GridSearchCV of a pipeline": lambda: GridSearchCV(
+    "grid search": lambda: GridSearchCV(
         make_pipeline(StandardScaler(), MLPClassifier((4,), max_iter=2, random_state=0)),
         {"mlpclassifier__alpha": [1e-4, 1e-2]},
         cv=2,
     ),
-    "VotingClassifier": lambda: VotingClassifier(
-        [("forest", RandomForestClassifier(3, random_state=0)), ("nearest", KNeighborsClassifier())]
+    "voting": lambda: VotingClassifier(
+        [("forest", RandomForestClassifier(3)), ("nearest", KNeighborsClassifier())]
     ),
-    "StackingClassifier": lambda: StackingClassifier(
-        [("tree", DecisionTreeClassifier(random_state=0))], LogisticRegression(max_iter=300), cv=2
-    ),
-    "CalibratedClassifierCV": lambda: CalibratedClassifierCV(GaussianNB(), cv=2),
-    "ColumnTransformer": lambda: make_pipeline(
+    "columns": lambda: make_pipeline(
         ColumnTransformer([("scale", StandardScaler(), [0, 1, 2])], remainder="passthrough"), SVC()
     ),
-    "GaussianProcessClassifier": lambda: GaussianProcessClassifier(random_state=0),
-    "FunctionTransformer": lambda: make_pipeline(FunctionTransformer(np.log1p), GaussianNB()),
-    "a function of this notebook": lambda: make_pipeline(
-        FunctionTransformer(doubled), GaussianNB()
-    ),
-    "an estimator of this notebook": lambda: make_pipeline(Mine(2.0), GaussianNB()),
-    "IsolationForest": lambda: IsolationForest(n_estimators=3, random_state=0),
-    "MLPRegressor": lambda: MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0),
-    "KMeans": lambda: KMeans(3, n_init=1, random_state=0),
+    "gaussian process": lambda: GaussianProcessClassifier(random_state=0),
+    "NumPy function": lambda: make_pipeline(FunctionTransformer(np.log1p), GaussianNB()),
+    "notebook's function": lambda: make_pipeline(FunctionTransformer(doubled), GaussianNB()),
+    "notebook's estimator": lambda: make_pipeline(Custom(2.0), GaussianNB()),
+    "outliers": lambda: IsolationForest(n_estimators=3, random_state=0),
+    "clusters": lambda: KMeans(3, n_init=1, random_state=0),
 }
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_an_estimator_is_resumed_without_a_flag(
-    name: str, axon: Any, resumed_from: Callable[..., Any]
-) -> None:
+def test_estimators_are_resumed(name: str, axon: Any, resume: Callable[..., Any]) -> None:
     estimator = ESTIMATORS[name]().fit(X[:120], Y[:120])
     axon.checkpoint(estimator, epoch=0)
     fresh = ESTIMATORS[name]()
-    assert resumed_from(fresh).model is fresh
+    assert resume(fresh).model is fresh
     assert np.array_equal(fresh.predict(X), estimator.predict(X))
-    back, _ = axon.latest().restore()
-    assert type(back) is type(estimator)
-    assert np.array_equal(back.predict(X), estimator.predict(X))
+    restored, _ = axon.latest().restore()
+    assert type(restored) is type(estimator)
+    assert np.array_equal(restored.predict(X), estimator.predict(X))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_training_in_steps_goes_on_to_the_same_weights(
-    axon: Any, resumed_from: Callable[..., Any]
-) -> None:
+def test_training_in_steps_continues(axon: Any, resume: Callable[..., Any]) -> None:
     def step(model: Any) -> Any:
         return model.partial_fit(X, Y, classes=np.arange(10))
 
@@ -157,60 +128,60 @@ def test_a_training_in_steps_goes_on_to_the_same_weights(
     axon.checkpoint(model, epoch=0)
     for _ in range(3):
         step(model)
-    resumed_from(fresh)
+    resume(fresh)
     for _ in range(3):
         step(fresh)
     assert all(map(np.array_equal, fresh.coefs_, model.coefs_))
 
 
-def test_a_forest_grows_on(axon: Any, resumed_from: Callable[..., Any]) -> None:
+def test_a_forest_continues_to_grow(axon: Any, resume: Callable[..., Any]) -> None:
     forest, fresh = (RandomForestClassifier(3, warm_start=True, random_state=0) for _ in range(2))
     axon.checkpoint(forest.fit(X, Y), epoch=0)
-    resumed_from(fresh)
+    resume(fresh)
     for one in (forest, fresh):
         one.set_params(n_estimators=6).fit(X, Y)
     assert np.array_equal(fresh.predict_proba(X), forest.predict_proba(X))
 
 
-# Whose files are trusted
+# Signatures
 
 
 @pytest.fixture(autouse=True)
-def not_warned_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make each test like a process of its own."""
+def forget_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test warn once, like a new process."""
     monkeypatch.setattr(signing, "_is_warned", False)
 
 
-def test_the_key_is_private_and_stays_the_same(data_folder: Path, tmp_path: Path) -> None:
-    first = save_state(encode_model(Mine().fit(X)), tmp_path, "first")
+def test_the_key_is_private_and_does_not_change(data_folder: Path, tmp_path: Path) -> None:
+    first = save_state(encode_model(Custom().fit(X)), tmp_path, "first")
     key = data_folder / "axon_notebooks" / KEY_FILE
     before = key.read_bytes()
     assert key.stat().st_mode & 0o777 == 0o600
     assert len(before) == 32
-    save_state(encode_model(Mine().fit(X)), tmp_path, "second")
+    save_state(encode_model(Custom().fit(X)), tmp_path, "second")
     assert key.read_bytes() == before
     restore_model(first, None)
 
 
-def spoil(key: Path, lost: str, tmp_path: Path) -> None:
-    """Make the key of this user one that is not used, or another one."""
+def damage_key(key: Path, damage: str, tmp_path: Path) -> None:
+    """Replace the signing key, or make it unusable."""
     octets = key.read_bytes()
-    if lost == "readable by others":
+    if damage == "readable by others":
         key.chmod(0o640)
     else:
         key.unlink()
-    if lost == "another":
-        encode_model(Mine())
-    elif lost in ("cut short", "too long"):
-        key.write_bytes(octets[:-1] if lost == "cut short" else octets * 2)
+    if damage == "another":
+        encode_model(Custom())
+    elif damage in ("truncated", "too long"):
+        key.write_bytes(octets[:-1] if damage == "truncated" else octets * 2)
         key.chmod(0o600)
-    elif lost == "a link":
+    elif damage == "a link":
         (tmp_path / "key").write_bytes(octets)
         (tmp_path / "key").chmod(0o600)
         key.symlink_to(tmp_path / "key")
-    elif lost == "a folder":
+    elif damage == "a folder":
         key.mkdir()
-    elif lost == "another user's":
+    elif damage == "another user's":
         if os.geteuid():
             pytest.skip("only root can give files away")
         key.write_bytes(octets)
@@ -218,54 +189,52 @@ def spoil(key: Path, lost: str, tmp_path: Path) -> None:
         os.chown(key, 12345, -1)
 
 
-#: What is said of a key that is not used, when a file is written and when it is read.
-NOT_USED = {
-    "readable by others": r"others than its owner have access to it \(mode 640\)\. Run `chmod 600 .*signing\.key`",
+#: Messages about unusable keys, on writing and on reading.
+UNUSABLE = {
+    "readable by others": r"others than its owner have access to it \(mode 640\)\. "
+    r"Run `chmod 600 .*signing\.key`",
     "another user's": r"it belongs to the user 12345, not to \d+\. Remove it",
-    "cut short": "is damaged: it does not have 32 bytes",
+    "truncated": "is damaged: it does not have 32 bytes",
     "too long": "is damaged: it does not have 32 bytes",
     "a link": "it is a link, not a regular file",
     "a folder": "it is a folder, not a regular file",
 }
 
 
-@pytest.mark.parametrize("lost", ["gone", "another", *NOT_USED])
-def test_a_file_is_not_trusted_without_the_users_own_key(
-    lost: str, data_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("damage", ["gone", "another", *UNUSABLE])
+def test_a_file_is_trusted_only_with_the_users_key(
+    damage: str, data_folder: Path, tmp_path: Path
 ) -> None:
-    path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
-    spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
-    said = NOT_USED.get(lost) or {
+    path = save_state(encode_model(Custom(2.0).fit(X)), tmp_path)
+    damage_key(data_folder / "axon_notebooks" / KEY_FILE, damage, tmp_path)
+    reason = UNUSABLE.get(damage) or {
         "gone": r"cannot be checked: the signing key .*signing\.key is missing",
         "another": r"signed with another key than .*signing\.key, or was changed",
-    }.get(lost)
-    with pytest.raises(InvalidData, match=rf"test_scikit\.Mine\. It.*{said}.*trusted=True"):
-        restore_model(path, Mine())
-    fresh = Mine()
+    }.get(damage)
+    with pytest.raises(InvalidData, match=rf"test_scikit\.Custom\. It.*{reason}.*trusted=True"):
+        restore_model(path, Custom())
+    fresh = Custom()
     restore_model(path, fresh, trusted=True)
     assert np.array_equal(fresh.mean_, X.mean(0) * 2)
 
 
-@pytest.mark.parametrize("lost", NOT_USED)
-def test_a_file_that_cannot_be_signed_is_warned_of_once(
-    lost: str, data_folder: Path, tmp_path: Path
-) -> None:
-    encode_model(Mine())
-    spoil(data_folder / "axon_notebooks" / KEY_FILE, lost, tmp_path)
-    encode_model(LogisticRegression(max_iter=300).fit(X, Y))  # which needs no signature
-    with pytest.warns(AxonWarning, match=f"saved unsigned.*{NOT_USED[lost]}") as warned:
-        path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
-    encode_model(Mine())
-    assert len(warned) == 1
+@pytest.mark.parametrize("damage", UNUSABLE)
+def test_an_unusable_key_is_reported_once(damage: str, data_folder: Path, tmp_path: Path) -> None:
+    encode_model(Custom())
+    damage_key(data_folder / "axon_notebooks" / KEY_FILE, damage, tmp_path)
+    encode_model(LogisticRegression(max_iter=300).fit(X, Y))  # needs no signature
+    with pytest.warns(AxonWarning, match=f"saved unsigned.*{UNUSABLE[damage]}") as warnings:
+        path = save_state(encode_model(Custom(2.0).fit(X)), tmp_path)
+    encode_model(Custom())
+    assert len(warnings) == 1
     (data_folder / "axon_notebooks" / KEY_FILE).rename(tmp_path / "away")
-    encode_model(Mine())  # with a new key
-    with pytest.raises(InvalidData, match=r"Mine\. It is not signed\..*trusted=True"):
+    encode_model(Custom())  # with a new key
+    with pytest.raises(InvalidData, match=r"Custom\. It is not signed\..*trusted=True"):
         restore_model(path, None)
 
 
-def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
-    """Not even with a signature from another file of the user can a file be made up."""
-    signed = Path(save_state(encode_model(Mine().fit(X)), tmp_path)).read_bytes()
+def test_a_signature_is_valid_for_one_content(tmp_path: Path) -> None:
+    signed = Path(save_state(encode_model(Custom().fit(X)), tmp_path)).read_bytes()
     forged = zipped(schema_json=json.dumps(OS_SYSTEM))
     path = tmp_path / "forged.skops"
     for content in (
@@ -281,30 +250,30 @@ def test_a_signature_is_that_of_one_content(tmp_path: Path) -> None:
             restore_model(str(path), None)
 
 
-def test_a_training_goes_on_where_no_key_can_be_kept(data_folder: Path, tmp_path: Path) -> None:
+def test_estimators_are_saved_without_a_key(data_folder: Path, tmp_path: Path) -> None:
     data_folder.write_text("a file where the folder should be")
     with pytest.warns(
-        AxonWarning, match=r"signing\.key cannot be made: .*folder that you can write to"
+        AxonWarning, match=r"signing\.key cannot be created: .*folder that you can write to"
     ):
-        path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
+        path = save_state(encode_model(Custom(2.0).fit(X)), tmp_path)
     with pytest.raises(InvalidData, match=r"It is not signed.*trusted=True"):
         restore_model(path, None)
     assert restore_model(path, None, trusted=True).scale == 2
 
 
-def test_resume_takes_trust_too(
-    axon: Any, resumed_from: Callable[..., Any], data_folder: Path
+def test_resume_accepts_trusted_files(
+    axon: Any, resume: Callable[..., Any], data_folder: Path
 ) -> None:
-    axon.checkpoint(Mine(2.0).fit(X), epoch=0)
+    axon.checkpoint(Custom(2.0).fit(X), epoch=0)
     (data_folder / "axon_notebooks" / KEY_FILE).unlink()
-    fresh = Mine()
+    fresh = Custom()
     with pytest.raises(InvalidData, match="trusted=True"):
-        resumed_from(fresh)
-    resumed_from(fresh, trusted=True)
+        resume(fresh)
+    resume(fresh, trusted=True)
     assert fresh.scale == 2
 
 
-def test_a_signed_file_is_read_by_skops_itself(tmp_path: Path) -> None:
+def test_skops_reads_a_signed_file(tmp_path: Path) -> None:
     import skops.io
 
     path = save_state(encode_model(LogisticRegression(max_iter=300).fit(X, Y)), tmp_path)
@@ -313,31 +282,27 @@ def test_a_signed_file_is_read_by_skops_itself(tmp_path: Path) -> None:
     )
 
 
-def test_an_estimator_stays_what_it_is_when_the_cell_of_its_class_has_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, estimator = save_state(encode_model(Mine(2.0).fit(X)), tmp_path), Mine()
-    monkeypatch.setattr(f"{__name__}.Mine", type("Mine", (BaseEstimator,), dict(vars(Mine))))
+def test_a_class_may_be_defined_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, estimator = save_state(encode_model(Custom(2.0).fit(X)), tmp_path), Custom()
+    monkeypatch.setattr(f"{__name__}.Custom", type("Custom", (BaseEstimator,), dict(vars(Custom))))
     assert restore_model(path, estimator) is estimator
     assert estimator.scale == 2
 
 
-def test_a_class_that_is_not_defined_yet_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = save_state(encode_model(Mine(2.0).fit(X)), tmp_path)
-    monkeypatch.delattr(f"{__name__}.Mine")
-    with pytest.raises(InvalidData, match=r"test_scikit\.Mine .*define it first"):
+def test_a_missing_class_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_state(encode_model(Custom(2.0).fit(X)), tmp_path)
+    monkeypatch.delattr(f"{__name__}.Custom")
+    with pytest.raises(InvalidData, match=r"test_scikit\.Custom .*define it first"):
         restore_model(path, None)
 
 
-def test_what_skops_vouches_for_needs_no_trust(tmp_path: Path) -> None:
+def test_types_that_skops_trusts_need_no_signature(tmp_path: Path) -> None:
     estimator = LogisticRegression(max_iter=300).fit(X, Y > 4)
-    back = restore_model(save_state(encode_model(estimator), tmp_path), None)
-    assert back.coef_.tobytes() == estimator.coef_.tobytes()
+    restored = restore_model(save_state(encode_model(estimator), tmp_path), None)
+    assert restored.coef_.tobytes() == estimator.coef_.tobytes()
 
 
-def test_an_estimator_of_another_class_is_refused_and_unchanged(tmp_path: Path) -> None:
+def test_an_estimator_of_another_class_is_refused(tmp_path: Path) -> None:
     path = save_state(encode_model(LogisticRegression(max_iter=300).fit(X, Y > 4)), tmp_path)
     other = SGDClassifier(alpha=0.5)
     with pytest.raises(
@@ -347,7 +312,7 @@ def test_an_estimator_of_another_class_is_refused_and_unchanged(tmp_path: Path) 
     assert vars(other) == vars(SGDClassifier(alpha=0.5))
 
 
-def test_what_skops_cannot_keep_is_refused() -> None:
+def test_a_lambda_is_refused() -> None:
     with pytest.raises(TypeError, match=r"skops cannot keep this .*FunctionTransformer"):
         encode_model(FunctionTransformer(lambda x: x))
 
@@ -365,19 +330,19 @@ class Access(enum.Flag):
 
 
 class Needs:
-    """What cannot be made without arguments."""
+    """An object that cannot be created without arguments."""
 
     def __new__(cls, size: int) -> Needs:
-        made = super().__new__(cls)
-        made.size = size
-        return made
+        needs = super().__new__(cls)
+        needs.size = size
+        return needs
 
 
 class Labels(dict[str, int]):
-    """A dict with an attribute."""
+    """A dict with attributes."""
 
 
-def labelled() -> Labels:
+def create_labels() -> Labels:
     labels = Labels(a=1)
     labels.source = "a file"
     return labels
@@ -395,16 +360,16 @@ def labelled() -> Labels:
         Access.READ,
         re.compile("a"),
         Needs(3),
-        labelled(),
+        create_labels(),
         1j,
     ],
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"inner": [value]}])
-def test_what_would_not_come_back_is_refused_when_it_is_saved(value: Any, wrap: Any) -> None:
-    model = Mine()
+def test_values_that_would_change_are_refused(value: Any, wrap: Any) -> None:
+    model = Custom()
     model.kept_ = wrap(value)
-    with pytest.raises(TypeError, match=r"skops cannot keep this .*Mine: .*kept_"):
+    with pytest.raises(TypeError, match=r"skops cannot keep this .*Custom: .*kept_"):
         encode_model(model)
 
 
@@ -423,19 +388,19 @@ def test_what_would_not_come_back_is_refused_when_it_is_saved(value: Any, wrap: 
         datetime.timedelta(1),
         ((1, "a"), frozenset({2}), None, b"1", 1 << 80),
         doubled,
-        Mine,
+        Custom,
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_comes_back_is_kept(value: Any, tmp_path: Path) -> None:
-    model = Mine()
+def test_other_values_are_restored(value: Any, tmp_path: Path) -> None:
+    model = Custom()
     model.kept_ = [value]
-    back = restore_model(save_state(encode_model(model), tmp_path), Mine())
-    assert type(back.kept_[0]) is type(value)
+    restored = restore_model(save_state(encode_model(model), tmp_path), Custom())
+    assert type(restored.kept_[0]) is type(value)
 
 
-class Rebuilds(Mine):
-    """An estimator that leaves out what it makes anew."""
+class Rebuilding(Custom):
+    """An estimator that recreates a part of its state."""
 
     def __getstate__(self) -> Any:
         return {name: value for name, value in vars(self).items() if name != "queue_"}
@@ -444,24 +409,24 @@ class Rebuilds(Mine):
         self.__dict__.update(state, queue_=collections.deque())
 
 
-def test_an_estimator_that_says_what_is_kept_of_it_has_its_way(tmp_path: Path) -> None:
-    model = Rebuilds()
+def test_an_estimator_may_define_its_state(tmp_path: Path) -> None:
+    model = Rebuilding()
     model.queue_ = collections.deque([1])
-    back = restore_model(save_state(encode_model(model), tmp_path), Rebuilds())
-    assert back.queue_ == collections.deque()
+    restored = restore_model(save_state(encode_model(model), tmp_path), Rebuilding())
+    assert restored.queue_ == collections.deque()
 
 
-def test_an_estimator_needs_no_optimizer(tmp_path: Path) -> None:
+def test_a_training_needs_no_optimizer(tmp_path: Path) -> None:
     path = save_state(encode_training(None, {"fold": 3}), tmp_path)
     assert restore_training(path, None, None, rng=True) == (None, {"fold": 3})
 
 
 def zipped(**files: str) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         for name, text in files.items():
             archive.writestr(name.replace("_json", ".json"), text)
-    return made.getvalue()
+    return content.getvalue()
 
 
 OS_SYSTEM = {
@@ -484,13 +449,11 @@ OS_SYSTEM = {
         zipped(schema_json="{}"),
         zipped(schema_json=json.dumps({"__loader__": "Nothing"})),
         zipped(schema_json="[" * 100_000),
-        b"PK\3\4 no zip at all",
+        b"PK\3\4 not a zip file",
     ],
 )
 @pytest.mark.parametrize("trusted", [False, True])
-def test_a_file_that_skops_cannot_read_is_refused(
-    content: bytes, trusted: bool, tmp_path: Path
-) -> None:
+def test_invalid_files_are_refused(content: bytes, trusted: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     path.write_bytes(content)
     for model in (None, LogisticRegression()):
@@ -498,14 +461,14 @@ def test_a_file_that_skops_cannot_read_is_refused(
             restore_model(str(path), model, trusted=trusted)
 
 
-def test_a_function_is_not_made_of_a_file(tmp_path: Path) -> None:
+def test_a_file_cannot_create_functions(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     path.write_bytes(zipped(schema_json=json.dumps(OS_SYSTEM)))
     with pytest.raises((InvalidData, StateCorrupt), match=r"system|cannot read"):
         restore_model(str(path), None)
 
 
-def test_files_of_the_other_format_are_told(tmp_path: Path) -> None:
+def test_files_of_another_format_are_refused(tmp_path: Path) -> None:
     arrays = save_state(encode_model({"a": np.ones(1)}), tmp_path)
     with pytest.raises(StateCorrupt, match="not a zip file"):
         restore_model(arrays, LogisticRegression())
@@ -517,7 +480,7 @@ def test_files_of_the_other_format_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.10.0", "0.11.0.dev1", "0.12.0"])
-def test_a_skops_that_a_file_can_make_run_code_is_not_used(
+def test_vulnerable_releases_of_skops_are_refused(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimator = LogisticRegression().fit(X, Y)
@@ -539,20 +502,9 @@ def test_a_skops_that_a_file_can_make_run_code_is_not_used(
         ),
     ],
 )
-def test_a_file_that_hides_what_it_calls_is_refused(
-    loader: str, schema: dict[str, Any], tmp_path: Path
-) -> None:
-    octets = io.BytesIO()
-    with zipfile.ZipFile(octets, "w") as archive:
-        document = {
-            "protocol": 2,
-            "_skops_version": "0.11.0",
-            "__loader__": loader,
-            "__id__": 1,
-            **schema,
-        }
-        archive.writestr("schema.json", json.dumps(document))
+def test_hidden_calls_are_refused(loader: str, schema: dict[str, Any], tmp_path: Path) -> None:
+    document = {"protocol": 2, "_skops_version": "0.11.0", "__loader__": loader, "__id__": 1}
     file = tmp_path / "model.skops"
-    file.write_bytes(octets.getvalue())
+    file.write_bytes(zipped(schema_json=json.dumps({**document, **schema})))
     with pytest.raises((InvalidData, StateCorrupt)):
         restore_model(str(file), None)

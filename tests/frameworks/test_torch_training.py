@@ -1,4 +1,4 @@
-"""A training goes on as if it had never stopped: optimizer, schedulers, scalers, averages, random numbers."""
+"""A PyTorch training continues as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.state_files import save_state
+from support.state_files import OLD_STATES, round_trip, save_state
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
@@ -22,38 +22,31 @@ from jupyter_axon_notebooks.training.formats import (
     restore_model,
     restore_training,
 )
+from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 from jupyter_axon_notebooks.training.validation import normalize_metrics, validate_position
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
-    "SGD": lambda parameters: optim.SGD(parameters, lr=0.1),
-    "SGD with momentum": lambda parameters: optim.SGD(
-        parameters, lr=0.1, momentum=0.9, nesterov=True
-    ),
-    "Adam": lambda parameters: optim.Adam(parameters, lr=0.01, amsgrad=True),
-    "AdamW": lambda parameters: optim.AdamW(parameters, lr=0.01, weight_decay=0.1),
-    "AdamW fused": lambda parameters: optim.AdamW(parameters, lr=0.01, fused=True),
-    "Adam with a tensor": lambda parameters: optim.Adam(
-        parameters, lr=torch.tensor(0.01), foreach=False
-    ),
-    "RMSprop": lambda parameters: optim.RMSprop(parameters, lr=0.01, momentum=0.5, centered=True),
-    "Adagrad": lambda parameters: optim.Adagrad(parameters, lr=0.1),
-    "Adafactor": lambda parameters: optim.Adafactor(parameters, lr=0.1),
-    "LBFGS": lambda parameters: optim.LBFGS(parameters, lr=0.1, max_iter=3, history_size=4),
+    "SGD": lambda params: optim.SGD(params, lr=0.1),
+    "SGD momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda params: optim.Adam(params, lr=0.01, amsgrad=True),
+    "AdamW": lambda params: optim.AdamW(params, lr=0.01, weight_decay=0.1),
+    "AdamW fused": lambda params: optim.AdamW(params, lr=0.01, fused=True),
+    "Adam tensor": lambda params: optim.Adam(params, lr=torch.tensor(0.01), foreach=False),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.01, momentum=0.5, centered=True),
+    "Adagrad": lambda params: optim.Adagrad(params, lr=0.1),
+    "Adafactor": lambda params: optim.Adafactor(params, lr=0.1),
+    "LBFGS": lambda params: optim.LBFGS(params, lr=0.1, max_iter=3, history_size=4),
 }
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {
-    "StepLR": lambda optimizer: lr_scheduler.StepLR(optimizer, 2, 0.5),
-    "MultiStepLR": lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [1, 4, 4]),
-    "CosineAnnealingLR": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 10),
-    "CosineAnnealingWarmRestarts": lambda optimizer: lr_scheduler.CosineAnnealingWarmRestarts(
-        optimizer, 3
-    ),
-    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=20),
-    "ReduceLROnPlateau": lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=1),
-    "LambdaLR": lambda optimizer: lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
-    "SequentialLR": lambda optimizer: lr_scheduler.SequentialLR(
-        optimizer,
-        [lr_scheduler.ConstantLR(optimizer, 0.5, 2), lr_scheduler.ExponentialLR(optimizer, 0.9)],
-        [2],
+    "StepLR": lambda one: lr_scheduler.StepLR(one, 2, 0.5),
+    "MultiStepLR": lambda one: lr_scheduler.MultiStepLR(one, [1, 4, 4]),
+    "CosineAnnealingLR": lambda one: lr_scheduler.CosineAnnealingLR(one, 10),
+    "WarmRestarts": lambda one: lr_scheduler.CosineAnnealingWarmRestarts(one, 3),
+    "OneCycleLR": lambda one: lr_scheduler.OneCycleLR(one, 0.5, total_steps=20),
+    "ReduceLROnPlateau": lambda one: lr_scheduler.ReduceLROnPlateau(one, patience=1),
+    "LambdaLR": lambda one: lr_scheduler.LambdaLR(one, lambda epoch: 0.9**epoch),
+    "SequentialLR": lambda one: lr_scheduler.SequentialLR(
+        one, [lr_scheduler.ConstantLR(one, 0.5, 2), lr_scheduler.ExponentialLR(one, 0.9)], [2]
     ),
 }
 
@@ -65,181 +58,100 @@ def network(seed: int) -> nn.Sequential:
     )
 
 
+def step_scheduler(scheduler: Any) -> None:
+    scheduler.step(*([1.0] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else []))
+
+
 def train(
     model: nn.Module, optimizer: optim.Optimizer, steps: int, scheduler: Any = None
 ) -> list[float]:
-    """A few steps on random batches; their losses."""
+    """Train on random batches and return the losses."""
     losses = []
     for _ in range(steps):
         batch = torch.randn(16, 4) * random.random() + float(np.random.random())
 
-        def loss_of(batch: torch.Tensor = batch) -> torch.Tensor:
+        def compute_loss(batch: torch.Tensor = batch) -> torch.Tensor:
             optimizer.zero_grad()
             loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
             loss.backward()
             return loss
 
-        losses.append(optimizer.step(loss_of).item())
-        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(1.0)
-        elif scheduler is not None:
-            scheduler.step()
+        losses.append(optimizer.step(compute_loss).item())
+        if scheduler is not None:
+            step_scheduler(scheduler)
     return losses
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equal in types and to the last bit."""
+def are_equal(one: Any, other: Any) -> bool:
+    """Return whether two states are equal in types and bits."""
     if type(one) is not type(other):
         return False
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and one.numpy().tobytes() == other.numpy().tobytes()
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(are_equal, one, other))
     return bool(one == other)
 
 
+# Optimizers
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_training_goes_on_to_the_same_losses_and_weights(name: str, tmp_path: Path) -> None:
-    model = network(1)
-    optimizer = OPTIMIZERS[name](model.parameters())
+def test_a_training_continues_with_the_same_losses(name: str, tmp_path: Path) -> None:
+    model, other = network(1), network(2)
+    optimizer, fresh = (OPTIMIZERS[name](one.parameters()) for one in (model, other))
     train(model, optimizer, 5)
     model_path = save_state(encode_model(model), tmp_path, "model")
     path = save_state(encode_training(optimizer, None), tmp_path)
-    kept = optimizer.state_dict()
-    other = network(2)
-    fresh = OPTIMIZERS[name](other.parameters())
+    state = restore_training(path, None, None, rng=False).optimizer
+    assert are_equal(state, optimizer.state_dict())
     restore_model(model_path, other)
     with torch.no_grad():
         assert restore_training(path, fresh, None, rng=True).optimizer is fresh
-    assert same(fresh.state_dict(), kept)
+    assert are_equal(fresh.state_dict(), optimizer.state_dict())
     expected = train(other, fresh, 5)
     restore_training(path, None, None, rng=True)
     assert train(model, optimizer, 5) == expected
-    assert same(dict(other.state_dict()), dict(model.state_dict()))
-    assert same(fresh.state_dict(), optimizer.state_dict())
+    assert are_equal(dict(other.state_dict()), dict(model.state_dict()))
+    assert are_equal(fresh.state_dict(), optimizer.state_dict())
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_without_an_optimizer_its_state_comes_back(name: str, tmp_path: Path) -> None:
+def test_a_restored_state_is_not_a_view_of_the_file(tmp_path: Path) -> None:
     model = network(1)
-    optimizer = OPTIMIZERS[name](model.parameters())
-    train(model, optimizer, 2)
-    state = restore_training(
-        save_state(encode_training(optimizer, None), tmp_path), None, None, rng=False
-    ).optimizer
-    assert same(state, optimizer.state_dict())
-
-
-def test_what_is_restored_is_in_memory_of_its_own(tmp_path: Path) -> None:
-    model = network(1)
-    optimizer = OPTIMIZERS["Adam"](model.parameters())
+    optimizer, fresh = (OPTIMIZERS["Adam"](model.parameters()) for _ in range(2))
     train(model, optimizer, 2)
     path = Path(save_state(encode_training(optimizer, None), tmp_path))
-    fresh = OPTIMIZERS["Adam"](model.parameters())
     restore_training(str(path), fresh, None, rng=False)
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
-    assert same(fresh.state_dict(), optimizer.state_dict())
+    assert are_equal(fresh.state_dict(), optimizer.state_dict())
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_schedulers_go_on_where_they_were(name: str, tmp_path: Path) -> None:
-    model = network(1)
-    optimizer = OPTIMIZERS["SGD with momentum"](model.parameters())
-    scheduler = SCHEDULERS[name](optimizer)
-    train(model, optimizer, 5, scheduler)
-    path = save_state(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
-    fresh = OPTIMIZERS["SGD with momentum"](model.parameters())
-    other = SCHEDULERS[name](fresh)
-    restored = restore_training(path, fresh, {"scheduler": other}, rng=True)
-    assert restored.extra["scheduler"] is other
-    assert same(other.state_dict(), scheduler.state_dict())
-    rates = []
-    for one, by in ((optimizer, scheduler), (fresh, other)):
-        rates.append([])
-        for _ in range(5):
-            one.step()
-            by.step(*([1.0] if isinstance(by, lr_scheduler.ReduceLROnPlateau) else []))
-            rates[-1].append(one.param_groups[0]["lr"])
-    assert rates[0] == rates[1]
-
-
-def test_scalers_and_averages_are_kept(tmp_path: Path) -> None:
-    model = network(1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    scaler.scale(torch.ones(1))
-    average = AveragedModel(model, multi_avg_fn=None)
-    average.update_parameters(model)
-    ema = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    path = save_state(
-        encode_training(None, {"scaler": scaler, "swa": average, "ema": ema, "epoch": 3}), tmp_path
+def test_several_optimizers_are_restored(tmp_path: Path) -> None:
+    models = {"Adam": network(1), "SGD": network(2)}
+    optimizers, fresh = (
+        {name: OPTIMIZERS[name](model.parameters()) for name, model in models.items()}
+        for _ in range(2)
     )
-    others = {
-        "scaler": torch.amp.GradScaler("cpu"),
-        "swa": AveragedModel(network(2)),
-        "ema": {name: torch.zeros_like(tensor) for name, tensor in ema.items()},
-        "epoch": 0,
-    }
-    places = dict(others["ema"])
-    extra = restore_training(path, None, others, rng=False).extra
-    assert extra is others
-    assert extra["scaler"].state_dict() == scaler.state_dict()
-    assert same(dict(extra["swa"].state_dict()), dict(average.state_dict()))
-    assert same(extra["ema"], ema)
-    assert all(extra["ema"][name] is tensor for name, tensor in places.items())
-    assert extra["epoch"] == 3
-
-
-def test_every_generator_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
-    mine = torch.Generator().manual_seed(5)
-    path = save_state(encode_training(None, {"shuffle": mine}), tmp_path)
-
-    def drawn(generator: torch.Generator) -> list[float]:
-        numbers = [
-            torch.rand(()),
-            torch.rand((), generator=generator),
-            np.random.random(),
-            random.random(),
-        ]
-        return [float(number) for number in numbers]
-
-    expected = drawn(mine)
-    other = torch.Generator().manual_seed(6)
-    torch.manual_seed(0)
-    restore_training(path, None, {"shuffle": other}, rng=True)
-    assert drawn(other) == expected
-
-
-def test_a_broken_state_of_a_generator_changes_nothing(tmp_path: Path) -> None:
-    broken = {"python": random.getstate(), "torch": torch.zeros(3, dtype=torch.uint8)}
-    from jupyter_axon_notebooks.training.formats.tree import TreeWriter
-
-    writer = TreeWriter()
-    tree = {"optimizer": None, "extra": None, "rng": writer.encode(broken, "rng", "rng")}
-    path = save_state(writer.make_file(tree, None), tmp_path)
-    random.seed(1)
-    before = random.getstate()
-    with pytest.raises(StateCorrupt, match="random generators"):
-        restore_training(path, None, None, rng=True)
-    assert random.getstate() == before
-    restore_training(path, None, None, rng=False)
-
-
-def test_finer_types_than_those_of_the_parameters_are_kept(tmp_path: Path) -> None:
-    parameter = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
-    optimizer = optim.SGD([parameter], momentum=0.9)
-    optimizer.state[parameter]["momentum_buffer"] = torch.tensor([1 / 3, 1 / 7, 1e-30])
-    path = save_state(encode_training(optimizer, None), tmp_path)
-    fresh = optim.SGD([parameter], momentum=0.9)
+    train(models["Adam"], optimizers["Adam"], 2)
+    path = save_state(encode_training(optimizers, None), tmp_path)
     restore_training(path, fresh, None, rng=False)
-    assert same(
-        fresh.state[parameter]["momentum_buffer"], optimizer.state[parameter]["momentum_buffer"]
-    )
+    assert are_equal(fresh["Adam"].state_dict(), optimizers["Adam"].state_dict())
 
 
-def test_what_a_scheduler_has_put_into_an_optimizer_stays(tmp_path: Path) -> None:
+def test_states_more_precise_than_the_parameters_are_kept(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    optimizer, fresh = (optim.SGD([parameter], momentum=0.9) for _ in range(2))
+    buffer = torch.tensor([1 / 3, 1 / 7, 1e-30])
+    optimizer.state[parameter]["momentum_buffer"] = buffer
+    path = save_state(encode_training(optimizer, None), tmp_path)
+    restore_training(path, fresh, None, rng=False)
+    assert are_equal(fresh.state[parameter]["momentum_buffer"], buffer)
+
+
+def test_options_that_were_not_saved_keep_their_values(tmp_path: Path) -> None:
     model = network(1)
     path = save_state(encode_training(OPTIMIZERS["SGD"](model.parameters()), None), tmp_path)
     optimizer = OPTIMIZERS["SGD"](model.parameters())
@@ -251,39 +163,36 @@ def test_what_a_scheduler_has_put_into_an_optimizer_stays(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("other", "reason"),
+    ("name", "create_parameters", "reason"),
     [
-        (lambda: OPTIMIZERS["SGD"](network(1).parameters()), r"SGD, in the checkpoint a .*\.Adam"),
+        ("SGD", lambda: network(1).parameters(), r"SGD, in the checkpoint a .*\.Adam"),
+        ("Adam", lambda: nn.Linear(1, 1).parameters(), r"expected \[2\] parameters .* has \[6\]"),
         (
-            lambda: OPTIMIZERS["Adam"](nn.Linear(1, 1).parameters()),
-            r"expected \[2\] parameters .* has \[6\]",
-        ),
-        (
-            lambda: OPTIMIZERS["Adam"](
-                [{"params": [parameter]} for parameter in network(1).parameters()]
-            ),
+            "Adam",
+            lambda: [{"params": [parameter]} for parameter in network(1).parameters()],
             r"expected \[1, 1, 1, 1, 1, 1\] parameters",
         ),
         (
-            lambda: OPTIMIZERS["Adam"]([nn.Parameter(torch.zeros(2)) for _ in range(6)]),
+            "Adam",
+            lambda: [nn.Parameter(torch.zeros(2)) for _ in range(6)],
             r"exp_avg of parameter 0 should be of shape \(2,\)",
         ),
     ],
 )
 def test_an_optimizer_that_does_not_fit_is_refused_and_nothing_changes(
-    other: Callable[[], optim.Optimizer], reason: str, tmp_path: Path
+    name: str, create_parameters: Callable[[], Any], reason: str, tmp_path: Path
 ) -> None:
     model = network(1)
     optimizer = OPTIMIZERS["Adam"](model.parameters())
     train(model, optimizer, 2)
     path = save_state(encode_training(optimizer, {"ema": torch.ones(1)}), tmp_path)
-    target = other()
-    before, ema, drawn = target.state_dict(), torch.zeros(1), random.getstate()
+    target = OPTIMIZERS[name](create_parameters())
+    before, ema, generator = target.state_dict(), torch.zeros(1), random.getstate()
     with pytest.raises(InvalidData, match=reason):
         restore_training(path, target, {"ema": ema}, rng=True)
-    assert same(target.state_dict(), before)
+    assert are_equal(target.state_dict(), before)
     assert ema.tolist() == [0]
-    assert random.getstate() == drawn
+    assert random.getstate() == generator
 
 
 @pytest.mark.parametrize(
@@ -299,7 +208,7 @@ def test_an_optimizer_that_does_not_fit_is_refused_and_nothing_changes(
         {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"params": [0]}]},
     ],
 )
-def test_what_is_no_state_of_an_optimizer_is_refused(state: Any, tmp_path: Path) -> None:
+def test_invalid_states_of_an_optimizer_are_refused(state: Any, tmp_path: Path) -> None:
     path = save_state(encode_training(state, None), tmp_path)
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     with pytest.raises(InvalidData, match=r"optimizer: "):
@@ -307,36 +216,56 @@ def test_what_is_no_state_of_an_optimizer_is_refused(state: Any, tmp_path: Path)
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_several_optimizers_are_kept_together(tmp_path: Path) -> None:
-    models = [network(1), network(2)]
-    optimizers = {
-        "g": OPTIMIZERS["Adam"](models[0].parameters()),
-        "d": OPTIMIZERS["SGD"](models[1].parameters()),
-    }
-    train(models[0], optimizers["g"], 2)
-    path = save_state(encode_training(optimizers, None), tmp_path)
-    fresh = {
-        "g": OPTIMIZERS["Adam"](models[0].parameters()),
-        "d": OPTIMIZERS["SGD"](models[1].parameters()),
-    }
-    restore_training(path, fresh, None, rng=False)
-    assert same(fresh["g"].state_dict(), optimizers["g"].state_dict())
+# Other objects
 
 
-def test_values_of_torch_that_are_no_tensors_come_back(tmp_path: Path) -> None:
-    value = [
-        torch.Size([1, 2]),
-        torch.bfloat16,
-        torch.device("cpu"),
-        torch.device("cuda:1"),
-        nn.Parameter(torch.ones(1), False),
-    ]
-    back = restore_training(
-        save_state(encode_training(None, value), tmp_path), None, None, rng=False
-    ).extra
-    assert back == value
-    assert [type(one) for one in back] == [type(one) for one in value]
-    assert not back[4].requires_grad
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_continue(name: str, tmp_path: Path) -> None:
+    model = network(1)
+    optimizer, fresh = (OPTIMIZERS["SGD momentum"](model.parameters()) for _ in range(2))
+    scheduler, other = SCHEDULERS[name](optimizer), SCHEDULERS[name](fresh)
+    train(model, optimizer, 5, scheduler)
+    path = save_state(encode_training(optimizer, {"scheduler": scheduler}), tmp_path)
+    restored = restore_training(path, fresh, {"scheduler": other}, rng=True)
+    assert restored.extra["scheduler"] is other
+    assert are_equal(other.state_dict(), scheduler.state_dict())
+    rates: list[list[Any]] = []
+    for one, its_scheduler in ((optimizer, scheduler), (fresh, other)):
+        rates.append([])
+        for _ in range(5):
+            one.step()
+            step_scheduler(its_scheduler)
+            rates[-1].append(one.param_groups[0]["lr"])
+    assert rates[0] == rates[1]
+
+
+def test_scalers_and_averages_are_restored(tmp_path: Path) -> None:
+    model = network(1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale(torch.ones(1))
+    average = AveragedModel(model, multi_avg_fn=None)
+    average.update_parameters(model)
+    ema = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    stored = {"scaler": scaler, "swa": average, "ema": ema, "epoch": 3}
+    path = save_state(encode_training(None, stored), tmp_path)
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in ema.items()}
+    swa = AveragedModel(network(2))
+    target = {"scaler": torch.amp.GradScaler("cpu"), "swa": swa, "ema": {**tensors}, "epoch": 0}
+    assert restore_training(path, None, target, rng=False).extra is target
+    assert target["scaler"].state_dict() == scaler.state_dict()
+    assert are_equal(dict(swa.state_dict()), dict(average.state_dict()))
+    assert are_equal(target["ema"], ema)
+    assert all(target["ema"][name] is tensor for name, tensor in tensors.items())
+    assert target["epoch"] == 3
+
+
+def test_values_of_torch_are_restored(tmp_path: Path) -> None:
+    value = [torch.Size([1, 2]), torch.bfloat16, torch.device("cpu"), torch.device("cuda:1")]
+    value.append(nn.Parameter(torch.ones(1), False))
+    restored = round_trip(value, tmp_path)
+    assert restored == value
+    assert [type(one) for one in restored] == [type(one) for one in value]
+    assert not restored[4].requires_grad
 
 
 @pytest.mark.parametrize(
@@ -347,29 +276,88 @@ def test_tensors_and_functions_as_keys_are_refused(extra: Any) -> None:
         encode_training(None, extra)
 
 
+# Random generators and devices
+
+
+def test_generators_continue_their_sequences(tmp_path: Path) -> None:
+    first, second = (torch.Generator().manual_seed(seed) for seed in (5, 6))
+    path = save_state(encode_training(None, {"shuffle": first}), tmp_path)
+
+    def draw(generator: torch.Generator) -> list[float]:
+        own = [float(torch.rand(())), float(torch.rand((), generator=generator))]
+        return [*own, np.random.random(), random.random()]
+
+    expected = draw(first)
+    torch.manual_seed(0)
+    restore_training(path, None, {"shuffle": second}, rng=True)
+    assert draw(second) == expected
+
+
+def test_an_invalid_state_of_a_generator_changes_nothing(tmp_path: Path) -> None:
+    states = {"python": random.getstate(), "torch": torch.zeros(3, dtype=torch.uint8)}
+    writer = TreeWriter()
+    tree = {"optimizer": None, "extra": None, "rng": writer.encode(states, "rng", "rng")}
+    path = save_state(writer.make_file(tree, None), tmp_path)
+    random.seed(1)
+    before = random.getstate()
+    with pytest.raises(StateCorrupt, match="random generators"):
+        restore_training(path, None, None, rng=True)
+    assert random.getstate() == before
+    restore_training(path, None, None, rng=False)
+
+
 @pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def test_a_training_on_any_device_draws_and_holds_the_same(device: str, tmp_path: Path) -> None:
-    model = network(1).to(device)
-    optimizer = OPTIMIZERS["Adam"](model.parameters())
+def test_a_training_continues_on_any_device(device: str, tmp_path: Path) -> None:
+    model, other = network(1).to(device), network(2).to(device)
+    optimizer, fresh = (OPTIMIZERS["Adam"](one.parameters()) for one in (model, other))
     model(torch.randn(4, 4, device=device)).sum().backward()
     optimizer.step()
     model_path = save_state(encode_model(model), tmp_path, "model")
     path = save_state(encode_training(optimizer, None), tmp_path)
     expected = torch.rand(3, device=device).tolist()
-    other = network(2).to(device)
-    fresh = OPTIMIZERS["Adam"](other.parameters())
     restore_model(model_path, other)
     restore_training(path, fresh, None, rng=True)
     assert torch.rand(3, device=device).tolist() == expected
     assert all(map(torch.equal, other.state_dict().values(), model.state_dict().values()))
-    for one, by in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(optimizer.state[one]["exp_avg"], fresh.state[by]["exp_avg"])
-        assert fresh.state[by]["exp_avg"].device == by.device
+    for one, same in zip(model.parameters(), other.parameters(), strict=True):
+        average = fresh.state[same]["exp_avg"]
+        assert torch.equal(optimizer.state[one]["exp_avg"], average)
+        assert average.device == same.device
 
 
-def test_tensors_are_numbers_as_far_as_they_hold_one() -> None:
-    told: list[str] = []
-    given = {
+# Files of the first release
+
+
+def test_states_of_the_first_release_are_restored() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = optim.Adam(model.parameters())
+    restore_model(str(OLD_STATES / "module.safetensors"), model)
+    restore_training(str(OLD_STATES / "adam.safetensors"), optimizer, None, rng=False)
+    torch.manual_seed(0)
+    expected = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    adam = optim.Adam(expected.parameters(), lr=0.01)
+    expected(torch.arange(12.0).view(4, 3)).sum().backward()
+    adam.step()
+    for name, tensor in expected.state_dict().items():
+        assert torch.allclose(model.state_dict()[name], tensor), name
+    assert optimizer.param_groups[0]["lr"] == 0.01
+    assert optimizer.state_dict()["state"].keys() == adam.state_dict()["state"].keys()
+    restored = restore_training(str(OLD_STATES / "training.safetensors"), None, None, rng=True)
+    assert restored.optimizer["mu"][0].tolist() == [1, 1]
+    extra = restored.extra
+    assert (extra["big"], extra["tuple"], extra["keys"][(2, 3)]) == (1 << 70, (1, "a"), "pair")
+    assert (extra["scheduler"], extra["scalar"]) == ({"position": 3}, np.float32(0.5))
+    assert extra["big endian"].dtype == np.dtype(">i4")
+    assert (extra["size"], extra["dtype"]) == (torch.Size([2, 3]), torch.bfloat16)
+    drawn = random.random(), np.random.random(), float(torch.rand(()))
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    assert drawn == (random.random(), np.random.random(), float(torch.rand(())))
+
+
+def test_metrics_and_positions_may_be_tensors() -> None:
+    messages: list[str] = []
+    metrics = {
         "loss": torch.tensor(0.5, requires_grad=True),
         "half": torch.tensor([1.5], dtype=torch.bfloat16),
         "right": torch.tensor(True),
@@ -377,7 +365,8 @@ def test_tensors_are_numbers_as_far_as_they_hold_one() -> None:
         "nowhere": torch.empty(1, device="meta"),
         "wave": torch.tensor(1j),
     }
-    assert normalize_metrics(given, told.append) == {"loss": 0.5, "half": 1.5, "right": True}
-    assert all(f"{name} (is a " in told[0] for name in ("each", "nowhere", "wave"))
+    numbers = {"loss": 0.5, "half": 1.5, "right": True}
+    assert normalize_metrics(metrics, messages.append) == numbers
+    assert all(f"{name} (is a " in messages[0] for name in ("each", "nowhere", "wave"))
     for value in (torch.tensor(3), torch.tensor(3.0), torch.tensor([3.0], dtype=torch.float64)):
         assert validate_position(value, "epoch", pytest.fail) == 3

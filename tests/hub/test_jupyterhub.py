@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
-from support.engines import FORGETFUL, PostgresqlServer, eventually
+from support.engines import NOT_DURABLE, PostgresqlServer, eventually
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -100,7 +100,7 @@ def axon(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def database() -> Iterator[PostgresqlServer]:
     """Return a new PostgreSQL server that accepts the roles of the guide only with passwords."""
-    server = PostgresqlServer(**FORGETFUL)
+    server = PostgresqlServer(**NOT_DURABLE)
     hba = server.folder / "data/pg_hba.conf"
     hba.write_text("local axon axon_owner,+axon_users_axon scram-sha-256\n" + hba.read_text())
     with closing(server.connect()) as superuser:

@@ -1,4 +1,4 @@
-"""Servers for the claims about kernels."""
+"""Servers, kernels and stores for the tests of kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.kernel import Kernel as LiveKernel
 from support.kernel import started
-from support.server_kernels import Kernel, kernel_of, told_nothing
+from support.server_kernels import Kernel, isolated_environment, kernel_of
 from support.server_processes import Server, notebook, write
 from support.training_script import SET_UP, train
 
@@ -24,14 +24,14 @@ from jupyter_axon_notebooks.training.discovery import location
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that many tests share: each keeps to its own notebooks."""
+    """A server that tests share; each has its own notebooks."""
     with Server(tmp_path_factory.mktemp("shared")).running() as running:
         yield running
 
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts servers of a test's own, and stops those that still run at its end."""
+    """Start servers for one test, and stop them after it."""
     started: list[Server] = []
 
     def start(name: str = "server", **given: Any) -> Server:
@@ -45,7 +45,7 @@ def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Kernel]]:
-    """Gives the kernel of a notebook's session, below a server's root; the notebook is written unless it is ``there``."""
+    """Start the kernel of a session, and write its notebook unless it is ``there``."""
     with ExitStack() as stack:
 
         def open(server: Server, path: str, *, there: bool = False, **given: Any) -> Kernel:
@@ -59,12 +59,12 @@ def opened() -> Iterator[Callable[..., Kernel]]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a process that no server started, with a data folder of its own."""
-    return told_nothing(tmp_path)
+    return isolated_environment(tmp_path)
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """This process as one that nobody told anything; its data folder."""
+    """The data folder of this process, which no server started."""
     for name in list(os.environ):
         if name.startswith(("AXON", "JPY_", "JUPYTERHUB")):
             monkeypatch.delenv(name)
@@ -83,7 +83,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def training(
     environment: dict[str, str], tmp_path: Path, notebook_file: Path
 ) -> Iterator[Callable[..., LiveKernel]]:
-    """Starts kernels of :func:`notebook_file` that are to train, and ends those that still run when the test is over."""
+    """Start kernels that train :func:`notebook_file`, and end them after the test."""
     with ExitStack() as stack:
 
         def start(**given: str) -> LiveKernel:
@@ -95,7 +95,7 @@ def training(
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[NotebookRepository]:
-    """What the trainings of this test have recorded."""
+    """The records of the trainings of this test."""
     folder = tmp_path / "data" / "axon_notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{folder}/axon.db")
@@ -110,10 +110,10 @@ def notebook_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
-    """Losses and weights of a training that nothing breaks off."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with started(folder, told_nothing(folder)) as kernel:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
+    """The losses and weights of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with started(folder, isolated_environment(folder)) as kernel:
         kernel.do(SET_UP)
         kernel.do(train())
         losses = kernel.ask("[c.metrics['loss'] for c in reversed(axon.checkpoints())]")

@@ -1,11 +1,11 @@
-"""Claims about estimators whose classes a notebook defines itself."""
+"""Estimators whose classes a notebook defines."""
 
 from __future__ import annotations
 
 import pytest
 from support.engines import eventually
 from support.server_kernels import kernel_of
-from support.server_processes import Server, notebook, write
+from support.server_processes import notebook, write
 
 DEFINE = """
 import pathlib, threading
@@ -40,9 +40,7 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
 """
 
 
-def test_a_pipeline_with_a_class_of_the_notebook_is_resumed_in_another_kernel(
-    server: Server,
-) -> None:
+def test_a_pipeline_with_a_class_of_the_notebook_resumes_in_another_kernel(server):
     pytest.importorskip("skops")
     weights = {}
     for name, stops_at in (("killed", 2), ("whole", None)):
@@ -66,7 +64,7 @@ def test_a_pipeline_with_a_class_of_the_notebook_is_resumed_in_another_kernel(
             with kernel_of(server, path) as kernel:
                 kernel.run(DEFINE)
                 weights[name] = kernel.asked(
-                    "(lambda back: [back[0].seen_, back[1].coefs_[0].tolist()])(axon.latest().restore()[0])"
+                    "[(back := axon.latest().restore()[0])[0].seen_, back[1].coefs_[0].tolist()]"
                 )
     assert weights["killed"] == weights["whole"]
     assert weights["whole"][0] == 160

@@ -1,4 +1,4 @@
-"""Claims about a process that trains among files that never end, or that nobody writes: it asks none of them."""
+"""Special, endless and broken files in the location of those that a training process looks at."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-_ASK = """
+_QUERY = """
 import json, sys
 import jupyter_axon_notebooks as axon
 from jupyter_axon_notebooks.training.execution import executed_cells
 from jupyter_axon_notebooks.training.discovery.kernel import connection_file
 from jupyter_axon_notebooks.training.discovery.location import find_location
 from jupyter_axon_notebooks.training.discovery.servers import running_servers
-place = find_location()
-said = {"path": place.path, "file": connection_file(), "cells": len(executed_cells())}
-said["servers"] = len(list(running_servers([sys.argv[1]])))
-said["record"] = axon.notebook().name
-print(json.dumps(said))
+location = find_location()
+answer = {"path": location.path, "file": connection_file(), "cells": len(executed_cells())}
+answer["servers"] = len(list(running_servers([sys.argv[1]])))
+answer["record"] = axon.notebook().name
+print(json.dumps(answer))
 """
 
 
-def ask(tmp_path: Path, command: list[object], **environment: str) -> Any:
+def query(tmp_path: Path, command: list[object], **environment: str) -> Any:
     ran = subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
@@ -60,37 +60,41 @@ def runtime(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", ["pipe", "device", "loop", "large"])
-def test_a_connection_file_is_no_more_than_a_small_file(
-    tmp_path: Path, runtime: Path, what: str
-) -> None:
+def test_a_special_file_is_not_a_connection_file(tmp_path: Path, runtime: Path, what: str) -> None:
     script = tmp_path / "train.py"
-    script.write_text(_ASK)
+    script.write_text(_QUERY)
     at = ["pipe", "device", "loop", "large"].index(what) + 1
-    said = ask(tmp_path, [script, runtime, "-f", runtime / f"jpserver-{at}.json"])
-    assert said == {"path": str(script), "file": None, "cells": 1, "servers": 0, "record": "train"}
+    answer = query(tmp_path, [script, runtime, "-f", runtime / f"jpserver-{at}.json"])
+    assert answer == {
+        "path": str(script),
+        "file": None,
+        "cells": 1,
+        "servers": 0,
+        "record": "train",
+    }
 
 
-def test_a_program_that_came_through_a_pipe_has_no_source(tmp_path: Path, runtime: Path) -> None:
+def test_a_program_from_a_pipe_has_no_source(tmp_path: Path, runtime: Path) -> None:
     os.mkfifo(tmp_path / "program.py")
     script = tmp_path / "write.py"
-    script.write_text(f"open('program.py', 'w').write({_ASK!r})")
+    script.write_text(f"open('program.py', 'w').write({_QUERY!r})")
     with subprocess.Popen([sys.executable, script], cwd=tmp_path) as writer:
-        said = ask(tmp_path, ["program.py", runtime])
+        answer = query(tmp_path, ["program.py", runtime])
         assert writer.wait(60) == 0
-    assert (said["cells"], said["path"]) == (0, None)
+    assert (answer["cells"], answer["path"]) == (0, None)
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "pipe", "a.ipynb"])
-def test_a_notebook_that_became_something_else_is_told_and_not_read(
+def test_a_notebook_that_became_a_special_file_is_not_read(
     tmp_path: Path, runtime: Path, target: str
 ) -> None:
     script = tmp_path / "train.py"
-    script.write_text(_ASK)
+    script.write_text(_QUERY)
     os.mkfifo(tmp_path / "pipe")
     notebook = tmp_path / "a.ipynb"
     notebook.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    assert ask(tmp_path, [script, runtime], AXON_NOTEBOOK=str(notebook))["record"] == "a"
+    assert query(tmp_path, [script, runtime], AXON_NOTEBOOK=str(notebook))["record"] == "a"
     notebook.unlink()
     notebook.symlink_to(target)
-    said = ask(tmp_path, [script, runtime], AXON_NOTEBOOK=str(notebook))
-    assert (said["path"], said["record"]) == (str(notebook), "a")
+    answer = query(tmp_path, [script, runtime], AXON_NOTEBOOK=str(notebook))
+    assert (answer["path"], answer["record"]) == (str(notebook), "a")

@@ -1,4 +1,4 @@
-"""Claims about notebooks and scripts that run without a server, by the tools that do so."""
+"""Which notebook or script a process executes that no server started."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from support.engines import eventually
-from support.server_kernels import ASKED, python, python_path, run
+from support.server_kernels import QUERIES, python, python_path, run
 from support.server_processes import Server, notebook, write
 
 #: What a notebook does here: it says where it takes itself to be.
 TOLD = "import os\nwith open(os.environ['TOLD'], 'a') as told:\n    told.write(json.dumps(told_by) + '\\n')"
-ASKING = [ASKED, "told_by = told()", TOLD]
+QUERYING = [QUERIES, "told_by = summary()", TOLD]
 #: What papermill asks of a notebook.
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 BIN = Path(sys.executable).parent
@@ -41,7 +40,7 @@ def execute(tmp_path: Path, environment: dict[str, str]) -> Execute:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
-    return write(tmp_path / "train.ipynb", notebook(*ASKING, **PYTHON))
+    return write(tmp_path / "train.ipynb", notebook(*QUERYING, **PYTHON))
 
 
 @pytest.mark.parametrize(
@@ -70,54 +69,54 @@ def train(tmp_path: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_an_executed_notebook_is_the_one_on_the_command_line(
+def test_nbconvert_executes_the_notebook_on_its_command_line(
     execute: Execute, train: Path, command: tuple[str, ...]
 ) -> None:
     (told,) = execute(*command)
-    assert told["place"] == {
+    assert told["location"] == {
         "kind": "notebook",
-        "found_by": "nbconvert",
+        "source": "nbconvert",
         "path": str(train),
         "record_id": None,
     }
 
 
-def test_executed_again_it_is_the_same_notebook(execute: Execute, train: Path) -> None:
+def test_a_notebook_that_is_executed_again_keeps_its_record(execute: Execute, train: Path) -> None:
     (first,) = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "train.ipynb")
     (again,) = execute("jupyter", "execute", "--inplace", "train.ipynb")
-    assert (first["place"]["found_by"], again["place"]["found_by"]) == (
+    assert (first["location"]["source"], again["location"]["source"]) == (
         "nbconvert",
         "jupyter execute",
     )
     assert first["record"]["id"] == again["record"]["id"]
 
 
-def test_of_several_it_is_the_one_that_has_what_was_executed(
+def test_of_several_notebooks_it_is_the_one_with_the_executed_cells(
     execute: Execute, tmp_path: Path
 ) -> None:
     names = ["a.ipynb", "b.ipynb", "c.ipynb"]
     for name in names:
-        write(tmp_path / name, notebook(f"# {name}", *ASKING))
+        write(tmp_path / name, notebook(f"# {name}", *QUERYING))
     told = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", *names)
-    assert [each["place"]["path"] for each in told] == [str(tmp_path / name) for name in names]
+    assert [each["location"]["path"] for each in told] == [str(tmp_path / name) for name in names]
     assert len({each["record"]["id"] for each in told}) == 3
 
 
-def test_of_equal_ones_it_is_none(execute: Execute, tmp_path: Path) -> None:
+def test_of_equal_notebooks_it_is_none(execute: Execute, tmp_path: Path) -> None:
     for name in ("a.ipynb", "b.ipynb"):
-        write(tmp_path / name, notebook(*ASKING, **PYTHON))
+        write(tmp_path / name, notebook(*QUERYING, **PYTHON))
     told = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "a.ipynb", "b.ipynb")
-    assert [each["place"]["found_by"] for each in told] == ["nothing", "nothing"]
+    assert [each["location"]["source"] for each in told] == ["nothing", "nothing"]
     assert len({each["record"]["id"] for each in told}) == 2
 
 
-def test_with_papermill_it_is_the_notebook_that_is_written(
+def test_papermill_executes_the_notebook_that_it_writes(
     execute: Execute, train: Path, tmp_path: Path
 ) -> None:
     def executed(rate: str) -> Any:
         parameters = ["-p", "rate", rate, "-p", "data", "somewhere/else.ipynb"]
         (told,) = execute("papermill", *parameters, "train.ipynb", f"out-{rate}.ipynb")
-        assert (told["place"]["found_by"], told["place"]["path"]) == (
+        assert (told["location"]["source"], told["location"]["path"]) == (
             "papermill",
             str(tmp_path / f"out-{rate}.ipynb"),
         )
@@ -127,22 +126,24 @@ def test_with_papermill_it_is_the_notebook_that_is_written(
     assert first == executed("0.1") != executed("0.2")
 
 
-def test_papermill_may_run_it_elsewhere(execute: Execute, train: Path, tmp_path: Path) -> None:
+def test_papermill_may_execute_it_in_another_folder(
+    execute: Execute, train: Path, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     (told,) = execute("papermill", "train.ipynb", "out.ipynb", "--cwd", "elsewhere")
-    assert told["place"]["path"] == str(tmp_path / "out.ipynb")
+    assert told["location"]["path"] == str(tmp_path / "out.ipynb")
 
 
 NBCLIENT = "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipynb', 4))"
 
 
-def test_a_library_tells_nothing_so_its_user_does(execute: Execute, train: Path) -> None:
+def test_nbclient_as_a_library_needs_a_variable(execute: Execute, train: Path) -> None:
     (told,) = execute("python", "-c", NBCLIENT)
-    assert (told["place"]["kind"], told["place"]["found_by"]) == ("unknown", "nothing")
+    assert (told["location"]["kind"], told["location"]["source"]) == ("unknown", "nothing")
     assert (told["record"].get("path"), told["record"]["cell_count"]) == (None, 0)
     assert "AXON_NOTEBOOK" in told["record"]["description"]
     (named,) = execute("python", "-c", NBCLIENT, AXON_NOTEBOOK="train.ipynb")
-    assert (named["place"]["found_by"], named["place"]["path"]) == ("AXON_NOTEBOOK", str(train))
+    assert (named["location"]["source"], named["location"]["path"]) == ("AXON_NOTEBOOK", str(train))
 
 
 # Copies that are executed
@@ -163,7 +164,7 @@ def test_papermill_as_a_library_is_known_by_the_file_that_it_writes(
         "papermill", "train.ipynb", "earlier.ipynb"
     )  # what is not being executed any more is another notebook
     (told,) = execute("python", "-c", papermill(output, cwd=cwd, parameters={"rate": 0.1}))
-    assert told["place"]["path"] == str(tmp_path / output)
+    assert told["location"]["path"] == str(tmp_path / output)
     link = told["record"]["metadata"]["extra"]["axon"]["executed_from"]
     assert link == {"program": "papermill", "path": str(train), "parameters": {"rate": 0.1}}
 
@@ -177,65 +178,21 @@ MEASURED = (
     "place = find_location()\n"
     "told_by = [place.path, read() - before]"
 )
-MEGABYTE = 1 << 20
-
-
-def large(file: Path, size: int, **metadata: Any) -> Path:
-    """Write a notebook with a large output; written in the future, so that it is as new as any."""
-    content = notebook("print('x')", **PYTHON, **metadata)
-    text = {"output_type": "stream", "name": "stdout", "text": "x" * size}
-    content["cells"][0]["outputs"] = [text]
-    file.write_text(nbformat.writes(nbformat.from_dict(content)))
-    os.utime(file, (2**32, 2**32))
-    return file
-
-
-def test_large_notebooks_beside_an_unknown_one_are_not_read_whole(
-    execute: Execute, tmp_path: Path
-) -> None:
-    write(tmp_path / "train.ipynb", notebook(MEASURED, TOLD, MEASURED, TOLD, **PYTHON))
-    for number in range(4):
-        large(tmp_path / f"large-{number}.ipynb", 5 * MEGABYTE)
-    told = execute("python", "-c", NBCLIENT)
-    assert [path for path, _ in told] == [None, None]
-    assert all(read < 5 * MEGABYTE for _, read in told)
-
-
-@pytest.mark.parametrize("size", [5 * MEGABYTE, 40 * MEGABYTE], ids=["large", "too large"])
-def test_notebooks_that_papermill_executes_meanwhile_are_read_once(
-    execute: Execute, tmp_path: Path, size: int
-) -> None:
-    write(tmp_path / "train.ipynb", notebook(MEASURED, TOLD, MEASURED, TOLD, **PYTHON))
-    noted = {
-        "output_path": "large.ipynb",
-        "start_time": "2020-01-01T00:00:00.000000",
-        "end_time": None,
-    }
-    other = large(tmp_path / "large.ipynb", size, papermill=noted)
-    (first, read), (again, read_again) = execute("python", "-c", papermill("out.ipynb"))
-    is_read = size < 32 * MEGABYTE
-    assert (first, again) == ((str(tmp_path / "out.ipynb"),) * 2 if is_read else (None, None))
-    assert (read > size) == is_read
-    assert read_again < MEGABYTE * 5
-    large(other, size, papermill={**noted, "end_time": "2020-01-01T00:01:00.000000"})
-    assert [path for path, _ in execute("python", "-c", papermill("out.ipynb"))] == [
-        str(tmp_path / "out.ipynb")
-    ] * 2
 
 
 @pytest.mark.parametrize(
     "content", ["", '{"cells": [{"cell_type": "code", "sour', "{}", "[" * 10**5]
 )
-def test_a_damaged_notebook_beside_it_is_in_nobodys_way(
+def test_a_damaged_notebook_in_the_folder_is_ignored(
     execute: Execute, train: Path, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "damaged.ipynb").write_text(content)
     os.utime(tmp_path / "damaged.ipynb", (2**32, 2**32))
     (told,) = execute("python", "-c", papermill("out.ipynb"))
-    assert told["place"]["path"] == str(tmp_path / "out.ipynb")
+    assert told["location"]["path"] == str(tmp_path / "out.ipynb")
 
 
-def test_equal_executions_of_papermill_at_once_are_not_told_apart(
+def test_equal_executions_of_papermill_at_once_are_ambiguous(
     execute: Execute, train: Path, tmp_path: Path
 ) -> None:
     noted = {
@@ -243,20 +200,20 @@ def test_equal_executions_of_papermill_at_once_are_not_told_apart(
         "start_time": "2020-01-01T00:00:00.000000",
         "end_time": None,
     }
-    twin = write(tmp_path / "twin.ipynb", notebook(*ASKING, **PYTHON, papermill=noted))
+    twin = write(tmp_path / "twin.ipynb", notebook(*QUERYING, **PYTHON, papermill=noted))
     os.utime(twin, (2**32, 2**32))  # still being written
     (told,) = execute("python", "-c", papermill("out.ipynb"))
-    assert told["place"]["found_by"] == "nothing"
+    assert told["location"]["source"] == "nothing"
     (told,) = execute("python", "-c", papermill("out.ipynb", parameters={"rate": 0.1}))
-    assert told["place"]["path"] == str(tmp_path / "out.ipynb")
+    assert told["location"]["path"] == str(tmp_path / "out.ipynb")
 
 
-def test_without_a_file_papermills_parameters_are_those_of_its_cell(
+def test_without_an_output_file_papermills_parameters_come_from_its_cell(
     execute: Execute, train: Path
 ) -> None:
     parameters = {"rate": 0.1, "layers": [64, 64], "name": "x", "none": None}
     (told,) = execute("python", "-c", papermill(None, parameters=parameters))
-    assert told["place"]["kind"] == "unknown"
+    assert told["location"]["kind"] == "unknown"
     assert told["record"]["metadata"]["extra"]["axon"]["executed_from"] == {
         "parameters": parameters
     }
@@ -266,7 +223,7 @@ def test_papermills_output_is_linked_to_its_input(
     execute: Execute, train: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (first,) = execute("jupyter", "execute", "train.ipynb")  # which has a record from now on
-    content = notebook(*ASKING, **PYTHON, axon={"notebook_id": first["record"]["id"]})
+    content = notebook(*QUERYING, **PYTHON, axon={"notebook_id": first["record"]["id"]})
     write(train, content)
     for _ in range(2):
         parameters = ["-p", "rate", "0.1", "-r", "name", "1", "-y", "{bad: .nan, layers: [1, 2]}"]
@@ -285,21 +242,6 @@ def test_papermills_output_is_linked_to_its_input(
         assert text in shown
 
 
-@pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_copy_takes_over_nothing_of_its_input(
-    execute: Execute, train: Path, is_recorded: bool, tmp_path: Path
-) -> None:
-    id = "00000000-0000-4000-8000-000000000001"
-    write(train, notebook(*ASKING, **PYTHON, axon={"notebook_id": id}))
-    if is_recorded:
-        assert execute("jupyter", "execute", "train.ipynb")[0]["record"]["id"] == id
-    (told,) = execute("papermill", "train.ipynb", "out.ipynb")
-    assert told["record"]["id"] != id
-    (after,) = execute("jupyter", "execute", "train.ipynb")
-    assert after["record"]["id"] != told["record"]["id"]
-    assert (after["record"]["id"] == id) == is_recorded
-
-
 def test_a_notebook_that_is_executed_in_place_is_no_copy(execute: Execute, train: Path) -> None:
     (first,) = execute("jupyter", "execute", "train.ipynb")
     (told,) = execute("papermill", "-p", "rate", "0.1", "train.ipynb", "train.ipynb")
@@ -307,13 +249,13 @@ def test_a_notebook_that_is_executed_in_place_is_no_copy(execute: Execute, train
     assert "executed_from" not in told["record"]["metadata"]["extra"].get("axon", {})
 
 
-# What is said of a notebook that cannot be identified
+# The message about a notebook that cannot be identified
 
 TRAINING = "import jupyter_axon_notebooks as axon\nfor epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
 SAID = "axon.use("
 
 
-def test_a_notebook_that_cannot_be_identified_is_told_of_once(
+def test_an_unidentified_notebook_is_reported_once(
     execute: Execute, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     write(
@@ -329,7 +271,7 @@ def test_a_notebook_that_cannot_be_identified_is_told_of_once(
     assert named.count(SAID) == 0
 
 
-def test_a_prompt_is_told_of_and_a_script_is_not(
+def test_a_prompt_is_reported_and_a_script_is_not(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(SAID) == 1
@@ -337,16 +279,18 @@ def test_a_prompt_is_told_of_and_a_script_is_not(
     assert python("train.py", cwd=tmp_path, **environment).stdout.count(SAID) == 0
 
 
-ASKING_SCRIPT = "from support.server_kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n"
+ASKING_SCRIPT = (
+    "from support.server_kernels import QUERIES\nexec(QUERIES)\nprint(json.dumps(summary()))\n"
+)
 
 
-def test_a_script_is_its_file(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_script_is_identified_by_its_file(environment: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(ASKING_SCRIPT)
     told = json.loads(python("train.py", cwd=tmp_path, **environment).stdout)
-    assert told["place"] == {
+    assert told["location"] == {
         "kind": "script",
-        "found_by": "script",
+        "source": "script",
         "path": str(script),
         "record_id": None,
     }
@@ -363,11 +307,11 @@ def test_a_script_is_its_file(environment: dict[str, str], tmp_path: Path) -> No
     assert again["version_id"] != record["version_id"]
 
 
-def test_a_module_is_its_file(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_module_is_identified_by_its_file(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "train.py").write_text(ASKING_SCRIPT)
     told = json.loads(python("-m", "project.train", cwd=tmp_path, **environment).stdout)
-    assert told["place"]["path"] == str(tmp_path / "project" / "train.py")
+    assert told["location"]["path"] == str(tmp_path / "project" / "train.py")
 
 
 @pytest.mark.parametrize(
@@ -379,7 +323,7 @@ def test_a_module_is_its_file(environment: dict[str, str], tmp_path: Path) -> No
     ],
     ids=["-c", "a tool of Python's", "an installed tool"],
 )
-def test_what_is_no_script_is_unknown(
+def test_a_tool_is_not_a_script(
     environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "train.py").write_text(ASKING_SCRIPT)
@@ -387,15 +331,17 @@ def test_what_is_no_script_is_unknown(
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
     out = python(*command, cwd=tmp_path, **environment).stdout
     told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-    assert (told["place"]["kind"], told["place"]["found_by"]) == ("unknown", "nothing")
+    assert (told["location"]["kind"], told["location"]["source"]) == ("unknown", "nothing")
 
 
-def test_what_a_script_spawns_is_that_script(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_spawned_process_belongs_to_its_script(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "import multiprocessing\n"
-        "from support.server_kernels import ASKED\nexec(ASKED)\n"
-        "def child(): print(json.dumps(place()))\n"
+        "from support.server_kernels import QUERIES\nexec(QUERIES)\n"
+        "def child(): print(json.dumps(location()))\n"
         "if __name__ == '__main__':\n"
         "    process = multiprocessing.get_context('spawn').Process(target=child)\n"
         "    process.start(); process.join()\n"
@@ -419,7 +365,7 @@ def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embed
             "IPYTHONDIR": str(tmp_path / "ipython"),
         },
     )
-    content = notebook("rate = 1", *ASKING, **PYTHON)
+    content = notebook("rate = 1", *QUERYING, **PYTHON)
     content["cells"][0]["metadata"]["tags"] = ["parameters"]
     with server.running():
         if embeds:
@@ -447,7 +393,7 @@ def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embed
             eventually(lambda: status() in ("COMPLETED", "FAILED"))
             assert status() == "COMPLETED", server.log
             found = json.loads(told.read_text().splitlines()[-1])
-            assert found["place"]["found_by"] == "jupyter-scheduler"
+            assert found["location"]["source"] == "jupyter-scheduler"
             made = found["record"]
             assert (made["id"] != record["id"], made["name"]) == (True, "train")
             assert made["metadata"]["extra"]["axon"]["executed_from"] == {

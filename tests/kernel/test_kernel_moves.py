@@ -1,4 +1,4 @@
-"""Claims about notebooks that are deleted, moved or replaced while they train, and about folders that are changed."""
+"""Notebooks that are deleted, moved or replaced while they train, and changes of the working directory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CONTENT = notebook("train()", axon={"notebook_id": "00000000-0000-4000-8000-0000
 def train(kernel: Kernel, epoch: int) -> tuple[str, str]:
     """Make a checkpoint in a cell of its own; the ids of its record and its run."""
     kernel.run(TRAIN.format(epoch=epoch))
-    assert kernel.asked("made.is_recorded")
-    record, run = kernel.asked("[made.record.notebook_id, made.run_id]")
+    assert kernel.query("made.is_recorded")
+    record, run = kernel.query("[made.record.notebook_id, made.run_id]")
     return record, run
 
 
@@ -69,7 +69,7 @@ def replace(server: Server, path: str) -> None:
     new.replace(server.root / path)
 
 
-AWAY = [
+REMOVALS = [
     delete_by_jupyter,
     delete_by_shell,
     delete_by_jupyter_after_a_rename,
@@ -86,22 +86,22 @@ def path(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("saved", [True, False], ids=["saved by Jupyter", "never saved"])
-@pytest.mark.parametrize("away", AWAY, ids=lambda away: away.__name__)
-def test_a_training_whose_notebook_goes_away_stays_one_run(
-    server: Server, opened: Opened, path: str, away: Callable[[Server, str], None], saved: bool
+@pytest.mark.parametrize("remove", REMOVALS, ids=lambda remove: remove.__name__)
+def test_a_training_whose_notebook_is_removed_stays_one_run(
+    server: Server, opened: Opened, path: str, remove: Callable[[Server, str], None], saved: bool
 ) -> None:
     if saved:
         assert server.save(path, notebook("train()")).status == 201
     kernel = opened(server, path)
     first = train(kernel, 0)
-    away(server, path)
+    remove(server, path)
     assert train(kernel, 1) == train(kernel, 2) == first
     again = restarted(server, kernel)
     assert train(again, 3)[0] == first[0]
     again.close()
 
 
-def test_a_name_that_is_used_again_takes_no_training_along(
+def test_another_notebook_with_the_old_name_gets_no_training(
     server: Server, opened: Opened, path: str
 ) -> None:
     kernel = opened(server, path)
@@ -111,7 +111,7 @@ def test_a_name_that_is_used_again_takes_no_training_along(
     assert train(kernel, 0)[0] == first[0]
 
 
-def test_a_notebook_that_comes_back_has_its_record(
+def test_a_notebook_that_is_moved_back_has_its_record(
     server: Server, opened: Opened, path: str
 ) -> None:
     assert server.save(path, notebook("train()")).status == 201
@@ -146,7 +146,7 @@ def test_a_branch_without_the_notebook_is_checked_out(
     assert train(kernel, 2) == first
 
 
-def test_a_record_that_is_deleted_is_not_kept(server: Server, opened: Opened, path: str) -> None:
+def test_a_deleted_record_is_not_used(server: Server, opened: Opened, path: str) -> None:
     kernel = opened(server, path)
     record, run = train(kernel, 0)
     assert server.axon("DELETE", f"/notebooks/{record}").status == 204
@@ -155,9 +155,7 @@ def test_a_record_that_is_deleted_is_not_kept(server: Server, opened: Opened, pa
     assert after[1] != run
 
 
-def test_naming_another_notebook_begins_a_run_there(
-    server: Server, opened: Opened, path: str
-) -> None:
+def test_use_begins_a_run_in_another_notebook(server: Server, opened: Opened, path: str) -> None:
     kernel = opened(server, path)
     first = train(kernel, 0)
     other = write(server.root / f"other-{path}", notebook("train()"))
@@ -170,7 +168,7 @@ def test_naming_another_notebook_begins_a_run_there(
 # Folders
 
 
-def test_a_relative_name_is_of_the_folder_that_the_kernel_was_started_in(
+def test_a_relative_path_is_relative_to_the_start_folder_of_the_kernel(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     write(tmp_path / "train.ipynb", notebook("train()"))
@@ -186,7 +184,7 @@ def test_a_relative_name_is_of_the_folder_that_the_kernel_was_started_in(
         assert kernel.ask("axon.notebook().path") == str(tmp_path / "elsewhere" / "train.ipynb")
 
 
-def test_a_variable_that_is_set_in_a_notebook_may_mean_its_working_directory(
+def test_a_variable_set_in_a_notebook_may_be_relative_to_the_working_directory(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     write(tmp_path / "elsewhere" / "train.ipynb", notebook("train()"))
@@ -224,7 +222,7 @@ SPAWNS = """
     ],
     ids=["by name", "dot", "pdb"],
 )
-def test_a_script_that_goes_elsewhere_is_still_its_file(
+def test_a_script_that_changes_its_folder_is_found(
     environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -236,7 +234,7 @@ def test_a_script_that_goes_elsewhere_is_still_its_file(
     assert found == [str(tmp_path / "train.py")] * (1 if is_tool else 2)
 
 
-def test_a_relative_name_is_of_the_folder_that_a_script_was_started_in(
+def test_a_relative_path_is_relative_to_the_start_folder_of_the_script(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     write(tmp_path / "named.ipynb", notebook("train()"))

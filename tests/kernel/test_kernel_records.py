@@ -1,4 +1,4 @@
-"""Claims about the record of the notebook that trains: it is the one that a save of the file is recorded in."""
+"""The record of the notebook that trains, which is the one that a save of the file updates."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.sync import NotebookSync, files
 from jupyter_axon_notebooks.training.discovery import location
-from jupyter_axon_notebooks.training.discovery import record as asked
+from jupyter_axon_notebooks.training.discovery import record as record_module
 from jupyter_axon_notebooks.training.discovery.location import NotebookLocation, find_location
-from jupyter_axon_notebooks.training.discovery.record import find_or_create_record
+from jupyter_axon_notebooks.training.discovery.record import PreviousRecord, find_or_create_record
 
 __all__ = ["store", "store_url"]  # fixtures
 
@@ -46,14 +46,14 @@ class Home:
     is_lost: bool = False
 
     def close(self) -> None:
-        """The store is the test's."""
+        """The test closes the store."""
 
 
-def at(path: Path, found_by: str = "session") -> NotebookLocation:
-    return NotebookLocation("notebook", found_by, str(path))
+def at(path: Path, source: str = "session") -> NotebookLocation:
+    return NotebookLocation("notebook", source, str(path))
 
 
-def recorded(
+def record_of(
     repository: NotebookRepository, path: Path, owner: str = "ada", **given: Any
 ) -> NotebookSummary:
     return find_or_create_record(repository, at(path, **given), ORIGIN, owner)
@@ -62,7 +62,7 @@ def recorded(
 def test_a_file_gets_the_record_that_a_save_would_give_it(
     repository: NotebookRepository, file: Path
 ) -> None:
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     assert (made.name, made.user_id, made.path, made.origin) == ("train", "ada", str(file), ORIGIN)
     assert (made.cell_count, made.metadata.framework) == (2, "pytorch")
     sync = NotebookSync("the store", lambda: Home(repository), logging.getLogger("test"))
@@ -77,125 +77,127 @@ def test_a_file_gets_the_record_that_a_save_would_give_it(
 def test_an_unchanged_file_is_not_read_again(
     repository: NotebookRepository, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = recorded(repository, file)
-    monkeypatch.setattr(asked, "NotebookRecorder", None)
-    assert recorded(repository, file) == made
+    made = record_of(repository, file)
+    monkeypatch.setattr(record_module, "NotebookRecorder", None)
+    assert record_of(repository, file) == made
 
 
 def test_a_changed_file_is_a_new_version(repository: NotebookRepository, file: Path) -> None:
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     write(file, notebook("import jax"))
-    after = recorded(repository, file)
+    after = record_of(repository, file)
     assert (after.id, after.metadata.framework) == (made.id, "jax")
     assert after.version_id != made.version_id
 
 
 def test_a_copy_has_a_record_of_its_own(repository: NotebookRepository, tmp_path: Path) -> None:
     content = notebook("train()", axon={"notebook_id": new_id()})
-    first = recorded(repository, write(tmp_path / "a.ipynb", content))
-    copy = recorded(repository, write(tmp_path / "b.ipynb", content))
+    first = record_of(repository, write(tmp_path / "a.ipynb", content))
+    copy = record_of(repository, write(tmp_path / "b.ipynb", content))
     assert copy.metadata.extra["axon"]["copied_from"] == first.id != copy.id
 
 
-def test_those_who_ask_at_once_make_one_record(repository: NotebookRepository, file: Path) -> None:
+def test_concurrent_calls_create_one_record(repository: NotebookRepository, file: Path) -> None:
     together = threading.Barrier(6)
 
     def ask(_: int) -> str:
         together.wait()
-        return recorded(repository, file).id
+        return record_of(repository, file).id
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(ask, range(6)))) == 1
     assert len(repository.list_all()) == 1
 
 
-def test_what_is_half_written_leaves_the_record_as_it_is(
+def test_a_half_written_file_leaves_the_record_as_it_is(
     repository: NotebookRepository, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_RETRY_DELAYS", (0.0, 0.0))
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     file.write_text(file.read_text()[:-20])
-    assert recorded(repository, file) == made
+    assert record_of(repository, file) == made
     (tmp_path / "new.ipynb").write_text("{")
     with pytest.raises(InvalidData):
-        recorded(repository, tmp_path / "new.ipynb")
+        record_of(repository, tmp_path / "new.ipynb")
 
 
 def test_an_old_format_is_recorded_as_by_a_save(repository: NotebookRepository) -> None:
     old = Path(__file__).parents[1] / "data/corpus/nbformat/test3.ipynb"
-    assert recorded(repository, old).cell_count > 0
+    assert record_of(repository, old).cell_count > 0
 
 
 def test_a_file_that_was_renamed_is_found_by_its_old_name(
     repository: NotebookRepository, file: Path
 ) -> None:
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     repository.bindings.bind(made.id, str(file.rename(file.with_name("after.ipynb"))))
-    assert recorded(repository, file).id == made.id
+    assert record_of(repository, file).id == made.id
 
 
 def test_a_file_that_is_gone_leaves_its_record(repository: NotebookRepository, file: Path) -> None:
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     file.unlink()
-    assert recorded(repository, file) == made
+    assert record_of(repository, file) == made
 
 
 def test_a_file_that_was_deleted_in_jupyter_leaves_its_record(
     repository: NotebookRepository, file: Path
 ) -> None:
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     file.unlink()
     repository.bindings.unbind(made.id)
-    assert recorded(repository, file).id == made.id
-    assert recorded(repository, file, found_by="AXON_NOTEBOOK").id == made.id
+    assert record_of(repository, file).id == made.id
+    assert record_of(repository, file, source="AXON_NOTEBOOK").id == made.id
 
 
 @pytest.mark.parametrize("lost", ["a server that is gone", "a file that is gone"])
-def test_a_process_keeps_its_record_where_nothing_tells_another(
+def test_a_process_keeps_its_record_if_no_other_notebook_is_found(
     repository: NotebookRepository, file: Path, tmp_path: Path, lost: str
 ) -> None:
-    made = recorded(repository, file)
-    kept = (NotebookLocation("notebook", "session", str(file)), made.id)
+    made = record_of(repository, file)
+    previous = PreviousRecord(NotebookLocation("notebook", "session", str(file)), made.id)
     gone = NotebookLocation("notebook", "JPY_SESSION_NAME", str(tmp_path / "earlier.ipynb"))
-    place = NotebookLocation("unknown", "nothing") if lost == "a server that is gone" else gone
+    found_location = (
+        NotebookLocation("unknown", "nothing") if lost == "a server that is gone" else gone
+    )
     write(file, notebook("edited()"))
-    found = find_or_create_record(repository, place, ORIGIN, "ada", kept)
+    found = find_or_create_record(repository, found_location, ORIGIN, "ada", previous)
     assert (found.id, found.version_id != made.version_id) == (made.id, True)
     other = write(tmp_path / "other.ipynb", notebook("another()"))
     elsewhere = NotebookLocation("notebook", "session", str(other))
-    assert find_or_create_record(repository, elsewhere, ORIGIN, "ada", kept).id != made.id
+    assert find_or_create_record(repository, elsewhere, ORIGIN, "ada", previous).id != made.id
     repository.delete(made.id)
-    assert recorded(repository, file).id != made.id
+    assert record_of(repository, file).id != made.id
 
 
 def test_notes_on_a_record_outlive_a_save(repository: NotebookRepository, file: Path) -> None:
-    made = recorded(repository, file)
+    made = record_of(repository, file)
     repository.annotate(made.id, executed_from={"program": "papermill"})
     write(file, notebook("edited()"))
-    after = recorded(repository, file)
+    after = record_of(repository, file)
     assert after.version_id != made.version_id
     assert after.metadata.extra["axon"]["executed_from"] == {"program": "papermill"}
 
 
-def test_a_name_that_two_notebooks_had_tells_neither(
+def test_a_former_name_of_two_notebooks_is_ambiguous(
     repository: NotebookRepository, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    monkeypatch.setattr(record_module, "_UNBOUND_ID", new_id())
     ids = set()
     for name in ("a.ipynb", "b.ipynb"):
-        made = recorded(repository, write(file, notebook(name)))
+        made = record_of(repository, write(file, notebook(name)))
         repository.bindings.bind(made.id, str(file.rename(file.with_name(name))))
         ids.add(made.id)
-    unbound = recorded(repository, file)
+    unbound = record_of(repository, file)
     assert (unbound.path, unbound.name, len(ids | {unbound.id})) == (None, "train", 3)
     with pytest.raises(NotFound, match=r"train\.ipynb"):
-        recorded(repository, file, found_by="AXON_NOTEBOOK")
+        record_of(repository, file, source="AXON_NOTEBOOK")
 
 
-def test_an_unknown_place_has_one_record_for_the_process(
+def test_an_unknown_notebook_has_one_record_for_the_process(
     repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    monkeypatch.setattr(record_module, "_UNBOUND_ID", new_id())
     monkeypatch.chdir(tmp_path)
     unknown = NotebookLocation("unknown", "nothing")
     first = find_or_create_record(repository, unknown, ORIGIN, "ada")
@@ -203,10 +205,10 @@ def test_an_unknown_place_has_one_record_for_the_process(
     assert find_or_create_record(repository, unknown, ORIGIN, "ada") == first
 
 
-def test_a_training_goes_on_in_a_folder_that_was_deleted(
+def test_the_working_directory_may_be_deleted(
     repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone: Path
 ) -> None:
-    monkeypatch.setattr(asked, "_UNBOUND_ID", new_id())
+    monkeypatch.setattr(record_module, "_UNBOUND_ID", new_id())
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -217,14 +219,14 @@ def test_a_training_goes_on_in_a_folder_that_was_deleted(
         ).path
         is None
     )
-    monkeypatch.setattr(location, "imported_in", str(tmp_path))
+    monkeypatch.setattr(location, "WORKING_FOLDER", str(tmp_path))
     monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
     assert find_location() == NotebookLocation(
         "notebook", "AXON_NOTEBOOK", str(tmp_path / "train.ipynb")
     )
 
 
-def test_a_record_is_had_by_its_id_by_its_owner_alone(repository: NotebookRepository) -> None:
+def test_a_record_is_used_by_its_id_by_its_owner_only(repository: NotebookRepository) -> None:
     made = repository.create(NewNotebook(user_id="ada", name="n"))
     named = NotebookLocation("notebook", "use", record_id=made.id)
     assert find_or_create_record(repository, named, ORIGIN, "ada").id == made.id
@@ -252,9 +254,7 @@ def test_a_script_is_a_notebook_of_one_cell(repository: NotebookRepository, tmp_
     ).version_id == (made.version_id)
 
 
-def test_what_is_neither_notebook_nor_script_is_refused(
-    repository: NotebookRepository, tmp_path: Path
-) -> None:
+def test_other_files_are_rejected(repository: NotebookRepository, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"\0\1")
     with pytest.raises(InvalidData):
-        recorded(repository, tmp_path / "weights.bin")
+        record_of(repository, tmp_path / "weights.bin")

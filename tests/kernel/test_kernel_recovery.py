@@ -1,4 +1,4 @@
-"""What a training could not record, and what no kernel is left to record, a server records by itself."""
+"""Servers record the checkpoints that trainings could not record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
-from support.engines import FORGETFUL, PostgresqlServer, eventually
+from support.engines import NOT_DURABLE, PostgresqlServer, eventually
 from support.kernel import started
 from support.server_kernels import python_path
 from support.server_processes import Server, notebook, write
@@ -31,14 +31,17 @@ import jupyter_axon_notebooks as axon
 
 warnings.simplefilter("ignore")
 first, last = map(int, sys.argv[1:])
-made = [axon.checkpoint({"w": [epoch]}, epoch=epoch, metrics={"loss": 1 / (epoch + 1)}) for epoch in range(first, last)]
+made = [
+    axon.checkpoint({"w": [epoch]}, epoch=epoch, metrics={"loss": 1 / (epoch + 1)})
+    for epoch in range(first, last)
+]
 print([one.is_recorded for one in made])
 """
 RECORDED = "checkpoints made while the store was unavailable"
 
 
 def train(server: Server, path: str, first: int, last: int) -> None:
-    """Train a notebook of a server in a process that it did not start, and that is gone when this returns."""
+    """Train a notebook of a server in a process that the server did not start, until it ends."""
     script = server.home / "train.py"
     script.write_text(TRAIN)
     done = subprocess.run(
@@ -60,18 +63,18 @@ def train(server: Server, path: str, first: int, last: int) -> None:
 
 
 def folder(server: Server) -> Path:
-    """Where a server's store is."""
+    """Return the folder of a server's store."""
     return server.data / "axon_notebooks"
 
 
-def take_away(server: Server) -> None:
-    """Put the store out of reach, as a disk that is not mounted is."""
+def hide_store(server: Server) -> None:
+    """Make the store unavailable, as on a disk that is not mounted."""
     for file in folder(server).glob("axon.db*"):
         file.rename(file.with_name(f"away-{file.name}"))
     (folder(server) / "axon.db").mkdir()
 
 
-def bring_back(server: Server) -> None:
+def restore_store(server: Server) -> None:
     (folder(server) / "axon.db").rmdir()
     for file in sorted(folder(server).glob("away-*"), reverse=True):  # the database last
         file.rename(file.with_name(file.name.removeprefix("away-")))
@@ -96,21 +99,19 @@ def assert_recorded(server: Server, path: str, count: int) -> None:
     assert notes(server) == []
 
 
-def test_a_server_records_what_was_made_while_its_store_was_away(servers: Servers) -> None:
+def test_a_server_records_checkpoints_when_its_store_is_available(servers):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")
-    take_away(server)
+    hide_store(server)
     train(server, "train.ipynb", 0, 3)
     assert len(notes(server)) == 3
-    bring_back(server)
+    restore_store(server)
     server.wait_for(f"recorded 3 {RECORDED}")
     assert_recorded(server, "train.ipynb", 3)
 
 
-def test_a_server_opens_a_store_that_was_replaced_and_records_there(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_server_records_checkpoints_in_a_replaced_store(servers, tmp_path):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
@@ -119,7 +120,7 @@ def test_a_server_opens_a_store_that_was_replaced_and_records_there(
         closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
     ):
         store.backup(backup)
-    take_away(server)
+    hide_store(server)
     train(server, "train.ipynb", 0, 2)
     for file in folder(server).glob("away-*"):
         file.unlink()
@@ -130,16 +131,14 @@ def test_a_server_opens_a_store_that_was_replaced_and_records_there(
     assert server.record("train.ipynb")["id"] == id
 
 
-def test_a_server_that_starts_later_records_what_waits(servers: Servers) -> None:
+def test_a_server_that_starts_later_records_checkpoints(servers):
     server = servers()
     server.wait_for_its_store()
-    write(
-        server.root / "train.ipynb", notebook("train()")
-    )  # nobody has saved it: it has no record yet
-    take_away(server)
+    write(server.root / "train.ipynb", notebook("train()"))  # not saved, hence without a record
+    hide_store(server)
     train(server, "train.ipynb", 0, 2)
     server.stop()
-    bring_back(server)
+    restore_store(server)
     hostile, *_ = notes(server)
     document = json.loads(hostile.read_text())
     for name, text in {
@@ -163,28 +162,28 @@ def test_a_server_that_starts_later_records_what_waits(servers: Servers) -> None
     assert server.log.count("cannot record a checkpoint") == 2
 
 
-def test_a_notebook_that_was_renamed_meanwhile_gets_its_checkpoints(servers: Servers) -> None:
+def test_checkpoints_are_recorded_for_a_renamed_notebook(servers):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
-    take_away(server)
+    hide_store(server)
     train(server, "train.ipynb", 0, 2)
     assert server.rename("train.ipynb", "trained.ipynb").status == 200
-    bring_back(server)
+    restore_store(server)
     server.wait_for(f"recorded 2 {RECORDED}")
     assert server.record("trained.ipynb")["id"] == id
     assert_recorded(server, "trained.ipynb", 2)
 
 
-def test_two_servers_on_one_store_record_it_once(servers: Servers) -> None:
+def test_two_servers_record_each_checkpoint_once(servers):
     first = servers("first")
     first.save("train.ipynb", notebook("train()"))
     first.assert_recorded("train.ipynb")
     second = servers("second", root=first.root, data=first.data)
     second.wait_for_its_store()
-    take_away(first)
+    hide_store(first)
     train(first, "train.ipynb", 0, 6)
-    bring_back(first)
+    restore_store(first)
     eventually(lambda: not notes(first))
     assert_recorded(first, "train.ipynb", 6)
     for server in (first, second):
@@ -194,14 +193,12 @@ def test_two_servers_on_one_store_record_it_once(servers: Servers) -> None:
 @pytest.fixture
 def database() -> Iterator[PostgresqlServer]:
     """A server of its own, to be stopped and started."""
-    server = PostgresqlServer(**FORGETFUL)
+    server = PostgresqlServer(**NOT_DURABLE)
     yield server
     server.close()
 
 
-def test_a_server_with_a_role_records_once_its_database_is_back(
-    servers: Servers, database: PostgresqlServer
-) -> None:
+def test_a_server_with_a_role_records_when_its_database_is_available(servers, database):
     url = database.url(database.new_database())
     with closing(Store(url)) as store:
         store.separate_users([Role("hub ada", "ada"), Role("hub bob", "bob")])
@@ -216,11 +213,11 @@ def test_a_server_with_a_role_records_once_its_database_is_back(
     assert_recorded(server, "train.ipynb", 2)
 
 
-def test_an_idle_kernel_goes_on_with_what_a_server_recorded(servers: Servers) -> None:
+def test_an_idle_kernel_continues_with_what_a_server_recorded(servers):
     server = servers()
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")
-    take_away(server)
+    hide_store(server)
     told = {
         "JUPYTER_DATA_DIR": str(server.data),
         "JUPYTER_RUNTIME_DIR": str(server.home / "runtime"),
@@ -229,10 +226,11 @@ def test_an_idle_kernel_goes_on_with_what_a_server_recorded(servers: Servers) ->
     }
     with started(server.home, {**told, "PATH": os.environ["PATH"]}) as kernel:
         kernel.do(
-            "import warnings; warnings.simplefilter('ignore'); import jupyter_axon_notebooks as axon"
+            "import warnings; warnings.simplefilter('ignore')\n"
+            "import jupyter_axon_notebooks as axon"
         )
         kernel.do("made = [axon.checkpoint({'w': [epoch]}, epoch=epoch) for epoch in range(2)]")
-        bring_back(server)
+        restore_store(server)
         server.wait_for(f"recorded 2 {RECORDED}")
         assert_recorded(server, "train.ipynb", 2)
         assert kernel.ask("[one.has_state for one in made]") == [True, True]

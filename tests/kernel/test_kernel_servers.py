@@ -1,4 +1,4 @@
-"""Claims about kernels that a server starts: which notebook they are of, and where its record is.
+"""The notebook and the record of a kernel that a server starts.
 
 JupyterLab and Notebook 7 start their kernels by the sessions API, as is done here.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jupyter_server.auth import passwd
-from support.server_kernels import ASKED, Kernel, python, python_path
+from support.server_kernels import QUERIES, Kernel, python, python_path
 from support.server_processes import TOKEN, Server, notebook, write
 
 Servers = Callable[..., Server]
@@ -31,18 +31,18 @@ def test_a_kernel_finds_its_notebook_and_the_record_that_the_server_has(
 ) -> None:
     kernel = opened(server, "deep/train.ipynb")
     recorded = server.sync("deep/train.ipynb")
-    told = kernel.asked("told()")
-    assert told["place"] == {
+    answer = kernel.query("summary()")
+    assert answer["location"] == {
         "kind": "notebook",
-        "found_by": "session",
+        "source": "session",
         "path": str(server.root / "deep/train.ipynb"),
         "record_id": None,
     }
-    assert (told["record"]["id"], told["record"]["version_id"]) == (
+    assert (answer["record"]["id"], answer["record"]["version_id"]) == (
         recorded["id"],
         recorded["version_id"],
     )
-    assert told["settings"] == {
+    assert answer["settings"] == {
         "store_url": f"sqlite:///{server.data}/axon_notebooks/axon.db",
         "states_root": f"{server.data}/axon_notebooks/states",
         "user_id": "ada",
@@ -52,61 +52,61 @@ def test_a_kernel_finds_its_notebook_and_the_record_that_the_server_has(
 
 def test_a_record_that_a_kernel_makes_is_the_servers(server: Server, opened: Opened) -> None:
     kernel = opened(server, "first.ipynb")
-    made = kernel.asked("record()")
+    made = kernel.query("record()")
     assert made["user_id"] == "ada"
     assert server.save("first.ipynb", notebook("trained()")).status == 200
     after = server.assert_recorded("first.ipynb")
     assert after["id"] == made["id"]
-    assert kernel.asked("record()")["version_id"] == after["version_id"] != made["version_id"]
+    assert kernel.query("record()")["version_id"] == after["version_id"] != made["version_id"]
 
 
 def test_a_rename_in_the_middle_of_training_keeps_the_record(
     server: Server, opened: Opened
 ) -> None:
     kernel = opened(server, "before.ipynb")
-    record = kernel.asked("record()")
+    record = kernel.query("record()")
     renamed(server, kernel, "before.ipynb", "after.ipynb")
     write(server.root / "before.ipynb", notebook("another()"))  # whatever has its old name now
-    told = kernel.asked("told()")
-    assert (told["place"]["path"], told["place"]["found_by"]) == (
+    answer = kernel.query("summary()")
+    assert (answer["location"]["path"], answer["location"]["source"]) == (
         str(server.root / "after.ipynb"),
         "session",
     )
-    assert (told["record"]["id"], told["record"]["name"]) == (record["id"], "after")
+    assert (answer["record"]["id"], answer["record"]["name"]) == (record["id"], "after")
 
 
 def test_a_restarted_kernel_finds_it_again(server: Server, opened: Opened) -> None:
     first = opened(server, "restarted.ipynb")
-    told = first.asked("told()")
+    answer = first.query("summary()")
     assert server.ask("POST", f"/api/kernels/{first.id}/restart", {}).status == 200
     again = Kernel(server, first.id)
-    assert again.asked("told()") == told
+    assert again.query("summary()") == answer
     again.close()
 
 
-def test_a_script_under_a_notebooks_kernel_is_no_notebook(
+def test_a_script_that_a_notebook_starts_is_a_script(
     server: Server, opened: Opened, tmp_path: Path
 ) -> None:
     kernel = opened(server, "starts-a-script.ipynb")
     script = tmp_path / "train.py"
     script.write_text(
-        "from support.server_kernels import ASKED\nexec(ASKED)\nprint(json.dumps(told()))\n"
+        "from support.server_kernels import QUERIES\nexec(QUERIES)\nprint(json.dumps(summary()))\n"
     )
     kernel.run(
         "import os, subprocess, sys\n"
         f"out = subprocess.check_output([sys.executable, {str(script)!r}], env=os.environ | "
         f"{{'PYTHONPATH': {python_path()!r}}})"
     )
-    told = kernel.asked("json.loads(out)")
-    assert (told["place"]["found_by"], told["place"]["path"]) == ("script", str(script))
-    assert told["settings"]["user_id"] == "ada"
+    answer = kernel.query("json.loads(out)")
+    assert (answer["location"]["source"], answer["location"]["path"]) == ("script", str(script))
+    assert answer["settings"]["user_id"] == "ada"
 
 
-def test_a_notebook_that_a_notebook_executes_is_not_that_notebook(
+def test_a_notebook_that_a_notebook_executes_is_another_one(
     server: Server, opened: Opened, tmp_path: Path
 ) -> None:
     kernel = opened(server, "outer.ipynb")
-    code = f"{ASKED}\njson.dump(place(), open({str(tmp_path / 'seen')!r}, 'w'))"
+    code = f"{QUERIES}\njson.dump(location(), open({str(tmp_path / 'seen')!r}, 'w'))"
     inner = write(tmp_path / "inner.ipynb", notebook(code))
     kernel.run(
         "import nbclient, nbformat\n"
@@ -114,24 +114,22 @@ def test_a_notebook_that_a_notebook_executes_is_not_that_notebook(
         f"client = nbclient.NotebookClient(nbformat.read({str(inner)!r}, 4))\n"
         "thread = Thread(target=client.execute); thread.start(); thread.join()"
     )
-    assert json.loads((tmp_path / "seen").read_text())["found_by"] == "nothing"
+    assert json.loads((tmp_path / "seen").read_text())["source"] == "nothing"
 
 
 def test_vs_code_names_a_notebook_that_its_session_does_not(server: Server, opened: Opened) -> None:
     real = write(server.root / "in-vscode.ipynb", notebook("train()"))
     kernel = opened(server, "in-vscode-jvsc-0b7a.ipynb", there=True)
     kernel.run(f"__vsc_ipynb_file__ = {str(real)!r}")
-    assert kernel.asked("place()") == {
+    assert kernel.query("location()") == {
         "kind": "notebook",
-        "found_by": "VS Code",
+        "source": "VS Code",
         "path": str(real),
         "record_id": None,
     }
 
 
-def test_a_kernel_is_told_by_whom_its_session_was_asked_for(
-    servers: Servers, opened: Opened
-) -> None:
+def test_a_kernel_gets_the_user_who_started_its_session(servers: Servers, opened: Opened) -> None:
     users = """
 from jupyter_server.auth import IdentityProvider, User
 class Named(IdentityProvider):
@@ -143,10 +141,10 @@ c.ServerApp.identity_provider_class = Named
     kernel = opened(
         server, "bobs.ipynb", headers={"X-User": "bob", "Authorization": f"token {TOKEN}"}
     )
-    assert kernel.asked("settings().user_id") == "bob"
+    assert kernel.query("find_settings().user_id") == "bob"
     assert server.ask("POST", f"/api/kernels/{kernel.id}/restart", {}).status == 200
     again = Kernel(server, kernel.id)
-    assert again.asked("settings().user_id") == "bob"
+    assert again.query("find_settings().user_id") == "bob"
     again.close()
 
 
@@ -156,14 +154,14 @@ _EACH_REQUEST = {
 }
 
 
-def test_a_store_in_memory_is_said_to_be_out_of_reach(servers: Servers, opened: Opened) -> None:
+def test_a_store_in_memory_is_reported_as_unreachable(servers: Servers, opened: Opened) -> None:
     server = servers(config={"AxonNotebooks": {"store_url": "memory://"}})
     kernel = opened(server, "forgotten.ipynb")
-    assert "in memory" in kernel.asked("settings().unreachable")
+    assert "in memory" in kernel.query("find_settings().unreachable_reason")
     assert not (server.data / "axon_notebooks" / "kernels.json").exists()
 
 
-def test_servers_of_one_person_keep_equal_relative_paths_apart(
+def test_equal_relative_paths_on_two_servers_are_two_notebooks(
     servers: Servers, opened: Opened, tmp_path: Path
 ) -> None:
     shared = {
@@ -173,9 +171,9 @@ def test_servers_of_one_person_keep_equal_relative_paths_apart(
     one, other = servers("a", **shared), servers("b", **shared)
     (tmp_path / "b/runtime").symlink_to(tmp_path / "a/runtime")
     first, second = opened(one, "train.ipynb"), opened(other, "train.ipynb")
-    assert first.asked("place()")["path"] == str(one.root / "train.ipynb")
-    assert second.asked("place()")["path"] == str(other.root / "train.ipynb")
-    assert first.asked("record()")["id"] != second.asked("record()")["id"]
+    assert first.query("location()")["path"] == str(one.root / "train.ipynb")
+    assert second.query("location()")["path"] == str(other.root / "train.ipynb")
+    assert first.query("record()")["id"] != second.query("record()")["id"]
 
 
 def test_two_kernels_of_one_notebook_have_one_record(
@@ -183,36 +181,36 @@ def test_two_kernels_of_one_notebook_have_one_record(
 ) -> None:
     shared = {"data": tmp_path / "data", "root": tmp_path / "root"}
     one, other = servers("a", **shared), servers("b", **shared)
-    ids = {opened(server, "train.ipynb").asked("record()")["id"] for server in (one, other)}
+    ids = {opened(server, "train.ipynb").query("record()")["id"] for server in (one, other)}
     assert len(ids) == 1
     assert [record["id"] for record in one.records()] == list(ids)
 
 
-def test_a_server_below_a_base_url_is_asked_there(servers: Servers, opened: Opened) -> None:
+def test_a_server_with_a_base_url_is_found(servers: Servers, opened: Opened) -> None:
     server = servers(config={"ServerApp": {"base_url": "/user/ada%20lovelace/"}})
     kernel = opened(server, "train.ipynb", base_url="/user/ada%20lovelace/")
-    assert kernel.asked("place()")["found_by"] == "session"
+    assert kernel.query("location()")["source"] == "session"
 
 
-def test_a_server_with_a_password_is_done_without(servers: Servers, opened: Opened) -> None:
+def test_a_server_with_a_password_is_not_needed(servers: Servers, opened: Opened) -> None:
     """Nobody but its user gets in, so a kernel goes by the name that it was started with."""
     server = servers(config={"PasswordIdentityProvider": {"hashed_password": passwd("secret")}})
     kernel = opened(server, "before.ipynb")
     assert (
-        kernel.asked("place()")["found_by"] == "session"
+        kernel.query("location()")["source"] == "session"
     )  # a token as well: it is in the server's file
 
     config = {"IdentityProvider": {"token": ""}, "ServerApp": {"disable_check_xsrf": True}}
     hashed = {"PasswordIdentityProvider": {"hashed_password": passwd("secret")}}
     closed = servers("closed", config={**config, **hashed}, python=_LETS_TESTS_IN)
     kernel = opened(closed, "before.ipynb")
-    told = kernel.asked("told()")
-    assert told["place"]["found_by"] == "JPY_SESSION_NAME"
-    assert told["place"]["path"] == str(closed.root / "before.ipynb")
+    answer = kernel.query("summary()")
+    assert answer["location"]["source"] == "JPY_SESSION_NAME"
+    assert answer["location"]["path"] == str(closed.root / "before.ipynb")
     renamed(closed, kernel, "before.ipynb", "after.ipynb")
     closed.sync("after.ipynb")
-    after = kernel.asked("record()")
-    assert (after["id"], after["name"]) == (told["record"]["id"], "after")
+    after = kernel.query("record()")
+    assert (after["id"], after["name"]) == (answer["record"]["id"], "after")
 
 
 #: Lets in who knows the tests' token, though the server has none to tell its kernels.
@@ -234,10 +232,10 @@ def test_a_notebook_that_is_no_file_is_found_by_its_record(
     server = servers(python=_ELSEWHERE)
     kernel = opened(server, "train.ipynb", there=True)
     assert server.save("train.ipynb", notebook("train()")).status == 201
-    place = kernel.asked("place()")
-    assert (place["path"], place["found_by"]) == (None, "session")
+    place = kernel.query("location()")
+    assert (place["path"], place["source"]) == (None, "session")
     assert (
-        kernel.asked("record()")["id"] == place["record_id"] == server.record("train.ipynb")["id"]
+        kernel.query("record()")["id"] == place["record_id"] == server.record("train.ipynb")["id"]
     )
 
 
@@ -261,17 +259,17 @@ c.ServerApp.contents_manager_class = Elsewhere
 """
 
 
-def test_a_servers_own_look_at_changed_files_takes_scripts_for_what_they_are(
+def test_a_server_updates_the_records_of_changed_scripts(
     servers: Servers, environment: dict[str, str], tmp_path: Path
 ) -> None:
     server = servers()
     script = server.root / "train.py"
     script.write_text(
-        "from support.server_kernels import ASKED\nexec(ASKED)\nprint(json.dumps(record()))\n"
+        "from support.server_kernels import QUERIES\nexec(QUERIES)\nprint(json.dumps(record()))\n"
     )
     environment["JUPYTER_DATA_DIR"] = str(server.data)
     record = json.loads(python(script, cwd=tmp_path, **environment).stdout)
-    assert record["user_id"] == "ada"  # the pointer file says so
+    assert record["user_id"] == "ada"  # by the kernel configuration file
     server.stop()
     script.write_text("trained = 'otherwise'\n")
     server.start()

@@ -1,4 +1,4 @@
-"""Claims about where a kernel records, and the pointer file that a server leaves."""
+"""Where a kernel records: environment variables, the kernel configuration file, and defaults."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jupyter_axon_notebooks.kernel_config import write_kernel_config
 from jupyter_axon_notebooks.kernel_environment import KernelEnvironment
 from jupyter_axon_notebooks.stores import StoreSettings, find_settings
 
-LEFT = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "user_id": "ada"}
+SETTINGS = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "user_id": "ada"}
 
 
 @pytest.fixture
 def file(alone: Path) -> Path:
-    """The pointer file, with what a server left."""
+    """The kernel configuration file of a server."""
     file = alone / "axon_notebooks" / "kernels.json"
-    write_kernel_config(file, LEFT)
+    write_kernel_config(file, SETTINGS)
     return file
 
 
@@ -34,17 +34,17 @@ def defaults(data: Path) -> StoreSettings:
     return StoreSettings(f"sqlite:///{own}/axon.db", f"{own}/states", default_user(), str(data))
 
 
-def test_without_anything_the_defaults_hold(alone: Path) -> None:
+def test_the_defaults_apply_if_nothing_is_configured(alone: Path) -> None:
     assert find_settings() == defaults(alone)
 
 
-def test_what_a_server_left_holds(file: Path, alone: Path) -> None:
-    assert find_settings() == StoreSettings(**LEFT, data_dir=str(alone))
+def test_the_configuration_file_of_a_server_applies(file: Path, alone: Path) -> None:
+    assert find_settings() == StoreSettings(**SETTINGS, data_dir=str(alone))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [left.name for left in file.parent.iterdir()] == ["kernels.json"]
 
 
-def test_what_a_server_hands_over_comes_first(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_come_first(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AXON_STORE_URL", "postgresql+psycopg://ada@db/axon")
     monkeypatch.setenv("AXON_STATES_ROOT", "/handed/states")
     monkeypatch.setenv("AXON_USER", "bob")
@@ -53,7 +53,7 @@ def test_what_a_server_hands_over_comes_first(file: Path, monkeypatch: pytest.Mo
     assert find_settings() == handed
 
 
-def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
+def test_a_server_restores_its_environment_and_leaves_the_file(
     alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AXON_USER", "outside")
@@ -69,10 +69,10 @@ def test_what_a_server_hands_over_is_gone_with_it_but_for_the_pointer(
         "AXON_USER": "outside"
     }
     monkeypatch.delenv("AXON_USER")
-    assert find_settings() == given  # by the pointer file
+    assert find_settings() == given  # by the configuration file
 
 
-def test_a_password_is_not_handed_over(alone: Path) -> None:
+def test_a_password_is_not_passed_on(alone: Path) -> None:
     config = AxonNotebooks(store_url="postgresql+psycopg://ada:hunter2@db/axon")
     kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
     kernel_environment.install(None, lambda: "ada")
@@ -95,10 +95,10 @@ def test_a_password_is_not_handed_over(alone: Path) -> None:
         ('{"version": 1, "user_id": ""}', "damaged"),
         ('{"version": 1, "store_url": "sqlite:///axon.db"}', "a relative path"),
         ('{"version": 1, "states_root": "states"}', "a relative path"),
-        (" " * 70_000 + json.dumps({"version": 1, **LEFT}), "damaged"),
+        (" " * 70_000 + json.dumps({"version": 1, **SETTINGS}), "damaged"),
     ],
 )
-def test_what_is_no_pointer_is_ignored_with_one_warning(
+def test_a_damaged_file_is_ignored_with_one_warning(
     file: Path, alone: Path, text: str, why: str
 ) -> None:
     file.write_text(text)
@@ -110,7 +110,7 @@ def test_what_is_no_pointer_is_ignored_with_one_warning(
 @pytest.mark.parametrize(
     "trouble", ["group", "everybody", "another user", "a link", "a folder", "a pipe"]
 )
-def test_what_others_could_have_written_is_ignored(
+def test_a_file_that_others_could_have_written_is_ignored(
     file: Path, alone: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     match trouble:
@@ -132,7 +132,7 @@ def test_what_others_could_have_written_is_ignored(
         assert find_settings() == defaults(alone)
 
 
-def test_to_ask_loads_neither_a_server_nor_a_framework() -> None:
+def test_finding_the_settings_loads_no_server_and_no_framework() -> None:
     heavy = {"jupyter_server", "tornado", "nbformat", "IPython", "ipykernel", "numpy", "torch"}
     code = (
         "import sys, jupyter_axon_notebooks.training.discovery.record, jupyter_axon_notebooks.stores\n"

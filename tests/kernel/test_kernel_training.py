@@ -1,10 +1,9 @@
-"""Claims about trainings in kernels that a server runs."""
+"""Trainings in kernels of a server."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from support.engines import eventually
@@ -38,13 +37,11 @@ def train(stops_at: int | None = None) -> str:
 
 
 def checkpoints(server: Server, id: str) -> list[Any]:
-    """The checkpoints of a record, oldest first."""
+    """List the checkpoints of a record, oldest first."""
     return list(server.got(f"/notebooks/{id}/checkpoints?limit=100"))[::-1]
 
 
-def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(
-    server: Server, opened: Opened
-) -> None:
+def test_a_training_follows_the_renaming_of_its_notebook(server, opened):
     folder = server.root / "renamed-in-mid-training"
     kernel = opened(server, f"{folder.name}/before.ipynb")
     kernel.run(SET_UP)
@@ -66,9 +63,7 @@ def test_a_training_is_recorded_under_the_name_that_its_notebook_gets(
     assert len({one["run_id"] for one in made}) == 1
 
 
-def test_a_run_stays_in_its_record_when_the_notebook_is_saved_under_another_name(
-    server: Server, opened: Opened
-) -> None:
+def test_a_run_stays_in_its_record_after_save_as(server, opened):
     folder = "saved-as"
     kernel = opened(server, f"{folder}/first.ipynb")
     kernel.run(SET_UP)
@@ -77,14 +72,14 @@ def test_a_run_stays_in_its_record_when_the_notebook_is_saved_under_another_name
     moved = {"path": f"{folder}/second.ipynb", "name": "second.ipynb"}
     assert server.ask("PATCH", f"/api/sessions/{kernel.session['id']}", moved).status == 200
     kernel.run("axon.checkpoint(model, epoch=1)")
-    kernel.run("axon.checkpoint(model, epoch=0)")  # which begins the next run
+    kernel.run("axon.checkpoint(model, epoch=0)")  # begins the next run
     first, second = (server.sync(f"{folder}/{name}.ipynb") for name in ("first", "second"))
     assert first["id"] != second["id"]
     assert [one["epoch"] for one in checkpoints(server, first["id"])] == [0, 1]
     assert [one["epoch"] for one in checkpoints(server, second["id"])] == [0]
 
 
-def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path) -> None:
+def test_a_training_resumes_after_restarts_of_its_server(servers, tmp_path):
     served = servers()
     write(served.root / "train.ipynb", notebook(SET_UP, train()))
     for how in (signal.SIGTERM, signal.SIGKILL):
@@ -92,7 +87,7 @@ def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path
             kernel.run(SET_UP)
             kernel.begin(train(stops_at=2 if how is signal.SIGTERM else 4))
             eventually((served.root / "stopped").exists)
-            if how is signal.SIGKILL:  # then nobody ends the kernel, but whoever cleans up
+            if how is signal.SIGKILL:  # which leaves the kernel running
                 kernel.kill()
             served.stop(how)
             (served.root / "stopped").unlink()
@@ -101,10 +96,9 @@ def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path
         kernel.run(SET_UP)
         kernel.run(train())
         resumed = kernel.asked("model['w'].tolist()")
+        other = write(tmp_path / "x.ipynb", notebook("1"))
         kernel.run(SET_UP)
-        kernel.run(
-            f"import os; os.environ['AXON_NOTEBOOK'] = {str(write(tmp_path / 'x.ipynb', notebook('1')))!r}"
-        )
+        kernel.run(f"import os; os.environ['AXON_NOTEBOOK'] = {str(other)!r}")
         kernel.run(train())
         assert resumed == kernel.asked("model['w'].tolist()")
     record = served.record("train.ipynb")
@@ -112,9 +106,7 @@ def test_a_server_that_restarts_in_mid_training(servers: Servers, tmp_path: Path
     assert record["status"] == "completed"
 
 
-def test_a_rank_left_over_in_the_environment_of_a_kernel_keeps_nothing_from_being_saved(
-    server: Server, opened: Opened
-) -> None:
+def test_an_inherited_rank_in_a_kernel_is_ignored(server, opened):
     kernel = opened(server, "left-over/rank.ipynb")
     kernel.run(SET_UP)
     kernel.run("os.environ |= {'RANK': '1', 'WORLD_SIZE': '2'}")

@@ -1,4 +1,4 @@
-"""Claims about hidden state: notebooks that are known to have some, run by a real kernel, and what is flagged of them."""
+"""The reproducibility flags of notebooks that a real kernel executes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
 from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.training.execution.environment import environment
+from jupyter_axon_notebooks.training.execution.environment import collect_environment
 
 CELLS = [
     markdown("title", "# A training"),
-    code("imports", "from jupyter_axon_notebooks.training import execution as seen\nimport math\n"),
+    code("imports", "from jupyter_axon_notebooks.training import execution\nimport math\n"),
     code("note", "# nothing to see here"),
     code("data", "data = [1, 2, 3]"),
     code("model", "weights = [0.0]"),
     code("empty", "  \n"),
     code(
         "train",
-        "weights[0] += sum(data)\ncollected = [cell.to_json() for cell in seen.executed_cells()]",
+        "weights[0] += sum(data)\ncollected = [cell.to_json() for cell in execution.executed_cells()]",
     ),
     code("plot", "len(weights)"),
 ]
@@ -39,12 +39,12 @@ class Notebook:
         self._kernel = kernel
         self._repository = repository
         self.cells = {cell.id: cell for cell in CELLS}
-        self.names_cells = True
-        repository.create(new_notebook(id="nb"), saved(*CELLS, file=written()))
+        self.sends_ids = True
+        repository.create(new_notebook(id="nb"), saved(*CELLS, file=file_state()))
 
     def run(self, *ids: str) -> None:
         for id in ids:
-            reply = self._kernel.run(self.cells[id].source, id if self.names_cells else None)
+            reply = self._kernel.run(self.cells[id].source, id if self.sends_ids else None)
             assert reply["status"] == "ok", reply
 
     def edit(self, id: str, source: str) -> None:
@@ -56,17 +56,17 @@ class Notebook:
         self.cells = {one.id: one for one in [*rest[:at], cell, *rest[at:]]}
 
     def save(self) -> None:
-        self._repository.save("nb", saved(*self.cells.values(), file=written()))
+        self._repository.save("nb", saved(*self.cells.values(), file=file_state()))
 
     def checkpoint(self) -> str:
-        """Make the checkpoint that the training cell, which ran just now, would have made."""
+        """Create the checkpoint that the training cell would have created."""
         executed = [ExecutedCell.from_json(cell) for cell in self._kernel.ask("collected")]
-        provenance_id = self._repository.provenance.add("nb", executed, environment())
+        provenance_id = self._repository.provenance.add("nb", executed, collect_environment())
         made = self._repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id))
         return made.id
 
     def flags(self, checkpoint_id: str | None = None) -> list[tuple[str, str | None, list[int]]]:
-        """Kind, cell and counts of the flags of a checkpoint, by default of one made now."""
+        """Return kind, cell and counts of the flags of a checkpoint, by default a new one."""
         return [
             (flag.kind.value, flag.cell_id, flag.execution_counts)
             for flag in self.whole_flags(checkpoint_id)
@@ -76,17 +76,17 @@ class Notebook:
         return self._repository.provenance.get(checkpoint_id or self.checkpoint()).flags
 
 
-def written() -> dict[str, int]:
+def file_state() -> dict[str, int]:
     return {"size": 1, "mtime": time.time_ns()}
 
 
-@pytest.fixture(params=[True, False], ids=["named", "unnamed"])
+@pytest.fixture(params=[True, False], ids=["with ids", "without ids"])
 def notebook(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notebook]:
-    """A notebook whose front end names the cells that it has run, or does not."""
+    """A notebook whose front end sends the ids of cells, or does not."""
     store = open_store("memory://")
     with started(tmp_path) as kernel:
         made = Notebook(kernel, NotebookRepository(store))
-        made.names_cells = request.param
+        made.sends_ids = request.param
         yield made
     store.close()
 
@@ -100,7 +100,7 @@ def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Noteb
     assert notebook.flags(checkpoint) == []
 
 
-def test_one_whose_cells_were_written_and_run_one_by_one_has_no_flag(notebook: Notebook) -> None:
+def test_cells_that_are_written_and_run_one_by_one_have_no_flag(notebook: Notebook) -> None:
     # As in an editor that saves now and then: what runs has not been saved yet.
     notebook.edit("data", "data = [4]")
     notebook.run("imports", "data")
@@ -110,11 +110,11 @@ def test_one_whose_cells_were_written_and_run_one_by_one_has_no_flag(notebook: N
     unsaved = notebook.flags(checkpoint)
     notebook.save()
     assert notebook.flags(checkpoint) == []
-    if notebook.names_cells:
+    if notebook.sends_ids:
         assert unsaved == []
 
 
-def test_white_space_is_no_change(notebook: Notebook) -> None:
+def test_white_space_is_not_a_change(notebook: Notebook) -> None:
     notebook.run(*IN_ORDER)
     notebook.edit("data", "\ndata = [1, 2, 3]  \n\n")
     notebook.save()
@@ -148,7 +148,7 @@ def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
     [flag] = notebook.whole_flags(checkpoint)
     assert flag.to_json() == {
         "kind": "drifted",
-        "message": "The checkpoint came from this cell as it was when it ran (In [3]); it has changed since.",
+        "message": "This cell has changed since it ran (In [3]) for the checkpoint.",
         "cell_id": "data",
         "executed": "data = [1, 2, 3]",
         "source": "data = []",
@@ -159,24 +159,24 @@ def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
     assert notebook.flags(checkpoint) == []
 
 
-def test_a_cell_that_was_edited_and_not_run_is_flagged(notebook: Notebook) -> None:
+def test_a_cell_that_was_edited_but_not_run_is_flagged(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model")
     notebook.edit("data", "data = [100]")
     notebook.save()
     notebook.run("train")
     found = notebook.flags()
-    if notebook.names_cells:
+    if notebook.sends_ids:
         assert found == [("drifted", "data", [2]), ("edited", "data", [2])]
     else:
         assert found == [("deleted", None, [2]), ("not_run", "data", [])]
 
 
-def test_a_cell_below_that_ran_before_is_out_of_order(notebook: Notebook) -> None:
+def test_a_cell_below_that_ran_earlier_is_out_of_order(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model", "plot", "train")
     assert notebook.flags() == [("out_of_order", "plot", [4])]
 
 
-def test_cells_above_that_ran_the_other_way_round_are_out_of_order(notebook: Notebook) -> None:
+def test_cells_above_that_ran_in_reverse_are_out_of_order(notebook: Notebook) -> None:
     notebook.run("imports", "model", "data", "train")
     assert notebook.flags() == [("out_of_order", "data", [3])]
 
@@ -189,18 +189,18 @@ def test_a_cell_that_was_moved_since_is_out_of_order(notebook: Notebook) -> None
     assert notebook.flags() == [("out_of_order", "model", [3])]
 
 
-def test_a_training_that_goes_on_from_its_own_weights_is_flagged(notebook: Notebook) -> None:
+def test_a_training_cell_that_ran_twice_is_flagged(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model", "train", "train")
     assert notebook.flags() == [("rerun", "train", [4, 5])]
 
 
-def test_a_cell_that_ran_as_something_else_before_is_flagged(notebook: Notebook) -> None:
+def test_a_cell_that_ran_with_another_source_is_flagged(notebook: Notebook) -> None:
     notebook.edit("data", "data = [7]; extra = 1")
     notebook.run("imports", "data")
     notebook.edit("data", "data = [1, 2, 3]")
     notebook.run("data", "model", "train")
     notebook.save()
-    expected = ("rerun", "data", [2, 3]) if notebook.names_cells else ("deleted", None, [2])
+    expected = ("rerun", "data", [2, 3]) if notebook.sends_ids else ("deleted", None, [2])
     assert notebook.flags() == [expected]
 
 
@@ -218,7 +218,7 @@ def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
     )
 
 
-def test_a_cell_that_was_cut_and_pasted_is_still_there(notebook: Notebook) -> None:
+def test_a_cell_that_was_cut_and_pasted_is_not_deleted(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model")
     del notebook.cells["model"]
     notebook.place(code("pasted", CELLS[4].source), before="train")
@@ -239,14 +239,14 @@ def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
     )
 
 
-def test_equal_cells_are_told_apart(notebook: Notebook) -> None:
+def test_equal_cells_are_distinguished(notebook: Notebook) -> None:
     notebook.place(code("again", CELLS[4].source), before="train")
     notebook.save()
     notebook.run("imports", "data", "model", "again", "train")
     assert notebook.flags() == []
 
 
-def test_a_front_end_with_ids_of_its_own_is_understood(notebook: Notebook) -> None:
+def test_the_ids_of_vs_code_are_ignored(notebook: Notebook) -> None:
     kernel = notebook._kernel
     for id in ("imports", "data", "model"):
         kernel.run(notebook.cells[id].source, f"vscode:{id}")

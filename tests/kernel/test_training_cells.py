@@ -1,4 +1,4 @@
-"""Which run a cell of a notebook resumes: that of its own training, and never another's."""
+"""Which run a cell of a notebook resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.kernel import Kernel
-from support.training_script import SET_UP, runs
+from support.training_script import SET_UP, list_runs
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -47,7 +47,7 @@ def folds(key: str = "", stops_at: tuple[int, int] | None = None) -> str:
     return FOLDS.replace(", KEY", key).replace("STOPS_AT", str(stops_at))
 
 
-def fails(kernel: Kernel, source: str, cell_id: str | None) -> None:
+def fail(kernel: Kernel, source: str, cell_id: str | None) -> None:
     ran = kernel.output(kernel.send(source, cell_id))
     assert str(ran.error).startswith("MemoryError"), ran
 
@@ -55,7 +55,7 @@ def fails(kernel: Kernel, source: str, cell_id: str | None) -> None:
 @pytest.mark.parametrize(
     "ids", [("a", "b"), (None, None)], ids=["with cell ids", "without cell ids"]
 )
-def test_of_two_trainings_each_continues_itself(
+def test_each_of_two_trainings_resumes_its_own_run(
     training: Training, notebook_file: Path, ids: tuple[str | None, str | None]
 ) -> None:
     pretrain, finetune = train(0), train(1000)
@@ -67,7 +67,7 @@ def test_of_two_trainings_each_continues_itself(
         kernel.do(
             "old = axon.checkpoint\ndef stop(*a, **k):\n    if k['epoch'] == 2: raise MemoryError\n    old(*a, **k)\naxon.checkpoint = stop"
         )
-    fails(kernel, broken, ids[1])
+    fail(kernel, broken, ids[1])
     kernel.kill()
     kernel = training()
     kernel.do(SET_UP)
@@ -75,15 +75,15 @@ def test_of_two_trainings_each_continues_itself(
     assert "first epoch 2 weights 1002.0" in kernel.do(finetune, ids[1]).text
 
 
-def test_a_new_cell_continues_what_another_cell_began(
+def test_a_new_cell_resumes_the_run_of_another_cell(
     training: Training, notebook_file: Path, records: NotebookRepository
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
-    fails(kernel, train(0, stops_at=1), "x")
-    fails(kernel, train(0, stops_at=3), "y")
+    fail(kernel, train(0, stops_at=1), "x")
+    fail(kernel, train(0, stops_at=3), "y")
     assert "first epoch 3 weights 3.0" in kernel.do(train(0), "x").text
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.FAILED,
         RunStatus.FAILED,
         RunStatus.COMPLETED,
@@ -91,39 +91,39 @@ def test_a_new_cell_continues_what_another_cell_began(
     assert "first epoch 0" in kernel.do(train(0), "y").text
 
 
-def test_a_cell_that_asks_for_another_cell_to_train(
+def test_resume_and_the_loop_may_be_in_two_cells(
     training: Training, notebook_file: Path, records: NotebookRepository
 ) -> None:
     """``resume`` in one cell, the loop in the next, which is also run again by itself."""
-    ask = (
+    resume = (
         "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
     )
     loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    axon.checkpoint(model, epoch=epoch)"
     kernel = training()
     kernel.do(SET_UP)
-    assert kernel.do(ask, "ask").text == "None\n"
+    assert kernel.do(resume, "resume").text == "None\n"
     kernel.do(loop, "loop")
-    fails(kernel, loop + "\n    if epoch == 2: raise MemoryError", "loop")
+    fail(kernel, loop + "\n    if epoch == 2: raise MemoryError", "loop")
     kernel.kill()
     kernel = training()
     kernel.do(SET_UP)
-    assert kernel.do(ask, "ask").text.splitlines()[-1] == "2"
+    assert kernel.do(resume, "resume").text.splitlines()[-1] == "2"
     kernel.do(loop, "loop")
-    assert [run.status for run in runs(records)] == [
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.COMPLETED,
         RunStatus.FAILED,
         RunStatus.COMPLETED,
     ]
 
 
-def test_a_loop_over_folds_is_a_run_each_and_continues_by_key(
+def test_folds_with_keys_are_runs_that_resume(
     training: Training, notebook_file: Path, records: NotebookRepository
 ) -> None:
     key = ', key=f"fold {fold}"'
     kernel = training()
     kernel.do(SET_UP)
-    fails(kernel, folds(key, stops_at=(2, 1)), "cv")
-    assert [run.status for run in runs(records)] == [
+    fail(kernel, folds(key, stops_at=(2, 1)), "cv")
+    assert [run.status for run in list_runs(records)] == [
         RunStatus.COMPLETED,
         RunStatus.COMPLETED,
         RunStatus.FAILED,
@@ -131,29 +131,29 @@ def test_a_loop_over_folds_is_a_run_each_and_continues_by_key(
     kernel.kill()
     kernel = training()
     kernel.do(SET_UP)
-    said = kernel.do(folds(key), "cv").text
-    assert [line for line in said.splitlines() if line.startswith("fold")] == [
+    output = kernel.do(folds(key), "cv").text
+    assert [line for line in output.splitlines() if line.startswith("fold")] == [
         "fold 0 first epoch 0",
         "fold 1 first epoch 0",
         "fold 2 first epoch 1",
     ]
 
 
-def test_a_loop_over_folds_without_keys_trains_each_anew(
+def test_folds_without_keys_begin_new_runs(
     training: Training, notebook_file: Path, records: NotebookRepository
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
     for _ in range(2):
-        fails(kernel, folds(stops_at=(2, 1)), "cv")
-    said = kernel.do(folds(), "cv").text
-    assert "is only resumed by name" in said or "only resumed by name" in said
-    assert "Resumed" not in said
-    completed = [run.status is RunStatus.COMPLETED for run in runs(records)]
+        fail(kernel, folds(stops_at=(2, 1)), "cv")
+    output = kernel.do(folds(), "cv").text
+    assert "is only resumed by name" in output or "only resumed by name" in output
+    assert "Resumed" not in output
+    completed = [run.status is RunStatus.COMPLETED for run in list_runs(records)]
     assert completed == [True, True, False] * 2 + [True] * 3
 
 
-def test_an_interrupt_that_the_cell_caught_is_explained(
+def test_an_interrupt_that_the_cell_caught_completes_the_run(
     training: Training, notebook_file: Path
 ) -> None:
     kernel = training()
@@ -162,9 +162,9 @@ def test_an_interrupt_that_the_cell_caught_is_explained(
         "try:\n    for epoch in range(3):\n        axon.checkpoint(model, epoch=epoch)\n        if epoch == 1: raise KeyboardInterrupt\n"
         "except KeyboardInterrupt:\n    print('stopped early')"
     )
-    said = kernel.do("assert axon.resume(model, optimizer) is None").text
-    assert "completed" in said
-    assert "resume(force=True) continues it" in said
+    output = kernel.do("assert axon.resume(model, optimizer) is None").text
+    assert "completed" in output
+    assert "resume(force=True) continues it" in output
 
 
 def with_cells(file: Path, **cells: str) -> None:
@@ -188,25 +188,25 @@ def with_cells(file: Path, **cells: str) -> None:
     file.write_text(json.dumps(content))
 
 
-def test_a_cell_takes_nothing_from_another_one_that_is_still_there(
+def test_a_cell_does_not_resume_the_run_of_an_existing_cell(
     training: Training, notebook_file: Path
 ) -> None:
     with_cells(notebook_file, first=train(0, stops_at=2), second=train(1000))
     kernel = training()
     kernel.do(SET_UP)
-    fails(kernel, train(0, stops_at=2), "first")
+    fail(kernel, train(0, stops_at=2), "first")
     assert "first epoch 0 weights 1000.0" in kernel.do(train(1000), "second").text
     assert "first epoch 2 weights 2.0" in kernel.do(train(0), "first").text
 
 
-def test_a_cell_without_an_id_that_was_edited_continues_its_own_training(
+def test_an_edited_cell_without_an_id_resumes_its_run(
     training: Training, notebook_file: Path
 ) -> None:
     with_cells(notebook_file, a=train(0), b=train(1000, stops_at=2))
     kernel = training()
     kernel.do(SET_UP)
     kernel.do(train(0))
-    fails(kernel, train(1000, stops_at=2), None)
+    fail(kernel, train(1000, stops_at=2), None)
     with_cells(notebook_file, a=train(0), b=train(1000))
     kernel.kill()
     kernel = training()
@@ -215,34 +215,34 @@ def test_a_cell_without_an_id_that_was_edited_continues_its_own_training(
     assert "first epoch 2 weights 1002.0" in kernel.do(train(1000)).text
 
 
-def test_a_training_that_stopped_again_before_its_first_checkpoint_is_not_lost(
+def test_a_run_that_stops_before_its_first_checkpoint_is_skipped(
     training: Training, notebook_file: Path
 ) -> None:
-    ask = (
+    resume = (
         "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
     )
     loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    if epoch == STOPS_AT: raise MemoryError\n    axon.checkpoint(model, epoch=epoch)"
     kernel = training()
     kernel.do(SET_UP)
-    assert kernel.do(ask, "ask").text == "None\n"
+    assert kernel.do(resume, "resume").text == "None\n"
     for _ in range(3):
-        fails(kernel, loop.replace("STOPS_AT", "2"), "loop")
-        assert kernel.do(ask, "ask").text.splitlines()[-1] == "1"
+        fail(kernel, loop.replace("STOPS_AT", "2"), "loop")
+        assert kernel.do(resume, "resume").text.splitlines()[-1] == "1"
     kernel.do(loop.replace("STOPS_AT", "9"), "loop")
-    assert kernel.do(ask, "ask").text.splitlines()[-1] == "None"
+    assert kernel.do(resume, "resume").text.splitlines()[-1] == "None"
 
 
-def test_a_cell_that_failed_behind_its_training_resumes_it_once(
+def test_a_cell_that_failed_after_its_training_resumes_it_once(
     training: Training, notebook_file: Path
 ) -> None:
     kernel = training()
     kernel.do(SET_UP)
-    fails(kernel, train(0) + "\nraise MemoryError", "a")
+    fail(kernel, train(0) + "\nraise MemoryError", "a")
     assert "first epoch 4" in kernel.do(train(0), "a").text  # nothing is left to train
     assert "first epoch 0" in kernel.do(train(0), "a").text
 
 
-def test_a_button_that_is_pressed_again_resumes_what_it_trained(
+def test_a_button_that_is_pressed_again_resumes_its_run(
     training: Training, notebook_file: Path
 ) -> None:
     """As of widgets: functions that the kernel calls outside of cells."""
@@ -266,4 +266,4 @@ def test_a_button_that_is_pressed_again_resumes_what_it_trained(
     kernel.do("await pressed.wait(); pressed.clear()")
     kernel.do("asyncio.get_event_loop().call_soon(handle, 9)")
     kernel.do("await pressed.wait()")
-    assert kernel.ask("found") == [None, 2]
+    assert kernel.resume("found") == [None, 2]

@@ -1,4 +1,4 @@
-"""A training goes on whatever becomes of the store, and nothing that it saved is lost."""
+"""Trainings continue while the store is unavailable, and lose nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from support import disks
 from support.engines import eventually
-from support.kernel import Kernel
-from support.training_script import SET_UP, assert_as_undisturbed, train
+from support.training_script import SET_UP, assert_equals_uninterrupted, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -26,19 +25,19 @@ import numpy as np
 import jupyter_axon_notebooks as axon
 
 model = {"w": np.arange(4.0)}
-told = []
-warnings.showwarning = lambda message, *rest: told.append(str(message))
+warned = []
+warnings.showwarning = lambda message, *rest: warned.append(str(message))
 
 def train(first, last):
-    made = []
+    saved = []
     for epoch in range(first, last):
         model["w"] += 1
-        made.append(axon.checkpoint(model, epoch=epoch, metrics={"loss": 1 / (epoch + 1)}))
-        assert made[-1].has_state
-    return [one.is_recorded for one in made]
+        saved.append(axon.checkpoint(model, epoch=epoch, metrics={"loss": 1 / (epoch + 1)}))
+        assert saved[-1].has_state
+    return [one.is_recorded for one in saved]
 """
 REPORT = """
-print(json.dumps({"before": before, "during": during, "told": told,
+print(json.dumps({"before": before, "during": during, "warned": warned,
                   "resumed": [axon.resume(run=axon.latest().run_id).epoch],
                   "epochs": [c.epoch for c in axon.checkpoints()]}))
 """
@@ -52,7 +51,7 @@ def run_script(
     inside: Sequence[str] = (),
     environment: dict[str, str] | None = None,
 ) -> Any:
-    """What a training script reports, as JSON in the last line that it prints."""
+    """Run a training script; return its report, the JSON in its last line of output."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT + body + REPORT)
     done = subprocess.run(
@@ -80,15 +79,15 @@ def run_script(
 def assert_nothing_lost(report: Any) -> None:
     assert report["before"] == [True, True]
     assert report["during"] == [False, False, False]
-    assert len(report["told"]) == 1
-    assert "jupyter axon recover" in report["told"][0]
+    assert len(report["warned"]) == 1
+    assert "jupyter axon recover" in report["warned"][0]
     assert report["resumed"] == [4]
     assert report["epochs"] == [4, 3, 2, 1, 0]
 
 
-def test_a_full_disk_under_the_store(tmp_path: Path) -> None:
+def test_a_full_disk_of_the_store_loses_nothing(tmp_path):
     disk = tmp_path / "disk"
-    inside = disks.small(disk, "2m")
+    inside = disks.small_disk(disk, "2m")
     body = f"""
 before = train(0, 2)
 filler = pathlib.Path({str(disk / "filler")!r})
@@ -103,12 +102,12 @@ filler.unlink()
 """
     report = run_script(tmp_path, body, store=disk / "axon.db", inside=inside)
     assert_nothing_lost(report)
-    assert "full" in report["told"][0]
+    assert "full" in report["warned"][0]
 
 
-def test_a_disk_that_turned_read_only(tmp_path: Path) -> None:
+def test_a_read_only_disk_of_the_store_loses_nothing(tmp_path):
     disk = tmp_path / "disk"
-    inside = disks.small(disk, "4m")
+    inside = disks.small_disk(disk, "4m")
     body = f"""
 def mount(how):
     subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)
@@ -123,7 +122,7 @@ mount("rw")
     assert_nothing_lost(run_script(tmp_path, body, store=disk / "axon.db", inside=inside))
 
 
-def test_a_store_that_another_process_keeps_locked(tmp_path: Path) -> None:
+def test_a_locked_store_loses_nothing(tmp_path):
     body = """
 import sqlite3
 before = train(0, 2)
@@ -135,15 +134,12 @@ other.close()
 """
     report = run_script(tmp_path, body, store=tmp_path / "axon.db")
     assert_nothing_lost(report)
-    assert "locked" in report["told"][0]
+    assert "locked" in report["warned"][0]
 
 
-def test_a_training_without_a_store_resumes_once_there_is_one(
-    training: Callable[..., Kernel],
-    notebook_file: Path,
-    tmp_path: Path,
-    undisturbed: tuple[list[float], bytes],
-) -> None:
+def test_a_training_resumes_from_unrecorded_checkpoints(
+    training, notebook_file, tmp_path, uninterrupted
+):
     in_the_way = tmp_path / "stores"
     in_the_way.touch()
     environment = {"AXON_STORE_URL": f"sqlite:///{in_the_way}/axon.db"}
@@ -156,14 +152,14 @@ def test_a_training_without_a_store_resumes_once_there_is_one(
     in_the_way.mkdir()
     kernel = training(**environment)
     kernel.do(SET_UP)
-    said = kernel.do(train()).text
-    assert "Recorded 3 checkpoints" in said
+    output = kernel.do(train()).text
+    assert "Recorded 3 checkpoints" in output
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
         states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
-        assert_as_undisturbed(NotebookRepository(store, states=states), undisturbed)
+        assert_equals_uninterrupted(NotebookRepository(store, states=states), uninterrupted)
 
 
-def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_recover_records_checkpoints_of_a_script(tmp_path, environment):
     in_the_way = tmp_path / "stores"
     in_the_way.touch()
     environment["AXON_STORE_URL"] = f"sqlite:///{in_the_way}/axon.db"
@@ -180,12 +176,12 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
     assert trained.stdout == "[False, False, False]\n"
     in_the_way.unlink()
 
-    def axon(*given: str) -> Any:
+    def axon(*arguments: str) -> Any:
         command = [
             sys.executable,
             "-c",
             "from jupyter_axon_notebooks.cli import main; main()",
-            *given,
+            *arguments,
         ]
         done = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
@@ -193,7 +189,7 @@ def test_recover_records_what_was_noted(tmp_path: Path, environment: dict[str, s
         return json.loads(done.stdout)
 
     assert len(axon("recover", "--dry-run", "--json")) == 3
-    assert not in_the_way.exists()  # to list them takes no store, and makes none
+    assert not in_the_way.exists()  # listing creates no store
     in_the_way.mkdir()
     recovered = axon("recover", "--json")
     assert [one["epoch"] for one in recovered["recorded"]] == [0, 1, 2]

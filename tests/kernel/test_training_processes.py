@@ -1,4 +1,4 @@
-"""What becomes of the runs of processes that are told to end, and of those that work in pools."""
+"""How runs end with signals, threads and pools of processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from support.engines import eventually
-from support.training_script import runs
+from support.training_script import list_runs
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 SCRIPT = """
 import asyncio, concurrent.futures, multiprocessing, os, pathlib, signal, sys, threading, time
+from concurrent import futures
 import numpy as np
 import jupyter_axon_notebooks as axon
 
@@ -58,7 +59,7 @@ Script = Callable[[str], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def script(tmp_path: Path, environment: dict[str, str]) -> Iterator[Script]:
-    """Starts a script that trains, and ends it should it still run when the test is over."""
+    """Start scripts that train, and kill them at the end of the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(body: str) -> subprocess.Popen[str]:
@@ -81,15 +82,15 @@ def script(tmp_path: Path, environment: dict[str, str]) -> Iterator[Script]:
         process.communicate()
 
 
-def finished(process: subprocess.Popen[str]) -> str:
-    """What a script printed, which has to end well."""
+def wait_for(process: subprocess.Popen[str]) -> str:
+    """Wait for a script, which must succeed; return its output."""
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     return out
 
 
 def statuses(records: NotebookRepository) -> list[str]:
-    return [run.status.value for run in runs(records)]
+    return [run.status.value for run in list_runs(records)]
 
 
 # SIGTERM
@@ -100,13 +101,11 @@ def statuses(records: NotebookRepository) -> list[str]:
     [
         "train(); wait()",
         "asyncio.run(trains())",
-        "train(); thread = threading.Thread(target=waits, args=(0,)); thread.start(); thread.join()",
+        "train(); t = threading.Thread(target=waits, args=(0,)); t.start(); t.join()",
         "train(); pool = concurrent.futures.ThreadPoolExecutor(); list(pool.map(waits, [0]))",
     ],
 )
-def test_a_training_that_is_told_to_end_was_stopped(
-    script: Script, records: NotebookRepository, tmp_path: Path, trains: str
-) -> None:
+def test_sigterm_stops_a_training(script, records, tmp_path, trains):
     process = script(f"if __name__ == '__main__': {trains}")
     eventually((tmp_path / "waiting").exists)
     process.terminate()
@@ -115,9 +114,7 @@ def test_a_training_that_is_told_to_end_was_stopped(
     assert "running" not in statuses(records)
 
 
-def test_a_handler_of_the_user_is_called_after_the_run_has_ended(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_the_handler_of_the_user_is_called_after_the_run_has_ended(script, records, tmp_path):
     process = script("""
 def handle(number, frame):
     print("handled", number, frame is not None, flush=True)
@@ -132,9 +129,7 @@ train(); wait()
     assert statuses(records) == ["stopped"]
 
 
-def test_a_training_whose_handler_lets_it_go_on_is_completed_in_the_end(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_training_that_continues_after_sigterm_is_completed(script, records, tmp_path):
     process = script("""
 signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("go-on").touch())
 train(); wait()
@@ -142,13 +137,11 @@ axon.checkpoint({"w": np.zeros(2)}, epoch=2)
 """)
     eventually((tmp_path / "waiting").exists)
     process.terminate()
-    finished(process)
+    wait_for(process)
     assert statuses(records) == ["completed"]
 
 
-def test_a_training_whose_handler_saves_and_leaves_was_stopped(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_training_whose_handler_saves_and_exits_is_stopped(script, records, tmp_path):
     process = script("""
 def save_and_leave(*_):
     axon.checkpoint({"w": np.ones(2)}, epoch=1, step=1000)
@@ -159,13 +152,11 @@ train(); wait()
 """)
     eventually((tmp_path / "waiting").exists)
     process.terminate()
-    finished(process)
+    wait_for(process)
     assert statuses(records) == ["stopped"]
 
 
-def test_a_process_that_ignores_sigterm_goes_on_training(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_process_that_ignores_sigterm_continues(script, records, tmp_path):
     process = script("""
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 train(); wait()
@@ -175,19 +166,17 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
     process.terminate()
     assert statuses(records) == ["running"]
     (tmp_path / "go-on").touch()
-    assert finished(process) == "True\n"
+    assert wait_for(process) == "True\n"
     assert statuses(records) == ["completed"]
 
 
-def test_a_handler_that_is_installed_later_takes_the_place(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_handler_that_is_installed_later_may_call_ours(script, records, tmp_path):
     process = script("""
 train()
 ours = signal.getsignal(signal.SIGTERM)
-def handle(*given):
+def handle(*args):
     print("first", flush=True)
-    ours(*given)
+    ours(*args)
 signal.signal(signal.SIGTERM, handle)
 wait()
 """)
@@ -198,28 +187,26 @@ wait()
 
 
 @pytest.mark.parametrize("at", range(6))
-def test_a_checkpoint_that_is_being_made_is_kept(
-    script: Script, records: NotebookRepository, at: int
-) -> None:
-    """The signal arrives in a call of this package, which holds the store and the lock of the session."""
+def test_sigterm_during_a_checkpoint_keeps_the_checkpoint(script, records, at):
     process = script(f"""
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.provenance import ProvenanceRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.training import execution, session
+from jupyter_axon_notebooks.training import run, session, tracker
 
 def terminated(function):
-    def call(*given, **named):
+    def call(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGTERM)
-        made = function(*given, **named)
+        made = function(*args, **kwargs)
         print("made", flush=True)
         return made
     return call
 
 train()
 where = [
-    (NotebookRepository, "create_checkpoint"), (session, "write_states"), (session, "current_execution"),
-    (ProvenanceRepository, "add"), (StateStorage, "mark_recorded"), (execution, "_register"),
+    (NotebookRepository, "create_checkpoint"), (session, "write_states"),
+    (tracker, "current_execution"), (ProvenanceRepository, "add"),
+    (StateStorage, "mark_recorded"), (run, "on_training_end"),
 ][{at}]
 setattr(*where, terminated(getattr(*where)))
 try:
@@ -234,16 +221,14 @@ except BaseException as error:
     assert process.returncode == -signal.SIGTERM, err
     assert set(statuses(records)) <= {"stopped", "completed"}
     assert statuses(records)[-1] == "stopped"
-    assert [c.epoch for c in records.list_checkpoints(runs(records)[0].notebook_id)][-3:] == [
+    assert [c.epoch for c in records.list_checkpoints(list_runs(records)[0].notebook_id)][-3:] == [
         2,
         1,
         0,
     ]
 
 
-def test_a_child_process_is_told_to_end_as_before(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_forked_process_has_the_default_effect_of_sigterm(script, records, tmp_path):
     process = script("""
 train()
 child = os.fork()
@@ -255,24 +240,22 @@ while not pathlib.Path("waiting").exists():
 os.kill(child, signal.SIGTERM)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """)
-    assert finished(process).split() == ["True", str(-signal.SIGTERM)]
+    assert wait_for(process).split() == ["True", str(-signal.SIGTERM)]
     assert statuses(records) == ["completed"]
 
 
-def test_what_sigterm_did_is_restored_with_the_end_of_the_last_run(script: Script) -> None:
+def test_the_effect_of_sigterm_is_restored_at_the_end_of_the_last_run(script):
     process = script("""
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance(user_ns=globals())
 shell.run_cell("train()", store_history=True)
 print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 """)
-    assert finished(process) == "True\n"
+    assert wait_for(process) == "True\n"
 
 
 @pytest.mark.parametrize("later", ["signal.SIG_DFL", "lambda *_: sys.exit(7)"])
-def test_a_training_after_a_handler_came_and_went_is_told_to_end(
-    script: Script, records: NotebookRepository, tmp_path: Path, later: str
-) -> None:
+def test_sigterm_stops_a_training_after_handlers_were_replaced(script, records, tmp_path, later):
     process = script(f"""
 train()
 signal.signal(signal.SIGTERM, lambda *_: None)
@@ -285,15 +268,13 @@ train(); wait()
     assert statuses(records) == ["completed", "stopped"]
 
 
-def test_a_handler_that_calls_the_one_before_it_is_called_once(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_handler_that_calls_ours_is_called_once(script, records, tmp_path):
     process = script("""
 train()
 ours = signal.getsignal(signal.SIGTERM)
-def handle(*given):
+def handle(*args):
     print("handled", flush=True)
-    ours(*given)
+    ours(*args)
 signal.signal(signal.SIGTERM, handle)
 axon.checkpoint({"w": np.zeros(2)}, epoch=2)
 wait()
@@ -317,9 +298,7 @@ wait()
         ("(train(), sys.exit())", "completed"),
     ],
 )
-def test_a_thread_of_a_script_has_an_end_of_its_own(
-    script: Script, records: NotebookRepository, tmp_path: Path, work: str, status: str
-) -> None:
+def test_a_run_in_a_thread_ends_with_the_thread(script, records, tmp_path, work, status):
     process = script(f"""
 hook = threading.excepthook = lambda *_: None
 threads = [threading.Thread(target=lambda: {work}) for _ in range(2)]
@@ -332,14 +311,12 @@ wait()
     eventually((tmp_path / "waiting").exists)
     assert statuses(records) == [status] * 2
     (tmp_path / "go-on").touch()
-    finished(process)
+    wait_for(process)
     assert statuses(records) == [status] * 2
 
 
-def test_a_thread_that_the_end_of_its_script_kills_was_stopped(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_a_daemon_thread_is_stopped_at_the_end_of_its_script(script, records):
+    wait_for(
         script("""
 threading.Thread(target=waits, args=(0,), daemon=True).start()
 while not pathlib.Path("waiting").exists(): time.sleep(0.01)
@@ -349,17 +326,13 @@ while not pathlib.Path("waiting").exists(): time.sleep(0.01)
 
 
 @pytest.mark.parametrize("error", ["None", "MemoryError()"])
-def test_a_thread_that_is_over_when_its_script_ends(
-    script: Script, records: NotebookRepository, error: str
-) -> None:
-    finished(script(f"threading.Thread(target=train, args=(0, {error})).start()"))
+def test_a_thread_that_ends_before_its_script_has_its_own_status(script, records, error):
+    wait_for(script(f"threading.Thread(target=train, args=(0, {error})).start()"))
     assert statuses(records) == ["completed" if error == "None" else "failed"]
 
 
-def test_a_thread_that_saves_for_a_script_ends_nothing(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_a_thread_that_only_saves_does_not_end_the_run(script, records):
+    wait_for(
         script("""
 with concurrent.futures.ThreadPoolExecutor(1) as pool:
     for epoch in range(3): pool.submit(axon.checkpoint, {"w": np.zeros(2)}, epoch=epoch).result()
@@ -369,10 +342,8 @@ with concurrent.futures.ThreadPoolExecutor(1) as pool:
 
 
 @pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
-def test_a_task_of_a_pool_of_threads_has_an_end_of_its_own(
-    script: Script, records: NotebookRepository, error: str, status: str
-) -> None:
-    finished(
+def test_a_run_in_a_thread_pool_ends_with_its_task(script, records, error, status):
+    wait_for(
         script(f"""
 import multiprocessing.pool
 pool = multiprocessing.pool.ThreadPool(1)
@@ -397,9 +368,7 @@ except MemoryError: pass
     ],
 )
 @pytest.mark.parametrize("main", ["", "if __name__ == '__main__': train()\n"])
-def test_an_exit_that_a_script_caught_did_not_end_it(
-    script: Script, records: NotebookRepository, main: str, end: str, status: str
-) -> None:
+def test_a_caught_system_exit_does_not_decide_the_status(script, records, main, end, status):
     process = script(f"""
 def exits():
     sys.exit(2)
@@ -426,13 +395,11 @@ except SystemExit:
         "with context.Pool(1, maxtasksperchild=1) as p: p.map({work}, range(3), 1)",
         "with context.Pool(2) as p: list(p.imap_unordered({work}, range(3)))",
         "with context.Pool(1) as p: [p.apply({work}, (fold,)) for fold in range(3)]",
-        "with concurrent.futures.ProcessPoolExecutor(2, context) as p: list(p.map({work}, range(3)))",
+        "with futures.ProcessPoolExecutor(2, context) as p: list(p.map({work}, range(3)))",
     ],
 )
-def test_each_task_of_a_pool_is_a_run_that_completes(
-    script: Script, records: NotebookRepository, start: str, pool: str
-) -> None:
-    finished(
+def test_each_task_of_a_process_pool_is_a_completed_run(script, records, start, pool):
+    wait_for(
         script(f"""
 if __name__ == "__main__":
     context = multiprocessing.get_context({start!r})
@@ -440,7 +407,7 @@ if __name__ == "__main__":
 """)
     )
     assert statuses(records) == ["completed"] * 3
-    for run in runs(records):
+    for run in list_runs(records):
         assert records.checkpoints.count(run.notebook_id, run_id=run.id) == 2
 
 
@@ -452,10 +419,8 @@ if __name__ == "__main__":
         "with context.Pool(2) as p: {wait}(p.apply_async(fails, (1,)))",
     ],
 )
-def test_a_task_that_raised_has_failed(
-    script: Script, records: NotebookRepository, pool: str
-) -> None:
-    finished(
+def test_a_task_that_raises_is_a_failed_run(script, records, pool):
+    wait_for(
         script(f"""
 def result(asked):
     try:
@@ -469,15 +434,13 @@ if __name__ == "__main__":
 """)
     )
     assert "failed" in statuses(records)
-    for run in runs(records):
+    for run in list_runs(records):
         (made, *_) = records.list_checkpoints(run.notebook_id, run_id=run.id)
         assert run.status.value == ("failed" if made.metrics["fold"] == 1 else "completed")
 
 
-def test_a_future_of_processes_that_raised_has_failed(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_a_future_of_a_process_pool_that_raises_is_a_failed_run(script, records):
+    wait_for(
         script("""
 if __name__ == "__main__":
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as p:
@@ -488,10 +451,8 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed", "failed", "completed"]
 
 
-def test_tasks_that_save_once_are_runs_of_their_own(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_tasks_that_save_once_have_a_run_each(script, records):
+    wait_for(
         script("""
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as p: p.map(once, range(3), 3)
@@ -500,10 +461,8 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed"] * 3
 
 
-def test_a_task_that_leaves_its_frame_in_a_cycle_is_completed(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_a_task_whose_frame_is_in_a_cycle_is_completed(script, records):
+    wait_for(
         script("""
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as p: p.map(remembers, range(2), 1)
@@ -512,9 +471,7 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed"] * 2
 
 
-def test_a_task_whose_pool_is_terminated_was_stopped(
-    script: Script, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_task_of_a_terminated_pool_is_stopped(script, records, tmp_path):
     process = script("""
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as p:
@@ -523,14 +480,12 @@ if __name__ == "__main__":
         while not pathlib.Path("waiting").exists():
             time.sleep(0.01)
 """)
-    finished(process)
+    wait_for(process)
     assert statuses(records) == ["completed", "stopped"]
 
 
-def test_a_debugger_keeps_no_pool_from_ending_its_runs(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_a_traced_task_is_completed(script, records):
+    wait_for(
         script("""
 def traced(fold):
     sys.settrace(lambda *_: None)
@@ -543,10 +498,8 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed"] * 2
 
 
-def test_a_process_that_is_terminated_while_it_trains_was_stopped(
-    script: Script, records: NotebookRepository
-) -> None:
-    finished(
+def test_a_terminated_process_is_stopped(script, records):
+    wait_for(
         script("""
 if __name__ == "__main__":
     process = multiprocessing.get_context("fork").Process(target=waits, args=(0,))
@@ -565,9 +518,7 @@ if __name__ == "__main__":
     "begins", ["threading.Thread(target=save, args=(epoch,))", "pool.submit(save, epoch)"]
 )
 @pytest.mark.parametrize(("end", "status"), [("", "completed"), ("raise MemoryError", "failed")])
-def test_what_only_saves_for_a_script_ends_with_the_script(
-    script: Script, records: NotebookRepository, begins: str, end: str, status: str
-) -> None:
+def test_a_run_that_threads_save_ends_with_the_script(script, records, begins, end, status):
     process = script(f"""
 model = {{"w": np.zeros(2)}}
 pool = concurrent.futures.ThreadPoolExecutor(2)

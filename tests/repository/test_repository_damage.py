@@ -1,4 +1,4 @@
-"""Claims about records that are damaged in the store: they are told apart, and leave the others alone."""
+"""Damaged records are named, and do not affect others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from jupyter_axon_notebooks.store import Store
 
 
 @pytest.mark.parametrize("table", ["axonml_versions", "axonml_contents"])
-def test_a_record_whose_cells_are_lost_is_damaged_and_the_others_are_not(
-    store: Store, table: str
-) -> None:
+def test_a_notebook_without_its_cells_is_damaged(store: Store, table: str) -> None:
     repository = NotebookRepository(store)
     damaged = repository.create(new_notebook(code("a", "1")))
     lost = store.table(table)
@@ -28,7 +26,7 @@ def test_a_record_whose_cells_are_lost_is_damaged_and_the_others_are_not(
     assert repository.find_by_id(sound.id) == sound
 
 
-def test_a_record_that_says_nonsense_is_named(store: Store) -> None:
+def test_a_notebook_with_invalid_fields_is_named(store: Store) -> None:
     repository = NotebookRepository(store)
     damaged = repository.create(new_notebook())
     store.notebooks.update({"status": "sleeping"}, doc_ids=[damaged.id])
@@ -36,7 +34,7 @@ def test_a_record_that_says_nonsense_is_named(store: Store) -> None:
         repository.find_summary(damaged.id)
 
 
-def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> None:
+def test_checkpoints_and_runs_with_invalid_fields_are_named(store: Store) -> None:
     repository = NotebookRepository(store)
     run = repository.runs.start(repository.create(new_notebook()).id)
     checkpoint = repository.create_checkpoint(new_checkpoint(run.notebook_id, run_id=run.id))
@@ -62,7 +60,7 @@ def test_a_checkpoint_and_a_run_that_say_nonsense_are_named(store: Store) -> Non
         ({"epoch": 2**32}, "epoch"),
     ],
 )
-def test_a_position_that_could_not_be_read_again_is_not_stored(
+def test_a_position_that_cannot_be_read_back_is_not_stored(
     store: Store, place: dict[str, int], field: str
 ) -> None:
     repository = NotebookRepository(store)
@@ -73,7 +71,7 @@ def test_a_position_that_could_not_be_read_again_is_not_stored(
     assert repository.list_checkpoints(id) == [kept]
 
 
-def test_a_damaged_run_is_nobody_elses_trouble(store: Store) -> None:
+def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
     repository = NotebookRepository(store)
     id = repository.create(new_notebook(), saved()).id
     for run_id in ("damaged", "lapsed"):
@@ -86,7 +84,7 @@ def test_a_damaged_run_is_nobody_elses_trouble(store: Store) -> None:
     assert repository.save(id, saved()).status is NotebookStatus.RUNNING
 
 
-def test_state_files_that_cannot_be_removed_do_not_hide_that_the_record_is(store: Store) -> None:
+def test_a_deletion_is_reported_although_state_files_remain(store: Store) -> None:
     class Stuck(NoStates):
         def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
             raise StateError("the disk says no")

@@ -175,10 +175,10 @@ def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_lock
     history(repository, 5)
     store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
     noted(DocumentTable, "ids")
-    noted(GarbageQueries, "numbers")
-    noted(repository_versions.VersionRepository, "listed")
+    noted(GarbageQueries, "version_numbers")
+    noted(repository_versions.VersionRepository, "content_ids")
     assert tidied(repository, 1) == Removal(versions=4, contents=9)
-    assert asked == {"ids", "numbers", "listed"}
+    assert asked == {"ids", "version_numbers", "content_ids"}
 
 
 def test_what_others_do_between_two_steps_is_seen(

@@ -254,7 +254,7 @@ def test_a_damaged_document_in_the_store_is_named_and_the_other_notebooks_are_lo
     with store.transaction() as connection:
         damage = sa.text(f"UPDATE {table} SET document = '{{broken' WHERE {owned} = :id")
         connection.execute(damage, {"id": ids[0]})
-    damaged = {id for id, text in store.table(table).texts() if text == "{broken"}
+    damaged = {id for id, text in store.table(table).iterate_json() if text == "{broken"}
     loaded = load(store, file, overwrite=overwrite)
     (fault,) = loaded.damaged
     assert (fault.table, fault.id) == ("axonml_notebooks", ids[0])

@@ -120,7 +120,7 @@ def test_a_state_that_was_moved_is_not_put_again(
 def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
     planned = repository.retention.plan("nb", [Newest(1)])
-    assert [one.checkpoint.id for one in planned.goes] == ["b", "a"]
+    assert [one.checkpoint.id for one in planned.prunable] == ["b", "a"]
     assert planned.size == 2
     repository.retention.prune("nb", [Newest(1)])
     assert [path.parent.name for path in Path(states.root).rglob("*.pt")] == ["c"]

@@ -526,4 +526,4 @@ def test_what_was_given_by_hand_outlives_that_the_same_file_is_read_again(
 
 
 def everything_stored(store: Store) -> dict[str, dict[str, str]]:
-    return {name: dict(store.table(name).texts()) for name in TABLES}
+    return {name: dict(store.table(name).iterate_json()) for name in TABLES}

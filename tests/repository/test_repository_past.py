@@ -1,4 +1,4 @@
-"""Stores of every past version open, and all that was in them is found."""
+"""Stores of earlier schema versions open with their whole content."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PAST = [(version, engine) for version in VERSIONS for engine in ON_DISK]
 
 
 def build(version: int, engine: str, folder: Path) -> str:
-    """The URL of a store of a past version, made from what was put down then."""
+    """Create a store of an earlier version from its SQL; return its URL."""
     url = new_url(engine, folder)
     name = str(sa.make_url(url).database)
-    written = (old_stores.STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
+    sql = (old_stores.STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
     if engine == "postgresql":
         with closing(postgresql().connect(name)) as connection:
-            connection.execute(written.encode())
+            connection.execute(sql.encode())
     else:
         with closing(sqlite3.connect(name)) as connection:
-            connection.executescript(written)
+            connection.executescript(sql)
     return url
 
 
@@ -55,25 +55,27 @@ def plain(found: Any) -> Any:
 ON_SQLITE = """
 SELECT type, name, sql FROM sqlite_master WHERE type != 'table' AND sql IS NOT NULL
 UNION ALL
-SELECT t.name, c.name, c.type || ' ' || c."notnull" || ' ' || ifnull(c.dflt_value, '') || ' ' || c.pk
+SELECT t.name, c.name, c.type || ' ' || c."notnull" || ' '
+    || ifnull(c.dflt_value, '') || ' ' || c.pk
 FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'
 """
 ON_POSTGRESQL = """
 SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
 UNION ALL
-SELECT table_name, column_name, concat_ws(' ', data_type, collation_name, is_nullable, column_default)
+SELECT table_name, column_name,
+    concat_ws(' ', data_type, collation_name, is_nullable, column_default)
 FROM information_schema.columns WHERE table_schema = 'public'
 """
 
 
 def schema(store: Store) -> set[tuple[str, ...]]:
-    """Columns and indexes, whatever the order they were made in."""
+    """Return the columns and indexes, without their order."""
     with store.snapshot() as connection:
-        asked = ON_POSTGRESQL if connection.dialect.name == "postgresql" else ON_SQLITE
-        return {tuple(row) for row in connection.exec_driver_sql(asked)}
+        query = ON_POSTGRESQL if connection.dialect.name == "postgresql" else ON_SQLITE
+        return {tuple(row) for row in connection.exec_driver_sql(query)}
 
 
-def test_a_store_of_every_version_was_put_down() -> None:
+def test_there_is_a_store_of_every_version() -> None:
     assert {file.name for file in old_stores.STORES.iterdir()} >= {
         f"version{version}.{engine}.{kind}" for version, engine in PAST for kind in ("sql", "json")
     }
@@ -81,17 +83,15 @@ def test_a_store_of_every_version_was_put_down() -> None:
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_everything_in_a_store_of_the_past_is_found(
-    tmp_path: Path, version: int, engine: str
-) -> None:
+def test_an_old_store_has_its_whole_content(tmp_path: Path, version: int, engine: str) -> None:
     store = open_store(build(version, engine, tmp_path))
-    assert plain(old_stores.everything(store)) == expected(version, engine)
+    assert plain(old_stores.export_store(store)) == expected(version, engine)
     check_contents(store)
     store.close()
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_a_store_of_the_past_has_the_tables_of_a_new_one(
+def test_an_old_store_gets_the_tables_of_a_new_one(
     tmp_path: Path, version: int, engine: str
 ) -> None:
     old = open_store(build(version, engine, tmp_path))
@@ -103,7 +103,7 @@ def test_a_store_of_the_past_has_the_tables_of_a_new_one(
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, engine: str) -> None:
+def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) -> None:
     store = open_store(build(version, engine, tmp_path))
     repository = NotebookRepository(store)
     before = expected(version, engine)
@@ -111,7 +111,7 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, eng
     repository.save("bound", saved(code("new", "1")))
     deque(repository.garbage.remove_versions("bound", 1))
     repository.delete("unbound")
-    [after] = plain(old_stores.everything(store))["notebooks"]
+    [after] = plain(old_stores.export_store(store))["notebooks"]
     newest, *older = after["versions"]
     assert [cell["source"] for cell in newest["cells"]] == ["1"]
     referred = {checkpoint["version_id"] for checkpoint in bound["checkpoints"]}
@@ -123,8 +123,8 @@ def test_a_store_of_the_past_can_be_written_to(tmp_path: Path, version: int, eng
     store.close()
 
 
-def test_what_is_put_down_for_tests_to_come_is_all_there_is(tmp_path: Path) -> None:
-    old_stores.write(tmp_path)
+def test_the_store_of_the_present_version_is_up_to_date(tmp_path: Path) -> None:
+    old_stores.write_stores(tmp_path)
     for engine in ON_DISK:
         name = f"version{SCHEMA_VERSION}.{engine}.json"
         now, then = (
@@ -134,7 +134,7 @@ def test_what_is_put_down_for_tests_to_come_is_all_there_is(tmp_path: Path) -> N
 
 
 def shape(value: Any) -> Any:
-    """What a value is made of, without what is different each time."""
+    """Return the structure of a value without its texts and numbers."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     return [shape(inner) for inner in value] if isinstance(value, list) else type(value).__name__
@@ -171,7 +171,7 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
         damaged = {"id": "damaged", "document": "[]", "notebook_id": None, "started_at": None}
         connection.execute(insert, damaged)
     database.dispose()
-    for _ in range(2):  # the second time there is nothing left to do
+    for _ in range(2):
         store = open_store(url)
         repository = NotebookRepository(store)
         assert [run.id for run in repository.runs.list("unbound")] == [*ODD_IDS[::-1]]
@@ -185,22 +185,22 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
         store.close()
     store = open_store(url)
     repository = NotebookRepository(store)
-    # Ids that no new run may have go on being those of runs that are there.
+    # Ids that are invalid for new runs remain valid for existing ones.
     for id in ODD_IDS[-2:]:
         repository.create_checkpoint(new_checkpoint("unbound", run_id=id))
         assert repository.checkpoints.count("unbound", run_id=id) == 1
     store.close()
 
 
-#: Ids and notebooks that are no text, as SQL, by engine.
-NO_TEXTS = {
+#: SQL values for ids that are not text, by engine.
+INVALID_IDS = {
     "sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"),
     "postgresql": ("NULL",),
 }
 
 
 @pytest.mark.parametrize("engine", ON_DISK)
-def test_a_run_of_version_1_with_a_damaged_id_or_notebook_keeps_no_store_from_opening(
+def test_runs_of_version_1_with_damaged_ids_do_not_prevent_opening(
     tmp_path: Path, engine: str
 ) -> None:
     url = build(1, engine, tmp_path)
@@ -209,7 +209,7 @@ def test_a_run_of_version_1_with_a_damaged_id_or_notebook_keeps_no_store_from_op
     with database.begin() as connection:
         if engine == "postgresql":
             connection.exec_driver_sql("ALTER TABLE axonml_runs ALTER id DROP NOT NULL")
-        for n, damaged in enumerate(NO_TEXTS[engine]):
+        for n, damaged in enumerate(INVALID_IDS[engine]):
             for id, notebook_id in ((damaged, "'bound'"), (f"'fine {n}'", damaged)):
                 connection.exec_driver_sql(
                     "INSERT INTO axonml_runs (id, document, notebook_id, started_at, status) "
@@ -223,5 +223,5 @@ def test_a_run_of_version_1_with_a_damaged_id_or_notebook_keeps_no_store_from_op
     store.close()
     with database.begin() as connection:
         assert connection.exec_driver_sql(f"{damaged_rows} AND {stored}").scalar() == 1
-        assert connection.exec_driver_sql(damaged_rows).scalar() == 2 * len(NO_TEXTS[engine])
+        assert connection.exec_driver_sql(damaged_rows).scalar() == 2 * len(INVALID_IDS[engine])
     database.dispose()

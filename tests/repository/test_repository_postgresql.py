@@ -1,4 +1,4 @@
-"""Several processes on one PostgreSQL database meet where there is no row yet that could be locked."""
+"""Concurrent operations on PostgreSQL are serialised where no row exists yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROCESSES = 4
 
 @pytest.fixture
 def repositories(tmp_path: Path) -> Iterator[list[NotebookRepository]]:
-    """As many as there are processes, each with connections of its own."""
+    """Repositories with connections of their own, as in several processes."""
     url = new_url("postgresql", tmp_path, empty=False)
     stores = [Store(url) for _ in range(PROCESSES)]
     yield [NotebookRepository(store) for store in stores]
@@ -33,7 +33,7 @@ def repositories(tmp_path: Path) -> Iterator[list[NotebookRepository]]:
 def at_once(
     repositories: list[NotebookRepository], act: Callable[[NotebookRepository, int], Any]
 ) -> list[Any]:
-    """What each gave or raised."""
+    """Return the result or the error of each call."""
     start = threading.Barrier(PROCESSES)
 
     def one(number: int) -> Any:
@@ -51,31 +51,35 @@ LARGE = [code(f"c{i}", "x" * 1_500_000 + str(i)) for i in range(4)]  # written a
 
 
 @pytest.mark.parametrize("cells", [[code("c", "1")], LARGE], ids=["small", "large"])
-def test_an_id_is_taken_by_one(repositories: list[NotebookRepository], cells: list[Any]) -> None:
+def test_one_of_several_creates_an_id(
+    repositories: list[NotebookRepository], cells: list[Any]
+) -> None:
     for round in range(5):
         id = f"n{round}"
-        given = at_once(repositories, lambda r, _, made=id: r.create(new_notebook(*cells, id=made)))
-        refused = [one for one in given if isinstance(one, Conflict)]
-        assert len(refused) == PROCESSES - 1
-        assert {str(one) for one in refused} == {f"notebook {id} exists already"}
+        results = at_once(
+            repositories, lambda r, _, made=id: r.create(new_notebook(*cells, id=made))
+        )
+        conflicts = [one for one in results if isinstance(one, Conflict)]
+        assert len(conflicts) == PROCESSES - 1
+        assert {str(one) for one in conflicts} == {f"notebook {id} exists already"}
         assert [cell.source for cell in repositories[0].find_by_id(id).cells] == [
             c.source for c in cells
         ]
 
 
-def test_a_file_is_bound_to_one(repositories: list[NotebookRepository]) -> None:
+def test_one_of_several_binds_a_file(repositories: list[NotebookRepository]) -> None:
     for round in range(5):
         path = f"/{round}.ipynb"
-        given = at_once(
+        results = at_once(
             repositories,
             lambda r, _, path=path: r.create(new_notebook(code("c"), origin="o", path=path)),
         )
-        refused = [one for one in given if isinstance(one, Conflict)]
-        assert len(refused) == PROCESSES - 1
-        assert all(str(one).startswith(f"the file {path} belongs to notebook") for one in refused)
+        conflicts = [one for one in results if isinstance(one, Conflict)]
+        assert len(conflicts) == PROCESSES - 1
+        assert all(str(one).startswith(f"the file {path} belongs to notebook") for one in conflicts)
 
 
-def test_who_is_bound_last_has_the_file_and_the_others_are_released(
+def test_the_last_binding_of_a_file_replaces_the_others(
     repositories: list[NotebookRepository],
 ) -> None:
     ids = [f"n{number}" for number in range(PROCESSES)]
@@ -88,7 +92,7 @@ def test_who_is_bound_last_has_the_file_and_the_others_are_released(
         assert bound[0].path == path
 
 
-def test_what_is_saved_while_a_notebook_is_deleted_leaves_nothing(
+def test_a_save_during_a_deletion_leaves_nothing_behind(
     repositories: list[NotebookRepository],
 ) -> None:
     for round in range(5):

@@ -145,8 +145,8 @@ def test_without_provenance_nothing_is_known_of_the_execution(
 def test_damage_is_named(repository: NotebookRepository, store: Store, notebook: str) -> None:
     provenance_id = repository.provenance.add(notebook, executed("a"), ENVIRONMENT)
     made = checkpoint(repository, provenance_id)
-    store.provenance.discard(
-        [id for id in store.provenance.ids_beginning("nb/") if id != provenance_id]
+    store.provenance.remove_ids(
+        [id for id in store.provenance.ids_with_prefix("nb/") if id != provenance_id]
     )
     with pytest.raises(RecordDamaged, match=f"provenance {provenance_id} is damaged.*missing"):
         repository.provenance.get(made)

@@ -73,9 +73,9 @@ def test_a_plan_says_what_would_go_and_changes_nothing(
 ) -> None:
     made = {id: make(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)}
     plan = repository.retention.plan("nb", [Best("loss", minimize=True)])
-    assert (ids(plan.goes), plan.kept) == (["c", "a"], 2)
+    assert (ids(plan.prunable), plan.kept) == (["c", "a"], 2)
     assert plan.size == 2 * len("model of a" + "optimizer of a")
-    assert plan.goes[0].checkpoint == made["c"]
+    assert plan.prunable[0].checkpoint == made["c"]
     assert files(states) == both("a", "b", "c", "d")
     assert repository.list_checkpoints("nb") == list(made.values())[::-1]
     with pytest.raises(InvalidData, match="at least one"):

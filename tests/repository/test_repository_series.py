@@ -10,7 +10,7 @@ from support.factories import code, create_ids, new_checkpoint, new_notebook
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
-from jupyter_axon_notebooks.metrics import rankable_metrics
+from jupyter_axon_notebooks.metrics import finite_metrics
 from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint, format_time
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -128,7 +128,7 @@ def test_a_name_means_what_it_means_to_rankings(
     columns = measure(repository, *odd)
     for row, metrics in enumerate(odd):
         here = {name: column[row] for name, column in columns.items() if column[row] is not None}
-        assert here == rankable_metrics(metrics)
+        assert here == finite_metrics(metrics)
 
 
 def test_what_is_no_number_leaves_a_gap(repository: NotebookRepository, notebook_id: str) -> None:

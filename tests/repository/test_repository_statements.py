@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from store.conftest import statements
+from store.conftest import record_statements as statements
 from support.factories import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint

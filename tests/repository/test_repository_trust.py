@@ -71,7 +71,7 @@ def forge(store: Store, mark: Any) -> str:
     for content in store.contents.all():
         text = json.dumps(content).replace("MARK", "trusted")
         store.contents.replace(document(str(content.doc_id), json.loads(text)))
-    assert any("trusted" in text for _, text in store.contents.texts())
+    assert any("trusted" in text for _, text in store.contents.iterate_json())
     return id
 
 

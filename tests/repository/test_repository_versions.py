@@ -26,7 +26,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.diff import diff
+from jupyter_axon_notebooks.repository.diff import diff_cells
 from jupyter_axon_notebooks.store import Store
 
 CELLS = [markdown("m", "# t", metadata={"k": 1}), code("a", "1", "one\n", count=1), code("b", "2")]
@@ -367,11 +367,11 @@ def test_a_diff_knows_cells_that_were_given_other_ids_by_their_source(
 
 
 def test_a_change_of_outputs_is_no_difference() -> None:
-    assert diff([code("a", "x", "1")], [code("a", "x", "2", count=4)]) == []
+    assert diff_cells([code("a", "x", "1")], [code("a", "x", "2", count=4)]) == []
 
 
 def test_a_change_of_type_is_a_difference() -> None:
-    (change,) = diff([code("a", "x")], [markdown("a", "x")])
+    (change,) = diff_cells([code("a", "x")], [markdown("a", "x")])
     assert (change.change, change.before, change.after) == ("changed", "x", "x")
 
 
@@ -380,7 +380,7 @@ def test_a_change_of_type_is_a_difference() -> None:
 def test_a_diff_accounts_for_every_cell_once(
     before: list[NotebookCell], after: list[NotebookCell]
 ) -> None:
-    changes = diff(before, after)
+    changes = diff_cells(before, after)
     old, new = {cell.id: cell for cell in before}, {cell.id: cell for cell in after}
     by_kind: dict[str, set[str]] = {
         kind: set() for kind in ("added", "removed", "changed", "moved")
@@ -399,4 +399,4 @@ def test_a_diff_accounts_for_every_cell_once(
     assert [id for id in old if id in unmoved] == [id for id in new if id in unmoved]
     if list(old) == list(new):
         assert not by_kind["moved"]
-    assert diff(before, before) == []
+    assert diff_cells(before, before) == []

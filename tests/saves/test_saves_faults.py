@@ -71,7 +71,9 @@ def test_a_read_only_folder_keeps_its_records(servers: Servers, tmp_path: Path) 
     answers = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
-        server = servers(name, root=disk, inside=disks.small(disk, "8m"), extensions=extensions)
+        server = servers(
+            name, root=disk, inside=disks.small_disk(disk, "8m"), extensions=extensions
+        )
         assert server.save("a.ipynb", notebook("1")).status == 201
         disks.remount(server.pid, disk, "ro")
         refused = [server.save("a.ipynb", notebook("2")), server.save("b.ipynb", notebook("2"))]
@@ -93,9 +95,11 @@ def test_a_full_notebook_disk_is_recovered_from(servers: Servers, tmp_path: Path
     statuses = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
-        server = servers(name, root=disk, inside=disks.small(disk, "1m"), extensions=extensions)
+        server = servers(
+            name, root=disk, inside=disks.small_disk(disk, "1m"), extensions=extensions
+        )
         assert server.save("a.ipynb", notebook("1")).status == 201
-        with filled(disks.seen_by(server.pid, disk)):
+        with filled(disks.path_seen_by(server.pid, disk)):
             statuses.append(
                 [server.save(f"{file}.ipynb", notebook("2" * 9000)).status for file in "ab"]
             )
@@ -108,11 +112,11 @@ def test_a_full_notebook_disk_is_recovered_from(servers: Servers, tmp_path: Path
 def test_a_full_store_disk_delays_no_save(servers: Servers, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
-    server = servers(config=config, inside=disks.small(disk, "8m"))
+    server = servers(config=config, inside=disks.small_disk(disk, "8m"))
     assert server.save("a.ipynb", notebook("1")).status == 201
     id = server.record("a.ipynb")["id"]
     hold_to_sources(server, "a.ipynb", "1")
-    with filled(disks.seen_by(server.pid, disk)):
+    with filled(disks.path_seen_by(server.pid, disk)):
         for name in "ab":
             assert server.save(f"{name}.ipynb", notebook("x" * 50_000)).status in (200, 201)
         shown = server.axon("GET", f"/notebooks/{id}")
@@ -307,7 +311,7 @@ def test_a_server_starts_with_a_read_only_store(servers: Servers, tmp_path: Path
     folder = tmp_path / "kept"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{folder}/axon.db"}}
     open_store(f"sqlite:///{folder}/axon.db").close()
-    server = servers(config=config, inside=disks.read_only(folder))
+    server = servers(config=config, inside=disks.read_only_folder(folder))
     assert server.save("a.ipynb", notebook("1")).status == 201
     answer = server.axon("GET", "/notebooks")
     assert (answer.status, str(folder) in answer.json["message"]) == (503, True)

@@ -67,8 +67,7 @@ async def test_a_checkpoint_has_provenance(axon: Client, records: NotebookReposi
         "flags": [
             {
                 "kind": "drifted",
-                "message": "The checkpoint came from this cell as it was when it ran (In [1]); "
-                "it has changed since.",
+                "message": "This cell has changed since it ran (In [1]) for the checkpoint.",
                 "cell_id": "a",
                 "executed": "lr = 1",
                 "source": "lr = 2",

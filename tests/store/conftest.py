@@ -1,4 +1,4 @@
-"""Stores to test, one per engine, and what can be asked of them behind their back."""
+"""Stores to test, one per engine, and access to their databases."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OTHERS = Collection("others")
 def things_store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
-    """A store with a collection of the tests' own. It is shared: a test clears what it uses."""
+    """A shared store with collections for tests, which clear what they use."""
     url = new_url(request.param, tmp_path_factory.mktemp("things"))
-    opened = Store(url, (*COLLECTIONS, THINGS, OTHERS))
-    yield opened
-    opened.close()
+    store = Store(url, (*COLLECTIONS, THINGS, OTHERS))
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -45,67 +45,74 @@ def file_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def file_store(file_url: str) -> Iterator[Store]:
-    opened = Store(file_url)
-    yield opened
-    opened.close()
+    store = Store(file_url)
+    yield store
+    store.close()
+
+
+def path_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def pragma(store: Store, name: str) -> Any:
+    with store.snapshot() as connection:
+        return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
 
 
 @contextmanager
-def statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
-    """The statements, each with its parameters, that are sent to the engine inside."""
+def record_statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the statements that are sent to the database, with their parameters."""
     sent: list[tuple[str, Any]] = []
     engine = store._database.engine
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         sent.append((statement, parameters))
 
-    sa.event.listen(engine, "before_cursor_execute", note)
+    sa.event.listen(engine, "before_cursor_execute", record)
     try:
         yield sent
     finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
+        sa.event.remove(engine, "before_cursor_execute", record)
 
 
-Script = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+Script = Callable[..., AbstractContextManager["subprocess.Popen[str]"]]
 
 
 @pytest.fixture
 def process(tmp_path: Path) -> Script:
-    """Start a Python script as a process of its own, with pipes to talk to it."""
+    """Run a Python script in a process of its own, with pipes."""
 
     @contextmanager
-    def started(
+    def start(
         script: str, *arguments: str, command: Sequence[str] = ()
     ) -> Iterator[subprocess.Popen[str]]:
-        running = subprocess.Popen(
+        process = subprocess.Popen(
             [*command, sys.executable, "-W", "error", "-c", script, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
-            env={
-                **os.environ,
-                "JUPYTER_PLATFORM_DIRS": "1",
-            },  # of which older packages warn those who do not say
+            # Older versions of jupyter_core warn if this is not set.
+            env={**os.environ, "JUPYTER_PLATFORM_DIRS": "1"},
         )
-        with running:
+        with process:
             try:
-                yield running
+                yield process
             finally:
-                running.kill()
+                process.kill()
 
-    return started
+    return start
 
 
-def finished(running: subprocess.Popen[str]) -> list[str]:
-    """The lines a process wrote, once it has ended without an error."""
-    output, complaint = running.communicate()
-    assert running.returncode == 0, complaint
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    """Wait for a process to end without an error; return the lines that it printed."""
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
     return output.splitlines()
 
 
-#: What a script begins with that forks.
+#: The beginning of scripts that fork.
 FORKING = """
 import multiprocessing, os, sys, threading
 from jupyter_axon_notebooks.store import Document, Store, open_store

@@ -1,4 +1,4 @@
-"""Acknowledged means durable, whoever is killed and however many write at once."""
+"""Acknowledged writes are durable, even if processes are killed or write concurrently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jupyter_axon_notebooks.store import Store
 
-from .conftest import Script, finished
+from .conftest import Script, finish
 
 PROCESSES = 4
 
@@ -27,41 +27,38 @@ for i in range(40):
         n = store.runs.get(doc_id="counter")["n"]
         store.runs.update({"n": n + 1}, doc_ids=["counter"])
     id = f"{name}-{i}"
-    store.checkpoints.insert(Document(
-        {"id": id, "notebook_id": "n", "created_at": "2026", "metrics": {"loss": i}, "run_id": name, "epoch": i, "step": 0},
-        id,
-    ))
+    fields = {"notebook_id": "n", "created_at": "2026", "run_id": name, "epoch": i, "step": 0}
+    store.checkpoints.insert(Document({"id": id, "metrics": {"loss": i}, **fields}, id))
     print(id, flush=True)
 store.close()
 """
 
 
-def test_processes_never_lose_each_others_change(file_url: str, process: Script) -> None:
-    # None of them finds the store made, so that they meet in making it as well.
+def test_concurrent_processes_lose_no_change(file_url: str, process: Script) -> None:
+    # The store does not exist yet, so they create it concurrently as well.
     with contextlib.ExitStack() as stack:
-        running = [
+        writers = [
             stack.enter_context(process(COUNTING, file_url, f"p{i}")) for i in range(PROCESSES)
         ]
-        for one in running:
-            assert one.stdout.readline() == "ready\n"
-        for one in running:
-            one.stdin.write("\n")
-            one.stdin.flush()
-        acknowledged = [line for one in running for line in finished(one)]
+        for writer in writers:
+            assert writer.stdout.readline() == "ready\n"
+        for writer in writers:
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+        acknowledged = [line for writer in writers for line in finish(writer)]
     store = Store(file_url)
     assert store.runs.get(doc_id="counter")["n"] == 40 * PROCESSES
     stored = [d.doc_id for d in store.checkpoints]
     assert len(stored) == len(set(stored)) == 40 * PROCESSES
     assert set(stored) == set(acknowledged)
-    assert [d["metrics"]["loss"] for d in store.best("n", "loss", minimize=False, limit=5)] == [
-        39
-    ] * 4 + [38]
+    best = store.best("n", "loss", minimize=False, limit=5)
+    assert [d["metrics"]["loss"] for d in best] == [39] * 4 + [38]
     store.close()
 
 
 OPENING = """
 import sys
-from jupyter_axon_notebooks.store import Document, open_store
+from jupyter_axon_notebooks.store import open_store
 print("ready", flush=True)
 for line in sys.stdin:
     store = open_store(line.strip())
@@ -71,17 +68,17 @@ for line in sys.stdin:
 """
 
 
-def test_two_processes_may_make_the_same_store(tmp_path: Path, process: Script) -> None:
+def test_two_processes_can_create_the_same_store(tmp_path: Path, process: Script) -> None:
     with process(OPENING, "one") as one, process(OPENING, "other") as other:
-        for each in (one, other):
-            assert each.stdout.readline() == "ready\n"
+        for opener in (one, other):
+            assert opener.stdout.readline() == "ready\n"
         for attempt in range(10):
             url = f"sqlite:///{tmp_path}/new {attempt}/axon.db"
-            for each in (one, other):
-                each.stdin.write(url + "\n")
-                each.stdin.flush()
-            for each in (one, other):
-                assert each.stdout.readline() == "opened\n", each.stderr.read()
+            for opener in (one, other):
+                opener.stdin.write(url + "\n")
+                opener.stdin.flush()
+            for opener in (one, other):
+                assert opener.stdout.readline() == "opened\n", opener.stderr.read()
             store = Store(url)
             assert sorted(d["by"] for d in store.runs) == ["one", "other"]
             store.close()
@@ -95,19 +92,19 @@ store = open_store(url)
 for i in itertools.count():
     id = f"{name}-{i}"
     with store.transaction():
-        store.checkpoints.insert(Document(
-            {"id": id, "notebook_id": "n", "created_at": "2026", "metrics": {"loss": i}, "notes": "x" * 5000}, id))
+        fields = {"notebook_id": "n", "created_at": "2026", "notes": "x" * 5000}
+        store.checkpoints.insert(Document({"id": id, "metrics": {"loss": i}, **fields}, id))
         store.runs.insert(Document({"id": id}, id))
     store.runs.update({"again": True}, doc_ids=[id])
     print(id, flush=True)
 """
 
 
-def test_what_a_killed_process_was_told_is_kept_is_kept(file_url: str, process: Script) -> None:
+def test_a_killed_process_loses_no_acknowledged_write(file_url: str, process: Script) -> None:
     acknowledged: set[str] = set()
     for kill in range(15):
         with process(WRITING, file_url, f"k{kill}") as writer:
-            # Killed in the midst of the next write, at a different place of it each time.
+            # Killed during a write, each time at a different one.
             for _ in range(1 + 3 * kill):
                 acknowledged.add(writer.stdout.readline().strip())
             writer.kill()
@@ -115,8 +112,8 @@ def test_what_a_killed_process_was_told_is_kept_is_kept(file_url: str, process: 
     store = Store(file_url)
     checkpoints, runs = ({d.doc_id: d for d in table} for table in (store.checkpoints, store.runs))
     assert acknowledged <= set(runs)
-    assert all(runs[known]["again"] for known in acknowledged)
-    assert set(checkpoints) == set(runs)  # written together, or not at all
+    assert all(runs[id]["again"] for id in acknowledged)
+    assert set(checkpoints) == set(runs)  # from the same transactions
     assert len(store.best("n", "loss", minimize=True, limit=10**6)) == len(checkpoints)
     with store.snapshot() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
@@ -124,7 +121,6 @@ def test_what_a_killed_process_was_told_is_kept_is_kept(file_url: str, process: 
 
 
 def test_a_commit_is_in_the_file_before_the_call_returns(file_store: Store, file_url: str) -> None:
-    # Seen by a connection that shares nothing with the store but the disk.
     file_store.runs.insert({"id": "a"})
     with contextlib.closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as other:
         assert other.execute("SELECT count(*) FROM axonml_runs").fetchone() == (1,)

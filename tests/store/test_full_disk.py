@@ -1,4 +1,4 @@
-"""A full disk is named by whatever meets it, leaves nothing half, and is got over once there is room."""
+"""A full disk is reported, leaves no partial write, and does no harm once there is space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support import disks
 
-from .conftest import Script, finished
+from .conftest import Script, finish
 
 COMMON = """
 import shutil, sqlite3, sys
@@ -52,13 +52,16 @@ def checkpoint(notes=text):
 store = open_store(url)
 repository = NotebookRepository(store)
 repository.create(NewNotebook(id="kept", user_id="ada", name="kept", cells=cells()))
-gone = repository.create(NewNotebook(id="gone", user_id="ada", name="gone", cells=cells("y" * 30_000)))
+repository.create(NewNotebook(id="gone", user_id="ada", name="gone", cells=cells("y" * 30_000)))
 first = repository.create_checkpoint(checkpoint())
 again = SavedNotebook(
-    cells=cells("z" * 30_000), metadata=NotebookMetadata(), status=NotebookStatus.DRAFT, synced_at=now()
+    cells=cells("z" * 30_000), metadata=NotebookMetadata(),
+    status=NotebookStatus.DRAFT, synced_at=now(),
 )
 writes = {
-    "create": lambda: repository.create(NewNotebook(user_id="ada", name="new", cells=cells("v" * 30_000))),
+    "create": lambda: repository.create(
+        NewNotebook(user_id="ada", name="new", cells=cells("v" * 30_000))
+    ),
     "save": lambda: repository.save("kept", again),
     "checkpoint": lambda: repository.create_checkpoint(checkpoint()),
     "delete": lambda: repository.delete("gone"),
@@ -116,14 +119,14 @@ print("done")
 
 
 @pytest.mark.parametrize("write", ["create", "save", "checkpoint", "delete", "delete a checkpoint"])
-def test_no_write_leaves_anything_half(tmp_path: Path, process: Script, write: str) -> None:
+def test_writes_are_atomic(tmp_path: Path, process: Script, write: str) -> None:
     disk = tmp_path / "disk"
-    with process(WRITING, str(disk), write, command=disks.small(disk, "8m")) as running:
-        assert finished(running) == ["done"]
+    with process(WRITING, str(disk), write, command=disks.small_disk(disk, "8m")) as running:
+        assert finish(running) == ["done"]
 
 
-@pytest.mark.parametrize("store", ["new", "there already"])
-def test_a_store_opens_once_there_is_room(tmp_path: Path, process: Script, store: str) -> None:
+@pytest.mark.parametrize("store", ["new", "existing"])
+def test_a_store_opens_once_there_is_space(tmp_path: Path, process: Script, store: str) -> None:
     disk = tmp_path / "disk"
-    with process(OPENING, str(disk), store, command=disks.small(disk, "8m")) as running:
-        assert finished(running) == ["done"]
+    with process(OPENING, str(disk), store, command=disks.small_disk(disk, "8m")) as running:
+        assert finish(running) == ["done"]

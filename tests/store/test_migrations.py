@@ -1,6 +1,6 @@
-"""An older store is brought up to date when it is opened: once, whole, or not at all."""
+"""An old store is migrated when it is opened: once, and completely or not at all."""
 
-# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+# ruff: noqa: PT012
 
 from __future__ import annotations
 
@@ -11,212 +11,186 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support.engines import new_url
+from support.engines import ON_DISK, new_url
 
 from jupyter_axon_notebooks.errors import StoreError, StoreTooNew
-from jupyter_axon_notebooks.store import Store, migrations
-from jupyter_axon_notebooks.store import document_store as store_package
+from jupyter_axon_notebooks.store import Store, document_store, migrations
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
-from .conftest import Script, finished
+from .conftest import Script, finish
 
-ENGINES = ("sqlite", "postgresql")  # what is in memory is never older than the process
-
-#: A package of two versions later, for this process and others; ``interrupt`` is called in the middle.
+#: The migrations of a package two versions later; they call ``interrupt`` in the second step.
 LATER = """
-from jupyter_axon_notebooks.store import document_store as store
-from jupyter_axon_notebooks.store import migrations
+from jupyter_axon_notebooks.store import document_store, migrations
 
 def later(interrupt=lambda: None):
-    first, second = store.SCHEMA_VERSION, store.SCHEMA_VERSION + 1
+    first, second = document_store.SCHEMA_VERSION, document_store.SCHEMA_VERSION + 1
     def rename(connection):
         connection.exec_driver_sql("ALTER TABLE axonml_runs ADD COLUMN colour TEXT")
-        connection.exec_driver_sql("UPDATE axonml_runs SET colour = 'red', document = '{\\"n\\":2}'")
+        update = "UPDATE axonml_runs SET colour = 'red', document = '{\\"n\\":2}'"
+        connection.exec_driver_sql(update)
     def index(connection):
         connection.exec_driver_sql("CREATE INDEX later ON axonml_runs (colour)")
         interrupt()
         connection.exec_driver_sql("CREATE TABLE steps (n INTEGER)")
     return {first: rename, second: index}, first + 2
 """
+NEW_NAMES = {"colour", "later", "steps"}
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ON_DISK)
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store of today's with one document in it."""
-    made = new_url(request.param, tmp_path_factory.mktemp("store"))
-    store = Store(made)
+    """The URL of a store of the present version with one document."""
+    url = new_url(request.param, tmp_path_factory.mktemp("store"))
+    store = Store(url)
     store.runs.insert({"n": 1})
     store.close()
-    return made
+    return url
 
 
 @contextmanager
-def later(
+def upgraded_package(
     monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], None] = lambda: None
 ) -> Iterator[int]:
-    """Two schema versions later; gives the version then."""
-    made: dict[str, Callable[..., tuple[dict[int, migrations.Step], int]]] = {}
-    exec(LATER, made)
-    steps, version = made["later"](interrupt)
+    """Replace this package by one two schema versions later; yield its schema version."""
+    names: dict[str, Callable[..., tuple[dict[int, migrations.Step], int]]] = {}
+    exec(LATER, names)
+    steps, version = names["later"](interrupt)
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "STEPS", steps)
-        patch.setattr(store_package, "SCHEMA_VERSION", version)
+        patch.setattr(document_store, "SCHEMA_VERSION", version)
         yield version
 
 
-def found(url: str) -> tuple[str, list[dict[str, int]], list[str]]:
-    """The schema version, the documents and the tables and columns that a store has, as they are."""
-    store = Store.__new__(Store)
-    store._schema = store_package.Schema()
-    store._database = store_package.Database(url)
-    store.documents = store_package.DocumentDB(
-        store._database, store._schema, storage=store_package.SqlStorage
-    )
-    with store.snapshot() as connection:
-        version = store._read_properties(connection)["schema_version"]
+def read_content(url: str) -> tuple[str, list[str], list[str]]:
+    """Return the schema version, the documents, and which of the new names exist."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        version = connection.exec_driver_sql(
+            "SELECT value FROM axon_properties WHERE name = 'schema_version'"
+        ).scalar_one()
+        documents = connection.exec_driver_sql("SELECT document FROM axonml_runs").scalars().all()
         inspector = sa.inspect(connection)
-        columns = [column["name"] for column in inspector.get_columns("axonml_runs")]
-        indexes = [str(index["name"]) for index in inspector.get_indexes("axonml_runs")]
-        tables = inspector.get_table_names()
-    documents = [dict(run) for run in store.runs]
-    store.close()
-    return version, documents, sorted({*columns, *indexes, *tables} & {"colour", "later", "steps"})
+        names = {column["name"] for column in inspector.get_columns("axonml_runs")}
+        names |= {str(index["name"]) for index in inspector.get_indexes("axonml_runs")}
+        names |= set(inspector.get_table_names())
+    engine.dispose()
+    return version, list(documents), sorted(names & NEW_NAMES)
 
 
-AS_IT_WAS = (str(SCHEMA_VERSION), [{"n": 1}], [])
-MIGRATED = (str(SCHEMA_VERSION + 2), [{"n": 2}], ["colour", "later", "steps"])
+BEFORE = (str(SCHEMA_VERSION), ['{"n":1}'], [])
+MIGRATED = (str(SCHEMA_VERSION + 2), ['{"n":2}'], sorted(NEW_NAMES))
 
 
-def test_an_older_store_is_brought_up_to_date_step_by_step(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_store_is_migrated_step_by_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Store(url)
-    with later(monkeypatch):
+    with upgraded_package(monkeypatch):
         for _ in range(2):
             store = Store(url)
             assert store.id == before.id
             store.close()
-        assert found(url) == MIGRATED
+        assert read_content(url) == MIGRATED
     before.close()
     with pytest.raises(StoreTooNew):
         Store(url)
 
 
-def test_whoever_had_it_open_before_can_read_it_and_write_no_more(
+def test_processes_of_the_old_version_can_still_read_but_not_write(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Store(url)
-    before.runs.insert({"n": 3})
-    with later(monkeypatch):
-        store = Store(url)
+    old = Store(url)
+    with upgraded_package(monkeypatch):
+        new = Store(url)
         with pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"):
-            before.runs.insert({"n": 4})
-        with (
-            pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"),
-            before.transaction(),
-        ):
-            before.runs.update({"n": 5})
-        store.runs.insert({"n": 6})
-        assert [dict(run) for run in before.runs] == [{"n": 2}, {"n": 2}, {"n": 6}]
-        store.close()
-    before.close()
+            old.runs.insert({"n": 4})
+        with pytest.raises(StoreTooNew), old.transaction():
+            old.runs.update({"n": 5})
+        new.runs.insert({"n": 6})
+        assert [dict(run) for run in old.runs] == [{"n": 2}, {"n": 6}]
+        new.close()
+    old.close()
 
 
-def test_a_unit_that_was_begun_before_is_there_before_or_not_at_all(
+def test_a_transaction_that_began_before_the_migration_is_not_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = new_url("postgresql", tmp_path, empty=False)
-    before = Store(url)
-    with (
-        later(monkeypatch),
-        pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"),
-        before.transaction(),
-    ):
-        migrated = Store(url)
-        before.runs.insert({"n": 3})
-    assert migrated.runs.all() == []
-    migrated.close()
-    before.close()
+    old = Store(url)
+    with upgraded_package(monkeypatch), pytest.raises(StoreTooNew), old.transaction():
+        new = Store(url)
+        old.runs.insert({"n": 3})
+    assert new.runs.all() == []
+    new.close()
+    old.close()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("in the middle"), KeyboardInterrupt()])
-def test_a_step_that_fails_leaves_the_store_as_it_was(
+def test_a_failed_step_leaves_the_store_unchanged(
     url: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail() -> None:
         raise error
 
-    with later(monkeypatch, fail), pytest.raises(type(error)):
+    with upgraded_package(monkeypatch, fail), pytest.raises(type(error)):
         Store(url)
-    assert found(url) == AS_IT_WAS
-    with later(monkeypatch):
+    assert read_content(url) == BEFORE
+    with upgraded_package(monkeypatch):
         Store(url).close()
-        assert found(url) == MIGRATED
+    assert read_content(url) == MIGRATED
 
 
-def test_a_step_that_sql_refuses_leaves_the_store_as_it_was(
+def test_a_step_with_an_sql_error_leaves_the_store_unchanged(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with later(monkeypatch) as version:
-        steps = {**migrations.STEPS, version - 1: lambda c: c.exec_driver_sql("DROP TABLE nowhere")}
-        with monkeypatch.context() as patch:  # undone before what it lies on is
-            patch.setattr(migrations, "STEPS", steps)
-            with pytest.raises(StoreError, match="nowhere"):
-                Store(url)
-    assert found(url) == AS_IT_WAS
+    with upgraded_package(monkeypatch) as version, monkeypatch.context() as patch:
+        drop = {version - 1: lambda c: c.exec_driver_sql("DROP TABLE nowhere")}
+        patch.setattr(migrations, "STEPS", {**migrations.STEPS, **drop})
+        with pytest.raises(StoreError, match="nowhere"):
+            Store(url)
+    assert read_content(url) == BEFORE
 
 
 OPENING = (
     LATER
     + """
-import os, sys
+import sys
 def interrupt():
     print("in the middle", flush=True)
-    sys.stdin.readline()
-migrations.STEPS, store.SCHEMA_VERSION = later(interrupt)
-print("open", store.Store(sys.argv[1]).id, flush=True)
-"""
-)
-
-
-def test_a_process_killed_in_the_middle_leaves_the_store_as_it_was(
-    url: str, process: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with process(OPENING, url) as running:
-        assert running.stdout.readline() == "in the middle\n"
-        running.send_signal(signal.SIGKILL)
-        assert running.wait(30) == -signal.SIGKILL
-    assert found(url) == AS_IT_WAS
-    with later(monkeypatch):
-        Store(url).close()
-        assert found(url) == MIGRATED
-
-
-AT_ONCE = (
-    LATER
-    + """
-import sys
-migrations.STEPS, store.SCHEMA_VERSION = later(lambda: print("migrated", flush=True))
+    if sys.argv[2] == "wait":
+        sys.stdin.readline()
+migrations.STEPS, document_store.SCHEMA_VERSION = later(interrupt)
 print("ready", flush=True)
 sys.stdin.readline()
-print("open", store.Store(sys.argv[1]).id)
+print("open", document_store.Store(sys.argv[1]).id, flush=True)
 """
 )
 
 
-def test_of_processes_that_open_it_at_once_one_does_the_work(
+def test_a_killed_migration_leaves_the_store_unchanged(
     url: str, process: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ExitStack() as running:
-        openers = [running.enter_context(process(AT_ONCE, url)) for _ in range(3)]
+    with process(OPENING, url, "wait") as opener:
+        opener.stdin.write("go\n")
+        opener.stdin.flush()
+        assert [opener.stdout.readline() for _ in range(2)] == ["ready\n", "in the middle\n"]
+        opener.send_signal(signal.SIGKILL)
+        assert opener.wait(30) == -signal.SIGKILL
+    assert read_content(url) == BEFORE
+    with upgraded_package(monkeypatch):
+        Store(url).close()
+    assert read_content(url) == MIGRATED
+
+
+def test_one_of_several_concurrent_processes_migrates(url: str, process: Script) -> None:
+    with ExitStack() as stack:
+        openers = [stack.enter_context(process(OPENING, url, "go on")) for _ in range(3)]
         for opener in openers:
             assert opener.stdout.readline() == "ready\n"
         for opener in openers:
             opener.stdin.write("go\n")
             opener.stdin.flush()
-        said = [line for opener in openers for line in finished(opener)]
-    assert said.count("migrated") == 1
-    assert len({line for line in said if line.startswith("open")}) == 1
-    assert len(said) == 4
-    with later(monkeypatch):
-        assert found(url) == MIGRATED
+        output = [line for opener in openers for line in finish(opener)]
+    assert output.count("in the middle") == 1
+    assert len({line for line in output if line.startswith("open")}) == 1
+    assert len(output) == 4
+    assert read_content(url) == MIGRATED

@@ -1,21 +1,24 @@
-"""What is written together is there together, whoever else reads or writes."""
+"""Transactions are atomic and isolated, across threads, processes and forks."""
 
-# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+# ruff: noqa: PT012
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines import ON_DISK, new_url
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Document, Store
 
-from .conftest import FORKING, Script, finished
+from .conftest import FORKING, Script, finish
 
 
 def run(id: str, **fields: Any) -> Document:
@@ -27,21 +30,8 @@ def ids(store: Store) -> list[Any]:
 
 
 def in_thread(action: Callable[[], Any]) -> Any:
-    """What ``action`` gives in another thread; what it raises is raised here."""
-    outcome: dict[str, Any] = {}
-
-    def act() -> None:
-        try:
-            outcome["result"] = action()
-        except BaseException as error:  # noqa: BLE001 - carried over
-            outcome["error"] = error
-
-    thread = threading.Thread(target=act)
-    thread.start()
-    thread.join()
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["result"]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(action).result()
 
 
 def test_nested_transactions_are_one(file_store: Store) -> None:
@@ -69,7 +59,7 @@ def test_an_exception_rolls_everything_back(store: Store, error: type[BaseExcept
     assert ids(store) == ["before", "after"]
 
 
-def test_an_inner_failure_that_wrote_dooms_the_outer(store: Store) -> None:
+def test_a_nested_failure_after_a_write_fails_the_whole_transaction(store: Store) -> None:
     with pytest.raises(StoreError, match="a part of this transaction failed"), store.transaction():
         store.runs.insert(run("a"))
         with pytest.raises(ZeroDivisionError), store.transaction():
@@ -79,7 +69,7 @@ def test_an_inner_failure_that_wrote_dooms_the_outer(store: Store) -> None:
     assert ids(store) == []
 
 
-def test_an_inner_failure_that_wrote_nothing_leaves_the_outer_usable(store: Store) -> None:
+def test_a_nested_failure_without_a_write_does_not(store: Store) -> None:
     def explode(_document: Any) -> None:
         raise ZeroDivisionError
 
@@ -96,7 +86,7 @@ def test_an_inner_failure_that_wrote_nothing_leaves_the_outer_usable(store: Stor
     assert store.runs.all() == [run("a")]
 
 
-def test_what_is_unique_is_a_conflict_where_it_happens_and_rolls_back(store: Store) -> None:
+def test_a_violated_unique_index_is_a_conflict_and_rolls_back(store: Store) -> None:
     def checkpoint(id: str, **fields: Any) -> Document:
         return Document({"notebook_id": "n", "run_id": "r", "epoch": 1, "step": 2, **fields}, id)
 
@@ -105,40 +95,29 @@ def test_what_is_unique_is_a_conflict_where_it_happens_and_rolls_back(store: Sto
         store.checkpoints.insert_multiple(
             [checkpoint("b", step=3), checkpoint("c", metrics={"loss": 1})]
         )
-    with pytest.raises(Conflict):
-        store.checkpoints.upsert(checkpoint("d"))
     with pytest.raises(StoreError, match="a part of this transaction failed"), store.transaction():
         store.runs.insert(run("a"))
         with pytest.raises(Conflict):
             store.checkpoints.insert(checkpoint("c"))
     assert [d.doc_id for d in store.checkpoints] == ["a"]
     assert ids(store) == []
-    # Unique binds only what has all its fields.
-    del (loose := checkpoint("e"))["run_id"]
-    store.checkpoints.insert(loose)
-    store.checkpoints.insert(Document(loose, "f"))
-    # Two that swap places clash on the way, as in any database.
-    store.checkpoints.update({"step": 4}, doc_ids=["a"])
-    assert store.checkpoints.count(where("step") == 4) == 1
+    # The index applies only to documents that have all its fields.
+    del (partial := checkpoint("e"))["run_id"]
+    store.checkpoints.insert(partial)
+    store.checkpoints.insert(Document(partial, "f"))
 
 
-def test_a_document_that_was_replaced_is_found_by_what_it_says_now(store: Store) -> None:
-    store.runs.insert_new(run("a", status="running"), run("b", status="running"))
+def test_replaced_and_removed_documents_are_found_by_their_new_state(store: Store) -> None:
+    store.runs.insert_new(*(run(id, status="running") for id in "abc"))
     with store.transaction():
-        assert store.runs.locked("a") is not None
+        assert store.runs.get_for_update("a") is not None
         store.runs.replace(run("a", status="completed"))
+    store.runs.remove_ids(["b", "nowhere"])
     assert store.runs.search(where("status") == "completed") == [run("a", status="completed")]
-    assert store.runs.search(where("status") == "running") == [run("b", status="running")]
+    assert store.runs.search(where("status") == "running") == [run("c", status="running")]
 
 
-def test_discarding_takes_what_is_there(store: Store) -> None:
-    store.runs.insert_new(run("a"), run("b"), run("c"))
-    store.runs.discard(["a", "nowhere", "c"])
-    assert ids(store) == ["b"]
-
-
-def test_an_error_of_the_user_passes_as_it_is(store: Store) -> None:
-    # Even one that another database raised: it says nothing about this store.
+def test_errors_of_other_databases_pass_through(store: Store) -> None:
     for block in (store.transaction, store.snapshot):
         with pytest.raises(sqlite3.OperationalError, match="no such table"), block():
             other = sqlite3.connect(":memory:")
@@ -148,18 +127,11 @@ def test_an_error_of_the_user_passes_as_it_is(store: Store) -> None:
                 other.close()
 
 
-def test_a_write_in_a_snapshot_is_refused(store: Store) -> None:
+def test_a_snapshot_is_read_only(store: Store) -> None:
     with store.snapshot():
         with pytest.raises(StoreError, match="a snapshot is read-only"):
             store.runs.insert(run("a"))
-        with pytest.raises(StoreError, match="a snapshot is read-only"), store.transaction():
-            pass
         assert ids(store) == []
-    store.runs.insert(run("a"))
-    assert ids(store) == ["a"]
-
-
-def test_a_snapshot_in_a_transaction_sees_what_it_wrote(store: Store) -> None:
     with store.transaction():
         store.runs.insert(run("a"))
         with store.snapshot():
@@ -168,7 +140,7 @@ def test_a_snapshot_in_a_transaction_sees_what_it_wrote(store: Store) -> None:
     assert ids(store) == ["a", "b"]
 
 
-def test_a_snapshot_sees_one_moment_while_others_write(file_store: Store) -> None:
+def test_all_reads_of_a_snapshot_see_the_same_state(file_store: Store) -> None:
     file_store.runs.insert(run("a"))
     with file_store.snapshot():
         assert ids(file_store) == ["a"]
@@ -179,7 +151,7 @@ def test_a_snapshot_sees_one_moment_while_others_write(file_store: Store) -> Non
     assert ids(file_store) == ["b"]
 
 
-def test_readers_go_on_while_another_process_writes(
+def test_readers_do_not_wait_for_a_writer(
     file_store: Store, file_url: str, process: Script
 ) -> None:
     file_store.runs.insert(run("a"))
@@ -196,76 +168,72 @@ store.close()
     with process(script, file_url) as other:
         assert other.stdout.readline() == "written\n"
         assert file_store.runs.all() == [run("a")]
-        finished(other)
+        finish(other)
     assert file_store.runs.all() == [run("a", v=1)]
 
 
-def test_threads_never_lose_each_others_change(store: Store) -> None:
+def test_threads_lose_no_change(store: Store) -> None:
     store.runs.insert(run("counter", n=0))
-    failed: list[BaseException] = []
 
     def count() -> None:
-        try:
-            for _ in range(25):
-                with store.transaction():
-                    found = store.runs.locked("counter")
-                    store.runs.update({"n": found["n"] + 1}, doc_ids=["counter"])
-                assert store.runs.search(where("notebook_id") == "n")
-        except BaseException as error:  # noqa: BLE001 - shown below
-            failed.append(error)
+        for _ in range(25):
+            with store.transaction():
+                found = store.runs.get_for_update("counter")
+                store.runs.update({"n": found["n"] + 1}, doc_ids=["counter"])
+            assert store.runs.search(where("notebook_id") == "n")
 
-    threads = [threading.Thread(target=count) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    with ThreadPoolExecutor(8) as pool:
+        for counting in [pool.submit(count) for _ in range(8)]:
+            counting.result()
     assert store.runs.get(doc_id="counter")["n"] == 200
 
 
-def test_two_upserts_at_once_insert_one(store: Store) -> None:
+def test_concurrent_upserts_insert_one_document(store: Store) -> None:
     start = threading.Barrier(4)
 
     def upsert() -> None:
         start.wait()
-        store.runs.upsert({"v": 1}, where("notebook_id") == "n")
         store.runs.upsert({"notebook_id": "n"}, where("notebook_id") == "n")
 
-    threads = [threading.Thread(target=upsert) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        for upserting in [pool.submit(upsert) for _ in range(4)]:
+            upserting.result()
     assert store.runs.count(where("notebook_id") == "n") == 1
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "memory"])
-def test_a_thread_waits_for_another_only_so_long(engine: str, file_url: str) -> None:
+def test_waiting_for_another_thread_is_limited(engine: str, file_url: str) -> None:
     store = Store(file_url if engine == "sqlite" else "memory://", busy_timeout=0.05)
-    with (
-        store.transaction(),
-        pytest.raises(
-            StoreBusy, match=r"is locked by other threads of this process .waited 0\.05 s"
-        ),
-    ):
+    message = r"locked by other threads of this process \(waited 0\.05 s\)"
+    with store.transaction(), pytest.raises(StoreBusy, match=message):
         in_thread(lambda: store.runs.insert(run("a")))
     in_thread(lambda: store.runs.insert(run("a")))
     store.close()
 
 
-def test_a_fork_leaves_two_that_both_go_on_writing(
-    file_store: Store, file_url: str, process: Script
-) -> None:
-    # The parent closes while the child still writes: it must not take itself for the last.
-    script = (
-        FORKING
-        + """
+@pytest.fixture(params=ON_DISK)
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return new_url(request.param, tmp_path)
+
+
+def stored_ids(url: str) -> list[Any]:
+    store = Store(url)
+    found = ids(store)
+    store.close()
+    return found
+
+
+def test_parent_and_child_can_both_write_after_a_fork(shared_url: str, process: Script) -> None:
+    # The parent closes the store while the child writes. It must not remove the log.
+    script = """
 store = open_store(sys.argv[1])
 insert(store, "before")
 ready, closed = os.pipe(), os.pipe()
 
 def child():
+    import gc
     insert(store, "child 1")
+    gc.collect()
     os.write(ready[1], b"x")
     os.read(closed[0], 1)
     insert(store, "child 2")
@@ -277,21 +245,21 @@ insert(store, "parent")
 store.close()
 os.write(closed[1], b"x")
 assert os.waitpid(forked, 0)[1] == 0
+worker = multiprocessing.get_context("fork").Process(target=insert, args=(store, "worker"))
+worker.start()
+worker.join()
+assert worker.exitcode == 0
 insert(store, "after")
 store.close()
 """
-    )
-    file_store.close()
-    with process(script, file_url) as other:
-        finished(other)
-    assert sorted(ids(file_store)) == ["after", "before", "child 1", "child 2", "parent"]
+    with process(FORKING + script, shared_url) as other:
+        finish(other)
+    expected = ["after", "before", "child 1", "child 2", "parent", "worker"]
+    assert sorted(stored_ids(shared_url)) == expected
 
 
-def test_a_fork_while_another_thread_writes_harms_neither(file_url: str, process: Script) -> None:
-    script = (
-        FORKING
-        + """
-import threading
+def test_a_fork_while_another_thread_writes_loses_nothing(shared_url: str, process: Script) -> None:
+    script = """
 store = open_store(sys.argv[1])
 stop = threading.Event()
 written = []
@@ -312,24 +280,20 @@ thread.join()
 print(len(written) + 10)
 store.close()
 """
-    )
-    with process(script, file_url) as other:
-        (expected,) = finished(other)
-    store = Store(file_url)
-    assert len(store.runs) == int(expected)
-    store.close()
+    with process(FORKING + script, shared_url) as other:
+        (expected,) = finish(other)
+    assert len(stored_ids(shared_url)) == int(expected)
 
 
-def test_a_child_forked_in_a_transaction_is_told_and_harms_nothing(
-    file_store: Store, file_url: str, process: Script
+def test_a_child_forked_in_a_transaction_cannot_use_the_store(
+    shared_url: str, process: Script
 ) -> None:
-    script = (
-        FORKING
-        + """
+    script = """
 store = open_store(sys.argv[1])
 
 def child():
-    for attempt in (lambda: insert(store, "x"), lambda: len(store.runs), lambda: store.snapshot().__enter__()):
+    snapshot = store.snapshot().__enter__
+    for attempt in (lambda: insert(store, "x"), lambda: len(store.runs), snapshot):
         try:
             attempt()
         except Exception as error:
@@ -356,16 +320,13 @@ except Exception as error:
     os._exit(0)
 store.close()
 """
-    )
-    with process(script, file_url) as other:
-        assert finished(other) == ["StoreError"] * 4
-    assert ids(file_store) == ["before", "after", "parent's"]
+    with process(FORKING + script, shared_url) as other:
+        assert finish(other) == ["StoreError"] * 4
+    assert stored_ids(shared_url) == ["before", "after", "parent's"]
 
 
-def test_a_forked_child_has_its_own_copy_of_a_store_in_memory(process: Script) -> None:
-    script = (
-        FORKING
-        + """
+def test_a_child_has_its_own_copy_of_a_store_in_memory(process: Script) -> None:
+    script = """
 store = open_store("memory://")
 insert(store, "before")
 forked = in_child(lambda: (insert(store, "child"), print(len(store.runs), flush=True)))
@@ -373,9 +334,8 @@ assert os.waitpid(forked, 0)[1] == 0
 print(len(store.runs))
 store.close()
 """
-    )
-    with process(script) as other:
-        assert finished(other) == ["2", "1"]
+    with process(FORKING + script) as other:
+        assert finish(other) == ["2", "1"]
 
 
 def test_a_file_store_can_be_used_after_it_was_closed(file_store: Store) -> None:

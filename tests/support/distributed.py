@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-#: Forks the processes of a training, which all have PyTorch then without importing it again.
+#: Imports PyTorch once and forks the processes of each training.
 LAUNCHER = """
 import atexit, json, os, random, sys, traceback
 import numpy as np
@@ -21,12 +21,12 @@ import jupyter_axon_notebooks as axon
 import jupyter_axon_notebooks.training.api
 from jupyter_axon_notebooks.training import distributed
 
-def train(given):
-    os.environ.update(given["env"])
-    os.chdir(given["folder"])
-    output = os.open(given["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def train(task):
+    os.environ.update(task["env"])
+    os.chdir(task["folder"])
+    output = os.open(task["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1), os.dup2(output, 2)
-    code = compile(given["code"], given["env"]["AXON_NOTEBOOK"], "exec")
+    code = compile(task["code"], task["env"]["AXON_NOTEBOOK"], "exec")
     try:
         exec(code, globals())
         atexit._run_exitfuncs()
@@ -39,25 +39,26 @@ def train(given):
 
 for line in sys.stdin:
     children = []
-    for given in json.loads(line):
+    for task in json.loads(line):
         child = os.fork()
         if not child:
-            train(given)
+            train(task)
         children.append(child)
-    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    print(json.dumps([os.waitstatus_to_exitcode(status) for status in statuses]), flush=True)
 """
 BEGIN = """
-distributed.PATIENCE, distributed.BRIEF = 60.0, 60.0
-told = {}
+distributed.JOIN_TIMEOUT, distributed.RNG_TIMEOUT = 60.0, 60.0
+results = {}
 
 def draw():
     return [random.random(), float(np.random.random()), float(torch.rand(()))]
 
 def attempt(name, work):
     try:
-        told[name] = work()
+        results[name] = work()
     except Exception as error:
-        told[name] = f"{type(error).__name__}: {error}"
+        results[name] = f"{type(error).__name__}: {error}"
 
 def network():
     torch.manual_seed(7)
@@ -74,18 +75,18 @@ def step(model, optimizer):
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 dist.init_process_group("gloo", init_method=os.environ["INIT"], rank=rank, world_size=size)
 """
-TELL = """
-with open(f"told-{rank}.json", "w") as file:
-    json.dump(told, file)
+WRITE_RESULTS = """
+with open(f"results-{rank}.json", "w") as file:
+    json.dump(results, file)
 dist.barrier()
 """
-END = TELL + "dist.destroy_process_group()\n"
-#: As a killed training ends: no process says that it is over.
-STOP = TELL + "sys.stdout.flush()\nos._exit(0)\n"
+END = WRITE_RESULTS + "dist.destroy_process_group()\n"
+#: Ends like a killed training: no process finishes its run.
+KILL = WRITE_RESULTS + "sys.stdout.flush()\nos._exit(0)\n"
 
 
-class Nodes:
-    """Runs code as a launcher does, each rank in a process of its own."""
+class ProcessLauncher:
+    """Runs code like torchrun, each rank in a process of its own."""
 
     def __init__(self, launcher: subprocess.Popen[str], folder: Path) -> None:
         self.folder = folder
@@ -93,18 +94,18 @@ class Nodes:
         self._launcher = launcher
 
     def run(
-        self, code: str, *, ranks: int = 2, homes: list[str] | None = None, **env: str
+        self, code: str, *, ranks: int = 2, data_folders: list[str] | None = None, **env: str
     ) -> list[dict[str, Any]]:
-        """Run ``code`` to its end on so many ranks; what each has told. Of two homes, each is a disk."""
+        """Run ``code`` on all ranks, which may have own data folders, and return the results."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         outputs = [self.folder / f"output-{rank}.txt" for rank in range(ranks)]
-        asked = []
+        tasks = []
         for rank in range(ranks):
-            home = self.folder / (homes[rank] if homes else "home")
-            home.mkdir(exist_ok=True)
-            given = {
+            folder = self.folder / (data_folders[rank] if data_folders else "data")
+            folder.mkdir(exist_ok=True)
+            environment = {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(ranks),
@@ -112,29 +113,29 @@ class Nodes:
                 "MASTER_PORT": str(port),
                 "INIT": "env://",
                 "AXON_NOTEBOOK": str(self.folder / "train.py"),
-                "JUPYTER_DATA_DIR": str(home),
+                "JUPYTER_DATA_DIR": str(folder),
                 **env,
             }
-            whole = BEGIN + code + END
-            asked.append(
+            program = BEGIN + code + END
+            tasks.append(
                 {
-                    "env": given,
+                    "env": environment,
                     "folder": str(self.folder),
                     "output": str(outputs[rank]),
-                    "code": whole,
+                    "code": program,
                 }
             )
         assert self._launcher.stdin is not None
         assert self._launcher.stdout is not None
-        self._launcher.stdin.write(json.dumps(asked) + "\n")
+        self._launcher.stdin.write(json.dumps(tasks) + "\n")
         self._launcher.stdin.flush()
         codes = json.loads(self._launcher.stdout.readline())
         self.output = [output.read_text() for output in outputs]
         assert codes == [0] * ranks, self.output
         return [
-            json.loads((self.folder / f"told-{rank}.json").read_text()) for rank in range(ranks)
+            json.loads((self.folder / f"results-{rank}.json").read_text()) for rank in range(ranks)
         ]
 
     def states(self) -> list[Path]:
-        """The state files of models that were written, in any home."""
+        """Return the state files of models in all data folders."""
         return sorted(self.folder.glob("*/axon_notebooks/states/*/*/model.safetensors"))

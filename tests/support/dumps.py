@@ -31,7 +31,7 @@ def everything(store: Store) -> dict[str, dict[str, str]]:
     return {
         name: {
             id: json.dumps(json.loads(text), sort_keys=True)
-            for id, text in store.table(name).texts()
+            for id, text in store.table(name).iterate_json()
         }
         for name in TABLES
     }

@@ -1,7 +1,7 @@
-"""The engines that stores are tested on, and how each is had.
+"""The engines that stores are tested on.
 
-A test that takes ``store`` or ``store_url`` runs on all of :data:`ENGINES`, one that takes ``file_store`` is about files.
-PostgreSQL is a server of the tests' own, started when the first test asks for it and gone with the last.
+Tests with the fixtures ``store`` or ``store_url`` run on all of :data:`ENGINES`. The PostgreSQL
+server is started for the first test that needs it and removed after the last.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ with warnings.catch_warnings():
 
 ENGINES = ("sqlite", "memory", "postgresql")
 
-#: The variable that names the folder of another installation's programs, such as ``/usr/lib/postgresql/15/bin``.
+#: The variable for the programs of another installation, such as ``/usr/lib/postgresql/15/bin``.
 PROGRAMS = "AXON_POSTGRESQL_BIN"
-#: What makes a server quick and forgetful, for tests that are not about what outlives it.
-FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-#: The engines whose stores are more than one process's.
+#: Settings of a fast server, for tests that do not restart it.
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+#: The engines whose stores several processes can share.
 ON_DISK = tuple(engine for engine in ENGINES if engine != "memory")
 _TEMPLATE = "axon_template"
 
 
 class PostgresqlServer:
-    """A PostgreSQL server with its data below the system's temporary folder.
+    """A PostgreSQL server with its data in a temporary folder.
 
-    Its default for ``synchronous_commit`` may be off: the store is to see to that by itself. It is the one that comes with
-    the tests, or that of :data:`PROGRAMS`.
+    Its default for ``synchronous_commit`` may be off, since the store sets it. The programs are
+    those of the Python package for tests, or in the folder :data:`PROGRAMS`.
     """
 
     def __init__(self, **settings: str) -> None:
@@ -67,29 +67,27 @@ class PostgresqlServer:
 
     @property
     def programs(self) -> Path:
-        """The folder of its programs, those for clients among them."""
+        """The folder of its programs, including those for clients."""
         return Path(self._server.bin_path)
 
     @staticmethod
     def new_folder() -> Path:
-        """A folder that the user whom a server runs as can read: root's server runs as somebody else."""
+        """Create a folder that the server can read, which may run as another user."""
         folder = Path(tempfile.mkdtemp(prefix="axon-pg-"))
         folder.chmod(0o755)
         return folder
 
     def start(self) -> None:
-        """Start it; returns when it takes connections."""
+        """Start it, and wait until it accepts connections."""
         try:
             self._server.ensure_postgres_running()
-        except (
-            subprocess.TimeoutExpired
-        ):  # of 10 s; to recover from a crash may take longer, beside other work
+        except subprocess.TimeoutExpired:  # recovery from a crash can take longer than 10 s
             status = self.folder / "data/postmaster.pid"
             eventually(lambda: "ready" in status.read_text(), within=90)
             self._server.ensure_postgres_running()
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop it; ``immediate`` is as good as a crash."""
+        """Stop it; the mode ``immediate`` is like a crash."""
         arguments = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
         pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
 
@@ -99,11 +97,11 @@ class PostgresqlServer:
         shutil.rmtree(self.folder)
 
     def url(self, database: str, user: str = "postgres") -> str:
-        """The store URL of one of its databases."""
+        """Return the store URL of one of its databases."""
         return f"postgresql+psycopg://{user}@/{database}?host={self._server.get_postmaster_info().socket_dir}"
 
     def connect(self, database: str = "postgres", user: str = "postgres") -> psycopg.Connection:
-        """A connection of its own to a database, in autocommit."""
+        """Connect to a database in autocommit mode."""
         return psycopg.connect(
             host=str(self._server.get_postmaster_info().socket_dir),
             dbname=database,
@@ -112,7 +110,7 @@ class PostgresqlServer:
         )
 
     def new_database(self, *, empty: bool = False) -> str:
-        """The name of a database that nobody has used: with the tables of a store, unless ``empty``."""
+        """Create a database, with the tables of a store unless ``empty``; return its name."""
         name = f"axon_{next(self._numbers)}"
         template = "template1" if empty else self._template
         with closing(self.connect()) as connection:
@@ -120,13 +118,13 @@ class PostgresqlServer:
         return name
 
     def dump(self, database: str) -> str:
-        """A database as SQL that any version takes."""
+        """Return a database as SQL that every version accepts."""
         options = ("--no-owner", "--no-privileges", "--inserts", "--username", "postgres")
         host = ("--host", str(self._server.get_postmaster_info().socket_dir))
-        said = pgexec("pg_dump", (*options, *host, database), bin_path=self._server.bin_path)
+        output = pgexec("pg_dump", (*options, *host, database), bin_path=self._server.bin_path)
         of_one_version = ("--", "\\", "SET ", "SELECT pg_catalog.set_config(")
         return "\n".join(
-            line for line in said.splitlines() if line and not line.startswith(of_one_version)
+            line for line in output.splitlines() if line and not line.startswith(of_one_version)
         )
 
     @functools.cached_property
@@ -138,25 +136,25 @@ class PostgresqlServer:
 
 
 def eventually(holds: Callable[[], bool], within: float = 30.0) -> None:
-    """Return when ``holds`` does: for what a server can be asked about, but does not announce."""
+    """Wait until ``holds`` returns True, for events that cannot be waited for otherwise."""
     deadline = time.monotonic() + within
     while not holds():
-        assert time.monotonic() < deadline, f"it did not come to be within {within:g} s"
+        assert time.monotonic() < deadline, f"not within {within:g} s"
         time.sleep(0.005)
 
 
 @functools.cache
 def postgresql() -> PostgresqlServer:
-    """The server that the tests of this process share."""
-    server = PostgresqlServer(**FORGETFUL)
+    """Return the server that the tests of this process share."""
+    server = PostgresqlServer(**NOT_DURABLE)
     atexit.register(server.close)
     return server
 
 
 def new_url(engine: str, folder: Path, *, empty: bool = True) -> str:
-    """The URL of a store that nobody has opened yet.
+    """Return the URL of a store that has not been opened yet.
 
-    Unless it has to be ``empty``, it may have its tables already, which is quicker.
+    Unless it has to be ``empty``, it may have its tables already, which is faster.
     """
     if engine == "postgresql":
         server = postgresql()

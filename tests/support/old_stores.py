@@ -1,8 +1,8 @@
-"""Stores of the past: how one is put down for tests to come, and what can be found in one.
+"""Stores of earlier schema versions, for tests of migrations.
 
-``PYTHONPATH=tests python -m support.old_stores`` writes a small store of the present schema version, one per engine, to
-``tests/data/stores``, as SQL and, in JSON, what is found in it. Do so, and read what was written, before the version is
-raised.
+``PYTHONPATH=tests python -m support.old_stores`` writes a small store of the present version for
+each engine to ``tests/data/stores``: as SQL, and its content as JSON. Do so before you raise the
+schema version, and review the files.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from support.factories import code, markdown, new_checkpoint, new_notebook, save
 STORES = Path(__file__).parents[1] / "data" / "stores"
 
 
-def everything(store: Store) -> dict[str, Any]:
-    """All that is found in a store, as JSON: records by list, cells by version, and the best checkpoints."""
+def export_store(store: Store) -> dict[str, Any]:
+    """Return the content of a store as JSON."""
     repository = NotebookRepository(store)
     notebooks = []
     for summary in repository.list_all():
@@ -58,8 +58,8 @@ def everything(store: Store) -> dict[str, Any]:
     return {"notebooks": notebooks, "bound": bindings, "provenance": provenance}
 
 
-def fill(store: Store) -> None:
-    """Put in some of everything there is."""
+def fill_store(store: Store) -> None:
+    """Insert records of every kind."""
     repository = NotebookRepository(store)
     file = {"metadata": {"kernelspec": {"name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
     metadata = NotebookMetadata(
@@ -107,24 +107,24 @@ def fill(store: Store) -> None:
     repository.update("unbound", UpdateNotebook(cells=[code("a", "2 + 2")], tags=["mine"]))
 
 
-def write(folder: Path = STORES) -> None:
-    """Put a store of the present schema version down in ``folder``, for each engine."""
+def write_stores(folder: Path = STORES) -> None:
+    """Write a store of the present schema version for each engine to ``folder``."""
     for engine in ON_DISK:
         with tempfile.TemporaryDirectory() as temporary:
             store = open_store(new_url(engine, Path(temporary)))
-            fill(store)
-            found = json.dumps(everything(store), indent=1)
+            fill_store(store)
+            found = json.dumps(export_store(store), indent=1)
             store.close()
             (folder / f"version{SCHEMA_VERSION}.{engine}.sql").write_text(
-                as_sql(store.url) + "\n", encoding="utf-8"
+                dump_sql(store.url) + "\n", encoding="utf-8"
             )
             (folder / f"version{SCHEMA_VERSION}.{engine}.json").write_text(
                 found + "\n", encoding="utf-8"
             )
 
 
-def as_sql(url: str) -> str:
-    """A store that nobody has open, as SQL."""
+def dump_sql(url: str) -> str:
+    """Return a store that is not in use as SQL."""
     engine, name = sa.make_url(url).get_backend_name(), str(sa.make_url(url).database)
     if engine == "postgresql":
         return postgresql().dump(name)
@@ -133,4 +133,4 @@ def as_sql(url: str) -> str:
 
 
 if __name__ == "__main__":
-    write()
+    write_stores()

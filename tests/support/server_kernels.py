@@ -1,4 +1,4 @@
-"""Kernels that a server runs, asked from inside what only they can know."""
+"""Kernels of a server, and what they find out about themselves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from jupyter_client import BlockingKernelClient
 
 from support.server_processes import Server
 
-#: Defines what is asked, in a kernel or a script.
-ASKED = """
+#: Functions that a test calls in a kernel or a script.
+QUERIES = """
 import dataclasses, json
 from jupyter_axon_notebooks.defaults import data_folder
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -27,20 +27,24 @@ from jupyter_axon_notebooks.training.discovery.record import find_or_create_reco
 from jupyter_axon_notebooks.training.discovery.location import find_location, use
 from jupyter_axon_notebooks.stores import find_settings
 
-def place():
+def location():
     return dataclasses.asdict(find_location())
 
 def record():
-    given = find_settings()
-    store = open_store(given.store_url)
+    settings = find_settings()
+    store = open_store(settings.store_url)
     try:
-        origin = read_origin(data_folder(given.data_dir))
-        return find_or_create_record(NotebookRepository(store), find_location(), origin, given.user_id).to_json()
+        origin = read_origin(data_folder(settings.data_dir))
+        return find_or_create_record(NotebookRepository(store), find_location(), origin, settings.user_id).to_json()
     finally:
         store.close()
 
-def told():
-    return {"place": place(), "record": record(), "settings": dataclasses.asdict(find_settings())}
+def settings():
+    names = ("store_url", "states_root", "user_id", "data_dir")
+    return {name: getattr(find_settings(), name) for name in names}
+
+def summary():
+    return {"location": location(), "record": record(), "settings": settings()}
 """
 
 
@@ -55,31 +59,31 @@ class Kernel:
         )
         self._client.load_connection_file()
         self._client.start_channels(iopub=False, stdin=False, hb=False)
-        self.run(f"import os\n{ASKED}")
+        self.run(f"import os\n{QUERIES}")
         self.pid = int(self.evaluate("", "os.getpid()"))
 
     def run(self, code: str) -> None:
-        """Execute it, as a cell."""
+        """Execute a cell."""
         self.evaluate(code, "None")
 
-    def asked(self, question: str) -> Any:
-        """What a question gives there."""
-        return json.loads(self.evaluate("", f"__import__('json').dumps({question})"))
+    def query(self, expression: str) -> Any:
+        """Return the value of an expression, as JSON."""
+        return json.loads(self.evaluate("", f"__import__('json').dumps({expression})"))
 
     def begin(self, code: str) -> str:
-        """Have it executed, and do not wait for it."""
+        """Begin to execute a cell, and return the id of the message."""
         return str(self._client.execute(code))
 
-    def finish(self, begun: str) -> None:
-        """Wait until it is done, which has to go well."""
+    def finish(self, message_id: str) -> None:
+        """Wait until a cell has ended without an error."""
         while (message := self._client.get_shell_msg(timeout=60))["parent_header"].get(
             "msg_id"
-        ) != begun:
+        ) != message_id:
             pass
         assert message["content"]["status"] == "ok", message["content"]
 
     def kill(self) -> None:
-        """End its process by force."""
+        """Kill the process."""
         os.kill(self.pid, signal.SIGKILL)
 
     def evaluate(self, code: str, expression: str) -> str:
@@ -100,7 +104,7 @@ class Kernel:
 def kernel_of(
     server: Server, path: str, base_url: str = "/", headers: dict[str, str] | None = None
 ) -> Iterator[Kernel]:
-    """A kernel that is started by a session of ``path``, as frontends do, and shut down with it."""
+    """Start a kernel by a session of ``path``, as front ends do, and end both after the block."""
     asked = {
         "path": path,
         "name": path.rpartition("/")[2],
@@ -119,14 +123,14 @@ def kernel_of(
 
 
 def python_path() -> str:
-    """The search path of a process that is to find this module too."""
+    """Return a search path with this folder of modules."""
     tests = Path(__file__).parents[1]
     given = filter(None, [os.environ.get("PYTHONPATH")])
     return os.pathsep.join([str(tests), *given])
 
 
-def told_nothing(folder: Path) -> dict[str, str]:
-    """The environment of a process that no server started, with a data folder of its own in ``folder``."""
+def isolated_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a process that no server started, with its data in ``folder``."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -144,7 +148,7 @@ def told_nothing(folder: Path) -> dict[str, str]:
 def python(
     *arguments: str | Path, cwd: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python, which has to go well."""
+    """Run Python, which must succeed."""
     return run([sys.executable, *map(str, arguments)], cwd, environment)
 
 

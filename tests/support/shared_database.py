@@ -1,4 +1,4 @@
-"""A database that users share, and what they keep in it."""
+"""A database that several users share."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from support.engines import PostgresqlServer
 
-#: Tables that hold what belongs to notebooks; each row names its notebook.
-OF_NOTEBOOKS = [c.name for c in COLLECTIONS if c.name != "axonml_notebooks"] + ["axonml_metrics"]
+#: Tables whose rows belong to a notebook.
+NOTEBOOK_TABLES = [c.name for c in COLLECTIONS if c.name != "axonml_notebooks"] + ["axonml_metrics"]
 
-#: Opens the store as a role.
-Opener = Callable[[str], NotebookRepository]
+#: Opens the store with a role.
+OpenRepository = Callable[[str], NotebookRepository]
 
 
 @dataclass
-class Shared:
-    """A database that alice, bob and an admin share."""
+class SharedDatabase:
+    """A database of alice, bob and an admin."""
 
     server: PostgresqlServer
     name: str
@@ -37,8 +37,8 @@ class Shared:
         return self.server.connect(self.name, user=role)
 
 
-def trained(repository: NotebookRepository, user_id: str) -> tuple[str, str]:
-    """A notebook with something in every table that holds anything by now, and a checkpoint of it."""
+def create_trained_notebook(repository: NotebookRepository, user_id: str) -> tuple[str, str]:
+    """Create a notebook with a cell, a run and a checkpoint; return the notebook's and its id."""
     notebook = repository.create(
         NewNotebook(user_id=user_id, name="train", cells=[NotebookCell(source="fit()")])
     )
@@ -54,5 +54,5 @@ def trained(repository: NotebookRepository, user_id: str) -> tuple[str, str]:
     return notebook.id, checkpoint.id
 
 
-def document_of(notebook_id: str) -> str:
+def document_in(notebook_id: str) -> str:
     return f'{{"id":"p","notebook_id":"{notebook_id}"}}'

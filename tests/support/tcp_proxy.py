@@ -1,4 +1,4 @@
-"""The way to a PostgreSQL server, as it can fail: an answer to a COMMIT that never comes."""
+"""A proxy to a PostgreSQL server that can cut the connection at a COMMIT."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import threading
 from collections.abc import Callable
 
 
-class Wire:
-    """A relay to the server, which can be cut at the next COMMIT.
+class TcpProxy:
+    """A proxy that cuts the connection at the next COMMIT once it is ``armed``.
 
     Parameters
     ----------
+    target : str
+        The path of the server's socket.
     delivered : bool
-        Whether the server still gets the COMMIT that the cut is made at.
+        Whether the server still receives the COMMIT.
     stopped : bool
-        Whether the server's end, the process :attr:`backend`, is stopped first, so that it gets it when it goes on.
-    at_cut : callable, optional
-        What happens at the cut, before anything is passed on.
+        Whether the process ``backend`` of the server is stopped first, so that it reads the COMMIT
+        only when it is continued.
+    at_cut : callable
+        Called before the connection is cut.
     """
 
     def __init__(
@@ -32,9 +35,9 @@ class Wire:
         at_cut: Callable[[], object] = lambda: None,
     ) -> None:
         self._target = target
-        self._delivered = delivered
-        self._stopped = stopped
         self._at_cut = at_cut
+        self.delivered = delivered
+        self._stopped = stopped
         self.backend = 0
         self.armed = False
         self.cuts = 0
@@ -51,12 +54,11 @@ class Wire:
                 server.connect(self._target)
                 self._sockets += [client, server]
                 cut = threading.Event()
-                threading.Thread(
-                    target=self._to_server, args=(client, server, cut), daemon=True
-                ).start()
-                threading.Thread(
-                    target=self._to_client, args=(server, client, cut), daemon=True
-                ).start()
+                for target, sockets in (
+                    (self._to_server, (client, server)),
+                    (self._to_client, (server, client)),
+                ):
+                    threading.Thread(target=target, args=(*sockets, cut), daemon=True).start()
 
     def _to_server(
         self, client: socket.socket, server: socket.socket, cut: threading.Event
@@ -68,38 +70,37 @@ class Wire:
                     self.cuts += 1
                     cut.set()
                     self._at_cut()
-                    if not self._delivered:
+                    if not self.delivered:
                         break
                     if self._stopped:
                         os.kill(self.backend, signal.SIGSTOP)
                         server.sendall(data)
-                        _shut(client)
+                        _shut_down(client)
                         break
                 server.sendall(data)
-        if not self._delivered or not cut.is_set():
-            _shut(server, client)
+        if not self.delivered or not cut.is_set():
+            _shut_down(server, client)
 
     def _to_client(
         self, server: socket.socket, client: socket.socket, cut: threading.Event
     ) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
-                if cut.is_set():  # the server has answered, so it is done
+                if cut.is_set():  # the answer to the COMMIT
                     break
                 client.sendall(data)
-        _shut(server, client)
+        _shut_down(server, client)
 
-    def refuse(self) -> None:
-        """Take no connection any more."""
-        _shut(self._listener)
+    def refuse_connections(self) -> None:
+        _shut_down(self._listener)
 
     def close(self) -> None:
-        _shut(self._listener, *self._sockets)
+        _shut_down(self._listener, *self._sockets)
         for one in (self._listener, *self._sockets):
             one.close()
 
 
-def _shut(*sockets: socket.socket) -> None:
+def _shut_down(*sockets: socket.socket) -> None:
     for one in sockets:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)

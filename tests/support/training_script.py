@@ -1,4 +1,4 @@
-"""A training whose every number depends on all that came before, and what must have become of it."""
+"""A training in which each value depends on all before it, and the check of its result."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ WAITS = "threading.Event().wait()"
 
 
 def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAITS) -> str:
+    """Return the code of the training, which stops before an epoch."""
     return (
         TRAIN.replace("EPOCHS", str(epochs))
         .replace("STOPS_AT", str(stops_at))
@@ -40,36 +41,36 @@ def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAITS)
     )
 
 
-def branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
-    """The checkpoints that led to the end of a run, those of the runs that it branched off from included."""
-    made = records.list_checkpoints(run.notebook_id, run_id=run.id)
-    end = made[0] if made else None
+def list_branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
+    """List the checkpoints of a run and those it was resumed from, oldest first."""
+    checkpoints = records.list_checkpoints(run.notebook_id, run_id=run.id)
+    end = checkpoints[0] if checkpoints else None
     found: list[NotebookCheckpoint] = []
     while end is not None:
         assert end.run_id is not None
-        line = records.list_checkpoints(run.notebook_id, run_id=end.run_id)
-        found += [one for one in line if one.created_at <= end.created_at]
-        of = records.runs.get(run.notebook_id, end.run_id)
-        assert of is not None
+        of_run = records.list_checkpoints(run.notebook_id, run_id=end.run_id)
+        found += [one for one in of_run if one.created_at <= end.created_at]
+        run_of_end = records.runs.get(run.notebook_id, end.run_id)
+        assert run_of_end is not None
         end = (
             None
-            if of.parent_checkpoint_id is None
-            else records.get_checkpoint(of.parent_checkpoint_id)
+            if run_of_end.parent_checkpoint_id is None
+            else records.get_checkpoint(run_of_end.parent_checkpoint_id)
         )
     return found[::-1]
 
 
-def runs(records: NotebookRepository) -> list[TrainingRun]:
-    """The runs of the one notebook there is, oldest first."""
+def list_runs(records: NotebookRepository) -> list[TrainingRun]:
+    """List the runs of the only notebook, oldest first."""
     (notebook,) = records.list_all()
     return records.runs.list(notebook.id)[::-1]
 
 
-def assert_as_undisturbed(
-    records: NotebookRepository, undisturbed: tuple[list[float], bytes]
+def assert_equals_uninterrupted(
+    records: NotebookRepository, uninterrupted: tuple[list[float], bytes]
 ) -> None:
-    losses, weights = undisturbed
-    line = branch(records, runs(records)[-1])
+    losses, weights = uninterrupted
+    line = list_branch(records, list_runs(records)[-1])
     assert [one.epoch for one in line] == list(range(EPOCHS))
     assert [one.metrics["loss"] for one in line] == losses
     assert load_file(line[-1].model_state_path)["w"].tobytes() == weights

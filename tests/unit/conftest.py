@@ -1,4 +1,4 @@
-"""The notebook API, in this process, on a store and a folder of state files of its own."""
+"""Fixtures for the notebook API in this process, with a store and state files of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jupyter_axon_notebooks.training.session import end_session
 
 @pytest.fixture
 def notebook(tmp_path: Path) -> Path:
+    """A notebook file with one cell."""
     cell = {
         "cell_type": "code",
         "id": "a",
@@ -27,35 +28,50 @@ def notebook(tmp_path: Path) -> Path:
         "source": "train()",
     }
     file = tmp_path / "digits.ipynb"
-    file.write_text(
-        json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    )
+    content = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    file.write_text(json.dumps(content))
     return file
 
 
 @pytest.fixture
 def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The API, as a process that has just begun to train ``notebook`` meets it."""
+    """The notebook API in a process that has just begun to train ``notebook``."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("AXON_NOTEBOOK", str(notebook))
     monkeypatch.setenv("AXON_USER", "ada")
     for name in ("AXON_STORE_URL", "AXON_STATES_ROOT", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     end_session()
-    monkeypatch.setattr(distributed, "_said", set())
+    distributed.print_once.cache_clear()
     yield api
     end_session()
 
 
 @pytest.fixture
-def anew(axon: Any) -> Callable[..., None]:
-    """Lets another process go on, as far as the API can tell."""
-
+def restart(axon: Any) -> Callable[..., None]:
+    """A function that ends the session like the end of the process; takes a status for runs."""
     return end_session
 
 
 @pytest.fixture
+def unavailable_store(
+    axon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    """Make the store unavailable; the function makes it available."""
+    folder = tmp_path / "stores"
+    folder.touch()
+    monkeypatch.setenv("AXON_STORE_URL", f"sqlite:///{folder}/axon.db")
+
+    def make_available() -> None:
+        folder.unlink()
+        folder.mkdir()
+
+    return make_available
+
+
+@pytest.fixture
 def records(axon: Any, tmp_path: Path) -> Iterator[NotebookRepository]:
+    """The records of the trainings."""
     folder = tmp_path / "data" / "axon_notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{folder}/axon.db")

@@ -29,8 +29,8 @@ from jupyter_axon_notebooks.mapping import (
 )
 from jupyter_axon_notebooks.metrics import (
     direction,
-    named_values,
-    rankable_metrics,
+    finite_metrics,
+    flatten_metrics,
     resolve,
     restore_nonfinite,
     spell_nonfinite,
@@ -45,10 +45,10 @@ from jupyter_axon_notebooks.records import (
     is_record_id,
     now_after,
 )
-from jupyter_axon_notebooks.repository.diff import diff, with_ids_of
-from jupyter_axon_notebooks.repository.flags import Saved, flags
+from jupyter_axon_notebooks.repository.diff import diff_cells, match_ids
+from jupyter_axon_notebooks.repository.flags import SavedCells, find_flags
 from jupyter_axon_notebooks.repository.magics import MAX_PARSED
-from jupyter_axon_notebooks.repository.script import script_of
+from jupyter_axon_notebooks.repository.script import export_script
 from jupyter_axon_notebooks.states.layout import check_id, is_temporary
 from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
 from jupyter_axon_notebooks.store.urls import shown_url
@@ -188,7 +188,7 @@ def on_file(text: str) -> None:
 
 def on_script(text: str) -> None:
     failed = ExecutedCell(source=text[:MAX_PARSED], execution_count=1, status=CellStatus.ERROR)
-    script_of([failed, ExecutedCell(source=text, execution_count=2)], text)
+    export_script([failed, ExecutedCell(source=text, execution_count=2)], text)
 
 
 def on_flags(text: str) -> None:
@@ -197,12 +197,12 @@ def on_flags(text: str) -> None:
     runs = [ExecutedCell(source=text, execution_count=count) for count in (1, 2)]
     runs += [ExecutedCell(source=text[:MAX_PARSED], execution_count=count) for count in (1, 2)]
     executed = [*runs, ExecutedCell(source="train()", cell_id="b", execution_count=3)]
-    flags(executed, Saved(cells), Saved(cells[1:]))
+    find_flags(executed, SavedCells(cells), SavedCells(cells[1:]))
 
 
 def on_diff(text: str) -> None:
     one, other = NotebookCell(id="a", source=text), NotebookCell(id="b", source=text + "\n")
-    changes = diff(with_ids_of([one], [other]), [other])
+    changes = diff_cells(match_ids([one], [other]), [other])
     assert [change.change for change in changes] == ["changed"]
     lines = text[:USUAL_LENGTH].splitlines()
     assert len(align(lines, lines[::-1])) <= len(lines)
@@ -224,7 +224,7 @@ def on_metrics(text: str) -> None:
     assert resolve(metrics, f"a.{text}") == 1
     assert resolve(metrics, f"{text}.x") is None
     assert resolve(metrics, f"a.b.{text}.x") is None
-    assert rankable_metrics(metrics)[".."] == named_values(metrics)[".."] == 1
+    assert finite_metrics(metrics)[".."] == flatten_metrics(metrics)[".."] == 1
     spelled, names = spell_nonfinite(metrics)
     restore_nonfinite(spelled, [*names, text])
 
@@ -314,7 +314,7 @@ def repeated(keys: int) -> Iterator[tuple[str, Any]]:
 def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
     for name, metrics in repeated(20_000):
         assert resolve(metrics, name) in (None, 1.0)
-        assert sum(map(len, named_values(metrics))) < 50_000_000
+        assert sum(map(len, flatten_metrics(metrics))) < 50_000_000
     with pytest.raises(InvalidData, match="names of values that are not finite"):
         spell_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})
 
@@ -340,9 +340,11 @@ DOTTED = "a." * 14_900 + "a"
     ids=range(11),
 )
 def test_imports_of_long_dotted_names_take_no_time_to_parse(source: str) -> None:
-    script = script_of(
+    script = export_script(
         [ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)] * 5
     )
     assert all(line.startswith("#") for line in script.splitlines() if line)
     executed = [ExecutedCell(source=source, execution_count=count) for count in range(1, 6)]
-    assert flags([*executed, ExecutedCell(source="train()", cell_id="b")], Saved([]), Saved([]))
+    assert find_flags(
+        [*executed, ExecutedCell(source="train()", cell_id="b")], SavedCells([]), SavedCells([])
+    )

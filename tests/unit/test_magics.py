@@ -10,9 +10,9 @@ import pytest
 
 from jupyter_axon_notebooks.provenance import ExecutedCell, FlagKind
 from jupyter_axon_notebooks.records import CellStatus, NotebookCell
-from jupyter_axon_notebooks.repository.flags import Saved, flags
+from jupyter_axon_notebooks.repository.flags import SavedCells, find_flags
 from jupyter_axon_notebooks.repository.magics import MAX_PARSED
-from jupyter_axon_notebooks.repository.script import script_of
+from jupyter_axon_notebooks.repository.script import export_script
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ from jupyter_axon_notebooks.repository.script import script_of
     ],
 )
 def test_what_a_magic_runs_is_in_the_script(source: str, python: str) -> None:
-    assert script_of([ExecutedCell(source=source)]).endswith(f"{python.rstrip()}\n")
+    assert export_script([ExecutedCell(source=source)]).endswith(f"{python.rstrip()}\n")
 
 
 def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
     ]
     script = tmp_path / "script.py"
     script.write_text(
-        script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "a\nb")
+        export_script([ExecutedCell(source=cell, execution_count=1) for cell in cells], "a\nb")
     )
     ended = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
@@ -142,7 +142,7 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
 def test_what_only_notebooks_may_do_runs_in_a_script(cells: list[str], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        script_of([ExecutedCell(source=cell, execution_count=1) for cell in cells], "title")
+        export_script([ExecutedCell(source=cell, execution_count=1) for cell in cells], "title")
     )
     ended = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
@@ -153,9 +153,9 @@ def test_what_only_notebooks_may_do_runs_in_a_script(cells: list[str], tmp_path:
 def test_a_cell_too_long_to_be_parsed_is_in_the_script_unless_it_failed() -> None:
     source = "x = [" + "1," * MAX_PARSED + "]\n%time fit(x)"
     cell = ExecutedCell(source=source, execution_count=1, status=CellStatus.COMPLETED)
-    assert script_of([cell]).endswith("]\nfit(x)  # %time\n")
+    assert export_script([cell]).endswith("]\nfit(x)  # %time\n")
     cell.status = CellStatus.ERROR
-    assert script_of([cell]).endswith("]\n# %time fit(x)\n")
+    assert export_script([cell]).endswith("]\n# %time fit(x)\n")
 
 
 def kinds(source: str) -> set[FlagKind]:
@@ -163,7 +163,10 @@ def kinds(source: str) -> set[FlagKind]:
     notebook = [NotebookCell(id="a", source=source), NotebookCell(id="b", source="train()")]
     runs = [ExecutedCell(source=source, cell_id="a", execution_count=count) for count in (1, 2)]
     training = ExecutedCell(source="train()", cell_id="b", execution_count=3)
-    return {flag.kind for flag in flags([*runs, training], Saved(notebook), Saved(notebook))}
+    return {
+        flag.kind
+        for flag in find_flags([*runs, training], SavedCells(notebook), SavedCells(notebook))
+    }
 
 
 @pytest.mark.parametrize(

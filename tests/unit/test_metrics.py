@@ -16,13 +16,13 @@ from support.strategies import exactly
 from jupyter_axon_notebooks import metrics
 from jupyter_axon_notebooks.metrics import (
     direction,
-    named_values,
-    rankable,
-    rankable_metrics,
+    finite_metrics,
+    finite_number,
+    flatten_metrics,
     resolve,
     restore_nonfinite,
     spell_nonfinite,
-    suggestion,
+    suggest_names,
 )
 
 # Keys that look like one another's paths and pointers.
@@ -89,7 +89,7 @@ def test_a_name_means_the_longest_literal_key_that_leads_somewhere(
     ],
 )
 def test_only_finite_numbers_rank(value: Any, number: float | None) -> None:
-    assert exactly(rankable(value)) == exactly(number)
+    assert exactly(finite_number(value)) == exactly(number)
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,18 @@ def test_only_finite_numbers_rank(value: Any, number: float | None) -> None:
 def test_the_metrics_that_rank_are_those_their_names_resolve_to(
     metrics: Any, ranked: dict[str, float]
 ) -> None:
-    assert rankable_metrics(metrics) == ranked
+    assert finite_metrics(metrics) == ranked
 
 
 @given(metrics_with_alike_keys)
 def test_every_ranked_name_resolves_to_its_number(metrics: Any) -> None:
-    for name, number in rankable_metrics(metrics).items():
-        assert rankable(resolve(metrics, name)) == number
+    for name, number in finite_metrics(metrics).items():
+        assert finite_number(resolve(metrics, name)) == number
 
 
 @given(metrics_with_alike_keys)
 def test_every_named_value_is_what_its_name_resolves_to(metrics: Any) -> None:
-    for name, value in named_values(metrics).items():
+    for name, value in flatten_metrics(metrics).items():
         assert exactly(resolve(metrics, name)) == exactly(value)
 
 
@@ -252,7 +252,7 @@ def test_the_panel_has_the_same_table() -> None:
     )
     assert {
         *table,
-        *metrics._APART,
+        *metrics._EXCLUSIVE,
         metrics._KINDS,
         metrics._COUNTERS,
         metrics._GENERIC,
@@ -280,4 +280,4 @@ def test_the_panel_has_the_same_table() -> None:
     ],
 )
 def test_names_like_the_one_asked_for_are_suggested(name: str, known: list[str], said: str) -> None:
-    assert suggestion(name, known) == said
+    assert suggest_names(name, known) == said

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
-from jupyter_axon_notebooks.metrics import number_text
+from jupyter_axon_notebooks.metrics import format_number
 from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable, printable_json
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
 from jupyter_axon_notebooks.states import StateStorage
@@ -204,8 +204,8 @@ def test_a_traceback_in_the_log_is_escaped_and_indented(name: str) -> None:
 
 
 def test_any_number_and_time_is_formatted() -> None:
-    assert number_text(0.1234567) == "0.123457"
-    assert number_text(0.5, "+") == "+0.5"
-    assert "e308" in number_text(10**400)
-    assert number_text(-(10**400)).startswith("-")
+    assert format_number(0.1234567) == "0.123457"
+    assert format_number(0.5, "+") == "+0.5"
+    assert "e308" in format_number(10**400)
+    assert format_number(-(10**400)).startswith("-")
     assert local_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)).startswith("2026-01-0")

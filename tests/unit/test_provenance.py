@@ -14,10 +14,13 @@ from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
 from jupyter_axon_notebooks.records import CellStatus
 from jupyter_axon_notebooks.repository.cell_matching import match_cells
-from jupyter_axon_notebooks.repository.script import script_of
-from jupyter_axon_notebooks.repository.stored_provenance import listed_provenance
+from jupyter_axon_notebooks.repository.provenance import provenance_ids
+from jupyter_axon_notebooks.repository.script import export_script
 from jupyter_axon_notebooks.training.execution import environment as surroundings
-from jupyter_axon_notebooks.training.execution.environment import environment, read_git_state
+from jupyter_axon_notebooks.training.execution.environment import (
+    collect_environment,
+    read_git_state,
+)
 
 
 def cell(source: str, cell_id: str | None = None, count: int | None = 1) -> ExecutedCell:
@@ -73,18 +76,20 @@ def test_each_execution_was_of_a_cell(
     ],
 )
 def test_a_cell_becomes_python(source: str, python: str) -> None:
-    assert script_of([ExecutedCell(source=source)]) == f"{python.rstrip()}\n"
+    assert export_script([ExecutedCell(source=source)]) == f"{python.rstrip()}\n"
 
 
 def test_a_script_has_the_cells_in_their_order() -> None:
     failed = ExecutedCell(source="1 / 0", execution_count=3, status=CellStatus.ERROR)
-    script = script_of([cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)], "Checkpoint c")
+    script = export_script(
+        [cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)], "Checkpoint c"
+    )
     assert (
         script
         == "# Checkpoint c\n\n# In [2]\nx = 1\n\n# In [3], which failed\n1 / 0\n\n# In [7]\n# !ls\n"
     )
     ast.parse(script)
-    assert script_of([cell("x = 1\n", count=None)]) == "x = 1\n"
+    assert export_script([cell("x = 1\n", count=None)]) == "x = 1\n"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +105,12 @@ def test_a_script_has_the_cells_in_their_order() -> None:
 )
 def test_a_document_without_its_form_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
-        listed_provenance({**document, "notebook_id": "nb"})
+        provenance_ids({**document, "notebook_id": "nb"})
 
 
 def test_documents_of_other_kinds_are_nobodys_business() -> None:
     for kind in ("later", None, 7, ["source"]):
-        assert listed_provenance({"kind": kind}) == set()
+        assert provenance_ids({"kind": kind}) == set()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -139,7 +144,7 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
     git(tmp_path, "checkout", "--quiet", "--detach")
     found = read_git_state(tmp_path)
     assert found == GitState(commit=commit, branch=None, dirty=True)
-    assert "secret" not in repr(environment(tmp_path))
+    assert "secret" not in repr(collect_environment(tmp_path))
 
 
 def test_who_does_not_answer_in_time_is_left_out(
@@ -151,7 +156,7 @@ def test_who_does_not_answer_in_time_is_left_out(
     )
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(surroundings, "_PATIENCE", 1.0)
+    monkeypatch.setattr(surroundings, "_TIMEOUT", 1.0)
     assert read_git_state(tmp_path) == GitState(commit="c0ffee", branch="main", dirty=None)
 
 
@@ -164,7 +169,7 @@ def test_graphics_cards_are_those_that_the_driver_names(
     )
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = environment(tmp_path)
+    found = collect_environment(tmp_path)
     assert (found.gpus, found.driver, found.git) == (
         ["NVIDIA H100, 80GB", "NVIDIA A10"],
         "580.1",
@@ -172,12 +177,12 @@ def test_graphics_cards_are_those_that_the_driver_names(
     )
     monkeypatch.setenv("PATH", "")
     surroundings._gpus.cache_clear()
-    assert environment(tmp_path).gpus == []
+    assert collect_environment(tmp_path).gpus == []
     surroundings._gpus.cache_clear()
 
 
 def test_the_environment_is_what_this_runs_in() -> None:
-    found = environment()
+    found = collect_environment()
     assert found.python == ".".join(map(str, sys.version_info[:3]))
     assert found.packages["tinydb"].startswith("4.")
     assert Environment.from_json(found.to_json()) == found
@@ -195,7 +200,7 @@ def test_of_what_cannot_be_read_only_that_is_left_out(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     surroundings._packages.cache_clear()
-    found = environment()
+    found = collect_environment()
     surroundings._packages.cache_clear()
     assert found.git is None
     assert found.packages["the-new-one"] == "1.0"
@@ -205,7 +210,7 @@ def test_of_what_cannot_be_read_only_that_is_left_out(
 
 def test_no_framework_is_imported_for_it() -> None:
     program = (
-        "import sys; from jupyter_axon_notebooks.training.execution.environment import environment; environment()\n"
+        "import sys; from jupyter_axon_notebooks.training.execution.environment import collect_environment; collect_environment()\n"
         "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -216,7 +221,7 @@ def test_a_pipe_that_is_called_like_the_description_of_a_package_is_not_waited_f
 ) -> None:
     (tmp_path / "odd-1.dist-info").mkdir()
     os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
-    code = "from jupyter_axon_notebooks.training.execution.environment import environment; print(len(environment().packages))"
+    code = "from jupyter_axon_notebooks.training.execution.environment import collect_environment; print(len(collect_environment().packages))"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

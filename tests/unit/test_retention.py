@@ -1,4 +1,4 @@
-"""Claims about the rules by which checkpoints keep their state files."""
+"""The rules by which checkpoints keep their state files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from jupyter_axon_notebooks.records import NotebookCheckpoint
 from jupyter_axon_notebooks.repository.retention import (
     Best,
     Every,
-    LastOnes,
     Newest,
-    Pinned,
     Rule,
     Tagged,
     kept,
+    last_of_runs,
     own_parts,
 )
 
@@ -25,7 +24,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def checkpoint(id: str, minute: int = 0, **fields: Any) -> NotebookCheckpoint:
-    given = {
+    values = {
         "epoch": 0,
         "step": 0,
         "metrics": {},
@@ -33,12 +32,12 @@ def checkpoint(id: str, minute: int = 0, **fields: Any) -> NotebookCheckpoint:
         **fields,
     }
     return NotebookCheckpoint(
-        id=id, notebook_id="nb", created_at=START + timedelta(minutes=minute), **given
+        id=id, notebook_id="nb", created_at=START + timedelta(minutes=minute), **values
     )
 
 
-def newest_first(*made: NotebookCheckpoint) -> list[NotebookCheckpoint]:
-    return sorted(made, key=lambda one: one.created_at, reverse=True)
+def newest_first(*checkpoints: NotebookCheckpoint) -> list[NotebookCheckpoint]:
+    return sorted(checkpoints, key=lambda one: one.created_at, reverse=True)
 
 
 LOSSES = [3, 1, math.nan, 1, None, "0", True, 2]
@@ -72,10 +71,7 @@ SERIES = newest_first(
         ([Best("unknown", minimize=False)], ""),
         ([Every(30)], "adg"),
         ([Tagged()], "c"),
-        ([Pinned()], "e"),
-        ([LastOnes(set())], "h"),
-        ([LastOnes({"r", "s", "t"})], "dh"),
-        ([Newest(1), Best("val.loss", minimize=True), Tagged(), Pinned()], "bceh"),
+        ([Newest(1), Best("val.loss", minimize=True), Tagged()], "bch"),
     ],
 )
 def test_a_checkpoint_is_kept_if_any_rule_keeps_it(rules: list[Rule], expected: str) -> None:
@@ -83,8 +79,14 @@ def test_a_checkpoint_is_kept_if_any_rule_keeps_it(rules: list[Rule], expected: 
     assert kept([], rules) == set()
 
 
-def test_only_files_of_its_own_that_nobody_else_names_could_go() -> None:
-    made = [
+def test_the_last_checkpoints_are_those_of_the_notebook_and_of_unfinished_runs() -> None:
+    assert last_of_runs(SERIES, set()) == {None: "h"}
+    assert last_of_runs(SERIES, {"r", "s", "t"}) == {None: "h", "r": "d", "s": "h"}
+    assert last_of_runs([], {"r"}) == {}
+
+
+def test_only_own_files_that_no_other_checkpoint_names_are_removable() -> None:
+    checkpoints = [
         checkpoint("own", optimizer_state_path="/s/nb/own/optimizer.bin"),
         checkpoint("registered", model_state_path="/elsewhere/model.bin"),
         checkpoint(
@@ -98,7 +100,7 @@ def test_only_files_of_its_own_that_nobody_else_names_could_go() -> None:
     def owns(one: NotebookCheckpoint, path: str) -> bool:
         return path.startswith(f"/s/nb/{one.id}/")
 
-    assert own_parts(made, owns) == {
+    assert own_parts(checkpoints, owns) == {
         "own": {"model": "/s/nb/own/model.bin", "optimizer": "/s/nb/own/optimizer.bin"},
         "half": {"optimizer": "/s/nb/half/optimizer.bin"},
     }

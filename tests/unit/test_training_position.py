@@ -1,4 +1,4 @@
-"""When a run goes on and when one begins, and which runs are alive."""
+"""Positions of runs, and which runs are alive."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from jupyter_axon_notebooks.training.run import RunPosition
 CELL, NEXT_CELL = "execution 1", "execution 2"
 
 
-def line(*made: tuple[int, int]) -> RunPosition:
-    walked = RunPosition()
-    for epoch, step in made:
-        walked.advance(epoch, step, CELL)
-    return walked
+def position_after(*checkpoints: tuple[int, int]) -> RunPosition:
+    position = RunPosition()
+    for epoch, step in checkpoints:
+        position.advance(epoch, step, CELL)
+    return position
 
 
 @pytest.mark.parametrize(
@@ -49,34 +49,32 @@ def line(*made: tuple[int, int]) -> RunPosition:
         ((3, 3), 2, 9, CELL, "before"),
     ],
 )
-def test_a_position_is_compared_with_the_last_one(
-    last: tuple[int, int] | None, epoch: int | None, step: int | None, execution: str, relation: str
-) -> None:
-    walked = line(last) if last else line()
-    assert walked.compare(epoch, step, execution) == relation
+def test_a_position_is_compared_with_the_last_one(last, epoch, step, execution, relation):
+    position = position_after(last) if last else position_after()
+    assert position.compare(epoch, step, execution) == relation
 
 
-def test_a_run_may_go_on_in_the_middle_of_the_epoch_it_was_resumed_in() -> None:
-    walked = RunPosition()
-    walked.resume(3, 40)
-    assert walked.compare(3, None, NEXT_CELL) == "after"
-    assert walked.next(3, None) == (3, 41)
-    assert walked.compare(3, 40, NEXT_CELL) == "same"
-    assert walked.compare(2, None, CELL) == "before"
-    walked.advance(3, 41, CELL)
-    assert walked.compare(3, None, NEXT_CELL) == "before"
+def test_a_run_resumes_in_the_middle_of_an_epoch():
+    position = RunPosition()
+    position.resume(3, 40)
+    assert position.compare(3, None, NEXT_CELL) == "after"
+    assert position.next(3, None) == (3, 41)
+    assert position.compare(3, 40, NEXT_CELL) == "same"
+    assert position.compare(2, None, CELL) == "before"
+    position.advance(3, 41, CELL)
+    assert position.compare(3, None, NEXT_CELL) == "before"
 
 
-def test_what_is_omitted_follows_from_the_run() -> None:
-    assert line().next(None, None) == (0, 0)
-    assert line().next(7, None) == (7, 0)
-    assert line((2, 5)).next(None, None) == (2, 6)
-    assert line((2, 5)).next(3, None) == (3, 6)
-    assert line((2, 5)).next(None, 9) == (2, 9)
+def test_omitted_values_follow_from_the_position():
+    assert position_after().next(None, None) == (0, 0)
+    assert position_after().next(7, None) == (7, 0)
+    assert position_after((2, 5)).next(None, None) == (2, 6)
+    assert position_after((2, 5)).next(3, None) == (3, 6)
+    assert position_after((2, 5)).next(None, 9) == (2, 9)
 
 
-def test_no_step_follows_the_largest() -> None:
-    last = line((1, MAX_STEP - 1))
+def test_no_step_follows_the_largest():
+    last = position_after((1, MAX_STEP - 1))
     assert last.next(None, None) == (1, MAX_STEP)
     last.advance(1, MAX_STEP, CELL)
     for overwrite in (False, True):
@@ -87,24 +85,24 @@ def test_no_step_follows_the_largest() -> None:
     assert last.next(1, None, overwrite=True) == (1, MAX_STEP)
 
 
-def test_what_replaces_a_checkpoint_has_its_step() -> None:
-    walked = line((0, 0), (1, 1), (1, 2), (2, 3))
-    assert walked.next(1, None, overwrite=True) == (1, 2)
-    assert walked.next(3, None, overwrite=True) == (3, 4)
-    assert walked.next(1, 1, overwrite=True) == (1, 1)
+def test_an_overwriting_checkpoint_has_the_step_of_its_epoch():
+    position = position_after((0, 0), (1, 1), (1, 2), (2, 3))
+    assert position.next(1, None, overwrite=True) == (1, 2)
+    assert position.next(3, None, overwrite=True) == (3, 4)
+    assert position.next(1, 1, overwrite=True) == (1, 1)
 
 
 def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
-    return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)  # type: ignore[arg-type]
+    return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)
 
 
-def test_a_run_of_this_process_is_alive() -> None:
+def test_a_run_of_this_process_is_alive():
     assert is_this_process(this_process())
     assert is_alive(run(process=this_process(), lease_until=now() + timedelta(minutes=1)))
     assert not is_unfinished(run(process=this_process()))
 
 
-def test_a_run_whose_process_is_gone_is_not() -> None:
+def test_a_run_whose_process_has_ended_is_not_alive():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     ours = this_process()
     process = RunProcess(host=ours.host, pid=child.pid, started_at=now())
@@ -115,7 +113,7 @@ def test_a_run_whose_process_is_gone_is_not() -> None:
     assert is_unfinished(alive)
 
 
-def test_another_process_with_the_number_is_not_it() -> None:
+def test_another_process_with_the_same_id_is_not_the_same_process():
     ours = this_process()
     before = RunProcess(
         host=ours.host, pid=os.getpid(), started_at=ours.started_at - timedelta(hours=1)
@@ -124,8 +122,7 @@ def test_another_process_with_the_number_is_not_it() -> None:
     assert not is_alive(run(process=before))
 
 
-def test_a_process_that_lives_keeps_its_run_though_its_lease_lapsed() -> None:
-    """As while the store is locked, or the machine sleeps."""
+def test_a_living_process_keeps_its_run_after_the_lease_has_lapsed():
     lapsed = now() - timedelta(seconds=1)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         process = RunProcess(host=this_process().host, pid=child.pid, started_at=now())
@@ -140,13 +137,13 @@ def test_a_process_that_lives_keeps_its_run_though_its_lease_lapsed() -> None:
     assert is_unfinished(shown)
 
 
-def test_a_process_may_go_on_with_a_run_whose_end_it_could_not_record() -> None:
+def test_a_lapsed_run_of_this_process_may_be_resumed():
     lapsed = now() - timedelta(seconds=1)
     shown = run(RunStatus.STOPPED, process=this_process(), lease_until=lapsed, ended_at=lapsed)
     assert is_unfinished(shown)
 
 
-def test_of_other_hosts_the_lease_tells() -> None:
+def test_the_lease_decides_for_runs_on_other_hosts():
     far = RunProcess(host="elsewhere", pid=1, started_at=now())
     assert is_alive(run(process=far, lease_until=now() + timedelta(minutes=1)))
     assert not is_alive(run(process=far, lease_until=now() - timedelta(seconds=1)))
@@ -156,5 +153,5 @@ def test_of_other_hosts_the_lease_tells() -> None:
     ("status", "unfinished"),
     [(RunStatus.COMPLETED, False), (RunStatus.FAILED, True), (RunStatus.STOPPED, True)],
 )
-def test_what_ended_before_its_time_is_unfinished(status: RunStatus, unfinished: bool) -> None:
+def test_failed_and_stopped_runs_are_unfinished(status, unfinished):
     assert is_unfinished(run(status)) is unfinished

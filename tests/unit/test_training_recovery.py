@@ -1,4 +1,4 @@
-"""What is noted while the store cannot be had is recorded once, whoever tries, and only what is noted in its own place."""
+"""Recovery of checkpoints that were written while the store was unavailable."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def records(states: StateStorage) -> Iterator[NotebookRepository]:
     store.close()
 
 
-Leave = Callable[..., UnrecordedCheckpoint]
+WriteNote = Callable[..., UnrecordedCheckpoint]
 
 
 @pytest.fixture
-def leave(states: StateStorage) -> Leave:
-    """Leaves a checkpoint that no store has, as a training does."""
+def write_note(states: StateStorage) -> WriteNote:
+    """Write a checkpoint and its note, as a training does without a store."""
 
-    def leave(
+    def write_note(
         id: str, epoch: int = 0, *, path: str | None = None, status: RunStatus = RunStatus.RUNNING
     ) -> UnrecordedCheckpoint:
         with states.open_writer(NOTEBOOK, id, "model", format="safetensors") as writer:
             writer.write(b"weights of " + id.encode())
             stored = writer.commit()
-        noted = UnrecordedCheckpoint(
+        note = UnrecordedCheckpoint(
             checkpoint=NewCheckpoint(
                 id=id,
                 notebook_id=NOTEBOOK,
@@ -94,113 +94,99 @@ def leave(states: StateStorage) -> Leave:
             path=path,
             kind="notebook",
         )
-        noted.write(states)
-        return noted
+        note.write(states)
+        return note
 
-    return leave
+    return write_note
 
 
-def take_in(records: NotebookRepository, states: StateStorage) -> list[RecoveryResult]:
+def recover_all(records: NotebookRepository, states: StateStorage) -> list[RecoveryResult]:
     found = list(find_unrecorded(states))
-    noted = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
+    notes = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
     return [
-        *recover(records, states, ORIGIN, noted),
+        *recover(records, states, ORIGIN, notes),
         *(one for one in found if isinstance(one, RecoveryResult)),
     ]
 
 
-def test_what_was_noted_is_recorded_in_its_order(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_checkpoints_are_recorded_in_the_order_of_their_notes(records, states, write_note):
     for epoch, id in enumerate(["c", "a", "b"]):
-        leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
-    assert [done.error for done in take_in(records, states)] == [None] * 3
+        write_note(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
+    assert [one.error for one in recover_all(records, states)] == [None] * 3
     made = records.list_checkpoints(NOTEBOOK)
     assert [(one.id, one.epoch) for one in made] == [("b", 2), ("a", 1), ("c", 0)]
     assert all(states.can_read(one.model_state_path, NOTEBOOK) for one in made)
     (run,) = records.runs.list(NOTEBOOK)
     assert (run.id, run.status) == (RUN, RunStatus.FAILED)
-    assert take_in(records, states) == []
+    assert recover_all(records, states) == []
 
 
-def test_it_is_recorded_once_even_if_its_note_stays(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("a")
-    (done,) = take_in(records, states)
-    assert (done.error, done.is_new) == (None, True)
-    noted.write(states)  # as if the process had been killed before it could remove the note
-    (done,) = take_in(records, states)
-    assert (done.error, done.is_new, done.checkpoint is not None) == (None, False, True)
+def test_a_checkpoint_whose_note_remains_is_recorded_once(records, states, write_note):
+    note = write_note("a")
+    (result,) = recover_all(records, states)
+    assert (result.error, result.is_new) == (None, True)
+    note.write(states)  # as if the process had been killed before it could remove the note
+    (result,) = recover_all(records, states)
+    assert (result.error, result.is_new, result.checkpoint is not None) == (None, False, True)
     assert records.checkpoints.count(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
 
-def test_a_run_whose_process_is_gone_is_stopped(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("a")
-    assert noted.run is not None
-    noted.run.process = RunProcess(
+def test_a_run_whose_process_is_gone_is_recorded_as_stopped(records, states, write_note):
+    note = write_note("a")
+    assert note.run is not None
+    note.run.process = RunProcess(
         host="elsewhere, or before it was started anew", pid=1, started_at=now()
     )
-    noted.made_at = now() - timedelta(days=1)
-    noted.write(states)
-    take_in(records, states)
+    note.made_at = now() - timedelta(days=1)
+    note.write(states)
+    recover_all(records, states)
     assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
-    assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING  # type: ignore[union-attr]
+    assert records.find_summary(NOTEBOOK).status is not NotebookStatus.RUNNING
 
 
-def test_what_was_made_before_does_not_become_the_newest(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("monday")
-    noted.made_at = now() - timedelta(days=1)
-    assert noted.run is not None
-    noted.run.started_at = noted.made_at
-    noted.write(states)
+def test_recovered_checkpoints_keep_their_times(records, states, write_note):
+    note = write_note("monday")
+    note.made_at = now() - timedelta(days=1)
+    assert note.run is not None
+    note.run.started_at = note.made_at
+    note.write(states)
     records.create(NewNotebook(id=NOTEBOOK, user_id="ada", name="train"))
     today = records.create_checkpoint(
         NewCheckpoint(notebook_id=NOTEBOOK, run_id="today", epoch=50, step=50, metrics={})
     )
-    (done,) = take_in(records, states)
-    assert done.checkpoint is not None
-    assert done.checkpoint.created_at == noted.made_at
+    (result,) = recover_all(records, states)
+    assert result.checkpoint is not None
+    assert result.checkpoint.created_at == note.made_at
     assert records.checkpoints.get_latest(NOTEBOOK) == today
     assert [run.id for run in records.runs.list(NOTEBOOK)] == ["today", RUN]
 
 
-def test_a_training_that_was_completed_leaves_its_notebook_completed(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_the_last_note_decides_the_status_of_the_notebook(records, states, write_note):
     for epoch, id in enumerate(["a", "b", "c"]):
-        leave(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
-    take_in(records, states)
+        write_note(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
+    recover_all(records, states)
     (notebook,) = records.list_all()
     assert notebook.status is NotebookStatus.COMPLETED
 
 
-def test_how_a_run_ended_is_recorded_even_if_its_checkpoints_are(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    leave("a")
-    take_in(records, states)
-    leave(
+def test_the_end_of_a_run_is_recorded_after_its_checkpoints(records, states, write_note):
+    write_note("a")
+    recover_all(records, states)
+    write_note(
         "a", status=RunStatus.COMPLETED
-    )  # the process that made it learns nothing of that, and ends
-    take_in(records, states)
+    )  # the process that made it ends, unaware of the recovery
+    recover_all(records, states)
     assert records.runs.list(NOTEBOOK)[0].status is RunStatus.COMPLETED
     assert list(find_unrecorded(states)) == []
 
 
-def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
-    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_checkpoints_move_to_the_notebook_of_their_file(records, states, write_note, tmp_path):
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    leave("a", 0, path=str(file))
-    leave("b", 1, path=str(file))
-    assert [done.error for done in take_in(records, states)] == [None, None]
+    write_note("a", 0, path=str(file))
+    write_note("b", 1, path=str(file))
+    assert [one.error for one in recover_all(records, states)] == [None, None]
     (notebook,) = records.list_all()
     assert notebook.path == str(file)
     assert [one.id for one in records.list_checkpoints(notebook.id)] == ["b", "a"]
@@ -210,75 +196,65 @@ def test_its_folder_goes_to_the_notebook_that_its_file_belongs_to(
     assert os.listdir(states.root) == [notebook.id]
 
 
-def test_a_move_that_was_cut_short_is_finished(
-    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_an_interrupted_move_is_finished(records, states, write_note, tmp_path):
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    leave("a", path=str(file))
+    write_note("a", path=str(file))
     other = "33333333-3333-4333-8333-333333333333"
     move_checkpoint(states.root, "a", NOTEBOOK, other)
-    assert [done.error for done in take_in(records, states)] == [None]
+    assert [one.error for one in recover_all(records, states)] == [None]
     (notebook,) = records.list_all()
     assert states.can_read(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
 
 
-def test_a_note_leads_nowhere_but_to_its_own_folder(
-    records: NotebookRepository, states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_a_note_refers_only_to_files_in_its_own_folder(records, states, write_note, tmp_path):
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes(b"not yours")
-    noted = leave("a")
-    noted.checkpoint.model_state_path = str(secret)
-    noted.write(states)
-    (done,) = take_in(records, states)
-    assert "secret.safetensors not found" in str(done.error)
+    note = write_note("a")
+    note.checkpoint.model_state_path = str(secret)
+    note.write(states)
+    (result,) = recover_all(records, states)
+    assert "secret.safetensors not found" in str(result.error)
     link = Path(states.root) / NOTEBOOK / "a" / "secret.safetensors"
     link.symlink_to(secret)
-    (done,) = take_in(records, states)
-    assert done.error is not None
+    (result,) = recover_all(records, states)
+    assert result.error is not None
     assert records.get_checkpoint("a") is None
 
 
-def test_ids_in_a_note_do_not_count(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("a")
-    noted.checkpoint.id = "../../elsewhere"
-    document = noted.to_json()
+def test_ids_are_those_of_the_folders(records, states, write_note):
+    note = write_note("a")
+    note.checkpoint.id = "../../elsewhere"
+    document = note.to_json()
     (Path(states.root) / NOTEBOOK / "a" / NOTE).write_text(json.dumps(document))
-    (done,) = take_in(records, states)
-    assert done.checkpoint is not None
-    assert done.checkpoint.id == "a"
+    (result,) = recover_all(records, states)
+    assert result.checkpoint is not None
+    assert result.checkpoint.id == "a"
 
 
-def test_a_state_that_is_not_whole_is_not_recorded(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("a")
-    Path(noted.checkpoint.model_state_path).write_bytes(b"half")
-    (done,) = take_in(records, states)
-    assert "has 4 bytes" in str(done.error)
+def test_an_incomplete_state_is_not_recorded(records, states, write_note):
+    note = write_note("a")
+    Path(note.checkpoint.model_state_path).write_bytes(b"half")
+    (result,) = recover_all(records, states)
+    assert "has 4 bytes" in str(result.error)
     assert records.get_checkpoint("a") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"checkpoint": 3}', "{" * 100_000])
-def test_a_note_that_cannot_be_read_is_named_and_stays(
-    records: NotebookRepository, states: StateStorage, leave: Leave, text: str
-) -> None:
-    leave("a")
-    leave("b", 1)
+def test_an_unreadable_note_is_reported_and_remains(records, states, write_note, text):
+    write_note("a")
+    write_note("b", 1)
     broken = Path(states.root) / NOTEBOOK / "a" / NOTE
     broken.write_text(text)
-    recorded, trouble = take_in(records, states)
+    recorded, trouble = recover_all(records, states)
     assert recorded.checkpoint is not None
     assert trouble.error is not None
     assert broken.exists()
 
 
-def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> None:
-    noted = leave("a")
-    folder = os.path.dirname(noted.checkpoint.model_state_path)
+def test_a_sweep_keeps_folders_with_notes(states, write_note):
+    note = write_note("a")
+    folder = os.path.dirname(note.checkpoint.model_state_path)
     report = sweep(
         StateStorage(Path(states.root)), lambda _notebook, _checkpoint: None, older_than=-1
     )
@@ -286,19 +262,19 @@ def test_no_sweep_takes_what_is_noted(states: StateStorage, leave: Leave) -> Non
     assert os.path.exists(os.path.join(folder, NOTE))
 
 
-# Notes that somebody else may have written
+# Notes that others may have written
 
 
-def change(noted: UnrecordedCheckpoint, states: StateStorage, **values: Any) -> Path:
-    """Write a note with other values, by their paths in it; the file."""
-    document = noted.to_json()
+def change(note: UnrecordedCheckpoint, states: StateStorage, **values: Any) -> Path:
+    """Write a note with other values, given by their paths in it; return its file."""
+    document = note.to_json()
     for path, value in values.items():
         *above, name = path.split("__")
         target = document
         for step in above:
             target = target[step]
         target[name] = value
-    file = Path(states.root) / NOTEBOOK / str(noted.checkpoint.id) / NOTE
+    file = Path(states.root) / NOTEBOOK / str(note.checkpoint.id) / NOTE
     file.write_text(json.dumps(document))
     return file
 
@@ -312,8 +288,8 @@ def nested(levels: int) -> Any:
 
 LAST, FIRST = "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"
 PROCESS = {"host": "h", "pid": 1, "started_at": "2026-01-01T00:00:00Z"}
-#: What is not believed.
-REFUSED: dict[str, dict[str, Any]] = {
+#: Values with which a note is refused.
+INVALID: dict[str, dict[str, Any]] = {
     "a time before time": {"made_at": "0001-01-01T00:00:00+14:00"},
     "a time after time": {"made_at": "9999-12-31T23:59:59-14:00"},
     "no time": {"made_at": "soon"},
@@ -347,8 +323,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a state in a folder above": {"checkpoint__model_state_path": ".."},
     "a state with a NUL": {"checkpoint__model_state_path": "/a/\0"},
 }
-#: What is odd, and no reason not to record a checkpoint.
-RECORDED: dict[str, dict[str, Any]] = {
+#: Values with which a checkpoint is recorded all the same.
+UNUSUAL: dict[str, dict[str, Any]] = {
     "made in the year 9999": {"made_at": LAST},
     "made in the year 1": {"made_at": FIRST},
     "begun in the year 9999": {"run__started_at": LAST},
@@ -382,50 +358,41 @@ RECORDED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_hostile_note_is_its_own_trouble(
-    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
-) -> None:
-    leave("before", 0)
-    file = change(leave("hostile", 1), states, **REFUSED[name])
-    leave("after", 2)
-    done = {Path(one.folder).name: one for one in take_in(records, states)}
-    assert (done["before"].error, done["after"].error) == (None, None)
-    assert len(str(done["hostile"].error)) > 10
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_note_keeps_no_other_from_being_recorded(records, states, write_note, name):
+    write_note("before", 0)
+    file = change(write_note("hostile", 1), states, **INVALID[name])
+    write_note("after", 2)
+    results = {Path(one.folder).name: one for one in recover_all(records, states)}
+    assert (results["before"].error, results["after"].error) == (None, None)
+    assert len(str(results["hostile"].error)) > 10
     assert records.get_checkpoint("hostile") is None
     assert {one.id for one in records.list_checkpoints(NOTEBOOK)} == {"before", "after"}
     assert file.exists()
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_what_is_odd_in_a_note_keeps_no_checkpoint_from_being_recorded(
-    records: NotebookRepository, states: StateStorage, leave: Leave, name: str
-) -> None:
-    leave("before", 0)
-    change(leave("odd", 1), states, **RECORDED[name])
-    leave("after", 2)
-    assert [done.error for done in take_in(records, states)] == [None] * 3
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_note_is_recorded(records, states, write_note, name):
+    write_note("before", 0)
+    change(write_note("odd", 1), states, **UNUSUAL[name])
+    write_note("after", 2)
+    assert [one.error for one in recover_all(records, states)] == [None] * 3
     assert list(find_unrecorded(states)) == []
     found = records.get_checkpoint("odd")
     assert found is not None
     assert states.can_read(found.model_state_path, found.notebook_id)
     assert found.sizes == {"model": len(b"weights of odd")}
     assert found.created_at <= now()
-    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"  # type: ignore[union-attr]
+    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"
     assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
     repr(Checkpoint(found, states))
 
 
 @pytest.mark.parametrize("owner", ["ada", "eve"])
 @pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
-def test_a_note_puts_nothing_into_another_users_notebook(
-    records: NotebookRepository,
-    states: StateStorage,
-    leave: Leave,
-    tmp_path: Path,
-    how: str,
-    owner: str,
-) -> None:
+def test_a_note_adds_nothing_to_the_notebook_of_another_user(
+    records, states, write_note, tmp_path, how, owner
+):
     file = tmp_path / "theirs.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     theirs = NOTEBOOK if how == "its folder" else "33333333-3333-4333-8333-333333333333"
@@ -444,32 +411,30 @@ def test_a_note_puts_nothing_into_another_users_notebook(
             NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={})
         )
     before = records.list_checkpoints(theirs), records.runs.list(theirs), records.find_by_id(theirs)
-    change(leave("a", status=RunStatus.FAILED), states, owner=owner, **values)
-    (done,) = take_in(records, states)
+    change(write_note("a", status=RunStatus.FAILED), states, owner=owner, **values)
+    (result,) = recover_all(records, states)
     assert (
         records.list_checkpoints(theirs),
         records.runs.list(theirs),
         records.find_by_id(theirs),
     ) == before
     if how in ("its folder", "its checkpoint"):
-        assert done.error is not None
-    else:  # it is kept, in a notebook of its owner's
-        assert done.checkpoint is not None
-        assert records.find_summary(done.checkpoint.notebook_id).user_id == owner  # type: ignore[union-attr]
+        assert result.error is not None
+    else:  # in a notebook of its own user
+        assert result.checkpoint is not None
+        assert records.find_summary(result.checkpoint.notebook_id).user_id == owner
 
 
-def test_a_note_ends_no_run_of_another_notebook(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
+def test_a_note_ends_no_run_of_another_notebook(records, states, write_note):
     records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
     records.runs.start("theirs", id="their-run")
     change(
-        leave("a", status=RunStatus.FAILED),
+        write_note("a", status=RunStatus.FAILED),
         states,
         run__id="their-run",
         checkpoint__run_id="their-run",
     )
-    take_in(records, states)
+    recover_all(records, states)
     assert records.runs.list("theirs")[0].status is RunStatus.RUNNING
 
 
@@ -486,11 +451,9 @@ def test_a_note_ends_no_run_of_another_notebook(
         "half",
     ],
 )
-def test_a_note_that_is_no_plain_file_holds_nobody_up(
-    records: NotebookRepository, states: StateStorage, leave: Leave, kind: str
-) -> None:
-    leave("good", 1)
-    leave("bad")
+def test_a_note_that_is_no_regular_file_blocks_nothing(records, states, write_note, kind):
+    write_note("good", 1)
+    write_note("bad")
     note = Path(states.root) / NOTEBOOK / "bad" / NOTE
     text = note.read_bytes()
     note.unlink()
@@ -506,17 +469,15 @@ def test_a_note_that_is_no_plain_file_holds_nobody_up(
     else:
         targets = {"link to a device": "/dev/zero", "link to another note": f"../good/{NOTE}"}
         note.symlink_to(targets.get(kind, "nothing"))
-    done = {Path(one.folder).name: one for one in take_in(records, states)}
-    assert done["good"].checkpoint is not None
-    assert str(note) in str(done["bad"].error)
+    results = {Path(one.folder).name: one for one in recover_all(records, states)}
+    assert results["good"].checkpoint is not None
+    assert str(note) in str(results["bad"].error)
     assert records.get_checkpoint("bad") is None
 
 
-def test_folders_of_any_name_are_passed_over(
-    records: NotebookRepository, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("good")
-    text = json.dumps(noted.to_json())
+def test_folders_with_unusual_names_are_skipped(records, states, write_note):
+    note = write_note("good")
+    text = json.dumps(note.to_json())
     for name in (b"\xff\xfe", b"\x1b]0;x\x07", b".hidden", b"a:b", b"x\ny"):
         for folder in (
             os.path.join(os.fsencode(states.root), name, b"c"),
@@ -524,58 +485,54 @@ def test_folders_of_any_name_are_passed_over(
         ):
             os.makedirs(folder)
             Path(os.fsdecode(folder), NOTE).write_text(text)
-    done = take_in(records, states)
-    assert [one.checkpoint.id for one in done if one.checkpoint is not None] == ["good"]
-    assert len(done) == 1 + 2 * 5
-    for one in done[1:]:
+    results = recover_all(records, states)
+    assert [one.checkpoint.id for one in results if one.checkpoint is not None] == ["good"]
+    assert len(results) == 1 + 2 * 5
+    for one in results[1:]:
         str(one.error).encode()
 
 
-def test_a_store_that_becomes_unavailable_ends_the_loop(
-    states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
-    leave("a", 0)
-    leave("b", 1)
+def test_recovery_stops_when_the_store_becomes_unavailable(states, write_note, tmp_path):
+    write_note("a", 0)
+    write_note("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
         records = NotebookRepository(store, states=states)
-        noted = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
-        done = recover(records, states, ORIGIN, noted)
-        assert next(done).error is None
+        notes = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
+        results = recover(records, states, ORIGIN, notes)
+        assert next(results).error is None
         with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreError):
-                next(done)
+                next(results)
         waiting = [
             one.checkpoint.id
             for one in find_unrecorded(states)
             if isinstance(one, UnrecordedCheckpoint)
         ]
         assert waiting == ["b"]
-        assert [one.error for one in take_in(records, states)] == [None]
+        assert [one.error for one in recover_all(records, states)] == [None]
 
 
-def test_two_that_record_the_same_at_once_record_it_once(
-    states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
+def test_concurrent_recoveries_record_each_checkpoint_once(states, write_note, tmp_path):
     file = tmp_path / "train.ipynb"
     file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     for epoch in range(12):
-        leave(f"c{epoch}", epoch, path=str(file))
+        write_note(f"c{epoch}", epoch, path=str(file))
     start, url = threading.Barrier(4), f"sqlite:///{tmp_path}/axon.db"
 
     def work() -> list[RecoveryResult]:
         with closing(open_store(url)) as store:
-            noted = [
+            notes = [
                 one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)
             ]
             start.wait(30)
-            return list(recover(NotebookRepository(store, states=states), states, ORIGIN, noted))
+            return list(recover(NotebookRepository(store, states=states), states, ORIGIN, notes))
 
     with ThreadPoolExecutor(4) as pool:
-        done = [
+        results = [
             one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)
         ]
-    assert [one.error for one in done if one.error is not None] == []
+    assert [one.error for one in results if one.error is not None] == []
     with closing(open_store(url)) as store:
         records = NotebookRepository(store)
         (notebook,) = records.list_all()
@@ -594,39 +551,34 @@ def background(records: NotebookRepository, states: StateStorage) -> BackgroundR
     return BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
 
 
-def taken(background: BackgroundRecovery) -> list[str]:
-    """What a look records, and what is told of it."""
-    done = [one for one in background.run_once() if one is not None]
+def run_pass(background: BackgroundRecovery) -> list[str]:
+    """Run one pass; return the ids of recorded checkpoints, and the others with their folders."""
+    results = [one for one in background.run_once() if one is not None]
     return [
         one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.folder).name}"
-        for one in done
+        for one in results
     ]
 
 
 @pytest.mark.parametrize(
-    ("made", "by_kernel", "said"),
+    ("made", "by_kernel", "message"),
     [
         ("a", "", "recorded 1 checkpoint made while"),
         ("abc", "a", "recorded 2 checkpoints made while"),
         ("ab", "ab", None),
     ],
 )
-def test_a_server_tells_how_many_it_recorded_itself(
-    made: str,
-    by_kernel: str,
-    said: str | None,
-    states: StateStorage,
-    leave: Leave,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_server_logs_how_many_checkpoints_it_recorded(
+    made, by_kernel, message, states, write_note, caplog
+):
     caplog.set_level(logging.INFO)
     with closing(open_store("memory://")) as store:
         records = NotebookRepository(store, states=states)
-        noted = [leave(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(made)]
-        assert len(list(recover(records, states, ORIGIN, noted[: len(by_kernel)]))) == len(
+        notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(made)]
+        assert len(list(recover(records, states, ORIGIN, notes[: len(by_kernel)]))) == len(
             by_kernel
         )
-        for one in noted:
+        for one in notes:
             one.write(
                 states
             )  # also those that the kernel recorded, and was killed before it removed them
@@ -640,88 +592,78 @@ def test_a_server_tells_how_many_it_recorded_itself(
         finally:
             assert server.stop()
         assert records.checkpoints.count(NOTEBOOK) == len(made)
-    told = [record.getMessage() for record in caplog.records if "recorded" in record.getMessage()]
-    assert len(told) == (said is not None)
-    assert said is None or said in told[0]
+    messages = [
+        record.getMessage() for record in caplog.records if "recorded" in record.getMessage()
+    ]
+    assert len(messages) == (message is not None)
+    assert message is None or message in messages[0]
 
 
-def test_a_run_that_goes_on_is_left_to_its_process(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
-    noted = [leave("a", 0), leave("b", 1)]
-    for one in noted:
+def test_a_running_process_records_its_own_checkpoints(background, states, write_note):
+    notes = [write_note("a", 0), write_note("b", 1)]
+    for one in notes:
         assert one.run is not None
         one.run.process = this_process()
         one.write(states)
-    assert taken(background) == []
-    assert taken(background) == []
-    last = noted[-1]
+    assert run_pass(background) == []
+    assert run_pass(background) == []
+    last = notes[-1]
     assert last.run is not None
     last.run.status = RunStatus.FAILED  # the cell failed, and the kernel lives on
     last.write(states)
-    assert taken(background) == ["a", "b"]
-    assert taken(background) == []
+    assert run_pass(background) == ["a", "b"]
+    assert run_pass(background) == []
 
 
-def test_a_run_whose_process_ends_is_recorded(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave, records: NotebookRepository
-) -> None:
-    noted = leave("a")
-    assert noted.run is not None
+def test_checkpoints_are_recorded_when_their_process_ends(background, states, write_note, records):
+    note = write_note("a")
+    assert note.run is not None
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         started_at = datetime.fromtimestamp(psutil.Process(process.pid).create_time(), timezone.utc)
-        noted.run.process = RunProcess(host=this_host(), pid=process.pid, started_at=started_at)
-        noted.write(states)
-        assert taken(background) == []
+        note.run.process = RunProcess(host=this_host(), pid=process.pid, started_at=started_at)
+        note.write(states)
+        assert run_pass(background) == []
         process.communicate()
-    assert taken(background) == ["a"]
+    assert run_pass(background) == ["a"]
     assert records.runs.list(NOTEBOOK)[0].status is RunStatus.STOPPED
 
 
-def test_a_run_that_cannot_be_seen_goes_on_for_an_hour(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("a")
-    assert noted.run is not None
-    noted.run.process = RunProcess(host="another machine", pid=1, started_at=now())
-    noted.write(states)
-    assert taken(background) == []
-    noted.made_at = now() - timedelta(minutes=61)
-    noted.write(states)
-    assert taken(background) == ["a"]
+def test_a_run_on_another_host_counts_as_running_for_an_hour(background, states, write_note):
+    note = write_note("a")
+    assert note.run is not None
+    note.run.process = RunProcess(host="another machine", pid=1, started_at=now())
+    note.write(states)
+    assert run_pass(background) == []
+    note.made_at = now() - timedelta(minutes=61)
+    note.write(states)
+    assert run_pass(background) == ["a"]
 
 
 @pytest.mark.parametrize(
     "other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}]
 )
-def test_what_is_not_the_servers_stays(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave, other: dict[str, str]
-) -> None:
-    note = change(leave("theirs", 0), states, **other)
-    leave("ours", 1)
-    assert taken(background) == ["ours"]
+def test_notes_for_other_stores_users_and_origins_remain(background, states, write_note, other):
+    note = change(write_note("theirs", 0), states, **other)
+    write_note("ours", 1)
+    assert run_pass(background) == ["ours"]
     assert note.exists()
 
 
-def test_what_cannot_be_recorded_is_told_once_until_it_changes(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
-    noted = leave("hostile", 0)
-    change(noted, states, made_at="never")
-    leave("good", 1)
-    assert taken(background) == ["not hostile", "good"]
-    leave("other", 2)
-    assert taken(background) == ["not hostile", "other"]
-    assert taken(background) == []
-    noted.write(states)
-    assert taken(background) == ["hostile"]
+def test_an_error_is_reported_once_until_the_folder_changes(background, states, write_note):
+    note = write_note("hostile", 0)
+    change(note, states, made_at="never")
+    write_note("good", 1)
+    assert run_pass(background) == ["not hostile", "good"]
+    write_note("other", 2)
+    assert run_pass(background) == ["not hostile", "other"]
+    assert run_pass(background) == []
+    note.write(states)
+    assert run_pass(background) == ["hostile"]
 
 
-def test_a_look_goes_on_once_the_store_is_available(
-    states: StateStorage, leave: Leave, tmp_path: Path
-) -> None:
-    leave("a", 0)
-    leave("b", 1)
+def test_a_pass_continues_when_the_store_is_available(states, write_note, tmp_path):
+    write_note("a", 0)
+    write_note("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
         background = BackgroundRecovery(
             NotebookRepository(store, states=states), states, ORIGIN, "memory://", None
@@ -730,30 +672,23 @@ def test_a_look_goes_on_once_the_store_is_available(
             other.execute("BEGIN IMMEDIATE")
             for _ in range(2):
                 with pytest.raises(StoreError):
-                    taken(background)
-        assert taken(background) == ["a", "b"]
+                    run_pass(background)
+        assert run_pass(background) == ["a", "b"]
 
 
-def test_while_nothing_is_noted_no_folder_is_looked_into(
-    background: BackgroundRecovery,
-    states: StateStorage,
-    leave: Leave,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    leave("a")
-    assert taken(background) == ["a"]
-    assert taken(background) == []  # recording changed the folders
+def test_an_idle_pass_reads_no_folder(background, states, write_note, monkeypatch):
+    write_note("a")
+    assert run_pass(background) == ["a"]
+    assert run_pass(background) == []  # recording changed the folders
     with monkeypatch.context() as patched:
         for name in ("scandir", "listdir", "open", "lstat"):
-            patched.setattr(os, name, lambda *given, **_: pytest.fail(f"{given} was looked at"))
-        assert taken(background) == []
-    leave("b", 1)
-    assert taken(background) == ["b"]
+            patched.setattr(os, name, lambda *given, **_: pytest.fail(f"{given} was read"))
+        assert run_pass(background) == []
+    write_note("b", 1)
+    assert run_pass(background) == ["b"]
 
 
-def test_a_note_that_is_put_there_by_other_means_is_found_at_the_first_look(
-    background: BackgroundRecovery, states: StateStorage, leave: Leave
-) -> None:
-    leave("a")
+def test_the_first_pass_finds_notes_of_any_age(background, states, write_note):
+    write_note("a")
     os.utime(states.root, (0, 0))
-    assert taken(background) == ["a"]
+    assert run_pass(background) == ["a"]

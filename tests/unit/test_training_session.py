@@ -1,4 +1,4 @@
-"""The notebook API, in this process, on a store and a home of state files of its own."""
+"""Checkpoints, questions, restoring and resuming through the notebook API, in this process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -28,29 +26,27 @@ from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.recovery import UnrecordedCheckpoint, find_unrecorded, recover
 
 
-def model(value: float = 0.0) -> dict[str, Any]:
+def make_model(value=0.0):
     return {
         "w": np.full((2, 3), float(value)),
         "layers": [{"b": np.full(3, value, dtype=np.float32)}],
     }
 
 
-def test_a_checkpoint_tells_what_was_saved(
-    axon: Any, records: NotebookRepository, notebook: Path
-) -> None:
-    made = axon.checkpoint(
-        model(),
+def test_a_checkpoint_has_what_was_saved(axon, records, notebook):
+    saved = axon.checkpoint(
+        make_model(),
         {"m": np.zeros(3)},
         epoch=2,
         step=40,
         metrics={"loss": np.float32(0.5)},
         tags="first",
     )
-    assert (made.epoch, made.step, made.metrics, made.tags) == (2, 40, {"loss": 0.5}, ["first"])
-    assert made.is_recorded
-    assert made.has_state
-    stored = records.get_checkpoint(made.id)
-    assert stored == made.record
+    assert (saved.epoch, saved.step, saved.metrics, saved.tags) == (2, 40, {"loss": 0.5}, ["first"])
+    assert saved.is_recorded
+    assert saved.has_state
+    stored = records.get_checkpoint(saved.id)
+    assert stored == saved.record
     (record,) = records.list_all()
     assert (record.path, record.user_id, record.id) == (str(notebook), "ada", stored.notebook_id)
     assert stored.version_id == record.version_id
@@ -63,36 +59,40 @@ def test_a_checkpoint_tells_what_was_saved(
         assert Path(str(path)).stat().st_size == (stored.sizes or {})[part]
 
 
-def test_metrics_that_cannot_be_added_to_others_cost_no_state(axon: Any) -> None:
-    """Each has as many numbers that are not finite as can be named, or nearly."""
+def test_too_many_values_for_one_checkpoint_begin_another(axon):
     first = axon.checkpoint(None, epoch=0, step=5, metrics={"a" * 5000: [math.nan] * 1_500})
-    second = axon.checkpoint(model(1), epoch=0, step=5, metrics={"b" * 5000: [math.nan] * 1_500})
+    second = axon.checkpoint(
+        make_model(1), epoch=0, step=5, metrics={"b" * 5000: [math.nan] * 1_500}
+    )
     assert (second.id != first.id, second.has_state, second.is_recorded) == (True, True, True)
     assert [next(iter(one.metrics))[0] for one in axon.checkpoints()] == ["b", "a"]
 
 
-def test_a_position_that_is_no_number_is_omitted(axon: Any) -> None:
-    with pytest.warns(AxonWarning, match="step is not a number; it is taken as omitted"):
-        made = axon.checkpoint(model(1), epoch=3, step=math.nan)
-    assert (made.epoch, made.step, made.has_state) == (3, 0, True)
+def test_a_step_of_nan_counts_as_omitted(axon):
+    with pytest.warns(AxonWarning, match="step is not a number; it is treated as omitted"):
+        saved = axon.checkpoint(make_model(1), epoch=3, step=math.nan)
+    assert (saved.epoch, saved.step, saved.has_state) == (3, 0, True)
 
 
-def test_best_is_restored_in_place(axon: Any) -> None:
+def test_the_best_checkpoint_is_restored_in_place(axon):
     for epoch, loss in enumerate([0.9, 0.2, 0.4, math.nan]):
         axon.checkpoint(
-            model(epoch), {"m": np.full(3, float(epoch))}, epoch=epoch, metrics={"val_loss": loss}
+            make_model(epoch),
+            {"m": np.full(3, float(epoch))},
+            epoch=epoch,
+            metrics={"val_loss": loss},
         )
-    ours, optimizer = model(7), {"m": np.ones(3)}
-    weights = ours["w"]
+    target, optimizer = make_model(7), {"m": np.ones(3)}
+    weights = target["w"]
     best = axon.best("val_loss")
     assert best.epoch == 1
-    assert best.restore(ours, optimizer) == (ours, optimizer)
+    assert best.restore(target, optimizer) == (target, optimizer)
     assert (weights == 1).all()
-    assert (ours["layers"][0]["b"] == 1).all()
+    assert (target["layers"][0]["b"] == 1).all()
     assert (optimizer["m"] == 1).all()
 
 
-def test_what_is_best_has_a_direction(axon: Any, capsys: Any) -> None:
+def test_the_direction_of_a_metric_follows_from_its_name(axon, capsys):
     for epoch, value in enumerate([1.0, 3.0, 2.0]):
         metrics = {"val_accuracy": value, "val": {"loss": value}, "wobble": value}
         axon.checkpoint(None, epoch=epoch, metrics=metrics)
@@ -115,11 +115,9 @@ def test_what_is_best_has_a_direction(axon: Any, capsys: Any) -> None:
         axon.best("perplexity")
 
 
-def test_a_misspelt_metric_is_found_among_those_of_all_checkpoints(
-    axon: Any, anew: Callable[[], None]
-) -> None:
+def test_a_misspelt_metric_gets_a_suggestion(axon, restart):
     axon.checkpoint(None, epoch=0, metrics={"val_loss": 1.0})
-    anew()
+    restart()
     for epoch in range(1, 4):
         axon.checkpoint(None, epoch=epoch, metrics={"loss": 1.0})
     for misspelt, mode in (("val_los", None), ("vall_loss", "min"), ("validloss", None)):
@@ -127,59 +125,48 @@ def test_a_misspelt_metric_is_found_among_those_of_all_checkpoints(
             axon.best(misspelt, mode)
 
 
-def test_numbers_of_all_kinds_stop_no_training(axon: Any, records: NotebookRepository) -> None:
-    made = axon.checkpoint(model(1), epoch=1.0, step=np.float64(30.0), metrics={"loss": 1})
-    assert (made.epoch, made.step) == (1, 30)
+def test_unusual_numbers_are_converted_or_left_out(axon, records):
+    saved = axon.checkpoint(make_model(1), epoch=1.0, step=np.float64(30.0), metrics={"loss": 1})
+    assert (saved.epoch, saved.step) == (1, 30)
     with pytest.warns(AxonWarning, match="epoch is not a whole number"):
-        assert axon.checkpoint(model(), epoch=1.5, step=31).epoch == 1
+        assert axon.checkpoint(make_model(), epoch=1.5, step=31).epoch == 1
     metrics = {"loss": 0.5, "confusion": np.eye(3), "x": object(), 3: 0.25}
-    said = r"metrics are left out: confusion \(is a ndarray.*, x \(is a object\)"
-    with pytest.warns(AxonWarning, match=said) as told:
-        odd = axon.checkpoint(model(2), epoch=2, metrics=metrics)
-    assert len(told) == 1
+    output = r"metrics are omitted: confusion \(is a ndarray.*, x \(is a object\)"
+    with pytest.warns(AxonWarning, match=output) as message:
+        odd = axon.checkpoint(make_model(2), epoch=2, metrics=metrics)
+    assert len(message) == 1
     assert odd.metrics == {"loss": 0.5, "3": 0.25}
     assert (odd.restore()[0]["w"] == 2).all()
     with pytest.warns(AxonWarning, match="no metrics are recorded"):
-        assert axon.checkpoint(model(3), metrics=[0.5]).has_state
+        assert axon.checkpoint(make_model(3), metrics=[0.5]).has_state
     stored = records.get_checkpoint(odd.id)
     assert stored is not None
     assert stored.metrics == odd.metrics
 
 
-def test_steps_may_count_tokens(
-    axon: Any, anew: Callable[[], None], records: NotebookRepository
-) -> None:
+def test_steps_may_exceed_32_bits(axon, restart, records):
     for number in range(3):
         axon.checkpoint(
-            model(number), epoch=0, step=5_000_000_000 + number, metrics={"loss": 3 - number}
+            make_model(number), epoch=0, step=5_000_000_000 + number, metrics={"loss": 3 - number}
         )
     assert [one.step for one in axon.checkpoints()] == [5_000_000_002, 5_000_000_001, 5_000_000_000]
     assert len({one.run_id for one in axon.checkpoints()}) == 1
     assert axon.best("loss").step == 5_000_000_002
-    assert axon.checkpoint(model(), overwrite=True, step=5_000_000_002).step == 5_000_000_002
-    assert axon.checkpoint(model()).step == 5_000_000_003
+    assert axon.checkpoint(make_model(), overwrite=True, step=5_000_000_002).step == 5_000_000_002
+    assert axon.checkpoint(make_model()).step == 5_000_000_003
     assert "step 5000000003" in repr(axon.latest())
     assert "5000000001" in repr(axon.checkpoints())
     assert axon.checkpoints().metrics()["step"] == [
         5_000_000_000 + number for number in (0, 1, 2, 3)
     ]
     assert len(axon.checkpoints()) == 4
-    anew()
-    resumed = axon.resume(model(), force=True)
+    restart()
+    resumed = axon.resume(make_model(), force=True)
     assert resumed.step == 5_000_000_003
-    assert axon.checkpoint(model()).step == 5_000_000_004
+    assert axon.checkpoint(make_model()).step == 5_000_000_004
 
 
-def test_a_large_step_survives_an_outage(axon: Any, away: Callable[[], None]) -> None:
-    with pytest.warns(AxonWarning, match="not being recorded"):
-        noted = axon.checkpoint(model(), epoch=0, step=5_000_000_000)
-    assert (noted.step, noted.is_recorded) == (5_000_000_000, False)
-    away()
-    assert axon.latest().step == 5_000_000_000
-    assert noted.is_recorded
-
-
-def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
+def test_metrics_called_epoch_and_step_have_columns_of_their_own(axon):
     metrics = {
         "epoch": 0.5,
         "step": 7,
@@ -201,7 +188,7 @@ def test_a_metric_does_not_hide_where_the_training_stands(axon: Any) -> None:
     assert row.split()[1:5] == ["4", "40", "0.5", "7"]
 
 
-def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon: Any) -> None:
+def test_a_table_of_several_runs_has_a_column_for_the_run(axon):
     first = axon.checkpoint(None, epoch=0, step=0, metrics={"run": 3})
     heads, _ = repr(axon.checkpoints()).splitlines()
     assert heads.split()[:4] == ["checkpoint", "epoch", "step", "run"]
@@ -219,14 +206,7 @@ def test_checkpoints_of_several_runs_are_shown_with_their_runs(axon: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", ["notebook", "script", "nothing"])
-def test_to_ask_makes_no_record(
-    kind: str,
-    axon: Any,
-    records: NotebookRepository,
-    notebook: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_questions_create_no_record(kind, axon, records, notebook, tmp_path, monkeypatch):
     if kind == "script":
         script = tmp_path / "train.py"
         script.write_text("train()\n")
@@ -241,39 +221,33 @@ def test_to_ask_makes_no_record(
     with pytest.raises(NotFound, match="checkpoint"):
         axon.get("abc")
     assert records.list_all() == []
-    made = axon.checkpoint(None, metrics={"val_loss": 1.0})
-    assert axon.best("val_loss").id == axon.latest().id == made.id
+    saved = axon.checkpoint(None, metrics={"val_loss": 1.0})
+    assert axon.best("val_loss").id == axon.latest().id == saved.id
     assert len(records.list_all()) == 1
 
 
-def test_to_ask_finds_a_record_whose_file_was_moved(
-    axon: Any,
-    anew: Callable[[], None],
-    notebook: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made = axon.checkpoint(None, metrics={"loss": 1.0})
+def test_questions_find_the_record_of_a_moved_file(axon, restart, notebook, tmp_path, monkeypatch):
+    saved = axon.checkpoint(None, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
-    content["metadata"]["axon"] = {"notebook_id": made.record.notebook_id}
+    content["metadata"]["axon"] = {"notebook_id": saved.record.notebook_id}
     notebook.write_text(json.dumps(content))
     axon.notebook()
-    anew()
+    restart()
     moved = notebook.rename(tmp_path / "renamed.ipynb")
     monkeypatch.setenv("AXON_NOTEBOOK", str(moved))
-    assert axon.latest().id == made.id
+    assert axon.latest().id == saved.id
 
 
-def test_without_a_model_only_metrics_are_saved(axon: Any) -> None:
-    made = axon.checkpoint(None, epoch=0, metrics={"loss": 1})
-    assert not made.has_state
-    assert made.record.sizes is None
+def test_without_a_model_only_metrics_are_saved(axon):
+    saved = axon.checkpoint(None, epoch=0, metrics={"loss": 1})
+    assert not saved.has_state
+    assert saved.record.sizes is None
     with pytest.raises(NotFound, match="state of checkpoint"):
-        made.restore(model())
+        saved.restore(make_model())
 
 
-def test_restore_without_arguments_gives_what_was_stored(axon: Any) -> None:
-    axon.checkpoint(model(3), {"m": np.ones(2)}, extra={"note": "warm", "at": 5})
+def test_restore_without_arguments_returns_what_was_saved(axon):
+    axon.checkpoint(make_model(3), {"m": np.ones(2)}, extra={"note": "warm", "at": 5})
     latest = axon.latest()
     stored, optimizer = latest.restore()
     assert (stored["w"] == 3).all()
@@ -282,77 +256,77 @@ def test_restore_without_arguments_gives_what_was_stored(axon: Any) -> None:
     assert latest.extra == {"note": "warm", "at": 5}
 
 
-def test_random_numbers_go_on_after_a_resume(axon: Any, anew: Callable[[], None]) -> None:
+def test_resume_restores_random_number_generators(axon, restart):
     np.random.seed(3)
-    axon.checkpoint(model(), epoch=0)
+    axon.checkpoint(make_model(), epoch=0)
     expected = np.random.random(4).tolist()
-    anew(RunStatus.STOPPED)
+    restart(RunStatus.STOPPED)
     np.random.seed(99)
-    resumed = axon.resume(model())
+    resumed = axon.resume(make_model())
     assert resumed.epoch == 0
     assert np.random.random(4).tolist() == expected
 
 
-def test_to_restore_leaves_random_numbers_alone(axon: Any) -> None:
-    made = axon.checkpoint(model(), epoch=0)
+def test_restore_leaves_random_number_generators_alone(axon):
+    saved = axon.checkpoint(make_model(), epoch=0)
     np.random.seed(5)
     expected = np.random.random(4).tolist()
     np.random.seed(5)
-    made.restore(model())
+    saved.restore(make_model())
     assert np.random.random(4).tolist() == expected
 
 
-def test_steps_and_epochs_follow_from_the_run(axon: Any) -> None:
-    made = [
+def test_omitted_epochs_and_steps_follow_from_the_run(axon):
+    saved = [
         axon.checkpoint(None),
         axon.checkpoint(None),
         axon.checkpoint(None, epoch=4),
         axon.checkpoint(None),
     ]
-    assert [(one.epoch, one.step) for one in made] == [(0, 0), (0, 1), (4, 2), (4, 3)]
-    assert len({one.run_id for one in made}) == 1
+    assert [(one.epoch, one.step) for one in saved] == [(0, 0), (0, 1), (4, 2), (4, 3)]
+    assert len({one.run_id for one in saved}) == 1
     again = axon.checkpoint(None, epoch=0)
     assert (again.epoch, again.step) == (0, 0)
-    assert again.run_id != made[0].run_id
+    assert again.run_id != saved[0].run_id
 
 
-def test_overwrite_replaces_what_stands_there(axon: Any) -> None:
-    first = axon.checkpoint(model(1), epoch=0)
-    axon.checkpoint(model(2), epoch=1)
-    replaced = axon.checkpoint(model(3), epoch=0, overwrite=True)
+def test_overwrite_replaces_a_checkpoint(axon):
+    first = axon.checkpoint(make_model(1), epoch=0)
+    axon.checkpoint(make_model(2), epoch=1)
+    replaced = axon.checkpoint(make_model(3), epoch=0, overwrite=True)
     assert (replaced.epoch, replaced.step, replaced.run_id) == (0, 0, first.run_id)
     assert [one.epoch for one in axon.checkpoints()] == [0, 1]
     assert not Path(first.record.model_state_path).exists()
     assert replaced.has_state
 
 
-def test_a_pinned_checkpoint_is_not_replaced(axon: Any, tmp_path: Path) -> None:
-    pinned = axon.pin(axon.checkpoint(model(1), epoch=0))
+def test_a_pinned_checkpoint_is_not_replaced(axon, tmp_path):
+    pinned = axon.pin(axon.checkpoint(make_model(1), epoch=0))
     with pytest.raises(Conflict, match="pinned"):
-        axon.checkpoint(model(2), epoch=0, overwrite=True)
+        axon.checkpoint(make_model(2), epoch=0, overwrite=True)
     assert [one.id for one in axon.checkpoints()] == [pinned.id]
     states = tmp_path / "data" / "axon_notebooks" / "states" / pinned.record.notebook_id
     assert [folder.name for folder in states.iterdir()] == [pinned.id]
 
 
-def test_get_takes_the_beginning_of_an_id(axon: Any) -> None:
-    made = axon.checkpoint(None, epoch=0)
-    assert axon.get(made.id[:6]).id == made.id
+def test_get_accepts_the_beginning_of_an_id(axon):
+    saved = axon.checkpoint(None, epoch=0)
+    assert axon.get(saved.id[:6]).id == saved.id
     with pytest.raises(NotFound, match="checkpoint nowhere not found"):
         axon.get("nowhere")
     with pytest.raises(NotFound):
         axon.get("")
 
 
-def test_a_pin_is_set_and_taken_back(axon: Any) -> None:
-    made = axon.checkpoint(None, epoch=0)
-    assert not made.pinned
-    assert axon.pin(made).pinned
-    assert axon.get(made.id).pinned
-    assert not axon.pin(made.id, pinned=False).pinned
+def test_a_checkpoint_is_pinned_and_unpinned(axon):
+    saved = axon.checkpoint(None, epoch=0)
+    assert not saved.pinned
+    assert axon.pin(saved).pinned
+    assert axon.get(saved.id).pinned
+    assert not axon.pin(saved.id, pinned=False).pinned
 
 
-def test_lists_show_as_tables_and_give_columns(axon: Any) -> None:
+def test_a_list_of_checkpoints_is_a_table(axon):
     for epoch in range(3):
         axon.checkpoint(
             None, epoch=epoch, metrics={"loss": 1 / (epoch + 1)} | ({"<b>": 1} if epoch else {})
@@ -381,22 +355,15 @@ RANKS = {
 
 
 @pytest.mark.parametrize(("rank", "size"), RANKS.values(), ids=RANKS)
-def test_other_processes_than_the_first_write_nothing_and_say_so_once(
-    axon: Any,
-    records: NotebookRepository,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    rank: str,
-    size: str,
-) -> None:
+def test_only_rank_0_writes(axon, records, monkeypatch, capsys, rank, size):
     monkeypatch.setenv(rank, "1")
     monkeypatch.setenv(size, "2")
     for epoch in range(2):
-        assert axon.checkpoint(model(), epoch=epoch) is None
+        assert axon.checkpoint(make_model(), epoch=epoch) is None
     assert records.list_all() == []
-    told = capsys.readouterr().out
-    assert told.count("\n") == 1
-    assert f"process 1 of 2 ({rank})" in told
+    message = capsys.readouterr().out
+    assert message.count("\n") == 1
+    assert f"process 1 of 2 ({rank})" in message
 
 
 @pytest.mark.parametrize(("rank", "size"), RANKS.values(), ids=RANKS)
@@ -409,22 +376,18 @@ def test_other_processes_than_the_first_write_nothing_and_say_so_once(
         {"rank": "1", "size": "many"},
     ],
 )
-def test_a_rank_that_was_left_over_is_told_of_and_ignored(
-    axon: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    rank: str,
-    size: str,
-    left: dict[str, str],
-) -> None:
+def test_an_inconsistent_rank_is_ignored_with_a_message(
+    axon, monkeypatch, capsys, rank, size, left
+):
     for name, value in left.items():
         monkeypatch.setenv({"rank": rank, "size": size}[name], value)
     for epoch in range(2):
-        assert axon.checkpoint(model(), epoch=epoch) is not None
-    told = capsys.readouterr().out
-    assert told.count("is ignored") == 1
+        assert axon.checkpoint(make_model(), epoch=epoch) is not None
+    message = capsys.readouterr().out
+    assert message.count("is ignored") == 1
     assert (
-        f"{rank}={left['rank']} is ignored, since {size} is {left.get('size', 'not set')}" in told
+        f"{rank}={left['rank']} is ignored, since {size} is {left.get('size', 'not set')}"
+        in message
     )
 
 
@@ -432,182 +395,160 @@ def test_a_rank_that_was_left_over_is_told_of_and_ignored(
     "inner",
     [{"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}],
 )
-def test_the_rank_of_an_inner_launcher_counts(
-    axon: Any, monkeypatch: pytest.MonkeyPatch, inner: dict[str, str]
-) -> None:
+def test_the_rank_of_the_inner_launcher_is_used(axon, monkeypatch, inner):
     for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "4", **inner}.items():
         monkeypatch.setenv(name, value)
-    assert axon.checkpoint(model(), epoch=0) is not None
+    assert axon.checkpoint(make_model(), epoch=0) is not None
 
 
 @pytest.mark.parametrize("rank", ["", "first", "-1"])
-def test_a_rank_that_is_no_number_is_none(
-    axon: Any, monkeypatch: pytest.MonkeyPatch, rank: str
-) -> None:
+def test_a_rank_that_is_no_number_is_ignored(axon, monkeypatch, rank):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert axon.checkpoint(model(), epoch=0) is not None
+    assert axon.checkpoint(make_model(), epoch=0) is not None
 
 
-def test_a_model_that_cannot_be_saved_leaves_nothing(
-    axon: Any, records: NotebookRepository, tmp_path: Path
-) -> None:
+def test_a_model_that_cannot_be_saved_leaves_no_files(axon, records, tmp_path):
     with pytest.raises(TypeError, match="object"):
         axon.checkpoint(object(), epoch=0)
     assert records.list_all() == []
     assert not (tmp_path / "data" / "axon_notebooks" / "states").exists()
 
 
-def test_a_state_that_was_changed_is_refused(axon: Any) -> None:
-    made = axon.checkpoint(model(1), epoch=0)
-    path = Path(made.record.model_state_path)
+def test_a_changed_state_file_is_refused(axon):
+    saved = axon.checkpoint(make_model(1), epoch=0)
+    path = Path(saved.record.model_state_path)
     octets = bytearray(path.read_bytes())
     octets[-1] ^= 1
     path.write_bytes(octets)
-    ours = model(7)
+    target = make_model(7)
     with pytest.raises(StateCorrupt, match=r"model\.safetensors differs from what checkpoint"):
-        made.restore(ours)
-    assert (ours["w"] == 7).all()
+        saved.restore(target)
+    assert (target["w"] == 7).all()
 
 
-def test_what_was_verified_is_what_is_restored(axon: Any, tmp_path: Path) -> None:
-    """Even if another file takes the place of the verified one, or a link to it does."""
-    made, other = (
-        axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0),
-        axon.checkpoint(model(2), epoch=1),
+def test_a_file_that_is_replaced_after_its_verification_is_not_read(axon, tmp_path):
+    saved, other = (
+        axon.checkpoint(make_model(1), {"m": np.ones(2)}, epoch=0),
+        axon.checkpoint(make_model(2), epoch=1),
     )
 
     class Replaced(StateStorage):
-        def open(self, path: str, notebook_id: str, *, field: str = "") -> BinaryIO:
+        def open(self, path, notebook_id, *, field=""):
             file = super().open(path, notebook_id, field=field)
             Path(path).unlink()
             Path(path).symlink_to(other.record.model_state_path)
             return file
 
     replaced = Replaced(tmp_path / "data" / "axon_notebooks" / "states")
-    ours, optimizer = model(7), {"m": np.zeros(2)}
-    Checkpoint(made.record, replaced).restore(ours, optimizer)
-    assert (ours["w"] == 1).all()
+    target, optimizer = make_model(7), {"m": np.zeros(2)}
+    Checkpoint(saved.record, replaced).restore(target, optimizer)
+    assert (target["w"] == 1).all()
     assert (optimizer["m"] == 1).all()
 
 
-def test_a_state_that_does_not_fit_changes_nothing(axon: Any) -> None:
-    made = axon.checkpoint(model(1), {"m": np.zeros(2)}, epoch=0)
-    ours, optimizer = model(7), {"m": np.ones(3)}
+def test_a_state_that_does_not_fit_changes_nothing(axon):
+    saved = axon.checkpoint(make_model(1), {"m": np.zeros(2)}, epoch=0)
+    target, optimizer = make_model(7), {"m": np.ones(3)}
     with pytest.raises(InvalidData, match=r"optimizer\['m'\]"):
-        made.restore(ours, optimizer)
-    assert (ours["w"] == 7).all()
+        saved.restore(target, optimizer)
+    assert (target["w"] == 7).all()
     other, fitting = {"w": np.zeros((2, 2)), "layers": []}, {"m": np.ones(2)}
     with pytest.raises(InvalidData, match=r"model\['w'\]"):
-        made.restore(other, fitting)
+        saved.restore(other, fitting)
     assert (fitting["m"] == 1).all()
 
 
 class Schedule:
-    """What goes on only with a state of its own length."""
+    """An object that accepts only a state of its own length."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length):
         self.length = length
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self):
         return {"length": self.length}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state):
         if state["length"] != self.length:
-            raise ValueError("of another length")
+            raise ValueError("wrong length")
 
 
-def test_an_object_that_refuses_its_state_leaves_model_and_optimizer_alone(axon: Any) -> None:
-    made = axon.checkpoint(model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0)
-    ours, optimizer, extra = model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
+def test_an_extra_object_that_refuses_its_state_leaves_the_model_alone(axon):
+    saved = axon.checkpoint(
+        make_model(1), {"m": np.ones(2)}, extra={"n": 1, "s": Schedule(1)}, epoch=0
+    )
+    target, optimizer, extra = make_model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
     with pytest.raises(
-        InvalidData, match=r"extra\['s'\].*Schedule refuses the state.*of another length"
+        InvalidData, match=r"extra\['s'\].*Schedule refuses the state.*wrong length"
     ):
-        made.restore(ours, optimizer, extra)
-    assert (ours["w"] == 7).all()
+        saved.restore(target, optimizer, extra)
+    assert (target["w"] == 7).all()
     assert (optimizer["m"] == 0).all()
     assert extra["n"] == 0
     extra["s"] = Schedule(1)
-    made.restore(ours, optimizer, extra)
-    assert (ours["w"] == 1).all()
+    saved.restore(target, optimizer, extra)
+    assert (target["w"] == 1).all()
     assert (optimizer["m"] == 1).all()
     assert extra["n"] == 1
 
 
-def test_a_finished_training_is_not_resumed(axon: Any, anew: Callable[[], None]) -> None:
-    axon.checkpoint(model(), epoch=3)
-    anew(RunStatus.COMPLETED)
-    assert axon.resume(model()) is None
-    assert axon.resume(model(), force=True).epoch == 3
-
-
-def test_resume_passes_over_what_cannot_be_restored(
-    axon: Any, anew: Callable[[], None], capsys: Any
-) -> None:
-    kept, lost = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    anew(RunStatus.FAILED)
+def test_resume_passes_over_a_missing_state(axon, restart, capsys):
+    kept, lost = axon.checkpoint(make_model(1), epoch=0), axon.checkpoint(make_model(2), epoch=1)
+    restart(RunStatus.FAILED)
     Path(lost.record.model_state_path).unlink()
-    ours = model()
-    assert axon.resume(ours).id == kept.id
-    assert (ours["w"] == 1).all()
+    target = make_model()
+    assert axon.resume(target).id == kept.id
+    assert (target["w"] == 1).all()
     assert "no longer exists" in capsys.readouterr().out
 
 
-def test_resume_names_the_folder_in_which_a_state_was_left(
-    axon: Any,
-    anew: Callable[[], None],
-    capsys: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+def test_resume_names_the_former_folder_of_a_state(axon, restart, capsys, monkeypatch, tmp_path):
     root, scratch = tmp_path / "data" / "axon_notebooks" / "states", tmp_path / "scratch"
     monkeypatch.setenv("AXON_STATES_ROOT", str(scratch))
-    older, newest = axon.checkpoint(model(1), epoch=0), axon.checkpoint(model(2), epoch=1)
-    anew(RunStatus.FAILED)
+    older, newest = axon.checkpoint(make_model(1), epoch=0), axon.checkpoint(make_model(2), epoch=1)
+    restart(RunStatus.FAILED)
     monkeypatch.delenv("AXON_STATES_ROOT")
-    assert axon.resume(model()) is None
-    said = capsys.readouterr().out
-    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}" in said
+    assert axon.resume(make_model()) is None
+    output = capsys.readouterr().out
+    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}" in output
     assert (
         f"Set states_root or AXON_STATES_ROOT to that folder, or move its content to {root}."
-        in said
+        in output
     )
-    assert f"no state of its checkpoints is in {root}, but some are in {scratch}." in said
-    assert "no longer exists" not in said
-    anew()
+    assert f"no state of its checkpoints is in {root}, but some are in {scratch}." in output
+    assert "no longer exists" not in output
+    restart()
     notebook_id = newest.record.notebook_id
     (root / notebook_id).mkdir(parents=True)
     (scratch / notebook_id / older.id).rename(root / notebook_id / older.id)
-    assert axon.resume(model()).id == older.id
-    said = capsys.readouterr().out
-    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}" in said
+    assert axon.resume(make_model()).id == older.id
+    output = capsys.readouterr().out
+    assert f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}" in output
     assert (scratch / notebook_id / newest.id).is_dir()
 
 
-def test_where_there_is_no_output_nothing_is_said(
-    axon: Any, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = axon.checkpoint(model(1), epoch=0)
-    anew(RunStatus.FAILED)
+def test_resume_works_without_standard_output(axon, restart, monkeypatch):
+    saved = axon.checkpoint(make_model(1), epoch=0)
+    restart(RunStatus.FAILED)
     monkeypatch.setattr(sys, "stdout", None)
-    assert axon.resume(model()).id == made.id
+    assert axon.resume(make_model()).id == saved.id
 
 
-def test_another_notebook_can_be_named(axon: Any, tmp_path: Path, notebook: Path) -> None:
+def test_use_selects_another_notebook(axon, tmp_path, notebook):
     axon.checkpoint(None, epoch=0)
     other = tmp_path / "other.ipynb"
     other.write_text(notebook.read_text())
     assert axon.use(other).path == str(other)
     assert axon.checkpoints() == []
-    made = axon.checkpoint(None, epoch=1)
-    assert axon.use(notebook).id != made.record.notebook_id
+    saved = axon.checkpoint(None, epoch=1)
+    assert axon.use(notebook).id != saved.record.notebook_id
     with pytest.raises(NotFound, match=r"nothing\.ipynb"):
         axon.use(tmp_path / "nothing.ipynb")
     assert axon.notebook().path == str(notebook)
 
 
-def test_a_forked_process_has_a_run_of_its_own(axon: Any) -> None:
-    made = axon.checkpoint(None, epoch=0)
+def test_a_forked_process_has_its_own_run(axon):
+    saved = axon.checkpoint(None, epoch=0)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -616,158 +557,136 @@ def test_a_forked_process_has_a_run_of_its_own(axon: Any) -> None:
         finally:
             os._exit(0)
     os.close(write)
-    with os.fdopen(read) as told:
-        theirs = told.read()
+    with os.fdopen(read) as message:
+        theirs = message.read()
     assert os.waitpid(child, 0)[1] == 0
     assert theirs
-    assert theirs != made.run_id
+    assert theirs != saved.run_id
     assert [one.epoch for one in axon.checkpoints()] == [1, 0]
 
 
-def test_after_a_replacement_the_run_goes_on_where_it_was(axon: Any) -> None:
-    made = [axon.checkpoint(model(epoch), epoch=epoch) for epoch in range(3)]
-    axon.checkpoint(model(9), epoch=0, overwrite=True)
-    again = axon.checkpoint(model(8), epoch=1)
-    assert again.run_id != made[0].run_id
+def test_an_overwritten_checkpoint_does_not_move_the_position(axon):
+    saved = [axon.checkpoint(make_model(epoch), epoch=epoch) for epoch in range(3)]
+    axon.checkpoint(make_model(9), epoch=0, overwrite=True)
+    again = axon.checkpoint(make_model(8), epoch=1)
+    assert again.run_id != saved[0].run_id
     assert again.has_state
     assert len(axon.checkpoints()) == 4
 
 
-def test_a_checkpoint_whose_call_was_interrupted_costs_no_other(
-    axon: Any, records: NotebookRepository
-) -> None:
-    first = axon.checkpoint(model(), epoch=0)
+def test_a_checkpoint_after_an_interrupted_call_is_saved(axon, records):
+    first = axon.checkpoint(make_model(), epoch=0)
     stored = NewCheckpoint(
         notebook_id=first.record.notebook_id, run_id=first.run_id, epoch=1, step=1, metrics={}
     )
-    records.create_checkpoint(stored)  # and then the call was interrupted
-    again = axon.checkpoint(model(1), epoch=1)
+    records.create_checkpoint(stored)  # by a call that was interrupted afterwards
+    again = axon.checkpoint(make_model(1), epoch=1)
     assert again.is_recorded
     assert again.has_state
     assert again.run_id != first.run_id
 
 
-def test_an_optimizer_in_the_models_place_is_told(axon: Any) -> None:
+def test_an_optimizer_in_place_of_the_model_is_refused(axon):
     class SGD:
         param_groups: tuple[()] = ()
 
     with pytest.raises(TypeError, match="model is an optimizer"):
-        axon.checkpoint(SGD(), model(), epoch=0)
+        axon.checkpoint(SGD(), make_model(), epoch=0)
 
 
-def test_many_checkpoints_without_a_state_do_not_hide_the_one_that_has_it(
-    axon: Any, anew: Callable[[], None], capsys: Any
-) -> None:
-    kept = axon.checkpoint(model(3), epoch=0, step=0)
+def test_resume_finds_a_state_behind_many_checkpoints_without_one(axon, restart, capsys):
+    kept = axon.checkpoint(make_model(3), epoch=0, step=0)
     for step in range(1, 103):
         axon.checkpoint(None, step=step)
-    anew(RunStatus.FAILED)
-    assert axon.resume(model()).id == kept.id
+    restart(RunStatus.FAILED)
+    assert axon.resume(make_model()).id == kept.id
     assert "not there" not in capsys.readouterr().out
 
 
-# While the store cannot be had
+# An unavailable store
 
 
-@pytest.fixture
-def away(axon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Has the store out of reach from the start; what it gives brings it back."""
-    place = tmp_path / "stores"
-    place.touch()
-    monkeypatch.setenv("AXON_STORE_URL", f"sqlite:///{place}/axon.db")
-
-    def back() -> None:
-        place.unlink()
-        place.mkdir()
-
-    return back
-
-
-def test_what_the_store_lacks_counts_all_the_same(
-    axon: Any, away: Callable[[], None], capsys: Any
-) -> None:
+def test_questions_include_unrecorded_checkpoints(axon, unavailable_store, capsys):
     with pytest.warns(AxonWarning, match="not being recorded"):
-        made = [
-            axon.checkpoint(model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
+        saved = [
+            axon.checkpoint(make_model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
             for epoch in range(3)
         ]
-    assert not any(one.is_recorded for one in made)
-    assert axon.best("loss") is made[-1]
-    assert axon.latest() is made[-1]
+    assert not any(one.is_recorded for one in saved)
+    assert axon.best("loss") is saved[-1]
+    assert axon.latest() is saved[-1]
     assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
     assert "Only checkpoints of this process are considered" in capsys.readouterr().out
-    restored = model(7)
+    restored = make_model(7)
     axon.best("loss").restore(restored)
     assert (restored["w"] == 2).all()
 
-    away()
+    unavailable_store()
     assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
-    assert all(one.is_recorded and one.has_state for one in made)
-    assert axon.checkpoint(model(3), epoch=3).is_recorded
+    assert all(one.is_recorded and one.has_state for one in saved)
+    assert axon.checkpoint(make_model(3), epoch=3).is_recorded
     assert len({one.run_id for one in axon.checkpoints()}) == 1
-    assert [one.created_at for one in made] == sorted(one.created_at for one in made)
+    assert [one.created_at for one in saved] == sorted(one.created_at for one in saved)
 
 
 @pytest.mark.parametrize("named", ["nothing", "a record"])
-def test_a_notebook_that_is_no_file_gets_its_own_back(
-    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
-) -> None:
+def test_unrecorded_checkpoints_of_a_notebook_without_file_are_recorded(
+    axon, unavailable_store, tmp_path, monkeypatch, named
+):
     id = "44444444-4444-4444-8444-444444444444"
     if named == "nothing":
         monkeypatch.delenv("AXON_NOTEBOOK")
     else:
         monkeypatch.setenv("AXON_NOTEBOOK", id)
     with pytest.warns(AxonWarning):
-        axon.checkpoint(model(), epoch=0)
-    away()
+        axon.checkpoint(make_model(), epoch=0)
+    unavailable_store()
     if named == "a record":
         store = open_store(f"sqlite:///{tmp_path}/stores/axon.db")
         NotebookRepository(store).create(NewNotebook(id=id, user_id="ada", name="by hand"))
         store.close()
     assert [one.is_recorded for one in axon.checkpoints()] == [True]
     for epoch in (1, 2):
-        assert axon.checkpoint(model(), epoch=epoch).is_recorded
+        assert axon.checkpoint(make_model(), epoch=epoch).is_recorded
     assert [one.epoch for one in axon.checkpoints()] == [2, 1, 0]
 
 
-def test_to_resume_without_a_store_is_to_train_anew(axon: Any, away: Callable[[], None]) -> None:
+def test_training_begins_anew_without_a_store(axon, unavailable_store):
     with pytest.warns(AxonWarning, match="Training begins anew"):
-        assert axon.resume(model()) is None
+        assert axon.resume(make_model()) is None
     with pytest.raises(StoreError):
-        axon.resume(model(), force=True)
+        axon.resume(make_model(), force=True)
 
 
-def test_a_record_that_is_deleted_in_mid_training_costs_nothing(
-    axon: Any, records: NotebookRepository
-) -> None:
-    first = axon.checkpoint(model(), epoch=0)
+def test_checkpoints_survive_the_deletion_of_their_record(axon, records):
+    first = axon.checkpoint(make_model(), epoch=0)
     records.delete(first.record.notebook_id)
     with pytest.warns(AxonWarning, match="not found"):
-        made = axon.checkpoint(model(1), epoch=1)
-    assert made.is_recorded
-    assert made.has_state
+        saved = axon.checkpoint(make_model(1), epoch=1)
+    assert saved.is_recorded
+    assert saved.has_state
     assert [one.epoch for one in axon.checkpoints()] == [1]
-    assert axon.checkpoint(model(2), epoch=2).is_recorded
-    runs = records.runs.list(made.record.notebook_id)
+    assert axon.checkpoint(make_model(2), epoch=2).is_recorded
+    runs = records.runs.list(saved.record.notebook_id)
     assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
 
 
 @pytest.mark.parametrize("by", ["this process", "another"])
-def test_a_run_that_was_recorded_under_another_notebook_ends_there(
-    axon: Any, away: Callable[[], None], tmp_path: Path, by: str
-) -> None:
+def test_a_run_ends_in_the_notebook_in_which_it_was_recovered(
+    axon, unavailable_store, tmp_path, by
+):
     with pytest.warns(AxonWarning):
-        axon.checkpoint(model(), epoch=0)
-    axon.checkpoint(model(), epoch=1)
-    away()
+        axon.checkpoint(make_model(), epoch=0)
+    axon.checkpoint(make_model(), epoch=1)
+    unavailable_store()
     store = open_store(f"sqlite:///{tmp_path}/stores/axon.db")
     records = NotebookRepository(store)
     if by == "another":
         states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
         origin = read_origin(tmp_path / "data" / "axon_notebooks")
-        taken = list(recover(records, states, origin, notes(states)))
+        taken = list(recover(records, states, origin, list_notes(states)))
         assert [one.error for one in taken] == [None, None]
-    assert axon.checkpoint(model(), epoch=0).is_recorded  # which begins another run
+    assert axon.checkpoint(make_model(), epoch=0).is_recorded  # begins another run
     (notebook,) = records.list_all()
     runs = records.runs.list(notebook.id)
     assert [run.status for run in runs] == [RunStatus.RUNNING, RunStatus.COMPLETED]
@@ -775,28 +694,26 @@ def test_a_run_that_was_recorded_under_another_notebook_ends_there(
     store.close()
 
 
-def notes(states: StateStorage) -> list[UnrecordedCheckpoint]:
+def list_notes(states):
     return [found for found in find_unrecorded(states) if isinstance(found, UnrecordedCheckpoint)]
 
 
-def test_a_checkpoint_that_can_be_noted_nowhere_stops_nothing(
-    axon: Any, away: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_continues_if_nothing_can_be_written(
+    axon, unavailable_store, tmp_path, monkeypatch
+):
     in_the_way = tmp_path / "states"
     in_the_way.touch()
     monkeypatch.setenv("AXON_STATES_ROOT", str(in_the_way / "below"))
-    with pytest.warns(AxonWarning) as told:
+    with pytest.warns(AxonWarning) as message:
         assert not axon.checkpoint(None, epoch=0, metrics={"loss": 1}).is_recorded
-    assert "could not be noted either" in str(told[-1].message)
+    assert "could not be noted either" in str(message[-1].message)
 
 
-def test_a_hostile_note_keeps_no_training_from_resuming(
-    axon: Any, tmp_path: Path, records: NotebookRepository, anew: Callable[[], None]
-) -> None:
+def test_resume_ignores_hostile_notes(axon, tmp_path, records, restart):
     for epoch in range(3):
-        axon.checkpoint(model(epoch), epoch=epoch)
+        axon.checkpoint(make_model(epoch), epoch=epoch)
     (notebook,) = records.list_all()
-    anew()
+    restart()
     states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
     url = f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db"
     document = {
@@ -812,74 +729,65 @@ def test_a_hostile_note_keeps_no_training_from_resuming(
     fifo = Path(states.root) / notebook.id / "fifo"
     fifo.mkdir()
     os.mkfifo(fifo / NOTE)
-    assert axon.resume(model(), force=True).epoch == 2
-    assert axon.checkpoint(model(), epoch=10).is_recorded
+    assert axon.resume(make_model(), force=True).epoch == 2
+    assert axon.checkpoint(make_model(), epoch=10).is_recorded
 
 
-def test_questions_are_answered_while_others_keep_the_store_from_being_changed(
-    axon: Any, anew: Callable[[], None], notebook: Path, tmp_path: Path
-) -> None:
+def test_questions_are_answered_while_the_store_is_locked(axon, restart, notebook, tmp_path):
     axon.use(notebook)
-    made = axon.checkpoint(None, epoch=0, metrics={"loss": 1.0})
+    saved = axon.checkpoint(None, epoch=0, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
     content["cells"][0]["source"] = "train(1)"
-    anew()
+    restart()
     file = tmp_path / "data/axon_notebooks/axon.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        notebook.write_text(json.dumps(content))  # which nobody can record now
+        notebook.write_text(json.dumps(content))
         asked = (
             lambda: axon.best("loss").id,
             lambda: axon.latest().id,
             lambda: axon.checkpoints()[0].id,
-            lambda: axon.get(made.id).id,
+            lambda: axon.get(saved.id).id,
         )
         for ask in asked:
             began = time.monotonic()
-            assert ask() == made.id
-            assert time.monotonic() - began < 8  # to record a checkpoint waits for 10 s
+            assert ask() == saved.id
+            assert time.monotonic() - began < 8  # recording waits for 10 s
         assert [cell.source for cell in axon.notebook().cells] == ["train()"]
     assert [cell.source for cell in axon.notebook().cells] == ["train(1)"]
 
 
-def test_a_training_goes_on_where_its_data_folder_was_moved_to(
-    axon: Any, anew: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = axon.checkpoint(model(1), {"m": np.ones(2)}, epoch=0)
+def test_a_training_resumes_in_a_moved_data_folder(axon, restart, tmp_path, monkeypatch):
+    first = axon.checkpoint(make_model(1), {"m": np.ones(2)}, epoch=0)
     assert Path(first.record.model_state_path).is_file()
-    anew()
+    restart()
     (tmp_path / "data").rename(tmp_path / "moved")
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "moved"))
-    ours, optimizer = model(7), {"m": np.zeros(2)}
-    resumed = axon.resume(ours, optimizer, force=True)
+    target, optimizer = make_model(7), {"m": np.zeros(2)}
+    resumed = axon.resume(target, optimizer, force=True)
     assert resumed is not None
-    assert (ours["w"] == 1).all()
+    assert (target["w"] == 1).all()
     assert (optimizer["m"] == 1).all()
     assert resumed.has_state
     assert Path(resumed.record.model_state_path).is_relative_to(tmp_path / "moved")
 
 
 @pytest.mark.parametrize("recorded", ["now", "by an earlier version"])
-def test_states_are_restored_from_a_root_that_was_moved(
-    axon: Any,
-    anew: Callable[[], None],
-    records: NotebookRepository,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    recorded: str,
-) -> None:
-    made = axon.checkpoint(model(1), epoch=0, metrics={"loss": 0.5})
+def test_states_are_restored_from_a_moved_folder(
+    axon, restart, records, tmp_path, monkeypatch, recorded
+):
+    saved = axon.checkpoint(make_model(1), epoch=0, metrics={"loss": 0.5})
     if recorded == "by an earlier version":
-        path = made.record.model_state_path
+        path = saved.record.model_state_path
         with closing(open_store(f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db")) as store:
-            store.checkpoints.update({"model_state_path": path}, doc_ids=[made.id])
-    anew()
+            store.checkpoints.update({"model_state_path": path}, doc_ids=[saved.id])
+    restart()
     (tmp_path / "data" / "axon_notebooks" / "states").rename(tmp_path / "states")
     monkeypatch.setenv("AXON_STATES_ROOT", str(tmp_path / "states"))
-    for found in (axon.get(made.id), axon.latest(), axon.best("loss")):
-        ours = model(7)
-        found.restore(ours)
-        assert (ours["w"] == 1).all()
-    ours = model(7)
-    assert axon.resume(ours, force=True).id == made.id
-    assert (ours["w"] == 1).all()
+    for found in (axon.get(saved.id), axon.latest(), axon.best("loss")):
+        target = make_model(7)
+        found.restore(target)
+        assert (target["w"] == 1).all()
+    target = make_model(7)
+    assert axon.resume(target, force=True).id == saved.id
+    assert (target["w"] == 1).all()

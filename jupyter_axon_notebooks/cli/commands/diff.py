@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from ...alignment import align
-from ...metrics import number_text
+from ...metrics import format_number
 from ...printable import printable
 from ...provenance import Change, CheckpointDiff, MetricChange
 from ...records import CellChange, NotebookCheckpoint
@@ -135,7 +135,7 @@ def _metrics(changes: Sequence[MetricChange]) -> Any:
     right = {"justify": "right", "no_wrap": True}
     columns: list[Column] = ["metric", ("before", right), ("after", right), ("change", right)]
     rows = [
-        [*_row(change), "" if change.delta is None else number_text(change.delta, "+")]
+        [*_row(change), "" if change.delta is None else format_number(change.delta, "+")]
         for change in changes
     ]
     return table(columns, rows)
@@ -150,4 +150,4 @@ def _value(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number_text(value) if isinstance(value, (int, float)) else str(value)
+    return format_number(value) if isinstance(value, (int, float)) else str(value)

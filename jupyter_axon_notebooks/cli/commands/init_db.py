@@ -18,7 +18,7 @@ from ..output import note, table, write, write_json
 from ..session import Session, with_session
 
 if TYPE_CHECKING:
-    from ...store.postgresql.removal import Departure
+    from ...store.postgresql.removal import RemovedRole
     from ...store.postgresql.roles import Role, Separation
     from ..passfiles import Passfiles
 
@@ -164,7 +164,7 @@ def _drop_or_keep(passfiles: Passfiles, error: BaseException) -> None:
 
 
 def _tell(separation: Separation, written: dict[str, Path], as_json: bool) -> None:
-    made = separation.made
+    made = separation.created
     if as_json:
         write_json(
             [
@@ -185,13 +185,13 @@ def _tell(separation: Separation, written: dict[str, Path], as_json: bool) -> No
         ]
         write(table(["role", "user", "may see"], rows))
     stands_for = {role.name: role.user_id for role in separation.roles}
-    for was in separation.moved:
+    for was in separation.reassigned:
         note(
             f"The role {was.name} stood for the user {was.user_id} and stands for {stands_for[was.name]} now: "
             f"a server that logs in with it is shown the records of {was.user_id} no longer. Restart it. Whoever has the "
             f"role's passfile can read the records of {stands_for[was.name]}: --rotate {was.name} changes the password."
         )
-    for name in separation.gone:
+    for name in separation.missing:
         note(
             f"The role {name} is no longer in the database; `jupyter axon init-db --remove {name}` forgets it."
         )
@@ -214,7 +214,7 @@ def _remove(
 
     with session.existing_store() as store:
         departures = store.remove_users(names) if yes else store.plan_removal(names)
-    going: list[tuple[Departure, Path | None]] = []
+    going: list[tuple[RemovedRole, Path | None]] = []
     for departure in departures:
         file = None if folder is None else Passfiles(folder, session.url).file(departure.role.name)
         if file is not None and (departure.kept or not file.exists()):
@@ -230,13 +230,13 @@ def _remove(
     _tell_of_removal(names, departures, yes)
 
 
-def _departure_row(departure: Departure, file: Path | None) -> list[object]:
+def _departure_row(departure: RemovedRole, file: Path | None) -> list[object]:
     role = departure.role
     itself = f"stays: {departure.kept}" if departure.kept else "is dropped"
     return [role.name, role.user_id, departure.records, itself, file or ""]
 
 
-def _departure_json(departure: Departure, file: Path | None, yes: bool) -> dict[str, object]:
+def _departure_json(departure: RemovedRole, file: Path | None, yes: bool) -> dict[str, object]:
     return {
         "role": departure.role.name,
         "user_id": departure.role.user_id,
@@ -249,7 +249,7 @@ def _departure_json(departure: Departure, file: Path | None, yes: bool) -> dict[
     }
 
 
-def _tell_of_removal(names: Sequence[str], departures: Sequence[Departure], yes: bool) -> None:
+def _tell_of_removal(names: Sequence[str], departures: Sequence[RemovedRole], yes: bool) -> None:
     users = {departure.role.user_id: departure.records for departure in departures}
     known = users.keys() | {departure.role.name for departure in departures}
     for name in names:

@@ -73,7 +73,7 @@ def command(
         spared = _without(repository, ids, best)
         rules += best
         plans = _plans(repository, [id for id in ids if id not in spared], rules)
-        going = [one for plan in plans for one in plan.goes]
+        going = [one for plan in plans for one in plan.prunable]
         if yes:
             going = _prune(repository, plans, rules)
     if as_json:
@@ -135,12 +135,12 @@ def _prune(
     repository: NotebookRepository, plans: Sequence[PrunePlan], rules: Sequence[Rule]
 ) -> list[Prunable]:
     pruned: list[Prunable] = []
-    total = sum(len(plan.goes) for plan in plans)
+    total = sum(len(plan.prunable) for plan in plans)
     with progress("Pruning") as bar:
         task = bar.add_task("", total=total)
         try:
             for plan in plans:
-                if plan.goes:
+                if plan.prunable:
                     show = partial(_show, bar, task, len(pruned))
                     pruned += repository.retention.prune(plan.notebook_id, rules, show)
         except KeyboardInterrupt:
@@ -183,7 +183,7 @@ def _table(going: Sequence[Prunable]) -> Table:
 
 def _sum_up(plans: Sequence[PrunePlan], going: Sequence[Prunable], done: bool) -> None:
     of = f"the state files of {len(going)} checkpoints, {format_size(sum(one.size for one in going))}"
-    planned = sum(len(plan.goes) for plan in plans)
+    planned = sum(len(plan.prunable) for plan in plans)
     staying = sum(plan.kept for plan in plans) + planned - len(going)
     if done and planned:
         note(f"Removed {of}. {staying} keep theirs.")

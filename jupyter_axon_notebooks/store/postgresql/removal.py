@@ -38,9 +38,6 @@ class RemovedRole(NamedTuple):
     oid: int | None = None
 
 
-Departure = RemovedRole
-
-
 _OID = sa.text("SELECT oid FROM pg_roles WHERE rolname = :role")
 _SESSIONS = sa.text(
     "SELECT pid FROM pg_stat_activity "

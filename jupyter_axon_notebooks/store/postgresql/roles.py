@@ -42,18 +42,18 @@ class Separation(NamedTuple):
     ----------
     roles : list of Role
         All roles.
-    made : list of str
+    created : list of str
         Names of the roles that were created.
-    moved : list of Role
+    reassigned : list of Role
         The former state of roles that belonged to another user.
-    gone : list of str
+    missing : list of str
         Names of roles that do not exist in the database any more.
     """
 
     roles: list[Role]
-    made: list[str]
-    moved: list[Role]
-    gone: list[str]
+    created: list[str]
+    reassigned: list[Role]
+    missing: list[str]
 
 
 #: Returns the passwords to set, by role. It is called within the transaction.
@@ -90,11 +90,11 @@ def separate(
     for role in roles:
         _check_name(role.name, members)
         _check_user(role)
-    made = _create_roles(connection, members, [role.name for role in roles])
+    created = _create_roles(connection, members, [role.name for role in roles])
     security = RowLevelSecurity(connection, members)
     security.prepare(schema)
     before = {role.name: role for role in entered_roles(connection)}
-    moved = [
+    reassigned = [
         before[role.name]
         for role in roles
         if role.name in before and before[role.name].user_id != role.user_id
@@ -104,8 +104,8 @@ def separate(
     _check_schema(connection, members)
     entered = entered_roles(connection)
     existing = set(connection.scalars(_ROLE_NAMES))
-    gone = [role.name for role in entered if role.name not in existing]
-    separation = Separation(entered, made, moved, gone)
+    missing = [role.name for role in entered if role.name not in existing]
+    separation = Separation(entered, created, reassigned, missing)
     for name, password in passwords(separation).items():
         _set_password(connection, name, password)
     security.enable(schema)  # last, since it blocks others until the commit
@@ -178,12 +178,12 @@ def _create_roles(connection: sa.Connection, members: str, names: Iterable[str])
     group = quoted(connection, members)
     if members not in existing:
         connection.exec_driver_sql(f"CREATE ROLE {group} NOLOGIN")
-    made = [name for name in names if name not in existing]
-    for name in made:
+    created = [name for name in names if name not in existing]
+    for name in created:
         connection.exec_driver_sql(f"CREATE ROLE {quoted(connection, name)} LOGIN")
     for name in names:
         connection.exec_driver_sql(f"GRANT {group} TO {quoted(connection, name)}")
-    return made
+    return created
 
 
 # Roles that are, or can become by SET ROLE, a role to which their policies do not apply.

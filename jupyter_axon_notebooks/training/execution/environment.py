@@ -1,152 +1,129 @@
-"""What code runs in: Python, packages, commit, graphics cards.
+"""The environment of a training: Python, packages, git commit, graphics cards.
 
-What does not change while a process lives is asked for once; the commit each time. Nothing here imports a framework,
-nothing takes long and nothing is raised: what does not answer in time, or cannot be read, is left out.
+Nothing here imports a framework, takes long or raises. What cannot be found out is omitted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from ...provenance import Environment, GitState
 from ...userfiles import read_regular
 
-#: Seconds that another program is given.
-_PATIENCE = 2.0
-#: Bytes beyond which a file describes no package.
-_LONGEST = 16 << 20
-_FIELD = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
+#: Seconds to wait for another program.
+_TIMEOUT: Final = 2.0
+#: The largest file with the metadata of a package that is read, in bytes.
+_MAX_SIZE: Final = 16 << 20
+_FIELD: Final = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
 
 
-def environment(folder: str | os.PathLike[str] | None = None) -> Environment:
-    """What this process runs in, with the commit of ``folder``, by default the working directory."""
-    gpus = _gpus()
+def collect_environment(folder: str | os.PathLike[str] | None = None) -> Environment:
+    """Return the environment of this process, with the git commit of ``folder``.
+
+    Everything but the commit is looked up once. The default folder is the working directory.
+    """
+    names, driver = _gpus()
     return Environment(
         python=platform.python_version(),
         implementation=platform.python_implementation(),
         platform=platform.platform(),
         packages=dict(_packages()),
-        git=read_git_state(
-            Path(os.curdir if folder is None else folder)
-        ),  # which may have been deleted
-        gpus=list(gpus.names),
-        driver=gpus.driver,
-        **_versions(),
+        git=read_git_state(Path(os.curdir if folder is None else folder)),
+        gpus=list(names),
+        driver=driver,
+        **_cuda_versions(),
     )
 
 
 @functools.cache
 def _packages() -> dict[str, str]:
     found: dict[str, str] = {}
-    with contextlib.suppress(
-        Exception
-    ):  # whoever else finds distributions in this process may fail at it
+    with suppress(Exception):  # a finder of another package may raise anything
         for distribution in metadata.distributions():
-            fields = _fields_of(distribution)
-            if len(fields) == 2:  # what a broken installation left has neither
-                found.setdefault(
-                    fields["Name"], fields["Version"]
-                )  # the first on the path is imported
+            fields = _read_fields(distribution)
+            if len(fields) == 2:  # a broken installation lacks them
+                found.setdefault(fields["Name"], fields["Version"])  # the first on the path counts
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
-def _fields_of(distribution: metadata.Distribution) -> dict[str, str]:
-    # Its `metadata` would parse the long description of each as well, which takes ten times as long.
-    try:
+def _read_fields(distribution: metadata.Distribution) -> dict[str, str]:
+    # Distribution.metadata also parses the long description, which takes ten times as long.
+    with suppress(Exception):  # not UTF-8, or a disk that fails
         text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO") or ""
-    except Exception:  # noqa: BLE001 - not UTF-8, as in old installations, or on a disk that fails
-        return {}
-    return dict(_FIELD.findall(text.partition("\n\n")[0]))
+        return dict(_FIELD.findall(text.partition("\n\n")[0]))
+    return {}
 
 
 def _read(distribution: metadata.Distribution, name: str) -> str | None:
-    # The working directory of a kernel is searched as well, and what is called METADATA there may be a pipe.
+    # The working directory is searched as well, and a file called METADATA there may be a pipe.
     folder = getattr(distribution, "_path", None)
     if not isinstance(folder, Path):  # in a zip file
         return distribution.read_text(name)
-    with contextlib.suppress(OSError):
-        return read_regular(folder / name, _LONGEST).decode("utf-8").replace("\r\n", "\n")
+    with suppress(OSError):
+        return read_regular(folder / name, _MAX_SIZE).decode("utf-8").replace("\r\n", "\n")
     return None
 
 
 def read_git_state(folder: Path) -> GitState | None:
-    """The commit that ``folder`` is at; None where it is in no repository, or there is no git.
+    """Return the commit and branch of ``folder``; None outside of a repository, or without git.
 
-    Whether it is dirty is left open where git needs too long to tell, as in a very large repository.
+    ``dirty`` is None if git takes too long, as in a very large repository.
     """
     head = _git(folder, "rev-parse", "HEAD", "--abbrev-ref", "HEAD")
-    if head is None:
-        return _unborn(folder)
+    if head is None:  # perhaps a repository without a commit
+        branch = _git(folder, "symbolic-ref", "--short", "HEAD")
+        return None if branch is None else GitState(branch=branch, dirty=True)
     commit, _, branch = head.partition("\n")
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return GitState(
         commit=commit,
-        branch=None if branch == "HEAD" else branch,  # no branch is checked out
+        branch=None if branch == "HEAD" else branch,
         dirty=None if changed is None else bool(changed),
     )
 
 
-def _unborn(folder: Path) -> GitState | None:
-    """The state of a repository that has no commit yet."""
-    branch = _git(folder, "symbolic-ref", "--short", "HEAD")
-    return None if branch is None else GitState(branch=branch, dirty=True)
-
-
 def _git(folder: Path, *command: str) -> str | None:
-    # Its file system monitor would be a program that the repository names.
-    return _said("git", "-C", str(folder), "-c", "core.fsmonitor=false", *command)
-
-
-class _Gpus(NamedTuple):
-    names: tuple[str, ...] = ()
-    driver: str | None = None
+    # A file system monitor would be a program that the repository names.
+    return _output("git", "-C", str(folder), "-c", "core.fsmonitor=false", *command)
 
 
 @functools.cache
-def _gpus() -> _Gpus:
-    said = _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    if not said:
-        return _Gpus()
-    pairs = [line.rpartition(",") for line in said.splitlines() if "," in line]
-    return _Gpus(
-        tuple(name.strip() for name, _, _ in pairs), pairs[0][2].strip() if pairs else None
-    )
+def _gpus() -> tuple[tuple[str, ...], str | None]:
+    """Return the names of the graphics cards, and the version of their driver."""
+    output = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    pairs = [line.rpartition(",") for line in (output or "").splitlines() if "," in line]
+    driver = pairs[0][2].strip() if pairs else None
+    return tuple(name.strip() for name, _, _ in pairs), driver
 
 
-def _versions() -> dict[str, str | None]:
-    """The versions of CUDA and cuDNN that an imported framework uses."""
+def _cuda_versions() -> dict[str, str | None]:
     torch: Any = sys.modules.get("torch")
-    try:
+    with suppress(Exception):  # not imported, half imported, or another module of that name
         cudnn = torch.backends.cudnn.version()
         return {"cuda": torch.version.cuda, "cudnn": None if cudnn is None else str(cudnn)}
-    except Exception:  # noqa: BLE001 - not imported, only half of it, or another module of that name
-        return {}
+    return {}
 
 
-def _said(*command: str) -> str | None:
-    """What a program prints; None where it is not there, fails or takes too long."""
+def _output(*command: str) -> str | None:
+    """Return what a program prints; None if it is missing, fails or takes too long."""
     try:
         ended = subprocess.run(  # noqa: S603 - the programs are those named above
             command,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
             check=True,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         )
-    except (
-        OSError,
-        ValueError,
-        subprocess.SubprocessError,
-    ):  # of values: a folder that no program can be told
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: an impossible path
         return None
     return ended.stdout.decode("utf-8", "replace").strip()

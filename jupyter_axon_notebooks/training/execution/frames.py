@@ -1,7 +1,8 @@
-"""The calls that a training consists of: which function trains, whether it goes on, and how it ended.
+"""Frames of the user's code on the stack: which function trains, and when and how it ended.
 
-A frame object cannot be kept without all that its function holds, and cannot be referenced weakly. So it is marked: its
-``f_trace``, which is unused unless a debugger traces the thread, gets an object that dies with the frame.
+A reference to a frame would keep all of its local variables, and frames have no weak references. So
+a frame is marked: its ``f_trace``, which is only used while a debugger traces the thread, gets an
+object that is deleted with the frame.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final
+from typing import Final
 
-#: Top-level modules that call what a user wrote, and catch what it raises.
+#: Top-level modules that call the user's code and catch its exceptions.
 _CALLERS: Final = frozenset(
-    {
+    [
         "IPython",
         "ipykernel",
         "ipywidgets",
@@ -27,104 +28,80 @@ _CALLERS: Final = frozenset(
         "asyncio",
         "contextlib",
         "runpy",
-    }
-    | {"threading", "concurrent", "multiprocessing", "multiprocess", "billiard", "joblib"}
+        "threading",
+        "concurrent",
+        "multiprocessing",
+        "multiprocess",
+        "billiard",
+        "joblib",
+    ]
 )
-#: Those of them that show what they catch, by the shell.
+#: Those that have the shell show the exceptions that they catch.
 _CATCHERS: Final = frozenset({"IPython", "ipykernel", "ipywidgets"})
 #: The functions in which the processes of a pool call their tasks.
 _WORKERS: Final = frozenset({"worker", "_process_worker"})
-#: Calls between the one that caught an exception and that of the function that trained.
-_HIGHEST_TRACE: Final = 20
 _PACKAGE: Final = __name__.partition(".")[0]
 _numbers = itertools.count(1)
-_lost: dict[int, Mark] = {}  # by the id of its frame, which goes on: a debugger took it away
 
-#: What identifies a call as long as it goes on: the number of its mark, else what it executes.
+#: Identifies a call while it lasts: the number of its mark, or its code if it is being debugged.
 Call = int | CodeType
 
 
 class Mark:
-    """What a frame is recognised by.
-
-    Attributes
-    ----------
-    listeners : list of callable
-        Called when the frame is gone, with what its function raised, or None when it returned.
-    """
+    """Identifies a call, and reports its end to ``listeners`` with the exception that ended it."""
 
     def __init__(self, frame: FrameType) -> None:
         caller = frame.f_back
-        self.code = frame.f_code
         self.number = next(_numbers)
         self.listeners: list[Callable[[BaseException | None], None]] = []
-        self._called_from = None if caller is None else (caller.f_code, caller.f_lasti)
+        self._code = frame.f_code
         self._frame_id = id(frame)
-        if (lost := _lost_mark(frame)) is not None:
-            del _lost[self._frame_id]
-            self.number, self.listeners = lost.number, lost.listeners
+        self._called_from = None if caller is None else (caller.f_code, caller.f_lasti)
 
-    def __call__(self, *_: Any) -> Mark:
-        """Ignore the events of a trace that was begun since."""
+    def __call__(self, *_: object) -> Mark:
+        """Ignore the event of a debugger."""
         return self
 
     def __bool__(self) -> bool:
-        """Return False: ``bdb`` puts its trace function where there is none, to step out of a call."""
+        """Return False: ``bdb`` only sets its own trace function where there is none."""
         return False
 
     def __del__(self) -> None:
         if sys is None or sys.is_finalizing():
             return
-        caller = sys._getframe().f_back
-        error = None
-        # A function that returns is gone while its caller is still at the call.
+        caller, error = sys._getframe().f_back, None
+        # A frame is deleted while its caller is still at the call, unless an exception ended it.
         if caller is not None and (caller.f_code, caller.f_lasti) != self._called_from:
             if any(
-                id(found) == self._frame_id and found.f_code is self.code for found in stack(caller)
+                id(frame) == self._frame_id and frame.f_code is self._code
+                for frame in stack(caller)
             ):
-                _lost[self._frame_id] = self
-                return
+                return  # a debugger removed the mark
             error = sys.exc_info()[1]
-            if (
-                error is None and _module(caller) == "ipykernel"
-            ):  # which catches nothing else that widgets let through
-                error = KeyboardInterrupt()
+            if error is None and _module(caller) == "ipykernel":
+                error = KeyboardInterrupt()  # widgets let no other exception through
             elif error is None and _module(caller) in _CALLERS:
                 error = _unknown_error()
         for listener in self.listeners:
             listener(error)
 
 
+def mark_of(frame: FrameType) -> Mark | None:
+    """Return the mark of a frame, which it gets if it has none; None if a debugger uses it."""
+    # A debugger may leave its function behind after it was continued from.
+    if sys.gettrace() is None and not isinstance(frame.f_trace, Mark):
+        frame.f_trace = Mark(frame)
+    return frame.f_trace if isinstance(frame.f_trace, Mark) else None
+
+
 def call_of(frame: FrameType) -> Call:
-    """Return what identifies the call of a frame, which is marked for it."""
+    """Return what identifies the call that a frame belongs to."""
     mark = mark_of(frame)
-    if mark is None:
-        mark = _lost_mark(frame)
     return frame.f_code if mark is None else mark.number
 
 
-def _lost_mark(frame: FrameType) -> Mark | None:
-    """Return the mark that a debugger took from a frame."""
-    lost = _lost.get(id(frame))
-    return lost if lost is not None and lost.code is frame.f_code else None
-
-
-def forget_lost_marks() -> None:
-    """Let go of what debuggers took from frames; nobody asks for it any more."""
-    _lost.clear()
-
-
-def mark_of(frame: FrameType) -> Mark | None:
-    """Return the mark of a frame; None where the frame is traced by somebody else."""
-    found = frame.f_trace
-    # A debugger that is continued from leaves its function in the frame where it stopped.
-    if sys.gettrace() is None and (found is None or _lost_mark(frame) is not None):
-        found = frame.f_trace = Mark(frame)
-    return found if isinstance(found, Mark) else None
-
-
 def stack(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield a frame and the frames that led to it; those that a process of multiprocessing was forked in did not."""
+    """Yield a frame and its callers, up to the function that a forked process began with."""
     while frame is not None:
         yield frame
         if frame.f_code.co_name == "_bootstrap" and _module(frame) in _CALLERS:
@@ -133,49 +110,40 @@ def stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def calls_in(frame: FrameType | None) -> frozenset[Call]:
-    """Return the calls that led to ``frame``: a user's, and those that catch what these raise."""
+    """Return the calls of the user that led to ``frame``, and those that catch their errors."""
     calls: set[Call] = set()
-    is_users = False
+    is_user = False
     for found in stack(frame):
         module = _module(found)
         if module == _PACKAGE:
             continue
         if module not in _CALLERS:
-            calls.add(call_of(found))
-        elif is_users and module in _CATCHERS and isinstance(call := call_of(found), int):
-            calls.add(call)  # code would be mistaken for another call
-        is_users = module not in _CALLERS
+            calls.add(found.f_code)
+        elif is_user and module in _CATCHERS and (mark := mark_of(found)) is not None:
+            calls.add(mark.number)
+        is_user = module not in _CALLERS
     return frozenset(calls)
 
 
 def calls_ended(trace: TracebackType | None) -> frozenset[Call]:
-    """Return the call that caught an exception, and the outermost of a user's calls that it ended."""
+    """Return the call that caught an exception, and the outermost user's call that it ended."""
     ended: set[Call] = set()
-    if trace is not None:
-        ended.update(_identities(trace.tb_frame))
+    if trace is not None and isinstance(mark := trace.tb_frame.f_trace, Mark):
+        ended.add(mark.number)
     while trace is not None and _module(trace.tb_frame) in _CALLERS:
         trace = trace.tb_next
     if trace is not None:
-        ended.update(_identities(trace.tb_frame))
+        ended.add(trace.tb_frame.f_code)
     return frozenset(ended)
 
 
-def _identities(frame: FrameType) -> Iterator[Call]:
-    """Yield what a call may have been identified by: its mark, and what it executes if it was traced then."""
-    mark = frame.f_trace if isinstance(frame.f_trace, Mark) else _lost_mark(frame)
-    if mark is not None:
-        yield mark.number
-    if _module(frame) not in _CALLERS:
-        yield frame.f_code
-
-
 def is_ours(frame: FrameType | None) -> bool:
-    """Whether this package was called and has not returned yet."""
+    """Return whether a call of this package led to ``frame``."""
     return any(_module(found) == _PACKAGE for found in stack(frame))
 
 
 def outermost_call(frame: FrameType | None) -> FrameType | None:
-    """Return the outermost of a user's calls below whatever called it: the kernel, an event loop, a widget."""
+    """Return the user's function that the kernel, an event loop or a widget called."""
     outermost = None
     for found in stack(frame):
         module = _module(found)
@@ -187,57 +155,39 @@ def outermost_call(frame: FrameType | None) -> FrameType | None:
 
 
 def pool_call(frame: FrameType | None) -> FrameType | None:
-    """Return the call of a task's function in a process or thread of multiprocessing's pools; None elsewhere."""
+    """Return the function of a task in a worker of a pool of processes; None elsewhere."""
     outermost = None
     for found in stack(frame):
-        module = _module(found)
-        if module in _CALLERS:
-            if found.f_code.co_name in _WORKERS and "process" in str(
-                found.f_globals.get("__name__")
-            ):
+        if _module(found) in _CALLERS:
+            if found.f_code.co_name in _WORKERS and "process" in found.f_globals["__name__"]:
                 return outermost
-        elif module != _PACKAGE:
+        elif _module(found) != _PACKAGE:
             outermost = found
     return None
 
 
 def error_of(mark: Mark) -> BaseException | None:
-    """Return what ended the function of a marked frame that is there still: an exception may hold it, or a cycle."""
+    """Return what ended a function whose frame still exists, as in a cycle of references."""
     for frame in gc.get_referrers(mark):
         if isinstance(frame, FrameType) and frame.f_trace is mark:
-            return None if has_returned(frame) else _holder(frame) or _unknown_error()
+            return None if has_returned(frame) else _unknown_error()
     return None
 
 
 def has_returned(frame: FrameType) -> bool:
-    """Whether the function of a frame has come to its end, and was ended by no exception."""
+    """Return whether the function of a frame came to its end without an exception."""
     last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
     return last.startswith(("RETURN_VALUE", "RETURN_CONST"))
 
 
 def main_frame() -> FrameType | None:
-    """Return the frame in which a script is executed, if that goes on."""
+    """Return the frame in which the script is executed."""
     program = getattr(sys.modules.get("__main__"), "__dict__", None)
-    frames = stack(sys._current_frames().get(threading.main_thread().ident or 0))
-    modules = [
-        frame
-        for frame in frames
-        if frame.f_code.co_name == "<module>" and frame.f_globals is program
-    ]
-    return modules[-1] if modules else None
-
-
-def _holder(frame: FrameType) -> BaseException | None:
-    """Return the exception whose traceback holds a frame."""
-    held: Any = frame
-    for _ in range(_HIGHEST_TRACE):
-        held = next(
-            (by for by in gc.get_referrers(held) if isinstance(by, TracebackType | BaseException)),
-            None,
-        )
-        if held is None or isinstance(held, BaseException):
-            return held
-    return None
+    main = None
+    for frame in stack(sys._current_frames().get(threading.main_thread().ident or 0)):
+        if frame.f_code.co_name == "<module>" and frame.f_globals is program:
+            main = frame
+    return main
 
 
 def _unknown_error() -> BaseException:

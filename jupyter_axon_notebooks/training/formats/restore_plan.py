@@ -260,7 +260,7 @@ def _is_restored_into(value: Any) -> bool:
 def copy_values(stored: Any, copies: dict[int, Any] | None = None) -> Any:
     """Return stored values with their arrays copied, and the states of objects as plain values.
 
-    ``copies`` has the copies made before, so that what was one array is one again.
+    ``copies`` maps ids to earlier copies, so that a shared array is shared again.
     """
     copies = {} if copies is None else copies
     if isinstance(stored, State):

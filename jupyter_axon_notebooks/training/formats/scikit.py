@@ -236,7 +236,7 @@ def _sign(content: bytes, *, is_needed: bool) -> bytes:
         return content
     try:
         signature = signing.sign(content)
-    except signing.NoKey as reason:
+    except signing.SigningKeyError as reason:
         if is_needed:
             signing.warn_unsigned(reason)
         return content
@@ -251,7 +251,7 @@ def _verify(content: bytes) -> tuple[bytes, str | None]:
     if not comment.startswith(_COMMENT) or rest[-2:] != size.to_bytes(2, "little"):
         return content, "It is not signed"
     plain = rest[:-2] + b"\0\0"
-    return plain, signing.refusal(plain, comment[len(_COMMENT) :])
+    return plain, signing.signature_error(plain, comment[len(_COMMENT) :])
 
 
 def _exists(name: str) -> bool:

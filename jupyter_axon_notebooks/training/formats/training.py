@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..distributed import place
+from ..distributed import process_rank
 from ..messages import print_message
 from .restore_plan import PendingRestore, RestorePlan
 from .rng import check_rng_states, get_rng_states, seed_rank, select_rank, set_rng_states
@@ -71,7 +71,7 @@ def prepare_training(
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:
         raise corrupt(source.path, "it is not the state of a training")
     states = tree["rng"]
-    own, message, here = None, "", place()
+    own, message, here = None, "", process_rank()
     if rng and states is not None:
         check_rng_states(source.path, states)
         own, message = select_rank(states, here.rank, here.size)

@@ -1,4 +1,4 @@
-"""A commit whose answer is lost: what was committed is there once, and nobody is left in doubt without a word."""
+"""A commit whose answer is lost takes effect once, or an error is raised."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 
 import pytest
 from support.engines import eventually, postgresql
-from support.postgresql import backend, database_of, folder_of, run
-from support.tcp_proxy import Wire
+from support.postgresql import backend_pid, database_name, run_document, socket_folder
+from support.tcp_proxy import TcpProxy
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Store
 
 
 @pytest.fixture(params=[True, False], ids=["delivered", "not delivered"])
-def wire(request: pytest.FixtureRequest, url: str) -> Iterator[Wire]:
-    wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=request.param)
+def wire(request: pytest.FixtureRequest, url: str) -> Iterator[TcpProxy]:
+    wire = TcpProxy(f"{socket_folder(url)}/.s.PGSQL.5432", delivered=request.param)
     yield wire
     wire.close()
 
 
-def test_a_commit_whose_answer_is_lost_is_done_once(url: str, wire: Wire) -> None:
-    store = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}")
-    store.runs.insert(run("counter", n=0))
+def test_a_commit_with_a_lost_answer_takes_effect_once(url: str, wire: TcpProxy) -> None:
+    store = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_name(url)}")
+    store.runs.insert(run_document("counter", n=0))
 
     def count(document: Any) -> None:
         document["n"] += 1
@@ -39,28 +39,28 @@ def test_a_commit_whose_answer_is_lost_is_done_once(url: str, wire: Wire) -> Non
         assert store.runs.get(doc_id="counter")["n"] == expected
     wire.armed = True
     with contextlib.ExitStack() as stack:
-        if not wire._delivered:  # nobody attempts this one again
+        if not wire.delivered:
             stack.enter_context(pytest.raises(StoreBusy, match="try again"))
         with store.transaction():
-            store.runs.insert(run("a"))
-    assert store.runs.contains(doc_id="a") == wire._delivered
+            store.runs.insert(run_document("a"))
+    assert store.runs.contains(doc_id="a") == wire.delivered
     store.close()
 
 
-def test_a_commit_that_reaches_the_server_late_comes_to_nothing(store: Store, url: str) -> None:
-    wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=True, stopped=True)
-    relayed = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}")
+def test_a_commit_that_arrives_late_has_no_effect(store: Store, url: str) -> None:
+    wire = TcpProxy(f"{socket_folder(url)}/.s.PGSQL.5432", delivered=True, stopped=True)
+    proxied = Store(f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_name(url)}")
     attempts = []
 
-    def unit() -> None:
-        with relayed.transaction() as connection:
-            attempts.append(backend(connection))
-            relayed.runs.insert({"n": len(attempts)})
+    def insert() -> None:
+        with proxied.transaction() as connection:
+            attempts.append(backend_pid(connection))
+            proxied.runs.insert({"n": len(attempts)})
             if len(attempts) == 1:
                 wire.backend, wire.armed = attempts[0], True
 
     try:
-        relayed.attempt(unit)
+        proxied.retry(insert)
         assert [d["n"] for d in store.runs] == [2]
     finally:
         os.kill(wire.backend, signal.SIGCONT)
@@ -69,34 +69,35 @@ def test_a_commit_that_reaches_the_server_late_comes_to_nothing(store: Store, ur
         eventually(lambda: observer.execute(alive, [wire.backend]).fetchone() == (0,))
     assert len(attempts) == 2
     assert [d["n"] for d in store.runs] == [2]
-    relayed.close()
+    proxied.close()
     wire.close()
 
 
-def test_what_cannot_be_found_out_is_said_and_not_done_twice(url: str) -> None:
-    wire = Wire(f"{folder_of(url)}/.s.PGSQL.5432", delivered=True)
+def test_an_unknown_outcome_is_an_error_and_not_retried(url: str) -> None:
+    wire = TcpProxy(f"{socket_folder(url)}/.s.PGSQL.5432", delivered=True)
     store = Store(
-        f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_of(url)}", busy_timeout=0.3
+        f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{database_name(url)}",
+        busy_timeout=0.3,
     )
     attempts = []
 
-    def unit() -> None:
+    def insert() -> None:
         with store.transaction():
             attempts.append(1)
-            store.runs.insert(run("a"))
-            wire.refuse()  # no way back
+            store.runs.insert(run_document("a"))
+            wire.refuse_connections()
             wire.armed = True
 
     with pytest.raises(
         StoreError, match="whether the last change was stored could not be found out"
     ):
-        store.attempt(unit)
+        store.retry(insert)
     assert attempts == [1]
     store.close()
     wire.close()
 
 
-def test_what_no_connection_is_free_to_find_out_is_said(url: str) -> None:
+def test_the_outcome_is_unknown_without_a_free_connection(url: str) -> None:
     store = Store(url, busy_timeout=0.1)
     engine: Any = store._database._engine
     with contextlib.ExitStack() as in_use:
@@ -109,25 +110,26 @@ def test_what_no_connection_is_free_to_find_out_is_said(url: str) -> None:
     store.close()
 
 
-def test_a_connection_from_another_process_that_still_commits_is_waited_for(
-    store: Store, url: str
-) -> None:
-    # The row with the mark is what the unit in doubt holds, if it is still under way.
-    with contextlib.closing(postgresql().connect(database_of(url))) as other:
+def test_a_commit_that_is_still_in_progress_is_waited_for(store: Store, url: str) -> None:
+    with contextlib.closing(postgresql().connect(database_name(url))) as other:
         other.execute("BEGIN")
         other.execute(
-            "INSERT INTO axon_commits (connection, unit, made_at, schema_version) VALUES ('mark', 'unit', now(), 1)"
+            "INSERT INTO axon_commits (connection, unit, made_at, schema_version) "
+            "VALUES ('mark', 'unit', now(), 1)"
         )
-        asked: list[bool] = []
+        results: list[bool] = []
         engine: Any = store._database._engine
         asking = threading.Thread(
-            target=lambda: asked.append(engine._is_committed("mark", "unit", StoreBusy()))
+            target=lambda: results.append(engine._is_committed("mark", "unit", StoreBusy()))
         )
         asking.start()
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        with contextlib.closing(postgresql().connect(database_of(url))) as observer:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        with contextlib.closing(postgresql().connect(database_name(url))) as observer:
             eventually(lambda: observer.execute(waiting).fetchone() == (1,))
-        assert asked == []
+        assert results == []
         other.execute("COMMIT")
         asking.join(10)
-    assert asked == [True]
+    assert results == [True]

@@ -1,6 +1,6 @@
-"""Opening a store on PostgreSQL, and what PostgreSQL is told when it is opened."""
+"""Opening a store on PostgreSQL, and the settings of its connections."""
 
-# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+# ruff: noqa: PT012
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 from support.engines import PostgresqlServer, new_url, postgresql
-from support.postgresql import database_of, run, sql
+from support.postgresql import database_name, execute_sql, run_document
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Store, has_tables
 
 
-def test_a_plain_scheme_means_the_same_driver(url: str) -> None:
+def test_the_driver_in_the_scheme_is_optional(url: str) -> None:
     store = Store(url.replace("postgresql+psycopg", "postgresql"))
-    store.runs.insert(run("a"))
+    store.runs.insert(run_document("a"))
     store.close()
     store = Store(url)
-    assert store.runs.all() == [run("a")]
+    assert store.runs.all() == [run_document("a")]
     store.close()
 
 
-def test_looking_for_a_store_makes_none(tmp_path: Path) -> None:
+def test_has_tables_creates_none(tmp_path: Path) -> None:
     url = new_url("postgresql", tmp_path)
     assert not has_tables(url)
     assert not has_tables(url)
@@ -35,12 +35,12 @@ def test_looking_for_a_store_makes_none(tmp_path: Path) -> None:
     assert has_tables(url)
 
 
-def test_a_schema_of_its_own_is_named_in_the_url(tmp_path: Path) -> None:
+def test_the_url_can_select_a_schema(tmp_path: Path) -> None:
     url = new_url("postgresql", tmp_path)
-    sql(url, "CREATE SCHEMA one", "CREATE SCHEMA other")
+    execute_sql(url, "CREATE SCHEMA one", "CREATE SCHEMA other")
     stores = [Store(f"{url}&options=-csearch_path%3D{schema}") for schema in ("one", "other")]
     assert stores[0].id != stores[1].id
-    stores[0].runs.insert(run("a"))
+    stores[0].runs.insert(run_document("a"))
     assert [len(store.runs) for store in stores] == [1, 0]
     for store in stores:
         store.close()
@@ -57,13 +57,13 @@ SECRET = "geheim"
         f"postgresql+psycopg://ada@localhost/db?password={SECRET}",
     ],
 )
-def test_a_password_in_the_url_is_refused_and_never_shown(url: str) -> None:
+def test_a_password_in_the_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(StoreError, match=r"has a password in it.*passfile") as caught:
         Store(url)
     assert SECRET not in str(caught.value)
 
 
-def test_a_password_comes_from_a_passfile_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+def test_the_password_is_read_from_a_passfile(tmp_path: Path) -> None:
     server = PostgresqlServer()
     try:
         database = server.new_database(empty=True)
@@ -82,7 +82,7 @@ def test_a_password_comes_from_a_passfile_and_a_wrong_one_is_named(tmp_path: Pat
             Store(url)
         passfile.write_text(f"*:*:*:ada:{SECRET}\n")
         store = Store(url)
-        store.runs.insert(run("a"))
+        store.runs.insert(run_document("a"))
         assert SECRET not in f"{store} {store!r} {store.url}"
         store.close()
         passfile.write_text("*:*:*:ada:wrong\n")
@@ -93,13 +93,13 @@ def test_a_password_comes_from_a_passfile_and_a_wrong_one_is_named(tmp_path: Pat
         server.close()
 
 
-def test_what_cannot_be_reached_is_said_at_once_with_where_it_was_looked_for(url: str) -> None:
+def test_connection_errors_are_reported_without_retries(url: str) -> None:
     with pytest.raises(
         StoreError, match=r"ada@127\.0\.0\.1:1/db: the database cannot be reached.*refused"
     ):
         Store("postgresql+psycopg://ada@127.0.0.1:1/db")
     with pytest.raises(StoreError, match="the database does not exist"):
-        Store(url.replace(database_of(url), "nowhere"))
+        Store(url.replace(database_name(url), "nowhere"))
     with pytest.raises(StoreError, match="refuses the login"):
         Store(url.replace("postgres@", "nobody@"))
     with pytest.raises(StoreError, match=r"is invalid"):
@@ -108,7 +108,7 @@ def test_what_cannot_be_reached_is_said_at_once_with_where_it_was_looked_for(url
         Store("postgresql+psycopg://ada@/db?host=one,two&port=5432")
 
 
-def test_without_the_driver_the_extra_is_named(tmp_path: Path) -> None:
+def test_without_the_driver_the_error_names_the_extra(tmp_path: Path) -> None:
     script = """
 import sys
 sys.modules["psycopg"] = None
@@ -118,11 +118,11 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout
-    assert said.startswith("StoreError")
-    assert "pip install 'jupyter-axon-notebooks[postgresql]'" in said
+    assert output.startswith("StoreError")
+    assert "pip install 'jupyter-axon-notebooks[postgresql]'" in output
 
 
 def test_a_database_in_another_encoding_is_refused() -> None:
@@ -136,7 +136,7 @@ def test_a_database_in_another_encoding_is_refused() -> None:
 
 
 def test_a_newer_store_is_refused(url: str) -> None:
-    sql(url, "UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
+    execute_sql(url, "UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
     with pytest.raises(StoreTooNew, match="has schema version 999"):
         Store(url)
 
@@ -150,10 +150,10 @@ SETTINGS = "SELECT " + ", ".join(
 @pytest.mark.parametrize(
     ("default", "expected"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")]
 )
-def test_every_unit_waits_for_the_disk_and_not_for_ever_for_a_lock(
+def test_every_transaction_is_durable_and_has_timeouts(
     url: str, default: str, expected: str
 ) -> None:
-    sql(url, f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {default}")
+    execute_sql(url, f"ALTER DATABASE {database_name(url)} SET synchronous_commit = {default}")
     store = Store(url, busy_timeout=7)
     with store.transaction() as connection:
         assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
@@ -167,32 +167,30 @@ def test_every_unit_waits_for_the_disk_and_not_for_ever_for_a_lock(
     store.close()
 
 
-def test_a_unit_that_does_nothing_for_too_long_lets_go_of_what_it_locked(
-    store: Store, url: str
-) -> None:
-    store.runs.insert(run("a"))
+def test_an_idle_transaction_releases_its_locks(store: Store, url: str) -> None:
+    store.runs.insert(run_document("a"))
     stopped = Store(f"{url}&options=-cidle_in_transaction_session_timeout%3D50ms")
     with pytest.raises(StoreBusy, match="idle-in-transaction timeout"), stopped.transaction():
-        stopped.runs.locked("a")
-        store.runs.update({"n": 1}, doc_ids=["a"])  # waits, and then
-        assert store.runs.all() == [run("a", n=1)]
-        stopped.runs.locked("a")
+        stopped.runs.get_for_update("a")
+        store.runs.update({"n": 1}, doc_ids=["a"])
+        assert store.runs.all() == [run_document("a", n=1)]
+        stopped.runs.get_for_update("a")
     stopped.close()
 
 
-def test_who_only_reads_changes_nothing(store: Store, url: str) -> None:
-    store.runs.insert(run("a"))
-    sql(url, "UPDATE axon_commits SET made_at = now() - interval '2 days'")
+def test_a_read_only_store_changes_nothing(store: Store, url: str) -> None:
+    store.runs.insert(run_document("a"))
+    execute_sql(url, "UPDATE axon_commits SET made_at = now() - interval '2 days'")
     marks = "SELECT count(*) FROM axon_commits"
     for read_only, left in ((True, 1), (False, 0)):
         reader = Store(url, read_only=read_only)
-        assert reader.runs.all() == [run("a")]
+        assert reader.runs.all() == [run_document("a")]
         with store.snapshot() as connection:
             assert connection.exec_driver_sql(marks).scalar_one() == left
         reader.close()
 
 
-def test_two_that_make_the_same_store_at_once_make_one(tmp_path: Path) -> None:
+def test_concurrent_creation_results_in_one_store(tmp_path: Path) -> None:
     for _ in range(3):
         url = new_url("postgresql", tmp_path)
         start, opened = threading.Barrier(4), []

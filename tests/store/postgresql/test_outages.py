@@ -1,6 +1,6 @@
-"""What was acknowledged is there, once, whatever becomes of the server and of the connections to it."""
+"""Acknowledged writes survive restarts of the server and lost connections, without duplicates."""
 
-# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+# ruff: noqa: PT012
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.engines import PostgresqlServer, new_url, postgresql
-from support.postgresql import backend, database_of, run, terminate
+from support.postgresql import backend_pid, database_name, run_document, terminate
 
 from jupyter_axon_notebooks.errors import StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
@@ -24,13 +24,13 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Document, Store
 
 
-def test_a_restart_in_mid_use_is_survived() -> None:
-    server = PostgresqlServer()  # durable: nothing is turned off but what the store turns on
+def test_restarts_under_load_lose_nothing() -> None:
+    server = PostgresqlServer()  # with durable settings
     try:
         store = Store(server.url(server.new_database(empty=True)))
         repository = NotebookRepository(store)
         notebook = repository.create(NewNotebook(user_id="ada", name="n"))
-        store.runs.insert(run("counter", n=0))
+        store.runs.insert(run_document("counter", n=0))
         acknowledged: list[str] = []
         progress = threading.Condition()
         stop = threading.Event()
@@ -83,7 +83,7 @@ def test_a_restart_in_mid_use_is_survived() -> None:
 
 
 @pytest.mark.parametrize(("empty", "step"), [(False, 1), (True, 9)], ids=["a store", "a new one"])
-def test_a_connection_lost_while_a_store_is_opened_is_got_over(
+def test_opening_is_retried_when_the_connection_is_lost(
     tmp_path: Path, empty: bool, step: int
 ) -> None:
     lost = 0
@@ -105,8 +105,8 @@ def test_a_connection_lost_while_a_store_is_opened_is_got_over(
 
         with listening(lose):
             store = Store(new_url("postgresql", tmp_path, empty=empty))
-        store.runs.insert(run("a"))
-        assert store.runs.all() == [run("a")]
+        store.runs.insert(run_document("a"))
+        assert store.runs.all() == [run_document("a")]
         store.close()
         if next(countdown) < 0:
             break
@@ -125,125 +125,123 @@ def listening(note: Callable[..., None]) -> Iterator[None]:
 
 def test_a_connection_that_was_closed_while_idle_is_replaced(store: Store) -> None:
     with store.transaction() as connection:
-        pid = backend(connection)
+        pid = backend_pid(connection)
     terminate(pid)
-    with store.transaction():  # not attempted again by anybody
-        store.runs.insert(run("a"))
+    with store.transaction():
+        store.runs.insert(run_document("a"))
     with store.transaction() as connection:
-        terminate_later = backend(connection)
+        terminate_later = backend_pid(connection)
     terminate(terminate_later)
-    assert store.runs.all() == [run("a")]
+    assert store.runs.all() == [run_document("a")]
 
 
-def test_what_could_be_done_without_is_found_after_a_restart(store: Store) -> None:
-    looks: tuple[Callable[[], object], ...] = (
-        lambda: store.leftovers.superseded("n", 1, limit=10),
-        lambda: store.leftovers.unshared("n", 0),
-        lambda: store.leftovers.crowded(1),
-        store.leftovers.ahead,
+def test_garbage_queries_are_retried(store: Store) -> None:
+    queries: tuple[Callable[[], object], ...] = (
+        lambda: store.garbage.superseded_versions("n", 1, limit=10),
+        lambda: store.garbage.contents_since("n", 0),
+        lambda: store.garbage.notebooks_over_limit(1),
+        store.garbage.notebooks_with_unlisted_contents,
     )
     store.contents.insert(Document({"notebook_id": "n", "ordinal": 1}, "c"))
-    expected = [look() for look in looks]
+    expected = [query() for query in queries]
     assert expected == [[], {"c"}, [], {"n"}]
-    for look, answer in zip(looks, expected, strict=True):
+    for query, answer in zip(queries, expected, strict=True):
         with store.snapshot() as connection:
-            idle = backend(connection)
+            idle = backend_pid(connection)
         terminate(idle)
-        assert look() == answer
+        assert query() == answer
 
 
-def test_a_unit_that_loses_its_connection_is_done_again_as_a_whole(store: Store) -> None:
+def test_a_transaction_that_loses_its_connection_is_retried_as_a_whole(store: Store) -> None:
     attempts = []
 
-    def unit() -> None:
+    def insert() -> None:
         with store.transaction() as connection:
-            attempts.append(backend(connection))
-            store.runs.insert(run(f"a{len(attempts)}"))
+            attempts.append(backend_pid(connection))
+            store.runs.insert(run_document(f"a{len(attempts)}"))
             if len(attempts) == 1:
                 terminate(attempts[0])
-            store.runs.insert(run(f"b{len(attempts)}"))
+            store.runs.insert(run_document(f"b{len(attempts)}"))
 
-    store.attempt(unit)
+    store.retry(insert)
     assert len(attempts) == 2
-    assert store.runs.all() == [run("a2"), run("b2")]
+    assert store.runs.all() == [run_document("a2"), run_document("b2")]
 
 
-def test_without_another_attempt_the_caller_is_told_and_nothing_is_stored(store: Store) -> None:
+def test_without_a_retry_nothing_is_stored_and_an_error_raised(store: Store) -> None:
     with pytest.raises(StoreBusy, match="try again"), store.transaction() as connection:
-        store.runs.insert(run("a"))
-        terminate(backend(connection))
-        store.runs.insert(run("b"))
+        store.runs.insert(run_document("a"))
+        terminate(backend_pid(connection))
+        store.runs.insert(run_document("b"))
     assert store.runs.all() == []
 
 
-def test_a_snapshot_that_loses_its_connection_is_read_again(store: Store) -> None:
-    store.runs.insert(run("a"))
+def test_a_snapshot_that_loses_its_connection_is_retried(store: Store) -> None:
+    store.runs.insert(run_document("a"))
     attempts = []
 
     def read() -> list[Any]:
         with store.snapshot() as connection:
-            attempts.append(backend(connection))
+            attempts.append(backend_pid(connection))
             if len(attempts) == 1:
                 terminate(attempts[0])
             return store.runs.all()
 
-    assert store.attempt(read) == [run("a")]
+    assert store.retry(read) == [run_document("a")]
     assert len(attempts) == 2
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "53300", "57P01", "57P03", "08006"])
-def test_a_unit_that_the_server_breaks_off_is_done_again(store: Store, state: str) -> None:
+def test_a_transaction_that_the_server_aborts_is_retried(store: Store, state: str) -> None:
     attempts = []
 
-    def unit() -> None:
+    def insert() -> None:
         with store.transaction() as connection:
             attempts.append(1)
-            store.runs.insert(run(f"a{len(attempts)}"))
+            store.runs.insert(run_document(f"a{len(attempts)}"))
             if len(attempts) == 1:
-                raising = (
-                    f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
-                )
+                raising = f"DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$"
                 connection.exec_driver_sql(raising)
 
-    store.attempt(unit)
-    assert store.runs.all() == [run("a2")]
+    store.retry(insert)
+    assert store.runs.all() == [run_document("a2")]
 
 
-def test_a_deadlock_is_got_over(store: Store) -> None:
-    store.runs.insert_multiple([run("a", n=0), run("b", n=0)])
+def test_a_deadlock_is_resolved_by_a_retry(store: Store) -> None:
+    store.runs.insert_multiple([run_document("a", n=0), run_document("b", n=0)])
     both_hold = threading.Barrier(2)
     first = threading.local()
 
     def add(ids: tuple[str, str]) -> None:
         with store.transaction():
             for place, id in enumerate(ids):
-                found = store.runs.locked(id)
+                found = store.runs.get_for_update(id)
                 if place == 0 and not getattr(first, "done", False):
                     first.done = True
                     both_hold.wait(10)
-                store.runs.replace(run(id, n=found["n"] + 1))
+                store.runs.replace(run_document(id, n=found["n"] + 1))
 
     with ThreadPoolExecutor(2) as pool:
         for done in [
-            pool.submit(store.attempt, lambda ids=ids: add(ids)) for ids in (("a", "b"), ("b", "a"))
+            pool.submit(store.retry, lambda ids=ids: add(ids)) for ids in (("a", "b"), ("b", "a"))
         ]:
             done.result(30)
-    assert store.runs.all() == [run("a", n=2), run("b", n=2)]
+    assert store.runs.all() == [run_document("a", n=2), run_document("b", n=2)]
 
 
-def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
+def test_waiting_for_a_lock_is_limited(url: str) -> None:
     store = Store(url, busy_timeout=0.05)
-    store.runs.insert(run("a"))
+    store.runs.insert(run_document("a"))
     with (
-        contextlib.closing(postgresql().connect(database_of(url))) as other,
+        contextlib.closing(postgresql().connect(database_name(url))) as other,
         other.transaction(),
     ):
         other.execute("SELECT 1 FROM axonml_runs WHERE id = 'a' FOR UPDATE")
         with pytest.raises(StoreBusy, match="locked by another process"):
             store.runs.update({"v": 1}, doc_ids=["a"])
         with pytest.raises(StoreBusy, match="locked by another process"), store.transaction():
-            store.runs.locked("a")
-        assert store.runs.all() == [run("a")]  # reading goes on
+            store.runs.get_for_update("a")
+        assert store.runs.all() == [run_document("a")]
     store.runs.update({"v": 1}, doc_ids=["a"])
     store.close()
 
@@ -252,7 +250,7 @@ def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("answer", "kind", "message"),
     [
         (
             b"S",
@@ -263,8 +261,8 @@ def test_a_lock_is_waited_for_only_so_long(url: str) -> None:
         (b"N", StoreError, "no encrypted connection to the database could be made"),
     ],
 )
-def test_only_what_a_server_says_of_encryption_is_final(
-    answer: bytes, kind: type[StoreError], said: str
+def test_a_refusal_of_encryption_is_final_and_a_restart_is_not(
+    answer: bytes, kind: type[StoreError], message: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -278,7 +276,7 @@ def test_only_what_a_server_says_of_encryption_is_final(
 
         threading.Thread(target=answering, daemon=True).start()
         port = server.getsockname()[1]
-        with pytest.raises(StoreError, match=said) as caught:
+        with pytest.raises(StoreError, match=message) as caught:
             Store(
                 f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1
             )
@@ -287,7 +285,9 @@ def test_only_what_a_server_says_of_encryption_is_final(
 
 
 @pytest.mark.parametrize("name", ["password", "certificate", "no pg_hba.conf entry"])
-def test_a_host_and_a_database_may_be_called_anything(tmp_path: Path, name: str) -> None:
+def test_names_of_hosts_and_databases_do_not_confuse_error_mapping(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(StoreBusy, match="the database cannot be reached"):
         Store(f"postgresql+psycopg://ada@/axon?host={tmp_path}/{name}", busy_timeout=0.1)
     with pytest.raises(StoreError, match="the database does not exist"):

@@ -1,4 +1,4 @@
-"""Why a login does not use the passfile that was meant for it."""
+"""Errors explain why a login did not use its passfile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> URL:
 
 @pytest.fixture
 def url(guarded: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> URL:
-    """The same, for a process whose environment names no password."""
+    """The same, in an environment without passwords."""
     for variable in ("PGPASSFILE", "PGPASSWORD", "PGSERVICE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -51,14 +51,14 @@ def url(guarded: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> URL:
     return guarded
 
 
-def written(file: Path, text: str, mode: int = 0o600) -> Path:
+def write(file: Path, text: str, mode: int = 0o600) -> Path:
     file.write_text(text)
     file.chmod(mode)
     return file
 
 
-def opened(url: URL, passfile: Path | None) -> str:
-    """What is said of the attempt to open the store; "" where it opens."""
+def open_error(url: URL, passfile: Path | None) -> str:
+    """Return the error of opening the store, or an empty string."""
     if passfile is not None:
         url = url.update_query_dict({"passfile": str(passfile)})
     try:
@@ -68,129 +68,125 @@ def opened(url: URL, passfile: Path | None) -> str:
     return ""
 
 
-def read_by_others(mode: int) -> Callable[[Path, str], Path]:
-    return lambda file, line: written(file, line, mode)
+def with_mode(mode: int) -> Callable[[Path, str], Path]:
+    return lambda file, line: write(file, line, mode)
 
 
-def in_a_folder(file: Path, line: str) -> Path:
+def make_folder(file: Path, line: str) -> Path:
     file.mkdir()
     return file
 
 
-def a_pipe(file: Path, line: str) -> Path:
+def make_pipe(file: Path, line: str) -> Path:
     os.mkfifo(file, 0o600)
     return file
 
 
-def a_link_to_a_loose_one(file: Path, line: str) -> Path:
-    file.symlink_to(written(file.with_name("loose"), line, 0o604))
+def make_link(file: Path, line: str) -> Path:
+    file.symlink_to(write(file.with_name("loose"), line, 0o604))
     return file
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("make", "message"),
     [
         (lambda file, line: file, "there is no such file"),
-        (lambda file, line: written(file, line) / "below", "there is no such file"),
-        (in_a_folder, "it is a folder"),
-        (read_by_others(0o644), "other users may read or write it (mode 0644): run `chmod 600 "),
-        (read_by_others(0o640), "other users may read or write it (mode 0640): run `chmod 600 "),
-        (read_by_others(0o602), "other users may read or write it (mode 0602): run `chmod 600 "),
-        (a_link_to_a_loose_one, "other users may read or write it (mode 0604): run `chmod 600 "),
-        (lambda file, line: written(file, ""), "has no line that fits"),
+        (lambda file, line: write(file, line) / "below", "there is no such file"),
+        (make_folder, "it is a folder"),
+        (with_mode(0o644), "other users may read or write it (mode 0644): run `chmod 600 "),
+        (with_mode(0o640), "other users may read or write it (mode 0640): run `chmod 600 "),
+        (with_mode(0o602), "other users may read or write it (mode 0602): run `chmod 600 "),
+        (make_link, "other users may read or write it (mode 0604): run `chmod 600 "),
+        (lambda file, line: write(file, ""), "has no line that fits"),
         (
-            lambda file, line: written(file, "#" + line.replace("\n", "\n#")),
+            lambda file, line: write(file, "#" + line.replace("\n", "\n#")),
             "has no line that fits",
         ),
-        (lambda file, line: written(file, "\x00\xff\n:::\n"), "has no line that fits"),
+        (lambda file, line: write(file, "\x00\xff\n:::\n"), "has no line that fits"),
         (
-            lambda file, line: written(file, line.replace(":axon", ":other")),
+            lambda file, line: write(file, line.replace(":axon", ":other")),
             "has no line that fits",
         ),
         (
-            lambda file, line: written(file, line.replace("one", "two")),
+            lambda file, line: write(file, line.replace("one", "two")),
             "rejects the password",
         ),
     ],
 )
 @pytest.mark.parametrize("named", ["in the URL", "PGPASSFILE", "~/.pgpass"])
-def test_a_passfile_that_does_not_help_is_named_with_the_reason(
+def test_an_ignored_passfile_is_named_with_the_reason(
     url: URL,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    made: Callable[[Path, str], Path],
-    said: str,
+    make: Callable[[Path, str], Path],
+    message: str,
     named: str,
 ) -> None:
     file = tmp_path / "home" / ".pgpass"
-    passfile = made(file, pass_lines(url, str(url.username), PASSWORD))
+    passfile = make(file, pass_lines(url, str(url.username), PASSWORD))
     if named == "PGPASSFILE":
         monkeypatch.setenv("PGPASSFILE", str(passfile))
-    told = opened(url, passfile if named == "in the URL" or passfile != file else None)
-    assert "the database refuses the login" in told
-    assert f"the passfile {passfile} (" in told
-    assert said in told
-    assert PASSWORD not in told
+    error = open_error(url, passfile if named == "in the URL" or passfile != file else None)
+    assert "the database refuses the login" in error
+    assert f"the passfile {passfile} (" in error
+    assert message in error
+    assert PASSWORD not in error
 
 
-def test_a_passfile_that_is_a_pipe_is_refused_before_anybody_waits_for_it(
-    url: URL, tmp_path: Path
-) -> None:
-    told = opened(url, a_pipe(tmp_path / "pipe", ""))
-    assert f"the passfile {tmp_path}/pipe (passfile= in store_url) is not a regular file" in told
+def test_a_pipe_is_refused_before_libpq_waits_for_it(url: URL, tmp_path: Path) -> None:
+    error = open_error(url, make_pipe(tmp_path / "pipe", ""))
+    assert f"the passfile {tmp_path}/pipe (passfile= in store_url) is not a regular file" in error
 
 
 @pytest.mark.parametrize("role", ["*", None])
-def test_what_lets_in_is_found_as_the_client_finds_it(
-    url: URL, tmp_path: Path, role: str | None
-) -> None:
+def test_find_line_agrees_with_libpq(url: URL, tmp_path: Path, role: str | None) -> None:
     line = PassLine("*", "*", str(url.database), role or str(url.username), PASSWORD)
     other = PassLine("*", "*", "other", "*", "wrong")
-    file = written(
+    file = write(
         tmp_path / "pass: file", f"# a comment\n{other}\n{line}\n{line._replace(password='x')}\n"
     )
-    assert opened(url, file) == ""
+    assert open_error(url, file) == ""
     assert find_line(url, file) == line
     assert find_fault(file) is None
 
 
-def test_lines_come_back_as_they_were_written() -> None:
+def test_lines_survive_writing_and_parsing() -> None:
     line = PassLine("::1", "5432", r"a\b", "o:hara", r"p:\\")
     assert parse_lines(f"{line}\n\nno line\n") == [line]
 
 
-def test_a_password_in_the_environment_is_what_was_refused(
+def test_a_wrong_password_in_the_environment_is_named(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = written(tmp_path / "passfile", pass_lines(url, str(url.username), PASSWORD))
+    file = write(tmp_path / "passfile", pass_lines(url, str(url.username), PASSWORD))
     monkeypatch.setenv("PGPASSWORD", "another")
-    assert "rejects the password in PGPASSWORD" in opened(url, file)
+    assert "rejects the password in PGPASSWORD" in open_error(url, file)
 
 
-def test_a_passfile_of_somebody_else_is_told_apart(
+def test_a_passfile_of_another_user_is_named(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = written(tmp_path / "passfile", pass_lines(url, str(url.username), PASSWORD))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for anybody but root
+    file = write(tmp_path / "passfile", pass_lines(url, str(url.username), PASSWORD))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     fault = find_fault(file)
     assert fault is not None
     assert "this user may not read it" in fault.why
 
 
-def test_the_file_that_is_looked_at_is_named_absolutely(
+def test_passfiles_are_named_by_absolute_path(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert f"the passfile {tmp_path}/here.pgpass (" in opened(url, Path("here.pgpass"))
+    assert f"the passfile {tmp_path}/here.pgpass (" in open_error(url, Path("here.pgpass"))
     assert passfile_of(url).path == tmp_path / "home" / ".pgpass"
 
 
-def test_a_login_that_no_password_would_help_says_nothing_of_passfiles(url: URL) -> None:
-    told = opened(url.set(username="nobody_at_all"), None)
-    assert "the database refuses the login; check the user" in told
+def test_errors_without_a_password_do_not_mention_passfiles(url: URL) -> None:
+    error = open_error(url.set(username="nobody_at_all"), None)
+    assert "the database refuses the login; check the user" in error
 
 
-def test_a_file_that_is_too_large_for_a_passfile_is_refused_whole(tmp_path: Path) -> None:
-    file = written(tmp_path / "passfile", "h:1:d:r:secret\n" * 100_000)
-    with pytest.raises(OSError, match="more than"):  # not: half of its lines
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    file = write(tmp_path / "passfile", "h:1:d:r:secret\n" * 100_000)
+    with pytest.raises(OSError, match="more than"):
         read_lines(file)

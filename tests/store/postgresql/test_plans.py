@@ -1,4 +1,4 @@
-"""What PostgreSQL answers from its indexes alone."""
+"""PostgreSQL answers point queries from indexes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from support.engines import new_url
-from support.postgresql import sql
+from support.postgresql import execute_sql
 from tinydb import Query, where
 
 from jupyter_axon_notebooks.store import Document, Store
 
-from ..conftest import statements
+from ..conftest import record_statements
 
 NOTEBOOKS = 4_000
 
@@ -51,7 +51,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         Document({"notebook_id": f"n{i % 4:05}", "ordinal": i // 4}, f"v{i:05}")
         for i in range(NOTEBOOKS)
     )
-    sql(url, "ANALYZE")
+    execute_sql(url, "ANALYZE")
     yield store
     store.close()
 
@@ -79,17 +79,17 @@ PLANS: dict[str, tuple[Callable[[Store], Any], str]] = {
         lambda s: s.versions.search(where("notebook_id") == "n00001", sort=["-ordinal"], limit=20),
         "uq_axonml_versions_notebook_id_ordinal",
     ),
-    "who is bound to a file": (
+    "notebook of a file": (
         lambda s: s.notebooks.search((where("origin") == "o") & (where("path") == "/7/7.ipynb")),
         "px_axonml_notebooks_path",
     ),
-    "who is bound beneath a folder": (
+    "notebooks in a folder": (
         lambda s: s.notebooks.search(
             (where("origin") == "o") & (where("path") > "/7/") & (where("path") < "/70")
         ),
         "px_axonml_notebooks_path",
     ),
-    "by id, to be changed": (
+    "update by id": (
         lambda s: s.notebooks.update({"a": 1}, doc_ids=["n00007"]),
         "axonml_notebooks_id_key",
     ),
@@ -97,9 +97,9 @@ PLANS: dict[str, tuple[Callable[[Store], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_look_up_is_an_index_scan_without_a_sort(large: Store, name: str) -> None:
+def test_point_queries_are_index_scans_without_sorts(large: Store, name: str) -> None:
     operation, index = PLANS[name]
-    with statements(large) as sent:
+    with record_statements(large) as sent:
         assert operation(large)
     plans = []
     with large.snapshot() as connection:
@@ -110,13 +110,13 @@ def test_a_look_up_is_an_index_scan_without_a_sort(large: Store, name: str) -> N
     assert index in plans[0], plans
     for plan in plans:
         assert "Seq Scan" not in plan, plan
-        # An incremental one is of those that the index has as equal, and there is but one version of a number.
+        # An incremental sort only sorts rows that are equal in the index.
         assert not re.search(r"(?<!Incremental )Sort  \(", plan), plan
 
 
-def test_what_is_read_page_by_page_is_found_before_it_is_put_in_order(large: Store) -> None:
-    with statements(large) as sent:
-        assert list(large.notebooks.each(where("path") == "/7/7.ipynb"))
+def test_iterating_filters_before_it_sorts(large: Store) -> None:
+    with record_statements(large) as sent:
+        assert list(large.notebooks.iterate(where("path") == "/7/7.ipynb"))
     with large.snapshot() as connection:
         [(statement, parameters)] = sent
         plan = "\n".join(

@@ -1,4 +1,4 @@
-"""Long texts, texts of any character, and their order, whatever the database's locale."""
+"""Texts can be long and have any character, and their order does not depend on the locale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.engines import PostgresqlServer
-from support.postgresql import run
+from support.postgresql import run_document
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
@@ -19,8 +19,8 @@ from jupyter_axon_notebooks.store import Document, Store
 LONG_PATH = "/" + "ä/é😀" * 490  # about 4,000 bytes, as long as a path may be
 
 
-def test_a_path_may_be_as_long_as_the_system_allows(store: Store) -> None:
-    hashed = os.urandom(1980).hex()  # nothing that could be compressed
+def test_paths_can_be_as_long_as_the_system_allows(store: Store) -> None:
+    hashed = os.urandom(1980).hex()  # incompressible
     for number, path in enumerate((LONG_PATH, f"{LONG_PATH}x", f"/{hashed}")):
         store.notebooks.insert(Document({"origin": "o", "path": path}, f"n{number}"))
         assert store.notebooks.search(where("path") == path) == [
@@ -32,7 +32,7 @@ def test_a_path_may_be_as_long_as_the_system_allows(store: Store) -> None:
     assert store.notebooks.count((where("path") > "/ä/") & (where("path") < "/ä0")) == 4
 
 
-def test_a_path_with_any_character_is_itself_alone(store: Store) -> None:
+def test_paths_can_have_any_character(store: Store) -> None:
     paths = ["\\", "\\\\", "\\x41", "A", "\\101", "\x00", "\ud800", "%", "a'b", "", "é"]
     for number, path in enumerate(paths):
         store.notebooks.insert(Document({"origin": "o", "path": path}, f"n{number}"))
@@ -40,7 +40,7 @@ def test_a_path_with_any_character_is_itself_alone(store: Store) -> None:
         assert [d.doc_id for d in store.notebooks.search(where("path") == path)] == [f"n{number}"]
 
 
-def test_ids_and_metric_names_may_be_long(store: Store) -> None:
+def test_ids_and_metric_names_can_be_long(store: Store) -> None:
     id, name = "😀" * 200, "é" * 200
     store.checkpoints.insert(
         Document({"notebook_id": id, "created_at": "2026", "metrics": {name: 1.0}}, f"c{id}")
@@ -51,21 +51,21 @@ def test_ids_and_metric_names_may_be_long(store: Store) -> None:
     assert len(store.checkpoints) == 1
 
 
-def test_a_document_of_50_mb_is_kept(store: Store) -> None:
-    document = run("a", text="é\x00\ud800" * 3_500_000, n=10**400)
+def test_documents_can_have_50_mb(store: Store) -> None:
+    document = run_document("a", text="é\x00\ud800" * 3_500_000, n=10**400)
     store.runs.insert(document)
     assert store.runs.get(doc_id="a") == document
 
 
 @pytest.fixture
 def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
-    """A server that knows a locale whose order is not that of code points: American English."""
+    """A server with a locale that does not sort by code point."""
     folder = PostgresqlServer.new_folder()
     made = subprocess.run(
         ["localedef", "-i", "en_US", "-f", "UTF-8", folder / "en_US.UTF-8"], check=False
     )
     assert made.returncode == 0, (
-        "no source of a locale is installed (Debian and Ubuntu: apt-get install locales)"
+        "no sources of locales are installed (Debian and Ubuntu: apt-get install locales)"
     )
     monkeypatch.setenv("LOCPATH", str(folder))
     server = PostgresqlServer()
@@ -74,7 +74,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
     shutil.rmtree(folder)
 
 
-def test_texts_are_ordered_by_code_point_whatever_the_databases_locale(
+def test_texts_are_sorted_by_code_point_in_any_locale(
     words: PostgresqlServer,
 ) -> None:
     with contextlib.closing(words.connect()) as connection:

@@ -1,4 +1,4 @@
-"""A server whose databases users share."""
+"""Databases that several users share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from support.engines import FORGETFUL, PostgresqlServer
-from support.shared_database import Opener, Shared
+from support.engines import NOT_DURABLE, PostgresqlServer
+from support.shared_database import OpenRepository, SharedDatabase
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -16,15 +16,15 @@ from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 @pytest.fixture(scope="package")
 def server() -> Iterator[PostgresqlServer]:
-    """A server of its own: roles belong to all of its databases, and here some need a password."""
-    server = PostgresqlServer(**FORGETFUL, log_statement="all")
+    """A separate server, since roles belong to the whole server and some need a password here."""
+    server = PostgresqlServer(**NOT_DURABLE, log_statement="all")
     yield server
     server.close()
 
 
 @pytest.fixture
-def shared(server: PostgresqlServer) -> Shared:
-    shared = Shared(server, server.new_database())
+def shared(server: PostgresqlServer) -> SharedDatabase:
+    shared = SharedDatabase(server, server.new_database())
     with closing(Store(shared.url("postgres"))) as store:
         store.separate_users(
             [Role("alice", "alice"), Role("bob_role", "bob"), Role("boss", "the boss", admin=True)]
@@ -33,7 +33,7 @@ def shared(server: PostgresqlServer) -> Shared:
 
 
 @pytest.fixture
-def opened(shared: Shared) -> Iterator[Callable[[str], Store]]:
+def open_as(shared: SharedDatabase) -> Iterator[Callable[[str], Store]]:
     stores: list[Store] = []
 
     def open(role: str) -> Store:
@@ -46,5 +46,5 @@ def opened(shared: Shared) -> Iterator[Callable[[str], Store]]:
 
 
 @pytest.fixture
-def acting_as(opened: Callable[[str], Store]) -> Opener:
-    return lambda role: NotebookRepository(opened(role))
+def repository_of(open_as: Callable[[str], Store]) -> OpenRepository:
+    return lambda role: NotebookRepository(open_as(role))

@@ -1,4 +1,4 @@
-"""Users who share more than a database: the folder of state files, and what errors tell."""
+"""Marks of state folders that several users share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.shared_database import trained
+from support.shared_database import create_trained_notebook
 
 from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.garbage import sweep
@@ -22,12 +22,12 @@ from jupyter_axon_notebooks.store import Store, document
 from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 
-def test_a_clash_is_named_though_the_database_tells_a_user_little(
-    opened: Callable[[str], Store],
+def test_a_conflict_names_the_columns_despite_row_level_security(
+    open_as: Callable[[str], Store],
 ) -> None:
-    store = opened("alice")
+    store = open_as("alice")
     alice = NotebookRepository(store)
-    notebook_id, checkpoint_id = trained(alice, "alice")
+    notebook_id, checkpoint_id = create_trained_notebook(alice, "alice")
     again = NewCheckpoint(
         notebook_id=notebook_id, epoch=1, step=1, metrics={}, run_id="run of alice"
     )
@@ -41,17 +41,17 @@ def test_a_clash_is_named_though_the_database_tells_a_user_little(
         )
 
 
-def test_a_sweep_leaves_what_another_user_has_recorded(
-    opened: Callable[[str], Store], tmp_path: Path
+def test_garbage_collection_keeps_state_files_of_other_users(
+    open_as: Callable[[str], Store], tmp_path: Path
 ) -> None:
-    stores = {role: opened(role) for role in ("alice", "bob_role", "boss", "postgres")}
+    stores = {role: open_as(role) for role in ("alice", "bob_role", "boss", "postgres")}
     repositories = {role: NotebookRepository(store) for role, store in stores.items()}
-    notebook_id, _ = trained(repositories["bob_role"], "bob")
+    notebook_id, _ = create_trained_notebook(repositories["bob_role"], "bob")
 
     def states(role: str) -> StateStorage:
         return StateStorage(tmp_path / "shared", store_id=stores[role].mark_id)
 
-    def killed_while_recording(role: str, checkpoint_id: str) -> Path:
+    def write_unmarked(role: str, checkpoint_id: str) -> Path:
         with states(role).open_writer(
             notebook_id, checkpoint_id, "model", format="torch"
         ) as writer:
@@ -71,34 +71,32 @@ def test_a_sweep_leaves_what_another_user_has_recorded(
             os.utime(aged, (1, 1))
         return path
 
-    files = [
-        killed_while_recording(role, f"by_{role}") for role in ("bob_role", "boss", "postgres")
-    ]
+    files = [write_unmarked(role, f"by_{role}") for role in ("bob_role", "boss", "postgres")]
     for role, repository in repositories.items():
         report = sweep(states(role), repository.checkpoints.list_state_names)
         assert (report.folders, report.problems) == ([], []), role
     assert all(file.exists() for file in files)
 
 
-def test_what_is_marked_follows_the_user_not_the_role(opened: Callable[[str], Store]) -> None:
-    stores = {role: opened(role) for role in ("alice", "bob_role", "boss", "postgres")}
+def test_the_mark_depends_on_the_user_and_not_on_the_role(open_as: Callable[[str], Store]) -> None:
+    stores = {role: open_as(role) for role in ("alice", "bob_role", "boss", "postgres")}
     id = stores["postgres"].id
     assert {role: store.mark_id for role, store in stores.items()} == {
         "alice": f"{id} alice",
         "bob_role": f"{id} bob",
-        "boss": id,  # who is shown everything
+        "boss": id,
         "postgres": id,
     }
     stores["postgres"].separate_users([Role("bob_role", "alice")])
     assert stores["bob_role"].mark_id == f"{id} alice"
 
 
-def test_a_store_in_memory_marks_with_its_id() -> None:
+def test_the_mark_of_a_store_in_memory_is_its_id() -> None:
     with closing(Store("memory://")) as store:
         assert store.mark_id == store.id
 
 
-def test_a_file_marks_as_long_as_it_is_not_a_copy(tmp_path: Path) -> None:
+def test_a_copy_of_a_file_has_another_mark(tmp_path: Path) -> None:
     file, copied, moved = (tmp_path / name for name in ("axon.db", "copied.db", "moved.db"))
     with closing(Store(f"sqlite:///{file}")) as store:
         mark = store.mark_id

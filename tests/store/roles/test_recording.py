@@ -1,4 +1,4 @@
-"""A server records what its user saves, whatever others are said to have saved there."""
+"""A server records the notebooks of its user, even if others cannot be recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_notebook
-from support.shared_database import Opener
+from support.shared_database import OpenRepository
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import ForeignRecord
@@ -23,11 +23,13 @@ class Home:
     is_lost: bool = False
 
     def close(self) -> None:
-        """The store is the test's."""
+        """Do nothing: the store belongs to the test."""
 
 
-def test_what_is_somebody_elses_keeps_nobody_waiting(acting_as: Opener, tmp_path: Path) -> None:
-    repository = acting_as("alice")
+def test_a_notebook_of_another_user_does_not_block_others(
+    repository_of: OpenRepository, tmp_path: Path
+) -> None:
+    repository = repository_of("alice")
     sync = NotebookSync("the store", lambda: Home(repository), logging.getLogger("test"))
     for name in ("hers", "his"):
         (tmp_path / f"{name}.ipynb").write_text(json.dumps(new_notebook()))

@@ -1,4 +1,4 @@
-"""Who is set apart, how, and when that is refused."""
+"""The separation of users, and when it is refused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 from support.engines import PostgresqlServer, eventually
-from support.shared_database import Opener, Shared, trained
-from support.tcp_proxy import Wire
+from support.shared_database import OpenRepository, SharedDatabase, create_trained_notebook
+from support.tcp_proxy import TcpProxy
 
 from jupyter_axon_notebooks.errors import InvalidData, StoreBusy, StoreError
 from jupyter_axon_notebooks.records import (
@@ -32,8 +32,10 @@ from jupyter_axon_notebooks.store.postgresql.roles import Role, new_password
 from jupyter_axon_notebooks.store.postgresql.row_level_security import ROLES
 
 
-def test_users_can_be_added_and_changed_later(shared: Shared, acting_as: Opener) -> None:
-    notebook_id, _ = trained(acting_as("alice"), "alice")
+def test_users_can_be_added_and_changed_later(
+    shared: SharedDatabase, repository_of: OpenRepository
+) -> None:
+    notebook_id, _ = create_trained_notebook(repository_of("alice"), "alice")
     with closing(Store(shared.url("postgres"))) as store:
         separation = store.separate_users([Role("carol", "carol"), Role("bob_role", "alice")])
     assert [(role.name, role.user_id) for role in separation.roles] == [
@@ -42,24 +44,26 @@ def test_users_can_be_added_and_changed_later(shared: Shared, acting_as: Opener)
         ("boss", "the boss"),
         ("carol", "carol"),
     ]
-    assert [n.id for n in acting_as("bob_role").list_all()] == [notebook_id]
-    assert acting_as("carol").list_all() == []
-    assert acting_as("boss").count() == 1
+    assert [n.id for n in repository_of("bob_role").list_all()] == [notebook_id]
+    assert repository_of("carol").list_all() == []
+    assert repository_of("boss").count() == 1
 
 
 @pytest.mark.parametrize("name", ['o"hara', "100%", "semi;colon'--", "Größe", "with space"])
-def test_a_role_may_be_called_anything(shared: Shared, acting_as: Opener, name: str) -> None:
+def test_roles_can_have_almost_any_name(
+    shared: SharedDatabase, repository_of: OpenRepository, name: str
+) -> None:
     with closing(Store(shared.url("postgres"))) as store:
         store.separate_users([Role(name, f"user {name}")])
     url = make_url(shared.url("postgres")).set(username=name)
     with closing(Store(url.render_as_string(hide_password=False))) as store:
         repository = NotebookRepository(store)
-        trained(repository, f"user {name}")
+        create_trained_notebook(repository, f"user {name}")
         assert repository.count() == 1
 
 
 @pytest.mark.parametrize(
-    ("made", "why"),
+    ("statement", "why"),
     [
         ("CREATE ROLE {name} LOGIN SUPERUSER", "is a superuser"),
         ("CREATE ROLE {name} LOGIN BYPASSRLS", "bypasses row-level security"),
@@ -85,21 +89,22 @@ def test_a_role_may_be_called_anything(shared: Shared, acting_as: Opener, name: 
         ("CREATE ROLE {name} LOGIN; ALTER SCHEMA public OWNER TO {name}", "owns their schema"),
     ],
 )
-def test_who_could_not_be_held_back_is_refused(shared: Shared, made: str, why: str) -> None:
+def test_roles_that_policies_do_not_limit_are_refused(
+    shared: SharedDatabase, statement: str, why: str
+) -> None:
     name = f"held_{shared.name}"
     with closing(shared.sql("postgres")) as owner:
-        owner.execute(made.format(name=name))
+        owner.execute(statement.format(name=name))
         with (
             closing(Store(shared.url("postgres"))) as store,
             pytest.raises(InvalidData, match=f"role '{name}': .*{why}"),
         ):
             store.separate_users([Role("dave", "dave"), Role(name, "dave")])
-        # All or nothing.
         assert owner.execute("SELECT 1 FROM pg_roles WHERE rolname = 'dave'").fetchone() is None
         assert owner.execute(f"SELECT 1 FROM {ROLES} WHERE role = %s", [name]).fetchone() is None
 
 
-def test_who_is_no_longer_held_back_is_named_when_others_are_added(shared: Shared) -> None:
+def test_earlier_roles_are_checked_again(shared: SharedDatabase) -> None:
     name = f"risen_{shared.name}"
     with closing(Store(shared.url("postgres"))) as store, closing(shared.sql("postgres")) as owner:
         store.separate_users([Role(name, "rita")])
@@ -107,11 +112,11 @@ def test_who_is_no_longer_held_back_is_named_when_others_are_added(shared: Share
         with pytest.raises(InvalidData, match=f"role '{name}': may act as alice"):
             store.separate_users([Role("dave", "dave")])
         owner.execute(f"DROP OWNED BY {name}")
-        owner.execute(f"DROP ROLE {name}")  # whom nobody can act as any more
+        owner.execute(f"DROP ROLE {name}")
         assert Role(name, "rita") in store.separate_users([Role("bob_role", "bob")]).roles
 
 
-def test_an_admin_and_two_roles_of_one_user_may_act_for_one_another(shared: Shared) -> None:
+def test_roles_of_one_user_and_admins_may_act_for_others(shared: SharedDatabase) -> None:
     names = [f"{name}_{shared.name}" for name in ("laptop", "desktop", "chief")]
     with closing(Store(shared.url("postgres"))) as store, closing(shared.sql("postgres")) as owner:
         for name in names:
@@ -124,7 +129,7 @@ def test_an_admin_and_two_roles_of_one_user_may_act_for_one_another(shared: Shar
 
 
 @pytest.mark.parametrize("name", ["n" * 64, "", "two\nlines", "nul\x00", "lone \ud800", "ü" * 32])
-def test_what_can_be_no_name_of_a_role_is_refused(shared: Shared, name: str) -> None:
+def test_invalid_names_of_roles_are_refused(shared: SharedDatabase, name: str) -> None:
     with (
         closing(Store(shared.url("postgres"))) as store,
         pytest.raises(InvalidData, match="1 to 63 bytes"),
@@ -133,9 +138,7 @@ def test_what_can_be_no_name_of_a_role_is_refused(shared: Shared, name: str) -> 
 
 
 @pytest.mark.parametrize("user", ["nul\x00", "\x01", "lone \ud800", "\ud7ff"])
-def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(
-    shared: Shared, user: str
-) -> None:
+def test_user_names_that_columns_escape_are_refused(shared: SharedDatabase, user: str) -> None:
     with (
         closing(Store(shared.url("postgres"))) as store,
         pytest.raises(InvalidData, match=re.escape(f"user {user!r}")),
@@ -143,7 +146,7 @@ def test_a_user_whom_the_database_could_not_tell_is_refused_by_name(
         store.separate_users([Role("alice", user)])
 
 
-def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
+def test_the_group_of_all_roles_is_refused(shared: SharedDatabase) -> None:
     with (
         closing(Store(shared.url("postgres"))) as store,
         pytest.raises(InvalidData, match="roles of all users belong to"),
@@ -151,13 +154,15 @@ def test_the_role_that_all_are_members_of_is_nobodys(shared: Shared) -> None:
         store.separate_users([Role(f"axon_users_{shared.name}", "dave")])
 
 
-def test_only_the_owner_separates_users(shared: Shared) -> None:
+def test_only_the_owner_can_separate_users(shared: SharedDatabase) -> None:
     with closing(Store(shared.url("bob_role"))) as store, pytest.raises(StoreError, match="rights"):
         store.separate_users([Role("mallory", "alice")])
 
 
-def test_an_ordinary_role_is_found_able_to_write(shared: Shared, acting_as: Opener) -> None:
-    trained(acting_as("alice"), "alice")
+def test_health_reports_the_rights_of_a_role(
+    shared: SharedDatabase, repository_of: OpenRepository
+) -> None:
+    create_trained_notebook(repository_of("alice"), "alice")
     with connect_to_server(shared.url("alice")) as connection:
         health = examine_server(connection)
     assert health.may_read
@@ -168,7 +173,7 @@ def test_an_ordinary_role_is_found_able_to_write(shared: Shared, acting_as: Open
         assert not examine_server(connection).may_write
 
 
-def test_two_databases_of_a_server_may_have_different_owners(server: PostgresqlServer) -> None:
+def test_databases_of_a_server_can_have_different_owners(server: PostgresqlServer) -> None:
     for number in range(2):
         name, owner = server.new_database(empty=True), f"owner_{number}"
         with closing(server.connect()) as sql:
@@ -180,11 +185,11 @@ def test_two_databases_of_a_server_may_have_different_owners(server: PostgresqlS
                 Role(f"role_{number}", user)
             ]
         with closing(Store(server.url(name, f"role_{number}"))) as store:
-            trained(NotebookRepository(store), user)
+            create_trained_notebook(NotebookRepository(store), user)
 
 
 @pytest.mark.parametrize(
-    ("given", "needed"),
+    ("change", "needed"),
     [
         ("GRANT CREATE ON SCHEMA public TO PUBLIC", 'REVOKE CREATE ON SCHEMA "public" FROM PUBLIC'),
         (
@@ -197,8 +202,8 @@ def test_two_databases_of_a_server_may_have_different_owners(server: PostgresqlS
         ),
     ],
 )
-def test_what_only_the_owner_of_the_schema_can_do_is_asked_for(
-    server: PostgresqlServer, given: str, needed: str
+def test_the_owner_of_the_schema_is_asked_for_missing_rights(
+    server: PostgresqlServer, change: str, needed: str
 ) -> None:
     name = server.new_database(empty=True)
     roles = {"owner": f"tables_{name}", "user": f"user_{name}"}
@@ -206,7 +211,7 @@ def test_what_only_the_owner_of_the_schema_can_do_is_asked_for(
         sql.execute(f"CREATE ROLE {roles['owner']} LOGIN CREATEROLE")
         sql.execute("ALTER SCHEMA public OWNER TO postgres")
         sql.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO {roles['owner']}")
-        sql.execute(given.format(**roles))
+        sql.execute(change.format(**roles))
         with closing(Store(server.url(name, roles["owner"]))) as store:
             needed = re.escape(needed.format(**roles))
             with pytest.raises(
@@ -219,58 +224,63 @@ def test_what_only_the_owner_of_the_schema_can_do_is_asked_for(
             store.separate_users([Role(roles["user"], "una")])
 
 
-def test_to_add_users_waits_for_nobody(shared: Shared, opened: Callable[[str], Store]) -> None:
-    working = opened("alice")
+def test_adding_users_does_not_wait_for_writers(
+    shared: SharedDatabase, open_as: Callable[[str], Store]
+) -> None:
+    working = open_as("alice")
     alice = NotebookRepository(working)
-    notebook_id, _ = trained(alice, "alice")
+    notebook_id, _ = create_trained_notebook(alice, "alice")
     with closing(Store(shared.url("postgres"), busy_timeout=2)) as store, working.transaction():
-        alice.update(notebook_id, UpdateNotebook(name="in the middle of it"))
+        alice.update(notebook_id, UpdateNotebook(name="changed"))
         assert Role("carol", "carol") in store.separate_users([Role("carol", "carol")]).roles
 
 
-def test_who_waits_for_a_dump_holds_up_others_for_a_moment_only(server: PostgresqlServer) -> None:
+def test_waiting_for_a_reader_blocks_writers_only_briefly(server: PostgresqlServer) -> None:
     name = server.new_database()
     url = server.url(name)
     with (
-        closing(Store(url)) as dumped,
+        closing(Store(url)) as reading,
         closing(Store(url, busy_timeout=10)) as working,
         closing(Store(url)) as store,
         closing(server.connect(name)) as observer,
     ):
         repository = NotebookRepository(working)
-        notebook_id, _ = trained(repository, "alice")
-        with ThreadPoolExecutor(1) as pool, dumped.snapshot():
-            assert dumped.notebooks.contains(doc_id=notebook_id)
+        notebook_id, _ = create_trained_notebook(repository, "alice")
+        with ThreadPoolExecutor(1) as pool, reading.snapshot():
+            assert reading.notebooks.contains(doc_id=notebook_id)
             separated = pool.submit(store.separate_users, [Role("alice", "alice")])
             eventually(lambda: _waits_for_lock(observer))
-            repository.update(notebook_id, UpdateNotebook(name="meanwhile"))
+            repository.update(notebook_id, UpdateNotebook(name="changed"))
             assert not separated.done()
         assert separated.result().roles == [Role("alice", "alice")]
 
 
-def test_who_waits_for_a_dump_in_vain_says_so(server: PostgresqlServer) -> None:
+def test_waiting_for_a_reader_is_limited(server: PostgresqlServer) -> None:
     url = server.url(server.new_database())
     with (
-        closing(Store(url)) as dumped,
+        closing(Store(url)) as reading,
         closing(Store(url, busy_timeout=1)) as store,
-        dumped.snapshot(),
+        reading.snapshot(),
     ):
-        assert len(dumped.notebooks) == 0
+        assert len(reading.notebooks) == 0
         with pytest.raises(StoreBusy, match="locked by another process"):
             store.separate_users([Role("alice", "alice")])
 
 
 def _waits_for_lock(observer: psycopg.Connection) -> bool:
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     return observer.execute(waiting).fetchone() is not None
 
 
-def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> None:
+def test_users_can_be_separated_while_others_write(server: PostgresqlServer) -> None:
     name = server.new_database()
     inside, waits = threading.Event(), threading.Event()
     with closing(Store(server.url(name))) as working, closing(Store(server.url(name))) as store:
         repository = NotebookRepository(working)
-        notebook_id, _ = trained(repository, "alice")
+        notebook_id, _ = create_trained_notebook(repository, "alice")
 
         def work() -> None:
             with working.transaction():
@@ -282,7 +292,7 @@ def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> 
                 )
 
         with ThreadPoolExecutor(2) as pool, closing(server.connect(name)) as observer:
-            worked = pool.submit(working.attempt, work)
+            worked = pool.submit(working.retry, work)
             inside.wait(10)
             separated = pool.submit(store.separate_users, [Role("alice", "alice")])
             eventually(lambda: _waits_for_lock(observer))
@@ -294,11 +304,13 @@ def test_users_are_set_apart_in_the_middle_of_work(server: PostgresqlServer) -> 
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_users_are_set_apart_once_though_the_answer_is_lost(
-    server: PostgresqlServer, shared: Shared, delivered: bool
+def test_users_are_separated_once_if_the_answer_is_lost(
+    server: PostgresqlServer, shared: SharedDatabase, delivered: bool
 ) -> None:
     name = f"paula_{shared.name}"
-    wire = Wire(f"{shared.url('postgres').split('host=')[1]}/.s.PGSQL.5432", delivered=delivered)
+    wire = TcpProxy(
+        f"{shared.url('postgres').split('host=')[1]}/.s.PGSQL.5432", delivered=delivered
+    )
     url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{shared.name}"
     with closing(wire), closing(Store(url)) as store, closing(server.connect()) as owner:
         wire.armed = True
@@ -309,8 +321,10 @@ def test_users_are_set_apart_once_though_the_answer_is_lost(
         assert owner.execute(set_password, [name]).fetchone() == (True,)
 
 
-def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: Opener) -> None:
-    trained(acting_as("alice"), "alice")
+def test_a_changed_policy_is_restored(
+    shared: SharedDatabase, repository_of: OpenRepository
+) -> None:
+    create_trained_notebook(repository_of("alice"), "alice")
     with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
         for change in (
             "ALTER POLICY axon_own ON axonml_notebooks USING (true)",
@@ -339,14 +353,14 @@ def test_a_policy_that_somebody_changed_is_set_right(shared: Shared, acting_as: 
             ["10.0.0.1:7:axon:r:p", "10.0.0.2:7:axon:r:p"],
         ),
         ("o@/?host=one&dbname=axon", ["one:*:axon:r:p"]),
-        ("o@/postgres?host=one&dbname=axon", ["one:*:axon:r:p"]),  # as libpq takes it
+        ("o@/postgres?host=one&dbname=axon", ["one:*:axon:r:p"]),
     ],
 )
 def test_a_passfile_has_a_line_for_each_host(place: str, lines: list[str]) -> None:
     assert pass_lines(make_url(f"postgresql+psycopg://{place}"), "r", "p").splitlines() == lines
 
 
-def test_users_of_a_file_are_not_kept_apart(tmp_path: Path) -> None:
+def test_users_of_a_file_cannot_be_separated(tmp_path: Path) -> None:
     with (
         closing(Store(f"sqlite:///{tmp_path}/axon.db")) as store,
         pytest.raises(StoreError, match="PostgreSQL"),
@@ -354,8 +368,11 @@ def test_users_of_a_file_are_not_kept_apart(tmp_path: Path) -> None:
         store.separate_users([Role("alice", "alice")])
 
 
-def test_a_password_lets_in_who_has_the_passfile_and_shows_up_nowhere(
-    server: PostgresqlServer, shared: Shared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_password_appears_in_no_log_or_message(
+    server: PostgresqlServer,
+    shared: SharedDatabase,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     password = new_password()
@@ -370,7 +387,7 @@ def test_a_password_lets_in_who_has_the_passfile_and_shows_up_nowhere(
     passfile.write_text(pass_lines(url, "guarded", password))
     passfile.chmod(stat.S_IRUSR | stat.S_IWUSR)
     with closing(Store(_with(url, passfile))) as store:
-        trained(NotebookRepository(store), "grace")
+        create_trained_notebook(NotebookRepository(store), "grace")
         shown = [str(store), repr(store)]
     passfile.write_text(pass_lines(url, "guarded", password + "x"))
     with pytest.raises(StoreError, match="passfile") as refused:

@@ -1,4 +1,4 @@
-"""What a role is shown and may change: as roles that try what they must not."""
+"""A role sees and changes only records of its user, even with SQL of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from support.shared_database import OF_NOTEBOOKS, Opener, Shared, document_of, trained
+from support.shared_database import (
+    NOTEBOOK_TABLES,
+    OpenRepository,
+    SharedDatabase,
+    create_trained_notebook,
+    document_in,
+)
 
 from jupyter_axon_notebooks.errors import NotFound, StoreError, WrongUser
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
@@ -25,7 +31,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.parts import content_id, take_apart
+from jupyter_axon_notebooks.repository.parts import content_id, split
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
@@ -38,13 +44,18 @@ from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.store_connection import StoreConnection, TrackingUnavailable
 
 LOG = logging.getLogger("test")
-#: As long as what the document ids of runs end with.
+#: Run ids end with a digest of this length.
 DIGEST = "0" * 64
 
 
-def test_each_role_sees_its_own_users_records_and_an_admin_all(acting_as: Opener) -> None:
-    alice, bob, boss = acting_as("alice"), acting_as("bob_role"), acting_as("boss")
-    of_alice, of_bob = trained(alice, "alice")[0], trained(bob, "bob")[0]
+def test_a_role_sees_the_records_of_its_user_and_an_admin_all(
+    repository_of: OpenRepository,
+) -> None:
+    alice, bob, boss = repository_of("alice"), repository_of("bob_role"), repository_of("boss")
+    of_alice, of_bob = (
+        create_trained_notebook(alice, "alice")[0],
+        create_trained_notebook(bob, "bob")[0],
+    )
     assert [n.id for n in alice.list_all()] == [of_alice]
     assert [n.id for n in bob.list_all()] == [of_bob]
     assert {n.id for n in boss.list_all()} == {of_alice, of_bob}
@@ -52,9 +63,9 @@ def test_each_role_sees_its_own_users_records_and_an_admin_all(acting_as: Opener
     assert bob.count() == 1
 
 
-def test_what_is_anothers_is_not_there(acting_as: Opener) -> None:
-    alice, bob = acting_as("alice"), acting_as("bob_role")
-    notebook_id, checkpoint_id = trained(alice, "alice")
+def test_records_of_others_are_not_found(repository_of: OpenRepository) -> None:
+    alice, bob = repository_of("alice"), repository_of("bob_role")
+    notebook_id, checkpoint_id = create_trained_notebook(alice, "alice")
     version_id = alice.versions.list(notebook_id)[0].id
     assert bob.find_by_id(notebook_id) is None
     assert bob.versions.get(notebook_id, version_id) is None
@@ -74,9 +85,12 @@ def test_what_is_anothers_is_not_there(acting_as: Opener) -> None:
     assert alice.get_checkpoint(checkpoint_id) is not None
 
 
-def test_what_a_user_executed_is_his_own(acting_as: Opener) -> None:
-    alice, bob = acting_as("alice"), acting_as("bob_role")
-    (notebook_id, _), (of_bob, _) = trained(alice, "alice"), trained(bob, "bob")
+def test_provenance_is_not_shared(repository_of: OpenRepository) -> None:
+    alice, bob = repository_of("alice"), repository_of("bob_role")
+    (notebook_id, _), (of_bob, _) = (
+        create_trained_notebook(alice, "alice"),
+        create_trained_notebook(bob, "bob"),
+    )
     executed, environment = [ExecutedCell(source="secret = 1")], Environment(python="3.11")
     provenance_id = alice.provenance.add(notebook_id, executed, environment)
     made = alice.create_checkpoint(
@@ -93,27 +107,28 @@ def test_what_a_user_executed_is_his_own(acting_as: Opener) -> None:
         NewCheckpoint(notebook_id=of_bob, epoch=7, step=7, metrics={}, provenance_id=provenance_id)
     )
     assert bob.provenance.get(borrowed.id).executed == []
-    assert acting_as("boss").provenance.get(made.id).executed == executed
+    assert repository_of("boss").provenance.get(made.id).executed == executed
 
 
-def test_a_user_makes_no_record_in_anothers_name(acting_as: Opener) -> None:
+def test_a_user_cannot_create_a_record_for_another(repository_of: OpenRepository) -> None:
     with pytest.raises(StoreError, match=r"row-level security.*|lacks rights"):
-        trained(acting_as("bob_role"), "alice")
-    assert acting_as("alice").list_all() == []
+        create_trained_notebook(repository_of("bob_role"), "alice")
+    assert repository_of("alice").list_all() == []
 
 
-@pytest.mark.parametrize("table", ["axonml_notebooks", *OF_NOTEBOOKS])
-def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
-    shared: Shared, acting_as: Opener, table: str
+@pytest.mark.parametrize("table", ["axonml_notebooks", *NOTEBOOK_TABLES])
+def test_sql_neither_reads_nor_changes_rows_of_others(
+    shared: SharedDatabase, repository_of: OpenRepository, table: str
 ) -> None:
-    notebook_id, _ = trained(acting_as("alice"), "alice")
-    of_bob, _ = trained(acting_as("bob_role"), "bob")
+    notebook_id, _ = create_trained_notebook(repository_of("alice"), "alice")
+    of_bob, _ = create_trained_notebook(repository_of("bob_role"), "bob")
     key = "id" if table == "axonml_notebooks" else "notebook_id"
     with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
         if table == "axonml_provenance":
             owner.execute(
-                f"INSERT INTO {table} (id, document, notebook_id) VALUES ('p', %s, %s), ('q', %s, %s)",
-                [document_of(notebook_id), notebook_id, document_of(of_bob), of_bob],
+                f"INSERT INTO {table} (id, document, notebook_id) "
+                "VALUES ('p', %s, %s), ('q', %s, %s)",
+                [document_in(notebook_id), notebook_id, document_in(of_bob), of_bob],
             )
         everything = owner.execute(
             f"SELECT * FROM {table} WHERE {key} = %s", [notebook_id]
@@ -136,13 +151,13 @@ def test_with_sql_of_his_own_a_user_neither_reads_nor_changes_what_is_anothers(
         )
 
 
-@pytest.mark.parametrize("table", OF_NOTEBOOKS)
-def test_nothing_is_put_into_anothers_notebook(
-    shared: Shared, acting_as: Opener, table: str
+@pytest.mark.parametrize("table", NOTEBOOK_TABLES)
+def test_rows_cannot_be_added_to_a_notebook_of_another(
+    shared: SharedDatabase, repository_of: OpenRepository, table: str
 ) -> None:
     of_alice, of_bob = (
-        trained(acting_as("alice"), "alice")[0],
-        trained(acting_as("bob_role"), "bob")[0],
+        create_trained_notebook(repository_of("alice"), "alice")[0],
+        create_trained_notebook(repository_of("bob_role"), "bob")[0],
     )
     values: dict[str, Any] = {"id": f"{of_bob}/{DIGEST}", "document": "{}", "notebook_id": of_alice}
     if table == "axonml_metrics":
@@ -157,17 +172,17 @@ def test_nothing_is_put_into_anothers_notebook(
     with closing(shared.sql("bob_role")) as bob:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", values)
-        own = {**values, "notebook_id": of_bob, "document": document_of(of_bob)}
+        own = {**values, "notebook_id": of_bob, "document": document_in(of_bob)}
         bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", own)
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             bob.execute(f"UPDATE {table} SET notebook_id = %s", [of_alice])
 
 
 FORGED = {
-    "another's name": {"id": "forged", "name": "n", "user_id": "alice"},
-    "nobody's name": {"id": "forged", "name": "n"},
-    "another's id": {"name": "n", "id": "of alice", "user_id": "bob"},
-    "a name that is not its own": {
+    "the name of another": {"id": "forged", "name": "n", "user_id": "alice"},
+    "no name": {"id": "forged", "name": "n"},
+    "the id of another": {"name": "n", "id": "of alice", "user_id": "bob"},
+    "a nested name": {
         "id": "forged",
         "user_id": "alice",
         "metadata": {"id": "forged", "user_id": "bob"},
@@ -176,12 +191,14 @@ FORGED = {
 
 
 @pytest.mark.parametrize("document", list(FORGED.values()), ids=list(FORGED))
-def test_a_document_says_whose_it_is(shared: Shared, document: dict[str, Any]) -> None:
+def test_a_notebook_document_must_agree_with_its_columns(
+    shared: SharedDatabase, document: dict[str, Any]
+) -> None:
     insert = "INSERT INTO axonml_notebooks (id, document, user_id) VALUES ('forged', %s, 'bob')"
     with closing(shared.sql("bob_role")) as bob:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             bob.execute(insert, [encode(document)])
-        # Of a field that is there twice, readers take the last.
+        # Readers use the last of two fields of the same name.
         bob.execute(insert, ['{"user_id":"alice","id":"forged","user_id":"bob"}'])
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             bob.execute("UPDATE axonml_notebooks SET document = %s", [encode(document)])
@@ -200,29 +217,29 @@ def test_a_document_says_whose_it_is(shared: Shared, document: dict[str, Any]) -
         "axonml_contents",
     ],
 )
-def test_a_document_says_of_which_notebook_it_is(
-    shared: Shared, acting_as: Opener, table: str
+def test_a_document_must_name_its_notebook(
+    shared: SharedDatabase, repository_of: OpenRepository, table: str
 ) -> None:
     of_alice, of_bob = (
-        trained(acting_as("alice"), "alice")[0],
-        trained(acting_as("bob_role"), "bob")[0],
+        create_trained_notebook(repository_of("alice"), "alice")[0],
+        create_trained_notebook(repository_of("bob_role"), "bob")[0],
     )
     insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES (%s, %s, %s)"
     with closing(shared.sql("bob_role")) as bob:
-        for forged in (document_of(of_alice), document_of(of_bob)[:-1], "}", ""):
+        for forged in (document_in(of_alice), document_in(of_bob)[:-1], "}", ""):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
                 bob.execute(insert, [f"{of_bob}/{DIGEST}", forged, of_bob])
-        bob.execute(insert, [f"{of_bob}/{DIGEST}", document_of(of_bob), of_bob])
+        bob.execute(insert, [f"{of_bob}/{DIGEST}", document_in(of_bob), of_bob])
 
 
 @pytest.mark.parametrize("user", ['o"hara \\ sons', "Größe 😀", "tab\tbell\x07", "\u2028"])
 @pytest.mark.parametrize("name", ["train", "nul \x00", "lone \ud800"])
-def test_a_user_may_be_called_anything(
-    shared: Shared, opened: Callable[[str], Store], user: str, name: str
+def test_user_names_can_have_almost_any_character(
+    shared: SharedDatabase, open_as: Callable[[str], Store], user: str, name: str
 ) -> None:
     with closing(Store(shared.url("postgres"))) as store:
         store.separate_users([Role("alice", user)])
-    alice = NotebookRepository(opened("alice"))
+    alice = NotebookRepository(open_as("alice"))
     extra = {"nan": float("nan"), "huge": 10**400, "user_id": "bob"}
     made = alice.create(
         NewNotebook(
@@ -239,50 +256,57 @@ def test_a_user_may_be_called_anything(
     assert [(n.id, n.user_id, n.name) for n in alice.list_all()] == [(made.id, user, name)]
 
 
-def test_a_record_is_not_handed_to_somebody_else(shared: Shared, acting_as: Opener) -> None:
-    trained(acting_as("bob_role"), "bob")
+def test_a_record_cannot_be_given_to_another_user(
+    shared: SharedDatabase, repository_of: OpenRepository
+) -> None:
+    create_trained_notebook(repository_of("bob_role"), "bob")
     handing_over = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as bob, handing_over:
         bob.execute("UPDATE axonml_notebooks SET user_id = 'alice'")
 
 
-def test_nobody_takes_the_place_of_what_anothers_save_will_need(
-    shared: Shared, acting_as: Opener
+def test_predictable_ids_of_contents_cannot_be_occupied(
+    shared: SharedDatabase, repository_of: OpenRepository
 ) -> None:
-    mias, nats = acting_as("alice"), acting_as("bob_role")
-    notebook_id, _ = trained(mias, "alice")
-    own, _ = trained(nats, "bob")
+    alice, bob_repository = repository_of("alice"), repository_of("bob_role")
+    notebook_id, _ = create_trained_notebook(alice, "alice")
+    own, _ = create_trained_notebook(bob_repository, "bob")
     cells = [NotebookCell(id="c", source="import torch")]
-    held = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+    rejected = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as bob:
-        for digest in take_apart(cells, NotebookMetadata()).contents:
-            planted = [content_id(notebook_id, digest), own]
-            with held:
+        for digest in split(cells, NotebookMetadata()).contents:
+            row = [content_id(notebook_id, digest), own]
+            with rejected:
                 bob.execute(
                     "INSERT INTO axonml_contents (id, document, notebook_id) VALUES (%s, '{}', %s)",
-                    planted,
+                    row,
                 )
-            with held:
-                bob.execute("UPDATE axonml_contents SET id = %s WHERE notebook_id = %s", planted)
-    assert mias.update(notebook_id, UpdateNotebook(cells=cells)).cells == cells
+            with rejected:
+                bob.execute("UPDATE axonml_contents SET id = %s WHERE notebook_id = %s", row)
+    assert alice.update(notebook_id, UpdateNotebook(cells=cells)).cells == cells
 
 
-def test_runs_of_two_users_may_share_an_id(shared: Shared, acting_as: Opener) -> None:
-    alice, bob = acting_as("alice"), acting_as("bob_role")
-    (of_alice, _), (of_bob, _) = trained(alice, "alice"), trained(bob, "bob")
-    planted = [run_key(of_alice, "baseline"), document_of(of_bob), of_bob]
-    held = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+def test_runs_of_two_users_may_share_an_id(
+    shared: SharedDatabase, repository_of: OpenRepository
+) -> None:
+    alice, bob = repository_of("alice"), repository_of("bob_role")
+    (of_alice, _), (of_bob, _) = (
+        create_trained_notebook(alice, "alice"),
+        create_trained_notebook(bob, "bob"),
+    )
+    row = [run_key(of_alice, "baseline"), document_in(of_bob), of_bob]
+    rejected = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as sql:
-        with held:
+        with rejected:
             sql.execute(
-                "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted
+                "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", row
             )
-        # A notebook of his whose id begins as hers does gives him no way in either.
+        # Neither with a notebook whose id is a prefix of hers.
         bob.create(NewNotebook(id=of_alice[:8], user_id="bob", name="near"))
-        with held:
-            planted[1:] = document_of(of_alice[:8]), of_alice[:8]
+        with rejected:
+            row[1:] = document_in(of_alice[:8]), of_alice[:8]
             sql.execute(
-                "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", planted
+                "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", row
             )
     for repository, notebook_id in ((alice, of_alice), (bob, of_bob)):
         repository.create_checkpoint(
@@ -298,35 +322,36 @@ def test_runs_of_two_users_may_share_an_id(shared: Shared, acting_as: Opener) ->
 
 
 @pytest.mark.parametrize(
-    "leaving",
+    "statement",
     [
-        "DELETE FROM axonml_notebooks WHERE id = 'given'",
-        """UPDATE axonml_notebooks SET id = 'moved', document = replace(document, '"given"', '"moved"')""",
+        "DELETE FROM axonml_notebooks WHERE id = 'reused'",
+        "UPDATE axonml_notebooks "
+        """SET id = 'moved', document = replace(document, '"reused"', '"moved"')""",
     ],
 )
-def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
-    shared: Shared, acting_as: Opener, leaving: str
+def test_rows_are_deleted_with_their_notebook(
+    shared: SharedDatabase, repository_of: OpenRepository, statement: str
 ) -> None:
-    alice, bob = acting_as("alice"), acting_as("bob_role")
-    bob.create(NewNotebook(id="given", user_id="bob", name="bait"))
+    alice, bob = repository_of("alice"), repository_of("bob_role")
+    bob.create(NewNotebook(id="reused", user_id="bob", name="bait"))
     bob.create_checkpoint(
-        NewCheckpoint(notebook_id="given", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
+        NewCheckpoint(notebook_id="reused", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
     )
     with closing(shared.sql("bob_role")) as sql, closing(shared.sql("postgres")) as owner:
         sql.execute(
-            "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'given')",
-            [document_of("given")],
+            "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'reused')",
+            [document_in("reused")],
         )
         with suppress(psycopg.errors.ForeignKeyViolation):
-            sql.execute(leaving)
-        if leaving.startswith("DELETE"):
-            for table in OF_NOTEBOOKS:
+            sql.execute(statement)
+        if statement.startswith("DELETE"):
+            for table in NOTEBOOK_TABLES:
                 assert owner.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-            alice.create(NewNotebook(id="given", user_id="alice", name="new"))
-            assert alice.get_best_checkpoint("given", "loss", True) is None
-            assert len(alice.versions.list("given")) == 1
+            alice.create(NewNotebook(id="reused", user_id="alice", name="new"))
+            assert alice.get_best_checkpoint("reused", "loss", True) is None
+            assert len(alice.versions.list("reused")) == 1
         else:
-            assert bob.find_by_id("given") is not None
+            assert bob.find_by_id("reused") is not None
 
 
 @pytest.mark.parametrize(
@@ -342,12 +367,13 @@ def test_nothing_is_left_behind_for_the_next_owner_of_an_id(
         "ALTER TABLE axonml_notebooks DISABLE ROW LEVEL SECURITY",
         "DROP POLICY axon_own ON axonml_notebooks",
         "ALTER TABLE axonml_notebooks OWNER TO bob_role",
-        "CREATE TRIGGER t BEFORE INSERT ON axonml_notebooks EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE TRIGGER t BEFORE INSERT ON axonml_notebooks "
+        "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         "CREATE FUNCTION axon_spy(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
         "CREATE TABLE beside (x int)",
     ],
 )
-def test_a_user_does_not_get_around_it(shared: Shared, statement: str) -> None:
+def test_a_user_cannot_change_the_rules(shared: SharedDatabase, statement: str) -> None:
     with (
         closing(shared.sql("bob_role")) as bob,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
@@ -355,36 +381,34 @@ def test_a_user_does_not_get_around_it(shared: Shared, statement: str) -> None:
         bob.execute(statement)
 
 
-def test_a_user_is_shown_neither_the_other_roles_nor_their_commits(
-    shared: Shared, acting_as: Opener
+def test_roles_and_commit_marks_of_others_are_hidden(
+    shared: SharedDatabase, repository_of: OpenRepository
 ) -> None:
-    trained(acting_as("alice"), "alice")
+    create_trained_notebook(repository_of("alice"), "alice")
     with closing(shared.sql("bob_role")) as bob:
         assert bob.execute(f"SELECT role FROM {ROLES}").fetchall() == [("bob_role",)]
         assert bob.execute("SELECT count(*) FROM axon_commits").fetchone() == (0,)
-        bob.execute(f"SET ROLE axon_users_{shared.name}")  # which stands for nobody
+        bob.execute(f"SET ROLE axon_users_{shared.name}")
         assert bob.execute("SELECT count(*) FROM axonml_notebooks").fetchone() == (0,)
 
 
-def test_no_table_is_left_open(shared: Shared) -> None:
+def test_every_table_has_row_level_security(shared: SharedDatabase) -> None:
     with closing(shared.sql("postgres")) as owner:
         tables = owner.execute(
             "SELECT relname, relrowsecurity FROM pg_class WHERE relkind IN ('r', 'v', 'm') "
             "AND relnamespace = current_schema()::regnamespace"
         ).fetchall()
-    assert {name for name, held in tables if not held} == {
-        "axon_properties"
-    }  # which they may only read
+    assert {name for name, held in tables if not held} == {"axon_properties"}
     assert len(tables) >= len(COLLECTIONS) + 4
 
 
-def test_a_notebook_that_another_user_has_too_gets_a_record_of_its_own(
-    shared: Shared, acting_as: Opener, tmp_path: Path
+def test_a_copy_of_a_notebook_of_another_user_gets_its_own_record(
+    shared: SharedDatabase, repository_of: OpenRepository, tmp_path: Path
 ) -> None:
-    acting_as("alice").create(
+    repository_of("alice").create(
         NewNotebook(user_id="alice", name="cloned", id="5c3a9f0e-0000-4000-8000-000000000001")
     )
-    bob = acting_as("bob_role")
+    bob = repository_of("bob_role")
 
     @dataclass(frozen=True)
     class Home:
@@ -393,7 +417,7 @@ def test_a_notebook_that_another_user_has_too_gets_a_record_of_its_own(
         is_lost: bool = False
 
         def close(self) -> None:
-            """The store is the fixture's."""
+            """Do nothing: the store belongs to the fixture."""
 
     content = new_notebook(cells=[new_code_cell("1")])
     content["metadata"]["axon"] = {"notebook_id": "5c3a9f0e-0000-4000-8000-000000000001"}
@@ -407,8 +431,8 @@ def test_a_notebook_that_another_user_has_too_gets_a_record_of_its_own(
     assert [n.id for n in bob.list_all()] == [record.id]
 
 
-def test_a_large_notebook_can_be_made_and_saved(acting_as: Opener) -> None:
-    alice = acting_as("alice")
+def test_a_large_notebook_can_be_saved(repository_of: OpenRepository) -> None:
+    alice = repository_of("alice")
     cells = [NotebookCell(id=f"cell-{n}", source=f"{n} " * 100_000) for n in range(30)]
     made = alice.create(NewNotebook(user_id="alice", name="large", cells=cells))
     changed = [*cells, NotebookCell(id="last", source="x" * 3_000_000)]
@@ -418,8 +442,8 @@ def test_a_large_notebook_can_be_made_and_saved(acting_as: Opener) -> None:
     assert found.cells == changed
 
 
-def test_a_kernel_of_another_user_is_told_so_and_goes_on(
-    shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_kernel_of_another_user_is_warned(
+    shared: SharedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in (
         ("JUPYTER_DATA_DIR", str(tmp_path)),
@@ -428,10 +452,10 @@ def test_a_kernel_of_another_user_is_told_so_and_goes_on(
     ):
         monkeypatch.setenv(variable, value)
     connection = StoreConnection(find_settings())
-    told = "the role alice stands for the user alice there, but the user here is bob"
-    with pytest.raises(WrongUser, match=told):
+    message = "the role alice stands for the user alice there, but the user here is bob"
+    with pytest.raises(WrongUser, match=message):
         connection.open()
-    with pytest.warns(AxonWarning, match=told), pytest.raises(TrackingUnavailable):
+    with pytest.warns(AxonWarning, match=message), pytest.raises(TrackingUnavailable):
         connection.attempt(lambda home: home.origin)
     monkeypatch.setenv("AXON_USER", "alice")
     connection = StoreConnection(find_settings())

@@ -1,11 +1,11 @@
-"""A database that keeps users apart is brought up to date by its owner, and by nobody else."""
+"""Only the owner of a shared database can migrate it."""
 
 from __future__ import annotations
 
 from contextlib import closing
 
 import pytest
-from support.shared_database import Shared, trained
+from support.shared_database import SharedDatabase, create_trained_notebook
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus
@@ -13,7 +13,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.postgresql.roles import Role
 
-#: A database of version 1: runs had their own id as that of their document, and their policy did not mind which.
+#: Changes a database to schema version 1, in which run rows had the id of the run and no id check.
 AS_VERSION_1 = """
 UPDATE axonml_runs SET id = (document::jsonb) ->> 'id';
 UPDATE axon_properties SET value = '1' WHERE name = 'schema_version';
@@ -23,17 +23,17 @@ ALTER TABLE axon_commits DROP CONSTRAINT IF EXISTS axon_outdated
 
 
 @pytest.fixture
-def older(shared: Shared) -> Shared:
-    """A database of version 1 with a run of alice's and one of bob's."""
+def older(shared: SharedDatabase) -> SharedDatabase:
+    """A database of version 1 with runs of alice and bob."""
     for role, user in (("alice", "alice"), ("bob_role", "bob")):
         with closing(Store(shared.url(role))) as store:
-            trained(NotebookRepository(store), user)
+            create_trained_notebook(NotebookRepository(store), user)
     with closing(shared.sql("postgres")) as owner:
         owner.execute(AS_VERSION_1)
     return shared
 
 
-def test_a_user_is_told_that_the_owner_has_to_upgrade(older: Shared) -> None:
+def test_a_user_cannot_migrate(older: SharedDatabase) -> None:
     with pytest.raises(StoreError, match="init-db"):
         Store(older.url("alice"))
     with closing(older.sql("postgres")) as owner:
@@ -43,7 +43,7 @@ def test_a_user_is_told_that_the_owner_has_to_upgrade(older: Shared) -> None:
         assert found == [("1",)]
 
 
-def test_everybodys_runs_are_found_after_the_owner_upgraded(older: Shared) -> None:
+def test_the_runs_of_all_users_are_found_after_the_migration(older: SharedDatabase) -> None:
     with closing(Store(older.url("postgres"))) as store:
         store.separate_users([Role("alice", "alice")])
     for role, user in (("alice", "alice"), ("bob_role", "bob")):
@@ -62,6 +62,7 @@ def test_everybodys_runs_are_found_after_the_owner_upgraded(older: Shared) -> No
             repository.runs.update_status(notebook.id, run.id, RunStatus.COMPLETED)
     with closing(older.sql("postgres")) as owner:
         checks = owner.execute(
-            "SELECT pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = 'axonml_runs'::regclass"
+            "SELECT pg_get_expr(polwithcheck, polrelid) FROM pg_policy "
+            "WHERE polrelid = 'axonml_runs'::regclass"
         ).fetchall()
     assert "left" in checks[0][0].lower()

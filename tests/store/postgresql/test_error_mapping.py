@@ -1,6 +1,6 @@
-"""What PostgreSQL refuses has a name."""
+"""Errors of PostgreSQL are mapped to errors of this project."""
 
-# ruff: noqa: PT012 - what fails here is the end of a block, not one statement of it
+# ruff: noqa: PT012
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from support.engines import new_url
-from support.postgresql import database_of, run, sql
+from support.postgresql import database_name, execute_sql, run_document
 
 from jupyter_axon_notebooks.errors import Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Document, Store
 from jupyter_axon_notebooks.store.postgresql import engine as postgresql
 
 
-def test_what_is_unique_is_named_as_on_any_engine(store: Store) -> None:
+def test_a_conflict_names_the_columns(store: Store) -> None:
     one = Document({"origin": "o", "path": "/a.ipynb"}, "one")
     store.notebooks.insert(one)
     with pytest.raises(
@@ -26,49 +26,49 @@ def test_what_is_unique_is_named_as_on_any_engine(store: Store) -> None:
         store.notebooks.insert_new(Document({}, "one"))
 
 
-def test_a_role_without_rights_is_told_so(url: str) -> None:
-    role = f"reader_{database_of(url)}"
-    sql(url, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+def test_a_role_that_may_not_write(url: str) -> None:
+    role = f"reader_{database_name(url)}"
+    execute_sql(
+        url, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+    )
     store = Store(url.replace("postgres@", f"{role}@"))
     assert store.runs.all() == []
     with pytest.raises(StoreError, match=r"lacks rights.*jupyter axon init-db"):
-        store.runs.insert(run("a"))
+        store.runs.insert(run_document("a"))
     store.close()
 
 
-def test_a_role_that_may_not_make_tables_is_told_so(tmp_path: Path) -> None:
+def test_a_role_that_may_not_create_tables(tmp_path: Path) -> None:
     url = new_url("postgresql", tmp_path)
-    role = f"guest_{database_of(url)}"
-    sql(url, f"CREATE ROLE {role} LOGIN")
+    role = f"guest_{database_name(url)}"
+    execute_sql(url, f"CREATE ROLE {role} LOGIN")
     with pytest.raises(StoreError, match=r"lacks rights.*jupyter axon init-db"):
         Store(url.replace("postgres@", f"{role}@"))
 
 
-def test_a_database_that_only_reads_is_named(url: str) -> None:
+def test_a_read_only_database(url: str) -> None:
     store = Store(url)
     with pytest.raises(StoreError, match="it is read-only"), store.transaction() as connection:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-        store.runs.insert(run("a"))
+        store.runs.insert(run_document("a"))
     store.close()
 
 
 @pytest.mark.parametrize(
-    ("state", "kind", "said"),
+    ("state", "kind", "message"),
     [
         ("53100", NoSpace, "disk of the database is full"),
         ("57014", StoreBusy, "longer than the database allows"),
         ("54000", RecordDamaged, "larger than PostgreSQL supports"),
     ],
 )
-def test_a_failure_of_the_server_has_a_name(
-    store: Store, state: str, kind: type, said: str
-) -> None:
-    raising = f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$"
-    with pytest.raises(kind, match=said), store.transaction() as connection:
+def test_errors_of_the_server(store: Store, state: str, kind: type, message: str) -> None:
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$"
+    with pytest.raises(kind, match=message), store.transaction() as connection:
         connection.exec_driver_sql(raising)
 
 
-def test_a_server_that_is_too_old_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_too_old(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "_OLDEST_VERSION", 99)
     with pytest.raises(StoreError, match=r"is on PostgreSQL \d\d; 99 or newer is needed"):
         Store(url)

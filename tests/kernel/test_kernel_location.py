@@ -1,4 +1,4 @@
-"""Claims about what is asked where nobody answers, or the wrong one would, and about what users say themselves."""
+"""Which notebook a kernel belongs to, by servers that answer, or do not, and by the user."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.training.discovery import location, servers
 from jupyter_axon_notebooks.training.discovery.location import NotebookLocation, find_location, use
 
-SECRET = "nobody-may-read-this"
+SECRET = "a-secret-token"
 
-Leave = Callable[..., Path]
+WriteServerFile = Callable[..., Path]
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def kernel(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def leave(tmp_path: Path) -> Leave:
-    """Leaves the file of a server; of this process unless it says otherwise."""
+def write_server_file(tmp_path: Path) -> WriteServerFile:
+    """Writes the file of a server, by default of this process."""
 
-    def leave(port: int, name: str = "1", **said: Any) -> Path:
+    def write_server_file(port: int, name: str = "1", **said: Any) -> Path:
         file = tmp_path / "runtime" / f"jpserver-{name}.json"
         known = {
             "pid": os.getpid(),
@@ -59,16 +59,16 @@ def leave(tmp_path: Path) -> Leave:
         file.write_text(json.dumps({**known, **said}))
         return file
 
-    return leave
+    return write_server_file
 
 
-class Answering(BaseHTTPRequestHandler):
-    """Answers each request with what its server is given."""
+class AnsweringHandler(BaseHTTPRequestHandler):
+    """Sends the answer that the test gave the server."""
 
     server: Any
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers.get("Authorization")))
+        self.server.requests.append((self.path, self.headers.get("Authorization")))
         status, headers, body = self.server.answer
         self.send_response(status)
         for header in headers.items():
@@ -81,9 +81,9 @@ class Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web() -> Iterator[Any]:
-    """Something that speaks HTTP."""
-    with HTTPServer(("127.0.0.1", 0), Answering) as running:
-        running.asked, running.answer = [], (200, {}, b"[]")  # type: ignore[attr-defined]
+    """An HTTP server that records the requests."""
+    with HTTPServer(("127.0.0.1", 0), AnsweringHandler) as running:
+        running.requests, running.answer = [], (200, {}, b"[]")  # type: ignore[attr-defined]
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield running
@@ -99,34 +99,38 @@ def sessions(kernel: str, *paths: str) -> bytes:
 
 
 def test_a_running_server_is_asked_with_its_token(
-    kernel: str, leave: Leave, web: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kernel: str,
+    write_server_file: WriteServerFile,
+    web: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = write(tmp_path / "sub" / "ü train.ipynb", notebook("x"))
     web.answer = (200, {}, sessions(kernel, "sub/ü train.ipynb"))
-    leave(web.server_port, base_url="/base/")
+    write_server_file(web.server_port, base_url="/base/")
     caplog.set_level(logging.DEBUG)
     assert find_location() == NotebookLocation("notebook", "session", str(file))
-    assert web.asked == [("/base/api/sessions", f"token {SECRET}")]
+    assert web.requests == [("/base/api/sessions", f"token {SECRET}")]
 
 
-def test_a_hubs_server_takes_the_hubs_token(
-    kernel: str, leave: Leave, web: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_server_of_a_hub_is_sent_the_hubs_token(
+    kernel: str, write_server_file: WriteServerFile, web: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "the hub's")
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    leave(web.server_port, token="")
+    write_server_file(web.server_port, token="")
     find_location()
-    assert web.asked == [("/api/sessions", "token the hub's")]
+    assert web.requests == [("/api/sessions", "token the hub's")]
 
 
-def test_a_server_that_did_not_launch_the_kernel_is_not_told_the_hubs_token(
-    kernel: str, leave: Leave, web: Any, monkeypatch: pytest.MonkeyPatch
+def test_another_server_is_not_sent_the_hubs_token(
+    kernel: str, write_server_file: WriteServerFile, web: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
-    leave(web.server_port, token="")
+    write_server_file(web.server_port, token="")
     find_location()
-    assert web.asked == [("/api/sessions", None)]
+    assert web.requests == [("/api/sessions", None)]
 
 
 @pytest.mark.parametrize(
@@ -140,40 +144,52 @@ def test_a_server_that_did_not_launch_the_kernel_is_not_told_the_hubs_token(
     ],
     ids=["forbidden", "no JSON", "other JSON", "cut short", "elsewhere"],
 )
-def test_whatever_a_server_answers_nothing_is_raised_and_no_token_told(
-    kernel: str, leave: Leave, web: Any, caplog: pytest.LogCaptureFixture, answer: Any
+def test_a_wrong_answer_is_ignored_and_the_token_is_not_logged(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    web: Any,
+    caplog: pytest.LogCaptureFixture,
+    answer: Any,
 ) -> None:
     web.answer = answer
-    leave(web.server_port)
+    write_server_file(web.server_port)
     caplog.set_level(logging.DEBUG)
     assert find_location() == NotebookLocation("unknown", "nothing")
-    assert len(web.asked) == 1
+    assert len(web.requests) == 1
     assert SECRET not in caplog.text
     assert SECRET not in repr(list(servers.running_servers([str(Path(sys.argv[2]).parent)])))
 
 
-def test_a_server_that_does_not_answer_is_given_up(
-    kernel: str, leave: Leave, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_does_not_answer_is_skipped(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    web: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servers, "TIMEOUT", 0.2)
+    monkeypatch.setattr(servers, "_TIMEOUT", 0.2)
     file = write(tmp_path / "train.ipynb", notebook("x"))
     web.answer = (200, {}, sessions(kernel, "train.ipynb"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = psutil.Process().create_time()
-        os.utime(leave(web.server_port, "2"), (began, began))
-        leave(silent.getsockname()[1], "1")
+        os.utime(write_server_file(web.server_port, "2"), (began, began))
+        write_server_file(silent.getsockname()[1], "1")
         assert find_location() == NotebookLocation("notebook", "session", str(file))
 
 
 @pytest.mark.parametrize(
     "trouble", ["gone", "older", "damaged", "on a socket", "half", "another user's"]
 )
-def test_a_file_that_no_running_server_of_ours_left_is_not_believed(
-    kernel: str, leave: Leave, web: Any, trouble: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_of_no_running_server_of_this_user_is_ignored(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    web: Any,
+    trouble: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    file = leave(web.server_port, pid=gone.pid if trouble == "gone" else os.getpid())
+    file = write_server_file(web.server_port, pid=gone.pid if trouble == "gone" else os.getpid())
     match trouble:
         case "older":  # its process has a number that was another's
             os.utime(file, (1, 1))
@@ -182,14 +198,14 @@ def test_a_file_that_no_running_server_of_ours_left_is_not_believed(
         case "half":
             file.write_text(json.dumps({"pid": os.getpid()}))
         case "on a socket":
-            leave(0, sock="/run/jupyter.sock")
+            write_server_file(0, sock="/run/jupyter.sock")
         case "another user's":
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert find_location() == NotebookLocation("unknown", "nothing")
-    assert web.asked == []
+    assert web.requests == []
 
 
-def test_the_name_that_a_kernel_was_started_with_is_what_is_left(
+def test_without_a_server_the_session_name_counts(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "relative.ipynb")
@@ -200,31 +216,39 @@ def test_the_name_that_a_kernel_was_started_with_is_what_is_left(
     )
 
 
-def test_a_console_is_no_notebook(
-    kernel: str, leave: Leave, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_console_is_not_a_notebook(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    web: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     web.answer = (200, {}, sessions(kernel, f"console-1-{new_id()}"))
-    leave(web.server_port)
+    write_server_file(web.server_port)
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "Console 1"))
     assert find_location() == NotebookLocation("unknown", "nothing")
 
 
-def test_a_kernel_that_two_notebooks_share_is_of_the_one_it_was_started_for(
-    kernel: str, leave: Leave, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_shared_kernel_belongs_to_the_notebook_it_was_started_for(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    web: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("a.ipynb", "b.ipynb"):
         write(tmp_path / name, notebook("x"))
     web.answer = (200, {}, sessions(kernel, "a.ipynb", "b.ipynb"))
-    leave(web.server_port)
+    write_server_file(web.server_port)
     assert find_location() == NotebookLocation("unknown", "nothing")
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "b.ipynb"))
     assert find_location() == NotebookLocation("notebook", "session", str(tmp_path / "b.ipynb"))
 
 
-def test_what_the_user_says_comes_first(
+def test_what_the_user_names_comes_first(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(location, "imported_in", str(tmp_path))
+    monkeypatch.setattr(location, "WORKING_FOLDER", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", str(write(tmp_path / "started.ipynb", notebook("x"))))
     monkeypatch.setenv("AXON_NOTEBOOK", "named.ipynb")
