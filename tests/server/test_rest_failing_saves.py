@@ -358,7 +358,7 @@ async def test_a_cell_removed_by_a_concurrent_save_is_a_conflict(
     monkeypatch.setattr(contents, "save", save_before_somebody_else)
     refused = await axon.post(f"{path}/cells", {"source": "new"})
     monkeypatch.undo()
-    assert (refused.status, "saved by another program" in refused.message) == (409, True)
+    assert (refused.status, "saved without cell" in refused.message) == (409, True)
     assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 
