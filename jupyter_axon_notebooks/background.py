@@ -1,4 +1,4 @@
-"""The scheduled work of a server: garbage collection, expired runs, unrecorded checkpoints."""
+"""The scheduled work of a server: garbage collection, expired runs and recovered checkpoints."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class BackgroundWork:
             if not other.in_use:
                 self._log.warning(
                     "axon: %d notebooks here have records under another origin (%s), the first is "
-                    "%s. Unless another machine uses it, the origin of this data directory was "
-                    "lost: run `jupyter axon doctor --rebind`",
+                    "%s. Unless another machine uses it, the origin of this data folder was lost: "
+                    "run `jupyter axon doctor --rebind`",
                     len(other.here),
                     other.origin,
                     other.here[0].path,
@@ -153,8 +153,8 @@ class BackgroundWork:
                 break
         if errors > _LOGGED_ERRORS:
             self._log.warning(
-                "axon: cannot record %d more checkpoints; run `jupyter axon recover --dry-run` to "
-                "see why",
+                "axon: cannot record %d more checkpoints; `jupyter axon recover --dry-run` lists "
+                "the reasons",
                 errors - _LOGGED_ERRORS,
             )
         if recorded:
