@@ -315,7 +315,7 @@ def test_a_server_starts_with_a_read_only_store(servers: Servers, tmp_path: Path
     assert server.save("a.ipynb", notebook("1")).status == 201
     answer = server.axon("GET", "/notebooks")
     assert (answer.status, str(folder) in answer.json["message"]) == (503, True)
-    assert "written" in answer.json["message"] or "read-only" in answer.json["message"]
+    assert "writable" in answer.json["message"] or "read-only" in answer.json["message"]
     disks.remount(server.pid, folder, "rw,bind")
     server.wait_for_its_store()
     hold_to_sources(server, "a.ipynb", "1")
