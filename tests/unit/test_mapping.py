@@ -322,18 +322,18 @@ def odd() -> MappedNotebook:
     )
 
 
-def test_an_edited_cell_wins_over_the_file(odd: MappedNotebook) -> None:
+def test_an_edited_cell_takes_precedence(odd: MappedNotebook) -> None:
     odd.cells[0].source = "edited"
     assert export(odd)["cells"][0] == markdown("edited", id="a")
 
 
-def test_an_edited_output_wins_over_the_file_and_its_neighbour_stays(odd: MappedNotebook) -> None:
+def test_an_edited_output_takes_precedence(odd: MappedNotebook) -> None:
     odd.cells[1].outputs[0].text = "edited"
     assert export(odd)["cells"][1]["outputs"] == [stream("edited"), stream(x=2)]
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1.0), (1, True), (0, False), (0.0, -0.0)])
-def test_an_edit_that_only_changes_a_numbers_type_or_sign_wins(before: Any, after: Any) -> None:
+def test_an_edit_of_a_numbers_type_or_sign_takes_precedence(before: Any, after: Any) -> None:
     mapped = map_notebook(notebook(markdown(id="a", new=1, metadata={"x": before})))
     mapped.cells[0].metadata["x"] = after
     assert exactly(export(mapped)["cells"][0]["metadata"]) == exactly({"x": after})

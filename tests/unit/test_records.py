@@ -230,23 +230,18 @@ def test_formatted_times_sort_chronologically(one: datetime, other: datetime) ->
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        ("2026-04-16T23:15:00", ""),
-        ("yesterday", ""),
-        ("", ""),
-        (5, ""),
-        (5.5, ""),
-        (None, ""),
-        ("2026-13-01T00:00:00Z", ""),
-        ("0001-01-01T00:00:00+14:00", "a time outside the years 1 to 9999"),
-        ("9999-12-31T23:59:59-14:00", "a time outside the years 1 to 9999"),
-    ],
+    "value", ["2026-04-16T23:15:00", "yesterday", "", 5, 5.5, None, "2026-13-01T00:00:00Z"]
 )
-def test_an_invalid_time_is_rejected(value: Any, reason: str) -> None:
-    with pytest.raises(InvalidData, match=reason) as raised:
+def test_an_invalid_time_is_rejected(value: Any) -> None:
+    with pytest.raises(InvalidData) as raised:
         TrainingNotebook.from_json({**NOTEBOOK, "updated_at": value})
     assert raised.value.path == "$.updated_at"
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_outside_the_years_of_utc_is_rejected(value: str) -> None:
+    with pytest.raises(InvalidData, match="a time outside the years 1 to 9999"):
+        TrainingNotebook.from_json({**NOTEBOOK, "updated_at": value})
 
 
 # Invalid documents
