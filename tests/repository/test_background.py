@@ -18,12 +18,12 @@ import pytest
 from support.factories import (
     check_contents,
     code,
-    contents,
-    edit,
-    history,
-    killed_in_a_save,
+    count_rows,
+    create_versions,
+    kill_during_save,
     new_notebook,
-    rows,
+    read_contents,
+    update_cells,
 )
 
 from jupyter_axon_notebooks.background import BackgroundWork
@@ -113,11 +113,11 @@ def test_old_versions_are_removed_down_to_the_limit(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    history(repository, 6)
+    create_versions(repository, 6)
     with background_work(store, tmp_path, 3) as work:
         assert work.runs_until(lambda: repository.versions.count("nb") == 3)
         for n in range(5):
-            edit(repository, code("a", f"new {n}"))
+            update_cells(repository, code("a", f"new {n}"))
         assert work.runs_until(lambda: repository.versions.count("nb") == 3)
     logged = re.findall(r"removed (\d+) old versions of notebooks and (\d+) ", caplog.text)
     assert [sum(map(int, counts)) for counts in zip(*logged, strict=True)] == [8, 15]
@@ -136,8 +136,8 @@ def test_the_limit_applies_to_the_notebooks_of_its_user(
     user_id: str | None,
     left: list[int],
 ) -> None:
-    history(repository, 3, "of ada")
-    history(repository, 3, "of bob", user_id="bob")
+    create_versions(repository, 3, "of ada")
+    create_versions(repository, 3, "of bob", user_id="bob")
     collect(garbage_collector(store, tmp_path, limit, user_id))
     assert [repository.versions.count(id) for id in ("of ada", "of bob")] == left
 
@@ -146,7 +146,7 @@ def test_collection_rests_between_many_short_histories(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(20):
-        history(repository, 3, f"nb{n}")
+        create_versions(repository, 3, f"nb{n}")
     ticks = itertools.count()
     monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     stopping, rests = threading.Event(), list[float]()
@@ -157,14 +157,14 @@ def test_collection_rests_between_many_short_histories(
 
 def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
-    killed_in_a_save(url)
+    kill_during_save(url)
     store = open_store(url)
     collection = garbage_collector(store, tmp_path, 100)
-    before = contents(store)
+    before = read_contents(store)
     collect(collection)
-    assert contents(store) == before
+    assert read_contents(store) == before
     collect(collection)
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
     store.close()
 
 
@@ -173,7 +173,7 @@ def test_the_file_of_a_store_shrinks(tmp_path: Path) -> None:
     repository = NotebookRepository(store)
     repository.create(new_notebook(code("a", "0"), id="nb"))
     for n in range(1, 9):
-        edit(repository, code("a", f"{n}" * 1_000_000))
+        update_cells(repository, code("a", f"{n}" * 1_000_000))
     store.close()
     before = (tmp_path / "axon.db").stat().st_size
     collect(garbage_collector(store, tmp_path, 1))
@@ -186,7 +186,7 @@ def test_work_stops_after_the_current_step(
 ) -> None:
     monkeypatch.setattr(garbage, "_TURN", 0.0)
     stopping = threading.Event()
-    history(repository, 30)
+    create_versions(repository, 30)
     steps = repository.garbage.remove_versions("nb", 1)
     for step in Pace(stopping).steps(steps):
         if step.versions:
@@ -225,9 +225,9 @@ def test_work_that_was_never_started_can_be_stopped(store: Store, tmp_path: Path
 def test_a_damaged_notebook_does_not_prevent_the_cleanup_of_others(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damaged = history(repository, 3, "na")[1]
+    damaged = create_versions(repository, 3, "na")[1]
     whole = store.versions.get(doc_id=damaged)
-    history(repository, 3, "nb")
+    create_versions(repository, 3, "nb")
     store.versions.update({"cells": None}, doc_ids=[damaged])
     with background_work(store, tmp_path, 1) as work:
         assert work.runs_until(lambda: repository.versions.count("nb") == 1)
@@ -245,7 +245,7 @@ def test_two_servers_collect_the_garbage_of_one_store(tmp_path: Path) -> None:
         background_work(stores[0], tmp_path, 2) as one,
         background_work(stores[1], tmp_path, 2) as other,
     ):
-        history(repository, 40)
+        create_versions(repository, 40)
         for work in (one, other):
             assert work.runs_until(lambda: repository.versions.count("nb") == 2)
     check_contents(stores[0])

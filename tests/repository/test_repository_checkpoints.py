@@ -7,7 +7,14 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import pytest
-from support.factories import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows
+from support.factories import (
+    RecordedStates,
+    code,
+    count_rows,
+    create_notebooks,
+    new_checkpoint,
+    new_notebook,
+)
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
@@ -113,7 +120,7 @@ def test_an_unknown_notebook_has_no_checkpoints(
 ) -> None:
     with pytest.raises(NotFound, match="notebook nb not found"):
         create(repository, "cp", run_id="r")
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
     assert repository.list_checkpoints("nb") == []
 
 
@@ -169,7 +176,7 @@ def test_metrics_are_added_to_a_checkpoint(
 def test_checkpoints_are_listed_newest_first_and_paginated(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", id="foreign"))
     created = [
         create(repository, id, epoch=9 - n, run_id="r" if n % 2 else "s")
@@ -211,7 +218,7 @@ def find_best(repository: NotebookRepository, key: str, minimize: bool) -> str |
 def test_the_best_checkpoint_has_the_smallest_or_largest_value(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", {"loss": -100, "acc": 100}))
     for id, loss in (("a", 0.5), ("b", -1), ("c", 2.0)):
         create(repository, id, {"loss": loss})
@@ -347,10 +354,10 @@ def test_deleting_a_checkpoint_removes_everything_of_it(
     repository: NotebookRepository, store: Store, states: RecordedStates, notebook_id: str
 ) -> None:
     create(repository, "kept", {"loss": 1})
-    before = rows(store)
+    before = count_rows(store)
     create(repository, "gone", {"loss": 0, "a": {"b": 2}, "nan": math.nan})
     repository.delete_checkpoint("gone")
-    assert rows(store) == before
+    assert count_rows(store) == before
     assert states.removed == [("nb", "gone")]
     assert find_best(repository, "loss", True) == "kept"
     with pytest.raises(NotFound, match="checkpoint gone not found"):
@@ -376,7 +383,7 @@ def test_the_first_checkpoint_starts_its_run(
 def test_runs_of_two_notebooks_may_share_an_id(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     run = repository.runs.start("other", id="r")
     create(repository, "cp", run_id="r", epoch=1)
     repository.create_checkpoint(new_checkpoint("other", id="of other", run_id="r", epoch=1))
@@ -399,7 +406,7 @@ RUN_IDS = ("a/b", "nb/r", "../..", "NUL \0", "\ud800", "\ud7ff", "Läufe 🏃", 
 def test_a_run_id_is_any_text_that_is_not_blank(
     repository: NotebookRepository, notebook_id: str, id: str
 ) -> None:
-    create_ids(repository, "nb/r", "other")
+    create_notebooks(repository, "nb/r", "other")
     for n, notebook in enumerate(("nb", "nb/r", "other")):
         repository.create_checkpoint(new_checkpoint(notebook, {"loss": n}, run_id=id))
         assert [run.id for run in repository.runs.list(notebook)] == [id]
@@ -429,7 +436,7 @@ def test_an_invalid_run_id_is_rejected(
 def test_a_run_continues_a_checkpoint_of_its_notebook(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     create(repository, "parent")
     run = repository.runs.start("nb", parent_checkpoint_id="parent")
     assert run.parent_checkpoint_id == "parent"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from support.factories import create_ids, new_checkpoint
+from support.factories import create_notebooks, new_checkpoint
 
 from jupyter_axon_notebooks import records
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, UpdateNotebook, now_after
@@ -44,7 +44,7 @@ def clock(request: pytest.FixtureRequest) -> list[datetime]:
 def test_the_newest_checkpoint_is_the_last_one_created(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb", "other")
+    create_notebooks(repository, "nb", "other")
     checkpoints = []
     for epoch, moment in enumerate(clock):
         set_clock(moment)
@@ -64,7 +64,7 @@ def test_the_newest_checkpoint_is_the_last_one_created(
 def test_polling_since_the_newest_checkpoint_misses_nothing(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb")
+    create_notebooks(repository, "nb")
     created, polled = [], []
     for moment in clock:
         set_clock(moment)
@@ -77,7 +77,7 @@ def test_polling_since_the_newest_checkpoint_misses_nothing(
 def test_runs_are_ordered_by_start_and_end_after_it(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb")
+    create_notebooks(repository, "nb")
     runs = []
     for moment in clock:
         set_clock(moment)
@@ -91,7 +91,7 @@ def test_runs_are_ordered_by_start_and_end_after_it(
 def test_update_times_never_go_back(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb")
+    create_notebooks(repository, "nb")
     last = NOON - TICK
     for moment in clock:
         set_clock(moment)
@@ -107,7 +107,7 @@ def test_update_times_never_go_back(
 def test_an_invalid_stored_time_is_ignored(
     repository: NotebookRepository, store: Store, created_at: str | None
 ) -> None:
-    create_ids(repository, "nb")
+    create_notebooks(repository, "nb")
     store.checkpoints.insert(Document({"notebook_id": "nb", "created_at": created_at}, "c"))
     created = repository.create_checkpoint(new_checkpoint("nb"))
     assert repository.get_checkpoint(created.id) == created

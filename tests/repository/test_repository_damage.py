@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from support.factories import code, new_checkpoint, new_notebook, rows, saved
+from support.factories import code, count_rows, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import InvalidData, RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
@@ -41,7 +41,7 @@ def test_a_notebook_with_a_damaged_checkpoint_can_be_deleted(store: Store) -> No
     with store.transaction() as connection:
         connection.exec_driver_sql("UPDATE axonml_checkpoints SET document = '{'")
     repository.delete("nb")
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
 
 
 def test_checkpoints_and_runs_with_invalid_fields_are_named(store: Store) -> None:
@@ -83,7 +83,7 @@ def test_an_invalid_position_is_rejected(
 
 def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
     repository = NotebookRepository(store)
-    id = repository.create(new_notebook(), saved()).id
+    id = repository.create(new_notebook(), new_save()).id
     for run_id in ("damaged", "lapsed"):
         repository.runs.start(id, id=run_id, lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
     repository.runs.renew(id, "lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
@@ -91,7 +91,7 @@ def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
     assert [one.status for one in repository.list_all()] == [NotebookStatus.STOPPED]
     assert repository.runs.finish_expired() == 1
     repository.runs.update_status(id, "lapsed", RunStatus.RUNNING)
-    assert repository.save(id, saved()).status is NotebookStatus.RUNNING
+    assert repository.save(id, new_save()).status is NotebookStatus.RUNNING
 
 
 def test_state_files_that_remain_after_a_deletion_are_reported(store: Store) -> None:

@@ -24,15 +24,15 @@ from hypothesis.stateful import (
 from support.factories import (
     check_contents,
     code,
-    contents,
-    edit,
-    history,
-    killed_in_a_save,
-    listed,
+    count_rows,
+    create_versions,
+    kill_during_save,
+    list_content_ids,
     new_checkpoint,
     new_notebook,
-    rows,
-    saved,
+    new_save,
+    read_contents,
+    update_cells,
 )
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
@@ -63,7 +63,7 @@ def collect(repository: NotebookRepository, keep: int, id: str = "nb") -> Remova
 
 
 def test_the_newest_versions_are_kept(repository: NotebookRepository) -> None:
-    versions = history(repository, 5)
+    versions = create_versions(repository, 5)
     assert repository.garbage.list_notebooks(5) == []
     assert collect(repository, 5) == Removal()
     assert repository.garbage.list_notebooks(4) == ["nb"]
@@ -77,7 +77,7 @@ def test_the_newest_versions_are_kept(repository: NotebookRepository) -> None:
 def test_the_version_of_a_checkpoint_is_kept(
     repository: NotebookRepository, store: Store, pruned: bool
 ) -> None:
-    versions = history(repository, 3)
+    versions = create_versions(repository, 3)
     repository.create_checkpoint(new_checkpoint("nb", id="cp", version_id=versions[0]))
     if pruned:
         changes = {"model_state_path": "", "pruned_at": "2026-01-01T00:00:00.000000Z"}
@@ -95,19 +95,19 @@ def test_the_version_of_a_checkpoint_is_kept(
 def test_a_content_is_removed_with_the_last_version_that_lists_it(
     repository: NotebookRepository, store: Store
 ) -> None:
-    history(repository, 1)
-    edit(repository, code("a", "other"))
-    edit(repository, code("a", "same"), code("b", "0", "0"))
+    create_versions(repository, 1)
+    update_cells(repository, code("a", "other"))
+    update_cells(repository, code("a", "same"), code("b", "0", "0"))
     assert collect(repository, 1) == Removal(versions=2, contents=1)
     assert repository.find_by_id("nb").cells == [code("a", "same"), code("b", "0", "0")]
-    edit(repository, code("a", "new"))
+    update_cells(repository, code("a", "new"))
     collect(repository, 1)
-    assert len(contents(store)) == 1
+    assert len(read_contents(store)) == 1
 
 
 def test_other_notebooks_are_unchanged(repository: NotebookRepository) -> None:
-    history(repository, 3)
-    others = history(repository, 3, id="nb/1")
+    create_versions(repository, 3)
+    others = create_versions(repository, 3, id="nb/1")
     collect(repository, 1)
     assert list_versions(repository, "nb/1") == others
     assert repository.garbage.list_notebooks(1) == ["nb/1"]
@@ -121,7 +121,7 @@ def test_a_missing_notebook_has_no_garbage(repository: NotebookRepository) -> No
 def test_each_step_leaves_a_consistent_store(
     repository: NotebookRepository, store: Store, small_steps: None
 ) -> None:
-    history(repository, 5)
+    create_versions(repository, 5)
     counts = set()
     for _ in repository.garbage.remove_versions("nb", 1):
         check_contents(store)
@@ -130,7 +130,7 @@ def test_each_step_leaves_a_consistent_store(
 
 
 def test_ordinals_may_be_large(repository: NotebookRepository, store: Store) -> None:
-    versions = history(repository, 4)
+    versions = create_versions(repository, 4)
     for n, version in enumerate(versions):
         store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
     assert collect(repository, 2) == Removal(versions=2, contents=4)
@@ -140,7 +140,7 @@ def test_ordinals_may_be_large(repository: NotebookRepository, store: Store) -> 
 def test_a_notebook_with_a_damaged_record_keeps_its_history(
     repository: NotebookRepository, store: Store
 ) -> None:
-    versions = history(repository, 3)
+    versions = create_versions(repository, 3)
     store.notebooks.update({"version_id": "none"}, doc_ids=["nb"])
     with pytest.raises(RecordDamaged, match="none"):
         collect(repository, 1)
@@ -169,7 +169,7 @@ class InterleavedCollections(RuleBasedStateMachine):
 
     @rule(id=IDS, cells=CELLS)
     def save(self, id: str, cells: list[tuple[str, str, str]]) -> None:
-        save = saved(*(code(cell_id, source, output) for cell_id, source, output in cells))
+        save = new_save(*(code(cell_id, source, output) for cell_id, source, output in cells))
         try:
             summary = self.repository.save(id, save)
         except NotFound:
@@ -207,7 +207,7 @@ class InterleavedCollections(RuleBasedStateMachine):
 
     @invariant()
     def every_version_can_be_read(self) -> None:
-        assert listed(self.store) <= contents(self.store).keys()
+        assert list_content_ids(self.store) <= read_contents(self.store).keys()
         for notebook in self.repository.list_all():
             found = self.repository.find_by_id(notebook.id)
             assert found.cells == self.cells[found.version_id]
@@ -232,7 +232,7 @@ class InterleavedCollections(RuleBasedStateMachine):
         check_contents(self.store)
         for notebook in self.repository.list_all():
             self.repository.delete(notebook.id)
-        assert not any(rows(self.store).values())
+        assert not any(count_rows(self.store).values())
 
 
 def test_changes_between_the_steps_of_collections_lose_nothing(
@@ -305,12 +305,12 @@ def test_collection_during_a_large_save_removes_nothing_needed(
 ) -> None:
     cells = large_cells("q", source)
     for schedule in SCHEDULES:
-        repository.create(new_notebook(id="nb"), saved(code("z", "z")))
-        repository.save("nb", saved(*large_cells("p")))
+        repository.create(new_notebook(id="nb"), new_save(code("z", "z")))
+        repository.save("nb", new_save(*large_cells("p")))
         collecting.run(
             collect_everything(repository, "nb"),
             schedule,
-            lambda: repository.save("nb", saved(*cells)),
+            lambda: repository.save("nb", new_save(*cells)),
         )
         assert collecting.transactions >= (3 if store.admits_one_writer else 1)
         assert repository.find_by_id("nb").cells == cells
@@ -330,7 +330,7 @@ def test_collection_during_a_large_creation_removes_nothing_needed(
             repository.garbage.remove_staged("nb") for _ in range(4)
         )
         collecting.run(
-            steps, schedule, lambda: repository.create(new_notebook(id="nb"), saved(*cells))
+            steps, schedule, lambda: repository.create(new_notebook(id="nb"), new_save(*cells))
         )
         assert collecting.transactions >= (3 if store.admits_one_writer else 1)
         assert repository.find_by_id("nb").cells == cells
@@ -354,9 +354,9 @@ def test_concurrent_saves_and_collections_lose_nothing(
     def save(n: int) -> None:
         cells = large_cells(f"{n}", f"{n // 2}")
         if repository.find_summary("nb") is None:
-            repository.create(new_notebook(id="nb"), saved(*cells))
+            repository.create(new_notebook(id="nb"), new_save(*cells))
         else:
-            repository.save("nb", saved(*cells))
+            repository.save("nb", new_save(*cells))
         if n % 5 == 0:
             repository.create_checkpoint(new_checkpoint("nb"))
         assert repository.find_by_id("nb").cells == cells
@@ -389,8 +389,8 @@ def test_contents_staged_by_a_killed_save_are_removed(
     repository = NotebookRepository(store)
     if recorded:
         repository.create(new_notebook(*recorded, id="nb"))
-    killed_in_a_save(url)
-    assert len(contents(store).keys() - listed(store)) > 1
+    kill_during_save(url)
+    assert len(read_contents(store).keys() - list_content_ids(store)) > 1
     assert repository.garbage.list_staged() == {"nb"}
     assert repository.garbage.list_notebooks(1) == []
     deque(repository.garbage.remove_staged("nb"))
@@ -402,10 +402,10 @@ def test_contents_staged_by_a_killed_save_are_removed(
 
 def test_contents_staged_by_a_killed_save_are_used_by_the_next(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
-    killed_in_a_save(url)
+    kill_during_save(url)
     store = open_store(url)
     repository = NotebookRepository(store)
-    created = repository.create(new_notebook(id="nb"), saved(*large_cells("q")))
+    created = repository.create(new_notebook(id="nb"), new_save(*large_cells("q")))
     assert repository.find_by_id("nb") == created
     assert repository.garbage.list_staged() == set()
     check_contents(store)
@@ -415,8 +415,8 @@ def test_contents_staged_by_a_killed_save_are_used_by_the_next(tmp_path: Path) -
 def test_unlisted_contents_are_removed_with_the_next_old_version(
     repository: NotebookRepository, store: Store
 ) -> None:
-    history(repository, 2)
+    create_versions(repository, 2)
     store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
-    edit(repository, code("a", "same"), code("b", "2"))
+    update_cells(repository, code("a", "same"), code("b", "2"))
     collect(repository, 1)
     check_contents(store)

@@ -10,14 +10,14 @@ from msgspec.structs import replace
 from support.factories import (
     RecordedStates,
     code,
-    create_ids,
+    count_rows,
+    create_notebooks,
     markdown,
     new_checkpoint,
     new_notebook,
-    plain,
-    rows,
-    saved,
+    new_save,
     sources,
+    to_json_text,
 )
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, Stale
@@ -101,7 +101,7 @@ def test_a_record_is_read_as_it_was_returned(repository: NotebookRepository) -> 
         new_notebook(*cells, metadata=metadata, status=NotebookStatus.STOPPED, id="given", **fields)
     )
     found = repository.find_by_id("given")
-    assert plain(found) == plain(created)
+    assert to_json_text(found) == to_json_text(created)
     assert {name: getattr(found, name) for name in fields} == fields
     assert found.cells[2].status is CellStatus.RUNNING
 
@@ -113,10 +113,10 @@ def test_a_notebook_gets_an_id_unless_one_is_given(repository: NotebookRepositor
 
 def test_an_existing_id_is_rejected(repository: NotebookRepository, store: Store) -> None:
     created = repository.create(new_notebook(code("c", "mine"), id="taken"))
-    before = rows(store)
+    before = count_rows(store)
     with pytest.raises(Conflict, match="taken"):
         repository.create(new_notebook(code("c", "other"), id="taken"))
-    assert rows(store) == before
+    assert count_rows(store) == before
     assert repository.find_by_id("taken") == created
 
 
@@ -133,7 +133,7 @@ def test_duplicate_cell_ids_are_rejected(repository: NotebookRepository, store: 
     with pytest.raises(InvalidData) as raised:
         repository.create(new_notebook(code("a"), code("b"), code("a")))
     assert raised.value.path == "$.cells[2].id"
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
     created = repository.create(new_notebook(code("a", "1")))
     with pytest.raises(InvalidData) as raised:
         repository.update(created.id, UpdateNotebook(cells=[code("b"), code("b")]))
@@ -150,8 +150,8 @@ def test_an_unknown_id_finds_nothing(repository: NotebookRepository) -> None:
 
 
 def test_lists_are_sorted_by_update_time_and_paginated(repository: NotebookRepository) -> None:
-    create_ids(repository, "a", "b", "c", "d")
-    create_ids(repository, "other", user_id="eve")
+    create_notebooks(repository, "a", "b", "c", "d")
+    create_notebooks(repository, "other", user_id="eve")
     repository.update_status("b", NotebookStatus.RUNNING)
     assert [summary.id for summary in repository.list_by_user("ada")] == ["b", "d", "c", "a"]
     assert [summary.id for summary in repository.list_by_user("ada", 2, 1)] == ["d", "c"]
@@ -358,7 +358,7 @@ def test_adding_an_existing_cell_id_is_rejected(repository: NotebookRepository) 
         ("notebook x", lambda r: r.change_cell("x", "a", lambda cell: cell)),
         ("notebook x", lambda r: r.add_cell("x", code("a"))),
         ("notebook x", lambda r: r.delete_cell("x", "a")),
-        ("notebook x", lambda r: r.save("x", saved(code("a")))),
+        ("notebook x", lambda r: r.save("x", new_save(code("a")))),
         ("notebook x", lambda r: r.delete("x")),
         ("cell y", lambda r: r.update_cell("nb", code("y"))),
         ("cell y", lambda r: r.change_cell("nb", "y", lambda cell: cell)),
@@ -423,11 +423,11 @@ def test_deleting_a_notebook_removes_everything_of_it(
         store.provenance.insert({"notebook_id": id})
 
     create("kept")
-    before, kept = rows(store), repository.find_by_id("kept")
+    before, kept = count_rows(store), repository.find_by_id("kept")
     create("gone")
-    assert all(count == 2 * before[table] for table, count in rows(store).items())
+    assert all(count == 2 * before[table] for table, count in count_rows(store).items())
     repository.delete("gone")
-    assert rows(store) == before
+    assert count_rows(store) == before
     assert states.removed == [("gone",)]
     assert repository.find_by_id("gone") is None
     for subject in (repository.checkpoints, repository.versions, repository.runs):
@@ -436,7 +436,7 @@ def test_deleting_a_notebook_removes_everything_of_it(
     assert repository.find_by_id("kept") == kept
     assert repository.get_best_checkpoint("kept", "loss", False).epoch == 2
     repository.delete("kept")
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
 
 
 def test_id_and_path_of_a_deleted_notebook_can_be_reused(repository: NotebookRepository) -> None:
@@ -453,12 +453,12 @@ def _file_metadata() -> NotebookMetadata:
 
 def test_statuses_survive_reading_the_same_file_again(repository: NotebookRepository) -> None:
     file = {"size": 1, "mtime": 1}
-    repository.create(new_notebook(id="nb"), saved(code("a"), file=file))
+    repository.create(new_notebook(id="nb"), new_save(code("a"), file=file))
     repository.update_status("nb", NotebookStatus.FAILED)
     repository.update_cell("nb", code("a", status=CellStatus.RUNNING))
     before = repository.find_by_id("nb")
-    repository.save("nb", saved(code("a"), file=file))
+    repository.save("nb", new_save(code("a"), file=file))
     after = repository.find_by_id("nb")
     assert replace(after, synced_at=before.synced_at) == before
-    repository.save("nb", saved(code("a"), file={"size": 1, "mtime": 2}))
+    repository.save("nb", new_save(code("a"), file={"size": 1, "mtime": 2}))
     assert repository.find_summary("nb").status is NotebookStatus.DRAFT

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from support import old_stores
 from support.engines import ON_DISK, new_url, postgresql
-from support.factories import check_contents, code, new_checkpoint, saved
+from support.factories import check_contents, code, new_checkpoint, new_save
 from tinydb import where
 
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
@@ -109,7 +109,7 @@ def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) 
     repository = NotebookRepository(store)
     before = read_expected(version, engine)
     [bound] = [one for one in before["notebooks"] if one["notebook"]["id"] == "bound"]
-    repository.save("bound", saved(code("new", "1")))
+    repository.save("bound", new_save(code("new", "1")))
     deque(repository.garbage.remove_versions("bound", 1))
     repository.delete("unbound")
     [after] = pass_through_json(old_stores.export_store(store))["notebooks"]

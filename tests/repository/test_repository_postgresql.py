@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 from support.engines import new_url
-from support.factories import check_contents, code, create_ids, new_checkpoint, new_notebook, saved
+from support.factories import (
+    check_contents,
+    code,
+    create_notebooks,
+    new_checkpoint,
+    new_notebook,
+    new_save,
+)
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -80,7 +87,7 @@ def test_the_last_binding_of_a_file_replaces_the_others(
     repositories: list[NotebookRepository], attempt: int
 ) -> None:
     ids = [f"n{number}" for number in range(PROCESSES)]
-    create_ids(repositories[0], *ids, origin="o")
+    create_notebooks(repositories[0], *ids, origin="o")
     run_at_once(repositories, lambda r, number: r.bindings.bind(ids[number], "/nb.ipynb"))
     assert [bound.path for bound in repositories[0].bindings.list("o")] == ["/nb.ipynb"]
 
@@ -89,12 +96,12 @@ def test_the_last_binding_of_a_file_replaces_the_others(
 def test_a_save_during_a_deletion_leaves_nothing_behind(
     repositories: list[NotebookRepository], attempt: int
 ) -> None:
-    create_ids(repositories[0], "nb")
+    create_notebooks(repositories[0], "nb")
     operations: list[Callable[[NotebookRepository], Any]] = [
         lambda r: r.delete("nb"),
         lambda r: r.create_checkpoint(new_checkpoint("nb", {"loss": 1}, run_id="r")),
-        lambda r: r.save("nb", saved(*LARGE)),
-        lambda r: r.save("nb", saved(code("c", "2"))),
+        lambda r: r.save("nb", new_save(*LARGE)),
+        lambda r: r.save("nb", new_save(code("c", "2"))),
     ]
     run_at_once(repositories, lambda r, number: operations[number](r))
     first = repositories[0]

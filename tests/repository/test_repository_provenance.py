@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.archives import archive_store, load_file, read_all_documents
-from support.factories import code, new_checkpoint, new_notebook, rows, saved
+from support.factories import code, count_rows, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
 from jupyter_axon_notebooks.provenance import (
@@ -121,7 +121,7 @@ def test_provenance_is_deleted_with_its_notebook(
 ) -> None:
     create_checkpoint(repository, execute("a"))
     repository.delete(notebook)
-    assert rows(store)["axonml_provenance"] == 0
+    assert count_rows(store)["axonml_provenance"] == 0
     with pytest.raises(NotFound, match="notebook nb not found"):
         repository.provenance.add(notebook, execute("a"), ENVIRONMENT)
 
@@ -190,9 +190,9 @@ def test_flags_compare_the_executed_cells_with_the_saved_notebook(
 
     checkpoint_id = create_checkpoint(repository, execute("x = 1", "fit(x)"))
     assert flags() == []  # c2 has not been saved yet
-    repository.save(notebook, saved(code("c1", "x = 1"), code("c2", "fit(x)")))
+    repository.save(notebook, new_save(code("c1", "x = 1"), code("c2", "fit(x)")))
     assert flags() == []
-    repository.save(notebook, saved(code("c1", "x = 2"), code("c2", "fit(x)")))
+    repository.save(notebook, new_save(code("c1", "x = 2"), code("c2", "fit(x)")))
     assert flags() == [("drifted", "c1")]
 
 
@@ -243,7 +243,7 @@ def test_versions_are_compared_if_the_executed_cells_are_unknown(
     repository: NotebookRepository, notebook: str
 ) -> None:
     one = create_checkpoint(repository, execute("x = 9"))
-    repository.save(notebook, saved(code("c1", "x = 2")))
+    repository.save(notebook, new_save(code("c1", "x = 2")))
     other = create_checkpoint(repository, step=1)
     change = CellChange(cell_id="c1", change="changed", before="x = 1", after="x = 2")
     expected = CheckpointDiff(before=one, after=other, sources=[change])

@@ -8,11 +8,11 @@ import pytest
 from support.factories import (
     RecordedStates,
     code,
-    create_ids,
+    count_rows,
+    create_notebooks,
     new_checkpoint,
     new_notebook,
-    rows,
-    saved,
+    new_save,
 )
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound
@@ -34,7 +34,7 @@ FAR_AHEAD = datetime(2999, 1, 1, tzinfo=timezone.utc)
 
 @pytest.fixture
 def notebook_id(repository: NotebookRepository) -> str:
-    return repository.create(new_notebook(id="nb"), saved(code("a", "1"))).id
+    return repository.create(new_notebook(id="nb"), new_save(code("a", "1"))).id
 
 
 def read_status(repository: NotebookRepository, id: str = "nb") -> str:
@@ -45,7 +45,7 @@ def read_status(repository: NotebookRepository, id: str = "nb") -> str:
 
 
 def save(repository: NotebookRepository, status: NotebookStatus = NotebookStatus.DRAFT) -> str:
-    return repository.save("nb", saved(code("a", "1"), status=status)).status.value
+    return repository.save("nb", new_save(code("a", "1"), status=status)).status.value
 
 
 def read_stored_status(store: Store, id: str, notebook_id: str = "nb") -> str:
@@ -153,7 +153,7 @@ def test_a_notebook_is_stopped_after_a_killed_run_until_its_next_save(
 def test_expired_runs_are_stored_as_stopped(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
-    create_ids(repository, "other", "third")
+    create_notebooks(repository, "other", "third")
     runs = (("nb", "r"), ("other", "s"), ("other", "t"), ("third", "u"))
     for notebook, id in runs:
         repository.runs.start(notebook, id=id, lease_until=FAR_AHEAD)
@@ -213,11 +213,11 @@ def test_a_checkpoint_replaces_that_of_the_same_position(
 ) -> None:
     for id, run in (("other run", "s"), ("no run", None), ("old", "r")):
         repository.create_checkpoint(new_checkpoint("nb", {"loss": 0}, epoch=1, id=id, run_id=run))
-    before = rows(store)
+    before = count_rows(store)
     new = repository.create_checkpoint(
         new_checkpoint("nb", {"loss": 1}, id="new", epoch=1, run_id="r"), overwrite=True
     )
-    assert rows(store) == before
+    assert count_rows(store) == before
     assert repository.get_checkpoint("old") is None
     assert repository.get_checkpoint("new") == new == repository.checkpoints.get_latest("nb")
     assert states.removed == [("nb", "old")]

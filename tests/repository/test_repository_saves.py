@@ -17,13 +17,13 @@ from support import corpus
 from support.factories import (
     check_contents,
     code,
-    contents,
+    count_rows,
     new_checkpoint,
     new_notebook,
-    plain,
-    rows,
-    saved,
-    saved_file,
+    new_save,
+    new_save_from,
+    read_contents,
+    to_json_text,
 )
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale, StoreBusy
@@ -47,30 +47,30 @@ FILE = {"size": 10, "mtime": 20}
 
 def test_a_saved_file_becomes_a_record(repository: NotebookRepository, store: Store) -> None:
     cells = [code("a", "import torch", "x", count=1)]
-    save = saved(*cells, tags=["t"], status=NotebookStatus.COMPLETED, embedded_id="e", file=FILE)
+    save = new_save(*cells, tags=["t"], status=NotebookStatus.COMPLETED, embedded_id="e", file=FILE)
     created = repository.create(new_notebook(id="nb", origin="o", path="/p"), save)
-    assert plain(created) == plain(repository.find_by_id("nb"))
+    assert to_json_text(created) == to_json_text(repository.find_by_id("nb"))
     assert (created.cells, created.status) == (cells, NotebookStatus.COMPLETED)
     assert created.synced_at == save.synced_at
     assert (created.metadata.kernel, created.metadata.tags) == ("python3", ["t"])
     (stored,) = store.notebooks.all()
     assert (stored["embedded_id"], stored["file"]) == ("e", FILE)
-    repository.save("nb", saved(file={"size": 1}))
+    repository.save("nb", new_save(file={"size": 1}))
     (stored,) = store.notebooks.all()
     assert (stored["embedded_id"], stored["file"]) == ("e", {"size": 1})
 
 
 def test_a_saved_file_without_cells_gets_no_starter_cells(repository: NotebookRepository) -> None:
-    assert repository.create(new_notebook(), saved()).cells == []
+    assert repository.create(new_notebook(), new_save()).cells == []
 
 
 def test_a_save_keeps_values_set_on_the_record(repository: NotebookRepository) -> None:
     created = repository.create(
-        new_notebook(id="nb", origin="o", path="/p", name="file"), saved(code("a"))
+        new_notebook(id="nb", origin="o", path="/p", name="file"), new_save(code("a"))
     )
     set_fields = {"name": "mine", "description": "d", "model_id": "m", "dataset_id": "ds"}
     repository.update("nb", UpdateNotebook(**set_fields, tags=["mine"]))
-    save = saved(code("b", "new"), status=NotebookStatus.FAILED)
+    save = new_save(code("b", "new"), status=NotebookStatus.FAILED)
     summary = repository.save("nb", save)
     after = repository.find_by_id("nb")
     assert {name: getattr(after, name) for name in set_fields} == set_fields
@@ -87,10 +87,10 @@ def test_a_record_updated_from_the_file_is_not_overwritten_by_an_older_save(
 
     def save(source: str, mtime: int, **options: Any) -> None:
         file = {"size": 100, "mtime": mtime}
-        repository.save("nb", saved(code("a", source), file=file), **options)
+        repository.save("nb", new_save(code("a", source), file=file), **options)
 
     repository.create(
-        new_notebook(id="nb"), saved(code("a", "theirs"), file={"size": 100, "mtime": 1})
+        new_notebook(id="nb"), new_save(code("a", "theirs"), file={"size": 100, "mtime": 1})
     )
     with pytest.raises(Conflict, match="updated from this state of its file"):
         save("ours", 1, unless_read=True)
@@ -103,7 +103,7 @@ def test_a_record_updated_from_the_file_is_not_overwritten_by_an_older_save(
 def test_a_save_replaces_the_tags_of_the_file_and_keeps_others(
     repository: NotebookRepository,
 ) -> None:
-    repository.create(new_notebook(id="nb"), saved(tags=["file", "both"]))
+    repository.create(new_notebook(id="nb"), new_save(tags=["file", "both"]))
     repository.update("nb", UpdateNotebook(tags=["file", "both", "mine"]))
     for tags, expected in (
         (["file", "both"], ["file", "both", "mine"]),
@@ -111,13 +111,13 @@ def test_a_save_replaces_the_tags_of_the_file_and_keeps_others(
         (["mine"], ["mine"]),
         ([], []),
     ):
-        assert repository.save("nb", saved(tags=tags)).metadata.tags == expected
+        assert repository.save("nb", new_save(tags=tags)).metadata.tags == expected
 
 
 def test_a_save_replaces_the_notes_on_the_file(repository: NotebookRepository) -> None:
     def save(id: str, **axon: Any) -> dict[str, Any]:
         metadata = NotebookMetadata(extra={"axon": axon} if axon else {})
-        return repository.save(id, saved(metadata=metadata)).metadata.extra
+        return repository.save(id, new_save(metadata=metadata)).metadata.extra
 
     metadata = NotebookMetadata(extra={"axon": {"copied_from": "x"}})
     repository.create(new_notebook(id="copy", metadata=metadata))
@@ -130,19 +130,19 @@ def test_a_save_replaces_the_notes_on_the_file(repository: NotebookRepository) -
 
 def test_the_update_time_changes_only_with_the_content(repository: NotebookRepository) -> None:
     cells = [code("a", "1", "x", count=1)]
-    before = repository.create(new_notebook(id="nb"), saved(*cells))
-    again = repository.save("nb", saved(*cells, file={"size": 1, "mtime": 2}))
+    before = repository.create(new_notebook(id="nb"), new_save(*cells))
+    again = repository.save("nb", new_save(*cells, file={"size": 1, "mtime": 2}))
     assert (again.updated_at, again.version_id) == (before.updated_at, before.version_id)
     assert again.synced_at > before.synced_at
     cell = code("a", "1", "y", count=2)
     previous = again.updated_at
     for save in (
-        saved(*cells, status=NotebookStatus.COMPLETED),
-        saved(code("a", "1", "y", count=1)),
-        saved(cell),
-        saved(cell, tags=["t"]),
-        saved(cell, metadata=NotebookMetadata(kernel="julia")),
-        saved(cell, metadata=NotebookMetadata(extra={"nbformat": {"minor": 5}})),
+        new_save(*cells, status=NotebookStatus.COMPLETED),
+        new_save(code("a", "1", "y", count=1)),
+        new_save(cell),
+        new_save(cell, tags=["t"]),
+        new_save(cell, metadata=NotebookMetadata(kernel="julia")),
+        new_save(cell, metadata=NotebookMetadata(extra={"nbformat": {"minor": 5}})),
     ):
         after = repository.save("nb", save)
         assert after.updated_at > previous
@@ -165,20 +165,20 @@ def test_a_large_notebook_is_recorded_like_a_small_one(
     repository: NotebookRepository, store: Store
 ) -> None:
     first = large_cells(10_000)
-    created = repository.create(new_notebook(id="nb"), saved(*first))
+    created = repository.create(new_notebook(id="nb"), new_save(*first))
     assert created.cells == repository.find_by_id("nb").cells == first
     repository.create_checkpoint(new_checkpoint("nb"))
     second = large_cells(10_000, "yz", "2")
-    repository.save("nb", saved(*second))
+    repository.save("nb", new_save(*second))
     third = large_cells(10_000, "abc", "2")
-    repository.save("nb", saved(*third))
+    repository.save("nb", new_save(*third))
     check_contents(store)
     assert repository.find_by_id("nb").cells == third
     newest, oldest = repository.versions.list("nb")
     assert repository.versions.get("nb", oldest.id).cells == first
     assert newest.id == repository.find_by_id("nb").version_id
     repository.delete("nb")
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
 
 
 def test_long_texts_are_distinguished(repository: NotebookRepository) -> None:
@@ -187,11 +187,11 @@ def test_long_texts_are_distinguished(repository: NotebookRepository) -> None:
     cells = [
         code(f"{n}-{m}", one, two) for n, one in enumerate(texts) for m, two in enumerate(texts)
     ]
-    created = repository.create(new_notebook(id="nb"), saved(*cells))
+    created = repository.create(new_notebook(id="nb"), new_save(*cells))
     assert repository.find_by_id("nb").cells == cells
     for cell in cells:
         cell.outputs[0].text, cell.source = cell.source, cell.outputs[0].text or ""
-    assert repository.save("nb", saved(*cells)).version_id != created.version_id
+    assert repository.save("nb", new_save(*cells)).version_id != created.version_id
     assert repository.find_by_id("nb").cells == cells
 
 
@@ -238,9 +238,11 @@ CHANGES: dict[str, Callable[[NotebookRepository], object]] = {
     "an edit to the saved cells": lambda repository: repository.update(
         "nb", UpdateNotebook(cells=large_cells(100, "q", "2")[:5])
     ),
-    "an equal save": lambda repository: repository.save("nb", saved(*large_cells(100, "q", "2"))),
+    "an equal save": lambda repository: repository.save(
+        "nb", new_save(*large_cells(100, "q", "2"))
+    ),
     "an equal save, then outputs": lambda repository: [
-        repository.save("nb", saved(*large_cells(100, text, "2"))) for text in "qr"
+        repository.save("nb", new_save(*large_cells(100, text, "2"))) for text in "qr"
     ],
 }
 
@@ -250,15 +252,15 @@ CHANGES: dict[str, Callable[[NotebookRepository], object]] = {
 def test_a_change_during_a_large_save_is_not_lost(
     repository: NotebookRepository, store: Store, paused_save: PausedSave, change: str, source: str
 ) -> None:
-    repository.create(new_notebook(id="nb"), saved(*large_cells(10, "p", "1")))
+    repository.create(new_notebook(id="nb"), new_save(*large_cells(10, "p", "1")))
     cells = large_cells(100, "q", source)
     error = paused_save.run(
-        lambda: repository.save("nb", saved(*cells)), lambda: CHANGES[change](repository)
+        lambda: repository.save("nb", new_save(*cells)), lambda: CHANGES[change](repository)
     )
     assert error is None
     assert repository.find_by_id("nb").cells == cells
     assert repository.find_by_id("nb").metadata.tags == (["mine"] if change == "an edit" else [])
-    repository.save("nb", saved(code("end")))
+    repository.save("nb", new_save(code("end")))
     check_contents(store)
     for version in repository.versions.list("nb"):
         assert repository.versions.get("nb", version.id) is not None
@@ -267,15 +269,15 @@ def test_a_change_during_a_large_save_is_not_lost(
 def test_staged_contents_of_a_deleted_notebook_are_removed(
     repository: NotebookRepository, store: Store, paused_save: PausedSave
 ) -> None:
-    repository.create(new_notebook(id="nb"), saved(code("a")))
+    repository.create(new_notebook(id="nb"), new_save(code("a")))
     error = paused_save.run(
-        lambda: repository.save("nb", saved(*large_cells(100))), lambda: repository.delete("nb")
+        lambda: repository.save("nb", new_save(*large_cells(100))), lambda: repository.delete("nb")
     )
     assert isinstance(error, NotFound)
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
     with pytest.raises(NotFound):
-        repository.save("nb", saved(*large_cells(100)))
-    assert not any(rows(store).values())
+        repository.save("nb", new_save(*large_cells(100)))
+    assert not any(count_rows(store).values())
 
 
 @pytest.mark.parametrize("existing", [{"id": "nb"}, {"origin": "o", "path": "/p"}])
@@ -284,13 +286,13 @@ def test_a_rejected_large_notebook_leaves_nothing_behind(
 ) -> None:
     new = new_notebook(id="nb", origin="o", path="/p")
     error = paused_save.run(
-        lambda: repository.create(new, saved(*large_cells(100))),
+        lambda: repository.create(new, new_save(*large_cells(100))),
         lambda: repository.create(new_notebook(code("a"), **existing)),
     )
     assert isinstance(error, Conflict)
-    assert len(contents(store)) == 1
+    assert len(read_contents(store)) == 1
     with pytest.raises(Conflict):
-        repository.create(new, saved(*large_cells(100)))
+        repository.create(new, new_save(*large_cells(100)))
     check_contents(store)
 
 
@@ -301,7 +303,7 @@ def test_a_failed_creation_of_a_large_notebook_leaves_nothing_behind(
     unstorable = NotebookMetadata(extra={"handle": object()})
     with pytest.raises(TypeError):
         repository.create(new_notebook(*large_cells(100), metadata=unstorable))
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
 
 
 @pytest.mark.parametrize("kilobytes", [1, 100])
@@ -321,7 +323,7 @@ def test_creation_waits_for_a_locked_store_once(
 def test_unused_staged_contents_are_removed_by_the_next_version(
     repository: NotebookRepository, store: Store, paused_save: PausedSave
 ) -> None:
-    first = repository.create(new_notebook(id="nb"), saved(code("a"))).version_id
+    first = repository.create(new_notebook(id="nb"), new_save(code("a"))).version_id
     error = paused_save.run(
         lambda: repository.update(
             "nb", UpdateNotebook(cells=large_cells(100)), expected_version=first
@@ -341,7 +343,7 @@ def test_unused_staged_contents_are_removed_by_the_next_version(
 def test_the_corpus_is_read_from_the_store_unchanged(store_url: str, name: str) -> None:
     text = CORPUS[name].read_text(encoding="utf-8")
     content = read_notebook(text)
-    save = saved_file(content)
+    save = new_save_from(content)
     with closing(Store(store_url)) as store:
         repository = NotebookRepository(store)
         repository.create(new_notebook(id="nb"), save)
@@ -363,11 +365,11 @@ def test_an_edit_of_the_record_marks_the_file_as_outdated(repository: NotebookRe
         return binding.file
 
     new = new_notebook(id="nb", path="/nb/a.ipynb", origin="here")
-    repository.create(new, saved(code("a", "1"), file=FILE))
+    repository.create(new, new_save(code("a", "1"), file=FILE))
     repository.update_status("nb", NotebookStatus.RUNNING)
     assert recorded_file() == FILE
     repository.update_cell("nb", code("a", "2"))
     assert recorded_file() == {}
-    repository.save("nb", saved(code("a", "1"), file=FILE))
+    repository.save("nb", new_save(code("a", "1"), file=FILE))
     repository.delete_cell("nb", "a")
     assert recorded_file() == {}

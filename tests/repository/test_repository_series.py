@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from support.factories import code, create_ids, new_checkpoint, new_notebook
+from support.factories import code, create_notebooks, new_checkpoint, new_notebook
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
@@ -39,7 +39,7 @@ def record_metrics(repository: NotebookRepository, *metrics: Any) -> dict[str, A
 def test_a_series_lists_the_checkpoints_of_its_run_oldest_first(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", {"loss": 9}))
     checkpoints = [
         repository.create_checkpoint(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from store.conftest import record_statements
-from support.factories import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -35,7 +35,7 @@ OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
         new_checkpoint("nb", epoch=9, step=9, run_id="run 1")
     ),
     "end a run": lambda r: r.runs.update_status("nb", "run 1", RunStatus.COMPLETED),
-    "save": lambda r: r.save("nb", saved(code("a", "changed"))),
+    "save": lambda r: r.save("nb", new_save(code("a", "changed"))),
     "delete": lambda r: r.delete("nb"),
 }
 
@@ -45,7 +45,7 @@ def test_the_number_of_statements_does_not_grow_with_checkpoints(store: Store, n
     repository = NotebookRepository(store)
     counts = []
     for size in SIZES:
-        repository.create(new_notebook(id="nb"), saved(code("a")))
+        repository.create(new_notebook(id="nb"), new_save(code("a")))
         for n in range(size):
             repository.create_checkpoint(
                 new_checkpoint(

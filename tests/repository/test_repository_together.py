@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from support.factories import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
 from jupyter_axon_notebooks.records import (
@@ -98,13 +98,13 @@ def test_concurrent_threads_lose_nothing_and_each_race_has_one_winner(
 
 
 def test_a_reader_always_sees_a_consistent_notebook(repository: NotebookRepository) -> None:
-    first = repository.create(new_notebook(id="nb"), saved(code("a", "0", "0")))
+    first = repository.create(new_notebook(id="nb"), new_save(code("a", "0", "0")))
     done = threading.Event()
 
     def write() -> None:
         try:
             for n in range(1, 60):
-                repository.save("nb", saved(code("a", str(n // 5), str(n))))
+                repository.save("nb", new_save(code("a", str(n // 5), str(n))))
         finally:
             done.set()
 
@@ -124,11 +124,11 @@ def test_a_reader_always_sees_a_consistent_notebook(repository: NotebookReposito
 
 
 def test_a_concurrent_save_and_edit_both_take_effect(repository: NotebookRepository) -> None:
-    repository.create(new_notebook(id="nb"), saved(code("a", "0")))
+    repository.create(new_notebook(id="nb"), new_save(code("a", "0")))
 
     def save() -> None:
         for n in range(20):
-            repository.save("nb", saved(code("a", str(n)), tags=["file"]))
+            repository.save("nb", new_save(code("a", str(n)), tags=["file"]))
 
     def edit() -> TrainingNotebook:
         for n in range(20):
@@ -146,8 +146,8 @@ def test_threads_that_save_the_same_file_agree(
     repository: NotebookRepository, store: Store, size: int
 ) -> None:
     cells = [code(f"c{n}", "x" * n, f"{n}" * size, count=n) for n in range(11)]
-    repository.create(new_notebook(id="nb"), saved(code("a")))
-    summaries = run_at_once(*(lambda: repository.save("nb", saved(*cells)) for _ in range(3)))
+    repository.create(new_notebook(id="nb"), new_save(code("a")))
+    summaries = run_at_once(*(lambda: repository.save("nb", new_save(*cells)) for _ in range(3)))
     assert len({summary.version_id for summary in summaries}) == 1
     assert repository.find_by_id("nb").cells == cells
 
@@ -155,12 +155,12 @@ def test_threads_that_save_the_same_file_agree(
 def test_a_notebook_deleted_during_saves_leaves_nothing_behind(
     repository: NotebookRepository, store: Store
 ) -> None:
-    repository.create(new_notebook(id="nb"), saved(code("a")))
+    repository.create(new_notebook(id="nb"), new_save(code("a")))
 
     def save() -> None:
         with suppress(NotFound):
             for n in range(50):
-                repository.save("nb", saved(code("a", str(n))))
+                repository.save("nb", new_save(code("a", str(n))))
 
     run_at_once(save, save, lambda: repository.delete("nb"))
     assert store.contents.all() == store.versions.all() == []
@@ -200,7 +200,7 @@ CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSum
     "change_cell": lambda r: r.change_cell("nb", "a", lambda _: code("a", "new")),
     "add_cell": lambda r: r.add_cell("nb", code("b", "new")),
     "delete_cell": lambda r: r.delete_cell("nb", "a"),
-    "save": lambda r: r.save("nb", saved(code("a", "new"), code("b", "new"))),
+    "save": lambda r: r.save("nb", new_save(code("a", "new"), code("b", "new"))),
     "bind": lambda r: r.bindings.bind("nb", "/new.ipynb"),
     "unbind": lambda r: r.bindings.unbind("nb"),
 }
@@ -235,13 +235,13 @@ def test_a_new_notebook_is_returned_even_if_it_is_deleted_right_after(
     repository: NotebookRepository, store: Store
 ) -> None:
     with delete_after_commit(store, "nb"):
-        created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
+        created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
     assert created.summary().cell_count == 2
     assert repository.find_summary("nb") is None
 
 
 def test_the_summary_of_a_record_equals_the_stored_summary(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
+    created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
     assert created.summary() == repository.find_summary("nb")
 
 

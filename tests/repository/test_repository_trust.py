@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.archives import archive_store, load_file, unpack_records
-from support.factories import new_notebook, saved
+from support.factories import new_notebook, new_save
 
 from jupyter_axon_notebooks.mapping import export_notebook
 from jupyter_axon_notebooks.records import (
@@ -60,8 +60,8 @@ def create_trusted(store: Store, mark: Any) -> str:
     """Create a notebook as older releases stored it, with marks of trust; return its id."""
     repository = NotebookRepository(store)
     metadata = NotebookMetadata(extra=build_extra(mark))
-    id = repository.create(new_notebook(), saved(*build_cells(mark), metadata=metadata)).id
-    repository.save(id, saved(*build_cells(mark)[:1], metadata=metadata))
+    id = repository.create(new_notebook(), new_save(*build_cells(mark), metadata=metadata)).id
+    repository.save(id, new_save(*build_cells(mark)[:1], metadata=metadata))
     for content in store.contents.all():
         text = json.dumps(content).replace("MARK", "trusted")
         store.contents.replace(document(str(content.doc_id), json.loads(text)))

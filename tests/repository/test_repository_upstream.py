@@ -8,7 +8,7 @@ import sys
 from datetime import datetime, timezone
 from typing import Any
 
-from support.factories import code, new_checkpoint, new_notebook, rows
+from support.factories import code, count_rows, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import (
     CellStatus,
@@ -98,7 +98,7 @@ def test_checkpoint_documents_of_upstream_are_found_listed_and_ranked(
     assert repository.get_best_checkpoint("nb-123", "loss", True) == found
     assert repository.get_best_checkpoint("nb-123", "accuracy", False) == found
     repository.delete("nb-123")
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
 
 
 def test_checkpoints_are_stored_with_the_fields_of_upstream(

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.factories import (
     check_contents,
     code,
-    contents,
+    count_rows,
     markdown,
     new_checkpoint,
     new_notebook,
-    rows,
-    saved,
+    new_save,
+    read_contents,
 )
 
 from jupyter_axon_notebooks.records import (
@@ -117,12 +117,12 @@ def test_the_version_of_a_checkpoint_is_not_replaced_until_it_is_deleted(
 
 def test_an_equal_update_keeps_the_version(repository: NotebookRepository, store: Store) -> None:
     first = create(repository).version_id
-    before = rows(store)
+    before = count_rows(store)
     assert update(repository, *CELLS) == first
     repository.update("nb", UpdateNotebook(name="n", tags=["t"], status=None, description="d"))
     repository.update_cell("nb", CELLS[1])
     assert list_ids(repository) == [first]
-    assert rows(store) == before
+    assert count_rows(store) == before
 
 
 def test_versions_are_listed_newest_first_and_paginated(repository: NotebookRepository) -> None:
@@ -147,9 +147,9 @@ def test_a_version_has_the_metadata_of_its_file(repository: NotebookRepository) 
             tags=["t"], extra={"nbformat": {"metadata": {"widgets": text * 100_000}}, "axon": {}}
         )
 
-    first = repository.create(new_notebook(id="nb"), saved(*CELLS, metadata=metadata("a")))
+    first = repository.create(new_notebook(id="nb"), new_save(*CELLS, metadata=metadata("a")))
     repository.create_checkpoint(new_checkpoint("nb"))
-    second = repository.save("nb", saved(*CELLS, metadata=metadata("b")))
+    second = repository.save("nb", new_save(*CELLS, metadata=metadata("b")))
     for version_id, text in ((first.version_id, "a"), (second.version_id, "b")):
         version = repository.versions.get("nb", version_id)
         assert (version.metadata, version.cells) == (metadata(text), CELLS)
@@ -185,24 +185,26 @@ def test_a_save_stores_only_the_cell_that_changed(
     repository: NotebookRepository, store: Store
 ) -> None:
     cells = [code(f"c{n}", f"x = {n}", f"{n}\n", count=n) for n in range(100)]
-    repository.create(new_notebook(id="nb"), saved(*cells))
-    before = contents(store)
+    repository.create(new_notebook(id="nb"), new_save(*cells))
+    before = read_contents(store)
     assert len(before) == 200
     cells[50] = code("c50", "y = 50", "50\n", count=101)
-    repository.save("nb", saved(*cells))
-    added = contents(store).keys() - before.keys()
-    assert [contents(store)[id]["source"] for id in added] == ["y = 50"]
+    repository.save("nb", new_save(*cells))
+    added = read_contents(store).keys() - before.keys()
+    assert [read_contents(store)[id]["source"] for id in added] == ["y = 50"]
 
 
 def test_equal_contents_are_stored_once(repository: NotebookRepository, store: Store) -> None:
-    repository.create(new_notebook(), saved(*(code(f"c{n}", "x", "y", count=n) for n in range(20))))
-    assert len(contents(store)) == 2
+    repository.create(
+        new_notebook(), new_save(*(code(f"c{n}", "x", "y", count=n) for n in range(20)))
+    )
+    assert len(read_contents(store)) == 2
 
 
 def test_notebooks_share_no_contents(repository: NotebookRepository, store: Store) -> None:
     for id in ("one", "two"):
         repository.create(new_notebook(code("a", "same"), id=id))
-    assert len(contents(store)) == 2
+    assert len(read_contents(store)) == 2
     repository.delete("one")
     assert repository.find_by_id("two").cells == [code("a", "same")]
 
@@ -219,11 +221,11 @@ def test_execution_counts_are_not_stored_with_outputs(
             id="a", source="1", outputs=[output], execution_count=count, status=status
         )
 
-    repository.create(new_notebook(id="nb"), saved(execute(1)))
-    before = contents(store)
+    repository.create(new_notebook(id="nb"), new_save(execute(1)))
+    before = read_contents(store)
     for count in (2, 3, 900):
-        repository.save("nb", saved(execute(count)))
-        assert contents(store) == before
+        repository.save("nb", new_save(execute(count)))
+        assert read_contents(store) == before
         assert repository.find_by_id("nb").cells == [execute(count)]
 
 
@@ -231,15 +233,15 @@ def test_execution_counts_are_not_stored_with_outputs(
 def test_growing_outputs_do_not_fill_the_store(
     repository: NotebookRepository, store: Store, checkpoints: int, versions: int
 ) -> None:
-    repository.create(new_notebook(id="nb"), saved(code("a", "import x"), code("b", "train()")))
+    repository.create(new_notebook(id="nb"), new_save(code("a", "import x"), code("b", "train()")))
     for _ in range(checkpoints):
         repository.create_checkpoint(new_checkpoint("nb"))
     log = ""
     for second in range(200):
         log += f"{second}\n"
-        repository.save("nb", saved(code("a", "import x"), code("b", "train()", log)))
+        repository.save("nb", new_save(code("a", "import x"), code("b", "train()", log)))
     assert repository.versions.count("nb") == versions
-    assert len(contents(store)) == 3
+    assert len(read_contents(store)) == 3
 
 
 def test_undoing_a_change_adds_a_version_without_contents(
@@ -247,9 +249,9 @@ def test_undoing_a_change_adds_a_version_without_contents(
 ) -> None:
     create(repository)
     update(repository, code("a", "other"))
-    before = contents(store)
+    before = read_contents(store)
     update(repository, *CELLS)
-    assert contents(store) == before
+    assert read_contents(store) == before
     assert repository.versions.count("nb") == 3
 
 
@@ -279,11 +281,11 @@ def test_versions_do_not_change_after_later_saves(
 ) -> None:
     with closing(Store("memory://")) as store:
         repository = NotebookRepository(store)
-        first = repository.create(new_notebook(id="nb"), saved(code("a")))
+        first = repository.create(new_notebook(id="nb"), new_save(code("a")))
         expected = {first.version_id: first.cells}
         for step, cells, metadata in steps:
             if step == "save":
-                version_id = repository.save("nb", saved(*cells, metadata=metadata)).version_id
+                version_id = repository.save("nb", new_save(*cells, metadata=metadata)).version_id
                 expected[version_id] = cells
             elif step == "checkpoint":
                 repository.create_checkpoint(new_checkpoint("nb"))
