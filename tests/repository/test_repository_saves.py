@@ -196,30 +196,31 @@ def test_long_texts_are_distinguished(repository: NotebookRepository) -> None:
 
 
 class PausedSave:
-    """Pauses the first large save after its contents are staged, before the version is stored."""
+    """Pauses a large save after its contents are staged, before the version is stored."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._staged = threading.Event()
-        self._resumed = threading.Event()
+        self._monkeypatch = monkeypatch
+
+    def run(self, save: Callable[[], object], during: Callable[[], object]) -> BaseException | None:
+        """Run ``save`` with ``during`` in the pause; return the error of ``save``, if any."""
+        staged, resumed, first = threading.Event(), threading.Event(), threading.Lock()
         stage = repository_versions.VersionRepository.stage
-        first = threading.Lock()
 
         def stage_and_pause(*args: Any) -> None:
             stage(*args)
             if first.acquire(blocking=False):
-                self._staged.set()
-                assert self._resumed.wait(30)
+                staged.set()
+                assert resumed.wait(30)
 
-        monkeypatch.setattr(repository_versions.VersionRepository, "stage", stage_and_pause)
-        monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
-
-    def run(self, save: Callable[[], object], during: Callable[[], object]) -> BaseException | None:
-        """Run ``save`` with ``during`` in the pause; return the error of ``save``, if any."""
+        self._monkeypatch.setattr(repository_versions.VersionRepository, "stage", stage_and_pause)
+        self._monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
         with ThreadPoolExecutor(1) as pool:
             saving = pool.submit(save)
-            assert self._staged.wait(30)
-            during()
-            self._resumed.set()
+            try:
+                assert staged.wait(30)
+                during()
+            finally:
+                resumed.set()
             return saving.exception(30)
 
 
