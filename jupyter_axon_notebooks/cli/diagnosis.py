@@ -27,7 +27,7 @@ from ..store.sqlite.health import (
     examine_file,
     notebook_documents,
 )
-from ..store.urls import file_of, shown_url, unknown_kind
+from ..store.urls import file_of, shown_url, unsupported_url
 from ..sync.origin import (
     find_other_origins,
     kernel_config_origin,
@@ -83,7 +83,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         found.problems.append(
             Problem(
                 "unknown-store",
-                unknown_kind(session.url),
+                unsupported_url(session.url),
                 "nothing is recorded",
                 "correct c.AxonNotebooks.store_url",
             )

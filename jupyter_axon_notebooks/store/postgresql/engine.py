@@ -1,7 +1,7 @@
 """The PostgreSQL engine: many concurrent writers, which lock the rows that they change.
 
-Transactions are READ COMMITTED: rows that a decision depends on are locked when they are read. What
-has no row yet is locked by name.
+Transactions are READ COMMITTED: rows that a decision depends on are locked when they are read. A
+row that does not exist yet is locked by name.
 
 A connection can be lost during a commit, so that its outcome is unknown. Therefore each transaction
 that writes also updates a row that belongs to its connection, in the same message as the COMMIT.
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from ...errors import AxonError, OutcomeUnknown, StoreError
 from ...records import new_id
+from ..engine import Engine
 from ..error_mapping import Interrupted, map_errors
 from ..schema import SCHEMA_VERSION
 from ..urls import has_secret, shown_url
@@ -50,6 +51,7 @@ _CREATE_MARKS = (
     "role name NOT NULL DEFAULT current_user, fenced boolean NOT NULL DEFAULT false, "
     "schema_version integer NOT NULL)"
 )
+# `lock_timeout` of the session applies to reads; transactions set their own.
 _ON_CONNECT = (
     "SELECT set_config('lock_timeout', %s, false), current_setting('synchronous_commit'), "
     "current_setting('idle_in_transaction_session_timeout')"
@@ -84,8 +86,8 @@ _READ_MARK = (
 )
 
 
-class PostgresqlEngine:
-    """The implementation of :class:`.engine.Engine` for PostgreSQL.
+class PostgresqlEngine(Engine):
+    """The engine for PostgreSQL.
 
     Parameters
     ----------
@@ -104,9 +106,8 @@ class PostgresqlEngine:
 
     one_writer = False
     one_connection = False
-    narrows_first = True
+    filters_first = True
     survives_forks = True  # a child does not affect sockets that it does not use
-    is_lost = False
 
     def __init__(
         self,
@@ -221,9 +222,6 @@ class PostgresqlEngine:
         """Begin a read-only transaction in which all reads see the same state."""
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    def begin_read(self, connection: sa.Connection) -> None:
-        """Do nothing: the ``lock_timeout`` of the session is that of reads."""
-
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
         """Commit; if the answer is lost, find out the outcome."""
         if not wrote:
@@ -239,10 +237,7 @@ class PostgresqlEngine:
                 raise
 
     def _is_committed(self, mark: str, unit: str, lost: Interrupted) -> bool:
-        """Return whether a commit whose answer was lost took effect.
-
-        If it did not, it cannot any more.
-        """
+        """Return whether a commit whose answer was lost took effect; prevent it if it did not."""
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
@@ -278,13 +273,6 @@ class PostgresqlEngine:
         Transaction ids may be reused after a crash, so the start time of the server is added.
         """
         return str(connection.exec_driver_sql(_CHANGE_MARKER).scalar_one())
-
-    def close(self) -> None:
-        """Close every connection that is not in use."""
-        self.sql.dispose()
-
-    def before_fork(self) -> None:
-        """Do nothing."""
 
     def after_fork_in_child(self) -> None:
         """Open new connections; keep the parent's, so that nothing closes them."""

@@ -55,10 +55,7 @@ class ServerHealth:
 def connect_to_server(url: str) -> Iterator[sa.Connection]:
     """Open a read-only snapshot of the database of a store.
 
-    Raises
-    ------
-    StoreError
-        When the connection fails.
+    Raises StoreError if the connection fails.
     """
     engine = PostgresqlEngine(url, _TIMEOUT)
     try:

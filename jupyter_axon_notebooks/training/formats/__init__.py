@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from .models import EncodedState, Format, TreeFormat, encode_model, prepare_model
 from .restore_plan import PendingRestore, list_immutable, list_replaced
-from .tensor_files import Source, open_source
+from .tensor_files import Source
 from .training import RestoredTraining, encode_training, prepare_training
 
 __all__ = [
@@ -37,37 +37,12 @@ __all__ = [
     "explain_immutable",
     "explain_replaced",
     "leave_inference_mode",
-    "open_source",
     "prepare_model",
     "prepare_training",
-    "restore_model",
-    "restore_training",
 ]
 
 #: Places in a message.
 _MAX_LISTED: Final = 4
-
-
-def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
-    """Restore a model from the file at ``path``; see :func:`prepare_model`.
-
-    Raises :class:`NotFound` as well, if there is no such file.
-    """
-    with leave_inference_mode():
-        with open_source(path) as source:
-            restore = prepare_model(source, model, trusted=trusted)
-        return restore()
-
-
-def restore_training(
-    path: str, optimizer: Any | None, extra: Any | None, *, rng: bool
-) -> RestoredTraining:
-    """Restore a training from the file at ``path``; see :func:`prepare_training`."""
-    with leave_inference_mode():
-        with open_source(path) as source:
-            restore = prepare_training(source, optimizer, extra, rng=rng)
-        restored: RestoredTraining = restore()
-        return restored
 
 
 def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:

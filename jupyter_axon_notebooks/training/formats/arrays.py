@@ -117,10 +117,7 @@ def make_keys(generator: str, data: Any) -> Any:
 def encode_array(array: Any) -> ArrayEncoding:
     """Return how an array is stored.
 
-    Raises
-    ------
-    TypeError
-        If it contains more than numbers, dates and texts.
+    Raises TypeError if it contains more than numbers, dates and texts.
     """
     import numpy as np
 
@@ -337,10 +334,7 @@ def numpy_name(dtype: Any) -> str:
 def numpy_dtype(name: str) -> Any:
     """Return the NumPy or ml_dtypes type with a name of :func:`numpy_name`.
 
-    Raises
-    ------
-    TypeError
-        If there is none, or it can contain more than numbers, dates and texts.
+    Raises TypeError if there is none, or it can contain more than numbers, dates and texts.
     """
     import numpy as np
 

@@ -31,10 +31,7 @@ def get_rng_states() -> dict[str, Any]:
 def check_rng_states(path: str, states: Any) -> None:
     """Try the states in the file at ``path`` on new generators.
 
-    Raises
-    ------
-    StateCorrupt
-        If they are invalid.
+    Raises StateCorrupt if they are invalid.
     """
     try:
         if not isinstance(states, dict):

@@ -62,12 +62,8 @@ class SkopsFormat:
     def encode(self, model: Any) -> SkopsFile:
         """Encode the file of ``model``.
 
-        Raises
-        ------
-        TypeError
-            If skops cannot keep a part of it, or would restore something else.
-        StateError
-            If skops is not installed.
+        Raises TypeError if skops cannot keep a part of it, or would restore something else, and
+        StateError if skops is not installed.
         """
         skops = _import_skops()
         name = type_name(model)

@@ -161,12 +161,8 @@ def get_state(value: Any) -> Any:
 def get_nested_state(value: Any) -> Any:
     """Return the state of ``value``, which may contain other stateful objects that it uses.
 
-    A scheduler in a scheduler is such an object.
-
-    Raises
-    ------
-    TypeError
-        If the state contains objects that cannot be restored in place.
+    A scheduler in a scheduler is such an object. Raises TypeError if the state contains objects
+    that cannot be restored in place.
     """
     state = get_state(value)
     if not (parts := _find_stateful(state)):

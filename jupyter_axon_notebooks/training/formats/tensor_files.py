@@ -11,7 +11,6 @@ the types of ml_dtypes nor types that are newer than its release. The tests comp
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -19,9 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 
-from ...errors import NotFound, StateCorrupt
+from ...errors import StateCorrupt
 from ...states.folders import convert_os_errors
-from ...userfiles import open_regular
 
 #: The bits of an item by type code. Tensors are ordered by type, the last code first.
 BITS: Final = {
@@ -138,26 +136,11 @@ class OpenedFile(NamedTuple):
     memory: mmap.mmap
 
 
-@contextlib.contextmanager
-def open_source(path: str) -> Iterator[Source]:
-    """Open the state file at ``path``; raise NotFound or StateError if it cannot be read."""
-    with convert_os_errors("read", os.path.dirname(path)), contextlib.ExitStack() as opened:
-        try:
-            file = opened.enter_context(open_regular(path))
-        except FileNotFoundError:
-            raise NotFound("state file", path) from None
-        yield Source(path, file)
-
-
 def open_tensors(source: Source) -> OpenedFile:
     """Check and map the file in ``source``, which may be closed afterwards.
 
-    Raises
-    ------
-    StateCorrupt
-        If it is not a valid safetensors file, with the reason.
-    StateError
-        If it cannot be read.
+    Raises StateCorrupt if it is not a valid safetensors file, with the reason, and StateError if it
+    cannot be read.
     """
     path, file = source
     with convert_os_errors("read", os.path.dirname(path)):

@@ -58,14 +58,9 @@ def prepare_training(
 ) -> PendingRestore:
     """Read and compare a file that restores ``optimizer``, ``extra`` and the random generators.
 
-    ``extra`` may have less than is stored: the rest is added to its dicts and lists.
-
-    Raises
-    ------
-    InvalidData
-        If the objects do not fit the file.
-    StateCorrupt, StateError
-        If the file is not valid, or cannot be read.
+    ``extra`` may have less than is stored: the rest is added to its dicts and lists. Raises
+    InvalidData if the objects do not fit the file, and StateCorrupt or StateError if the file is
+    not valid, or cannot be read.
     """
     tree = read_tree(source)
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:

@@ -267,12 +267,8 @@ def _join(name: str, part: str) -> str:
 def read_tree(source: Source) -> Any:
     """Return the values in a file; arrays and tensors are views of the file's memory.
 
-    Of a file of another program, return the tensors by name.
-
-    Raises
-    ------
-    StateCorrupt, StateError
-        If the file is not valid, or cannot be read.
+    Of a file of another program, return the tensors by name. Raises StateCorrupt or StateError if
+    the file is not valid, or cannot be read.
     """
     file = open_tensors(source)
     path = source.path
