@@ -1,8 +1,8 @@
 """The formats of state files.
 
-Tensors are kept in safetensors files, other values as JSON in their metadata, so that a state is
-one file that other programs can read; scikit-learn estimators are kept by skops. Nothing is pickled,
-and no framework is imported that is not in use.
+A state is a safetensors file, which other programs can read; values other than tensors are JSON in
+its metadata. scikit-learn estimators are skops files. Nothing is pickled, and no framework is
+imported that is not in use.
 
 * :mod:`.models`, :mod:`.training`: the two files of a checkpoint
 * :mod:`.tensor_files`: safetensors files
@@ -41,7 +41,7 @@ __all__ = [
     "prepare_training",
 ]
 
-#: Places in a message.
+#: The largest number of places in a message.
 _MAX_LISTED: Final = 4
 
 
@@ -69,8 +69,8 @@ def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:
 def explain_replaced(model: Any, optimizer: Any, extra: Any) -> str | None:
     """Explain which entries of dicts and lists of a training were replaced; None if there are none.
 
-    The entries of a tree of parameters are used through the tree; arrays in ``extra`` and tuples
-    usually have variables of their own, which keep the old values.
+    Only arrays in ``extra`` and tuples are reported, since the user often has them in variables,
+    which still have the old values.
     """
     targets = {"model": model, "optimizer": optimizer, "extra": extra}
     found = [

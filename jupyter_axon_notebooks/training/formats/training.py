@@ -1,4 +1,4 @@
-"""The state file of a training: optimizer, other objects, and random generators."""
+"""The state file of a training: its optimizer, other objects, and random generators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tree import TreeWriter, read_tree
 
 
 class RestoredTraining(NamedTuple):
-    """The restored objects, or what was stored where there was none to restore."""
+    """The restored objects; stored values for objects that were not given."""
 
     optimizer: Any
     extra: Any
@@ -27,8 +27,8 @@ def encode_training(
     Parameters
     ----------
     optimizer : object
-        An object with ``state_dict()`` and ``load_state_dict()``, a tree of arrays as of optax, a
-        list or dict of these, or None.
+        An object with ``state_dict()`` and ``load_state_dict()``, a tree of arrays (optax), a list
+        or dict of these, or None.
     extra : object
         Python values, arrays and stateful objects, nested in any way; or None.
     rng : bool
