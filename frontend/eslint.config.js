@@ -28,6 +28,7 @@ export default tseslint.config(
         'error',
         ...UNTRANSLATED_TEXTS.map(selector => ({ selector, message: untranslated }))
       ],
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }]
     }
   },

@@ -1,7 +1,7 @@
-"""Alignment of two sequences: which elements they share, and in which order. Pure.
+"""The alignment of two sequences: the elements that they share in the same order. Pure.
 
-:mod:`difflib` takes quadratic time and more where elements repeat or changed their order. Everything here takes near-linear time,
-and finds good alignments of sequences as they occur rather than longest ones of all.
+:mod:`difflib` takes at least quadratic time where elements repeat or changed their order. The
+functions here take near-linear time, and find good alignments rather than the longest ones.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 
-#: How often a stretch between aligned elements is searched for further ones.
+#: The most rounds in which gaps between aligned elements are searched for further ones.
 _MAX_ROUNDS = 12
 
 Pair = tuple[int, int]
 
 
 def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Pair]:
-    """Return the places of equal elements as pairs, rising on both sides.
+    """Return the positions of equal elements as pairs, ascending on both sides.
 
-    What is equal at the ends is aligned first, then elements that occur once on both sides (as in a patience diff), and the same
-    in each stretch between them. In a stretch without such elements the first occurrences go together, the second ones, and so on.
+    Common ends are aligned first, then elements that occur once on both sides (as in a patience
+    diff), and the same in each gap between them. In a gap without such elements, the first
+    occurrences are paired, then the second ones, and so on.
     """
     codes: dict[Hashable, int] = {}
     old = [codes.setdefault(element, len(codes)) for element in before]
@@ -47,7 +48,7 @@ def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Pair]:
 def pair_equal(
     before: Sequence[Hashable], after: Sequence[Hashable], olds: Sequence[int], news: Sequence[int]
 ) -> list[Pair]:
-    """Return pairs of equal elements at the places ``olds`` and ``news``, whatever their order: the first with the first."""
+    """Return pairs of equal elements at the positions ``olds`` and ``news`` in any order."""
     waiting: dict[Hashable, Iterator[int]] = {
         element: iter(places) for element, places in _places(before, olds).items()
     }
@@ -55,8 +56,9 @@ def pair_equal(
 
 
 def longest_rising(numbers: Sequence[int]) -> list[int]:
-    """Return the places of a longest strictly rising subsequence; of several the one of the first numbers."""
-    # Of the rising subsequences of each length, seen from the end: the greatest beginning, negated, and its place.
+    """Return the positions of the first longest strictly ascending subsequence."""
+    # For each length, the ascending subsequence with the greatest start: that start, negated, and
+    # its position.
     ends: list[int] = []
     begins: list[int] = []
     after: list[int | None] = [None] * len(numbers)

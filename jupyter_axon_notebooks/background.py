@@ -1,4 +1,4 @@
-"""The scheduled work of a server: garbage collection, expired runs, and checkpoints that wait to be recorded."""
+"""The scheduled work of a server: garbage collection, expired runs and recovered checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .repository import NotebookRepository
 from .sync.origin import find_other_origins, origin_created_at
 from .training.recovery import BackgroundRecovery
 
-#: Seconds between two garbage collections, and between two searches for checkpoints that wait to be recorded.
+#: Seconds between two garbage collections, and between two searches for checkpoints that wait to
+#: be recorded.
 _INTERVAL = 3600.0
 _RECOVERY_INTERVAL = 2.0
 #: The number of checkpoints that cannot be recorded whose reason is logged; the others are counted.
@@ -25,9 +26,10 @@ _LOGGED_ERRORS = 10
 class BackgroundWork:
     """The background threads of a server.
 
-    One thread logs records under other origins and sweeps the state folders once, then finishes expired runs and collects
-    garbage every hour. The other records checkpoints that trainings made while the store was unavailable, and has the
-    store opened again when its file was removed or replaced.
+    One thread logs records under other origins and sweeps the state folders once, then finishes
+    expired runs and collects garbage every hour. The other records checkpoints that trainings made
+    while the store was unavailable, and has the store opened again when its file was removed or
+    replaced.
 
     Parameters
     ----------
@@ -112,8 +114,9 @@ class BackgroundWork:
         for other in others:
             if not other.in_use:
                 self._log.warning(
-                    "axon: %d notebooks here have records under another origin (%s), the first is %s. Unless another "
-                    "machine uses it, the origin of this data folder was lost: run `jupyter axon doctor --rebind`",
+                    "axon: %d notebooks here have records under another origin (%s), the first is "
+                    "%s. Unless another machine uses it, the origin of this data folder was lost: "
+                    "run `jupyter axon doctor --rebind`",
                     len(other.here),
                     other.origin,
                     other.here[0].path,
@@ -150,7 +153,8 @@ class BackgroundWork:
                 break
         if errors > _LOGGED_ERRORS:
             self._log.warning(
-                "axon: cannot record %d more checkpoints; `jupyter axon recover --dry-run` lists why",
+                "axon: cannot record %d more checkpoints; `jupyter axon recover --dry-run` lists "
+                "the reasons",
                 errors - _LOGGED_ERRORS,
             )
         if recorded:

@@ -1,10 +1,11 @@
 """The names and values in a checkpoint's ``metrics``, which may hold any JSON.
 
-A metric's *name* is its path of keys joined with dots: in ``{"val": {"loss": 0.1}}`` the value is named ``val.loss``. Keys may
-contain dots themselves, so that a name can fit several values; :func:`resolve` decides which one is meant.
+A metric's *name* is its path of keys joined with dots: in ``{"val": {"loss": 0.1}}`` the value is
+named ``val.loss``. Keys may contain dots themselves, so that a name can fit several values;
+:func:`resolve` decides which one is meant.
 
-Non-finite floats have no JSON form. They are stored as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, and their
-names in ``nonfinite`` tell them from ordinary strings.
+Non-finite floats have no JSON form. They are stored as the strings ``"NaN"``, ``"Infinity"`` and
+``"-Infinity"``, and their names in ``nonfinite`` tell them from ordinary strings.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _MAX_NAMES: Final = 10_000_000
 def resolve(metrics: Any, name: str) -> Any:
     """Return the value of ``name``, or None.
 
-    An exact key takes precedence over a path, and a longer key over a shorter one: in ``{"a.b": 1, "a": {"b": 2}}`` the
-    value of ``a.b`` is 1. Paths lead through objects, not into lists.
+    An exact key takes precedence over a path, and a longer key over a shorter one: in ``{"a.b": 1,
+    "a": {"b": 2}}`` the value of ``a.b`` is 1. Paths lead through objects, not into lists.
     """
     if not isinstance(metrics, dict):
         return None
@@ -46,7 +47,8 @@ def resolve(metrics: Any, name: str) -> Any:
 
 
 def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
-    # Only prefixes that are as long as a key are looked up, since a name may consist of a million dots.
+    # Only prefixes that are as long as a key are looked up, since a name may consist of a million
+    # dots.
     lengths = set(map(len, metrics))
     rest = len(name) - start
     if rest in lengths and name[start:] in metrics:
@@ -67,7 +69,8 @@ def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
 def finite_number(value: Any) -> float | None:
     """Return ``value`` as a finite float, or None.
 
-    None for NaN, infinities, booleans, strings, nulls, containers, and integers that are too large for a float.
+    None for NaN, infinities, booleans, strings, nulls, containers, and integers that are too large
+    for a float.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -120,7 +123,10 @@ def flatten_metrics(metrics: Any) -> dict[str, Any]:
 
 
 def _flatten(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> bool:
-    """Add the values below ``above``; return whether no key contains a dot, so that every name fits one value."""
+    """Add the values below ``above``.
+
+    Return whether no key contains a dot, so that every name fits one value.
+    """
     is_plain = True
     for key, value in metrics.items():
         if len(above) + len(key) > MAX_NAME:
@@ -134,7 +140,8 @@ def _flatten(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> bool
 
 
 def _resolve_all(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> None:
-    # The longest key first, as `resolve` does: the first value of a name is the one that it resolves to.
+    # The longest key first, as `resolve` does: the first value of a name is the one that it
+    # resolves to.
     for key in sorted(metrics, key=len, reverse=True):
         if len(above) + len(key) <= MAX_NAME:
             value = metrics[key]
@@ -163,7 +170,7 @@ def rank(
 
 
 def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
-    """Return column names for metrics, with the prefix ``metrics.`` where one is among the columns ``taken``."""
+    """Return column names for metrics, prefixed with ``metrics.`` where they are ``taken``."""
     columns = []
     for name in names:
         column = name
@@ -176,8 +183,8 @@ def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
 def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     """Return ``metrics`` with non-finite floats as strings, and the names of those floats.
 
-    A float is named by its JSON Pointer (RFC 6901) instead where its dotted name is also that of an ordinary string that is
-    spelled alike, or looks like the pointer of another value.
+    A float is named by its JSON Pointer (RFC 6901) instead where its dotted name is also that of
+    an ordinary string that is spelled alike, or looks like the pointer of another value.
     """
     if _is_ordinary(metrics):
         return metrics, []
@@ -193,7 +200,7 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
 
 
 def limit_nonfinite(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return ``metrics`` as far as :func:`spell_nonfinite` accepts them, and the names of the values left out.
+    """Return the ``metrics`` that :func:`spell_nonfinite` accepts, and the names of the others.
 
     Left out are values, mostly lists, with more non-finite numbers than can be named.
     """
@@ -250,19 +257,22 @@ def _split(text: str) -> frozenset[str]:
 #: ``frontend/src/pure/direction.ts`` has the same table.
 _LOWER: Final = _split(
     """
-    loss losses error errors err errorrate worderrorrate charerrorrate charactererrorrate tokenerrorrate perplexity ppl
-    bpb bpc bpd mse rmse mae mape smape msle rmsle absolutepercentageerror wer cer ter mer fid kid lpips nll
-    negloglikelihood negativeloglikelihood brier ece logloss crossentropy ce bce kl kld kldivergence jsdivergence regret
-    deviance diceloss diceceloss iouloss giouloss jaccardloss
+    loss losses error errors err errorrate worderrorrate charerrorrate charactererrorrate
+    tokenerrorrate perplexity ppl bpb bpc bpd mse rmse mae mape smape msle rmsle
+    absolutepercentageerror wer cer ter mer fid kid lpips nll negloglikelihood
+    negativeloglikelihood brier ece logloss crossentropy ce bce kl kld kldivergence jsdivergence
+    regret deviance diceloss diceceloss iouloss giouloss jaccardloss
     """
 )
 _HIGHER: Final = _split(
     """
-    acc accuracy f1 f2 fbeta fscore fmeasure auc auroc auprc precisionrecallauc precision recall sensitivity specificity
-    ap map mrr ndcg bleu sacrebleu chrf rouge meteor bertscore iou miou dice jaccard r2 rsquared reward return psnr ssim
-    kappa mcc elbo likelihood em exactmatch winrate hitrate successrate negmeansquarederror negrootmeansquarederror
-    negmeanabsoluteerror negmedianabsoluteerror negmeanabsolutepercentageerror negmeansquaredlogerror
-    negrootmeansquaredlogerror neglogloss negbrierscore negmaxerror negmeanpoissondeviance negmeangammadeviance
+    acc accuracy f1 f2 fbeta fscore fmeasure auc auroc auprc precisionrecallauc precision recall
+    sensitivity specificity ap map mrr ndcg bleu sacrebleu chrf rouge meteor bertscore iou miou
+    dice jaccard r2 rsquared reward return psnr ssim kappa mcc elbo likelihood em exactmatch
+    winrate hitrate successrate negmeansquarederror negrootmeansquarederror negmeanabsoluteerror
+    negmedianabsoluteerror negmeanabsolutepercentageerror negmeansquaredlogerror
+    negrootmeansquaredlogerror neglogloss negbrierscore negmaxerror negmeanpoissondeviance
+    negmeangammadeviance
     """
 )
 #: Words that name a part of the data or a kind of mean, and do not affect the direction.
@@ -273,15 +283,17 @@ _COUNTED: Final = _split("epoch step batch iter iteration idx")
 #: Kinds of losses: beside them, a ``score`` may be a loss.
 _KINDS: Final = _split(
     """
-    l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box cls obj mask seg dfl
+    l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box
+    cls obj mask seg dfl
     """
 )
 _NEUTRAL: Final = (
     _split(
         """
-        mean avg average median sum total running smoothed ema overall global episode ep metric metrics macro micro weighted
-        binary multiclass multilabel categorical sparse balanced adjusted class per token word char character pixel sentence
-        image symmetric normalized normalised roc pr at k dataloader fold top score
+        mean avg average median sum total running smoothed ema overall global episode ep metric
+        metrics macro micro weighted binary multiclass multilabel categorical sparse balanced
+        adjusted class per token word char character pixel sentence image symmetric normalized
+        normalised roc pr at k dataloader fold top score
         """
     )
     | _KINDS
@@ -292,9 +304,11 @@ _NEUTRAL: Final = (
 )
 #: A name with two words of one of these sets is that of a gap or a ratio.
 _EXCLUSIVE: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
-#: The last words of names of counts. (Lightning's names of metrics end with ``step`` and ``epoch``.)
+#: The last words of names of counts. (Lightning's names of metrics end with ``step`` and
+#: ``epoch``.)
 _COUNTERS: Final = _split("batch iter iteration")
-#: Words that may be combined with one other word of their direction, as in ``nll_loss`` and ``roc_auc_f1``.
+#: Words that may be combined with one other word of their direction, as in ``nll_loss`` and
+#: ``roc_auc_f1``.
 _GENERIC: Final = _split("loss losses error errors auc")
 #: Words that a number may follow, besides those with a direction.
 _NUMBERED: Final = _split("top l at k idx fold dataloader")
@@ -305,11 +319,12 @@ _HUMPS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def direction(name: str) -> Literal["min", "max"] | None:
-    """Return whether the smallest or the largest value of a metric is the best, or None if that is not certain.
+    """Return whether the smallest or the largest value of a metric is best, or None if uncertain.
 
-    It is certain for a name that consists of known words, one of which has a direction: ``val_loss``, ``train/loss_ce``,
-    ``eval.bleu-4``, ``BinaryAccuracy``, scikit-learn's ``neg_mean_squared_error``. Any other word could reverse the
-    direction, as in ``neg_recall``, ``accuracy_drop`` and ``loss_scale``.
+    It is certain for a name that consists of known words, one of which has a direction:
+    ``val_loss``, ``train/loss_ce``, ``eval.bleu-4``, ``BinaryAccuracy``, scikit-learn's
+    ``neg_mean_squared_error``. Any other word could reverse the direction, as in ``neg_recall``,
+    ``accuracy_drop`` and ``loss_scale``.
     """
     if len(name) > MAX_NAME or not _ORDINARY.fullmatch(name):
         return None
@@ -354,7 +369,7 @@ def _is_derived(phrases: list[str]) -> bool:
 
 
 def _first_phrase(words: list[str], before: list[str], directed: list[str]) -> tuple[str, int]:
-    """Return the longest known phrase that ``words`` begin with, and its number of words, 0 if there is none."""
+    """Return the longest known phrase that ``words`` begin with, and its number of words or 0."""
     for length in range(min(len(words), _LONGEST_PHRASE), 0, -1):
         phrase = "".join(words[:length])
         if phrase in _LOWER or phrase in _HIGHER or phrase in _NEUTRAL:
@@ -375,7 +390,7 @@ _COMPARED: Final = 200
 
 
 def suggest_names(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message that there is no metric ``name``: similar names, or else the first ones of all."""
+    """Return a hint at names similar to an unknown metric, or else at the first names."""
     names = {other.lower(): other for other in known}
     close = get_close_matches(name.lower()[:_COMPARED], names, cutoff=0.6)
     if close:
@@ -433,7 +448,7 @@ def _bounded(paths: Iterable[_Path]) -> list[_Path]:
     for path in paths:
         length += sum(map(len, path))
         if length > _MAX_NAMES:
-            reason = f"the names of values that are not finite have more than {_MAX_NAMES} characters in all"
+            reason = f"the names of non-finite values have more than {_MAX_NAMES} characters in all"
             raise InvalidData("$.metrics", reason)
         found.append(path)
     return found

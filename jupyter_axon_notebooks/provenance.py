@@ -1,7 +1,6 @@
-"""Where a checkpoint came from: the code as it was executed, what it ran in, and what of both differs elsewhere.
+"""The data model of provenance: executed cells, environments, flags and differences.
 
-As :mod:`.records`, plain data. A checkpoint refers to its provenance by ``provenance_id``; what is stored once is stored
-once per notebook: a source text, an environment, a list of executions.
+Plain data like :mod:`.records`. A checkpoint refers to its provenance by ``provenance_id``.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from .records import U32, CellChange, CellStatus, Moment, NotebookVersion, Recor
 
 
 class ExecutedCell(Record, kw_only=True):
-    """A cell as it was executed; for a script, the script.
+    """A cell as it was executed, or a script.
 
     Attributes
     ----------
     source : str
-        What was executed, not what stands in the file.
+        The executed source, which may differ from the file.
     execution_count : int, optional
-        As in ``In [3]``; a script has none.
+        The number in ``In [3]``; None for a script.
     cell_id : str, optional
-        As the front end named it. Not every one does: nbclient and papermill name none, and Visual Studio Code uses ids of
-        its own, which are not those in the file.
+        The id that the front end sent. nbclient and papermill send none, and Visual Studio Code
+        sends ids that are not those in the file.
     status : CellStatus, optional
-        ``running``, ``completed`` or ``error``; None where nobody saw it end.
+        ``running``, ``completed`` or ``error``; None if unknown.
     executed_at : datetime, optional
-        When it began; None for what ran before anybody looked.
+        The start of the execution; None if it ran before tracking began.
     """
 
     source: str
@@ -40,9 +39,9 @@ class ExecutedCell(Record, kw_only=True):
 
 
 class GitState(Record, kw_only=True):
-    """The commit that a folder is at; no remote, whose URL may hold a password.
+    """The commit of a folder. Remotes are left out, since their URLs may contain passwords.
 
-    ``dirty`` tells whether tracked files differ from it; None where git took too long to tell.
+    ``dirty`` is whether tracked files differ from the commit; None if git took too long.
     """
 
     commit: str | None = None
@@ -51,20 +50,20 @@ class GitState(Record, kw_only=True):
 
 
 class Environment(Record, kw_only=True):
-    """What code ran in. Neither the host's name nor environment variables are in it.
+    """The environment of an execution, without the host's name and environment variables.
 
     Attributes
     ----------
     python, implementation, platform : str
-        As ``3.11.9``, ``CPython``, ``Linux-6.1-x86_64``.
+        For example ``3.11.9``, ``CPython``, ``Linux-6.1-x86_64``.
     packages : dict
         The installed distributions and their versions.
     git : GitState, optional
-        Of the notebook's folder.
+        The state of the notebook's folder.
     gpus : list of str
-        Their names.
+        The names of the GPUs.
     cuda, cudnn, driver : str, optional
-        Their versions, the framework's where one was imported.
+        The versions of CUDA, cuDNN and the driver.
     """
 
     python: str
@@ -79,7 +78,7 @@ class Environment(Record, kw_only=True):
 
 
 class Provenance(Record, kw_only=True):
-    """What was executed before a checkpoint, in order, and in what."""
+    """The cells that were executed before a checkpoint, in order, and their environment."""
 
     id: str
     notebook_id: str
@@ -88,7 +87,7 @@ class Provenance(Record, kw_only=True):
 
 
 class FlagKind(str, enum.Enum):
-    """What a flag warns of; :mod:`.repository.flags` says exactly when."""
+    """The kind of a flag, as defined in :mod:`.repository.flags`."""
 
     DRIFTED = "drifted"
     EDITED = "edited"
@@ -99,18 +98,18 @@ class FlagKind(str, enum.Enum):
 
 
 class Flag(Record, kw_only=True):
-    """One reason why running the notebook from top to bottom may not give the checkpoint again.
+    """A reason why running the notebook from top to bottom may not reproduce the checkpoint.
 
     Attributes
     ----------
     message : str
-        For people, in a sentence.
+        A sentence for display.
     cell_id : str, optional
-        The cell in the notebook; None where it is there no more.
+        The cell in the notebook; None if it is no longer there.
     executed, source : str, optional
-        What was executed, and what stands in the notebook instead.
+        The executed source, and the source in the notebook.
     execution_counts : list of int
-        The executions that it is about.
+        The executions concerned.
     """
 
     kind: FlagKind
@@ -127,13 +126,14 @@ class ResumedFrom(Record, kw_only=True):
     Attributes
     ----------
     checkpoint_id : str
-        Also of one that was deleted since.
+        Its id, even if it was deleted since.
     epoch, run_id : optional
-        The checkpoint's; None where it is not there any more, or belongs to no run.
+        Its epoch and run; None if it was deleted or belongs to no run.
     last_checkpoint_id : str
         The newest checkpoint of the run that was resumed.
     code_changed : bool
-        Whether a cell that was executed for both checkpoints had another source for ``last_checkpoint_id``.
+        Whether a cell that was executed for both checkpoints had another source for
+        ``last_checkpoint_id``.
     """
 
     checkpoint_id: str
@@ -144,16 +144,16 @@ class ResumedFrom(Record, kw_only=True):
 
 
 class CheckpointProvenance(Record, kw_only=True):
-    """All that is known of where a checkpoint came from.
+    """The provenance of a checkpoint, as far as it is known.
 
     Attributes
     ----------
     executed : list of ExecutedCell
-        Empty where nobody recorded it, as for a checkpoint made over REST.
+        Empty if it was not recorded, as for a checkpoint made over REST.
     version : NotebookVersion, optional
-        The notebook as it was last saved then, without outputs; None where the version is no longer kept.
+        The notebook as it was last saved then, without outputs; None if the version was removed.
     resumed_from : ResumedFrom, optional
-        None where the checkpoint's run began from scratch, or it belongs to no run.
+        None if the checkpoint's run began from scratch, or it belongs to no run.
     """
 
     checkpoint_id: str
@@ -165,7 +165,7 @@ class CheckpointProvenance(Record, kw_only=True):
 
 
 class Change(Record, kw_only=True):
-    """A value that differs; None where there is none on that side."""
+    """A value that differs; None if it is missing on one side."""
 
     name: str
     before: Any = None
@@ -173,32 +173,32 @@ class Change(Record, kw_only=True):
 
 
 class MetricChange(Change, kw_only=True):
-    """A metric of either of two checkpoints; ``delta`` is after minus before, where both are finite numbers."""
+    """A metric of two checkpoints; ``delta`` is after minus before if both are finite numbers."""
 
     delta: float | None = None
 
 
 class EnvironmentDiff(Record, kw_only=True):
-    """What differs between two environments: ``values`` are all but the packages."""
+    """The differences between two environments."""
 
     values: list[Change] = msgspec.field(default_factory=list)
     packages: list[Change] = msgspec.field(default_factory=list)
 
 
 class CheckpointDiff(Record, kw_only=True):
-    """What changed from one checkpoint to another.
+    """The differences between two checkpoints.
 
     Attributes
     ----------
     executed : bool
-        Whether ``sources`` compares what was executed; else the notebook's versions, since of one of the checkpoints no
-        more is known.
+        Whether ``sources`` compares executed cells. Otherwise it compares the saved versions,
+        because the executed cells of a checkpoint are unknown.
     sources : list of CellChange
-        By cell; ``moved`` tells that it ran at another turn.
+        The changes by cell; a ``moved`` cell ran in another order.
     metrics : list of MetricChange
-        All metrics of both that are finite numbers, and what else is at the same place and differs.
+        All metrics that are finite numbers in both, and other values that differ.
     environment : EnvironmentDiff, optional
-        None where it is not known of both.
+        None if an environment is unknown.
     """
 
     before: str

@@ -1,10 +1,11 @@
 """The data model: notebooks, cells, outputs, versions, checkpoints and runs.
 
-Field names, types, defaults and JSON form are those of the upstream's document store, so either side reads
-what the other wrote. In JSON only ``None`` is left out, enum values are lower case, and times are RFC 3339
-in UTC with microseconds and ``Z``. Fields that upstream lacks are optional and follow a ``# additions`` mark.
+Field names, types, defaults and JSON form are those of the upstream's document store, so that each
+side reads what the other wrote. In JSON only ``None`` is left out, enum values are lower case, and
+times are RFC 3339 in UTC with microseconds and ``Z``. Fields that the upstream lacks are optional
+and follow a ``# additions`` comment.
 
-Records are plain data. They know nothing of stores, files or HTTP.
+Records are plain data, independent of stores, files and HTTP.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ import msgspec
 from .errors import InvalidData
 from .metrics import restore_nonfinite, spell_nonfinite
 
-#: A whole number upstream keeps in 32 bits: epochs, steps, execution counts.
+#: A whole number that the upstream keeps in 32 bits: epochs, steps, execution counts.
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-#: The largest number in such a field, and the largest step: larger ones JavaScript does not hold exactly.
+#: The largest number in such a field, and the largest step, which JavaScript can still represent
+#: exactly.
 MAX_U32: Final = 2**32 - 1
 MAX_STEP: Final = 2**53 - 1
-#: A step beyond upstream's 32 bits.
+#: A step beyond the upstream's 32 bits.
 LargeStep = Annotated[int, msgspec.Meta(gt=2**32 - 1, le=2**53 - 1)]
-#: A moment; naive times are refused, other offsets are turned into UTC.
+#: A time with a time zone; other offsets are converted to UTC.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 T = TypeVar("T")
@@ -36,14 +38,14 @@ _R = TypeVar("_R", bound="Record")
 
 
 class CellType(str, enum.Enum):
-    """What a cell holds; a raw cell is ``markdown`` with ``nbformat_type: "raw"``."""
+    """The kind of a cell; a raw cell is ``markdown`` with ``nbformat_type: "raw"``."""
 
     CODE = "code"
     MARKDOWN = "markdown"
 
 
 class CellStatus(str, enum.Enum):
-    """How a cell's last execution went."""
+    """The state of a cell's last execution."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -52,7 +54,7 @@ class CellStatus(str, enum.Enum):
 
 
 class NotebookStatus(str, enum.Enum):
-    """Where a notebook's training stands."""
+    """The state of a notebook's training."""
 
     DRAFT = "draft"
     RUNNING = "running"
@@ -62,7 +64,7 @@ class NotebookStatus(str, enum.Enum):
 
 
 class RunStatus(str, enum.Enum):
-    """Where one training run stands."""
+    """The state of a training run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -71,7 +73,7 @@ class RunStatus(str, enum.Enum):
 
 
 def new_id() -> str:
-    """A random id: a version 4 UUID in its usual 36 characters."""
+    """Return a random id: a version 4 UUID in its usual 36 characters."""
     return str(uuid.uuid4())
 
 
@@ -79,24 +81,25 @@ _RECORD_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_record_id(value: Any) -> TypeGuard[str]:
-    """Whether ``value`` has the form of :func:`new_id`'s: it can then be a folder's name, and a part of a URL."""
+    """Return whether ``value`` has the form of :func:`new_id`, which is safe in paths and URLs."""
     return isinstance(value, str) and _RECORD_ID.fullmatch(value) is not None
 
 
 def now() -> datetime:
-    """The current moment, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(timezone.utc)
 
 
 def now_after(previous: datetime | str | None) -> datetime:
-    """The current moment; where the clock has not come past ``previous``, a microsecond after that.
+    """Return the current time, or a microsecond after ``previous`` if the clock is not past it.
 
-    Clocks are set back, and differ between machines. What is ordered by time has its order from this.
+    Clocks are set back and differ between machines. Records that are ordered by time use this
+    function.
 
     Parameters
     ----------
     previous : datetime, str or None
-        As a record has it, or its JSON form; what is no time counts as none.
+        A time or its JSON form. A string that is not a time is ignored.
     """
     moment = now()
     if isinstance(previous, str):
@@ -108,7 +111,7 @@ def now_after(previous: datetime | str | None) -> datetime:
         return moment
     try:
         return previous + _TICK
-    except OverflowError:  # the last moment there is
+    except OverflowError:  # the last representable time
         return previous
 
 
@@ -116,15 +119,15 @@ _TICK = timedelta(microseconds=1)
 
 
 def format_time(moment: datetime) -> str:
-    """``moment`` as RFC 3339 in UTC with microseconds: ``2026-04-16T23:15:00.000000Z``.
+    """Return ``moment`` as RFC 3339 in UTC: ``2026-04-16T23:15:00.000000Z``.
 
-    Of fixed width, so texts sort as the moments do.
+    The width is fixed, so that the strings sort like the times.
     """
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """What all records share: their JSON form, both ways."""
+    """The base class of records: conversion from and to JSON."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -135,9 +138,9 @@ class Record(msgspec.Struct, kw_only=True):
                 setattr(self, name, value.astimezone(timezone.utc))
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON form. Fields that are None are left out; nulls inside free-form values stay.
+        """Return the JSON form, without fields that are None.
 
-        Free-form values (``metadata``, ``data``, ``extra``) are handed out as they are, not copied.
+        Free-form values (``metadata``, ``data``, ``extra``) are not copied, and keep their nulls.
         """
         return {
             name: _plain(value)
@@ -147,12 +150,12 @@ class Record(msgspec.Struct, kw_only=True):
 
     @classmethod
     def from_json(cls: type[_R], value: Any) -> _R:
-        """The record that ``value``, parsed JSON, describes; unknown fields are ignored.
+        """Return the record that ``value``, parsed JSON, describes; unknown fields are ignored.
 
         Raises
         ------
         InvalidData
-            Naming the field, for a missing field, a wrong type or a number out of range.
+            When a field is missing, has a wrong type or is out of range. The error names the field.
         """
         try:
             return msgspec.convert(value, cls)
@@ -169,7 +172,7 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 _MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
-#: msgspec quotes the value that it refuses, which may be megabytes long.
+#: Characters of msgspec's message to keep: it quotes the value, which may be megabytes long.
 _LONGEST_REASON = 300
 
 
@@ -197,15 +200,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-#: Where metadata do not stand: in MIME bundles, which may hold any JSON, and in metadata themselves.
+#: Fields that are not searched for metadata: MIME bundles, which may hold any JSON, and metadata.
 _NO_METADATA = ("data", "attachments", "metadata")
 
 
 def without_trust(value: T) -> T:
-    """Return ``value``, a notebook's content or a part of it, without marks of trust; itself where it has none.
+    """Return ``value``, all or part of a notebook, without ``trusted`` in its metadata.
 
-    ``trusted`` in metadata makes JupyterLab run scripts in outputs. Only a contents manager may set it, after it has
-    checked a signature: in a record or in a file it says nothing, and must reach neither a contents manager nor a renderer.
+    ``trusted`` makes JupyterLab run scripts in outputs. Only a contents manager may set it, after
+    it has checked a signature. In a record or a file it has no meaning, and must reach neither a
+    contents manager nor a renderer. The same object is returned if there is nothing to remove.
     """
     if isinstance(value, list):
         items = [without_trust(item) for item in value]
@@ -222,7 +226,7 @@ def without_trust(value: T) -> T:
 
 
 def untrusted_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return ``metadata`` without ``trusted``, on its own level or below ``jupyter``; itself where there is none."""
+    """Return ``metadata`` without ``trusted`` on its own level and below ``jupyter``."""
     if "trusted" in metadata:
         metadata = {name: value for name, value in metadata.items() if name != "trusted"}
     jupyter = metadata.get("jupyter")
@@ -232,9 +236,10 @@ def untrusted_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 class CellOutput(Record, kw_only=True):
-    """One output of a code cell, in upstream's flat form.
+    """An output of a code cell in the upstream's flat form.
 
-    ``text`` is a stream's text, ``data`` a MIME bundle, the ``error_*`` fields and ``traceback`` an exception.
+    ``text`` is a stream's text, ``data`` a MIME bundle, the ``error_*`` fields and ``traceback``
+    an exception.
     """
 
     output_type: str
@@ -255,7 +260,7 @@ class CellOutput(Record, kw_only=True):
 
 
 class NotebookCell(Record, kw_only=True):
-    """A cell with its outputs; never one that says of itself that it is to be trusted."""
+    """A cell with its outputs, without ``trusted`` in its metadata."""
 
     id: str = msgspec.field(default_factory=new_id)
     cell_type: CellType = CellType.CODE
@@ -275,9 +280,10 @@ class NotebookCell(Record, kw_only=True):
 
 
 class NotebookMetadata(Record, kw_only=True):
-    """What a notebook says of itself.
+    """The metadata of a notebook.
 
-    ``extra["nbformat"]`` holds what rebuilds the file, ``extra["axon"]`` what this project notes about it.
+    ``extra["nbformat"]`` holds what is needed to rebuild the file, ``extra["axon"]`` the notes of
+    this project.
     """
 
     kernel: str | None = None
@@ -314,12 +320,12 @@ class NotebookHeader(Record, kw_only=True):
 
 
 class TrainingNotebook(NotebookHeader, kw_only=True):
-    """A notebook record, whole."""
+    """A notebook record with its cells."""
 
     cells: list[NotebookCell]
 
     def summary(self) -> NotebookSummary:
-        """Return the record as lists show it. What rebuilds the file is left out, since it may be large."""
+        """Return the record without its cells and without what rebuilds the file."""
         header = {name: getattr(self, name) for name in NotebookHeader.__struct_fields__}
         extra = {name: value for name, value in self.metadata.extra.items() if name != "nbformat"}
         header["metadata"] = msgspec.structs.replace(self.metadata, extra=extra)
@@ -327,13 +333,13 @@ class TrainingNotebook(NotebookHeader, kw_only=True):
 
 
 class NotebookSummary(NotebookHeader, kw_only=True):
-    """A notebook record as lists show it: the number of its cells in place of the cells."""
+    """A notebook record with the number of its cells in place of the cells."""
 
     cell_count: int
 
 
 class VersionSummary(Record, kw_only=True):
-    """One version of a notebook as lists show it."""
+    """A version of a notebook without its cells."""
 
     id: str
     notebook_id: str
@@ -349,9 +355,10 @@ class NotebookVersion(VersionSummary, kw_only=True):
 
 
 class CellChange(Record, kw_only=True):
-    """One cell that differs between two versions.
+    """A cell that differs between two versions.
 
-    ``change`` is ``added``, ``removed``, ``changed`` or ``moved``; ``before`` and ``after`` are its sources.
+    ``change`` is ``added``, ``removed``, ``changed`` or ``moved``; ``before`` and ``after`` are
+    its sources.
     """
 
     cell_id: str
@@ -361,15 +368,16 @@ class CellChange(Record, kw_only=True):
 
 
 def whole_step(step: int, large_step: int | None) -> int:
-    """Return the step of a stored checkpoint: ``step``, or ``large_step`` where ``step`` is as large as it can be."""
+    """Return the step of a stored checkpoint: ``large_step`` if ``step`` has its largest value."""
     return large_step if step == MAX_U32 and large_step is not None else step
 
 
 class _Measured(Record, kw_only=True):
-    """The handling of numbers without a JSON form that checkpoints and new checkpoints share.
+    """The fields of checkpoints with numbers that the upstream's JSON form cannot hold.
 
-    In Python ``metrics`` holds floats; in JSON non-finite ones are strings whose names stand in ``nonfinite``. In Python
-    ``step`` is the whole step; in JSON it is at most 2³²-1, as upstream has it, and a larger one is in ``large_step``.
+    In JSON, non-finite metrics are strings whose names are listed in ``nonfinite``, and a step
+    above 2³²-1 is in ``large_step``. In Python, ``metrics`` and ``step`` hold the numbers
+    themselves.
     """
 
     metrics: Any
@@ -387,7 +395,7 @@ class _Measured(Record, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         document = super().to_json()
-        # Assigned numbers are not checked by their types, and a document with such a one could not be read again.
+        # Assignments are not checked, and a document with a wrong number could not be read again.
         for name, largest in (("epoch", MAX_U32), ("step", MAX_STEP)):
             if not 0 <= document[name] <= largest:
                 raise InvalidData(f"$.{name}", f"expected a number from 0 to {largest}")
@@ -401,10 +409,14 @@ class _Measured(Record, kw_only=True):
 
 
 class NotebookCheckpoint(_Measured, kw_only=True):
-    """A saved point of a training: where it stood, how well it did, and where its state files are.
+    """A point of a training: its position, metrics and state files.
 
-    ``digests`` and ``sizes`` are by state file name (``model``, ``optimizer``): SHA-256 in hex, and bytes.
-    A checkpoint whose state is not there (yet, or pruned) has ``model_state_path`` ``""``.
+    Attributes
+    ----------
+    model_state_path : str
+        ``""`` if there is no state file yet, or it was pruned.
+    digests, sizes : dict, optional
+        SHA-256 in hex and bytes of the state files, by part (``model``, ``optimizer``).
     """
 
     id: str
@@ -427,7 +439,7 @@ class NotebookCheckpoint(_Measured, kw_only=True):
 
 
 class RunProcess(Record, kw_only=True):
-    """The process that trains: on which host, its number there, and since when it has been it, for numbers are reused."""
+    """The process of a run. Its start time tells it from later processes with the same number."""
 
     host: str
     pid: int
@@ -435,22 +447,23 @@ class RunProcess(Record, kw_only=True):
 
 
 class TrainingRun(Record, kw_only=True):
-    """One attempt at training in one kernel: a line of checkpoints and where it branched off.
+    """An attempt at training in one kernel: a series of checkpoints, and the one it resumed from.
 
     Attributes
     ----------
     lease_until : datetime, optional
-        Until when a run that is ``running`` is taken for alive by those who cannot see its process.
+        The time when a ``running`` run expires.
     process : RunProcess, optional
-        Who trains.
+        The process that trains.
     key : str, optional
         The name under which ``resume(key=…)`` finds the run, such as ``fold 2``.
     cell : str, optional
-        The cell that the run began in: the cell's id, or ``sha256:…`` of its source where the front end names no ids.
+        The cell in which the run began: its id, or ``sha256:…`` of its source if the front end
+        sends no ids.
     ordinal : int, optional
-        The number of runs that the same execution of the cell began before: 0 for the only or first one.
+        The number of runs that the same execution of the cell started before.
     skipped_run_id : str, optional
-        The unfinished run that was not resumed when this one began, because its process seemed to be alive.
+        The unfinished run that was not resumed because its process seemed to be alive.
     """
 
     id: str
@@ -468,7 +481,7 @@ class TrainingRun(Record, kw_only=True):
 
 
 class NewNotebook(Record, kw_only=True):
-    """What it takes to create a notebook record."""
+    """The fields of a notebook record to create."""
 
     user_id: str
     name: str
@@ -485,7 +498,7 @@ class NewNotebook(Record, kw_only=True):
 
 
 class NewCheckpoint(_Measured, kw_only=True):
-    """What it takes to create a checkpoint."""
+    """The fields of a checkpoint to create."""
 
     notebook_id: str
     epoch: U32
@@ -505,7 +518,7 @@ class NewCheckpoint(_Measured, kw_only=True):
 
 
 class UpdateNotebook(Record, kw_only=True):
-    """A change to a notebook record; a field that is None stays as it is."""
+    """The changes to a notebook record; fields that are None stay unchanged."""
 
     name: str | None = None
     description: str | None = None
@@ -518,7 +531,7 @@ class UpdateNotebook(Record, kw_only=True):
 
 
 class UpdateCheckpoint(Record, kw_only=True):
-    """A change to a checkpoint's labels; a field that is None stays as it is."""
+    """The changes to a checkpoint's labels; fields that are None stay unchanged."""
 
     tags: list[str] | None = None
     pinned: bool | None = None

@@ -67,7 +67,7 @@ export interface IClientOptions {
   background?: boolean;
 }
 
-type Query = Record<string, string | number | boolean | undefined>;
+type Query = Record<string, string | number | boolean>;
 
 /**
  * A client of the server.
@@ -126,10 +126,7 @@ export class AxonClient {
   }
 
   /** List checkpoints, newest first. */
-  checkpoints(
-    id: string,
-    query: { limit?: number; offset?: number; since?: string } = {}
-  ): Promise<IPage<ICheckpoint>> {
+  checkpoints(id: string, query: { limit: number; offset?: number }): Promise<IPage<ICheckpoint>> {
     return this.#list(`${notebookUrl(id)}/checkpoints`, query);
   }
 
@@ -154,12 +151,9 @@ export class AxonClient {
     return this.#url(`${checkpointUrl(id, checkpoint)}/states/${part}`);
   }
 
-  /** Return the metrics of every run; with `since`, only newer ones. */
-  async metrics(id: string, since?: string): Promise<IRunSeries[]> {
-    const { runs } = await this.#get<{ runs: IRunSeries[] }>(`${notebookUrl(id)}/metrics`, {
-      since
-    });
-    return runs;
+  /** Return the metrics of every run. */
+  async metrics(id: string): Promise<IRunSeries[]> {
+    return (await this.#get<{ runs: IRunSeries[] }>(`${notebookUrl(id)}/metrics`)).runs;
   }
 
   async runs(id: string): Promise<readonly IRun[]> {
@@ -186,19 +180,14 @@ export class AxonClient {
 
   /** Compare the sources of the cells of two versions. */
   async diff(id: string, from: string, to: string): Promise<ICellChange[]> {
-    const query = { from, to };
-    const { changes } = await this.#get<{ changes: ICellChange[] }>(
-      `${notebookUrl(id)}/diff`,
-      query
-    );
-    return changes;
+    const url = `${notebookUrl(id)}/diff`;
+    return (await this.#get<{ changes: ICellChange[] }>(url, { from, to })).changes;
   }
 
   #url(path: string, query: Query = {}): string {
-    const entries = Object.entries(query).filter(([, value]) => value !== undefined);
-    const search = new URLSearchParams(entries.map(([name, value]) => [name, String(value)]));
-    const text = search.toString();
-    return URLExt.join(this.#settings.baseUrl, 'axon', path) + (text === '' ? '' : `?${text}`);
+    const entries = Object.entries(query).map(([name, value]) => [name, String(value)]);
+    const search = entries.length === 0 ? '' : `?${new URLSearchParams(entries).toString()}`;
+    return URLExt.join(this.#settings.baseUrl, 'axon', path) + search;
   }
 
   async #get<T>(path: string, query: Query = {}): Promise<T> {
@@ -224,7 +213,7 @@ export class AxonClient {
     const body = await this.#parse<T>(response);
     const total = Number(response.headers.get('X-Total-Count') ?? 0);
     const etag = response.headers.get('ETag');
-    if (etag !== null && query['since'] === undefined) {
+    if (etag !== null) {
       this.#store(url, etag, { body, total, revision });
     }
     return { body, total, revision };

@@ -1,10 +1,9 @@
 /** The checkpoints of one notebook: their rows, ranking and selection. */
 
-import type { IDisposable } from '@lumino/disposable';
 import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
-import type { AxonClient, IPage } from './api.ts';
+import type { AxonClient } from './api.ts';
 import { isNotFound, PAGE_SIZE, ResponseError } from './api.ts';
 import { defaultMetric, isMinimized } from './pure/metrics.ts';
 import type { ICheckpointRow } from './pure/rows.ts';
@@ -33,12 +32,11 @@ export interface IRanking {
  * sizes. Later refreshes load only new checkpoints and check known ones for changes. A response to a request that was
  * sent before a change by the user is ignored, since it may not reflect that change.
  */
-export class CheckpointList implements IDisposable {
+export class CheckpointList {
   readonly #client: AxonClient;
   readonly #changed = new Signal<this, void>(this);
   #preferredMetric: string;
   #notebookId = '';
-  #isDisposed = false;
   #rowsById = new Map<string, ICheckpointRow>();
   #rows: readonly ICheckpointRow[] = [];
   #metrics: readonly string[] = [];
@@ -58,8 +56,6 @@ export class CheckpointList implements IDisposable {
   /** Number of pages of older checkpoints to check, and the next one. */
   #uncheckedPages = 0;
   #nextPage = 0;
-  /** Pages whose content is part of the rows. */
-  #mergedPages = new WeakSet();
 
   constructor(client: AxonClient, preferredMetric: string) {
     this.#client = client;
@@ -68,10 +64,6 @@ export class CheckpointList implements IDisposable {
 
   get changed(): ISignal<this, void> {
     return this.#changed;
-  }
-
-  get isDisposed(): boolean {
-    return this.#isDisposed;
   }
 
   /** Whether the checkpoints are loaded; there may be none. */
@@ -161,7 +153,6 @@ export class CheckpointList implements IDisposable {
   }
 
   dispose(): void {
-    this.#isDisposed = true;
     Signal.clearData(this);
     this.clear();
   }
@@ -207,15 +198,15 @@ export class CheckpointList implements IDisposable {
   }
 
   /** Change tags or pins. */
-  update(ids: Iterable<string>, change: ICheckpointChange): Promise<void> {
-    return this.#changeEach(ids, async (notebookId, id) =>
+  update(rows: readonly ICheckpointRow[], change: ICheckpointChange): Promise<void> {
+    return this.#changeEach(rows, async (notebookId, id) =>
       toRow(await this.#client.updateCheckpoint(notebookId, id, change))
     );
   }
 
   /** Delete checkpoints with their state files; those that are already deleted are no error. */
-  delete(ids: Iterable<string>): Promise<void> {
-    return this.#changeEach(ids, async (notebookId, id) => {
+  delete(rows: readonly ICheckpointRow[]): Promise<void> {
+    return this.#changeEach(rows, async (notebookId, id) => {
       try {
         await this.#client.deleteCheckpoint(notebookId, id);
       } catch (error) {
@@ -234,12 +225,11 @@ export class CheckpointList implements IDisposable {
    * any failed, or with the error itself for a single checkpoint.
    */
   async #changeEach(
-    ids: Iterable<string>,
+    rows: readonly ICheckpointRow[],
     change: (notebookId: string, id: string) => Promise<ICheckpointRow | undefined>
   ): Promise<void> {
     const notebookId = this.#notebookId;
-    const queue = [...ids].reverse();
-    const count = queue.length;
+    const queue = rows.map(({ id }) => id).reverse();
     const errors: unknown[] = [];
     const work = async (): Promise<void> => {
       for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
@@ -265,7 +255,7 @@ export class CheckpointList implements IDisposable {
     }
     await this.#loadBest();
     if (errors.length > 0) {
-      throw count === 1 ? errors[0] : new AggregateError(errors);
+      throw rows.length === 1 ? errors[0] : new AggregateError(errors);
     }
   }
 
@@ -310,33 +300,15 @@ export class CheckpointList implements IDisposable {
     }
   }
 
+  /** Load the newest checkpoints, or all if that is not enough: there are many new ones, or some are deleted. */
   async #loadNew(): Promise<void> {
     const isCurrent = this.#trackEdits();
-    const id = this.#notebookId;
-    const recent = await this.#client.checkpoints(id, { limit: RECENT });
-    if (!isCurrent()) {
-      return;
-    }
-    const overlaps = recent.items.some(({ id }) => this.#rowsById.has(id));
-    this.#mergePage(recent, overlaps);
-    const [last] = recent.items;
-    const isLastKnown = last === undefined || this.#rowsById.has(last.id);
-    if (recent.total === this.#rowsById.size && isLastKnown) {
-      return;
-    }
-    const since = this.newest?.createdAt;
-    const page = await this.#client.checkpoints(id, {
-      limit: PAGE_SIZE,
-      ...(since === undefined ? {} : { since })
-    });
-    if (!isCurrent()) {
-      return;
-    }
-    this.#merge(page.items);
-    const hasNoNewer = (page.items[0] ?? last)?.id === last?.id;
-    const isSomeDeleted = hasNoNewer && this.#rowsById.size !== recent.total;
-    if (page.total > PAGE_SIZE || isSomeDeleted) {
-      await this.#loadAll();
+    const { items, total } = await this.#client.checkpoints(this.#notebookId, { limit: RECENT });
+    if (isCurrent()) {
+      this.#merge(items);
+      if (total !== this.#rowsById.size) {
+        await this.#loadAll();
+      }
     }
   }
 
@@ -348,9 +320,12 @@ export class CheckpointList implements IDisposable {
   async #checkOlderPage(): Promise<void> {
     const isCurrent = this.#trackEdits();
     const offset = (this.#nextPage % this.#pageCount()) * PAGE_SIZE;
-    const page = await this.#client.checkpoints(this.#notebookId, { limit: PAGE_SIZE, offset });
+    const { items } = await this.#client.checkpoints(this.#notebookId, {
+      limit: PAGE_SIZE,
+      offset
+    });
     if (isCurrent()) {
-      this.#mergePage(page, false);
+      this.#merge(items.filter(({ id }) => this.#rowsById.has(id)));
       this.#nextPage += 1;
       this.#uncheckedPages -= 1;
     }
@@ -361,14 +336,6 @@ export class CheckpointList implements IDisposable {
     const id = this.#notebookId;
     const editCount = this.#editCount;
     return () => id === this.#notebookId && editCount === this.#editCount;
-  }
-
-  /** Use the known checkpoints of a page, or with `includesNew` all of them. */
-  #mergePage({ items }: IPage<ICheckpoint>, includesNew: boolean): void {
-    if (!this.#mergedPages.has(items)) {
-      this.#merge(items.filter(({ id }) => includesNew || this.#rowsById.has(id)));
-      this.#mergedPages.add(items);
-    }
   }
 
   #merge(checkpoints: readonly ICheckpoint[]): void {
@@ -434,7 +401,6 @@ export class CheckpointList implements IDisposable {
   #setRows(rows: Map<string, ICheckpointRow>): void {
     this.#rowsById = rows;
     this.#rows = [...rows.values()];
-    this.#mergedPages = new WeakSet();
     this.#metrics = metricNames(this.#rows);
     this.#runOrder = runOrder(this.#rows);
     if ([...this.#selected].some(id => !rows.has(id))) {

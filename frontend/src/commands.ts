@@ -29,7 +29,7 @@ import type { ICheckpointRow } from './pure/rows.ts';
 import type { RecordModelRegistry } from './registry.ts';
 import { showView } from './views.ts';
 import type { IDiff } from './widgets/diff.tsx';
-import { DiffView } from './widgets/diff.tsx';
+import { createDiffView } from './widgets/diff.tsx';
 import type { IVersionViewOptions } from './widgets/version.ts';
 import { VersionView } from './widgets/version.ts';
 
@@ -141,20 +141,19 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
     };
   const whenRestorable = { isEnabled: (args: Args) => restoreCode(args) !== undefined };
 
-  const show = (content: Widget, title: string, caption?: string): void => {
+  const show = (content: Widget, title: string, caption?: string): void =>
     showView(shell, content, trans, title, caption);
-  };
   const showDiff = (model: RecordModel, diff: IDiff): void => {
     const title = trans.__('%1 → %2', diff.before, diff.after);
-    const caption = trans.__('%1: %2', model.summary?.name ?? '', title);
-    show(new DiffView(diff, trans), title, caption);
+    const caption = trans.__('%1: %2', model.record?.name ?? '', title);
+    show(createDiffView(diff, trans), title, caption);
   };
   const showVersion = async (model: RecordModel, id: unknown): Promise<void> => {
-    if (model.summary === undefined || typeof id !== 'string') {
+    if (model.record === undefined || typeof id !== 'string') {
       return;
     }
-    const version = await model.client.version(model.summary.id, id);
-    const title = trans.__('%1 of %2', model.summary.name, formatTime(version.created_at));
+    const version = await model.client.version(model.record.id, id);
+    const title = trans.__('%1 of %2', model.record.name, formatTime(version.created_at));
     show(new VersionView(version, versionView), title);
   };
   const positionLabel = (model: RecordModel, [row]: readonly ICheckpointRow[]): string => {
@@ -186,9 +185,7 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
     refreshIcon,
     trans.__('Refresh the Training Panel'),
     trans.__('Load the training record of the current notebook again'),
-    model => {
-      model.reload();
-    },
+    model => model.reload(),
     { isEnabled: () => registry.current !== undefined }
   );
 
@@ -202,7 +199,7 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
       await model.create();
     },
     {
-      isEnabled: () => registry.current !== undefined && registry.current.summary === undefined
+      isEnabled: () => registry.current !== undefined && registry.current.record === undefined
     }
   );
 
@@ -260,12 +257,12 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
     trans.__('Compare Versions'),
     trans.__('Show the changes between two versions of the notebook'),
     async (model, { from, to }) => {
-      const id = model.summary?.id;
+      const id = model.record?.id;
       if (id === undefined || typeof from !== 'string' || typeof to !== 'string') {
         return;
       }
       const label = async (version: string): Promise<string> => {
-        if (version === model.summary?.version_id) {
+        if (version === model.record?.version_id) {
           return trans.__('now');
         }
         const loaded = model.versions.find(other => other.id === version);
@@ -284,10 +281,10 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
     trans.__('Show the differences in code, metrics and environment of two checkpoints'),
     async (model, args) => {
       const [before, after] = targets(args).sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
-      if (model.summary === undefined || before === undefined || after === undefined) {
+      if (model.record === undefined || before === undefined || after === undefined) {
         return;
       }
-      const diff = await model.client.checkpointDiff(model.summary.id, before.id, after.id);
+      const diff = await model.client.checkpointDiff(model.record.id, before.id, after.id);
       const { environment, executed, metrics, sources } = diff;
       showDiff(model, {
         before: positionLabel(model, [before]),
@@ -334,29 +331,19 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
     whenRestorable
   );
 
-  for (const [command, part, label, caption] of [
-    [
-      CommandIDs.downloadModel,
-      'model',
-      trans.__('Download the Model’s State'),
-      trans.__('Download the state file of the model')
-    ],
-    [
-      CommandIDs.downloadOptimizer,
-      'optimizer',
-      trans.__('Download the Optimizer’s State'),
-      trans.__('Download the state file of the optimizer')
-    ]
+  for (const [command, part, label] of [
+    [CommandIDs.downloadModel, 'model', trans.__('Download the Model’s State')],
+    [CommandIDs.downloadOptimizer, 'optimizer', trans.__('Download the Optimizer’s State')]
   ] as const) {
     add(
       command,
       downloadIcon,
       label,
-      caption,
+      trans.__('Download a state file of the checkpoint'),
       (model, args) => {
         const row = singleTarget(args);
-        if (row !== undefined && model.summary !== undefined) {
-          download(model.client.stateUrl(model.summary.id, row.id, part));
+        if (row !== undefined && model.record !== undefined) {
+          download(model.client.stateUrl(model.record.id, row.id, part));
         }
       },
       {
@@ -383,10 +370,7 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
         rows.length <= PIN_WITHOUT_CONFIRMATION ||
         (await confirmPin(rows.length, pinned, trans))
       ) {
-        await model.checkpoints.update(
-          rows.map(row => row.id),
-          { pinned }
-        );
+        await model.checkpoints.update(rows, { pinned });
       }
     },
     forTargets
@@ -412,10 +396,8 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
       });
       if (answer.button.accept && answer.value !== null) {
         const tags = answer.value.split(',').map(tag => tag.trim());
-        await model.checkpoints.update(
-          rows.map(row => row.id),
-          { tags: [...new Set(tags.filter(tag => tag !== ''))] }
-        );
+        const distinct = [...new Set(tags.filter(tag => tag !== ''))];
+        await model.checkpoints.update(rows, { tags: distinct });
       }
     },
     forTargets
@@ -451,7 +433,7 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
         defaultButton: 0
       });
       if (answer.button.accept) {
-        await model.checkpoints.delete(rows.map(row => row.id));
+        await model.checkpoints.delete(rows);
       }
     },
     forTargets
@@ -489,20 +471,15 @@ function isPanelVisible(shell: JupyterFrontEnd.IShell): boolean {
 }
 
 async function confirmPin(
-  count: number,
+  rows: number,
   pinned: boolean,
   trans: TranslationBundle
 ): Promise<boolean> {
-  const answer = await showDialog({
-    title: pinned
-      ? trans.__('Pin %1 checkpoints?', count)
-      : trans.__('Unpin %1 checkpoints?', count),
-    buttons: [
-      Dialog.cancelButton({ label: trans.__('Cancel') }),
-      Dialog.okButton({ label: pinned ? trans.__('Pin') : trans.__('Unpin') })
-    ]
-  });
-  return answer.button.accept;
+  const title = pinned
+    ? trans.__('Pin %1 checkpoints?', rows)
+    : trans.__('Unpin %1 checkpoints?', rows);
+  const { button } = await showDialog({ title });
+  return button.accept;
 }
 
 function errorMessage(error: unknown, trans: TranslationBundle): string {

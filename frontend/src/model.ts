@@ -17,6 +17,7 @@ import type {
   IFlag,
   INotebook,
   INotebookChange,
+  INotebookRecord,
   INotebookSummary,
   IVersionSummary
 } from './records.ts';
@@ -58,10 +59,9 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   #path: string;
   #watcherCount = 0;
   #isLoaded = false;
-  #summary: INotebookSummary | undefined;
+  #record: INotebookRecord | undefined;
   /** The path by which the record was found. */
-  #summaryPath: string | undefined;
-  #record: INotebook | undefined;
+  #recordPath: string | undefined;
   #revision: string | null = null;
   #versions: readonly IVersionSummary[] = [];
   #versionCount = 0;
@@ -118,13 +118,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     return this.#isLoaded;
   }
 
-  /** The record without its cells. */
-  get summary(): INotebookSummary | undefined {
-    return this.#summary;
-  }
-
-  /** The record with its cells; undefined until the model is watched. */
-  get record(): INotebook | undefined {
+  get record(): INotebookRecord | undefined {
     return this.#record;
   }
 
@@ -200,7 +194,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
    * changed meanwhile.
    */
   update(change: (current: INotebookSummary) => INotebookChange): Promise<void> {
-    const id = this.#summary?.id;
+    const id = this.#record?.id;
     const update = this.#lastUpdate.then(() => this.#update(id, change));
     this.#lastUpdate = update.catch(() => undefined);
     return update;
@@ -216,8 +210,8 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     }
     try {
       const notebook = await this.client.updateNotebook(id, change(current));
-      if (this.#summary?.id === id) {
-        this.#setRecord(toSummary(notebook), notebook);
+      if (this.#record?.id === id) {
+        this.#setRecord(toRecord(notebook));
       }
     } finally {
       this.#updateCount += 1;
@@ -225,11 +219,11 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   }
 
   async loadMoreVersions(): Promise<void> {
-    const id = this.#summary?.id;
+    const id = this.#record?.id;
     const offset = this.#versions.length;
     if (id !== undefined) {
       const page = await this.client.versions(id, { limit: VERSION_PAGE_SIZE, offset });
-      if (id === this.#summary?.id) {
+      if (id === this.#record?.id) {
         this.#setVersions([...this.#versions, ...page.items], page.total);
       }
     }
@@ -238,6 +232,9 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   #onSettingsChanged(): void {
     const interval = this.#settings.pollInterval;
     this.#poll.frequency = { interval, backoff: 2, max: Math.max(MAX_BACKOFF, interval) };
+    if (this.#watcherCount > 0) {
+      void this.#poll.refresh(); // the next poll may be scheduled for much later
+    }
     this.checkpoints.preferredMetric = this.#settings.preferredMetric;
   }
 
@@ -270,9 +267,9 @@ export class RecordModel implements ITrainingRecord, IDisposable {
         this.#mustLoadAgain = true;
         return;
       }
-      this.#setRecord(current?.summary, current?.notebook);
-      if (current?.notebook !== undefined && this.#watcherCount > 0) {
-        await this.#loadDetails(current.notebook, current.revision);
+      this.#setRecord(current?.record);
+      if (current !== undefined && this.#watcherCount > 0) {
+        await this.#loadDetails(current);
       }
       this.#setProblem(undefined);
     } catch (error) {
@@ -285,25 +282,24 @@ export class RecordModel implements ITrainingRecord, IDisposable {
 
   /** Request the record by its id; search for it by the path only if there is none yet or it has moved. */
   async #findRecord(client: AxonClient, path: string): Promise<IFoundRecord | undefined> {
-    if (this.#summary !== undefined && this.#summaryPath === path) {
-      const current = await getRecord(client, this.#summary);
+    if (this.#record !== undefined && this.#recordPath === path) {
+      const current = await getRecord(client, this.#record);
       if (current !== undefined) {
         return current;
       }
     }
-    const summary = await client.findByPath(path);
-    this.#summaryPath = path;
-    if (summary === undefined) {
+    const record = await client.findByPath(path);
+    this.#recordPath = path;
+    if (record === undefined) {
       return undefined;
     }
-    const current = this.#watcherCount > 0 ? await getRecord(client, summary) : undefined;
-    return current ?? { summary, revision: null };
+    const current = this.#watcherCount > 0 ? await getRecord(client, record) : undefined;
+    return current ?? { record, revision: null };
   }
 
-  #setRecord(summary: INotebookSummary | undefined, notebook: INotebook | undefined): void {
-    let isChanged = !this.#isLoaded || !isEqual(summary, this.#summary);
-    if (summary?.id !== this.#summary?.id) {
-      this.#record = undefined;
+  #setRecord(record: INotebookRecord | undefined): void {
+    const isChanged = !this.#isLoaded || !isEqual(record, this.#record);
+    if (record?.id !== this.#record?.id) {
       this.#revision = null;
       this.#versions = [];
       this.#versionCount = 0;
@@ -312,34 +308,32 @@ export class RecordModel implements ITrainingRecord, IDisposable {
       this.#reproducibilityKey = '';
       this.checkpoints.clear();
     }
-    if (notebook !== undefined && !isEqual(notebook, this.#record)) {
-      this.#record = notebook;
-      isChanged = true;
+    if (isChanged) {
+      this.#isLoaded = true;
+      this.#record = record;
+      this.#changed.emit();
     }
-    this.#isLoaded = true;
-    this.#summary = summary;
-    this.#emitIf(isChanged);
   }
 
-  async #loadDetails(notebook: INotebook, revision: string | null): Promise<void> {
+  async #loadDetails({ record, revision }: IFoundRecord): Promise<void> {
     const isChanged = revision === null || revision !== this.#revision;
     const [isComplete] = await Promise.all([
-      this.checkpoints.refresh(notebook.id, isChanged),
-      this.#loadVersions(notebook)
+      this.checkpoints.refresh(record.id, isChanged),
+      this.#loadVersions(record)
     ]);
     await this.#loadReproducibility();
-    if (notebook.id === this.#summary?.id) {
+    if (record.id === this.#record?.id) {
       this.#revision = isComplete ? revision : null;
     }
   }
 
-  async #loadVersions({ id, version_id }: INotebook): Promise<void> {
+  async #loadVersions({ id, version_id }: INotebookRecord): Promise<void> {
     const key = `${id} ${version_id ?? ''}`;
     if (key === this.#versionsKey) {
       return;
     }
     const { items, total } = await this.#background.versions(id, { limit: VERSION_PAGE_SIZE });
-    if (id === this.#summary?.id) {
+    if (id === this.#record?.id) {
       const overlaps = items.some(({ id }) => this.#versions.some(known => known.id === id));
       this.#setVersions([...items, ...(overlaps ? this.#versions : [])], total);
       this.#versionsKey = key;
@@ -361,7 +355,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   }
 
   async #loadReproducibility(): Promise<void> {
-    const { id, version_id: current } = this.#summary ?? {};
+    const { id, version_id: current } = this.#record ?? {};
     const { newest, selected } = this.checkpoints;
     const [only] = selected.size === 1 ? selected : [];
     const checkpoint = (this.checkpoints.row(only ?? '') ?? newest)?.detail;
@@ -395,7 +389,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
 
   /** Derive flags from the saved code if it is unknown what was executed. */
   async #compareVersions(id: string, from: string, to: string): Promise<IFlag[]> {
-    const cells = new Map(this.#record?.cells.map(cell => [cell.id, cell.cell_type]));
+    const cells = new Map(this.#record?.cells?.map(cell => [cell.id, cell.cell_type]));
     const changes = await this.#background.diff(id, from, to);
     return changes.flatMap(({ change, cell_id }): IFlag[] => {
       if (change === 'removed') {
@@ -422,21 +416,18 @@ export class RecordModel implements ITrainingRecord, IDisposable {
 }
 
 interface IFoundRecord {
-  summary: INotebookSummary;
-  notebook?: INotebook;
+  record: INotebookRecord;
   revision: string | null;
 }
 
 /** Return a record by its id; undefined if it is deleted or has moved, so that another may belong to the path. */
 async function getRecord(
   client: AxonClient,
-  known: INotebookSummary
+  { id, path }: INotebookRecord
 ): Promise<IFoundRecord | undefined> {
   try {
-    const { notebook, revision } = await client.notebook(known.id);
-    return notebook.path === known.path
-      ? { summary: toSummary(notebook), notebook, revision }
-      : undefined;
+    const { notebook, revision } = await client.notebook(id);
+    return notebook.path === path ? { record: toRecord(notebook), revision } : undefined;
   } catch (error) {
     if (isNotFound(error)) {
       return undefined;
@@ -445,16 +436,12 @@ async function getRecord(
   }
 }
 
-function toSummary({ cells, ...fields }: INotebook): INotebookSummary {
-  return { ...fields, cell_count: cells.length };
+function toRecord(notebook: INotebook): INotebookRecord {
+  return { ...notebook, cell_count: notebook.cells.length };
 }
 
-function isEqual(a: object | undefined, b: object | undefined): boolean {
-  return a === b || (a !== undefined && b !== undefined && JSONExt.deepEqual(toJson(a), toJson(b)));
-}
-
-function toJson(value: object): PartialJSONValue {
-  return value as unknown as PartialJSONValue;
+function isEqual(a: unknown, b: unknown): boolean {
+  return JSONExt.deepEqual((a ?? null) as PartialJSONValue, (b ?? null) as PartialJSONValue);
 }
 
 function toProblem(error: unknown): Omit<IProblem, 'since'> {

@@ -28,7 +28,7 @@ interface INotebookFields {
   version_id?: string;
 }
 
-/** A record in a list, without its cells. */
+/** A record as it is listed, without its cells. */
 export interface INotebookSummary extends INotebookFields {
   cell_count: number;
 }
@@ -61,6 +61,9 @@ export interface INotebookCell {
 export interface INotebook extends INotebookFields {
   cells: Omit<INotebookCell, 'outputs'>[];
 }
+
+/** A record as the panel has it: with its cells once they are loaded. */
+export type INotebookRecord = INotebookSummary & Partial<Pick<INotebook, 'cells'>>;
 
 export interface IVersionSummary {
   id: string;

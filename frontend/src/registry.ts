@@ -32,9 +32,7 @@ export class RecordModelRegistry implements ITrainingPanel {
     this.#settings = settings;
     this.#tracker = tracker;
     this.#contents = contents;
-    tracker.currentChanged.connect(() => {
-      this.#currentChanged.emit();
-    });
+    tracker.currentChanged.connect(() => this.#currentChanged.emit());
   }
 
   get currentChanged(): ISignal<this, void> {
@@ -67,12 +65,8 @@ export class RecordModelRegistry implements ITrainingPanel {
     context.pathChanged.connect((_context, path) => {
       model.path = this.#contents.localPath(path);
     });
-    context.fileChanged.connect(() => {
-      model.refresh();
-    });
-    panel.disposed.connect(() => {
-      model.dispose();
-    });
+    context.fileChanged.connect(() => model.refresh());
+    panel.disposed.connect(() => model.dispose());
     return model;
   }
 }

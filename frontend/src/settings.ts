@@ -25,9 +25,7 @@ export class PanelSettings {
   /** Load the settings and keep them up to date. */
   async load(registry: ISettingRegistry | null): Promise<void> {
     this.#settings = await registry?.load(PLUGIN_ID);
-    this.#settings?.changed.connect(() => {
-      this.#changed.emit();
-    });
+    this.#settings?.changed.connect(() => this.#changed.emit());
   }
 
   get changed(): ISignal<this, void> {

@@ -4,14 +4,14 @@ import { Token } from '@lumino/coreutils';
 import type { ISignal } from '@lumino/signaling';
 
 import type { ICheckpointRow } from './pure/rows.ts';
-import type { INotebook } from './records.ts';
+import type { INotebookRecord } from './records.ts';
 
 /** The training record of one open notebook. */
 export interface ITrainingRecord {
   /** The path of the notebook in the contents API. */
   readonly path: string;
-  /** The record; undefined if there is none or the server has not answered yet. */
-  readonly record: INotebook | undefined;
+  /** The record, with its cells while the panel is visible; undefined if there is none. */
+  readonly record: INotebookRecord | undefined;
   /** The checkpoints in no particular order; loaded while the training panel is visible. */
   readonly rows: readonly ICheckpointRow[];
   /** Emitted when any of the above has changed. */

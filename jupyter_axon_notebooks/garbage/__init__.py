@@ -3,8 +3,9 @@
 * :class:`GarbageCollector`: the policy, run by the server in the background
 * :mod:`.state_folders`: state files of killed processes and deleted checkpoints
 
-Old versions and unused contents are found and removed by :mod:`jupyter_axon_notebooks.repository.garbage`, free pages of
-a SQLite file by :meth:`.Store.vacuum`. Nothing else is ever deleted.
+Old versions and unused contents are found and removed by
+:mod:`jupyter_axon_notebooks.repository.garbage`, free pages of a SQLite file by
+:meth:`.Store.vacuum`. Nothing else is ever deleted.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from ..states import StateStorage
 from ..states.folders import format_size
 from .state_folders import sweep
 
-#: Seconds of work after which to rest, and the rest as a multiple of the work: work takes a tenth of the time at most.
+#: Seconds of work after which to rest, and the rest as a multiple of the work: work takes a tenth
+#: of the time at most.
 _TURN = 0.02
 _REST = 9
 _LONGEST_REST = 5.0
@@ -27,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Pace:
-    """The pace of background work: short turns with rests between them, until ``stopping`` is set."""
+    """The pace of background work: short turns with rests, until ``stopping`` is set."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
@@ -52,17 +53,18 @@ class Pace:
 
 
 class GarbageCollector:
-    """Removes old versions, unused contents, free pages of the store, and state files that no record names.
+    """Removes old versions, unused contents, free pages and state files without a record.
 
     Several servers may collect the garbage of one store at once.
 
     Parameters
     ----------
     history_limit : int or None
-        The number of versions of a notebook to keep besides those that checkpoints refer to. None keeps all.
+        The number of versions of a notebook to keep besides those that checkpoints refer to. None
+        keeps all.
     user_id : str or None
-        The user whose notebooks the limit is for, since servers that share a store may have different limits. None means
-        everybody.
+        The user whose notebooks the limit is for, since servers that share a store may have
+        different limits. None means everybody.
     """
 
     def __init__(
@@ -84,8 +86,8 @@ class GarbageCollector:
     def collect(self, pace: Pace) -> None:
         """Remove old versions and unused contents, then shorten the store's file.
 
-        Contents that were staged for a version are removed when two collections in a row find them: by then, no save
-        is in progress that would have to write them again.
+        Contents that were staged for a version are removed when two collections in a row find
+        them: by then, no save is in progress that would have to write them again.
         """
         garbage, removed = self._repository.garbage, Counter[str]()
         before, self._staged = self._staged, garbage.list_staged()
@@ -101,7 +103,8 @@ class GarbageCollector:
         freed = sum(pace.steps(self._repository.store.vacuum()))
         if removed.total():
             self._log.info(
-                "axon: removed %d old versions of notebooks and %d sources and outputs that no other version uses",
+                "axon: removed %d old versions of notebooks and %d sources and outputs that no "
+                "other version uses",
                 removed["versions"],
                 removed["contents"],
             )
@@ -123,8 +126,8 @@ class GarbageCollector:
             )
         if used > _LARGE:
             self._log.warning(
-                "axon: state files take %s in %s. `jupyter axon prune --all --keep-newest 5 --keep-best METRIC` shows "
-                "which checkpoints could do without theirs and how much space that would free",
+                "axon: state files take %s in %s. `jupyter axon prune --all --keep-newest 5 "
+                "--keep-best METRIC` shows which ones can be removed, and how much that frees",
                 format_size(used),
                 self._states.root,
             )

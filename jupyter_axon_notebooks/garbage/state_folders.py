@@ -1,4 +1,4 @@
-"""The removal of state files that killed processes left behind or whose checkpoints were deleted."""
+"""The removal of state files of killed processes and deleted checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ..states.writer import read_mark, remove_if_empty
 #: Seconds within which the writer of a temporary file has locked it.
 _UNLOCKED = 2.0
 
-#: Returns the names of the state files of (notebook id, checkpoint id), or None if there is no such record.
+#: Returns the names of the state files of (notebook id, checkpoint id), or None if there is no
+#: such record.
 RecordedNames = Callable[[str, str], Collection[str] | None]
 
 
@@ -52,18 +53,21 @@ def sweep(
     *,
     older_than: float = 3600.0,
 ) -> SweepReport:
-    """Remove temporary files of killed writers, and checkpoint folders and state files without a record.
+    """Remove temporary files of killed writers, and state files without a record.
 
-    A temporary file is removed if nobody wrote to it for ``older_than`` seconds and its writer is dead.
+    A temporary file is removed if nobody wrote to it for ``older_than`` seconds and its writer is
+    dead.
 
-    A checkpoint folder without a record is removed only if nothing in it changed for as long, it or its notebook's
-    folder carries this store's mark for unrecorded files, and it holds nothing but state files. In a folder with a
-    record, only marked state files that the record does not name are removed.
+    A checkpoint folder without a record is removed only if nothing in it changed for as long, it
+    or its notebook's folder carries this store's mark for unrecorded files, and it holds nothing
+    but state files. In a folder with a record, only marked state files that the record does not
+    name are removed.
 
     Parameters
     ----------
     recorded_names : callable
-        Called last, and only for folders of which something would otherwise be removed. What it raises ends the sweep.
+        Called last, and only for folders of which something would otherwise be removed. What it
+        raises ends the sweep.
     progress : callable
         Called after each checkpoint folder. The sweep ends early when it returns False.
     older_than : float
@@ -147,8 +151,8 @@ class _Sweep:
             self._remove_unrecorded(folder, entries, recorded, marks)
             return True
         if (is_deleted or MARK in marks) and _holds_only_states(entries):
-            # File by file, so that a file that is added just now keeps the folder. The marks go last, so that the
-            # next sweep finishes one that is killed here.
+            # File by file, so that a file that is added just now keeps the folder. The marks go
+            # last, so that the next sweep finishes one that is killed here.
             for name in STATE_NAMES & entries.keys():
                 folder.unlink(name)
                 self._report.freed += entries[name].st_size
@@ -185,14 +189,18 @@ def _holds_only_states(entries: Mapping[str, os.stat_result]) -> bool:
 
 
 def is_interrupted(path: str) -> bool:
-    """Return whether a folder holds temporary files whose writers are all dead; False where files have no locks."""
+    """Return whether a folder holds temporary files whose writers are all dead.
+
+    False where files have no locks.
+    """
     if sys.platform == "win32":
         return False
     now = time.time()
     try:
         with Folder(path) as folder:
             files = {name: found for name, found in folder.entries().items() if is_temporary(name)}
-            # A file that was just created may not be locked yet, and trying its lock would be in its writer's way.
+            # A file that was just created may not be locked yet, and trying its lock would be in
+            # its writer's way.
             is_old = all(found.st_mtime < now - _UNLOCKED for found in files.values())
             return bool(files) and is_old and not any(_is_locked(folder, name) for name in files)
     except OSError:  # removed meanwhile, or not readable

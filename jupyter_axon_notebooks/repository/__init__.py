@@ -1,6 +1,7 @@
-"""The repository: operations on notebook records, checkpoints, versions and runs, without Jupyter, HTTP or file formats.
+"""The repository: operations on the records of notebooks, without Jupyter, HTTP or file formats.
 
-:class:`NotebookRepository` is the entry point. Its attributes hold the operations by subject, each in a module of its own.
+:class:`NotebookRepository` is the entry point. Its attributes hold the operations by subject, each
+in a module of its own.
 """
 
 from __future__ import annotations

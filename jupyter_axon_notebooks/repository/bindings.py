@@ -1,7 +1,7 @@
 """Bindings: the file that each notebook record belongs to.
 
-A binding is (origin, path), unique in the store. A record also keeps the paths it was bound to before and the
-record id that its file carries in its own metadata.
+A binding is (origin, path), unique in the store. A record also keeps the paths it was bound to
+before and the record id that its file carries in its own metadata.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class BindingRepository:
         return [_binding(found) for found in self._store.notebooks.get(doc_ids=[*ids])]
 
     def find_by_embedded_id(self, embedded_id: str) -> builtins.list[Binding]:
-        """Return the records whose file carries an id, and the record of that id, which comes first."""
+        """Return the record of an id, and the records whose file carries this id."""
         carrying = self._store.notebooks.search(where("embedded_id") == embedded_id)
         found = {one.id: one for one in map(_binding, carrying)}
         if embedded_id in found:
@@ -88,7 +88,7 @@ class BindingRepository:
     def list_other_origins(
         self, user_id: str | None, origin: str, path: str | None = None
     ) -> builtins.list[Binding]:
-        """Return the bindings under other origins, of one user or of everybody, to any file or to one."""
+        """Return the bindings under other origins, optionally of one user and to one file."""
         bound = where("path") >= "" if path is None else where("path") == path
         condition = bound & ((where("origin") < origin) | (where("origin") > origin))
         if user_id is not None:
@@ -99,8 +99,8 @@ class BindingRepository:
     def change_origin(self, id: str, origin: str) -> Binding | None:
         """Bind a record to its file under another origin.
 
-        A record of the same user that is bound there already is kept, unbound, and notes the other as
-        ``extra.axon.replaced_by``.
+        A record of the same user that is bound there already is kept, unbound, and notes the other
+        as ``extra.axon.replaced_by``.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class BindingRepository:
 
     @retried
     def bind(self, id: str, path: str) -> NotebookSummary:
-        """Bind a record to another file of its origin; a record that is bound to that file is unbound.
+        """Bind a record to another file of its origin, and unbind the record that was bound to it.
 
         A record that is named after its file is renamed with it. Raises NotFound.
         """
@@ -165,7 +165,7 @@ class BindingRepository:
         return self._unbind(id, {"deleted_at": format_time(now())})
 
     def _lock_other(self, origin: str, path: str, id: str) -> Binding | None:
-        """Return the record other than ``id`` that is bound to a file, with both records and the file locked."""
+        """Lock a file and return the record other than ``id`` that is bound to it, locked too."""
         self._store.lock(file_lock(origin, path))
         other = self.find_by_path(origin, path)
         if other is None or other.id == id:

@@ -1,7 +1,8 @@
 """Match executions with the cells of a notebook.
 
-Front ends name an executed cell by its id in the file (JupyterLab), by an id of their own (Visual Studio Code), or not at
-all (nbclient, papermill). Ids are therefore matched first, and sources afterwards.
+Front ends name an executed cell by its id in the file (JupyterLab), by an id of their own (Visual
+Studio Code), or not at all (nbclient, papermill). Ids are therefore matched first, and sources
+afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def normalize_source(source: str) -> str:
 
 
 def code_sources(cells: Sequence[NotebookCell]) -> dict[str, str]:
-    """Return the normalized sources of the code cells that are not empty, by cell id, in notebook order."""
+    """Return the normalized sources of non-empty code cells, by cell id, in notebook order."""
     found = {
         cell.id: normalize_source(cell.source) for cell in cells if cell.cell_type is CellType.CODE
     }
@@ -36,7 +37,8 @@ def match_cells(
     executed : sequence of ExecutedCell
         In the order of execution.
     *notebooks : mapping
-        The notebook at different times, each as :func:`code_sources` returns it. Earlier ones take precedence.
+        The notebook at different times, each as :func:`code_sources` returns it. Earlier ones take
+        precedence.
     """
     matches: list[str | None] = [None] * len(executed)
     known = {cell_id for notebook in notebooks for cell_id in notebook}

@@ -29,7 +29,8 @@ from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
 STATE_PARTS: tuple[StatePart, ...] = ("model", "optimizer")
-#: The fields with the paths of state files, which documents store relative to the root of the state files.
+#: The fields with the paths of state files, which documents store relative to the root of the
+#: state files.
 _PATHS = tuple(f"{part}_state_path" for part in STATE_PARTS)
 
 
@@ -62,23 +63,24 @@ class CheckpointRepository:
     ) -> NotebookCheckpoint:
         """Store a checkpoint, tied to the notebook's current version unless it names another.
 
-        A run that does not exist begins with it, and expires an hour after its last checkpoint. Runs of different
-        notebooks may have the same id. Within a run (epoch, step) is unique.
+        A run that does not exist begins with it, and expires an hour after its last checkpoint.
+        Runs of different notebooks may have the same id. Within a run (epoch, step) is unique.
 
         Parameters
         ----------
         overwrite : bool
             Replace the run's checkpoint at this epoch and step, and remove its state files.
         made_at : datetime, optional
-            The time of a checkpoint that could not be stored when it was made. It takes its place among the others by
-            this time, so that a list of later ones does not contain it.
+            The time of a checkpoint that could not be stored when it was made. It takes its place
+            among the others by this time, so that a list of later ones does not contain it.
 
         Raises
         ------
         NotFound
             When there is no such notebook.
         Conflict
-            When the run has a checkpoint at this epoch and step that is pinned or not to be replaced, or when the id exists.
+            When the run has a checkpoint at this epoch and step that is pinned or not to be
+            replaced, or when the id exists.
         InvalidData
             When the notebook has no such version, or the run id is not valid.
         """
@@ -128,7 +130,7 @@ class CheckpointRepository:
         return checkpoint, replaced
 
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
-        """Remove the run's checkpoint at the epoch and step of ``checkpoint``; return its id, if there was one."""
+        """Remove the run's checkpoint at the same epoch and step, and return its id."""
         position = ("notebook_id", "run_id", "epoch", "step")
         found = self._store.checkpoints.find_one(
             **{name: getattr(checkpoint, name) for name in position}
@@ -166,7 +168,7 @@ class CheckpointRepository:
         return None if found is None else self.read(found)
 
     def read(self, stored: Mapping[str, Any]) -> NotebookCheckpoint:
-        """Return the checkpoint that a stored document describes, with absolute paths; raises RecordDamaged."""
+        """Return the checkpoint of a stored document, with absolute paths; raises RecordDamaged."""
         checkpoint = checkpoint_of(stored)
         for name in _PATHS:
             if path := getattr(checkpoint, name):
@@ -182,14 +184,14 @@ class CheckpointRepository:
         since: datetime | None = None,
         run_id: str | None = None,
     ) -> builtins.list[NotebookCheckpoint]:
-        """Return the checkpoints of a notebook, newest ``created_at`` first; with ``since``, only newer ones."""
+        """Return the checkpoints of a notebook or a run, newest ``created_at`` first."""
         condition = checkpoints_of(notebook_id, since=since, run_id=run_id)
         order = ["-created_at", "-id"]
         found = self._store.checkpoints.search(condition, sort=order, limit=limit, skip=offset)
         return [self.read(stored) for stored in found]
 
     def list_state_names(self, notebook_id: str, checkpoint_id: str) -> set[str] | None:
-        """Return the file names of the states that a checkpoint's record names, or None if there is no record."""
+        """Return the names of a checkpoint's state files, or None if there is no record."""
         checkpoint = self.get(checkpoint_id)
         if checkpoint is None or checkpoint.notebook_id != notebook_id:
             return None
@@ -221,8 +223,8 @@ class CheckpointRepository:
     ) -> builtins.list[NotebookCheckpoint]:
         """Return the ``limit`` best checkpoints of a notebook or a run by a metric, best first.
 
-        Only finite numbers are ranked, equal ones earliest first (``created_at``, then id). ``metric`` may be dotted; see
-        :func:`jupyter_axon_notebooks.metrics.resolve`.
+        Only finite numbers are ranked, equal ones earliest first (``created_at``, then id).
+        ``metric`` may be dotted; see :func:`jupyter_axon_notebooks.metrics.resolve`.
         """
         if run_id is not None:
             return rank_checkpoints(self.list(notebook_id, run_id=run_id), metric, minimize)[:limit]
@@ -230,7 +232,7 @@ class CheckpointRepository:
         return [self.read(stored) for stored in found]
 
     def list_metric_names(self, notebook_id: str) -> set[str]:
-        """Return the metric names by which a notebook's checkpoints can be ranked, except for extremely long ones."""
+        """Return the names by which checkpoints can be ranked, except for extremely long ones."""
         return self._store.metric_names(notebook_id)
 
     def update(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
@@ -287,10 +289,11 @@ class CheckpointRepository:
     ) -> NotebookCheckpoint:
         """Add a state file to a checkpoint.
 
-        ``commit`` moves the file into place. It is called inside the transaction, after all checks, so that concurrent
-        uploads cannot overwrite one another. It has to be quick, and may be called again if the transaction is retried. If
-        a state with this ``digest`` is recorded and ``is_there(path)``, nothing changes. A pruned checkpoint
-        accepts only the states that it had, and stops being pruned with the last of them.
+        ``commit`` moves the file into place. It is called inside the transaction, after all
+        checks, so that concurrent uploads cannot overwrite one another. It has to be quick, and
+        may be called again if the transaction is retried. If a state with this ``digest`` is
+        recorded and ``is_there(path)``, nothing changes. A pruned checkpoint accepts only the
+        states that it had, and stops being pruned with the last of them.
 
         Raises
         ------
@@ -369,7 +372,7 @@ class CheckpointRepository:
 def checkpoints_of(
     notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
 ) -> QueryInstance:
-    """Return the query for the checkpoints of a notebook or a run; with ``since``, only newer ones."""
+    """Return the query for the checkpoints of a notebook or a run newer than ``since``."""
     condition: QueryInstance = where("notebook_id") == notebook_id
     if since is not None:
         condition &= where("created_at") > format_time(since)
@@ -379,7 +382,10 @@ def checkpoints_of(
 
 
 def checkpoint_of(stored: Mapping[str, Any]) -> NotebookCheckpoint:
-    """Return the checkpoint that a stored document describes, with its paths as stored; raises RecordDamaged."""
+    """Return the checkpoint of a stored document, with its paths as stored.
+
+    Raises RecordDamaged.
+    """
     with check_damage(f"checkpoint {stored.get('id')}"):
         return NotebookCheckpoint.from_json(stored)
 
@@ -397,4 +403,5 @@ def rank_checkpoints(
 
 
 def _describe(checkpoint: NotebookCheckpoint) -> str:
-    return f"run {checkpoint.run_id} has a checkpoint at epoch {checkpoint.epoch}, step {checkpoint.step}"
+    position = f"epoch {checkpoint.epoch}, step {checkpoint.step}"
+    return f"run {checkpoint.run_id} has a checkpoint at {position}"

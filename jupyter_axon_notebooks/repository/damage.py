@@ -17,7 +17,7 @@ _DECODING_ERRORS = (
 
 @contextmanager
 def check_damage(record: str) -> Iterator[None]:
-    """Raise RecordDamaged, which names ``record``, for errors of decoding a document that lacks or mistypes a field."""
+    """Raise RecordDamaged, which names ``record``, for errors of decoding its document."""
     try:
         yield
     except _DECODING_ERRORS as error:

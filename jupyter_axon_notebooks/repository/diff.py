@@ -23,7 +23,7 @@ _ENVIRONMENT_FIELDS = ("python", "implementation", "platform", "cuda", "cudnn", 
 
 
 def diff_cells(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellChange]:
-    """Return the changes in the sources of cells: removed ones first, then in the order of ``after``.
+    """Return the changes in the sources of cells: removed cells first, then as in ``after``.
 
     A cell with the same source but another position among the others is ``moved``.
     """
@@ -53,7 +53,7 @@ def diff_cells(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) ->
 
 
 def match_ids(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[NotebookCell]:
-    """Return ``before`` with the ids that its cells have in ``after``, which may be another notebook.
+    """Return ``before`` with the ids that its cells have in ``after``, maybe another notebook.
 
     A cell whose id is not in ``after`` gets that of a cell with the same normalized source.
     """
@@ -100,7 +100,7 @@ def diff_checkpoints(
 
 
 def is_code_changed(before: CheckpointProvenance, after: CheckpointProvenance) -> bool:
-    """Return whether a cell that was executed for both checkpoints has another source in ``after``."""
+    """Return whether a cell that was executed for both checkpoints has changed."""
     if not before.executed or not after.executed:
         return False
     return any(change.change == "changed" for change in _diff_executed(before, after))
@@ -123,7 +123,7 @@ def _diff_executed(before: CheckpointProvenance, after: CheckpointProvenance) ->
 
 
 def _last_executions(provenance: CheckpointProvenance) -> list[NotebookCell]:
-    """Return the last execution of each cell, in order. Code that is in no cell has its hash as id."""
+    """Return the last execution of each cell, in order; the id of unmatched code is its hash."""
     cells = [] if provenance.version is None else provenance.version.cells
     last: dict[str, NotebookCell] = {}
     matches = match_cells(provenance.executed, code_sources(cells))

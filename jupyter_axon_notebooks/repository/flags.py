@@ -1,25 +1,30 @@
 """Reasons why running a notebook from top to bottom may not reproduce a checkpoint. Pure.
 
-Flags are derived from the cells that the kernel executed, the notebook as it was saved when the checkpoint was made, and the
-notebook as it is now. A notebook that was run once from top to bottom and saved has no flags. Sources that differ only in
-blank lines and trailing white space are equal. Edits that were never saved are unknown, and code that ran after a save is not
-compared with that save.
+Flags are derived from the cells that the kernel executed, the notebook as it was saved when the
+checkpoint was made, and the notebook as it is now. A notebook that was run once from top to bottom
+and saved has no flags. Sources that differ only in blank lines and trailing white space are equal.
+Edits that were never saved are unknown, and code that ran after a save is not compared with that
+save.
 
-*The training cell* is the last one that was executed, which made the checkpoint. If it had not been saved yet, its position is
-unknown and all cells count as above it. *A cell's last execution* is the last one before the checkpoint.
+*The training cell* is the last one that was executed, which made the checkpoint. If it had not
+been saved yet, its position is unknown and all cells count as above it. *A cell's last execution*
+is the last one before the checkpoint.
 
 ``drifted``
     The source of an executed cell has changed since its last execution.
 ``edited``
-    A cell above the training cell was executed, and then saved with a source that it had not been executed with.
+    A cell above the training cell was executed, and then saved with a source that it had not been
+    executed with.
 ``out_of_order``
-    By last executions, a cell ran in another order than it has in the notebook: it is below the training cell, or not in the
-    longest sequence of cells above it that ran in order. Of two cells that changed places it is the later one. For a cell that
-    is harmless to run again (see ``rerun``), the execution that is in order counts.
+    By last executions, a cell ran in another order than it has in the notebook: it is below the
+    training cell, or not in the longest sequence of cells above it that ran in order. Of two cells
+    that changed places it is the later one. For a cell that is harmless to run again (see
+    ``rerun``), the execution that is in order counts.
 ``rerun``
-    A cell was executed more than once, so that effects of earlier executions may remain. A cell that only imports, defines
-    and sets up the notebook, with the same source each time, does not count. ``%matplotlib`` and ``!pip install`` set up the
-    notebook; ``!python make_data.py``, ``%run`` and ``%cd`` do more.
+    A cell was executed more than once, so that effects of earlier executions may remain. A cell
+    that only imports, defines and sets up the notebook, with the same source each time, does not
+    count. ``%matplotlib`` and ``!pip install`` set up the notebook; ``!python make_data.py``,
+    ``%run`` and ``%cd`` do more.
 ``deleted``
     An executed cell is no longer in the notebook.
 ``not_run``
@@ -56,7 +61,7 @@ class SavedCells(NamedTuple):
 
 
 def find_flags(executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> list[Flag]:
-    """Return the flags of a checkpoint by kind, each kind in the order of the notebook or of execution.
+    """Return the flags of a checkpoint by kind, in the order of the notebook or of execution.
 
     Parameters
     ----------
@@ -131,7 +136,8 @@ class _Executions:
             if not runs or source in {normalize_source(run.source) for run in runs}:
                 continue
             last = runs[-1]
-            # Code that ran after the save, or was saved later as it ran, had only not been saved yet.
+            # Code that ran after the save, or was saved later as it ran, had only not been saved
+            # yet.
             if not _after(last, self._then_at) and self._now.get(cell_id) != normalize_source(
                 last.source
             ):
@@ -172,7 +178,8 @@ class _Executions:
                 continue
             yield Flag(
                 kind=FlagKind.RERUN,
-                message=f"This cell ran {len(runs)} times{_when(*runs)}; effects of earlier runs may remain.",
+                message=f"This cell ran {len(runs)} times{_when(*runs)}; "
+                "effects of earlier runs may remain.",
                 cell_id=cell_id,
                 executed=runs[-1].source,
                 execution_counts=_counts(runs),
@@ -242,10 +249,10 @@ def _is_idempotent(runs: Sequence[ExecutedCell]) -> bool:
 
 
 def _only_defines(source: str) -> bool:
-    """Return whether code only imports, defines and sets up the notebook, so that running it again has no effect.
+    """Return whether code only imports, defines and sets up the notebook.
 
-    Shell commands and magics count as setup if :func:`.is_harmless` recognizes them; a source that is too long to parse does
-    not.
+    Shell commands and magics count as setup if :func:`.is_harmless` recognizes them; a source that
+    is too long to parse does not.
     """
     if len(source) > MAX_PARSED:
         return False

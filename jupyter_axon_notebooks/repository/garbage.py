@@ -1,15 +1,18 @@
 """Old versions of notebooks and unused contents: find them, and remove them in short steps.
 
-Each step is at most one short transaction with the notebook locked. Between two steps the caller may wait or stop. Versions are
-removed together with the contents that no other version lists, so that every step leaves a consistent store.
+Each step is at most one short transaction with the notebook locked. Between two steps the caller
+may wait or stop. Versions are removed together with the contents that no other version lists, so
+that every step leaves a consistent store.
 
-Saves continue meanwhile, in this process and others. Staged contents, which no version lists yet, can be removed safely: with
-the notebook locked, a save looks up every content that its version is going to list once more and writes the missing ones
-(:meth:`.VersionRepository.write`). So neither ages nor clocks decide what is removed. Contents that may belong to a save in
-progress are left alone only to keep its last transaction short.
+Saves continue meanwhile, in this process and others. Staged contents, which no version lists yet,
+can be removed safely: with the notebook locked, a save looks up every content that its version is
+going to list once more and writes the missing ones (:meth:`.VersionRepository.write`). So neither
+ages nor clocks decide what is removed. Contents that may belong to a save in progress are left
+alone only to keep its last transaction short.
 
-Reading the contents that a long history lists takes long and happens without a lock. With the notebook locked, one short
-query shows whether the history has changed since. If so, the step is skipped and the history is read again.
+Reading the contents that a long history lists takes long and happens without a lock. With the
+notebook locked, one short query shows whether the history has changed since. If so, the step is
+skipped and the history is read again.
 """
 
 from __future__ import annotations
@@ -47,15 +50,16 @@ class GarbageRepository:
         self._versions = versions
 
     def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
-        """Return the notebooks of a user, or of everybody, of which :meth:`remove_versions` would remove versions."""
+        """Return the notebooks, optionally of one user, with versions to remove."""
         garbage = self._store.garbage
         crowded = garbage.notebooks_over_limit(keep, user_id)
         return [id for id in crowded if garbage.superseded_versions(id, keep, limit=1)]
 
     def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
-        """Remove the versions of a notebook that are not its newest ``keep`` and that no checkpoint refers to.
+        """Remove versions beyond the newest ``keep`` that no checkpoint refers to.
 
-        Contents that no version lists are removed too. Yields what each step removed, which may be nothing.
+        Contents that no version lists are removed too. Yields what each step removed, which may be
+        nothing.
         """
         history = _History(self._store, self._versions, id)
         yield from history.read()
@@ -68,7 +72,10 @@ class GarbageRepository:
 
     @retried
     def _remove_versions(self, id: str, keep: int, history: _History) -> Removal | None:
-        """Remove as many of the oldest versions as a short transaction takes; None if the history has changed."""
+        """Remove as many of the oldest versions as a short transaction takes.
+
+        None if the history has changed.
+        """
         versions = contents = 0
         with self._store.transaction():
             record = self._store.notebooks.get_for_update(id)
@@ -111,7 +118,10 @@ class GarbageRepository:
         return self._store.garbage.notebooks_with_unlisted_contents()
 
     def remove_staged(self, id: str) -> Iterator[Removal]:
-        """Remove the contents staged for a notebook, in steps; a save in progress writes them again."""
+        """Remove the contents staged for a notebook, in steps.
+
+        A save in progress writes them again.
+        """
         while (removal := self._remove_staged(id)).contents:
             yield removal
 
@@ -159,8 +169,9 @@ class _History:
     def is_current(self, record: Mapping[str, Any]) -> bool:
         """Return whether exactly the present versions have been read, with the notebook locked.
 
-        New versions have higher ordinals than all before, so the same count and the same sum of ordinals mean the same
-        versions, unless another history replaced them. In that case the record's version has not been read either.
+        New versions have higher ordinals than all before, so the same count and the same sum of
+        ordinals mean the same versions, unless another history replaced them. In that case the
+        record's version has not been read either.
         """
         if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
             return False
@@ -181,7 +192,7 @@ class _History:
         return self._uses[content_id] > 0
 
     def find_unlisted(self) -> list[str]:
-        """Return the contents that no version lists, except those that may be staged for a save in progress."""
+        """Return the contents that no version lists, except those that may be staged for a save."""
         contents = self._store.contents.ids(where("notebook_id") == self._id)
         staged = self._store.garbage.unlisted_contents(self._id)
         return [id for id in contents if id not in staged and not self.lists(id)]

@@ -16,12 +16,13 @@ from .parts import FILE_KEY
 _HEADER_FIELDS = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
 
-#: Changes a header and the other stored fields in place; returns whether the user would call it a change.
+#: Changes a header and the other stored fields in place; returns whether the user would call it a
+#: change.
 HeaderEdit = Callable[[NotebookHeader, dict[str, Any]], bool]
 
 
 def header_document(header: NotebookHeader) -> dict[str, Any]:
-    """Return a header's stored form, without the cells and the file metadata that its version holds."""
+    """Return a header's stored form, without the parts that its version holds."""
     stored = header.to_json()
     stored.pop("cells", None)
     extra = {name: value for name, value in header.metadata.extra.items() if name != FILE_KEY}
@@ -76,7 +77,7 @@ def change_header(
 
 
 def change_summary(store: Store, id: str, edit: HeaderEdit) -> NotebookSummary:
-    """Apply ``edit`` in a transaction of its own, retried if it breaks, and return the new summary."""
+    """Apply ``edit`` in a transaction of its own, and return the new summary."""
 
     def attempt() -> dict[str, Any]:
         with store.transaction():

@@ -1,8 +1,8 @@
 """IPython's additions to Python syntax: magics, shell commands, help and automatic calls. Pure.
 
-IPython's own transformer is not available, since IPython is a dependency of kernels and not of servers. A cell is read in one
-pass over its logical lines, in linear time whatever it contains. Python's parser holds the interpreter lock, so its input is
-bounded.
+IPython's own transformer is not available, since IPython is a dependency of kernels and not of
+servers. A cell is read in one pass over its logical lines, in linear time whatever it contains.
+Python's parser holds the interpreter lock, so its input is bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def _words(text: str) -> frozenset[str]:
 
 #: The longest source that is parsed, in characters. A longer cell is data rather than code.
 MAX_PARSED: Final = 30_000
-#: The longest statement of a magic or a ``get_ipython()`` call. A cell may contain thousands, which are parsed one by one.
+#: The longest statement of a magic or a ``get_ipython()`` call. A cell may contain thousands,
+#: which are parsed one by one.
 _MAX_STATEMENT: Final = 2_000
 #: A dotted name that is longer than any in practice: parsing takes quadratic time in its length.
 _LONG_DOTTED: Final = re.compile(r"(?<![\w.])\w+(?:\.\w+){256}")
@@ -32,7 +33,8 @@ _MAX_NESTED: Final = 8
 #: The longest shell command that is examined; a longer one counts as harmful.
 _MAX_COMMAND: Final = 2_000
 
-#: Magics that run the statement after their options, and these options; a colon follows options with a value.
+#: Magics that run the statement after their options, and these options; a colon follows options
+#: with a value.
 _RUNNING: Final = {
     "debug": "b:",
     "lprun": "rsf:m:D:T:u:z",
@@ -69,17 +71,18 @@ _SHOWING: Final = frozenset(
 #: Line magics that set up the notebook or display something, without an effect on computations.
 _HARMLESS: Final = _words(
     """
-    aimport alias_magic autoreload autosave cat colors config doctest_mode hist history less load_ext ls lsmagic magic man
-    matplotlib more page pdb pdef pdoc pfile pinfo pinfo2 pip precision psearch psource pwd pylab quickref reload_ext
-    tensorboard unload_ext watermark who who_ls whos xmode
+    aimport alias_magic autoreload autosave cat colors config doctest_mode hist history less
+    load_ext ls lsmagic magic man matplotlib more page pdb pdef pdoc pfile pinfo pinfo2 pip
+    precision psearch psource pwd pylab quickref reload_ext tensorboard unload_ext watermark who
+    who_ls whos xmode
     """
 )
 #: Programs that only install or display something.
 _PROGRAMS: Final = _words(
     """
-    apt apt-get cat cd date df dir du echo false file free grep groups head hostname id ls lsb_release lscpu lsmod md5sum
-    nproc nvcc nvidia-smi pip pip3 printenv ps pwd rocm-smi sha256sum stat tail test tree true
-    uname uptime wc whereis which who whoami
+    apt apt-get cat cd date df dir du echo false file free grep groups head hostname id ls
+    lsb_release lscpu lsmod md5sum nproc nvcc nvidia-smi pip pip3 printenv ps pwd rocm-smi
+    sha256sum stat tail test tree true uname uptime wc whereis which who whoami
     """
 )
 #: Subcommands of other programs that only install or display something.
@@ -136,7 +139,8 @@ class Command(NamedTuple):
 class Cell(NamedTuple):
     """A cell of code.
 
-    ``heads`` are its cell magics. The body of a ``foreign`` cell, ``lines``, is not code of the notebook.
+    ``heads`` are its cell magics. The body of a ``foreign`` cell, ``lines``, is not code of the
+    notebook.
     """
 
     heads: list[Command]
@@ -190,10 +194,11 @@ def _compile(text: str, flags: int) -> Any:
 
 
 def command_statement(command: Command) -> str | None:
-    """Return the Python statement that a command runs in the notebook, without indentation, or None.
+    """Return the Python statement that a command runs, without indentation, or None.
 
-    For ``%time f()`` and ``%timeit -n 10 f()`` it is ``f()``. Only ``%time`` returns the value of its statement, so that
-    ``x = %time f()`` becomes ``x = f()``, but ``x = %timeit -o f()`` becomes ``f()``.
+    For ``%time f()`` and ``%timeit -n 10 f()`` it is ``f()``. Only ``%time`` returns the value of
+    its statement, so that ``x = %time f()`` becomes ``x = f()``, but ``x = %timeit -o f()``
+    becomes ``f()``.
     """
     if command.kind == "call":
         return command.text if _statement(command.text) is not None else None
@@ -221,13 +226,13 @@ def _statement(text: str) -> ast.Module | None:
 
 
 def setup_statement(head: Command) -> str | None:
-    """Return the Python statement in the first line of a cell magic, as in ``%%timeit x = 1``, or None."""
+    """Return the statement in the first line of a cell magic, as in ``%%timeit x = 1``, or None."""
     name = head.text.partition(" ")[0]
     return None if name in _AROUND_BODY else command_statement(head)
 
 
 def is_harmless(command: Command) -> bool:
-    """Return whether a command only sets up the notebook or displays something, so that repeating it has no effect."""
+    """Return whether a command only sets up the notebook or displays something."""
     if command.is_assigned:
         return False
     if command.kind == "shell":
@@ -260,7 +265,7 @@ def is_harmless_cell(cell: Cell) -> bool:
 
 
 def _clean(source: str) -> str:
-    """Return a source without carriage returns, pasted prompts and common indentation, as IPython does."""
+    """Return a source without carriage returns, pasted prompts and common indentation."""
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     start = source.lstrip("\n \t")
     if start.startswith((">>> ", "In [")):
@@ -292,7 +297,7 @@ def _logical_lines(source: str) -> Iterator[str | Command]:
 
 
 def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
-    """Return the end of the logical line that begins at ``at``, and its command if it is not Python."""
+    """Return the end of the logical line at ``at``, and its command if it is not Python."""
     begin, depth, question, assigned = at, 0, -1, False
     while (match := _SPECIAL.search(source, at)) is not None:
         place, char = match.start(), match[0]
@@ -336,7 +341,7 @@ def _end_of_python(source: str, at: int) -> tuple[int, Command | None]:
 
 
 def _command_of_call(line: str) -> Command | None:
-    """Return the command of a statement such as ``get_ipython().run_line_magic("time", "f()")``, as nbconvert writes it."""
+    """Return the command of a ``get_ipython()`` call, as nbconvert writes them."""
     match _statement(line.strip()):
         case ast.Module(
             body=[ast.Expr(value=ast.Call(func=ast.Attribute(attr=name), args=args, keywords=[]))]
@@ -394,7 +399,7 @@ def _end_of_continued(source: str, at: int) -> int:
 
 
 def _end_of_text(source: str, at: int, quote: str) -> int:
-    """Return the end of the string literal that begins at ``at``, or that of the line or source if it has none."""
+    """Return the end of the string literal at ``at``, or that of the line or source."""
     mark = quote * 3 if source.startswith(quote * 3, at) else quote
     at += len(mark)
     while (match := _ENDS_TEXT[mark].search(source, at)) is not None:

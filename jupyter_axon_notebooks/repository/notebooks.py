@@ -78,7 +78,8 @@ class SavedNotebook(msgspec.Struct, kw_only=True):
     embedded_id : str or None
         The record id that the file carries in its own metadata.
     file : dict
-        ``size`` in bytes and ``mtime`` in nanoseconds, by which a later change of the file is noticed.
+        ``size`` in bytes and ``mtime`` in nanoseconds, by which a later change of the file is
+        noticed.
     """
 
     cells: list[NotebookCell]
@@ -90,7 +91,7 @@ class SavedNotebook(msgspec.Struct, kw_only=True):
 
 
 class NotebookFilters(TypedDict, total=False):
-    """Filters of a list of records; ``text`` is searched in names and descriptions, ignoring case."""
+    """Filters of a list of records; ``text`` is searched in names and descriptions."""
 
     status: NotebookStatus | None
     tag: str | None
@@ -102,11 +103,13 @@ class NotebookFilters(TypedDict, total=False):
 class NotebookRepository:
     """The operations on the records of a store.
 
-    Synchronous and safe to call from any thread. Each operation that changes something is one transaction, so that
-    concurrent processes lose no change, and its effect is on disk when it returns.
+    Synchronous and safe to call from any thread. Each operation that changes something is one
+    transaction, so that concurrent processes lose no change, and its effect is on disk when it
+    returns.
 
-    Timestamps never go back, whatever the clock does: each checkpoint and run of a notebook is later than those before
-    it, and so is each change of a record. Newest first therefore means last committed first.
+    Timestamps never go back, whatever the clock does: each checkpoint and run of a notebook is
+    later than those before it, and so is each change of a record. Newest first therefore means
+    last committed first.
 
     Attributes
     ----------
@@ -125,8 +128,9 @@ class NotebookRepository:
     store : Store
         The store of the records.
     states : States, optional
-        The storage of state files, whose files are removed with their checkpoints. Without it, no files are removed and
-        paths are returned as they are stored, relative to the root of the state files.
+        The storage of state files, whose files are removed with their checkpoints. Without it, no
+        files are removed and paths are returned as they are stored, relative to the root of the
+        state files.
     starter_cells : sequence of (str, str)
         Type and source of the cells of a notebook that is created without any.
     """
@@ -160,7 +164,8 @@ class NotebookRepository:
     def create(self, new: NewNotebook, saved: SavedNotebook | None = None) -> TrainingNotebook:
         """Create a record, optionally with the content of its saved file.
 
-        A record without cells gets the starter cells, and one without metadata the upstream's kernel.
+        A record without cells gets the starter cells, and one without metadata the upstream's
+        kernel.
 
         Raises
         ------
@@ -229,7 +234,10 @@ class NotebookRepository:
 
     @retried
     def discard_staged(self, id: str) -> None:
-        """Remove the contents staged for a record that was never created; do nothing if it was created meanwhile."""
+        """Remove the contents staged for a record that was never created.
+
+        Do nothing if it was created meanwhile.
+        """
         if not self._store.contents.exists(notebook_id=id):
             return  # spares the lock
         with self._store.transaction():
@@ -240,14 +248,14 @@ class NotebookRepository:
     def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Update a record from its saved file.
 
-        Its name, description, links and the tags that were set on the record stay. ``updated_at`` moves only when the
-        save changed something.
+        Its name, description, links and the tags that were set on the record stay. ``updated_at``
+        moves only when the save changed something.
 
         Parameters
         ----------
         unless_read : bool
-            Refuse when the record was updated from this state of the file already: ``saved`` is what this process wrote,
-            and another process may have written to the record since.
+            Refuse when the record was updated from this state of the file already: ``saved`` is
+            what this process wrote, and another process may have written to the record since.
 
         Raises
         ------
@@ -284,7 +292,10 @@ class NotebookRepository:
 
     @retried
     def find_by_id(self, id: str, *, outputs: bool = True) -> TrainingNotebook | None:
-        """Return a record with its cells, or None. With ``outputs=False`` the outputs are not read and are empty."""
+        """Return a record with its cells, or None.
+
+        With ``outputs=False`` the outputs are not read and are empty.
+        """
         with self._store.snapshot():
             stored = self._store.notebooks.get(doc_id=id)
             if stored is None:
@@ -347,7 +358,7 @@ class NotebookRepository:
         )
 
     def assemble(self, stored: Mapping[str, Any], *, outputs: bool = True) -> TrainingNotebook:
-        """Return the record of a stored document with the cells of its version; raises RecordDamaged."""
+        """Return the record of a stored document with its cells; raises RecordDamaged."""
         with check_damage(f"notebook {stored['id']}"):
             cells, metadata = self.versions.read(stored["version_id"], outputs=outputs)
             for cell in cells:
@@ -360,7 +371,7 @@ class NotebookRepository:
         return notebook
 
     def _with_current_status(self, *records: _H) -> list[_H]:
-        """Return records, ``stopped`` where they are stored as ``running`` but all their runs have expired."""
+        """Return records, ``stopped`` instead of ``running`` if all their runs have expired."""
         running = [record.id for record in records if record.status is NotebookStatus.RUNNING]
         expired = self.runs.find_expired(running)
         for record in records:
@@ -405,7 +416,7 @@ class NotebookRepository:
         return self.update(id, UpdateNotebook(status=status))
 
     def annotate(self, id: str, **notes: Any) -> NotebookSummary:
-        """Add notes to ``extra.axon`` of a record, replacing those of the same names; raises NotFound."""
+        """Add or replace notes in ``extra.axon`` of a record; raises NotFound."""
 
         def edit(header: NotebookHeader, _stored: dict[str, Any]) -> bool:
             set_notes(header, {**get_notes(header), **notes})
@@ -448,7 +459,10 @@ class NotebookRepository:
     def update_cell(
         self, notebook_id: str, cell: NotebookCell, *, expected_version: str | None = None
     ) -> TrainingNotebook:
-        """Replace the cell that has ``cell``'s id. Raises NotFound for the notebook or the cell, and Stale."""
+        """Replace the cell that has ``cell``'s id.
+
+        Raises NotFound for the notebook or the cell, and Stale.
+        """
         new = split([cell], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
@@ -466,8 +480,8 @@ class NotebookRepository:
     ) -> TrainingNotebook:
         """Replace a cell by ``change(cell)``; its id stays.
 
-        ``change`` runs inside the transaction, so that no concurrent change of the cell is lost, and has to be quick.
-        Raises NotFound for the notebook or the cell, and Stale.
+        ``change`` runs inside the transaction, so that no concurrent change of the cell is lost,
+        and has to be quick. Raises NotFound for the notebook or the cell, and Stale.
         """
 
         def edit(parts: Parts, stored: Mapping[str, Any]) -> tuple[slice, Parts]:
@@ -541,7 +555,7 @@ class NotebookRepository:
         self.versions.stage(id, parts, lock)
 
     def _edit_version(self, stored: dict[str, Any], parts: Parts) -> None:
-        """Set a version that is not from the file, so that the file is read again unless it is saved."""
+        """Set a version that is not from the file, which is then read again unless it is saved."""
         version_id = stored["version_id"]
         self._set_version(stored, parts)
         if "file" in stored and stored["version_id"] != version_id:
@@ -578,7 +592,7 @@ class NotebookRepository:
     def get_best_checkpoint(
         self, notebook_id: str, metric_key: str, minimize: bool
     ) -> NotebookCheckpoint | None:
-        """Return the best checkpoint by a metric, or None; see :meth:`.CheckpointRepository.list_best`."""
+        """Return the best checkpoint, or None; see :meth:`.CheckpointRepository.list_best`."""
         return next(iter(self.checkpoints.list_best(notebook_id, metric_key, minimize, 1)), None)
 
     def delete_checkpoint(self, id: str) -> None:

@@ -1,9 +1,10 @@
-"""The parts of a notebook that are stored: how cells are split into contents and assembled from them. Pure.
+"""The stored parts of a notebook: split cells into contents, and assemble them. Pure.
 
-A cell is stored in two parts, its source (type, source, metadata, attachments) and its outputs. Each is a document of
-``axonml_contents`` under its hash, so that a part that does not change between saves is stored once per notebook. A version
-is a list of ``[cell id, source hash, outputs hash, execution count]`` and the metadata. Execution counts are stored in the
-list, so that running a notebook again with the same outputs stores nothing but the list.
+A cell is stored in two parts, its source (type, source, metadata, attachments) and its outputs.
+Each is a document of ``axonml_contents`` under its hash, so that a part that does not change
+between saves is stored once per notebook. A version is a list of ``[cell id, source hash, outputs
+hash, execution count]`` and the metadata. Execution counts are stored in the list, so that running
+a notebook again with the same outputs stores nothing but the list.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from ..store import Document, document
 from ..store.codec import encode
 from .damage import check_damage
 
-#: The key in ``metadata.extra`` of what rebuilds the file: a content of its own, since it may be large.
+#: The key in ``metadata.extra`` of what rebuilds the file: a content of its own, since it may be
+#: large.
 FILE_KEY = "nbformat"
 _SOURCE_FIELDS = [
     name
     for name in NotebookCell.__struct_fields__
     if name not in ("id", "outputs", "status", "execution_count")
 ]
-#: Strings of at least this many characters are replaced by this prefix and their hash before a part is hashed.
+#: Strings of at least this many characters are replaced by this prefix and their hash before a
+#: part is hashed.
 _LONG = 1024
 _HASHED = "sha256:"
 #: The depth of the values of MIME bundles in an outputs part, to which long strings are searched.
@@ -61,10 +64,11 @@ class Parts(NamedTuple):
     contents : dict
         By digest, the contents that may have to be stored.
     statuses : dict
-        By cell id, the cell statuses that do not follow from outputs and execution count. They are stored in the record.
+        By cell id, the cell statuses that do not follow from outputs and execution count. They are
+        stored in the record.
     failed : set of str or None
-        The ids of the cells with an error output, so that a cell's status is known without reading its outputs. None for
-        versions of older stores, where only the outputs tell.
+        The ids of the cells with an error output, so that a cell's status is known without reading
+        its outputs. None for versions of older stores, where only the outputs tell.
     """
 
     entries: list[Entry]
@@ -106,7 +110,9 @@ class Parts(NamedTuple):
 
 
 def split(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
-    """Split a notebook into parts. This is the expensive step of a save, so call it outside of transactions.
+    """Split a notebook into parts.
+
+    This is the expensive step of a save, so call it outside of transactions.
 
     Raises
     ------
@@ -151,8 +157,8 @@ def _put(contents: dict[str, Content], part: dict[str, Any]) -> str:
 def _abridged(value: Any, depth: int, lengths: list[int]) -> Any:
     """Replace the long strings of ``value`` by their hashes and add their lengths to ``lengths``.
 
-    Images and logs are most of a large notebook. Encoding them as JSON takes several times as long as hashing them, and holds
-    the interpreter lock.
+    Images and logs are most of a large notebook. Encoding them as JSON takes several times as long
+    as hashing them, and holds the interpreter lock.
     """
     if type(value) is str:
         if len(value) < _LONG and not value.startswith(_HASHED):

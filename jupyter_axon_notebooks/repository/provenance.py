@@ -1,8 +1,9 @@
-"""The provenance of checkpoints: the code that was executed, its environment, and the version of the notebook.
+"""The provenance of checkpoints: executed code, environment and notebook version.
 
-Three kinds of documents are stored, each under the hash of its content: a *source*, an *environment*, and an *execution*,
-which lists the executed sources and names the environment. The next checkpoint of a cell therefore stores nothing, and the
-first one of another cell its source and a list. Documents of other kinds are ignored.
+Three kinds of documents are stored, each under the hash of its content: a *source*, an
+*environment*, and an *execution*, which lists the executed sources and names the environment. The
+next checkpoint of a cell therefore stores nothing, and the first one of another cell its source
+and a list. Documents of other kinds are ignored.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class ProvenanceRepository:
     ) -> str:
         """Store executed cells and their environment; return the ``provenance_id`` for checkpoints.
 
-        The id follows from the content: what the notebook has stored already is not stored again. Raises NotFound.
+        The id follows from the content: what the notebook has stored already is not stored again.
+        Raises NotFound.
         """
         id, documents = split_provenance(notebook_id, executed, environment)
         # Written in one transaction with the documents that it refers to.
@@ -88,16 +90,16 @@ class ProvenanceRepository:
 
     @retried
     def diff(self, before: str, after: str) -> CheckpointDiff:
-        """Return the changes in code, metrics and environment between two checkpoints; raises NotFound.
+        """Return the differences between two checkpoints; raises NotFound.
 
-        The code is what was executed, or what was saved if that is not provenance of both.
+        The code is what was executed, or what was saved if executed code is unknown for either.
         """
         with self._store.snapshot():
             one, other = self._checkpoint(before), self._checkpoint(after)
             return diff_checkpoints(one, self._get(one), other, self._get(other))
 
     def get_script(self, checkpoint_id: str) -> str | None:
-        """Return the code executed before a checkpoint as a Python script, or None if unprovenance; raises NotFound."""
+        """Return the code executed before a checkpoint as a script, or None; raises NotFound."""
         executed = self.get(checkpoint_id).executed
         return export_script(executed, f"Checkpoint {checkpoint_id}") if executed else None
 
@@ -175,7 +177,7 @@ class ProvenanceRepository:
 
 
 def _saved_at(record: Mapping[str, Any]) -> datetime | None:
-    """Return when the file of a record was written, or None if unprovenance."""
+    """Return when the file of a record was written, or None if unknown."""
     with suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(record["file"]["mtime"] / 1e9, timezone.utc)
     return None
@@ -248,7 +250,7 @@ def split_provenance(
 def assemble_provenance(
     id: str, execution: Mapping[str, Any], documents: Mapping[str, Mapping[str, Any]]
 ) -> Provenance:
-    """Return a provenance from its execution and the documents that this refers to; raises RecordDamaged."""
+    """Return a provenance from its execution and its documents; raises RecordDamaged."""
     with check_damage(f"provenance {id}"):
         whole = _Execution.from_json(execution)
         if missing := whole.document_ids() - documents.keys():

@@ -1,16 +1,19 @@
 """Retention: which checkpoints keep their state files, and the removal of the others.
 
-A rule gets a notebook's checkpoints with state files, newest first, and says which ones it keeps. A checkpoint keeps its
-files if any rule keeps it. Besides, kept in any case are pinned checkpoints, the newest one of the notebook, and the newest
-one of each unfinished run, from which it would be resumed. Records and metrics always stay.
+A rule gets a notebook's checkpoints with state files, newest first, and says which ones it keeps.
+A checkpoint keeps its files if any rule keeps it. Besides, kept in any case are pinned
+checkpoints, the newest one of the notebook, and the newest one of each unfinished run, from which
+it would be resumed. Records and metrics always stay.
 
-The checkpoints to prune are planned without locks, since planning reads every checkpoint of the notebook. They are then
-pruned in short transactions with the notebook locked, so that no checkpoint is added and no run changes its status. Each
-transaction checks with few look-ups that the plan still holds: the newest checkpoints are still found, nobody has pinned,
-tagged or changed a checkpoint that is to go, and no new checkpoint names its files.
+The checkpoints to prune are planned without locks, since planning reads every checkpoint of the
+notebook. They are then pruned in short transactions with the notebook locked, so that no
+checkpoint is added and no run changes its status. Each transaction checks with few look-ups that
+the plan still holds: the newest checkpoints are still found, nobody has pinned, tagged or changed
+a checkpoint that is to go, and no new checkpoint names its files.
 
-Files are removed after the commit, under a temporary name that they get with the checkpoint locked, so that a state that
-was added again meanwhile is not affected. If the process is killed in between, garbage collection removes them.
+Files are removed after the commit, under a temporary name that they get with the checkpoint
+locked, so that a state that was added again meanwhile is not affected. If the process is killed in
+between, garbage collection removes them.
 """
 
 from __future__ import annotations
@@ -123,7 +126,8 @@ class _Plan(NamedTuple):
     """A plan with the facts it depends on."""
 
     plan: PrunePlan
-    #: The newest checkpoints with state files: of unfinished runs by run, and of the notebook under None.
+    #: The newest checkpoints with state files: of unfinished runs by run, and of the notebook
+    #: under None.
     newest_by_run: dict[str | None, str]
     unfinished: frozenset[str]
     newest: NotebookCheckpoint | None
@@ -143,8 +147,9 @@ class Retention:
     def plan(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
         """Return the checkpoints of a notebook that would lose their state files under ``rules``.
 
-        Kept in any case are pinned checkpoints, the newest one with state files, and the newest of each run that is not
-        completed. State files that were registered where they lay, or that another checkpoint names too, stay.
+        Kept in any case are pinned checkpoints, the newest one with state files, and the newest of
+        each run that is not completed. State files that were registered where they lay, or that
+        another checkpoint names too, stay.
 
         Raises
         ------
@@ -191,22 +196,24 @@ class Retention:
         rules: Sequence[Rule],
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> list[Prunable]:
-        """Remove the state files of the checkpoints that :meth:`plan` names and return the pruned ones.
+        """Remove the state files of the checkpoints that :meth:`plan` names; return these.
 
-        Their records and metrics stay: ``model_state_path`` is ``""`` and ``pruned_at`` is set. A checkpoint that is pinned,
-        tagged or changed meanwhile keeps its files.
+        Their records and metrics stay: ``model_state_path`` is ``""`` and ``pruned_at`` is set. A
+        checkpoint that is pinned, tagged or changed meanwhile keeps its files.
 
         Parameters
         ----------
         progress : callable
-            Called with the number of pruned checkpoints and of all to prune. What it raises ends the pruning.
+            Called with the number of pruned checkpoints and of all to prune. What it raises ends
+            the pruning.
 
         Raises
         ------
         NotFound, InvalidData
             As :meth:`plan` does.
         StateError
-            When checkpoints are pruned, but some of their files could not be removed; the pruning ends found.
+            When checkpoints are pruned, but some of their files could not be removed; the pruning
+            ends found.
         """
         pruned: list[Prunable] = []
         while True:
@@ -229,7 +236,7 @@ class Retention:
     def _prune_batch(
         self, planned: _Plan, batch: Sequence[Prunable]
     ) -> tuple[int, list[Prunable]] | None:
-        """Prune as many as a short transaction takes; return the number looked at and the pruned ones.
+        """Prune in a short transaction; return the number of checkpoints seen, and the pruned ones.
 
         None if the plan no longer holds.
         """
@@ -254,7 +261,7 @@ class Retention:
     def _lock_batch(
         self, planned: _Plan, batch: Sequence[Prunable]
     ) -> dict[str, NotebookCheckpoint] | None:
-        """Lock the checkpoints of a batch and return them as they are now, or None if the plan no longer holds."""
+        """Lock and return the checkpoints of a batch, or None if the plan no longer holds."""
         runs = {one.checkpoint.run_id for one in batch if one.checkpoint.run_id is not None}
         newest = {
             planned.newest_by_run[run] for run in (None, *runs) if run in planned.newest_by_run
@@ -308,7 +315,7 @@ class Retention:
     def _stage_removal(
         self, notebook_id: str, pruned: Sequence[Prunable], staged: dict[str, list[str]]
     ) -> None:
-        """Give the files of pruned checkpoints temporary names unless they were added again; fill ``staged``."""
+        """Rename the files of pruned checkpoints unless they were added again; fill ``staged``."""
         wanted = {one.checkpoint.id: one.paths for one in pruned}
         with self._store.transaction():
             for found in self._store.checkpoints.get_many_for_update(wanted):
@@ -318,7 +325,7 @@ class Retention:
 
 
 def _is_as_planned(found: NotebookCheckpoint | None, planned: NotebookCheckpoint) -> bool:
-    """Return whether a checkpoint has not been pinned, tagged, changed or removed since the plan."""
+    """Return whether a checkpoint is unchanged since the plan."""
     return (
         found is not None
         and (found.pinned, found.tags) == (planned.pinned, planned.tags)
@@ -345,7 +352,7 @@ def _files_remain(id: str | None = None) -> Iterator[None]:
 def last_of_runs(
     checkpoints: Sequence[NotebookCheckpoint], unfinished: Collection[str]
 ) -> dict[str | None, str]:
-    """Return the ids of the newest checkpoint under None, and of the newest ones of unfinished runs by run."""
+    """Return the ids of the newest checkpoints: of unfinished runs, and of all under None."""
     last: dict[str | None, str] = {}
     for one in checkpoints:
         last.setdefault(None, one.id)
@@ -367,7 +374,7 @@ def has_state(checkpoint: NotebookCheckpoint) -> bool:
 def own_parts(
     checkpoints: Sequence[NotebookCheckpoint], owns: Callable[[NotebookCheckpoint, str], bool]
 ) -> dict[str, dict[str, str]]:
-    """Return the paths of removable state files by checkpoint and part: its own, that no other checkpoint names.
+    """Return the paths of removable state files, by checkpoint and part.
 
     A registered file, from another folder or another checkpoint, is not a checkpoint's own.
     """

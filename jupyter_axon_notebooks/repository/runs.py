@@ -1,11 +1,13 @@
 """Runs: attempts at training, their leases, and the status that they give their notebook.
 
-A run lives while it is ``running`` and its lease has not ended; one without a lease lives until it is finished. A run
-whose lease has ended is *expired*: readers see it as ``stopped`` since then, whether or not that has been stored. It is
-not shown as ``failed``, since the usual cause is a kernel that was restarted or killed. Both can be resumed.
+A run lives while it is ``running`` and its lease has not ended; one without a lease lives until it
+is finished. A run whose lease has ended is *expired*: readers see it as ``stopped`` since then,
+whether or not that has been stored. It is not shown as ``failed``, since the usual cause is a
+kernel that was restarted or killed. Both can be resumed.
 
-While a run of a notebook lives, the notebook's record is ``running``, whatever its saves say. When the last one ends, the
-record takes its status, until a save says otherwise. A status that was set by hand meanwhile stays.
+While a run of a notebook lives, the notebook's record is ``running``, whatever its saves say. When
+the last one ends, the record takes its status, until a save says otherwise. A status that was set
+by hand meanwhile stays.
 """
 
 from __future__ import annotations
@@ -38,14 +40,15 @@ from .damage import check_damage
 #: The lease of a run that was not started but began with a checkpoint, after its last checkpoint.
 _UNATTENDED_LEASE: Final = timedelta(hours=1)
 
-#: The most characters in the id of a new run, which is part of an index row of limited size on PostgreSQL.
+#: The most characters in the id of a new run, which is part of an index row of limited size on
+#: PostgreSQL.
 _LONGEST_ID: Final = 255
 
 _RUNNING: Final = RunStatus.RUNNING.value
 
 
 def run_key(notebook_id: str, run_id: str) -> str:
-    """Return the id of a run's document, which contains a hash of the run's own id to bound its length."""
+    """Return the id of a run's document: the run's own id is hashed to bound the length."""
     digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{notebook_id}/{digest}"
 
@@ -70,14 +73,15 @@ class RunRepository:
         ordinal: int | None = None,
         skipped_run_id: str | None = None,
     ) -> TrainingRun:
-        """Start a run, from scratch or from a checkpoint of the same notebook, whose record becomes ``running``.
+        """Start a run, from scratch or from a checkpoint; the record becomes ``running``.
 
         Parameters
         ----------
         id : str, optional
             Unique within the notebook; a random one by default.
         lease_until : datetime, optional
-            The time when the run expires unless :meth:`renew` extends it. With None it lives until it is finished.
+            The time when the run expires unless :meth:`renew` extends it. With None it lives until
+            it is finished.
         started_at : datetime, optional
             The start of a run that could not be stored when it began.
         key, cell, ordinal, skipped_run_id : optional
@@ -133,7 +137,7 @@ class RunRepository:
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)
 
     def admit_checkpoint(self, notebook: Document, run_id: str) -> None:
-        """Start a run that does not exist, or extend the lease of one that was started so, with the notebook locked."""
+        """Start a run if it does not exist, or extend the lease that such a run has."""
         notebook_id = str(notebook.doc_id)
         found = self._store.runs.get(doc_id=run_key(notebook_id, run_id))
         moment = now()
@@ -164,7 +168,7 @@ class RunRepository:
         *,
         status: RunStatus | None = None,
     ) -> builtins.list[TrainingRun]:
-        """Return the runs of a notebook, newest first; ``status`` matches what is shown, so expired ones are ``stopped``."""
+        """Return the runs of a notebook, newest first; expired ones count as ``stopped``."""
         order = ["-started_at", "-id"]
         condition = _runs_of(notebook_id, status)
         found = self._store.runs.search(condition, sort=order, limit=limit, skip=offset)
@@ -180,8 +184,8 @@ class RunRepository:
     def renew(self, notebook_id: str, id: str, lease_until: datetime) -> TrainingRun:
         """Extend the lease of a run.
 
-        A run that was finished or found expired meanwhile stays so and is returned: check its status.
-        :meth:`update_status` reopens it. Raises NotFound.
+        A run that was finished or found expired meanwhile stays so and is returned: check its
+        status. :meth:`update_status` reopens it. Raises NotFound.
         """
         with self._store.transaction():
             found = self._store.runs.get_for_update(run_key(notebook_id, id))
@@ -200,7 +204,8 @@ class RunRepository:
     ) -> TrainingRun:
         """Finish a run, or reopen it with ``running``.
 
-        The notebook's record is ``running`` while any of its runs lives, and then takes the status of the last one.
+        The notebook's record is ``running`` while any of its runs lives, and then takes the status
+        of the last one.
 
         Parameters
         ----------
@@ -246,7 +251,7 @@ class RunRepository:
         return run
 
     def update_expired(self, notebook_id: str) -> bool:
-        """Store the end of a notebook's expired runs, with the notebook locked; return whether any run lives."""
+        """Store the end of a locked notebook's expired runs; return whether any run lives."""
         lives = False
         expired = []
         for run in self._running([notebook_id]):
@@ -292,13 +297,14 @@ class RunRepository:
     def next_lease_end(self, notebook_id: str) -> datetime | None:
         """Return when the next lease of a notebook's runs ends, if one does.
 
-        Unless it is renewed, the run is shown as ``stopped`` from then on, although nothing is written.
+        Unless it is renewed, the run is shown as ``stopped`` from then on, although nothing is
+        written.
         """
         leases = [run.lease_until for run in self._running([notebook_id]) if _lives(run)]
         return min((until for until in leases if until is not None), default=None)
 
     def finish_expired(self) -> int:
-        """Store the end of all expired runs, so that searches by status find it; return the number of their notebooks."""
+        """Store the end of all expired runs; return the number of their notebooks."""
         found = [run["notebook_id"] for run in self._store.runs.search(_is_expired(now()))]
         notebook_ids = {notebook_id for notebook_id in found if isinstance(notebook_id, str)}
         for notebook_id in sorted(notebook_ids):

@@ -31,10 +31,11 @@ _IPYTHON_NAMES: Final = {
 def export_script(executed: Sequence[ExecutedCell], title: str = "") -> str:
     """Return the executed cells in order, each below a comment such as ``# In [3]``.
 
-    Code that a magic runs, as in ``%time model.fit(x)`` and below ``%%time``, is part of the script. Other IPython syntax (magics,
-    ``!command``, ``name?``) is commented out, and so is a cell whose rest is not valid Python. A cell with ``await`` outside of a
-    function runs in a coroutine and an event loop of its own. Imports from ``__future__`` and the names that IPython provides,
-    ``display`` and ``get_ipython``, are at the start.
+    Code that a magic runs, as in ``%time model.fit(x)`` and below ``%%time``, is part of the
+    script. Other IPython syntax (magics, ``!command``, ``name?``) is commented out, and so is a
+    cell whose rest is not valid Python. A cell with ``await`` outside of a function runs in a
+    coroutine and an event loop of its own. Imports from ``__future__`` and the names that IPython
+    provides, ``display`` and ``get_ipython``, are at the start.
     """
     parts = []
     features: set[str] = set()
@@ -67,7 +68,8 @@ def export_script(executed: Sequence[ExecutedCell], title: str = "") -> str:
 def _python_lines(source: str, *, failed: bool) -> list[str]:
     """Return the logical lines of a cell in Python; a cell that is commented out is one line.
 
-    A source longer than :data:`.MAX_PARSED` is not parsed but assumed to be valid unless the cell ``failed``.
+    A source longer than :data:`.MAX_PARSED` is not parsed but assumed to be valid unless the cell
+    ``failed``.
     """
     cell = read_cell(source)
     if cell.foreign:
@@ -97,7 +99,7 @@ def _with_command(statement: str, command: Command) -> str:
 
 
 def _without_features(line: str, features: set[str]) -> str:
-    """Return a logical line, commented out if it imports from ``__future__``, and collect what it imports."""
+    """Comment out a logical line that imports from ``__future__``, and collect the features."""
     if not line.startswith("from __future__"):
         return line
     match parse(line):
@@ -143,7 +145,7 @@ def _wrap_await(lines: Sequence[str]) -> list[str]:
 
 
 def _wrap_eval(lines: Sequence[str]) -> list[str]:
-    """Return lines with ``await`` that no function may contain, such as ``x: int = await f()``, as an ``eval``."""
+    """Return lines that no function may contain, such as ``x: int = await f()``, as ``eval``."""
     return [
         "import ast",
         "import asyncio",

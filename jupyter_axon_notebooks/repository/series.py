@@ -28,7 +28,7 @@ _LARGEST = int(sys.float_info.max)
 
 
 class RunSeries(Record, kw_only=True):
-    """The checkpoints of a run in columns, oldest first; every column has a row for each checkpoint.
+    """The checkpoints of a run in columns with a row per checkpoint, oldest first.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class RunSeries(Record, kw_only=True):
     metrics: dict[str, list[float | int | None]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form; non-finite numbers become ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``."""
+        """Return the JSON form, with non-finite numbers as strings."""
         columns = {
             name: column
             if all(value is None or math.isfinite(value) for value in column)
@@ -93,13 +93,13 @@ class SeriesRepository:
         run_id: str | None = None,
         since: datetime | None = None,
     ) -> builtins.list[RunSeries]:
-        """Return the metrics of a notebook's checkpoints by run, the run with the oldest checkpoint first.
+        """Return the metrics of checkpoints by run, the run with the oldest checkpoint first.
 
         Parameters
         ----------
         keys : sequence of str
-            The names of the metrics, which may be dotted; each is a column of every run. By default, each run has a
-            column for every metric that it has a number of.
+            The names of the metrics, which may be dotted; each is a column of every run. By
+            default, each run has a column for every metric that it has a number of.
         since : datetime, optional
             Return only checkpoints that are newer.
         """

@@ -13,10 +13,10 @@ class States(Protocol):
     """The storage of the state files of checkpoints. Missing files are no error."""
 
     def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
-        """Mark the files of a checkpoint, or of a whole notebook, whose record is about to be removed.
+        """Mark the files of a checkpoint or a notebook whose record is about to be removed.
 
-        Called inside the transaction, so that garbage collection removes the files if the process is killed after the
-        commit. Must be quick and raise nothing.
+        Called inside the transaction, so that garbage collection removes the files if the process
+        is killed after the commit. Must be quick and raise nothing.
         """
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
@@ -48,7 +48,7 @@ class States(Protocol):
 
 @contextmanager
 def files_remain(record: str) -> Iterator[None]:
-    """Raise StateError, which says that ``record`` is deleted but files remain, for errors inside."""
+    """Raise StateError for errors inside: ``record`` is deleted, but files remain."""
     try:
         yield
     except AxonError as error:

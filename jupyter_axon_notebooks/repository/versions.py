@@ -1,10 +1,11 @@
-"""The versions of notebooks and the contents that they list; :mod:`.parts` describes their stored form.
+"""The versions of notebooks and the contents that they list.
 
-The versions of a notebook are numbered by an increasing ``ordinal``, and a content carries the number of the version that
-it was written for. It follows that no version lists a content with a number above its own, that contents above the
-newest version were staged for one to come, and that a content above all earlier versions belongs to one version alone.
-A save that changes only outputs replaces the newest version under the next number, and removes the contents that are
-above the versions that stay and no longer listed.
+The versions of a notebook are numbered by an increasing ``ordinal``, and a content carries the
+number of the version that it was written for. It follows that no version lists a content with a
+number above its own, that contents above the newest version were staged for one to come, and that
+a content above all earlier versions belongs to one version alone. A save that changes only outputs
+replaces the newest version under the next number, and removes the contents that are above the
+versions that stay and no longer listed.
 """
 
 from __future__ import annotations
@@ -57,22 +58,23 @@ class VersionRepository:
         self._store = store
 
     def stage(self, notebook_id: str, parts: Parts, lock: Callable[[], str | None]) -> None:
-        """Store most of a large notebook's new contents in advance, to keep the transaction to come short.
+        """Store a large notebook's contents in advance, to keep the next transaction short.
 
-        They are invisible until a version lists them. If none does, the next version or garbage collection removes them.
+        They are invisible until a version lists them. If none does, the next version or garbage
+        collection removes them.
 
         Parameters
         ----------
         lock : callable
-            Locks the notebook for one transaction and returns the id of its current version, if it has one. What it
-            raises ends the staging.
+            Locks the notebook for one transaction and returns the id of its current version, if it
+            has one. What it raises ends the staging.
         """
         if self.is_staged(parts):
             for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
                 self._write_batch(notebook_id, parts, batch, lock)
 
     def is_staged(self, parts: Parts) -> bool:
-        """Return whether contents are staged: only where a transaction holds up all other writers."""
+        """Return whether contents are staged: where a transaction holds up all other writers."""
         return self._store.admits_one_writer and parts.length > _BATCH_LENGTH
 
     @retried
@@ -86,10 +88,10 @@ class VersionRepository:
     def write(
         self, notebook_id: str, current_id: str | None, parts: Parts, version_id: str | None = None
     ) -> str:
-        """Make ``parts`` the newest version inside the caller's transaction, and return the id of that version.
+        """Make ``parts`` the newest version inside the caller's transaction; return its id.
 
-        The current version stays when nothing changed. It is replaced when only outputs, counts or metadata changed and no
-        checkpoint refers to it. Otherwise it is followed by a new one.
+        The current version stays when nothing changed. It is replaced when only outputs, counts or
+        metadata changed and no checkpoint refers to it. Otherwise it is followed by a new one.
         """
         current = self._find(current_id)
         known: set[str] = set()
@@ -115,7 +117,7 @@ class VersionRepository:
         return version_id
 
     def discard_all(self, notebook_id: str) -> None:
-        """Remove the contents staged for a notebook that was not created, inside the caller's transaction."""
+        """Remove all contents of a notebook that was not created, in the caller's transaction."""
         self._store.contents.remove(where("notebook_id") == notebook_id)
 
     def _is_replaced(self, current: Document, parts: Parts) -> bool:
@@ -136,12 +138,12 @@ class VersionRepository:
         self._store.contents.insert_new(*documents)
 
     def content_ids(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
-        """Return the ids of the contents that versions list, by version; missing versions are left out."""
+        """Return the ids of the contents that versions list, by version."""
         versions = self._store.versions.get(doc_ids=list(version_ids))
         return {str(version.doc_id): content_ids(version) for version in versions}
 
     def read_parts(self, version_id: str) -> Parts:
-        """Return a version's parts without the contents; raises RecordDamaged if the version is missing."""
+        """Return a version's parts without the contents; raises RecordDamaged."""
         return parts_of(self._get(version_id))
 
     def read(
@@ -218,7 +220,7 @@ class VersionRepository:
     def get(
         self, notebook_id: str, version_id: str, *, outputs: bool = True
     ) -> NotebookVersion | None:
-        """Return a version with its cells, with or without their outputs, or None if the notebook has no such version."""
+        """Return a version with its cells, or None if the notebook has no such version."""
         with self._store.snapshot():
             version = self._store.versions.get(doc_id=version_id)
             if version is None or version["notebook_id"] != notebook_id:
@@ -243,8 +245,8 @@ class VersionRepository:
     def diff(self, notebook_id: str, before: str, after: str) -> builtins.list[CellChange]:
         """Return the changes in the sources between two versions of a notebook.
 
-        A cell that got another id, as when the notebook was converted to nbformat 4.5, is recognized by its source.
-        Raises NotFound.
+        A cell that got another id, as when the notebook was converted to nbformat 4.5, is
+        recognized by its source. Raises NotFound.
         """
         old, new = (self._cells(notebook_id, id) for id in (before, after))
         return diff_cells(match_ids(old, new), new)

@@ -1,4 +1,4 @@
-"""Checkpoints and runs: stored with the version they came from, found, ranked, labelled and removed."""
+"""Checkpoints and runs: add, find, rank, label and remove them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create(
 # Creating
 
 
-def test_a_checkpoint_is_found_as_it_was_returned(
+def test_a_checkpoint_is_read_as_it_was_returned(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     created = create(
@@ -131,7 +131,7 @@ def test_an_unknown_notebook_has_no_checkpoints(
     assert repository.list_checkpoints("nb") == []
 
 
-def test_a_checkpoint_id_that_is_taken_is_a_conflict(
+def test_an_existing_checkpoint_id_is_a_conflict(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     created = create(repository, "cp", {"loss": 1})
@@ -292,7 +292,7 @@ def test_a_dotted_key_reaches_inside_and_an_exact_key_wins(
     assert best(repository, "val.top.k", False) == "longer"
 
 
-def test_a_key_too_long_to_be_indexed_is_ranked_as_well(
+def test_a_key_that_is_too_long_to_index_is_ranked(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     key = "k" * 5000
@@ -319,7 +319,7 @@ def test_the_k_best_come_best_first(repository: NotebookRepository, notebook_id:
 # Labels and states
 
 
-def test_labels_change_as_given(repository: NotebookRepository, notebook_id: str) -> None:
+def test_labels_are_updated(repository: NotebookRepository, notebook_id: str) -> None:
     created = create(repository, "cp", {"loss": 1}, tags=["a"])
     assert repository.checkpoints.update("cp", UpdateCheckpoint()) == created
     pinned = repository.checkpoints.update("cp", UpdateCheckpoint(pinned=True))
@@ -344,7 +344,7 @@ def test_states_are_attached_one_by_one(repository: NotebookRepository, notebook
     assert repository.get_checkpoint("cp") == both
 
 
-def test_another_state_in_the_same_place_is_a_conflict(
+def test_another_state_of_the_same_part_is_a_conflict(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "cp")
@@ -358,7 +358,7 @@ def test_another_state_in_the_same_place_is_a_conflict(
     assert repository.get_checkpoint("cp") == attached
 
 
-def test_the_same_state_again_is_left_as_it_is(
+def test_an_equal_state_is_not_written_again(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "cp")
@@ -368,7 +368,7 @@ def test_the_same_state_again_is_left_as_it_is(
     assert repository.checkpoints.attach_state("cp", "model", _never, "aa") == attached
 
 
-def test_a_state_that_cannot_be_put_in_place_leaves_the_record(
+def test_a_state_that_cannot_be_written_leaves_the_record_unchanged(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     def fail() -> Stored:
@@ -472,7 +472,7 @@ def test_a_run_may_have_any_id_that_is_not_blank(
 
 
 @pytest.mark.parametrize("id", ["", " ", "\t\n", "x" * 256, "x" * 1_000_000])
-def test_an_id_that_no_run_can_have_begins_none(
+def test_an_invalid_run_id_is_rejected(
     repository: NotebookRepository, notebook_id: str, id: str
 ) -> None:
     for begin in (

@@ -1,4 +1,4 @@
-"""The order of what happened is kept whatever the clock does. No real clock is turned back for this: it is everybody's."""
+"""The order of events is kept even if the clock goes back."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_newest_checkpoint_is_the_last_one_made(
     )  # a notebook of its own
 
 
-def test_who_asks_for_what_is_new_since_the_last_time_misses_nothing(
+def test_polling_since_the_newest_checkpoint_misses_nothing(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
     create_ids(repository, "nb")
@@ -81,7 +81,7 @@ def test_who_asks_for_what_is_new_since_the_last_time_misses_nothing(
         assert seen == made
 
 
-def test_runs_are_in_the_order_in_which_they_began_and_end_after_it(
+def test_runs_are_ordered_by_start_and_end_after_it(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
     create_ids(repository, "nb")
@@ -96,7 +96,7 @@ def test_runs_are_in_the_order_in_which_they_began_and_end_after_it(
     assert ended.ended_at > ended.started_at
 
 
-def test_a_record_is_never_updated_before_it_was(
+def test_update_times_never_go_back(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
     create_ids(repository, "nb")
@@ -112,7 +112,7 @@ def test_a_record_is_never_updated_before_it_was(
 @pytest.mark.parametrize(
     "kept", ["", "yesterday", "9999-12-31T23:59:59.999999Z", "2026-01-01T00:00:00", None]
 )
-def test_a_time_that_cannot_be_followed_stops_nobody(
+def test_an_invalid_stored_time_is_ignored(
     repository: NotebookRepository, store: Store, kept: str | None
 ) -> None:
     create_ids(repository, "nb")
@@ -122,7 +122,7 @@ def test_a_time_that_cannot_be_followed_stops_nobody(
     store.checkpoints.remove(doc_ids=["c"])
 
 
-def test_the_clock_is_believed_where_it_went_on(set_clock: SetClock) -> None:
+def test_the_clock_is_used_if_it_advanced(set_clock: SetClock) -> None:
     assert now_after(None) == NOON
     assert now_after(NOON - TICK) == NOON
     assert now_after(NOON) == NOON + TICK

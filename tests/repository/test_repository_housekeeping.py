@@ -1,4 +1,4 @@
-"""Housekeeping: history goes down to its limit, and takes nothing with it that anybody needs."""
+"""Garbage collection of old versions and contents removes nothing that is needed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_content_stays_as_long_as_any_version_lists_it(repository: NotebookRep
     assert notebook.cells == [code("a", "same"), code("b", "0", "0")]
 
 
-def test_what_outlived_the_version_it_came_with_goes_with_the_last_that_lists_it(
+def test_a_content_is_removed_with_the_last_version_that_lists_it(
     repository: NotebookRepository, store: Store
 ) -> None:
     history(repository, 2)
@@ -121,7 +121,7 @@ def test_other_notebooks_stay_as_they_are(repository: NotebookRepository) -> Non
     assert repository.garbage.list_notebooks(1) == ["nb/1"]
 
 
-def test_a_notebook_that_is_not_there_is_tidy(repository: NotebookRepository) -> None:
+def test_a_missing_notebook_has_no_garbage(repository: NotebookRepository) -> None:
     assert tidied(repository, 1, "none") == Removal()
     assert list(repository.garbage.remove_staged("none")) == []
 
@@ -129,7 +129,7 @@ def test_a_notebook_that_is_not_there_is_tidy(repository: NotebookRepository) ->
 # Steps
 
 
-def test_after_each_step_the_store_is_whole(
+def test_each_step_leaves_a_consistent_store(
     repository: NotebookRepository, store: Store, one_by_one: None
 ) -> None:
     history(repository, 5)
@@ -140,7 +140,7 @@ def test_after_each_step_the_store_is_whole(
     assert sorted(set(left), reverse=True) == [5, 4, 3, 2, 1]
 
 
-def test_to_wait_for_the_lock_is_no_part_of_a_step(tmp_path: Path) -> None:
+def test_waiting_for_the_lock_does_not_count_as_work(tmp_path: Path) -> None:
     store, other = (open_store(f"sqlite:///{tmp_path}/axon.db") for _ in range(2))
     repository = NotebookRepository(store)
     history(repository, 5)
@@ -157,7 +157,7 @@ def test_to_wait_for_the_lock_is_no_part_of_a_step(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_locked(
+def test_long_histories_are_read_without_a_lock(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, one_by_one: None
 ) -> None:
     asked: set[str] = set()
@@ -181,7 +181,7 @@ def test_what_takes_longer_the_longer_a_history_is_happens_while_nothing_is_lock
     assert asked == {"ids", "version_numbers", "content_ids"}
 
 
-def test_what_others_do_between_two_steps_is_seen(
+def test_changes_between_two_steps_are_noticed(
     repository: NotebookRepository, store: Store, one_by_one: None
 ) -> None:
     def save() -> None:
@@ -206,7 +206,7 @@ def test_what_others_do_between_two_steps_is_seen(
         repository.delete("nb")
 
 
-def test_numbers_may_be_as_large_as_they_like(repository: NotebookRepository, store: Store) -> None:
+def test_ordinals_may_be_large(repository: NotebookRepository, store: Store) -> None:
     versions = history(repository, 4)
     for n, version in enumerate(versions):
         store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
@@ -214,7 +214,7 @@ def test_numbers_may_be_as_large_as_they_like(repository: NotebookRepository, st
     assert kept(repository) == versions[2:]
 
 
-def test_a_notebook_whose_record_is_damaged_keeps_its_history(
+def test_a_notebook_with_a_damaged_record_keeps_its_history(
     repository: NotebookRepository, store: Store
 ) -> None:
     versions = history(repository, 3)
@@ -225,7 +225,7 @@ def test_a_notebook_whose_record_is_damaged_keeps_its_history(
     store.notebooks.update({"version_id": versions[-1]}, doc_ids=["nb"])
 
 
-def test_a_notebook_may_be_deleted_in_the_middle(
+def test_a_notebook_may_be_deleted_between_steps(
     repository: NotebookRepository, store: Store, one_by_one: None
 ) -> None:
     for after in range(8):
@@ -237,7 +237,7 @@ def test_a_notebook_may_be_deleted_in_the_middle(
         assert not any(rows(store).values())
 
 
-def test_two_sweeps_at_once_leave_what_one_does(
+def test_two_concurrent_collections_leave_the_same_as_one(
     repository: NotebookRepository, store: Store, one_by_one: None
 ) -> None:
     for number, turns in enumerate(itertools.product([0, 1], repeat=6)):
@@ -257,7 +257,7 @@ def test_two_sweeps_at_once_leave_what_one_does(
     check_contents(store)
 
 
-def test_a_checkpoint_made_in_the_middle_keeps_its_version(
+def test_a_checkpoint_added_between_steps_keeps_its_version(
     repository: NotebookRepository, store: Store, one_by_one: None
 ) -> None:
     for after in range(6):
@@ -330,7 +330,7 @@ def between(monkeypatch: pytest.MonkeyPatch, store: Store, one_by_one: None) -> 
 
 
 @pytest.mark.parametrize("source", ["1", "2"])
-def test_a_sweep_takes_nothing_from_a_large_save_whenever_it_comes(
+def test_collection_during_a_large_save_removes_nothing_needed(
     repository: NotebookRepository, store: Store, between: Between, source: str
 ) -> None:
     cells = bulky("q", source)
@@ -349,7 +349,7 @@ def test_a_sweep_takes_nothing_from_a_large_save_whenever_it_comes(
         repository.delete("nb")
 
 
-def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
+def test_collection_during_a_large_creation_removes_nothing_needed(
     repository: NotebookRepository, store: Store, between: Between
 ) -> None:
     cells = bulky("q")
@@ -366,7 +366,7 @@ def test_a_sweep_takes_nothing_from_a_large_notebook_that_is_being_created(
         repository.delete("nb")
 
 
-def test_saves_and_sweeps_at_once_lose_nothing(
+def test_concurrent_saves_and_collections_lose_nothing(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch, one_by_one: None
 ) -> None:
     monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 150)
@@ -411,7 +411,7 @@ def test_saves_and_sweeps_at_once_lose_nothing(
     [[], [code("a")], [code(f"c{n}", "1") for n in range(5)]],
     ids=["new", "other sources", "other outputs"],
 )
-def test_what_a_killed_save_wrote_ahead_is_found_and_goes(
+def test_contents_staged_by_a_killed_save_are_removed(
     tmp_path: Path, recorded: list[NotebookCell]
 ) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
@@ -430,7 +430,7 @@ def test_what_a_killed_save_wrote_ahead_is_found_and_goes(
     store.close()
 
 
-def test_what_a_killed_save_wrote_ahead_serves_the_next_one(tmp_path: Path) -> None:
+def test_contents_staged_by_a_killed_save_are_used_by_the_next(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     killed_in_a_save(url)
     store = open_store(url)
@@ -442,7 +442,7 @@ def test_what_a_killed_save_wrote_ahead_serves_the_next_one(tmp_path: Path) -> N
     store.close()
 
 
-def test_leftovers_of_earlier_numbers_go_with_the_next_old_version(
+def test_unlisted_contents_are_removed_with_the_next_old_version(
     repository: NotebookRepository, store: Store
 ) -> None:
     history(repository, 2)
@@ -527,7 +527,7 @@ class Life:
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(operations=st.lists(OPERATIONS, max_size=25))
-def test_whatever_happens_what_is_left_is_whole(
+def test_any_sequence_of_operations_leaves_a_consistent_store(
     store: Store, operations: list[tuple[str, str, Any]]
 ) -> None:
     life = Life(store)

@@ -1,4 +1,4 @@
-"""Notebooks of many checkpoints: what is asked of the engine does not grow with them where it need not."""
+"""Notebooks with many checkpoints: the number of statements stays constant where possible."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sent(store: Store) -> Iterator[list[int]]:
         sa.event.remove(engine, "before_cursor_execute", note)
 
 
-def test_to_delete_a_notebook_takes_as_many_statements_whatever_it_has(
+def test_deleting_a_notebook_takes_a_constant_number_of_statements(
     repository: NotebookRepository, store: Store
 ) -> None:
     totals = []
@@ -57,7 +57,7 @@ def test_to_delete_a_notebook_takes_as_many_statements_whatever_it_has(
     assert set(rows(store).values()) <= {0, 1, 2}, rows(store)
 
 
-def test_to_delete_a_notebook_leaves_every_other_as_it_was(
+def test_deleting_a_notebook_leaves_others_unchanged(
     repository: NotebookRepository, store: Store
 ) -> None:
     for id in ("a", "b"):
@@ -72,7 +72,7 @@ def test_to_delete_a_notebook_leaves_every_other_as_it_was(
         assert table.search(where("notebook_id") == "b")
 
 
-def test_a_damaged_checkpoint_does_not_keep_its_notebook_from_being_deleted(
+def test_a_notebook_with_a_damaged_checkpoint_can_be_deleted(
     repository: NotebookRepository, store: Store
 ) -> None:
     fill(repository, store, "nb", 3)

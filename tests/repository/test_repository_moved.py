@@ -101,7 +101,7 @@ def test_states_are_read_where_they_were_moved_to(
     assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"c", b"b", b"a"]
 
 
-def test_a_state_that_was_moved_is_not_put_again(
+def test_a_moved_state_is_not_written_again(
     moved: tuple[NotebookRepository, StateStorage],
 ) -> None:
     repository, states = moved
@@ -117,7 +117,7 @@ def test_a_state_that_was_moved_is_not_put_again(
         assert again == one
 
 
-def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:
+def test_pruning_removes_moved_states(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
     planned = repository.retention.plan("nb", [Newest(1)])
     assert [one.checkpoint.id for one in planned.prunable] == ["b", "a"]
@@ -127,7 +127,7 @@ def test_pruning_frees_what_was_moved(moved: tuple[NotebookRepository, StateStor
     assert not any(path for path in Path(states.root).rglob(".*"))
 
 
-def test_what_is_on_another_machine_that_uses_the_store_is_not_pruned(
+def test_states_on_another_machine_are_not_pruned(
     repository: NotebookRepository, store: Store, states: StateStorage, tmp_path: Path
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
@@ -141,7 +141,7 @@ def test_what_is_on_another_machine_that_uses_the_store_is_not_pruned(
     assert [one.checkpoint.id for one in repository.retention.prune("nb", [Newest(1)])] == ["a"]
 
 
-def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateStorage]) -> None:
+def test_a_sweep_keeps_moved_states(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
     put(repository, states, "killed", notes=False)
     age(states.root)
@@ -155,7 +155,7 @@ def test_a_sweep_leaves_what_was_moved(moved: tuple[NotebookRepository, StateSto
     }
 
 
-def test_what_a_sweep_goes_by_is_the_name_in_a_path_of_any_system(
+def test_sweeps_understand_paths_of_all_systems(
     repository: NotebookRepository, store: Store, states: StateStorage
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
@@ -167,7 +167,7 @@ def test_what_a_sweep_goes_by_is_the_name_in_a_path_of_any_system(
     assert read(states, repository.get_checkpoint("c")) == b"c"
 
 
-def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Path) -> None:
+def test_a_copy_of_a_store_removes_no_states_of_the_original(tmp_path: Path) -> None:
     """Both have one id, and here, by configuration, one root."""
     files = [tmp_path / name / "axon.db" for name in ("original", "copy")]
     for file in files:
@@ -197,7 +197,7 @@ def test_a_copy_of_a_store_sweeps_nothing_that_only_the_other_knows(tmp_path: Pa
         ]
 
 
-def test_what_was_marked_before_marks_told_copies_apart_is_swept(tmp_path: Path) -> None:
+def test_states_with_marks_of_older_releases_are_removed(tmp_path: Path) -> None:
     with closing(open_store(f"sqlite:///{tmp_path / 'axon.db'}")) as store:
         assert store.former_mark_id is not None
         assert store.mark_id != store.former_mark_id

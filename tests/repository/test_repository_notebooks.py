@@ -69,7 +69,7 @@ def test_each_notebook_has_starter_cells_of_its_own(repository: NotebookReposito
     assert {cell.id for cell in one.cells}.isdisjoint(cell.id for cell in other.cells)
 
 
-def test_what_is_created_is_found_as_it_was_returned(repository: NotebookRepository) -> None:
+def test_a_record_is_read_as_it_was_returned(repository: NotebookRepository) -> None:
     cells = [
         markdown("m", "# é \ud800 \x00", attachments={"a.png": {"image/png": "iVBOR"}}),
         markdown("r", "raw", nbformat_type="raw", metadata={"format": "x", "null": None}),
@@ -118,7 +118,7 @@ def test_a_notebook_gets_an_id_unless_one_is_given(repository: NotebookRepositor
     assert len({repository.create(new_notebook()).id for _ in range(3)}) == 3
 
 
-def test_an_id_that_is_taken_is_a_conflict_and_changes_nothing(
+def test_an_existing_id_is_a_conflict_and_changes_nothing(
     repository: NotebookRepository, store: Store
 ) -> None:
     created = repository.create(new_notebook(code("c", "mine"), id="taken"))
@@ -140,9 +140,7 @@ def test_a_file_belongs_to_one_record(repository: NotebookRepository) -> None:
     assert repository.find_by_path("here", "/y.ipynb") is None
 
 
-def test_two_cells_of_one_id_are_refused_naming_the_field(
-    repository: NotebookRepository, store: Store
-) -> None:
+def test_two_cells_with_one_id_are_rejected(repository: NotebookRepository, store: Store) -> None:
     with pytest.raises(InvalidData) as refused:
         repository.create(new_notebook(code("a"), code("b"), code("a")))
     assert refused.value.path == "$.cells[2].id"
@@ -290,7 +288,7 @@ def test_an_update_changes_the_given_field_and_the_time_only(
         assert getattr(updated, field) == value
 
 
-def test_an_update_of_nothing_moves_the_time_as_upstream_does(
+def test_an_empty_update_moves_the_time_as_upstream_does(
     repository: NotebookRepository,
 ) -> None:
     created = repository.create(new_notebook(code("a")))
@@ -316,7 +314,7 @@ def test_a_cell_is_replaced_in_its_place(repository: NotebookRepository) -> None
     assert updated.updated_at > created.updated_at
 
 
-def test_a_cell_is_changed_from_what_it_is(repository: NotebookRepository) -> None:
+def test_a_cell_is_changed_by_a_function(repository: NotebookRepository) -> None:
     running = code("b", "2", "printed", count=1, status=CellStatus.RUNNING)
     created = repository.create(new_notebook(code("a", "1"), running, code("c", "3")))
 
@@ -385,14 +383,14 @@ def test_a_cell_is_added_to_an_empty_notebook(repository: NotebookRepository) ->
     assert sources(repository.add_cell(created.id, code("n", "n"), 0).cells) == ["n"]
 
 
-def test_a_cell_id_that_is_there_cannot_be_added(repository: NotebookRepository) -> None:
+def test_an_existing_cell_id_cannot_be_added(repository: NotebookRepository) -> None:
     created = repository.create(new_notebook(code("a", "1"), code("b", "2")))
     with pytest.raises(Conflict, match="cell b"):
         repository.add_cell(created.id, code("b", "3"), 1)
     assert repository.find_by_id(created.id) == created
 
 
-def test_what_is_not_there_is_named(repository: NotebookRepository) -> None:
+def test_missing_records_are_named(repository: NotebookRepository) -> None:
     created = repository.create(new_notebook(code("a")))
     known = repository.create_checkpoint(new_checkpoint(created.id))
     absent: list[tuple[tuple[str, str], Any]] = [
@@ -423,7 +421,7 @@ def test_what_is_not_there_is_named(repository: NotebookRepository) -> None:
     assert repository.find_by_id(created.id) == created
 
 
-def test_a_change_meant_for_an_older_version_is_stale_and_changes_nothing(
+def test_a_change_of_an_older_version_is_stale_and_changes_nothing(
     repository: NotebookRepository,
 ) -> None:
     created = repository.create(new_notebook(code("a", "1")))
@@ -509,7 +507,7 @@ def _file_metadata() -> NotebookMetadata:
     return NotebookMetadata(extra={"nbformat": {"metadata": {"kernelspec": {"name": "python3"}}}})
 
 
-def test_what_was_given_by_hand_outlives_that_the_same_file_is_read_again(
+def test_values_set_by_hand_survive_reading_the_same_file_again(
     repository: NotebookRepository,
 ) -> None:
     file = {"size": 1, "mtime": 1}

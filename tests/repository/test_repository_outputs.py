@@ -64,9 +64,7 @@ def statuses(repository: NotebookRepository, *, outputs: bool) -> dict[str, Cell
     return {cell.id: cell.status for cell in found.cells}
 
 
-def test_a_record_without_outputs_is_the_record_and_no_output_is_read(
-    repository: NotebookRepository, store: Store
-) -> None:
+def test_a_record_is_read_without_its_outputs(repository: NotebookRepository, store: Store) -> None:
     repository.create(new_notebook(*CELLS, id="nb"))
     whole = repository.find_by_id("nb")
     with outputs_read(store) as read:
@@ -98,7 +96,7 @@ def test_a_record_without_outputs_is_the_record_and_no_output_is_read(
         lambda repository: repository.change_cell("nb", "failed", lambda _: code("failed", "2")),
     ],
 )
-def test_after_an_edit_statuses_are_known_without_outputs(
+def test_statuses_are_known_without_outputs_after_an_edit(
     repository: NotebookRepository, store: Store, edit: Callable[[NotebookRepository], object]
 ) -> None:
     repository.create(new_notebook(*CELLS, id="nb"))
@@ -109,7 +107,7 @@ def test_after_an_edit_statuses_are_known_without_outputs(
     assert bare == statuses(repository, outputs=True)
 
 
-def test_of_an_older_stores_version_statuses_are_told_from_its_outputs(
+def test_statuses_of_older_versions_are_derived_from_outputs(
     repository: NotebookRepository, store: Store
 ) -> None:
     repository.create(new_notebook(*CELLS, id="nb"))
@@ -121,7 +119,7 @@ def test_of_an_older_stores_version_statuses_are_told_from_its_outputs(
     assert statuses(repository, outputs=False) == statuses(repository, outputs=True)
 
 
-def test_what_is_about_sources_reads_no_outputs(
+def test_operations_on_sources_read_no_outputs(
     repository: NotebookRepository, store: Store
 ) -> None:
     before = repository.create(new_notebook(*CELLS, id="nb")).version_id or ""

@@ -57,7 +57,7 @@ def checkpoint(repository: NotebookRepository, provenance_id: str | None, **fiel
     ).id
 
 
-def test_what_was_executed_comes_back_as_it_was(
+def test_provenance_is_returned_as_it_was_stored(
     repository: NotebookRepository, notebook: str
 ) -> None:
     cells = [
@@ -92,7 +92,7 @@ def test_each_content_is_stored_once(
     assert len(store.provenance) == 2 * count + 4
 
 
-def test_what_is_stored_already_is_asked_for_once_and_written_never(
+def test_stored_provenance_is_looked_up_once_and_not_written_again(
     repository: NotebookRepository, store: Store, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = executed("a")
@@ -101,7 +101,7 @@ def test_what_is_stored_already_is_asked_for_once_and_written_never(
     assert repository.provenance.add(notebook, cells, ENVIRONMENT) == provenance_id
 
 
-def test_many_who_store_the_same_at_once_store_it_once(
+def test_concurrent_writers_store_equal_provenance_once(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
     cells, start = executed(*map(str, range(50))), threading.Barrier(4)
@@ -115,7 +115,7 @@ def test_many_who_store_the_same_at_once_store_it_once(
     assert len(store.provenance) == 52
 
 
-def test_it_belongs_to_a_notebook_and_goes_with_it(
+def test_provenance_is_deleted_with_its_notebook(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
     with pytest.raises(NotFound, match="notebook nowhere not found"):
@@ -128,7 +128,7 @@ def test_it_belongs_to_a_notebook_and_goes_with_it(
 
 
 @pytest.mark.parametrize("of", [None, "gone", "strange", "another"])
-def test_without_provenance_nothing_is_known_of_the_execution(
+def test_a_checkpoint_without_provenance_has_no_executed_cells(
     repository: NotebookRepository, store: Store, notebook: str, of: str | None
 ) -> None:
     store.provenance.insert(document("strange", {"notebook_id": "nb", "executed": ["fit()"]}))
@@ -142,7 +142,9 @@ def test_without_provenance_nothing_is_known_of_the_execution(
     assert (cell.source, len(cell.outputs)) == ("x = 1", 1)
 
 
-def test_damage_is_named(repository: NotebookRepository, store: Store, notebook: str) -> None:
+def test_damaged_provenance_is_named(
+    repository: NotebookRepository, store: Store, notebook: str
+) -> None:
     provenance_id = repository.provenance.add(notebook, executed("a"), ENVIRONMENT)
     made = checkpoint(repository, provenance_id)
     store.provenance.remove_ids(
@@ -152,7 +154,7 @@ def test_damage_is_named(repository: NotebookRepository, store: Store, notebook:
         repository.provenance.get(made)
 
 
-def test_what_is_not_there_is_named(repository: NotebookRepository, notebook: str) -> None:
+def test_missing_records_are_named(repository: NotebookRepository, notebook: str) -> None:
     made = checkpoint(repository, None)
     for ask in (
         repository.provenance.get,
@@ -174,7 +176,7 @@ def test_checkpoints_are_found_by_the_beginning_of_their_ids(
     assert repository.checkpoints.find_ids("c") == []
 
 
-def test_flags_go_by_the_notebook_then_and_now(
+def test_flags_compare_the_notebook_then_and_now(
     repository: NotebookRepository, notebook: str
 ) -> None:
     cells = [
@@ -236,7 +238,7 @@ def test_checkpoints_are_compared_by_what_was_executed(
     ]
 
 
-def test_where_nobody_knows_what_was_executed_versions_are_compared(
+def test_versions_are_compared_if_the_executed_cells_are_unknown(
     repository: NotebookRepository, notebook: str
 ) -> None:
     one = checkpoint(
@@ -287,7 +289,7 @@ def test_saved_cells_of_two_notebooks_are_compared_by_source(
     assert repository.provenance.diff(other, one).sources == [removed]
 
 
-def test_a_dump_carries_it(
+def test_a_dump_contains_provenance(
     repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
 ) -> None:
     made = checkpoint(

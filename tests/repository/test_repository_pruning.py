@@ -68,7 +68,7 @@ def ids(found: Any) -> list[str]:
     return [one.checkpoint.id for one in found]
 
 
-def test_a_plan_says_what_would_go_and_changes_nothing(
+def test_a_plan_lists_prunable_checkpoints_and_changes_nothing(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     made = {id: make(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)}
@@ -111,7 +111,7 @@ def test_a_pruned_checkpoint_keeps_record_and_metrics(
     assert repository.retention.prune("nb", [Newest(1)]) == []
 
 
-def test_the_last_ones_and_pinned_ones_never_go(
+def test_the_newest_and_pinned_checkpoints_are_never_pruned(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for run_id in ("done", "failed", "going"):
@@ -140,7 +140,7 @@ def test_rules_compose(repository: NotebookRepository, states: StateStorage, mak
     assert ids(repository.retention.prune("nb", rules)) == ["c"]
 
 
-def test_what_was_registered_stays_and_stays_referred_to(
+def test_registered_files_are_not_pruned(
     repository: NotebookRepository, states: StateStorage, make: Make, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs.pt"
@@ -165,7 +165,7 @@ def test_what_was_registered_stays_and_stays_referred_to(
     assert files(states) == [".store", *both("last"), "lent/.store", "lent/model.pt"][1:]
 
 
-def test_a_pruned_state_is_put_back_and_no_other(
+def test_only_the_pruned_state_can_be_added_again(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     before = make("a")
@@ -182,7 +182,7 @@ def test_a_pruned_state_is_put_back_and_no_other(
     assert files(states) == both("a", "b")
 
 
-def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
+def test_a_checkpoint_pinned_meanwhile_keeps_its_files(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for id in "abcd":
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_is_pinned_meanwhile_stays_whole(
     assert files(states) == both("b", "c", "d")
 
 
-def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
+def test_a_checkpoint_that_becomes_the_newest_keeps_its_files(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     for id in "abc":
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_becomes_the_last_one_stays_whole(
     assert files(states) == both("b")
 
 
-def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
+def test_a_run_reopened_meanwhile_keeps_its_newest_checkpoint(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     make("a", run_id="r")
@@ -225,7 +225,7 @@ def test_a_run_that_is_reopened_meanwhile_keeps_its_last(
     assert files(states) == both("a", "b")
 
 
-def test_a_file_that_is_registered_again_meanwhile_stays(
+def test_a_file_registered_meanwhile_is_kept(
     repository: NotebookRepository, states: StateStorage, make: Make
 ) -> None:
     old, _ = make("a"), make("b")
@@ -238,7 +238,7 @@ def test_a_file_that_is_registered_again_meanwhile_stays(
     assert "a/model.pt" in files(states)
 
 
-def test_whoever_is_killed_before_the_files_go_leaves_them_to_a_sweep(
+def test_files_left_by_a_killed_pruning_are_removed_by_a_sweep(
     repository: NotebookRepository,
     states: StateStorage,
     make: Make,
@@ -283,7 +283,9 @@ def test_files_that_cannot_be_removed_are_named(
         repository.retention.prune("nb", [Newest(1)])
 
 
-def test_many_go_in_turns(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
+def test_many_checkpoints_are_pruned_in_batches(
+    repository: NotebookRepository, states: StateStorage, make: Make
+) -> None:
     for n in range(130):
         make(f"c{n:03}", n, parts=["model"], step=n)
     done: list[int] = []
@@ -353,7 +355,7 @@ def race(url: str, states: StateStorage, *tasks: str) -> None:
         assert process.returncode == 0
 
 
-def test_processes_that_prune_and_pin_at_once_agree(shared: Any) -> None:
+def test_concurrent_pruning_and_pinning_agree(shared: Any) -> None:
     url, repository, states = shared
     for n in range(40):
         repository.create_checkpoint(new_checkpoint("nb", id=f"c{n}", epoch=n))
@@ -366,7 +368,7 @@ def test_processes_that_prune_and_pin_at_once_agree(shared: Any) -> None:
     assert repository.list_checkpoints("nb")[0].pruned_at is None
 
 
-def test_processes_that_overwrite_at_once_leave_one_checkpoint_in_each_place(shared: Any) -> None:
+def test_concurrent_overwrites_leave_one_checkpoint_per_position(shared: Any) -> None:
     url, repository, states = shared
     race(url, states, "x", "y")
     found = repository.list_checkpoints("nb")

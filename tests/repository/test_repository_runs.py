@@ -55,7 +55,7 @@ def stored_run(store: Store, id: str, notebook_id: str = "nb") -> str:
     return str(store.runs.get(doc_id=run_key(notebook_id, id))["status"])
 
 
-def test_a_run_says_who_trains_and_until_when_to_believe_it(
+def test_a_run_stores_its_process_and_lease(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
@@ -64,7 +64,7 @@ def test_a_run_says_who_trains_and_until_when_to_believe_it(
     assert repository.runs.get("nb", "r") == run
 
 
-def test_a_lease_is_moved_while_the_run_is_not_ended(
+def test_the_lease_of_a_living_run_is_extended(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="r", lease_until=now() + timedelta(hours=1))
@@ -86,7 +86,7 @@ def test_a_lease_is_moved_while_the_run_is_not_ended(
         repository.runs.renew("nb", "x", FAR_AHEAD)
 
 
-def test_a_run_whose_lease_ran_out_is_stopped_since_then(
+def test_an_expired_run_is_stopped_since_the_end_of_its_lease(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="lapsed", lease_until=LONG_AGO)
@@ -113,7 +113,7 @@ def test_a_run_whose_lease_ran_out_is_stopped_since_then(
     ]
 
 
-def test_a_run_that_lapsed_and_was_not_found_out_lives_on_when_it_is_renewed(
+def test_an_expired_run_that_is_stored_as_running_can_be_renewed(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
@@ -143,7 +143,7 @@ def test_a_record_is_running_while_a_run_lives_whatever_its_saves_say(
 
 
 @pytest.mark.parametrize("ended", [RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED])
-def test_the_record_becomes_what_the_last_living_run_became(
+def test_the_record_takes_the_status_of_the_last_living_run(
     repository: NotebookRepository, notebook_id: str, ended: RunStatus
 ) -> None:
     for id in "rs":
@@ -166,7 +166,7 @@ def test_a_killed_run_leaves_its_record_stopped_and_the_next_save_decides(
     assert stored_run(store, "r") == "stopped"
 
 
-def test_upkeep_writes_down_what_lapsed(
+def test_expired_runs_are_stored(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
     create_ids(repository, "other", "third")
@@ -189,7 +189,7 @@ def test_upkeep_writes_down_what_lapsed(
     assert repository.runs.finish_expired() == 0
 
 
-def test_a_status_that_was_given_by_hand_outlives_the_run(
+def test_a_status_set_by_hand_survives_the_run(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="r")
@@ -201,7 +201,7 @@ def test_a_status_that_was_given_by_hand_outlives_the_run(
     assert save(repository) == "draft"
 
 
-def test_a_run_that_a_checkpoint_began_lives_for_an_hour_after_its_last(
+def test_a_run_started_by_a_checkpoint_expires_after_an_hour(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
     def take(epoch: int) -> TrainingRun:
@@ -229,7 +229,7 @@ def test_a_run_that_a_checkpoint_began_lives_for_an_hour_after_its_last(
 # Checkpoints in place of others
 
 
-def test_a_checkpoint_replaces_the_runs_one_in_its_place(
+def test_a_checkpoint_replaces_that_of_the_same_position(
     repository: NotebookRepository, store: Store, states: RecordedStates, notebook_id: str
 ) -> None:
     for id, run in (("other", "s"), ("loose", None), ("old", "r")):
@@ -247,7 +247,7 @@ def test_a_checkpoint_replaces_the_runs_one_in_its_place(
     assert [one.id for one in best] == ["other", "loose", "new"]
 
 
-def test_with_nothing_in_its_place_a_checkpoint_is_just_stored(
+def test_overwrite_without_an_earlier_checkpoint_stores_it(
     repository: NotebookRepository, states: RecordedStates, notebook_id: str
 ) -> None:
     for run_id in ("r", None, None):

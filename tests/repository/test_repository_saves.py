@@ -74,7 +74,7 @@ def test_a_file_without_cells_gets_no_starter_cells(repository: NotebookReposito
     assert repository.create(new_notebook(), saved()).cells == []
 
 
-def test_a_save_leaves_what_was_set_on_the_record(repository: NotebookRepository) -> None:
+def test_a_save_keeps_values_set_on_the_record(repository: NotebookRepository) -> None:
     created = repository.create(
         new_notebook(id="nb", origin="o", path="/p", name="file"), saved(code("a"))
     )
@@ -90,7 +90,7 @@ def test_a_save_leaves_what_was_set_on_the_record(repository: NotebookRepository
     assert summary == repository.find_summary("nb")
 
 
-def test_a_file_that_was_read_is_believed_rather_than_what_was_written_before(
+def test_a_record_updated_from_the_file_is_not_overwritten_by_an_older_save(
     repository: NotebookRepository,
 ) -> None:
     """Two servers write a file at once, and both look at it when the second is done."""
@@ -138,7 +138,7 @@ def test_notes_on_the_file_are_those_of_the_last_save(repository: NotebookReposi
     assert repository.save("other", noted()).metadata.extra == {}
 
 
-def test_the_time_of_an_update_moves_when_something_changed_only(
+def test_the_update_time_moves_only_when_something_changed(
     repository: NotebookRepository,
 ) -> None:
     cells = [code("a", "1", "x", count=1)]
@@ -188,7 +188,7 @@ def large(
     ]
 
 
-def test_a_large_notebook_is_recorded_as_a_small_one_is(
+def test_a_large_notebook_is_recorded_like_a_small_one(
     repository: NotebookRepository, store: Store
 ) -> None:
     first = large(10_000)
@@ -210,7 +210,7 @@ def test_a_large_notebook_is_recorded_as_a_small_one_is(
     assert not any(rows(store).values())
 
 
-def test_long_texts_are_told_apart_wherever_they_stand(repository: NotebookRepository) -> None:
+def test_long_texts_are_distinguished_everywhere(repository: NotebookRepository) -> None:
     long, other = "é" * 5000, "\ud800" * 5000
     fake = "sha256:" + "0" * 64
     texts = [long, other, fake, long + "x", "sha256:", ""]
@@ -282,7 +282,7 @@ _BETWEEN: dict[str, Any] = {
 
 @pytest.mark.parametrize("source", ["1", "2"])
 @pytest.mark.parametrize("between", list(_BETWEEN))
-def test_a_change_in_the_middle_of_a_large_save_is_neither_lost_nor_in_the_way(
+def test_a_change_during_a_large_save_is_not_lost(
     repository: NotebookRepository,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
@@ -303,7 +303,7 @@ def test_a_change_in_the_middle_of_a_large_save_is_neither_lost_nor_in_the_way(
         assert repository.versions.get("nb", version.id) is not None
 
 
-def test_what_was_written_ahead_of_a_deleted_notebook_goes_with_it(
+def test_staged_contents_of_a_deleted_notebook_are_removed(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.create(new_notebook(id="nb"), saved(code("a")))
@@ -347,7 +347,7 @@ def test_a_large_notebook_whose_creation_fails_in_the_middle_leaves_nothing(
 
 
 @pytest.mark.parametrize("cells", [1, 100])
-def test_a_notebook_that_a_locked_store_does_not_take_waits_for_the_lock_once(
+def test_creation_waits_for_a_locked_store_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int
 ) -> None:
     monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
@@ -364,7 +364,7 @@ def test_a_notebook_that_a_locked_store_does_not_take_waits_for_the_lock_once(
             NotebookRepository(store).create(new_notebook(*large(cells)))
 
 
-def test_what_was_written_ahead_in_vain_goes_with_the_next_version(
+def test_unused_staged_contents_are_removed_by_the_next_version(
     repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = repository.create(new_notebook(id="nb"), saved(code("a")))

@@ -1,4 +1,4 @@
-"""The number of statements that an operation sends does not grow with the checkpoints and runs that there are."""
+"""The number of statements of an operation does not grow with checkpoints and runs."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_takes_as_many_statements_among_many_as_among_few(
-    store: Store, name: str
-) -> None:
+def test_the_number_of_statements_does_not_grow_with_checkpoints(store: Store, name: str) -> None:
     repository = NotebookRepository(store)
     counts = []
     for size in (FEW, MANY):

@@ -107,7 +107,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return list(pool.map(started, calls))
 
 
-def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(
+def test_concurrent_threads_lose_nothing_and_each_race_has_one_winner(
     repository: NotebookRepository,
 ) -> None:
     names = prepare(repository)
@@ -115,7 +115,7 @@ def test_threads_at_once_lose_nothing_and_each_race_has_one_winner(
     check(repository, names, won)
 
 
-def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -> None:
+def test_a_reader_always_sees_a_consistent_notebook(repository: NotebookRepository) -> None:
     first = repository.create(new_notebook(id="nb"), saved(code("a", "0", "0")))
     done = threading.Event()
 
@@ -145,7 +145,7 @@ def test_a_reader_always_sees_a_whole_notebook(repository: NotebookRepository) -
     at_once(write, read, read)
 
 
-def test_a_save_and_an_edit_at_once_both_take_effect(repository: NotebookRepository) -> None:
+def test_a_concurrent_save_and_edit_both_take_effect(repository: NotebookRepository) -> None:
     repository.create(new_notebook(id="nb"), saved(code("a", "0")))
 
     def save() -> None:
@@ -165,7 +165,7 @@ def test_a_save_and_an_edit_at_once_both_take_effect(repository: NotebookReposit
 
 
 @pytest.mark.parametrize("size", [10, 500_000])
-def test_threads_that_save_the_same_file_at_once_agree(
+def test_threads_that_save_the_same_file_agree(
     repository: NotebookRepository, store: Store, size: int
 ) -> None:
     cells = [code(f"c{n}", "x" * n, f"{n}" * size, count=n) for n in range(11)]
@@ -239,7 +239,7 @@ CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSum
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_that_was_applied_is_returned_though_the_record_is_deleted_right_after(
+def test_a_change_is_returned_even_if_the_record_is_deleted_right_after(
     change: str, repository: NotebookRepository, store: Store
 ) -> None:
     def new() -> None:
@@ -263,7 +263,7 @@ def test_a_change_that_was_applied_is_returned_though_the_record_is_deleted_righ
     assert repository.find_by_id("nb") is None
 
 
-def test_what_was_created_is_returned_though_it_is_deleted_right_after(
+def test_a_new_record_is_returned_even_if_it_is_deleted_right_after(
     repository: NotebookRepository, store: Store
 ) -> None:
     with deleting_after_commit(store, "nb"):
@@ -272,13 +272,13 @@ def test_what_was_created_is_returned_though_it_is_deleted_right_after(
     assert repository.find_summary("nb") is None
 
 
-def test_a_summary_of_a_record_is_what_lists_show(repository: NotebookRepository) -> None:
+def test_the_summary_of_a_record_equals_the_stored_summary(repository: NotebookRepository) -> None:
     created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
     assert created.summary() == repository.find_summary("nb")
 
 
 @pytest.mark.parametrize("label", ["tags", "pin", "unpin"])
-def test_labels_that_were_set_are_returned_though_all_is_deleted_right_after(
+def test_labels_are_returned_even_if_the_notebook_is_deleted_right_after(
     label: str, repository: NotebookRepository, store: Store
 ) -> None:
     repository.create(new_notebook(id="nb"))
@@ -295,7 +295,7 @@ def test_labels_that_were_set_are_returned_though_all_is_deleted_right_after(
 @pytest.mark.parametrize(
     "work", ["create_run", "update_run_status", "renew_run", "create_checkpoint"]
 )
-def test_runs_and_checkpoints_are_returned_though_all_is_deleted_right_after(
+def test_runs_and_checkpoints_are_returned_even_if_the_notebook_is_deleted_right_after(
     work: str, repository: NotebookRepository, store: Store
 ) -> None:
     repository.create(new_notebook(id="nb"))

@@ -87,7 +87,7 @@ def told(repository: NotebookRepository, id: str) -> str:
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_what_an_older_release_stored_is_not_trusted(mark: Any, store: Store) -> None:
+def test_records_of_older_releases_are_not_trusted(mark: Any, store: Store) -> None:
     id = forge(store, mark)
     shown = told(NotebookRepository(store), id)
     assert "trusted" not in shown
@@ -121,7 +121,7 @@ def only_cells(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("edit", [leave, disown, trust_cells, only_cells])
-def test_what_is_loaded_is_not_trusted(
+def test_loaded_records_are_not_trusted(
     edit: Callable[[Tables], None], store: Store, file: Path
 ) -> None:
     origin = open_store("memory://")
@@ -142,7 +142,7 @@ def test_what_is_loaded_is_not_trusted(
     assert counts(load(store, file))["notebooks"] == (0, 1, 0)
 
 
-def test_a_record_that_says_nothing_of_trust_is_passed_on_as_it_is() -> None:
+def test_a_record_without_trust_marks_is_not_copied() -> None:
     metadata = {"tags": ["t"], "jupyter": {"source_hidden": True}}
     cell = NotebookCell(source="x", metadata=metadata)
     assert cell.metadata is metadata

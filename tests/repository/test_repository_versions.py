@@ -126,7 +126,7 @@ def test_the_version_of_a_deleted_checkpoint_may_be_replaced(
     check_contents(store)
 
 
-def test_the_same_again_is_the_same_version(repository: NotebookRepository, store: Store) -> None:
+def test_an_equal_save_keeps_the_version(repository: NotebookRepository, store: Store) -> None:
     first = created(repository)
     before = rows(store)
     assert update(repository, *CELLS) == first.version_id
@@ -152,7 +152,7 @@ def test_a_version_is_found_under_its_own_notebook_only(repository: NotebookRepo
     assert repository.versions.get("nb", "none") is None
 
 
-def test_history_keeps_what_rebuilds_the_file(repository: NotebookRepository) -> None:
+def test_versions_keep_the_metadata_of_the_file(repository: NotebookRepository) -> None:
     def metadata(text: str) -> NotebookMetadata:
         return NotebookMetadata(
             tags=["t"], extra={"nbformat": {"metadata": {"widgets": text * 100_000}}, "axon": {}}
@@ -171,7 +171,7 @@ def test_history_keeps_what_rebuilds_the_file(repository: NotebookRepository) ->
     assert found.metadata == metadata("b")
 
 
-def test_a_status_that_follows_from_nothing_is_on_the_record_alone(
+def test_a_status_that_is_not_derived_is_stored_in_the_record(
     repository: NotebookRepository,
 ) -> None:
     first = created(repository)
@@ -216,9 +216,7 @@ def test_a_save_stores_only_the_cell_that_changed(
     assert [contents(store)[id]["source"] for id in added] == ["y = 50"]
 
 
-def test_what_cells_have_in_common_is_stored_once(
-    repository: NotebookRepository, store: Store
-) -> None:
+def test_equal_contents_are_stored_once(repository: NotebookRepository, store: Store) -> None:
     repository.create(new_notebook(), saved(*(code(f"c{n}", "x", "y", count=n) for n in range(20))))
     assert len(contents(store)) == 2
 
@@ -262,7 +260,7 @@ def test_execution_counts_store_nothing_but_the_list(
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
-def test_a_run_that_prints_does_not_fill_the_store(
+def test_repeated_outputs_do_not_fill_the_store(
     repository: NotebookRepository, store: Store, checkpointed: bool
 ) -> None:
     before = [code("a", "import x"), code("b", "train()", "0\n")]
@@ -278,7 +276,7 @@ def test_a_run_that_prints_does_not_fill_the_store(
     assert len(contents(store)) == 2 + expected
 
 
-def test_a_change_back_is_a_version_and_no_content(
+def test_undoing_a_change_adds_a_version_without_contents(
     repository: NotebookRepository, store: Store
 ) -> None:
     created(repository)
@@ -311,7 +309,7 @@ _metadata = st.sampled_from([NotebookMetadata(), NotebookMetadata(extra={"nbform
     )
 )
 @settings(max_examples=40, deadline=None)
-def test_whatever_is_saved_every_version_stays_as_it_was(
+def test_versions_do_not_change_after_later_saves(
     steps: list[tuple[str, list[NotebookCell], Any]],
 ) -> None:
     store = Store("memory://")
@@ -338,7 +336,7 @@ def test_whatever_is_saved_every_version_stays_as_it_was(
 # How two differ
 
 
-def test_a_diff_tells_what_was_added_removed_changed_and_moved(
+def test_a_diff_lists_added_removed_changed_and_moved_cells(
     repository: NotebookRepository,
 ) -> None:
     first = repository.create(new_notebook(*(code(id, id) for id in "abcd"), id="nb"))
@@ -352,7 +350,7 @@ def test_a_diff_tells_what_was_added_removed_changed_and_moved(
     ]
 
 
-def test_a_diff_knows_cells_that_were_given_other_ids_by_their_source(
+def test_a_diff_recognizes_cells_with_new_ids_by_their_source(
     repository: NotebookRepository,
 ) -> None:
     first = repository.create(new_notebook(*(code(id, id) for id in "abc"), id="nb"))

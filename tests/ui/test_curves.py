@@ -80,12 +80,6 @@ def test_metric_axis_and_scale_are_chosen(curves: Locator) -> None:
     expect(run(curves, 1).get_by_role("cell").first).to_have_text("9")
 
 
-def test_a_run_is_hidden(curves: Locator) -> None:
-    run(curves, 1).get_by_role("checkbox").uncheck()
-    expect(run(curves, 1).get_by_role("cell").first).to_have_text("")
-    expect(run(curves, 2).get_by_role("cell").first).to_have_text("10")
-
-
 def test_the_cursor_shows_values(curves: Locator) -> None:
     curves.locator(".u-over").hover(position={"x": 1, "y": 40})
     expect(curves.get_by_role("columnheader", name="at epoch 0")).to_be_visible()

@@ -82,20 +82,6 @@ def test_rows_are_filtered(panel: LabPage) -> None:
     expect(panel.panel).to_contain_text("No checkpoint matches this filter")
 
 
-def test_curves_are_drawn_and_zoomed(panel: LabPage) -> None:
-    curves = panel.panel.locator(".axon-Curves")
-    curves.get_by_label("Over").select_option("step")
-    plot = curves.get_by_role("img", name=re.compile("^Curves of"))
-    expect(plot).to_have_accessible_name(re.compile("^Curves of val_loss by step, 2500 points"))
-    expect(curves.get_by_role("row", name="run 4").get_by_role("cell").first).to_have_text("2500")
-    curves.locator(".u-over").hover()
-    expect(curves.get_by_role("columnheader", name=re.compile(r"at step 1\d\d\d"))).to_be_visible()
-    plot.focus()
-    panel.page.keyboard.press("+")
-    curves.get_by_role("button", name="Show all").click()
-    expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
-
-
 def test_the_notebook_is_usable_while_checkpoints_load(lab: LabPage, many: str) -> None:
     lab.open(PATH)
     cell = lab.page.locator(".jp-Notebook .cm-content").first

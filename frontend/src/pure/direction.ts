@@ -1,4 +1,4 @@
-/** Whether lower or higher values of a metric are better, by its name; `metrics.py` has the same rules. */
+/** The direction of a metric (lower or higher is better), derived from its name; `metrics.py` has the same rules. */
 
 const split = (text: string): Set<string> => new Set(text.trim().split(/\s+/));
 

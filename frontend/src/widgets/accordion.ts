@@ -18,9 +18,7 @@ export class SectionAccordion extends AccordionPanel {
   constructor() {
     super(sidePanelOptions());
     this.expansionToggled.connect(this.#applyProportions, this);
-    this.handleMoved.connect(() => {
-      this.#readProportions(super.relativeSizes());
-    });
+    this.handleMoved.connect(() => this.#readProportions(super.relativeSizes()));
   }
 
   /** Insert a section with its proportion of the height. */
@@ -30,9 +28,7 @@ export class SectionAccordion extends AccordionPanel {
     }
     this.insertWidget(index, widget);
     // Lumino appends the new nodes, but the keyboard and screen readers need them in order.
-    this.widgets.forEach(({ node }, i) => {
-      this.node.append(...this.titles.slice(i, i + 1), node);
-    });
+    this.widgets.forEach(({ node }, i) => this.node.append(...this.titles.slice(i, i + 1), node));
   }
 
   /** Return the proportions of the sections for JupyterLab's layout restorer. */

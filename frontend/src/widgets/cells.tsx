@@ -8,7 +8,7 @@ import { StatusDot } from './status.tsx';
 
 export function Cells(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
-  if (model.record === undefined) {
+  if (model.record?.cells === undefined) {
     return null;
   }
   return (

@@ -91,17 +91,16 @@ export class Chart {
    * Returns whether the key is used.
    */
   handleKey(key: string, shift: boolean): boolean {
+    const sign = key === 'ArrowRight' ? 1 : -1;
     switch (key) {
       case 'ArrowLeft':
-      case 'ArrowRight': {
-        const sign = key === 'ArrowRight' ? 1 : -1;
+      case 'ArrowRight':
         if (shift) {
           this.#moveRange(sign * MOVE_STEP);
         } else {
           this.#moveCursor(sign);
         }
         return true;
-      }
       case '+':
       case '=':
         this.#zoom(ZOOM_STEP);
@@ -109,15 +108,12 @@ export class Chart {
       case '-':
         this.#zoom(1 / ZOOM_STEP);
         return true;
-      case 'Escape':
-        if (!this.#isZoomed) {
-          return false;
-        }
-        this.resetZoom();
-        return true;
       case '0':
+      case 'Escape': {
+        const isUsed = key === '0' || this.#isZoomed;
         this.resetZoom();
-        return true;
+        return isUsed;
+      }
       default:
         return false;
     }
@@ -238,9 +234,7 @@ export class Chart {
         ],
         ready: [
           plot => {
-            plot.over.addEventListener('dblclick', () => {
-              this.#setZoomed(false);
-            });
+            plot.over.addEventListener('dblclick', () => this.#setZoomed(false));
           }
         ]
       }

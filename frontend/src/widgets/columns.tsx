@@ -180,9 +180,7 @@ function Marks({ row, isBest, trans, onPin }: IMarksProps): React.ReactElement {
         aria-pressed={isPinned}
         aria-label={label}
         title={label}
-        onClick={() => {
-          onPin(row);
-        }}
+        onClick={() => onPin(row)}
       >
         <icon.react tag="span" width="14px" />
       </button>

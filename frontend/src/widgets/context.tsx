@@ -36,9 +36,7 @@ export function useSignal(signal: ISignal<unknown, unknown> | undefined): number
   const [count, increment] = React.useReducer((count: number) => count + 1, 0);
   React.useEffect(() => {
     signal?.connect(increment);
-    return () => {
-      signal?.disconnect(increment);
-    };
+    return () => void signal?.disconnect(increment);
   }, [signal]);
   return count;
 }
@@ -47,23 +45,20 @@ export function useSignal(signal: ISignal<unknown, unknown> | undefined): number
 export function useTimeAgo(trans: TranslationBundle, time: string): string {
   const [, setText] = React.useState('');
   React.useEffect(() => {
-    const timer = setInterval(() => {
-      setText(formatTimeAgo(trans, time));
-    }, TICK);
-    return () => {
-      clearInterval(timer);
-    };
+    const timer = setInterval(() => setText(formatTimeAgo(trans, time)), TICK);
+    return () => clearInterval(timer);
   }, [trans, time]);
   return formatTimeAgo(trans, time);
 }
 
-interface ITimeAgoProps {
+/** How long ago a time was, with the time itself as its tooltip. */
+export function TimeAgo({
+  time,
+  trans
+}: {
   time: string;
   trans: TranslationBundle;
-}
-
-/** How long ago a time was, with the time itself as its tooltip. */
-export function TimeAgo({ time, trans }: ITimeAgoProps): React.ReactElement {
+}): React.ReactElement {
   return <span title={formatTime(time)}>{useTimeAgo(trans, time)}</span>;
 }
 

@@ -11,7 +11,6 @@ import { formatNumber } from '../pure/metrics.ts';
 import type { ICursor } from './chart.ts';
 import { Chart, colourIndex } from './chart.ts';
 import { usePanel, useSignal } from './context.tsx';
-import { NoCurves } from './empty.tsx';
 import { RankingSelect } from './ranking.tsx';
 
 /** Smallest height of a chart in pixels. */
@@ -62,18 +61,10 @@ export function Curves(): React.ReactElement | null {
             { value: 'epoch', label: trans.__('by epoch') },
             { value: 'step', label: trans.__('by step') }
           ]}
-          onChange={event => {
-            setAxis(event.target.value as Axis);
-          }}
+          onChange={event => setAxis(event.target.value as Axis)}
         />
         <label>
-          <input
-            type="checkbox"
-            checked={log}
-            onChange={event => {
-              setLog(event.target.checked);
-            }}
-          />
+          <input type="checkbox" checked={log} onChange={event => setLog(event.target.checked)} />
           {trans.__('log')}
         </label>
       </div>
@@ -98,14 +89,7 @@ export function Curves(): React.ReactElement | null {
         }}
       />
       {defaultRuns.size < runOrder.length && (
-        <Button
-          minimal
-          small
-          className="axon-Link"
-          onClick={() => {
-            setExpanded(!isExpanded);
-          }}
-        >
+        <Button minimal small className="axon-Link" onClick={() => setExpanded(!isExpanded)}>
           {isExpanded
             ? trans.__('Show the newest runs')
             : trans.__('Show all %1 runs', runOrder.length)}
@@ -209,9 +193,7 @@ function Plot({ curves, metric, axis, log, onCursor, children }: IPlotProps): Re
           small
           className="axon-Curves-all"
           title={trans.__('Or double-click')}
-          onClick={() => {
-            chart.current?.resetZoom();
-          }}
+          onClick={() => chart.current?.resetZoom()}
         >
           {trans.__('Show all')}
         </Button>
@@ -296,9 +278,7 @@ function Legend({
                     <input
                       type="checkbox"
                       checked={!hidden.has(run)}
-                      onChange={() => {
-                        onToggle(run);
-                      }}
+                      onChange={() => onToggle(run)}
                     />
                     <span className="axon-Legend-colour" aria-hidden="true" />
                     {runLabel(trans, runOrder, run)}
@@ -320,4 +300,21 @@ function Legend({
 
 function formatCell(value: number | undefined): string {
   return value === undefined ? '' : formatNumber(value);
+}
+
+function NoCurves(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  if (model.record === undefined) {
+    return null;
+  }
+  const { isLoaded, rows } = model.checkpoints;
+  return (
+    <p className="axon-Hint">
+      {!isLoaded
+        ? trans.__('Loading checkpoints…')
+        : rows.length === 0
+          ? trans.__('The metrics of your checkpoints are plotted here, one curve per run.')
+          : trans.__('No checkpoint has a metric with a number.')}
+    </p>
+  );
 }

@@ -2,6 +2,7 @@
 
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { ReactWidget } from '@jupyterlab/ui-components';
+import type { Widget } from '@lumino/widgets';
 import * as React from 'react';
 
 import { formatNumber, toNumber } from '../pure/metrics.ts';
@@ -23,28 +24,13 @@ export interface IDiff {
   environment?: readonly IValueChange[] | undefined;
 }
 
-export class DiffView extends ReactWidget {
-  readonly #diff: IDiff;
-  readonly #trans: TranslationBundle;
-
-  constructor(diff: IDiff, trans: TranslationBundle) {
-    super();
-    this.#diff = diff;
-    this.#trans = trans;
-    this.addClass('axon-Diff');
-  }
-
-  protected override render(): React.ReactElement {
-    return <Diff diff={this.#diff} trans={this.#trans} />;
-  }
+export function createDiffView(diff: IDiff, trans: TranslationBundle): Widget {
+  const view = ReactWidget.create(<Diff diff={diff} trans={trans} />);
+  view.addClass('axon-Diff');
+  return view;
 }
 
-interface IDiffProps {
-  diff: IDiff;
-  trans: TranslationBundle;
-}
-
-function Diff({ diff, trans }: IDiffProps): React.ReactElement {
+function Diff({ diff, trans }: { diff: IDiff; trans: TranslationBundle }): React.ReactElement {
   const { before, after, changes, metrics, environment } = diff;
   return (
     <div className="axon-Diff-content" tabIndex={0}>
@@ -132,12 +118,13 @@ function formatDifference(before: unknown, after: unknown): string {
   return `${change > 0 ? '+' : '−'}${formatNumber(Math.abs(change))}`;
 }
 
-interface IChangeProps {
+function CellChange({
+  change,
+  trans
+}: {
   change: ICellChange;
   trans: TranslationBundle;
-}
-
-function CellChange({ change, trans }: IChangeProps): React.ReactElement {
+}): React.ReactElement {
   const lines = React.useMemo(
     () => diffLines(change.before ?? '', change.after ?? ''),
     [change.before, change.after]

@@ -1,7 +1,7 @@
 /** The table of checkpoints: sorted by TanStack Table, of which TanStack Virtual renders the visible rows. */
 
 import { Button, ellipsesIcon } from '@jupyterlab/ui-components';
-import type { Header } from '@tanstack/react-table';
+import type { Column as TableColumn } from '@tanstack/react-table';
 import {
   flexRender,
   getCoreRowModel,
@@ -23,13 +23,24 @@ const ROW_HEIGHT = 26;
 /** Number of rows by which Page Up and Page Down move. */
 const PAGE_ROWS = 10;
 
-interface IGridProps {
-  /** Newest first. */
-  rows: ICheckpointRow[];
-}
+/** The index of the row to which a key moves. */
+const KEY_TARGETS: Partial<Record<string, (index: number, last: number) => number>> = {
+  ArrowDown: index => index + 1,
+  ArrowUp: index => index - 1,
+  PageDown: index => index + PAGE_ROWS,
+  PageUp: index => index - PAGE_ROWS,
+  Home: () => 0,
+  End: (_index, last) => last
+};
+const KEY_COMMANDS: Partial<Record<string, string>> = {
+  p: CommandIDs.togglePin,
+  t: CommandIDs.editTags,
+  Delete: CommandIDs.deleteCheckpoints,
+  Backspace: CommandIDs.deleteCheckpoints
+};
 
-/** A grid with one active row, which has the keyboard focus, and any number of selected rows. */
-export function Grid({ rows }: IGridProps): React.ReactElement {
+/** A grid of rows, the newest first, of which one is active (it has the focus) and any number are selected. */
+export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
   const { model, trans, commands } = usePanel();
   const { checkpoints } = model;
   const scroller = React.useRef<HTMLDivElement>(null);
@@ -37,9 +48,11 @@ export function Grid({ rows }: IGridProps): React.ReactElement {
   const idPrefix = React.useId();
   const { best, ranking, metrics, runOrder } = checkpoints;
   const columns = React.useMemo((): Column[] => {
-    const dataColumns = createColumns(checkpoints, trans, row => {
-      void commands.execute(CommandIDs.togglePin, { ids: [row.id] });
-    });
+    const dataColumns = createColumns(
+      checkpoints,
+      trans,
+      row => void commands.execute(CommandIDs.togglePin, { ids: [row.id] })
+    );
     return [
       { id: 'select', header: trans.__('selected'), meta: { width: [0, 30] } },
       ...dataColumns,
@@ -98,67 +111,35 @@ export function Grid({ rows }: IGridProps): React.ReactElement {
   };
 
   /** Handle a key; returns whether it is used. */
-  const handleKey = (event: React.KeyboardEvent): boolean => {
-    const isControl = event.ctrlKey || event.metaKey;
-    if (event.altKey || (isControl && event.key !== 'a')) {
-      return false; // a shortcut of the browser or JupyterLab
+  const handleKey = ({ key, altKey, ctrlKey, metaKey, shiftKey }: React.KeyboardEvent): boolean => {
+    const isControl = ctrlKey || metaKey;
+    if (altKey || (isControl && key !== 'a') || (!isControl && key === 'a')) {
+      return false; // a shortcut of the browser or JupyterLab, or none
     }
-    switch (event.key) {
-      case 'ArrowDown':
-      case 'ArrowUp': {
-        const index = activeIndex + (event.key === 'ArrowDown' ? 1 : -1);
-        if (event.shiftKey && index >= 0 && index < sorted.length) {
-          extendTo(index);
-        }
-        activate(index);
-        return true;
-      }
-      case 'PageDown':
-      case 'PageUp':
-        activate(activeIndex + (event.key === 'PageDown' ? PAGE_ROWS : -PAGE_ROWS));
-        return true;
-      case 'Home':
-        activate(0);
-        return true;
-      case 'End':
-        activate(sorted.length - 1);
-        return true;
-      case 'a':
-        if (isControl) {
-          checkpoints.select(sorted.map(({ id }) => id));
-        }
-        return isControl;
-      case 'Escape': {
-        const hasSelection = checkpoints.selected.size > 0;
-        if (hasSelection) {
-          checkpoints.select([]);
-        }
-        return hasSelection;
-      }
-    }
+    const target = KEY_TARGETS[key]?.(activeIndex, sorted.length - 1);
     const id = sorted[activeIndex]?.id;
-    if (id === undefined) {
+    const command = KEY_COMMANDS[key];
+    if (target !== undefined) {
+      if (shiftKey && key.startsWith('Arrow') && sorted[target] !== undefined) {
+        extendTo(target);
+      }
+      activate(target);
+    } else if (key === 'a') {
+      checkpoints.select(sorted.map(row => row.id));
+    } else if (key === 'Escape' && checkpoints.selected.size > 0) {
+      checkpoints.select([]);
+    } else if (id !== undefined && command !== undefined) {
+      void commands.execute(command, { ids: targetIds(id) });
+    } else if (id !== undefined && key === ' ') {
+      toggle(id);
+    } else if (id !== undefined && (key === 'Enter' || key === 'ContextMenu')) {
+      const element = document.getElementById(idPrefix + id);
+      const { left = 0, bottom = 0 } = element?.getBoundingClientRect() ?? {};
+      openMenu(id, left, bottom);
+    } else {
       return false;
     }
-    const command = KEY_COMMANDS[event.key];
-    if (command !== undefined) {
-      void commands.execute(command, { ids: targetIds(id) });
-      return true;
-    }
-    switch (event.key) {
-      case ' ':
-        toggle(id);
-        return true;
-      case 'Enter':
-      case 'ContextMenu': {
-        const element = document.getElementById(idPrefix + id);
-        const { left = 0, bottom = 0 } = element?.getBoundingClientRect() ?? {};
-        openMenu(id, left, bottom);
-        return true;
-      }
-      default:
-        return false;
-    }
+    return true;
   };
 
   return (
@@ -188,7 +169,7 @@ export function Grid({ rows }: IGridProps): React.ReactElement {
     >
       <div role="row" aria-rowindex={1} className="axon-Grid-head" style={style}>
         {table.getFlatHeaders().map(header => (
-          <HeaderCell key={header.id} header={header} />
+          <HeaderCell key={header.id} column={header.column} />
         ))}
       </div>
       <div
@@ -241,9 +222,7 @@ export function Grid({ rows }: IGridProps): React.ReactElement {
                       tabIndex={-1}
                       checked={isSelected}
                       aria-label={trans.__('Select epoch %1, step %2', epoch, step)}
-                      onChange={() => {
-                        toggle(id);
-                      }}
+                      onChange={() => toggle(id)}
                     />
                   ) : column.id === 'menu' ? (
                     <Button
@@ -273,18 +252,7 @@ export function Grid({ rows }: IGridProps): React.ReactElement {
   );
 }
 
-const KEY_COMMANDS: Readonly<Partial<Record<string, string>>> = {
-  p: CommandIDs.togglePin,
-  t: CommandIDs.editTags,
-  Delete: CommandIDs.deleteCheckpoints,
-  Backspace: CommandIDs.deleteCheckpoints
-};
-
-interface IHeaderCellProps {
-  header: Header<ICheckpointRow, unknown>;
-}
-
-function HeaderCell({ header: { column } }: IHeaderCellProps): React.ReactElement {
+function HeaderCell({ column }: { column: TableColumn<ICheckpointRow> }): React.ReactElement {
   const { header, meta } = column.columnDef;
   const title = String(header);
   const direction = column.getIsSorted();

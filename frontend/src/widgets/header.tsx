@@ -11,13 +11,13 @@ import { StatusBadge } from './status.tsx';
 
 export function Header(): React.ReactElement {
   const { model, trans, commands } = usePanel();
-  const { summary } = model;
+  const { record } = model;
   const fileName = model.path.slice(model.path.lastIndexOf('/') + 1);
   return (
     <div className="axon-Header">
       <div className="axon-Header-title">
-        <h2 title={model.path}>{summary?.name ?? fileName.replace(/\.ipynb$/, '')}</h2>
-        {summary !== undefined && <StatusBadge status={summary.status} trans={trans} />}
+        <h2 title={model.path}>{record?.name ?? fileName.replace(/\.ipynb$/, '')}</h2>
+        {record !== undefined && <StatusBadge status={record.status} trans={trans} />}
         <Button
           minimal
           small
@@ -38,19 +38,19 @@ export function Header(): React.ReactElement {
 
 function Facts(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const { summary } = model;
-  if (summary === undefined) {
+  const { record } = model;
+  if (record === undefined) {
     return null;
   }
-  const { framework } = summary.metadata;
+  const { framework } = record.metadata;
   return (
     <p className="axon-Header-facts">
-      {summary.synced_at === undefined ? (
+      {record.synced_at === undefined ? (
         trans.__('never synced')
       ) : (
-        <Synced time={summary.synced_at} />
+        <Synced time={record.synced_at} />
       )}
-      {` · ${trans._n('%1 cell', '%1 cells', summary.cell_count)}`}
+      {` · ${trans._n('%1 cell', '%1 cells', record.cell_count)}`}
       {framework !== undefined && ` · ${framework}`}
     </p>
   );
@@ -84,7 +84,7 @@ function Problem(): React.ReactElement {
 
 function NoRecord(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
-  if (!model.isLoaded || model.summary !== undefined) {
+  if (!model.isLoaded || model.record !== undefined) {
     return null;
   }
   return (
@@ -104,7 +104,7 @@ function NoRecord(): React.ReactElement | null {
 /** Reasons why the selected checkpoint, else the newest one, may not be reproducible. */
 function Reproducibility(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
-  const { checkpoints, reproducibility, summary } = model;
+  const { checkpoints, record, reproducibility } = model;
   const row = checkpoints.row(reproducibility?.checkpointId ?? '');
   if (reproducibility === undefined || row === undefined || reproducibility.flags.length === 0) {
     return null;
@@ -137,11 +137,11 @@ function Reproducibility(): React.ReactElement | null {
         minimal
         small
         className="axon-Link"
-        disabled={row.detail?.version_id === summary?.version_id}
+        disabled={row.detail?.version_id === record?.version_id}
         onClick={() =>
           void commands.execute(CommandIDs.compareVersions, {
             from: row.detail?.version_id ?? '',
-            to: summary?.version_id ?? ''
+            to: record?.version_id ?? ''
           })
         }
       >
@@ -151,15 +151,16 @@ function Reproducibility(): React.ReactElement | null {
   );
 }
 
-interface IFlagsProps {
+/** The cells with a flag of one kind. */
+function Flags({
+  kind,
+  flags
+}: {
   kind: IFlag['kind'];
   flags: readonly IFlag[];
-}
-
-/** The cells with a flag of one kind. */
-function Flags({ kind, flags }: IFlagsProps): React.ReactElement {
+}): React.ReactElement {
   const { model, trans, commands } = usePanel();
-  const numbers = new Map(model.record?.cells.map(({ id }, index) => [id, index + 1]));
+  const numbers = new Map(model.record?.cells?.map(({ id }, index) => [id, index + 1]));
   return (
     <li>
       {flags.map(({ cell_id: cell = '' }) => {

@@ -164,9 +164,9 @@ export class TrainingPanel extends SidePanel {
 
   /** Hide the sections if there is no record. */
   #onModelChanged(): void {
-    const { isLoaded, summary, problem } = this.#model ?? {};
+    const { isLoaded, record, problem } = this.#model ?? {};
     const isKnown = isLoaded === true || problem !== undefined;
-    this.toggleClass('axon-mod-unrecorded', isKnown && summary === undefined);
+    this.toggleClass('axon-mod-unrecorded', isKnown && record === undefined);
   }
 }
 

@@ -32,9 +32,7 @@ export function RankingSelect(): React.ReactElement | null {
         small
         title={label}
         aria-label={label}
-        onClick={() => {
-          checkpoints.rankBy({ metric, minimize: !minimize });
-        }}
+        onClick={() => checkpoints.rankBy({ metric, minimize: !minimize })}
       >
         {minimize ? trans.__('↓ lower') : trans.__('↑ higher')}
       </Button>

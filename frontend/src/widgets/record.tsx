@@ -9,8 +9,8 @@ import { usePanel } from './context.tsx';
 
 export function RecordForm(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const { summary } = model;
-  if (summary === undefined) {
+  const { record } = model;
+  if (record === undefined) {
     return null;
   }
   const update = (change: (current: INotebookSummary) => INotebookChange): void => {
@@ -22,78 +22,77 @@ export function RecordForm(): React.ReactElement | null {
   return (
     <div className="axon-Record">
       <span>{trans.__('Owner')}</span>
-      <span>{summary.user_id}</span>
+      <span>{record.user_id}</span>
       <Field
         label={trans.__('Model')}
-        value={summary.model_id ?? ''}
+        value={record.model_id ?? ''}
         placeholder={trans.__('name or id of the model')}
-        onChange={model_id => {
-          update(() => ({ model_id }));
-        }}
+        onSave={model_id => update(() => ({ model_id }))}
       />
       <Field
         label={trans.__('Dataset')}
-        value={summary.dataset_id ?? ''}
+        value={record.dataset_id ?? ''}
         placeholder={trans.__('name or id of the dataset')}
-        onChange={dataset_id => {
-          update(() => ({ dataset_id }));
-        }}
+        onSave={dataset_id => update(() => ({ dataset_id }))}
       />
       <Tags
-        tags={summary.metadata.tags}
-        onChange={change => {
-          update(({ metadata }) => ({ tags: change(metadata.tags) }));
-        }}
+        tags={record.metadata.tags}
+        onChange={change => update(({ metadata }) => ({ tags: change(metadata.tags) }))}
       />
       <Field
         label={trans.__('Description')}
-        value={summary.description ?? ''}
+        value={record.description ?? ''}
         placeholder={trans.__('purpose of this training')}
-        onChange={description => {
-          update(() => ({ description }));
-        }}
+        onSave={description => update(() => ({ description }))}
       />
     </div>
   );
 }
 
-interface IFieldProps {
-  label: string;
+interface IDraftInputProps {
+  id: string;
   value: string;
   placeholder: string;
-  onChange: (value: string) => void;
+  onSave: (value: string) => void;
 }
 
-/** A text field that saves on Enter and when it loses the focus; Escape restores the saved value. */
-function Field({ label, value, placeholder, onChange }: IFieldProps): React.ReactElement {
+/** An input that saves on Enter and when it loses the focus; Escape restores the saved value. */
+function DraftInput({ id, value, placeholder, onSave }: IDraftInputProps): React.ReactElement {
   const [draft, setDraft] = React.useState<string | undefined>(undefined);
-  const id = React.useId();
   const save = (): void => {
     if (draft !== undefined && draft !== value) {
-      onChange(draft);
+      onSave(draft);
     }
     setDraft(undefined);
   };
   return (
+    <input
+      id={id}
+      className="jp-mod-styled"
+      value={draft ?? value}
+      placeholder={placeholder}
+      onChange={event => setDraft(event.target.value)}
+      onBlur={save}
+      onKeyDown={event => {
+        if (event.key === 'Enter' && !event.nativeEvent.isComposing) {
+          save();
+        } else if (event.key === 'Escape') {
+          setDraft(undefined);
+        }
+      }}
+    />
+  );
+}
+
+function Field({
+  label,
+  ...input
+}: { label: string } & Omit<IDraftInputProps, 'id'>): React.ReactElement {
+  const id = React.useId();
+  return (
     <>
       <label htmlFor={id}>{label}</label>
-      <input
-        id={id}
-        className="jp-mod-styled"
-        value={draft ?? value}
-        placeholder={placeholder}
-        onChange={event => {
-          setDraft(event.target.value);
-        }}
-        onBlur={save}
-        onKeyDown={event => {
-          if (event.key === 'Enter' && !event.nativeEvent.isComposing) {
-            save();
-          } else if (event.key === 'Escape') {
-            setDraft(undefined);
-          }
-        }}
-      />
+      <DraftInput id={id} {...input} />
     </>
   );
 }
@@ -106,15 +105,7 @@ interface ITagsProps {
 
 function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
   const { trans } = usePanel();
-  const [draft, setDraft] = React.useState('');
   const id = React.useId();
-  const add = (): void => {
-    const tag = draft.trim();
-    if (tag !== '' && !tags.includes(tag)) {
-      onChange(current => [...new Set([...current, tag])]);
-    }
-    setDraft('');
-  };
   return (
     <>
       <label htmlFor={id}>{trans.__('Tags')}</label>
@@ -126,28 +117,20 @@ function Tags({ tags, onChange }: ITagsProps): React.ReactElement {
               type="button"
               title={trans.__('Remove the tag %1', tag)}
               aria-label={trans.__('Remove the tag %1', tag)}
-              onClick={() => {
-                onChange(current => current.filter(other => other !== tag));
-              }}
+              onClick={() => onChange(current => current.filter(other => other !== tag))}
             >
               <closeIcon.react tag="span" width="10px" />
             </button>
           </span>
         ))}
-        <input
+        <DraftInput
           id={id}
-          className="jp-mod-styled"
-          value={draft}
+          value=""
           placeholder={trans.__('add a tag')}
-          onChange={event => {
-            setDraft(event.target.value);
-          }}
-          onBlur={add}
-          onKeyDown={event => {
-            if (event.key === 'Enter' && !event.nativeEvent.isComposing) {
-              add();
-            } else if (event.key === 'Escape') {
-              setDraft('');
+          onSave={draft => {
+            const tag = draft.trim();
+            if (tag !== '' && !tags.includes(tag)) {
+              onChange(current => [...new Set([...current, tag])]);
             }
           }}
         />

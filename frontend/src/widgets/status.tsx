@@ -103,7 +103,7 @@ interface IStatusButtonProps {
 
 function Status({ model, commands, trans }: IStatusButtonProps): React.ReactElement {
   useSignal(model?.changed);
-  const status = model?.summary?.status;
+  const status = model?.record?.status;
   const label =
     status === undefined
       ? trans.__('Training')

@@ -4,9 +4,9 @@ import { Button, closeIcon, FilterBox } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { CommandIDs } from '../ids.ts';
+import { CHECKPOINT_EXAMPLE } from '../pure/python.ts';
 import { filterRows, newestFirst } from '../pure/rows.ts';
 import { usePanel } from './context.tsx';
-import { NoCheckpoints } from './empty.tsx';
 import { Grid } from './grid.tsx';
 import { RankingSelect } from './ranking.tsx';
 
@@ -33,9 +33,7 @@ export function CheckpointTable(): React.ReactElement | null {
           placeholder={trans.__('Filter: tag, pinned, loss<0.3')}
           initialQuery={query} // the box is created again with the first checkpoint
           useFuzzyFilter={false}
-          updateFilter={(_filter, text) => {
-            setQuery(text ?? '');
-          }}
+          updateFilter={(_filter, text) => setQuery(text ?? '')}
         />
       </div>
       {selected.size > 0 ? (
@@ -82,17 +80,25 @@ function SelectionToolbar(): React.ReactElement {
       {button(CommandIDs.togglePin, trans.__('Pin'))}
       {button(CommandIDs.editTags, trans.__('Tag…'))}
       {button(CommandIDs.deleteCheckpoints, trans.__('Delete…'))}
-      <Button
-        minimal
-        small
-        title={clear}
-        aria-label={clear}
-        onClick={() => {
-          checkpoints.select([]);
-        }}
-      >
+      <Button minimal small title={clear} aria-label={clear} onClick={() => checkpoints.select([])}>
         <closeIcon.react tag="span" width="14px" />
       </Button>
+    </div>
+  );
+}
+
+function NoCheckpoints(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  if (model.record === undefined) {
+    return null;
+  }
+  if (!model.checkpoints.isLoaded) {
+    return <p className="axon-Hint">{trans.__('Loading checkpoints…')}</p>;
+  }
+  return (
+    <div className="axon-Empty">
+      <p>{trans.__('No checkpoints yet. Add this to your training loop:')}</p>
+      <pre tabIndex={0}>{CHECKPOINT_EXAMPLE}</pre>
     </div>
   );
 }

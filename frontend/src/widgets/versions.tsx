@@ -10,7 +10,7 @@ import { TimeAgo, usePanel } from './context.tsx';
 
 export function Versions(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
-  const { checkpoints, summary, versionCount, versions } = model;
+  const { checkpoints, record, versionCount, versions } = model;
   const checkpointCounts = React.useMemo(() => {
     const counts = new Map<string, number>();
     for (const { detail } of checkpoints.rows) {
@@ -20,14 +20,14 @@ export function Versions(): React.ReactElement | null {
     }
     return counts;
   }, [checkpoints.rows]);
-  if (summary === undefined) {
+  if (record === undefined) {
     return null;
   }
   return (
     <>
       <ol className="axon-Versions" aria-label={trans.__('Versions')}>
         {versions.map(version => {
-          const isCurrent = version.id === summary.version_id;
+          const isCurrent = version.id === record.version_id;
           const count = checkpointCounts.get(version.id) ?? 0;
           const cells = trans._n('%1 cell', '%1 cells', version.cell_count);
           const time = formatTime(version.created_at);
@@ -61,7 +61,7 @@ export function Versions(): React.ReactElement | null {
                 onClick={() =>
                   void commands.execute(CommandIDs.compareVersions, {
                     from: version.id,
-                    to: summary.version_id ?? ''
+                    to: record.version_id ?? ''
                   })
                 }
               >
