@@ -65,7 +65,9 @@ def test_each_of_two_trainings_resumes_its_own_run(
     broken = finetune if ids[0] is None else train(1000, stops_at=2)
     if ids[0] is None:  # the source names the cell, so that it has to stay
         kernel.do(
-            "old = axon.checkpoint\ndef stop(*a, **k):\n    if k['epoch'] == 2: raise MemoryError\n    old(*a, **k)\naxon.checkpoint = stop"
+            "old = axon.checkpoint\n"
+            "def stop(*a, **k):\n    if k['epoch'] == 2: raise MemoryError\n    old(*a, **k)\n"
+            "axon.checkpoint = stop"
         )
     fail(kernel, broken, ids[1])
     kernel.kill()
@@ -98,7 +100,10 @@ def test_resume_and_the_loop_may_be_in_two_cells(
     resume = (
         "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
     )
-    loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    axon.checkpoint(model, epoch=epoch)"
+    loop = (
+        "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n"
+        "    axon.checkpoint(model, epoch=epoch)"
+    )
     kernel = training()
     kernel.do(SET_UP)
     assert kernel.do(resume, "resume").text == "None\n"
@@ -159,7 +164,8 @@ def test_an_interrupt_that_the_cell_caught_completes_the_run(
     kernel = training()
     kernel.do(SET_UP)
     kernel.do(
-        "try:\n    for epoch in range(3):\n        axon.checkpoint(model, epoch=epoch)\n        if epoch == 1: raise KeyboardInterrupt\n"
+        "try:\n    for epoch in range(3):\n        axon.checkpoint(model, epoch=epoch)\n"
+        "        if epoch == 1: raise KeyboardInterrupt\n"
         "except KeyboardInterrupt:\n    print('stopped early')"
     )
     output = kernel.do("assert axon.resume(model, optimizer) is None").text
@@ -221,7 +227,11 @@ def test_a_run_that_stops_before_its_first_checkpoint_is_skipped(
     resume = (
         "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
     )
-    loop = "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n    if epoch == STOPS_AT: raise MemoryError\n    axon.checkpoint(model, epoch=epoch)"
+    loop = (
+        "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n"
+        "    if epoch == STOPS_AT: raise MemoryError\n"
+        "    axon.checkpoint(model, epoch=epoch)"
+    )
     kernel = training()
     kernel.do(SET_UP)
     assert kernel.do(resume, "resume").text == "None\n"

@@ -1,8 +1,8 @@
 """The formats of state files.
 
 Tensors are kept in safetensors files, other values as JSON in their metadata, so that a state is
-one file that other programs can read; scikit-learn estimators are kept by skops. Nothing is pickled,
-and no framework is imported that is not in use.
+one file that other programs can read; scikit-learn estimators are kept by skops. Nothing is
+pickled, and no framework is imported that is not in use.
 
 * :mod:`.models`, :mod:`.training`: the two files of a checkpoint
 * :mod:`.tensor_files`: safetensors files

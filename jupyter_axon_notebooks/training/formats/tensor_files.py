@@ -5,8 +5,8 @@ little-endian), the header (JSON, padded to a multiple of 8), and the tensors' b
 in the order of the library, so that each starts at a multiple of its item size.
 
 The library ``safetensors`` is not used. It writes only whole files at once, and it reads paths, not
-the open file whose digest was verified. It opens no file without NumPy or PyTorch, and reads neither
-the types of ml_dtypes nor types that are newer than its release. The tests compare both.
+the open file whose digest was verified. It opens no file without NumPy or PyTorch, and reads
+neither the types of ml_dtypes nor types that are newer than its release. The tests compare both.
 """
 
 from __future__ import annotations
