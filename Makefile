@@ -166,7 +166,7 @@ format: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	cd frontend && $(NODE) npm run --silent format
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs
 	@echo "The documentation is in build/docs/index.html"
 
 dist: $(VENV)/.installed-lint
