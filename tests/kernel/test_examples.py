@@ -1,4 +1,4 @@
-"""The sample notebooks, run as their texts tell the reader to: broken off, and all cells run again."""
+"""The sample notebooks: killed in the middle, and run again, they end as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jupyter_axon_notebooks.records import NotebookCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-#: The samples, and how long each trains, there and here.
+#: The samples, and the line with their length, as published and in this test.
 LENGTHS = {
     "train_digits.ipynb": ("epochs, batches = 30, 50", "epochs, batches = 6, 10"),
     "train_digits_pytorch.ipynb": ("epochs = 20", "epochs = 6"),
@@ -25,7 +25,7 @@ LENGTHS = {
 
 @pytest.fixture(params=LENGTHS)
 def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A sample in a folder of its own, that trains for less."""
+    """A sample in its own folder, with fewer epochs."""
     file = tmp_path / str(request.param)
     text = (EXAMPLES / file.name).read_text()
     there, here = LENGTHS[file.name]
@@ -36,7 +36,7 @@ def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kernels(sample: Path, environment: dict[str, str]) -> Iterator[Callable[[str], Kernel]]:
-    """Starts kernels of the sample, or of a copy of it under another name."""
+    """Start kernels of copies of the sample."""
     with ExitStack() as stack:
 
         def start(name: str) -> Kernel:
@@ -53,23 +53,23 @@ def cells(sample: Path) -> list[Any]:
 
 
 def run_all(kernel: Kernel, sample: Path) -> str:
-    """What running all cells prints."""
+    """Return what all cells print."""
     return "".join(kernel.do(cell.source, cell.id).text for cell in cells(sample))
 
 
-def line(records: NotebookRepository, name: str) -> list[NotebookCheckpoint]:
-    """The checkpoints of a notebook by epoch, the last of each epoch."""
+def last_checkpoints(records: NotebookRepository, name: str) -> list[NotebookCheckpoint]:
+    """Return the last checkpoint of each epoch of a notebook."""
     (notebook,) = [one for one in records.list_all() if str(one.path).endswith(f"/{name}")]
     made = {one.epoch: one for one in reversed(records.list_checkpoints(notebook.id))}
     return [made[epoch] for epoch in sorted(made)]
 
 
 @pytest.mark.timeout(400)  # three kernels that import PyTorch
-def test_a_sample_that_is_killed_ends_where_it_would_have(
+def test_a_sample_that_is_killed_and_run_again_ends_the_same(
     sample: Path, kernels: Callable[[str], Kernel], records: NotebookRepository
 ) -> None:
     run_all(kernels("whole.ipynb"), sample)
-    whole = line(records, "whole.ipynb")
+    whole = last_checkpoints(records, "whole.ipynb")
     assert [one.epoch for one in whole] == list(range(6))
 
     kernel = kernels("killed.ipynb")
@@ -82,7 +82,7 @@ def test_a_sample_that_is_killed_ends_where_it_would_have(
     kernel.kill()
     assert "Resumed from checkpoint" in run_all(kernels("killed.ipynb"), sample)
 
-    killed = line(records, "killed.ipynb")
+    killed = last_checkpoints(records, "killed.ipynb")
     assert [one.metrics for one in killed] == [one.metrics for one in whole]
     weights = [Path(made[-1].model_state_path).read_bytes() for made in (killed, whole)]
     assert weights[0] == weights[1]
@@ -90,6 +90,6 @@ def test_a_sample_that_is_killed_ends_where_it_would_have(
 
 def _count(records: NotebookRepository, name: str) -> int:
     try:
-        return len(line(records, name))
+        return len(last_checkpoints(records, name))
     except ValueError:
         return 0

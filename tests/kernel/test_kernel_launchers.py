@@ -14,10 +14,12 @@ from support.engines import eventually
 from support.server_kernels import QUERIES, python, python_path, run
 from support.server_processes import Server, notebook, write
 
-#: What a notebook does here: it says where it takes itself to be.
-TOLD = "import os\nwith open(os.environ['TOLD'], 'a') as told:\n    told.write(json.dumps(told_by) + '\\n')"
-QUERYING = [QUERIES, "told_by = summary()", TOLD]
-#: What papermill asks of a notebook.
+#: The last cell of the notebooks, which writes what they find out about themselves.
+WRITE = (
+    "import os\nwith open(os.environ['OUTPUT'], 'a') as file: file.write(json.dumps(found) + '\\n')"
+)
+QUERYING = [QUERIES, "found = summary()", WRITE]
+#: The metadata that papermill requires.
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 BIN = Path(sys.executable).parent
 
@@ -26,13 +28,13 @@ Execute = Callable[..., list[Any]]
 
 @pytest.fixture
 def execute(tmp_path: Path, environment: dict[str, str]) -> Execute:
-    """Runs a command, and gives what each notebook that it executed told."""
+    """Run a command, and return what each notebook that it executes found out."""
 
     def execute(*command: str, cwd: Path = tmp_path, **variables: str) -> list[Any]:
         told = tmp_path / "told"
         told.unlink(missing_ok=True)
         program = [str(BIN / command[0]), *command[1:]]
-        run(program, cwd, {**environment, "PWD": str(cwd), "TOLD": str(told), **variables})
+        run(program, cwd, {**environment, "PWD": str(cwd), "OUTPUT": str(told), **variables})
         return [json.loads(line) for line in told.read_text().splitlines()]
 
     return execute
@@ -150,7 +152,8 @@ def test_nbclient_as_a_library_needs_a_variable(execute: Execute, train: Path) -
 
 
 def papermill(output: str | None, **given: Any) -> str:
-    return f"import papermill; papermill.execute_notebook('train.ipynb', {output!r}, progress_bar=False, **{given!r})"
+    options = {"progress_bar": False, **given}
+    return f"import papermill; papermill.execute_notebook('train.ipynb', {output!r}, **{options!r})"
 
 
 @pytest.mark.parametrize("output", ["out.ipynb", "deep/out.ipynb"])
@@ -176,7 +179,7 @@ MEASURED = (
     "def read(): return psutil.Process().io_counters().read_chars\n"
     "before = read()\n"
     "place = find_location()\n"
-    "told_by = [place.path, read() - before]"
+    "found = [place.path, read() - before]"
 )
 
 
@@ -251,7 +254,10 @@ def test_a_notebook_that_is_executed_in_place_is_no_copy(execute: Execute, train
 
 # The message about a notebook that cannot be identified
 
-TRAINING = "import jupyter_axon_notebooks as axon\nfor epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
+TRAINING = (
+    "import jupyter_axon_notebooks as axon\n"
+    "for epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
+)
 SAID = "axon.use("
 
 
@@ -361,7 +367,7 @@ def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embed
         extensions=("jupyter_axon_notebooks", "jupyter_scheduler"),
         environment={
             "PYTHONPATH": python_path(),
-            "TOLD": str(told),
+            "OUTPUT": str(told),
             "IPYTHONDIR": str(tmp_path / "ipython"),
         },
     )

@@ -1,4 +1,4 @@
-"""Notebooks that are deleted, moved or replaced while they train, and changes of the working directory."""
+"""Notebooks that are deleted, moved or replaced while they train, and changes of directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from support.server_processes import Server, notebook, write
 
 Opened = Callable[..., Kernel]
 
-TRAIN = "import jupyter_axon_notebooks as axon\nmade = axon.checkpoint(None, epoch={epoch}, metrics={{'loss': 1.0}})"
+TRAIN = (
+    "import jupyter_axon_notebooks as axon\n"
+    "made = axon.checkpoint(None, epoch={epoch}, metrics={{'loss': 1.0}})"
+)
 CONTENT = notebook("train()", axon={"notebook_id": "00000000-0000-4000-8000-000000000001"})
 
 

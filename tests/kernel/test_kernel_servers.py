@@ -246,7 +246,8 @@ from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupyter_server.services.contents.manager import ContentsManager
 hidden = LargeFileManager(root_dir=tempfile.mkdtemp())
 class Elsewhere(ContentsManager):
-    def get(self, path, content=True, type=None, format=None, **_): return hidden.get(path, content, type, format)
+    def get(self, path, content=True, type=None, format=None, **_):
+        return hidden.get(path, content, type, format)
     def save(self, model, path):
         self.run_pre_save_hooks(model=model, path=path)
         return hidden.save(model, path)

@@ -135,7 +135,8 @@ def test_a_file_that_others_could_have_written_is_ignored(
 def test_finding_the_settings_loads_no_server_and_no_framework() -> None:
     heavy = {"jupyter_server", "tornado", "nbformat", "IPython", "ipykernel", "numpy", "torch"}
     code = (
-        "import sys, jupyter_axon_notebooks.training.discovery.record, jupyter_axon_notebooks.stores\n"
+        "import sys, jupyter_axon_notebooks.stores\n"
+        "import jupyter_axon_notebooks.training.discovery.record\n"
         f"print(*sorted({heavy!r} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -25,7 +25,8 @@ CELLS = [
     code("empty", "  \n"),
     code(
         "train",
-        "weights[0] += sum(data)\ncollected = [cell.to_json() for cell in execution.executed_cells()]",
+        "weights[0] += sum(data)\n"
+        "collected = [cell.to_json() for cell in execution.executed_cells()]",
     ),
     code("plot", "len(weights)"),
 ]

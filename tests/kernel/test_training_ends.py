@@ -1,4 +1,4 @@
-"""The status of a run is that of the code that trained, whatever executed it and caught its error."""
+"""The status of a run follows from the code that trained, whatever catches its error."""
 
 from __future__ import annotations
 

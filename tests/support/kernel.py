@@ -1,4 +1,4 @@
-"""A real kernel that is given cells, as JupyterLab gives them: each with the id that it has in the notebook's file."""
+"""A real kernel that executes cells with ids, as JupyterLab sends them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-#: Seconds that anything may take.
-PATIENCE = 60
+#: Seconds to wait for a kernel.
+TIMEOUT = 60
 
 
 @dataclass
-class Ran:
-    """What a cell put out."""
+class CellOutput:
+    """The output of a cell."""
 
     text: str = ""
     error: str | None = None
@@ -28,14 +28,14 @@ class Ran:
 
 
 class Kernel:
-    """A kernel, asked in silence: what a test wants to know is no cell."""
+    """A kernel, whose state a test reads without executing a cell."""
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager = manager
         self._client = client
 
     def send(self, source: str, cell_id: str | None = None, **content: Any) -> str:
-        """Have a cell run; the message that asks for it."""
+        """Begin to execute a cell, and return the id of the message."""
         fields = {
             "code": source,
             "silent": False,
@@ -52,9 +52,9 @@ class Kernel:
         return str(message["header"]["msg_id"])
 
     def reply(self, message_id: str) -> dict[str, Any]:
-        """What a cell was answered with, once it has ended."""
+        """Return the reply to a message once the cell has ended."""
         while True:
-            message = self._client.get_shell_msg(timeout=PATIENCE)
+            message = self._client.get_shell_msg(timeout=TIMEOUT)
             if message["parent_header"].get("msg_id") == message_id:
                 content: dict[str, Any] = message["content"]
                 return content
@@ -62,11 +62,11 @@ class Kernel:
     def run(self, source: str, cell_id: str | None = None, **content: Any) -> dict[str, Any]:
         return self.reply(self.send(source, cell_id, **content))
 
-    def output(self, message_id: str) -> Ran:
-        """What a cell put out, once it has ended."""
-        ran = Ran()
+    def output(self, message_id: str) -> CellOutput:
+        """Return the output of a cell once it has ended."""
+        ran = CellOutput()
         while True:
-            message = self._client.get_iopub_msg(timeout=PATIENCE)
+            message = self._client.get_iopub_msg(timeout=TIMEOUT)
             if message["parent_header"].get("msg_id") != message_id:
                 continue
             kind, content = message["msg_type"], message["content"]
@@ -79,39 +79,39 @@ class Kernel:
             elif kind == "status" and content["execution_state"] == "idle":
                 return ran
 
-    def do(self, source: str, cell_id: str | None = None) -> Ran:
-        """What a cell put out, which must not fail."""
+    def do(self, source: str, cell_id: str | None = None) -> CellOutput:
+        """Execute a cell, which must not fail, and return its output."""
         ran = self.output(self.send(source, cell_id))
         assert ran.error is None, (ran.error, ran.text)
         return ran
 
     def interrupt(self) -> None:
-        """As the stop button does."""
+        """Interrupt the kernel, as the stop button does."""
         self.manager.interrupt_kernel()
 
     def kill(self) -> None:
-        """As the out-of-memory killer does."""
+        """Kill the process, as the out-of-memory killer does."""
         provisioner: Any = self.manager.provisioner
         os.kill(provisioner.process.pid, signal.SIGKILL)
-        provisioner.process.wait(PATIENCE)
+        provisioner.process.wait(TIMEOUT)
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression, which has to be a literal."""
+        """Return the value of an expression, which must be a literal."""
         reply = self.run("", silent=True, store_history=False, user_expressions={"it": expression})
         assert reply["user_expressions"]["it"]["status"] == "ok", reply
         return ast.literal_eval(reply["user_expressions"]["it"]["data"]["text/plain"])
 
     def printed(self, text: str) -> None:
-        """Return when a cell has printed ``text``."""
+        """Wait until a cell has printed ``text``."""
         while True:
-            message = self._client.get_iopub_msg(timeout=PATIENCE)
+            message = self._client.get_iopub_msg(timeout=TIMEOUT)
             if message["msg_type"] == "stream" and text in message["content"]["text"]:
                 return
 
 
 @contextmanager
 def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Kernel]:
-    """A kernel that works in ``folder``, with this environment or the one of the tests."""
+    """Start a kernel in ``folder``, with this environment or that of the tests."""
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(
         cwd=str(folder), **({} if environment is None else {"env": dict(environment)})
@@ -119,7 +119,7 @@ def started(folder: Path, environment: Mapping[str, str] | None = None) -> Itera
     client = manager.client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=PATIENCE)
+        client.wait_for_ready(timeout=TIMEOUT)
         yield Kernel(manager, client)
     finally:
         client.stop_channels()

@@ -35,7 +35,8 @@ def record():
     store = open_store(settings.store_url)
     try:
         origin = read_origin(data_folder(settings.data_dir))
-        return find_or_create_record(NotebookRepository(store), find_location(), origin, settings.user_id).to_json()
+        repository, found = NotebookRepository(store), find_location()
+        return find_or_create_record(repository, found, origin, settings.user_id).to_json()
     finally:
         store.close()
 

@@ -1,4 +1,4 @@
-"""Importing the package changes nothing in the process, and loads little, whatever shell there is."""
+"""The import of the package changes nothing in the process, and loads little."""
 
 from __future__ import annotations
 

@@ -210,7 +210,8 @@ def test_of_what_cannot_be_read_only_that_is_left_out(
 
 def test_no_framework_is_imported_for_it() -> None:
     program = (
-        "import sys; from jupyter_axon_notebooks.training.execution.environment import collect_environment; collect_environment()\n"
+        "import sys\nfrom jupyter_axon_notebooks.training.execution import environment\n"
+        "environment.collect_environment()\n"
         "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -221,7 +222,10 @@ def test_a_pipe_that_is_called_like_the_description_of_a_package_is_not_waited_f
 ) -> None:
     (tmp_path / "odd-1.dist-info").mkdir()
     os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
-    code = "from jupyter_axon_notebooks.training.execution.environment import collect_environment; print(len(collect_environment().packages))"
+    code = (
+        "from jupyter_axon_notebooks.training.execution import environment\n"
+        "print(len(environment.collect_environment().packages))"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

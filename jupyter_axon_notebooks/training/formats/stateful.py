@@ -176,8 +176,8 @@ def get_nested_state(value: Any) -> Any:
         reason = "which is a new copy each time, so that the one in use would not be restored"
     if reason is not None:
         raise TypeError(
-            f"the state_dict() of this {type_name(value)} contains a {type_name(parts[0])}, {reason}"
-            ". Let it return the state_dict() of that object, and load_state_dict() pass it on"
+            f"the state_dict() of this {type_name(value)} contains a {type_name(parts[0])}, "
+            f"{reason}. Let it return the state_dict() of that object, and load_state_dict() pass it on"
         )
     return state
 
