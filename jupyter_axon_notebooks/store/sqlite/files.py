@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ...errors import StoreError
 from ...records import now
 from ...userfiles import check_regular
 
@@ -103,6 +104,19 @@ class OpenedFiles:
             if self._connections:
                 self._add_logs()
             return any(identity(path) != found for path, found in self._logs.items())
+
+
+def move_aside(path: Path) -> Path:
+    """Move a store aside with :func:`rename_files`; processes that have it open notice that.
+
+    Raises StoreError if it cannot be renamed.
+    """
+    try:
+        return rename_files(path)
+    except OSError as error:
+        raise StoreError(
+            f"the store {path} cannot be moved aside: {error.strerror}: {error.filename}"
+        ) from error
 
 
 def rename_files(path: Path) -> Path:
